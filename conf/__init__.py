@@ -1,0 +1,1 @@
+"""What every process knows before it starts: settings, home, clock, instruments, rites."""

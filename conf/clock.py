@@ -1,0 +1,148 @@
+"""The home's clock: the only place that knows what time it is.
+
+    calendar_ns
+        ^            warped, speed 150
+        |          /
+        |        /       real, speed 1 (re-anchored when the wall clock is stepped)
+        |      / ......
+        |    /.....
+        +---+---------------> mono_ns     CLOCK_MONOTONIC, one and the same for all processes
+            anchor
+
+Promises: `mono_ns` never goes back and is comparable between processes; `at(mono_ns)` is a straight line between two
+re-anchorings; all processes of a home draw the same line (a warped clock's anchor is a file in run/).
+Leaves to others: waiting, which is always done in monotonic seconds, and what a session means (settings).
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta, timezone
+from pathlib import Path
+
+import msgspec
+
+KST = timezone(timedelta(hours=9), "Asia/Seoul")
+"""Korea has no daylight saving: a fixed offset is exact."""
+
+SECOND_NS = 1_000_000_000
+DAY_NS = 86_400 * SECOND_NS
+STEP_NS = SECOND_NS // 2
+"""A wall clock this far off its line was stepped, not slewed (NTP slews both clocks together)."""
+
+
+class Anchor(msgspec.Struct, frozen=True):
+    """One point of the line and its slope; `boot` tells whether mono_ns still means anything."""
+
+    mono_ns: int
+    calendar_ns: int
+    speed: float
+    boot: str
+
+
+def boot_id() -> str:
+    """The kernel's name for this boot: monotonic times of another boot are not comparable."""
+    return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+
+
+@dataclass
+class Clock:
+    """Calendar time as a straight line over monotonic time."""
+
+    anchor: Anchor
+    warped: bool = False
+    stepped_ns: int = 0
+
+    def mono_ns(self) -> int:
+        """Nanoseconds of CLOCK_MONOTONIC: for order, windows and waiting."""
+        return time.monotonic_ns()
+
+    def at(self, mono_ns: int) -> int:
+        """Calendar time, ns since 1970 UTC, of a monotonic instant."""
+        passed = mono_ns - self.anchor.mono_ns
+        return self.anchor.calendar_ns + (round(passed * self.anchor.speed) if self.warped else passed)
+
+    def now_ns(self) -> int:
+        """Calendar time now, ns since 1970 UTC."""
+        return self.at(time.monotonic_ns())
+
+    def follow_wall(self) -> int:
+        """Re-anchor a real clock if the wall clock was stepped; the step in ns, 0 if none. Call about once a second."""
+        if self.warped:
+            return 0
+        fresh = _real_anchor()
+        step = fresh.calendar_ns - self.at(fresh.mono_ns)
+        if abs(step) < STEP_NS:
+            return 0
+        self.anchor = fresh
+        self.stepped_ns += step
+        return step
+
+
+def real() -> Clock:
+    """The real clock."""
+    return Clock(_real_anchor())
+
+
+def warped(start: str, speed: float, anchor_file: Path) -> Clock:
+    """The warped clock that the home agreed on: whoever comes first writes the anchor, the rest read it.
+
+    `start` is an ISO time with offset. A file of another boot, start or speed is replaced.
+    """
+    begin_ns = round(datetime.fromisoformat(start).timestamp()) * SECOND_NS
+    boot = boot_id()
+    for _ in range(3):
+        try:
+            found = msgspec.json.decode(anchor_file.read_bytes(), type=Anchor)
+        except FileNotFoundError:
+            found = None
+        if found is not None and (found.boot, found.calendar_ns, found.speed) == (boot, begin_ns, speed):
+            return Clock(found, warped=True)
+        if found is not None:
+            anchor_file.unlink(missing_ok=True)
+        _write_once(anchor_file, Anchor(time.monotonic_ns(), begin_ns, speed, boot))
+    raise RuntimeError(f"{anchor_file}: the clock's anchor keeps changing: stop what else runs in this home")
+
+
+def time_of_day(digits: str | bytes, near_ns: int) -> int:
+    """The instant of a vendor's HHMMSS, Korean time: of the days around `near_ns` the one that comes closest to it.
+
+    ns since 1970 UTC. ValueError when it is not a time of day. (Vendors send no date: design 8.)
+    """
+    number = int(digits) if len(digits) == 6 and digits.isdigit() else 999_999
+    hour, minute, second = number // 10_000, number // 100 % 100, number % 100
+    if hour > 23 or minute > 59 or second > 59:
+        raise ValueError(f"{digits!r} is not a time of day: HHMMSS was expected")
+    of_day_ns = (hour * 3600 + minute * 60 + second - 9 * 3600) * SECOND_NS
+    return of_day_ns + (near_ns - of_day_ns + DAY_NS // 2) // DAY_NS * DAY_NS
+
+
+def hour_start(ns: int) -> int:
+    """The beginning of the hour an instant lies in (Korea's offset is whole hours)."""
+    return ns // (3600 * SECOND_NS) * (3600 * SECOND_NS)
+
+
+def korean(ns: int) -> datetime:
+    """An instant as a Korean date and time, to the microsecond."""
+    return datetime.fromtimestamp(ns // SECOND_NS, UTC).astimezone(KST).replace(microsecond=ns % SECOND_NS // 1000)
+
+
+def _real_anchor() -> Anchor:
+    before = time.monotonic_ns()
+    wall = time.time_ns()
+    return Anchor((before + time.monotonic_ns()) // 2, wall, 1.0, "")
+
+
+def _write_once(path: Path, anchor: Anchor) -> None:
+    """Put the anchor in place unless somebody was faster: link() fails where a file already is."""
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    aside = path.with_name(f".{path.name}.{os.getpid()}")
+    aside.write_bytes(msgspec.json.encode(anchor))
+    try:
+        os.link(aside, path)
+    except FileExistsError:
+        pass
+    finally:
+        aside.unlink()

@@ -1,0 +1,149 @@
+"""The rites of every process of the tree: home, log, lock, death with the parent, signals.
+
+    exit 0   stopped as asked
+    exit 75  another instance holds the lock
+    exit 78  the configuration is wrong (the message says where)
+    exit 1   a bug (the traceback is in the log)
+
+Promises: one instance per name and home; no process outlives supervisord; SIGTERM and SIGINT only ask, the body decides when it
+is done; SIGABRT leaves every thread's stack on stderr; nothing is printed but the last words of a process that cannot run.
+Leaves to others: what the process does (`body`), restarting it (supervisord), noticing that it hangs (watchdog).
+"""
+
+from __future__ import annotations
+
+import ctypes
+import faulthandler
+import fcntl
+import os
+import select
+import signal
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from loguru import logger
+
+from conf.home import Home
+from conf.settings import SettingsError
+
+EXIT_BUG = 1
+EXIT_BUSY = 75
+EXIT_CONFIG = 78
+
+LOCK_WAIT_S = 10.0
+"""Longest wait for a dying predecessor; killing supervisord and starting again took 1.5 s (practice 4.1)."""
+
+_PR_SET_PDEATHSIG = 1
+
+
+class Busy(Exception):
+    """Another process does this job in this home."""
+
+
+class Stop:
+    """The request to stop: a flag that a signal raises, and a wait that it cuts short."""
+
+    def __init__(self) -> None:
+        self.requested = False
+        self._woken, self._wake = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+
+    def request(self, *_: object) -> None:
+        """Ask to stop; fit to be a signal handler (no lock is taken)."""
+        self.requested = True
+        os.write(self._wake, b"x")
+
+    def wait(self, seconds: float) -> bool:
+        """Sleep, but not past the request; whether it was made."""
+        if not self.requested and seconds > 0:
+            select.select([self._woken], [], [], seconds)
+        return self.requested
+
+
+def home_root() -> Path:
+    """The home this process belongs to: COLLECTOR_HOME, else the current directory."""
+    return Path(os.environ.get("COLLECTOR_HOME") or ".")
+
+
+def run(name: str, body: Callable[[Home, Stop], None]) -> int:
+    """Run `body` as the process `name` of the home; the exit status."""
+    os.umask(0o077)
+    faulthandler.enable()
+    stop = Stop()
+    signal.signal(signal.SIGTERM, stop.request)
+    signal.signal(signal.SIGINT, stop.request)
+    if "SUPERVISOR_ENABLED" in os.environ:
+        die_with_parent()
+    try:
+        home = Home(home_root())
+        home.make()
+        log_to(home, name)
+        lock = hold(home.lock(name), stop)
+    except SettingsError as error:
+        return _last_words(EXIT_CONFIG, str(error))
+    except Busy as error:
+        return _last_words(EXIT_BUSY, str(error))
+    logger.info("{} begins, pid {}", name, os.getpid())
+    try:
+        body(home, stop)
+    except SettingsError as error:
+        logger.error("{}", error)
+        return _last_words(EXIT_CONFIG, str(error))
+    except Exception as error:  # noqa: BLE001 the last line of defence: logged, said, and exited on
+        logger.exception("{} ends by a bug", name)
+        return _last_words(
+            EXIT_BUG, f"{name}: {type(error).__name__}: {error} (the traceback is in {home.log / name}.log)"
+        )
+    finally:
+        os.close(lock)
+    logger.info("{} ends as asked", name)
+    return 0
+
+
+def die_with_parent(parent: int | None = None) -> None:
+    """Let the kernel send SIGTERM when the parent dies; at once if it is no longer `parent` (practice 4.4)."""
+    before = os.getppid() if parent is None else parent
+    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
+    if os.getppid() != before:
+        os.kill(os.getpid(), signal.SIGTERM)
+
+
+def log_to(home: Home, name: str) -> None:
+    """Log to HOME/log/NAME.log, rotated; never the values of variables (they may be secrets)."""
+    table = home.settings.log
+    logger.remove()
+    logger.add(
+        home.log / f"{name}.log",
+        level=table.level,
+        rotation=table.rotation,
+        retention=table.retention,
+        format="{time:YYYY-MM-DD HH:mm:ss.SSS} {level:<7} {extra[process]} {message}",
+        diagnose=False,
+        backtrace=False,
+        enqueue=False,
+    )
+    logger.configure(extra={"process": name})
+
+
+def hold(path: Path, stop: Stop) -> int:
+    """Lock `path` for the life of this process, waiting for a predecessor to finish; the open descriptor. Busy if it stays."""
+    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    give_up = time.monotonic() + LOCK_WAIT_S
+    while True:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() > give_up or stop.wait(0.05):
+                holder = os.pread(fd, 20, 0).decode(errors="replace").strip()
+                os.close(fd)
+                raise Busy(f"{path}: process {holder or 'unknown'} holds it: stop that one first") from None
+        else:
+            os.ftruncate(fd, 0)
+            os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)
+            return fd
+
+
+def _last_words(code: int, message: str) -> int:
+    print(message, file=sys.stderr, flush=True)  # noqa: T201 supervisord keeps it in log/NAME.out
+    return code

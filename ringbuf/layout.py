@@ -1,0 +1,43 @@
+"""Where each byte of a ring file and of a vitals page is; no behaviour.
+
+    ring file                                    one cache line (64 bytes) per writer of a word
+    0     +----------------------------------+
+          | magic  version  dtype  slot_bytes|  fixed at creation
+          | capacity  ring_id                |
+    64    | head   claim                     |  written by the producer
+    128   | tail                             |  written by the consumer
+    192   | producer_pid  producer_start_ns  |  written on attach
+    4096  +----------------------------------+
+          | slot 0 | slot 1 | ... capacity-1 |  record n (n = 1, 2, ...) lies in slot (n - 1) % capacity
+          +----------------------------------+
+
+    vitals page, 4096 bytes
+    0     | magic version words_hash pid start_ns beat_mono_ns text_version |
+    64    | name 32   state 32   detail 384                                 |  UTF-8, zero padded
+    512   | counters   160 x int64                                          |
+    1792  | latency    288 x int64, see vitals.py                           |
+    4096
+
+All numbers are little-endian int64; the constants below are indexes of 8-byte words unless named `_BYTES` or `_AT`.
+"""
+
+from __future__ import annotations
+
+RING_MAGIC = int.from_bytes(b"CCRING\r\n", "little")
+RING_VERSION = 1
+MAGIC, VERSION, DTYPE, SLOT_BYTES, CAPACITY, RING_ID = range(6)
+HEAD, CLAIM = 8, 9
+TAIL = 16
+PRODUCER_PID, PRODUCER_START_NS = 24, 25
+RING_HEADER_BYTES = 4096
+
+VITALS_MAGIC = int.from_bytes(b"CCVITAL\n", "little")
+VITALS_VERSION = 1
+# words 0 and 1 are magic and version, as in a ring
+WORDS_HASH, PID, START_NS, BEAT_MONO_NS, TEXT_VERSION = range(2, 7)
+NAME_AT, NAME_BYTES = 64, 32
+STATE_AT, STATE_BYTES = 96, 32
+DETAIL_AT, DETAIL_BYTES = 128, 384
+COUNTERS_AT, COUNTERS_MOST = 512, 160
+LATENCY_AT, LATENCY_BUCKETS = 1792, 288
+VITALS_BYTES = 4096

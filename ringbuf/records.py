@@ -1,0 +1,178 @@
+"""The two records that cross a ring, and the words they are written in.
+
+    ORDERBOOK  472 bytes        TICK  168 bytes
+    +--------------------+      +--------------------+
+    | seq recv mono exch |      | seq recv mono exch |  when, and the how-manieth on its line
+    | symbol venue       |      | symbol venue       |  what
+    | 10 x 4 levels      |      | price size side    |  content; in a book, `symbol` to `cum_volume`
+    | cum_volume         |      | cum_volume ...     |  is the identity (IDENTITY below)
+    | totals expected .. |      | best quotes        |
+    | line session flags |      | line session flags |  how it came
+    | extra              |      | extra              |  fields of a wider frame than we know, raw
+    +--------------------+      +--------------------+
+
+Promises: integers only, little-endian, no padding the dtype does not name; times are int64 ns since 1970 UTC, prices int64
+in 1/10,000 of the currency (`_e4`), sizes int64 shares, values int64 whole units of the currency; what a frame did not
+carry is UNDEFINED.
+Leaves to others: how records are placed in memory (ring.py), what vendors call these fields (brokers/*/decode.py).
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum, IntFlag
+from hashlib import sha256
+
+import numpy as np
+
+UNDEFINED = -(2**63)
+"""The one value for "the frame did not say"; Parquet shows it as null."""
+
+PRICE_SCALE = 10_000
+LEVELS = 10
+
+
+class Line(IntEnum):
+    """The feed a record came by: one per collector process."""
+
+    KIS = 1
+    KIWOOM = 2
+    US = 3
+
+
+class Venue(IntEnum):
+    """Where the trade or book belongs. Volumes of different venues are never mixed (design 6.3)."""
+
+    KRX = 1
+    NXT = 2
+    UN = 3
+
+
+class Session(IntEnum):
+    """The phase of the trading day."""
+
+    UNKNOWN = 0
+    PRE_MARKET = 1
+    OPENING_AUCTION = 2
+    REGULAR = 3
+    CLOSING_AUCTION = 4
+    CLOSING_PRICE = 5
+    AFTER_MARKET = 6
+    INTRADAY_AUCTION = 7
+
+
+class Side(IntEnum):
+    """Who was the aggressor."""
+
+    SELL = -1
+    NONE = 0
+    BUY = 1
+
+
+class Flag(IntFlag):
+    """One bit per finding; a flag never removes a record."""
+
+    SNAPSHOT = 1 << 0  # first of its symbol and stream after a subscription: what came before it was not seen
+    LATE = 1 << 1  # its cumulative volume is behind what was already stored (set by the writer)
+    CHECKSUM = 1 << 2  # totals are not the sum of the levels, or volume did not advance by the size
+    EXTRA = 1 << 3  # the frame was wider than known; the surplus is in `extra`
+    EXTRA_CUT = 1 << 4  # the surplus did not fit into `extra`
+    VALUE_ROUNDED = 1 << 5  # cum_value is rounded to a million won by the vendor
+    CLOCK_STEP = 1 << 6  # the wall clock had been stepped shortly before
+    HALTED = 1 << 7  # the vendor marked the symbol as halted
+
+
+_STAMPS = [
+    ("seq", "<i8"),  # 1, 2, 3 ... on its ring, never reused; written by the ring
+    ("recv_ns", "<i8"),  # calendar time at which the bytes left the socket (home's clock)
+    ("mono_ns", "<i8"),  # the same instant on CLOCK_MONOTONIC: order, windows, lags
+    ("exch_ns", "<i8"),  # exchange time, second resolution
+]
+_ORIGIN = [
+    ("flags", "<u4"),
+    ("line", "u1"),
+    ("session", "u1"),
+    ("extra", "S42"),
+]
+
+ORDERBOOK = np.dtype(
+    [
+        *_STAMPS,
+        ("symbol", "S15"),
+        ("venue", "u1"),
+        ("ask_price_e4", "<i8", (LEVELS,)),
+        ("ask_size", "<i8", (LEVELS,)),
+        ("bid_price_e4", "<i8", (LEVELS,)),
+        ("bid_size", "<i8", (LEVELS,)),
+        ("cum_volume", "<i8"),
+        ("total_ask_size", "<i8"),
+        ("total_bid_size", "<i8"),
+        ("expected_price_e4", "<i8"),
+        ("expected_size", "<i8"),
+        ("mid_price_e4", "<i8"),
+        ("mid_size", "<i8"),
+        *_ORIGIN,
+    ]
+)
+
+TICK = np.dtype(
+    [
+        *_STAMPS,
+        ("symbol", "S15"),
+        ("venue", "u1"),
+        ("price_e4", "<i8"),
+        ("size", "<i8"),
+        ("cum_volume", "<i8"),
+        ("cum_value", "<i8"),
+        ("value_change", "<i8"),  # cum_value minus the previous day's total, exact, where the vendor gives that instead
+        ("trade_count", "<i8"),  # buyer- plus seller-initiated trades of the day
+        ("ask_price_1_e4", "<i8"),
+        ("bid_price_1_e4", "<i8"),
+        ("side", "i1"),
+        ("_pad", "V7"),
+        *_ORIGIN,
+    ]
+)
+
+STREAMS: dict[str, np.dtype] = {"orderbook": ORDERBOOK, "tick": TICK}
+"""The streams a line has; each is one ring."""
+
+IDENTITY = slice(ORDERBOOK.fields["symbol"][1], ORDERBOOK.fields["total_ask_size"][1])
+"""Bytes of a book that say *which book* it is (design 6.2): symbol, venue, the 40 levels' numbers, cumulative volume."""
+
+IDENTITY_LEVELS = slice(IDENTITY.start, ORDERBOOK.fields["cum_volume"][1])
+"""The same without the cumulative volume, for venues where one broker stamps it late."""
+
+
+def dtype_hash(dtype: np.dtype) -> int:
+    """63-bit fingerprint of a record layout: names, types, order and offsets."""
+    return int.from_bytes(sha256(repr((dtype.descr, dtype.itemsize)).encode()).digest()[:8], "little") >> 1
+
+
+def blank(dtype: np.dtype, count: int) -> np.ndarray:
+    """`count` records in which every number that a frame may leave out is UNDEFINED.
+
+    Sizes, sides, flags and codes start at zero; shape (count,), dtype as given.
+    """
+    records = np.zeros(count, dtype)
+    for name in dtype.names:
+        if name in _OPTIONAL:
+            records[name] = UNDEFINED
+    return records
+
+
+_OPTIONAL = frozenset(
+    [
+        "cum_volume",
+        "total_ask_size",
+        "total_bid_size",
+        "expected_price_e4",
+        "expected_size",
+        "mid_price_e4",
+        "mid_size",
+        "cum_value",
+        "value_change",
+        "trade_count",
+        "ask_price_1_e4",
+        "bid_price_1_e4",
+    ]
+)

@@ -1,0 +1,253 @@
+"""One mmap ring: one producer process, one consumer process, fixed slots.
+
+    producer                                            consumer
+    claim = head + n        "these slots change now"
+    slots[..] = records
+    head = head + n         "and now they are whole"     read head, copy slots, read claim:
+                                                          what lies at or before claim - capacity may be
+                                                          half overwritten, so it is lost, and named
+
+Promises: the producer never waits; a record that was being overwritten while it was read is never delivered, it is reported in
+`Loss` with its exact sequence numbers; a producer killed at any instruction leaves a ring that the next one continues, with
+nothing torn visible and the numbering going on; the last `capacity` records stay readable after they were consumed; a file of
+another layout is refused, never reinterpreted. `head` moves after the slots in program order, which x86-64 keeps for other
+cores; each record carries its own `seq`, which the consumer checks, so that a processor that reorders stores is found out.
+Leaves to others: remembering how far one has read (the writer's journal), what the records mean (records.py).
+"""
+
+from __future__ import annotations
+
+import fcntl
+import mmap
+import os
+import time
+from pathlib import Path
+from typing import NamedTuple, Self
+
+import numpy as np
+
+from ringbuf import layout
+from ringbuf.records import dtype_hash
+
+
+class RingError(Exception):
+    """A ring that cannot be used; the message says which, why, and what to do."""
+
+
+class Loss(NamedTuple):
+    """Records overwritten before they were read: sequence numbers `first_seq` to `last_seq`, both included."""
+
+    first_seq: int
+    last_seq: int
+
+
+class Batch(NamedTuple):
+    """What a read found: `records` (an own copy, in sequence), the next number to ask for, and what was lost before them."""
+
+    records: np.ndarray
+    next_seq: int
+    lost: Loss | None
+
+
+class _Mapped:
+    """A ring file, open and mapped."""
+
+    def __init__(self, path: Path, dtype: np.dtype) -> None:
+        self.path = path
+        self.dtype = dtype
+        self.fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+        try:
+            self._map()
+        except BaseException:
+            os.close(self.fd)
+            raise
+
+    def _map(self) -> None:
+        size = os.fstat(self.fd).st_size
+        if size < layout.RING_HEADER_BYTES:
+            raise RingError(f"{self.path}: {size} bytes are too few for a ring: stop everything and delete the file")
+        self._mmap = mmap.mmap(self.fd, size)
+        self.words = np.frombuffer(self._mmap, "<i8", layout.RING_HEADER_BYTES // 8)
+        for word, want, name in (
+            (layout.MAGIC, layout.RING_MAGIC, "magic"),
+            (layout.VERSION, layout.RING_VERSION, "layout version"),
+            (layout.DTYPE, dtype_hash(self.dtype), "record layout"),
+            (layout.SLOT_BYTES, self.dtype.itemsize, "record size"),
+        ):
+            if self.words[word] != want:
+                raise RingError(
+                    f"{self.path}: {name} is {self.words[word]}, this version has {want}: let the version that made it drain it "
+                    "(collectorctl stop), then delete the file"
+                )
+        self.capacity = int(self.words[layout.CAPACITY])
+        if size != layout.RING_HEADER_BYTES + self.capacity * self.dtype.itemsize:
+            raise RingError(
+                f"{self.path}: {size} bytes do not hold {self.capacity} records: stop everything and delete the file"
+            )
+        self.slots = np.frombuffer(self._mmap, self.dtype, self.capacity, layout.RING_HEADER_BYTES)
+
+    @property
+    def head(self) -> int:
+        """Sequence number of the newest whole record; 0 if there is none yet."""
+        return int(self.words[layout.HEAD])
+
+    @property
+    def tail(self) -> int:
+        """The next number the consumer wants, as far as it has committed; 1 if it never has."""
+        return int(self.words[layout.TAIL])
+
+    @property
+    def ring_id(self) -> int:
+        """A number each newly created file gets: positions in another file mean nothing in this one."""
+        return int(self.words[layout.RING_ID])
+
+    @property
+    def replaced(self) -> bool:
+        """Whether the path now leads to another file, or none."""
+        try:
+            there = self.path.stat()
+        except FileNotFoundError:
+            return True
+        mine = os.fstat(self.fd)
+        return (there.st_dev, there.st_ino) != (mine.st_dev, mine.st_ino)
+
+    def close(self) -> None:
+        """Unmap and close; a producer's lock goes with it."""
+        self.words = self.slots = np.empty(0)
+        self._mmap.close()
+        os.close(self.fd)
+
+
+class Producer(_Mapped):
+    """The one process that writes a ring."""
+
+    @classmethod
+    def open(cls, path: Path, dtype: np.dtype, capacity: int) -> Self:
+        """Continue the ring at `path`, or create it with room for `capacity` records.
+
+        A ring of another capacity is replaced if everything in it was consumed, else continued as it is.
+        RingError: another layout, or another producer holds it. OSError: no room (all of it is reserved here, so that
+        publishing can never fail for want of memory).
+        """
+        if not path.exists():
+            _create(path, dtype, capacity)
+        ring = cls(path, dtype)
+        ring._lock()
+        if ring.capacity != capacity and ring.tail > ring.head:
+            path.unlink()
+            ring.close()
+            _create(path, dtype, capacity)
+            ring = cls(path, dtype)
+            ring._lock()
+        ring.words[layout.PRODUCER_PID] = os.getpid()
+        ring.words[layout.PRODUCER_START_NS] = time.time_ns()
+        return ring
+
+    def _lock(self) -> None:
+        """Hold the file for life. A consumer asking `producer_alive` holds it for an instant, hence the tries."""
+        for _ in range(100):
+            try:
+                fcntl.flock(self.fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                return
+            except BlockingIOError:
+                time.sleep(0.01)
+        pid = self.words[layout.PRODUCER_PID]
+        self.close()
+        raise RingError(f"{self.path}: process {pid} is writing it: one producer per ring; stop the other one")
+
+    def publish(self, records: np.ndarray) -> None:
+        """Number `records` (their `seq` is written in place) and make them visible; shape (n,), any n. Never waits."""
+        for begin in range(0, len(records), self.capacity):
+            self._publish(records[begin : begin + self.capacity])
+
+    def _publish(self, records: np.ndarray) -> None:
+        count = len(records)
+        head = self.head
+        records["seq"] = np.arange(head + 1, head + 1 + count)
+        # a producer that died may have claimed further than this batch reaches
+        self.words[layout.CLAIM] = max(self.words[layout.CLAIM], head + count)
+        first = head % self.capacity
+        fits = min(count, self.capacity - first)
+        self.slots[first : first + fits] = records[:fits]
+        self.slots[: count - fits] = records[fits:]
+        self.words[layout.HEAD] = head + count
+
+
+class Consumer(_Mapped):
+    """The one process that reads a ring; it says where it wants to read, the ring does not remember for it."""
+
+    @classmethod
+    def open(cls, path: Path, dtype: np.dtype) -> Self:
+        """Attach. FileNotFoundError while no producer has made the ring; RingError if it is of another layout."""
+        return cls(path, dtype)
+
+    @property
+    def oldest(self) -> int:
+        """The lowest sequence number that can still be read; head + 1 when nothing can."""
+        return max(1, int(self.words[layout.CLAIM]) - self.capacity + 1)
+
+    def read(self, next_seq: int, most: int) -> Batch:
+        """Up to `most` records from number `next_seq` on; empty when there are none yet.
+
+        RingError when `next_seq` is beyond what this ring can have handed out, or a slot holds another record than it must.
+        """
+        head = self.head
+        if next_seq > head + 1:
+            raise RingError(
+                f"{self.path}: record {next_seq} was asked for, {head} is the newest: the position is of another ring"
+            )
+        first = max(next_seq, self.oldest)
+        count = max(0, min(head - first + 1, most))
+        records = self._copy(first, count)
+        whole = max(first, self.oldest)  # what the producer claimed meanwhile may be torn in the copy
+        records = records[whole - first :]
+        following = whole + len(records)
+        if len(records) and not np.array_equal(records["seq"], np.arange(whole, following)):
+            raise RingError(
+                f"{self.path}: slots of records {whole} to {following - 1} hold others: the file is damaged; delete it"
+            )
+        return Batch(records, following, Loss(next_seq, whole - 1) if whole > next_seq else None)
+
+    def _copy(self, first: int, count: int) -> np.ndarray:
+        begin = (first - 1) % self.capacity
+        fits = min(count, self.capacity - begin)
+        if fits == count:
+            return self.slots[begin : begin + count].copy()
+        return np.concatenate([self.slots[begin:], self.slots[: count - fits]])
+
+    def commit(self, next_seq: int) -> None:
+        """Publish how far the reading is safe, for status and for a producer that wants to replace the ring."""
+        self.words[layout.TAIL] = next_seq
+
+    def producer_alive(self) -> bool:
+        """Whether a process holds the ring for writing."""
+        try:
+            fcntl.flock(self.fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        fcntl.flock(self.fd, fcntl.LOCK_UN)
+        return False
+
+
+def _create(path: Path, dtype: np.dtype, capacity: int) -> None:
+    """Put a whole, empty ring at `path`, or leave the one that somebody else just put there."""
+    aside = path.with_name(f".{path.name}.new")
+    fd = os.open(aside, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    try:
+        # reserve every page now: writing to a hole of a full file system would be SIGBUS
+        os.posix_fallocate(fd, 0, layout.RING_HEADER_BYTES + capacity * dtype.itemsize)
+        words = np.zeros(layout.RING_HEADER_BYTES // 8, "<i8")
+        words[layout.MAGIC] = layout.RING_MAGIC
+        words[layout.VERSION] = layout.RING_VERSION
+        words[layout.DTYPE] = dtype_hash(dtype)
+        words[layout.SLOT_BYTES] = dtype.itemsize
+        words[layout.CAPACITY] = capacity
+        words[layout.RING_ID] = time.time_ns()
+        words[layout.TAIL] = 1
+        os.pwrite(fd, words.tobytes(), 0)
+        os.link(aside, path)
+    except FileExistsError:
+        pass
+    finally:
+        os.close(fd)
+        aside.unlink()

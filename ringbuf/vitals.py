@@ -1,0 +1,206 @@
+"""One page per process that says how it is, readable from outside at any time.
+
+    process --beat, count, say--> NAME.vitals (4096 bytes, mmap) --read--> status, watchdog
+
+Promises: writing is a store into memory, no lock, no system call; a reader never disturbs the process and never sees half a
+sentence; the page survives its process, so that a death can be told from a stall; a page of another version is refused.
+Leaves to others: judging (collectorctl/status.py), where the page lies (conf/home.py), its bytes (layout.py).
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import time
+from hashlib import sha256
+from pathlib import Path
+from typing import Self
+
+import msgspec
+import numpy as np
+
+from ringbuf import layout
+
+COUNTERS = (
+    # collectors
+    "frames",
+    "bytes",
+    "books",
+    "ticks",
+    "control",
+    "quarantined",
+    "quarantine_overflow",
+    "connects",
+    "disconnects",
+    "connected",
+    "requested",
+    "acknowledged",
+    "refused",
+    "resubscribed",
+    "checksum_failed",
+    "wide_frames",
+    "last_data_mono_ns",
+    "clock_steps",
+    # writer
+    "rows_in_kis",
+    "rows_in_kiwoom",
+    "books_in_kis",
+    "books_in_kiwoom",
+    "books_new",
+    "books_twins",
+    "books_won_kis",
+    "books_won_kiwoom",
+    "books_late",
+    "ticks_in",
+    "journal_rows",
+    "journal_bytes",
+    "fsyncs",
+    "hours_published",
+    "rows_published",
+    "late_rows",
+    "lost_records",
+    "waiting_books",
+    "backlog_records",
+    "pauses",
+)
+"""The vocabulary of counters: one for all processes; a count that a process does not keep stays zero."""
+
+_NUMBER = {name: number for number, name in enumerate(COUNTERS)}
+_WORDS_HASH = int.from_bytes(sha256(" ".join(COUNTERS).encode()).digest()[:7], "little")
+_FINE = 4
+"""Latency buckets per doubling: a percentile is right within 25 %."""
+
+
+class VitalsError(Exception):
+    """A page that cannot be read; the message says which and why."""
+
+
+class Reading(msgspec.Struct, frozen=True):
+    """A process's vitals at one instant; times in ns, `latency_ns` maps a percentile ("50", "99", "99.9") to ns."""
+
+    name: str
+    pid: int
+    start_ns: int
+    beat_mono_ns: int
+    state: str
+    detail: str
+    counters: dict[str, int]
+    latency_ns: dict[str, int]
+    latency_count: int
+
+
+class Vitals:
+    """A process's own page."""
+
+    def __init__(self, path: Path, fd: int) -> None:
+        self.path = path
+        self._mmap = mmap.mmap(fd, layout.VITALS_BYTES)
+        self._words = np.frombuffer(self._mmap, "<i8")
+        self._counters = self._words[layout.COUNTERS_AT // 8 :][: layout.COUNTERS_MOST]
+        self._latency = self._words[layout.LATENCY_AT // 8 :][: layout.LATENCY_BUCKETS]
+
+    @classmethod
+    def create(cls, path: Path, name: str) -> Self:
+        """Begin a fresh page at `path`, in place of the one of a former life; state `starting`, first heartbeat given."""
+        aside = path.with_name(f".{path.name}.new")
+        fd = os.open(aside, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        try:
+            os.posix_fallocate(fd, 0, layout.VITALS_BYTES)
+            page = cls(path, fd)
+        finally:
+            os.close(fd)
+        page._words[layout.VERSION] = layout.VITALS_VERSION
+        page._words[layout.WORDS_HASH] = _WORDS_HASH
+        page._words[layout.PID] = os.getpid()
+        page._words[layout.START_NS] = time.time_ns()
+        page._text(layout.NAME_AT, layout.NAME_BYTES, name)
+        page.say("starting")
+        page.beat()
+        page._words[layout.MAGIC] = layout.VITALS_MAGIC
+        aside.replace(path)
+        return page
+
+    def beat(self) -> None:
+        """Alive: the loop came round."""
+        self._words[layout.BEAT_MONO_NS] = time.monotonic_ns()
+
+    def add(self, counter: str, count: int = 1) -> None:
+        """Count something."""
+        self._counters[_NUMBER[counter]] += count
+
+    def set(self, counter: str, value: int) -> None:
+        """State a level."""
+        self._counters[_NUMBER[counter]] = value
+
+    def get(self, counter: str) -> int:
+        """What a counter stands at."""
+        return int(self._counters[_NUMBER[counter]])
+
+    def latency(self, ns: int, count: int = 1) -> None:
+        """Note that `count` records took `ns` nanoseconds."""
+        self._latency[_bucket(ns)] += count
+
+    def say(self, state: str, detail: str = "") -> None:
+        """What the process is doing, in one word and, where it helps, in a sentence."""
+        self._words[layout.TEXT_VERSION] += 1  # odd: being written
+        self._text(layout.STATE_AT, layout.STATE_BYTES, state)
+        self._text(layout.DETAIL_AT, layout.DETAIL_BYTES, detail)
+        self._words[layout.TEXT_VERSION] += 1
+
+    def _text(self, at: int, size: int, text: str) -> None:
+        encoded = text.encode()[: size - 1].decode(errors="ignore").encode()
+        self._mmap[at : at + size] = encoded.ljust(size, b"\0")
+
+    def close(self) -> None:
+        """Unmap; the page stays for readers."""
+        self._words = self._counters = self._latency = np.empty(0, "<i8")
+        self._mmap.close()
+
+
+def read(path: Path) -> Reading:
+    """The vitals at `path`. FileNotFoundError if the process never ran; VitalsError if the page is not of this version."""
+    page = path.read_bytes()
+    for _ in range(100):
+        words = np.frombuffer(page, "<i8") if len(page) == layout.VITALS_BYTES else np.zeros(8, "<i8")
+        if words[layout.MAGIC] != layout.VITALS_MAGIC:
+            raise VitalsError(f"{path}: not a vitals page: restart the process it belongs to")
+        if (words[layout.VERSION], words[layout.WORDS_HASH]) != (layout.VITALS_VERSION, _WORDS_HASH):
+            raise VitalsError(f"{path}: written by another version of collectorctl: restart the process it belongs to")
+        again = path.read_bytes()
+        if words[layout.TEXT_VERSION] % 2 == 0 and page[64:512] == again[64:512]:
+            break
+        page = again
+    counters = words[layout.COUNTERS_AT // 8 :][: len(COUNTERS)]
+    latency = words[layout.LATENCY_AT // 8 :][: layout.LATENCY_BUCKETS]
+    return Reading(
+        name=_read_text(page, layout.NAME_AT, layout.NAME_BYTES),
+        pid=int(words[layout.PID]),
+        start_ns=int(words[layout.START_NS]),
+        beat_mono_ns=int(words[layout.BEAT_MONO_NS]),
+        state=_read_text(page, layout.STATE_AT, layout.STATE_BYTES),
+        detail=_read_text(page, layout.DETAIL_AT, layout.DETAIL_BYTES),
+        counters={name: int(value) for name, value in zip(COUNTERS, counters, strict=True)},
+        latency_ns={str(percent): _percentile(latency, percent) for percent in (50, 99, 99.9)},
+        latency_count=int(latency.sum()),
+    )
+
+
+def _read_text(page: bytes, at: int, size: int) -> str:
+    return page[at : at + size].partition(b"\0")[0].decode(errors="replace")
+
+
+def _bucket(ns: int) -> int:
+    """Bucket of a duration: four per doubling."""
+    ns = max(ns, 1)
+    octave = ns.bit_length() - 1
+    fine = (ns << 2 >> octave) - _FINE
+    return min(octave * _FINE + fine, layout.LATENCY_BUCKETS - 1)
+
+
+def _percentile(buckets: np.ndarray, percent: float) -> int:
+    """Upper edge, ns, of the bucket in which the percentile lies; 0 when nothing was counted."""
+    total = int(buckets.sum())
+    if total == 0:
+        return 0
+    bucket = int(np.searchsorted(np.cumsum(buckets), np.ceil(total * percent / 100)))
+    return (_FINE + bucket % _FINE + 1 << bucket // _FINE) >> 2
