@@ -68,7 +68,6 @@ def home_root() -> Path:
 
 def run(name: str, body: Callable[[Home, Stop], None]) -> int:
     """Run `body` as the process `name` of the home; the exit status."""
-    os.umask(0o077)
     faulthandler.enable()
     stop = Stop()
     signal.signal(signal.SIGTERM, stop.request)

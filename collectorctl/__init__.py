@@ -1,0 +1,1 @@
+"""The command line over a home: start, watch, rehearse, read."""

@@ -1,0 +1,161 @@
+"""supervisord as seen from the command line: start it, ask it, stop it.
+
+    collectorctl ──XML-RPC over HOME/run/supervisor.sock──> supervisord ──> kis, kiwoom, writer
+
+Promises: one supervisord per home (its socket is the lock); nothing here waits without a limit.
+Leaves to others: whether a running process is healthy (status.py), what it does.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+import xmlrpc.client
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import psutil
+from supervisor.xmlrpc import SupervisorTransport
+
+from conf.home import Home
+
+SOCKET_PATH_MOST = 90
+"""supervisord binds `path.PID` first and AF_UNIX ends at 107 bytes."""
+
+STOP_MOST_S = 180.0
+"""More than all stopwaitsecs of supervisord.conf together."""
+
+
+class DaemonError(Exception):
+    """supervisord cannot be started, reached or stopped; the message says why and what to do."""
+
+
+class Program(msgspec.Struct, frozen=True):
+    """One program as supervisord sees it: `state` is its word (RUNNING, BACKOFF, ...), `pid` 0 when there is none."""
+
+    name: str
+    state: str
+    pid: int
+    start_s: int
+    complaint: str
+
+
+class Daemon:
+    """The supervisord of one home."""
+
+    def __init__(self, home: Home) -> None:
+        self.home = home
+        self.conf = home.root / "supervisord.conf"
+
+    def _rpc(self) -> Any:
+        transport = SupervisorTransport(None, None, f"unix://{self.home.socket()}")
+        return xmlrpc.client.ServerProxy("http://127.0.0.1", transport=transport).supervisor
+
+    def pid(self) -> int | None:
+        """The process id of the home's supervisord, None if none answers."""
+        try:
+            return int(self._rpc().getPID())
+        except (OSError, xmlrpc.client.Error):
+            return None
+
+    def programs(self) -> list[Program]:
+        """What supervisord runs, in its order; empty when it is not there."""
+        try:
+            infos = self._rpc().getAllProcessInfo()
+        except (OSError, xmlrpc.client.Error):
+            return []
+        return [Program(i["name"], i["statename"], i["pid"], i["start"], i["spawnerr"]) for i in infos]
+
+    def start(self) -> bool:
+        """Start supervisord with every program, or the programs that are not up; whether supervisord was new.
+
+        DaemonError when it refuses.
+        """
+        if self.pid() is not None:
+            for program in self.programs():
+                if program.state not in ("RUNNING", "STARTING", "BACKOFF"):
+                    self.start_program(program.name)
+            return False
+        if not self.conf.exists():
+            raise DaemonError(f"{self.conf}: is missing: run `collectorctl init {self.home.root}`")
+        if len(os.fsencode(self.home.socket())) > SOCKET_PATH_MOST:
+            raise DaemonError(
+                f"{self.home.socket()}: the path is too long for a unix socket: use a home with a shorter path"
+            )
+        environment = os.environ | {
+            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
+        }
+        ran = subprocess.run(
+            [sys.executable, "-m", "supervisor.supervisord", "-c", str(self.conf)],
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=60,
+        )
+        if ran.returncode != 0:
+            raise DaemonError(f"{self.conf}: supervisord does not start: {(ran.stderr or ran.stdout).strip()[-500:]}")
+        deadline = time.monotonic() + 10
+        while self.pid() is None:
+            if time.monotonic() > deadline:
+                raise DaemonError(
+                    f"{self.home.socket()}: supervisord does not answer: see {self.home.log}/supervisord.log"
+                )
+            time.sleep(0.05)
+        return True
+
+    def start_program(self, name: str) -> None:
+        """Start one program without waiting for it. DaemonError if there is no such program."""
+        with self._faults(name, tolerated=("ALREADY_STARTED",)):
+            self._rpc().startProcess(name, False)
+
+    def stop_program(self, name: str) -> None:
+        """Stop one program and wait until it is gone. DaemonError if there is no such program."""
+        with self._faults(name, tolerated=("NOT_RUNNING",)):
+            self._rpc().stopProcess(name)
+
+    def stop(self) -> Iterator[list[str]]:
+        """Shut down; yields, about every quarter second, the names still running. DaemonError if it does not end in time."""
+        pid = self.pid()
+        if pid is None:
+            return
+        with suppress(psutil.NoSuchProcess):
+            process = psutil.Process(pid)
+            self._rpc().shutdown()
+            deadline = time.monotonic() + STOP_MOST_S
+            while process.is_running() and process.status() != psutil.STATUS_ZOMBIE:
+                if time.monotonic() > deadline:
+                    raise DaemonError(f"supervisord (pid {pid}) does not end: see {self.home.log}/supervisord.log")
+                yield [program.name for program in self.programs() if program.pid]
+                time.sleep(0.25)
+
+    @staticmethod
+    def _faults(name: str, tolerated: tuple[str, ...]) -> _Faults:
+        return _Faults(name, tolerated)
+
+
+class _Faults:
+    """Turns supervisord's faults about one program into a DaemonError, except those that mean "already so"."""
+
+    def __init__(self, name: str, tolerated: tuple[str, ...]) -> None:
+        self.name = name
+        self.tolerated = tolerated
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> bool:
+        if isinstance(error, xmlrpc.client.Fault):
+            word = error.faultString.split(":")[0]
+            if word in self.tolerated:
+                return True
+            if word == "BAD_NAME":
+                raise DaemonError(f"{self.name}: no such program: `collectorctl status` lists them") from None
+            raise DaemonError(f"{self.name}: supervisord says {error.faultString}") from None
+        if isinstance(error, OSError):
+            raise DaemonError(f"{self.name}: nothing runs in this home: run `collectorctl start`") from None
+        return False

@@ -1,0 +1,287 @@
+"""What is on disk against what was sent: the judge of a rehearsal.
+
+    truth: market events, what each line sent ──┐
+                                                ├─> Verdict: missed, doubled, wrong
+    Parquet: orderbook rows, tick rows        ──┘
+
+A delivery is *certain* when its connection lived on for MARGIN_NS after it was handed to the socket, and *in flight* otherwise:
+what lay in the kernel when a collector was killed, nobody can tell. Certain deliveries must be there, in-flight ones may.
+
+Promises: pure; counts by content, never by order; every row on disk is accounted for. Books are compared whole (levels, totals,
+cumulative volume, expected and midpoint, exchange second), ticks by everything that is not rounded by a vendor.
+Leaves to others: making the truth (brokers/simulator/truth.py), reading files, printing.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+
+import msgspec
+import numpy as np
+import pandas as pd
+
+from ringbuf.records import LEVELS
+
+MARGIN_NS = 1_000_000_000
+"""A collector that is alive has read and ringed a delivery long before this; its latency is a few ms."""
+
+MISSED_MOST = 0.0005
+DOUBLED_MOST = 0.0003
+"""Shares of available books that first-wins may miss or double (design 6.2)."""
+
+LINES = {1: "kis", 2: "kiwoom"}
+BOOK, TICK = 1, 2
+SENT, LOST, CONFLATED, SPOILED, REPEATED = range(5)
+
+
+class LineAccount(msgspec.Struct):
+    """One line's deliveries of one stream against the rows that carry its arrival."""
+
+    sent: int = 0
+    in_flight: int = 0
+    lost: int = 0
+    conflated: int = 0
+    spoiled: int = 0
+    stored: int = 0
+    missing: int = 0
+    extra: int = 0
+
+
+class StreamAccount(msgspec.Struct):
+    """One stream: every line, and the rows on disk. `available` counts what either line certainly delivered."""
+
+    lines: dict[str, LineAccount]
+    available: int = 0
+    stored: int = 0
+    missed: int = 0
+    doubled: int = 0
+    wrong: int = 0
+
+
+class Verdict(msgspec.Struct):
+    """Both streams, judged."""
+
+    books: StreamAccount
+    ticks: StreamAccount
+
+    def complaints(self) -> list[str]:
+        """In words what breaks a promise; empty when the rehearsal passed."""
+        found = []
+        for name, account in (("books", self.books), ("ticks", self.ticks)):
+            for line, side in account.lines.items():
+                if side.missing or side.extra:
+                    found.append(
+                        f"{name} of {line}: {side.missing} delivered but not stored, {side.extra} stored but not sent"
+                    )
+            if account.wrong:
+                found.append(f"{name}: {account.wrong} rows differ from what was sent")
+            if not account.available:
+                found.append(f"{name}: nothing was delivered, so nothing was proven")
+        books, ticks = self.books, self.ticks
+        if books.missed > MISSED_MOST * books.available:
+            found.append(f"books: {books.missed} of {books.available} missed, more than {MISSED_MOST:.2%}")
+        if books.doubled > DOUBLED_MOST * books.available:
+            found.append(f"books: {books.doubled} of {books.available} doubled, more than {DOUBLED_MOST:.2%}")
+        if ticks.missed or ticks.doubled:
+            found.append(f"ticks: {ticks.missed} missed, {ticks.doubled} doubled")
+        return found
+
+
+class _Deliveries:
+    """What one line certainly delivered, and what it may have, as counts by key."""
+
+    def __init__(self) -> None:
+        self.certain: Counter[tuple] = Counter()
+        self.possible: Counter[tuple] = Counter()
+
+
+def judge(
+    books: np.ndarray,
+    trades: np.ndarray,
+    sent: np.ndarray,
+    ended_ns: Mapping[tuple[int, int], int],
+    book_rows: pd.DataFrame,
+    tick_rows: pd.DataFrame,
+) -> Verdict:
+    """Compare.
+
+    `books`, `trades`, `sent`: the truth's tables (brokers/simulator/truth.py). `ended_ns`: (line, connection) -> monotonic
+    instant at which it ended, absent while it lives. `book_rows`, `tick_rows`: the datasets as pandas reads them.
+    """
+    return Verdict(
+        books=_judge_books(books, _of_stream(sent, BOOK), ended_ns, book_rows),
+        ticks=_judge_ticks(trades, _of_stream(sent, TICK), ended_ns, tick_rows),
+    )
+
+
+def _of_stream(sent: np.ndarray, stream: int) -> np.ndarray:
+    return sent[sent["stream"] == stream]
+
+
+def _accounts(sent: np.ndarray) -> dict[str, LineAccount]:
+    accounts = {}
+    for code, line in LINES.items():
+        outcome = sent["outcome"][sent["line"] == code]
+        accounts[line] = LineAccount(
+            sent=int(np.isin(outcome, (SENT, REPEATED)).sum()),
+            lost=int((outcome == LOST).sum()),
+            conflated=int((outcome == CONFLATED).sum()),
+            spoiled=int((outcome == SPOILED).sum()),
+        )
+    return accounts
+
+
+def _judge_books(
+    books: np.ndarray, sent: np.ndarray, ended_ns: Mapping[tuple[int, int], int], rows: pd.DataFrame
+) -> StreamAccount:
+    account = StreamAccount(lines=_accounts(sent), stored=len(rows))
+    keys = _book_keys_of_truth(books)
+    by_id = dict(zip(books["id"].tolist(), keys, strict=True))
+    delivered = _delivered(sent, ended_ns, lambda first, _: by_id[first])
+    whole = set(by_id.values())
+    stored = _book_keys_of_rows(rows)
+    account.wrong = sum(key not in whole for key in stored)
+    for line, side in account.lines.items():
+        arrived = rows[f"recv_time_{line}"].notna().to_numpy()
+        _settle(side, delivered[line], [key for key, here in zip(stored, arrived, strict=True) if here])
+    # what either line delivered: for one book the most that one line delivered of it, over all books of one content
+    certain, possible = Counter[tuple](), Counter[tuple]()
+    for line_sent, counts in ((True, certain), (False, possible)):
+        per_id: dict[int, Counter[int]] = {}
+        for code in LINES:
+            own = sent[(sent["line"] == code) & np.isin(sent["outcome"], (SENT, REPEATED))]
+            chosen = own["first_id"][~_in_flight(own, ended_ns)] if line_sent else own["first_id"]
+            per_id[code] = Counter(chosen.tolist())
+        for book in set().union(*per_id.values()):
+            counts[by_id[book]] += max(count[book] for count in per_id.values())
+    _settle_merged(account, certain, possible, stored)
+    return account
+
+
+def _judge_ticks(
+    trades: np.ndarray, sent: np.ndarray, ended_ns: Mapping[tuple[int, int], int], rows: pd.DataFrame
+) -> StreamAccount:
+    account = StreamAccount(lines=_accounts(sent), stored=len(rows))
+    at = {trade: place for place, trade in enumerate(trades["id"].tolist())}
+    columns = {
+        name: trades[name].tolist() for name in ("symbol", "venue", "price", "side", "cum_volume", "size", "exch_s")
+    }
+
+    def key(first: int, last: int) -> tuple:
+        # a merged print ends where its last trade ends and covers everything since its first began
+        begin, end = at[first], at[last]
+        size = columns["cum_volume"][end] - columns["cum_volume"][begin] + columns["size"][begin]
+        return (
+            columns["symbol"][end].decode(),
+            columns["venue"][end].decode(),
+            columns["cum_volume"][end],
+            size,
+            columns["price"][end],
+            columns["side"][end],
+            columns["exch_s"][end],
+        )
+
+    delivered = _delivered(sent, ended_ns, key)
+    stored = _tick_keys_of_rows(rows)
+    for line, side in account.lines.items():
+        own = (rows["broker"] == line).to_numpy()
+        _settle(side, delivered[line], [k for k, here in zip(stored, own, strict=True) if here])
+    certain, possible = Counter[tuple](), Counter[tuple]()
+    for line in LINES.values():
+        certain.update(delivered[line].certain)
+        possible.update(delivered[line].possible)
+    account.wrong = sum(k not in possible for k in stored)
+    _settle_merged(account, certain, possible, stored)
+    return account
+
+
+def _in_flight(sent: np.ndarray, ended_ns: Mapping[tuple[int, int], int]) -> np.ndarray:
+    """Which deliveries were made so shortly before their connection ended that nobody can tell; shape of `sent`."""
+    ends = np.array(
+        [
+            ended_ns.get((line, number), 1 << 62)
+            for line, number in zip(sent["line"].tolist(), sent["connection"].tolist(), strict=True)
+        ],
+        dtype=np.int64,
+    )
+    return sent["mono_ns"] > ends - MARGIN_NS
+
+
+def _delivered(sent: np.ndarray, ended_ns: Mapping[tuple[int, int], int], key: object) -> dict[str, _Deliveries]:
+    told = {}
+    for code, line in LINES.items():
+        own = sent[(sent["line"] == code) & np.isin(sent["outcome"], (SENT, REPEATED))]
+        told[line] = _Deliveries()
+        flying = _in_flight(own, ended_ns)
+        for first, last, unsure in zip(own["first_id"].tolist(), own["last_id"].tolist(), flying.tolist(), strict=True):
+            content = key(first, last)  # type: ignore[operator]
+            told[line].possible[content] += 1
+            told[line].certain[content] += not unsure
+    return told
+
+
+def _settle(side: LineAccount, delivered: _Deliveries, stored: Iterable[tuple]) -> None:
+    counts = Counter(stored)
+    side.stored = counts.total()
+    side.in_flight = delivered.possible.total() - delivered.certain.total()
+    side.missing = (delivered.certain - counts).total()
+    side.extra = (counts - delivered.possible).total()
+
+
+def _settle_merged(
+    account: StreamAccount, certain: Counter[tuple], possible: Counter[tuple], stored: Iterable[tuple]
+) -> None:
+    counts = Counter(stored)
+    account.available = certain.total()
+    account.missed = (certain - counts).total()
+    account.doubled = (counts - possible).total()
+
+
+_SCALARS = (
+    ("cum_volume", "cum_volume"),
+    ("total_ask", "total_ask_size"),
+    ("total_bid", "total_bid_size"),
+    ("expected_price", "expected_price"),
+    ("expected_size", "expected_size"),
+    ("mid_price", "mid_price"),
+    ("mid_size", "mid_size"),
+)
+
+
+def _book_keys_of_truth(books: np.ndarray) -> list[tuple]:
+    numbers = np.column_stack(
+        [
+            *(books[side] for side in ("ask_price", "ask_size", "bid_price", "bid_size")),
+            *(books[name] for name, _ in _SCALARS),
+            books["exch_s"],
+        ]
+    )
+    return _keys([s.decode() for s in books["symbol"].tolist()], [v.decode() for v in books["venue"].tolist()], numbers)
+
+
+def _book_keys_of_rows(rows: pd.DataFrame) -> list[tuple]:
+    sides = [
+        f"{side}_{level}"
+        for side in ("ask_price", "ask_size", "bid_price", "bid_size")
+        for level in range(1, LEVELS + 1)
+    ]
+    numbers = np.column_stack(
+        [rows[[*sides, *(name for _, name in _SCALARS)]].fillna(-1).to_numpy(np.int64), _seconds(rows["exch_time"])]
+    )
+    return _keys(rows["symbol"].tolist(), rows["venue"].tolist(), numbers)
+
+
+def _tick_keys_of_rows(rows: pd.DataFrame) -> list[tuple]:
+    columns = [rows[name].tolist() for name in ("symbol", "venue", "cum_volume", "size", "price", "side")]
+    return list(zip(*columns, _seconds(rows["exch_time"]).tolist(), strict=True))
+
+
+def _seconds(times: pd.Series) -> np.ndarray:
+    """Unix seconds of a zoned column, int64."""
+    return times.dt.tz_convert("UTC").dt.tz_localize(None).to_numpy("datetime64[s]").astype(np.int64)
+
+
+def _keys(symbols: list[str], venues: list[str], numbers: np.ndarray) -> list[tuple]:
+    numbers = np.ascontiguousarray(numbers, "<i8")
+    return [(s, v, row.tobytes()) for s, v, row in zip(symbols, venues, numbers, strict=True)]

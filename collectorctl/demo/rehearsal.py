@@ -1,0 +1,120 @@
+"""A rehearsal from curtain to verdict.
+
+    stage ─> start ─> the market runs ─> quiet ─> stop ─> judge
+
+Promises: whatever happens, nothing is left running; the home is kept when it was named, or when something was wrong.
+Leaves to others: the verdict (oracle.py), the table (report.py).
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import time
+from pathlib import Path
+
+import pandas as pd
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+from brokers.simulator import truth
+from collectorctl.daemon import Daemon
+from collectorctl.demo.oracle import Verdict, judge
+from collectorctl.demo.report import Figures, measure, show
+from collectorctl.demo.stage import Simulator, connect_home, write_home
+from collectorctl.health import last_words, wait_until_healthy
+from collectorctl.status import Status, look
+from conf.clock import korean
+from conf.home import Home
+
+QUIET_S = 2.0
+"""Between the last delivery and the stop: longer than oracle.MARGIN_NS, so that nothing is in flight at the end."""
+
+
+class Rehearsal:
+    """One run of the whole tree against the simulator."""
+
+    def __init__(self, root: Path, seconds: float, seed: int, console: Console) -> None:
+        self.root = root
+        self.seconds = seconds
+        self.seed = seed
+        self.console = console
+        self.truth = root / "truth"
+
+    def play(self) -> tuple[Verdict, Figures]:
+        """Run it and judge it. StageError, DaemonError or SettingsError when it cannot be run."""
+        write_home(self.root, self.seconds)
+        with Simulator(self.root, self.truth, "--seed", str(self.seed)) as simulator:
+            connect_home(self.root, simulator.addresses)
+            home = Home(self.root)
+            home.make()
+            daemon = Daemon(home)
+            try:
+                self.console.print(f"home {self.root}: starting kis, kiwoom and writer under supervisord")
+                daemon.start()
+                for name, complaint in wait_until_healthy(home, 30):
+                    self.console.print(f"[red]{name}: not healthy: {complaint}[/]")
+                seen = self._watch(home)
+                for line in simulator.addresses:
+                    simulator.tell(f"{line} quiet 3600")
+                time.sleep(QUIET_S)
+                stopping = time.monotonic()
+            finally:
+                for _ in daemon.stop():
+                    pass
+            stop_s = time.monotonic() - stopping
+            for name, words in last_words(home):
+                self.console.print(f"{name:<8}{words}")
+        verdict = self._verdict(home)
+        return verdict, measure(home, seen, stop_s)
+
+    def _watch(self, home: Home) -> Status:
+        """Show progress until the time is up; the last look."""
+        columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
+        clock = home.clock()
+        with Progress(*columns, console=self.console, transient=True) as progress:
+            task = progress.add_task("market", total=self.seconds)
+            end = time.monotonic() + self.seconds
+            while (left := end - time.monotonic()) > 0:
+                seen = look(home)
+                progress.update(task, completed=self.seconds - left, description=self._line(clock.now_ns(), seen))
+                time.sleep(min(left, 0.5))
+        return look(home)
+
+    @staticmethod
+    def _line(now_ns: int, seen: Status) -> str:
+        counters = {process.name: process.counters for process in seen.processes}
+        count = lambda name, counter: counters.get(name, {}).get(counter, 0)  # noqa: E731 a word for a nested look-up
+        sick = ", ".join(f"{p.name} {p.verdict}" for p in seen.processes if not p.healthy)
+        return (
+            f"{korean(now_ns):%H:%M} KST  books kis {count('kis', 'books')} kiwoom {count('kiwoom', 'books')} "
+            f"merged {count('writer', 'books_new')}  ticks {count('writer', 'ticks_in')}  "
+            f"hours published {count('writer', 'hours_published')}  {sick}"
+        )
+
+    def _verdict(self, home: Home) -> Verdict:
+        told = truth.load(self.truth)
+        return judge(
+            told.books,
+            told.trades,
+            told.sent,
+            {(c["line"], c["connection"]): c["ended_mono_ns"] for c in told.connections if c["ended_mono_ns"]},
+            pd.read_parquet(home.data / "kr" / "orderbook"),
+            pd.read_parquet(home.data / "kr" / "tick"),
+        )
+
+
+def rehearse(where: Path | None, seconds: float, seed: int, as_json: bool) -> int:
+    """Play, show, tidy up; the exit status: 0 when every promise held."""
+    console = Console(stderr=as_json, highlight=False, soft_wrap=True)
+    root = where.resolve() if where else Path(tempfile.mkdtemp(prefix="collectorctl-demo-"))
+    verdict, figures = Rehearsal(root, seconds, seed, console).play()
+    show(console, root, verdict, figures, as_json)
+    home = Home(root)
+    passed = not verdict.complaints()
+    if where is None and passed:
+        shutil.rmtree((home.run / "ring").resolve(), ignore_errors=True)
+        shutil.rmtree(root)
+    elif not passed:
+        console.print(f"kept for inspection: {root}")
+    return 0 if passed else 1

@@ -1,0 +1,136 @@
+"""The stage of a rehearsal: a home with a warped clock, and the simulator that its brokers will call.
+
+    lay out a home ─> simulator (a process of its own) ─addresses─> collector.toml
+
+Promises: no key, no network beyond 127.0.0.1; the simulator dies with the rehearsal.
+Leaves to others: starting the tree (daemon.py), judging (oracle.py).
+"""
+
+from __future__ import annotations
+
+import select
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any, Self
+
+import msgspec
+
+from collectorctl.init import lay_out
+
+SYMBOLS = ["005930", "000660", "373220", "207940", "005380", "035420", "000270", "068270", "105560", "051910"]
+SYMBOLS += ["006400", "055550", "012330", "028260", "066570", "003550", "032830", "009150", "0074K0", "015760"]
+
+START = "2026-11-20T08:58:00+09:00"
+"""A Friday, two minutes before the opening auction ends."""
+
+MARKET_HOURS = 3.2
+"""Market time that a rehearsal covers, whatever its length: 09:00, 10:00, 11:00 and 12:00 pass."""
+
+
+class StageError(Exception):
+    """The rehearsal cannot begin; the message says why."""
+
+
+def write_home(root: Path, seconds: float) -> None:
+    """Make `root` a home for a rehearsal of `seconds` real seconds; the brokers' addresses are still missing."""
+    lay_out(root)
+    speed = MARKET_HOURS * 3600 / seconds
+    (root / "collector.toml").write_text(
+        f"""# made by `collectorctl demo`
+[universe]
+kr = {msgspec.json.encode(SYMBOLS).decode()}
+[clock]
+start = "{START}"
+speed = {speed:.3f}
+[writer]
+# an hour lasts {3600 / speed:.0f} real seconds here
+grace_s = 6.0
+[kis]
+register_spacing_ms = 20
+[feed]
+backoff_most_s = 2.0
+"""
+    )
+    secrets = root / ".env"
+    secrets.touch(mode=0o600)
+    secrets.write_text("".join(f"{name}=demo-{name.lower()}\n" for name in _SECRETS))
+
+
+_SECRETS = ("KIS_APP_KEY", "KIS_APP_SECRET", "KIWOOM_APP_KEY", "KIWOOM_APP_SECRET")
+
+
+class Simulator:
+    """The simulator as a process, steered by lines."""
+
+    def __init__(self, root: Path, truth: Path, *options: str) -> None:
+        """Start it in the home `root` and wait until it serves. StageError when it does not."""
+        self.process = subprocess.Popen(
+            [
+                sys.executable,
+                "-m",
+                "brokers.simulator",
+                "--home",
+                str(root),
+                "--truth",
+                str(truth),
+                "--die-with-parent",
+                *options,
+            ],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=(root / "simulator.err").open("wb"),
+            cwd=root,
+        )
+        self._pending = b""
+        try:
+            self.addresses = self.line(30)
+        except StageError as error:
+            told = (root / "simulator.err").read_text(errors="replace").strip()[-800:]
+            self.close()
+            raise StageError(f"the simulator does not start: {told or error}") from None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def line(self, most_s: float) -> dict[str, Any]:
+        """The next thing it says. StageError after `most_s` seconds, or when it is gone."""
+        pipe = self.process.stdout
+        while b"\n" not in self._pending:
+            if not select.select([pipe], [], [], most_s)[0]:
+                raise StageError(f"the simulator says nothing for {most_s} s")
+            said = pipe.read1()  # type: ignore[union-attr]
+            if not said:
+                raise StageError("the simulator is gone")
+            self._pending += said
+        first, _, self._pending = self._pending.partition(b"\n")
+        return msgspec.json.decode(first)
+
+    def tell(self, command: str) -> dict[str, Any]:
+        """Steer it: one command, its answer."""
+        self.process.stdin.write(command.encode() + b"\n")  # type: ignore[union-attr]
+        self.process.stdin.flush()  # type: ignore[union-attr]
+        return self.line(10)
+
+    def close(self) -> None:
+        """End it and wait until its truth is on disk."""
+        self.process.terminate()
+        try:
+            self.process.wait(10)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+
+
+def connect_home(root: Path, addresses: dict[str, dict[str, str]]) -> None:
+    """Write the simulator's addresses into the home's settings."""
+    settings = root / "collector.toml"
+    text = settings.read_text()
+    for broker, urls in addresses.items():
+        lines = "".join(f'{name} = "{url}"\n' for name, url in urls.items())
+        table = f"[{broker}]\n"
+        text = text.replace(table, table + lines) if table in text else f"{text}{table}{lines}"
+    settings.write_text(text)

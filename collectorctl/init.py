@@ -1,0 +1,41 @@
+"""Lay out a home.
+
+    HOME/collector.toml     every setting, commented out: the file is its own manual
+    HOME/supervisord.conf   the process tree
+    HOME/.env.example       the secrets' names
+
+Promises: nothing that exists is touched; doing it again changes nothing.
+Leaves to others: what the settings mean (conf/default.toml).
+"""
+
+from __future__ import annotations
+
+from importlib import resources
+from pathlib import Path
+
+
+def lay_out(root: Path) -> list[tuple[Path, bool]]:
+    """Make the files of a home that are missing; each path, and whether it was made now."""
+    conf = resources.files("conf")
+    files = {
+        root / "collector.toml": commented_out(conf.joinpath("default.toml").read_text(encoding="utf-8")),
+        root / "supervisord.conf": conf.joinpath("supervisord.conf").read_text(encoding="utf-8"),
+        root / ".env.example": conf.joinpath("example.env").read_text(encoding="utf-8"),
+    }
+    root.mkdir(parents=True, exist_ok=True)
+    done = []
+    for path, text in files.items():
+        missing = not path.exists()
+        if missing:
+            path.write_text(text, encoding="utf-8")
+        done.append((path, missing))
+    return done
+
+
+def commented_out(manual: str) -> str:
+    """The settings manual with every setting commented out, tables kept: what is not changed stays the default."""
+    lines = [
+        "# This home's settings. A line takes effect when its first # is removed; the values shown are the defaults.",
+        *(f"#{line}" if line and not line.startswith(("#", "[")) else line for line in manual.splitlines()[1:]),
+    ]
+    return "\n".join(lines) + "\n"

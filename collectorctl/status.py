@@ -1,0 +1,170 @@
+"""How a home is doing, judged from outside by vitals, not by what supervisord believes.
+
+    supervisord: RUNNING, pid ──┐
+    vitals page: beat, state  ──┼─> judge() ─> healthy, or why not
+    /proc: own memory         ──┘
+
+Promises: reading disturbs nobody; `judge` is pure; a process that is RUNNING but not healthy is called so, with the reason.
+Leaves to others: doing something about it (daemon.py, watchdog).
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import msgspec
+import psutil
+
+from collectorctl.daemon import Daemon, Program
+from conf.home import Home
+from conf.settings import Settings
+from ringbuf.records import STREAMS
+from ringbuf.ring import Consumer, RingError
+from ringbuf.vitals import Reading, VitalsError, read
+
+STALE_S = 5.0
+"""Every loop beats about once a second; this much later it hangs."""
+
+HEALTHY = frozenset(["streaming", "closed_market", "running", "publishing", "disabled"])
+"""States in which a process does all it is there for."""
+
+
+class Process(msgspec.Struct, frozen=True):
+    """One process: what supervisord says, what its vitals say, and the verdict."""
+
+    name: str
+    supervisor_state: str
+    pid: int
+    healthy: bool
+    verdict: str
+    state: str = ""
+    detail: str = ""
+    uptime_s: float = 0.0
+    heartbeat_age_s: float | None = None
+    own_memory_mb: float | None = None
+    latency_us: dict[str, float] = {}
+    counters: dict[str, int] = {}
+
+
+class RingLevel(msgspec.Struct, frozen=True):
+    """How full a ring is: `backlog` records the writer has not made safe yet."""
+
+    name: str
+    capacity: int
+    head: int
+    backlog: int
+    complaint: str = ""
+
+
+class Status(msgspec.Struct, frozen=True):
+    """A home at one instant."""
+
+    home: str
+    now: str
+    supervisor_pid: int | None
+    healthy: bool
+    processes: list[Process]
+    rings: list[RingLevel]
+
+
+def programs_of(settings: Settings) -> list[str]:
+    """The programs a home has, in the order of the data flow."""
+    return [*lines_of(settings), "writer"]
+
+
+def lines_of(settings: Settings) -> list[str]:
+    """The lines that are switched on."""
+    return [name for name in ("kis", "kiwoom") if getattr(settings, name).enabled]
+
+
+def judge(program: Program | None, vitals: Reading | None, now_mono_ns: int) -> tuple[bool, str]:
+    """Whether a process is healthy, and in words what it is doing or what is wrong."""
+    if program is None:
+        return False, "not supervised"
+    if program.state != "RUNNING" and program.state != "STARTING":
+        return False, f"supervisor: {program.state}{': ' + program.complaint if program.complaint else ''}"
+    if vitals is None or vitals.pid != program.pid:
+        return False, "no sign of life yet"
+    age_s = (now_mono_ns - vitals.beat_mono_ns) / 1e9
+    if age_s > STALE_S:
+        return False, f"no heartbeat for {age_s:.0f} s"
+    said = f"{vitals.state}: {vitals.detail}" if vitals.detail else vitals.state
+    return vitals.state in HEALTHY, said
+
+
+def look(home: Home) -> Status:
+    """Everything there is to see from outside."""
+    daemon = Daemon(home)
+    pid = daemon.pid()
+    supervised = {program.name: program for program in daemon.programs()}
+    names = [*programs_of(home.settings), *(n for n in supervised if n not in programs_of(home.settings))]
+    processes = [_process(home, name, supervised.get(name)) for name in names]
+    return Status(
+        home=str(home.root),
+        now=f"{_korean(home):%Y-%m-%d %H:%M:%S} KST",
+        supervisor_pid=pid,
+        healthy=pid is not None and all(process.healthy for process in processes),
+        processes=processes,
+        rings=[_ring(home, line, stream) for line in lines_of(home.settings) for stream in STREAMS],
+    )
+
+
+def _korean(home: Home) -> Any:
+    from conf.clock import korean
+
+    return korean(home.clock().now_ns())
+
+
+def _process(home: Home, name: str, program: Program | None) -> Process:
+    vitals: Reading | None = None
+    trouble = ""
+    try:
+        vitals = read(home.vitals(name))
+    except FileNotFoundError:
+        pass
+    except VitalsError as error:
+        trouble = str(error)
+    healthy, verdict = judge(program, vitals, time.monotonic_ns())
+    common = {
+        "name": name,
+        "supervisor_state": program.state if program else "ABSENT",
+        "pid": program.pid if program else 0,
+        "healthy": healthy,
+        "verdict": trouble or verdict,
+    }
+    if program is None or vitals is None or vitals.pid != program.pid:
+        return Process(**common)
+    return Process(
+        **common,
+        state=vitals.state,
+        detail=vitals.detail,
+        uptime_s=round(time.time() - vitals.start_ns / 1e9, 1),
+        heartbeat_age_s=round((time.monotonic_ns() - vitals.beat_mono_ns) / 1e9, 3),
+        own_memory_mb=own_memory_mb(program.pid),
+        latency_us={p: ns / 1000 for p, ns in vitals.latency_ns.items()},
+        counters=vitals.counters,
+    )
+
+
+def own_memory_mb(pid: int) -> float | None:
+    """Resident minus shared memory, MB: rings and mapped files do not count. None when the process is gone."""
+    try:
+        memory = psutil.Process(pid).memory_info()
+    except psutil.NoSuchProcess:
+        return None
+    return round((memory.rss - memory.shared) / 1e6, 1)
+
+
+def _ring(home: Home, line: str, stream: str) -> RingLevel:
+    name = f"{line}.{stream}"
+    try:
+        ring = Consumer.open(home.ring(line, stream), STREAMS[stream])
+    except FileNotFoundError:
+        return RingLevel(name, 0, 0, 0, "not made yet")
+    except RingError as error:
+        return RingLevel(name, 0, 0, 0, str(error))
+    try:
+        return RingLevel(name, ring.capacity, ring.head, max(0, ring.head - ring.tail + 1))
+    finally:
+        ring.close()

@@ -1,0 +1,48 @@
+"""Status as a person reads it.
+
+Leaves to others: the facts (status.py).
+"""
+
+from __future__ import annotations
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from collectorctl.status import Process, Status
+
+
+def show_status(status: Status, counters: bool) -> None:
+    """Print processes and rings; with `counters` everything that was ever counted."""
+    console = Console(highlight=False, soft_wrap=True)
+    supervisor = f"supervisord {status.supervisor_pid}" if status.supervisor_pid else "nothing runs"
+    console.print(f"{status.home}   {status.now}   {supervisor}")
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for column in ("process", "health", "pid", "up", "beat", "own MB", "p50 / p99 us", "what it does"):
+        table.add_column(column)
+    for process in status.processes:
+        table.add_row(*_row(process))
+    console.print(table)
+    for ring in status.rings:
+        console.print(
+            f"ring {ring.name:<18} {ring.complaint or f'{ring.backlog} of {ring.capacity} waiting, {ring.head} in all'}"
+        )
+    if counters:
+        for process in status.processes:
+            told = ", ".join(f"{name} {count}" for name, count in process.counters.items() if count)
+            console.print(f"{process.name}: {told}")
+
+
+def _row(process: Process) -> list[str]:
+    mark = "[green]healthy[/]" if process.healthy else "[red]NOT HEALTHY[/]"
+    latency = process.latency_us
+    return [
+        process.name,
+        mark,
+        str(process.pid or "-"),
+        f"{process.uptime_s:.0f} s",
+        "-" if process.heartbeat_age_s is None else f"{process.heartbeat_age_s:.1f} s",
+        "-" if process.own_memory_mb is None else f"{process.own_memory_mb:.0f}",
+        f"{latency.get('50', 0):.0f} / {latency.get('99', 0):.0f}" if latency else "-",
+        process.verdict,
+    ]
