@@ -1,0 +1,58 @@
+"""`python -m brokers NAME`: the collector process of one broker.
+
+Promises: exit 2 for a name that no broker has, 78 for a plan that the vendor's limits do not hold; else as conf/process.py says.
+Leaves to others: the rites of a process (conf/process.py), the loop (collector.py).
+"""
+
+from __future__ import annotations
+
+import sys
+
+from loguru import logger
+
+from brokers.broker import BROKERS, PlanError, broker
+from brokers.collector import Collector
+from brokers.plan import plan
+from conf.home import Home
+from conf.process import Stop, run
+from conf.settings import FILE, SettingsError
+from ringbuf.vitals import Vitals
+
+
+def collect(name: str, home: Home, stop: Stop) -> None:
+    """The body of the process: collect until asked to stop. SettingsError for a plan that does not fit."""
+    vitals = Vitals.create(home.vitals(name), name)
+    try:
+        connections = plan(home.settings).get(name)
+        if connections is None:
+            _idle(vitals, stop, f"{name}.enabled is false in {FILE}")
+        else:
+            (connection,) = connections  # one appkey, one connection (design 5: several appkeys, several connections)
+            Collector(home, stop, vitals, broker(name), connection).run()
+    except PlanError as error:
+        where, _, what = str(error).partition(": ")
+        raise SettingsError(home.root / FILE, where, *what.rsplit(": ", 1)) from None
+    finally:
+        vitals.say("stopped")
+        vitals.close()
+
+
+def _idle(vitals: Vitals, stop: Stop, why: str) -> None:
+    """Stay without doing anything: an exit would be taken for a crash."""
+    logger.info("nothing to do: {}", why)
+    vitals.say("waiting", why)
+    while not stop.wait(0.5):
+        vitals.beat()
+
+
+def main(arguments: list[str]) -> int:
+    """The process's exit status."""
+    if len(arguments) != 1 or arguments[0] not in BROKERS:
+        sys.stderr.write(f"usage: python -m brokers NAME, where NAME is one of: {', '.join(BROKERS)}\n")
+        return 2
+    name = arguments[0]
+    return run(name, lambda home, stop: collect(name, home, stop))
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,30 @@
+"""How long to wait before the next attempt: doubling, with a ceiling, spread by chance (pure but for the dice).
+
+Promises: the n-th pause in a row is first x 2^n, at most `most_s`, times 0.8 to 1.2.
+Leaves to others: waiting; a vendor's own minimum (BrokerError.wait_s).
+"""
+
+from __future__ import annotations
+
+import random
+
+SPREAD = 0.2
+
+
+class Backoff:
+    """One connection's patience."""
+
+    def __init__(self, first_s: float, most_s: float) -> None:
+        self._first_s = first_s
+        self._most_s = most_s
+        self._pauses = 0
+
+    def next_s(self) -> float:
+        """The next pause."""
+        pause = min(self._first_s * 2 ** min(self._pauses, 30), self._most_s)
+        self._pauses += 1
+        return pause * random.uniform(1 - SPREAD, 1 + SPREAD)
+
+    def reset(self) -> None:
+        """It went well: begin small again."""
+        self._pauses = 0

@@ -1,0 +1,258 @@
+"""The one loop for all brokers: connect, log in, subscribe, read, decode, publish, answer, reconnect.
+
+    credential -> wire -> session ---outgoing---> wire
+                   |         ^ control
+                   `-> decode +--> rings
+                             `---> quarantine
+
+Promises: beats at least every second whatever it waits for; an outage is never a reason to exit; no attempt comes sooner than
+the vendor allows (BrokerError.wait_s) nor than the backoff; what was received before a failure is published; a stop
+closes the connection properly, so that the vendor's slot is free again.
+Leaves to others: what a vendor says and wants (sessions), judging silence (watch.py), bytes (wire.py, publish.py).
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import TypeVar
+
+from loguru import logger
+
+from brokers.backoff import Backoff
+from brokers.broker import Broker, BrokerError, Session
+from brokers.ledger import Ledger
+from brokers.plan import Connection
+from brokers.publish import Rings
+from brokers.quarantine import Quarantine
+from brokers.rows import Decoded
+from brokers.watch import Watch
+from brokers.wire import Wire
+from conf.clock import SECOND_NS
+from conf.home import Home
+from conf.process import Stop
+from ringbuf.vitals import Vitals
+
+Result = TypeVar("Result")
+
+BEAT_S = 0.5
+POLL_S = 0.25
+POLL_SUBSCRIBING_S = 0.02
+LASTED_NS = 10 * SECOND_NS
+"""A connection that lasted this long was a good one: the backoff begins small again."""
+REFUSED_WAIT_S = 60.0
+"""Pause after a key or token was refused that had just been renewed."""
+QUARANTINE_LOG_NS = 60 * SECOND_NS
+
+
+class Stopping(Exception):
+    """A stop was requested while something was under way."""
+
+
+class Collector:
+    """One connection of one broker, for the life of the process."""
+
+    def __init__(self, home: Home, stop: Stop, vitals: Vitals, broker: Broker, connection: Connection) -> None:
+        """SettingsError if the broker's secrets are missing."""
+        self._settings = home.settings
+        self._stop = stop
+        self._vitals = vitals
+        self._broker = broker
+        self._registrations = connection.registrations
+        self._known = broker.known(connection.registrations)
+        self._clock = home.clock()
+        self._credential = broker.credential(home)
+        self._rings = Rings(home, broker.name, vitals)
+        self._quarantine = Quarantine(home.quarantine(), broker.name, home.settings.quarantine.most_bytes)
+        self._watch = Watch(home.settings)
+        self._backoff = Backoff(home.settings.feed.backoff_first_s, home.settings.feed.backoff_most_s)
+        self._renewed = False
+        self._said = ("", "")
+        self._widths: set[tuple[str, int]] = set()
+        self._quarantine_logged_ns = 0
+
+    def run(self) -> None:
+        """Until a stop is requested."""
+        try:
+            while not self._stop.requested:
+                try:
+                    self._connection()
+                except BrokerError as error:
+                    self._recover(error)
+        except Stopping:
+            pass
+        finally:
+            self._rings.close()
+
+    def _connection(self) -> None:
+        """One connection from handshake to its end. BrokerError if it was not asked for."""
+        self._say("connecting")
+        credential = self._beating(self._credential.get)
+        address, most_bytes = self._broker.address(self._settings), self._settings.feed.frame_most_bytes
+        wire = self._beating(lambda: Wire.connect(address, most_bytes))
+        began_ns = self._clock.mono_ns()
+        logger.info("connected to {}", address)
+        self._vitals.add("connects")
+        self._vitals.set("connected", 1)
+        ledger = Ledger(self._registrations)
+        session = self._broker.session(self._settings, credential, ledger)
+        self._watch.connected(began_ns)
+        try:
+            self._converse(wire, session, ledger)
+        finally:
+            self._vitals.set("connected", 0)
+            self._vitals.add("disconnects")
+            wire.close()
+            if self._clock.mono_ns() - began_ns > LASTED_NS:
+                self._backoff.reset()
+
+    def _converse(self, wire: Wire, session: Session, ledger: Ledger) -> None:
+        watched_ns = 0
+        while not self._stop.requested:
+            now_ns = self._clock.mono_ns()
+            for message in session.outgoing(now_ns):
+                wire.send_text(message)
+            messages = wire.poll(POLL_S if session.state == "streaming" else POLL_SUBSCRIBING_S)
+            self._vitals.beat()
+            if messages:
+                self._take(messages, session, ledger)
+            if (now_ns := self._clock.mono_ns()) - watched_ns >= SECOND_NS:
+                watched_ns = now_ns
+                self._look_after(session, ledger, now_ns)
+
+    def _take(self, messages: list[tuple[bytes, int]], session: Session, ledger: Ledger) -> None:
+        """Decode and publish what one poll brought; control messages go to the session."""
+        batch = Decoded()
+        first_books: list[int] = []
+        first_ticks: list[int] = []
+        broker, known, clock = self._broker, self._known, self._clock
+        try:
+            for payload, mono_ns in messages:
+                decoded = broker.decode(payload, known, clock.at(mono_ns), mono_ns)
+                for of, rows, firsts in (
+                    (decoded.book_of, batch.book_rows, first_books),
+                    (decoded.tick_of, batch.tick_rows, first_ticks),
+                ):
+                    for nth, registration in enumerate(of, len(rows)):
+                        if ledger.heard(registration, mono_ns):
+                            firsts.append(nth)
+                batch.take(decoded, mono_ns)
+                if decoded.control or decoded.rejected or decoded.phases or decoded.wide:
+                    self._take_rest(payload, decoded, mono_ns, session, ledger)
+        finally:
+            last_ns = messages[-1][1]
+            self._vitals.add("frames", len(messages))
+            self._vitals.add("bytes", sum(len(payload) for payload, _ in messages))
+            self._watch.frame(last_ns)
+            if batch.received and any(batch.received.values()):
+                self._rings.publish(batch, first_books, first_ticks, last_ns)
+                self._watch.data(last_ns)
+                self._vitals.set("last_data_mono_ns", last_ns)
+
+    def _take_rest(self, payload: bytes, decoded: Decoded, mono_ns: int, session: Session, ledger: Ledger) -> None:
+        """What of a message is no record."""
+        for raw, reason in decoded.rejected:
+            self._keep(raw, reason, mono_ns)
+        for words in decoded.phases:
+            logger.info("market phase {}", words)
+        if decoded.wide:
+            self._vitals.add("wide_frames")
+            for kind, width in set(decoded.wide) - self._widths:
+                self._widths.add((kind, width))
+                logger.warning(
+                    "{} comes with {} fields, more than are known: the surplus is kept in `extra`", kind, width
+                )
+        if decoded.control is None:
+            return
+        self._vitals.add("control")
+        heard = session.receive(payload, mono_ns)
+        if heard.words:
+            logger.info("{}", heard.words)
+        if heard.strange:
+            self._keep(payload, heard.words, mono_ns)
+        self._count(ledger)
+
+    def _keep(self, raw: bytes, reason: str, mono_ns: int) -> None:
+        """Put a frame aside, count it, say so once a minute."""
+        failure = self._quarantine.keep(raw, reason, self._clock.at(mono_ns), mono_ns)
+        self._vitals.add("quarantine_overflow" if failure else "quarantined")
+        if mono_ns - self._quarantine_logged_ns > QUARANTINE_LOG_NS or not self._quarantine_logged_ns:
+            self._quarantine_logged_ns = mono_ns
+            logger.warning("a frame of {} bytes was put aside: {} {}", len(raw), reason, failure)
+
+    def _look_after(self, session: Session, ledger: Ledger, now_ns: int) -> None:
+        """Once a second: the clock, what is overdue, what is silent, what to say. SessionLost if the connection is of no use."""
+        if step_ns := self._clock.follow_wall():
+            logger.warning("the wall clock was stepped by {:+.3f} s", step_ns / SECOND_NS)
+            self._vitals.add("clock_steps")
+            self._rings.clock_stepped(now_ns)
+        session.overdue(now_ns)
+        self._watch.market(self._clock.at(now_ns), {r.instrument.venue for r in self._registrations}, now_ns)
+        self._watch.check_connection(session.state == "streaming", now_ns)
+        if overdue := self._watch.overdue(ledger, now_ns):
+            logger.warning("not acknowledged in time, registering again: {}", ", ".join(map(str, overdue)))
+            session.register_again(overdue, now_ns, release=False)
+        if silent := self._watch.silent(ledger, now_ns):
+            logger.warning("silent for too long, registering again: {}", ", ".join(map(str, silent)))
+            session.register_again(silent, now_ns, release=True)
+            self._vitals.add("resubscribed", len(silent))
+        self._count(ledger)
+        if session.state == "streaming":
+            self._renewed = False
+        state = "closed_market" if session.state == "streaming" and not self._watch.open else session.state
+        self._say(state, "; ".join(ledger.refusals()))
+
+    def _count(self, ledger: Ledger) -> None:
+        """Requested, acknowledged and refused are levels: how the present connection stands."""
+        lines = ledger.standing.values()
+        self._vitals.set("requested", sum(1 for line in lines if line.requested_ns))
+        self._vitals.set("acknowledged", sum(1 for line in lines if line.acknowledged_ns))
+        self._vitals.set("refused", sum(1 for line in lines if line.refused))
+
+    def _recover(self, error: BrokerError) -> None:
+        """Say what happened and wait as long as both the backoff and the vendor want. Stopping if asked to stop meanwhile."""
+        state, wait_s = error.state, max(error.wait_s, self._backoff.next_s())
+        if error.renew:
+            if self._renewed:
+                wait_s = max(wait_s, REFUSED_WAIT_S)
+            else:
+                state = "retrying"
+            self._renewed = True
+            self._beating(self._credential.spoil)
+        logger.warning("{}; next attempt in {:.1f} s", error, wait_s)
+        self._say(state, str(error))
+        until_ns = self._clock.mono_ns() + round(wait_s * SECOND_NS)
+        while (left_ns := until_ns - self._clock.mono_ns()) > 0:
+            self._vitals.beat()
+            if self._stop.wait(min(BEAT_S, left_ns / SECOND_NS)):
+                raise Stopping
+
+    def _beating(self, call: Callable[[], Result]) -> Result:
+        """The result of a call that may block for long, with the heart beating meanwhile. Stopping if asked to stop first.
+
+        An abandoned call dies with the process: nothing has been registered on its connection yet.
+        """
+        results: list[Result] = []
+        failures: list[BaseException] = []
+
+        def work() -> None:
+            try:
+                results.append(call())
+            except BaseException as error:  # noqa: BLE001 handed over to the thread that waits
+                failures.append(error)
+
+        thread = threading.Thread(target=work, daemon=True)
+        thread.start()
+        while thread.is_alive():
+            thread.join(0.1)
+            self._vitals.beat()
+            if self._stop.requested and thread.is_alive():
+                raise Stopping
+        if failures:
+            raise failures[0]
+        return results[0]
+
+    def _say(self, state: str, detail: str = "") -> None:
+        if (state, detail) != self._said:
+            self._said = (state, detail)
+            self._vitals.say(state, detail)

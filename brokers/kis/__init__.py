@@ -1,0 +1,1 @@
+"""KIS (Korea Investment & Securities): the domestic feed."""

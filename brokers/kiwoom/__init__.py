@@ -1,0 +1,1 @@
+"""Kiwoom Securities: the domestic feed."""

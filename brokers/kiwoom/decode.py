@@ -1,0 +1,264 @@
+"""Kiwoom frames into records (pure). Spec kiwoom 1.7, 2.6, 3 and 4.
+
+    {"data":[{"values":{"20":"115618","10":"-257750",...},"type":"0B","name":"...","item":"005930"}, ...],"trnm":"REAL"}
+              FID -> text, signs mean something else in every field      |             `- as registered, with suffix
+                                                                         `- 0B trade, 0D book, 0s market phase
+
+Promises: never raises, whatever the bytes; an entry that cannot be read is handed back as a frame of its own with a
+reason, the other entries are kept; a sign is never taken for a value (spec kiwoom 1.7.2).
+Leaves to others: control messages (session.py), volume chains (the writer's volume line).
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterable, Mapping
+from operator import itemgetter
+
+import msgspec
+
+from brokers.broker import Registration
+from brokers.rows import Decoded, pack_book, pack_tick
+from conf.clock import time_of_day
+from ringbuf.records import PRICE_SCALE, UNDEFINED, Flag, Line, Session, Side, Venue
+
+TYPE_OF = {"tick": "0B", "orderbook": "0D"}
+SUFFIX = {"KRX": "", "NXT": "_NX", "UN": "_AL"}
+MILLION = 1_000_000
+
+_PHASES = {
+    "0": "before the open",
+    "3": "open",
+    "2": "before the close",
+    "4": "close",
+    "8": "regular session closed",
+    "9": "everything closed",
+    "a": "closing-price trading begins",
+    "b": "closing-price trading ends",
+    "c": "after-hours single-price trading begins",
+    "d": "after-hours single-price trading ends",
+    "P": "NXT pre-market begins",
+    "Q": "NXT pre-market ends",
+    "R": "NXT main market begins",
+    "S": "NXT main market ends",
+    "T": "NXT after-market single price begins",
+    "U": "NXT after-market begins",
+    "V": "NXT after-market ends",
+}
+
+
+class _Entry(msgspec.Struct):
+    type: str
+    values: dict[str, str]
+    item: str = ""
+
+
+class _Frame(msgspec.Struct):
+    trnm: str
+    data: list[_Entry] = []
+
+
+class _RawFrame(msgspec.Struct):
+    trnm: str
+    data: list[msgspec.Raw] = []
+
+
+class _Discriminator(msgspec.Struct):
+    trnm: str
+
+
+_frame = msgspec.json.Decoder(_Frame).decode
+_raw_frame = msgspec.json.Decoder(_RawFrame).decode
+_entry = msgspec.json.Decoder(_Entry).decode
+_discriminator = msgspec.json.Decoder(_Discriminator).decode
+_UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
+
+_prices = itemgetter(*map(str, range(41, 61)))  # 41..50 asks, 51..60 bids
+_sizes = itemgetter(*map(str, range(61, 81)))  # 61..70 asks, 71..80 bids
+
+
+def item_of(registration: Registration) -> str:
+    """The code as registered: six characters, an ETN without its Q, the venue as suffix (spec kiwoom 4)."""
+    symbol, venue = registration.instrument
+    return (symbol[1:] if len(symbol) == 7 else symbol) + SUFFIX[venue]
+
+
+def known(registrations: Iterable[Registration]) -> dict[str, Registration]:
+    """`type|item` -> registration."""
+    return {f"{TYPE_OF[r.stream]}|{item_of(r)}": r for r in registrations}
+
+
+def decode(payload: bytes, known: Mapping[str, Registration], recv_ns: int, mono_ns: int = 0) -> Decoded:
+    """One message. `recv_ns` dates the exchange's HHmmss; never raises."""
+    out = Decoded()
+    try:
+        entries = _entries(payload)
+    except _UNREADABLE as error:
+        out.rejected.append((payload, f"no frame: {error}"))
+        return out
+    if entries is None:
+        out.control = payload
+        return out
+    for nth, entry in enumerate(entries):
+        try:
+            _take(out, entry, known, recv_ns, mono_ns)
+        except KeyError as error:
+            out.rejected.append((_alone(payload, nth), f"FID {error} is missing"))
+        except (ValueError, struct.error, *_UNREADABLE) as error:
+            out.rejected.append((_alone(payload, nth), str(error)))
+    return out
+
+
+def _entries(payload: bytes) -> list[_Entry | msgspec.Raw] | None:
+    """The entries of a REAL frame, None for a control message. Entries stay raw where one of them is malformed."""
+    try:
+        frame = _frame(payload)
+        return frame.data if frame.trnm == "REAL" else None
+    except _UNREADABLE:
+        text = _lenient(payload)
+        return _raw_frame(text).data if _discriminator(text).trnm == "REAL" else None
+
+
+def _lenient(payload: bytes) -> bytes:
+    """Valid UTF-8 whatever came: a bad byte in a name must not cost the numbers beside it."""
+    return payload.decode("utf-8", "replace").encode()
+
+
+def _alone(payload: bytes, nth: int) -> bytes:
+    """The n-th entry as a frame of its own, its text untouched."""
+    return b'{"data":[%b],"trnm":"REAL"}' % bytes(_raw_frame(_lenient(payload)).data[nth])
+
+
+def _take(
+    out: Decoded, entry: _Entry | msgspec.Raw, known: Mapping[str, Registration], recv_ns: int, mono_ns: int
+) -> None:
+    if isinstance(entry, msgspec.Raw):
+        entry = _entry(entry)
+    if entry.type == "0s":
+        code = entry.values.get("215", "")
+        out.phases.append(f"{code} {_PHASES.get(code, 'unknown code')}, in {entry.values.get('214', '?')}")
+        return
+    registration = known.get(f"{entry.type}|{entry.item}")
+    if registration is None:
+        named = entry.type in TYPE_OF.values()
+        raise ValueError(f"item {entry.item[:20]!r} not registered" if named else "type not registered")
+    if entry.type == "0B":
+        out.tick_rows.append(_tick(entry.values, registration, recv_ns, mono_ns))
+        out.tick_of.append(registration)
+    else:
+        out.book_rows.append(_book(entry.values, registration, recv_ns, mono_ns))
+        out.book_of.append(registration)
+
+
+def _tick(v: dict[str, str], registration: Registration, recv_ns: int, mono_ns: int) -> bytes:
+    """Spec kiwoom 3.1. KeyError or ValueError without time, price or quantity."""
+    quantity = v["15"]
+    price_e4, size = _magnitude(v["10"]), _magnitude(quantity)
+    if UNDEFINED in (price_e4, size):
+        raise ValueError("price or quantity is empty")
+    value, sells, buys = _optional(v, "14"), _optional(v, "1071"), _optional(v, "1072")
+    return pack_tick(
+        0,
+        recv_ns,
+        mono_ns,
+        time_of_day(v["20"], recv_ns),
+        registration.instrument.symbol.encode(),
+        Venue[registration.instrument.venue],
+        price_e4 * PRICE_SCALE,
+        size,
+        _optional(v, "13"),
+        value if value == UNDEFINED else value * MILLION,
+        _signed(v.get("29", "")),
+        UNDEFINED if UNDEFINED in (sells, buys) else sells + buys,
+        _optional_e4(v, "27"),
+        _optional_e4(v, "28"),
+        {"+": Side.BUY, "-": Side.SELL}.get(_sign(quantity), Side.NONE),
+        0 if value == UNDEFINED else Flag.VALUE_ROUNDED,
+        Line.KIWOOM,
+        Session.REGULAR if v.get("290") == "2" else Session.UNKNOWN,
+        b"",
+    )
+
+
+def _book(v: dict[str, str], registration: Registration, recv_ns: int, mono_ns: int) -> bytes:
+    """Spec kiwoom 3.2. KeyError or ValueError if a level is missing; an empty one is zero (spec kiwoom 1.7.6)."""
+    prices, sizes = _levels(_prices(v)), _levels(_sizes(v))
+    total_ask, total_bid = _optional(v, "121"), _optional(v, "125")
+    expected_e4, expected_size = _optional_e4(v, "291"), _optional(v, "292")
+    if expected_e4 in (0, UNDEFINED) and v.get("23"):  # 291 is filled in auctions only
+        expected_e4, expected_size = _optional_e4(v, "23"), _optional(v, "24")
+    flags = 0
+    # With an expected price it is an auction, whose totals may reach deeper than ten levels.
+    if expected_e4 in (0, UNDEFINED) and (
+        total_ask not in (UNDEFINED, sum(sizes[:10])) or total_bid not in (UNDEFINED, sum(sizes[10:]))
+    ):
+        flags = Flag.CHECKSUM
+    nxt = registration.instrument.venue == "NXT"
+    mid_sizes = [_optional(v, fid) for fid in (("6106", "6108") if nxt else ("6101", "6103"))]
+    prices = [price * PRICE_SCALE for price in prices]
+    return pack_book(
+        0,
+        recv_ns,
+        mono_ns,
+        time_of_day(v["21"], recv_ns),
+        registration.instrument.symbol.encode(),
+        Venue[registration.instrument.venue],
+        *prices[:10],
+        *sizes[:10],
+        *prices[10:],
+        *sizes[10:],
+        _optional(v, "13"),
+        total_ask,
+        total_bid,
+        expected_e4,
+        expected_size,
+        _optional_e4(v, "6107" if nxt else "6102"),
+        UNDEFINED if UNDEFINED in mid_sizes else sum(mid_sizes),
+        flags,
+        Line.KIWOOM,
+        Session.UNKNOWN,
+        b"",
+    )
+
+
+def _levels(texts: tuple[str, ...]) -> list[int]:
+    """Magnitudes of twenty levels; all plain in the usual case, which int() reads at once."""
+    joined = "".join(texts)
+    if joined.isascii() and "_" not in joined:
+        try:
+            return [abs(int(text)) for text in texts]
+        except ValueError:
+            pass  # an empty one, or a doubled sign
+    return [0 if (number := _magnitude(text)) == UNDEFINED else number for text in texts]
+
+
+def _magnitude(text: str) -> int:
+    """The number without its signs (one, none or two); UNDEFINED if empty."""
+    digits = text.strip(" ").lstrip("+-")
+    if not digits:
+        return UNDEFINED
+    if not (digits.isdigit() and digits.isascii()):
+        raise ValueError(f"{text[:40]!r} is no whole number")
+    return int(digits)
+
+
+def _sign(text: str) -> str:
+    """The last of the leading signs, or nothing."""
+    text = text.strip(" ")
+    return text[: len(text) - len(text.lstrip("+-"))][-1:]
+
+
+def _signed(text: str) -> int:
+    """A change, whose sign is a true one."""
+    number = _magnitude(text)
+    return -number if number != UNDEFINED and _sign(text) == "-" else number
+
+
+def _optional(v: dict[str, str], fid: str) -> int:
+    text = v.get(fid, "")
+    return int(text) if text.isdigit() and text.isascii() else _magnitude(text)
+
+
+def _optional_e4(v: dict[str, str], fid: str) -> int:
+    number = _optional(v, fid)
+    return number if number == UNDEFINED else number * PRICE_SCALE

@@ -1,0 +1,243 @@
+"""The Kiwoom dialogue on one connection (sans-I/O). Spec kiwoom 2.
+
+    LOGIN ------> reply 0 ------> REG (up to 100 symbols) ------> reply 0 ------> REG ... 0s ------> streaming
+                     | 8005, 8103: a new token, once    | 105110: slower, again
+                     | 8010, 8030, 8050 ...: refused    | 105115, 105118: refused
+    PING <------> the same text          SYSTEM R10001: somebody else uses the key, wait 60 s
+
+Promises: nothing is sent before the LOGIN reply (it would be ignored, 100013); one control request at a time, matched by order
+because replies carry no id; a group never has more than 100 items; heartbeats are echoed verbatim and at once.
+Leaves to others: sockets, the clock (mono_ns is passed in), market data (decode.py).
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Mapping
+from typing import Literal, NamedTuple
+
+import msgspec
+
+from brokers.broker import Heard, Registration, SessionLost, SessionRefused, mask
+from brokers.kiwoom import decode
+from brokers.kiwoom.rest import AccessToken, inner_code
+from brokers.ledger import Ledger
+from brokers.rows import Decoded
+from conf.clock import SECOND_NS
+from conf.home import Home
+from conf.settings import Settings, load_secrets
+from ringbuf.records import Line
+
+GROUP_ITEMS = 100
+PHASE_GROUP = "9999"
+OTHER_LOGIN_WAIT_S = 60.0
+REFUSED_WAIT_S = 60.0
+SLOWEST_NS = 10 * SECOND_NS
+
+_RENEW = {"8003", "8005", "8103"}
+_TOO_FAST, _NOT_LOGGED_IN = 105110, 100013
+
+
+class _Message(msgspec.Struct):
+    trnm: str
+    return_code: int = 0
+    return_msg: str = ""
+    code: str = ""
+    message: str = ""
+
+
+_message = msgspec.json.Decoder(_Message, strict=False).decode
+
+
+class _Request(NamedTuple):
+    """One REG or REMOVE; without registrations it is the market phase."""
+
+    trnm: str
+    group: str
+    registrations: tuple[Registration, ...]
+
+
+class KiwoomSession:
+    """One connection's dialogue."""
+
+    def __init__(self, token: str, chunk: int, spacing_ms: int, answer_within_s: float, ledger: Ledger) -> None:
+        self._token = token
+        self._spacing_ns = spacing_ms * 1_000_000
+        self._answer_within_ns = round(answer_within_s * SECOND_NS)
+        self._ledger = ledger
+        self._echoes: list[bytes] = []
+        self._groups: dict[Registration, str] = {}
+        self._waiting = deque([*self._requests(chunk), _Request("REG", PHASE_GROUP, ())])
+        self._outstanding: _Request | None = None
+        self._login = "to send"  # then "sent", then "done"
+        self._sent_ns = 0
+
+    def _requests(self, chunk: int) -> list[_Request]:
+        """The ledger's registrations by symbol, in groups of at most 100 items, in messages of at most `chunk`."""
+        items: dict[str, list[Registration]] = {}
+        for registration in self._ledger.standing:
+            items.setdefault(decode.item_of(registration), []).append(registration)
+        lists = list(items.values())
+        requests = []
+        for number, first in enumerate(range(0, len(lists), GROUP_ITEMS), 1):
+            group = lists[first : first + GROUP_ITEMS]
+            for at in range(0, len(group), chunk):
+                registrations = tuple(r for item in group[at : at + chunk] for r in item)
+                self._groups |= dict.fromkeys(registrations, str(number))
+                requests.append(_Request("REG", str(number), registrations))
+        return requests
+
+    @property
+    def state(self) -> Literal["logging_in", "subscribing", "streaming"]:
+        """Streaming once every registration has its answer."""
+        if self._login != "done":
+            return "logging_in"
+        return "streaming" if self._ledger.settled() else "subscribing"
+
+    def outgoing(self, mono_ns: int) -> list[bytes]:
+        """Echoes at once; LOGIN, or the next request when the last was answered and its time has come."""
+        messages, self._echoes = self._echoes, []
+        if self._login == "to send":
+            self._login, self._sent_ns = "sent", mono_ns
+            messages.append(msgspec.json.encode({"trnm": "LOGIN", "token": self._token}))
+        elif (
+            self._login == "done"
+            and self._waiting
+            and self._outstanding is None
+            and mono_ns - self._sent_ns >= self._spacing_ns
+        ):
+            self._outstanding = self._waiting.popleft()
+            self._sent_ns = mono_ns
+            if self._outstanding.trnm == "REG":
+                for registration in self._outstanding.registrations:
+                    self._ledger.requested(registration, mono_ns)
+            messages.append(_spell(self._outstanding))
+        return messages
+
+    def receive(self, payload: bytes, mono_ns: int) -> Heard:
+        """Spec kiwoom 2.2 to 2.8. SessionError for what concerns the whole session."""
+        try:
+            message = _message(payload)
+        except msgspec.MsgspecError as error:
+            return Heard(f"control message of another form: {error}", strange=True)
+        if message.trnm == "PING":
+            self._echoes.append(payload)
+            return Heard()
+        if message.trnm == "LOGIN":
+            return self._logged_in(message, mono_ns)
+        if message.trnm == "SYSTEM":
+            return self._system(message)
+        if message.trnm in ("REG", "REMOVE"):
+            return self._answered(message, mono_ns)
+        return Heard(f"{message.trnm}: message of a kind nobody asked for", strange=True)
+
+    def _logged_in(self, message: _Message, mono_ns: int) -> Heard:
+        if message.return_code == 0:
+            self._login, self._sent_ns = "done", mono_ns - self._spacing_ns
+            return Heard("logged in")
+        words = self._words(message)
+        code = inner_code(message.return_msg)
+        if code in _RENEW:
+            raise SessionRefused(f"LOGIN refused: {words}", renew=True)
+        raise SessionRefused(f"LOGIN refused: {words}", wait_s=REFUSED_WAIT_S)
+
+    def _system(self, message: _Message) -> Heard:
+        words = f"{message.code} {message.message}"
+        if message.code == "R10001":
+            raise SessionRefused(f"{words} (another login with this app key)", wait_s=OTHER_LOGIN_WAIT_S)
+        if message.code == "R10002":
+            raise SessionLost(f"{words} (heartbeat missed)")
+        return Heard(mask(f"SYSTEM {words}"), strange=True)
+
+    def _answered(self, message: _Message, mono_ns: int) -> Heard:
+        """Replies carry no id: this one belongs to the one request that is out."""
+        request, self._outstanding = self._outstanding, None
+        if request is None:
+            return Heard(f"{message.trnm}: {self._words(message)}: an answer to nothing", strange=True)
+        what = f"{request.trnm} of {len(request.registrations)} registrations" if request.registrations else "REG of 0s"
+        if message.return_code == 0 or request.trnm == "REMOVE":
+            for registration in request.registrations if request.trnm == "REG" else ():
+                self._ledger.acknowledged(registration, mono_ns)
+            return Heard()
+        if message.return_code in (_TOO_FAST, _NOT_LOGGED_IN):
+            self._spacing_ns = min(max(2 * self._spacing_ns, SECOND_NS), SLOWEST_NS)
+            self._sent_ns = mono_ns
+            self._waiting.appendleft(request)
+            return Heard(f"{what}: {self._words(message)}; again in {self._spacing_ns / SECOND_NS:g} s")
+        for registration in request.registrations:
+            self._ledger.refused(registration, self._words(message))
+        return Heard(f"{what} refused: {self._words(message)}")
+
+    def _words(self, message: _Message) -> str:
+        return mask(f"{message.return_code} {message.return_msg}".replace(self._token, "***"))
+
+    def register_again(self, registrations: Iterable[Registration], mono_ns: int, release: bool) -> None:
+        """Queue them once more, by group; a request among them that got no answer is given up."""
+        wanted = set(registrations)
+        if self._outstanding is not None and wanted & set(self._outstanding.registrations):
+            self._outstanding = None
+        wanted -= {r for request in self._waiting for r in request.registrations}
+        groups: dict[str, list[Registration]] = {}
+        for registration in self._groups:
+            if registration in wanted:
+                groups.setdefault(self._groups[registration], []).append(registration)
+        for group, members in groups.items():
+            if release:
+                self._waiting.append(_Request("REMOVE", group, tuple(members)))
+            self._waiting.append(_Request("REG", group, tuple(members)))
+
+    def overdue(self, mono_ns: int) -> None:
+        """SessionLost without a LOGIN reply; a REMOVE or 0s without one is given up: no data depends on them."""
+        if mono_ns - self._sent_ns <= self._answer_within_ns:
+            return
+        if self._login == "sent":
+            raise SessionLost("no reply to LOGIN")
+        if self._outstanding is not None and (self._outstanding.trnm != "REG" or not self._outstanding.registrations):
+            self._outstanding = None
+
+
+def _spell(request: _Request) -> bytes:
+    """Spec kiwoom 2.4; refresh is always 1 (what 0 drops is not known)."""
+    if request.registrations:
+        types: dict[str, list[str]] = {}
+        for registration in request.registrations:
+            types.setdefault(decode.item_of(registration), []).append(decode.TYPE_OF[registration.stream])
+        alike: dict[tuple[str, ...], list[str]] = {}
+        for item, wanted in types.items():
+            alike.setdefault(tuple(sorted(wanted)), []).append(item)
+        data = [{"item": items, "type": list(wanted)} for wanted, items in alike.items()]
+    else:
+        data = [{"item": [""], "type": ["0s"]}]
+    message = {"trnm": request.trnm, "grp_no": request.group}
+    return msgspec.json.encode(message | ({"refresh": "1"} if request.trnm == "REG" else {}) | {"data": data})
+
+
+class Kiwoom:
+    """Kiwoom domestic."""
+
+    name = "kiwoom"
+    line = Line.KIWOOM
+    known = staticmethod(decode.known)
+
+    def address(self, settings: Settings) -> str:
+        """The WebSocket's URL."""
+        return settings.kiwoom.ws_url
+
+    def credential(self, home: Home) -> AccessToken:
+        """The access token of the home's app key."""
+        secrets = load_secrets(home.root, "kiwoom")
+        return AccessToken(home.settings.kiwoom.rest_url, secrets, home.token("kiwoom"), home.clock())
+
+    def session(self, settings: Settings, credential: str, ledger: Ledger) -> KiwoomSession:
+        """A dialogue that registers what the ledger lists."""
+        table = settings.kiwoom
+        return KiwoomSession(
+            credential, table.register_chunk, table.register_spacing_ms, settings.feed.acknowledge_within_s, ledger
+        )
+
+    def decode(self, payload: bytes, known: Mapping[str, Registration], recv_ns: int, mono_ns: int = 0) -> Decoded:
+        """See decode.py."""
+        return decode.decode(payload, known, recv_ns, mono_ns)
+
+
+BROKER = Kiwoom()

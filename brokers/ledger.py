@@ -1,0 +1,97 @@
+"""The subscription ledger of one connection: what was asked, answered, heard (pure).
+
+    requested --> acknowledged --> first data --> last data
+        |  `----> refused
+        `-- overdue after a while, silent after a longer one
+
+Promises: knows nothing of sockets and clocks; every time is a mono_ns passed in; registrations keep their order.
+Leaves to others: what to do about what is overdue or silent (collector.py, the sessions).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from brokers.broker import Registration
+
+
+@dataclass(slots=True)
+class Standing:
+    """One registration's line in the ledger; times are mono_ns, 0 = not yet."""
+
+    requested_ns: int = 0
+    acknowledged_ns: int = 0
+    first_ns: int = 0  # since the latest subscription
+    last_ns: int = 0
+    tries: int = 0
+    refused: str = ""
+
+
+class Ledger:
+    """All registrations of one connection."""
+
+    def __init__(self, registrations: Iterable[Registration]) -> None:
+        self.standing: dict[Registration, Standing] = {registration: Standing() for registration in registrations}
+
+    def requested(self, registration: Registration, mono_ns: int) -> None:
+        """A registration went out: whatever was true of an earlier one is not true of this one."""
+        line = self.standing[registration]
+        line.requested_ns = mono_ns
+        line.acknowledged_ns = line.first_ns = 0
+        line.refused = ""
+        line.tries += 1
+
+    def acknowledged(self, registration: Registration, mono_ns: int) -> bool:
+        """The vendor confirmed it; False if nobody was waiting for that."""
+        line = self.standing[registration]
+        fresh = not line.acknowledged_ns
+        line.acknowledged_ns = mono_ns
+        line.tries = 0
+        line.refused = ""
+        return fresh
+
+    def refused(self, registration: Registration, words: str) -> None:
+        """The vendor said no."""
+        self.standing[registration].refused = words
+
+    def heard(self, registration: Registration, mono_ns: int) -> bool:
+        """Data came; True if it is the first since the subscription. Data may come before its acknowledgement (spec kis 2.3)."""
+        line = self.standing[registration]
+        line.last_ns = mono_ns
+        if line.first_ns:
+            return False
+        line.first_ns = mono_ns
+        return True
+
+    def overdue(self, mono_ns: int, within_ns: int) -> list[Registration]:
+        """Asked for longer ago than `within_ns` and neither confirmed nor refused."""
+        return [
+            registration
+            for registration, line in self.standing.items()
+            if line.requested_ns and not line.acknowledged_ns and not line.refused
+            if mono_ns - line.requested_ns > within_ns
+        ]
+
+    def silent(self, since_ns: int, registrations: Iterable[Registration]) -> list[Registration]:
+        """Those of `registrations` that were confirmed before `since_ns` and have brought nothing from then on."""
+        return [
+            registration
+            for registration in registrations
+            if 0 < self.standing[registration].acknowledged_ns < since_ns
+            if self.standing[registration].last_ns < since_ns
+        ]
+
+    def settled(self) -> bool:
+        """Whether every registration has its answer, yes or no."""
+        return all(line.acknowledged_ns or line.refused for line in self.standing.values())
+
+    def refusals(self) -> list[str]:
+        """What was refused, in words."""
+        return [f"{registration}: {line.refused}" for registration, line in self.standing.items() if line.refused]
+
+    def most_tries(self) -> int:
+        """The most often a registration was sent without being confirmed."""
+        return max((line.tries for line in self.standing.values()), default=0)

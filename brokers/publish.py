@@ -1,0 +1,95 @@
+"""A batch of decoded rows into the line's rings: flagged, given its session, counted.
+
+    Decoded (rows of one poll) --> array per stream --> one publish each
+
+Promises: one publish per stream and batch; the first record of a registration after its subscription carries SNAPSHOT,
+records within a minute of a wall-clock step carry CLOCK_STEP; where the frame did not name its session, the calendar does.
+Leaves to others: decoding, who is heard first (ledger.py), rings (ringbuf/ring.py).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from brokers.rows import Decoded, records
+from conf.clock import SECOND_NS
+from conf.home import Home
+from conf.session import phase
+from ringbuf.records import STREAMS, Flag, Session, Venue
+from ringbuf.ring import Producer
+from ringbuf.vitals import Vitals
+
+STEP_SHADOW_NS = 60 * SECOND_NS
+_MINUTE_NS = 60 * SECOND_NS
+
+
+class Rings:
+    """The rings of one line."""
+
+    def __init__(self, home: Home, line: str, vitals: Vitals) -> None:
+        table = home.settings.ring
+        capacities = {"orderbook": table.orderbook_capacity, "tick": table.tick_capacity}
+        self._producers = {
+            stream: Producer.open(home.ring(line, stream), dtype, capacities[stream])
+            for stream, dtype in STREAMS.items()
+        }
+        self._vitals = vitals
+        self._sessions = _Sessions(home)
+        self._stepped_ns = -STEP_SHADOW_NS
+
+    def clock_stepped(self, mono_ns: int) -> None:
+        """The wall clock was found stepped at `mono_ns`."""
+        self._stepped_ns = mono_ns
+
+    def publish(self, batch: Decoded, first_books: Sequence[int], first_ticks: Sequence[int], mono_ns: int) -> None:
+        """Publish a batch; `first_...` are the positions of records that are the first since their subscription."""
+        common = Flag.CLOCK_STEP if mono_ns - self._stepped_ns < STEP_SHADOW_NS else 0
+        for stream, rows, firsts, counter in (
+            ("orderbook", batch.book_rows, first_books, "books"),
+            ("tick", batch.tick_rows, first_ticks, "ticks"),
+        ):
+            if not rows:
+                continue
+            array = records(STREAMS[stream], rows)
+            array["flags"][firsts] |= Flag.SNAPSHOT
+            if common:
+                array["flags"] |= common
+            self._sessions.fill(array)
+            self._producers[stream].publish(array)
+            self._vitals.add(counter, len(array))
+            if failed := np.count_nonzero(array["flags"] & Flag.CHECKSUM):
+                self._vitals.add("checksum_failed", int(failed))
+        # frames of one batch that left the socket together waited equally long
+        now_ns = time.monotonic_ns()
+        for received_ns, count in batch.received.items():
+            self._vitals.latency(now_ns - received_ns, count)
+
+    def close(self) -> None:
+        """Let go of the rings; they stay."""
+        for producer in self._producers.values():
+            producer.close()
+
+
+class _Sessions:
+    """The calendar's session of an instant, looked up once a minute and venue."""
+
+    def __init__(self, home: Home) -> None:
+        settings = home.settings
+        closed = frozenset(settings.calendar.closed)
+        self._phase: Callable[[str, int], str | None] = lambda venue, ns: phase(settings.sessions, closed, venue, ns)
+        self._known: dict[tuple[int, int], int] = {}
+
+    def fill(self, array: np.ndarray) -> None:
+        """Set `session` where it is UNKNOWN."""
+        for at in np.flatnonzero(array["session"] == Session.UNKNOWN):
+            key = (int(array["venue"][at]), int(array["exch_ns"][at]) // _MINUTE_NS)
+            session = self._known.get(key)
+            if session is None:
+                name = self._phase(Venue(key[0]).name, key[1] * _MINUTE_NS)
+                if len(self._known) > 10_000:
+                    self._known.clear()
+                session = self._known[key] = Session[name.upper()] if name else Session.UNKNOWN
+            array["session"][at] = session

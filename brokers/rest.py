@@ -1,0 +1,127 @@
+"""HTTPS JSON calls, their failures in words, and a token kept on disk.
+
+Promises: no key, secret or token is in any message; redirects are refused (a body with a secret is not sent elsewhere); a
+loopback address never goes through a proxy; a token file is 0600 in a 0700 directory and issued by one process at a time.
+Leaves to others: what is called and which answers mean what (kis/rest.py, kiwoom/rest.py).
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from hashlib import sha256
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import msgspec
+import requests
+
+from brokers.broker import RestLimited, RestUnreachable
+from brokers.wire import is_loopback
+
+CONNECT_S, ANSWER_S = 5.0, 10.0
+RENEW_BEFORE_NS = 600 * 1_000_000_000
+LIMITED_WAIT_S = 10.0
+
+
+class Answer(NamedTuple):
+    """An answer that is a JSON object."""
+
+    status: int
+    body: dict[str, Any]
+
+
+def post(url: str, body: dict[str, str], content_type: str = "application/json;charset=UTF-8") -> Answer:
+    """POST a JSON body. RestUnreachable without a JSON object in answer, RestLimited on HTTP 429."""
+    with requests.Session() as session:
+        session.trust_env = not is_loopback(url)
+        try:
+            answer = session.post(
+                url,
+                data=msgspec.json.encode(body),
+                headers={"content-type": content_type, "user-agent": "collectorctl"},
+                timeout=(CONNECT_S, ANSWER_S),
+                allow_redirects=False,
+            )
+        except requests.RequestException as error:
+            raise RestUnreachable(f"{url}: no answer: {_reason(error)}") from None
+    if answer.status_code == 429:
+        raise RestLimited(f"{url}: too many requests (HTTP 429)", wait_s=LIMITED_WAIT_S)
+    try:
+        found = msgspec.json.decode(answer.content, type=dict[str, Any])
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        raise RestUnreachable(f"{url}: HTTP {answer.status_code} without a JSON object") from None
+    if answer.status_code >= 500 and not found:
+        raise RestUnreachable(f"{url}: HTTP {answer.status_code}")
+    return Answer(answer.status_code, found)
+
+
+def _reason(error: requests.RequestException) -> str:
+    """The innermost reason: requests wraps it three deep."""
+    inner: BaseException = error
+    while (deeper := inner.__cause__ or inner.__context__) is not None:
+        inner = deeper
+    return str(inner) or type(inner).__name__
+
+
+class Token(msgspec.Struct):
+    """An access token as it lies on disk; `owner` is a fingerprint of the key it was issued to."""
+
+    text: str
+    expires_ns: int
+    owner: str
+
+
+class TokenFile:
+    """A broker's token, shared by all processes of a home."""
+
+    def __init__(self, path: Path, owner: str) -> None:
+        """`owner` tells keys and hosts apart; only its fingerprint is stored."""
+        self.path = path
+        self.owner = sha256(owner.encode()).hexdigest()[:16]
+
+    def get(self, now_ns: int, issue: Callable[[], tuple[str, int]]) -> str:
+        """The token, newly issued (text, expires_ns) when there is none good for another ten minutes."""
+        with self._alone():
+            token = self._read()
+            if token is None or token.expires_ns - now_ns < RENEW_BEFORE_NS:
+                text, expires_ns = issue()
+                token = Token(text, expires_ns, self.owner)
+                self._write(token)
+            return token.text
+
+    def spoil(self, text: str) -> None:
+        """Forget this token, unless another process has renewed it meanwhile."""
+        with self._alone():
+            token = self._read()
+            if token is not None and token.text == text:
+                self.path.unlink()
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self.path.parent.chmod(0o700)
+        fd = os.open(self.path.with_suffix(".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(fd)
+
+    def _read(self) -> Token | None:
+        try:
+            token = msgspec.json.decode(self.path.read_bytes(), type=Token)
+        except (FileNotFoundError, msgspec.MsgspecError):
+            return None  # never issued, or a torn file of a power cut: a new one costs one call
+        return token if token.owner == self.owner else None
+
+    def _write(self, token: Token) -> None:
+        aside = self.path.with_name(f".{self.path.name}.new")
+        fd = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        try:
+            os.write(fd, msgspec.json.encode(token))
+        finally:
+            os.close(fd)
+        aside.replace(self.path)

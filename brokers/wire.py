@@ -1,0 +1,156 @@
+"""One WebSocket connection: websocket-client's handshake, then our own reading in bulk.
+
+    create_connection --socket--> recv_into 256 KiB, again while there is more --FrameScanner--> messages
+                                        `- the time is taken here, when the bytes left the socket
+
+websocket-client's own recv costs three system calls and 10 to 170 us a message; this costs about one (practice 5.1).
+
+Promises: everything that has arrived is read in one wake-up (bounded, so that a flood cannot hold the loop); protocol pings are
+answered; messages received before a close are handed out before the close is raised; TLS is verified; redirects are
+refused; a loopback address never goes through a proxy, any other follows the environment.
+Leaves to others: what messages mean; waiting without a heartbeat (poll returns after its timeout).
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import select
+import socket
+import ssl
+import time
+from urllib.parse import urlsplit
+
+import websocket
+
+from brokers.broker import Closed, ConnectError
+from brokers.frames import BINARY, PING, TEXT, FrameScanner
+
+HANDSHAKE_S = 10.0
+SEND_S = 5.0
+CLOSE_S = 0.5
+READ_BYTES = 1 << 18
+READS_MOST = 64
+"""Reads per poll: 16 MiB, after which the loop gets its turn."""
+
+_SOCKET_OPTIONS = (
+    (socket.IPPROTO_TCP, socket.TCP_NODELAY, 1),
+    (socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 20_000),  # sent data unanswered for 20 s: dead
+    (socket.SOL_SOCKET, socket.SO_RCVBUF, 4 << 20),
+)
+
+
+def is_loopback(url: str) -> bool:
+    """Whether the address is this machine's own."""
+    host = urlsplit(url).hostname or ""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+class Wire:
+    """An established connection; not thread-safe."""
+
+    def __init__(self, link: websocket.WebSocket, frame_most_bytes: int) -> None:
+        self._link = link
+        self._socket = link.sock
+        self._socket.settimeout(0)
+        self._poll = select.poll()
+        self._poll.register(self._socket, select.POLLIN)
+        self._scanner = FrameScanner(frame_most_bytes)
+        self._buffer = bytearray(READ_BYTES)
+        self._view = memoryview(self._buffer)
+        self._more = False
+
+    @classmethod
+    def connect(cls, url: str, frame_most_bytes: int) -> Wire:
+        """Shake hands with `url`; blocks for up to HANDSHAKE_S per address. ConnectError in words."""
+        options = {}
+        if is_loopback(url):
+            # the library looks at http_no_proxy only where a proxy is named (practice 5.3)
+            options = {"http_proxy_host": "none", "http_proxy_port": 1, "http_no_proxy": [urlsplit(url).hostname]}
+        try:
+            link = websocket.create_connection(
+                url,
+                timeout=HANDSHAKE_S,
+                sockopt=_SOCKET_OPTIONS,
+                skip_utf8_validation=True,
+                enable_multithread=False,
+                suppress_origin=True,
+                redirect_limit=0,
+                **options,
+            )
+        except websocket.WebSocketBadStatusException as error:
+            raise ConnectError(f"{url}: the server answers the handshake with HTTP {error.status_code}") from None
+        except (websocket.WebSocketException, OSError, ValueError) as error:
+            raise ConnectError(f"{url}: no connection: {str(error) or type(error).__name__}") from None
+        return cls(link, frame_most_bytes)
+
+    def poll(self, timeout_s: float) -> list[tuple[bytes, int]]:
+        """Messages that arrive within `timeout_s`, each with the mono_ns at which its last bytes left the socket.
+
+        Returns at once when there are some. Closed or FrameError once the messages before it have been handed out.
+        """
+        if self._scanner.ended:
+            raise self._scanner.ended
+        if not self._more and not self._poll.poll(timeout_s * 1000):
+            return []
+        self._more = False
+        messages: list[tuple[bytes, int]] = []
+        for _ in range(READS_MOST):
+            data = self._read()
+            if data is None:
+                return messages
+            mono_ns = time.monotonic_ns()
+            for opcode, payload in self._scanner.feed(data):
+                if opcode in (TEXT, BINARY):
+                    messages.append((payload, mono_ns))
+                elif opcode == PING:
+                    self._send(payload, websocket.ABNF.OPCODE_PONG)
+            if self._scanner.ended:
+                if not messages:
+                    raise self._scanner.ended
+                return messages
+        self._more = True
+        return messages
+
+    def _read(self) -> bytes | None:
+        """What lies in the socket, None if nothing. The end of the connection is noted in the scanner."""
+        try:
+            count = self._socket.recv_into(self._buffer)
+        except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
+            return None
+        except OSError as error:
+            self._scanner.ended = Closed(f"the connection broke: {error}")
+            return b""
+        if not count:
+            self._scanner.ended = Closed("the server dropped the connection without a close frame")
+        return bytes(self._view[:count])
+
+    def send_text(self, text: bytes) -> None:
+        """Send one text message. Closed if the other side does not take it within SEND_S."""
+        self._send(text, websocket.ABNF.OPCODE_TEXT)
+
+    def _send(self, payload: bytes, opcode: int) -> None:
+        try:
+            self._socket.settimeout(SEND_S)
+            self._link.send(payload, opcode)
+        except (websocket.WebSocketException, OSError) as error:
+            raise Closed(f"sending failed: {str(error) or type(error).__name__}") from None
+        finally:
+            self._socket.settimeout(0)
+
+    def close(self) -> None:
+        """Say goodbye, wait up to CLOSE_S for the answer, close. A slot that was not released so stays taken (spec kis 2.6)."""
+        give_up = time.monotonic() + CLOSE_S
+        try:
+            self._socket.settimeout(CLOSE_S)
+            self._link.send((1000).to_bytes(2), websocket.ABNF.OPCODE_CLOSE)
+            self._socket.settimeout(0)
+            while not self._scanner.ended and (left := give_up - time.monotonic()) > 0:
+                if self._poll.poll(left * 1000) and (data := self._read()):
+                    self._scanner.feed(data)
+        except (websocket.WebSocketException, OSError):
+            pass  # it is gone already, which is what was wanted
+        finally:
+            self._link.shutdown()
