@@ -1,0 +1,148 @@
+"""python -m brokers.simulator: one process, one port a broker, steered by lines on stdin.
+
+    stdin   kis drop | kiwoom silence 5 | status | resend        one JSON line on stdout for each
+    stdout  {"kis": {"ws_url": ..., "rest_url": ...}, "kiwoom": {...}}   first, when both ports listen
+
+Promises: listens on 127.0.0.1 only; SIGTERM and SIGINT end it with the truth on disk; the end of stdin does not end it.
+Leaves to others: everything else (server.py and what it puts together).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes
+import os
+import signal
+from pathlib import Path
+
+import click
+
+from brokers.simulator import faults, frames, kis, kiwoom
+from brokers.simulator.line import Options
+from brokers.simulator.server import Plan, Server
+from conf.home import Home
+from conf.instrument import parse
+from conf.settings import SettingsError
+
+PR_SET_PDEATHSIG = 1
+
+
+def line_options(name: str, latency_ms: float, jitter_ms: float, flush_ms: float, books_per_s: float):
+    """The options every line has, with its own defaults."""
+
+    def add(command):
+        for option in (
+            click.option(f"--{name}-port", default=0, show_default=True, help="0: any free port"),
+            click.option(f"--{name}-latency-ms", default=latency_ms, show_default=True),
+            click.option(f"--{name}-jitter-ms", default=jitter_ms, show_default=True),
+            click.option(f"--{name}-loss", default=0.001, show_default=True, help="share of records never sent"),
+            click.option(f"--{name}-flush-ms", default=flush_ms, show_default=True, help="0: at once"),
+            click.option(
+                f"--{name}-books-per-s", default=books_per_s, show_default=True, help="most books a symbol; 0: all"
+            ),
+        ):
+            command = option(command)
+        return command
+
+    return add
+
+
+def taken(name: str, given: dict[str, float]) -> Options:
+    """One line's options out of all."""
+    return Options(
+        given[f"{name}_latency_ms"] / 1000,
+        given[f"{name}_jitter_ms"] / 1000,
+        given[f"{name}_loss"],
+        given[f"{name}_flush_ms"] / 1000,
+        given[f"{name}_books_per_s"],
+    )
+
+
+@click.command()
+@click.option("--home", default=".", envvar="COLLECTOR_HOME", type=click.Path(path_type=Path, file_okay=False))
+@click.option("--seed", default=1, show_default=True)
+@click.option("--symbols", default="", help="comma-separated; default: the home's universe.kr")
+@click.option(
+    "--truth", type=click.Path(path_type=Path, file_okay=False), help="where to write the truth; default: nowhere"
+)
+@click.option("--books-per-s", default=10.0, show_default=True, help="events per real second and symbol")
+@click.option("--always-open", is_flag=True, help="trade as in the regular session whatever the clock says")
+@click.option("--seconds", default=0.0, show_default=True, help="stop by itself; 0: never")
+@click.option("--die-with-parent", is_flag=True, help="SIGTERM when the parent process ends")
+@click.option(
+    "--frames", "frame_files", multiple=True, type=click.Path(path_type=Path), help="replay; takes several files"
+)
+@click.argument("more_frames", nargs=-1, type=click.Path(path_type=Path))
+@click.option(
+    "--fault", "fault_specs", multiple=True, help="e.g. kis:drop@12 or kiwoom:silence 5@30 (seconds after start)"
+)
+@click.option("--kis-width-profile", type=click.Choice(["46/62", "47/63", "48/64"]), default="47/63", show_default=True)
+@click.option("--kis-registrations", default=41, show_default=True)
+@click.option("--kis-ping-idle-s", default=10.0, show_default=True)
+@click.option("--kis-ping-grace-s", default=60.0, show_default=True)
+@click.option("--kis-slot-release-s", default=0.5, show_default=True, help="after an abnormal end of the session")
+@click.option("--kis-cut-on-empty-pong", is_flag=True)
+@click.option("--kiwoom-registrations", default=200, show_default=True, help="items a connection, all groups")
+@click.option("--kiwoom-group-registrations", default=200, show_default=True)
+@click.option("--kiwoom-ping-every-s", default=10.0, show_default=True)
+@click.option("--kiwoom-pings-missed", default=3, show_default=True)
+@click.option("--kiwoom-login-within-s", default=10.0, show_default=True)
+@click.option("--kiwoom-token-life-s", default=86_400.0, show_default=True)
+@click.option("--kiwoom-merge", default=0.04, show_default=True, help="probability that two like prints become one")
+@line_options("kiwoom", 40.0, 15.0, 100.0, 4.0)
+@line_options("kis", 15.0, 10.0, 0.0, 0.0)
+def main(home: Path, more_frames: tuple[Path, ...], die_with_parent: bool, **given) -> None:
+    """Serve KIS and Kiwoom from one seeded market, or from recorded frames (--frames FILE...)."""
+    if die_with_parent:
+        parent = os.getppid()
+        ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+        if os.getppid() != parent:
+            raise SystemExit(0)
+    try:
+        installed = Home(home)
+        symbols = [name.strip() for name in given["symbols"].split(",") if name.strip()]
+        plan = Plan(
+            home=installed,
+            seed=given["seed"],
+            instruments=[parse(name) for name in symbols] or installed.settings.instruments(),
+            truth=given["truth"],
+            books_per_s=given["books_per_s"],
+            always_open=given["always_open"],
+            recorded=_recorded((*given["frame_files"], *more_frames)),
+            faults=[faults.parse_timed(spec) for spec in given["fault_specs"]],
+            kis_port=given["kis_port"],
+            kis_width=int(given["kis_width_profile"].partition("/")[0]),
+            kis_options=taken("kis", given),
+            kis_rules=kis.Rules(
+                given["kis_registrations"],
+                given["kis_ping_idle_s"],
+                given["kis_ping_grace_s"],
+                given["kis_slot_release_s"],
+                given["kis_cut_on_empty_pong"],
+            ),
+            kiwoom_port=given["kiwoom_port"],
+            kiwoom_merge=given["kiwoom_merge"],
+            kiwoom_options=taken("kiwoom", given),
+            kiwoom_rules=kiwoom.Rules(
+                given["kiwoom_registrations"],
+                given["kiwoom_group_registrations"],
+                given["kiwoom_ping_every_s"],
+                given["kiwoom_pings_missed"],
+                given["kiwoom_login_within_s"],
+                given["kiwoom_token_life_s"],
+            ),
+        )
+    except SettingsError as error:
+        click.echo(str(error), err=True)
+        raise SystemExit(78) from None
+    except (ValueError, frames.FramesError) as error:
+        raise click.UsageError(str(error)) from None
+    asyncio.run(Server(plan).run(given["seconds"]))
+
+
+def _recorded(files: tuple[Path, ...]) -> list[frames.Recorded] | None:
+    return frames.read(files, lambda text: click.echo(text, err=True)) if files else None
+
+
+if __name__ == "__main__":
+    main()

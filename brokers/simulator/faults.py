@@ -1,0 +1,134 @@
+"""Faults on command: what can be made to go wrong on a line, and the words for it.
+
+    kis drop                 TCP ends, no close frame             kiwoom duplicate 3    next 3 data frames go out twice
+    kis silence 5            half-open for 5 s: TCP lives,        kis garble 1          next frame is noise
+                             nothing comes, heartbeats included   kis truncate 1        next frame ends in the middle
+    kis quiet 5              heartbeats, but no data              kis badutf8 1         next frame has an invalid byte
+    kis outage 5             every connection cut and refused     kis width 48          fields per trade from now on
+    kis lateack 2            answers to registrations 2 s late    kis refuse 1          next registration is refused
+
+Promises: parsing is pure and says what is wrong in words; a spoiled frame cannot be decoded, ever, so that the truth is sure.
+Leaves to others: doing it at the right frame (connection.py, kis.py, kiwoom.py).
+Faults of the REST market data (token expiry, 429, 500, repeated page, moving head) belong into WORDS beside these.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from random import Random
+from typing import NamedTuple
+
+LINES = ("kis", "kiwoom")
+WORDS: dict[str, type | None] = {
+    "drop": None,
+    "silence": float,
+    "quiet": float,
+    "outage": float,
+    "duplicate": int,
+    "garble": int,
+    "truncate": int,
+    "badutf8": int,
+    "width": int,
+    "lateack": float,
+    "refuse": int,
+}
+_LETTERS = b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
+
+
+class FaultError(ValueError):
+    """A fault command that cannot be understood; the message says which words there are."""
+
+
+class Fault(NamedTuple):
+    """One command: on `line` ("kis"), `word` with `amount` (0 where the word takes none)."""
+
+    line: str
+    word: str
+    amount: float
+
+
+def parse(text: str) -> Fault:
+    """A command such as "kis silence 5". FaultError."""
+    parts = text.split()
+    if len(parts) < 2 or parts[0] not in LINES or parts[1] not in WORDS:
+        raise FaultError(f"{text!r} is no fault: write one of {', '.join(LINES)}, then one of {', '.join(WORDS)}")
+    line, word = parts[:2]
+    kind = WORDS[word]
+    if kind is None:
+        if len(parts) != 2:
+            raise FaultError(f"{text!r}: {word} takes no amount")
+        return Fault(line, word, 0)
+    try:
+        amount = kind(parts[2])
+    except (ValueError, IndexError):
+        raise FaultError(f"{text!r}: {word} takes one {'number' if kind is int else 'number of seconds'}") from None
+    if len(parts) > 3 or not amount >= 0:
+        raise FaultError(f"{text!r}: {word} takes one amount, zero or more")
+    if word == "width" and line != "kis":
+        raise FaultError(f"{text!r}: only kis counts fields")
+    return Fault(line, word, amount)
+
+
+def parse_timed(text: str) -> tuple[Fault, float]:
+    """A command with its time, "kis:silence 5@12" = 12 s after the start. FaultError."""
+    command, _, at = text.rpartition("@")
+    line, colon, words = command.partition(":")
+    try:
+        seconds = float(at)
+    except ValueError:
+        seconds = -1.0
+    if not colon or seconds < 0:
+        raise FaultError(f"{text!r} is no timed fault: write e.g. kis:drop@12 or kiwoom:silence 5@30")
+    return parse(f"{line} {words}"), seconds
+
+
+@dataclass
+class LineFaults:
+    """What is wrong with one line at present. Times are CLOCK_MONOTONIC ns; counts go down as frames are spoiled."""
+
+    silent_until_ns: int = 0
+    quiet_until_ns: int = 0
+    outage_until_ns: int = 0
+    duplicate: int = 0
+    garble: int = 0
+    truncate: int = 0
+    badutf8: int = 0
+    refuse: int = 0
+    late_ack_s: float = 0.0
+    width: int = 0
+
+    def spoil(self, frame: bytes, random: Random) -> bytes | None:
+        """`frame` as the next pending fault leaves it; None when none is pending."""
+        for word, spoiled in _SPOILERS.items():
+            pending = getattr(self, word)
+            if pending:
+                setattr(self, word, pending - 1)
+                return spoiled(frame, random)
+        return None
+
+
+def garbled(frame: bytes, random: Random) -> bytes:
+    """Noise of the same length: letters and digits, so neither JSON nor an envelope."""
+    return bytes(random.choices(_LETTERS, k=len(frame)))
+
+
+def truncated(frame: bytes, random: Random) -> bytes:
+    """The beginning only. Where fields are counted, less than one record of them is left."""
+    fields = frame.split(b"^")
+    if len(fields) < 10:
+        return frame[: len(frame) // 2]
+    return b"^".join(fields[: random.randint(3, 40)])
+
+
+def bad_utf8(frame: bytes, random: Random) -> bytes:
+    """An invalid byte in the envelope (the TR id, or the key "trnm"): no part of the frame can be understood without it."""
+    place = 4 if b"|" in frame[:2] else frame.rindex(b"trnm") + 2
+    return frame[:place] + b"\xff" + frame[place + 1 :]
+
+
+_SPOILERS: dict[str, Callable[[bytes, Random], bytes]] = {
+    "garble": garbled,
+    "truncate": truncated,
+    "badutf8": bad_utf8,
+}

@@ -1,0 +1,55 @@
+"""The KRX price grid: tick sizes by price, daily limits.
+
+    price below    2,000  5,000  20,000  50,000  200,000  500,000  above
+    tick               1      5      10      50      100      500  1,000        won
+
+Promises: pure; prices are whole won; every price `Grid` names lies between the limits and on a tick (spec kiwoom 9).
+Leaves to others: half-tick prices of mid-price trades, which are off the grid by nature.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+
+BANDS = ((2_000, 1), (5_000, 5), (20_000, 10), (50_000, 50), (200_000, 100), (500_000, 500))
+TOP_TICK = 1_000
+LIMIT_PERCENT = 30
+
+
+def tick(price: int) -> int:
+    """The tick size at `price`, won."""
+    for below, size in BANDS:
+        if price < below:
+            return size
+    return TOP_TICK
+
+
+def floor_to_tick(price: int) -> int:
+    """The highest price on the grid that is not above `price`."""
+    return price - price % tick(price)
+
+
+def limits(previous_close: int) -> tuple[int, int]:
+    """Lowest and highest price of the day: 30 % off the previous close, rounded inward to the grid."""
+    reach = previous_close * LIMIT_PERCENT // 100
+    reach -= reach % tick(previous_close)
+    lower = floor_to_tick(previous_close - reach)
+    if lower < previous_close - reach:
+        lower += tick(lower)
+    return lower, floor_to_tick(previous_close + reach)
+
+
+class Grid:
+    """All prices of one day, ascending; a price's place in it is its index."""
+
+    def __init__(self, previous_close: int) -> None:
+        self.lower, self.upper = limits(previous_close)
+        self.prices: list[int] = []
+        price = self.lower
+        while price <= self.upper:
+            self.prices.append(price)
+            price += tick(price)
+
+    def index(self, price: int) -> int:
+        """The index of the lowest grid price that is not below `price`, kept inside the limits."""
+        return min(bisect_left(self.prices, price), len(self.prices) - 1)

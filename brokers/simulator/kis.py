@@ -1,0 +1,371 @@
+"""KIS as documented: tokens, approval keys, and a WebSocket that registers, refuses, pings and hangs up.
+
+    POST /oauth2/tokenP /oauth2/revokeP /oauth2/Approval          GET /  /tryitout  /tryitout/ANY   (WebSocket)
+
+Promises: what spec kis 1.2, 1.3, 2 and 9 state is enforced: one session per appkey (the older survives), 41 registrations, the
+codes of 2.4, PINGPONG; any key pair is good, the first secret seen for a key is its right one.
+Leaves to others: the market (line.py), fields (kis_wire.py). Quotation calls (spec kis 5) are added to `routes`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+import uuid
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from random import Random
+from typing import Any
+
+from aiohttp import WSMsgType, web
+
+from brokers.simulator import kis_wire
+from brokers.simulator.connection import Connection
+from brokers.simulator.handshake import Ending, accept, read
+from brokers.simulator.line import Line
+from brokers.simulator.truth import Stream
+from conf.clock import KST
+from conf.instrument import Instrument, parse
+
+STREAMS = {tr: (venue, Stream.TICK) for venue, tr in kis_wire.TRADE_TR.items()}
+STREAMS |= {tr: (venue, Stream.BOOK) for venue, tr in kis_wire.BOOK_TR.items()}
+OTHER_TRS = frozenset(
+    {"H0STANC0", "H0NXANC0", "H0UNANC0", "H0STMKO0", "H0NXMKO0", "H0UNMKO0", "H0STOUP0", "H0STOAC0", "H0STOAA0"}
+    | {"HDFSCNT0", "HDFSASP0", "HDFSASP1", "H0STCNI0", "H0STCNI9", "H0GSCNI0", "H0GSCNI9"}
+)
+"""Registered like the others; the market has nothing to send for them."""
+REGISTER, RELEASE = "1", "2"
+TOKEN_LIFE_S = 86_400
+SAME_TOKEN_S = 6 * 3600
+ISSUE_GAP_S = 60.0
+APPROVAL_GAP_S = 1.0
+
+
+@dataclass(frozen=True)
+class Rules:
+    """What is a parameter because nobody knows the vendor's value, or because a test wants another one."""
+
+    registrations: int = 41
+    ping_idle_s: float = 10.0
+    ping_grace_s: float = 60.0
+    slot_release_s: float = 0.5
+    cut_on_empty_pong: bool = False
+
+
+@dataclass
+class Token:
+    text: str
+    issued_s: float
+    expires: datetime
+
+
+class Keys:
+    """Appkeys, their secrets, tokens and approvals. Times in monotonic seconds."""
+
+    def __init__(self, random: Random) -> None:
+        self._random = random
+        self._secrets: dict[str, str] = {}
+        self._tokens: dict[str, Token] = {}
+        self._issued_s: dict[str, float] = {}
+        self._approved_s: dict[str, float] = {}
+        self.approvals: dict[str, tuple[str, float]] = {}
+
+    def known(self, app_key: str, secret: str) -> bool:
+        """Whether the pair fits; a new key is taken at its word."""
+        return self._secrets.setdefault(app_key, secret) == secret
+
+    def token(self, app_key: str, now_s: float) -> Token | None:
+        """The token of a key: the same for six hours; None when a new one is asked for within a minute (spec kis 1.2)."""
+        token = self._tokens.get(app_key)
+        if token is not None and now_s - token.issued_s < SAME_TOKEN_S:
+            return token
+        if now_s - self._issued_s.get(app_key, -ISSUE_GAP_S) < ISSUE_GAP_S:
+            return None
+        self._issued_s[app_key] = now_s
+        text = "eyJ" + "".join(self._random.choices("ABCDEFGHabcdefgh0123456789", k=340))
+        self._tokens[app_key] = Token(text, now_s, datetime.now(KST) + timedelta(seconds=TOKEN_LIFE_S))
+        return self._tokens[app_key]
+
+    def revoke(self, app_key: str, text: str) -> bool:
+        """Forget a token; False when it is not this key's."""
+        token = self._tokens.get(app_key)
+        if token is None or token.text != text:
+            return False
+        del self._tokens[app_key]
+        return True
+
+    def approve(self, app_key: str, now_s: float) -> str | None:
+        """A new approval key; None when asked twice in a second (spec kis 1.3)."""
+        if now_s - self._approved_s.get(app_key, -APPROVAL_GAP_S) < APPROVAL_GAP_S:
+            return None
+        self._approved_s[app_key] = now_s
+        approval = str(uuid.UUID(int=self._random.getrandbits(128), version=4))
+        self.approvals[approval] = (app_key, now_s + TOKEN_LIFE_S)
+        return approval
+
+
+class Refusal(Exception):
+    """A registration that gets an error: msg_cd, msg1, rt_cd."""
+
+    def __init__(self, code: str, text: str, rt_cd: str = "1") -> None:
+        super().__init__(code)
+        self.code, self.text, self.rt_cd = code, text, rt_cd
+
+
+class InUse(Refusal):
+    """A second session of an appkey: answered, then hung up on (spec kis 2.6)."""
+
+    def __init__(self) -> None:
+        super().__init__("OPSP8996", "ALREADY IN USE appkey", "9")
+
+
+def answer(tr_id: str, tr_key: str, rt_cd: str, code: str, text: str, output: dict[str, str] | None = None) -> str:
+    """A control message in the compact form of spec kis 2.3."""
+    body: dict[str, object] = {"rt_cd": rt_cd, "msg_cd": code, "msg1": text}
+    if output is not None:
+        body["output"] = output
+    message = {"header": {"tr_id": tr_id, "tr_key": tr_key, "encrypt": "N"}, "body": body}
+    return json.dumps(message, ensure_ascii=False, separators=(",", ":"))
+
+
+def part(message: Any, name: str, code: str) -> Any:
+    """`message[name]`; Refusal with `code` when it is not there."""
+    if not isinstance(message, dict) or name not in message:
+        raise Refusal(code, f"JSON PARSING ERROR : {name} not found")
+    return message[name]
+
+
+class Session:
+    """One client's conversation: what it registered, and its heartbeat."""
+
+    def __init__(self, vendor: Kis, connection: Connection) -> None:
+        self.vendor = vendor
+        self.connection = connection
+        self.registered: set[tuple[str, str]] = set()
+        self.last_registration_ns = 0
+        random = vendor.random
+        self.secret = {
+            "iv": "".join(random.choices("0123456789abcdef", k=16)),
+            "key": "".join(random.choices("abcdefghijklmnopqrstuvwxyz", k=32)),
+        }
+        self.unanswered_since_ns = 0
+
+    def hear(self, text: str) -> None:
+        """A text frame of the client: a registration, or the echo of a PINGPONG."""
+        tr_id, tr_key = "(null)", ""
+        try:
+            try:
+                message = json.loads(text)
+            except ValueError:
+                raise Refusal("OPSP9999", "JSON PARSING ERROR : invalid json format") from None
+            header = part(message, "header", "OPSP9998")
+            if isinstance(header, dict) and header.get("tr_id") == "PINGPONG":
+                self.alive()
+                return
+            wanted = part(part(message, "body", "OPSP9992"), "input", "OPSP9991")
+            wanted_id, wanted_key = str(part(wanted, "tr_id", "OPSP9991")), str(part(wanted, "tr_key", "OPSP9990"))
+            self._admit(header)
+            tr_id, tr_key = wanted_id, wanted_key
+            self._change(str(header.get("tr_type", "")), tr_id, tr_key)
+        except InUse as refusal:
+            self.connection.say(answer("(null)", "", refusal.rt_cd, refusal.code, refusal.text))
+            self.connection.hang_up("refused: appkey in use")
+        except Refusal as refusal:
+            self._reply(answer(tr_id, tr_key, refusal.rt_cd, refusal.code, refusal.text))
+
+    def names(self) -> set[str]:
+        """The instrument keys registered."""
+        return {tr_key for _, tr_key in self.registered}
+
+    def alive(self) -> None:
+        """The client answered the heartbeat."""
+        self.unanswered_since_ns = 0
+
+    def _admit(self, header: dict[str, Any]) -> None:
+        """Check who speaks; the first registration takes the appkey's only slot."""
+        approval = str(part(header, "approval_key", "OPSP9996"))
+        if str(header.get("custtype", "")) not in ("P", "B"):
+            code = "OPSP8998" if "custtype" in header else "OPSP9997"
+            raise Refusal(
+                code, f"JSON PARSING ERROR : {'invalid custtype' if 'custtype' in header else 'custtype not found'}"
+            )
+        app_key, until_s = self.vendor.keys.approvals.get(approval, ("", 0.0))
+        if self.connection.app_key:
+            return  # an established session outlives its key (spec kis 1.3)
+        if time.monotonic() >= until_s:
+            raise Refusal("OPSP0011", f"invalid approval : {approval}")
+        if not self.vendor.take_slot(app_key, self.connection):
+            raise InUse
+        self.connection.app_key = app_key
+
+    def _change(self, tr_type: str, tr_id: str, tr_key: str) -> None:
+        if tr_type not in (REGISTER, RELEASE):
+            raise Refusal("OPSP8997", "JSON PARSING ERROR : invalid tr_type")
+        if tr_id not in STREAMS and tr_id not in OTHER_TRS:
+            raise Refusal("OPSP8991", "SUBSCRIBE ERROR : invalid tr_id")
+        known = (tr_id, tr_key) in self.registered
+        if tr_type == RELEASE:
+            if not known:
+                raise Refusal("OPSP0003", "UNSUBSCRIBE ERROR(not found!)")
+            self.registered.discard((tr_id, tr_key))
+            self.connection.registered.discard(self._stream(tr_id, tr_key))
+            self._reply(answer(tr_id, tr_key, "0", "OPSP0001", "UNSUBSCRIBE SUCCESS", self.secret))
+            return
+        if known:
+            raise Refusal("OPSP0002", "ALREADY IN SUBSCRIBE")
+        stream = self._stream(tr_id, tr_key)
+        faults = self.connection.line.faults
+        if faults.refuse:
+            faults.refuse -= 1
+            raise Refusal("OPSP0007", "SUBSCRIBE INTERNAL ERROR")
+        if len(self.registered) >= self.vendor.rules.registrations:
+            raise Refusal("OPSP0008", "MAX SUBSCRIBE OVER")
+        self.registered.add((tr_id, tr_key))
+        if stream is not None:
+            self.connection.registered.add(stream)
+        self.last_registration_ns = time.monotonic_ns()
+        self._reply(answer(tr_id, tr_key, "0", "OPSP0000", "SUBSCRIBE SUCCESS", self.secret))
+
+    def _stream(self, tr_id: str, tr_key: str) -> tuple[Instrument, Stream] | None:
+        """What of the market a registration means; None for TRs the market does not feed. Refusal of an impossible key."""
+        if tr_id not in STREAMS:
+            return None
+        venue, stream = STREAMS[tr_id]
+        try:
+            return Instrument(parse(tr_key).symbol, venue), stream
+        except ValueError:
+            raise Refusal("OPSP8992", "SUBSCRIBE ERROR : invalid tr_key") from None
+
+    def _reply(self, text: str) -> None:
+        self.connection.say(text, self.connection.line.faults.late_ack_s)
+
+    async def heartbeat(self) -> None:
+        """PINGPONG whenever nothing was sent for a while; cut a client that leaves it unanswered (spec kis 2.5)."""
+        rules = self.vendor.rules
+        while not self.connection.how:
+            idle_s = (time.monotonic_ns() - self.connection.last_sent_ns) / 1e9
+            if self.unanswered_since_ns and time.monotonic_ns() - self.unanswered_since_ns > rules.ping_grace_s * 1e9:
+                self.connection.cut("heartbeat unanswered")
+                return
+            if idle_s >= rules.ping_idle_s:
+                now = datetime.now(KST) if self.vendor.now is None else self.vendor.now()
+                self.connection.say(f'{{"header":{{"tr_id":"PINGPONG","datetime":"{now:%Y%m%d%H%M%S}"}}}}')
+                self.unanswered_since_ns = self.unanswered_since_ns or time.monotonic_ns()
+                idle_s = 0.0
+            await asyncio.sleep(min(max(rules.ping_idle_s - idle_s, 0.01), rules.ping_grace_s))
+
+
+class Kis:
+    """The vendor: REST and WebSocket of one line."""
+
+    def __init__(self, line: Line, rules: Rules, random: Random, now: Any = None) -> None:
+        self.line = line
+        self.rules = rules
+        self.random = random
+        self.now = now
+        self.keys = Keys(random)
+        self.sessions: set[Session] = set()
+        self._slots: dict[str, Connection | float] = {}
+
+    def routes(self) -> list[web.RouteDef]:
+        """Everything the vendor answers. Quotation calls (spec kis 5) take their place here."""
+        return [
+            web.post("/oauth2/tokenP", self.issue_token),
+            web.post("/oauth2/revokeP", self.revoke_token),
+            web.post("/oauth2/Approval", self.approve),
+            web.get("/", self.talk),
+            web.get("/tryitout", self.talk),
+            web.get("/tryitout/{any:.*}", self.talk),
+        ]
+
+    def take_slot(self, app_key: str, connection: Connection) -> bool:
+        """Give the appkey's one session to `connection` unless another has it, or had it until a moment ago."""
+        holder = self._slots.get(app_key)
+        if isinstance(holder, Connection) or (holder is not None and time.monotonic() < holder):
+            return False
+        self._slots[app_key] = connection
+        return True
+
+    async def issue_token(self, request: web.Request) -> web.Response:
+        """POST /oauth2/tokenP (spec kis 1.2)."""
+        given, refusal = await self._credentials(request, "appsecret")
+        if refusal is not None:
+            return refusal
+        token = self.keys.token(given["appkey"], time.monotonic())
+        if token is None:
+            return gateway_refusal("EGW00133", "접근토큰 발급 잠시 후 다시 시도하세요(1분당 1회)")
+        left_s = int((token.expires - datetime.now(KST)).total_seconds())
+        return web.json_response(
+            {
+                "access_token": token.text,
+                "access_token_token_expired": f"{token.expires:%Y-%m-%d %H:%M:%S}",
+                "token_type": "Bearer",
+                "expires_in": left_s,
+            }
+        )
+
+    async def revoke_token(self, request: web.Request) -> web.Response:
+        """POST /oauth2/revokeP; WebSocket slots stay as they are (spec kis 1.2)."""
+        given, refusal = await self._credentials(request, "appsecret")
+        if refusal is not None:
+            return refusal
+        if not self.keys.revoke(given["appkey"], str(given.get("token", ""))):
+            return gateway_refusal("EGW00121", "유효하지 않은 token 입니다.")
+        return web.json_response({"code": 200, "message": "접근토큰 폐기에 성공하였습니다"})
+
+    async def approve(self, request: web.Request) -> web.Response:
+        """POST /oauth2/Approval (spec kis 1.3): the secret is called `secretkey` here."""
+        given, refusal = await self._credentials(request, "secretkey")
+        if refusal is not None:
+            return refusal
+        approval = self.keys.approve(given["appkey"], time.monotonic())
+        if approval is None:
+            body = {"rt_cd": "1", "msg_cd": "EGW00201", "msg1": "초당 거래건수를 초과하였습니다."}
+            return web.json_response(body, status=500)
+        return web.json_response({"approval_key": approval})
+
+    async def _credentials(self, request: web.Request, secret: str) -> tuple[dict[str, str], web.Response | None]:
+        """The body of an /oauth2 call and, unless its keys are good, the refusal."""
+        try:
+            given = await request.json()
+        except ValueError:
+            given = {}
+        if not isinstance(given, dict) or not given.get("appkey"):
+            return {}, gateway_refusal("EGW00103", "유효하지 않은 AppKey입니다.")
+        if not given.get(secret) or not self.keys.known(given["appkey"], given[secret]):
+            return {}, gateway_refusal("EGW00105", "유효하지 않은 AppSecret입니다.")
+        return given, None
+
+    async def talk(self, request: web.Request) -> web.StreamResponse:
+        """One WebSocket client from handshake to end."""
+        ws, connection = await accept(request, self.line)
+        session = Session(self, connection)
+        self.sessions.add(session)
+        tasks = [asyncio.create_task(connection.write()), asyncio.create_task(session.heartbeat())]
+        ending = Ending.VANISHED
+        try:
+            async for message in read(ws, connection):
+                if message.type is WSMsgType.TEXT:
+                    session.hear(message.data)
+                elif message.type is WSMsgType.PING:
+                    await ws.pong(message.data)
+                elif message.type is WSMsgType.PONG:
+                    if not message.data and self.rules.cut_on_empty_pong:
+                        connection.cut("unsolicited empty Pong")
+                    elif message.data:
+                        session.alive()
+                elif message.type is WSMsgType.CLOSE:
+                    ending = Ending.CLOSED
+        finally:
+            self.sessions.discard(session)
+            if self._slots.get(connection.app_key) is connection:
+                wait_s = 0.0 if ending is Ending.CLOSED else self.rules.slot_release_s
+                self._slots[connection.app_key] = time.monotonic() + wait_s
+            await connection.finish(ending.value, tasks)
+        return ws
+
+
+def gateway_refusal(code: str, text: str) -> web.Response:
+    """An error of the token endpoints: 403 and no rt_cd (spec kis 1.2)."""
+    return web.json_response({"error_description": text, "error_code": code}, status=403)

@@ -1,0 +1,118 @@
+"""One broker's line: what of the market reaches its clients, how late, and what is lost on the way.
+
+    market step -> Line.publish -> each Connection that registered it: due = now + latency +- jitter, never before the one
+                                   ahead of it; lost with the line's probability
+
+Promises: order per connection is kept; every record of a registered (instrument, stream) gets exactly one outcome in the
+truth (and one more for each repetition).
+Leaves to others: sending (connection.py), the vendor's words (kis.py, kiwoom.py).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import count
+from random import Random
+from typing import NamedTuple
+
+from aiohttp import web
+
+from brokers.simulator.connection import Connection, Frame, Item
+from brokers.simulator.faults import Fault, LineFaults
+from brokers.simulator.ledger import Step
+from brokers.simulator.truth import LineNumber, Outcome, Stream, Truth
+
+SECOND_NS = 1_000_000_000
+
+
+class Options(NamedTuple):
+    """How a line behaves: seconds, a probability, flushes, books per second and instrument (0: as they come)."""
+
+    latency_s: float
+    jitter_s: float
+    loss: float
+    flush_s: float
+    books_per_s: float
+
+
+@dataclass
+class Line:
+    """One broker's side of the market. `pack` turns what is due on a connection into frames."""
+
+    number: LineNumber
+    options: Options
+    truth: Truth
+    random: Random
+    pack: Callable[[list[Item]], list[Frame]]
+
+    def __post_init__(self) -> None:
+        self.name = self.number.name.lower()
+        self.faults = LineFaults()
+        self.connections: dict[int, Connection] = {}
+        self._numbers = count(1)
+
+    def open(self, ws: web.WebSocketResponse, transport: asyncio.Transport) -> Connection:
+        """A client has come."""
+        connection = Connection(self, next(self._numbers), ws, transport)
+        self.connections[connection.number] = connection
+        return connection
+
+    def refuses(self) -> bool:
+        """True while an outage lasts."""
+        return time.monotonic_ns() < self.faults.outage_until_ns
+
+    def publish(self, step: Step) -> None:
+        """Queue a step of the market for the clients that registered it, or lose it."""
+        now_ns = time.monotonic_ns()
+        for connection in list(self.connections.values()):
+            if step.trades and (step.instrument, Stream.TICK) in connection.registered:
+                ids = [(trade.id, trade.id) for trade in step.trades]
+                self._enqueue(connection, Item(0, step.instrument, Stream.TICK, step.trades), ids, now_ns)
+            if step.book is not None and (step.instrument, Stream.BOOK) in connection.registered:
+                ids = [(step.book.id, step.book.id)]
+                self._enqueue(connection, Item(0, step.instrument, Stream.BOOK, step.book), ids, now_ns)
+
+    def _enqueue(self, connection: Connection, item: Item, ids: list[tuple[int, int]], now_ns: int) -> None:
+        if self.random.random() < self.options.loss:
+            for first, last in ids:
+                self.truth.sent(self.number, item.stream, Outcome.LOST, connection.number, first, last, now_ns)
+            return
+        delay_s = self.options.latency_s + self.random.uniform(-1, 1) * self.options.jitter_s
+        connection.enqueue(item._replace(due_ns=now_ns + int(delay_s * SECOND_NS)))
+
+    def apply(self, fault: Fault) -> None:
+        """Make a fault happen from now on."""
+        until_ns = time.monotonic_ns() + int(fault.amount * SECOND_NS)
+        match fault.word:
+            case "drop":
+                self._cut_all("fault drop")
+            case "outage":
+                self.faults.outage_until_ns = until_ns
+                self._cut_all("fault outage")
+            case "silence":
+                for connection in self.connections.values():
+                    connection.silent_until_ns = until_ns
+            case "quiet":
+                self.faults.quiet_until_ns = until_ns
+            case "lateack":
+                self.faults.late_ack_s = fault.amount
+            case "width":
+                self.faults.width = int(fault.amount)
+            case word:
+                setattr(self.faults, word, getattr(self.faults, word) + int(fault.amount))
+
+    def _cut_all(self, how: str) -> None:
+        for connection in list(self.connections.values()):
+            connection.cut(how)
+
+    def status(self) -> dict[str, object]:
+        """Counters for whoever steers the simulator."""
+        outcomes: dict[str, dict[str, int]] = {stream.name.lower(): {} for stream in Stream}
+        for (line, stream, outcome), number in self.truth.counts.items():
+            if line == self.number:
+                outcomes[Stream(stream).name.lower()][Outcome(outcome).name.lower()] = number
+        registered = sum(len(connection.registered) for connection in self.connections.values())
+        return {"connections": len(self.connections), "registered": registered, **outcomes}

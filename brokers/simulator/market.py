@@ -1,0 +1,182 @@
+"""The market: every instrument's book and ledger, moved one step at a time, from one seed.
+
+    phase      opening_auction   regular, pre_market, after_market   closing_auction   closing_price
+    a step     orders gather     one event of continuous trading     orders gather     now and then a trade at the close
+    leaving    one side-less print ................................  one side-less print
+
+Promises: pure: time and phase are arguments; the same seed, steps and phases give the same market whatever the order in
+which instruments are named; books, trades and cumulative figures come from one ledger per instrument and day; ids count
+1, 2, 3 ... over the whole market, books and trades apart.
+Leaves to others: pacing (pace.py), what brokers make of it (line.py), writing it down (truth.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from copy import copy
+from datetime import UTC, datetime
+from itertools import count
+from random import Random
+
+from brokers.simulator.book import LEVELS, OrderBook
+from brokers.simulator.flow import Fill, Flow
+from brokers.simulator.grid import Grid, floor_to_tick
+from brokers.simulator.ledger import Book, Day, Step, Trade
+from conf.clock import KST
+from conf.instrument import Instrument
+
+AUCTIONS = frozenset({"opening_auction", "closing_auction"})
+CONTINUOUS = frozenset({"pre_market", "regular", "after_market"})
+CLOSING_PRICE = "closing_price"
+ATTEMPTS = 4
+
+
+class Listing:
+    """One instrument: its orders, its day, the last book it showed."""
+
+    def __init__(self, instrument: Instrument, seed: int) -> None:
+        self.instrument = instrument
+        self.random = Random(f"{seed}:{instrument}")
+        self.phase: str | None = None
+        self.shown: Book | None = None
+        close = floor_to_tick(int(10 ** self.random.uniform(3.2, 5.9)))
+        volume = int(10 ** self.random.uniform(5, 7))
+        self._begin(
+            "", close, volume, volume * close + self.random.randrange(10**6), int(10 ** self.random.uniform(7, 9.5))
+        )
+
+    def _begin(self, date: str, close: int, volume: int, value: int, listed: int) -> None:
+        self.grid = Grid(close)
+        self.day = Day(date, close, volume, value, listed, self.grid.lower, self.grid.upper)
+        self.flow = Flow(self.random, self.grid, close)
+        self.book = OrderBook()
+        self.shown = None
+
+    def new_day(self, date: str) -> None:
+        """Yesterday's close and volume become the previous ones; all orders are gone."""
+        old = self.day
+        if old.date and old.cum_volume:
+            self._begin(date, floor_to_tick(old.last), old.cum_volume, old.cum_value, old.listed_shares)
+        else:
+            self._begin(date, old.previous_close, old.previous_volume, old.previous_value, old.listed_shares)
+
+    def act(self, phase: str) -> list[Fill]:
+        """One event of `phase`; what it executed."""
+        if phase in AUCTIONS:
+            self.flow.gather(self.book)
+        elif phase in CONTINUOUS:
+            return self.flow.trade_on(self.book)
+        elif phase == CLOSING_PRICE and self.day.last and self.random.random() < 0.1:
+            return [Fill(self.day.last, self.flow.size(), -1)]
+        return []
+
+    def leave(self, phase: str | None) -> list[Fill]:
+        """The end of `phase`: an auction executes; the mid-price orders of continuous trading lapse."""
+        self.flow.mid_side = self.flow.mid_size = 0
+        if phase not in AUCTIONS:
+            return []
+        found = self.book.uncross()
+        return [] if found is None else [Fill(self.grid.prices[found[0]], found[1], 0)]
+
+    def view(self, phase: str, exch_s: int, at: str, mono_ns: int) -> Book:
+        """The book as it is now, without an id."""
+        prices = self.grid.prices
+        expected_price = expected_size = mid_price = 0
+        if phase in AUCTIONS:
+            found = self.book.equilibrium()
+            if found is not None:
+                expected_price, expected_size = prices[found[0]], found[1]
+            asks, bids = self.book.after_auction(expected_size)
+        else:
+            asks = [(index, self.book.asks.total[index]) for index in self.book.asks.shown()]
+            bids = [(index, self.book.bids.total[index]) for index in self.book.bids.shown()]
+            mid_price = self.flow.mid_price(self.book)
+        blank = [0] * LEVELS
+        return Book(
+            id=0,
+            instrument=self.instrument,
+            day=self.day,
+            phase=phase,
+            exch_s=exch_s,
+            at=at,
+            mono_ns=mono_ns,
+            ask_price=([prices[index] for index, _ in asks] + blank)[:LEVELS],
+            ask_size=([size for _, size in asks] + blank)[:LEVELS],
+            bid_price=([prices[index] for index, _ in bids] + blank)[:LEVELS],
+            bid_size=([size for _, size in bids] + blank)[:LEVELS],
+            cum_volume=self.day.cum_volume,
+            expected_price=expected_price,
+            expected_size=expected_size,
+            mid_price=mid_price,
+            mid_size=self.flow.mid_size if mid_price else 0,
+            mid_side=self.flow.mid_side if mid_price and self.flow.mid_size else 0,
+        )
+
+
+class Market:
+    """All instruments; `listings` by instrument."""
+
+    def __init__(self, instruments: Iterable[Instrument], seed: int) -> None:
+        self.listings = {instrument: Listing(instrument, seed) for instrument in instruments}
+        self._book_ids = count(1)
+        self._trade_ids = count(1)
+        self.books = 0
+        self.trades = 0
+
+    def advance(self, instrument: Instrument, phase: str | None, exch_s: int, mono_ns: int) -> Step | None:
+        """Let one event happen to `instrument`, whose venue is in `phase` at `exch_s`, seconds since 1970 UTC.
+
+        None when nothing came of it that a feed would show.
+        """
+        listing = self.listings[instrument]
+        local = datetime.fromtimestamp(exch_s, UTC).astimezone(KST)
+        date, at = f"{local:%Y%m%d}", f"{local:%H%M%S}"
+        if date != listing.day.date:
+            listing.new_day(date)
+        fills: list[Fill] = []
+        if phase != listing.phase:
+            fills = listing.leave(listing.phase)
+            listing.phase = phase
+            if phase in CONTINUOUS:
+                listing.flow.fill_up(listing.book)
+        if phase is None and not fills:
+            return None
+        return self._show(listing, phase, fills, exch_s, at, mono_ns)
+
+    def _show(
+        self, listing: Listing, phase: str | None, fills: list[Fill], exch_s: int, at: str, mono_ns: int
+    ) -> Step | None:
+        # An auction's print and book carry the phase they belong to, even when the session ends with them.
+        named = phase or "closing_auction"
+        book = None
+        for _ in range(ATTEMPTS):
+            if not fills and phase is not None:
+                fills = listing.act(phase)
+            days = self._enter(listing, fills, at)
+            book = listing.view(phase or "regular", exch_s, at, mono_ns)
+            if fills or listing.shown is None or book.content() != listing.shown.content():
+                break
+        else:
+            return None
+        book.phase = named
+        book.follow(listing.shown)
+        trades = [
+            Trade(next(self._trade_ids), listing.instrument, named, exch_s, at, mono_ns, *fill, day, book)
+            for fill, day in zip(fills, days, strict=True)
+        ]
+        self.trades += len(trades)
+        if phase == CLOSING_PRICE:
+            return Step(listing.instrument, trades, None) if trades else None
+        book.day = copy(listing.day)
+        book.id = next(self._book_ids)
+        self.books += 1
+        listing.shown = book
+        return Step(listing.instrument, trades, book)
+
+    @staticmethod
+    def _enter(listing: Listing, fills: list[Fill], at: str) -> list[Day]:
+        days = []
+        for fill in fills:
+            listing.day.trade(fill.price, fill.size, fill.side, at)
+            days.append(copy(listing.day))
+        return days

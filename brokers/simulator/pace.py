@@ -1,0 +1,107 @@
+"""The market in real time: when which instrument moves, and what the exchange's clock says then.
+
+    CLOCK_MONOTONIC -> next due instrument -> Market.advance(phase, exchange second) -> truth, lines
+
+Promises: events are paced in real seconds whatever the home's clock does; they are stamped with its exchange second; every
+step goes to the truth before any line.
+Leaves to others: what happens in a step (market.py), delay and loss (line.py).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from heapq import heapify, heapreplace
+from random import Random
+
+from brokers.simulator.line import Line
+from brokers.simulator.market import Market
+from brokers.simulator.truth import FLUSH_S, Truth
+from conf.clock import SECOND_NS, Clock, korean
+from conf.home import Home
+from conf.instrument import Instrument
+from conf.session import phase
+
+LEAST_SLEEP_S = 0.002
+CATCH_UP_NS = SECOND_NS // 2
+ALWAYS_OPEN = "regular"
+
+
+@dataclass
+class Pace:
+    """Moves a market; `tell(venue, before, after, at)` hears of every change of phase."""
+
+    home: Home
+    market: Market
+    lines: list[Line]
+    truth: Truth
+    random: Random
+    books_per_s: float
+    always_open: bool
+    tell: Callable[[str, str | None, str | None, str], None]
+    clock: Clock = field(init=False)
+    _phases: dict[str, str | None] = field(default_factory=dict)
+    _known: dict[tuple[str, int], str | None] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.clock = self.home.clock()
+
+    async def run(self) -> None:
+        """Move the market for ever."""
+        instruments = list(self.market.listings)
+        gap_ns = SECOND_NS / self.books_per_s
+        start_ns = time.monotonic_ns()
+        heap = [(start_ns + int(self.random.random() * gap_ns), number) for number in range(len(instruments))]
+        heapify(heap)
+        flushed_ns = start_ns
+        while True:
+            now_ns = time.monotonic_ns()
+            self._watch(now_ns)
+            while heap[0][0] <= now_ns:
+                due_ns, number = heap[0]
+                self._move(instruments[number])
+                # A stall is not made up for by a burst.
+                next_ns = max(due_ns, now_ns - CATCH_UP_NS) + int(self.random.uniform(0.5, 1.5) * gap_ns)
+                heapreplace(heap, (next_ns, number))
+            if now_ns - flushed_ns > FLUSH_S * SECOND_NS:
+                self.truth.flush()
+                flushed_ns = now_ns
+            pause_s = (heap[0][0] - time.monotonic_ns()) / SECOND_NS
+            await asyncio.sleep(min(max(pause_s, LEAST_SLEEP_S), FLUSH_S / 2))
+
+    def _move(self, instrument: Instrument) -> None:
+        mono_ns = time.monotonic_ns()
+        exch_s = self.clock.at(mono_ns) // SECOND_NS
+        step = self.market.advance(instrument, self._phase(instrument.venue, exch_s), exch_s, mono_ns)
+        if step is None:
+            return
+        for trade in step.trades:
+            self.truth.trade(trade)
+        if step.book is not None:
+            self.truth.book(step.book)
+        for line in self.lines:
+            line.publish(step)
+
+    def _watch(self, now_ns: int) -> None:
+        """Notice changes of phase, and steps of the wall clock."""
+        self.clock.follow_wall()
+        exch_s = self.clock.at(now_ns) // SECOND_NS
+        for venue in {instrument.venue for instrument in self.market.listings}:
+            now = self._phase(venue, exch_s)
+            before = self._phases.setdefault(venue, now)
+            if now != before:
+                self._phases[venue] = now
+                self.tell(venue, before, now, f"{korean(exch_s * SECOND_NS):%H%M%S}")
+
+    def _phase(self, venue: str, exch_s: int) -> str | None:
+        if self.always_open:
+            return ALWAYS_OPEN
+        minute = (venue, exch_s // 60)  # sessions begin and end at whole minutes
+        if minute not in self._known:
+            if len(self._known) > 1000:
+                self._known.clear()
+            settings = self.home.settings
+            self._known[minute] = phase(settings.sessions, settings.calendar.closed, venue, exch_s * SECOND_NS)
+        return self._known[minute]

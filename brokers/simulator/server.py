@@ -1,0 +1,217 @@
+"""Both vendors, their lines and the market put together in one event loop.
+
+    Pace ── step ──> Truth
+              └────> Line kis ──> Kis (port)          or, with recorded frames:  Replay ──> Kis, Kiwoom
+              └────> Line kiwoom ──> Kiwoom (port)
+
+Promises: ready is said once, after both ports listen; the end cuts every connection and leaves the truth complete.
+Leaves to others: the parts.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import signal
+import sys
+import threading
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from random import Random
+
+import click
+from aiohttp import web
+
+from brokers.simulator import faults, kis_wire, kiwoom_wire
+from brokers.simulator.frames import Recorded, Replay
+from brokers.simulator.kis import Kis
+from brokers.simulator.kis import Rules as KisRules
+from brokers.simulator.kiwoom import Kiwoom
+from brokers.simulator.kiwoom import Rules as KiwoomRules
+from brokers.simulator.line import Line, Options
+from brokers.simulator.market import Market
+from brokers.simulator.pace import Pace
+from brokers.simulator.truth import LineNumber, Truth
+from conf.clock import SECOND_NS, korean
+from conf.home import Home
+from conf.instrument import Instrument
+
+HOST = "127.0.0.1"
+CLEAR_S = 3.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """Everything a run is made from."""
+
+    home: Home
+    seed: int
+    instruments: list[Instrument]
+    truth: Path | None
+    books_per_s: float
+    always_open: bool
+    recorded: list[Recorded] | None
+    faults: list[tuple[faults.Fault, float]]
+    kis_port: int
+    kis_width: int
+    kis_options: Options
+    kis_rules: KisRules
+    kiwoom_port: int
+    kiwoom_merge: float
+    kiwoom_options: Options
+    kiwoom_rules: KiwoomRules
+
+    def meta(self) -> dict[str, object]:
+        """What the truth says about the run."""
+        return {
+            "seed": self.seed,
+            "symbols": [str(instrument) for instrument in self.instruments],
+            "started_mono_ns": time.monotonic_ns(),
+            "options": {
+                "books_per_s": self.books_per_s,
+                "always_open": self.always_open,
+                "kis": self.kis_options._asdict() | vars(self.kis_rules) | {"width": self.kis_width},
+                "kiwoom": self.kiwoom_options._asdict() | vars(self.kiwoom_rules) | {"merge": self.kiwoom_merge},
+            },
+        }
+
+
+class Server:
+    """One run."""
+
+    def __init__(self, plan: Plan) -> None:
+        self.plan = plan
+        self.truth = Truth(plan.truth, plan.meta())
+        clock = plan.home.clock()
+        random = Random(f"{plan.seed}:lines")
+        merging = Random(f"{plan.seed}:merge")
+        kis_line = Line(
+            LineNumber.KIS,
+            plan.kis_options,
+            self.truth,
+            Random(f"{plan.seed}:kis"),
+            lambda items: kis_wire.frames(items, kis_line.faults.width or plan.kis_width),
+        )
+        kiwoom_line = Line(
+            LineNumber.KIWOOM,
+            plan.kiwoom_options,
+            self.truth,
+            Random(f"{plan.seed}:kiwoom"),
+            lambda items: kiwoom_wire.frames(items, plan.kiwoom_merge, merging),
+        )
+        self.kis = Kis(kis_line, plan.kis_rules, random, lambda: korean(clock.now_ns()))
+        self.kiwoom = Kiwoom(kiwoom_line, plan.kiwoom_rules, random)
+        self.lines = {"kis": kis_line, "kiwoom": kiwoom_line}
+        self.market = Market(plan.instruments, plan.seed)
+        self.pace = Pace(
+            plan.home,
+            self.market,
+            list(self.lines.values()),
+            self.truth,
+            Random(f"{plan.seed}:pace"),
+            plan.books_per_s,
+            plan.always_open,
+            self.kiwoom.announce,
+        )
+        self.replays = [
+            Replay("kis", plan.recorded or [], self.kis.sessions),
+            Replay("kiwoom", plan.recorded or [], self.kiwoom.sessions),
+        ]
+        self._stop = asyncio.Event()
+        self._replaying: asyncio.Task[None] | None = None
+
+    async def run(self, seconds: float) -> None:
+        """Serve until a signal, or for `seconds` unless 0."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._stop.set)
+        kis_runner, kis_port = await _listen(self.kis.routes(), self.plan.kis_port)
+        kiwoom_runner, kiwoom_port = await _listen(self.kiwoom.routes(), self.plan.kiwoom_port)
+        say(
+            {
+                "kis": {"ws_url": f"ws://{HOST}:{kis_port}", "rest_url": f"http://{HOST}:{kis_port}"},
+                "kiwoom": {
+                    "ws_url": f"ws://{HOST}:{kiwoom_port}/api/dostk/websocket",
+                    "rest_url": f"http://{HOST}:{kiwoom_port}",
+                },
+            }
+        )
+        threading.Thread(target=self._listen_to_stdin, args=(loop,), daemon=True).start()
+        for fault, after_s in self.plan.faults:
+            loop.call_later(after_s, self.lines[fault.line].apply, fault)
+        moving = asyncio.create_task(self.pace.run() if self.plan.recorded is None else self._replay())
+        if seconds:
+            loop.call_later(seconds, self._stop.set)
+        stopping = asyncio.create_task(self._stop.wait())
+        try:
+            await asyncio.wait([moving, stopping], return_when=asyncio.FIRST_COMPLETED)
+            if moving.done():
+                moving.result()  # a bug in the market must not look like a quiet one
+                await stopping
+        finally:
+            moving.cancel()
+            await self._clear()
+            await kis_runner.cleanup()
+            await kiwoom_runner.cleanup()
+            self.truth.close()
+
+    async def _replay(self) -> None:
+        sent = await asyncio.gather(*(replay.run() for replay in self.replays))
+        say({"frames_sent": dict(zip(("kis", "kiwoom"), sent, strict=True))})
+
+    async def _clear(self) -> None:
+        """End every connection and wait until each has settled its records."""
+        deadline_s = time.monotonic() + CLEAR_S
+        while time.monotonic() < deadline_s and any(line.connections for line in self.lines.values()):
+            for line in self.lines.values():
+                for connection in list(line.connections.values()):
+                    connection.cut("simulator stopped")
+            await asyncio.sleep(0.01)
+
+    def _listen_to_stdin(self, loop: asyncio.AbstractEventLoop) -> None:
+        for line in sys.stdin:
+            if line.strip():
+                loop.call_soon_threadsafe(self._steer, line.strip())
+
+    def _steer(self, command: str) -> None:
+        if command == "status":
+            say({"ok": True} | self.status())
+        elif command == "resend":
+            if self.plan.recorded is None or (self._replaying and not self._replaying.done()):
+                say({"ok": False, "error": "resend: there is nothing recorded, or it is being sent"})
+                return
+            self._replaying = asyncio.create_task(self._replay())
+            say({"ok": True, "resend": True})
+        else:
+            try:
+                fault = faults.parse(command)
+            except faults.FaultError as error:
+                say({"ok": False, "error": str(error)})
+                return
+            self.lines[fault.line].apply(fault)
+            say({"ok": True} | fault._asdict())
+
+    def status(self) -> dict[str, object]:
+        """Counters of the market and of both lines."""
+        return {
+            "exch_s": self.pace.clock.now_ns() // SECOND_NS,
+            "books": self.market.books,
+            "trades": self.market.trades,
+            **{name: line.status() for name, line in self.lines.items()},
+        }
+
+
+def say(answer: dict[str, object]) -> None:
+    """One JSON line to whoever steers."""
+    click.echo(json.dumps(answer, ensure_ascii=False))
+
+
+async def _listen(routes: list[web.RouteDef], port: int) -> tuple[web.AppRunner, int]:
+    app = web.Application()
+    app.add_routes(routes)
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.5)
+    await runner.setup()
+    site = web.TCPSite(runner, HOST, port)
+    await site.start()
+    return runner, runner.addresses[0][1]
