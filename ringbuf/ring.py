@@ -10,8 +10,8 @@
 Promises: the producer never waits; a record that was being overwritten while it was read is never delivered, it is reported in
 `Loss` with its exact sequence numbers; a producer killed at any instruction leaves a ring that the next one continues, with
 nothing torn visible and the numbering going on; the last `capacity` records stay readable after they were consumed; a file of
-another layout is refused, never reinterpreted. `head` moves after the slots in program order, which x86-64 keeps for other
-cores; each record carries its own `seq`, which the consumer checks, so that a processor that reorders stores is found out.
+another layout is refused, never reinterpreted. All this rests on stores becoming visible in program order, as x86-64 has it; on a
+processor that reorders them the `seq` that each record carries, and the consumer checks, finds out most of it, not all.
 Leaves to others: remembering how far one has read (the writer's journal), what the records mean (records.py).
 """
 
@@ -129,18 +129,27 @@ class Producer(_Mapped):
         RingError: another layout, or another producer holds it. OSError: no room (all of it is reserved here, so that
         publishing can never fail for want of memory).
         """
+        ring = cls._attach(path, dtype, capacity)
+        if ring.capacity != capacity and ring.tail > ring.head:
+            path.unlink()
+            ring.close()
+            ring = cls._attach(path, dtype, capacity)
+        for left in path.parent.glob(f".{path.name}.*"):  # by a producer that was killed while it made the ring
+            left.unlink(missing_ok=True)
+        ring.words[layout.PRODUCER_PID] = os.getpid()
+        ring.words[layout.PRODUCER_START_NS] = time.time_ns()
+        return ring
+
+    @classmethod
+    def _attach(cls, path: Path, dtype: np.dtype, capacity: int) -> Self:
+        """The ring that is at `path` now, or a new one, locked."""
         if not path.exists():
             _create(path, dtype, capacity)
         ring = cls(path, dtype)
         ring._lock()
-        if ring.capacity != capacity and ring.tail > ring.head:
-            path.unlink()
+        if ring.replaced:  # its last producer put another in its place before the lock was ours
             ring.close()
-            _create(path, dtype, capacity)
-            ring = cls(path, dtype)
-            ring._lock()
-        ring.words[layout.PRODUCER_PID] = os.getpid()
-        ring.words[layout.PRODUCER_START_NS] = time.time_ns()
+            return cls._attach(path, dtype, capacity)
         return ring
 
     def _lock(self) -> None:
@@ -156,7 +165,12 @@ class Producer(_Mapped):
         raise RingError(f"{self.path}: process {pid} is writing it: one producer per ring; stop the other one")
 
     def publish(self, records: np.ndarray) -> None:
-        """Number `records` (their `seq` is written in place) and make them visible; shape (n,), any n. Never waits."""
+        """Number `records` (their `seq` is written in place) and make them visible; shape (n,), any n. Never waits.
+
+        RingError when they are not of the ring's dtype: numpy would convert them field by field, by position.
+        """
+        if records.dtype != self.dtype:
+            raise RingError(f"{self.path}: records of another layout were to be published: give {self.dtype.names}")
         for begin in range(0, len(records), self.capacity):
             self._publish(records[begin : begin + self.capacity])
 
@@ -189,12 +203,13 @@ class Consumer(_Mapped):
     def read(self, next_seq: int, most: int) -> Batch:
         """Up to `most` records from number `next_seq` on; empty when there are none yet.
 
-        RingError when `next_seq` is beyond what this ring can have handed out, or a slot holds another record than it must.
+        RingError when `next_seq` is nothing this ring can have handed out, or a slot holds another record than it must.
         """
         head = self.head
-        if next_seq > head + 1:
+        if not 1 <= next_seq <= head + 1:
             raise RingError(
-                f"{self.path}: record {next_seq} was asked for, {head} is the newest: the position is of another ring"
+                f"{self.path}: record {next_seq} was asked for, there are 1 to {head}: the position is of another ring: "
+                "compare ring_id, and begin at `oldest` if it differs"
             )
         first = max(next_seq, self.oldest)
         count = max(0, min(head - first + 1, most))
@@ -231,8 +246,10 @@ class Consumer(_Mapped):
 
 def _create(path: Path, dtype: np.dtype, capacity: int) -> None:
     """Put a whole, empty ring at `path`, or leave the one that somebody else just put there."""
-    aside = path.with_name(f".{path.name}.new")
-    fd = os.open(aside, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    # never an existing file: one left by a maker killed after link() is a ring that somebody may have mapped
+    aside = path.with_name(f".{path.name}.{os.getpid()}")
+    aside.unlink(missing_ok=True)
+    fd = os.open(aside, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     try:
         # reserve every page now: writing to a hole of a full file system would be SIGBUS
         os.posix_fallocate(fd, 0, layout.RING_HEADER_BYTES + capacity * dtype.itemsize)
@@ -246,8 +263,8 @@ def _create(path: Path, dtype: np.dtype, capacity: int) -> None:
         words[layout.TAIL] = 1
         os.pwrite(fd, words.tobytes(), 0)
         os.link(aside, path)
-    except FileExistsError:
-        pass
+    except (FileExistsError, FileNotFoundError):
+        pass  # somebody else was faster (and may have cleared ours away): his is opened, and his lock decides
     finally:
         os.close(fd)
-        aside.unlink()
+        aside.unlink(missing_ok=True)

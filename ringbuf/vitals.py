@@ -71,6 +71,13 @@ _FINE = 4
 """Latency buckets per doubling: a percentile is right within 25 %."""
 
 
+INTERRUPTED = "interrupted"
+"""The state read from a page whose process was stopped or killed while it was writing its state."""
+
+_TRIES = 100
+"""Readings, a millisecond apart, before a page that stays in the middle of a sentence is called interrupted."""
+
+
 class VitalsError(Exception):
     """A page that cannot be read; the message says which and why."""
 
@@ -148,7 +155,7 @@ class Vitals:
         self._words[layout.TEXT_VERSION] += 1
 
     def _text(self, at: int, size: int, text: str) -> None:
-        encoded = text.encode()[: size - 1].decode(errors="ignore").encode()
+        encoded = text.encode(errors="replace")[: size - 1].decode(errors="ignore").encode()
         self._mmap[at : at + size] = encoded.ljust(size, b"\0")
 
     def close(self) -> None:
@@ -159,17 +166,13 @@ class Vitals:
 
 def read(path: Path) -> Reading:
     """The vitals at `path`. FileNotFoundError if the process never ran; VitalsError if the page is not of this version."""
-    page = path.read_bytes()
-    for _ in range(100):
-        words = np.frombuffer(page, "<i8") if len(page) == layout.VITALS_BYTES else np.zeros(8, "<i8")
-        if words[layout.MAGIC] != layout.VITALS_MAGIC:
-            raise VitalsError(f"{path}: not a vitals page: restart the process it belongs to")
-        if (words[layout.VERSION], words[layout.WORDS_HASH]) != (layout.VITALS_VERSION, _WORDS_HASH):
-            raise VitalsError(f"{path}: written by another version of collectorctl: restart the process it belongs to")
-        again = path.read_bytes()
-        if words[layout.TEXT_VERSION] % 2 == 0 and page[64:512] == again[64:512]:
-            break
-        page = again
+    with path.open("rb", buffering=0) as file:
+        page, whole = _read_page(file.fileno())
+    words = np.frombuffer(page, "<i8") if len(page) == layout.VITALS_BYTES else np.zeros(8, "<i8")
+    if words[layout.MAGIC] != layout.VITALS_MAGIC:
+        raise VitalsError(f"{path}: not a vitals page: restart the process it belongs to")
+    if (words[layout.VERSION], words[layout.WORDS_HASH]) != (layout.VITALS_VERSION, _WORDS_HASH):
+        raise VitalsError(f"{path}: written by another version of collectorctl: restart the process it belongs to")
     counters = words[layout.COUNTERS_AT // 8 :][: len(COUNTERS)]
     latency = words[layout.LATENCY_AT // 8 :][: layout.LATENCY_BUCKETS]
     return Reading(
@@ -177,12 +180,27 @@ def read(path: Path) -> Reading:
         pid=int(words[layout.PID]),
         start_ns=int(words[layout.START_NS]),
         beat_mono_ns=int(words[layout.BEAT_MONO_NS]),
-        state=_read_text(page, layout.STATE_AT, layout.STATE_BYTES),
-        detail=_read_text(page, layout.DETAIL_AT, layout.DETAIL_BYTES),
+        state=_read_text(page, layout.STATE_AT, layout.STATE_BYTES) if whole else INTERRUPTED,
+        detail=_read_text(page, layout.DETAIL_AT, layout.DETAIL_BYTES) if whole else "in the middle of a sentence",
         counters={name: int(value) for name, value in zip(COUNTERS, counters, strict=True)},
         latency_ns={str(percent): _percentile(latency, percent) for percent in (50, 99, 99.9)},
         latency_count=int(latency.sum()),
     )
+
+
+def _read_page(fd: int) -> tuple[bytes, bool]:
+    """A page, and whether its text is whole: the same even text version was seen before it and after it."""
+    for _ in range(_TRIES):
+        before, page, after = (os.pread(fd, layout.VITALS_BYTES + 1, 0) for _ in range(3))
+        version = _text_version(before)
+        if version % 2 == 0 and version == _text_version(after):
+            return page, True
+        time.sleep(0.001)  # let the process finish its sentence
+    return page, False
+
+
+def _text_version(page: bytes) -> int:
+    return int.from_bytes(page[8 * layout.TEXT_VERSION :][:8], "little")
 
 
 def _read_text(page: bytes, at: int, size: int) -> str:
