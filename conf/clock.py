@@ -16,13 +16,14 @@ Leaves to others: waiting, which is always done in monotonic seconds, and what a
 
 from __future__ import annotations
 
-import os
 import time
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 
 import msgspec
+
+from conf.lock import alone_in
 
 KST = timezone(timedelta(hours=9), "Asia/Seoul")
 """Korea has no daylight saving: a fixed offset is exact."""
@@ -89,21 +90,20 @@ def real() -> Clock:
 def warped(start: str, speed: float, anchor_file: Path) -> Clock:
     """The warped clock that the home agreed on: whoever comes first writes the anchor, the rest read it.
 
-    `start` is an ISO time with offset. A file of another boot, start or speed is replaced.
+    `start` is an ISO time with offset. A file of another boot, start or speed is replaced, and so is one that a power cut
+    left without its content.
     """
     begin_ns = round(datetime.fromisoformat(start).timestamp()) * SECOND_NS
     boot = boot_id()
-    for _ in range(3):
-        try:
-            found = msgspec.json.decode(anchor_file.read_bytes(), type=Anchor)
-        except FileNotFoundError:
-            found = None
-        if found is not None and (found.boot, found.calendar_ns, found.speed) == (boot, begin_ns, speed):
-            return Clock(found, warped=True)
-        if found is not None:
-            anchor_file.unlink(missing_ok=True)
-        _write_once(anchor_file, Anchor(time.monotonic_ns(), begin_ns, speed, boot))
-    raise RuntimeError(f"{anchor_file}: the clock's anchor keeps changing: stop what else runs in this home")
+    anchor_file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    with alone_in(anchor_file.parent):
+        found = _read_anchor(anchor_file)
+        if found is None or (found.boot, found.calendar_ns, found.speed) != (boot, begin_ns, speed):
+            found = Anchor(time.monotonic_ns(), begin_ns, speed, boot)
+            aside = anchor_file.with_name(f".{anchor_file.name}.new")
+            aside.write_bytes(msgspec.json.encode(found))
+            aside.replace(anchor_file)
+    return Clock(found, warped=True)
 
 
 def time_of_day(digits: str | bytes, near_ns: int) -> int:
@@ -111,7 +111,7 @@ def time_of_day(digits: str | bytes, near_ns: int) -> int:
 
     ns since 1970 UTC. ValueError when it is not a time of day. (Vendors send no date: design 8.)
     """
-    number = int(digits) if len(digits) == 6 and digits.isdigit() else 999_999
+    number = int(digits) if len(digits) == 6 and digits.isascii() and digits.isdigit() else 999_999
     hour, minute, second = number // 10_000, number // 100 % 100, number % 100
     if hour > 23 or minute > 59 or second > 59:
         raise ValueError(f"{digits!r} is not a time of day: HHMMSS was expected")
@@ -135,14 +135,8 @@ def _real_anchor() -> Anchor:
     return Anchor((before + time.monotonic_ns()) // 2, wall, 1.0, "")
 
 
-def _write_once(path: Path, anchor: Anchor) -> None:
-    """Put the anchor in place unless somebody was faster: link() fails where a file already is."""
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
-    aside.write_bytes(msgspec.json.encode(anchor))
+def _read_anchor(path: Path) -> Anchor | None:
     try:
-        os.link(aside, path)
-    except FileExistsError:
-        pass
-    finally:
-        aside.unlink()
+        return msgspec.json.decode(path.read_bytes(), type=Anchor)
+    except (FileNotFoundError, msgspec.DecodeError):
+        return None

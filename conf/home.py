@@ -6,7 +6,8 @@
       run/    supervisor.sock  NAME.lock  NAME.vitals  clock.json  token/  ring -> where the rings are
       log/    NAME.log  NAME.out
 
-Promises: one place for every path; run/ and what is below it is for the owner only (0700).
+Promises: one place for every path; run/ and what is below it is for the owner only (0700); `make` may run in many processes at
+once and again at any time.
 Leaves to others: what the files contain.
 """
 
@@ -14,13 +15,15 @@ from __future__ import annotations
 
 import os
 import shutil
+import stat
 from contextlib import suppress
 from hashlib import sha256
 from pathlib import Path
 
 from conf import clock
 from conf.clock import Clock
-from conf.settings import Settings, load
+from conf.lock import alone_in
+from conf.settings import FILE, Settings, SettingsError, load
 
 SHM = Path("/dev/shm")
 BOOK_BYTES, TICK_BYTES = 512, 192
@@ -40,30 +43,46 @@ class Home:
 
     def make(self) -> None:
         """Create the directories that are missing, and the place for the rings."""
-        self.data.mkdir(parents=True, exist_ok=True)
-        self.log.mkdir(parents=True, exist_ok=True, mode=0o700)
-        self.run.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._directory("data", self.data, 0o777)
+        self._directory("log", self.log, 0o700)
+        self._directory("run", self.run, 0o700)
         self.run.chmod(0o700)
-        ring = self.run / "ring"
-        if ring.is_symlink() and not ring.exists():
-            ring.unlink()  # its target went with a reboot
-        if ring.exists():
-            return
-        target = self._ring_place()
-        if target is None:
-            ring.mkdir(mode=0o700, exist_ok=True)
-            return
-        target.mkdir(parents=True, exist_ok=True, mode=0o700)
-        with suppress(FileExistsError):  # another process of this home was faster; it chose the same place
-            ring.symlink_to(target)
+        with alone_in(self.run):
+            ring = self.run / "ring"
+            if ring.is_symlink() and not ring.exists():
+                ring.unlink()  # its target went with a reboot
+            if not ring.exists():
+                self._place_rings(ring)
 
-    def _ring_place(self) -> Path | None:
+    def _directory(self, key: str, path: Path, mode: int) -> None:
+        try:
+            path.mkdir(parents=True, exist_ok=True, mode=mode)
+        except OSError as error:
+            raise SettingsError(
+                self.root / FILE, f"paths.{key}", str(error), "name a directory that you may write"
+            ) from None
+
+    def _place_rings(self, ring: Path) -> None:
         if self.settings.paths.ring:
-            return self.root / self.settings.paths.ring
+            target = self.root / self.settings.paths.ring
+            self._directory("ring", target, 0o700)
+            ring.symlink_to(target)
+        elif (shared := self._shared_memory()) is not None:
+            ring.symlink_to(shared)
+        else:
+            ring.mkdir(mode=0o700)
+
+    def _shared_memory(self) -> Path | None:
+        """This home's own directory in /dev/shm; None if there is no room for three lines, or it cannot be private."""
         need = 3 * (self.settings.ring.orderbook_capacity * BOOK_BYTES + self.settings.ring.tick_capacity * TICK_BYTES)
         if not SHM.is_dir() or not os.access(SHM, os.W_OK) or shutil.disk_usage(SHM).free < need:
             return None
-        return SHM / f"collectorctl-{os.getuid()}-{sha256(os.fsencode(self.root)).hexdigest()[:12]}"
+        place = SHM / f"collectorctl-{os.getuid()}-{sha256(os.fsencode(self.root)).hexdigest()[:12]}"
+        with suppress(FileExistsError):
+            place.mkdir(mode=0o700)
+        found = place.lstat()  # anybody may write in /dev/shm: the name may have been taken by somebody else
+        mine = stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid() and not found.st_mode & 0o077
+        return place if mine else None
 
     def ring(self, line: str, stream: str) -> Path:
         """The ring of a line ("kis") and stream ("orderbook")."""

@@ -26,7 +26,7 @@ from pathlib import Path
 from loguru import logger
 
 from conf.home import Home
-from conf.settings import SettingsError
+from conf.settings import FILE, SettingsError
 
 EXIT_BUG = 1
 EXIT_BUSY = 75
@@ -82,7 +82,7 @@ def run(name: str, body: Callable[[Home, Stop], None]) -> int:
     except SettingsError as error:
         return _last_words(EXIT_CONFIG, str(error))
     except Busy as error:
-        return _last_words(EXIT_BUSY, str(error))
+        return 0 if stop.requested else _last_words(EXIT_BUSY, str(error))
     logger.info("{} begins, pid {}", name, os.getpid())
     try:
         body(home, stop)
@@ -112,16 +112,20 @@ def log_to(home: Home, name: str) -> None:
     """Log to HOME/log/NAME.log, rotated; never the values of variables (they may be secrets)."""
     table = home.settings.log
     logger.remove()
-    logger.add(
-        home.log / f"{name}.log",
-        level=table.level,
-        rotation=table.rotation,
-        retention=table.retention,
-        format="{time:YYYY-MM-DD HH:mm:ss.SSS} {level:<7} {extra[process]} {message}",
-        diagnose=False,
-        backtrace=False,
-        enqueue=False,
-    )
+    try:
+        logger.add(
+            home.log / f"{name}.log",
+            level=table.level,
+            rotation=table.rotation,
+            retention=table.retention,
+            format="{time:YYYY-MM-DD HH:mm:ss.SSS} {level:<7} {extra[process]} {message}",
+            diagnose=False,
+            backtrace=False,
+            enqueue=False,
+        )
+    except ValueError as error:
+        write = 'a size or a time, e.g. "20 MB" or "1 day"'
+        raise SettingsError(home.root / FILE, "log.rotation", str(error), write) from None
     logger.configure(extra={"process": name})
 
 

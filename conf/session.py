@@ -1,6 +1,7 @@
 """Which phase of the trading day an instant lies in: a table lookup.
 
-Promises: pure; sessions are data (settings), not code.
+Promises: pure; a phase has its first minute and not its last ("09:00-15:20" ends as 15:20:00 begins); sessions are data
+(settings), not code.
 Leaves to others: halts, auctions inside the day and what else only the exchange knows.
 """
 
@@ -11,6 +12,17 @@ from datetime import date
 
 from conf.clock import korean
 
+PHASES = (
+    "pre_market",
+    "opening_auction",
+    "regular",
+    "closing_auction",
+    "closing_price",
+    "after_market",
+    "intraday_auction",
+)
+"""The phases there are; records name them by the same words (ringbuf.records.Session)."""
+
 
 def phase(sessions: Mapping[str, Mapping[str, str]], closed: Collection[date], venue: str, ns: int) -> str | None:
     """The name of the phase ("regular", ...) of `venue` at `ns`; None outside every session, on weekends and closed days."""
@@ -19,7 +31,7 @@ def phase(sessions: Mapping[str, Mapping[str, str]], closed: Collection[date], v
         return None
     now = f"{local:%H:%M}"
     for name, span in sessions.get(venue, {}).items():
-        begin, end = span.split("-")
+        begin, _, end = span.partition("-")  # of "", a phase that does not take place, no minute is part
         if begin <= now < end:
             return name
     return None

@@ -1,0 +1,180 @@
+"""What a setting's type cannot say: ranges, forms, and how settings agree with each other.
+
+Promises: pure; `first_fault` finds a fault in any settings that the processes could not work with.
+Leaves to others: types and unknown names (settings.py).
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterator
+from datetime import datetime
+from itertools import pairwise
+from typing import TYPE_CHECKING, NamedTuple
+from urllib.parse import urlsplit
+
+from conf.instrument import parse
+
+if TYPE_CHECKING:
+    from conf.settings import Settings
+
+
+class Fault(NamedTuple):
+    """The key of a setting, what is wrong with it, what to write instead."""
+
+    key: str
+    what: str
+    write: str
+
+
+def first_fault(settings: Settings) -> Fault | None:
+    """The first thing wrong with `settings`, in the order of default.toml within each kind of rule."""
+    for rule in (_numbers, _universe, _shards, _paths, _clock, _sessions, _addresses, _relations):
+        for fault in rule(settings):
+            return fault
+    return None
+
+
+_AT_LEAST = {
+    "ring.orderbook_capacity": 1024,
+    "ring.tick_capacity": 1024,
+    "kis.registrations": 1,
+    "kis.register_spacing_ms": 0,
+    "kiwoom.registrations": 1,
+    "kiwoom.register_chunk": 1,
+    "kiwoom.register_spacing_ms": 0,
+    "feed.dead_after_s": 1,
+    "feed.silent_after_s": 1,
+    "feed.acknowledge_within_s": 0.5,
+    "feed.symbol_silent_after_s": 1,
+    "feed.backoff_first_s": 0.05,
+    "feed.backoff_most_s": 0.05,
+    "feed.frame_most_bytes": 65536,
+    "quarantine.most_bytes": 0,
+    "writer.watermark_ms": 0,
+    "writer.twin_window_s": 0.1,
+    "writer.fsync_every_s": 0,
+    "writer.grace_s": 0.1,
+    "writer.late_every_s": 1,
+    "writer.row_group_rows": 1024,
+    "writer.segment_most_bytes": 1 << 20,
+    "log.retention": 1,
+}
+
+_AT_MOST = 1 << 40
+"""More than any count, size or duration here can mean; keeps every number within 64 bits and every wait finite."""
+
+
+def _numbers(settings: Settings) -> Iterator[Fault]:
+    for key, least in _AT_LEAST.items():
+        table, name = key.split(".")
+        value = getattr(getattr(settings, table), name)
+        if math.isnan(value):
+            yield Fault(key, "nan is no number", f"write {least} or more")
+        elif value < least:
+            yield Fault(key, f"{value} is too small", f"write {least} or more")
+        elif value > _AT_MOST:
+            yield Fault(key, f"{value} is too large", f"write {_AT_MOST} or less")
+
+
+def _universe(settings: Settings) -> Iterator[Fault]:
+    seen: set[str] = set()
+    for number, text in enumerate(settings.universe.kr):
+        try:
+            parse(text)
+        except ValueError as error:
+            what, _, write = str(error).partition(": ")
+            yield Fault(f"universe.kr[{number}]", what, write)
+        if text in seen:
+            yield Fault(f"universe.kr[{number}]", f"{text} is named twice", "name each instrument once")
+        seen.add(text)
+    if not seen:
+        yield Fault("universe.kr", "nothing to collect", 'name instruments, e.g. kr = ["005930"]')
+
+
+def _shards(settings: Settings) -> Iterator[Fault]:
+    groups: dict[str, str] = {}
+    for group in ("A", "B"):
+        for number, text in enumerate(getattr(settings.shards, group)):
+            key = f"shards.{group}[{number}]"
+            if text not in settings.universe.kr:
+                yield Fault(key, f"{text} is not in universe.kr", "add it there or take it out here")
+            if text in groups:
+                yield Fault(key, f"{text} is already in group {groups[text]}", "name it once, in one group")
+            groups[text] = group
+
+
+def _paths(settings: Settings) -> Iterator[Fault]:
+    for name in ("data", "run", "log"):
+        if not getattr(settings.paths, name).strip():
+            yield Fault(f"paths.{name}", "is empty", f'name a directory, e.g. "{name}"')
+
+
+def _clock(settings: Settings) -> Iterator[Fault]:
+    start, speed = settings.clock.start, settings.clock.speed
+    if not start:
+        if speed != 1.0:
+            yield Fault("clock.speed", "only a warped clock has a speed", "set clock.start as well, or leave 1.0")
+        return
+    try:
+        aware = datetime.fromisoformat(start).tzinfo is not None
+    except ValueError:
+        aware = False
+    if not aware:
+        yield Fault("clock.start", f"{start!r} is no ISO time with offset", 'e.g. "2026-11-20T08:55:00+09:00"')
+    if not 0 < speed <= 86_400:
+        yield Fault(
+            "clock.speed", f"{speed} is no speed of time", "write a number above 0, 86400 (a day a second) at most"
+        )
+
+
+_SPAN = re.compile(r"((?:[01]\d|2[0-3]):[0-5]\d)-((?:[01]\d|2[0-3]):[0-5]\d|24:00)")
+
+
+def _sessions(settings: Settings) -> Iterator[Fault]:
+    for venue, phases in settings.sessions.items():
+        spans = []
+        for phase, span in phases.items():
+            match = _SPAN.fullmatch(span)
+            if span and match is None:
+                yield Fault(f"sessions.{venue}.{phase}", f"{span!r} is no span of time", 'e.g. "09:00-15:20"')
+            elif match is not None:
+                if match[1] >= match[2]:
+                    yield Fault(
+                        f"sessions.{venue}.{phase}", f"{span!r} ends before it begins", "write the earlier time first"
+                    )
+                spans.append((match[1], match[2], phase))
+        for (_, end, earlier), (begin, _, later) in pairwise(sorted(spans)):
+            if begin < end:
+                yield Fault(
+                    f"sessions.{venue}.{later}",
+                    f"begins at {begin}, before {earlier} ends at {end}",
+                    'write spans that do not overlap; "" takes a phase out',
+                )
+
+
+def _addresses(settings: Settings) -> Iterator[Fault]:
+    for name in ("kis", "kiwoom"):
+        for key, schemes in (("ws_url", ("ws", "wss")), ("rest_url", ("http", "https"))):
+            address = getattr(getattr(settings, name), key)
+            if not _is_address(address, schemes):
+                yield Fault(f"{name}.{key}", f"{address!r} is no such address", f"write {schemes[1]}://HOST:PORT")
+
+
+def _is_address(text: str, schemes: tuple[str, ...]) -> bool:
+    try:
+        parts = urlsplit(text)
+        return parts.scheme in schemes and bool(parts.hostname) and parts.port != 0 and text.split() == [text]
+    except ValueError:  # a port that is no number, an unfinished [IPv6]
+        return False
+
+
+def _relations(settings: Settings) -> Iterator[Fault]:
+    window_s, grace_s = settings.writer.twin_window_s, settings.writer.grace_s
+    if grace_s <= window_s:
+        what = f"{grace_s} leaves no time for the last twins of an hour"
+        yield Fault("writer.grace_s", what, f"write more than twin_window_s ({window_s})")
+    if settings.feed.backoff_most_s < settings.feed.backoff_first_s:
+        what = f"{settings.feed.backoff_most_s} is below backoff_first_s"
+        yield Fault("feed.backoff_most_s", what, f"write {settings.feed.backoff_first_s} or more")
