@@ -1,0 +1,1 @@
+"""One process that turns rings into hourly Parquet: intake, merge, journal, publication."""

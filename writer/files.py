@@ -1,0 +1,86 @@
+"""Every effect the writer has on the disk, one function each.
+
+    append  sync                 a journal segment grows, and becomes durable
+    create  truncate  remove     a segment begins, loses its torn tail, goes
+    write_aside  rename          a Parquet file is written under another name, and put in place
+
+Promises: nothing in this package changes a file but through here, so that a test can stop the process at each of these points;
+a failed `append` leaves the file as it was; `rename`, `create` and `remove` are durable when they return.
+Leaves to others: what the bytes mean.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+
+def create(path: Path) -> int:
+    """Begin a file that must not exist; an open descriptor for appending."""
+    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, 0o644)
+    sync_directory(path.parent)
+    return fd
+
+
+def append(fd: int, at: int, data: bytes | memoryview) -> None:
+    """Write `data` at the end, which must be `at`; what an earlier failure left behind it is cut off first.
+
+    OSError (no space, over quota, bad disk) leaves the file as long as it was.
+    """
+    if os.fstat(fd).st_size != at:
+        os.ftruncate(fd, at)
+    rest = memoryview(data)
+    try:
+        while rest:
+            rest = rest[os.write(fd, rest) :]
+    except OSError:
+        os.ftruncate(fd, at)
+        raise
+
+
+def sync(fd: int) -> None:
+    """Make what was written durable."""
+    os.fsync(fd)
+
+
+def sync_directory(path: Path) -> None:
+    """Make names in a directory durable."""
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def truncate(path: Path, size: int) -> None:
+    """Cut a file, durably."""
+    fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    try:
+        os.ftruncate(fd, size)
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def write_aside(path: Path) -> int:
+    """An open descriptor for a file that will be renamed when it is whole; what lies there is a leftover and goes."""
+    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
+
+
+def rename(aside: Path, path: Path) -> None:
+    """Put a whole, synced file in place."""
+    aside.rename(path)
+    sync_directory(path.parent)
+
+
+def keep_as(path: Path, other: Path) -> None:
+    """Give a file a second name, so that replacing the first keeps it."""
+    if not other.exists():
+        os.link(path, other)
+    sync_directory(path.parent)
+
+
+def remove(path: Path) -> None:
+    """Take a file away; none there is fine."""
+    path.unlink(missing_ok=True)
+    sync_directory(path.parent)

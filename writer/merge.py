@@ -1,0 +1,175 @@
+"""First wins: two lines' order books become one, each stored once.
+
+    kis     A  B  .  A  C            stored   A  B  A  C  D
+    kiwoom  .  A  B  A  .  D         twins    A  B  A            each keeps both arrival times
+
+A book waits for a book of the same content from the other line. If that comes within the window it is the twin of the oldest one
+waiting: it is not stored again, its arrival is. Otherwise it is a new row and waits itself.
+
+Promises: pure: the result depends on the books given, in the order given, and on nothing else; the stored multiset is never less
+than either line's; a content that comes back (A, B, A) is stored again; a line that outlives the other is stored whole; what
+`replay` rebuilds from the journal is what `take` would have left behind; memory holds only rows not yet forgotten.
+Leaves to others: receive order (intake.py), when a row can have no twin any more (drain.py, which calls `forget`).
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Collection, Iterable
+from hashlib import blake2b
+from typing import NamedTuple
+
+import numpy as np
+
+from ringbuf.records import IDENTITY, IDENTITY_LEVELS, UNDEFINED, Venue
+
+RULE = "first-wins/1"
+NEW = -1
+"""In `Taken.twin_of`: a new row."""
+
+IDENTITY_BYTES = 16
+_NAME = slice(IDENTITY.start, IDENTITY.start + 16)
+"""Bytes of a book that hold symbol and venue."""
+_KST_NS = 9 * 3600 * 1_000_000_000
+_DAY_NS = 86_400 * 1_000_000_000
+
+
+class Waiting(NamedTuple):
+    """A stored row whose twin may still come."""
+
+    row: int
+    mono_ns: int
+    line: int
+    hour_ns: int
+
+
+class Taken(NamedTuple):
+    """What became of `n` books; each array has shape (n,).
+
+    `twin_of` int64: NEW, or the row this book is the twin of; `hour_ns` int64: start of the hour it is stored in (a twin's is its
+    row's); `late` bool; `identity`: 16 bytes each, the content's digest.
+    """
+
+    twin_of: np.ndarray
+    hour_ns: np.ndarray
+    late: np.ndarray
+    identity: list[bytes]
+
+
+class Merge:
+    """The state: who waits, and how far each symbol's cumulative volume has come."""
+
+    def __init__(self, window_ns: int, with_volume: Collection[str]) -> None:
+        """`window_ns`: how far apart twins may be received. `with_volume`: venues told apart by cumulative volume too."""
+        self.window_ns = window_ns
+        self._levels_only = {int(venue) for venue in Venue if venue.name not in with_volume}
+        self._waiting: dict[bytes, deque[Waiting]] = {}
+        self._in_order: deque[tuple[int, bytes]] = deque()
+        self._ceilings: dict[bytes, tuple[int, int]] = {}
+
+    @property
+    def waiting(self) -> int:
+        """How many rows wait for a twin."""
+        return sum(map(len, self._waiting.values()))
+
+    def take(self, books: np.ndarray, hour_ns: np.ndarray, first_row: int) -> Taken:
+        """Judge `books` (ORDERBOOK, in receive order); book i gets entry number first_row + i. Design 6.2."""
+        count = len(books)
+        twin_of = np.full(count, NEW, np.int64)
+        hours = hour_ns.copy()
+        late = np.zeros(count, bool)
+        identity = self._identities(books)
+        days = (books["exch_ns"] + _KST_NS) // _DAY_NS
+        names = _bytes_of(books, _NAME)
+        stamps = zip(books["mono_ns"].tolist(), books["line"].tolist(), hour_ns.tolist(), strict=True)
+        volumes, days = books["cum_volume"].tolist(), days.tolist()
+        for at, (mono_ns, line, hour) in enumerate(stamps):
+            twin = self._twin(identity[at], line, mono_ns)
+            if twin is not None:
+                twin_of[at], hours[at] = twin.row, twin.hour_ns
+                continue
+            self._wait(identity[at], Waiting(first_row + at, mono_ns, line, hour))
+            late[at] = self._behind(names[at], days[at], volumes[at])
+        return Taken(twin_of, hours, late, identity)
+
+    def replay(self, identity: bytes, row: Waiting, twin_of: int) -> None:
+        """Do again what `take` did with one journalled book: let it wait, or let it take its twin away."""
+        if twin_of == NEW:
+            self._wait(identity, row)
+            return
+        queue = self._waiting.get(identity, deque())
+        for candidate in queue:
+            if candidate.row == twin_of:
+                self._drop(identity, queue, candidate)
+                return
+
+    def forget(self, row: int) -> None:
+        """Let rows up to `row` wait no longer: nothing that can still come is their twin."""
+        while self._in_order and self._in_order[0][0] <= row:
+            number, identity = self._in_order.popleft()
+            queue = self._waiting.get(identity)
+            if queue and queue[0].row == number:
+                self._drop(identity, queue, queue[0])
+
+    def ceilings(self) -> list[list]:
+        """The largest cumulative volume stored per symbol, venue and day, fit for JSON."""
+        return [
+            [name[:-1].rstrip(b"\0").decode("latin-1"), name[-1], day, volume]
+            for name, (day, volume) in self._ceilings.items()
+        ]
+
+    def restore_ceilings(self, rows: Iterable[Iterable]) -> None:
+        """Take over what `ceilings` gave."""
+        for symbol, venue, day, volume in rows:
+            self._ceilings[symbol.encode("latin-1").ljust(15, b"\0") + bytes([venue])] = (day, volume)
+
+    def raise_ceiling(self, symbol: str, venue: int, exch_ns: int, volume: int) -> None:
+        """Count one journalled row's cumulative volume."""
+        self._behind(symbol.encode("latin-1").ljust(15, b"\0") + bytes([venue]), (exch_ns + _KST_NS) // _DAY_NS, volume)
+
+    def _twin(self, identity: bytes, line: int, mono_ns: int) -> Waiting | None:
+        """The oldest row of the other line waiting for this content, within the window; it waits no longer."""
+        queue = self._waiting.get(identity)
+        if queue is None:
+            return None
+        for candidate in queue:
+            if candidate.line != line and abs(mono_ns - candidate.mono_ns) <= self.window_ns:
+                self._drop(identity, queue, candidate)
+                return candidate
+        return None
+
+    def _wait(self, identity: bytes, row: Waiting) -> None:
+        self._waiting.setdefault(identity, deque()).append(row)
+        self._in_order.append((row.row, identity))
+
+    def _drop(self, identity: bytes, queue: deque[Waiting], row: Waiting) -> None:
+        queue.remove(row)
+        if not queue:
+            del self._waiting[identity]
+
+    def _behind(self, name: bytes, day: int, volume: int) -> bool:
+        """Whether `volume` is behind what is already stored of that day; the ceiling rises with it otherwise."""
+        if volume == UNDEFINED:
+            return False
+        known = self._ceilings.get(name)
+        if known is not None and known[0] == day and known[1] > volume:
+            return True
+        self._ceilings[name] = (day, volume)
+        return False
+
+    def _identities(self, books: np.ndarray) -> list[bytes]:
+        """The digest of each book's identity bytes: with or without the cumulative volume, by venue."""
+        content = _bytes_of(books, IDENTITY)
+        levels = IDENTITY_LEVELS.stop - IDENTITY_LEVELS.start
+        return [
+            blake2b(book[:levels] if venue in self._levels_only else book, digest_size=IDENTITY_BYTES).digest()
+            for book, venue in zip(content, books["venue"].tolist(), strict=True)
+        ]
+
+
+def _bytes_of(books: np.ndarray, part: slice) -> list[bytes]:
+    """The same bytes of every book."""
+    raw = np.ascontiguousarray(books).view(np.uint8).reshape(len(books), books.dtype.itemsize)
+    block = raw[:, part].tobytes()
+    size = part.stop - part.start
+    return [block[at : at + size] for at in range(0, len(block), size)]

@@ -1,0 +1,119 @@
+"""One segment of a journal on the disk: which of its batches are whole.
+
+    000000000007.arrows     an Arrow IPC stream, readable by pyarrow alone
+    +--------+---------+---------+---------+--
+    | schema | opening | batch   | batch   | bat      <- torn tail: the writer was killed here
+    +--------+---------+---------+---------+--
+               each batch's custom_metadata: positions {"kis.orderbook": [ring_id, next_seq], ..}, last_row, crc of its body
+
+Promises: a batch is given out only if it is whole and its body has the checksum written with it; where damage begins, and whether
+whole batches lie behind it, is told exactly; nothing is changed.
+Leaves to others: what to do about damage (journal.py).
+"""
+
+from __future__ import annotations
+
+import json
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pyarrow as pa
+
+SUFFIX = ".arrows"
+_MARK = b"\xff\xff\xff\xff"
+_UNREADABLE = (pa.ArrowInvalid, OSError, EOFError, StopIteration, KeyError, ValueError)
+"""What reading damaged bytes raises, in the several layers it may reach."""
+
+
+class Whole(NamedTuple):
+    """A whole batch: its entries, what its custom_metadata says, and the file bytes [begin, end) it takes."""
+
+    batch: pa.RecordBatch
+    says: dict[str, Any]
+    begin: int
+    end: int
+
+
+def paths(directory: Path) -> list[Path]:
+    """The segments of a journal in order of their numbers."""
+    return sorted(directory.glob(f"[0-9]*{SUFFIX}"))
+
+
+def mapped(path: Path) -> pa.Buffer:
+    """The file's bytes, mapped into memory; empty if it is."""
+    if path.stat().st_size == 0:
+        return pa.py_buffer(b"")
+    with pa.memory_map(str(path)) as file:
+        return file.read_buffer()
+
+
+def lineage(buffer: pa.Buffer) -> str | None:
+    """Which journal a segment belongs to; None if its beginning is unreadable."""
+    try:
+        metadata = pa.ipc.open_stream(pa.BufferReader(buffer)).schema.metadata
+        return metadata[b"lineage"].decode()
+    except (*_UNREADABLE, TypeError):
+        return None
+
+
+def metadata_of(batch: pa.RecordBatch, says: dict[str, Any]) -> dict[str, str]:
+    """The custom_metadata to write `batch` with: what it says, and a checksum over that and the body it will have."""
+    metadata = {key: json.dumps(value) for key, value in says.items()}
+    body = pa.ipc.read_message(batch.serialize()).body
+    return metadata | {"crc": str(_checksum(body, {key.encode(): value.encode() for key, value in metadata.items()}))}
+
+
+def _checksum(body: pa.Buffer, metadata: dict[bytes, bytes]) -> int:
+    text = b"\n".join(b"%s=%s" % pair for pair in sorted(metadata.items()))
+    return zlib.crc32(text, zlib.crc32(body))
+
+
+def whole_batches(buffer: pa.Buffer) -> Iterator[Whole]:
+    """Whole batches from the beginning up to the first that is not."""
+    messages, source = pa.BufferReader(buffer), pa.BufferReader(buffer)
+    try:
+        stream = pa.ipc.open_stream(source)
+        pa.ipc.read_message(messages)
+    except _UNREADABLE:
+        return
+    while True:
+        begin = messages.tell()
+        try:
+            body = pa.ipc.read_message(messages).body
+            batch, metadata = stream.read_next_batch_with_custom_metadata()
+            told = dict(metadata or {})
+            if int(told.pop(b"crc")) != _checksum(body, told):
+                return
+            says = {key.decode(): json.loads(value) for key, value in told.items()}
+        except _UNREADABLE:
+            return
+        yield Whole(batch, says, begin, messages.tell())
+
+
+def batches_beyond(buffer: pa.Buffer, begin: int, header: bytes) -> Iterator[Whole]:
+    """Whole batches anywhere at or behind `begin`, past damage; `header` is the stream's schema message."""
+    data = memoryview(buffer)
+    raw = bytes(data[begin:])
+    at = raw.find(_MARK)
+    while at >= 0:
+        found = _batch_at(raw, at, header) if (begin + at) % 8 == 0 else None
+        if found is None:
+            at = raw.find(_MARK, at + 1)
+            continue
+        size = found.end - found.begin
+        yield found._replace(begin=begin + at, end=begin + at + size)
+        at = raw.find(_MARK, at + size)
+
+
+def _batch_at(raw: bytes, at: int, header: bytes) -> Whole | None:
+    """The whole batch that begins exactly there, if one does."""
+    source = pa.BufferReader(pa.py_buffer(raw).slice(at))
+    try:
+        message = pa.ipc.read_message(source)
+    except _UNREADABLE:
+        return None
+    if message.type != "record batch":
+        return None
+    return next(whole_batches(pa.py_buffer(header + raw[at : at + source.tell()])), None)
