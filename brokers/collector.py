@@ -108,17 +108,18 @@ class Collector:
 
     def _converse(self, wire: Wire, session: Session, ledger: Ledger) -> None:
         watched_ns = 0
+        state = ""
         while not self._stop.requested:
             now_ns = self._clock.mono_ns()
+            if now_ns - watched_ns >= SECOND_NS or session.state != state:
+                watched_ns, state = now_ns, session.state
+                self._look_after(session, ledger, now_ns)
             for message in session.outgoing(now_ns):
                 wire.send_text(message)
-            messages = wire.poll(POLL_S if session.state == "streaming" else POLL_SUBSCRIBING_S)
+            messages = wire.poll(POLL_S if state == "streaming" else POLL_SUBSCRIBING_S)
             self._vitals.beat()
             if messages:
                 self._take(messages, session, ledger)
-            if (now_ns := self._clock.mono_ns()) - watched_ns >= SECOND_NS:
-                watched_ns = now_ns
-                self._look_after(session, ledger, now_ns)
 
     def _take(self, messages: list[tuple[bytes, int]], session: Session, ledger: Ledger) -> None:
         """Decode and publish what one poll brought; control messages go to the session."""
@@ -181,7 +182,7 @@ class Collector:
             logger.warning("a frame of {} bytes was put aside: {} {}", len(raw), reason, failure)
 
     def _look_after(self, session: Session, ledger: Ledger, now_ns: int) -> None:
-        """Once a second: the clock, what is overdue, what is silent, what to say. SessionLost if the connection is of no use."""
+        """Once a second, and when the session has come further: the clock, what is overdue, what is silent, what to say. SessionLost if the connection is of no use."""
         if step_ns := self._clock.follow_wall():
             logger.warning("the wall clock was stepped by {:+.3f} s", step_ns / SECOND_NS)
             self._vitals.add("clock_steps")

@@ -23,6 +23,7 @@ from ringbuf.ring import Producer
 from ringbuf.vitals import Vitals
 
 STEP_SHADOW_NS = 60 * SECOND_NS
+_SNAPSHOT = np.uint32(Flag.SNAPSHOT)
 _MINUTE_NS = 60 * SECOND_NS
 
 
@@ -46,7 +47,7 @@ class Rings:
 
     def publish(self, batch: Decoded, first_books: Sequence[int], first_ticks: Sequence[int], mono_ns: int) -> None:
         """Publish a batch; `first_...` are the positions of records that are the first since their subscription."""
-        common = Flag.CLOCK_STEP if mono_ns - self._stepped_ns < STEP_SHADOW_NS else 0
+        common = np.uint32(Flag.CLOCK_STEP if mono_ns - self._stepped_ns < STEP_SHADOW_NS else 0)
         for stream, rows, firsts, counter in (
             ("orderbook", batch.book_rows, first_books, "books"),
             ("tick", batch.tick_rows, first_ticks, "ticks"),
@@ -54,9 +55,8 @@ class Rings:
             if not rows:
                 continue
             array = records(STREAMS[stream], rows)
-            array["flags"][firsts] |= Flag.SNAPSHOT
-            if common:
-                array["flags"] |= common
+            array["flags"] |= common
+            array["flags"][firsts] |= _SNAPSHOT
             self._sessions.fill(array)
             self._producers[stream].publish(array)
             self._vitals.add(counter, len(array))
