@@ -54,18 +54,19 @@ def _shards(settings: Settings, enabled: Sequence[str]) -> dict[str, str]:
     return {text: name for name, texts in lists.items() for text in texts}
 
 
+def slots(name: str, registrations: Sequence[Registration]) -> int:
+    """How many of a broker's registrations these take: some vendors count symbols, whatever their streams."""
+    return len({r.instrument if BROKERS[name].counts == "symbols" else r for r in registrations})
+
+
 def _fits(name: str, most: int, registrations: Sequence[Registration]) -> None:
     """PlanError naming what lies beyond the limit."""
-    counts = BROKERS[name].counts
-    seen: set[object] = set()
-    beyond = []
-    for registration in registrations:
-        seen.add(registration.instrument if counts == "symbols" else registration)
-        if len(seen) > most:
-            beyond.append(str(registration))
+    wanted = slots(name, registrations)
+    beyond = [str(r) for n, r in enumerate(registrations, 1) if slots(name, registrations[:n]) > most]
     if beyond:
+        counts = BROKERS[name].counts
         names = ", ".join(beyond[:_NAMED]) + (f" and {len(beyond) - _NAMED} more" if len(beyond) > _NAMED else "")
         raise PlanError(
-            f"{name}.registrations: {len(seen)} {counts} are wanted, {most} are allowed; what does not fit: {names}: "
+            f"{name}.registrations: {wanted} {counts} are wanted, {most} are allowed; what does not fit: {names}: "
             "take instruments out of universe.kr, or move ticks to the other group in [shards]"
         )

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from brokers.plan import plan
-
+from brokers.plan import plan, slots
 from collectorctl.status import lines_of
 from conf.home import Home
 from conf.settings import load_secrets
@@ -28,7 +27,7 @@ def findings(home: Home) -> dict[str, Any]:
                 "name": name,
                 "books": sum(r.stream == "orderbook" for r in registrations),
                 "ticks": sum(r.stream == "tick" for r in registrations),
-                "registrations": sum(connection.slots for connection in planned[name]),
+                "registrations": sum(slots(name, connection.registrations) for connection in planned[name]),
                 "limit": getattr(home.settings, name).registrations,
             }
         )

@@ -15,8 +15,8 @@ from typing import Any
 
 import click
 import msgspec
-from brokers.plan import PlanError
 
+from brokers.broker import PlanError
 from collectorctl.daemon import Daemon, DaemonError
 from conf.home import Home
 from conf.process import EXIT_BUG, EXIT_BUSY, EXIT_CONFIG, Busy

@@ -7,8 +7,10 @@
 A delivery is *certain* when its connection lived on for MARGIN_NS after it was handed to the socket, and *in flight* otherwise:
 what lay in the kernel when a collector was killed, nobody can tell. Certain deliveries must be there, in-flight ones may.
 
-Promises: pure; counts by content, never by order; every row on disk is accounted for. Books are compared whole (levels, totals,
-cumulative volume, expected and midpoint, exchange second), ticks by everything that is not rounded by a vendor.
+Promises: pure; counts by content, never by order; every row on disk is accounted for. Stored books are compared whole (levels,
+totals, cumulative volume, expected and midpoint, exchange second); a line's arrivals by what makes books the same (levels and
+cumulative volume: design 6.2, a content that came back may have found its earlier self as twin); ticks by everything that is
+not rounded by a vendor.
 Leaves to others: making the truth (brokers/simulator/truth.py), reading files, printing.
 """
 
@@ -138,13 +140,13 @@ def _judge_books(
     account = StreamAccount(lines=_accounts(sent), stored=len(rows))
     keys = _book_keys_of_truth(books)
     by_id = dict(zip(books["id"].tolist(), keys, strict=True))
-    delivered = _delivered(sent, ended_ns, lambda first, _: by_id[first])
+    delivered = _delivered(sent, ended_ns, lambda first, _: _identity(by_id[first]))
     whole = set(by_id.values())
     stored = _book_keys_of_rows(rows)
     account.wrong = sum(key not in whole for key in stored)
     for line, side in account.lines.items():
         arrived = rows[f"recv_time_{line}"].notna().to_numpy()
-        _settle(side, delivered[line], [key for key, here in zip(stored, arrived, strict=True) if here])
+        _settle(side, delivered[line], [_identity(key) for key, here in zip(stored, arrived, strict=True) if here])
     # what either line delivered: for one book the most that one line delivered of it, over all books of one content
     certain, possible = Counter[tuple](), Counter[tuple]()
     for line_sent, counts in ((True, certain), (False, possible)):
@@ -247,6 +249,15 @@ _SCALARS = (
     ("mid_price", "mid_price"),
     ("mid_size", "mid_size"),
 )
+
+
+_IDENTITY_BYTES = 8 * (4 * LEVELS + 1)
+"""Of a book's numbers those that make it the same book: levels, then cumulative volume."""
+
+
+def _identity(key: tuple) -> tuple:
+    symbol, venue, numbers = key
+    return symbol, venue, numbers[:_IDENTITY_BYTES]
 
 
 def _book_keys_of_truth(books: np.ndarray) -> list[tuple]:

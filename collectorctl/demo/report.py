@@ -92,8 +92,8 @@ def _deliveries(verdict: Verdict) -> Table:
     for column in (
         "",
         "sent",
-        "in flight at a cut",
-        "lost on the line",
+        "in flight",
+        "lost",
         "conflated",
         "spoiled",
         "stored",
@@ -125,7 +125,7 @@ def _show_pandas(console: Console, root: Path) -> None:
     """Two lines of pandas, run as a user would run them, and what they print."""
     lines = (
         f'import pandas as pd; books = pd.read_parquet("{root}/data/kr/orderbook")',
-        'print(books[["symbol", "exch_time", "recv_time", "broker", "bid_price_1", "ask_price_1", "cum_volume"]].tail(3))',
+        'print(books[["symbol", "exch_time", "recv_time", "broker", "bid_price_1", "ask_price_1"]].tail(3).to_string())',
     )
     ran = subprocess.run([sys.executable, "-c", "\n".join(lines)], capture_output=True, text=True, check=False)
     for line in lines:

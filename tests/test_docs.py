@@ -1,0 +1,26 @@
+"""The README and the commands say the same."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from collectorctl.cli import main
+
+README = (Path(__file__).parents[1] / "README.md").read_text()
+
+
+@pytest.mark.parametrize("name", sorted(main.commands))
+def test_every_command_is_in_the_readme_and_shows_an_example(name: str) -> None:
+    """A command nobody can find does not exist."""
+    assert f"collectorctl {name}" in README
+    assert f"collectorctl {name}" in (main.commands[name].help or "").partition("Example:")[2]
+
+
+def test_the_readme_has_the_two_commands_each_on_one_line() -> None:
+    """One installs and runs the demo, one installs and runs the tests."""
+    lines = [line for line in README.splitlines() if line.startswith("python3 -m venv .venv && ")]
+
+    assert [line.endswith("collectorctl demo") for line in lines] == [True, False]
+    assert [line.endswith("pytest") for line in lines] == [False, True]
