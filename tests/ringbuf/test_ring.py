@@ -1,0 +1,398 @@
+"""The ring in one process: what it promises to a producer and a consumer, one case after another."""
+
+from __future__ import annotations
+
+import os
+import resource
+import signal
+import stat
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ringbuf import layout
+from ringbuf.records import ORDERBOOK, TICK, blank
+from ringbuf.ring import Consumer, Loss, Producer, RingError
+
+SMALL = np.dtype([("seq", "<i8"), ("content", "<i8", (3,))])
+
+
+def some(first: int, count: int) -> np.ndarray:
+    """`count` records whose content says the how-manieth they are."""
+    records = np.zeros(count, SMALL)
+    records["content"] = np.arange(first, first + count)[:, None]
+    return records
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "line.stream.ring"
+
+
+def open_small(path: Path, capacity: int = 8) -> tuple[Producer, Consumer]:
+    return Producer.open(path, SMALL, capacity), Consumer.open(path, SMALL)
+
+
+def set_word(path: Path, word: int, value: int) -> None:
+    with path.open("r+b") as file:
+        file.seek(8 * word)
+        file.write(value.to_bytes(8, "little", signed=True))
+
+
+def test_records_come_out_once_in_order_and_numbered_from_one(path: Path) -> None:
+    """What is published is read back whole; `seq` counts from 1 and is written into the producer's own array too."""
+    producer, consumer = open_small(path)
+    sent = some(1, 5)
+
+    producer.publish(sent)
+    batch = consumer.read(1, 100)
+
+    assert sent["seq"].tolist() == [1, 2, 3, 4, 5]
+    assert np.array_equal(batch.records, sent)
+    assert (batch.next_seq, batch.lost) == (6, None)
+    assert consumer.read(6, 100).records.size == 0
+    assert (consumer.head, consumer.oldest, consumer.capacity) == (5, 1, 8)
+
+
+def test_an_empty_ring_gives_an_empty_batch(path: Path) -> None:
+    """Nothing yet is no error: no records, the same next number, no loss."""
+    _, consumer = open_small(path)
+
+    batch = consumer.read(1, 10)
+
+    assert (len(batch.records), batch.next_seq, batch.lost) == (0, 1, None)
+    assert (consumer.head, consumer.oldest, consumer.tail) == (0, 1, 1)
+
+
+def test_no_more_than_asked_for_are_read(path: Path) -> None:
+    """`most` bounds a batch; the next one goes on behind it."""
+    producer, consumer = open_small(path)
+    producer.publish(some(1, 5))
+
+    assert consumer.read(1, 2).next_seq == 3
+    assert consumer.read(3, 2).records["seq"].tolist() == [3, 4]
+    assert consumer.read(5, 0).next_seq == 5
+
+
+def test_a_batch_is_the_readers_own_copy(path: Path) -> None:
+    """Records read stay as they were when the ring goes on."""
+    producer, consumer = open_small(path, 4)
+    producer.publish(some(1, 4))
+    wrapped_not = consumer.read(1, 4).records
+    producer.publish(some(5, 2))
+    wrapped = consumer.read(3, 4).records
+
+    producer.publish(some(7, 4))
+
+    assert wrapped_not["content"][:, 0].tolist() == [1, 2, 3, 4]
+    assert wrapped["content"][:, 0].tolist() == [3, 4, 5, 6]
+
+
+def test_a_lapped_reader_learns_exactly_what_it_lost(path: Path) -> None:
+    """20 records through 8 slots: 1 to 12 are lost and named, 13 to 20 delivered, and reading goes on."""
+    producer, consumer = open_small(path)
+    producer.publish(some(1, 3))
+    for first in range(4, 21):
+        producer.publish(some(first, 1))
+
+    batch = consumer.read(1, 100)
+    producer.publish(some(21, 1))
+
+    assert batch.lost == Loss(1, 12)
+    assert batch.records["content"][:, 0].tolist() == list(range(13, 21))
+    assert consumer.read(batch.next_seq, 100).records["seq"].tolist() == [21]
+
+
+def test_a_batch_larger_than_the_ring_is_published_whole_and_keeps_its_end(path: Path) -> None:
+    """`publish` takes any number of records."""
+    producer, consumer = open_small(path)
+    sent = some(1, 21)
+
+    producer.publish(sent)
+
+    batch = consumer.read(1, 100)
+    assert sent["seq"].tolist() == list(range(1, 22))
+    assert batch.lost == Loss(1, consumer.oldest - 1)
+    assert batch.records["content"][:, 0].tolist() == list(range(consumer.oldest, 22))
+    assert consumer.read(22, 1).lost is None
+
+
+def test_records_stay_readable_after_they_were_consumed(path: Path) -> None:
+    """Look-back: the last `capacity` records can be read again, also by a consumer that attaches later."""
+    producer, consumer = open_small(path)
+    producer.publish(some(1, 11))
+    consumer.commit(12)
+
+    again = Consumer.open(path, SMALL)
+
+    assert (again.tail, again.oldest) == (12, 4)
+    assert again.read(4, 100).records["content"][:, 0].tolist() == list(range(4, 12))
+
+
+class LappedWhileReading(Consumer):
+    """A consumer to which something happens between its copy and its second look at the producer's claim."""
+
+    meanwhile: Callable[[], None] = staticmethod(lambda: None)
+
+    def _copy(self, first: int, count: int) -> np.ndarray:
+        copy = super()._copy(first, count)
+        self.meanwhile()
+        return copy
+
+
+@pytest.mark.parametrize("published", [0, 1, 3, 8, 9, 30])
+def test_what_was_claimed_during_the_copy_is_lost_and_not_delivered(path: Path, published: int) -> None:
+    """A copy may be torn as far as the producer came meanwhile; exactly that far it is dropped and named."""
+    producer, _ = open_small(path)
+    producer.publish(some(1, 8))
+    consumer = LappedWhileReading.open(path, SMALL)
+    consumer.meanwhile = lambda: producer.publish(some(9, published))
+
+    batch = consumer.read(1, 100)
+
+    assert batch.lost == (Loss(1, consumer.oldest - 1) if published else None)
+    assert batch.records["content"][:, 0].tolist() == list(range(consumer.oldest, 9))
+    consumer.meanwhile = lambda: None
+    rest = consumer.read(batch.next_seq, 100)
+    assert rest.lost is None
+    assert rest.records["seq"].tolist() == list(range(batch.next_seq, 9 + published))
+
+
+def test_a_position_of_another_ring_is_refused(path: Path) -> None:
+    """A number beyond the next one, or below 1, was never handed out here; guessing would lose or repeat records."""
+    producer, consumer = open_small(path)
+    producer.publish(some(1, 3))
+
+    for position in (5, 2**40, 0, -1):
+        with pytest.raises(RingError, match="position is of another ring"):
+            consumer.read(position, 1)
+
+
+def test_a_slot_with_another_record_is_called_damage(path: Path) -> None:
+    """Each record's own `seq` is checked: a file changed behind the ring's back is not delivered."""
+    producer, consumer = open_small(path)
+    producer.publish(some(1, 3))
+    set_word(path, (layout.RING_HEADER_BYTES + SMALL.itemsize) // 8, 77)
+
+    with pytest.raises(RingError, match="slots of records 1 to 3 hold others"):
+        consumer.read(1, 3)
+
+
+def test_a_consumer_waits_for_a_ring_that_does_not_exist(path: Path) -> None:
+    """No ring is no fault: FileNotFoundError, and nothing is created."""
+    with pytest.raises(FileNotFoundError):
+        Consumer.open(path, SMALL)
+
+    assert list(path.parent.iterdir()) == []
+
+
+def test_a_new_producer_continues_the_numbering(path: Path) -> None:
+    """Close and open again: the same file, the same ring_id, the next number."""
+    producer, consumer = open_small(path)
+    producer.publish(some(1, 3))
+    producer.close()
+
+    producer = Producer.open(path, SMALL, 8)
+    producer.publish(some(4, 2))
+
+    assert consumer.read(1, 9).records["content"][:, 0].tolist() == [1, 2, 3, 4, 5]
+    assert not consumer.replaced
+
+
+def test_a_claim_of_a_dead_producer_is_respected(path: Path) -> None:
+    """Killed in the middle of five records: what those may have overwritten is lost, the numbering goes on without a hole."""
+    producer, consumer = open_small(path)
+    producer.publish(some(1, 8))
+    producer.words[layout.CLAIM] = 13
+    producer.slots[:5]["content"] = -1
+    producer.close()
+
+    batch = consumer.read(1, 100)
+    producer = Producer.open(path, SMALL, 8)
+    producer.publish(some(9, 1))
+
+    assert (batch.lost, batch.records["seq"].tolist()) == (Loss(1, 5), [6, 7, 8])
+    assert consumer.oldest == 6
+    assert consumer.read(6, 100).records["content"][:, 0].tolist() == [6, 7, 8, 9]
+
+
+def test_whether_a_producer_lives_is_seen_from_its_lock(path: Path) -> None:
+    """`producer_alive` follows the producer, also from the consumer's point of view many times over."""
+    producer, consumer = open_small(path)
+
+    assert [consumer.producer_alive() for _ in range(3)] == [True] * 3
+    producer.close()
+    assert [consumer.producer_alive() for _ in range(3)] == [False] * 3
+    producer = Producer.open(path, SMALL, 8)
+    assert consumer.producer_alive()
+
+
+def test_a_second_producer_is_refused_and_the_first_one_named(path: Path) -> None:
+    """One producer per ring, kept by the file's lock; the first goes on undisturbed."""
+    producer, consumer = open_small(path)
+
+    with pytest.raises(RingError, match=f"process {os.getpid()} is writing it: one producer per ring"):
+        Producer.open(path, SMALL, 8)
+
+    producer.publish(some(1, 1))
+    assert consumer.read(1, 1).next_seq == 2
+
+
+@pytest.mark.parametrize(
+    ("word", "value", "name"),
+    [
+        (layout.MAGIC, 0, "magic"),
+        (layout.VERSION, layout.RING_VERSION + 1, "layout version"),
+        (layout.DTYPE, 1, "record layout"),
+        (layout.SLOT_BYTES, SMALL.itemsize + 8, "record size"),
+        (layout.CAPACITY, 9, "bytes do not hold 9 records"),
+    ],
+)
+def test_a_ring_of_another_layout_is_refused(path: Path, word: int, value: int, name: str) -> None:
+    """Both sides refuse, both versions are named, the file is left as it is."""
+    open_small(path)[0].close()
+    set_word(path, word, value)
+    before = path.read_bytes()
+
+    for attach in (lambda: Producer.open(path, SMALL, 8), lambda: Consumer.open(path, SMALL)):
+        with pytest.raises(RingError, match=name) as refusal:
+            attach()
+        assert str(value) in str(refusal.value)
+        assert str(path) in str(refusal.value)
+
+    assert path.read_bytes() == before
+
+
+def test_a_ring_of_other_records_is_refused(path: Path) -> None:
+    """A tick ring is not read as books, whatever the file's name."""
+    Producer.open(path, TICK, 8).close()
+
+    with pytest.raises(RingError, match="record layout"):
+        Consumer.open(path, ORDERBOOK)
+
+
+@pytest.mark.parametrize("size", [0, 100, layout.RING_HEADER_BYTES, layout.RING_HEADER_BYTES + SMALL.itemsize * 8 - 1])
+def test_a_truncated_ring_is_refused(path: Path, size: int) -> None:
+    """A file that lost its end would be a bus error later; it is a sentence now."""
+    open_small(path)[0].close()
+    os.truncate(path, size)
+
+    with pytest.raises(RingError, match="delete the file"):
+        Consumer.open(path, SMALL)
+    with pytest.raises(RingError, match="delete the file"):
+        Producer.open(path, SMALL, 8)
+
+
+def test_records_of_another_dtype_are_not_published(path: Path) -> None:
+    """numpy would convert them by position; the ring refuses before anything is claimed."""
+    producer, consumer = open_small(path)
+
+    with pytest.raises(RingError, match="another layout"):
+        producer.publish(np.zeros(2, np.dtype([("seq", "<i8"), ("content", "<f8", (3,))])))
+    with pytest.raises(RingError, match="another layout"):
+        producer.publish(blank(TICK, 1))
+
+    assert (consumer.head, consumer.oldest) == (0, 1)
+
+
+def test_a_ring_of_another_capacity_is_replaced_only_when_it_was_consumed(path: Path) -> None:
+    """Until then it is continued as it is; the new one counts from 1 under a new ring_id, and a consumer can notice."""
+    producer, consumer = open_small(path, 8)
+    producer.publish(some(1, 3))
+    consumer.commit(3)
+    producer.close()
+
+    producer = Producer.open(path, SMALL, 16)
+    assert (producer.capacity, producer.head, consumer.replaced) == (8, 3, False)
+    consumer.commit(4)
+    producer.close()
+
+    producer = Producer.open(path, SMALL, 16)
+    fresh = Consumer.open(path, SMALL)
+    assert (producer.capacity, producer.head, consumer.replaced) == (16, 0, True)
+    assert fresh.ring_id == producer.ring_id != consumer.ring_id
+    assert consumer.read(1, 9).records["seq"].tolist() == [1, 2, 3]
+
+
+def test_a_ring_that_is_gone_or_another_is_noticed(path: Path) -> None:
+    """`replaced` tells both apart from the ring that one has open."""
+    producer, consumer = open_small(path)
+
+    assert not consumer.replaced
+    path.unlink()
+    assert consumer.replaced
+    producer.close()
+    Producer.open(path, SMALL, 8)
+    assert consumer.replaced
+    assert not Consumer.open(path, SMALL).replaced
+
+
+def test_the_lock_of_a_replaced_file_is_not_taken_for_the_rings(path: Path) -> None:
+    """Opened just before its last producer put another in its place: one ends up in the new file, not in a ghost."""
+    open_small(path)[0].close()
+
+    class Late(Producer):
+        def _lock(self) -> None:
+            if not path.with_suffix(".was").exists():
+                path.rename(path.with_suffix(".was"))
+                Producer.open(path, SMALL, 8).close()
+            super()._lock()
+
+    producer = Late.open(path, SMALL, 8)
+
+    assert not producer.replaced
+
+
+def test_what_a_killed_maker_left_is_neither_truncated_nor_kept(path: Path) -> None:
+    """Killed between link() and unlink(), a maker leaves a second name of the live ring: that is removed, its bytes are not."""
+    producer, consumer = open_small(path)
+    producer.publish(some(1, 2))
+    producer.close()
+    for left in (f".{path.name}.{os.getpid()}", f".{path.name}.1"):
+        os.link(path, path.with_name(left))
+    path.unlink()
+
+    Producer.open(path, SMALL, 16)
+
+    assert consumer.read(1, 9).records["seq"].tolist() == [1, 2]
+    assert [p.name for p in path.parent.iterdir()] == [path.name]
+
+
+def test_a_ring_is_for_its_owner_only(path: Path) -> None:
+    """Mode 0600, whatever the umask."""
+    before = os.umask(0)
+    try:
+        Producer.open(path, SMALL, 8)
+    finally:
+        os.umask(before)
+
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+
+
+def test_all_of_a_ring_is_reserved_at_once(path: Path) -> None:
+    """No holes: publishing can never meet a full file system."""
+    Producer.open(path, ORDERBOOK, 4096)
+
+    assert path.stat().st_blocks * 512 >= path.stat().st_size == layout.RING_HEADER_BYTES + 4096 * ORDERBOOK.itemsize
+
+
+def test_a_ring_for_which_there_is_no_room_leaves_nothing_behind(path: Path) -> None:
+    """The reservation fails as OSError, and neither the ring nor a part of it stays."""
+    script = (
+        "import sys; from pathlib import Path; from ringbuf.records import TICK; from ringbuf.ring import Producer\n"
+        "try: Producer.open(Path(sys.argv[1]), TICK, 4096)\n"
+        "except OSError as error: sys.exit(error.errno)"
+    )
+
+    def no_large_files() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (65536, 65536))
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+
+    ran = subprocess.run([sys.executable, "-c", script, path], preexec_fn=no_large_files, check=False, timeout=60)
+
+    assert ran.returncode == 27  # EFBIG
+    assert list(path.parent.iterdir()) == []
