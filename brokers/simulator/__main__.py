@@ -88,7 +88,7 @@ def taken(name: str, given: dict[str, float]) -> Options:
 @click.option("--kiwoom-pings-missed", default=3, show_default=True)
 @click.option("--kiwoom-login-within-s", default=10.0, show_default=True)
 @click.option("--kiwoom-token-life-s", default=86_400.0, show_default=True)
-@click.option("--kiwoom-merge", default=0.04, show_default=True, help="probability that two like prints become one")
+@click.option("--kiwoom-merge", default=0.08, show_default=True, help="probability that two like prints become one")
 @line_options("kiwoom", 40.0, 15.0, 100.0, 4.0)
 @line_options("kis", 15.0, 10.0, 0.0, 0.0)
 def main(home: Path, more_frames: tuple[Path, ...], die_with_parent: bool, **given) -> None:

@@ -163,7 +163,7 @@ class Connection:
         self._queue.clear()
         self.line.connections.pop(self.number, None)
         self.line.truth.connection(
-            self.line.name, self.number, self.app_key, self.opened_ns, time.monotonic_ns(), self.how
+            self.line.number, self.number, self.app_key, self.opened_ns, time.monotonic_ns(), self.how
         )
 
     async def send(self, payload: bytes) -> None:

@@ -33,6 +33,9 @@ WORDS: dict[str, type | None] = {
     "lateack": float,
     "refuse": int,
 }
+LEAST_WIDTH = 44
+"""Below 46 no trade or book can be read; at 43 a book would look like the one the vendor's document shows."""
+
 _LETTERS = b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
 
 
@@ -65,8 +68,8 @@ def parse(text: str) -> Fault:
         raise FaultError(f"{text!r}: {word} takes one {'number' if kind is int else 'number of seconds'}") from None
     if len(parts) > 3 or not amount >= 0:
         raise FaultError(f"{text!r}: {word} takes one amount, zero or more")
-    if word == "width" and line != "kis":
-        raise FaultError(f"{text!r}: only kis counts fields")
+    if word == "width" and (line != "kis" or amount < LEAST_WIDTH):
+        raise FaultError(f"{text!r}: only kis counts fields, and {LEAST_WIDTH} or more of them")
     return Fault(line, word, amount)
 
 

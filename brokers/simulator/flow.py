@@ -120,7 +120,7 @@ class Flow:
         while distance < 12 and self.random.random() < 0.6:
             distance += 1
         index = best - side * distance
-        if distance == 0 and facing is not None and (facing - best) * side > 1 and self.random.random() < 0.6:
+        if facing is not None and (facing - best) * side > 1 and self.random.random() < 0.7:
             index = best + side  # improve upon the best quote
         if not 0 <= index < len(self.grid.prices) or len(own.queues.get(index, ())) >= MOST_ORDERS:
             self._cancel(own)

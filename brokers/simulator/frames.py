@@ -114,17 +114,14 @@ class Replay:
     def __init__(self, line: str, recorded: list[Recorded], sessions: set[Any]) -> None:
         self.line = line
         self.recorded = [frame for frame in recorded if frame.line == line]
-        self.sent = 0
         self._sessions: set[Session] = sessions
 
-    async def run(self) -> int:
-        """Send them all, waiting as long as it takes; how many were sent."""
-        self.sent = 0
+    async def run(self) -> tuple[str, int]:
+        """Send them all, waiting as long as it takes: the line, and how many were sent."""
         for frame in self.recorded:
             connection = await self._receiver(frame.symbol)
             await connection.send(frame.payload)
-            self.sent += 1
-        return self.sent
+        return self.line, len(self.recorded)
 
     async def _receiver(self, symbol: str) -> Connection:
         while True:

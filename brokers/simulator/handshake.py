@@ -31,6 +31,7 @@ async def accept(request: web.Request, line: Line) -> tuple[web.WebSocketRespons
     """Shake hands. During an outage the TCP connection ends instead."""
     if line.refuses() and request.transport is not None:
         request.transport.abort()
+        raise web.HTTPServiceUnavailable  # nobody will read it
     ws = web.WebSocketResponse(autoping=False, autoclose=False, compress=False, max_msg_size=MOST_BYTES)
     await ws.prepare(request)
     assert request.transport is not None

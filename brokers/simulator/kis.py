@@ -13,6 +13,7 @@ import asyncio
 import json
 import time
 import uuid
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from random import Random
@@ -249,8 +250,8 @@ class Session:
                 self.connection.cut("heartbeat unanswered")
                 return
             if idle_s >= rules.ping_idle_s:
-                now = datetime.now(KST) if self.vendor.now is None else self.vendor.now()
-                self.connection.say(f'{{"header":{{"tr_id":"PINGPONG","datetime":"{now:%Y%m%d%H%M%S}"}}}}')
+                at = f"{self.vendor.now():%Y%m%d%H%M%S}"
+                self.connection.say(f'{{"header":{{"tr_id":"PINGPONG","datetime":"{at}"}}}}')
                 self.unanswered_since_ns = self.unanswered_since_ns or time.monotonic_ns()
                 idle_s = 0.0
             await asyncio.sleep(min(max(rules.ping_idle_s - idle_s, 0.01), rules.ping_grace_s))
@@ -259,7 +260,7 @@ class Session:
 class Kis:
     """The vendor: REST and WebSocket of one line."""
 
-    def __init__(self, line: Line, rules: Rules, random: Random, now: Any = None) -> None:
+    def __init__(self, line: Line, rules: Rules, random: Random, now: Callable[[], datetime]) -> None:
         self.line = line
         self.rules = rules
         self.random = random

@@ -31,7 +31,8 @@ def frames(items: list[Item], width: int) -> list[Frame]:
     made = []
     for item in items:
         if isinstance(item.content, Book):
-            fields = fit(book_fields(item.content), width - WIDTH)
+            more = max(width - WIDTH, 0) if item.instrument.venue == "NXT" else width - WIDTH
+            fields = fit(book_fields(item.content), more)
             text = f"0|{BOOK_TR[item.instrument.venue]}|001|{'^'.join(fields)}"
             made.append(Frame(text.encode(), [(Stream.BOOK, item.content.id, item.content.id)], width < KNOWN_LEAST))
             continue

@@ -27,7 +27,7 @@ from brokers.simulator.handshake import Ending, accept, read
 from brokers.simulator.line import Line
 from brokers.simulator.truth import Stream
 from conf.clock import KST
-from conf.instrument import Instrument, parse
+from conf.instrument import Instrument
 
 TYPES = {"0B": Stream.TICK, "0D": Stream.BOOK}
 PHASE_TYPE = "0s"
@@ -220,11 +220,8 @@ class Session:
         """Tell the line what is registered; codes that exist nowhere stay silent."""
         streams: set[tuple[Instrument, Stream]] = set()
         for item, kind in (pair for registered in self.groups.values() for pair in registered):
-            if kind in TYPES:
-                try:
-                    streams.add((parse(item), TYPES[kind]))
-                except ValueError:
-                    continue
+            if kind in TYPES and item in self.vendor.items:
+                streams.add((self.vendor.items[item], TYPES[kind]))
         self.connection.registered = streams
 
     def wants_phases(self) -> bool:
@@ -253,8 +250,9 @@ class Session:
 class Kiwoom:
     """The vendor: REST and WebSocket of one line."""
 
-    def __init__(self, line: Line, rules: Rules, random: Random) -> None:
+    def __init__(self, line: Line, rules: Rules, random: Random, instruments: list[Instrument]) -> None:
         self.line = line
+        self.items = {kiwoom_wire.item_code(instrument): instrument for instrument in instruments}
         self.rules = rules
         self.keys = Keys(random, rules.token_life_s)
         self.sessions: set[Session] = set()

@@ -16,6 +16,7 @@ import msgspec
 from brokers.simulator.connection import Frame, Item
 from brokers.simulator.ledger import Book, Day, Trade
 from brokers.simulator.truth import Stream
+from conf.instrument import Instrument
 
 NAMES = {"0B": "주식체결", "0D": "주식호가잔량", "0s": "장시작시간"}
 MILLION = 1_000_000
@@ -31,13 +32,18 @@ def frames(items: list[Item], merge: float, random: Random) -> list[Frame]:
     entries, records = [], []
     for item in items:
         if isinstance(item.content, Book):
-            entries.append(entry("0D", str(item.instrument), book_values(item.content)))
+            entries.append(entry("0D", item_code(item.instrument), book_values(item.content)))
             records.append((Stream.BOOK, item.content.id, item.content.id))
             continue
         for group in merged(item.content, merge, random):
-            entries.append(entry("0B", str(item.instrument), trade_values(group)))
+            entries.append(entry("0B", item_code(item.instrument), trade_values(group)))
             records.append((Stream.TICK, group[0].id, group[-1].id))
     return [Frame(real(entries), records)]
+
+
+def item_code(instrument: Instrument) -> str:
+    """The code as Kiwoom writes it: six characters (an ETN without its Q) and the venue's suffix (spec kiwoom 4)."""
+    return str(instrument).removeprefix("Q")
 
 
 def merged(trades: list[Trade], merge: float, random: Random) -> list[list[Trade]]:

@@ -101,7 +101,7 @@ class Server:
             lambda items: kiwoom_wire.frames(items, plan.kiwoom_merge, merging),
         )
         self.kis = Kis(kis_line, plan.kis_rules, random, lambda: korean(clock.now_ns()))
-        self.kiwoom = Kiwoom(kiwoom_line, plan.kiwoom_rules, random)
+        self.kiwoom = Kiwoom(kiwoom_line, plan.kiwoom_rules, random, plan.instruments)
         self.lines = {"kis": kis_line, "kiwoom": kiwoom_line}
         self.market = Market(plan.instruments, plan.seed)
         self.pace = Pace(
@@ -157,8 +157,11 @@ class Server:
             self.truth.close()
 
     async def _replay(self) -> None:
-        sent = await asyncio.gather(*(replay.run() for replay in self.replays))
-        say({"frames_sent": dict(zip(("kis", "kiwoom"), sent, strict=True))})
+        sent: dict[str, int] = {}
+        for done in asyncio.as_completed([replay.run() for replay in self.replays]):
+            line, number = await done
+            sent[line] = number
+            say({"frames_sent": sent})
 
     async def _clear(self) -> None:
         """End every connection and wait until each has settled its records."""

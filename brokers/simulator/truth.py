@@ -173,7 +173,7 @@ class Truth:
         if self._files:
             self._files["sent.bin"].write(_SENT.pack(line, stream, outcome, connection, first_id, last_id, mono_ns))
 
-    def connection(self, line: str, number: int, app_key: str, opened_ns: int, ended_ns: int, how: str) -> None:
+    def connection(self, line: int, number: int, app_key: str, opened_ns: int, ended_ns: int, how: str) -> None:
         """A connection ended."""
         if not self._files:
             return
