@@ -12,9 +12,17 @@ from rich.table import Table
 from collectorctl.status import Process, Status
 
 
+def wide_console(stderr: bool = False) -> Console:
+    """A console for tables: as wide as the terminal, and wide enough where there is none (a file, a pipe)."""
+    console = Console(highlight=False, soft_wrap=True, stderr=stderr)
+    if not console.is_terminal:
+        console.width = 140
+    return console
+
+
 def show_status(status: Status, counters: bool) -> None:
     """Print processes and rings; with `counters` everything that was ever counted."""
-    console = Console(highlight=False, soft_wrap=True)
+    console = wide_console()
     supervisor = f"supervisord {status.supervisor_pid}" if status.supervisor_pid else "nothing runs"
     console.print(f"{status.home}   {status.now}   {supervisor}")
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)

@@ -24,6 +24,7 @@ from collectorctl.demo.report import Figures, measure, show
 from collectorctl.demo.stage import Simulator, connect_home, write_home
 from collectorctl.health import last_words, wait_until_healthy
 from collectorctl.status import Status, look
+from collectorctl.table import wide_console
 from conf.clock import korean
 from conf.home import Home
 
@@ -106,7 +107,7 @@ class Rehearsal:
 
 def rehearse(where: Path | None, seconds: float, seed: int, as_json: bool) -> int:
     """Play, show, tidy up; the exit status: 0 when every promise held."""
-    console = Console(stderr=as_json, highlight=False, soft_wrap=True)
+    console = wide_console(stderr=as_json)
     root = where.resolve() if where else Path(tempfile.mkdtemp(prefix="collectorctl-demo-"))
     verdict, figures = Rehearsal(root, seconds, seed, console).play()
     show(console, root, verdict, figures, as_json)
