@@ -182,7 +182,10 @@ class Collector:
             logger.warning("a frame of {} bytes was put aside: {} {}", len(raw), reason, failure)
 
     def _look_after(self, session: Session, ledger: Ledger, now_ns: int) -> None:
-        """Once a second, and when the session has come further: the clock, what is overdue, what is silent, what to say. SessionLost if the connection is of no use."""
+        """Once a second, and when the session has come further: the clock, what is overdue or silent, what to say.
+
+        SessionLost if the connection is of no use any more.
+        """
         if step_ns := self._clock.follow_wall():
             logger.warning("the wall clock was stepped by {:+.3f} s", step_ns / SECOND_NS)
             self._vitals.add("clock_steps")

@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -204,8 +204,6 @@ def run() -> Iterator[Callable[..., tuple[Vendor, Process]]]:
 
 
 def _running() -> Iterator[Callable[..., tuple[Vendor, Process]]]:
-    from contextlib import ExitStack
-
     with ExitStack() as stack:
 
         def start(

@@ -7,8 +7,11 @@ import json
 import os
 import re
 import signal
+import subprocess
+import sys
 import time
 from contextlib import suppress
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -69,28 +72,30 @@ def test_kis_registers_books_and_ticks_and_publishes_what_comes(run):
     ticks, books = process.records("tick", 2), process.records("orderbook", 1)
 
     asked = [m["body"]["input"] for m in vendor.messages()]
-    assert [
+    assert asked == [
         {"tr_id": "H0STASP0", "tr_key": "005930"},
         {"tr_id": "H0NXASP0", "tr_key": "000660"},
         {"tr_id": "H0STASP0", "tr_key": "Q500001"},
         {"tr_id": "H0STCNT0", "tr_key": "005930"},
         {"tr_id": "H0NXCNT0", "tr_key": "000660"},
         {"tr_id": "H0STCNT0", "tr_key": "Q500001"},
-    ] == asked
-    assert {
+    ]
+    assert vendor.messages()[0]["header"] == {
         "approval_key": "approval-1",
         "custtype": "P",
         "tr_type": "1",
         "content-type": "utf-8",
-    } == vendor.messages()[0]["header"]
-    assert {"grant_type": "client_credentials", "appkey": "key-of-kis", "secretkey": "secret-of-kis"} == vendor.posts[
-        0
-    ][1]
-    assert 6 == vitals.counters["acknowledged"]
-    assert [1, 2] == ticks["seq"].tolist()
-    assert [Flag.SNAPSHOT, 0] == ticks["flags"].tolist()
-    assert [Flag.SNAPSHOT] == books["flags"].tolist()
-    assert [Session.REGULAR] * 2 == ticks["session"].tolist()
+    }
+    assert vendor.posts[0][1] == {
+        "grant_type": "client_credentials",
+        "appkey": "key-of-kis",
+        "secretkey": "secret-of-kis",
+    }
+    assert vitals.counters["acknowledged"] == 6
+    assert ticks["seq"].tolist() == [1, 2]
+    assert ticks["flags"].tolist() == [Flag.SNAPSHOT, 0]
+    assert books["flags"].tolist() == [Flag.SNAPSHOT]
+    assert ticks["session"].tolist() == [Session.REGULAR] * 2
     assert (ticks["recv_ns"] - ticks["mono_ns"] == ticks["recv_ns"][0] - ticks["mono_ns"][0]).all()
     assert 0 < time.monotonic_ns() - int(ticks["mono_ns"][-1]) < 20e9
     assert process.stop() < 1.5
@@ -103,7 +108,7 @@ def test_kis_spaces_its_registrations(run):
     process.until_state("streaming")
 
     times = [at for _, _, at in vendor.texts]
-    assert 4 == len(times)
+    assert len(times) == 4
     assert min(np.diff(times)) > 0.015
 
 
@@ -118,7 +123,7 @@ def test_kis_heartbeats_are_echoed_verbatim_as_text(run):
 
 
 def test_a_garbled_frame_is_kept_raw_and_the_next_one_is_read(run):
-    """What cannot be decoded is in data/quarantine with time, broker and reason; bytes that are no UTF-8 do not end the connection."""
+    """What cannot be decoded is in data/quarantine with time, broker and reason; bad UTF-8 does not end the connection."""
     vendor, process = run("kis")
     process.until_state("streaming")
     truncated = kis_tick(3, 100)[:-30]
@@ -131,11 +136,11 @@ def test_a_garbled_frame_is_kept_raw_and_the_next_one_is_read(run):
     file = process.home.quarantine() / "date=2026-11-20" / "kis.jsonl"
     kept = [json.loads(line) for line in file.read_text().splitlines()]
     assert truncated == kept[0]["text"]
-    assert b"0|H0STCNT0|001|\xff\xfe" == base64.b64decode(kept[1]["base64"])
+    assert base64.b64decode(kept[1]["base64"]) == b"0|H0STCNT0|001|\xff\xfe"
     assert {"kis"} == {line["broker"] for line in kept}
     assert all(line["reason"] and line["recv_ns"] and line["mono_ns"] for line in kept)
-    assert 2 == process.vitals().counters["quarantined"]
-    assert 1 == len(vendor.opened)
+    assert process.vitals().counters["quarantined"] == 2
+    assert len(vendor.opened) == 1
 
 
 def test_a_wider_frame_is_read_kept_and_alarmed_once(run):
@@ -147,10 +152,10 @@ def test_a_wider_frame_is_read_kept_and_alarmed_once(run):
     vendor.send(kis_tick(3, 103, width=49))
     ticks = process.records("tick", 2)
 
-    assert [b"0^0"] * 2 == ticks["extra"].tolist()
+    assert ticks["extra"].tolist() == [b"0^0"] * 2
     assert all(flags & Flag.EXTRA for flags in ticks["flags"])
     until("the count", lambda: process.vitals().counters["wide_frames"] == 2)
-    assert 1 == process.log().count("more than are known")
+    assert process.log().count("more than are known") == 1
 
 
 @pytest.mark.parametrize("kind", ["kis", "kiwoom"])
@@ -169,8 +174,8 @@ def test_after_a_lost_connection_everything_is_registered_again(run, kind, how):
     process.until_state("streaming")
     vendor.send(tick)
 
-    assert [Flag.SNAPSHOT] * 2 == [flags & Flag.SNAPSHOT for flags in process.records("tick", 2)["flags"]]
-    assert 2 == process.vitals().counters["connects"]
+    assert [flags & Flag.SNAPSHOT for flags in process.records("tick", 2)["flags"]] == [Flag.SNAPSHOT] * 2
+    assert process.vitals().counters["connects"] == 2
 
 
 def _asked(messages: list[dict]) -> list:
@@ -222,7 +227,7 @@ def test_kis_takes_a_new_approval_key_after_an_invalid_one(run):
 
     process.until_state("streaming")
 
-    assert ["approval-1", "approval-2"] == [vendor.messages(n)[0]["header"]["approval_key"] for n in (0, 1)]
+    assert [vendor.messages(n)[0]["header"]["approval_key"] for n in (0, 1)] == ["approval-1", "approval-2"]
     assert "OPSP0011" in process.log()
     assert "1a2b3c4d" not in process.log()
 
@@ -252,7 +257,7 @@ def test_kis_goes_on_without_what_the_vendor_refuses(run):
     process.until_state("streaming")
     vitals = until("the words", lambda: (v := process.vitals()).detail and v)
 
-    assert (2, 2) == (vitals.counters["acknowledged"], vitals.counters["refused"])
+    assert (vitals.counters["acknowledged"], vitals.counters["refused"]) == (2, 2)
     assert "000660 orderbook: OPSP0008 MAX SUBSCRIBE OVER" in vitals.detail
 
 
@@ -276,7 +281,7 @@ def test_a_registration_without_an_answer_is_sent_again(run):
     process.until_state("streaming")
 
     trs = [m["body"]["input"]["tr_id"] for m in vendor.messages()]
-    assert ["H0STASP0", "H0STCNT0", "H0STCNT0"] == trs
+    assert trs == ["H0STASP0", "H0STCNT0", "H0STCNT0"]
 
 
 def test_a_silent_connection_is_renewed_in_a_session(run):
@@ -313,10 +318,10 @@ def test_one_silent_symbol_is_registered_again_alone(run):
         return [m for m in vendor.messages() if m["header"]["tr_type"] == "2"]
 
     found = until("a release", released)
-    assert {"tr_id": "H0STCNT0", "tr_key": "000660"} == found[0]["body"]["input"]
+    assert found[0]["body"]["input"] == {"tr_id": "H0STCNT0", "tr_key": "000660"}
     until("its new registration", lambda: vendor.messages()[-1]["header"]["tr_type"] == "1")
     assert found[0]["body"] == vendor.messages()[-1]["body"]
-    assert 1 == len(vendor.opened)
+    assert len(vendor.opened) == 1
     until("the count", lambda: process.vitals().counters["resubscribed"] >= 1)
 
 
@@ -328,9 +333,9 @@ def test_a_stop_closes_the_connection_properly(run):
     took = process.stop()
 
     until("the close", lambda: 0 in vendor.closed)
-    assert 1000 == vendor.closed[0]
+    assert vendor.closed[0] == 1000
     assert took < 1.5
-    assert "stopped" == process.vitals().state
+    assert process.vitals().state == "stopped"
 
 
 def test_a_stop_during_the_backoff_is_prompt(run):
@@ -362,7 +367,7 @@ def test_the_heart_beats_while_nothing_comes_and_nobody_answers(run):
         ages.append(time.monotonic_ns() - process.vitals().beat_mono_ns)
         time.sleep(0.1)
 
-    assert "connecting" == process.vitals().state
+    assert process.vitals().state == "connecting"
     assert max(ages) < 1e9
 
 
@@ -375,15 +380,15 @@ def test_kiwoom_logs_in_waits_and_registers_in_chunks(run):
     vendor.send(real(kiwoom_entry("0B"), kiwoom_entry("0D"), kiwoom_entry("0D", "500001"), kiwoom_entry("0w")))
     books = process.records("orderbook", 2)
 
-    assert {"trnm": "LOGIN", "token": "token-1"} == vendor.messages()[0]
-    assert [
+    assert vendor.messages()[0] == {"trnm": "LOGIN", "token": "token-1"}
+    assert [(m["grp_no"], m["data"]) for m in vendor.messages()[1:]] == [
         ("1", [{"item": ["005930", "000660_NX"], "type": ["0B", "0D"]}]),
         ("1", [{"item": ["500001"], "type": ["0B", "0D"]}]),
         ("9999", [{"item": [""], "type": ["0s"]}]),
-    ] == [(m["grp_no"], m["data"]) for m in vendor.messages()[1:]]
+    ]
     assert {"1"} == {m["refresh"] for m in vendor.messages()[1:]}
-    assert [b"005930", b"Q500001"] == books["symbol"].tolist()
-    assert [Session.REGULAR] * 2 == books["session"].tolist()
+    assert books["symbol"].tolist() == [b"005930", b"Q500001"]
+    assert books["session"].tolist() == [Session.REGULAR] * 2
     until("the unknown type is kept", lambda: process.vitals().counters["quarantined"] == 1)
 
 
@@ -433,9 +438,9 @@ def test_kiwoom_renews_its_token_once_and_then_waits(run):
     vitals = process.until_state("refused")
 
     assert "8005" in vitals.detail
-    assert ["token-1", "token-2"] == [m["token"] for m in vendor.messages()]
+    assert [m["token"] for m in vendor.messages()] == ["token-1", "token-2"]
     time.sleep(1)
-    assert 2 == len(vendor.opened)
+    assert len(vendor.opened) == 2
 
 
 def test_kiwoom_does_not_renew_what_renewing_cannot_mend(run):
@@ -454,8 +459,8 @@ def test_kiwoom_does_not_renew_what_renewing_cannot_mend(run):
 
     assert "8050" in vitals.detail
     assert "IP가 등록되지" in vitals.detail
-    assert 1 == len(vendor.posts)
-    assert 0 == len(vendor.opened)
+    assert len(vendor.posts) == 1
+    assert len(vendor.opened) == 0
 
 
 def test_kiwoom_keeps_its_token_for_the_next_process(run):
@@ -469,9 +474,9 @@ def test_kiwoom_keeps_its_token_for_the_next_process(run):
     again.until_state("streaming")
     again.stop()
 
-    assert 1 == len(vendor.posts)
-    assert 0o600 == file.stat().st_mode & 0o777
-    assert 0o700 == file.parent.stat().st_mode & 0o777
+    assert len(vendor.posts) == 1
+    assert file.stat().st_mode & 0o777 == 0o600
+    assert file.parent.stat().st_mode & 0o777 == 0o700
     for secret in ("token-1", "secret-of-kiwoom", "key-of-kiwoom"):
         assert secret not in process.log()
 
@@ -489,7 +494,7 @@ def test_a_killed_collector_is_followed_by_one_that_continues_the_ring(run):
     again.until_state("streaming")
     vendor.send(kis_tick(2, 102))
 
-    assert [1, 2] == again.records("tick", 2)["seq"].tolist()
+    assert again.records("tick", 2)["seq"].tolist() == [1, 2]
     again.stop()
 
 
@@ -498,22 +503,20 @@ def test_a_collector_is_small(run):
     _, process = run("kiwoom")
     process.until_state("streaming")
 
-    resident, shared = map(int, open(f"/proc/{process.popen.pid}/statm").read().split()[1:3])
-    maps = open(f"/proc/{process.popen.pid}/maps").read()
+    proc = Path(f"/proc/{process.popen.pid}")
+    resident, shared = map(int, (proc / "statm").read_text().split()[1:3])
+    maps = (proc / "maps").read_text()
 
     own_mb = (resident - shared) * os.sysconf("SC_PAGE_SIZE") / 1e6
     assert own_mb < 60
     assert not re.search(r"pyarrow|pandas", maps)
 
 
-def test_an_unknown_broker_is_refused_by_name(run):
+def test_an_unknown_broker_is_refused_by_name():
     """Exit 2, naming the brokers there are."""
-    import subprocess
-    import sys
-
     ran = subprocess.run([sys.executable, "-m", "brokers", "kos"], capture_output=True, text=True, check=False)
 
-    assert 2 == ran.returncode
+    assert ran.returncode == 2
     assert "kis, kiwoom" in ran.stderr
 
 
@@ -521,7 +524,7 @@ def test_a_plan_that_does_not_fit_is_a_configuration_error(run):
     """More registrations than the vendor allows: exit 78, naming what does not fit."""
     _, process = run("kis", "registrations = 3", universe='"005930", "000660"')
 
-    assert 78 == process.popen.wait(20)
+    assert process.popen.wait(20) == 78
     said = process.popen.stdout.read().decode()
     assert "kis.registrations: 4 registrations are wanted, 3 are allowed" in said
     assert "000660 tick" in said

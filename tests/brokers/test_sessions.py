@@ -1,0 +1,365 @@
+"""The two dialogues without sockets: what they say when, and what they make of the answers."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from brokers.broker import Registration, SessionLost, SessionRefused
+from brokers.kis.session import KisSession
+from brokers.kiwoom.rest import inner_code
+from brokers.kiwoom.session import KiwoomSession
+from brokers.ledger import Ledger
+from conf.instrument import Instrument
+
+SAMPLES = Path(__file__).parents[2].parent / "shared" / "specs" / "samples"
+MS = 1_000_000
+S = 1000 * MS
+T0 = 1000 * S
+
+
+def registrations(count: int, *streams: str) -> list[Registration]:
+    """`count` symbols with these streams, books and ticks unless named."""
+    return [
+        Registration(Instrument(f"{n:06}", "KRX"), stream)
+        for stream in streams or ("orderbook", "tick")
+        for n in range(count)
+    ]
+
+
+def kis(count: int = 1) -> tuple[KisSession, Ledger]:
+    """A KIS session with 100 ms spacing."""
+    ledger = Ledger(registrations(count))
+    return KisSession("approval", "P", 100, ledger), ledger
+
+
+def kiwoom(count: int = 1, chunk: int = 100) -> tuple[KiwoomSession, Ledger]:
+    """A Kiwoom session with 250 ms spacing and 10 s for an answer."""
+    ledger = Ledger(registrations(count))
+    return KiwoomSession("the-token-itself", chunk, 250, 10, ledger), ledger
+
+
+def ack(code: str, tr_key: str = "000000", tr_id: str = "H0STASP0", rt_cd: str = "0", words: str = "x") -> bytes:
+    """A KIS answer."""
+    return json.dumps(
+        {"header": {"tr_id": tr_id, "tr_key": tr_key}, "body": {"rt_cd": rt_cd, "msg_cd": code, "msg1": words}}
+    ).encode()
+
+
+def reply(trnm: str = "REG", code: int | str = 0, words: str = "") -> bytes:
+    """A Kiwoom answer."""
+    return json.dumps({"trnm": trnm, "return_code": code, "return_msg": words}).encode()
+
+
+def drain(session, begin_ns: int, seconds: float, step_ms: int = 10) -> list[tuple[int, dict]]:
+    """What it sends within a span, with the ms at which."""
+    said = []
+    for ms in range(0, int(seconds * 1000), step_ms):
+        said += [(ms, json.loads(message)) for message in session.outgoing(begin_ns + ms * MS)]
+    return said
+
+
+def test_kis_registrations_leave_one_by_one_in_order():
+    """Books first as planned, never closer than the spacing (spec kis 2.2)."""
+    session, _ = kis(2)
+
+    said = drain(session, T0, 2)
+
+    assert [ms for ms, _ in said] == [0, 100, 200, 300]
+    trs = [m["body"]["input"]["tr_id"] for _, m in said]
+    assert trs == ["H0STASP0"] * 2 + ["H0STCNT0"] * 2
+
+
+def test_kis_is_streaming_when_everything_has_its_answer():
+    """Acknowledged or refused; OPSP0002 with rt_cd 1 is an acknowledgement (spec kis 2.4)."""
+    session, ledger = kis()
+    drain(session, T0, 1)
+
+    assert session.state == "subscribing"
+    session.receive(ack("OPSP0002", rt_cd="1"), T0)
+    assert session.state == "subscribing"
+    heard = session.receive(ack("OPSP0008", tr_id="H0STCNT0", rt_cd="1", words="MAX SUBSCRIBE OVER"), T0)
+    assert session.state == "streaming"
+    assert "MAX SUBSCRIBE OVER" in heard.words
+    assert ledger.refusals() == ["000000 tick: OPSP0008 MAX SUBSCRIBE OVER"]
+
+
+def test_kis_heartbeats_are_echoed_byte_for_byte_before_anything_else():
+    """Also while registrations wait for their time."""
+    session, _ = kis()
+    session.outgoing(T0)
+    ping = b'{"header": {"tr_id":"PINGPONG","datetime":"20230502221924"}}'
+
+    session.receive(ping, T0)
+
+    assert [ping] == session.outgoing(T0)
+
+
+@pytest.mark.parametrize(
+    ("message", "wait_s", "renew"),
+    [
+        (ack("OPSP8996", tr_key="", tr_id="(null)", rt_cd="9"), 10, False),
+        (ack("OPSP0011", rt_cd="1"), 0, True),
+        (ack("OPSP9994", tr_key="", tr_id="(null)", rt_cd="1"), 60, False),
+    ],
+)
+def test_kis_refusals_of_the_whole_session(message, wait_s, renew):
+    """They say how long to wait and whether a new key is wanted (spec kis 2.6)."""
+    session, _ = kis()
+
+    with pytest.raises(SessionRefused) as caught:
+        session.receive(message, T0)
+
+    assert (caught.value.wait_s, caught.value.renew, caught.value.state) == (wait_s, renew, "refused")
+
+
+def test_kis_never_repeats_a_key_it_was_told():
+    """OPSP0011 carries the approval key in its text."""
+    session, _ = kis()
+
+    with pytest.raises(SessionRefused) as caught:
+        session.receive(ack("OPSP0011", words="invalid approval : 0a1b2c3d-aaaa-bbbb-cccc-0123456789ab"), T0)
+
+    assert "0a1b2c3d" not in str(caught.value)
+    assert "invalid approval" in str(caught.value)
+
+
+def test_kis_releases_before_it_registers_a_silent_one_again():
+    """Else the answer would be ALREADY IN SUBSCRIBE and nothing would change; a plain repetition does not release."""
+    session, ledger = kis()
+    drain(session, T0, 1)
+    book, tick = ledger.standing
+
+    session.register_again([book], T0, release=True)
+    session.register_again([tick], T0, release=False)
+    session.register_again([tick], T0, release=False)
+    said = [m for _, m in drain(session, T0 + S, 1)]
+
+    assert [(m["header"]["tr_type"], m["body"]["input"]["tr_id"]) for m in said] == [
+        ("2", "H0STASP0"),
+        ("1", "H0STASP0"),
+        ("1", "H0STCNT0"),
+    ]
+    assert not session.receive(ack("OPSP0001"), T0).strange
+    assert not ledger.standing[book].acknowledged_ns
+
+
+def test_kis_does_not_fail_on_what_it_does_not_know():
+    """Unknown codes, unknown symbols, other JSON: handed to the quarantine, nothing more."""
+    session, ledger = kis()
+    drain(session, T0, 1)
+
+    assert session.receive(ack("OPSP9999", tr_key="", tr_id="(null)", rt_cd="1"), T0).strange
+    assert session.receive(ack("OPSP0000", tr_key="999999"), T0).strange
+    assert session.receive(b'{"header":5}', T0).strange
+    assert session.receive(b"[]", T0).strange
+    assert not session.receive(ack("OPSP0007", rt_cd="1"), T0).strange
+    assert len(ledger.overdue(T0 + 60 * S, 10 * S)) == 2
+
+
+@pytest.mark.skipif(not SAMPLES.exists(), reason=f"recorded frames are not beside the checkout: {SAMPLES}")
+def test_kis_understands_the_recorded_control_messages():
+    """Two acknowledgements, a heartbeat, and the second session's refusal."""
+    ledger = Ledger([Registration(Instrument("005930", "KRX"), stream) for stream in ("orderbook", "tick")])
+    session = KisSession("approval", "P", 0, ledger)
+    session.outgoing(T0)
+    session.outgoing(T0)
+    book, trade, ping, in_use = (SAMPLES / "kis" / "control.txt").read_bytes().splitlines()
+
+    session.receive(book, T0)
+    session.receive(trade, T0)
+    session.receive(ping, T0)
+
+    assert session.state == "streaming"
+    assert [ping] == session.outgoing(T0)
+    with pytest.raises(SessionRefused, match="ALREADY IN USE"):
+        session.receive(in_use, T0)
+
+
+def test_kiwoom_says_nothing_but_login_until_it_is_answered():
+    """A REG before the reply is ignored by the vendor (spec kiwoom 2.2)."""
+    session, _ = kiwoom()
+
+    said = drain(session, T0, 5)
+    session.receive(reply("LOGIN"), T0 + 5 * S)
+    after = drain(session, T0 + 5 * S, 0.1)
+
+    assert [m for _, m in said] == [{"trnm": "LOGIN", "token": "the-token-itself"}]
+    assert after[0][1]["trnm"] == "REG"
+
+
+def test_kiwoom_registers_in_groups_of_a_hundred_one_message_at_a_time():
+    """Chunks within groups, each after the answer to the last and the spacing (spec kiwoom 2.4, 2.5)."""
+    session, ledger = kiwoom(130, chunk=60)
+    session.outgoing(T0)
+    session.receive(reply("LOGIN"), T0)
+    said, now = [], T0
+    while not said or said[-1]["data"][0]["type"] != ["0s"]:
+        found = drain(session, now, 1)
+        assert len(found) == 1
+        said.append(found[0][1])
+        now += S
+        session.receive(reply(), now)
+
+    sizes = [(m["grp_no"], len(m["data"][0]["item"]), m["data"][0]["type"], m["refresh"]) for m in said]
+    both = ["0B", "0D"]
+    assert [
+        ("1", 60, both, "1"),
+        ("1", 40, both, "1"),
+        ("2", 30, both, "1"),
+        ("9999", 1, ["0s"], "1"),
+    ] == sizes
+    assert ledger.settled()
+    assert session.state == "streaming"
+    items = [item for m in said[:-1] for item in m["data"][0]["item"]]
+    assert [f"{n:06}" for n in range(130)] == items
+
+
+def test_kiwoom_asks_for_each_symbols_own_types():
+    """A symbol whose ticks come from the other broker gets its book only."""
+    ledger = Ledger([*registrations(2, "orderbook"), *registrations(1, "tick")])
+    session = KiwoomSession("token", 100, 0, 10, ledger)
+    session.outgoing(T0)
+    session.receive(reply("LOGIN"), T0)
+
+    (message,) = map(json.loads, session.outgoing(T0))
+
+    assert message["data"] == [{"item": ["000000"], "type": ["0B", "0D"]}, {"item": ["000001"], "type": ["0D"]}]
+
+
+def test_kiwoom_slows_down_when_told_and_sends_the_same_again():
+    """105110: at least a second, doubling (spec kiwoom 2.8)."""
+    session, ledger = kiwoom()
+    session.outgoing(T0)
+    session.receive(reply("LOGIN"), T0)
+    (first,) = session.outgoing(T0)
+
+    heard = session.receive(reply(code=105110), T0)
+    said = drain(session, T0, 3)
+
+    assert "again in 1 s" in heard.words
+    assert [(1000, json.loads(first))] == said
+    assert not ledger.settled()
+
+
+@pytest.mark.parametrize("code", [105115, 105118, "105115", 1])
+def test_kiwoom_refusals_of_a_request_are_told_by_name(code):
+    """The rest goes on."""
+    session, ledger = kiwoom()
+    session.outgoing(T0)
+    session.receive(reply("LOGIN"), T0)
+    session.outgoing(T0)
+
+    heard = session.receive(reply(code=code, words="too many items"), T0)
+
+    assert f"{code} too many items" in heard.words
+    assert len(ledger.refusals()) == 2
+    assert session.state == "streaming"
+
+
+@pytest.mark.parametrize(
+    ("words", "wait_s", "renew"),
+    [
+        ("인증에 실패했습니다[8005:Token이 유효하지 않습니다]", 0, True),
+        ("CODE=8005", 0, True),
+        ("CODE=8103, x", 0, True),
+        ("[8050:IP가 등록되지 않았습니다]", 60, False),
+        ("CODE=8010", 60, False),
+        ("[8030:x]", 60, False),
+        ("[8031:x]", 60, False),
+        ("[8001:x]", 60, False),
+        ("no code at all", 60, False),
+    ],
+)
+def test_kiwoom_login_refusals(words, wait_s, renew):
+    """The inner code decides, not the outer one (spec kiwoom 1.5)."""
+    session, _ = kiwoom()
+    session.outgoing(T0)
+
+    with pytest.raises(SessionRefused) as caught:
+        session.receive(reply("LOGIN", 3, f"{words} the-token-itself"), T0)
+
+    assert (caught.value.wait_s, caught.value.renew) == (wait_s, renew)
+    assert words[:8] in str(caught.value)
+    assert "the-token-itself" not in str(caught.value)
+
+
+def test_kiwoom_system_messages():
+    """R10001: another login, wait a minute; R10002: begin again; others are put aside (spec kiwoom 2.7)."""
+    session, _ = kiwoom()
+
+    with pytest.raises(SessionRefused) as caught:
+        session.receive(b'{"trnm":"SYSTEM","code":"R10001","message":"x"}', T0)
+    assert caught.value.wait_s == 60
+    with pytest.raises(SessionLost, match="R10002"):
+        session.receive(b'{"trnm":"SYSTEM","code":"R10002","message":"x"}', T0)
+    assert session.receive(b'{"trnm":"SYSTEM","code":"R1","message":"x"}', T0).strange
+    assert session.receive(b'{"trnm":"CNSRLST"}', T0).strange
+    assert session.receive(reply(), T0).strange
+    assert session.receive(b'{"trnm":7}', T0).strange
+
+
+def test_kiwoom_without_a_login_reply_begins_again():
+    """After the time an answer may take."""
+    session, _ = kiwoom()
+    session.outgoing(T0)
+
+    session.overdue(T0 + 9 * S)
+    with pytest.raises(SessionLost, match="LOGIN"):
+        session.overdue(T0 + 11 * S)
+
+
+def test_kiwoom_does_not_wait_for_ever_for_what_carries_no_data():
+    """A REG without an answer is repeated by the ledger's clock; 0s and REMOVE are given up."""
+    session, ledger = kiwoom()
+    session.outgoing(T0)
+    session.receive(reply("LOGIN"), T0)
+    session.outgoing(T0)
+
+    assert drain(session, T0, 30, step_ms=500) == []
+    overdue = ledger.overdue(T0 + 30 * S, 10 * S)
+    session.register_again(overdue, T0 + 30 * S, release=False)
+    (phase,) = session.outgoing(T0 + 30 * S)
+    session.overdue(T0 + 41 * S)
+    (again,) = session.outgoing(T0 + 41 * S)
+
+    assert json.loads(phase)["data"] == [{"item": [""], "type": ["0s"]}]
+    assert json.loads(again)["data"] == [{"item": ["000000"], "type": ["0B", "0D"]}]
+
+
+def test_kiwoom_removes_before_it_registers_a_silent_one_again():
+    """The one type alone, in its group."""
+    session, ledger = kiwoom()
+    session.outgoing(T0)
+    session.receive(reply("LOGIN"), T0)
+    for second in (1, 2):
+        session.outgoing(T0 + second * S)
+        session.receive(reply(), T0 + second * S)
+    tick = list(ledger.standing)[1]
+
+    session.register_again([tick], T0 + 3 * S, release=True)
+    (remove,) = map(json.loads, session.outgoing(T0 + 3 * S))
+    session.receive(reply("REMOVE"), T0 + 3 * S)
+    (again,) = map(json.loads, session.outgoing(T0 + 4 * S))
+
+    data = [{"item": ["000000"], "type": ["0B"]}]
+    assert {"trnm": "REMOVE", "grp_no": "1", "data": data} == remove
+    assert {"trnm": "REG", "grp_no": "1", "refresh": "1", "data": data} == again
+
+
+@pytest.mark.parametrize(
+    ("text", "code"),
+    [
+        ("인증에 실패했습니다[8005:Token이]", "8005"),
+        ("x CODE=8103 y", "8103"),
+        ("[ RC9000 ]", "RC9000"),
+        ("[1700:허용된 API 요청 개수를 초과하였습니다. 유량=5, API ID=ka10080]", "1700"),
+        ("유량=5", ""),
+        ("", ""),
+    ],
+)
+def test_the_inner_code_is_found_in_both_forms(text, code):
+    """`[NNNN:...]` in REST, `CODE=NNNN` in the LOGIN reply (spec kiwoom 1.5)."""
+    assert inner_code(text) == code
