@@ -1,0 +1,402 @@
+"""Settings and secrets: every wrong one is found at once, and the message is the whole story."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from datetime import date
+from importlib import resources
+from pathlib import Path
+from typing import Any, get_args, get_type_hints
+
+import msgspec
+import pytest
+
+from conf import rules, session
+from conf.instrument import Instrument
+from conf.settings import FILE, SECRETS_FILE, Secrets, Settings, SettingsError, load, load_secrets
+
+DEFAULTS = tomllib.loads(resources.files("conf").joinpath("default.toml").read_text(encoding="utf-8"))
+
+
+def complaint(home: Path, text: str) -> tuple[str, str, str]:
+    """Key, what and write of the one error that these settings give; the file and the form are checked here."""
+    (home / FILE).write_text(text, encoding="utf-8")
+    with pytest.raises(SettingsError) as error:
+        load(home)
+    where, _, rest = str(error.value).partition(": ")
+    assert where == str(home / FILE)
+    assert "\n" not in rest
+    assert re.fullmatch(r"[^:]+: .+: .+", rest), rest
+    key, _, rest = rest.partition(": ")
+    what, _, write = rest.partition(": ")
+    return key, what, write
+
+
+def test_a_home_without_a_file_has_the_defaults(tmp_path: Path) -> None:
+    """default.toml alone is a whole, valid set of settings."""
+    settings = load(tmp_path)
+
+    assert msgspec.to_builtins(settings) == DEFAULTS
+
+
+def test_every_setting_has_a_default_and_every_default_is_a_setting() -> None:
+    """default.toml is the manual: nothing is missing from it and nothing in it is without effect."""
+
+    def names(table: type) -> dict[str, Any]:
+        hints = get_type_hints(table)
+        return {field: hints[field] for field in table.__struct_fields__}
+
+    assert list(DEFAULTS) == list(names(Settings))
+    for name, table in names(Settings).items():
+        if name != "sessions":
+            assert list(DEFAULTS[name]) == list(names(table)), name
+    venues, _ = get_args(names(Settings)["sessions"])
+    assert set(DEFAULTS["sessions"]) == set(get_args(venues))
+    assert {phase for phases in DEFAULTS["sessions"].values() for phase in phases} <= set(session.PHASES)
+
+
+def test_every_number_has_a_rule() -> None:
+    """A new number in the settings must say what its least value is."""
+    numbers = {
+        f"{table}.{name}"
+        for table, rows in DEFAULTS.items()
+        for name, value in rows.items()
+        if isinstance(value, int | float) and not isinstance(value, bool)
+    }
+
+    assert numbers - {"clock.speed"} == set(rules._AT_LEAST)
+
+
+def test_every_default_is_explained() -> None:
+    """A comment stands above each table's first setting or the setting itself: the file is the manual."""
+    lines = resources.files("conf").joinpath("default.toml").read_text(encoding="utf-8").splitlines()
+    uncommented = [
+        (number, line)
+        for number, line in enumerate(lines)
+        if re.match(r"\w+ = ", line) and "#" not in line and not lines[number - 1].startswith("#")
+    ]
+    after_another = [line for number, line in uncommented if not re.match(r"\w+ = |\[", lines[number - 1])]
+
+    assert after_another == []
+
+
+def test_the_defaults_are_the_vendors_real_endpoints(tmp_path: Path) -> None:
+    """Spec kis 1 and kiwoom 1: production, not the paper-trading hosts."""
+    settings = load(tmp_path)
+
+    assert settings.kis.ws_url == "ws://ops.koreainvestment.com:21000"
+    assert settings.kis.rest_url == "https://openapi.koreainvestment.com:9443"
+    assert settings.kiwoom.ws_url == "wss://api.kiwoom.com:10000/api/dostk/websocket"
+    assert settings.kiwoom.rest_url == "https://api.kiwoom.com"
+    assert (settings.kis.registrations, settings.kiwoom.registrations) == (41, 100)
+
+
+def test_a_homes_file_changes_what_it_names_and_nothing_else(tmp_path: Path) -> None:
+    """Table by table; lists are replaced, not joined."""
+    (tmp_path / FILE).write_text(
+        '[universe]\nkr = ["0074K0", "005930_AL", "Q500001"]\n[writer]\ngrace_s = 9\n'
+        '[sessions.NXT]\nregular = "09:00-15:00"\n[calendar]\nclosed = [2026-12-25, "2026-12-31"]\n'
+    )
+
+    settings = load(tmp_path)
+
+    assert settings.instruments() == [
+        Instrument("0074K0", "KRX"),
+        Instrument("005930", "UN"),
+        Instrument("Q500001", "KRX"),
+    ]
+    assert settings.writer.grace_s == 9.0
+    assert settings.writer.twin_window_s == DEFAULTS["writer"]["twin_window_s"]
+    assert settings.sessions["NXT"] == DEFAULTS["sessions"]["NXT"] | {"regular": "09:00-15:00"}
+    assert settings.sessions["KRX"] == DEFAULTS["sessions"]["KRX"]
+    assert settings.calendar.closed == [date(2026, 12, 25), date(2026, 12, 31)]
+
+
+def test_settings_cannot_be_changed(tmp_path: Path) -> None:
+    """Frozen: what was checked is what is used."""
+    with pytest.raises(AttributeError):
+        load(tmp_path).writer.grace_s = 0
+
+
+@pytest.mark.parametrize(
+    ("text", "key", "write"),
+    [
+        ("[writter]\n", "writter", "did you mean writer?"),
+        ("[kis]\nws_ulr = 'x'\n", "kis.ws_ulr", "did you mean kis.ws_url?"),
+        ("[kis]\napp_key = 'very-secret'\n", "kis.app_key", "known here: enabled, ws_url"),
+        ("zzz = 1\n", "zzz", "known here: universe, shards"),
+        ("[sessions.KRW]\n", "sessions.KRW", "did you mean sessions.KRX?"),
+        ("[sessions.KRX]\nregluar = '09:00-15:20'\n", "sessions.KRX.regluar", "did you mean sessions.KRX.regular?"),
+        ("[sessions.KRX]\nlunch = '09:00-15:20'\n", "sessions.KRX.lunch", "known here: pre_market, opening_auction"),
+    ],
+)
+def test_an_unknown_setting_is_refused_with_a_suggestion(tmp_path: Path, text: str, key: str, write: str) -> None:
+    """A typing error must not silently leave the default in force."""
+    found = complaint(tmp_path, text)
+
+    assert found[:2] == (key, "unknown setting")
+    assert write in found[2]
+    assert "very-secret" not in str(found)
+
+
+@pytest.mark.parametrize(
+    ("text", "key", "what", "write"),
+    [
+        ("kis = 3\n", "kis", "is a table, not 3", "begin it with a line [kis]"),
+        ("sessions = 'x'\n", "sessions", 'is a table, not "x"', "begin it with a line [sessions]"),
+        ("[sessions]\nKRX = true\n", "sessions.KRX", "is a table, not true", "begin it with a line [sessions.KRX]"),
+        ("[sessions.KRX]\nregular = 9\n", "sessions.KRX.regular", "9 is no span of time", 'e.g. "09:00-15:20"'),
+        ("[sessions.KRX.regular]\n", "sessions.KRX.regular", "{} is no span of time", 'e.g. "09:00-15:20"'),
+        ("[kis]\nregistrations = '41'\n", "kis.registrations", "expected `int`, got `str`", "the default is 41"),
+        ("[kis]\nregistrations = 1.5\n", "kis.registrations", "expected `int`, got `float`", "the default is 41"),
+        ("[kis]\nregistrations = true\n", "kis.registrations", "expected `int`, got `bool`", "the default is 41"),
+        ("[kis]\nenabled = 1\n", "kis.enabled", "expected `bool`, got `int`", "the default is true"),
+        (
+            "[kis.ws_url]\n",
+            "kis.ws_url",
+            "expected `str`, got `object`",
+            f'the default is "{DEFAULTS["kis"]["ws_url"]}"',
+        ),
+        (
+            "[universe]\nkr = '005930'\n",
+            "universe.kr",
+            "expected `list`, got `str`",
+            'the default is ["005930", "000660"',
+        ),
+        (
+            "[universe]\nkr = ['005930', 660]\n",
+            "universe.kr[1]",
+            "expected `str`, got `int`",
+            'the default is ["005930"',
+        ),
+        ("[shards]\nA = [1]\n", "shards.A[0]", "expected `str`, got `int`", "the default is []"),
+        ("[kis]\ncustomer_type = 'C'\n", "kis.customer_type", "invalid enum value 'C'", 'one of "P", "B"'),
+        ("[log]\nlevel = 'LOUD'\n", "log.level", "invalid enum value 'LOUD'", 'one of "TRACE", "DEBUG", "INFO"'),
+        (
+            "[writer]\nidentity_cum_volume = ['KRX', 'NYSE']\n",
+            "writer.identity_cum_volume[1]",
+            "invalid enum value 'NYSE'",
+            'one of "KRX", "NXT", "UN"',
+        ),
+        ("[calendar]\nclosed = ['Christmas']\n", "calendar.closed[0]", "invalid", 'a date, e.g. "2026-12-25"'),
+        ("[calendar]\nclosed = [2026-12-25T00:00:00]\n", "calendar.closed[0]", "expected `date`", "a date, e.g."),
+    ],
+)
+def test_a_wrong_type_is_named_with_what_belongs_there(
+    tmp_path: Path, text: str, key: str, what: str, write: str
+) -> None:
+    """The key down to the item of a list, what was found, and the default or the choices."""
+    found = complaint(tmp_path, text)
+
+    assert found[0] == key
+    assert what in found[1]
+    assert write in found[2]
+
+
+@pytest.mark.parametrize(
+    ("text", "key", "what", "write"),
+    [
+        ("[universe]\nkr = []\n", "universe.kr", "nothing to collect", 'kr = ["005930"]'),
+        ("[universe]\nkr = ['005930', 'AAPL']\n", "universe.kr[1]", "'AAPL' is not an instrument", "write six"),
+        ("[universe]\nkr = ['005930', '005930']\n", "universe.kr[1]", "005930 is named twice", "once"),
+        ("[shards]\nA = ['000001']\n", "shards.A[0]", "000001 is not in universe.kr", "add it there"),
+        ("[shards]\nA = ['005930']\nB = ['000660', '005930']\n", "shards.B[1]", "already in group A", "one group"),
+        ("[shards]\nA = ['005930', '005930']\n", "shards.A[1]", "already in group A", "once"),
+        ("[paths]\nrun = ''\n", "paths.run", "is empty", 'e.g. "run"'),
+        ("[clock]\nspeed = 2.0\n", "clock.speed", "only a warped clock has a speed", "set clock.start"),
+        ("[clock]\nspeed = nan\n", "clock.speed", "only a warped clock has a speed", "set clock.start"),
+        ("[clock]\nstart = 'noon'\n", "clock.start", "'noon' is no ISO time with offset", "+09:00"),
+        ("[clock]\nstart = '2026-11-20T08:55:00'\n", "clock.start", "is no ISO time with offset", "+09:00"),
+        ("[clock]\nstart = '2026-11-20T08:55:00+09:00'\nspeed = 0\n", "clock.speed", "0.0 is no speed", "above 0"),
+        ("[clock]\nstart = '2026-11-20T08:55:00+09:00'\nspeed = inf\n", "clock.speed", "inf is no speed", "above 0"),
+        ("[clock]\nstart = '2026-11-20T08:55:00+09:00'\nspeed = nan\n", "clock.speed", "nan is no speed", "above 0"),
+        ("[sessions.KRX]\nregular = 'all day'\n", "sessions.KRX.regular", "'all day' is no span", "09:00-15:20"),
+        ("[sessions.KRX]\nregular = '9:00-15:20'\n", "sessions.KRX.regular", "is no span", "09:00-15:20"),
+        ("[sessions.KRX]\nafter_market = '16:00-24:30'\n", "sessions.KRX.after_market", "is no span", "09:00-15:20"),
+        ("[sessions.KRX]\nafter_market = '20:00-16:00'\n", "sessions.KRX.after_market", "ends before", "earlier"),
+        ("[sessions.NXT]\nregular = '09:00-09:00'\n", "sessions.NXT.regular", "ends before it begins", "earlier"),
+        (
+            "[sessions.KRX]\nregular = '09:00-15:21'\n",
+            "sessions.KRX.closing_auction",
+            "begins at 15:20, before regular ends at 15:21",
+            "do not overlap",
+        ),
+        ("[kis]\nws_url = 'https://x'\n", "kis.ws_url", "'https://x' is no such address", "wss://HOST:PORT"),
+        ("[kis]\nws_url = 'ws://'\n", "kis.ws_url", "is no such address", "wss://HOST:PORT"),
+        ("[kiwoom]\nws_url = 'wss://x:port/p'\n", "kiwoom.ws_url", "is no such address", "wss://HOST:PORT"),
+        ("[kiwoom]\nrest_url = 'api.kiwoom.com'\n", "kiwoom.rest_url", "is no such address", "https://HOST:PORT"),
+        ("[kis]\nrest_url = 'https://h:1/a b'\n", "kis.rest_url", "is no such address", "https://HOST:PORT"),
+        ("[writer]\ngrace_s = 5.0\n", "writer.grace_s", "leaves no time for the last twins", "more than twin_window_s"),
+        ("[feed]\nbackoff_most_s = 0.5\n", "feed.backoff_most_s", "0.5 is below backoff_first_s", "write 1.0 or more"),
+    ],
+)
+def test_a_value_that_cannot_work_is_refused(tmp_path: Path, text: str, key: str, what: str, write: str) -> None:
+    """What types cannot say: forms, ranges, and how settings agree with each other."""
+    found = complaint(tmp_path, text)
+
+    assert found[0] == key
+    assert what in found[1]
+    assert write in found[2]
+
+
+@pytest.mark.parametrize("key", rules._AT_LEAST)
+def test_a_number_is_refused_below_its_least_and_beyond_all_sense(tmp_path: Path, key: str) -> None:
+    """The least value itself is no fault of that number; one below it, a gigantic one, nan and inf are."""
+    table, name = key.split(".")
+    least = rules._AT_LEAST[key]
+    is_float = isinstance(DEFAULTS[table][name], float)
+
+    below = least - (0.01 if is_float else 1)
+    assert complaint(tmp_path, f"[{table}]\n{name} = {below}\n") == (
+        key,
+        f"{below} is too small",
+        f"write {least} or more",
+    )
+    for large in ("1e30", "inf") if is_float else (10**30,):
+        found = complaint(tmp_path, f"[{table}]\n{name} = {large}\n")
+        assert found[0] == key
+        assert "too large" in found[1]
+    if is_float:
+        assert complaint(tmp_path, f"[{table}]\n{name} = nan\n")[:2] == (key, "nan is no number")
+    (tmp_path / FILE).write_text(f"[{table}]\n{name} = {float(least) if is_float else least}\n")
+    try:
+        load(tmp_path)
+    except SettingsError as error:  # another setting may not agree with it
+        assert "is too" not in str(error)
+
+
+def test_a_phase_can_be_taken_out_and_another_put_in(tmp_path: Path) -> None:
+    """The exam day, half days: sessions are data."""
+    (tmp_path / FILE).write_text("[sessions.KRX]\nclosing_price = ''\nintraday_auction = '15:30-16:00'\n")
+
+    sessions = load(tmp_path).sessions["KRX"]
+
+    assert sessions["closing_price"] == ""
+    assert sessions["intraday_auction"] == "15:30-16:00"
+
+
+def test_broken_toml_says_where(tmp_path: Path) -> None:
+    """Line and column, in the same form as every other error."""
+    key, what, write = complaint(tmp_path, "[kis]\nenabled = maybe\n")
+
+    assert key == "syntax"
+    assert "line 2" in what
+    assert "collectorctl init" in write
+
+
+def test_a_file_that_is_no_text_says_so(tmp_path: Path) -> None:
+    """Bytes that are not UTF-8, or a directory of that name."""
+    (tmp_path / FILE).write_bytes(b'log = "\xff"')
+    with pytest.raises(SettingsError, match=r"collector\.toml: file: .*utf-8.*: make it a UTF-8 text file"):
+        load(tmp_path)
+
+    (tmp_path / FILE).unlink()
+    (tmp_path / FILE).mkdir()
+    with pytest.raises(SettingsError, match=r"collector\.toml: file: .*directory.*: make it a UTF-8 text file"):
+        load(tmp_path)
+
+
+def test_a_home_that_does_not_exist_is_refused(tmp_path: Path) -> None:
+    """A mistyped --home must not become a new installation with default settings."""
+    with pytest.raises(SettingsError, match=r"nowhere: home: there is no such directory: .*collectorctl init"):
+        load(tmp_path / "nowhere")
+
+
+@pytest.fixture
+def env_file(tmp_path: Path) -> Path:
+    file = tmp_path / SECRETS_FILE
+    file.touch(mode=0o600)
+    return file
+
+
+def test_secrets_come_from_the_file_and_the_environment_goes_before(tmp_path: Path, env_file: Path) -> None:
+    """The same names in both; an empty variable is none; nothing in a key is interpolated."""
+    env_file.write_text("KIS_APP_KEY=stored-key\nKIS_APP_SECRET='se$cret${HOME}+/='\n")
+
+    stored = load_secrets(tmp_path, "kis", {"KIS_APP_KEY": ""})
+    given = load_secrets(tmp_path, "kis", {"KIS_APP_KEY": "given-key"})
+
+    assert (stored.app_key, stored.app_secret) == ("stored-key", "se$cret${HOME}+/=")
+    assert (given.app_key, given.app_secret) == ("given-key", "se$cret${HOME}+/=")
+
+
+def test_the_environment_alone_is_enough(tmp_path: Path) -> None:
+    """No file is needed."""
+    secrets = load_secrets(tmp_path, "kiwoom", {"KIWOOM_APP_KEY": "k", "KIWOOM_APP_SECRET": "s"})
+
+    assert (secrets.app_key, secrets.app_secret) == ("k", "s")
+
+
+@pytest.mark.parametrize("missing", ["KIS_APP_KEY", "KIS_APP_SECRET"])
+@pytest.mark.parametrize("line", ["", "{}=", "{}=   ", "{}"])
+def test_a_missing_secret_is_named(tmp_path: Path, env_file: Path, missing: str, line: str) -> None:
+    """Absent, empty, blank or without a value: the variable and the line to write are in the message."""
+    both = {"KIS_APP_KEY": "hidden-key", "KIS_APP_SECRET": "hidden-secret"}
+    env_file.write_text(
+        "\n".join(line.format(name) if name == missing else f"{name}={value}" for name, value in both.items())
+    )
+
+    with pytest.raises(SettingsError) as error:
+        load_secrets(tmp_path, "kis", {})
+
+    assert str(error.value) == (
+        f"{env_file}: {missing}: is missing: write a line {missing}=... there, or set it in the environment"
+    )
+
+
+@pytest.mark.parametrize("value", ["two words", "tab\tbed", "한글-key", "line\nbreak", "no\u00a0break", "bell\x07"])
+def test_a_secret_with_blanks_is_refused_without_showing_it(tmp_path: Path, value: str) -> None:
+    """The usual result of a bad copy; the message says where it came from, and not what it is."""
+    (tmp_path / SECRETS_FILE).touch(mode=0o600)
+    (tmp_path / SECRETS_FILE).write_text(f'KIS_APP_KEY=fine\nKIS_APP_SECRET="{value}"\n', encoding="utf-8")
+
+    for environ, where in (({}, str(tmp_path / SECRETS_FILE)), ({"KIS_APP_SECRET": value}, "environment")):
+        with pytest.raises(SettingsError) as error:
+            load_secrets(tmp_path, "kis", environ)
+        assert str(error.value) == (
+            f"{where}: KIS_APP_SECRET: has blanks or letters that no key has: copy the key again"
+        )
+
+
+@pytest.mark.parametrize("mode", [0o640, 0o604, 0o660, 0o601])
+def test_secrets_that_others_may_read_are_refused(tmp_path: Path, env_file: Path, mode: int) -> None:
+    """The message is the command to run; the value is not in it."""
+    env_file.write_text("KIS_APP_KEY=hidden-key\nKIS_APP_SECRET=hidden-secret\n")
+    env_file.chmod(mode)
+
+    with pytest.raises(SettingsError) as error:
+        load_secrets(tmp_path, "kis", {})
+
+    assert str(error.value) == f"{env_file}: mode: others than you may read it: run: chmod 600 {env_file}"
+
+
+def test_a_secrets_file_that_cannot_be_read_is_a_sentence(tmp_path: Path, env_file: Path) -> None:
+    """Not UTF-8 (the decoder's own message would quote it), or a directory."""
+    env_file.write_bytes(b"KIS_APP_KEY=hidden\xff\n")
+    with pytest.raises(SettingsError, match="file: is not UTF-8 text: write it again") as error:
+        load_secrets(tmp_path, "kis", {})
+    assert "hidden" not in str(error.value)
+    assert error.value.__suppress_context__
+
+    env_file.unlink()
+    env_file.mkdir(mode=0o700)
+    with pytest.raises(SettingsError, match="file: Is a directory: make it a file that you may read"):
+        load_secrets(tmp_path, "kis", {})
+
+
+def test_secrets_do_not_show_themselves() -> None:
+    """Neither repr nor str nor a format gives a value away."""
+    secrets = Secrets("the-key", "the-secret")
+
+    assert {repr(secrets), str(secrets), f"{secrets}", f"{[secrets]}"[1:-1]} == {"Secrets(hidden)"}
+
+
+def test_the_example_names_all_secrets(tmp_path: Path) -> None:
+    """example.env, copied and filled in, is a valid .env."""
+    example = resources.files("conf").joinpath("example.env").read_text(encoding="utf-8")
+    (tmp_path / SECRETS_FILE).touch(mode=0o600)
+    (tmp_path / SECRETS_FILE).write_text(re.sub(r"=$", "=value", example, flags=re.MULTILINE))
+
+    for broker in ("kis", "kiwoom"):
+        assert load_secrets(tmp_path, broker, {}).app_secret == "value"
