@@ -9,6 +9,7 @@ import contextlib
 import json
 import os
 import queue
+import socket
 import subprocess
 import sys
 import threading
@@ -91,11 +92,9 @@ def post(url: str, body: Any, headers: dict[str, str] | None = None) -> requests
 def connect(url: str) -> websocket.WebSocket:
     """A WebSocket past any proxy, not yet judging UTF-8."""
     host, port = url.split("//")[1].split("/")[0].split(":")
-    import socket
-
-    return websocket.create_connection(
-        url, timeout=WAIT_S, skip_utf8_validation=True, socket=socket.create_connection((host, int(port)))
-    )
+    plain = socket.create_connection((host, int(port)))
+    plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return websocket.create_connection(url, timeout=WAIT_S, skip_utf8_validation=True, socket=plain)
 
 
 class Client:
