@@ -59,7 +59,7 @@ class Drain:
         self._datasets: list[Dataset] = []
         self._publisher = Publisher()
         self._said = ("", "")
-        self._trouble = ""
+        self._troubles: dict[str, str] = {}
         self._paused = False
         self._synced_ns = 0
         self._attached_ns = 0
@@ -153,10 +153,10 @@ class Drain:
         if outcome.error is not None:
             dataset.hours.postpone(task.hour, self._clock.mono_ns() + round(PUBLISH_AGAIN_S * SECOND_NS))
             if not isinstance(outcome.error, Cancelled):
-                self._trouble = f"{what} could not be published: {outcome.error}"
-                logger.opt(exception=outcome.error).error("{}; its journal is kept, tried again", self._trouble)
+                self._troubles[what] = f"{what} could not be published: {outcome.error}"
+                logger.opt(exception=outcome.error).error("{}; its journal is kept, tried again", self._troubles[what])
             return
-        self._trouble = ""
+        self._troubles.pop(what, None)
         if not outcome.parts and dataset.hours.hours[task.hour].newest_row > task.row_to:
             dataset.hours.postpone(task.hour, self._clock.mono_ns() + SECOND_NS)  # nothing of it is settled yet
             return
@@ -249,7 +249,7 @@ class Drain:
         if task is not None:
             self._say("publishing", f"{task.stream} {korean(task.hour):%Y-%m-%d %H}h")
         else:
-            self._say("running", self._trouble)
+            self._say("running", "; ".join(self._troubles.values()))
 
     def _say(self, state: str, detail: str = "") -> None:
         if (state, detail) != self._said:

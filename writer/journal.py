@@ -97,7 +97,7 @@ class Journal:
         size, end = buffer.size, 0
         for whole in whole_batches(buffer):
             end = whole.end
-        if end < size:
+        if end < size or not size:
             buffer = self._mend(path, buffer, end)
             if buffer is None:
                 return

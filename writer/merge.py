@@ -61,16 +61,13 @@ class Merge:
 
     def __init__(self, window_ns: int, with_volume: Collection[str]) -> None:
         """`window_ns`: how far apart twins may be received. `with_volume`: venues told apart by cumulative volume too."""
-        self.window_ns = window_ns
+        self.waiting = 0
+        """How many rows wait for a twin."""
+        self._window_ns = window_ns
         self._levels_only = {int(venue) for venue in Venue if venue.name not in with_volume}
         self._waiting: dict[bytes, deque[Waiting]] = {}
         self._in_order: deque[tuple[int, bytes]] = deque()
         self._ceilings: dict[bytes, tuple[int, int]] = {}
-
-    @property
-    def waiting(self) -> int:
-        """How many rows wait for a twin."""
-        return sum(map(len, self._waiting.values()))
 
     def take(self, books: np.ndarray, hour_ns: np.ndarray, first_row: int) -> Taken:
         """Judge `books` (ORDERBOOK, in receive order); book i gets entry number first_row + i. Design 6.2."""
@@ -133,7 +130,7 @@ class Merge:
         if queue is None:
             return None
         for candidate in queue:
-            if candidate.line != line and abs(mono_ns - candidate.mono_ns) <= self.window_ns:
+            if candidate.line != line and abs(mono_ns - candidate.mono_ns) <= self._window_ns:
                 self._drop(identity, queue, candidate)
                 return candidate
         return None
@@ -141,9 +138,11 @@ class Merge:
     def _wait(self, identity: bytes, row: Waiting) -> None:
         self._waiting.setdefault(identity, deque()).append(row)
         self._in_order.append((row.row, identity))
+        self.waiting += 1
 
     def _drop(self, identity: bytes, queue: deque[Waiting], row: Waiting) -> None:
         queue.remove(row)
+        self.waiting -= 1
         if not queue:
             del self._waiting[identity]
 

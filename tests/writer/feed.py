@@ -108,6 +108,12 @@ def reading(home: Home) -> Reading | None:
         return None
 
 
+def running(home: Home, process: subprocess.Popen[bytes]) -> Reading | None:
+    """This process's vitals once it has recovered; None before."""
+    found = reading(home)
+    return found if found and found.pid == process.pid and found.state != "starting" else None
+
+
 def counted(home: Home, counter: str) -> int:
     """One of the writer's counters; 0 before its first page."""
     found = reading(home)
