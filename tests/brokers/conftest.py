@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -197,20 +197,27 @@ class Process:
 
 
 @pytest.fixture
-def run() -> Iterator[Callable[..., tuple[Vendor, Process]]]:
+def make_vendor() -> Iterator[Callable[[str], Vendor]]:
+    """Start vendors: make_vendor("kis")."""
+    with ExitStack() as stack:
+
+        def make(kind: str) -> Vendor:
+            vendor = Vendor(kind)
+            stack.callback(vendor.stop)
+            return vendor
+
+        yield make
+
+
+@pytest.fixture
+def run(make_vendor: Callable[[str], Vendor]) -> Iterator[Callable[..., tuple[Vendor, Process]]]:
     """Start a vendor and the collector that talks to it: run("kis", more_settings, prepare=...)."""
-    with contextmanager(_running)() as start:
-        yield start
-
-
-def _running() -> Iterator[Callable[..., tuple[Vendor, Process]]]:
     with ExitStack() as stack:
 
         def start(
             kind: str, settings: str = "", prepare: Callable[[Vendor], None] | None = None, universe: str = '"005930"'
         ) -> tuple[Vendor, Process]:
-            vendor = Vendor(kind)
-            stack.callback(vendor.stop)
+            vendor = make_vendor(kind)
             if prepare:
                 prepare(vendor)
             other = "kiwoom" if kind == "kis" else "kis"

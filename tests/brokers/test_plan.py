@@ -80,8 +80,8 @@ def test_what_does_not_fit_is_named(settings):
     """Not the first that fit, but those beyond."""
     kr = [f"{n:06}" for n in range(30)]
 
-    with pytest.raises(PlanError, match="kis.registrations: 45 registrations are wanted, 41 are allowed") as caught:
+    with pytest.raises(PlanError, match=r"kis\.registrations: 45 registrations are wanted, 41 are allowed") as caught:
         plan(settings(kr))
     assert "000022 tick, 000024 tick, 000026 tick, 000028 tick: take" in str(caught.value)
-    with pytest.raises(PlanError, match="kiwoom.registrations: 30 symbols are wanted, 10 are allowed.*and 23 more"):
+    with pytest.raises(PlanError, match=r"kiwoom\.registrations: 30 symbols are wanted, 10 are allowed.*and 23 more"):
         plan(settings(kr, kis={"registrations": 100}, kiwoom={"registrations": 10}))
