@@ -68,19 +68,6 @@ def test_every_number_has_a_rule() -> None:
     assert numbers - {"clock.speed"} == set(rules._AT_LEAST)
 
 
-def test_every_default_is_explained() -> None:
-    """A comment stands above each table's first setting or the setting itself: the file is the manual."""
-    lines = resources.files("conf").joinpath("default.toml").read_text(encoding="utf-8").splitlines()
-    uncommented = [
-        (number, line)
-        for number, line in enumerate(lines)
-        if re.match(r"\w+ = ", line) and "#" not in line and not lines[number - 1].startswith("#")
-    ]
-    after_another = [line for number, line in uncommented if not re.match(r"\w+ = |\[", lines[number - 1])]
-
-    assert after_another == []
-
-
 def test_the_defaults_are_the_vendors_real_endpoints(tmp_path: Path) -> None:
     """Spec kis 1 and kiwoom 1: production, not the paper-trading hosts."""
     settings = load(tmp_path)
