@@ -19,6 +19,9 @@
     4096
 
 All numbers are little-endian int64; the constants below are indexes of 8-byte words unless named `_BYTES` or `_AT`.
+
+Promises: no two things overlap; a change of any number here comes with a new version, which ring.py and vitals.py refuse.
+Leaves to others: what the words mean and who may write them when (ring.py, vitals.py), the slots' content (records.py).
 """
 
 from __future__ import annotations

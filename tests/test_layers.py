@@ -1,0 +1,231 @@
+"""The shape of the code, read from its syntax trees: who imports whom, what stays pure, where vendor words end.
+
+{conf, ringbuf}  <-  {brokers, writer}  <-  collectorctl
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+MAY_IMPORT = {
+    "conf": {"conf"},
+    "ringbuf": {"ringbuf"},
+    "brokers": {"brokers", "conf", "ringbuf"},
+    "writer": {"writer", "conf", "ringbuf"},
+    "collectorctl": {"collectorctl", "brokers", "writer", "conf", "ringbuf"},
+}
+VENDORS = ("kis", "kiwoom", "us")
+
+PURE = (
+    "conf/instrument.py",
+    "conf/session.py",
+    "conf/rules.py",
+    "ringbuf/layout.py",
+    "ringbuf/records.py",
+    "brokers/*/decode.py",
+    "brokers/frames.py",
+    "brokers/ledger.py",
+    "brokers/plan.py",
+    "brokers/rows.py",
+    "brokers/watch.py",
+    "writer/hours.py",
+    "writer/merge.py",
+    "writer/schema.py",
+    "collectorctl/demo/oracle.py",
+)
+"""Modules that are functions of their arguments; a pattern that matches nothing is a mistake."""
+
+IMPURE = {
+    *("asyncio", "fcntl", "logging", "loguru", "mmap", "os", "random", "requests", "select", "selectors", "signal"),
+    *("shutil", "socket", "ssl", "subprocess", "threading", "time", "websocket"),
+}
+
+MOST_LINES = 350
+
+VENDOR_WORD = re.compile(
+    r"H0(ST|NX|UN)[A-Z]{3}\d|HDFS[A-Z]+\d|FHK[A-Z]+\d+|[TVHC]TT[A-Z]\d{4}[A-Z]"  # KIS: TR ids
+    r"|MKSC_SHRN_ISCD|(STCK|ACML|CNTG|BSOP|ANTC|NTBY|SELN|SHNU)_[A-Z0-9_]+|(ASKP|BIDP)(_RSQN)?\d+|PINGPONG"  # its fields
+    r"|tr_(id|key|type|cd)|custtype|approval_key|appsecret|secretkey|rt_cd|msg_cd"
+    r"|0[A-Jdgmsuw]|(ka|kt|au|ko)\d{5}|trnm|grp_no|return_(code|msg)|api-id|cont-yn|next-key"  # Kiwoom
+)
+AT_THE_BORDER = re.compile(r"brokers/(kis|kiwoom|us)/(decode|session|rest)\.py|brokers/simulator/.+")
+
+
+def modules() -> list[str]:
+    """Every module of the packages, as a path such as "conf/home.py"."""
+    return sorted(str(path.relative_to(ROOT)) for package in MAY_IMPORT for path in (ROOT / package).rglob("*.py"))
+
+
+@cache
+def tree(module: str) -> ast.Module:
+    return ast.parse((ROOT / module).read_text(encoding="utf-8"), module)
+
+
+def imports(module: str) -> Iterator[str]:
+    """Dotted names of all that a module imports, at its top, in its functions and for type checking."""
+    for node in ast.walk(tree(module)):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{module} line {node.lineno}: imports are absolute"
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def docstrings(module: str) -> set[int]:
+    """Identities of the nodes that are docstrings: strings that stand alone as a statement."""
+    return {
+        id(n.value) for n in ast.walk(tree(module)) if isinstance(n, ast.Expr) and isinstance(n.value, ast.Constant)
+    }
+
+
+def is_within(name: str, package: str) -> bool:
+    return name == package or name.startswith(f"{package}.")
+
+
+@pytest.mark.parametrize("package", MAY_IMPORT)
+def test_imports_point_one_way(package: str) -> None:
+    """conf and ringbuf know nobody, brokers and writer never meet, collectorctl is on top."""
+    wrong = [
+        f"{module} imports {name}"
+        for module in modules()
+        if module.startswith(f"{package}/")
+        for name in imports(module)
+        if name.split(".")[0] in set(MAY_IMPORT) - MAY_IMPORT[package]
+    ]
+
+    assert wrong == []
+
+
+def test_the_simulator_and_the_collectors_share_nothing() -> None:
+    """Two readings of the vendors' documents: a mistake shared by both would prove itself right."""
+    wrong = [
+        f"{module} imports {name}"
+        for module in modules()
+        if module.startswith("brokers/")
+        for name in imports(module)
+        if is_within(name, "brokers")
+        if module.startswith("brokers/simulator/") != is_within(name, "brokers.simulator")
+    ]
+
+    assert wrong == []
+
+
+def test_a_vendors_folder_knows_no_other_vendor_and_nobody_knows_a_vendor() -> None:
+    """Adding a broker changes no other; the registry finds them by name (design 3)."""
+    wrong = [
+        f"{module} imports {name}"
+        for module in modules()
+        for name in imports(module)
+        for vendor in VENDORS
+        if is_within(name, f"brokers.{vendor}") and not module.startswith((f"brokers/{vendor}/", "brokers/us/"))
+    ]
+
+    assert wrong == []
+
+
+@pytest.mark.parametrize("pattern", PURE)
+def test_pure_modules_touch_no_world(pattern: str) -> None:
+    """No socket, no clock, no logger, no chance, no file: the same arguments give the same result."""
+    found = [str(path.relative_to(ROOT)) for path in ROOT.glob(pattern)]
+    wrong = [f"{module} imports {name}" for module in found for name in imports(module) if name.split(".")[0] in IMPURE]
+    called = [
+        f"{module} line {node.lineno} calls {node.func.id}"
+        for module in found
+        for node in ast.walk(tree(module))
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in ("open", "print", "input")
+    ]
+
+    assert found != []
+    assert wrong + called == []
+
+
+def test_vendor_words_stay_at_the_border() -> None:
+    """MKSC_SHRN_ISCD, H0STCNT0, 0D and their like are in decode, session and rest of a vendor's folder and in the simulator."""
+    wrong = []
+    for module in modules():
+        if AT_THE_BORDER.fullmatch(module):
+            continue
+        explained = docstrings(module)
+        for node in ast.walk(tree(module)):
+            words = []
+            if isinstance(node, ast.Constant) and isinstance(node.value, str | bytes) and id(node) not in explained:
+                text = node.value if isinstance(node.value, str) else node.value.decode("latin-1")
+                words = [text, *(word for word in re.findall(r"[\w-]+", text) if len(word) > 3)]
+            elif isinstance(node, ast.Name | ast.Attribute | ast.arg):
+                words = [getattr(node, "id", None) or getattr(node, "attr", None) or node.arg]
+            wrong += [f"{module} line {node.lineno}: {word}" for word in words if VENDOR_WORD.fullmatch(word)]
+
+    assert wrong == []
+
+
+def test_the_vendor_words_are_known_to_the_test() -> None:
+    """The expression finds the words where they belong; else the test above could not fail."""
+    for vendor in ("kis", "kiwoom"):
+        text = (ROOT / "brokers" / vendor / "decode.py").read_text(encoding="utf-8")
+        assert any(VENDOR_WORD.fullmatch(word) for word in re.findall(r"[\w-]+", text)), vendor
+
+
+def lines_of_code(module: str) -> int:
+    """Lines that are neither blank, comment nor docstring."""
+    explained = {
+        line
+        for node in ast.walk(tree(module))
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
+        for line in range(node.lineno, (node.end_lineno or node.lineno) + 1)
+    }
+    lines = (ROOT / module).read_text(encoding="utf-8").splitlines()
+    return sum(
+        1
+        for number, line in enumerate(lines, 1)
+        if line.strip() and not line.lstrip().startswith("#") and number not in explained
+    )
+
+
+def test_no_module_is_long() -> None:
+    """A file of more than 350 lines of code is two files."""
+    assert [f"{m}: {lines_of_code(m)}" for m in modules() if lines_of_code(m) > MOST_LINES] == []
+
+
+@pytest.mark.parametrize("module", modules())
+def test_every_module_says_what_it_is_and_what_it_promises(module: str) -> None:
+    """One line first; then, where anything is defined, "Promises:" or "Leaves to others:"."""
+    text = ast.get_docstring(tree(module)) or ""
+    defines = any(isinstance(node, ast.FunctionDef | ast.ClassDef | ast.Assign) for node in tree(module).body)
+
+    assert text.splitlines()[:1] != []
+    if defines and not module.endswith("__init__.py"):
+        assert re.search(r"^(Promises|Leaves to others): \S", text, re.MULTILINE), module
+
+
+def test_names_say_what_a_thing_is() -> None:
+    """No Manager, Handler, Helper, Util, Base, Common, misc, in files or classes."""
+    empty = re.compile(r"manager|handler|helper|utils?|base|common|misc", re.IGNORECASE)
+    classes = [node.name for module in modules() for node in ast.walk(tree(module)) if isinstance(node, ast.ClassDef)]
+    words = [word for name in classes for word in re.findall(r"[A-Z]?[a-z]+", name)]
+    words += [part for module in modules() for part in re.split(r"[/_.]", module)]
+
+    assert [word for word in words if empty.fullmatch(word)] == []
+
+
+def test_a_collector_does_not_load_what_only_the_writer_needs() -> None:
+    """pyarrow and pandas alone take more than the 60 MB that a collector may have."""
+    script = (
+        "import sys, brokers.__main__\n"
+        "import brokers.kis.session, brokers.kis.decode, brokers.kiwoom.session, brokers.kiwoom.decode\n"
+        "print(*sorted({'pyarrow', 'pandas', 'aiohttp', 'rich', 'supervisor', 'psutil'} & set(sys.modules)))"
+    )
+
+    ran = subprocess.run(
+        [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=False, timeout=60
+    )
+
+    assert (ran.stdout, ran.stderr) == ("\n", "")
