@@ -17,7 +17,7 @@ from pathlib import Path
 
 import click
 
-from brokers.simulator import faults, frames, kis, kiwoom
+from brokers.simulator import faults, frames, kis, kis_wire, kiwoom
 from brokers.simulator.line import Options
 from brokers.simulator.server import Plan, Server
 from conf.home import Home
@@ -76,7 +76,7 @@ def taken(name: str, given: dict[str, float]) -> Options:
 @click.option(
     "--fault", "fault_specs", multiple=True, help="e.g. kis:drop@12 or kiwoom:silence 5@30 (seconds after start)"
 )
-@click.option("--kis-width-profile", type=click.Choice(["46/62", "47/63", "48/64"]), default="47/63", show_default=True)
+@click.option("--kis-width-profile", type=click.Choice(list(kis_wire.PROFILES)), default="47/63", show_default=True)
 @click.option("--kis-registrations", default=41, show_default=True)
 @click.option("--kis-ping-idle-s", default=10.0, show_default=True)
 @click.option("--kis-ping-grace-s", default=60.0, show_default=True)
@@ -111,7 +111,7 @@ def main(home: Path, more_frames: tuple[Path, ...], die_with_parent: bool, **giv
             recorded=_recorded((*given["frame_files"], *more_frames)),
             faults=[faults.parse_timed(spec) for spec in given["fault_specs"]],
             kis_port=given["kis_port"],
-            kis_width=int(given["kis_width_profile"].partition("/")[0]),
+            kis_widths=kis_wire.PROFILES[given["kis_width_profile"]],
             kis_options=taken("kis", given),
             kis_rules=kis.Rules(
                 given["kis_registrations"],

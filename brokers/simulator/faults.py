@@ -99,7 +99,7 @@ class LineFaults:
     badutf8: int = 0
     refuse: int = 0
     late_ack_s: float = 0.0
-    width: int = 0
+    widths: tuple[int, int] | None = None
 
     def spoil(self, frame: bytes, random: Random) -> bytes | None:
         """`frame` as the next pending fault leaves it; None when none is pending."""

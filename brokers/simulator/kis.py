@@ -245,6 +245,8 @@ class Session:
         """PINGPONG whenever nothing was sent for a while; cut a client that leaves it unanswered (spec kis 2.5)."""
         rules = self.vendor.rules
         while not self.connection.how:
+            if self.connection.silent():
+                self.unanswered_since_ns = 0  # half-open: the server does not notice
             idle_s = (time.monotonic_ns() - self.connection.last_sent_ns) / 1e9
             if self.unanswered_since_ns and time.monotonic_ns() - self.unanswered_since_ns > rules.ping_grace_s * 1e9:
                 self.connection.cut("heartbeat unanswered")

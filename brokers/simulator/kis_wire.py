@@ -14,10 +14,10 @@ from brokers.simulator.truth import Stream
 
 TRADE_TR = {"KRX": "H0STCNT0", "NXT": "H0NXCNT0", "UN": "H0UNCNT0"}
 BOOK_TR = {"KRX": "H0STASP0", "NXT": "H0NXASP0", "UN": "H0UNASP0"}
-WIDTH = 47
-"""Fields of a trade since 2026-09-14; 46 before, 48 one day. Books follow: 16 more (spec kis 3)."""
+WIDTH, BOOK_WIDTH = 47, 63
+PROFILES = {"46/59": (46, 59), "46/62": (46, 62), "47/63": (47, 63), "48/64": (48, 64)}
+"""Fields of a trade and of a KRX book: as the document has it, before 2026-09-14, since then, one day (spec kis 3)."""
 KNOWN_LEAST = 46
-BOOK_MORE = 16
 MOST_RECORDS = 20
 NO_SIDE = "3"
 
@@ -26,23 +26,24 @@ OPERATION_CODE = {"pre_market": "10", "after_market": "30", "closing_price": "31
 HOUR_CODE = {"opening_auction": "B", "closing_auction": "A"}
 
 
-def frames(items: list[Item], width: int) -> list[Frame]:
-    """The frames for `items`: a book each, trades up to twenty together."""
+def frames(items: list[Item], widths: tuple[int, int]) -> list[Frame]:
+    """The frames for `items`, (trade, book) fields wide: a book each, trades up to twenty together."""
+    trade_more, book_more = widths[0] - WIDTH, widths[1] - BOOK_WIDTH
+    spoiled = widths[0] < KNOWN_LEAST
     made = []
     for item in items:
         if isinstance(item.content, Book):
-            more = max(width - WIDTH, 0) if item.instrument.venue == "NXT" else width - WIDTH
-            fields = fit(book_fields(item.content), more)
-            text = f"0|{BOOK_TR[item.instrument.venue]}|001|{'^'.join(fields)}"
-            made.append(Frame(text.encode(), [(Stream.BOOK, item.content.id, item.content.id)], width < KNOWN_LEAST))
+            # NXT books were left out of the change (spec kis 3), unified ones were not that narrow before.
+            least = {"NXT": 0, "UN": -1}.get(item.instrument.venue, book_more)
+            text = "^".join(fit(book_fields(item.content), max(book_more, least)))
+            payload = f"0|{BOOK_TR[item.instrument.venue]}|001|{text}".encode()
+            made.append(Frame(payload, [(Stream.BOOK, item.content.id, item.content.id)], spoiled))
             continue
         for start in range(0, len(item.content), MOST_RECORDS):
             batch = item.content[start : start + MOST_RECORDS]
-            payload = "^".join("^".join(fit(trade_fields(trade), width - WIDTH)) for trade in batch)
-            text = f"0|{TRADE_TR[item.instrument.venue]}|{len(batch):03}|{payload}"
-            made.append(
-                Frame(text.encode(), [(Stream.TICK, trade.id, trade.id) for trade in batch], width < KNOWN_LEAST)
-            )
+            text = "^".join("^".join(fit(trade_fields(trade), trade_more)) for trade in batch)
+            payload = f"0|{TRADE_TR[item.instrument.venue]}|{len(batch):03}|{text}".encode()
+            made.append(Frame(payload, [(Stream.TICK, trade.id, trade.id) for trade in batch], spoiled))
     return made
 
 

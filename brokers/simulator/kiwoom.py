@@ -239,6 +239,9 @@ class Session:
             await asyncio.sleep(0.01)
         while not self.connection.how:
             await asyncio.sleep(rules.ping_every_s)
+            if self.connection.silent():
+                self.unanswered = 0  # half-open: the server does not notice
+                continue
             if self.unanswered >= rules.pings_missed:
                 self.connection.say(system("R10002", R10002))
                 self.vendor.end(self, "heartbeat unanswered")

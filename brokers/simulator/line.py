@@ -28,6 +28,10 @@ from brokers.simulator.truth import LineNumber, Outcome, Stream, Truth
 SECOND_NS = 1_000_000_000
 
 
+BOOK_MORE = 16
+"""What a KIS book has more of fields than a trade (spec kis 3)."""
+
+
 class Options(NamedTuple):
     """How a line behaves: seconds, a probability, flushes, books per second and instrument (0: as they come)."""
 
@@ -100,7 +104,7 @@ class Line:
             case "lateack":
                 self.faults.late_ack_s = fault.amount
             case "width":
-                self.faults.width = int(fault.amount)
+                self.faults.widths = (int(fault.amount), int(fault.amount) + BOOK_MORE)
             case word:
                 setattr(self.faults, word, getattr(self.faults, word) + int(fault.amount))
 

@@ -54,7 +54,7 @@ class Plan:
     recorded: list[Recorded] | None
     faults: list[tuple[faults.Fault, float]]
     kis_port: int
-    kis_width: int
+    kis_widths: tuple[int, int]
     kis_options: Options
     kis_rules: KisRules
     kiwoom_port: int
@@ -71,7 +71,7 @@ class Plan:
             "options": {
                 "books_per_s": self.books_per_s,
                 "always_open": self.always_open,
-                "kis": self.kis_options._asdict() | vars(self.kis_rules) | {"width": self.kis_width},
+                "kis": self.kis_options._asdict() | vars(self.kis_rules) | {"widths": self.kis_widths},
                 "kiwoom": self.kiwoom_options._asdict() | vars(self.kiwoom_rules) | {"merge": self.kiwoom_merge},
             },
         }
@@ -91,7 +91,7 @@ class Server:
             plan.kis_options,
             self.truth,
             Random(f"{plan.seed}:kis"),
-            lambda items: kis_wire.frames(items, kis_line.faults.width or plan.kis_width),
+            lambda items: kis_wire.frames(items, kis_line.faults.widths or plan.kis_widths),
         )
         kiwoom_line = Line(
             LineNumber.KIWOOM,

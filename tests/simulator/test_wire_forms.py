@@ -98,29 +98,29 @@ def sample_entries(pattern: str) -> list[dict[str, Any]]:
 
 
 @pytest.mark.parametrize(
-    ("trade_width", "widths"),
-    [(46, {"H0STCNT0": 46, "H0STASP0": 62, "H0NXASP0": 65}), (47, {}), (48, {"H0STCNT0": 48})],
+    ("profile", "widths"),
+    [
+        ("46/59", {"H0STCNT0": 46, "H0STASP0": 59, "H0NXCNT0": 46, "H0NXASP0": 65}),
+        ("46/62", {"H0STCNT0": 46, "H0STASP0": 62, "H0NXCNT0": 46, "H0NXASP0": 65}),
+        ("47/63", {"H0STCNT0": 47, "H0STASP0": 63, "H0NXCNT0": 47, "H0NXASP0": 65}),
+        ("48/64", {"H0STCNT0": 48, "H0STASP0": 64, "H0NXCNT0": 48, "H0NXASP0": 66}),
+    ],
 )
-def test_kis_widths_follow_the_profile(steps: list[Step], trade_width: int, widths: dict[str, int]) -> None:
-    """46/62 before 2026-09-14, 47/63 since, 48/64 one day; NXT books stayed as they were (spec kis 3)."""
-    now = {"H0STCNT0": 47, "H0STASP0": 63, "H0NXCNT0": 47, "H0NXASP0": 65}
-    if trade_width == 48:
-        widths = {name: width + 1 for name, width in now.items()}
-    elif trade_width == 46:
-        widths = {"H0NXCNT0": 46} | widths
+def test_kis_widths_follow_the_profile(steps: list[Step], profile: str, widths: dict[str, int]) -> None:
+    """Documented, before 2026-09-14, since then, one day; NXT books stayed as they were (spec kis 3)."""
     found: dict[str, set[int]] = {}
-    for frame in kis_wire.frames(items(steps), trade_width):
+    for frame in kis_wire.frames(items(steps), kis_wire.PROFILES[profile]):
         text = frame.payload.decode()
         found.setdefault(text.split("|")[1], set()).update(len(record) for record in records(text))
 
-    assert found == {name: {width} for name, width in (now | widths).items()}
+    assert {name: {width} for name, width in widths.items()} == found
 
 
 def test_kis_fields_have_the_recorded_forms(steps: list[Step]) -> None:
     """One pattern per field, which recorded and simulated records both match."""
     recorded = [record for line in sample_lines("H0STCNT0.txt") for record in records(line)]
     recorded_books = [record for line in sample_lines("H0STASP0.txt") for record in records(line)]
-    frames = [frame.payload.decode() for frame in kis_wire.frames(items(steps), 47)]
+    frames = [frame.payload.decode() for frame in kis_wire.frames(items(steps), (47, 63))]
     trades = [record for text in frames if "CNT0|" in text for record in records(text)]
     books = [record for text in frames if "H0STASP0|" in text for record in records(text)]
 
@@ -136,7 +136,7 @@ def test_kis_frames_keep_the_identities_of_the_captures(steps: list[Step]) -> No
     """Spec kis 3: the ACML_VOL and ACML_TR_PBMN chains, counts, sums, directions; up to 20 records a frame."""
     last: dict[str, tuple[int, int]] = {}
     counts = set()
-    for frame in kis_wire.frames(items(steps), 47):
+    for frame in kis_wire.frames(items(steps), (47, 63)):
         text = frame.payload.decode()
         if "CNT0|" not in text:
             for row in records(text):

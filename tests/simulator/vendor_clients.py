@@ -51,12 +51,13 @@ class Simulator:
     def _collect(stream: Any, put: Callable[[str], None]) -> None:
         for line in stream:
             put(line)
+        put("")  # it will say no more
 
     def said(self) -> dict[str, Any]:
         """The next JSON line of its stdout."""
         try:
             return json.loads(self._lines.get(timeout=WAIT_S))
-        except queue.Empty:
+        except (queue.Empty, json.JSONDecodeError):
             raise AssertionError(f"the simulator said nothing; stderr: {''.join(self.errors)}") from None
 
     def steer(self, command: str) -> dict[str, Any]:
