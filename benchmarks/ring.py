@@ -1,4 +1,4 @@
-"""How fast a ring is, as ratios to a plain numpy copy of the same records in the same run.
+"""How fast a ring is, as ratios to a plain numpy copy of the same bytes in the same run.
 
     python benchmarks/ring.py [RECORDS]
 
@@ -38,11 +38,13 @@ def measure(path: Path, dtype: np.dtype, count: int, batch: int) -> tuple[float,
     producer = Producer.open(path, dtype, CAPACITY)
     consumer = Consumer.open(path, dtype)
     records, copies = blank(dtype, count), blank(dtype, count)
+    opaque = np.dtype((np.void, dtype.itemsize))  # numpy copies structured records field by field, ten times slower
+    source, target = records.view(opaque), copies.view(opaque)
     parts = [slice(at, at + batch) for at in range(0, count, batch)]
 
     def copy() -> None:
         for part in parts:
-            copies[part] = records[part]
+            target[part] = source[part]
 
     def publish() -> None:
         for part in parts:

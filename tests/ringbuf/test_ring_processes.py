@@ -140,7 +140,7 @@ def test_producers_killed_at_any_instant_leave_a_ring_that_goes_on(tmp_path: Pat
 
     for life in range(1, KILLS + 1):
         begin = reader.ring.head
-        pid = child(lambda life=life: flood(path, 256, life, 100))
+        pid = child(lambda life=life: flood(path, 256, life, 250))
         give_up = time.monotonic() + 20
         while reader.ring.head == begin:
             assert time.monotonic() < give_up, "the next producer does not continue the ring"
