@@ -7,6 +7,7 @@ import shutil
 import stat
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -173,12 +174,8 @@ for turn in range(200):
 """
 
 
-@pytest.mark.parametrize("dangling", [False, True], ids=["first start", "after a reboot"])
-def test_processes_may_make_a_home_at_once(root: Path, dangling: bool) -> None:
+def test_processes_may_make_a_home_at_once(root: Path) -> None:
     """What one process made, no other takes away: each can write its ring at once."""
-    if dangling:
-        (root / "run").mkdir()
-        (root / "run" / "ring").symlink_to(root / "went with the reboot")
     processes = [
         subprocess.Popen([sys.executable, "-c", MAKE, root, str(number)], stdin=subprocess.PIPE, text=True)
         for number in range(3)
@@ -192,6 +189,35 @@ def test_processes_may_make_a_home_at_once(root: Path, dangling: bool) -> None:
 
     assert [process.wait(60) for process in processes] == [0, 0, 0]
     assert len(list((root / "run" / "ring").iterdir())) == 600
+
+
+def test_many_at_once_mend_a_dangling_link_together(root: Path) -> None:
+    """The race itself, many times: eight find the link that a reboot left, none removes what another has just mended."""
+    home, failures = Home(root), []
+    home.make()
+    link = root / "run" / "ring"
+    place = link.resolve()
+
+    def make(begin: threading.Barrier, number: int) -> None:
+        begin.wait()
+        try:
+            home.make()
+            home.ring("kis", str(number)).touch()
+        except OSError as error:
+            failures.append(error)
+
+    for _ in range(60):
+        link.unlink()
+        link.symlink_to(root / "went with the reboot")
+        begin = threading.Barrier(8)
+        threads = [threading.Thread(target=make, args=(begin, number)) for number in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+
+    assert failures == []
+    assert link.resolve() == place
 
 
 def test_a_directory_that_cannot_be_made_is_a_settings_error(root: Path) -> None:
