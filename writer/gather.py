@@ -76,29 +76,23 @@ class Entries:
         names: dict[tuple[str, str], int] = {}
         rows, twins = _Columns(), _Columns()
         segment_of, tables = [], []
+        more = False
         for segment, buffer in enumerate(self._buffers):
             for whole in whole_batches(buffer):
-                if _note(whole.batch, len(tables), hour, (row_from, row_to), names, rows, twins):
+                room = most - rows.count
+                found, last = _note(whole.batch, len(tables), hour, (row_from, row_to), room, names, rows, twins)
+                if last is not None:
+                    more, row_to = True, last  # from here on only twins of what is already in
+                if found:
                     segment_of.append(segment)
                     tables.append(_offsets(whole.batch, buffer.address))
         self._segment_of = np.array(segment_of, np.int32)
         self._table = np.array(tables).reshape(-1, len(self._schema), 3)
         row, mono_ns, name, batch, at = rows.arrays()
-        more = len(row) > most
-        row, mono_ns, name, batch, at = (column[:most] for column in (row, mono_ns, name, batch, at))
-        twin_of, twin_mono_ns, _, twin_batch, twin_at = twins.arrays()
-        twin, arrival_ns = Place(np.full(len(row), NOWHERE, np.int32), np.zeros(len(row), np.int32)), mono_ns.copy()
-        twin_won = np.zeros(len(row), bool)
-        if len(row):
-            whose = np.minimum(np.searchsorted(row, twin_of), len(row) - 1)
-            own = row[whose] == twin_of
-            whose, won = whose[own], twin_mono_ns[own] < mono_ns[whose[own]]
-            twin.batch[whose], twin.at[whose] = twin_batch[own], twin_at[own]
-            twin_won[whose] = won
-            arrival_ns[whose[won]] = twin_mono_ns[own][won]
+        twin, twin_won = _joined(row, mono_ns, twins)
         alphabet = np.empty(len(names), np.int32)
         alphabet[[names[key] for key in sorted(names)]] = np.arange(len(names))
-        order = np.lexsort((row, arrival_ns, alphabet[name]))
+        order = np.lexsort((row, mono_ns, alphabet[name]))
         return Index(row[order], Place(batch, at)[order], twin[order], twin_won[order], more)
 
     def gather(self, column: str, place: Place) -> pa.Array:
@@ -134,14 +128,40 @@ class _Columns:
     _TYPES = (np.int64, np.int64, np.int32, np.int32, np.int32)
 
     def __init__(self) -> None:
-        self._pieces: list[tuple[np.ndarray, ...]] = []
+        self.count = 0
+        self.last_row = 0
+        self._pieces: list[list[np.ndarray]] = [[] for _ in self._TYPES]
 
-    def add(self, *piece: np.ndarray) -> None:
-        self._pieces.append(piece)
+    def add(self, *columns: np.ndarray) -> None:
+        self.count += len(columns[0])
+        self.last_row = int(columns[0][-1])
+        for pieces, piece in zip(self._pieces, columns, strict=True):
+            pieces.append(piece)
 
     def arrays(self) -> list[np.ndarray]:
-        columns = zip(*self._pieces, strict=True) if self._pieces else [()] * 5
-        return [np.concatenate([np.empty(0, kind), *pieces]) for kind, pieces in zip(self._TYPES, columns, strict=True)]
+        """The columns; the pieces are let go of one column after another."""
+        found = []
+        for kind, pieces in zip(self._TYPES, self._pieces, strict=True):
+            found.append(np.concatenate([np.empty(0, kind), *pieces]))
+            pieces.clear()
+        return found
+
+
+def _joined(row: np.ndarray, mono_ns: np.ndarray, twins: _Columns) -> tuple[Place, np.ndarray]:
+    """Where each row's twin is, and whether it was received first; `mono_ns` becomes the winner's."""
+    place = Place(np.full(len(row), NOWHERE, np.int32), np.zeros(len(row), np.int32))
+    won = np.zeros(len(row), bool)
+    twin_of, twin_mono_ns, _, batch, at = twins.arrays()
+    if not len(row):
+        return place, won
+    whose = np.minimum(np.searchsorted(row, twin_of), len(row) - 1)
+    own = row[whose] == twin_of
+    if not own.all():
+        whose, twin_mono_ns, batch, at = whose[own], twin_mono_ns[own], batch[own], at[own]
+    place.batch[whose], place.at[whose] = batch, at
+    won[whose] = twin_mono_ns < mono_ns[whose]
+    mono_ns[whose] = np.minimum(twin_mono_ns, mono_ns[whose])
+    return place, won
 
 
 def _note(
@@ -149,24 +169,33 @@ def _note(
     number: int,
     hour: int,
     span: tuple[int, int],
+    room: int,
     names: dict[tuple[str, str], int],
     rows: _Columns,
     twins: _Columns,
-) -> bool:
-    """Put a batch's entries of that hour and range into the index; whether there were any."""
+) -> tuple[bool, int | None]:
+    """Put a batch's entries of that hour and range into the index, `room` new rows at most.
+
+    Whether there were any, and the last row taken if there was not room for all.
+    """
     if batch.num_rows == 0:
-        return False
+        return False, None
     twin_of = pc.fill_null(batch.column("twin_of"), NEW).to_numpy()
     row = np.where(twin_of == NEW, batch.column("row").to_numpy(), twin_of)
     mine = (batch.column("hour").to_numpy() == hour) & (row > span[0]) & (row <= span[1])
+    new = np.flatnonzero(mine & (twin_of == NEW)).astype(np.int32)
+    last = None
+    if len(new) > room:
+        last = int(row[new[room - 1]]) if room else rows.last_row
+        new, mine = new[:room], mine & (row <= last)
+    twin = np.flatnonzero(mine & (twin_of != NEW)).astype(np.int32)
     mono_ns = batch.column("mono_ns").to_numpy()
-    for target, chosen in ((rows, mine & (twin_of == NEW)), (twins, mine & (twin_of != NEW))):
-        at = np.flatnonzero(chosen).astype(np.int32)
-        name = np.zeros(len(at), np.int32)
-        if target is rows and len(at):
-            name = _codes(batch.select(["symbol", "venue"]).take(pa.array(at)), names)
-        target.add(row[at], mono_ns[at], name, np.full(len(at), number, np.int32), at)
-    return bool(mine.any())
+    if len(new):
+        name = _codes(batch.select(["symbol", "venue"]).take(pa.array(new)), names)
+        rows.add(row[new], mono_ns[new], name, np.full(len(new), number, np.int32), new)
+    if len(twin):
+        twins.add(row[twin], mono_ns[twin], np.empty(0, np.int32), np.full(len(twin), number, np.int32), twin)
+    return bool(len(new) or len(twin)), last
 
 
 def _codes(batch: pa.RecordBatch, names: dict[tuple[str, str], int]) -> np.ndarray:

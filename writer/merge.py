@@ -65,7 +65,7 @@ class Merge:
         """How many rows wait for a twin."""
         self._window_ns = window_ns
         self._levels_only = {int(venue) for venue in Venue if venue.name not in with_volume}
-        self._waiting: dict[bytes, deque[Waiting]] = {}
+        self._waiting: dict[bytes, list[Waiting]] = {}
         self._in_order: deque[tuple[int, bytes]] = deque()
         self._ceilings: dict[bytes, tuple[int, int]] = {}
 
@@ -94,7 +94,7 @@ class Merge:
         if twin_of == NEW:
             self._wait(identity, row)
             return
-        queue = self._waiting.get(identity, deque())
+        queue = self._waiting.get(identity, [])
         for candidate in queue:
             if candidate.row == twin_of:
                 self._drop(identity, queue, candidate)
@@ -136,11 +136,11 @@ class Merge:
         return None
 
     def _wait(self, identity: bytes, row: Waiting) -> None:
-        self._waiting.setdefault(identity, deque()).append(row)
+        self._waiting.setdefault(identity, []).append(row)
         self._in_order.append((row.row, identity))
         self.waiting += 1
 
-    def _drop(self, identity: bytes, queue: deque[Waiting], row: Waiting) -> None:
+    def _drop(self, identity: bytes, queue: list[Waiting], row: Waiting) -> None:
         queue.remove(row)
         self.waiting -= 1
         if not queue:

@@ -32,7 +32,7 @@ from writer.gather import Entries, Index, Place
 from writer.merge import RULE
 from writer.schema import JOURNAL, PARQUET, VERSION
 
-PART_MOST_ROWS = 2_000_000
+PART_MOST_ROWS = 1_000_000
 """Rows of one part at most: what bounds the index. A larger hour becomes several parts, each sorted."""
 
 _PART = re.compile(r"part-(\d+)\.parquet")

@@ -8,6 +8,7 @@ Leaves to others: what to publish and what follows from it (drain.py), how (parq
 
 from __future__ import annotations
 
+import ctypes
 import os
 import queue
 import threading
@@ -71,5 +72,13 @@ class Publisher:
                 parts = publish(task, self._cancelled.is_set)
             except Exception as caught:  # noqa: BLE001 the drain loop logs it, says so, and tries again
                 error = caught
-            pa.default_memory_pool().release_unused()
+            _give_back_memory()
             self._outcomes.put(Outcome(task, parts, error, time.monotonic() - begin))
+
+
+def _give_back_memory() -> None:
+    """What an hour's index took: both allocators would keep it for the next hour."""
+    pa.default_memory_pool().release_unused()
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc only
+    if trim is not None:
+        trim(0)

@@ -23,6 +23,9 @@ NINE_NS = 1_795_132_800_000_000_000
 
 SECOND_NS = 1_000_000_000
 
+started: list[subprocess.Popen[bytes]] = []
+"""Writers of the test that runs; what a failure leaves of them is killed."""
+
 
 def books(
     numbers: np.ndarray | range,
@@ -89,7 +92,9 @@ def start(home: Home, script: str | None = None) -> subprocess.Popen[bytes]:
     """A real writer process; `script` runs instead of `-m writer` (to stop it at a chosen point)."""
     command = [sys.executable, "-m", "writer"] if script is None else [sys.executable, "-c", script]
     env = os.environ | {"COLLECTOR_HOME": str(home.root), "PYTHONPATH": str(ROOT)}
-    return subprocess.Popen(command, cwd=ROOT, env=env)
+    process = subprocess.Popen(command, cwd=ROOT, env=env)
+    started.append(process)
+    return process
 
 
 def wait_for(what: Callable[[], object], seconds: float = 20.0) -> None:
