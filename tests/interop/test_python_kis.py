@@ -1,0 +1,100 @@
+"""python-kis, an independent client library, takes the simulator for KIS.
+
+It knows the widths of its day (46 fields a trade, 59 a book: spec kis 8, items 1 and 2) and refuses frames of today's,
+so the simulator speaks the profile 46/59 here. Its `kis.stock()` asks REST for the stock's master data, which is
+no market data and not served; subscriptions are made one level below, by TR and code.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+from simulator.vendor_clients import simulator
+
+from brokers.simulator.truth import load
+
+pykis = pytest.importorskip("pykis", reason="python-kis is missing: pip install -e .[test,interop]")
+os.environ["NO_PROXY"] = os.environ["no_proxy"] = "127.0.0.1,localhost"
+ENOUGH = 40
+WAIT_S = 30.0
+
+
+class Received:
+    """What the library handed out, and when it was enough."""
+
+    def __init__(self) -> None:
+        self.rows: list[Any] = []
+        self.enough = threading.Event()
+
+    def take(self, client: Any, event: Any) -> None:
+        """A callback of the library."""
+        self.rows.append(event.response)
+        if len(self.rows) >= ENOUGH:
+            self.enough.set()
+
+
+def test_its_trades_and_books_are_those_of_the_truth(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Token, approval key, registrations, multi-record frames: every field the library exposes equals the truth's."""
+    options = ("--always-open", "--symbols", "005930", "--truth", str(tmp_path / "truth"), "--books-per-s", "20")
+    with simulator(tmp_path, *options, "--kis-width-profile", "46/59") as running:
+        monkeypatch.setattr(pykis.kis, "REAL_DOMAIN", running.ready["kis"]["rest_url"])
+        monkeypatch.setattr(pykis.client.websocket, "WEBSOCKET_REAL_DOMAIN", running.ready["kis"]["ws_url"])
+        kis = pykis.PyKis(
+            id="someone",
+            account="00000000-01",
+            appkey="A" * 36,
+            secretkey="S" * 180,
+            keep_token=False,
+            use_websocket=True,
+        )
+        token = kis.token
+        trades, books = Received(), Received()
+        tickets = [
+            kis.websocket.on(id="H0STCNT0", key="005930", callback=trades.take),
+            kis.websocket.on(id="H0STASP0", key="005930", callback=books.take),
+        ]
+        assert trades.enough.wait(WAIT_S), f"{len(trades.rows)} trades"
+        assert books.enough.wait(WAIT_S), f"{len(books.rows)} books"
+        for ticket in tickets:
+            ticket.unsubscribe()
+        kis.websocket.disconnect()
+        running.stop()
+        truth = load(tmp_path / "truth")
+
+    assert not token.expired
+    assert token.type == "Bearer"
+    told_trades = Counter(
+        (
+            int(row["price"]),
+            int(row["cum_volume"]),
+            int(row["cum_value"]),
+            int(row["ask_price_1"]),
+            int(row["bid_price_1"]),
+        )
+        for row in truth.trades
+    )
+    got_trades = Counter(
+        (int(row.price), row.volume, int(row.amount), int(row.ask), int(row.bid)) for row in trades.rows
+    )
+    told_books = Counter(
+        tuple(int(number) for name in ("ask_price", "ask_size", "bid_price", "bid_size") for number in row[name])
+        for row in truth.books
+    )
+    got_books = Counter(
+        tuple(
+            int(number)
+            for side in (row.asks, row.bids)
+            for number in (*(level.price for level in side), *(level.volume for level in side))
+        )
+        for row in books.rows
+    )
+    assert {"005930"} == {row.symbol for row in trades.rows + books.rows}
+    assert got_trades <= told_trades
+    assert got_books <= told_books
+    volumes = [row.volume for row in trades.rows]
+    assert volumes == sorted(volumes)
