@@ -210,6 +210,19 @@ def make_vendor() -> Iterator[Callable[[str], Vendor]]:
 
 
 @pytest.fixture
+def make_process() -> Iterator[Callable[[str, Path], Process]]:
+    """Start collectors: make_process("kis", home)."""
+    with ExitStack() as stack:
+
+        def make(name: str, root: Path) -> Process:
+            process = Process(name, root)
+            stack.callback(_kill, process.popen)
+            return process
+
+        yield make
+
+
+@pytest.fixture
 def run(make_vendor: Callable[[str], Vendor]) -> Iterator[Callable[..., tuple[Vendor, Process]]]:
     """Start a vendor and the collector that talks to it: run("kis", more_settings, prepare=...)."""
     with ExitStack() as stack:
