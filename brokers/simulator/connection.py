@@ -11,6 +11,7 @@ Leaves to others: what the client says (kis.py, kiwoom.py), packing (kis_wire.py
 from __future__ import annotations
 
 import asyncio
+import socket
 import time
 from collections import deque
 from typing import TYPE_CHECKING, NamedTuple
@@ -24,7 +25,9 @@ from conf.instrument import Instrument
 if TYPE_CHECKING:
     from brokers.simulator.line import Line
 
-MOST_WAITING = 20_000
+MOST_WAITING = 10_000
+SEND_BUFFER_BYTES = 1 << 18
+"""Small, so that what a client never read is soon known to be unsent."""
 CLOSE_S = 2.0
 EARLY_NS = 500_000
 """An event loop's timer may fire this much before its time."""
@@ -68,6 +71,7 @@ class Connection:
         self.how = ""
         self._ws = ws
         self._transport = transport
+        transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
         self._queue: deque[Item] = deque()
         self._control: deque[bytes] = deque()
         self._held: dict[Instrument, Item] = {}
