@@ -149,6 +149,7 @@ class Broker(Protocol):
 
     name: str
     line: Line
+    heartbeat_s: float  # longest pause between two heartbeats of an idle connection
 
     def address(self, settings: Settings) -> str:
         """The WebSocket's URL."""

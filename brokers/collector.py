@@ -20,7 +20,7 @@ from typing import TypeVar
 from loguru import logger
 
 from brokers.backoff import Backoff
-from brokers.broker import Broker, BrokerError, Session
+from brokers.broker import Broker, BrokerError, ConnectError, Session
 from brokers.ledger import Ledger
 from brokers.plan import Connection
 from brokers.publish import Rings
@@ -42,6 +42,8 @@ LASTED_NS = 10 * SECOND_NS
 """A connection that lasted this long was a good one: the backoff begins small again."""
 REFUSED_WAIT_S = 60.0
 """Pause after a key or token was refused that had just been renewed."""
+CALL_MOST_NS = 60 * SECOND_NS
+"""No handshake and no REST call may take longer, though a server that drips bytes would have it so."""
 QUARANTINE_LOG_NS = 60 * SECOND_NS
 
 
@@ -64,7 +66,7 @@ class Collector:
         self._credential = broker.credential(home)
         self._rings = Rings(home, broker.name, vitals)
         self._quarantine = Quarantine(home.quarantine(), broker.name, home.settings.quarantine.most_bytes)
-        self._watch = Watch(home.settings)
+        self._watch = Watch(home.settings, broker.heartbeat_s)
         self._backoff = Backoff(home.settings.feed.backoff_first_s, home.settings.feed.backoff_most_s)
         self._renewed = False
         self._said = ("", "")
@@ -247,11 +249,14 @@ class Collector:
 
         thread = threading.Thread(target=work, daemon=True)
         thread.start()
+        give_up_ns = self._clock.mono_ns() + CALL_MOST_NS
         while thread.is_alive():
             thread.join(0.1)
             self._vitals.beat()
             if self._stop.requested and thread.is_alive():
                 raise Stopping
+            if self._clock.mono_ns() > give_up_ns and thread.is_alive():
+                raise ConnectError(f"no answer within {CALL_MOST_NS // SECOND_NS} s")
         if failures:
             raise failures[0]
         return results[0]

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 import requests
+from loguru import logger
 
 from brokers.broker import RestLimited, RestUnreachable
 from brokers.wire import is_loopback
@@ -89,7 +90,10 @@ class TokenFile:
             if token is None or token.expires_ns - now_ns < RENEW_BEFORE_NS:
                 text, expires_ns = issue()
                 token = Token(text, expires_ns, self.owner)
-                self._write(token)
+                try:
+                    self._write(token)
+                except OSError as error:  # a full disk: the token is good all the same
+                    logger.warning("{}: the token could not be kept: {}", self.path, error)
             return token.text
 
     def spoil(self, text: str) -> None:

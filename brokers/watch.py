@@ -1,6 +1,6 @@
 """When silence is a fault: the deadlines of one connection (design 5).
 
-    no frame at all ................ dead_after_s             always
+    no frame at all ................ dead_after_s             always (the vendor's own heartbeat pause while closed)
     no data on the connection ...... silent_after_s           while a session is open
     one registration silent ........ symbol_silent_after_s    while a session is open and others speak
     no acknowledgement ............. acknowledge_within_s     three times
@@ -12,6 +12,8 @@ Leaves to others: doing what follows from it (collector.py).
 
 from __future__ import annotations
 
+from typing import NoReturn
+
 from brokers.broker import Registration, SessionLost
 from brokers.ledger import Ledger
 from conf.clock import SECOND_NS
@@ -19,16 +21,18 @@ from conf.session import phase
 from conf.settings import Settings
 
 TRIES_MOST = 3
-PATIENCE_MOST = 32
+PATIENCE_MOST = 8
 
 
 class Watch:
     """One connection's deadlines."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, heartbeat_s: float) -> None:
+        """`heartbeat_s`: the longest pause the vendor may make between two heartbeats of an idle connection."""
         self._settings = settings
         feed = settings.feed
         self._dead_ns = round(feed.dead_after_s * SECOND_NS)
+        self._closed_dead_ns = max(self._dead_ns, round(heartbeat_s * SECOND_NS))
         self._silent_ns = round(feed.silent_after_s * SECOND_NS)
         self._acknowledge_ns = round(feed.acknowledge_within_s * SECOND_NS)
         self._symbol_silent_ns = round(feed.symbol_silent_after_s * SECOND_NS)
@@ -68,16 +72,20 @@ class Watch:
 
     def check_connection(self, streaming: bool, mono_ns: int) -> None:
         """SessionLost if the connection is dead, or silent in a session."""
-        if mono_ns - self._frame_ns > self._dead_ns:
-            raise SessionLost(f"no frame of any kind for {self._settings.feed.dead_after_s:g} s")
+        still_ns = mono_ns - self._frame_ns
+        if still_ns > (self._dead_ns if self.open else self._closed_dead_ns) * self._patience:
+            self._lose(f"no frame of any kind for {still_ns / SECOND_NS:.0f} s")
         if not streaming or not self.open:
             self._streaming_ns = 0
             return
         self._streaming_ns = self._streaming_ns or mono_ns
         quiet_ns = mono_ns - max(self._data_ns, self._streaming_ns)
         if quiet_ns > self._silent_ns * self._patience:
-            self._patience = min(2 * self._patience, PATIENCE_MOST)
-            raise SessionLost(f"no market data for {quiet_ns / SECOND_NS:.0f} s inside a session")
+            self._lose(f"no market data for {quiet_ns / SECOND_NS:.0f} s inside a session")
+
+    def _lose(self, words: str) -> NoReturn:
+        self._patience = min(2 * self._patience, PATIENCE_MOST)
+        raise SessionLost(words)
 
     def overdue(self, ledger: Ledger, mono_ns: int) -> list[Registration]:
         """Registrations to send again. SessionLost if one has been sent three times without an answer."""

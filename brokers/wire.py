@@ -6,8 +6,8 @@
 websocket-client's own recv costs three system calls and 10 to 170 us a message; this costs about one (practice 5.1).
 
 Promises: everything that has arrived is read in one wake-up (bounded, so that a flood cannot hold the loop); protocol pings are
-answered; messages received before a close are handed out before the close is raised; TLS is verified; redirects are
-refused; a loopback address never goes through a proxy, any other follows the environment.
+answered; messages received before a close or a failed send are handed out before the error is raised; TLS is verified;
+redirects are refused; a loopback address never goes through a proxy, any other follows the environment.
 Leaves to others: what messages mean; waiting without a heartbeat (poll returns after its timeout).
 """
 
@@ -61,6 +61,7 @@ class Wire:
         self._buffer = bytearray(READ_BYTES)
         self._view = memoryview(self._buffer)
         self._more = False
+        self._broken: Closed | None = None
 
     @classmethod
     def connect(cls, url: str, frame_most_bytes: int) -> Wire:
@@ -93,7 +94,9 @@ class Wire:
         """
         if self._scanner.ended:
             raise self._scanner.ended
-        if not self._more and not self._poll.poll(timeout_s * 1000):
+        if not self._more and not self._poll.poll(0 if self._broken else timeout_s * 1000):
+            if self._broken:
+                raise self._broken
             return []
         self._more = False
         messages: list[tuple[bytes, int]] = []
@@ -128,7 +131,11 @@ class Wire:
         return bytes(self._view[:count])
 
     def send_text(self, text: bytes) -> None:
-        """Send one text message. Closed if the other side does not take it within SEND_S."""
+        """Send one text message.
+
+        If the other side does not take it within SEND_S, `poll` raises Closed, but not before it has handed out what that side
+        had said: the reason why it left may be among it (spec kis 2.6).
+        """
         self._send(text, websocket.ABNF.OPCODE_TEXT)
 
     def _send(self, payload: bytes, opcode: int) -> None:
@@ -136,7 +143,7 @@ class Wire:
             self._socket.settimeout(SEND_S)
             self._link.send(payload, opcode)
         except (websocket.WebSocketException, OSError) as error:
-            raise Closed(f"sending failed: {str(error) or type(error).__name__}") from None
+            self._broken = Closed(f"sending failed: {str(error) or type(error).__name__}")
         finally:
             self._socket.settimeout(0)
 

@@ -152,6 +152,7 @@ class Kis:
 
     name = "kis"
     line = Line.KIS
+    heartbeat_s = 150.0  # not documented; "about 110 s" was seen (spec kis 2.5)
     known = staticmethod(decode.known)
 
     def address(self, settings: Settings) -> str:

@@ -217,6 +217,7 @@ class Kiwoom:
 
     name = "kiwoom"
     line = Line.KIWOOM
+    heartbeat_s = 30.0  # recorded: 10 s; three missed are too many (spec kiwoom 2.3, 2.7)
     known = staticmethod(decode.known)
 
     def address(self, settings: Settings) -> str:

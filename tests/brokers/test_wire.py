@@ -152,6 +152,29 @@ def test_a_broken_connection_is_closed_in_words():
     wire.close()
 
 
+def test_what_the_server_said_before_it_left_is_heard_though_sending_fails():
+    """The reason for leaving comes before the error (spec kis 2.6: the refusal, then a dropped connection)."""
+    gone = threading.Event()
+
+    def talk(peer: socket.socket) -> None:
+        peer.sendall(text(b"ALREADY IN USE"))
+        peer.recv(100)
+        peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        peer.close()
+        gone.set()
+
+    wire = Wire.connect(serve(talk), 1 << 20)
+    wire.send_text(b"one")
+    assert gone.wait(10)
+    wire.send_text(b"two")
+    wire.send_text(b"three")
+
+    assert collect(wire, 1) == [b"ALREADY IN USE"]
+    with pytest.raises(Closed):
+        until("the end", lambda: wire.poll(0.2), 5)
+    wire.close()
+
+
 def test_closing_is_quick_though_the_peer_does_not_answer():
     """A stop is not held up by a server that ignores the close frame."""
     done = threading.Event()
