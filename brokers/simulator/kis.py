@@ -4,7 +4,7 @@
 
 Promises: what spec kis 1.2, 1.3, 2 and 9 state is enforced: one session per appkey (the older survives), 41 registrations, the
 codes of 2.4, PINGPONG; any key pair is good, the first secret seen for a key is its right one.
-Leaves to others: the market (line.py), fields (kis_wire.py). Quotation calls (spec kis 5) are added to `routes`.
+Leaves to others: the market (line.py), fields (kis_wire.py), quotations over REST (kis_quotations.py).
 """
 
 from __future__ import annotations
@@ -87,6 +87,11 @@ class Keys:
         text = "eyJ" + "".join(self._random.choices("ABCDEFGHabcdefgh0123456789", k=340))
         self._tokens[app_key] = Token(text, now_s, datetime.now(KST) + timedelta(seconds=TOKEN_LIFE_S))
         return self._tokens[app_key]
+
+    def holder(self, text: str) -> str | None:
+        """The appkey of a valid access token."""
+        now = datetime.now(KST)
+        return next((key for key, token in self._tokens.items() if token.text == text and now < token.expires), None)
 
     def revoke(self, app_key: str, text: str) -> bool:
         """Forget a token; False when it is not this key's."""
@@ -272,7 +277,7 @@ class Kis:
         self._slots: dict[str, Connection | float] = {}
 
     def routes(self) -> list[web.RouteDef]:
-        """Everything the vendor answers. Quotation calls (spec kis 5) take their place here."""
+        """Tokens, approvals, WebSocket."""
         return [
             web.post("/oauth2/tokenP", self.issue_token),
             web.post("/oauth2/revokeP", self.revoke_token),

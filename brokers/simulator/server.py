@@ -27,6 +27,7 @@ from brokers.simulator import faults, kis_wire, kiwoom_wire
 from brokers.simulator.frames import Recorded, Replay
 from brokers.simulator.kis import Kis
 from brokers.simulator.kis import Rules as KisRules
+from brokers.simulator.kis_quotations import Quotations
 from brokers.simulator.kiwoom import Kiwoom
 from brokers.simulator.kiwoom import Rules as KiwoomRules
 from brokers.simulator.line import Line, Options
@@ -126,7 +127,8 @@ class Server:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop.set)
-        kis_runner, kis_port = await _listen(self.kis.routes(), self.plan.kis_port)
+        quotations = Quotations(self.kis.keys, self.market)
+        kis_runner, kis_port = await _listen([*self.kis.routes(), *quotations.routes()], self.plan.kis_port)
         kiwoom_runner, kiwoom_port = await _listen(self.kiwoom.routes(), self.plan.kiwoom_port)
         say(
             {

@@ -1,8 +1,7 @@
 """python-kis, an independent client library, takes the simulator for KIS.
 
 It knows the widths of its day (46 fields a trade, 59 a book: spec kis 8, items 1 and 2) and refuses frames of today's,
-so the simulator speaks the profile 46/59 here. Its `kis.stock()` asks REST for the stock's master data, which is
-no market data and not served; subscriptions are made one level below, by TR and code.
+so the simulator speaks the profile 46/59 here. Its hosts are constants; they are replaced, nothing else is.
 """
 
 from __future__ import annotations
@@ -54,10 +53,8 @@ def test_its_trades_and_books_are_those_of_the_truth(tmp_path: Path, monkeypatch
         )
         token = kis.token
         trades, books = Received(), Received()
-        tickets = [
-            kis.websocket.on(id="H0STCNT0", key="005930", callback=trades.take),
-            kis.websocket.on(id="H0STASP0", key="005930", callback=books.take),
-        ]
+        stock = kis.stock("005930")
+        tickets = [stock.on("price", trades.take), stock.on("orderbook", books.take)]
         assert trades.enough.wait(WAIT_S), f"{len(trades.rows)} trades"
         assert books.enough.wait(WAIT_S), f"{len(books.rows)} books"
         for ticket in tickets:
@@ -66,6 +63,7 @@ def test_its_trades_and_books_are_those_of_the_truth(tmp_path: Path, monkeypatch
         running.stop()
         truth = load(tmp_path / "truth")
 
+    assert (stock.symbol, stock.market) == ("005930", "KRX")
     assert not token.expired
     assert token.type == "Bearer"
     told_trades = Counter(

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+import requests
 import websocket
 from simulator.vendor_clients import KisClient, Simulator, connect, kis_approval, post
 
@@ -247,3 +248,40 @@ def test_a_new_approval_key_does_not_need_a_new_connection(kis: dict[str, Any]) 
 
     assert client.request("1", "H0STASP0", "005930")["body"]["msg_cd"] == "OPSP0000"
     client.close()
+
+
+def test_quotations_answer_from_the_market_and_refuse_strangers(start: Start) -> None:
+    """The gateway's codes for a bad token, TR and market division; the price is the stream's (spec kis 1.5, 1.7)."""
+    ready = start("--books-per-s", "20").ready
+    url = ready["kis"]["rest_url"]
+    token = post(url + "/oauth2/tokenP", credentials("quotations")).json()["access_token"]
+    client = KisClient(ready, "quotations-ws")
+    client.register("H0STCNT0", "005930")
+    client.await_frame(lambda frame: b"H0STCNT0|" in frame)
+
+    def ask(name: str, tr_id: str, division: str = "J", bearer: str = token) -> requests.Response:
+        query = {"FID_COND_MRKT_DIV_CODE": division, "FID_INPUT_ISCD": "005930"}
+        headers = {"authorization": f"Bearer {bearer}", "tr_id": tr_id}
+        with requests.Session() as session:
+            session.trust_env = False
+            return session.get(
+                f"{url}/uapi/domestic-stock/v1/quotations/{name}", params=query, headers=headers, timeout=10
+            )
+
+    good = ask("inquire-price", "FHKST01010100")
+    refusals = [
+        ask("inquire-price", "FHKST01010100", bearer="nonsense"),
+        ask("inquire-price", "FHKST01010400"),
+        ask("inquire-nothing", "FHKST01010100"),
+        ask("inquire-price", "FHKST01010100", division="X"),
+    ]
+    volume = int(good.json()["output"]["acml_vol"])
+    while client.records("H0STCNT0")[-1][13] != str(volume) and int(client.records("H0STCNT0")[-1][13]) < volume:
+        client.receive()
+    seen = {row[13]: row[2] for row in client.records("H0STCNT0")}
+    client.close()
+
+    assert (good.json()["rt_cd"], good.json()["msg_cd"]) == ("0", "MCA00000")
+    assert seen[str(volume)] == good.json()["output"]["stck_prpr"]
+    assert [answer.json()["msg_cd"] for answer in refusals] == ["EGW00121", "OPSQ0002", "OPSQ0002", "OPSQ2001"]
+    assert {500} == {answer.status_code for answer in refusals}
