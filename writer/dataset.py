@@ -69,6 +69,7 @@ class Dataset:
         rings = {f"{line}.{self.stream}": home.ring(line, self.stream) for line in lines}
         self.intake = Intake(rings, STREAMS[self.stream], self.journal.positions)
         self.intake.attach()
+        self.let_go()
 
     def _recover(self, directory: Path) -> Journal:
         """The journal, and from its rows the hours, the waiting rows and the ceilings."""
@@ -92,7 +93,10 @@ class Dataset:
 
         journal = Journal.open(directory, schema.JOURNAL[self.stream], seen)
         for hour in list(self.hours.hours):
-            self.hours.resume(hour, parquet.published_to(self.directory, hour, journal.lineage))
+            try:
+                self.hours.resume(hour, parquet.published_to(self.directory, hour, journal.lineage))
+            except parquet.PublicationError as error:
+                logger.error("{}", error)  # said again when the hour is due; collecting goes on
         if self.merge is not None:
             self.merge.restore_ceilings(journal.ceilings)
             for batch in since_opening:

@@ -104,7 +104,7 @@ class Drain:
             self._pause(error)
             return False
         if self._paused:
-            logger.info("the journal can be written again: going on")
+            logger.info("the disk takes it again: going on")
             self._paused = False
         self._vitals.set("backlog_records", sum(dataset.intake.backlog for dataset in self._datasets))
         if not self._stop.requested:
@@ -131,8 +131,8 @@ class Drain:
         if not self._paused:
             self._paused = True
             self._vitals.add("pauses")
-            logger.error("the journal cannot be written ({}): paused, the rings hold; make space", error)
-        self._say("paused", f"{error}: the rings hold; make space, it goes on by itself")
+            logger.error("{}: paused, the rings hold; if the disk is full make space, it goes on by itself", error)
+        self._say("paused", f"{error}: the rings hold; if the disk is full make space, it goes on by itself")
 
     def _publish(self, now_ns: int) -> None:
         """Take note of what was published; have the next hour published if one is due."""
