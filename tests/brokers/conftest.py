@@ -33,7 +33,7 @@ class Vendor:
     def __init__(self, kind: str) -> None:
         self.kind = kind
         self.answer: Callable[[int, dict[str, Any]], list[str]] = getattr(self, f"_{kind}")
-        self.rest: Callable[[str, dict[str, Any]], tuple[int, dict[str, Any]]] = self._issue
+        self.rest: Callable[[str, dict[str, Any]], tuple] = self._issue  # status, body, perhaps headers
         self.texts: list[tuple[int, str, float]] = []  # connection, text, monotonic seconds
         self.posts: list[tuple[str, dict[str, Any]]] = []
         self.opened: list[float] = []
@@ -68,8 +68,8 @@ class Vendor:
     async def _post(self, request: web.Request) -> web.Response:
         body = await request.json()
         self.posts.append((request.path, body))
-        status, answer = self.rest(request.path, body)
-        return web.json_response(answer, status=status)
+        status, answer, *headers = self.rest(request.path, body)
+        return web.json_response(answer, status=status, headers=headers[0] if headers else None)
 
     async def _websocket(self, request: web.Request) -> web.WebSocketResponse:
         socket = web.WebSocketResponse(autoping=True)

@@ -93,6 +93,13 @@ def test_one_byte_at_a_time():
     assert isinstance(scanner.ended, Closed)
 
 
+def test_nothing_after_a_close_is_handed_out():
+    """Whether it comes with the close or after it."""
+    _, scanner = scan(encode(CLOSE), [])
+
+    assert scanner.feed(encode(TEXT, b"late")) == []
+
+
 def test_invalid_utf8_is_a_message_like_any_other():
     """Text is not validated (spec kis 8.9)."""
     found, scanner = scan(encode(TEXT, b"\xff\xfe\x80"), [])

@@ -274,6 +274,7 @@ def test_empty_optional_fields_are_undefined():
         (frame(tick(), flag="1"), "encrypted"),
         (frame(tick(), tr="H0STANC0"), "type not registered"),
         (frame(tick(), count=2), "47 fields are not 2 records"),
+        (frame(tick(), [*tick(), "005930"]), "95 fields are not 2 records"),
         (frame(tick(code="123456")), "registered code"),
         (frame(tick(code="")), "registered code"),
         (frame(tick(f1="246060")), "time of day"),

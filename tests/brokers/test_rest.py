@@ -209,7 +209,7 @@ def test_masking_hides_what_is_long_and_leaves_words():
 
 def test_a_redirect_is_not_followed(vendor):
     """A body with a secret in it is sent to nobody else."""
-    vendor.rest = lambda path, asked: (307, {"msg_cd": "moved"})
+    vendor.rest = lambda path, asked: (307, {"msg_cd": "moved"}, {"Location": "/elsewhere"})
 
     with pytest.raises(RestRefused, match="moved"):
         approval(vendor).get()

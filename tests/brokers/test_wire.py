@@ -204,16 +204,26 @@ def test_poll_returns_when_its_time_is_up():
     ("answer", "words"),
     [
         (b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n", "HTTP 404"),
-        (b"HTTP/1.1 302 Found\r\nLocation: ws://127.0.0.1:1/\r\n\r\n", "no connection"),
         (b"nonsense\r\n\r\n", "no connection"),
     ],
 )
 def test_a_handshake_that_fails_is_a_refusal_in_words(answer, words):
-    """Redirects are refused too: a vendor's address does not move."""
+    """The status where there is one, else what is wrong with the answer."""
     url = serve(lambda peer: None, lambda request: answer)
 
     with pytest.raises(ConnectError, match=words):
         Wire.connect(url, 1 << 20)
+
+
+def test_a_redirect_is_refused():
+    """A vendor's address does not move; whoever says so is not asked where to."""
+    done = threading.Event()
+    elsewhere = serve(lambda peer: done.wait(10))
+    url = serve(lambda peer: None, lambda request: f"HTTP/1.1 302 Found\r\nLocation: {elsewhere}\r\n\r\n".encode())
+
+    with pytest.raises(ConnectError, match="no connection"):
+        Wire.connect(url, 1 << 20)
+    done.set()
 
 
 def test_nobody_listening_is_a_refusal_in_words():
