@@ -129,8 +129,8 @@ def main(home: Path, more_frames: tuple[Path, ...], die_with_parent: bool, **giv
                 given["kiwoom_ping_every_s"],
                 given["kiwoom_pings_missed"],
                 given["kiwoom_login_within_s"],
-                given["kiwoom_token_life_s"],
             ),
+            kiwoom_token_life_s=given["kiwoom_token_life_s"],
         )
     except SettingsError as error:
         click.echo(str(error), err=True)

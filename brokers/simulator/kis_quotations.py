@@ -4,7 +4,7 @@
 
 Promises: answers come from the market's own ledger, all values strings (spec kis 1.5); an unknown token, TR or market division
 gets its gateway code (spec kis 1.7).
-Leaves to others: tokens (kis.py). Served is what client libraries ask before they subscribe; the calls of spec kis 5, and the
+Leaves to others: tokens (kis_keys.py). Served is what client libraries ask before they subscribe; the calls of spec kis 5, and the
 throughput limit of 1.6, are added here, each call as a line of QUOTATIONS.
 """
 
@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping
 from aiohttp import web
 
 from brokers.simulator import kis_wire
-from brokers.simulator.kis import Keys
+from brokers.simulator.kis_keys import Keys
 from brokers.simulator.ledger import Day
 from brokers.simulator.market import Market
 from conf.instrument import Instrument

@@ -23,7 +23,7 @@ from random import Random
 import click
 from aiohttp import web
 
-from brokers.simulator import faults, kis_wire, kiwoom_wire
+from brokers.simulator import faults, kis_keys, kis_wire, kiwoom_rest, kiwoom_wire
 from brokers.simulator.frames import Recorded, Replay
 from brokers.simulator.kis import Kis
 from brokers.simulator.kis import Rules as KisRules
@@ -62,6 +62,7 @@ class Plan:
     kiwoom_merge: float
     kiwoom_options: Options
     kiwoom_rules: KiwoomRules
+    kiwoom_token_life_s: float
 
     def meta(self) -> dict[str, object]:
         """What the truth says about the run."""
@@ -101,10 +102,15 @@ class Server:
             Random(f"{plan.seed}:kiwoom"),
             lambda items: kiwoom_wire.frames(items, plan.kiwoom_merge, merging),
         )
-        self.kis = Kis(kis_line, plan.kis_rules, random, lambda: korean(clock.now_ns()))
-        self.kiwoom = Kiwoom(kiwoom_line, plan.kiwoom_rules, random, plan.instruments)
+        kis_tokens = kis_keys.Keys(random)
+        kiwoom_tokens = kiwoom_rest.Keys(random, plan.kiwoom_token_life_s)
+        self.kis = Kis(kis_line, plan.kis_rules, kis_tokens, random, lambda: korean(clock.now_ns()))
+        self.kiwoom = Kiwoom(kiwoom_line, plan.kiwoom_rules, kiwoom_tokens, plan.instruments)
         self.lines = {"kis": kis_line, "kiwoom": kiwoom_line}
         self.market = Market(plan.instruments, plan.seed)
+        quotations = Quotations(kis_tokens, self.market)
+        self._kis_routes = [*kis_keys.Desk(kis_tokens).routes(), *quotations.routes(), *self.kis.routes()]
+        self._kiwoom_routes = [*kiwoom_rest.Desk(kiwoom_tokens).routes(), *self.kiwoom.routes()]
         self.pace = Pace(
             plan.home,
             self.market,
@@ -127,9 +133,8 @@ class Server:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop.set)
-        quotations = Quotations(self.kis.keys, self.market)
-        kis_runner, kis_port = await _listen([*self.kis.routes(), *quotations.routes()], self.plan.kis_port)
-        kiwoom_runner, kiwoom_port = await _listen(self.kiwoom.routes(), self.plan.kiwoom_port)
+        kis_runner, kis_port = await _listen(self._kis_routes, self.plan.kis_port)
+        kiwoom_runner, kiwoom_port = await _listen(self._kiwoom_routes, self.plan.kiwoom_port)
         say(
             {
                 "kis": {"ws_url": f"ws://{HOST}:{kis_port}", "rest_url": f"http://{HOST}:{kis_port}"},

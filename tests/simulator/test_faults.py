@@ -185,7 +185,7 @@ def test_an_outage_cuts_and_refuses_until_it_is_over(start: Start) -> None:
 
 def test_faults_can_be_planned_and_bad_ones_end_it_with_a_sentence(home: Path, start: Start) -> None:
     """--fault is timed from the start; a bad one is a usage error."""
-    client = KisClient(start("--fault", "kis:drop@2").ready, "planned")
+    client = KisClient(start("--fault", "kis:drop@1").ready, "planned")
 
     assert client.await_end() == "cut"
     refused = subprocess.run(

@@ -18,7 +18,7 @@ Start = Callable[..., Simulator]
 @pytest.fixture(scope="module")
 def kis(start: Start) -> dict[str, Any]:
     """Addresses of a simulator with a quick heartbeat and a slot that is released after 0.6 s."""
-    options = ("--kis-ping-idle-s", "0.4", "--kis-ping-grace-s", "1.5", "--kis-slot-release-s", "0.6")
+    options = ("--kis-ping-idle-s", "0.3", "--kis-ping-grace-s", "1.2", "--kis-slot-release-s", "0.6")
     return start(*options, "--kis-cut-on-empty-pong", "--books-per-s", "5").ready
 
 
@@ -201,7 +201,7 @@ def test_a_slot_is_free_at_once_after_a_close_and_later_after_an_abnormal_end(ki
 def test_an_idle_session_is_pinged_and_either_answer_keeps_it(kis: dict[str, Any], answer: str) -> None:
     """PINGPONG when idle; the echoed text and a Pong with the same payload are equally good (spec kis 2.5)."""
     client = KisClient(kis, f"ping-{answer}")
-    deadline_s = time.monotonic() + 2.5  # longer than the grace
+    deadline_s = time.monotonic() + 1.8  # longer than the grace
     pings = 0
     while time.monotonic() < deadline_s:
         ping = client.await_frame(lambda frame: b"PINGPONG" in frame)

@@ -222,7 +222,7 @@ def test_frames_leave_in_a_rhythm_with_all_entries_of_the_slot(start: Start) -> 
     client = KiwoomClient(ready, "rhythm")
     client.request("REG", ["005930", "000660", "0074K0", "500001"], ["0B", "0D"])
     stamps, mixed = [], 0
-    while len(stamps) < 12:
+    while len(stamps) < 9:
         frame = json.loads(client.await_trnm("REAL"))
         stamps.append(time.monotonic())
         mixed += len({entry["item"] for entry in frame["data"]}) > 1 and len({e["type"] for e in frame["data"]}) > 1
@@ -230,7 +230,7 @@ def test_frames_leave_in_a_rhythm_with_all_entries_of_the_slot(start: Start) -> 
     gaps = [after - before for before, after in itertools.pairwise(stamps)]
     median = sorted(gaps)[len(gaps) // 2]
 
-    assert mixed > 6
+    assert mixed > 4
     assert abs(median - 0.2) < 0.05
 
 
@@ -239,7 +239,7 @@ def test_a_book_comes_four_times_a_second_at_most(start: Start) -> None:
     ready = start("--books-per-s", "40").ready
     client = KiwoomClient(ready, "conflated")
     client.request("REG", ["005930"], ["0D"])
-    client.read_for(3.0)
+    client.read_for(2.0)
     client.close()
 
-    assert 8 <= len(client.entries("0D")) <= 13
+    assert 5 <= len(client.entries("0D")) <= 9

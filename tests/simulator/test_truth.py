@@ -157,9 +157,15 @@ def test_clients_receive_exactly_what_the_truth_says_was_sent(session: Callable[
     assert told_trades(run, KIS, Outcome.SENT) == kis_trades(running.kis)
     assert told_books(run, KIWOOM, Outcome.SENT) == kiwoom_books(running.kiwoom)
     assert told_trades(run, KIWOOM, Outcome.SENT) == kiwoom_trades(running.kiwoom)
+    for told in ([row[13] for row in running.kis.records("H0STCNT0") if row[0] == "005930"], _volumes(running.kiwoom)):
+        assert told == sorted(told, key=int)
     assert any(first != last for first, last in sent_ids(run, KIWOOM, Stream.TICK, Outcome.SENT))
     assert len(sent_ids(run, KIWOOM, Stream.BOOK, Outcome.CONFLATED)) > 100
     assert len(sent_ids(run, KIS, Stream.BOOK, Outcome.LOST)) > 3
+
+
+def _volumes(client: KiwoomClient) -> list[str]:
+    return [entry["values"]["13"] for entry in client.entries("0B") if entry["item"] == "005930"]
 
 
 def test_every_record_of_a_registered_stream_has_one_outcome(session: Callable[..., Session]) -> None:
