@@ -20,7 +20,7 @@ from typing import TypeVar
 from loguru import logger
 
 from brokers.backoff import Backoff
-from brokers.broker import Broker, BrokerError, ConnectError, Session
+from brokers.broker import Broker, BrokerError, ConnectError, Session, SessionError
 from brokers.ledger import Ledger
 from brokers.plan import Connection
 from brokers.publish import Rings
@@ -122,35 +122,44 @@ class Collector:
             self._vitals.beat()
             if messages:
                 self._take(messages, session, ledger)
+        if messages := wire.poll(0):  # what had arrived before the stop
+            self._take(messages, session, ledger)
 
     def _take(self, messages: list[tuple[bytes, int]], session: Session, ledger: Ledger) -> None:
-        """Decode and publish what one poll brought; control messages go to the session."""
+        """Decode and publish what one poll brought; control messages go to the session.
+
+        If the session ends with one of them, the rest of the poll is published before SessionError is raised.
+        """
         batch = Decoded()
+        failure: SessionError | None = None
         first_books: list[int] = []
         first_ticks: list[int] = []
         broker, known, clock = self._broker, self._known, self._clock
-        try:
-            for payload, mono_ns in messages:
-                decoded = broker.decode(payload, known, clock.at(mono_ns), mono_ns)
-                for of, rows, firsts in (
-                    (decoded.book_of, batch.book_rows, first_books),
-                    (decoded.tick_of, batch.tick_rows, first_ticks),
-                ):
-                    for nth, registration in enumerate(of, len(rows)):
-                        if ledger.heard(registration, mono_ns):
-                            firsts.append(nth)
-                batch.take(decoded, mono_ns)
-                if decoded.control or decoded.rejected or decoded.phases or decoded.wide:
+        for payload, mono_ns in messages:
+            decoded = broker.decode(payload, known, clock.at(mono_ns), mono_ns)
+            for of, rows, firsts in (
+                (decoded.book_of, batch.book_rows, first_books),
+                (decoded.tick_of, batch.tick_rows, first_ticks),
+            ):
+                for nth, registration in enumerate(of, len(rows)):
+                    if ledger.heard(registration, mono_ns):
+                        firsts.append(nth)
+            batch.take(decoded, mono_ns)
+            if decoded.control or decoded.rejected or decoded.phases or decoded.wide:
+                try:
                     self._take_rest(payload, decoded, mono_ns, session, ledger)
-        finally:
-            last_ns = messages[-1][1]
-            self._vitals.add("frames", len(messages))
-            self._vitals.add("bytes", sum(len(payload) for payload, _ in messages))
-            self._watch.frame(last_ns)
-            if batch.received and any(batch.received.values()):
-                self._rings.publish(batch, first_books, first_ticks, last_ns)
-                self._watch.data(last_ns)
-                self._vitals.set("last_data_mono_ns", last_ns)
+                except SessionError as error:
+                    failure = failure or error
+        last_ns = messages[-1][1]
+        self._vitals.add("frames", len(messages))
+        self._vitals.add("bytes", sum(len(payload) for payload, _ in messages))
+        self._watch.frame(last_ns)
+        if batch.received and any(batch.received.values()):
+            self._rings.publish(batch, first_books, first_ticks, last_ns)
+            self._watch.data(last_ns)
+            self._vitals.set("last_data_mono_ns", last_ns)
+        if failure:
+            raise failure
 
     def _take_rest(self, payload: bytes, decoded: Decoded, mono_ns: int, session: Session, ledger: Ledger) -> None:
         """What of a message is no record."""

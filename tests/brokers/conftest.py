@@ -96,6 +96,12 @@ class Vendor:
         sending = socket._writer.send_frame(payload, WSMsgType.TEXT)
         asyncio.run_coroutine_threadsafe(sending, self._loop).result(10)
 
+    def send_together(self, *texts: str) -> None:
+        """Send several text frames in one segment."""
+        payloads = [text.encode() for text in texts]
+        frames = b"".join(b"\x81\x7e" + len(payload).to_bytes(2) + payload for payload in payloads)
+        self._loop.call_soon_threadsafe(self._requests[len(self.opened) - 1].transport.write, frames)
+
     def drop(self) -> None:
         """Break the latest connection without a close frame."""
         self._loop.call_soon_threadsafe(self._requests[len(self.opened) - 1].transport.abort)

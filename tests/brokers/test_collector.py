@@ -443,6 +443,19 @@ def test_kiwoom_renews_its_token_once_and_then_waits(run):
     assert len(vendor.opened) == 2
 
 
+def test_data_around_a_refusal_is_published(run):
+    """What came in the same read as the end of the session is kept; R10001 says who else holds the key."""
+    vendor, process = run("kiwoom", FAST)
+    process.until_state("streaming")
+
+    trade = real(kiwoom_entry("0B"))
+    vendor.send_together(trade, '{"trnm":"SYSTEM","code":"R10001","message":"x"}', trade)
+
+    vitals = process.until_state("refused")
+    assert "R10001" in vitals.detail
+    assert len(process.records("tick", 2)) == 2
+
+
 def test_kiwoom_does_not_renew_what_renewing_cannot_mend(run):
     """8050 (address not registered) is told in words, with no second token asked for (spec kiwoom 1.2)."""
 
