@@ -13,7 +13,8 @@ import os
 import random
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
@@ -55,8 +56,9 @@ def out_of_order(records: np.ndarray) -> list[int]:
     return records["seq"][1:][~(follows | new_life)].tolist()
 
 
-def child(body: Callable[[], None]) -> int:
-    """Run `body` in a process of its own; its pid. Forked, so that hundreds can be had in seconds."""
+@contextmanager
+def child(body: Callable[[], None]) -> Iterator[int]:
+    """Run `body` in a process of its own; its pid. Forked, so that hundreds can be had in seconds; gone at the end."""
     pid = os.fork()
     if pid == 0:
         code = 1
@@ -65,7 +67,13 @@ def child(body: Callable[[], None]) -> int:
             code = 0
         finally:
             os._exit(code)
-    return pid
+    try:
+        yield pid
+    finally:
+        with suppress(ChildProcessError):  # the test has waited for it already
+            if os.waitpid(pid, os.WNOHANG)[0] == 0:
+                os.kill(pid, signal.SIGKILL)
+                os.waitpid(pid, 0)
 
 
 def flood(path: Path, capacity: int, life: int, most: int, count: int | None = None) -> None:
@@ -114,14 +122,13 @@ def test_a_reader_that_is_lapped_all_the_time_gets_only_whole_records(tmp_path: 
     path, published = tmp_path / "ring", 300_000
     Producer.open(path, CHECKED, capacity).close()
     reader = Reader(path)
-    pid = child(lambda: flood(path, capacity, 1, most, published))
-
-    ended = None
-    while ended is None:
-        for _ in range(200):
-            reader.read(capacity)
-        waited, status = os.waitpid(pid, os.WNOHANG)
-        ended = status if waited else None
+    with child(lambda: flood(path, capacity, 1, most, published)) as pid:
+        ended = None
+        while ended is None:
+            for _ in range(200):
+                reader.read(capacity)
+            waited, status = os.waitpid(pid, os.WNOHANG)
+            ended = status if waited else None
     while reader.read(capacity):
         pass
 
@@ -140,15 +147,15 @@ def test_producers_killed_at_any_instant_leave_a_ring_that_goes_on(tmp_path: Pat
 
     for life in range(1, KILLS + 1):
         begin = reader.ring.head
-        pid = child(lambda life=life: flood(path, 256, life, 250))
-        give_up = time.monotonic() + 20
-        while reader.ring.head == begin:
-            assert time.monotonic() < give_up, "the next producer does not continue the ring"
-        enough = time.monotonic() + chance.uniform(0, 0.02)
-        while time.monotonic() < enough:
-            reader.read(chance.randint(1, 300))
-        os.kill(pid, signal.SIGKILL)
-        os.waitpid(pid, 0)
+        with child(lambda life=life: flood(path, 256, life, 250)) as pid:
+            give_up = time.monotonic() + 20
+            while reader.ring.head == begin:
+                assert time.monotonic() < give_up, "the next producer does not continue the ring"
+            enough = time.monotonic() + chance.uniform(0, 0.02)
+            while time.monotonic() < enough:
+                reader.read(chance.randint(1, 300))
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
         head = reader.ring.head
         died_within_a_publish += int(reader.ring.words[layout.CLAIM]) > head
         while reader.read(300):
