@@ -119,9 +119,18 @@ class Replay:
     async def run(self) -> tuple[str, int]:
         """Send them all, waiting as long as it takes: the line, and how many were sent."""
         for frame in self.recorded:
-            connection = await self._receiver(frame.symbol)
-            await connection.send(frame.payload)
+            while not await self._send(frame):
+                pass  # that client is gone: to the next one
         return self.line, len(self.recorded)
+
+    async def _send(self, frame: Recorded) -> bool:
+        connection = await self._receiver(frame.symbol)
+        try:
+            await connection.send(frame.payload)
+        except ConnectionError:
+            await asyncio.sleep(POLL_S)
+            return False
+        return True
 
     async def _receiver(self, symbol: str) -> Connection:
         while True:

@@ -109,9 +109,8 @@ class Session:
                 self.alive()
                 return
             wanted = part(part(message, "body", "OPSP9992"), "input", "OPSP9991")
-            wanted_id, wanted_key = str(part(wanted, "tr_id", "OPSP9991")), str(part(wanted, "tr_key", "OPSP9990"))
+            tr_id, tr_key = str(part(wanted, "tr_id", "OPSP9991")), str(part(wanted, "tr_key", "OPSP9990"))
             self._admit(header)
-            tr_id, tr_key = wanted_id, wanted_key
             self._change(str(header.get("tr_type", "")), tr_id, tr_key)
         except InUse as refusal:
             self.connection.say(answer("(null)", "", refusal.rt_cd, refusal.code, refusal.text))
@@ -178,7 +177,10 @@ class Session:
             return None
         venue, stream = STREAMS[tr_id]
         try:
-            return Instrument(parse(tr_key).symbol, venue), stream
+            named = parse(tr_key)
+            if named.venue != "KRX":
+                raise ValueError("the TR names the venue, not the key")
+            return Instrument(named.symbol, venue), stream
         except ValueError:
             raise Refusal("OPSP8992", "SUBSCRIBE ERROR : invalid tr_key") from None
 

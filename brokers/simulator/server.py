@@ -148,6 +148,7 @@ class Server:
         for fault, after_s in self.plan.faults:
             loop.call_later(after_s, self.lines[fault.line].apply, fault)
         moving = asyncio.create_task(self.pace.run() if self.plan.recorded is None else self._replay())
+        self._replaying = moving if self.plan.recorded is not None else None
         if seconds:
             loop.call_later(seconds, self._stop.set)
         stopping = asyncio.create_task(self._stop.wait())
@@ -188,7 +189,7 @@ class Server:
         if command == "status":
             say({"ok": True} | self.status())
         elif command == "resend":
-            if self.plan.recorded is None or (self._replaying and not self._replaying.done()):
+            if self._replaying is None or not self._replaying.done():
                 say({"ok": False, "error": "resend: there is nothing recorded, or it is being sent"})
                 return
             self._replaying = asyncio.create_task(self._replay())

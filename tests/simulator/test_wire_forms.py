@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 from datetime import datetime
@@ -163,6 +164,26 @@ def test_kis_frames_keep_the_identities_of_the_captures(steps: list[Step]) -> No
 
     assert min(counts) == 1
     assert 3 < max(counts) <= 20
+
+
+def test_a_long_sweep_is_cut_into_frames_of_twenty(steps: list[Step]) -> None:
+    """The most records captured in one frame (spec kis 3); every trade is in one of them, in order."""
+    trades = [trade for step in steps for trade in step.trades if trade.instrument.symbol == "005930"][:45]
+    frames = kis_wire.frames([Item(0, trades[0].instrument, Stream.TICK, trades)], (47, 63))
+
+    assert [len(records(frame.payload.decode())) for frame in frames] == [20, 20, 5]
+    assert [first for frame in frames for _, first, _ in frame.records] == [trade.id for trade in trades]
+
+
+def test_changes_are_those_since_the_book_before(steps: list[Step]) -> None:
+    """Level by level for Kiwoom (81..100), in total for KIS (54, 55)."""
+    books = [step.book for step in steps if step.book is not None and step.instrument.symbol == "005930"]
+    for before, after in itertools.pairwise(books):
+        values, row = kiwoom_wire.book_values(after), kis_wire.book_fields(after)
+        asks = [after.ask_size[level] - before.ask_size[level] for level in range(10)]
+        bids = [after.bid_size[level] - before.bid_size[level] for level in range(10)]
+        assert [int(values[str(fid)]) for fid in range(81, 101)] == asks + bids
+        assert (int(row[54]), int(row[55])) == (after.total_ask - before.total_ask, after.total_bid - before.total_bid)
 
 
 def test_kiwoom_entries_have_the_recorded_keys_and_forms(steps: list[Step]) -> None:
