@@ -85,6 +85,31 @@ def test_an_hour_of_many_batches_and_segments_comes_out_whole_and_sorted(place: 
     assert pq.ParquetFile(part.path).num_row_groups == 10
 
 
+def test_symbols_are_sorted_by_name_whenever_they_came(place: Path) -> None:
+    """The last to come is the first in the alphabet."""
+    kept = Kept(place)
+    for number in (3, 2, 1, 0, 3, 1):
+        kept.put(books([number]))
+
+    publish(kept.task())
+
+    frame = pd.read_parquet(place / "data")
+    assert frame["symbol"].tolist() == ["000000", "000010", "000010", "000020", "000030", "000030"]
+
+
+def test_a_whole_file_with_other_contents_is_found_out(place: Path) -> None:
+    """A readable file of the right length is not enough: its values must be those that were written."""
+    kept = Kept(place)
+    kept.put(books(range(100)))
+    (part,) = publish(kept.task())
+    right = [parquet._checksum(pq.ParquetFile(part.path).read_row_group(group)) for group in range(2)]
+    parquet._verify(part.path, 100, right)
+
+    for rows, checksums in ((100, [right[0], right[1] + 1]), (99, right), (100, right[:1])):
+        with pytest.raises(PublicationError, match="read back"):
+            parquet._verify(part.path, rows, checksums)
+
+
 def test_publishing_again_changes_nothing(place: Path) -> None:
     """The same task a second time makes no file and touches none."""
     kept = Kept(place)

@@ -1,0 +1,111 @@
+"""One dataset's turn: nothing settles too early, nothing is judged twice."""
+
+from __future__ import annotations
+
+import errno
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from feed import SECOND_NS, books, home_at
+
+from conf.home import Home
+from ringbuf.records import ORDERBOOK, Line
+from ringbuf.ring import Producer
+from ringbuf.vitals import Vitals
+from writer import files
+from writer.dataset import STRAGGLER_NS, Dataset
+from writer.intake import ENDLESS_NS
+
+WINDOW_NS = 5 * SECOND_NS
+
+
+@pytest.fixture
+def home(place: Path) -> Home:
+    """A home with the usual window."""
+    return home_at(place, twin_window_s=5.0, grace_s=20.0)
+
+
+@pytest.fixture
+def rings(home: Home) -> Iterator[dict[Line, Producer]]:
+    """Both lines' rings of books."""
+    made = {
+        line: Producer.open(home.ring(line.name.lower(), "orderbook"), ORDERBOOK, 1024)
+        for line in (Line.KIS, Line.KIWOOM)
+    }
+    yield made
+    for ring in made.values():
+        ring.close()
+
+
+def opened(home: Home) -> Dataset:
+    """The dataset as the writer opens it."""
+    return Dataset(home, "kr.orderbook", ("kis", "kiwoom"), Vitals.create(home.vitals("writer"), "writer"))
+
+
+def test_a_row_settles_only_when_its_window_has_passed_on_every_ring(home: Home, rings: dict[Line, Producer]) -> None:
+    """Up to the last instant a twin is found; what is settled may be published, so it must not be so earlier."""
+    dataset = opened(home)
+    now_ns = time.monotonic_ns()
+    rings[Line.KIS].publish(books(range(10), mono_ns=now_ns))
+    end_ns = now_ns + 9000
+
+    dataset.turn(end_ns, end_ns)
+    dataset.turn(end_ns + WINDOW_NS + STRAGGLER_NS - 1, ENDLESS_NS)
+
+    assert dataset.settled_row == 0 and dataset.merge.waiting == 10
+
+    rings[Line.KIWOOM].publish(books([3], Line.KIWOOM, mono_ns=now_ns + WINDOW_NS))
+    dataset.turn(end_ns + WINDOW_NS, end_ns + WINDOW_NS)
+
+    assert dataset.merge.waiting == 9
+
+    dataset.turn(end_ns + WINDOW_NS + STRAGGLER_NS, ENDLESS_NS)
+
+    assert dataset.settled_row == 10 and dataset.merge.waiting == 0
+    dataset.close()
+
+
+def test_what_could_not_be_written_is_not_judged_again(
+    home: Home, rings: dict[Line, Producer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Twins whose append failed are twins when it succeeds; positions move only then."""
+    dataset = opened(home)
+    now_ns = time.monotonic_ns()
+    rings[Line.KIS].publish(books(range(10), mono_ns=now_ns))
+    dataset.turn(ENDLESS_NS, ENDLESS_NS)
+    rings[Line.KIWOOM].publish(books(range(10), Line.KIWOOM, mono_ns=now_ns + 1000))
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "no space")
+
+    with monkeypatch.context() as context:
+        context.setattr(files, "append", full)
+        for _ in range(3):
+            with pytest.raises(OSError, match="no space"):
+                dataset.turn(ENDLESS_NS, ENDLESS_NS)
+    assert dataset.intake.backlog == 10
+    dataset.turn(ENDLESS_NS, ENDLESS_NS)
+
+    assert dataset.intake.backlog == 0
+    assert dataset.merge.waiting == 0
+    assert dataset.journal.last_row == 20
+    dataset.close()
+
+
+def test_ceilings_outlive_the_journal_rows_they_come_from(home: Home, rings: dict[Line, Producer]) -> None:
+    """A volume behind one stored before the restart is LATE, whether its row is in the newest segment or long published."""
+    dataset = opened(home)
+    rings[Line.KIS].publish(books([40, 44], symbols=1))
+    dataset.turn(ENDLESS_NS, ENDLESS_NS)
+    dataset.begin_segment()
+    rings[Line.KIS].publish(books([48], symbols=1))
+    dataset.turn(ENDLESS_NS, ENDLESS_NS)
+    dataset.close()
+
+    again = opened(home)
+
+    assert [volume for *_, volume in again.merge.ceilings()] == [48]
+    again.close()
+    assert [volume for *_, volume in opened(home).merge.ceilings()] == [48], "also from an opening alone"
