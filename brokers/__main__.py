@@ -40,7 +40,7 @@ def collect(name: str, home: Home, stop: Stop) -> None:
 def _idle(vitals: Vitals, stop: Stop, why: str) -> None:
     """Stay without doing anything: an exit would be taken for a crash."""
     logger.info("nothing to do: {}", why)
-    vitals.say("waiting", why)
+    vitals.say("disabled", why)
     while not stop.wait(0.5):
         vitals.beat()
 

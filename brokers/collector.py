@@ -20,7 +20,7 @@ from typing import TypeVar
 from loguru import logger
 
 from brokers.backoff import Backoff
-from brokers.broker import Broker, BrokerError, ConnectError, Session, SessionError
+from brokers.broker import Broker, BrokerError, ConnectError, Registration, Session, SessionError
 from brokers.ledger import Ledger
 from brokers.plan import Connection
 from brokers.publish import Rings
@@ -31,6 +31,7 @@ from brokers.wire import Wire
 from conf.clock import SECOND_NS
 from conf.home import Home
 from conf.process import Stop
+from ringbuf.records import STREAMS
 from ringbuf.vitals import Vitals
 
 Result = TypeVar("Result")
@@ -61,7 +62,9 @@ class Collector:
         self._vitals = vitals
         self._broker = broker
         self._registrations = connection.registrations
-        self._known = broker.known(connection.registrations)
+        # A stream that came without being asked for is data all the same: only its instrument has to be ours.
+        instruments = dict.fromkeys(registration.instrument for registration in connection.registrations)
+        self._known = broker.known(Registration(instrument, stream) for instrument in instruments for stream in STREAMS)
         self._clock = home.clock()
         self._credential = broker.credential(home)
         self._rings = Rings(home, broker.name, vitals)

@@ -58,8 +58,11 @@ class Ledger:
         self.standing[registration].refused = words
 
     def heard(self, registration: Registration, mono_ns: int) -> bool:
-        """Data came; True if it is the first since the subscription. Data may come before its acknowledgement (spec kis 2.3)."""
-        line = self.standing[registration]
+        """Data came; True if it is the first since the subscription. Data may come before its acknowledgement (spec kis 2.3),
+        and of a stream nobody asked for: that has no line here."""
+        line = self.standing.get(registration)
+        if line is None:
+            return False
         line.last_ns = mono_ns
         if line.first_ns:
             return False

@@ -20,9 +20,20 @@ def wait_until_healthy(home: Home, most_s: float, names: Sequence[str] | None = 
     while True:
         processes = [p for p in look(home).processes if names is None or p.name in names]
         sick = [(p.name, p.verdict) for p in processes if not p.healthy]
-        if not sick or time.monotonic() > give_up:
-            return sick
+        if not sick:
+            return []
+        if time.monotonic() > give_up:
+            return [(name, verdict + _last_line(home, name)) for name, verdict in sick]
         time.sleep(0.1)
+
+
+def _last_line(home: Home, name: str) -> str:
+    """What a process that could not run printed last; nothing when it printed nothing."""
+    try:
+        lines = (home.log / f"{name}.out").read_text(errors="replace").splitlines()
+    except FileNotFoundError:
+        return ""
+    return f"; its last words: {lines[-1]}" if lines else ""
 
 
 def last_words(home: Home) -> list[tuple[str, str]]:

@@ -70,7 +70,7 @@ class Status(msgspec.Struct, frozen=True):
 
 def programs_of(settings: Settings) -> list[str]:
     """The programs a home has, in the order of the data flow."""
-    return [*lines_of(settings), "writer"]
+    return [*lines_of(settings), "writer", "watchdog"]
 
 
 def lines_of(settings: Settings) -> list[str]:

@@ -59,6 +59,10 @@ _AT_LEAST = {
     "writer.late_every_s": 1,
     "writer.row_group_rows": 1024,
     "writer.segment_most_bytes": 1 << 20,
+    "watchdog.stale_s": 3,
+    "watchdog.start_s": 15,
+    "watchdog.leave_s": 1,
+    "watchdog.revive_s": 1,
     "log.retention": 1,
 }
 

@@ -118,6 +118,14 @@ class Writer(_Table):
     segment_most_bytes: int
 
 
+class Watchdog(_Table):
+    stale_s: float
+    start_s: float
+    leave_s: float
+    revive_s: float
+    memory_mb: dict[str, float]
+
+
 class Log(_Table):
     level: Literal["TRACE", "DEBUG", "INFO", "WARNING", "ERROR"]
     rotation: str
@@ -139,6 +147,7 @@ class Settings(_Table):
     feed: Feed
     quarantine: Quarantine
     writer: Writer
+    watchdog: Watchdog
     log: Log
 
     def instruments(self) -> list[Instrument]:

@@ -62,6 +62,8 @@ COUNTERS = (
     "waiting_books",
     "backlog_records",
     "pauses",
+    # watchdog
+    "orders",
 )
 """The vocabulary of counters: one for all processes; a count that a process does not keep stays zero."""
 

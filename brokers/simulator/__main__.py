@@ -35,7 +35,13 @@ def line_options(name: str, latency_ms: float, jitter_ms: float, flush_ms: float
             click.option(f"--{name}-port", default=0, show_default=True, help="0: any free port"),
             click.option(f"--{name}-latency-ms", default=latency_ms, show_default=True),
             click.option(f"--{name}-jitter-ms", default=jitter_ms, show_default=True),
-            click.option(f"--{name}-loss", default=0.001, show_default=True, help="share of records never sent"),
+            click.option(
+                f"--{name}-loss",
+                default=0.001,
+                type=click.FloatRange(0, 1),
+                show_default=True,
+                help="share of records never sent",
+            ),
             click.option(f"--{name}-flush-ms", default=flush_ms, show_default=True, help="0: at once"),
             click.option(
                 f"--{name}-books-per-s", default=books_per_s, show_default=True, help="most books a symbol; 0: all"
@@ -65,7 +71,13 @@ def taken(name: str, given: dict[str, float]) -> Options:
 @click.option(
     "--truth", type=click.Path(path_type=Path, file_okay=False), help="where to write the truth; default: nowhere"
 )
-@click.option("--books-per-s", default=10.0, show_default=True, help="events per real second and symbol")
+@click.option(
+    "--books-per-s",
+    default=10.0,
+    type=click.FloatRange(0, min_open=True),
+    show_default=True,
+    help="events per real second and symbol",
+)
 @click.option("--always-open", is_flag=True, help="trade as in the regular session whatever the clock says")
 @click.option("--seconds", default=0.0, show_default=True, help="stop by itself; 0: never")
 @click.option("--die-with-parent", is_flag=True, help="SIGTERM when the parent process ends")

@@ -548,7 +548,7 @@ def test_a_broker_that_is_not_enabled_waits(run):
     _, process = run("kiwoom")
     idle = type(process)("kis", process.home.root)
 
-    vitals = idle.until_state("waiting")
+    vitals = idle.until_state("disabled")
 
     assert "kis.enabled is false" in vitals.detail
     idle.stop()

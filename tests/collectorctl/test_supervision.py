@@ -51,7 +51,7 @@ def test_start_returns_when_every_process_is_healthy_by_vitals(running: Path) ->
     """After `start` the first look finds three healthy processes with a fresh heartbeat and modest memory."""
     seen = status(running)
 
-    assert {"kis", "kiwoom", "writer"} == set(seen["processes"])
+    assert {"kis", "kiwoom", "writer", "watchdog"} == set(seen["processes"])
     assert seen["healthy"]
     for name, process in seen["processes"].items():
         assert process["heartbeat_age_s"] < 5

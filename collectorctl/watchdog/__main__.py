@@ -1,0 +1,102 @@
+"""supervisord's event listener: looks every five seconds, does what the rules say.
+
+    supervisord ──TICK_5──> watchdog ──signals──> kis, kiwoom, writer
+                <──start──────┘
+
+Promises: stdout carries the listener protocol and nothing else; beats every second; stands down when supervisord stops.
+Leaves to others: what is wrong with a process (rules.py), starting again what ended (supervisord).
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import sys
+import time
+import xmlrpc.client
+from typing import TextIO
+
+from loguru import logger
+from supervisor import childutils
+
+from collectorctl.daemon import Daemon, DaemonError
+from collectorctl.status import own_memory_mb
+from collectorctl.watchdog.rules import Dog, Limits, Order, Seen
+from conf.home import Home
+from conf.process import Stop, run
+from ringbuf.vitals import Vitals, VitalsError, read
+
+NAME = "watchdog"
+BEAT_S = 1.0
+
+
+def watch(home: Home, stop: Stop, protocol: TextIO) -> None:
+    """Answer supervisord's events until asked to stop."""
+    vitals = Vitals.create(home.vitals(NAME), NAME)
+    table = home.settings.watchdog
+    dog = Dog(Limits(table.stale_s, table.start_s, table.leave_s, table.revive_s, table.memory_mb))
+    daemon = Daemon(home)
+    standing_down = False
+    vitals.say("running")
+    childutils.listener.ready(protocol)
+    while not stop.requested:
+        vitals.beat()
+        if not select.select([sys.stdin], [], [], BEAT_S)[0]:
+            continue
+        line = sys.stdin.readline()
+        if not line:
+            break  # supervisord is gone
+        headers = childutils.get_headers(line)
+        sys.stdin.read(int(headers["len"]))
+        if headers["eventname"] == "SUPERVISOR_STATE_CHANGE_STOPPING":
+            standing_down = True
+            logger.info("supervisord stops: standing down")
+        elif headers["eventname"].startswith("TICK") and not standing_down:
+            for order in dog.look(seen(home, daemon), time.monotonic()):
+                carry_out(order, daemon)
+                vitals.add("orders")
+        childutils.listener.ok(protocol)
+        childutils.listener.ready(protocol)
+    vitals.say("stopped")
+
+
+def seen(home: Home, daemon: Daemon) -> list[Seen]:
+    """Every process but this one, as it is now."""
+    found = []
+    for program in daemon.programs():
+        if program.name == NAME:
+            continue
+        try:
+            vitals = read(home.vitals(program.name))
+            mine = vitals.pid == program.pid
+        except (FileNotFoundError, VitalsError):
+            mine = False
+        age_s = (time.monotonic_ns() - vitals.beat_mono_ns) / 1e9 if mine else None
+        memory = own_memory_mb(program.pid) if program.pid else None
+        up_s = max(0.0, time.time() - program.start_s)
+        found.append(Seen(program.name, program.state, program.pid, up_s, age_s, memory))
+    return found
+
+
+def carry_out(order: Order, daemon: Daemon) -> None:
+    """Signal or start; a process that is gone meanwhile needs neither."""
+    logger.warning("{}: {}: {}", order.name, order.why, order.what)
+    try:
+        if order.what == "start":
+            daemon.start_program(order.name)
+        else:
+            os.kill(order.pid, getattr(signal, order.what))
+    except (ProcessLookupError, DaemonError, xmlrpc.client.Error) as error:
+        logger.warning("{}: {} came too late: {}", order.name, order.what, error)
+
+
+def main() -> int:
+    """Keep the real stdout for the protocol: one stray print there would end the dialogue for ever (practice 4.1)."""
+    protocol = os.fdopen(os.dup(1), "w", buffering=1)
+    os.dup2(2, 1)
+    return run(NAME, lambda home, stop: watch(home, stop, protocol))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
