@@ -17,6 +17,7 @@ from ringbuf.vitals import Vitals
 from writer import files
 from writer.dataset import STRAGGLER_NS, Dataset
 from writer.intake import ENDLESS_NS
+from writer.journal import read_rows
 
 WINDOW_NS = 5 * SECOND_NS
 
@@ -74,7 +75,7 @@ def test_what_could_not_be_written_is_not_judged_again(
     dataset = opened(home)
     now_ns = time.monotonic_ns()
     rings[Line.KIS].publish(books(range(10), mono_ns=now_ns))
-    dataset.turn(ENDLESS_NS, ENDLESS_NS)
+    dataset.turn(now_ns + SECOND_NS, ENDLESS_NS)
     rings[Line.KIWOOM].publish(books(range(10), Line.KIWOOM, mono_ns=now_ns + 1000))
 
     def full(*_: object) -> None:
@@ -84,13 +85,13 @@ def test_what_could_not_be_written_is_not_judged_again(
         context.setattr(files, "append", full)
         for _ in range(3):
             with pytest.raises(OSError, match="no space"):
-                dataset.turn(ENDLESS_NS, ENDLESS_NS)
+                dataset.turn(now_ns + SECOND_NS, ENDLESS_NS)
     assert dataset.intake.backlog == 10
-    dataset.turn(ENDLESS_NS, ENDLESS_NS)
+    dataset.turn(now_ns + SECOND_NS, ENDLESS_NS)
 
+    twins = [row for batch in read_rows(home.journal("kr.orderbook")) for row in batch.column("twin_of").to_pylist()]
     assert dataset.intake.backlog == 0
-    assert dataset.merge.waiting == 0
-    assert dataset.journal.last_row == 20
+    assert twins == [None] * 10 + list(range(1, 11))
     dataset.close()
 
 
