@@ -63,6 +63,9 @@ _AT_LEAST = {
     "watchdog.start_s": 15,
     "watchdog.leave_s": 1,
     "watchdog.revive_s": 1,
+    "watchdog.kis_memory_mb": 50,
+    "watchdog.kiwoom_memory_mb": 50,
+    "watchdog.writer_memory_mb": 200,
     "log.retention": 1,
 }
 

@@ -123,7 +123,9 @@ class Watchdog(_Table):
     start_s: float
     leave_s: float
     revive_s: float
-    memory_mb: dict[str, float]
+    kis_memory_mb: float
+    kiwoom_memory_mb: float
+    writer_memory_mb: float
 
 
 class Log(_Table):

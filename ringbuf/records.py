@@ -151,7 +151,7 @@ def dtype_hash(dtype: np.dtype) -> int:
 def blank(dtype: np.dtype, count: int) -> np.ndarray:
     """`count` records in which every number that a frame may leave out is UNDEFINED.
 
-    Sizes, sides, flags and codes start at zero; shape (count,), dtype as given.
+    Levels, the size of a trade, sides, flags and codes start at zero; shape (count,), dtype as given.
     """
     records = np.zeros(count, dtype)
     for name in dtype.names:

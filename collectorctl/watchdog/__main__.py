@@ -35,7 +35,8 @@ def watch(home: Home, stop: Stop, protocol: TextIO) -> None:
     """Answer supervisord's events until asked to stop."""
     vitals = Vitals.create(home.vitals(NAME), NAME)
     table = home.settings.watchdog
-    dog = Dog(Limits(table.stale_s, table.start_s, table.leave_s, table.revive_s, table.memory_mb))
+    memory_mb = {"kis": table.kis_memory_mb, "kiwoom": table.kiwoom_memory_mb, "writer": table.writer_memory_mb}
+    dog = Dog(Limits(table.stale_s, table.start_s, table.leave_s, table.revive_s, memory_mb))
     daemon = Daemon(home)
     standing_down = False
     vitals.say("running")

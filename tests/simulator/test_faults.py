@@ -92,6 +92,9 @@ def test_silence_is_half_open_and_ends(start: Start) -> None:
     client = KiwoomClient(running.ready, "silence")
     client.request("REG", ["005930"], ["0D"])
     client.await_trnm("REAL")
+    running.steer("kiwoom lateack 0.6")  # a reply that falls due in the silence
+    client.send({"trnm": "REG", "grp_no": "8", "refresh": "1", "data": []})
+    client.read_for(0.1)
     running.steer("kiwoom silence 1.5")
     client.read_for(0.2)  # what was under way
     client.frames.clear()
