@@ -79,6 +79,7 @@ class Flag(IntFlag):
     VALUE_ROUNDED = 1 << 5  # cum_value is rounded to a million won by the vendor
     CLOCK_STEP = 1 << 6  # the wall clock had been stepped shortly before
     HALTED = 1 << 7  # the vendor marked the symbol as halted
+    PRICE_ROUNDED = 1 << 8  # a price was not whole won (a midpoint of one-won ticks); Parquet has it half to even
 
 
 _STAMPS = [

@@ -207,6 +207,7 @@ class Dataset:
     def begin_segment(self) -> None:
         """Close the journal's segment, so that it can be published and deleted. OSError."""
         self.journal.begin(self.merge.ceilings() if self.merge else [])
+        self.intake.commit()
 
     def task(self, hour: int, everything: bool) -> parquet.Task:
         """What publishing this hour means now: rows whose twins can no longer come, or everything. OSError."""

@@ -167,8 +167,9 @@ class Journal:
     def begin(self, ceilings: list[list]) -> None:
         """Close the segment that is open and begin the next, which knows everything needed to go on from it alone.
 
-        OSError: nothing has changed.
+        OSError: nothing has changed. What was appended is durable before the new segment claims the positions it brought.
         """
+        self.sync()
         path = self.directory / f"{self._number + 1:012d}{SUFFIX}"
         fd = files.create(path)
         segment, sink = Segment(path), io.BytesIO()
@@ -178,7 +179,6 @@ class Journal:
             data = _message(sink, stream, nothing, self._says(self.positions, self.last_row) | {"ceilings": ceilings})
             files.append(fd, 0, data)
             files.sync(fd)
-            self.sync()
         except OSError:
             os.close(fd)
             files.remove(path)

@@ -18,8 +18,6 @@ from writer.merge import IDENTITY_BYTES, NEW, Taken
 
 VERSION = 1
 HOUR_NS = 3600 * 1_000_000_000
-PRICE_ROUNDED = 1 << 8
-"""A bit of `flags` beside those of ringbuf.records.Flag: a price of this row was not whole won."""
 
 KOREAN_TIME = pa.timestamp("ns", tz="Asia/Seoul")
 _SIDES = ("ask", "bid")
@@ -127,7 +125,7 @@ def entries(stream: str, records: np.ndarray, first_row: int, taken: Taken | Non
         "extra": _text(records["extra"], twin | (records["extra"] == b"")),
     }
     content = _book(records, columns, twin) if stream == "orderbook" else _tick(records, columns)
-    flags = records["flags"].astype(np.int64) | np.where(content, PRICE_ROUNDED, 0)
+    flags = records["flags"].astype(np.int64) | np.where(content, int(Flag.PRICE_ROUNDED), 0)
     if taken is not None:
         flags |= np.where(taken.late, int(Flag.LATE), 0)
         columns["identity"] = pa.array(taken.identity, pa.binary(IDENTITY_BYTES))

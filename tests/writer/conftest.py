@@ -25,11 +25,3 @@ def place() -> Iterator[Path]:
         process.wait()
     started.clear()
     shutil.rmtree(path, ignore_errors=True)
-
-
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """`long` tests run only if asked for with -m."""
-    if not config.getoption("-m"):
-        for item in items:
-            if item.get_closest_marker("long"):
-                item.add_marker(pytest.mark.skip(reason="minutes; ask with -m long"))

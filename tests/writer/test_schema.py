@@ -90,7 +90,7 @@ def test_a_price_that_is_not_whole_won_is_rounded_half_to_even_and_flagged(
 
     assert (won, flagged, True) == (
         row["mid_price"],
-        bool(row["flags"] & schema.PRICE_ROUNDED),
+        bool(row["flags"] & Flag.PRICE_ROUNDED),
         bool(row["flags"] & Flag.SNAPSHOT),
     )
 
