@@ -129,7 +129,7 @@ def stop(root: Path) -> None:
             click.echo(f"waiting for {', '.join(left)}")
         before = left
     for name, words in last_words(home):
-        click.echo(f"{name:<8} {words}")
+        click.echo(f"{name:<9}{words}")
     click.echo("stopped")
 
 

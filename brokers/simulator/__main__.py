@@ -1,6 +1,6 @@
 """python -m brokers.simulator: one process, one port a broker, steered by lines on stdin.
 
-    stdin   kis drop | kiwoom silence 5 | status | resend        one JSON line on stdout for each
+    stdin   kis drop | kiwoom silence 5 | market rest | market move | status | resend     one JSON line on stdout for each
     stdout  {"kis": {"ws_url": ..., "rest_url": ...}, "kiwoom": {...}}   first, when both ports listen
 
 Promises: listens on 127.0.0.1 only; SIGTERM and SIGINT end it with the truth on disk; the end of stdin does not end it.

@@ -42,6 +42,7 @@ class Pace:
     always_open: bool
     tell: Callable[[str, str | None, str | None, str], None]
     clock: Clock = field(init=False)
+    resting: bool = False  # nothing moves, so that what is on its way can arrive
     _phases: dict[str, str | None] = field(default_factory=dict)
     _known: dict[tuple[str, int], str | None] = field(default_factory=dict)
 
@@ -59,7 +60,7 @@ class Pace:
         while True:
             now_ns = time.monotonic_ns()
             self._watch(now_ns)
-            while heap[0][0] <= now_ns:
+            while heap[0][0] <= now_ns and not self.resting:
                 due_ns, number = heap[0]
                 self._move(instruments[number])
                 # A stall is not made up for by a burst.

@@ -188,6 +188,9 @@ class Server:
     def _steer(self, command: str) -> None:
         if command == "status":
             say({"ok": True} | self.status())
+        elif command in ("market rest", "market move"):
+            self.pace.resting = command == "market rest"
+            say({"ok": True, "resting": self.pace.resting})
         elif command == "resend":
             if self._replaying is None or not self._replaying.done():
                 say({"ok": False, "error": "resend: there is nothing recorded, or it is being sent"})

@@ -16,6 +16,7 @@ Leaves to others: making the truth (brokers/simulator/truth.py), reading files, 
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterable, Mapping
 
@@ -81,13 +82,19 @@ class Verdict(msgspec.Struct):
             if not account.available:
                 found.append(f"{name}: nothing was delivered, so nothing was proven")
         books, ticks = self.books, self.ticks
-        if books.missed > MISSED_MOST * books.available:
-            found.append(f"books: {books.missed} of {books.available} missed, more than {MISSED_MOST:.2%}")
-        if books.doubled > DOUBLED_MOST * books.available:
-            found.append(f"books: {books.doubled} of {books.available} doubled, more than {DOUBLED_MOST:.2%}")
+        for what, count, share in (("missed", books.missed, MISSED_MOST), ("doubled", books.doubled, DOUBLED_MOST)):
+            if count > allowance(share, books.available):
+                found.append(f"books: {count} of {books.available} {what}, more than {share:.2%} and chance")
         if ticks.missed or ticks.doubled:
             found.append(f"ticks: {ticks.missed} missed, {ticks.doubled} doubled")
         return found
+
+
+def allowance(share: float, available: int) -> float:
+    """How many of `available` books make up `share`, and three standard deviations of such a rare count on top: in a run of
+    a minute the share is a handful, and a handful fluctuates."""
+    expected = share * available
+    return expected + 3 * math.sqrt(expected)
 
 
 class _Deliveries:

@@ -1,6 +1,6 @@
 """A rehearsal from curtain to verdict.
 
-    stage ─> start ─> the market runs ─> quiet ─> stop ─> judge
+    stage ─> start ─> the market runs ─> the market rests ─> stop ─> judge
 
 Promises: whatever happens, nothing is left running; the home is kept when it was named, or when something was wrong.
 Leaves to others: the verdict (oracle.py), the table (report.py).
@@ -28,7 +28,7 @@ from collectorctl.table import wide_console
 from conf.clock import korean
 from conf.home import Home
 
-QUIET_S = 2.0
+REST_S = 2.0
 """Between the last delivery and the stop: longer than oracle.MARGIN_NS, so that nothing is in flight at the end."""
 
 
@@ -56,16 +56,15 @@ class Rehearsal:
                 for name, complaint in wait_until_healthy(home, 30):
                     self.console.print(f"[red]{name}: not healthy: {complaint}[/]")
                 seen = self._watch(home)
-                for line in simulator.addresses:
-                    simulator.tell(f"{line} quiet 3600")
-                time.sleep(QUIET_S)
+                simulator.tell("market rest")
+                time.sleep(REST_S)
                 stopping = time.monotonic()
             finally:
                 for _ in daemon.stop():
                     pass
             stop_s = time.monotonic() - stopping
             for name, words in last_words(home):
-                self.console.print(f"{name:<8}{words}")
+                self.console.print(f"{name:<9}{words}")
         verdict = self._verdict(home)
         return verdict, measure(home, seen, stop_s)
 
