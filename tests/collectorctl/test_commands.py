@@ -1,0 +1,109 @@
+"""The commands that need no running tree, and those that read a running one."""
+
+from __future__ import annotations
+
+import stat
+from pathlib import Path
+
+import msgspec
+import pytest
+from tree import SECRETS, a_home, collectorctl, status, until
+
+from collectorctl.demo.stage import Simulator, connect_home
+from collectorctl.init import commented_out
+from conf.settings import load
+
+SETTINGS = """
+[universe]
+kr = ["005930", "000660"]
+[clock]
+start = "2026-11-20T10:00:00+09:00"
+[kis]
+register_spacing_ms = 20
+"""
+
+
+def test_init_lays_out_a_home_and_touches_nothing_that_exists(tmp_path: Path) -> None:
+    """Three files; what the user changed stays; every setting is there, commented out, so nothing differs from the defaults."""
+    home = tmp_path / "home"
+
+    first = collectorctl(tmp_path, "init", str(home)).stdout
+    (home / "supervisord.conf").write_text("mine")
+    second = collectorctl(tmp_path, "init", str(home)).stdout
+
+    assert {"collector.toml", "supervisord.conf", ".env.example"} == {p.name for p in home.iterdir()}
+    assert first.count("made") == 3
+    assert second.count("kept") == 3
+    assert (home / "supervisord.conf").read_text() == "mine"
+    assert load(home) == load(tmp_path)
+
+
+def test_the_commented_manual_becomes_the_manual_again_when_uncommented() -> None:
+    """Removing the first # of a line brings the setting to life."""
+    manual = "# a manual\n\n[kis]\n# why\nenabled = true\n"
+
+    assert commented_out(manual).splitlines()[1:] == ["", "[kis]", "# why", "#enabled = true"]
+
+
+def test_check_counts_registrations_and_says_ok() -> None:
+    """Books on both brokers, ticks shared out."""
+    with a_home(SETTINGS) as root:
+        found = msgspec.json.decode(collectorctl(root, "check", "--json").stdout)
+
+    assert {line["name"]: (line["books"], line["ticks"], line["registrations"]) for line in found["lines"]} == {
+        "kis": (2, 1, 3),
+        "kiwoom": (2, 1, 2),
+    }
+
+
+@pytest.mark.parametrize(
+    ("settings", "environment", "complaint"),
+    [
+        ("[kis]\nregistratons = 1\n", SECRETS, "kis.registratons: unknown setting: did you mean kis.registrations?"),
+        ("[kis]\nregistrations = 2\n", SECRETS, "kis.registrations"),
+        ("", SECRETS | {"KIWOOM_APP_KEY": ""}, "KIWOOM_APP_KEY"),
+    ],
+)
+def test_check_exits_78_and_names_the_key(settings: str, environment: dict[str, str], complaint: str) -> None:
+    """Unknown setting, too few registrations, missing secret: one line each, no secret shown."""
+    with a_home(settings) as root:
+        (root / ".env").write_text("".join(f"{name}={value}\n" for name, value in environment.items()))
+
+        ran = collectorctl(root, "check", check=False)
+
+    assert ran.returncode == 78
+    assert complaint in ran.stderr
+    assert not [value for value in SECRETS.values() if value in ran.stdout + ran.stderr]
+
+
+def test_secrets_that_others_may_read_are_refused() -> None:
+    """Mode 0644 on .env: exit 78, and what to run."""
+    with a_home("") as root:
+        (root / ".env").chmod(0o644)
+
+        ran = collectorctl(root, "check", check=False)
+
+    assert ran.returncode == 78
+    assert "chmod 600" in ran.stderr
+
+
+def test_tail_shows_the_newest_rows_while_the_writer_writes() -> None:
+    """As text and as JSON, each row whole."""
+    with a_home(SETTINGS) as root, Simulator(root, root / "truth") as simulator:
+        connect_home(root, simulator.addresses)
+        collectorctl(root, "start")
+        until("rows are journalled", lambda: status(root)["processes"]["writer"]["counters"]["journal_rows"] > 50)
+
+        books = [
+            msgspec.json.decode(line) for line in collectorctl(root, "tail", "orderbook", "--json").stdout.splitlines()
+        ]
+        ticks = until("a tick is journalled", lambda: collectorctl(root, "tail", "tick", "-n", "3").stdout.splitlines())
+
+        assert len(books) == 10
+        assert {book["symbol"] for book in books} <= {"005930", "000660"}
+        assert [book["row"] for book in books] == sorted(book["row"] for book in books)
+        assert all(book["ask_price_1"] > book["bid_price_1"] > 0 for book in books)
+        assert 0 < len(ticks) <= 3
+        assert "begins" in collectorctl(root, "logs", "kis").stdout
+        assert "there is no such log" in collectorctl(root, "logs", "nobody", check=False).stderr
+        assert stat.S_IMODE((root / "log").stat().st_mode) == 0o700
