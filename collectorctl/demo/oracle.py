@@ -6,6 +6,8 @@
 
 A delivery is *certain* when its connection lived on for MARGIN_NS after it was handed to the socket, and *in flight* otherwise:
 what lay in the kernel when a collector was killed, nobody can tell. Certain deliveries must be there, in-flight ones may.
+Only time in which the collector could run counts: one that is stopped (SIGSTOP) reads nothing, its connection lives on and its
+deliveries wait in the kernel; if it is killed before it has run for MARGIN_NS again, they are lost with it.
 
 Promises: pure; counts by content, never by order; every row on disk is accounted for. Stored books are compared whole (levels,
 totals, cumulative volume, expected and midpoint, exchange second); a line's arrivals by what makes books the same (levels and
@@ -18,7 +20,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 import msgspec
 import numpy as np
@@ -34,6 +36,8 @@ DOUBLED_MOST = 0.0003
 """Shares of available books that first-wins may miss or double (design 6.2)."""
 
 LINES = {1: "kis", 2: "kiwoom"}
+Instants = Mapping[tuple[int, int], int]
+"""(line, connection) -> monotonic ns."""
 BOOK, TICK = 1, 2
 SENT, LOST, CONFLATED, SPOILED, REPEATED = range(5)
 
@@ -109,19 +113,37 @@ def judge(
     books: np.ndarray,
     trades: np.ndarray,
     sent: np.ndarray,
-    ended_ns: Mapping[tuple[int, int], int],
+    ended_ns: Instants,
     book_rows: pd.DataFrame,
     tick_rows: pd.DataFrame,
+    stopped_ns: Mapping[int, Sequence[tuple[int, int]]] | None = None,
 ) -> Verdict:
     """Compare.
 
     `books`, `trades`, `sent`: the truth's tables (brokers/simulator/truth.py). `ended_ns`: (line, connection) -> monotonic
     instant at which it ended, absent while it lives. `book_rows`, `tick_rows`: the datasets as pandas reads them.
+    `stopped_ns`: line -> the spans (begin, end), monotonic, in which its collector was stopped by a signal.
     """
+    stops = stopped_ns or {}
+    sure_ns = {(line, number): sure_until(ended, stops.get(line, ())) for (line, number), ended in ended_ns.items()}
     return Verdict(
-        books=_judge_books(books, _of_stream(sent, BOOK), ended_ns, book_rows),
-        ticks=_judge_ticks(trades, _of_stream(sent, TICK), ended_ns, tick_rows),
+        books=_judge_books(books, _of_stream(sent, BOOK), sure_ns, book_rows),
+        ticks=_judge_ticks(trades, _of_stream(sent, TICK), sure_ns, tick_rows),
     )
+
+
+def sure_until(ended_ns: int, stops: Sequence[tuple[int, int]]) -> int:
+    """Until when deliveries of a connection that ended at `ended_ns` are certain: MARGIN_NS of running time before that."""
+    left_ns, at_ns = MARGIN_NS, ended_ns
+    for begin_ns, end_ns in sorted(stops, reverse=True):
+        if begin_ns >= at_ns:
+            continue
+        ran_ns = at_ns - min(end_ns, at_ns)
+        if ran_ns >= left_ns:
+            break
+        left_ns -= ran_ns
+        at_ns = begin_ns
+    return at_ns - left_ns
 
 
 def _of_stream(sent: np.ndarray, stream: int) -> np.ndarray:
@@ -141,13 +163,11 @@ def _accounts(sent: np.ndarray) -> dict[str, LineAccount]:
     return accounts
 
 
-def _judge_books(
-    books: np.ndarray, sent: np.ndarray, ended_ns: Mapping[tuple[int, int], int], rows: pd.DataFrame
-) -> StreamAccount:
+def _judge_books(books: np.ndarray, sent: np.ndarray, sure_ns: Instants, rows: pd.DataFrame) -> StreamAccount:
     account = StreamAccount(lines=_accounts(sent), stored=len(rows))
     keys = _book_keys_of_truth(books)
     by_id = dict(zip(books["id"].tolist(), keys, strict=True))
-    delivered = _delivered(sent, ended_ns, lambda first, _: _identity(by_id[first]))
+    delivered = _delivered(sent, sure_ns, lambda first, _: _identity(by_id[first]))
     whole = set(by_id.values())
     stored = _book_keys_of_rows(rows)
     account.wrong = sum(key not in whole for key in stored)
@@ -160,7 +180,7 @@ def _judge_books(
         per_id: dict[int, Counter[int]] = {}
         for code in LINES:
             own = sent[(sent["line"] == code) & np.isin(sent["outcome"], (SENT, REPEATED))]
-            chosen = own["first_id"][~_in_flight(own, ended_ns)] if line_sent else own["first_id"]
+            chosen = own["first_id"][~_in_flight(own, sure_ns)] if line_sent else own["first_id"]
             per_id[code] = Counter(chosen.tolist())
         for book in set().union(*per_id.values()):
             counts[by_id[book]] += max(count[book] for count in per_id.values())
@@ -168,9 +188,7 @@ def _judge_books(
     return account
 
 
-def _judge_ticks(
-    trades: np.ndarray, sent: np.ndarray, ended_ns: Mapping[tuple[int, int], int], rows: pd.DataFrame
-) -> StreamAccount:
+def _judge_ticks(trades: np.ndarray, sent: np.ndarray, sure_ns: Instants, rows: pd.DataFrame) -> StreamAccount:
     account = StreamAccount(lines=_accounts(sent), stored=len(rows))
     at = {trade: place for place, trade in enumerate(trades["id"].tolist())}
     columns = {
@@ -191,7 +209,7 @@ def _judge_ticks(
             columns["exch_s"][end],
         )
 
-    delivered = _delivered(sent, ended_ns, key)
+    delivered = _delivered(sent, sure_ns, key)
     stored = _tick_keys_of_rows(rows)
     for line, side in account.lines.items():
         own = (rows["broker"] == line).to_numpy()
@@ -205,24 +223,24 @@ def _judge_ticks(
     return account
 
 
-def _in_flight(sent: np.ndarray, ended_ns: Mapping[tuple[int, int], int]) -> np.ndarray:
+def _in_flight(sent: np.ndarray, sure_ns: Instants) -> np.ndarray:
     """Which deliveries were made so shortly before their connection ended that nobody can tell; shape of `sent`."""
-    ends = np.array(
+    sure = np.array(
         [
-            ended_ns.get((line, number), 1 << 62)
+            sure_ns.get((line, number), 1 << 62)
             for line, number in zip(sent["line"].tolist(), sent["connection"].tolist(), strict=True)
         ],
         dtype=np.int64,
     )
-    return sent["mono_ns"] > ends - MARGIN_NS
+    return sent["mono_ns"] > sure
 
 
-def _delivered(sent: np.ndarray, ended_ns: Mapping[tuple[int, int], int], key: object) -> dict[str, _Deliveries]:
+def _delivered(sent: np.ndarray, sure_ns: Instants, key: object) -> dict[str, _Deliveries]:
     told = {}
     for code, line in LINES.items():
         own = sent[(sent["line"] == code) & np.isin(sent["outcome"], (SENT, REPEATED))]
         told[line] = _Deliveries()
-        flying = _in_flight(own, ended_ns)
+        flying = _in_flight(own, sure_ns)
         for first, last, unsure in zip(own["first_id"].tolist(), own["last_id"].tolist(), flying.tolist(), strict=True):
             content = key(first, last)  # type: ignore[operator]
             told[line].possible[content] += 1
