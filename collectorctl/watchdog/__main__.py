@@ -20,12 +20,12 @@ from typing import TextIO
 from loguru import logger
 from supervisor import childutils
 
-from collectorctl.daemon import Daemon, DaemonError
-from collectorctl.status import own_memory_mb
+from collectorctl.daemon import Daemon, DaemonError, Program
+from collectorctl.status import HEALTHY, own_memory_mb
 from collectorctl.watchdog.rules import Dog, Limits, Order, Seen
 from conf.home import Home
 from conf.process import Stop, run
-from ringbuf.vitals import Vitals, VitalsError, read
+from ringbuf.vitals import Reading, Vitals, VitalsError, read
 
 NAME = "watchdog"
 BEAT_S = 1.0
@@ -68,16 +68,21 @@ def seen(home: Home, daemon: Daemon) -> list[Seen]:
     for program in daemon.programs():
         if program.name == NAME:
             continue
-        try:
-            vitals = read(home.vitals(program.name))
-            mine = vitals.pid == program.pid
-        except (FileNotFoundError, VitalsError):
-            mine = False
-        age_s = (time.monotonic_ns() - vitals.beat_mono_ns) / 1e9 if mine else None
-        memory = own_memory_mb(program.pid) if program.pid else None
-        up_s = max(0.0, time.time() - program.start_s)
-        found.append(Seen(program.name, program.state, program.pid, up_s, age_s, memory))
+        memory_mb = own_memory_mb(program.pid) if program.pid else None
+        vitals = _page(home, program)
+        age_s = (time.monotonic_ns() - vitals.beat_mono_ns) / 1e9 if vitals else None
+        works = vitals is not None and vitals.state in HEALTHY
+        found.append(Seen(program.name, program.state, program.pid, age_s, works, memory_mb))
     return found
+
+
+def _page(home: Home, program: Program) -> Reading | None:
+    """The vitals of this very process."""
+    try:
+        vitals = read(home.vitals(program.name))
+    except (FileNotFoundError, VitalsError):
+        return None
+    return vitals if program.pid and vitals.pid == program.pid else None
 
 
 def carry_out(order: Order, daemon: Daemon) -> None:

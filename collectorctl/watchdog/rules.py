@@ -7,8 +7,9 @@
     not gone leave_s after that                       as hung
     FATAL: supervisord has given up                   started again, every revive_s, for ever
 
-Promises: pure; one look is never enough to hurt a process (a machine that stood still makes every heartbeat old at once); the
-dog only signals and starts, so that its own death can leave nothing stopped.
+Promises: pure; one look is never enough to hurt a process (a machine that stood still makes every heartbeat old at once); while a
+process that was restarted for its memory does not work again, no other is restarted for its own (both brokers at once would be a
+hole), unless leave_s passes; the dog only signals and starts, so that its own death can leave nothing stopped.
 Leaves to others: looking and doing (__main__.py), starting again what ended (supervisord).
 """
 
@@ -19,17 +20,20 @@ from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
 LAST = "writer"
-"""Restarted for its memory only when no other process is being restarted: it is the one that all others fill."""
+"""Restarted for its memory only when no other process is over its limit: it is the one that all others fill."""
+
+AGAIN_S = 600.0
+"""A process that is over its limit again sooner than this after such a restart needs the memory: restarting it cures nothing."""
 
 
 class Seen(NamedTuple):
-    """One process at one look: `beat_age_s` None while there is no vitals page of this very pid."""
+    """One process at one look: `beat_age_s` None while there is no vitals page of this very pid; `works`: its page says so."""
 
     name: str
     state: str
     pid: int
-    up_s: float
     beat_age_s: float | None
+    works: bool
     own_memory_mb: float | None
 
 
@@ -57,42 +61,40 @@ class Dog:
     """What was seen before: the memory between looks."""
 
     limits: Limits
+    _since: dict[str, tuple[int, float]] = field(default_factory=dict)  # name -> pid, first seen
     _stale: dict[str, tuple[int, int]] = field(default_factory=dict)  # name -> pid, looks in a row
     _fat: dict[str, tuple[int, int]] = field(default_factory=dict)
-    _leaving: dict[str, tuple[int, float]] = field(default_factory=dict)  # name -> pid, since
+    _leaving: tuple[str, int, float] | None = None  # name, pid, since; until its successor works
+    _restarted: dict[str, float] = field(default_factory=dict)  # name -> when, for its memory
     _fatal: dict[str, float] = field(default_factory=dict)  # name -> since, or since the last try
 
     def look(self, processes: Sequence[Seen], now_s: float) -> list[Order]:
         """What to do now; `now_s` is monotonic. Call about every five seconds with every process."""
         orders: list[Order] = []
         for seen in processes:
+            if self._since.get(seen.name, (0, 0.0))[0] != seen.pid:
+                self._since[seen.name] = (seen.pid, now_s)
             orders += self._hung(seen, now_s) or self._given_up(seen, now_s)
-        hung = {order.name for order in orders}
-        orders += self._fattened([seen for seen in processes if seen.name not in hung], now_s)
-        return orders
+        return orders + self._fattened(processes, {order.name for order in orders}, now_s)
 
     def _hung(self, seen: Seen, now_s: float) -> list[Order]:
         why = self._why_hung(seen, now_s)
-        if not why:
-            self._stale.pop(seen.name, None)
-            return []
-        pid, looks = self._stale.get(seen.name, (seen.pid, 0))
-        looks = looks + 1 if pid == seen.pid else 1
-        self._stale[seen.name] = (seen.pid, looks)
-        if looks == 1:
+        looks = _in_a_row(self._stale, seen, bool(why))
+        if looks < 2:
             return []
         return [Order("SIGABRT" if looks == 2 else "SIGKILL", seen.name, seen.pid, why)]
 
     def _why_hung(self, seen: Seen, now_s: float) -> str:
-        if not seen.pid or seen.state not in ("STARTING", "RUNNING", "STOPPING"):
-            return ""
-        if seen.state == "STOPPING":
-            return ""  # supervisord counts the seconds itself
-        pid, since_s = self._leaving.get(seen.name, (0, 0.0))
-        if pid == seen.pid and now_s - since_s > self.limits.leave_s:
-            return f"asked to leave {now_s - since_s:.0f} s ago and still there"
+        if not seen.pid or seen.state not in ("STARTING", "RUNNING"):
+            return ""  # one that is STOPPING has its seconds counted by supervisord
+        if self._leaving is not None and self._leaving[:2] == (seen.name, seen.pid):
+            asked_s = now_s - self._leaving[2]
+            if asked_s > self.limits.leave_s:
+                return f"asked to leave {asked_s:.0f} s ago and still there"
         if seen.beat_age_s is None:
-            return f"no sign of life {seen.up_s:.0f} s after its start" if seen.up_s > self.limits.start_s else ""
+            # by our own clock: supervisord's start times are wall-clock times, which a step makes hours old
+            up_s = now_s - self._since[seen.name][1]
+            return f"no sign of life for {up_s:.0f} s" if up_s > self.limits.start_s else ""
         return f"no heartbeat for {seen.beat_age_s:.0f} s" if seen.beat_age_s > self.limits.stale_s else ""
 
     def _given_up(self, seen: Seen, now_s: float) -> list[Order]:
@@ -105,25 +107,53 @@ class Dog:
         self._fatal[seen.name] = now_s
         return [Order("start", seen.name, 0, "supervisord had given it up")]
 
-    def _fattened(self, processes: Sequence[Seen], now_s: float) -> list[Order]:
-        """At most one restart for memory at a time, the writer only when the others are within their limits."""
-        pids = {seen.name: seen.pid for seen in processes}
-        self._leaving = {name: left for name, left in self._leaving.items() if pids.get(name, left[0]) == left[0]}
-        over: list[tuple[Seen, float]] = []
+    def _fattened(self, processes: Sequence[Seen], ordered: set[str], now_s: float) -> list[Order]:
+        """At most one restart for memory at a time, the writer only when the others are within their limits.
+
+        `ordered`: processes that something else is being done about.
+        """
+        over: list[Seen] = []
+        ripe: list[Seen] = []
         for seen in processes:
             limit = self.limits.memory_mb.get(seen.name)
-            if limit is None or seen.own_memory_mb is None or seen.own_memory_mb <= limit:
-                self._fat.pop(seen.name, None)
+            judged = limit is not None and seen.pid and seen.state == "RUNNING" and seen.own_memory_mb is not None
+            fat = bool(judged and seen.own_memory_mb > limit)
+            looks = _in_a_row(self._fat, seen, fat)
+            if not fat or now_s - self._restarted.get(seen.name, now_s - AGAIN_S) < AGAIN_S:
                 continue
-            pid, looks = self._fat.get(seen.name, (seen.pid, 0))
-            looks = looks + 1 if pid == seen.pid else 1
-            self._fat[seen.name] = (seen.pid, looks)
-            if looks >= 2:
-                over.append((seen, limit))
-        if not over or self._leaving:
+            over.append(seen)
+            if looks >= 2 and seen.name not in ordered:
+                ripe.append(seen)
+        if self._waits_for_successor(processes, now_s):
             return []
-        seen, limit = min(over, key=lambda found: found[0].name == LAST)
-        self._leaving[seen.name] = (seen.pid, now_s)
+        ripe = [seen for seen in ripe if seen.name != LAST or over == [seen]]
+        if not ripe:
+            return []
+        seen = ripe[0]
+        self._leaving = (seen.name, seen.pid, now_s)
+        self._restarted[seen.name] = now_s
+        limit = self.limits.memory_mb[seen.name]
         return [
             Order("SIGTERM", seen.name, seen.pid, f"own memory {seen.own_memory_mb:.0f} MB is over its {limit:.0f}")
         ]
+
+    def _waits_for_successor(self, processes: Sequence[Seen], now_s: float) -> bool:
+        """Whether a process restarted for its memory is still there, or its successor does not work yet."""
+        if self._leaving is None:
+            return False
+        name, pid, since_s = self._leaving
+        for seen in processes:
+            if seen.name == name and (seen.pid == pid or (not seen.works and now_s - since_s <= self.limits.leave_s)):
+                return True
+        self._leaving = None
+        return False
+
+
+def _in_a_row(looks: dict[str, tuple[int, int]], seen: Seen, wrong: bool) -> int:
+    """At how many looks in a row, this one included, something was wrong with this very process; kept in `looks`."""
+    if not wrong:
+        looks.pop(seen.name, None)
+        return 0
+    pid, count = looks.get(seen.name, (seen.pid, 0))
+    looks[seen.name] = (seen.pid, count + 1 if pid == seen.pid else 1)
+    return looks[seen.name][1]
