@@ -85,7 +85,10 @@ class VitalsError(Exception):
 
 
 class Reading(msgspec.Struct, frozen=True):
-    """A process's vitals at one instant; times in ns, `latency_ns` maps a percentile ("50", "99", "99.9") to ns."""
+    """A process's vitals at one instant; times in ns, `latency_ns` maps a percentile ("50", "99", "99.9") to ns.
+
+    `latency_buckets`: the counts it is made of; those of two readings of one process, subtracted, are the time between them.
+    """
 
     name: str
     pid: int
@@ -96,6 +99,7 @@ class Reading(msgspec.Struct, frozen=True):
     counters: dict[str, int]
     latency_ns: dict[str, int]
     latency_count: int
+    latency_buckets: list[int]
 
 
 class Vitals:
@@ -114,7 +118,10 @@ class Vitals:
         aside = path.with_name(f".{path.name}.new")
         fd = os.open(aside, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
         try:
-            os.posix_fallocate(fd, 0, layout.VITALS_BYTES)
+            try:
+                os.posix_fallocate(fd, 0, layout.VITALS_BYTES)
+            except OSError as error:  # it names no file by itself
+                raise OSError(error.errno, error.strerror, str(path)) from None
             page = cls(path, fd)
         finally:
             os.close(fd)
@@ -185,9 +192,15 @@ def read(path: Path) -> Reading:
         state=_read_text(page, layout.STATE_AT, layout.STATE_BYTES) if whole else INTERRUPTED,
         detail=_read_text(page, layout.DETAIL_AT, layout.DETAIL_BYTES) if whole else "in the middle of a sentence",
         counters={name: int(value) for name, value in zip(COUNTERS, counters, strict=True)},
-        latency_ns={str(percent): _percentile(latency, percent) for percent in (50, 99, 99.9)},
+        latency_ns=percentiles(latency),
         latency_count=int(latency.sum()),
+        latency_buckets=latency.tolist(),
     )
+
+
+def percentiles(buckets: np.ndarray) -> dict[str, int]:
+    """What `latency_ns` says, of any counts by bucket: percentile ("50", "99", "99.9") -> ns."""
+    return {str(percent): _percentile(buckets, percent) for percent in (50, 99, 99.9)}
 
 
 def _read_page(fd: int) -> tuple[bytes, bool]:

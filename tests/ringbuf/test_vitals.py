@@ -10,12 +10,13 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from ringbuf import layout, vitals
-from ringbuf.vitals import COUNTERS, INTERRUPTED, Reading, Vitals, VitalsError, read
+from ringbuf.vitals import COUNTERS, INTERRUPTED, Reading, Vitals, VitalsError, percentiles, read
 
 
 @pytest.fixture
@@ -132,6 +133,19 @@ def test_latencies_are_counted_with_their_weight(path: Path) -> None:
     for ns in (0, -5, 2**62):
         page.latency(ns)
     assert read(path).latency_count == 1003
+
+
+def test_the_latency_between_two_readings_is_their_difference(path: Path) -> None:
+    """What was slow before the first reading does not colour the time after it."""
+    page = Vitals.create(path, "kis")
+    page.latency(50_000_000, 1000)
+    before = np.array(read(path).latency_buckets)
+    page.latency(1_000, 10)
+
+    between = percentiles(np.array(read(path).latency_buckets) - before)
+
+    assert {"50", "99", "99.9"} == set(between)
+    assert all(1_000 <= ns <= 1_250 for ns in between.values())
 
 
 @given(st.text(max_size=600))
