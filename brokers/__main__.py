@@ -1,12 +1,14 @@
 """`python -m brokers NAME`: the collector process of one broker.
 
-Promises: exit 2 for a name that no broker has, 78 for a plan that the vendor's limits do not hold; else as conf/process.py says.
+Promises: exit 2 for a name that no broker has, 78 for a plan that the vendor's limits do not hold; no room for the rings
+is waited out; else as conf/process.py says.
 Leaves to others: the rites of a process (conf/process.py), the loop (collector.py).
 """
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 
 from loguru import logger
 
@@ -18,6 +20,8 @@ from conf.process import Stop, run
 from conf.settings import FILE, SettingsError
 from ringbuf.vitals import Vitals
 
+ROOM_RETRY_S = 1.0
+
 
 def collect(name: str, home: Home, stop: Stop) -> None:
     """The body of the process: collect until asked to stop. SettingsError for a plan that does not fit."""
@@ -28,13 +32,32 @@ def collect(name: str, home: Home, stop: Stop) -> None:
             _idle(vitals, stop, f"{name}.enabled is false in {FILE}")
         else:
             (connection,) = connections  # one appkey, one connection (design 5: several appkeys, several connections)
-            Collector(home, stop, vitals, broker(name), connection).run()
+            collector = _with_room(lambda: Collector(home, stop, vitals, broker(name), connection), vitals, stop)
+            if collector is not None:
+                collector.run()
     except PlanError as error:
         where, _, what = str(error).partition(": ")
         raise SettingsError(home.root / FILE, where, *what.rsplit(": ", 1)) from None
     finally:
         vitals.say("stopped")
         vitals.close()
+
+
+def _with_room(make: Callable[[], Collector], vitals: Vitals, stop: Stop) -> Collector | None:
+    """A collector, as soon as there is room for its rings; None if asked to stop before."""
+    said = ""
+    while not stop.requested:
+        try:
+            return make()
+        except OSError as error:
+            words = f"{error}: the rings need room there (see [ring] and paths.ring in {FILE}); tried again by itself"
+            if words != said:
+                logger.error("{}", words)
+                said = words
+            vitals.say("waiting", words)
+        vitals.beat()
+        stop.wait(ROOM_RETRY_S)
+    return None
 
 
 def _idle(vitals: Vitals, stop: Stop, why: str) -> None:

@@ -97,6 +97,12 @@ class PlanError(BrokerError):
     """What is to be collected does not fit the limits."""
 
 
+HEARTBEAT_MOST_BYTES = 4096
+"""A vendor's heartbeat has less than 200; what is echoed must not be what fills a connection."""
+WORDS_MOST = 300
+"""Characters of a vendor's words that are repeated in a message."""
+
+
 class Registration(NamedTuple):
     """One stream of one instrument, as asked for on one connection."""
 
@@ -187,5 +193,5 @@ def broker(name: str) -> Broker:
 
 
 def mask(text: str) -> str:
-    """A vendor's words with everything that could be a key or token hidden (KIS repeats the approval key in an error)."""
-    return re.sub(r"[A-Za-z0-9_\-./+=]{20,}", "***", text)
+    """A vendor's words, with everything that could be a key or token hidden (KIS repeats the approval key in an error)."""
+    return re.sub(r"[A-Za-z0-9_\-./+=]{20,}", "***", text)[:WORDS_MOST]

@@ -20,7 +20,7 @@ from typing import TypeVar
 from loguru import logger
 
 from brokers.backoff import Backoff
-from brokers.broker import Broker, BrokerError, ConnectError, Registration, Session, SessionError
+from brokers.broker import WORDS_MOST, Broker, BrokerError, ConnectError, Registration, Session, SessionError
 from brokers.ledger import Ledger
 from brokers.plan import Connection
 from brokers.publish import Rings
@@ -46,6 +46,8 @@ REFUSED_WAIT_S = 60.0
 CALL_MOST_NS = 60 * SECOND_NS
 """No handshake and no REST call may take longer, though a server that drips bytes would have it so."""
 QUARANTINE_LOG_NS = 60 * SECOND_NS
+WIDTHS_MOST = 100
+"""Widths beyond the known ones that are remembered as reported."""
 
 
 class Stopping(Exception):
@@ -121,6 +123,7 @@ class Collector:
                 self._look_after(session, ledger, now_ns)
             for message in session.outgoing(now_ns):
                 wire.send_text(message)
+                self._vitals.beat()  # the other side may take them slowly
             messages = wire.poll(POLL_S if state == "streaming" else POLL_SUBSCRIBING_S)
             self._vitals.beat()
             if messages:
@@ -166,13 +169,16 @@ class Collector:
 
     def _take_rest(self, payload: bytes, decoded: Decoded, mono_ns: int, session: Session, ledger: Ledger) -> None:
         """What of a message is no record."""
+        self._vitals.beat()  # a poll may bring thousands of them
         for raw, reason in decoded.rejected:
             self._keep(raw, reason, mono_ns)
         for words in decoded.phases:
-            logger.info("market phase {}", words)
+            logger.info("market phase {}", words[:WORDS_MOST])
         if decoded.wide:
             self._vitals.add("wide_frames")
             for kind, width in set(decoded.wide) - self._widths:
+                if len(self._widths) >= WIDTHS_MOST:
+                    break
                 self._widths.add((kind, width))
                 logger.warning(
                     "{} comes with {} fields, more than are known: the surplus is kept in `extra`", kind, width
@@ -189,6 +195,7 @@ class Collector:
 
     def _keep(self, raw: bytes, reason: str, mono_ns: int) -> None:
         """Put a frame aside, count it, say so once a minute."""
+        reason = reason[:WORDS_MOST]
         failure = self._quarantine.keep(raw, reason, self._clock.at(mono_ns), mono_ns)
         self._vitals.add("quarantine_overflow" if failure else "quarantined")
         if mono_ns - self._quarantine_logged_ns > QUARANTINE_LOG_NS or not self._quarantine_logged_ns:

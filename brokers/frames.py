@@ -28,6 +28,7 @@ class FrameScanner:
         self.ended: WireError | None = None
         self._most_bytes = most_bytes
         self._rest = bytearray()
+        self._need = 0
         self._fragments: bytearray | None = None
         self._fragments_opcode = TEXT
 
@@ -38,7 +39,10 @@ class FrameScanner:
             return found
         if self._rest:
             self._rest += data
+            if len(self._rest) < self._need:
+                return found  # no copy of what lies here for every piece of a large frame
             data = bytes(self._rest)
+        self._need = 0
         at, size, most = 0, len(data), self._most_bytes
         while size - at >= 2:
             first, length = data[at], data[at + 1]
@@ -61,6 +65,7 @@ class FrameScanner:
                 break
             end = begin + length
             if end > size:
+                self._need = end - at
                 break
             payload = data[begin:end]
             at = end

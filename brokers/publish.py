@@ -31,12 +31,16 @@ class Rings:
     """The rings of one line."""
 
     def __init__(self, home: Home, line: str, vitals: Vitals) -> None:
+        """OSError if there is no room for them; then none is held."""
         table = home.settings.ring
         capacities = {"orderbook": table.orderbook_capacity, "tick": table.tick_capacity}
-        self._producers = {
-            stream: Producer.open(home.ring(line, stream), dtype, capacities[stream])
-            for stream, dtype in STREAMS.items()
-        }
+        self._producers: dict[str, Producer] = {}
+        try:
+            for stream, dtype in STREAMS.items():
+                self._producers[stream] = Producer.open(home.ring(line, stream), dtype, capacities[stream])
+        except OSError:
+            self.close()
+            raise
         self._vitals = vitals
         self._sessions = _Sessions(home)
         self._stepped_ns = -STEP_SHADOW_NS

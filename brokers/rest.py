@@ -1,7 +1,8 @@
 """HTTPS JSON calls, their failures in words, and a token kept on disk.
 
 Promises: no key, secret or token is in any message; redirects are refused (a body with a secret is not sent elsewhere); a
-loopback address never goes through a proxy; a token file is 0600 in a 0700 directory and issued by one process at a time.
+call ends within CALL_S and an answer has at most ANSWER_MOST_BYTES, however the server goes about it; a loopback address never goes
+through a proxy; a token file is 0600 in a 0700 directory and issued by one process at a time.
 Leaves to others: what is called and which answers mean what (kis/rest.py, kiwoom/rest.py).
 """
 
@@ -9,20 +10,27 @@ from __future__ import annotations
 
 import fcntl
 import os
+import socket
+import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from hashlib import sha256
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import msgspec
 import requests
 from loguru import logger
+from requests.adapters import HTTPAdapter
+from urllib3.exceptions import HTTPError
 
-from brokers.broker import RestLimited, RestUnreachable
+from brokers.broker import WORDS_MOST, RestLimited, RestUnreachable
 from brokers.wire import is_loopback
 
-CONNECT_S, ANSWER_S = 5.0, 10.0
+CONNECT_S, ANSWER_S, CALL_S = 5.0, 10.0, 15.0
+"""To connect, between two pieces of the answer, and altogether."""
+ANSWER_MOST_BYTES = 4 << 20
 RENEW_BEFORE_NS = 600 * 1_000_000_000
 LIMITED_WAIT_S = 10.0
 
@@ -34,37 +42,86 @@ class Answer(NamedTuple):
     body: dict[str, Any]
 
 
+class _Adapter(HTTPAdapter):
+    """A transport whose connection can be cut from another thread: a server that drips bytes passes every other timeout."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.cut = False
+        self._sockets: list[socket.socket] = []
+
+    def get_connection_with_tls_context(self, *arguments: Any, **options: Any) -> Any:
+        """As the library's, with connections that leave their socket with us."""
+        pool = super().get_connection_with_tls_context(*arguments, **options)
+        sockets = self._sockets
+
+        class Connection(pool.ConnectionCls):
+            def connect(self) -> None:
+                super().connect()
+                sockets.append(self.sock)
+
+        pool.ConnectionCls = Connection
+        return pool
+
+    def end(self) -> None:
+        """Cut it."""
+        self.cut = True
+        for connected in self._sockets:
+            with suppress(OSError):  # gone already
+                socket.socket.shutdown(connected, socket.SHUT_RDWR)
+
+
+class _Session(requests.Session):
+    """A session that knows no redirects: the library reads the whole body of one, also when it does not follow it."""
+
+    def get_redirect_target(self, resp: requests.Response) -> None:
+        """None, whatever the answer says."""
+
+
 def post(url: str, body: dict[str, str], content_type: str = "application/json;charset=UTF-8") -> Answer:
     """POST a JSON body. RestUnreachable without a JSON object in answer, RestLimited on HTTP 429."""
-    with requests.Session() as session:
+    adapter = _Adapter()
+    give_up = threading.Timer(CALL_S, adapter.end)
+    give_up.daemon = True
+    give_up.start()
+    with _Session() as session:
         session.trust_env = not is_loopback(url)
+        session.mount("http://", adapter)
+        session.mount("https://", adapter)
         try:
             answer = session.post(
                 url,
                 data=msgspec.json.encode(body),
-                headers={"content-type": content_type, "user-agent": "collectorctl"},
+                headers={"content-type": content_type, "user-agent": "collectorctl", "accept-encoding": "identity"},
                 timeout=(CONNECT_S, ANSWER_S),
                 allow_redirects=False,
+                stream=True,
             )
-        except requests.RequestException as error:
-            raise RestUnreachable(f"{url}: no answer: {_reason(error)}") from None
+            content = answer.raw.read(ANSWER_MOST_BYTES + 1)
+        except (OSError, ValueError, HTTPError, HTTPException) as error:
+            why = f"not whole within {CALL_S:g} s" if adapter.cut else _reason(error)
+            raise RestUnreachable(f"{url}: no answer: {why}") from None
+        finally:
+            give_up.cancel()
+    if len(content) > ANSWER_MOST_BYTES:
+        raise RestUnreachable(f"{url}: HTTP {answer.status_code} with more than {ANSWER_MOST_BYTES} bytes")
     if answer.status_code == 429:
         raise RestLimited(f"{url}: too many requests (HTTP 429)", wait_s=LIMITED_WAIT_S)
     try:
-        found = msgspec.json.decode(answer.content, type=dict[str, Any])
-    except (msgspec.MsgspecError, UnicodeDecodeError):
+        found = msgspec.json.decode(content, type=dict[str, Any])
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         raise RestUnreachable(f"{url}: HTTP {answer.status_code} without a JSON object") from None
     if answer.status_code >= 500 and not found:
         raise RestUnreachable(f"{url}: HTTP {answer.status_code}")
     return Answer(answer.status_code, found)
 
 
-def _reason(error: requests.RequestException) -> str:
+def _reason(error: Exception) -> str:
     """The innermost reason: requests wraps it three deep."""
     inner: BaseException = error
     while (deeper := inner.__cause__ or inner.__context__) is not None:
         inner = deeper
-    return str(inner) or type(inner).__name__
+    return str(inner)[:WORDS_MOST] or type(inner).__name__
 
 
 class Token(msgspec.Struct):

@@ -7,7 +7,8 @@ websocket-client's own recv costs three system calls and 10 to 170 us a message;
 
 Promises: everything that has arrived is read in one wake-up (bounded, so that a flood cannot hold the loop); protocol pings are
 answered; messages received before a close or a failed send are handed out before the error is raised; TLS is verified;
-redirects are refused; a loopback address never goes through a proxy, any other follows the environment.
+redirects are refused; a handshake is bounded in time and bytes; a loopback address never goes through a proxy, any other follows
+the environment.
 Leaves to others: what messages mean; waiting without a heartbeat (poll returns after its timeout).
 """
 
@@ -18,11 +19,12 @@ import select
 import socket
 import ssl
 import time
+from typing import Any
 from urllib.parse import urlsplit
 
 import websocket
 
-from brokers.broker import Closed, ConnectError
+from brokers.broker import WORDS_MOST, Closed, ConnectError
 from brokers.frames import BINARY, PING, TEXT, FrameScanner
 
 HANDSHAKE_S = 10.0
@@ -30,7 +32,9 @@ SEND_S = 5.0
 CLOSE_S = 0.5
 READ_BYTES = 1 << 18
 READS_MOST = 64
-"""Reads per poll: 16 MiB, after which the loop gets its turn."""
+MESSAGES_MOST = 20_000
+"""Reads and messages per poll: 16 MiB, or one read more than so many messages; then the loop gets its turn."""
+HANDSHAKE_MOST_BYTES = 1 << 16
 
 _SOCKET_OPTIONS = (
     (socket.IPPROTO_TCP, socket.TCP_NODELAY, 1),
@@ -46,6 +50,46 @@ def is_loopback(url: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return host == "localhost"
+
+
+class _Answer:
+    """The socket as the library has it while it shakes hands: bounded in time and bytes, which the library itself is not."""
+
+    def __init__(self, connected: socket.socket) -> None:
+        self._socket = connected
+        self._give_up = time.monotonic() + HANDSHAKE_S
+        self._left_bytes = HANDSHAKE_MOST_BYTES
+
+    def recv(self, size: int) -> bytes:
+        """As socket.recv. TimeoutError or OSError at a bound."""
+        if not self._left_bytes:
+            raise OSError(f"more than {HANDSHAKE_MOST_BYTES} bytes in answer to the handshake")
+        self._socket.settimeout(max(0.001, self._give_up - time.monotonic()))
+        data = self._socket.recv(min(size, self._left_bytes))
+        if time.monotonic() > self._give_up:
+            raise TimeoutError
+        self._left_bytes -= len(data)
+        return data
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._socket, name)
+
+
+class _Link(websocket.WebSocket):
+    """The library's connection, which gets to see its socket through _Answer until the handshake is done."""
+
+    _connected: socket.socket | None = None
+    _answer: _Answer | None = None
+
+    @property
+    def sock(self) -> Any:
+        """The socket."""
+        return self._connected if self.connected else self._answer
+
+    @sock.setter
+    def sock(self, connected: socket.socket | None) -> None:
+        self._connected = connected
+        self._answer = None if connected is None else _Answer(connected)
 
 
 class Wire:
@@ -79,12 +123,14 @@ class Wire:
                 enable_multithread=False,
                 suppress_origin=True,
                 redirect_limit=0,
+                class_=_Link,
                 **options,
             )
         except websocket.WebSocketBadStatusException as error:
             raise ConnectError(f"{url}: the server answers the handshake with HTTP {error.status_code}") from None
-        except (websocket.WebSocketException, OSError, ValueError) as error:
-            raise ConnectError(f"{url}: no connection: {str(error) or type(error).__name__}") from None
+        except Exception as error:  # noqa: BLE001 the library reads a stranger's bytes: whatever it makes of them, there is no connection
+            words = str(error)[:WORDS_MOST] or type(error).__name__
+            raise ConnectError(f"{url}: no connection: {words}") from None
         return cls(link, frame_most_bytes)
 
     def poll(self, timeout_s: float) -> list[tuple[bytes, int]]:
@@ -100,21 +146,28 @@ class Wire:
             return []
         self._more = False
         messages: list[tuple[bytes, int]] = []
+        ping: bytes | None = None
         for _ in range(READS_MOST):
             data = self._read()
             if data is None:
-                return messages
+                break
             mono_ns = time.monotonic_ns()
             for opcode, payload in self._scanner.feed(data):
                 if opcode in (TEXT, BINARY):
                     messages.append((payload, mono_ns))
                 elif opcode == PING:
-                    self._send(payload, websocket.ABNF.OPCODE_PONG)
+                    ping = payload
             if self._scanner.ended:
                 if not messages:
                     raise self._scanner.ended
                 return messages
-        self._more = True
+            if len(messages) >= MESSAGES_MOST:
+                self._more = True
+                break
+        else:
+            self._more = True
+        if ping is not None:  # the latest answers them all (RFC 6455 5.5.3)
+            self._send(ping, websocket.ABNF.OPCODE_PONG)
         return messages
 
     def _read(self) -> bytes | None:
@@ -133,12 +186,14 @@ class Wire:
     def send_text(self, text: bytes) -> None:
         """Send one text message.
 
-        If the other side does not take it within SEND_S, `poll` raises Closed, but not before it has handed out what that side
-        had said: the reason why it left may be among it (spec kis 2.6).
+        If the other side does not take it within SEND_S, no more is sent and `poll` raises Closed, but not before it has handed out
+        what that side had said: the reason why it left may be among it (spec kis 2.6).
         """
         self._send(text, websocket.ABNF.OPCODE_TEXT)
 
     def _send(self, payload: bytes, opcode: int) -> None:
+        if self._broken:
+            return
         try:
             self._socket.settimeout(SEND_S)
             self._link.send(payload, opcode)

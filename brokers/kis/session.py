@@ -19,7 +19,7 @@ from typing import Literal
 
 import msgspec
 
-from brokers.broker import Heard, Registration, SessionRefused, mask
+from brokers.broker import HEARTBEAT_MOST_BYTES, Heard, Registration, SessionRefused, mask
 from brokers.kis import decode
 from brokers.kis.rest import Approval
 from brokers.ledger import Ledger
@@ -106,10 +106,13 @@ class KisSession:
     def receive(self, payload: bytes, mono_ns: int) -> Heard:
         """Spec kis 2.3 to 2.5. SessionRefused for answers that concern the whole session."""
         try:
-            header, body = (message := _message(payload)).header, message.body
-        except msgspec.MsgspecError as error:
+            # a bad byte in the words must not cost the answer
+            header, body = (message := _message(payload.decode("utf-8", "replace"))).header, message.body
+        except (msgspec.MsgspecError, RecursionError) as error:
             return Heard(f"control message of another form: {error}", strange=True)
         if header.tr_id == "PINGPONG":
+            if len(payload) > HEARTBEAT_MOST_BYTES:
+                return Heard(f"heartbeat of {len(payload)} bytes, not echoed", strange=True)
             self._echoes.append(payload)
             return Heard()
         code = body.msg_cd
@@ -124,7 +127,7 @@ class KisSession:
             return Heard()
         registration = self._spelled.get(f"{header.tr_id}|{header.tr_key}")
         if registration is None:
-            return Heard(f"{words} for {header.tr_id} {header.tr_key}", strange=True)
+            return Heard(f"{words} for {mask(header.tr_id)} {mask(header.tr_key)}", strange=True)
         if code in _REGISTERED or body.rt_cd == "0":
             self._ledger.acknowledged(registration, mono_ns)
             return Heard()

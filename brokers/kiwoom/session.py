@@ -18,7 +18,7 @@ from typing import Literal, NamedTuple
 
 import msgspec
 
-from brokers.broker import Heard, Registration, SessionLost, SessionRefused, mask
+from brokers.broker import HEARTBEAT_MOST_BYTES, WORDS_MOST, Heard, Registration, SessionLost, SessionRefused, mask
 from brokers.kiwoom import decode
 from brokers.kiwoom.rest import AccessToken, inner_code
 from brokers.ledger import Ledger
@@ -117,10 +117,12 @@ class KiwoomSession:
     def receive(self, payload: bytes, mono_ns: int) -> Heard:
         """Spec kiwoom 2.2 to 2.8. SessionError for what concerns the whole session."""
         try:
-            message = _message(payload)
-        except msgspec.MsgspecError as error:
+            message = _message(payload.decode("utf-8", "replace"))  # a bad byte in the words must not cost the answer
+        except (msgspec.MsgspecError, RecursionError) as error:
             return Heard(f"control message of another form: {error}", strange=True)
         if message.trnm == "PING":
+            if len(payload) > HEARTBEAT_MOST_BYTES:
+                return Heard(f"heartbeat of {len(payload)} bytes, not echoed", strange=True)
             self._echoes.append(payload)
             return Heard()
         if message.trnm == "LOGIN":
@@ -129,7 +131,7 @@ class KiwoomSession:
             return self._system(message)
         if message.trnm in ("REG", "REMOVE"):
             return self._answered(message, mono_ns)
-        return Heard(f"{message.trnm}: message of a kind nobody asked for", strange=True)
+        return Heard(f"{mask(message.trnm)}: message of a kind nobody asked for", strange=True)
 
     def _logged_in(self, message: _Message, mono_ns: int) -> Heard:
         if message.return_code == 0:
@@ -142,7 +144,7 @@ class KiwoomSession:
         raise SessionRefused(f"LOGIN refused: {words}", wait_s=REFUSED_WAIT_S)
 
     def _system(self, message: _Message) -> Heard:
-        words = f"{message.code} {message.message}"
+        words = f"{message.code} {message.message}"[:WORDS_MOST]
         if message.code == "R10001":
             raise SessionRefused(f"{words} (another login with this app key)", wait_s=OTHER_LOGIN_WAIT_S)
         if message.code == "R10002":
