@@ -6,7 +6,8 @@
       run/    supervisor.sock  NAME.lock  NAME.vitals  clock.json  token/  ring -> where the rings are
       log/    NAME.log  NAME.out
 
-Promises: one place for every path; run/ and what is below it is for the owner only (0700); `make` may run in many processes at
+Promises: one place for every path; run/ and what is below it is for the owner only (0700), and a run/ that others own or
+may write in is refused; `make` may run in many processes at
 once and again at any time.
 Leaves to others: what the files contain.
 """
@@ -46,7 +47,7 @@ class Home:
         self._directory("data", self.data, 0o777)
         self._directory("log", self.log, 0o700)
         self._directory("run", self.run, 0o700)
-        self.run.chmod(0o700)
+        self._close_run()
         with alone_in(self.run):
             ring = self.run / "ring"
             if ring.is_symlink() and not ring.exists():
@@ -61,6 +62,17 @@ class Home:
             raise SettingsError(
                 self.root / FILE, f"paths.{key}", str(error), "name a directory that you may write"
             ) from None
+
+    def _close_run(self) -> None:
+        """Keep others out of run/; SettingsError if they may have put something there already."""
+        found = self.run.stat()
+        if found.st_uid != os.geteuid():
+            what = f"belongs to user {found.st_uid}, you are user {os.geteuid()}"
+            raise SettingsError(self.run, "owner", what, "run as that user, or remove the directory")
+        if found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+            write = f"look for what they put there, then run: chmod 700 {self.run}"
+            raise SettingsError(self.run, "mode", "others than you may write in it", write)
+        self.run.chmod(0o700)
 
     def _place_rings(self, ring: Path) -> None:
         if self.settings.paths.ring:

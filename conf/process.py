@@ -6,7 +6,8 @@
     exit 1   a bug (the traceback is in the log)
 
 Promises: one instance per name and home; no process outlives supervisord; SIGTERM and SIGINT only ask, the body decides when it
-is done; SIGABRT leaves every thread's stack on stderr; nothing is printed but the last words of a process that cannot run.
+is done; SIGABRT leaves every thread's stack on stderr, and no core file, which would hold secrets; nothing is printed but the
+last words of a process that cannot run.
 Leaves to others: what the process does (`body`), restarting it (supervisord), noticing that it hangs (watchdog).
 """
 
@@ -16,11 +17,13 @@ import ctypes
 import faulthandler
 import fcntl
 import os
+import resource
 import select
 import signal
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from loguru import logger
@@ -69,11 +72,12 @@ def home_root() -> Path:
 def run(name: str, body: Callable[[Home, Stop], None]) -> int:
     """Run `body` as the process `name` of the home; the exit status."""
     faulthandler.enable()
+    resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
     stop = Stop()
     signal.signal(signal.SIGTERM, stop.request)
     signal.signal(signal.SIGINT, stop.request)
     if "SUPERVISOR_ENABLED" in os.environ:
-        die_with_parent()
+        die_with_parent(supervisor_pid())
     try:
         home = Home(home_root())
         home.make()
@@ -98,6 +102,18 @@ def run(name: str, body: Callable[[Home, Stop], None]) -> int:
         os.close(lock)
     logger.info("{} ends as asked", name)
     return 0
+
+
+def supervisor_pid() -> int | None:
+    """Who started this process, by supervisord's pid file; None if there is none.
+
+    A process that asked only now who its parent is would not notice that supervisord was killed while it was starting:
+    it would take its foster parent for the one that has to live.
+    """
+    try:
+        return int((home_root() / "run" / "supervisord.pid").read_text())
+    except (FileNotFoundError, ValueError):
+        return None
 
 
 def die_with_parent(parent: int | None = None) -> None:
@@ -142,8 +158,9 @@ def hold(path: Path, stop: Stop) -> int:
                 os.close(fd)
                 raise Busy(f"{path}: process {holder or 'unknown'} holds it: stop that one first") from None
         else:
-            os.ftruncate(fd, 0)
-            os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)
+            with suppress(OSError):  # a full disk: the lock holds all the same, only its holder's number is missing
+                os.ftruncate(fd, 0)
+                os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)
             return fd
 
 
