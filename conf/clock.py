@@ -130,9 +130,13 @@ def korean(ns: int) -> datetime:
 
 
 def _real_anchor() -> Anchor:
-    before = time.monotonic_ns()
-    wall = time.time_ns()
-    return Anchor((before + time.monotonic_ns()) // 2, wall, 1.0, "")
+    """Both clocks at one instant; a process that was stopped between the two readings must not take that for a step."""
+    while True:
+        before = time.monotonic_ns()
+        wall = time.time_ns()
+        after = time.monotonic_ns()
+        if after - before < STEP_NS // 10:
+            return Anchor((before + after) // 2, wall, 1.0, "")
 
 
 def _read_anchor(path: Path) -> Anchor | None:
