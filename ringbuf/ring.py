@@ -256,7 +256,10 @@ def _create(path: Path, dtype: np.dtype, capacity: int) -> None:
     fd = os.open(aside, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     try:
         # reserve every page now: writing to a hole of a full file system would be SIGBUS
-        os.posix_fallocate(fd, 0, layout.RING_HEADER_BYTES + capacity * dtype.itemsize)
+        try:
+            os.posix_fallocate(fd, 0, layout.RING_HEADER_BYTES + capacity * dtype.itemsize)
+        except OSError as error:  # it names no file by itself
+            raise OSError(error.errno, error.strerror, str(path)) from None
         words = np.zeros(layout.RING_HEADER_BYTES // 8, "<i8")
         words[layout.MAGIC] = layout.RING_MAGIC
         words[layout.VERSION] = layout.RING_VERSION
