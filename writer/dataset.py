@@ -79,6 +79,7 @@ class Dataset:
 
         def seen(whole: Whole) -> None:
             nonlocal horizon_ns
+            self._vitals.beat()  # a long journal is no hang
             if "ceilings" in whole.says:
                 since_opening.clear()
             if whole.batch.num_rows == 0:
@@ -100,8 +101,10 @@ class Dataset:
         if self.merge is not None:
             self.merge.restore_ceilings(journal.ceilings)
             for batch in since_opening:
+                self._vitals.beat()
                 _raise_ceilings(self.merge, batch)
             for _, batch in recent:
+                self._vitals.beat()
                 _replay(self.merge, batch, self.hours.published_to())
         self._unsettled.append((journal.last_row, time.monotonic_ns()))  # the rings may still hold their twins
         if journal.last_row:

@@ -193,7 +193,10 @@ class Drain:
                 return
             else:
                 time.sleep(RETRY_S / 10)
-        self._publish_everything()
+        try:
+            self._publish_everything()
+        except OSError as error:  # what is in the journal stays there
+            self._hand_over(str(error))
 
     def _producers(self) -> list[str]:
         return [name for dataset in self._datasets for name in dataset.intake.producers()]
