@@ -333,6 +333,20 @@ def body(home, stop):
         assert ended(process)[:2] == (0, "asked True\n")
 
 
+def test_a_process_whose_supervisor_was_killed_while_it_started_ends_at_once(tmp_path: Path) -> None:
+    """Adopted before it could ask who its parent is: the pid file says who that was."""
+    (tmp_path / "run").mkdir()
+    pid_file = tmp_path / "run" / "supervisord.pid"
+    body = "def body(home, stop):\n    say(f'asked {stop.wait(0.3)}')\n"
+    answers = {}
+    for word in (f"{os.getppid()}\n", "no number", f"{os.getpid()}\n"):
+        pid_file.write_text(word)
+        with started(tmp_path, body, SUPERVISOR_ENABLED="1") as process:
+            answers[word] = ended(process)[1]
+
+    assert ["asked True\n", "asked False\n", "asked False\n"] == list(answers.values())
+
+
 def test_the_home_is_the_environments_else_the_current_directory(tmp_path: Path) -> None:
     """COLLECTOR_HOME goes before the working directory."""
     (tmp_path / "other").mkdir()
