@@ -166,15 +166,20 @@ def test_killed_at_random_instants_it_stores_everything_exactly_once(place: Path
 
 
 POINT = """
-import os, signal, sys
+import os, signal, sys, threading
 from writer import files
 real, left = files.{function}, [{count}]
 def dying(*given):
+    if threading.current_thread().name != "{thread}":
+        return real(*given)
     left[0] -= 1
     if left[0] == 0 and "{when}" == "before":
         os.kill(os.getpid(), signal.SIGKILL)
     if left[0] == 0 and "{when}" == "half":
-        os.write(given[0], bytes(given[2])[: len(given[2]) // 2])
+        if "{function}" == "append":
+            os.write(given[0], bytes(given[2])[: len(given[2]) // 2])
+        else:
+            os.truncate(given[0], os.fstat(given[0]).st_size // 2)
         os.kill(os.getpid(), signal.SIGKILL)
     result = real(*given)
     if left[0] == 0:
@@ -186,30 +191,35 @@ from writer.drain import body
 sys.exit(run("writer", body))
 """
 
+MAIN, PUBLISHER = "MainThread", "publisher"
 POINTS = [
-    ("append", 3, "before"),
-    ("append", 4, "half"),
-    ("append", 5, "after"),
-    ("append", 1, "half"),
-    ("sync", 3, "before"),
-    ("sync", 4, "after"),
-    ("write_aside", 1, "after"),
-    ("rename", 1, "before"),
-    ("rename", 1, "after"),
-    ("remove", 1, "before"),
-    ("remove", 1, "after"),
-    ("create", 3, "after"),
+    (MAIN, "append", 3, "before"),
+    (MAIN, "append", 4, "half"),
+    (MAIN, "append", 5, "after"),
+    (MAIN, "append", 1, "half"),
+    (MAIN, "sync", 3, "before"),
+    (MAIN, "sync", 4, "after"),
+    (PUBLISHER, "write_aside", 1, "after"),
+    (PUBLISHER, "sync", 1, "half"),
+    (PUBLISHER, "sync", 1, "before"),
+    (PUBLISHER, "sync", 1, "after"),
+    (PUBLISHER, "rename", 1, "before"),
+    (PUBLISHER, "rename", 1, "after"),
+    (MAIN, "remove", 1, "before"),
+    (MAIN, "remove", 1, "after"),
+    (MAIN, "create", 3, "after"),
 ]
+"""Thread, effect, the how-manieth: the middle of a file that is synced is one of which half was written."""
 
 
-@pytest.mark.parametrize(("function", "count", "when"), POINTS)
+@pytest.mark.parametrize(("thread", "function", "count", "when"), POINTS)
 def test_killed_at_this_point_it_stores_everything_exactly_once(
-    place: Path, function: str, count: int, when: str
+    place: Path, thread: str, function: str, count: int, when: str
 ) -> None:
     """Before, in the middle of, or after one effect on the disk; the next life ends with each book and tick stored once."""
     home = home_at(place, grace_s=0.6, late_every_s=1.0, fsync_every_s=0.05)
     rings = Rings(home)
-    process, at = start(home, POINT.format(function=function, count=count, when=when)), 0
+    process, at = start(home, POINT.format(thread=thread, function=function, count=count, when=when)), 0
     give_up = time.monotonic() + 15
     while process.poll() is None and time.monotonic() < give_up:
         fed(rings, at, at + 50)
@@ -225,6 +235,28 @@ def test_killed_at_this_point_it_stores_everything_exactly_once(
 
     exactly(home, at + 100)
     assert list(home.data.rglob("*.tmp")) == []
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_killed_while_it_mends_what_a_kill_left_it_stores_everything_exactly_once(home: Home, when: str) -> None:
+    """The torn tail of the first kill is being cut when the second comes; the third life goes on."""
+    rings = Rings(home)
+    process, at = start(home, POINT.format(thread=MAIN, function="append", count=4, when="half")), 0
+    give_up = time.monotonic() + 15
+    while process.poll() is None and time.monotonic() < give_up:
+        fed(rings, at, at + 50)
+        at += 50
+        time.sleep(0.05)
+    assert process.wait(1) == -signal.SIGKILL
+    process = start(home, POINT.format(thread=MAIN, function="truncate", count=1, when=when))
+    assert process.wait(15) == -signal.SIGKILL, "there was nothing to mend"
+
+    process = start(home)
+    rings.close()
+    wait_for(lambda: running(home, process))
+    assert stop(process) == 0
+
+    exactly(home, at)
 
 
 def test_a_full_disk_pauses_it_and_space_resumes_it(home: Home) -> None:
