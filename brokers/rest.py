@@ -11,6 +11,7 @@ from __future__ import annotations
 import fcntl
 import os
 import socket
+import stat
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -162,9 +163,13 @@ class TokenFile:
 
     @contextmanager
     def _alone(self) -> Iterator[None]:
-        self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        self.path.parent.chmod(0o700)
-        fd = os.open(self.path.with_suffix(".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        """Alone among all processes of the home. RestUnreachable when the lock cannot be opened (no descriptor, no room)."""
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            self.path.parent.chmod(0o700)
+            fd = os.open(self.path.with_suffix(".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise RestUnreachable(f"the token's place cannot be used: {error}") from None
         try:
             fcntl.flock(fd, fcntl.LOCK_EX)
             yield
@@ -172,15 +177,29 @@ class TokenFile:
             os.close(fd)
 
     def _read(self) -> Token | None:
+        """The token on disk if it is this key's; one that others may have read or put there is not used."""
         try:
-            token = msgspec.json.decode(self.path.read_bytes(), type=Token)
-        except (FileNotFoundError, msgspec.MsgspecError):
-            return None  # never issued, or a torn file of a power cut: a new one costs one call
+            fd = os.open(self.path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return None  # never issued
+        except OSError as error:
+            logger.warning("{}: the token kept there is not used, a new one is issued: {}", self.path, error.strerror)
+            return None
+        with os.fdopen(fd, "rb") as file:
+            found = os.fstat(fd)
+            if found.st_uid != os.geteuid() or stat.S_IMODE(found.st_mode) & 0o077:
+                logger.warning("{}: others than you may use it (mode 0600 is right): a new one is issued", self.path)
+                return None
+            try:
+                token = msgspec.json.decode(file.read(), type=Token)
+            except msgspec.MsgspecError:
+                return None  # a torn file of a power cut: a new one costs one call
         return token if token.owner == self.owner else None
 
     def _write(self, token: Token) -> None:
         aside = self.path.with_name(f".{self.path.name}.new")
-        fd = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        aside.unlink(missing_ok=True)  # a leftover keeps the mode it has
+        fd = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         try:
             os.write(fd, msgspec.json.encode(token))
         finally:
