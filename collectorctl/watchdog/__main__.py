@@ -15,6 +15,7 @@ import signal
 import sys
 import time
 import xmlrpc.client
+from collections.abc import Callable
 from typing import TextIO
 
 from loguru import logger
@@ -40,8 +41,8 @@ def watch(home: Home, stop: Stop, protocol: TextIO) -> None:
     daemon = Daemon(home)
     standing_down = False
     vitals.say("running")
-    childutils.listener.ready(protocol)
-    while not stop.requested:
+    there = tell(protocol, childutils.listener.ready)
+    while there and not stop.requested:
         vitals.beat()
         if not select.select([sys.stdin], [], [], BEAT_S)[0]:
             continue
@@ -57,9 +58,18 @@ def watch(home: Home, stop: Stop, protocol: TextIO) -> None:
             for order in dog.look(seen(home, daemon), time.monotonic()):
                 carry_out(order, daemon)
                 vitals.add("orders")
-        childutils.listener.ok(protocol)
-        childutils.listener.ready(protocol)
+        there = tell(protocol, childutils.listener.ok, childutils.listener.ready)
     vitals.say("stopped")
+
+
+def tell(protocol: TextIO, *words: Callable[[TextIO], None]) -> bool:
+    """Say these words of the protocol; False when supervisord is gone, which may be noticed here sooner than by the signal."""
+    try:
+        for word in words:
+            word(protocol)
+    except BrokenPipeError:
+        return False
+    return True
 
 
 def seen(home: Home, daemon: Daemon) -> list[Seen]:

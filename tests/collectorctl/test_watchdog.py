@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import re
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -178,3 +180,27 @@ def test_fat_ones_leave_in_turn_the_writer_last_and_the_given_up_are_started_aga
 def _lives(root: Path, name: str) -> list[tuple[str, float]]:
     lines = (root / "run" / f"{name}.lives").read_text().splitlines()
     return [(what, float(at)) for what, at in (line.split() for line in lines)]
+
+
+def test_it_ends_in_order_when_supervisord_is_gone_in_the_middle_of_an_answer() -> None:
+    """A closed pipe is no bug: a SIGKILL of supervisord is noticed by whichever comes first, the signal or the pipe."""
+    with a_home("") as root:
+        dog = subprocess.Popen(
+            [sys.executable, "-m", "collectorctl.watchdog"],
+            env=os.environ | {"COLLECTOR_HOME": str(root)},
+            cwd=root,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+        assert dog.stdout.readline() == b"READY\n"
+        dog.stdout.close()
+        dog.stdin.write(b"eventname:TICK_5 len:15\nwhen:1201063880")
+        dog.stdin.flush()
+
+        assert dog.wait(20) == 0
+
+        dog.stdin.close()
+        assert b"Traceback" not in dog.stderr.read()
+        dog.stderr.close()
+        assert "watchdog ends as asked" in (root / "log" / "watchdog.log").read_text()
