@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -24,3 +25,15 @@ def test_the_readme_has_the_two_commands_each_on_one_line() -> None:
 
     assert [line.endswith("collectorctl demo") for line in lines] == [True, False]
     assert [line.endswith("pytest") for line in lines] == [False, True]
+
+
+def test_every_test_that_the_delivery_page_names_exists() -> None:
+    """A promise whose proof is gone is no promise."""
+    root = Path(__file__).parent
+    named = set(re.findall(r"`(test_\w+)`", (root.parent / "docs" / "delivery.md").read_text()))
+    defined = {
+        name for file in root.rglob("test_*.py") for name in re.findall(r"^def (test_\w+)", file.read_text(), re.M)
+    }
+
+    assert named
+    assert named - defined == set()
