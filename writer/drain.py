@@ -179,13 +179,11 @@ class Drain:
         while self._producers() and time.monotonic() < give_up:
             if not self.turn():
                 time.sleep(0.02)
-        alive = self._producers()
-        if alive:
-            self._hand_over(f"{', '.join(alive)} still written")
-            return
         self._say("draining")
         give_up = time.monotonic() + NO_SPACE_AT_END_S
-        while self.turn(endless=True) or self._paused or any(dataset.intake.backlog for dataset in self._datasets):
+        more = True
+        while not (alive := self._producers()) and more:
+            more = self.turn(endless=True) or self._paused or any(dataset.intake.backlog for dataset in self._datasets)
             if not self._paused:
                 give_up = time.monotonic() + NO_SPACE_AT_END_S
             elif time.monotonic() > give_up:
@@ -193,6 +191,9 @@ class Drain:
                 return
             else:
                 time.sleep(RETRY_S / 10)
+        if alive:  # they stayed, or are there again: twins of what they write are still to come
+            self._hand_over(f"{', '.join(alive)} still written")
+            return
         try:
             self._publish_everything()
         except OSError as error:  # what is in the journal stays there

@@ -123,6 +123,34 @@ def test_beside_living_collectors_a_stop_hands_over(home: Home) -> None:
     exactly(home, 2000)
 
 
+def test_collectors_that_are_there_again_before_it_is_drained_make_a_stop_hand_over(place: Path) -> None:
+    """supervisord killed and started again: what the new collectors write has twins to come and is not published yet."""
+    home = home_at(place, grace_s=1000.0, late_every_s=1000.0, twin_window_s=60.0)
+    process = start(home)
+    rings = Rings(home)
+    fed(rings, 0, 100)
+    wait_for(lambda: counted(home, "journal_rows") == 300)
+    resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (100_000, resource.RLIM_INFINITY))
+    rings.book[KIS].publish(books(range(100, 3000), KIS))
+    wait_for(lambda: reading(home).state == "paused")
+    rings.close()
+    process.terminate()
+    time.sleep(0.5)
+    rings = Rings(home)
+    resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+
+    assert process.wait(30) == 0
+
+    assert "still written" in reading(home).detail and parts(home) == []
+    rings.book[KIWOOM].publish(books(range(100, 3000), KIWOOM))
+    rings.tick[KIS].publish(ticks(range(100, 3000), KIS))
+    process = start(home)
+    rings.close()
+    wait_for(lambda: running(home, process))
+    assert stop(process) == 0
+    exactly(home, 3000)
+
+
 def test_a_twin_that_comes_after_a_restart_is_still_a_twin(home: Home) -> None:
     """The waiting rows are rebuilt from the journal."""
     process = start(home)
