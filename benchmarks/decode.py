@@ -25,7 +25,8 @@ import websocket
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from brokers.broker import Broker, Registration, broker
+from brokers.broker import Broker, broker
+from brokers.registration import Registration
 from brokers.rows import Decoded
 from brokers.wire import Wire
 from conf.instrument import Instrument

@@ -31,9 +31,10 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from decode import kis_book, kis_tick, kiwoom_book, kiwoom_tick
 
-from brokers.broker import FrameError, Registration, SessionError, WireError, broker
+from brokers.broker import FrameError, SessionError, WireError, broker
 from brokers.frames import FrameScanner
 from brokers.ledger import Ledger
+from brokers.registration import Registration
 from brokers.rows import Decoded
 from conf.instrument import parse
 from conf.settings import load

@@ -27,9 +27,9 @@ from importlib import import_module
 from typing import Literal, NamedTuple, Protocol
 
 from brokers.ledger import Ledger
+from brokers.registration import Registration
 from brokers.rows import Decoded
 from conf.home import Home
-from conf.instrument import Instrument
 from conf.settings import Settings
 from ringbuf.records import Line
 
@@ -101,16 +101,6 @@ HEARTBEAT_MOST_BYTES = 4096
 """A vendor's heartbeat has less than 200; what is echoed must not be what fills a connection."""
 WORDS_MOST = 300
 """Characters of a vendor's words that are repeated in a message."""
-
-
-class Registration(NamedTuple):
-    """One stream of one instrument, as asked for on one connection."""
-
-    instrument: Instrument
-    stream: str  # "orderbook" or "tick"
-
-    def __str__(self) -> str:
-        return f"{self.instrument} {self.stream}"
 
 
 class Heard(NamedTuple):

@@ -13,6 +13,7 @@ Leaves to others: what a vendor says and wants (sessions), judging silence (watc
 
 from __future__ import annotations
 
+import ctypes
 import threading
 from collections.abc import Callable
 from typing import TypeVar
@@ -20,11 +21,12 @@ from typing import TypeVar
 from loguru import logger
 
 from brokers.backoff import Backoff
-from brokers.broker import WORDS_MOST, Broker, BrokerError, ConnectError, Registration, Session, SessionError
+from brokers.broker import WORDS_MOST, Broker, BrokerError, ConnectError, Session, SessionError
 from brokers.ledger import Ledger
 from brokers.plan import Connection
 from brokers.publish import Rings
 from brokers.quarantine import Quarantine
+from brokers.registration import Registration
 from brokers.rows import Decoded
 from brokers.watch import Watch
 from brokers.wire import Wire
@@ -48,6 +50,8 @@ CALL_MOST_NS = 60 * SECOND_NS
 QUARANTINE_LOG_NS = 60 * SECOND_NS
 WIDTHS_MOST = 100
 """Widths beyond the known ones that are remembered as reported."""
+LARGE_BYTES = 1 << 20
+"""What a poll brings at the busiest is a tenth of it; after more, memory is given back."""
 
 
 class Stopping(Exception):
@@ -77,6 +81,7 @@ class Collector:
         self._said = ("", "")
         self._widths: set[tuple[str, int]] = set()
         self._quarantine_logged_ns = 0
+        self._large = False
 
     def run(self) -> None:
         """Until a stop is requested."""
@@ -158,7 +163,9 @@ class Collector:
                     failure = failure or error
         last_ns = messages[-1][1]
         self._vitals.add("frames", len(messages))
-        self._vitals.add("bytes", sum(len(payload) for payload, _ in messages))
+        size = sum(len(payload) for payload, _ in messages)
+        self._vitals.add("bytes", size)
+        self._large |= size > LARGE_BYTES
         self._watch.frame(last_ns)
         if batch.received and any(batch.received.values()):
             self._rings.publish(batch, first_books, first_ticks, last_ns)
@@ -211,6 +218,9 @@ class Collector:
             logger.warning("the wall clock was stepped by {:+.3f} s", step_ns / SECOND_NS)
             self._vitals.add("clock_steps")
             self._rings.clock_stepped(now_ns)
+        if self._large:
+            self._large = False
+            _give_back_memory()
         session.overdue(now_ns)
         self._watch.market(self._clock.at(now_ns), {r.instrument.venue for r in self._registrations}, now_ns)
         self._watch.check_connection(session.state == "streaming", now_ns)
@@ -246,6 +256,7 @@ class Collector:
             self._beating(self._credential.spoil)
         logger.warning("{}; next attempt in {:.1f} s", error, wait_s)
         self._say(state, str(error))
+        _give_back_memory()
         until_ns = self._clock.mono_ns() + round(wait_s * SECOND_NS)
         while (left_ns := until_ns - self._clock.mono_ns()) > 0:
             self._vitals.beat()
@@ -284,3 +295,10 @@ class Collector:
         if (state, detail) != self._said:
             self._said = (state, detail)
             self._vitals.say(state, detail)
+
+
+def _give_back_memory() -> None:
+    """What a large message or an answer took: the allocator would keep it, in one arena for each thread that called."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc only
+    if trim is not None:
+        trim(0)

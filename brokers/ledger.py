@@ -12,10 +12,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from brokers.broker import Registration
+from brokers.registration import Registration
 
 
 @dataclass(slots=True)

@@ -13,7 +13,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from brokers.broker import BROKERS, PlanError, Registration
+from brokers.broker import BROKERS, PlanError
+from brokers.registration import Registration
 from conf.settings import Settings
 
 _NAMED = 12

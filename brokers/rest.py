@@ -31,7 +31,7 @@ from brokers.wire import is_loopback
 
 CONNECT_S, ANSWER_S, CALL_S = 5.0, 10.0, 15.0
 """To connect, between two pieces of the answer, and altogether."""
-ANSWER_MOST_BYTES = 4 << 20
+ANSWER_MOST_BYTES = 1 << 20
 RENEW_BEFORE_NS = 600 * 1_000_000_000
 LIMITED_WAIT_S = 10.0
 

@@ -10,14 +10,11 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 
+from brokers.registration import Registration
 from ringbuf.records import ORDERBOOK, TICK
-
-if TYPE_CHECKING:
-    from brokers.broker import Registration
 
 _CODES = {"<i8": "q", "<u4": "I", "|u1": "B", "|i1": "b"}
 

@@ -14,8 +14,9 @@ from __future__ import annotations
 
 from typing import NoReturn
 
-from brokers.broker import Registration, SessionLost
+from brokers.broker import SessionLost
 from brokers.ledger import Ledger
+from brokers.registration import Registration
 from conf.clock import SECOND_NS
 from conf.session import phase
 from conf.settings import Settings

@@ -28,7 +28,7 @@ from brokers.broker import WORDS_MOST, Closed, ConnectError
 from brokers.frames import BINARY, PING, TEXT, FrameScanner
 
 HANDSHAKE_S = 10.0
-SEND_S = 5.0
+SEND_S = 3.0
 CLOSE_S = 0.5
 READ_BYTES = 1 << 18
 READS_MOST = 64

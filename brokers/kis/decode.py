@@ -20,7 +20,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from brokers.broker import Registration
+from brokers.registration import Registration
 from brokers.rows import EXTRA_BYTES, Decoded, pack_book, pack_tick
 from conf.clock import time_of_day
 from ringbuf.records import PRICE_SCALE, UNDEFINED, Flag, Line, Session, Side, Venue
@@ -54,6 +54,13 @@ LAYOUTS: dict[bytes, Layout] = {
 }
 TR_OF: dict[tuple[str, str], str] = {(layout.venue.name, layout.stream): tr.decode() for tr, layout in LAYOUTS.items()}
 
+
+class _AnyObject(msgspec.Struct):
+    """A JSON object of which nothing is built, however large it is."""
+
+
+_well_formed = msgspec.json.Decoder(_AnyObject).decode
+
 _AUCTIONS = {b"A": Session.CLOSING_AUCTION, b"B": Session.OPENING_AUCTION, b"C": Session.INTRADAY_AUCTION}
 _MARKETS = {
     b"1": Session.PRE_MARKET,
@@ -75,8 +82,8 @@ def decode(payload: bytes, known: Mapping[str, Registration], recv_ns: int, mono
     out = Decoded()
     if payload[:1] == b"{":
         try:
-            msgspec.json.decode(payload)
-        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+            _well_formed(payload)
+        except (msgspec.MsgspecError, RecursionError) as error:
             out.rejected.append((payload, f"no JSON: {error}"))
         else:
             out.control = payload

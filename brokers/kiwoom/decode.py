@@ -17,7 +17,7 @@ from operator import itemgetter
 
 import msgspec
 
-from brokers.broker import Registration
+from brokers.registration import Registration
 from brokers.rows import Decoded, pack_book, pack_tick
 from conf.clock import time_of_day
 from ringbuf.records import PRICE_SCALE, UNDEFINED, Flag, Line, Session, Side, Venue

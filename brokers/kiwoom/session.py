@@ -18,10 +18,11 @@ from typing import Literal, NamedTuple
 
 import msgspec
 
-from brokers.broker import HEARTBEAT_MOST_BYTES, WORDS_MOST, Heard, Registration, SessionLost, SessionRefused, mask
+from brokers.broker import HEARTBEAT_MOST_BYTES, WORDS_MOST, Heard, SessionLost, SessionRefused, mask
 from brokers.kiwoom import decode
 from brokers.kiwoom.rest import AccessToken, inner_code
 from brokers.ledger import Ledger
+from brokers.registration import Registration
 from brokers.rows import Decoded
 from conf.clock import SECOND_NS
 from conf.home import Home

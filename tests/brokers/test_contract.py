@@ -13,8 +13,9 @@ import pytest
 from tree import a_home
 
 from brokers.backoff import Backoff
-from brokers.broker import BROKERS, Broker, Credential, Registration, Session, broker
+from brokers.broker import BROKERS, Broker, Credential, Session, broker
 from brokers.ledger import Ledger
+from brokers.registration import Registration
 from brokers.rows import Decoded, packer
 from conf.home import Home
 from conf.instrument import Instrument

@@ -13,8 +13,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from brokers.broker import Registration
 from brokers.kiwoom.decode import decode, known
+from brokers.registration import Registration
 from conf.instrument import Instrument
 from ringbuf.records import UNDEFINED, Flag, Session
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from brokers.broker import Registration, SessionLost
+from brokers.broker import SessionLost
 from brokers.ledger import Ledger
+from brokers.registration import Registration
 from brokers.watch import Watch
 from conf.clock import SECOND_NS as S
 from conf.instrument import Instrument

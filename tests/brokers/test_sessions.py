@@ -7,11 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from brokers.broker import Registration, SessionLost, SessionRefused
+from brokers.broker import SessionLost, SessionRefused
 from brokers.kis.session import KisSession
 from brokers.kiwoom.rest import inner_code
 from brokers.kiwoom.session import KiwoomSession
 from brokers.ledger import Ledger
+from brokers.registration import Registration
 from conf.instrument import Instrument
 
 SAMPLES = Path(__file__).parents[2].parent / "shared" / "specs" / "samples"
