@@ -136,6 +136,38 @@ def test_a_merged_print_covers_its_trades() -> None:
     assert (found.ticks.missed, found.ticks.doubled, found.ticks.wrong) == (0, 0, 0)
 
 
+def came_back(rows: list[tuple[int, bool, bool]]) -> Verdict:
+    """Judge a market whose book came back (A, B, A); KIS delivered A and B, Kiwoom B and the second A."""
+    books, trades = market(3)
+    for side in ("ask_size", "cum_volume"):
+        books[side][2] = books[side][0]
+    sent = deliveries([(1, 1, 0, n, n) for n in (1, 2)] + [(2, 1, 0, n, n) for n in (2, 3)] + [(1, 2, 0, 1, 1)])
+    return judge(books, trades, sent, {}, stored_books(books, rows), stored_ticks(trades, [0]))
+
+
+@pytest.mark.parametrize(
+    ("rows", "figures"),
+    [
+        ([(0, True, False), (1, True, True), (2, False, True)], (0, 0, 0, 0)),
+        ([(0, True, True), (1, True, True)], (1, 0, 0, 0)),  # taken for twins: rebuilt from either line, but one of two
+        (
+            [(0, True, False), (1, True, True), (0, False, True)],
+            (1, 1, 0, 0),
+        ),  # the second under the first one's second
+        ([(0, True, False), (1, True, True)], (1, 0, 1, 0)),
+        ([(0, True, True)], (2, 0, 1, 0)),
+        ([(0, True, False), (1, True, False), (1, False, True), (2, False, True)], (0, 1, 0, 1)),
+    ],
+)
+def test_a_content_that_came_back_explains_only_what_it_can(rows: list, figures: tuple[int, int, int, int]) -> None:
+    """Missed, doubled, missed outright, doubled outright; a run without any such excuse has breaches."""
+    verdict = came_back(rows)
+    found = verdict.books
+
+    assert figures == (found.missed, found.doubled, found.missed_outright, found.doubled_outright)
+    assert any(figures[2:]) == any("explains" in said for said in verdict.breaches())
+
+
 def test_the_allowance_is_the_share_and_chance() -> None:
     """Large runs are held to the share, small ones to what chance makes of it."""
     assert allowance(0.0005, 0) == 0

@@ -37,7 +37,7 @@ from writer.segment import paths
 
 SETTINGS = """
 [universe]
-kr = ["005930", "000660", "373220", "207940", "005380", "0074K0"]
+kr = ["005930", "000660", "373220", "207940", "005380", "035420", "000270", "068270", "105560", "051910", "0074K0", "015760"]
 [clock]
 start = "2026-11-20T09:55:00+09:00"
 speed = 600.0
@@ -251,7 +251,8 @@ class Siege:
             flying = {line: side.in_flight for line, side in account.lines.items()}
             counts.append(
                 f"{name}: {account.available} available, {account.stored} stored, {account.missed} missed, "
-                f"{account.doubled} doubled, {account.wrong} wrong; in flight {flying}"
+                f"{account.doubled} doubled ({account.missed_outright} and {account.doubled_outright} outright), "
+                f"{account.wrong} wrong; in flight {flying}"
             )
         parts = sorted(self.home.data.glob("kr/*/date=*/hour=*/part-*.parquet"))
         counts.append(f"{len(parts)} files in {len({path.parent for path in parts})} hours")

@@ -34,7 +34,7 @@ def beaten(decks: int, number: int) -> Siege:
                 under.strike(blow)
             verdict = under.lift()
             print(under.report(verdict))
-            assert [] == verdict.complaints()
+            assert [] == verdict.breaches()
             assert [] == under.left_behind()
         except BaseException as error:
             error.add_note(f"KILL_SEED={number} KILL_DECKS={decks} repeats this. What was done (s since the start):")
