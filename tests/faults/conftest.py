@@ -1,0 +1,28 @@
+"""The writer's tests feed rings; the tests of faults feed them the same way."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+sys.path.insert(0, str(Path(__file__).parents[1] / "writer"))
+
+from feed import started
+
+
+@pytest.fixture
+def place() -> Iterator[Path]:
+    """A directory of one's own with a short name; what still runs in it at the end is killed."""
+    path = Path(tempfile.mkdtemp(prefix="cc-", dir="/tmp"))
+    yield path
+    for process in started:
+        process.kill()
+        process.wait()
+    started.clear()
+    shutil.rmtree(path, ignore_errors=True)

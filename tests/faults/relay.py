@@ -1,0 +1,60 @@
+"""A wire tap between a collector and a vendor: passes every byte on, keeps what the vendor said.
+
+collector ──> 127.0.0.1:port (this) ──> vendor        `heard`: everything that came back, of all connections
+"""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections.abc import Callable
+from urllib.parse import urlsplit
+
+
+class Relay:
+    """Listens on a port of its own for one vendor, given by one of its addresses.
+
+    `alter` may change what the vendor said, not how long it is (frames carry their length).
+    """
+
+    def __init__(self, url: str) -> None:
+        self._vendor = (urlsplit(url).hostname, urlsplit(url).port)
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port = self._listener.getsockname()[1]
+        self.heard = b""
+        self.alter: Callable[[bytes], bytes] = lambda said: said
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def instead(self, url: str) -> str:
+        """The vendor's address with this port."""
+        return url.replace(f":{self._vendor[1]}", f":{self.port}")
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                near, _ = self._listener.accept()
+            except OSError:
+                return  # closed
+            try:
+                far = socket.create_connection(self._vendor)
+            except OSError:
+                near.close()
+                continue
+            threading.Thread(target=self._pass, args=(near, far, False), daemon=True).start()
+            threading.Thread(target=self._pass, args=(far, near, True), daemon=True).start()
+
+    def _pass(self, source: socket.socket, target: socket.socket, keep: bool) -> None:
+        try:
+            while data := source.recv(65536):
+                if keep:
+                    self.heard += data
+                    data = self.alter(data)
+                target.sendall(data)
+        except OSError:
+            pass  # the other direction ended it
+        for end in (source, target):
+            end.close()
+
+    def close(self) -> None:
+        """Accept no more."""
+        self._listener.close()
