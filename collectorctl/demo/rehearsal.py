@@ -31,6 +31,9 @@ from conf.home import Home
 REST_S = 2.0
 """Between the last delivery and the stop: longer than oracle.MARGIN_NS, so that nothing is in flight at the end."""
 
+TELL_EVERY_S = 10.0
+"""Where no terminal can show progress, a line this often."""
+
 
 class Rehearsal:
     """One run of the whole tree against the simulator."""
@@ -74,10 +77,14 @@ class Rehearsal:
         clock = home.clock()
         with Progress(*columns, console=self.console, transient=True) as progress:
             task = progress.add_task("market", total=self.seconds)
-            end = time.monotonic() + self.seconds
+            end = told = time.monotonic()
+            end += self.seconds
             while (left := end - time.monotonic()) > 0:
-                seen = look(home)
-                progress.update(task, completed=self.seconds - left, description=self._line(clock.now_ns(), seen))
+                line = self._line(clock.now_ns(), look(home))
+                progress.update(task, completed=self.seconds - left, description=line)
+                if not self.console.is_terminal and time.monotonic() - told > TELL_EVERY_S:
+                    told = time.monotonic()
+                    self.console.print(line)
                 time.sleep(min(left, 0.5))
         return look(home)
 
@@ -115,6 +122,7 @@ def rehearse(where: Path | None, seconds: float, seed: int, as_json: bool) -> in
     if where is None and passed:
         shutil.rmtree((home.run / "ring").resolve(), ignore_errors=True)
         shutil.rmtree(root)
+        console.print("the temporary home is removed; `collectorctl demo --home DIR` keeps it")
     elif not passed:
         console.print(f"kept for inspection: {root}")
     return 0 if passed else 1

@@ -46,7 +46,7 @@ def measure(home: Home, seen: Status, stop_s: float) -> Figures:
         bytes_per_book=_bytes(sizes["orderbook"]) / max(len(books), 1),
         bytes_per_tick=_bytes(sizes["tick"]) / max(len(ticks), 1),
         files=sum(len(files) for files in sizes.values()),
-        hours=sorted({str(hour) for hour in books["hour"].unique()}),
+        hours=[f"{hour:02}" for hour in sorted(books["hour"].astype(int).unique())],
         twin_share=len(both) / max(len(books), 1),
         lag_ms={str(p): float(np.percentile(lag_ns, p)) if len(lag_ns) else float("nan") for p in (1, 50, 99)},
         own_memory_mb={p.name: p.own_memory_mb for p in seen.processes if p.own_memory_mb is not None},
