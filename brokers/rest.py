@@ -13,12 +13,12 @@ import os
 import socket
 import stat
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from hashlib import sha256
 from http.client import HTTPException
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import msgspec
 import requests
@@ -34,6 +34,7 @@ CONNECT_S, ANSWER_S, CALL_S = 5.0, 10.0, 15.0
 ANSWER_MOST_BYTES = 1 << 20
 RENEW_BEFORE_NS = 600 * 1_000_000_000
 LIMITED_WAIT_S = 10.0
+JSON = "application/json;charset=UTF-8"
 
 
 class Answer(NamedTuple):
@@ -41,6 +42,15 @@ class Answer(NamedTuple):
 
     status: int
     body: dict[str, Any]
+
+
+class Reply(NamedTuple):
+    """An answer that is a JSON object, with its bytes and its headers (names in any case)."""
+
+    status: int
+    body: dict[str, Any]
+    content: bytes
+    headers: Mapping[str, str]
 
 
 class _Adapter(HTTPAdapter):
@@ -54,9 +64,13 @@ class _Adapter(HTTPAdapter):
     def get_connection_with_tls_context(self, *arguments: Any, **options: Any) -> Any:
         """As the library's, with connections that leave their socket with us."""
         pool = super().get_connection_with_tls_context(*arguments, **options)
+        if hasattr(pool.ConnectionCls, "leaves_its_socket"):
+            return pool
         sockets = self._sockets
 
         class Connection(pool.ConnectionCls):
+            leaves_its_socket = True
+
             def connect(self) -> None:
                 super().connect()
                 sockets.append(self.sock)
@@ -79,21 +93,64 @@ class _Session(requests.Session):
         """None, whatever the answer says."""
 
 
-def post(url: str, body: dict[str, str], content_type: str = "application/json;charset=UTF-8") -> Answer:
-    """POST a JSON body. RestUnreachable without a JSON object in answer, RestLimited on HTTP 429."""
-    adapter = _Adapter()
-    give_up = threading.Timer(CALL_S, adapter.end)
-    give_up.daemon = True
-    give_up.start()
-    with _Session() as session:
-        session.trust_env = not is_loopback(url)
-        session.mount("http://", adapter)
-        session.mount("https://", adapter)
+class Client:
+    """A connection that is kept for the next call: a cold one costs up to 3 s (spec kiwoom 1.1)."""
+
+    def __init__(self) -> None:
+        self._adapter = _Adapter()
+        self._session: _Session | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let go of the connection; the next call makes another."""
+        if self._session is not None:
+            self._session.close()
+            self._session = None
+
+    def post(self, url: str, body: Mapping[str, str], headers: Mapping[str, str] | None = None) -> Reply:
+        """POST a JSON body. RestUnreachable without a JSON object in answer, RestLimited on HTTP 429."""
+        if self._session is None:
+            self._open(url)
         try:
-            answer = session.post(
+            status, content, told = self._exchange(url, body, headers or {})
+        except RestUnreachable:
+            self.close()
+            raise
+        if status == 429:
+            raise RestLimited(f"{url}: too many requests (HTTP 429)", wait_s=LIMITED_WAIT_S)
+        try:
+            found = msgspec.json.decode(content, type=dict[str, Any])
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+            raise RestUnreachable(f"{url}: HTTP {status} without a JSON object") from None
+        if status >= 500 and not found:
+            raise RestUnreachable(f"{url}: HTTP {status}")
+        return Reply(status, found, content, told)
+
+    def _open(self, url: str) -> None:
+        self._adapter = _Adapter()
+        self._session = _Session()
+        self._session.trust_env = not is_loopback(url)
+        self._session.mount("http://", self._adapter)
+        self._session.mount("https://", self._adapter)
+
+    def _exchange(
+        self, url: str, body: Mapping[str, str], headers: Mapping[str, str]
+    ) -> tuple[int, bytes, Mapping[str, str]]:
+        """One call within CALL_S: status, content, headers."""
+        adapter = self._adapter
+        give_up = threading.Timer(CALL_S, adapter.end)
+        give_up.daemon = True
+        give_up.start()
+        try:
+            answer = self._session.post(  # type: ignore[union-attr]
                 url,
                 data=msgspec.json.encode(body),
-                headers={"content-type": content_type, "user-agent": "collectorctl", "accept-encoding": "identity"},
+                headers={"content-type": JSON, "user-agent": "collectorctl", "accept-encoding": "identity", **headers},
                 timeout=(CONNECT_S, ANSWER_S),
                 allow_redirects=False,
                 stream=True,
@@ -104,17 +161,16 @@ def post(url: str, body: dict[str, str], content_type: str = "application/json;c
             raise RestUnreachable(f"{url}: no answer: {why}") from None
         finally:
             give_up.cancel()
-    if len(content) > ANSWER_MOST_BYTES:
-        raise RestUnreachable(f"{url}: HTTP {answer.status_code} with more than {ANSWER_MOST_BYTES} bytes")
-    if answer.status_code == 429:
-        raise RestLimited(f"{url}: too many requests (HTTP 429)", wait_s=LIMITED_WAIT_S)
-    try:
-        found = msgspec.json.decode(content, type=dict[str, Any])
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-        raise RestUnreachable(f"{url}: HTTP {answer.status_code} without a JSON object") from None
-    if answer.status_code >= 500 and not found:
-        raise RestUnreachable(f"{url}: HTTP {answer.status_code}")
-    return Answer(answer.status_code, found)
+        if len(content) > ANSWER_MOST_BYTES:
+            raise RestUnreachable(f"{url}: HTTP {answer.status_code} with more than {ANSWER_MOST_BYTES} bytes")
+        return answer.status_code, content, answer.headers
+
+
+def post(url: str, body: dict[str, str], content_type: str = JSON) -> Answer:
+    """POST a JSON body on a connection of its own. RestUnreachable without a JSON object in answer, RestLimited on HTTP 429."""
+    with Client() as client:
+        reply = client.post(url, body, {"content-type": content_type})
+    return Answer(reply.status, reply.body)
 
 
 def _reason(error: Exception) -> str:
