@@ -78,6 +78,7 @@ class Collector:
         self._watch = Watch(home.settings, broker.heartbeat_s)
         self._backoff = Backoff(home.settings.feed.backoff_first_s, home.settings.feed.backoff_most_s)
         self._renewed = False
+        self._shown = b""
         self._said = ("", "")
         self._widths: set[tuple[str, int]] = set()
         self._quarantine_logged_ns = 0
@@ -100,6 +101,7 @@ class Collector:
         """One connection from handshake to its end. BrokerError if it was not asked for."""
         self._say("connecting")
         credential = self._beating(self._credential.get)
+        self._shown = credential.encode()
         address, most_bytes = self._broker.address(self._settings), self._settings.feed.frame_most_bytes
         wire = self._beating(lambda: Wire.connect(address, most_bytes))
         began_ns = self._clock.mono_ns()
@@ -201,7 +203,9 @@ class Collector:
         self._count(ledger)
 
     def _keep(self, raw: bytes, reason: str, mono_ns: int) -> None:
-        """Put a frame aside, count it, say so once a minute."""
+        """Put a frame aside, count it, say so once a minute. The key or token that was shown is not kept with it."""
+        if self._shown:
+            raw = raw.replace(self._shown, b"***")
         reason = reason[:WORDS_MOST]
         failure = self._quarantine.keep(raw, reason, self._clock.at(mono_ns), mono_ns)
         self._vitals.add("quarantine_overflow" if failure else "quarantined")

@@ -18,7 +18,7 @@ from typing import Literal, NamedTuple
 
 import msgspec
 
-from brokers.broker import HEARTBEAT_MOST_BYTES, WORDS_MOST, Heard, SessionLost, SessionRefused, mask
+from brokers.broker import HEARTBEAT_MOST_BYTES, Heard, SessionLost, SessionRefused, mask
 from brokers.kiwoom import decode
 from brokers.kiwoom.rest import AccessToken, inner_code
 from brokers.ledger import Ledger
@@ -145,12 +145,12 @@ class KiwoomSession:
         raise SessionRefused(f"LOGIN refused: {words}", wait_s=REFUSED_WAIT_S)
 
     def _system(self, message: _Message) -> Heard:
-        words = f"{message.code} {message.message}"[:WORDS_MOST]
+        words = mask(f"{message.code} {message.message}")
         if message.code == "R10001":
             raise SessionRefused(f"{words} (another login with this app key)", wait_s=OTHER_LOGIN_WAIT_S)
         if message.code == "R10002":
             raise SessionLost(f"{words} (heartbeat missed)")
-        return Heard(mask(f"SYSTEM {words}"), strange=True)
+        return Heard(f"SYSTEM {words}", strange=True)
 
     def _answered(self, message: _Message, mono_ns: int) -> Heard:
         """Replies carry no id: this one belongs to the one request that is out."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 import socket
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from urllib.parse import urlsplit
 
 
@@ -44,15 +45,15 @@ class Relay:
             threading.Thread(target=self._pass, args=(far, near, True), daemon=True).start()
 
     def _pass(self, source: socket.socket, target: socket.socket, keep: bool) -> None:
-        try:
+        with suppress(OSError):  # the other direction ended it
             while data := source.recv(65536):
                 if keep:
                     self.heard += data
                     data = self.alter(data)
                 target.sendall(data)
-        except OSError:
-            pass  # the other direction ended it
         for end in (source, target):
+            with suppress(OSError):  # ended already
+                end.shutdown(socket.SHUT_RDWR)  # close() would not wake the thread that reads from it
             end.close()
 
     def close(self) -> None:

@@ -14,6 +14,9 @@ import pytest
 from relay import Relay
 from tree import a_home, collectorctl, status, until
 
+from brokers.broker import SessionError
+from brokers.kiwoom.session import KiwoomSession
+from brokers.ledger import Ledger
 from brokers.rest import TokenFile
 from collectorctl.demo.stage import Simulator, connect_home
 from conf.home import Home
@@ -148,6 +151,20 @@ def test_a_token_that_somebody_put_there_is_not_used(tmp_path: Path) -> None:
     if os.geteuid() == 0:
         os.chown(file.path, 12345, 12345)
         assert file.get(0, lambda: issue(calls)) == "token-3"
+
+
+@pytest.mark.parametrize("code", ["R10001", "R10002", "R99999"])
+def test_a_token_in_a_system_message_is_hidden(code: str) -> None:
+    """Whatever of it is told or logged."""
+    token = "A1b2C3d4" * 10
+    session = KiwoomSession(token, 100, 0, 10.0, Ledger([]))
+    said = f'{{"trnm":"SYSTEM","code":"{code}","message":"token {token} is used elsewhere"}}'.encode()
+    try:
+        words = session.receive(said, 0).words
+    except SessionError as error:
+        words = str(error)
+
+    assert "***" in words and token not in words
 
 
 def test_a_whole_run_keeps_its_secrets(tmp_path: Path) -> None:
