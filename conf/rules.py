@@ -59,6 +59,11 @@ _AT_LEAST = {
     "writer.late_every_s": 1,
     "writer.row_group_rows": 1024,
     "writer.segment_most_bytes": 1 << 20,
+    "recover.calls_per_s_first": 0.1,
+    "recover.calls_per_s_most": 0.1,
+    "recover.attempts": 1,
+    "recover.tick_days": 1,
+    "recover.minute_days": 1,
     "watchdog.stale_s": 3,
     "watchdog.start_s": 15,
     "watchdog.leave_s": 1,
@@ -185,3 +190,6 @@ def _relations(settings: Settings) -> Iterator[Fault]:
     if settings.feed.backoff_most_s < settings.feed.backoff_first_s:
         what = f"{settings.feed.backoff_most_s} is below backoff_first_s"
         yield Fault("feed.backoff_most_s", what, f"write {settings.feed.backoff_first_s} or more")
+    first, most = settings.recover.calls_per_s_first, settings.recover.calls_per_s_most
+    if most < first:
+        yield Fault("recover.calls_per_s_most", f"{most} is below calls_per_s_first", f"write {first} or more")

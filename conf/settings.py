@@ -118,6 +118,14 @@ class Writer(_Table):
     segment_most_bytes: int
 
 
+class Recover(_Table):
+    calls_per_s_first: float
+    calls_per_s_most: float
+    attempts: int
+    tick_days: int
+    minute_days: int
+
+
 class Watchdog(_Table):
     stale_s: float
     start_s: float
@@ -149,6 +157,7 @@ class Settings(_Table):
     feed: Feed
     quarantine: Quarantine
     writer: Writer
+    recover: Recover
     watchdog: Watchdog
     log: Log
 
