@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import resource
 import signal
 import stat
 from collections.abc import Iterator
@@ -167,6 +168,16 @@ def test_a_token_in_a_system_message_is_hidden(code: str) -> None:
     assert "***" in words and token not in words
 
 
+@pytest.fixture
+def cores() -> Iterator[None]:
+    """Core files as large as the machine allows, unless a process forbids them itself."""
+    before = resource.getrlimit(resource.RLIMIT_CORE)
+    resource.setrlimit(resource.RLIMIT_CORE, (before[1], before[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_CORE, before)
+
+
+@pytest.mark.usefixtures("cores")
 def test_a_whole_run_keeps_its_secrets(tmp_path: Path) -> None:
     """Through refused keys, echoed keys, spoiled frames, an abort and a stop: no secret in any file, output or command line.
 
