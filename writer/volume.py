@@ -1,0 +1,182 @@
+"""The volume line: a day's ticks laid by cumulative volume, which is the sequence number that brokers do not give.
+
+    (0 ─────────────────────────────────────────────── total]        a tick of size q with cumulative volume v covers (v - q, v]
+     [ t0 ][ t1 ]      [ t2 ][     t3     ]      [ t4 ]
+                  gap         [ t5 ][ t6  ]   gap                    t3 is a merged print, t5 and t6 are its parts: t3 goes
+
+Promises: pure; input order does not matter but for exact copies, of which the first stays; the kept ticks cover all that any tick
+covers; total and kept shares differ by exactly the gaps, but for what `doubled` calls CROSSED and what is `beyond`.
+Leaves to others: following the line live (tape.py), filling gaps (place.py), what a day's gaps mean (collectorctl/recover).
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from enum import IntEnum
+from typing import NamedTuple
+
+import numpy as np
+
+from ringbuf.records import UNDEFINED
+
+GAP = np.dtype([("low", "<i8"), ("high", "<i8"), ("shares", "<i8"), ("after", "<i8"), ("before", "<i8")])
+"""(low, high] is covered by nobody. `after`: index of the tick that ends at low, -1 at the day's beginning; `before`: index of the
+tick that begins at high (beyond it at the day's end), n if there is none."""
+
+DOUBLED = np.dtype([("low", "<i8"), ("high", "<i8"), ("first", "<i8"), ("second", "<i8"), ("why", "i1")])
+"""(low, high] is covered by tick `first`, which is kept, and by tick `second`, which is kept only if they are CROSSED."""
+
+
+class Why(IntEnum):
+    """Why an interval is covered twice."""
+
+    SAME = 0  # the same interval again: the first given stays
+    PARTS = 1  # `second` is a merged print whose parts are all here, `first` is the first of them: the parts stay
+    INSIDE = 2  # `second` is a part of `first`, but not all parts are here: the merged print stays
+    CROSSED = 3  # they overlap, neither holds the other: one of them is wrong, both stay
+
+
+class Coverage(NamedTuple):
+    """What n ticks cover of (0, total].
+
+    `gaps` GAP, ascending; `doubled` DOUBLED; `keep` bool (n,): to be counted; `unlaid` bool (n,): no interval (size or cumulative
+    volume undefined, or the size larger than the volume); `order` int64: indexes of the kept ticks in volume order; `total` shares,
+    `official` whether it was given, `beyond`: shares covered above it.
+    """
+
+    gaps: np.ndarray
+    doubled: np.ndarray
+    keep: np.ndarray
+    unlaid: np.ndarray
+    order: np.ndarray
+    total: int
+    official: bool
+    beyond: int
+
+
+def lay(cum_volume: np.ndarray, size: np.ndarray, total: int | None) -> Coverage:
+    """Lay the ticks of one symbol, venue and day (both int64, shape (n,), any order); design 6.3.
+
+    `total`: the official volume of the same venue; None: as far as the ticks reach. Of ticks that cover the same shares the finer
+    are kept: a tick goes when others tile it exactly, else those that lie inside it go; of copies the first stays.
+    """
+    high = np.asarray(cum_volume, np.int64)
+    size = np.asarray(size, np.int64)
+    laid = (size > 0) & (high != UNDEFINED) & (high >= size)
+    low = np.where(laid, high - np.where(laid, size, 0), 0)
+    order = np.flatnonzero(laid)
+    order = order[np.argsort(low[order], kind="stable")]
+    keep = laid.copy()
+    doubled = _copies(low, high, order, keep)
+    doubled += _overlaps(low, high, order[keep[order]], keep)
+    order = order[keep[order]]
+    reach = np.maximum.accumulate(high[order])
+    end = int(reach[-1]) if len(order) else 0
+    day = end if total is None else total
+    return Coverage(
+        gaps=_gaps(low[order], high[order], reach, order, day, len(high)),
+        doubled=np.array(sorted(doubled), DOUBLED),
+        keep=keep,
+        unlaid=~laid,
+        order=order,
+        total=day,
+        official=total is not None,
+        beyond=max(0, end - day),
+    )
+
+
+def gap_won(
+    coverage: Coverage, price_e4: np.ndarray, size: np.ndarray, cum_value: np.ndarray, value_change: np.ndarray
+) -> np.ndarray:
+    """What was traded in each gap, won, int64 (gaps,), UNDEFINED where the ticks around it do not tell.
+
+    Arrays int64 (n,) of the ticks laid; `cum_value` UNDEFINED where the vendor rounded it. `value_change` (cum_value less a
+    constant) serves as well, but not for the gap at the day's beginning. Exact where prices are (spec kiwoom 3.1).
+    """
+    after, before = coverage.gaps["after"], coverage.gaps["before"]
+    won = np.full(len(coverage.gaps), UNDEFINED, np.int64)
+    if not len(price_e4):
+        return won
+    inner = (after >= 0) & (before < len(price_e4))
+    left, right = np.where(inner, after, 0), np.where(before < len(price_e4), before, 0)
+    own = size[right] * price_e4[right] // 10_000
+    for value, first in ((value_change, False), (cum_value, True)):
+        known = inner & (value[left] != UNDEFINED) & (value[right] != UNDEFINED)
+        won = np.where(known, value[right] - own - value[left], won)
+        if first:
+            known = (after < 0) & (before < len(price_e4)) & (value[right] != UNDEFINED)
+            won = np.where(known, value[right] - own, won)
+    return won
+
+
+def _copies(low: np.ndarray, high: np.ndarray, order: np.ndarray, keep: np.ndarray) -> list[tuple]:
+    """Take ticks that follow one of the same interval out of `keep`; the DOUBLED rows of them."""
+    same = (low[order][1:] == low[order][:-1]) & (high[order][1:] == high[order][:-1])
+    if not same.any():
+        return []
+    second = np.flatnonzero(same) + 1
+    run = np.concatenate([[False], same])
+    first = np.maximum.accumulate(np.where(run, 0, np.arange(len(order))))[second]
+    keep[order[second]] = False
+    found = (low[order[second]], high[order[second]], order[first], order[second])
+    return [(*row, int(Why.SAME)) for row in zip(*(column.tolist() for column in found), strict=True)]
+
+
+def _overlaps(low: np.ndarray, high: np.ndarray, order: np.ndarray, keep: np.ndarray) -> list[tuple]:
+    """Decide where ticks overlap; `order`: kept ticks by low. The DOUBLED rows; `keep` is changed."""
+    reach = np.maximum.accumulate(high[order])
+    over = np.flatnonzero(low[order][1:] < reach[:-1])
+    if not len(over):
+        return []
+    begins = over[np.concatenate([[True], np.diff(over) > 1])]
+    ends = over[np.concatenate([np.diff(over) > 1, [True]])] + 2
+    doubled: list[tuple] = []
+    for begin, end in zip(begins.tolist(), ends.tolist(), strict=True):
+        ticks = order[begin:end]
+        doubled += _decide(list(zip(low[ticks].tolist(), high[ticks].tolist(), ticks.tolist(), strict=True)), keep)
+    return doubled
+
+
+def _decide(ticks: list[tuple[int, int, int]], keep: np.ndarray) -> list[tuple]:
+    """Which of some overlapping (low, high, index) stay: the finest first, each longer one against those that stand."""
+    lows: list[int] = []
+    standing: list[tuple[int, int]] = []
+    doubled: list[tuple] = []
+    for low, high, index in sorted(ticks, key=lambda tick: (tick[1] - tick[0], tick[0], tick[2])):
+        begin, end = bisect_left(lows, low), bisect_left(lows, high)
+        inside = [at for at in range(begin, end) if standing[at][0] <= high]
+        ends = [low, *(standing[at][0] for at in inside)]
+        if inside and ends[:-1] == [lows[at] for at in inside] and ends[-1] == high:
+            first = standing[inside[0]]
+            why = Why.SAME if len(inside) == 1 else Why.PARTS
+            doubled.append((low, high, first[1], index, int(why)))
+            keep[index] = False
+            continue
+        for at in (begin - 1, end - 1):
+            if 0 <= at < len(lows) and at not in inside and lows[at] < high and standing[at][0] > low:
+                other = standing[at]
+                doubled.append((max(low, lows[at]), min(high, other[0]), other[1], index, int(Why.CROSSED)))
+        for at in reversed(inside):
+            doubled.append((lows[at], standing[at][0], index, standing[at][1], int(Why.INSIDE)))
+            keep[standing[at][1]] = False
+            del lows[at], standing[at]
+        at = bisect_left(lows, low)
+        lows.insert(at, low)
+        standing.insert(at, (high, index))
+    return doubled
+
+
+def _gaps(
+    low: np.ndarray, high: np.ndarray, reach: np.ndarray, order: np.ndarray, total: int, count: int
+) -> np.ndarray:
+    """GAP rows of kept ticks by low; `reach`: how far those up to each reach."""
+    edge = np.concatenate([[0], reach])
+    start = np.append(low, max(total, int(edge[-1])))
+    holder = np.concatenate([[-1], order[np.maximum.accumulate(np.where(high == reach, np.arange(len(order)), 0))]])
+    next_ = np.append(order, count)
+    found = np.flatnonzero((start > edge) & (edge < total))
+    gaps = np.zeros(len(found), GAP)
+    gaps["low"], gaps["high"] = edge[found], np.minimum(start[found], total)
+    gaps["shares"] = gaps["high"] - gaps["low"]
+    gaps["after"], gaps["before"] = holder[found], next_[found]
+    return gaps
