@@ -2,6 +2,7 @@
 
 stage.py      a home, a simulator, the process tree
 oracle.py     what is on disk against what was sent (pure)
+verdict.py    what of that breaks a promise (pure)
 rehearsal.py  start, run, stop, compare
 report.py     the table
 """

@@ -13,115 +13,28 @@ Promises: pure; counts by content, never by order; every row on disk is accounte
 totals, cumulative volume, expected and midpoint, exchange second); a line's arrivals by what makes books the same (levels and
 cumulative volume: design 6.2, a content that came back may have found its earlier self as twin); ticks by everything that is
 not rounded by a vendor.
-Leaves to others: making the truth (brokers/simulator/truth.py), reading files, printing.
+Leaves to others: making the truth (brokers/simulator/truth.py), reading files, what is too much (verdict.py), printing.
 """
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
-import msgspec
 import numpy as np
 import pandas as pd
 
+from collectorctl.demo.verdict import LineAccount, StreamAccount, Verdict
 from ringbuf.records import LEVELS
 
 MARGIN_NS = 1_000_000_000
 """A collector that is alive has read and ringed a delivery long before this; its latency is a few ms."""
-
-MISSED_MOST = 0.0005
-DOUBLED_MOST = 0.0003
-"""Shares of available books that first-wins may miss or double (design 6.2)."""
 
 LINES = {1: "kis", 2: "kiwoom"}
 Instants = Mapping[tuple[int, int], int]
 """(line, connection) -> monotonic ns."""
 BOOK, TICK = 1, 2
 SENT, LOST, CONFLATED, SPOILED, REPEATED = range(5)
-
-
-class LineAccount(msgspec.Struct):
-    """One line's deliveries of one stream against the rows that carry its arrival."""
-
-    sent: int = 0
-    in_flight: int = 0
-    lost: int = 0
-    conflated: int = 0
-    spoiled: int = 0
-    stored: int = 0
-    missing: int = 0
-    extra: int = 0
-
-
-class StreamAccount(msgspec.Struct):
-    """One stream: every line, and the rows on disk. `available` counts what either line certainly delivered.
-
-    `..._outright`: those of the missed and the doubled that are not explained by a content that came back (A, B, A): one line's
-    first A may be taken for the other line's second one, so that one of two is stored, with both arrivals (design 6.2).
-    """
-
-    lines: dict[str, LineAccount]
-    available: int = 0
-    stored: int = 0
-    missed: int = 0
-    doubled: int = 0
-    missed_outright: int = 0
-    doubled_outright: int = 0
-    wrong: int = 0
-
-
-class Verdict(msgspec.Struct):
-    """Both streams, judged."""
-
-    books: StreamAccount
-    ticks: StreamAccount
-
-    def complaints(self) -> list[str]:
-        """In words what breaks a promise; empty when the rehearsal passed."""
-        found = self._broken()
-        books = self.books
-        for what, count, share in (("missed", books.missed, MISSED_MOST), ("doubled", books.doubled, DOUBLED_MOST)):
-            if count > allowance(share, books.available):
-                found.append(f"books: {count} of {books.available} {what}, more than {share:.2%} and chance")
-        return found
-
-    def breaches(self) -> list[str]:
-        """The same without any allowance, but with contents that came back held apart: for runs in which lines often break.
-
-        Where every few seconds one line alone has a book, its neighbour of the same content finds a twin more often.
-        """
-        found = self._broken()
-        for what in ("missed", "doubled"):
-            if count := getattr(self.books, f"{what}_outright"):
-                found.append(
-                    f"books: {count} of {self.books.available} {what}, and no content that came back explains it"
-                )
-        return found
-
-    def _broken(self) -> list[str]:
-        found = []
-        for name, account in (("books", self.books), ("ticks", self.ticks)):
-            for line, side in account.lines.items():
-                if side.missing or side.extra:
-                    found.append(
-                        f"{name} of {line}: {side.missing} delivered but not stored, {side.extra} stored but not sent"
-                    )
-            if account.wrong:
-                found.append(f"{name}: {account.wrong} rows differ from what was sent")
-            if not account.available:
-                found.append(f"{name}: nothing was delivered, so nothing was proven")
-        if self.ticks.missed or self.ticks.doubled:
-            found.append(f"ticks: {self.ticks.missed} missed, {self.ticks.doubled} doubled")
-        return found
-
-
-def allowance(share: float, available: int) -> float:
-    """How many of `available` books make up `share`, and three standard deviations of such a rare count on top: in a run of
-    a minute the share is a handful, and a handful fluctuates."""
-    expected = share * available
-    return expected + 3 * math.sqrt(expected)
 
 
 class _Deliveries:

@@ -19,9 +19,10 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from brokers.simulator import truth
 from collectorctl.daemon import Daemon
-from collectorctl.demo.oracle import Verdict, judge
+from collectorctl.demo.oracle import judge
 from collectorctl.demo.report import Figures, measure, show
 from collectorctl.demo.stage import Simulator, connect_home, write_home
+from collectorctl.demo.verdict import Verdict
 from collectorctl.health import last_words, wait_until_healthy
 from collectorctl.status import Status, look
 from collectorctl.table import wide_console

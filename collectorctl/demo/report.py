@@ -16,7 +16,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from collectorctl.demo.oracle import Verdict
+from collectorctl.demo.verdict import Verdict
 from collectorctl.status import Status
 from conf.home import Home
 

@@ -9,7 +9,8 @@ import pandas as pd
 import pytest
 
 from brokers.simulator.truth import BOOKS, SENT, TRADES
-from collectorctl.demo.oracle import MARGIN_NS, Verdict, allowance, judge
+from collectorctl.demo.oracle import MARGIN_NS, judge
+from collectorctl.demo.verdict import Verdict, allowance
 
 SECOND_NS = 1_000_000_000
 BEGIN_S = 1_763_596_800

@@ -28,8 +28,9 @@ from tree import a_home, collectorctl, status, until
 
 from brokers.simulator import truth
 from collectorctl.daemon import Daemon
-from collectorctl.demo.oracle import LINES, Verdict, judge
+from collectorctl.demo.oracle import LINES, judge
 from collectorctl.demo.stage import Simulator, connect_home
+from collectorctl.demo.verdict import Verdict
 from conf.home import Home
 from ringbuf.vitals import VitalsError, read
 from writer.journal import read_rows
