@@ -1,6 +1,7 @@
 """python -m brokers.simulator: one process, one port a broker, steered by lines on stdin.
 
-    stdin   kis drop | kiwoom silence 5 | market rest | market move | status | resend     one JSON line on stdout for each
+    stdin   kis drop | kiwoom limit 3 | market rest | market move | market block 005930 5000 | status | resend
+    stdout  one JSON line for each
     stdout  {"kis": {"ws_url": ..., "rest_url": ...}, "kiwoom": {...}}   first, when both ports listen
 
 Promises: listens on 127.0.0.1 only; SIGTERM and SIGINT end it with the truth on disk; the end of stdin does not end it.
@@ -17,7 +18,7 @@ from pathlib import Path
 
 import click
 
-from brokers.simulator import faults, frames, kis, kis_wire, kiwoom
+from brokers.simulator import faults, frames, history, kis, kis_wire, kiwoom, kiwoom_rest
 from brokers.simulator.line import Options
 from brokers.simulator.server import Plan, Server
 from conf.home import Home
@@ -88,6 +89,17 @@ def taken(name: str, given: dict[str, float]) -> Options:
 @click.option(
     "--fault", "fault_specs", multiple=True, help="e.g. kis:drop@12 or kiwoom:silence 5@30 (seconds after start)"
 )
+@click.option("--history", default="", help="trades of today so far: 500, or 005930=300000,000660=20; default: none")
+@click.option(
+    "--earlier-days", default=1, type=click.IntRange(0, 40), show_default=True, help="trading days before today"
+)
+@click.option("--earlier-trades", default="300", show_default=True, help="trades on each of them; as --history")
+@click.option("--kis-calls-per-s", default=18.0, show_default=True, help="REST calls an appkey")
+@click.option("--kiwoom-burst", default=5.0, show_default=True, help="REST calls at once, an app key and TR")
+@click.option("--kiwoom-calls-per-s", default=4.5, show_default=True, help="REST calls that come back each second")
+@click.option("--kiwoom-horizon-days", default=20, show_default=True, help="how far back ka10079 goes")
+@click.option("--kiwoom-key-life-s", default=0.0, show_default=True, help="how long a page key is good; 0: for ever")
+@click.option("--kiwoom-keys", type=click.Choice(["cursor", "offset"]), default="cursor", show_default=True)
 @click.option("--kis-width-profile", type=click.Choice(list(kis_wire.PROFILES)), default="47/63", show_default=True)
 @click.option("--kis-registrations", default=41, show_default=True)
 @click.option("--kis-ping-idle-s", default=10.0, show_default=True)
@@ -143,13 +155,27 @@ def main(home: Path, more_frames: tuple[Path, ...], die_with_parent: bool, **giv
                 given["kiwoom_login_within_s"],
             ),
             kiwoom_token_life_s=given["kiwoom_token_life_s"],
+            kis_calls_per_s=given["kis_calls_per_s"],
+            kiwoom_rest_rules=kiwoom_rest.RestRules(
+                given["kiwoom_burst"],
+                given["kiwoom_calls_per_s"],
+                given["kiwoom_horizon_days"],
+                given["kiwoom_key_life_s"],
+                given["kiwoom_keys"] == "offset",
+            ),
+            history=history.parse_counts(given["history"]),
+            earlier_days=given["earlier_days"],
+            earlier_trades=history.parse_counts(given["earlier_trades"]),
         )
     except SettingsError as error:
         click.echo(str(error), err=True)
         raise SystemExit(78) from None
     except (ValueError, frames.FramesError) as error:
         raise click.UsageError(str(error)) from None
-    asyncio.run(Server(plan).run(given["seconds"]))
+    try:
+        asyncio.run(Server(plan).run(given["seconds"]))
+    except history.HistoryError as error:
+        raise click.UsageError(str(error)) from None
 
 
 def _recorded(files: tuple[Path, ...]) -> list[frames.Recorded] | None:

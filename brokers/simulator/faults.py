@@ -6,10 +6,14 @@
     kis quiet 5              heartbeats, but no data              kis badutf8 1         next frame has an invalid byte
     kis outage 5             every connection cut and refused     kis width 48          fields per trade from now on
     kis lateack 2            answers to registrations 2 s late    kis refuse 1          next registration is refused
+    kiwoom expire            all tokens end now              kiwoom repeatpage 1   next page of a list is the one before
+    kiwoom limit 3           next 3 REST calls: too many     kiwoom movehead 2     new trades move the next 2 pages
+    kiwoom error 2           next 2 REST calls: 502, 500     kiwoom emptypage 1    next list is empty, with an error code
+
+expire, limit and error are there for kis, too.
 
 Promises: parsing is pure and says what is wrong in words; a spoiled frame cannot be decoded, ever, so that the truth is sure.
-Leaves to others: doing it at the right frame (connection.py, kis.py, kiwoom.py).
-Faults of the REST market data (token expiry, 429, 500, repeated page, moving head) belong into WORDS beside these.
+Leaves to others: doing it at the right frame (connection.py, kis.py, kiwoom.py; kiwoom_rest.py, kis_quotations.py).
 """
 
 from __future__ import annotations
@@ -32,7 +36,15 @@ WORDS: dict[str, type | None] = {
     "width": int,
     "lateack": float,
     "refuse": int,
+    "expire": None,
+    "limit": int,
+    "error": int,
+    "repeatpage": int,
+    "movehead": int,
+    "emptypage": int,
 }
+PAGED = ("repeatpage", "movehead", "emptypage")
+"""Words for a line whose lists come in pages."""
 LEAST_WIDTH = 44
 """Below 46 no trade or book can be read; at 43 a book would look like the one the vendor's document shows."""
 
@@ -70,6 +82,8 @@ def parse(text: str) -> Fault:
         raise FaultError(f"{text!r}: {word} takes one amount, zero or more")
     if word == "width" and (line != "kis" or amount < LEAST_WIDTH):
         raise FaultError(f"{text!r}: only kis counts fields, and {LEAST_WIDTH} or more of them")
+    if word in PAGED and line != "kiwoom":
+        raise FaultError(f"{text!r}: only kiwoom has pages")
     return Fault(line, word, amount)
 
 
@@ -88,7 +102,7 @@ def parse_timed(text: str) -> tuple[Fault, float]:
 
 @dataclass
 class LineFaults:
-    """What is wrong with one line at present. Times are CLOCK_MONOTONIC ns; counts go down as frames are spoiled."""
+    """What is wrong with one line at present. Times are CLOCK_MONOTONIC ns; counts go down as frames and answers are spoiled."""
 
     silent_until_ns: int = 0
     quiet_until_ns: int = 0
@@ -98,6 +112,11 @@ class LineFaults:
     truncate: int = 0
     badutf8: int = 0
     refuse: int = 0
+    limit: int = 0
+    error: int = 0
+    repeatpage: int = 0
+    movehead: int = 0
+    emptypage: int = 0
     late_ack_s: float = 0.0
     widths: tuple[int, int] | None = None
 

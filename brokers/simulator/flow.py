@@ -29,6 +29,19 @@ class Fill(NamedTuple):
     side: int
 
 
+class Mix(NamedTuple):
+    """What an event of continuous trading is, as cumulative probabilities; the rest of 1 meets at the mid price."""
+
+    limit: float
+    cancel: float
+    market: float
+
+
+USUAL = Mix(0.40, 0.70, 0.90)
+HURRIED = Mix(0.45, 0.50, 0.95)
+"""More trades for each event: for a history that is made at once."""
+
+
 class Flow:
     """The traders of one instrument on one day."""
 
@@ -72,19 +85,19 @@ class Flow:
         twice = self.grid.prices[ask] + self.grid.prices[bid]
         return 0 if twice % 2 else twice // 2
 
-    def trade_on(self, book: OrderBook) -> list[Fill]:
+    def trade_on(self, book: OrderBook, mix: Mix = USUAL) -> list[Fill]:
         """One event of continuous trading, applied to `book`."""
         self._drift()
         if min(len(book.asks), len(book.bids)) < self.depth // 2:
             self.fill_up(book)
         side = self._side(book)
         roll = self.random.random()
-        if roll < 0.40:
+        if roll < mix.limit:
             return self._limit(book, side)
-        if roll < 0.70:
+        if roll < mix.cancel:
             self._cancel(book.half(side))
             return []
-        if roll < 0.90:
+        if roll < mix.market:
             return self._market(book, side)
         return self._mid(book, side)
 

@@ -41,6 +41,7 @@ class Keys:
         self._tokens: dict[str, Token] = {}
         self._issued_s: dict[str, float] = {}
         self._approved_s: dict[str, float] = {}
+        self._expired: set[str] = set()
         self._approvals: dict[str, tuple[str, float]] = {}
 
     def known(self, app_key: str, secret: str) -> bool:
@@ -63,6 +64,17 @@ class Keys:
         """The appkey of a valid access token."""
         now = datetime.now(KST)
         return next((key for key, token in self._tokens.items() if token.text == text and now < token.expires), None)
+
+    def expire(self) -> None:
+        """All tokens end now; new ones can be had at once."""
+        self._expired.update(token.text for token in self._tokens.values())
+        self._tokens.clear()
+        self._issued_s.clear()
+
+    def expired(self, text: str) -> bool:
+        """Whether this was a token whose time is over."""
+        ended = any(token.text == text and datetime.now(KST) >= token.expires for token in self._tokens.values())
+        return ended or text in self._expired
 
     def revoke(self, app_key: str, text: str) -> bool:
         """Forget a token; False when it is not this key's."""

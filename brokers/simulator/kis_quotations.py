@@ -4,8 +4,9 @@
 
 Promises: answers come from the market's own ledger, all values strings (spec kis 1.5); an unknown token, TR or market division
 gets its gateway code (spec kis 1.7).
-Leaves to others: tokens (kis_keys.py). Served is what client libraries ask before they subscribe; the calls of spec kis 5, and the
-throughput limit of 1.6, are added here, each call as a line of QUOTATIONS.
+The throughput limit of 1.6 holds for each appkey.
+Leaves to others: tokens (kis_keys.py), trades and bars (kis_ticks.py). Of spec kis 5 only what fills a gap of today is
+served, and what client libraries ask before they subscribe.
 """
 
 from __future__ import annotations
@@ -15,10 +16,12 @@ from collections.abc import Callable, Mapping
 
 from aiohttp import web
 
-from brokers.simulator import kis_wire
+from brokers.simulator import kis_ticks, kis_wire
+from brokers.simulator.faults import LineFaults
 from brokers.simulator.kis_keys import Keys
 from brokers.simulator.ledger import Day
-from brokers.simulator.market import Market
+from brokers.simulator.market import Listing, Market
+from brokers.simulator.quota import Quota
 from conf.instrument import Instrument
 
 BASE = "/uapi/domestic-stock/v1/quotations/"
@@ -73,18 +76,42 @@ def search_info(day: Day | None, symbol: str) -> dict[str, str]:
     }
 
 
-QUOTATIONS: Mapping[str, tuple[str, Callable[[Day | None, str], dict[str, str]]]] = {
-    "inquire-price": ("FHKST01010100", inquire_price),
-    "search-info": ("CTPF1604R", search_info),
+Call = Callable[[Listing | None, Mapping[str, str], int], dict[str, object]]
+
+
+def _flat(call: Callable[[Day | None, str], dict[str, str]]) -> Call:
+    """A call that needs no more than the day."""
+
+    def answer(listing: Listing | None, query: Mapping[str, str], now_s: int) -> dict[str, object]:
+        return {"output": call(listing.day if listing else None, _symbol(query))}
+
+    return answer
+
+
+def _symbol(query: Mapping[str, str]) -> str:
+    return query.get("FID_INPUT_ISCD") or query.get("PDNO", "")
+
+
+QUOTATIONS: Mapping[str, tuple[str, Call]] = {
+    "inquire-price": ("FHKST01010100", _flat(inquire_price)),
+    "search-info": ("CTPF1604R", _flat(search_info)),
+    "inquire-ccnl": ("FHKST01010300", kis_ticks.inquire_ccnl),
+    "inquire-time-itemconclusion": ("FHPST01060000", kis_ticks.inquire_time_itemconclusion),
+    "inquire-time-itemchartprice": ("FHKST03010200", kis_ticks.inquire_time_itemchartprice),
 }
 
 
 class Quotations:
-    """The calls over one market."""
+    """The calls over one market; `now_s()` is the exchange's second."""
 
-    def __init__(self, keys: Keys, market: Market) -> None:
+    def __init__(
+        self, keys: Keys, market: Market, calls_per_s: float, faults: LineFaults, now_s: Callable[[], int]
+    ) -> None:
         self.keys = keys
         self.market = market
+        self.faults = faults
+        self.now_s = now_s
+        self.quota = Quota(calls_per_s, calls_per_s)
 
     def routes(self) -> list[web.RouteDef]:
         """One route for all calls."""
@@ -92,25 +119,46 @@ class Quotations:
 
     async def answer(self, request: web.Request) -> web.Response:
         """Check as the gateway does, then answer from the ledger; HTTP 500 carries a gateway's refusal."""
+        if self.faults.error:
+            self.faults.error -= 1
+            if self.faults.error % 2 == 0:
+                return web.Response(
+                    status=502, text="<html><body>502 Bad Gateway</body></html>", content_type="text/html"
+                )
+            return _refused(QuotationError("EGW00002", "서버 에러가 발생했습니다."))
         try:
-            output = self._output(request)
+            outputs = self._outputs(request)
         except QuotationError as refusal:
-            body = {"rt_cd": refusal.rt_cd, "msg_cd": refusal.code, "msg1": refusal.text}
-            return web.json_response(body, status=200 if refusal.rt_cd == "7" else 500)
+            return _refused(refusal)
         headers = {"tr_id": request.headers["tr_id"], "tr_cont": "", "gt_uid": f"{time.monotonic_ns():032x}"}
-        body = {"output": output, "rt_cd": "0", "msg_cd": "MCA00000", "msg1": "정상처리 되었습니다."}
+        body = outputs | {"rt_cd": "0", "msg_cd": "MCA00000", "msg1": "정상처리 되었습니다."}
         return web.json_response(body, headers=headers)
 
-    def _output(self, request: web.Request) -> dict[str, str]:
+    def _outputs(self, request: web.Request) -> dict[str, object]:
         token = request.headers.get("authorization", "").removeprefix("Bearer ")
-        if self.keys.holder(token) is None:
+        app_key = self.keys.holder(token)
+        if app_key is None and self.keys.expired(token):
+            raise QuotationError("EGW00123", "기간이 만료된 token 입니다.")
+        if app_key is None:
             raise QuotationError("EGW00121", "유효하지 않은 token 입니다.")
+        if self.faults.limit:
+            self.faults.limit -= 1
+            raise QuotationError("EGW00201", "초당 거래건수를 초과하였습니다.")
+        if not self.quota.take(app_key, time.monotonic()):
+            raise QuotationError("EGW00201", "초당 거래건수를 초과하였습니다.")
         tr_id, call = QUOTATIONS.get(request.match_info["name"], ("", None))
         if call is None or request.headers.get("tr_id") != tr_id:
             raise QuotationError("OPSQ0002", "없는 서비스 코드 입니다.")
         division = DIVISIONS.get(request.query.get("FID_COND_MRKT_DIV_CODE", "J"))
         if division is None:
             raise QuotationError("OPSQ2001", "ERROR : INPUT INVALID_CHECK_MRKT_DIV_CODE")
-        symbol = request.query.get("FID_INPUT_ISCD") or request.query.get("PDNO", "")
-        listing = self.market.listings.get(Instrument(symbol, division))
-        return call(listing.day if listing else None, symbol)
+        listing = self.market.listings.get(Instrument(_symbol(request.query), division))
+        try:
+            return call(listing, request.query, self.now_s())
+        except kis_ticks.InputError as error:
+            raise QuotationError("OPSQ2001", f"ERROR : INPUT INVALID_CHECK_{error}") from None
+
+
+def _refused(refusal: QuotationError) -> web.Response:
+    body = {"rt_cd": refusal.rt_cd, "msg_cd": refusal.code, "msg1": refusal.text}
+    return web.json_response(body, status=200 if refusal.rt_cd == "7" else 500)

@@ -4,8 +4,8 @@
                                          -> view        -> Book      from which every vendor's fields are computed
 
 Promises: pure; a Trade and a Book are complete snapshots (encoding them later needs nothing else); within a day
-cum_volume and cum_value advance by exactly size and size x price, a buy raises only the buy sums, a sell only the sell sums,
-an auction print neither (spec kis 3, kiwoom 3.1).
+cum_volume and cum_value advance by exactly size and size x price, and by what is said to be off the book; a buy raises only
+the buy sums, a sell only the sell sums, an auction print neither (spec kis 3, kiwoom 3.1).
 Leaves to others: matching (book.py), what is traded when (flow.py, market.py), how vendors say it (kis_wire.py, kiwoom_wire.py).
 """
 
@@ -67,6 +67,11 @@ class Day:
             self.upper_at = at
         if price == self.lower and self.lower_at == "000000":
             self.lower_at = at
+
+    def off_book(self, price: int, size: int) -> None:
+        """Volume of the day that no trade on the book explains, such as a block."""
+        self.cum_volume += size
+        self.cum_value += size * price
 
 
 @dataclass(slots=True)

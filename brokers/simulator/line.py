@@ -51,6 +51,8 @@ class Line:
     truth: Truth
     random: Random
     pack: Callable[[list[Item]], list[Frame]]
+    expire: Callable[[], None]
+    """Ends all tokens of this broker."""
 
     def __post_init__(self) -> None:
         self.name = self.number.name.lower()
@@ -96,6 +98,8 @@ class Line:
             case "outage":
                 self.faults.outage_until_ns = until_ns
                 self._cut_all("fault outage")
+            case "expire":
+                self.expire()
             case "silence":
                 for connection in self.connections.values():
                     connection.silent_until_ns = until_ns

@@ -6,7 +6,7 @@
 
 Promises: pure: time and phase are arguments; the same seed, steps and phases give the same market whatever the order in
 which instruments are named; books, trades and cumulative figures come from one ledger per instrument and day; ids count
-1, 2, 3 ... over the whole market, books and trades apart.
+1, 2, 3 ... over the whole market, books and trades apart; every trade is on its instrument's tape.
 Leaves to others: pacing (pace.py), what brokers make of it (line.py), writing it down (truth.py).
 """
 
@@ -22,6 +22,7 @@ from brokers.simulator.book import LEVELS, OrderBook
 from brokers.simulator.flow import Fill, Flow
 from brokers.simulator.grid import Grid, floor_to_tick
 from brokers.simulator.ledger import Book, Day, Step, Trade
+from brokers.simulator.tape import Tape
 from conf.clock import KST
 from conf.instrument import Instrument
 
@@ -29,6 +30,7 @@ AUCTIONS = frozenset({"opening_auction", "closing_auction"})
 CONTINUOUS = frozenset({"pre_market", "regular", "after_market"})
 CLOSING_PRICE = "closing_price"
 ATTEMPTS = 4
+LATE_TRADES = 3
 
 
 class Listing:
@@ -37,6 +39,7 @@ class Listing:
     def __init__(self, instrument: Instrument, seed: int) -> None:
         self.instrument = instrument
         self.random = Random(f"{seed}:{instrument}")
+        self.tape = Tape()
         self.phase: str | None = None
         self.shown: Book | None = None
         close = floor_to_tick(int(10 ** self.random.uniform(3.2, 5.9)))
@@ -48,6 +51,7 @@ class Listing:
     def _begin(self, date: str, close: int, volume: int, value: int, listed: int) -> None:
         self.grid = Grid(close)
         self.day = Day(date, close, volume, value, listed, self.grid.lower, self.grid.upper)
+        self.tape.begin(self.day)
         self.flow = Flow(self.random, self.grid, close)
         self.book = OrderBook()
         self.shown = None
@@ -55,10 +59,14 @@ class Listing:
     def new_day(self, date: str) -> None:
         """Yesterday's close and volume become the previous ones; all orders are gone."""
         old = self.day
-        if old.date and old.cum_volume:
+        if old.date and old.last:
             self._begin(date, floor_to_tick(old.last), old.cum_volume, old.cum_value, old.listed_shares)
         else:
             self._begin(date, old.previous_close, old.previous_volume, old.previous_value, old.listed_shares)
+
+    def best(self) -> tuple[int | None, int | None]:
+        """Indexes of the best ask and the best bid, None where there is no order."""
+        return self.book.asks.best(), self.book.bids.best()
 
     def act(self, phase: str) -> list[Fill]:
         """One event of `phase`; what it executed."""
@@ -164,7 +172,7 @@ class Market:
             Trade(next(self._trade_ids), listing.instrument, named, exch_s, at, mono_ns, *fill, day, book)
             for fill, day in zip(fills, days, strict=True)
         ]
-        self.trades += len(trades)
+        self._keep(listing, trades)
         if phase == CLOSING_PRICE:
             return Step(listing.instrument, trades, None) if trades else None
         book.day = copy(listing.day)
@@ -172,6 +180,43 @@ class Market:
         self.books += 1
         listing.shown = book
         return Step(listing.instrument, trades, book)
+
+    def _keep(self, listing: Listing, trades: list[Trade]) -> None:
+        for trade in trades:
+            listing.tape.add(trade)
+        self.trades += len(trades)
+
+    def late(self, instrument: Instrument, exch_s: int, mono_ns: int) -> Step | None:
+        """Three trades at the last price, whatever the phase; None on a day without any trade."""
+        listing = self.listings[instrument]
+        day = listing.day
+        if not day.last:
+            return None
+        at = f"{datetime.fromtimestamp(exch_s, UTC).astimezone(KST):%H%M%S}"
+        fills = [Fill(day.last, listing.flow.size(), -1) for _ in range(LATE_TRADES)]
+        book = listing.shown or listing.view("regular", exch_s, at, mono_ns)
+        trades = [
+            Trade(
+                next(self._trade_ids), instrument, listing.phase or "regular", exch_s, at, mono_ns, *fill, after, book
+            )
+            for fill, after in zip(fills, self._enter(listing, fills, at), strict=True)
+        ]
+        self._keep(listing, trades)
+        return Step(instrument, trades, None)
+
+    def block(self, instrument: Instrument, shares: int) -> int:
+        """Volume that is traded off the book: it is in the day's sums and in no trade. Its price."""
+        day = self.listings[instrument].day
+        price = day.last or day.previous_close
+        day.off_book(price, shares)
+        return price
+
+    def count_made(self, number: int) -> int:
+        """Trades were made at once (history.py): the id of the first."""
+        first = next(self._trade_ids)
+        self._trade_ids = count(first + number)
+        self.trades += number
+        return first
 
     @staticmethod
     def _enter(listing: Listing, fills: list[Fill], at: str) -> list[Day]:

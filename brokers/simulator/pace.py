@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from heapq import heapify, heapreplace
 from random import Random
 
+from brokers.simulator.ledger import Step
 from brokers.simulator.line import Line
 from brokers.simulator.market import Market
 from brokers.simulator.truth import FLUSH_S, Truth
@@ -76,8 +77,21 @@ class Pace:
         mono_ns = time.monotonic_ns()
         exch_s = self.clock.at(mono_ns) // SECOND_NS
         step = self.market.advance(instrument, self._phase(instrument.venue, exch_s), exch_s, mono_ns)
-        if step is None:
-            return
+        if step is not None:
+            self._show(step)
+
+    def move_late(self, instrument: Instrument) -> None:
+        """Make trades happen at once, also while the market rests or is closed: then they bear the time of its last one."""
+        listing, mono_ns = self.market.listings[instrument], time.monotonic_ns()
+        exch_s = self.clock.at(mono_ns) // SECOND_NS
+        open_now = self._phase(instrument.venue, exch_s) is not None
+        if len(listing.tape) and not (open_now and listing.day.date == f"{korean(exch_s * SECOND_NS):%Y%m%d}"):
+            exch_s = int(listing.tape.column("exch_s")[-1])
+        step = self.market.late(instrument, exch_s, mono_ns)
+        if step is not None:
+            self._show(step)
+
+    def _show(self, step: Step) -> None:
         for trade in step.trades:
             self.truth.trade(trade)
         if step.book is not None:

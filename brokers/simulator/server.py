@@ -23,7 +23,7 @@ from random import Random
 import click
 from aiohttp import web
 
-from brokers.simulator import faults, kis_keys, kis_wire, kiwoom_rest, kiwoom_wire
+from brokers.simulator import faults, history, kis_keys, kis_wire, kiwoom_rest, kiwoom_wire
 from brokers.simulator.frames import Recorded, Replay
 from brokers.simulator.kis import Kis
 from brokers.simulator.kis import Rules as KisRules
@@ -58,11 +58,16 @@ class Plan:
     kis_widths: tuple[int, int]
     kis_options: Options
     kis_rules: KisRules
+    kis_calls_per_s: float
     kiwoom_port: int
     kiwoom_merge: float
     kiwoom_options: Options
     kiwoom_rules: KiwoomRules
     kiwoom_token_life_s: float
+    kiwoom_rest_rules: kiwoom_rest.RestRules
+    history: dict[str, int]
+    earlier_days: int
+    earlier_trades: dict[str, int]
 
     def meta(self) -> dict[str, object]:
         """What the truth says about the run."""
@@ -73,6 +78,9 @@ class Plan:
             "options": {
                 "books_per_s": self.books_per_s,
                 "always_open": self.always_open,
+                "history": self.history,
+                "earlier_days": self.earlier_days,
+                "earlier_trades": self.earlier_trades,
                 "kis": self.kis_options._asdict() | vars(self.kis_rules) | {"widths": self.kis_widths},
                 "kiwoom": self.kiwoom_options._asdict() | vars(self.kiwoom_rules) | {"merge": self.kiwoom_merge},
             },
@@ -88,12 +96,15 @@ class Server:
         clock = plan.home.clock()
         random = Random(f"{plan.seed}:lines")
         merging = Random(f"{plan.seed}:merge")
+        kis_tokens = kis_keys.Keys(random)
+        kiwoom_tokens = kiwoom_rest.Keys(random, plan.kiwoom_token_life_s)
         kis_line = Line(
             LineNumber.KIS,
             plan.kis_options,
             self.truth,
             Random(f"{plan.seed}:kis"),
             lambda items: kis_wire.frames(items, kis_line.faults.widths or plan.kis_widths),
+            kis_tokens.expire,
         )
         kiwoom_line = Line(
             LineNumber.KIWOOM,
@@ -101,16 +112,12 @@ class Server:
             self.truth,
             Random(f"{plan.seed}:kiwoom"),
             lambda items: kiwoom_wire.frames(items, plan.kiwoom_merge, merging),
+            kiwoom_tokens.expire,
         )
-        kis_tokens = kis_keys.Keys(random)
-        kiwoom_tokens = kiwoom_rest.Keys(random, plan.kiwoom_token_life_s)
         self.kis = Kis(kis_line, plan.kis_rules, kis_tokens, random, lambda: korean(clock.now_ns()))
         self.kiwoom = Kiwoom(kiwoom_line, plan.kiwoom_rules, kiwoom_tokens, plan.instruments)
         self.lines = {"kis": kis_line, "kiwoom": kiwoom_line}
         self.market = Market(plan.instruments, plan.seed)
-        quotations = Quotations(kis_tokens, self.market)
-        self._kis_routes = [*kis_keys.Desk(kis_tokens).routes(), *quotations.routes(), *self.kis.routes()]
-        self._kiwoom_routes = [*kiwoom_rest.Desk(kiwoom_tokens).routes(), *self.kiwoom.routes()]
         self.pace = Pace(
             plan.home,
             self.market,
@@ -121,6 +128,19 @@ class Server:
             plan.always_open,
             self.kiwoom.announce,
         )
+        quotations = Quotations(
+            kis_tokens, self.market, plan.kis_calls_per_s, kis_line.faults, lambda: clock.now_ns() // SECOND_NS
+        )
+        desk = kiwoom_rest.Desk(
+            kiwoom_tokens,
+            self.market,
+            plan.kiwoom_rest_rules,
+            kiwoom_line.faults,
+            Random(f"{plan.seed}:pages"),
+            self.pace.move_late,
+        )
+        self._kis_routes = [*kis_keys.Desk(kis_tokens).routes(), *quotations.routes(), *self.kis.routes()]
+        self._kiwoom_routes = [*desk.routes(), *self.kiwoom.routes()]
         self.replays = [
             Replay("kis", plan.recorded or [], self.kis.sessions),
             Replay("kiwoom", plan.recorded or [], self.kiwoom.sessions),
@@ -133,6 +153,8 @@ class Server:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop.set)
+        if self.plan.recorded is None:
+            self._make_history()
         kis_runner, kis_port = await _listen(self._kis_routes, self.plan.kis_port)
         kiwoom_runner, kiwoom_port = await _listen(self._kiwoom_routes, self.plan.kiwoom_port)
         say(
@@ -164,6 +186,30 @@ class Server:
             await kiwoom_runner.cleanup()
             self.truth.close()
 
+    def _make_history(self) -> None:
+        """The days before, and today so far where that is asked for. HistoryError."""
+        settings, now_ns = self.plan.home.settings, self.pace.clock.now_ns()
+        today, closed, earlier = korean(now_ns).date(), settings.calendar.closed, 0
+        days = history.earlier_days(today, closed, self.plan.earlier_days)
+        for instrument, listing in self.market.listings.items():
+            random = Random(f"{self.plan.seed}:history:{instrument}")
+            for day in days:
+                end_s = history.midnight(day) + history.DAY_S
+                phases = history.spans(settings.sessions, instrument.venue, day, end_s)
+                number = history.wanted(self.plan.earlier_trades, instrument)
+                if number:
+                    history.make_day(listing, day, phases, end_s, number, random)
+            before = len(listing.tape)
+            number = history.wanted(self.plan.history, instrument)
+            if number:
+                phases = history.so_far(settings.sessions, closed, instrument.venue, now_ns, self.plan.always_open)
+                history.make_day(listing, today, phases, now_ns // SECOND_NS, number, random)
+            mono_ns, rows = time.monotonic_ns(), listing.tape.rows()
+            first_id = self.market.count_made(len(rows) - before)
+            self.truth.made("earlier.bin", instrument, rows[:before], earlier + 1, mono_ns)
+            earlier += before
+            self.truth.made("trades.bin", instrument, rows[before:], first_id, mono_ns)
+
     async def _replay(self) -> None:
         sent: dict[str, int] = {}
         for done in asyncio.as_completed([replay.run() for replay in self.replays]):
@@ -191,6 +237,8 @@ class Server:
         elif command in ("market rest", "market move"):
             self.pace.resting = command == "market rest"
             say({"ok": True, "resting": self.pace.resting})
+        elif command.startswith("market block"):
+            say(self._block(command.split()[2:]))
         elif command == "resend":
             if self._replaying is None or not self._replaying.done():
                 say({"ok": False, "error": "resend: there is nothing recorded, or it is being sent"})
@@ -205,6 +253,17 @@ class Server:
                 return
             self.lines[fault.line].apply(fault)
             say({"ok": True} | fault._asdict())
+
+    def _block(self, words: list[str]) -> dict[str, object]:
+        """market block SYMBOL SHARES."""
+        listed = {str(instrument): instrument for instrument in self.market.listings}
+        if len(words) != 2 or words[0] not in listed or not words[1].isdigit() or not int(words[1]):
+            return {"ok": False, "error": "market block: write a symbol that is listed, and a number of shares"}
+        instrument, shares = listed[words[0]], int(words[1])
+        price = self.market.block(instrument, shares)
+        exch_s, volume = self.pace.clock.now_ns() // SECOND_NS, self.market.listings[instrument].day.cum_volume
+        self.truth.block(instrument, exch_s, price, shares, volume)
+        return {"ok": True, "price": price, "shares": shares, "cum_volume": volume}
 
     def status(self) -> dict[str, object]:
         """Counters of the market and of both lines."""

@@ -4,6 +4,8 @@
       meta.json           seed, symbols, options of the run
       books.bin           BOOKS   every book of the market        id 1, 2, 3 ...
       trades.bin          TRADES  every trade of the market       id 1, 2, 3 ...
+      earlier.bin         TRADES  trades of the days before   id 1, 2, 3 ... of its own
+      blocks.jsonl        one line for each volume that was traded off the book
       sent.bin            SENT    for every registered (symbol, stream) of every connection: what became of it
       connections.jsonl   one line for each connection that ended
 
@@ -27,9 +29,11 @@ from typing import IO
 import numpy as np
 
 from brokers.simulator.ledger import Book, Trade
+from conf.instrument import Instrument
 
 FLUSH_S = 0.2
 
+FILES = ("books.bin", "trades.bin", "earlier.bin", "sent.bin", "connections.jsonl", "blocks.jsonl")
 _LEVELS = (10,)
 BOOKS = np.dtype(
     [
@@ -113,7 +117,7 @@ class Truth:
             return
         directory.mkdir(parents=True, exist_ok=True)
         (directory / "meta.json").write_text(json.dumps(meta, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
-        for name in ("books.bin", "trades.bin", "sent.bin", "connections.jsonl"):
+        for name in FILES:
             self._files[name] = (directory / name).open("wb", buffering=1 << 20)
 
     def book(self, book: Book) -> None:
@@ -164,6 +168,24 @@ class Truth:
             )
         )
 
+    def made(self, file: str, instrument: Instrument, rows: np.ndarray, first_id: int, mono_ns: int) -> None:
+        """Trades that were made at once, `rows` as on the tape (tape.ROW): into "trades.bin" or "earlier.bin"."""
+        if not self._files:
+            return
+        records = np.zeros(len(rows), TRADES)
+        for name in set(TRADES.names or ()) & set(rows.dtype.names or ()):
+            records[name] = rows[name]
+        records["id"] = np.arange(first_id, first_id + len(rows))
+        records["symbol"], records["venue"], records["mono_ns"] = *(part.encode() for part in instrument), mono_ns
+        self._files[file].write(records.tobytes())
+
+    def block(self, instrument: Instrument, exch_s: int, price: int, shares: int, cum_volume: int) -> None:
+        """Volume was traded off the book; `cum_volume` is the day's with it."""
+        if self._files:
+            row = {"symbol": instrument.symbol, "venue": instrument.venue, "exch_s": exch_s, "price": price}
+            row |= {"shares": shares, "cum_volume": cum_volume}
+            self._files["blocks.jsonl"].write(json.dumps(row).encode() + b"\n")
+
     def sent(
         self, line: int, stream: Stream, outcome: Outcome, connection: int, first_id: int, last_id: int, mono_ns: int
     ) -> None:
@@ -208,26 +230,33 @@ class Run:
     trades: np.ndarray
     sent: np.ndarray
     connections: list[dict[str, object]]
+    earlier: np.ndarray
+    blocks: list[dict[str, object]]
 
 
 def load(directory: Path) -> Run:
     """Read a truth directory, also while it is being written. FileNotFoundError when it is none.
 
-    books: BOOKS, trades: TRADES, sent: SENT, each of shape (n,) in the order things happened.
+    books: BOOKS, trades: TRADES, earlier: TRADES, sent: SENT, each of shape (n,) in the order things happened.
     """
-    lines = (directory / "connections.jsonl").read_text().splitlines(keepends=True)
     return Run(
         json.loads((directory / "meta.json").read_text(encoding="utf-8")),
         _records(directory / "books.bin", BOOKS),
         _records(directory / "trades.bin", TRADES),
         _records(directory / "sent.bin", SENT),
-        [json.loads(line) for line in lines if line.endswith("\n")],
+        _lines(directory / "connections.jsonl"),
+        _records(directory / "earlier.bin", TRADES),
+        _lines(directory / "blocks.jsonl"),
     )
 
 
 def key_hash(app_key: str) -> str:
     """The name of an app key in the truth; empty for a connection that never showed one."""
     return sha256(app_key.encode()).hexdigest()[:16] if app_key else ""
+
+
+def _lines(file: Path) -> list[dict[str, object]]:
+    return [json.loads(line) for line in file.read_text().splitlines(keepends=True) if line.endswith("\n")]
 
 
 def _records(file: Path, dtype: np.dtype) -> np.ndarray:

@@ -1,0 +1,177 @@
+"""Trades from before the simulator was started: days gone by, and today so far, made at once.
+
+    spans of the day's sessions  ─>  orders (flow.py), as fast as they can be matched  ─>  ledger, tape; truth
+
+Promises: the same seeded market, books and ledger as live trading continues from; trading days only; exactly as many trades as
+asked for wherever a session has begun; seconds do not go back; no line hears of it.
+Leaves to others: what was traded when the clock runs (pace.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from datetime import date, datetime, timedelta
+from random import Random
+from typing import NamedTuple
+
+from brokers.simulator.flow import HURRIED, Fill
+from brokers.simulator.market import AUCTIONS, CLOSING_PRICE, CONTINUOUS, Listing
+from brokers.simulator.tape import DAY_S, hhmmss, row
+from conf.clock import KST, SECOND_NS, korean
+from conf.instrument import Instrument
+
+Sessions = Mapping[str, Mapping[str, str]]
+CHUNK = 8192
+GATHERED = 300
+CLOSING_TRADES = 20
+REGULAR_OPENS_S = 9 * 3600
+
+
+class HistoryError(ValueError):
+    """A number of trades that cannot be understood or made; the message says why."""
+
+
+class Span(NamedTuple):
+    """A phase of one day, seconds since 1970 UTC."""
+
+    phase: str
+    begin_s: int
+    end_s: int
+
+
+def parse_counts(text: str) -> dict[str, int]:
+    """ "500" or "005930=300000,000660=20": symbol -> trades, "" for all that are not named. HistoryError."""
+    counts = {}
+    for part in filter(None, (piece.strip() for piece in text.split(","))):
+        name, equals, number = part.rpartition("=")
+        if not number.isdigit() or (equals and not name):
+            raise HistoryError(f"{part!r} is no number of trades: write e.g. 500, or 005930=300000")
+        counts[name] = int(number)
+    return counts
+
+
+def wanted(counts: Mapping[str, int], instrument: Instrument) -> int:
+    """The number of trades asked for one instrument."""
+    return counts.get(str(instrument), counts.get("", 0))
+
+
+def midnight(day: date) -> int:
+    """The first second of a Korean day."""
+    return int(datetime(day.year, day.month, day.day, tzinfo=KST).timestamp())
+
+
+def spans(sessions: Sessions, venue: str, day: date, until_s: int) -> list[Span]:
+    """The phases of `venue` on `day` that have begun before `until_s`, in order; the last may reach beyond it."""
+    found = []
+    for phase, written in sessions.get(venue, {}).items():
+        if written:
+            begin, end = (midnight(day) + int(at[:2]) * 3600 + int(at[3:]) * 60 for at in written.split("-"))
+            found.append(Span(phase, begin, end))
+    return sorted((span for span in found if span.begin_s < until_s), key=lambda span: span.begin_s)
+
+
+def earlier_days(today: date, closed: Collection[date], number: int) -> list[date]:
+    """The `number` trading days before `today`, oldest first."""
+    days: list[date] = []
+    day = today
+    while len(days) < number:
+        day -= timedelta(days=1)
+        if day.weekday() < 5 and day not in closed:
+            days.insert(0, day)
+    return days
+
+
+def so_far(sessions: Sessions, closed: Collection[date], venue: str, now_ns: int, always_open: bool) -> list[Span]:
+    """The phases of the clock's day that have begun; one long regular session where the market is always open."""
+    day, now_s = korean(now_ns).date(), now_ns // SECOND_NS
+    if always_open:
+        opens_s = midnight(day) + REGULAR_OPENS_S
+        return [Span("regular", opens_s if opens_s < now_s else midnight(day), midnight(day) + DAY_S)]
+    if day.weekday() >= 5 or day in closed:
+        return []
+    return spans(sessions, venue, day, now_s)
+
+
+def make_day(listing: Listing, day: date, phases: list[Span], until_s: int, number: int, random: Random) -> None:
+    """Let `number` trades happen to `listing` in `phases`, before `until_s`. HistoryError when no session has begun.
+
+    The listing is left between two phases, for live trading to begin the one of that moment.
+    """
+    if not any(span.phase in CONTINUOUS for span in phases):
+        raise HistoryError(f"no trades can be made for {listing.instrument} on {day}: its session has not begun")
+    if listing.day.date != f"{day:%Y%m%d}":
+        listing.new_day(f"{day:%Y%m%d}")
+    maker = _Maker(listing, random)
+    singles = sum(span.phase in AUCTIONS and span.end_s < until_s for span in phases)
+    closing = min(CLOSING_TRADES, number // 50) if any(span.phase == CLOSING_PRICE for span in phases) else 0
+    left = number - singles - closing
+    weight = sum(_weight(span, until_s) for span in phases)
+    for span in phases:
+        if span.phase in AUCTIONS and span.end_s < until_s and number > singles:
+            maker.auction(span.end_s)
+        elif span.phase == CLOSING_PRICE:
+            maker.at_the_close(closing, span.begin_s, min(span.end_s, until_s))
+        elif span.phase in CONTINUOUS:
+            share = round(left * _weight(span, until_s) / weight)
+            left, weight = left - share, weight - _weight(span, until_s)
+            maker.trade(max(share, 0), span.begin_s, min(span.end_s, until_s))
+    maker.keep()
+    listing.leave(None)
+    listing.phase = None
+
+
+def _weight(span: Span, until_s: int) -> int:
+    """How busy a phase is: seconds, those of the regular session counting eightfold."""
+    if span.phase not in CONTINUOUS:
+        return 0
+    return max(min(span.end_s, until_s) - span.begin_s, 1) * (8 if span.phase == "regular" else 1)
+
+
+class _Maker:
+    """Makes one day's trades of one listing."""
+
+    def __init__(self, listing: Listing, random: Random) -> None:
+        self.listing = listing
+        self.random = random
+        self._made: list[tuple[int, ...]] = []
+
+    def trade(self, number: int, begin_s: int, end_s: int) -> None:
+        """Continuous trading: `number` trades, more of them early."""
+        flow, book = self.listing.flow, self.listing.book
+        flow.fill_up(book)
+        length_s = max(end_s - begin_s, 1)
+        seconds = sorted(begin_s + int(length_s * self.random.random() ** 1.6) for _ in range(number))
+        made = 0
+        while made < number:
+            fills = flow.trade_on(book, HURRIED)[: number - made]
+            if fills:
+                self._enter(fills, seconds[made])
+                made += len(fills)
+
+    def auction(self, at_s: int) -> None:
+        """A call auction and its print."""
+        for _ in range(GATHERED):
+            self.listing.flow.gather(self.listing.book)
+        self._enter(self.listing.leave("closing_auction"), at_s)
+
+    def at_the_close(self, number: int, begin_s: int, end_s: int) -> None:
+        """Trades at the closing price."""
+        price = self.listing.day.last
+        for at_s in sorted(self.random.randrange(begin_s, max(end_s, begin_s + 1)) for _ in range(number)):
+            self._enter([Fill(price, self.listing.flow.size(), -1)], at_s)
+
+    def _enter(self, fills: list[Fill], at_s: int) -> None:
+        """Ledger and tape, as a step of the market does it."""
+        listing = self.listing
+        at = hhmmss(at_s)
+        ask, bid = (listing.grid.prices[best] if best is not None else 0 for best in listing.best())
+        for fill in fills:
+            listing.day.trade(fill.price, fill.size, fill.side, at)
+            self._made.append(row(at_s, *fill, listing.day, ask, bid))
+        if len(self._made) >= CHUNK:
+            self.keep()
+
+    def keep(self) -> None:
+        """Hand what was made to the tape."""
+        self.listing.tape.extend(self._made)
+        self._made.clear()
