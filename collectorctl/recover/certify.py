@@ -1,0 +1,224 @@
+"""The certificate of one instrument's day: what is proven, what is not, and why.
+
+    ticks on disk ──lay──> do they tile (0, V]?       V, value: day chart       ─┐
+          │  └──────sum──> is their value the day's?  minutes:  minute chart     ├─> PROVEN  RECONCILED  MINUTE_ONLY  INCOMPLETE
+          ├────by minute─> are their minutes the bars?                           │
+          ├────live──────> does the value between two live ticks agree?          │
+          └────books─────> does a book deny a recovered tick?  pages: whole? ────┘
+
+PROVEN      all of it, of a day whose sessions are over.
+RECONCILED  all of it, but for intervals that the broker's own list of prints leaves out: volume off the book, listed.
+MINUTE_ONLY ticks cannot or shall not be had; the minute bars add up to the day.
+INCOMPLETE  anything else; what is missing is listed by minute.
+
+Promises: pure; the same files make the same certificate; one check that was not made is one that failed.
+Leaves to others: files (day.py, ledger of a run: evidence.py), recovering (run.py).
+"""
+
+from __future__ import annotations
+
+from datetime import date
+from enum import StrEnum
+
+import msgspec
+import numpy as np
+
+from collectorctl.recover.evidence import Evidence
+from collectorctl.recover.fill import stored
+from collectorctl.recover.plan import covered
+from conf.clock import korean
+from conf.instrument import Instrument
+from ringbuf.records import UNDEFINED
+
+MILLION = 1_000_000
+MINUTE_NS = 60_000_000_000
+REASONS_MOST = 40
+
+
+class Grade(StrEnum):
+    """What a certificate says."""
+
+    PROVEN = "PROVEN"
+    RECONCILED = "RECONCILED"
+    MINUTE_ONLY = "MINUTE_ONLY"
+    INCOMPLETE = "INCOMPLETE"
+
+
+class Certificate(msgspec.Struct):
+    """One row of data/kr/completeness; in shares and won. `residuals` as "09:31 +120": shares that the minute lacks."""
+
+    symbol: str
+    venue: str
+    certificate: str
+    official_volume: int | None
+    live_ticks: int
+    live_shares: int
+    recovered_ticks: int
+    recovered_shares: int
+    missing_shares: int
+    doubled_shares: int
+    residuals: list[str]
+    value_difference: int | None
+    value_agrees: bool
+    anchors: int
+    anchors_denied: int
+    books_denied: int
+    minutes: int
+    minutes_agree: bool
+    pages: int
+    pages_chain: bool
+    reasons: list[str]
+    made_at: str = ""
+
+    def says(self) -> dict[str, object]:
+        """Everything but when it was made."""
+        told = msgspec.to_builtins(self)
+        del told["made_at"]
+        return told
+
+
+def certify(instrument: Instrument, day: date, ticks: np.ndarray, books: np.ndarray, evidence: Evidence) -> Certificate:
+    """Judge. `ticks`: TICKS as on disk; `books`: every cumulative volume a stored book shows, ascending."""
+    reasons: list[str] = []
+    total = evidence.volume
+    coverage = covered(ticks, total)
+    kept = ticks[coverage.order]
+    doubled = int(coverage.doubled["high"].sum() - coverage.doubled["low"].sum())
+    missing = int(coverage.gaps["shares"].sum())
+    if total is None:
+        reasons.append("the official volume is not known")
+    if not evidence.session_over:
+        reasons.append("the day's sessions were not over")
+    if missing:
+        reasons.append(f"{missing} shares in {len(coverage.gaps)} gaps are missing")
+    if doubled:
+        reasons.append(f"{doubled} shares are covered twice")
+    if coverage.beyond:
+        reasons.append(f"ticks reach {coverage.beyond} shares beyond the official volume")
+    if coverage.unlaid.any():
+        reasons.append(f"{int(coverage.unlaid.sum())} ticks have no place on the volume line")
+    difference, value_agrees = _value(kept, evidence)
+    if not value_agrees:
+        reasons.append("the value is not known" if difference is None else f"the value differs by {difference:+,} won")
+    bars = stored(evidence.bars)
+    off = _minutes(kept, bars)
+    if len(bars) == 0 and (total or len(ticks)):
+        reasons.append("there are no minute bars")
+    elif off:
+        reasons.append(f"{len(off)} minutes differ from the minute bars")
+    checked, denied = _between_live(kept)
+    if denied:
+        reasons.append(f"{denied} stretches between live ticks have another value than those ticks say")
+    books_denied = _denied_by_books(kept, books)
+    if books_denied:
+        reasons.append(f"{books_denied} recovered ticks reach over a volume that a book showed")
+    if evidence.anchors_failed:
+        reasons.append(f"{evidence.anchors_failed} live ticks have no row in the broker's list")
+    if not evidence.chains:
+        reasons.append("a list of pages is not whole")
+    reasons += evidence.findings
+    plain = not reasons
+    explained = not plain and _explained(coverage.gaps, off, reasons, evidence, kept, difference)
+    return Certificate(
+        symbol=instrument.symbol,
+        venue=instrument.venue,
+        certificate=_grade(plain, explained, bars, evidence, missing),
+        official_volume=total,
+        live_ticks=int(ticks["live"].sum()),
+        live_shares=int(ticks["size"][ticks["live"]].sum()),
+        recovered_ticks=int((~ticks["live"]).sum()),
+        recovered_shares=int(ticks["size"][~ticks["live"]].sum()),
+        missing_shares=missing,
+        doubled_shares=doubled,
+        residuals=[f"{korean(minute):%H:%M} {shares:+}" for minute, shares in sorted(off.items())],
+        value_difference=difference,
+        value_agrees=value_agrees,
+        anchors=checked,
+        anchors_denied=denied,
+        books_denied=books_denied,
+        minutes=len(bars),
+        minutes_agree=len(bars) > 0 and not off,
+        pages=evidence.pages,
+        pages_chain=evidence.chains,
+        reasons=[*([evidence.why] if evidence.why and missing else []), *reasons][:REASONS_MOST],
+    )
+
+
+def _grade(plain: bool, explained: bool, bars: np.ndarray, evidence: Evidence, missing: int) -> str:
+    if plain:
+        return Grade.PROVEN
+    if explained:
+        return Grade.RECONCILED
+    if evidence.why and missing and evidence.session_over and int(bars["volume"].sum()) == evidence.volume:
+        return Grade.MINUTE_ONLY
+    return Grade.INCOMPLETE
+
+
+def _value(kept: np.ndarray, evidence: Evidence) -> tuple[int | None, bool]:
+    """Official value less that of the ticks, won, and whether that is the rounding of the official one."""
+    if evidence.value_m is None:
+        return None, False
+    own = int((kept["price"] * kept["size"]).sum())
+    rounded = int(kept["size"][kept["rounded"]].sum())  # a price half a won off
+    difference = evidence.value_m * MILLION - own
+    return difference, abs(difference) < MILLION + rounded
+
+
+def _minutes(kept: np.ndarray, bars: np.ndarray) -> dict[int, int]:
+    """Minute -> shares that its bar has more than the ticks, where they differ."""
+    minutes, where = np.unique(kept["exch_ns"] // MINUTE_NS * MINUTE_NS, return_inverse=True)
+    shares = np.zeros(len(minutes), np.int64)
+    np.add.at(shares, where, kept["size"])
+    off = dict(zip(minutes.tolist(), (-shares).tolist(), strict=True))
+    for begin_ns, volume in zip(bars["exch_ns"].tolist(), bars["volume"].tolist(), strict=True):
+        off[begin_ns] = off.get(begin_ns, 0) + volume
+    return {minute: shares for minute, shares in off.items() if shares}
+
+
+def _between_live(kept: np.ndarray) -> tuple[int, int]:
+    """Live ticks whose value since the live tick before could be checked, and how many of those deny what lies between."""
+    checked = denied = 0
+    tiled = np.concatenate([[0], np.cumsum(kept["cum_volume"][1:] - kept["size"][1:] != kept["cum_volume"][:-1])])[
+        : len(kept)
+    ]
+    worth = np.cumsum(kept["price"] * kept["size"])
+    rounded = np.cumsum(np.where(kept["rounded"], kept["size"], 0))
+    for name in ("cum_value", "value_change"):
+        known = np.flatnonzero(kept["live"] & (kept[name] != UNDEFINED))
+        left, right = known[:-1], known[1:]
+        whole = tiled[left] == tiled[right]
+        said = kept[name][right] - kept[name][left]
+        off = np.abs(said - (worth[right] - worth[left])) > rounded[right] - rounded[left]
+        if name == "cum_value" and len(known) and tiled[known[0]] == 0 and kept["cum_volume"][0] == kept["size"][0]:
+            checked += 1  # the day begins with nothing
+            denied += int(abs(kept[name][known[0]] - worth[known[0]]) > rounded[known[0]])
+        checked += int(whole.sum())
+        denied += int((off & whole).sum())
+    return checked, denied
+
+
+def _denied_by_books(kept: np.ndarray, books: np.ndarray) -> int:
+    """Recovered ticks with a book's cumulative volume inside them: at a book's moment every trade is whole."""
+    recovered = kept[~kept["live"]]
+    low, high = recovered["cum_volume"] - recovered["size"], recovered["cum_volume"]
+    inside = np.searchsorted(books, high, side="left") - np.searchsorted(books, low, side="right")
+    return int((inside > 0).sum())
+
+
+def _explained(
+    gaps: np.ndarray,
+    off: dict[int, int],
+    reasons: list[str],
+    evidence: Evidence,
+    kept: np.ndarray,
+    difference: int | None,
+) -> bool:
+    """Whether nothing is wrong but listed jumps: each gap is one, the minutes differ by just them, value is only missing."""
+    jumps = {tuple(jump) for jump in evidence.jumps}
+    missing = int(gaps["shares"].sum())
+    every = len(gaps) > 0 and all((int(gap["low"]), int(gap["high"])) in jumps for gap in gaps)
+    by_minutes = all(shares > 0 for shares in off.values()) and sum(off.values()) in (0, missing)
+    # missing shares, minutes and value are one matter; anything else is another
+    matters = 1 + bool(off) + (difference is None or abs(difference) >= MILLION)
+    worth = difference is not None and difference > -MILLION and len(kept) > 0
+    return every and by_minutes and worth and len(reasons) == matters

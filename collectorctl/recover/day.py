@@ -1,0 +1,133 @@
+"""One instrument's ticks of one day, out of the published files, and which hours are not published yet.
+
+    data/kr/tick/date=D/hour=*/part-*.parquet ──one symbol──> TICKS in true order
+
+Promises: reads one instrument at a time (files are sorted by symbol, so few row groups are touched); changes nothing.
+Leaves to others: what is missing (plan.py), changing files (publish.py).
+"""
+
+from __future__ import annotations
+
+from datetime import date, datetime, time, timedelta
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from conf.clock import KST, SECOND_NS, korean
+from conf.home import Home
+from conf.instrument import Instrument
+from ringbuf.records import UNDEFINED, Flag
+from writer import parquet
+from writer.journal import held
+from writer.segment import lineage, mapped, paths, whole_batches
+
+TICKS = np.dtype(
+    [
+        ("exch_ns", "<i8"),
+        ("price", "<i8"),  # won
+        ("size", "<i8"),
+        ("side", "i1"),
+        ("cum_volume", "<i8"),
+        ("cum_value", "<i8"),  # won; UNDEFINED where it is rounded
+        ("value_change", "<i8"),
+        ("live", "?"),
+        ("rounded", "?"),  # the price was not whole won
+    ]
+)
+_NUMBERS = ("price", "size", "side", "cum_volume", "cum_value", "value_change")
+
+
+def day_start(day: date) -> int:
+    """Korean midnight, ns since 1970 UTC."""
+    return int(datetime.combine(day, time(), KST).timestamp()) * SECOND_NS
+
+
+def parts(directory: Path, day: date) -> list[Path]:
+    """The published files of a day, by hour and number."""
+    found = (directory / f"date={day:%Y-%m-%d}").glob("hour=*/part-*.parquet")
+    return sorted(found, key=lambda path: (path.parent.name, len(path.name), path.name))
+
+
+def symbols(directory: Path, day: date) -> set[Instrument]:
+    """Every instrument that has ticks on that day."""
+    found: set[Instrument] = set()
+    for path in parts(directory, day):
+        table = pq.ParquetFile(path).read(["symbol", "venue"]).group_by(["symbol", "venue"]).aggregate([])
+        found |= {
+            Instrument(row["symbol"], row["venue"]) for row in table.to_pylist() if row["symbol"] and row["venue"]
+        }
+    return found
+
+
+def ticks(directory: Path, day: date, instrument: Instrument) -> np.ndarray:
+    """TICKS of an instrument, ordered by cumulative volume; rows without one (they cannot be placed) come first."""
+    columns = ["exch_time", *_NUMBERS, "flags", "source"]
+    wanted = [("symbol", "=", instrument.symbol), ("venue", "=", instrument.venue)]
+    tables = [pq.read_table(path, columns=columns, filters=wanted, partitioning=None) for path in parts(directory, day)]
+    if not tables:
+        return np.zeros(0, TICKS)
+    table = pa.concat_tables(tables)
+    found = np.zeros(len(table), TICKS)
+    found["exch_ns"] = _column(table, "exch_time")
+    for name in _NUMBERS:
+        found[name] = _column(table, name)
+    flags = _column(table, "flags")
+    found["cum_value"][(flags & Flag.VALUE_ROUNDED) != 0] = UNDEFINED
+    found["rounded"] = (flags & Flag.PRICE_ROUNDED) != 0
+    found["live"] = pc.equal(table.column("source"), "live").to_numpy()
+    return in_order(found)
+
+
+def in_order(found: np.ndarray) -> np.ndarray:
+    """TICKS by cumulative volume; of several that end there the live ones first."""
+    return found[np.lexsort((found["exch_ns"], ~found["live"], found["cum_volume"]))]
+
+
+def recovered(prints: np.ndarray) -> np.ndarray:
+    """PRINTS as the TICKS they will be read as."""
+    found = np.zeros(len(prints), TICKS)
+    for name in ("exch_ns", "price", "size", "side", "cum_volume"):
+        found[name] = prints[name]
+    found["cum_value"] = found["value_change"] = UNDEFINED
+    return found
+
+
+def book_volumes(directory: Path, day: date, instrument: Instrument) -> np.ndarray:
+    """Every cumulative volume that a stored book of the instrument shows, int64, ascending, each once."""
+    wanted = [("symbol", "=", instrument.symbol), ("venue", "=", instrument.venue)]
+    tables = [
+        pq.read_table(path, columns=["cum_volume"], filters=wanted, partitioning=None) for path in parts(directory, day)
+    ]
+    found = [_column(table, "cum_volume") for table in tables]
+    return np.unique(np.concatenate(found)) if found else np.zeros(0, np.int64)
+
+
+def unpublished(home: Home, day: date) -> list[str]:
+    """Hours of that day with ticks or books that are only in the journal, such as "kr.tick 15"; PublicationError."""
+    begin_ns = day_start(day)
+    end_ns = day_start(day + timedelta(days=1))
+    waiting = set()
+    for stream in ("orderbook", "tick"):
+        directory = home.data / "kr" / stream
+        newest: dict[tuple[str, int], int] = {}
+        for path in paths(home.journal(f"kr.{stream}")):
+            buffer = mapped(path)
+            name = lineage(buffer) or ""
+            for whole in whole_batches(buffer):
+                for hour, row in held(whole.batch).items() if whole.batch.num_rows else ():
+                    if begin_ns <= hour < end_ns:
+                        newest[name, hour] = max(row, newest.get((name, hour), 0))
+        for (name, hour), row in newest.items():
+            if row > parquet.published_to(directory, hour, name):
+                waiting.add(f"kr.{stream} {korean(hour):%H}")
+    return sorted(waiting)
+
+
+def _column(table: pa.Table, name: str) -> np.ndarray:
+    column = table.column(name)
+    if pa.types.is_timestamp(column.type):
+        column = column.cast(pa.int64())
+    return pc.fill_null(column.cast(pa.int64()), UNDEFINED if name != "flags" else 0).to_numpy()

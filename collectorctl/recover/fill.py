@@ -1,0 +1,130 @@
+"""Fetched rows become the ticks that were missing: the gaps of one instrument's day, filled as far as the rows prove it.
+
+    gaps ─┬─ prints (cumulative volume is theirs) ─place_numbered─┬─> Filled: PRINTS in volume order
+          └─ ticks (sizes only) ─place_chart, anchored on live ───┘           what stays open, and why
+
+Promises: pure; a row whose place is not certain, or whose gap contradicts something, is not handed out: a wrong place would hide
+the gap from the next run.
+Leaves to others: placing itself (writer/place.py), fetching (fetch.py), the certificate (certify.py).
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from brokers.quotes import BARS, PRINTS
+from ringbuf.records import PRICE_SCALE, UNDEFINED
+from writer.place import CHART, MINUTE, MINUTE_NS, NUMBERED, Finding, PlaceError, place_chart, place_numbered
+from writer.volume import Coverage, gap_won
+
+ANCHOR = np.dtype([*CHART.descr, ("cum_volume", "<i8")])
+
+
+class Filled(NamedTuple):
+    """What became of the gaps. `jumps`: (low, high] that the broker's own list of prints leaves out, off the book."""
+
+    prints: np.ndarray
+    findings: list[str]
+    jumps: list[tuple[int, int]]
+    anchors_checked: int = 0
+    anchors_failed: int = 0
+
+
+def by_prints(ticks: np.ndarray, coverage: Coverage, chains: list[np.ndarray]) -> Filled:
+    """Fill from prints, one chain of PRINTS (oldest first) for each gap that was asked for."""
+    rows = np.concatenate(chains) if chains else np.zeros(0, PRINTS)
+    placed = place_numbered(coverage.gaps, _numbered(rows), _won(ticks, coverage))
+    spoiled = _spoiled(coverage.gaps, rows, placed.gap, placed.errors)
+    good = placed.accepted & ~np.isin(placed.gap, spoiled)
+    chosen = rows[good]
+    return Filled(
+        chosen[np.argsort(chosen["cum_volume"], kind="stable")],
+        [_words(error) for error in placed.errors],
+        sorted({jump for chain in chains for jump in _jumps(chain)}),
+    )
+
+
+def by_ticks(
+    ticks: np.ndarray, coverage: Coverage, prints: np.ndarray, bars: np.ndarray | None, from_start: bool
+) -> Filled:
+    """Fill from a tick chart of the day (PRINTS without cumulative volume, oldest first)."""
+    chart = np.zeros(len(prints), CHART)
+    chart["size"], chart["price_e4"], chart["exch_ns"] = (
+        prints["size"],
+        prints["price"] * PRICE_SCALE,
+        prints["exch_ns"],
+    )
+    anchors = np.zeros(len(ticks), ANCHOR)
+    for name in ("size", "exch_ns", "cum_volume"):
+        anchors[name] = ticks[name]
+    anchors["price_e4"] = ticks["price"] * PRICE_SCALE
+    minutes = None
+    if bars is not None:
+        minutes = np.zeros(len(bars), MINUTE)
+        minutes["minute_ns"], minutes["shares"] = bars["exch_ns"], bars["volume"]
+    try:
+        placed = place_chart(coverage, anchors, chart, _won(ticks, coverage), minutes, from_start)
+    except PlaceError as error:
+        return Filled(np.zeros(0, PRINTS), [str(error)], [])
+    exact = placed.rows[placed.rows["exact"]]
+    found = prints[exact["row"]].copy()
+    found["cum_volume"] = exact["cum_volume"]
+    spoiled = _spoiled(coverage.gaps, found, exact["gap"], placed.findings)
+    return Filled(
+        found[~np.isin(exact["gap"], spoiled)],
+        [_words(finding) for finding in placed.findings],
+        [],
+        placed.anchors_checked,
+        placed.anchors_failed,
+    )
+
+
+def _won(ticks: np.ndarray, coverage: Coverage) -> np.ndarray:
+    return gap_won(coverage, ticks["price"] * PRICE_SCALE, ticks["size"], ticks["cum_value"], ticks["value_change"])
+
+
+def _numbered(prints: np.ndarray) -> np.ndarray:
+    rows = np.zeros(len(prints), NUMBERED)
+    for name in ("size", "exch_ns", "cum_volume", "side"):
+        rows[name] = prints[name]
+    rows["price_e4"] = prints["price"] * PRICE_SCALE
+    for name in ("ask_price_1", "bid_price_1"):
+        known = prints[name] != UNDEFINED
+        rows[f"{name}_e4"] = np.where(known, np.where(known, prints[name], 0) * PRICE_SCALE, UNDEFINED)
+    return rows
+
+
+def _spoiled(gaps: np.ndarray, rows: np.ndarray, gap_of: np.ndarray, findings: list[Finding]) -> list[int]:
+    """Indexes of gaps that a finding touches; all of them when one does not say where."""
+    found: set[int] = set()
+    for finding in findings:
+        if finding.low is not None and finding.high is not None:
+            touched = (gaps["low"] < finding.high) & (gaps["high"] > finding.low)
+            found.update(np.flatnonzero(touched).tolist())
+        elif finding.minute_ns is not None:
+            minute = rows["exch_ns"] // MINUTE_NS * MINUTE_NS == finding.minute_ns
+            found.update(np.unique(gap_of[minute]).tolist())
+        else:
+            return list(range(len(gaps)))
+    return sorted(found)
+
+
+def _jumps(chain: np.ndarray) -> list[tuple[int, int]]:
+    """Where neighbouring prints of one list leave volume out between them."""
+    if len(chain) < 2:
+        return []
+    ends, begins = chain["cum_volume"][:-1], (chain["cum_volume"] - chain["size"])[1:]
+    return [(int(ends[n]), int(begins[n])) for n in np.flatnonzero(begins > ends)]
+
+
+def _words(finding: Finding) -> str:
+    if finding.low is not None:
+        return f"{finding.what} (volume {finding.low} to {finding.high})"
+    return f"{finding.what} (minute {finding.minute_ns})" if finding.minute_ns is not None else finding.what
+
+
+def stored(bars: list[list[int]]) -> np.ndarray:
+    """BARS out of the plain numbers they are kept as."""
+    return np.array([tuple(bar) for bar in bars], BARS)

@@ -1,0 +1,239 @@
+"""A run of recovery, stage by stage.
+
+    plan ─> fetch ─> fill ─┐ for each instrument, most missing value first
+                           └─> publish ─> certify ─> data/kr/completeness/date=D/part-0.parquet
+
+Promises: one run at a time in a home; nothing is written for a day that cannot be recovered; a run that is killed is continued by
+the next, which ends with the same files; a run that finds nothing to do changes no byte.
+Leaves to others: each stage (the modules beside), the commands' words and exits (../cli.py), what is shown (show.py).
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import date
+
+import msgspec
+import numpy as np
+
+from brokers.quotes import Asked, Quotes, quotes
+from collectorctl.recover import bars, completeness, day, evidence
+from collectorctl.recover.calendar import Reach
+from collectorctl.recover.certify import Certificate, Grade, certify
+from collectorctl.recover.evidence import Evidence
+from collectorctl.recover.fetch import Caller, FetchError
+from collectorctl.recover.pages import folder, put
+from collectorctl.recover.plan import Item, Official, covered, item, superseded, within
+from collectorctl.recover.publish import publish
+from collectorctl.recover.source import Source
+from conf.clock import korean
+from conf.home import Home
+from conf.instrument import Instrument
+from conf.process import Busy
+from ringbuf.records import UNDEFINED
+
+BROKER = "kiwoom"
+LIKELY = 0.9
+"""Of the highest rate: what is reckoned with until a run has learned better."""
+
+
+class NotNow(Exception):
+    """The day cannot be recovered yet; the message says why and what to do."""
+
+
+@dataclass
+class Request:
+    """What is asked for. `instruments` empty: the home's universe and whatever has ticks on that day."""
+
+    day: date
+    instruments: list[Instrument] = field(default_factory=list)
+    mode: str = "auto"
+    budget_s: float | None = None
+
+
+class Watcher:
+    """Hears of a run's progress; does nothing."""
+
+    def asking(self, instruments: int) -> None:
+        """The official figures of that many instruments are asked for."""
+
+    def asked(self) -> None:
+        """One of them is known."""
+
+    def planned(self, items: list[Item]) -> None:
+        """This is what will be fetched."""
+
+    def page(self, one: Item, pages: int, rate: float) -> None:
+        """That many pages of an instrument are there; calls a second at present."""
+
+    def done(self, one: Item) -> None:
+        """An instrument's ticks are placed."""
+
+    def words(self, text: str) -> None:
+        """Something happened that a user should see."""
+
+
+class Run:
+    """One run on one home; use `recovering` to be alone."""
+
+    def __init__(self, home: Home, request: Request, watcher: Watcher) -> None:
+        """SettingsError when keys are missing; OutOfReach for a day that no broker has."""
+        self.home = home
+        self.day = request.day
+        self.request = request
+        self.watcher = watcher
+        self.reach = Reach(home.settings, home.clock().now_ns(), request.day)
+        self.mode = self.reach.mode(request.mode)
+        self.ticks_dir = home.data / "kr" / "tick"
+        self.quotes: Quotes = quotes(home, BROKER)
+        self.caller = Caller(self.quotes, home.settings.recover, watcher.words)
+        self._evidence: dict[Instrument, Evidence] = {}
+
+    def plan(self) -> list[Item]:
+        """What is missing and what it takes. Nothing is written. NotNow while hours of the day are unpublished; FetchError."""
+        waiting = day.unpublished(self.home, self.day)
+        if waiting:
+            raise NotNow(
+                f"{self.day}: hours are still in the journal ({', '.join(waiting)}): `collectorctl stop` publishes "
+                "them, or wait until the writer has; then recover again"
+            )
+        chosen = self.request.instruments or sorted(
+            {*self.home.settings.instruments(), *day.symbols(self.ticks_dir, self.day)}
+        )
+        self.watcher.asking(len(chosen))
+        rates = self._rates()
+        items = []
+        for instrument in chosen:
+            official, later_shares = self._official(instrument)
+            ticks = day.ticks(self.ticks_dir, self.day, instrument)
+            one = item(instrument, ticks, official, later_shares, self.quotes.PAGE_ROWS, self.reach.prints)
+            if one.by and self.mode == "minutes":
+                one.by, one.pages, one.why = "bars", 0, self.reach.why or "minute bars were asked for"
+            items.append(one)
+            self.watcher.asked()
+        return within(items, rates, self.request.budget_s)
+
+    def recover(self, items: list[Item]) -> list[Certificate]:
+        """Do what was planned; a certificate for each instrument. FetchError, PublishError, OSError."""
+        self.watcher.planned(items)
+        recovered: dict[Instrument, np.ndarray] = {}
+        dropped: dict = {}
+        for one in items:
+            ticks = day.ticks(self.ticks_dir, self.day, one.instrument)
+            found = self._evidence_of(one)
+            if one.by in ("ticks", "prints"):
+                place = Source(
+                    self.home.data,
+                    self.caller,
+                    self.reach,
+                    one,
+                    lambda pages, rate, one=one: self.watcher.page(one, pages, rate),
+                )
+                prints = place.fill(ticks, found, lambda one=one: self._official(one.instrument)[0])
+                if len(prints):
+                    recovered[one.instrument] = prints
+            found.pages, found.chains = Source.kept(self.home.data, self.day, one.instrument)
+            evidence.keep(folder(self.home.data, str(self.day), one.instrument), found)
+            whole = day.in_order(
+                np.concatenate([ticks, day.recovered(recovered.get(one.instrument, np.zeros(0, day.PRINTS)))])
+            )
+            dropped |= superseded(one.instrument, whole, covered(whole, found.volume))
+            self.watcher.done(one)
+        if day.unpublished(self.home, self.day):
+            raise NotNow(
+                f"{self.day}: the writer took up rows of that day meanwhile: recover again when they are published"
+            )
+        publish(self.ticks_dir, self.day, recovered, dropped, BROKER, self.home.settings.writer.row_group_rows)
+        self._keep_rates()
+        return self._certify(items)
+
+    def _certify(self, items: list[Item]) -> list[Certificate]:
+        made_at = f"{korean(self.home.clock().now_ns()):%Y-%m-%dT%H:%M:%S%z}"
+        certificates = [judge(self.home, self.day, one.instrument) for one in items]
+        in_bars = {
+            Instrument(c.symbol, c.venue)
+            for c in certificates
+            if c.certificate == Grade.MINUTE_ONLY or self.mode == "minutes"
+        }
+        bars.keep(self.home.data, self.day, {name: self._evidence[name].bars for name in sorted(in_bars)}, BROKER)
+        return completeness.keep(self.home.data, self.day, certificates, made_at)
+
+    def _official(self, instrument: Instrument) -> tuple[Official | None, int]:
+        """What the exchange counted of the day, and the shares traded on the days since. FetchError."""
+        reply = self.caller.ask(Asked("days", instrument, self.reach.today))
+        days = self.quotes.days(reply.content)
+        later = days["date"] > np.datetime64(self.day)
+        mine = days[days["date"] == np.datetime64(self.day)]
+        official = Official(int(mine["volume"][0]), int(mine["value_m"][0])) if len(mine) == 1 else None
+        return official, int(days["volume"][later].sum())
+
+    def _evidence_of(self, one: Item) -> Evidence:
+        """Official figures and minute bars of now, what else is known from the run before."""
+        found = evidence.load(folder(self.home.data, str(self.day), one.instrument)) or Evidence()
+        official = one.official
+        found.volume = official.volume if official else None
+        found.value_m = official.value_m if official and official.value_m != UNDEFINED else None
+        found.session_over = self.reach.session_over(one.instrument.venue)
+        found.why = one.why
+        try:
+            found.bars = bars.fetch(self.caller, self.day, one.instrument)
+        except FetchError as error:
+            self.watcher.words(str(error))
+            found.bars = []
+        self._evidence[one.instrument] = found
+        return found
+
+    def _rates(self) -> dict[str, float]:
+        likely = self.home.settings.recover.calls_per_s_most * LIKELY
+        path = self.home.data / "recover" / "rates.json"
+        try:
+            learned = msgspec.json.decode(path.read_bytes(), type=dict[str, float])
+        except (FileNotFoundError, msgspec.MsgspecError):
+            learned = {}
+        return {what: max(0.1, learned.get(what, likely)) for what in ("ticks", "prints")}
+
+    def _keep_rates(self) -> None:
+        """What the broker bore; kept only when enough was asked to have learned it."""
+        rates = self._rates()
+        learned = {what: round(self.caller.rate(what), 1) for what in rates if self.caller.calls.get(what, 0) >= 20}
+        if learned:
+            put(self.home.data / "recover" / "rates.json", msgspec.json.encode(rates | learned))
+
+
+def judge(home: Home, of: date, instrument: Instrument) -> Certificate:
+    """The certificate of an instrument's day, from files alone."""
+    found = evidence.load(folder(home.data, str(of), instrument)) or Evidence()
+    ticks = day.ticks(home.data / "kr" / "tick", of, instrument)
+    books = day.book_volumes(home.data / "kr" / "orderbook", of, instrument)
+    return certify(instrument, of, ticks, books, found)
+
+
+@contextmanager
+def recovering(home: Home, request: Request, watcher: Watcher, writes: bool = True) -> Iterator[Run]:
+    """A run, alone in its home if it `writes`. Busy when another one is at work."""
+    fd = _alone(home) if writes else -1
+    try:
+        run = Run(home, request, watcher)
+        try:
+            yield run
+        finally:
+            run.quotes.close()
+    finally:
+        if fd >= 0:
+            os.close(fd)
+
+
+def _alone(home: Home) -> int:
+    home.make()
+    path = home.lock("recover")
+    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(fd)
+        raise Busy(f"{path}: another recovery is at work in this home: wait for it, or stop it") from None
+    return fd

@@ -1,0 +1,40 @@
+"""The certificates of a day made again, from files alone.
+
+Promises: asks nobody, changes nothing; a certificate that the files do not bear out is named, with what differs.
+Leaves to others: what a certificate is (certify.py).
+"""
+
+from __future__ import annotations
+
+from datetime import date
+
+import msgspec
+
+from collectorctl.recover import completeness
+from collectorctl.recover.certify import Certificate, Grade
+from collectorctl.recover.run import judge
+from conf.home import Home
+from conf.instrument import Instrument
+
+
+class Verified(msgspec.Struct):
+    """A certificate as the files bear it out now; `differs`: fields that the stored one has otherwise."""
+
+    now: Certificate
+    differs: list[str]
+
+    @property
+    def good(self) -> bool:
+        """The stored certificate holds, and says that the day is whole."""
+        return not self.differs and self.now.certificate in (Grade.PROVEN, Grade.RECONCILED)
+
+
+def verify(home: Home, day: date) -> list[Verified]:
+    """Every certificate of the day; empty when there is none. PublicationError, OSError."""
+    found = []
+    for (symbol, venue), stored in sorted(completeness.load(home.data, day).items()):
+        now = judge(home, day, Instrument(symbol, venue))
+        said, says = stored.says(), now.says()
+        now.made_at = stored.made_at
+        found.append(Verified(now, [name for name in says if says[name] != said[name]]))
+    return found
