@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -243,6 +244,9 @@ def test_the_tree_lives_through_a_full_disk_and_the_lack_of_descriptors() -> Non
         for name in ("data", "run", "log"):
             (disk / name).mkdir(mode=0o700)
             (root / name).symlink_to(disk / name)
+        # the link to the rings goes with the disk, so they are cleared away before it
+        stack.callback(lambda: shutil.rmtree((root / "run" / "ring").resolve(), ignore_errors=True))
+        stack.callback(lambda: collectorctl(root, "stop", check=False))
         simulator = stack.enter_context(Simulator(root, root / "truth", "--books-per-s", "20"))
         connect_home(root, simulator.addresses)
         collectorctl(root, "start")
