@@ -20,7 +20,7 @@ from typing import Any
 
 import msgspec
 import psutil
-from supervisor.xmlrpc import SupervisorTransport
+from supervisor.xmlrpc import SupervisorTransport, UnixStreamHTTPConnection
 
 from conf.home import Home
 
@@ -29,6 +29,9 @@ SOCKET_PATH_MOST = 90
 
 STOP_MOST_S = 180.0
 """More than all stopwaitsecs of supervisord.conf together."""
+
+ANSWER_MOST_S = 5.0
+"""supervisord answers within milliseconds; one that was stopped by a signal never does, and its socket still takes calls."""
 
 
 class DaemonError(Exception):
@@ -45,6 +48,28 @@ class Program(msgspec.Struct, frozen=True):
     complaint: str
 
 
+class _Connection(UnixStreamHTTPConnection):
+    """The vendor's connection, which has no patience of its own and would wait for ever."""
+
+    def connect(self) -> None:
+        super().connect()
+        self.sock.settimeout(self.timeout)
+
+
+class _Transport(SupervisorTransport):
+    """XML-RPC over the socket, each answer awaited for `most_s` at most."""
+
+    def __init__(self, path: Path, most_s: float) -> None:
+        super().__init__(None, None, f"unix://{path}")
+        self._path, self._most_s = path, most_s
+        self._get_connection = self._patient  # the vendor's class keeps its own here
+
+    def _patient(self) -> _Connection:
+        connection = _Connection("localhost", timeout=self._most_s)
+        connection.socketfile = str(self._path)
+        return connection
+
+
 class Daemon:
     """The supervisord of one home."""
 
@@ -52,21 +77,29 @@ class Daemon:
         self.home = home
         self.conf = home.root / "supervisord.conf"
 
-    def _rpc(self) -> Any:
-        transport = SupervisorTransport(None, None, f"unix://{self.home.socket()}")
-        return xmlrpc.client.ServerProxy("http://127.0.0.1", transport=transport).supervisor
+    def _ask(self, method: str, *given: object, most_s: float = ANSWER_MOST_S) -> Any:
+        transport = _Transport(self.home.socket(), most_s)
+        try:
+            return getattr(xmlrpc.client.ServerProxy("http://127.0.0.1", transport=transport).supervisor, method)(
+                *given
+            )
+        except TimeoutError:
+            raise DaemonError(
+                f"{self.home.socket()}: supervisord is there but does not answer within {most_s:.0f} s: it hangs or was stopped; "
+                f"send it SIGCONT, or SIGKILL and then `collectorctl start` (its pid is in {self.home.run}/supervisord.pid)"
+            ) from None
 
     def pid(self) -> int | None:
-        """The process id of the home's supervisord, None if none answers."""
+        """The process id of the home's supervisord, None if there is none. DaemonError when it does not answer."""
         try:
-            return int(self._rpc().getPID())
+            return int(self._ask("getPID"))
         except (OSError, xmlrpc.client.Error):
             return None
 
     def programs(self) -> list[Program]:
-        """What supervisord runs, in its order; empty when it is not there."""
+        """What supervisord runs, in its order; empty when it is not there. DaemonError when it does not answer."""
         try:
-            infos = self._rpc().getAllProcessInfo()
+            infos = self._ask("getAllProcessInfo")
         except (OSError, xmlrpc.client.Error):
             return []
         return [Program(i["name"], i["statename"], i["pid"], i["start"], i["spawnerr"]) for i in infos]
@@ -112,12 +145,12 @@ class Daemon:
     def start_program(self, name: str) -> None:
         """Start one program without waiting for it. DaemonError if there is no such program."""
         with self._faults(name, tolerated=("ALREADY_STARTED",)):
-            self._rpc().startProcess(name, False)
+            self._ask("startProcess", name, False)
 
     def stop_program(self, name: str) -> None:
         """Stop one program and wait until it is gone. DaemonError if there is no such program."""
         with self._faults(name, tolerated=("NOT_RUNNING",)):
-            self._rpc().stopProcess(name)
+            self._ask("stopProcess", name, most_s=STOP_MOST_S)
 
     def stop(self) -> Iterator[list[str]]:
         """Shut down; yields, about every quarter second, the names still running. DaemonError if it does not end in time."""
@@ -126,7 +159,7 @@ class Daemon:
             return
         with suppress(psutil.NoSuchProcess):
             process = psutil.Process(pid)
-            self._rpc().shutdown()
+            self._ask("shutdown")
             deadline = time.monotonic() + STOP_MOST_S
             while process.is_running() and process.status() != psutil.STATUS_ZOMBIE:
                 if time.monotonic() > deadline:

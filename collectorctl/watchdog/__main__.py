@@ -55,7 +55,12 @@ def watch(home: Home, stop: Stop, protocol: TextIO) -> None:
             standing_down = True
             logger.info("supervisord stops: standing down")
         elif headers["eventname"].startswith("TICK") and not standing_down:
-            for order in dog.look(seen(home, daemon), time.monotonic()):
+            try:
+                orders = dog.look(seen(home, daemon), time.monotonic())
+            except DaemonError as error:  # supervisord itself stands still: nothing can be said about the others
+                logger.warning("{}", error)
+                orders = []
+            for order in orders:
                 carry_out(order, daemon)
                 vitals.add("orders")
         there = tell(protocol, childutils.listener.ok, childutils.listener.ready)

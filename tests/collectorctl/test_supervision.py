@@ -102,6 +102,20 @@ def test_restart_of_an_unknown_process_says_so(running: Path) -> None:
     assert "nobody: no such program" in ran.stderr
 
 
+def test_a_supervisord_that_stands_still_is_said_to_and_not_waited_for(running: Path) -> None:
+    """SIGSTOP of supervisord: commands end with words instead of hanging; after SIGCONT all is as before."""
+    before, root = pids(running), status(running)["supervisor_pid"]
+    os.kill(root, signal.SIGSTOP)
+    try:
+        ran = collectorctl(running, "status", check=False, timeout_s=30)
+    finally:
+        os.kill(root, signal.SIGCONT)
+
+    assert ran.returncode == 1
+    assert "does not answer" in ran.stderr
+    assert before == pids(running)
+
+
 def test_only_the_owner_can_reach_the_tree_and_no_port_is_open(running: Path) -> None:
     """run/ is 0700, the socket 0600, and no process of the tree listens on TCP."""
     assert stat.S_IMODE((running / "run").stat().st_mode) == 0o700
