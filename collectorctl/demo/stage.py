@@ -46,6 +46,10 @@ speed = {speed:.3f}
 [writer]
 # an hour lasts {3600 / speed:.0f} real seconds here
 grace_s = 6.0
+[ring]
+# some minutes of this market; the defaults are made for a real one's open
+orderbook_capacity = 32768
+tick_capacity = 32768
 [kis]
 register_spacing_ms = 20
 [feed]
