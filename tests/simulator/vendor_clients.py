@@ -253,3 +253,69 @@ def kiwoom_token(ready: dict[str, Any], app_key: str = "B" * 43, secret: str = "
     """The answer of the token endpoint."""
     body = {"grant_type": "client_credentials", "appkey": app_key, "secretkey": secret}
     return post(ready["kiwoom"]["rest_url"] + "/oauth2/token", body).json()
+
+
+class KiwoomRest:
+    """Kiwoom's TRs with one app key, over one connection."""
+
+    PATHS = {"ka10003": "stkinfo", "ka10084": "stkinfo", "ka10095": "stkinfo"}
+
+    def __init__(self, ready: dict[str, Any], app_key: str = "R" * 43) -> None:
+        self.url = ready["kiwoom"]["rest_url"] + "/api/dostk/"
+        self.token = kiwoom_token(ready, app_key)["token"]
+        self.session = requests.Session()
+        self.session.trust_env = False
+
+    def ask(self, tr: str, key: str = "", path: str = "", **body: str) -> requests.Response:
+        """One call; `key` asks for the page it stands for."""
+        headers = {"authorization": f"Bearer {self.token}", "api-id": tr}
+        headers |= {"cont-yn": "Y", "next-key": key} if key else {}
+        url = self.url + (path or self.PATHS.get(tr, "chart"))
+        return self.session.post(url, json=body, headers=headers, timeout=WAIT_S)
+
+    def pages(self, tr: str, **body: str) -> Iterator[list[dict[str, str]]]:
+        """The rows of one page after another, to the end."""
+        key = ""
+        while True:
+            answer = self.ask(tr, key, **body)
+            yield rows_of(answer)
+            if answer.headers["cont-yn"] != "Y":
+                return
+            key = answer.headers["next-key"]
+
+
+def rows_of(answer: requests.Response) -> list[dict[str, str]]:
+    """The list of a successful answer."""
+    body = answer.json()
+    assert (answer.status_code, body["return_code"]) == (200, 0), body
+    (rows,) = (value for value in body.values() if isinstance(value, list))
+    return rows
+
+
+class KisRest:
+    """KIS's quotations with one appkey, over one connection."""
+
+    TRS = {
+        "inquire-ccnl": "FHKST01010300",
+        "inquire-time-itemconclusion": "FHPST01060000",
+        "inquire-time-itemchartprice": "FHKST03010200",
+    }
+
+    def __init__(self, ready: dict[str, Any], app_key: str = "R" * 36) -> None:
+        self.url = ready["kis"]["rest_url"]
+        self.app_key = app_key
+        self.session = requests.Session()
+        self.session.trust_env = False
+        self.renew()
+
+    def renew(self) -> None:
+        """Ask for a token."""
+        body = {"grant_type": "client_credentials", "appkey": self.app_key, "appsecret": "S" * 180}
+        self.token = post(self.url + "/oauth2/tokenP", body).json()["access_token"]
+
+    def ask(self, name: str, symbol: str, division: str = "J", **more: str) -> requests.Response:
+        """One call."""
+        headers = {"authorization": f"Bearer {self.token}", "appkey": self.app_key, "tr_id": self.TRS[name]}
+        query = {"FID_COND_MRKT_DIV_CODE": division, "FID_INPUT_ISCD": symbol, **more}
+        url = f"{self.url}/uapi/domestic-stock/v1/quotations/{name}"
+        return self.session.get(url, params=query, headers=headers, timeout=WAIT_S)
