@@ -32,9 +32,17 @@ class Filled(NamedTuple):
     anchors_failed: int = 0
 
 
-def by_prints(ticks: np.ndarray, coverage: Coverage, chains: list[np.ndarray]) -> Filled:
-    """Fill from prints, one chain of PRINTS (oldest first) for each gap that was asked for."""
-    rows = np.concatenate(chains) if chains else np.zeros(0, PRINTS)
+class Prints(NamedTuple):
+    """One list: PRINTS, oldest first. `newest`: it begins with the day's last print; `oldest`: it ends with its first."""
+
+    rows: np.ndarray
+    newest: bool
+    oldest: bool
+
+
+def by_prints(ticks: np.ndarray, coverage: Coverage, lists: list[Prints]) -> Filled:
+    """Fill from lists of prints, one for each gap."""
+    rows = np.concatenate([one.rows for one in lists]) if lists else np.zeros(0, PRINTS)
     placed = place_numbered(coverage.gaps, _numbered(rows), _won(ticks, coverage))
     spoiled = _spoiled(coverage.gaps, rows, placed.gap, placed.errors)
     good = placed.accepted & ~np.isin(placed.gap, spoiled)
@@ -42,7 +50,7 @@ def by_prints(ticks: np.ndarray, coverage: Coverage, chains: list[np.ndarray]) -
     return Filled(
         chosen[np.argsort(chosen["cum_volume"], kind="stable")],
         [_words(error) for error in placed.errors],
-        sorted({jump for chain in chains for jump in _jumps(chain)}),
+        sorted({jump for one in lists for jump in _jumps(one, coverage.total)}),
     )
 
 
@@ -111,12 +119,14 @@ def _spoiled(gaps: np.ndarray, rows: np.ndarray, gap_of: np.ndarray, findings: l
     return sorted(found)
 
 
-def _jumps(chain: np.ndarray) -> list[tuple[int, int]]:
-    """Where neighbouring prints of one list leave volume out between them."""
-    if len(chain) < 2:
+def _jumps(one: Prints, total: int) -> list[tuple[int, int]]:
+    """Where a list leaves volume out: between neighbours, behind the day's last print, before its first."""
+    if not len(one.rows):
         return []
-    ends, begins = chain["cum_volume"][:-1], (chain["cum_volume"] - chain["size"])[1:]
-    return [(int(ends[n]), int(begins[n])) for n in np.flatnonzero(begins > ends)]
+    ends, begins = one.rows["cum_volume"], one.rows["cum_volume"] - one.rows["size"]
+    lows = np.concatenate([[0] if one.oldest else begins[:1], ends])
+    highs = np.append(begins, total if one.newest else ends[-1])
+    return [(int(lows[n]), int(highs[n])) for n in np.flatnonzero(highs > lows)]
 
 
 def _words(finding: Finding) -> str:

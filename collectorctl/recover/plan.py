@@ -125,8 +125,9 @@ def item(
     made.gaps = gaps(ticks, coverage)
     if not made.gaps:
         return made
-    telling = ticks["size"][coverage.keep]
-    mean = float(telling.mean()) if len(telling) >= TELLING else TYPICAL_SHARES
+    # an auction is one print of thousands of shares and would tell too few trades
+    telling = np.sort(ticks["size"][coverage.keep])
+    mean = float(telling[: -max(1, len(telling) // 1000)].mean()) if len(telling) >= TELLING else TYPICAL_SHARES
     price = _price(ticks, official)
     made.trades = sum(max(1, round(gap.shares / mean)) for gap in made.gaps)
     made.won = sum(gap.won if gap.won is not None else gap.shares * price for gap in made.gaps)

@@ -20,7 +20,7 @@ from datetime import date
 import msgspec
 import numpy as np
 
-from brokers.quotes import Asked, Quotes, quotes
+from brokers.quotes import PRINTS, Asked, Quotes, quotes
 from collectorctl.recover import bars, completeness, day, evidence
 from collectorctl.recover.calendar import Reach
 from collectorctl.recover.certify import Certificate, Grade, certify
@@ -139,7 +139,7 @@ class Run:
             found.pages, found.chains = Source.kept(self.home.data, self.day, one.instrument)
             evidence.keep(folder(self.home.data, str(self.day), one.instrument), found)
             whole = day.in_order(
-                np.concatenate([ticks, day.recovered(recovered.get(one.instrument, np.zeros(0, day.PRINTS)))])
+                np.concatenate([ticks, day.recovered(recovered.get(one.instrument, np.zeros(0, PRINTS)))])
             )
             dropped |= superseded(one.instrument, whole, covered(whole, found.volume))
             self.watcher.done(one)
@@ -153,7 +153,7 @@ class Run:
 
     def _certify(self, items: list[Item]) -> list[Certificate]:
         made_at = f"{korean(self.home.clock().now_ns()):%Y-%m-%dT%H:%M:%S%z}"
-        certificates = [judge(self.home, self.day, one.instrument) for one in items]
+        certificates = [judge(self.home, self.day, name) for name in sorted(one.instrument for one in items)]
         in_bars = {
             Instrument(c.symbol, c.venue)
             for c in certificates

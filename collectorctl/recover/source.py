@@ -22,7 +22,7 @@ from collectorctl.recover import day
 from collectorctl.recover.calendar import Reach
 from collectorctl.recover.evidence import Evidence
 from collectorctl.recover.fetch import Caller, FetchError, fetch, rows_of
-from collectorctl.recover.fill import Filled, by_prints, by_ticks, stored
+from collectorctl.recover.fill import Filled, Prints, by_prints, by_ticks, stored
 from collectorctl.recover.pages import Chain, folder
 from collectorctl.recover.plan import Gap, Item, Official, covered, gaps
 from conf.clock import korean
@@ -132,7 +132,7 @@ class Source:
     def _prints(self, ticks: np.ndarray, coverage: Coverage) -> Filled:
         return by_prints(ticks, coverage, [self._prints_of(gap) for gap in gaps(ticks, coverage)])
 
-    def _prints_of(self, gap: Gap) -> np.ndarray:
+    def _prints_of(self, gap: Gap) -> Prints:
         """The prints around one gap: from just behind it to one that lies before it."""
         chain = Chain(self._folder / f"prints-{gap.low}-{gap.high}")
         until = "" if gap.end_ns is None else f"{korean(gap.end_ns + MINUTE_NS):%H%M}"
@@ -145,7 +145,8 @@ class Source:
             self._read(lambda content: self._quotes.prints(content, self._reach.day)),
             lambda rows: bool(rows["cum_volume"].min() <= gap.low),
         )
-        return rows_of(chain, lambda content: self._quotes.prints(content, self._reach.day))
+        rows = rows_of(chain, lambda content: self._quotes.prints(content, self._reach.day))
+        return Prints(rows, newest=not until, oldest=not chain.ended["older"])  # type: ignore[index]
 
     def _read(self, read: Callable[[bytes], np.ndarray]) -> Callable[[bytes], np.ndarray]:
         """`read`, and say that another page is there."""

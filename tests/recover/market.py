@@ -1,0 +1,129 @@
+"""A finished trading day: the real simulator with a day of trades behind it, and a home whose files lack some of them.
+
+The files are what the writer would have published of live ticks: made from the truth with the project's own records and schema.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+from tree import a_home, until
+
+from brokers.simulator import truth
+from collectorctl.demo.stage import Simulator, connect_home
+from conf.clock import SECOND_NS
+from ringbuf.records import PRICE_SCALE, TICK, Flag, Line, Session, Venue, blank
+from writer import schema
+from writer.parquet import hour_directory
+
+DAY = "2026-11-20"
+SYMBOLS = ["005930", "000660", "373220"]
+BY_KIWOOM = {"000660"}
+"""Its ticks came live from Kiwoom: the day's value rounded, the change since yesterday exact."""
+Lost = Callable[[np.ndarray], np.ndarray]
+"""Which of one symbol's TRADES never arrived; bool (n,)."""
+
+
+@dataclass
+class Finished:
+    """A home after the close."""
+
+    root: Path
+    simulator: Simulator
+    trades: np.ndarray
+
+    def of(self, symbol: str) -> np.ndarray:
+        """The truth of a symbol, in true order; TRADES."""
+        mine = self.trades[self.trades["symbol"] == symbol.encode()]
+        return mine[np.argsort(mine["cum_volume"], kind="stable")]
+
+    def stored(self, symbol: str) -> pd.DataFrame:
+        """What is on disk of a symbol, in the order of the files."""
+        paths = sorted((self.root / "data/kr/tick" / f"date={DAY}").glob("hour=*/part-*.parquet"))
+        tables = [pq.ParquetFile(path).read().to_pandas() for path in paths]
+        rows = pd.concat([table for table in tables if len(table)], ignore_index=True)
+        return rows[rows.symbol == symbol].reset_index(drop=True)
+
+    def data(self) -> dict[str, bytes]:
+        """Every published file and its bytes."""
+        data = self.root / "data"
+        return {
+            str(path.relative_to(data)): path.read_bytes() for path in sorted(data.glob("kr/**/*")) if path.is_file()
+        }
+
+    def publish_live(self, lost: Lost, symbols: list[str] = SYMBOLS) -> None:
+        """Write the hour files, less what was lost."""
+        live = np.concatenate([trades[~lost(trades)] for trades in map(self.of, symbols)])
+        publish_ticks(self.root, records(live))
+
+
+def records(trades: np.ndarray) -> np.ndarray:
+    """TRADES as the TICK records that a collector makes of them."""
+    ticks = blank(TICK, len(trades))
+    ticks["exch_ns"] = trades["exch_s"] * SECOND_NS
+    ticks["recv_ns"] = ticks["exch_ns"] + 250_000_000
+    ticks["mono_ns"] = np.arange(1, len(trades) + 1)
+    ticks["seq"] = np.arange(1, len(trades) + 1)
+    ticks["symbol"], ticks["size"], ticks["side"] = trades["symbol"], trades["size"], trades["side"]
+    ticks["venue"] = [Venue[venue.decode()] for venue in trades["venue"]]
+    for name in ("price", "ask_price_1", "bid_price_1"):
+        ticks[f"{name}_e4"] = trades[name] * PRICE_SCALE
+    ticks["cum_volume"], ticks["cum_value"] = trades["cum_volume"], trades["cum_value"]
+    kiwoom = np.isin(trades["symbol"], [symbol.encode() for symbol in BY_KIWOOM])
+    ticks["line"] = np.where(kiwoom, Line.KIWOOM, Line.KIS)
+    ticks["value_change"] = np.where(kiwoom, trades["cum_value"] - 123_456_789, ticks["value_change"])
+    ticks["cum_value"] = np.where(kiwoom, (trades["cum_value"] + 500_000) // 1_000_000 * 1_000_000, trades["cum_value"])
+    ticks["flags"] = np.where(kiwoom, int(Flag.VALUE_ROUNDED), 0)
+    ticks["session"] = Session.REGULAR
+    return ticks
+
+
+def publish_ticks(root: Path, ticks: np.ndarray) -> None:
+    """Hour files of ticks, as the writer makes them: sorted by symbol, the journal's lineage in the metadata."""
+    hours = schema.hours(ticks)
+    for hour in np.unique(hours).tolist():
+        mine = ticks[hours == hour]
+        mine = mine[np.argsort(mine["symbol"], kind="stable")]
+        names = schema.PARQUET["tick"].names
+        table = pa.Table.from_batches([schema.entries("tick", mine, 1, None).select(names)])
+        home = hour_directory(root / "data/kr/tick", hour)
+        home.mkdir(parents=True, exist_ok=True)
+        told = {"lineage": "a-journal", "row_from": "0", "row_to": str(len(mine)), "schema_version": "1"}
+        number = len(list(home.glob("part-*.parquet")))
+        pq.write_table(table.replace_schema_metadata(told), home / f"part-{number}.parquet", compression="zstd")
+
+
+@contextmanager
+def a_finished_day(*options: str, trades: str = "1500", clock: str = f"{DAY}T20:30:00+09:00") -> Iterator[Finished]:
+    """A home at half past eight in the evening, and the simulator that had `trades` of each symbol on that day."""
+    symbols = ", ".join(f'"{symbol}"' for symbol in SYMBOLS)
+    settings = f'[universe]\nkr = [{symbols}]\n[clock]\nstart = "{clock}"\n[recover]\ncalls_per_s_first = 4.5\n'
+    with a_home(settings) as root:
+        told = root / "truth"
+        with Simulator(
+            root, told, "--history", trades, "--kiwoom-burst", "200", "--kiwoom-calls-per-s", "50", *options
+        ) as simulator:
+            connect_home(root, simulator.addresses)
+            begin_s = pd.Timestamp(DAY, tz="Asia/Seoul").timestamp()
+
+            until("the truth is on disk", lambda: len(truth.load(told).trades) >= len(SYMBOLS) * 600)
+            found = truth.load(told).trades
+            yield Finished(root, simulator, found[found["exch_s"] >= begin_s])
+
+
+def outage(begin: str, end: str) -> Lost:
+    """Everything between two times of day is lost."""
+    begin_s, end_s = (pd.Timestamp(f"{DAY} {at}", tz="Asia/Seoul").timestamp() for at in (begin, end))
+    return lambda trades: (trades["exch_s"] >= begin_s) & (trades["exch_s"] < end_s)
+
+
+def now_and_then(share: float, seed: int = 1) -> Lost:
+    """Each trade is lost with this probability."""
+    return lambda trades: np.random.default_rng(seed + len(trades)).random(len(trades)) < share

@@ -1,0 +1,316 @@
+"""`collectorctl recover` against the simulator: every tick of the day once, in true order, and a certificate that does not lie."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import pandas as pd
+import pyarrow.parquet as pq
+import pytest
+from recover.market import (
+    BY_KIWOOM,
+    DAY,
+    SYMBOLS,
+    Finished,
+    a_finished_day,
+    now_and_then,
+    outage,
+    publish_ticks,
+    records,
+)
+from tree import BIN, collectorctl
+
+
+@pytest.fixture
+def finished() -> Iterator[Finished]:
+    """A day of 1,500 trades a symbol."""
+    with a_finished_day() as day:
+        yield day
+
+
+def recovered(day: Finished, *words: str, check: bool = True) -> dict[str, dict]:
+    """Recover the day; the certificates by symbol."""
+    ran = collectorctl(day.root, "recover", "--date", DAY, "--json", *words, check=check)
+    return {one["symbol"]: one for one in msgspec.json.decode(ran.stdout)}
+
+
+def grades(certificates: dict[str, dict]) -> set[str]:
+    return {one["certificate"] for one in certificates.values()}
+
+
+def assert_true(day: Finished, symbols: list[str] = SYMBOLS) -> None:
+    """What is stored is the truth, trade by trade and in order."""
+    for symbol in symbols:
+        stored, trades = day.stored(symbol), day.of(symbol)
+        assert trades["cum_volume"].tolist() == stored.cum_volume.tolist()
+        for name in ("price", "size"):
+            assert trades[name].tolist() == stored[name].tolist()
+        assert (trades["exch_s"] * 10**9).tolist() == stored.exch_time.astype("int64").tolist()
+
+
+def long_and_short(trades: np.ndarray) -> np.ndarray:
+    """An outage of an hour and a half over three hour files, and one trade in a hundred besides."""
+    return outage("10:00", "11:30")(trades) | now_and_then(0.01)(trades)
+
+
+def test_every_tick_of_a_day_with_loss_and_an_outage_is_there_once_and_the_day_is_proven(finished: Finished) -> None:
+    """Live rows keep their receive times, recovered ones have none; the certificate can be made again from the files."""
+    finished.publish_live(long_and_short)
+    lost = {symbol: long_and_short(finished.of(symbol)) for symbol in SYMBOLS}
+
+    certificates = recovered(finished)
+
+    assert {"PROVEN"} == grades(certificates)
+    assert_true(finished)
+    for symbol in SYMBOLS:
+        stored = finished.stored(symbol)
+        assert lost[symbol].tolist() == (stored.source == "recovered").tolist()
+        assert lost[symbol].tolist() == stored.recv_time.isna().tolist()
+        assert lost[symbol].tolist() == stored.seq.isna().tolist()
+        live = stored[stored.source == "live"]
+        assert finished.of(symbol)["side"][~lost[symbol]].tolist() == live.side.tolist()
+    assert 0 == collectorctl(finished.root, "verify", "--date", DAY).returncode
+
+
+def test_recovering_twice_changes_no_byte(finished: Finished) -> None:
+    """Not even of the certificates."""
+    finished.publish_live(long_and_short)
+    recovered(finished)
+    before = finished.data()
+
+    again = recovered(finished)
+
+    assert {"PROVEN"} == grades(again)
+    assert before == finished.data()
+
+
+def test_a_dry_run_writes_nothing(finished: Finished) -> None:
+    """It says what is missing, by instrument."""
+    finished.publish_live(long_and_short)
+    before = sorted((finished.root / "data").rglob("*")), finished.data()
+
+    ran = collectorctl(finished.root, "recover", "--date", "20261120", "--dry-run", "--json")
+
+    plan = {one["instrument"][0]: one for one in msgspec.json.decode(ran.stdout)}
+    for symbol in SYMBOLS:
+        trades = finished.of(symbol)
+        assert int(trades["size"][long_and_short(trades)].sum()) == plan[symbol]["shares"]
+    assert before == (sorted((finished.root / "data").rglob("*")), finished.data())
+
+
+def test_a_small_gap_is_filled_from_prints_which_tell_the_side(finished: Finished) -> None:
+    """Two minutes of one symbol; the others are whole and nothing is asked for them but official figures."""
+    lost = outage("13:00", "13:04")
+    finished.publish_live(lost, ["005930"])
+    publish_ticks(finished.root, records(np.concatenate([finished.of(symbol) for symbol in SYMBOLS[1:]])))
+
+    certificates = recovered(finished)
+
+    assert {"PROVEN"} == grades(certificates)
+    assert_true(finished)
+    assert finished.of("005930")["side"].tolist() == finished.stored("005930").side.tolist()
+    assert certificates["005930"]["recovered_ticks"] > 0
+
+
+def test_an_hour_without_any_live_tick_and_a_symbol_without_any_get_files(finished: Finished) -> None:
+    """A day that was hardly collected at all."""
+    finished.publish_live(outage("09:30", "16:00"), SYMBOLS[:2])
+
+    certificates = recovered(finished)
+
+    assert {"PROVEN"} == grades(certificates)
+    assert_true(finished)
+
+
+def test_a_later_part_of_an_hour_keeps_its_rows_and_every_part_its_place_in_the_journal(finished: Finished) -> None:
+    """The writer reads from the parts how far an hour is published; copies of a row are stored once."""
+    trades = np.concatenate([finished.of(symbol) for symbol in SYMBOLS])
+    early = trades["exch_s"] < pd.Timestamp(f"{DAY} 10:30", tz="Asia/Seoul").timestamp()
+    lost = long_and_short(trades)
+    publish_ticks(finished.root, records(trades[early & ~lost]))
+    publish_ticks(finished.root, records(trades[~early & ~lost]))
+    twice = trades[early & ~lost][5:25]
+    publish_ticks(finished.root, records(twice))
+    before = {path: pq.read_metadata(path).metadata for path in (finished.root / "data/kr/tick").rglob("*.parquet")}
+
+    certificates = recovered(finished)
+
+    assert {"PROVEN"} == grades(certificates)
+    for symbol in SYMBOLS:
+        stored = finished.stored(symbol).sort_values("cum_volume")
+        assert finished.of(symbol)["cum_volume"].tolist() == stored.cum_volume.tolist()
+    for path, metadata in before.items():
+        now = pq.read_metadata(path).metadata
+        assert all(metadata[name] == now[name] for name in (b"lineage", b"row_from", b"row_to"))
+
+
+KILLS = ["pages", "published", "certified"]
+
+
+@pytest.mark.parametrize("until_there", KILLS)
+def test_killed_at_any_point_and_run_again_it_ends_with_the_same_bytes(until_there: str) -> None:
+    """SIGKILL after a page, after an hour was rewritten, at the end: as if it had never been interrupted."""
+    with a_finished_day("--kiwoom-calls-per-s", "8", "--kiwoom-burst", "1", trades="3000") as day:
+        day.publish_live(long_and_short)
+        live = day.data()
+        recovered(day)
+        whole = day.data()
+        for path in (day.root / "data").rglob("*.parquet"):
+            path.unlink()
+        for name, content in live.items():
+            (day.root / "data" / name).write_bytes(content)
+        _remove(day.root / "data/recover")
+
+        for _ in range(3):
+            _kill_when(day, until_there, live)
+        recovered(day)
+
+        said = {name: content for name, content in day.data().items() if "completeness" not in name}
+        assert {name: content for name, content in whole.items() if "completeness" not in name} == said
+        assert {"PROVEN"} == set(pd.read_parquet(day.root / "data/kr/completeness").certificate)
+
+
+def _remove(directory: Path) -> None:
+    for path in sorted(directory.rglob("*"), reverse=True):
+        path.unlink() if path.is_file() else path.rmdir()
+
+
+def _kill_when(day: Finished, what: str, live: dict[str, bytes]) -> None:
+    """Start a recovery and kill it as soon as it has come as far as `what`, or when it is through."""
+    before = len(list((day.root / "data/recover").rglob("*.json.gz")))
+    process = subprocess.Popen(
+        [BIN / "collectorctl", "--home", day.root, "recover", "--date", DAY],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+
+    def there() -> bool:
+        if what == "pages":
+            return len(list((day.root / "data/recover").rglob("*.json.gz"))) > before
+        if what == "published":
+            return any(list((day.root / "data/kr/tick").rglob(".part-*"))) or _changed(day, live)
+        return (day.root / "data/kr/completeness").exists()
+
+    while process.poll() is None and not there():
+        time.sleep(0.002)
+    if process.poll() is None:
+        os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+def _changed(day: Finished, live: dict[str, bytes]) -> bool:
+    sizes = {name: (day.root / "data" / name).stat().st_size for name in live}
+    return any(size != len(live[name]) for name, size in sizes.items())
+
+
+@pytest.mark.parametrize("fault", ["limit 3", "error 2", "expire", "repeatpage 1", "emptypage 1", "movehead 1"])
+def test_a_fault_of_the_broker_is_overcome_or_said_never_proven_wrongly(finished: Finished, fault: str) -> None:
+    """Whatever the answers, PROVEN means that the truth is stored."""
+    finished.publish_live(long_and_short)
+    collectorctl(finished.root, "recover", "--date", DAY, "--dry-run")
+    assert finished.simulator.tell(f"kiwoom {fault}")["ok"]
+
+    first = recovered(finished, check=False)
+    proven = [symbol for symbol, one in first.items() if one["certificate"] == "PROVEN"]
+    again = recovered(finished, check=False)
+
+    if fault != "movehead 1":  # there the day itself has grown
+        assert_true(finished, proven)
+        assert {"PROVEN"} == grades(again)
+        assert_true(finished)
+    else:
+        for symbol, one in again.items():
+            stored = finished.stored(symbol)
+            exact = int(stored["size"].sum()) == one["official_volume"] and stored.cum_volume.is_monotonic_increasing
+            assert (one["certificate"] == "PROVEN") <= exact
+
+
+def test_volume_off_the_book_is_reconciled_and_never_proven(finished: Finished) -> None:
+    """A block is in the day's volume and in no list of prints."""
+    finished.publish_live(now_and_then(0.02))
+    assert finished.simulator.tell("market block 005930 4321")["ok"]
+
+    certificates = recovered(finished)
+
+    assert "RECONCILED" == certificates["005930"]["certificate"]
+    assert 4321 == certificates["005930"]["missing_shares"]
+    assert {"PROVEN"} == {certificates[symbol]["certificate"] for symbol in SYMBOLS[1:]}
+
+
+def test_what_a_budget_leaves_out_gets_minute_bars_beside_the_ticks(finished: Finished) -> None:
+    """MINUTE_ONLY, and not one row among the ticks."""
+    finished.publish_live(long_and_short)
+    before = {name: content for name, content in finished.data().items() if "/tick/" in name}
+
+    certificates = recovered(finished, "--budget", "0.1s")
+
+    assert {"MINUTE_ONLY"} == grades(certificates)
+    assert before == {name: content for name, content in finished.data().items() if "/tick/" in name}
+    bars = pd.read_parquet(finished.root / "data/kr/bar_1m")
+    for symbol in SYMBOLS:
+        trades = finished.of(symbol)
+        minutes = pd.Series(trades["size"]).groupby(trades["exch_s"] // 60).sum()
+        assert minutes.tolist() == bars[bars.symbol == symbol].volume.tolist()
+
+
+def test_it_refuses_in_words_what_cannot_be_recovered(finished: Finished) -> None:
+    """A holiday, a future day, one beyond the horizon, nonsense: exit 2; another run at work: 75. Nothing is written."""
+    finished.publish_live(long_and_short)
+    before = sorted((finished.root / "data").rglob("*"))
+
+    for date, words in (
+        ("2026-11-21", "future"),
+        ("2026-11-15", "Sunday without a session"),
+        ("2020-11-20", "trading days ago"),
+        ("20261", "is no day"),
+    ):
+        ran = collectorctl(finished.root, "recover", "--date", date, check=False)
+        assert (2, True) == (ran.returncode, words in ran.stderr), ran.stderr
+    ran = collectorctl(finished.root, "recover", "--date", "2026-10-01", "--mode", "ticks", check=False)
+    assert (2, True) == (ran.returncode, "minutes" in ran.stderr), ran.stderr
+    ran = collectorctl(finished.root, "verify", "--date", DAY, check=False)
+    assert (1, True) == (ran.returncode, "no certificate" in ran.stderr), ran.stderr
+    assert before == sorted((finished.root / "data").rglob("*"))
+
+
+FORGERIES = ["swap two sizes", "drop one and double another", "drop one", "leave out a page's worth", "shift a price"]
+
+
+@pytest.mark.parametrize("forgery", FORGERIES)
+def test_files_that_were_tampered_with_are_not_verified(finished: Finished, forgery: str) -> None:
+    """The certificate is made from the rows, not believed; recovering again does not call them proven either."""
+    finished.publish_live(long_and_short)
+    recovered(finished)
+    path = finished.root / f"data/kr/tick/date={DAY}/hour=10/part-0.parquet"
+    table = pq.ParquetFile(path).read()
+    rows = table.to_pandas()
+    mine = rows.index[rows.symbol == "000660"]
+    size = rows["size"].to_numpy().copy()
+    one, other = next((a, b) for a, b in zip(mine, mine[5:], strict=False) if size[a] != size[b])
+    if forgery == "swap two sizes":
+        rows.loc[[one, other], "size"] = [size[other], size[one]]
+    elif forgery == "drop one and double another":
+        rows = rows.drop(one)
+        rows = pd.concat([rows, rows.loc[[other]]])
+    elif forgery == "drop one":
+        rows = rows.drop(one)
+    elif forgery == "leave out a page's worth":
+        rows = rows.drop(mine[2:-2])
+    else:
+        rows.loc[one, "price"] += 1
+    pq.write_table(type(table).from_pandas(rows, table.schema, preserve_index=False), path)
+
+    ran = collectorctl(finished.root, "verify", "--date", DAY, check=False)
+
+    assert 1 == ran.returncode
+    assert BY_KIWOOM == {"000660"} and "000660 KRX: the stored certificate says otherwise" in ran.stderr
+    again = recovered(finished, check=False)
+    if again["000660"]["certificate"] == "PROVEN":
+        assert_true(finished, ["000660"])
