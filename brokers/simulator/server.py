@@ -209,6 +209,7 @@ class Server:
             self.truth.made("earlier.bin", instrument, rows[:before], earlier + 1, mono_ns)
             earlier += before
             self.truth.made("trades.bin", instrument, rows[before:], first_id, mono_ns)
+        self.truth.flush()
 
     async def _replay(self) -> None:
         sent: dict[str, int] = {}

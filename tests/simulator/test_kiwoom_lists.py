@@ -41,9 +41,6 @@ def evening() -> Iterator[Evening]:
     (root / "collector.toml").write_text('[clock]\nstart = "2026-11-20T20:30:00+09:00"\nspeed = 1.0\n')
     options = ("--history", "3000", "--earlier-days", "2", "--earlier-trades", "700", "--truth", str(root / "truth"))
     with simulator(root, "--symbols", ",".join(SYMBOLS), *options, *UNLIMITED) as running:
-        running.steer("status")
-        while len(load(root / "truth").trades) < 3000 * len(SYMBOLS):
-            pass
         truth = load(root / "truth")
         mine = [of(trades, b"005930", b"KRX") for trades in (truth.earlier, truth.trades)]
         yield Evening(KiwoomRest(running.ready), *mine, running.ready)

@@ -16,7 +16,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import requests
 import websocket
@@ -258,7 +258,7 @@ def kiwoom_token(ready: dict[str, Any], app_key: str = "B" * 43, secret: str = "
 class KiwoomRest:
     """Kiwoom's TRs with one app key, over one connection."""
 
-    PATHS = {"ka10003": "stkinfo", "ka10084": "stkinfo", "ka10095": "stkinfo"}
+    PATHS: ClassVar = {"ka10003": "stkinfo", "ka10084": "stkinfo", "ka10095": "stkinfo"}
 
     def __init__(self, ready: dict[str, Any], app_key: str = "R" * 43) -> None:
         self.url = ready["kiwoom"]["rest_url"] + "/api/dostk/"
@@ -295,7 +295,7 @@ def rows_of(answer: requests.Response) -> list[dict[str, str]]:
 class KisRest:
     """KIS's quotations with one appkey, over one connection."""
 
-    TRS = {
+    TRS: ClassVar = {
         "inquire-ccnl": "FHKST01010300",
         "inquire-time-itemconclusion": "FHPST01060000",
         "inquire-time-itemchartprice": "FHKST03010200",
