@@ -236,6 +236,40 @@ def demo(seconds: float, where: Path | None, seed: int, as_json: bool) -> None:
     sys.exit(rehearse(where, seconds, seed, as_json))
 
 
+@main.command()
+@click.option("--date", "text", required=True, help="The Korean trading day: 2026-11-20, 20261120, today, yesterday.")
+@click.option("--symbols", default="", help="Comma-separated [default: the universe and what has ticks on that day].")
+@click.option("--mode", type=click.Choice(["ticks", "minutes", "auto"]), default="auto", show_default=True)
+@click.option("--budget", default="", help="Longest time for fetching ticks, e.g. 2h; what does not fit gets minute bars.")
+@click.option("--dry-run", is_flag=True, help="Show what is missing and what it takes; write nothing.")
+@_as_json
+@click.pass_obj
+def recover(root: Path, text: str, symbols: str, mode: str, budget: str, dry_run: bool, as_json: bool) -> None:
+    """Fetch the ticks that are missing of a day, and certify it. Exit 1 unless every instrument has what was asked for.
+
+    After the close; may be killed and repeated at any time. Certificates: PROVEN, RECONCILED, MINUTE_ONLY, INCOMPLETE.
+
+    Example: collectorctl recover --date 2026-11-20 --budget 2h
+    """
+    from collectorctl.recover.command import recover as work
+
+    sys.exit(work(Home(root), text, symbols, mode, budget, dry_run, as_json))
+
+
+@main.command()
+@click.option("--date", "text", required=True, help="The Korean trading day: 2026-11-20, 20261120, today, yesterday.")
+@_as_json
+@click.pass_obj
+def verify(root: Path, text: str, as_json: bool) -> None:
+    """Make the certificates of a day again, from files alone. Exit 1 when one does not hold or does not say the day is whole.
+
+    Example: collectorctl verify --date 2026-11-20
+    """
+    from collectorctl.recover.command import verify as work
+
+    sys.exit(work(Home(root), text, as_json))
+
+
 def _report_health(complaints: list[tuple[str, str]]) -> None:
     for name, complaint in complaints:
         click.echo(f"{name}: not healthy: {complaint}", err=True)
