@@ -22,6 +22,7 @@ from conf.settings import Settings
 from ringbuf.records import STREAMS
 from ringbuf.ring import Consumer, RingError
 from ringbuf.vitals import Reading, VitalsError, read
+from writer.tape import Report, report_of
 
 STALE_S = 5.0
 """Every loop beats about once a second; this much later it hangs."""
@@ -66,6 +67,8 @@ class Status(msgspec.Struct, frozen=True):
     healthy: bool
     processes: list[Process]
     rings: list[RingLevel]
+    volume: Report | None = None
+    """The volume line as the writer last told it: missing and doubled ticks by symbol; None before it did."""
 
 
 def programs_of(settings: Settings) -> list[str]:
@@ -107,7 +110,15 @@ def look(home: Home) -> Status:
         healthy=pid is not None and all(process.healthy for process in processes),
         processes=processes,
         rings=[_ring(home, line, stream) for line in lines_of(home.settings) for stream in STREAMS],
+        volume=_volume(home),
     )
+
+
+def _volume(home: Home) -> Report | None:
+    try:
+        return report_of((home.run / "volume.json").read_bytes())
+    except FileNotFoundError:
+        return None
 
 
 def _korean(home: Home) -> Any:

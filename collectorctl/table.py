@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from collectorctl.status import Process, Status
+from writer.tape import Report
 
 
 def wide_console(stderr: bool = False) -> Console:
@@ -35,10 +36,31 @@ def show_status(status: Status, counters: bool) -> None:
         console.print(
             f"ring {ring.name:<18} {ring.complaint or f'{ring.backlog} of {ring.capacity} waiting, {ring.head} in all'}"
         )
+    if status.volume is not None:
+        console.print(ticks_said(status.volume))
     if counters:
         for process in status.processes:
             told = ", ".join(f"{name} {count}" for name, count in process.counters.items() if count)
             console.print(f"{process.name}: {told}")
+
+
+def ticks_said(report: Report) -> str:
+    """What is missing of the newest day's ticks, in one line, and where most."""
+    symbols = report.newest()
+    if not symbols:
+        return f"ticks: none since {report.since}"
+    gaps, shares, won, twice, seen, early = (
+        sum(getattr(symbol, name) for symbol in symbols)
+        for name in ("gaps", "gap_shares", "gap_won", "duplicates", "witnessed", "before_start")
+    )
+    said = [f"{gaps} gaps ({shares:,} shares, {won:,} won)" if gaps else "no gap"]
+    said += [f"{twice:,} twice"] * bool(twice)
+    said += [f"{seen} missing ticks witnessed by books"] * bool(seen)
+    said += [f"{early:,} shares before the start"] * bool(early)
+    worst = max(symbols, key=lambda symbol: symbol.gap_shares + symbol.behind)
+    if worst.gap_shares + worst.behind:
+        said.append(f"worst {worst.symbol} {worst.venue}: {worst.gap_shares + worst.behind:,} shares")
+    return f"ticks of {symbols[0].day} since {report.since}: {'; '.join(said)}"
 
 
 def _row(process: Process) -> list[str]:

@@ -62,6 +62,11 @@ COUNTERS = (
     "waiting_books",
     "backlog_records",
     "pauses",
+    "gap_count",
+    "gap_shares",
+    "gap_won",
+    "duplicate_ticks",
+    "witnessed_gaps",
     # watchdog
     "orders",
 )

@@ -26,6 +26,7 @@ from conf.home import Home
 from ringbuf.records import STREAMS, UNDEFINED, Line
 from ringbuf.vitals import Vitals
 from writer import intake, parquet, schema
+from writer.gaps import Gaps
 from writer.hours import Hours
 from writer.intake import Intake
 from writer.journal import Journal, held
@@ -50,8 +51,8 @@ class Prepared(NamedTuple):
 class Dataset:
     """`name` such as "kr.orderbook": its lines' rings, its journal, its hours."""
 
-    def __init__(self, home: Home, name: str, lines: tuple[str, ...], vitals: Vitals) -> None:
-        """Recover the journal and attach to the rings that exist. JournalError; OSError."""
+    def __init__(self, home: Home, name: str, lines: tuple[str, ...], vitals: Vitals, gaps: Gaps | None = None) -> None:
+        """Recover the journal and attach to the rings that exist; `gaps` hears of everything. JournalError; OSError."""
         settings = home.settings.writer
         market, self.stream = name.split(".")
         self.name = name
@@ -60,6 +61,7 @@ class Dataset:
         self.settled_row = 0
         self._settings = settings
         self._vitals = vitals
+        self._gaps = gaps
         self._lines = lines
         self._unsettled: deque[tuple[int, int]] = deque()
         self._prepared: Prepared | None = None
@@ -85,6 +87,8 @@ class Dataset:
             if whole.batch.num_rows == 0:
                 return
             since_opening.append(whole.batch)
+            if self._gaps is not None and self.stream == "tick":
+                self._gaps.replay(whole.batch)
             self.hours.note(held(whole.batch))
             newest_ns = int(whole.batch.column("mono_ns").to_numpy().max())
             horizon_ns = max(horizon_ns, newest_ns)
@@ -115,6 +119,8 @@ class Dataset:
                 len(self.hours.unpublished()),
                 self.merge.waiting if self.merge else 0,
             )
+        if self._gaps is not None and self.stream == "tick":
+            self._gaps.begin(journal.lineage, journal.last_row)
         journal.begin(self.merge.ceilings() if self.merge else [])
         return journal
 
@@ -124,6 +130,7 @@ class Dataset:
             taken = self.intake.take(limit_ns, now_ns, READ_MOST)
             if not len(taken.records) and taken.positions == self.journal.positions:
                 self._settle(taken.through_ns)
+                self._watch(taken, now_ns)
                 return False
             self._prepared = self._prepare(taken, now_ns)
         batch, taken, late = self._prepared
@@ -136,7 +143,18 @@ class Dataset:
         newest_ns = int(taken.records["mono_ns"].max()) if len(taken.records) else 0
         self._unsettled.append((self.journal.last_row, min(newest_ns, now_ns)))
         self._settle(taken.through_ns)
+        self._watch(taken, now_ns)
         return taken.more
+
+    def _watch(self, taken: intake.Taken, now_ns: int) -> None:
+        """The volume line follows what is journalled."""
+        if self._gaps is None:
+            return
+        if self.stream == "orderbook":
+            self._gaps.books(taken.records)
+        else:
+            self._gaps.ticks(taken.records, self.journal.last_row)
+            self._gaps.judge(min(taken.through_ns, now_ns))
 
     def _prepare(self, taken: intake.Taken, now_ns: int) -> Prepared:
         records, first_row = taken.records, self.journal.last_row + 1

@@ -19,6 +19,7 @@ from conf.home import Home
 from conf.process import Stop
 from ringbuf.vitals import Vitals
 from writer.dataset import Dataset
+from writer.gaps import Gaps
 from writer.intake import ENDLESS_NS
 from writer.parquet import Cancelled
 from writer.publisher import Outcome, Publisher
@@ -57,6 +58,7 @@ class Drain:
         self._vitals = vitals
         self._home = home
         self._datasets: list[Dataset] = []
+        self._gaps = Gaps(home, vitals)
         self._publisher = Publisher()
         self._said = ("", "")
         self._troubles: dict[str, str] = {}
@@ -80,7 +82,7 @@ class Drain:
         self._vitals.beat()
         try:
             for name, lines in list(DATASETS.items())[len(self._datasets) :]:
-                self._datasets.append(Dataset(self._home, name, lines, self._vitals))
+                self._datasets.append(Dataset(self._home, name, lines, self._vitals, self._gaps))
         except OSError as error:
             self._pause(error)
             return False
@@ -100,6 +102,7 @@ class Drain:
                 self._synced_ns = now_ns
                 self._sync()
             self._publish(now_ns)
+            self._gaps.tell(now_ns)
         except OSError as error:
             self._pause(error)
             return False
@@ -170,6 +173,7 @@ class Drain:
         self._vitals.add("rows_published", rows)
         self._vitals.add("hours_published", int(first))
         dataset.hours.published(task.hour, task.row_to, self._clock.now_ns())
+        self._gaps.tell(self._clock.mono_ns(), at_once=True)  # before the journal forgets what was not told
         dataset.let_go()
 
     def finish(self) -> None:
@@ -262,6 +266,8 @@ class Drain:
 
     def close(self) -> None:
         """Let go of everything; the vitals page stays for readers."""
+        if len(self._datasets) == len(DATASETS):
+            self._gaps.tell(self._clock.mono_ns(), at_once=True)
         for dataset in self._datasets:
             dataset.close()
         self._vitals.close()

@@ -134,7 +134,7 @@ def _overlaps(low: np.ndarray, high: np.ndarray, order: np.ndarray, keep: np.nda
     for begin, end in zip(begins.tolist(), ends.tolist(), strict=True):
         ticks = order[begin:end]
         doubled += _decide(list(zip(low[ticks].tolist(), high[ticks].tolist(), ticks.tolist(), strict=True)), keep)
-    return doubled
+    return [row for row in doubled if row[4] != Why.CROSSED or (keep[row[2]] and keep[row[3]])]
 
 
 def _decide(ticks: list[tuple[int, int, int]], keep: np.ndarray) -> list[tuple]:
