@@ -48,6 +48,8 @@ class RestRules:
     """How long a page key is good; 0: for ever."""
     keys_are_offsets: bool = False
     """A page key counts rows from the head of the list, so that new trades move the pages; else they are cursors."""
+    prints_paged: bool = True
+    """Whether ka10084 goes on by page keys; else by `tm` only (spec kiwoom 5.5)."""
 
 
 @dataclass
@@ -228,7 +230,8 @@ class Desk:
         else:
             start = None if bookmark is None else self._start(tr, fields, listing, bookmark)
             page = tr.answer(Asked(listing, fields, start, self.rules.horizon_days))
-        if listing is None or page.next is None:
+        unpaged = api_id == "ka10084" and not self.rules.prints_paged
+        if listing is None or page.next is None or unpaged:
             return self._rows(self._named(tr, fields, page), api_id)
         next_key = self.bookmarks.issue(asked, Bookmark(page.next, page.start, len(listing.tape)), now_s)
         return self._rows(self._named(tr, fields, page), api_id, next_key)

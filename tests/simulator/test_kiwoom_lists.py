@@ -297,18 +297,20 @@ def test_without_a_good_key_it_is_page_one_again(evening: Evening) -> None:
     assert [*firsts, rows_of(first)] == [rows_of(answer) for answer in wrong]
 
 
-def test_page_keys_can_become_stale() -> None:
-    """--kiwoom-key-life-s: after that it is page 1 again."""
+def test_page_keys_can_become_stale_or_be_left_out() -> None:
+    """--kiwoom-key-life-s: after that it is page 1 again; --kiwoom-prints-unpaged: ka10084 has none."""
     root = Path(tempfile.mkdtemp(prefix="cc-", dir="/tmp"))
     options = ("--always-open", "--symbols", "005930", "--history", "1000", "--kiwoom-key-life-s", "0.0001")
-    with simulator(root, *options) as running:
+    with simulator(root, *options, "--kiwoom-prints-unpaged") as running:
         running.steer("market rest")
         rest = KiwoomRest(running.ready)
         first = rest.ask("ka10079", **TICKS)
         second = rest.ask("ka10079", first.headers["next-key"], **TICKS)
+        prints = rest.ask("ka10084", **PRINTS)
     shutil.rmtree(root)
 
     assert rows_of(first) == rows_of(second)
+    assert (len(rows_of(prints)), prints.headers["cont-yn"], prints.headers["next-key"]) == (100, "N", "")
 
 
 def test_what_the_socket_sent_is_what_rest_says(home: Path) -> None:
