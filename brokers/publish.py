@@ -42,7 +42,7 @@ class Rings:
             self.close()
             raise
         self._vitals = vitals
-        self._sessions = _Sessions(home)
+        self._sessions = Sessions(home)
         self._stepped_ns = -STEP_SHADOW_NS
 
     def clock_stepped(self, mono_ns: int) -> None:
@@ -77,7 +77,7 @@ class Rings:
             producer.close()
 
 
-class _Sessions:
+class Sessions:
     """The calendar's session of an instant, looked up once a minute and venue."""
 
     def __init__(self, home: Home) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import sys
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -268,6 +269,39 @@ def verify(root: Path, text: str, as_json: bool) -> None:
     from collectorctl.recover.command import verify as work
 
     sys.exit(work(Home(root), text, as_json))
+
+
+@main.command()
+@click.option(
+    "--date", type=click.DateTime(["%Y-%m-%d"]), required=True, help="The Korean date the frames were received on."
+)
+@click.option("--dry-run", is_flag=True, help="Say what would be placed; change nothing.")
+@_as_json
+@click.pass_obj
+def requarantine(root: Path, date: datetime, dry_run: bool, as_json: bool) -> None:
+    """Decode the frames that were put aside on a date again, and place what is understood now as late rows, once.
+
+    For after an upgrade, or after a forgotten instrument was added to the settings. What still is not understood stays where it is.
+    Exit 75 while a process may still write to that date.
+
+    Example: collectorctl requarantine --date 2026-11-20 --dry-run
+    """
+    from collectorctl.requarantine.again import requarantine as again
+
+    report = again(Home(root), date.date(), dry_run)
+    if as_json:
+        click.echo(_json(msgspec.to_builtins(report)))
+        return
+    if report.finished:
+        click.echo(f"finished {report.finished} batches of an earlier run that had been interrupted")
+    for name, count in report.frames.items():
+        click.echo(f"{name:<8} {count} frames are understood now")
+    rows = ", ".join(f"{count} {stream} rows" for stream, count in report.rows.items()) or "no rows"
+    click.echo(
+        f"{'would be placed' if dry_run else 'placed'}: {rows}; {report.already_stored} books the other broker had delivered"
+    )
+    for reason, count in report.remaining.items():
+        click.echo(f"still put aside: {count} x {reason}")
 
 
 def _report_health(complaints: list[tuple[str, str]]) -> None:

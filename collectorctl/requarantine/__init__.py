@@ -1,0 +1,1 @@
+"""Quarantined frames that today's decoders understand become late rows, once."""
