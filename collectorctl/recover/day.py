@@ -114,7 +114,10 @@ def unpublished(home: Home, day: date) -> list[str]:
         directory = home.data / "kr" / stream
         newest: dict[tuple[str, int], int] = {}
         for path in paths(home.journal(f"kr.{stream}")):
-            buffer = mapped(path)
+            try:
+                buffer = mapped(path)
+            except FileNotFoundError:
+                continue  # all of it was published meanwhile
             name = lineage(buffer) or ""
             for whole in whole_batches(buffer):
                 for hour, row in held(whole.batch).items() if whole.batch.num_rows else ():
