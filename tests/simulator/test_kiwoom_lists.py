@@ -31,7 +31,8 @@ class Evening(NamedTuple):
     rest: KiwoomRest
     earlier: np.ndarray
     today: np.ndarray
-    ready: dict[str, Any]
+    ids: tuple[list[int], list[int]]
+    """Of all trades in the truth: of the days before, and of today."""
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +44,7 @@ def evening() -> Iterator[Evening]:
     with simulator(root, "--symbols", ",".join(SYMBOLS), *options, *UNLIMITED) as running:
         truth = load(root / "truth")
         mine = [of(trades, b"005930", b"KRX") for trades in (truth.earlier, truth.trades)]
-        yield Evening(KiwoomRest(running.ready), *mine, running.ready)
+        yield Evening(KiwoomRest(running.ready), *mine, (truth.earlier["id"].tolist(), truth.trades["id"].tolist()))
     shutil.rmtree(root)
 
 
@@ -80,6 +81,14 @@ def test_the_tick_chart_is_the_truth_of_all_days_newest_first(evening: Evening) 
     assert truth["size"].tolist() == [int(row["trde_qty"]) for row in rows]
     assert all(row["cur_prc"] == row["open_pric"] == row["high_pric"] == row["low_pric"] for row in rows)
     assert len({row["cntr_tm"][:8] for row in pages[3]}) == 2
+
+
+def test_trades_made_at_once_are_numbered_like_others(evening: Evening) -> None:
+    """1, 2, 3 ... over the whole market; the days before on their own."""
+    earlier, today = evening.ids
+
+    assert list(range(1, 2 * 700 * len(SYMBOLS) + 1)) == earlier
+    assert list(range(1, 3000 * len(SYMBOLS) + 1)) == today
 
 
 def test_volume_summed_back_from_the_day_chart_is_zero_at_the_first_trade(evening: Evening) -> None:

@@ -136,6 +136,9 @@ def test_a_history_has_exactly_the_trades_asked_for_in_the_phases_of_the_day(unt
     assert len(rows) == 2500
     assert (np.diff(rows["cum_volume"], prepend=0) == rows["size"]).all()
     assert (np.diff(rows["cum_value"], prepend=0) == rows["size"].astype(np.int64) * rows["price"]).all()
+    for side, number, volume in ((1, "buys", "buy_volume"), (-1, "sells", "sell_volume")):
+        assert (rows[number] == np.cumsum(rows["side"] == side)).all()
+        assert (rows[volume] == np.cumsum(rows["size"] * (rows["side"] == side))).all()
     assert (np.diff(rows["exch_s"]) >= 0).all()
     assert rows["exch_s"][-1] < until_s
     assert (rows["side"] == 0).sum() == 1 + (until > "15:30")
