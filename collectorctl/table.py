@@ -53,7 +53,7 @@ def ticks_said(report: Report) -> str:
         sum(getattr(symbol, name) for symbol in symbols)
         for name in ("gaps", "gap_shares", "gap_won", "duplicates", "witnessed", "before_start")
     )
-    said = [f"{gaps} gaps ({shares:,} shares, {won:,} won)" if gaps else "no gap"]
+    said = [f"{gaps} gap{'s' * (gaps > 1)} ({shares:,} shares, {won:,} won)" if gaps else "no gap"]
     said += [f"{twice:,} twice"] * bool(twice)
     said += [f"{seen} missing ticks witnessed by books"] * bool(seen)
     said += [f"{early:,} shares before the start"] * bool(early)

@@ -36,7 +36,8 @@ NUMBERED = np.dtype(
 
 PLACED = np.dtype([*CHART.descr, ("cum_volume", "<i8"), ("row", "<i8"), ("gap", "<i8"), ("exact", "?")])
 """A chart row with its place: `row` its index in the rows given, `gap` the index of the gap it is in; not `exact`: it belongs into
-this gap, but the gap also holds volume without rows, which is laid behind the rows."""
+this gap, but the gap also holds volume without rows, which is laid behind the rows. (`exact` takes it that the rows lack no trade
+that was heard; where they do, some live tick fails, or something is residual.)"""
 
 MINUTE = np.dtype([("minute_ns", "<i8"), ("shares", "<i8")])
 """A minute bar: its beginning, ns since 1970 UTC, and the shares traded in it."""
@@ -162,8 +163,11 @@ def place_chart(
 
 def minute_findings(exch_ns: np.ndarray, size: np.ndarray, bars: np.ndarray) -> list[Finding]:
     """Minutes of a day in which ticks (int64 (n,)) and `bars` (MINUTE) do not have the same number of shares."""
-    minutes = np.concatenate([exch_ns // MINUTE_NS * MINUTE_NS, bars["minute_ns"]])
-    shares = np.concatenate([size, -bars["shares"]])
+    minutes = exch_ns // MINUTE_NS
+    begins = np.flatnonzero(np.diff(minutes, prepend=-1))  # few, since ticks come in order
+    sums = np.add.reduceat(size, begins) if len(begins) else size
+    minutes = np.concatenate([minutes[begins] * MINUTE_NS, bars["minute_ns"]])
+    shares = np.concatenate([sums, -bars["shares"]])
     found, which = np.unique(minutes, return_inverse=True)
     over = np.zeros(len(found), np.int64)
     np.add.at(over, which, shares)

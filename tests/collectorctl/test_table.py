@@ -36,7 +36,7 @@ def test_the_table_names_totals_and_the_worst_symbol() -> None:
 
     line.ticks(ticks(b"005930", [1010, 2020, 2020]))
     assert said(line) == (
-        "ticks of 2026-11-20 since 2026-11-20 09:00:00: 1 gaps (1,000 shares, 100,000 won); 1 twice; "
+        "ticks of 2026-11-20 since 2026-11-20 09:00:00: 1 gap (1,000 shares, 100,000 won); 1 twice; "
         "1,000 shares before the start; worst 005930 KRX: 1,000 shares"
     )
 
