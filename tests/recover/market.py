@@ -5,18 +5,22 @@ The files are what the writer would have published of live ticks: made from the 
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
+from click.testing import CliRunner, Result
 from tree import a_home, until
 
 from brokers.simulator import truth
+from collectorctl.cli import main
 from collectorctl.demo.stage import Simulator, connect_home
 from conf.clock import SECOND_NS
 from ringbuf.records import PRICE_SCALE, TICK, Flag, Line, Session, Venue, blank
@@ -57,6 +61,21 @@ class Finished:
         return {
             str(path.relative_to(data)): path.read_bytes() for path in sorted(data.glob("kr/**/*")) if path.is_file()
         }
+
+    def reset(self) -> None:
+        """Nothing was ever stored."""
+        shutil.rmtree(self.root / "data", ignore_errors=True)
+        (self.root / "data").mkdir()
+
+    def run(self, *words: str) -> Result:
+        """The command on this home, within this process: a second less."""
+        return CliRunner().invoke(main, ["--home", str(self.root), *words])
+
+    def recover(self, *words: str) -> dict[str, dict]:
+        """Recover the day; the certificates by symbol."""
+        ran = self.run("recover", "--date", DAY, "--json", *words)
+        assert ran.stdout, ran.output
+        return {one["symbol"]: one for one in msgspec.json.decode(ran.stdout)}
 
     def publish_live(self, lost: Lost, symbols: list[str] = SYMBOLS) -> None:
         """Write the hour files, less what was lost."""
