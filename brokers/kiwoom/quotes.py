@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import date, datetime
+from functools import lru_cache
 from typing import Any, ClassVar
 
 import msgspec
@@ -108,23 +109,21 @@ class RestQuotes:
         """PRINTS without side and cumulative volume (spec kiwoom 5.1)."""
         found = _rows("ticks", content)
         rows = _blank(len(found))
-        for row, given in zip(rows, found, strict=True):
-            row["exch_ns"] = _instant(_text(given, "cntr_tm"))
-            row["price"], row["size"] = _number(given, "cur_prc"), _number(given, "trde_qty")
+        rows["exch_ns"] = [_instant(_text(row, "cntr_tm")) for row in found]
+        rows["price"] = [_number(row, "cur_prc") for row in found]
+        rows["size"] = [_number(row, "trde_qty") for row in found]
         return rows
 
     def prints(self, content: bytes, day: date) -> np.ndarray:
         """PRINTS with everything (spec kiwoom 5.5)."""
         found = _rows("prints", content)
         rows = _blank(len(found))
-        for row, given in zip(rows, found, strict=True):
-            row["exch_ns"] = _instant(f"{day:%Y%m%d}{_text(given, 'tm')}")
-            row["price"], row["size"] = _number(given, "cur_prc"), _number(given, "cntr_trde_qty")
-            sign = _text(given, "cntr_trde_qty").strip()[:1]
-            row["side"] = {"+": 1, "-": -1}.get(sign, 0)
-            row["cum_volume"] = _number(given, "acc_trde_qty")
-            row["ask_price_1"] = _number(given, "pri_sel_bid_unit", optional=True)
-            row["bid_price_1"] = _number(given, "pri_buy_bid_unit", optional=True)
+        rows["exch_ns"] = [_instant(f"{day:%Y%m%d}{_text(row, 'tm')}") for row in found]
+        rows["side"] = [{"+": 1, "-": -1}.get(_text(row, "cntr_trde_qty").strip()[:1], 0) for row in found]
+        for name, field in (("price", "cur_prc"), ("size", "cntr_trde_qty"), ("cum_volume", "acc_trde_qty")):
+            rows[name] = [_number(row, field) for row in found]
+        for name, field in (("ask_price_1", "pri_sel_bid_unit"), ("bid_price_1", "pri_buy_bid_unit")):
+            rows[name] = [_number(row, field, optional=True) for row in found]
         return rows
 
     def bars(self, content: bytes) -> np.ndarray:
@@ -205,7 +204,15 @@ def _number(row: Mapping[str, Any], field: str, optional: bool = False) -> int:
 
 def _instant(digits: str) -> int:
     """`YYYYMMDDHHmmss` in Korean time, ns since 1970 UTC."""
+    hour, minute, second = digits[8:10], digits[10:12], digits[12:]
+    if len(digits) == 14 and digits.isdigit() and hour < "24" and minute < "60" and second < "60":
+        return _midnight(digits[:8]) + (int(hour) * 3600 + int(minute) * 60 + int(second)) * SECOND_NS
+    raise QuotesError(f"{digits[:20]!r} is no time: YYYYMMDDHHmmss was expected")
+
+
+@lru_cache(64)
+def _midnight(digits: str) -> int:
     try:
-        return int(datetime.strptime(digits, "%Y%m%d%H%M%S").replace(tzinfo=KST).timestamp()) * SECOND_NS
+        return int(datetime.strptime(digits, "%Y%m%d").replace(tzinfo=KST).timestamp()) * SECOND_NS
     except ValueError:
-        raise QuotesError(f"{digits[:20]!r} is no time: YYYYMMDDHHmmss was expected") from None
+        raise QuotesError(f"{digits!r} is no date: YYYYMMDD was expected") from None

@@ -11,7 +11,7 @@ Leaves to others: the clock, waiting, calling (fetch.py).
 
 from __future__ import annotations
 
-SPEED_UP, CREEP = 1.25, 1.002
+SPEED_UP, CREEP = 1.25, 1.0002
 BELOW = 0.96
 """Where it goes back to after a refusal, as a share of the rate that was refused."""
 SLOWEST = 0.1

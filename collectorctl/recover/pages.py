@@ -15,6 +15,7 @@ from __future__ import annotations
 import gzip
 import os
 import shutil
+import zlib
 from collections.abc import Iterator
 from hashlib import sha256
 from pathlib import Path
@@ -106,7 +107,7 @@ class Chain:
         while self._path(number).exists():
             try:
                 page = _read(self._path(number))
-            except (OSError, EOFError, msgspec.MsgspecError):
+            except (OSError, EOFError, zlib.error, msgspec.MsgspecError):
                 return
             right = sha256(page.content.encode()).hexdigest() == page.sha256
             if not right or page.asked != key or page.sha256 in seen or (number > 1 and not page.asked):
