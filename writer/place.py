@@ -11,7 +11,9 @@ Leaves to others: laying the ticks (volume.py), where chart rows lie (align.py),
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from enum import StrEnum
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -35,9 +37,9 @@ NUMBERED = np.dtype(
 """A row that carries its cumulative volume, side and best quotes."""
 
 PLACED = np.dtype([*CHART.descr, ("cum_volume", "<i8"), ("row", "<i8"), ("gap", "<i8"), ("exact", "?")])
-"""A chart row with its place: `row` its index in the rows given, `gap` the index of the gap it is in; not `exact`: it belongs into
-this gap, but the gap also holds volume without rows, which is laid behind the rows. (`exact` takes it that the rows lack no trade
-that was heard; where they do, some live tick fails, or something is residual.)"""
+"""A chart row with its place: `row` its index in the rows given, `gap` the index of the gap it is in. Not `exact`: it belongs into
+this gap, but volume without rows passed before, between or behind such rows, and is laid behind them. Exact takes it that the rows
+lack no trade that was heard; where they do, some live tick fails, or something is residual."""
 
 MINUTE = np.dtype([("minute_ns", "<i8"), ("shares", "<i8")])
 """A minute bar: its beginning, ns since 1970 UTC, and the shares traded in it."""
@@ -139,7 +141,8 @@ def place_chart(
     """Give chart rows (CHART, oldest first, one day) their cumulative volume and put them into the gaps of `coverage`.
 
     `live`: the n ticks that were laid, any structured array with cum_volume, size, price_e4, exch_ns. `values`: won per gap
-    (volume.gap_won). `minute_volume`: MINUTE bars of the whole day; live and placed together must agree with each.
+    (volume.gap_won). `minute_volume`: MINUTE bars of the whole day; live and placed together must agree with each, but for volume
+    without rows. Where they sum to the official volume they also tell in which minute of a gap it passed.
     `from_start`: the first row is the day's first trade (a row of an older day was seen behind it). PlaceError. Design 7.3.
     """
     if len(rows) and rows["size"].min() <= 0:
@@ -151,18 +154,24 @@ def place_chart(
     found = align.align(line, ticks, 0, rest if ended else align.NO_BOUND, from_start, ended)
     anchors = _anchors(ticks, found, coverage.total, from_start, rest if ended else None)
     findings = _disorder(rows, rest if coverage.official else 0) + _torn(coverage.gaps, ticks, anchors)
-    placed, residuals = _fill(coverage.gaps, ticks, line, rows, anchors, found)
+    marks = _marks(line, minute_volume, coverage) if minute_volume is not None else []
+    placed, residuals, spans = _fill(coverage.gaps, ticks, line, rows, anchors, found, marks)
     if values is not None:
         findings += _unworthy(coverage.gaps, placed["gap"], placed, values)
     if minute_volume is not None:
         ours = live[coverage.order]
         both = [np.concatenate([ours[name], placed[name]]) for name in ("exch_ns", "size")]
-        findings += minute_findings(*both, minute_volume)
+        findings += _minute_findings(*_over(*both, minute_volume), spans)
     return Placement(placed, residuals, findings, int(found.checked.sum()), int((found.checked & ~found.suits).sum()))
 
 
 def minute_findings(exch_ns: np.ndarray, size: np.ndarray, bars: np.ndarray) -> list[Finding]:
     """Minutes of a day in which ticks (int64 (n,)) and `bars` (MINUTE) do not have the same number of shares."""
+    return _minute_findings(*_over(exch_ns, size, bars), [])
+
+
+def _over(exch_ns: np.ndarray, size: np.ndarray, bars: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Minutes, and how many shares the ticks have more than the bar."""
     minutes = exch_ns // MINUTE_NS
     begins = np.flatnonzero(np.diff(minutes, prepend=-1))  # few, since ticks come in order
     sums = np.add.reduceat(size, begins) if len(begins) else size
@@ -171,8 +180,28 @@ def minute_findings(exch_ns: np.ndarray, size: np.ndarray, bars: np.ndarray) -> 
     found, which = np.unique(minutes, return_inverse=True)
     over = np.zeros(len(found), np.int64)
     np.add.at(over, which, shares)
+    return found, over
+
+
+def _minute_findings(minutes: np.ndarray, over: np.ndarray, spans: list[_Span]) -> list[Finding]:
+    """Minutes that disagree, but for the volume without rows that passed in a span of time."""
+    for span in spans:
+        left = span.shares
+        begin, end = np.searchsorted(minutes, [span.begin_ns // MINUTE_NS * MINUTE_NS, span.end_ns + 1])
+        for at in begin + np.flatnonzero(over[begin:end] < 0):
+            taken = min(left, -int(over[at]))
+            over[at] += taken
+            left -= taken
     wrong = np.flatnonzero(over)
-    return [Finding(f"{over[n]:+} shares against the minute bar", minute_ns=int(found[n])) for n in wrong]
+    return [Finding(f"{over[n]:+} shares against the minute bar", minute_ns=int(minutes[n])) for n in wrong]
+
+
+class _Span(NamedTuple):
+    """Volume without rows: how much, and when it passed, ns since 1970 UTC."""
+
+    shares: int
+    begin_ns: int
+    end_ns: int
 
 
 class _Anchors(NamedTuple):
@@ -234,8 +263,9 @@ def _fill(
     rows: np.ndarray,
     anchors: _Anchors,
     found: align.Alignment,
-) -> tuple[np.ndarray, list[Residual]]:
-    """The rows of every gap that lies between two anchors, and what stays uncovered."""
+    marks: list[tuple[int, int]],
+) -> tuple[np.ndarray, list[Residual], list[_Span]]:
+    """The rows of every gap that lies between two anchors; what stays uncovered; volume without rows."""
     next_ = np.searchsorted(ticks.low, gaps["high"])
     left = np.searchsorted(anchors.position, next_ - 1)
     held = (left + 1 < len(anchors.position)) & (len(rows) > 0)
@@ -249,16 +279,48 @@ def _fill(
     offset, jump = anchors.offset[left], anchors.offset[left + 1] - anchors.offset[left]
     begin = np.searchsorted(line.edges, gaps["low"][chosen] - offset)
     end = np.searchsorted(line.edges, gaps["high"][chosen] - offset - jump)
-    placed = _rows_between(line, rows, begin, end, offset, chosen, jump == 0)
-    residuals = [
-        Residual(int(high - step), int(high), Reason.NO_ROWS)
-        for high, step in zip(gaps["high"][chosen], jump, strict=True)
-        if step
-    ]
+    residuals, spans, pieces = [], [], []
+    for at in np.flatnonzero(jump).tolist():
+        steps = _steps(line, (int(begin[at]), int(offset[at])), (int(end[at]), int(offset[at] + jump[at])), marks)
+        for (first, before), (last, after) in pairwise(steps):
+            pieces.append((first, last, before, chosen[at], before == after))
+            if before < after:
+                high = int(line.edges[last]) + after
+                residuals.append(Residual(high - (after - before), high, Reason.NO_ROWS))
+                spans.append(_Span(after - before, *_time_between(line, first, last)))
+    whole = jump == 0
+    table = np.array([begin[whole], end[whole], offset[whole], chosen[whole], np.ones(int(whole.sum()), np.int64)])
+    table = np.concatenate([table, np.array(pieces, np.int64).reshape(-1, 5).T], axis=1)
+    table = table[:, np.argsort(table[0], kind="stable")]
+    placed = _rows_between(line, rows, *table[:4], table[4] == 1)
     for number in np.flatnonzero(~held).tolist():
         low, high = gaps[number][["low", "high"]].tolist()
         residuals.append(Residual(low, high, _why(int(next_[number]), found, len(rows))))
-    return placed, sorted(residuals)
+    return placed, sorted(residuals), spans
+
+
+def _marks(line: align.Rows, bars: np.ndarray, coverage: Coverage) -> list[tuple[int, int]]:
+    """(row, offset) at the end of each minute, from bars that hold the whole official volume; else none."""
+    if not coverage.official or int(bars["shares"].sum()) != coverage.total:
+        return []
+    bars = bars[np.argsort(bars["minute_ns"])]
+    row = np.searchsorted(line.second, bars["minute_ns"] + MINUTE_NS)
+    return list(zip(row.tolist(), (np.cumsum(bars["shares"]) - line.edges[row]).tolist(), strict=True))
+
+
+def _steps(
+    line: align.Rows, first: tuple[int, int], last: tuple[int, int], marks: list[tuple[int, int]]
+) -> list[tuple[int, int]]:
+    """(row, offset) from `first` to `last`, with the marks between them if they go from one to the other without a step back."""
+    inner = marks[bisect_left(marks, (first[0], 0)) : bisect_right(marks, (last[0], align.NO_BOUND))]
+    steps = [first, *inner, last]
+    return steps if all(a[1] <= b[1] for a, b in pairwise(steps)) else [first, last]
+
+
+def _time_between(line: align.Rows, first: int, last: int) -> tuple[int, int]:
+    """The seconds of the rows around rows first .. last (exclusive)."""
+    begin_ns = int(line.second[first - 1]) if first else 0
+    return begin_ns, int(line.second[last]) if last < len(line.second) else align.NO_BOUND
 
 
 def _rows_between(

@@ -36,12 +36,12 @@ class Day(NamedTuple):
     jumps: np.ndarray
     total: int
 
-    def bars(self) -> np.ndarray:
-        """Minute bars without the jumps."""
+    def bars(self, whole: bool = False) -> np.ndarray:
+        """Minute bars without the jumps; or the `whole` volume, a jump in the minute of the trade behind it."""
         minutes, which = np.unique(self.trades["exch_ns"] // MINUTE_NS * MINUTE_NS, return_inverse=True)
         bars = np.zeros(len(minutes), MINUTE)
         bars["minute_ns"] = minutes
-        np.add.at(bars["shares"], which, self.trades["size"])
+        np.add.at(bars["shares"], which, self.trades["size"] + (self.jumps if whole else 0))
         return bars
 
 
@@ -127,18 +127,24 @@ def test_a_faithful_chart_fills_every_gap_with_the_true_trades(drawn: tuple[Day,
     assert found.clean
 
 
-@given(days(jumps=True))
-@settings(max_examples=300, deadline=None)
-def test_what_is_called_exact_is_true_beside_volume_that_has_no_rows(drawn: tuple[Day, np.ndarray]) -> None:
-    """Off-book jumps among equal trades: a row that is called exact is the trade of that very interval; no live tick fails."""
+@given(days(jumps=True), st.sampled_from([None, False, True]))
+@settings(max_examples=400, deadline=None)
+def test_what_is_called_exact_is_true_beside_volume_that_has_no_rows(
+    drawn: tuple[Day, np.ndarray], whole: bool | None
+) -> None:
+    """Off-book jumps among equal trades: a row that is called exact is the trade of that very interval; no live tick fails; minute
+    bars that hold the jumps, or do not, contradict nothing."""
     day, live = drawn
+    coverage = lay(live["cum_volume"], live["size"], day.total)
 
-    coverage, found = placed(day, live, chart_of(day))
+    found = place_chart(coverage, live, chart_of(day), None, None if whole is None else day.bars(whole))
 
     exact = found.rows[found.rows["exact"]]
     assert intervals(exact) <= intervals(day.trades)
     assert found.anchors_failed == 0
-    assert found.findings == []
+    assert [finding for finding in found.findings if finding.minute_ns is None] == []
+    if Reason.AMBIGUOUS not in {residual.reason for residual in found.residuals}:
+        assert found.findings == []
     assert len(np.unique(found.rows["row"])) == len(found.rows)
     uncovered = sum(residual.high - residual.low for residual in found.residuals)
     assert int(coverage.gaps["shares"].sum()) == uncovered + int(found.rows["size"].sum())
@@ -286,13 +292,22 @@ def test_off_book_volume_is_listed_and_the_rows_around_it_are_kept() -> None:
     )
     live = heard_of(day, [*range(500, 700), *range(900, 910)])
 
-    coverage, found = placed(day, live, chart_of(day))
+    coverage, found = placed(day, live, chart_of(day), checks=True)
 
     end = int(coverage.gaps["high"][0])
     assert [Residual(end - 5000, end, Reason.NO_ROWS)] == found.residuals
     assert [*range(500, 700), *range(900, 910)] == found.rows["row"].tolist()
     assert [False] * 200 + [True] * 10 == found.rows["exact"].tolist()
     assert (found.findings, found.anchors_failed, found.anchors_checked) == ([], 0, 1790)
+
+    minute = place_chart(coverage, live, chart_of(day), None, day.bars(whole=True))
+
+    at = day.trades["exch_ns"] // MINUTE_NS
+    same = (at == at[600])[minute.rows["row"]] & (minute.rows["row"] < 900)
+    assert (~minute.rows["exact"]).tolist() == same.tolist()
+    assert intervals(minute.rows[minute.rows["exact"]]) <= intervals(day.trades)
+    assert minute.findings == []
+    assert [5000] == [residual.high - residual.low for residual in minute.residuals]
 
 
 def test_rows_fetched_only_back_to_the_gap_are_enough() -> None:
