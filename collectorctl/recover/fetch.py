@@ -34,7 +34,7 @@ class FetchError(Exception):
 
 
 class Unanswered(FetchError):
-    """No answer after every attempt: what is kept is still good."""
+    """No answer after every attempt, or none for this key at all: what is kept is still good, and others fare no better."""
 
 
 class Caller:
@@ -64,7 +64,8 @@ class Caller:
             except RestUnreachable as error:
                 why = error
             except RestError as error:
-                raise FetchError(str(error)) from error
+                # who is to wait is refused as such: key, address, permission; else it is this question
+                raise (Unanswered if error.wait_s else FetchError)(str(error)) from error
             else:
                 limiter.succeeded()
                 return reply

@@ -153,7 +153,7 @@ def within(items: Iterable[Item], rates: Mapping[str, float], budget_s: float | 
     ordered = sorted(items, key=lambda one: (-one.won, one.instrument))
     spent_s = 0.0
     for one in ordered:
-        if not one.by:
+        if one.by not in rates:
             continue
         one.eta_s = one.pages / rates[one.by]
         if budget_s is not None and spent_s + one.eta_s > budget_s:

@@ -25,7 +25,7 @@ from collectorctl.recover import bars, completeness, day, evidence
 from collectorctl.recover.calendar import Reach
 from collectorctl.recover.certify import Certificate, Grade, certify
 from collectorctl.recover.evidence import Evidence
-from collectorctl.recover.fetch import Caller, FetchError
+from collectorctl.recover.fetch import Caller, FetchError, Unanswered
 from collectorctl.recover.pages import folder, put
 from collectorctl.recover.plan import Item, Official, covered, item, superseded, within
 from collectorctl.recover.publish import publish
@@ -108,7 +108,13 @@ class Run:
         rates = self._rates()
         items = []
         for instrument in chosen:
-            official, later_shares = self._official(instrument)
+            try:
+                official, later_shares = self._official(instrument)
+            except Unanswered:
+                raise
+            except FetchError as error:
+                self.watcher.words(str(error))
+                official, later_shares = None, 0
             ticks = day.ticks(self.ticks_dir, self.day, instrument)
             one = item(instrument, ticks, official, later_shares, self.quotes.PAGE_ROWS, self.reach.prints)
             if one.by and self.mode == "minutes":

@@ -74,6 +74,8 @@ class Finished:
     def recover(self, *words: str) -> dict[str, dict]:
         """Recover the day; the certificates by symbol."""
         ran = self.run("recover", "--date", DAY, "--json", *words)
+        if ran.exception is not None and not isinstance(ran.exception, SystemExit):
+            raise ran.exception
         assert ran.stdout, ran.output
         return {one["symbol"]: one for one in msgspec.json.decode(ran.stdout)}
 

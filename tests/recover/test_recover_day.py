@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import gzip
 import os
 import signal
@@ -291,6 +292,50 @@ def test_it_refuses_in_words_what_cannot_be_recovered(finished: Finished) -> Non
     assert before == sorted((finished.root / "data").rglob("*"))
 
 
+def test_another_run_at_work_is_waited_for_by_nobody(finished: Finished) -> None:
+    """Exit 75, and a word."""
+    finished.publish_live(long_and_short)
+    finished.recover()
+    with (finished.root / "run/recover.lock").open() as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+
+        ran = finished.run("recover", "--date", DAY)
+
+    assert (75, True) == (ran.exit_code, "another recovery is at work" in ran.stderr)
+
+
+def test_minutes_alone_can_be_asked_for(finished: Finished) -> None:
+    """--mode minutes leaves the ticks as they are, for one symbol here; the other symbols get no certificate."""
+    finished.publish_live(long_and_short)
+
+    certificates = finished.recover("--mode", "minutes", "--symbols", "000660")
+
+    assert {"000660": "MINUTE_ONLY"} == {symbol: one["certificate"] for symbol, one in certificates.items()}
+    assert {"000660"} == set(pd.read_parquet(finished.root / "data/kr/bar_1m").symbol)
+    assert 0 == certificates["000660"]["recovered_ticks"]
+
+
+def test_a_symbol_the_broker_does_not_know_does_not_stop_the_others(finished: Finished) -> None:
+    """It is INCOMPLETE, the others are PROVEN."""
+    finished.publish_live(long_and_short)
+
+    certificates = finished.recover("--symbols", "999999,005930")
+
+    assert {"999999": "INCOMPLETE", "005930": "PROVEN"} == {s: one["certificate"] for s, one in certificates.items()}
+
+
+def test_while_the_session_is_open_nothing_is_proven() -> None:
+    """What has been traded so far is recovered; the day may go on."""
+    with a_finished_day(clock=f"{DAY}T19:30:00+09:00") as day:
+        day.simulator.tell("market rest")
+        day.publish_live(now_and_then(0.1))
+
+        certificates = day.recover()
+
+        assert {"INCOMPLETE"} == grades(certificates)
+        assert {("the day's sessions were not over",)} == {tuple(one["reasons"]) for one in certificates.values()}
+
+
 FORGERIES = ["swap two sizes", "drop one and double another", "drop one", "leave out a page's worth", "shift a price"]
 
 
@@ -306,6 +351,10 @@ def test_files_that_were_tampered_with_are_not_verified(finished: Finished) -> N
         ran = finished.run("verify", "--date", DAY)
         assert 1 == ran.exit_code, forgery
         assert "000660 KRX: the stored certificate says otherwise" in ran.stderr, forgery
+        told = msgspec.json.decode(finished.run("verify", "--date", DAY, "--json").stdout)
+        assert {"000660": "INCOMPLETE"} == {
+            one["now"]["symbol"]: one["now"]["certificate"] for one in told if one["now"]["certificate"] != "PROVEN"
+        }
     path.write_bytes(content)
 
     assert 0 == finished.run("verify", "--date", DAY).exit_code
