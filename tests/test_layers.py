@@ -58,7 +58,7 @@ VENDOR_WORD = re.compile(
     r"|tr_(id|key|type|cd)|custtype|approval_key|appsecret|secretkey|rt_cd|msg_cd"
     r"|0[A-Jdgmsuw]|(ka|kt|au|ko)\d{5}|trnm|grp_no|return_(code|msg)|api-id|cont-yn|next-key"  # Kiwoom
 )
-AT_THE_BORDER = re.compile(r"brokers/(kis|kiwoom|us)/(decode|session|rest)\.py|brokers/simulator/.+")
+AT_THE_BORDER = re.compile(r"brokers/(kis|kiwoom|us)/(decode|session|rest|quotes)\.py|brokers/simulator/.+")
 
 
 def modules() -> list[str]:
