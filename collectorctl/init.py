@@ -3,6 +3,7 @@
     HOME/collector.toml     every setting, commented out: the file is its own manual
     HOME/supervisord.conf   the process tree
     HOME/.env.example       the secrets' names
+    HOME/data run log       empty; supervisord does not start without log/ and run/
 
 Promises: nothing that exists is touched; doing it again changes nothing.
 Leaves to others: what the settings mean (conf/default.toml).
@@ -23,6 +24,8 @@ def lay_out(root: Path) -> list[tuple[Path, bool]]:
         root / ".env.example": conf.joinpath("example.env").read_text(encoding="utf-8"),
     }
     root.mkdir(parents=True, exist_ok=True)
+    for name, mode in (("data", 0o755), ("run", 0o700), ("log", 0o700)):
+        (root / name).mkdir(mode=mode, exist_ok=True)
     done = []
     for path, text in files.items():
         missing = not path.exists()

@@ -24,14 +24,17 @@ register_spacing_ms = 20
 
 
 def test_init_lays_out_a_home_and_touches_nothing_that_exists(tmp_path: Path) -> None:
-    """Three files; what the user changed stays; every setting is there, commented out, so nothing differs from the defaults."""
+    """Three files, three directories; what the user changed stays; every setting is there, commented out: nothing differs."""
     home = tmp_path / "home"
 
     first = collectorctl(tmp_path, "init", str(home)).stdout
     (home / "supervisord.conf").write_text("mine")
     second = collectorctl(tmp_path, "init", str(home)).stdout
 
-    assert {"collector.toml", "supervisord.conf", ".env.example"} == {p.name for p in home.iterdir()}
+    assert {"collector.toml", "supervisord.conf", ".env.example"} == {p.name for p in home.iterdir() if p.is_file()}
+    assert {"data": 0o755, "run": 0o700, "log": 0o700} == {
+        p.name: stat.S_IMODE(p.stat().st_mode) for p in home.iterdir() if p.is_dir()
+    }
     assert first.count("made") == 3
     assert second.count("kept") == 3
     assert (home / "supervisord.conf").read_text() == "mine"

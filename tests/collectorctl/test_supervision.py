@@ -158,3 +158,20 @@ def test_start_refuses_wrong_settings_before_anything_runs() -> None:
 
         assert ran.returncode == 78
         assert status(root)["supervisor_pid"] is None
+
+
+def test_a_fresh_home_starts_under_plain_supervisord_in_the_foreground() -> None:
+    """What a systemd unit does: no `collectorctl start` before it, only PATH given."""
+    with a_home(SETTINGS) as root, Simulator(root, root / "truth") as simulator:
+        connect_home(root, simulator.addresses)
+        supervisord = subprocess.Popen(
+            [BIN / "supervisord", "-n", "-c", root / "supervisord.conf"],
+            env={"PATH": f"{BIN}:{os.defpath}"},
+            stdout=subprocess.DEVNULL,
+        )
+        try:
+            until("all are healthy", lambda: status(root)["healthy"])
+        finally:
+            supervisord.terminate()
+            supervisord.wait(60)
+        assert not list((root / "run").glob("*.sock"))
