@@ -272,7 +272,7 @@ def _fill(
     left = np.where(held, left, 0)
     if held.any():
         right = np.where(held, left + 1, 0)
-        held &= (anchors.position[left] == next_ - 1) & (anchors.position[right] == next_)
+        held &= anchors.position[right] == next_  # then `left` is the tick before it
         held &= anchors.offset[right] - anchors.offset[left] <= gaps["shares"]
     chosen = np.flatnonzero(held)
     left = left[chosen]

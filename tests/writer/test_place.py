@@ -447,3 +447,37 @@ def test_numbered_rows_without_gaps_are_all_covered() -> None:
 
     assert found.covered.all()
     assert not found.accepted.any()
+
+
+@pytest.mark.parametrize("name", ["price_e4", "exch_ns"])
+@pytest.mark.parametrize("at", [100, 101])
+def test_a_live_tick_is_rows_of_its_own_price_and_second(name: str, at: int) -> None:
+    """A merged print and the two rows it was: one of them with another price or second, and the tick has no rows."""
+    day = day_of([5] * 300, [100] * 300, [0, 1, 0] * 100, [0] * 300)
+    live = heard_of(day, [100, *range(150, 160)])
+    live["size"][100] = 10
+    assert placed(day, live, chart_of(day))[1].clean
+    chart = chart_of(day)
+    chart[name][at] += 1
+
+    _, found = placed(day, live, chart)
+
+    assert (1, len(found.rows)) == (found.anchors_failed, 10)
+    assert not found.clean
+
+
+def test_minute_bars_that_contradict_the_rows_do_not_tell_where_volume_passed() -> None:
+    """A block in an outage; a bar has shares that belong into another: nothing is exact, and it is said."""
+    jumps = [0] * 600
+    jumps[300] = 500
+    day = day_of([10] * 600, [100] * 600, [1] * 600, jumps)
+    live = heard_of(day, slice(200, 400))
+    coverage = lay(live["cum_volume"], live["size"], day.total)
+    bars = day.bars(whole=True)
+    assert place_chart(coverage, live, chart_of(day), None, bars).rows["exact"].sum() == 140
+    bars["shares"][[3, 4]] += [900, -900]
+
+    found = place_chart(coverage, live, chart_of(day), None, bars)
+
+    assert not found.rows["exact"].any()
+    assert found.findings != []

@@ -57,6 +57,7 @@ def book_at(volume: int, mono_ns: int, line: Line = Line.KIWOOM) -> np.ndarray:
 
 @given(intervals, st.one_of(st.none(), st.integers(0, 40)))
 @example([(0, 4), (0, 4), (4, 2), (0, 6)], 6)
+@example([(0, 2), (0, 3), (1, 2)], None)
 @settings(max_examples=500, deadline=None)
 def test_it_covers_and_misses_what_the_model_does(ticks: list[tuple[int, int]], total: int | None) -> None:
     """Gaps are the shares nobody covers; what is kept covers all that any tick covers; nothing is kept twice but CROSSED."""
