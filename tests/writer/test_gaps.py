@@ -115,6 +115,27 @@ def test_without_its_file_it_begins_with_what_the_journal_holds(home: Home) -> N
     assert (1000, 1200) == (report.symbols[0].before_start, report.symbols[0].volume)
 
 
+def test_where_file_and_journal_overlap_every_tick_counts_once(home: Home) -> None:
+    """The file is true for 100 rows, the journal still holds 51 to 150: no tick twice, none lost, and `since` stays."""
+    vitals = Vitals.create(home.vitals("writer"), "writer")
+    journal = Journal.open(home.journal("kr.tick"), schema.JOURNAL["tick"])
+    journal.begin([])
+    lived = Gaps(home, vitals)
+    lived.begin(journal.lineage, 0)
+    lived.ticks(heard(0, 100), 100)
+    lived.tell(10**15)
+    since = told(home).since
+
+    again = Gaps(home, vitals)
+    again.replay(journalled(heard(50, 150), 51))
+    again.begin(journal.lineage, 150)
+    again.tell(10**15)
+
+    expected = VolumeLine()
+    expected.ticks(heard(0, 150))
+    assert (expected.symbols(), since) == (told(home).symbols, told(home).since)
+
+
 @pytest.mark.parametrize(("first_row", "last_row"), [(None, 90), (None, 120), (111, 120)])
 def test_where_file_and_journal_do_not_meet_it_begins_anew(home: Home, first_row: int | None, last_row: int) -> None:
     """Rows it counted are gone, or rows it never counted: false gaps would be worse than none; `since` is later."""

@@ -450,9 +450,9 @@ def test_numbered_rows_without_gaps_are_all_covered() -> None:
 
 
 @pytest.mark.parametrize("name", ["price_e4", "exch_ns"])
-@pytest.mark.parametrize("at", [100, 101])
-def test_a_live_tick_is_rows_of_its_own_price_and_second(name: str, at: int) -> None:
-    """A merged print and the two rows it was: one of them with another price or second, and the tick has no rows."""
+@pytest.mark.parametrize("at", [[100], [101], [100, 101]])
+def test_a_live_tick_is_rows_of_its_own_price_and_second(name: str, at: list[int]) -> None:
+    """A merged print and the two rows it was: one or both with another price or second, and the tick has no rows."""
     day = day_of([5] * 300, [100] * 300, [0, 1, 0] * 100, [0] * 300)
     live = heard_of(day, [100, *range(150, 160)])
     live["size"][100] = 10
