@@ -7,6 +7,7 @@ import pytest
 from feed import counted, home_at, reading, running, start, stop, wait_for
 from test_volume import book_at, tick_records
 
+from collectorctl.status import look
 from conf.home import Home
 from ringbuf.records import ORDERBOOK, TICK, Line
 from ringbuf.ring import Producer
@@ -60,6 +61,7 @@ def test_a_killed_writer_knows_its_gaps_again_and_status_reads_them(home: Home) 
     expected.ticks(heard(0, 1000))
     report = told(home)
     assert (expected.symbols(), 950) == (report.symbols, report.row)
+    assert report == look(home).volume
     counters = reading(home).counters
     named = ("gap_count", "gap_shares", "gap_won", "duplicate_ticks", "witnessed_gaps")
     assert [1, 100, 10_000, 0, 0] == [counters[name] for name in named]
