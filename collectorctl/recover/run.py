@@ -28,7 +28,7 @@ from collectorctl.recover.evidence import Evidence
 from collectorctl.recover.fetch import Caller, FetchError, Unanswered
 from collectorctl.recover.pages import folder, put
 from collectorctl.recover.plan import Item, Official, covered, item, superseded, within
-from collectorctl.recover.publish import publish
+from collectorctl.recover.publish import Key, publish
 from collectorctl.recover.source import Source
 from conf.clock import korean
 from conf.home import Home
@@ -127,27 +127,12 @@ class Run:
         """Do what was planned; a certificate for each instrument. FetchError, PublishError, OSError."""
         self.watcher.planned(items)
         recovered: dict[Instrument, np.ndarray] = {}
-        dropped: dict = {}
+        dropped: dict[Key, int] = {}
         for one in items:
-            ticks = day.ticks(self.ticks_dir, self.day, one.instrument)
-            found = self._evidence_of(one)
-            if one.by in ("ticks", "prints"):
-                place = Source(
-                    self.home.data,
-                    self.caller,
-                    self.reach,
-                    one,
-                    lambda pages, rate, one=one: self.watcher.page(one, pages, rate),
-                )
-                prints = place.fill(ticks, found, lambda one=one: self._official(one.instrument)[0])
-                if len(prints):
-                    recovered[one.instrument] = prints
-            found.pages, found.chains = Source.kept(self.home.data, self.day, one.instrument)
-            evidence.keep(folder(self.home.data, str(self.day), one.instrument), found)
-            whole = day.in_order(
-                np.concatenate([ticks, day.recovered(recovered.get(one.instrument, np.zeros(0, PRINTS)))])
-            )
-            dropped |= superseded(one.instrument, whole, covered(whole, found.volume))
+            prints, gone = self._fill(one)
+            if len(prints):
+                recovered[one.instrument] = prints
+            dropped |= gone
             self.watcher.done(one)
         if day.unpublished(self.home, self.day):
             raise NotNow(
@@ -156,6 +141,21 @@ class Run:
         publish(self.ticks_dir, self.day, recovered, dropped, BROKER, self.home.settings.writer.row_group_rows)
         self._keep_rates()
         return self._certify(items)
+
+    def _fill(self, one: Item) -> tuple[np.ndarray, dict[Key, int]]:
+        """The PRINTS that belong into an instrument's gaps, and what then goes; the evidence is kept."""
+        ticks = day.ticks(self.ticks_dir, self.day, one.instrument)
+        found = self._evidence_of(one)
+        prints = np.zeros(0, PRINTS)
+        if one.by in ("ticks", "prints"):
+            progress = lambda pages, rate: self.watcher.page(one, pages, rate)  # noqa: E731 a word for the line below
+            source = Source(self.home.data, self.caller, self.reach, one, progress)
+            prints = source.fill(ticks, found, lambda: self._official(one.instrument)[0])
+        whole = day.in_order(np.concatenate([ticks, day.recovered(prints)]))
+        line = covered(whole, found.volume)
+        found.pages, found.chains = Source.kept(self.home.data, self.day, one.instrument, not len(line.gaps))
+        evidence.keep(folder(self.home.data, str(self.day), one.instrument), found)
+        return prints, superseded(one.instrument, whole, line)
 
     def _certify(self, items: list[Item]) -> list[Certificate]:
         made_at = f"{korean(self.home.clock().now_ns()):%Y-%m-%dT%H:%M:%S%z}"

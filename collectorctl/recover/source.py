@@ -159,7 +159,11 @@ class Source:
         return counted
 
     @staticmethod
-    def kept(data: Path, of: date, instrument: Instrument) -> tuple[int, bool]:
-        """How many pages are kept, and whether every chain of them is whole."""
+    def kept(data: Path, of: date, instrument: Instrument, whole: bool) -> tuple[int, bool]:
+        """How many pages are kept, and whether every chain is whole. Of a day that is `whole` no chain is left unfinished: those
+        that an earlier run began and nobody needs any more go."""
         chains = [Chain(path) for path in sorted(folder(data, str(of), instrument).glob("*/"))]
+        for chain in chains:
+            if whole and chain.ended is None:
+                chain.clear()
         return sum(chain.count for chain in chains), all(chain.ended is not None for chain in chains if chain.count)

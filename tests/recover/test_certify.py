@@ -1,0 +1,156 @@
+"""The certificate, check by check: each lie alone is enough to lose PROVEN."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import date
+
+import numpy as np
+import pytest
+
+from collectorctl.recover import day
+from collectorctl.recover.certify import certify
+from collectorctl.recover.evidence import Evidence
+from conf.clock import SECOND_NS
+from conf.instrument import Instrument
+from ringbuf.records import UNDEFINED
+
+DAY = date(2026, 11, 20)
+NINE_NS = day.day_start(DAY) + 9 * 3600 * SECOND_NS
+SAMSUNG = Instrument("005930", "KRX")
+NO_BOOKS = np.zeros(0, np.int64)
+Told = tuple[np.ndarray, np.ndarray, Evidence]
+
+
+def honest(count: int = 400) -> Told:
+    """Ticks ten seconds apart, of which the middle third is recovered; the books and figures that go with them."""
+    random = np.random.default_rng(7)
+    ticks = np.zeros(count, day.TICKS)
+    ticks["exch_ns"] = NINE_NS + np.arange(count) * 10 * SECOND_NS
+    ticks["price"] = 70_000 + 100 * random.integers(-5, 5, count)
+    ticks["size"] = random.integers(1, 50, count)
+    ticks["cum_volume"] = np.cumsum(ticks["size"])
+    ticks["live"] = (np.arange(count) < count // 3) | (np.arange(count) >= 2 * count // 3)
+    worth = np.cumsum(ticks["price"] * ticks["size"])
+    ticks["cum_value"] = np.where(ticks["live"], worth, UNDEFINED)
+    ticks["value_change"] = UNDEFINED
+    minutes = ticks["exch_ns"] // (60 * SECOND_NS) * (60 * SECOND_NS)
+    bars = [[int(minute), 1, 1, 1, 1, int(ticks["size"][minutes == minute].sum()), 0] for minute in np.unique(minutes)]
+    evidence = Evidence(int(ticks["cum_volume"][-1]), round(int(worth[-1]) / 1e6), bars, session_over=True, pages=2)
+    return ticks, ticks["cum_volume"][::3].copy(), evidence
+
+
+def swapped(told: Told) -> Told:
+    """Two recovered ticks of other prices and sizes in one minute have changed their sizes."""
+    ticks, _, evidence = told
+    one, other = next(
+        (n, m)
+        for n in range(140, 250, 6)
+        for m in range(n + 1, n + 5)
+        if ticks["size"][n] != ticks["size"][m] and ticks["price"][n] != ticks["price"][m]
+        and ticks["exch_ns"][n] // (60 * SECOND_NS) == ticks["exch_ns"][m] // (60 * SECOND_NS)
+    )  # fmt: skip
+    ticks["size"][[one, other]] = ticks["size"][[other, one]]
+    ticks["cum_volume"] = np.cumsum(ticks["size"])
+    return ticks, NO_BOOKS, evidence
+
+
+def swapped_alike(told: Told) -> Told:
+    """The same at one price within one minute: only a book between them can tell."""
+    ticks, _, evidence = told
+    ticks["price"][150], ticks["exch_ns"][150] = ticks["price"][151], ticks["exch_ns"][151]
+    ticks["size"][150], ticks["size"][151] = 30, 10
+    honest_ = np.cumsum(ticks["size"])
+    ticks["size"][[150, 151]] = ticks["size"][[151, 150]]
+    ticks["cum_volume"] = np.cumsum(ticks["size"])
+    return ticks, honest_, evidence
+
+
+def changed(**values: object) -> Callable[[Told], Told]:
+    """Other evidence."""
+
+    def change(told: Told) -> Told:
+        for name, value in values.items():
+            setattr(told[2], name, value)
+        return told
+
+    return change
+
+
+def without(number: int) -> Callable[[Told], Told]:
+    """One tick less."""
+    return lambda told: (np.delete(told[0], number), told[1], told[2])
+
+
+def doubled(told: Told) -> Told:
+    """One recovered tick twice, so that nothing is missing."""
+    return np.insert(told[0], 180, told[0][180]), told[1], told[2]
+
+
+def late(told: Told) -> Told:
+    """One recovered tick a minute late."""
+    told[0]["exch_ns"][180] += 60 * SECOND_NS
+    return told
+
+
+def dearer(told: Told) -> Told:
+    """One recovered tick a won dearer: far below what the rounded value of the day shows."""
+    told[0]["price"][180] += 1
+    return told
+
+
+def test_an_honest_day_is_proven() -> None:
+    """Every check made, every check passed."""
+    ticks, books, evidence = honest()
+
+    told = certify(SAMSUNG, DAY, ticks, books, evidence)
+
+    assert ("PROVEN", []) == (told.certificate, told.reasons)
+    assert told.live_ticks + told.recovered_ticks == len(ticks)
+    assert (True, True, 0) == (told.value_agrees, told.minutes_agree, told.missing_shares)
+    assert told.anchors > 200
+
+
+@pytest.mark.parametrize(
+    ("lie", "reason"),
+    [
+        (without(180), "gaps are missing"),
+        (without(0), "gaps are missing"),
+        (without(399), "gaps are missing"),
+        (doubled, "covered twice"),
+        (swapped, "another value"),
+        (swapped_alike, "volume that a book showed"),
+        (late, "minutes differ"),
+        (dearer, "another value"),
+        (changed(volume=None), "official volume is not known"),
+        (changed(value_m=None), "value is not known"),
+        (changed(value_m=1), "value differs"),
+        (changed(bars=[]), "no minute bars"),
+        (changed(session_over=False), "not over"),
+        (changed(chains=False), "pages is not whole"),
+        (changed(anchors_failed=1), "live ticks have no row"),
+        (changed(findings=["a contradiction"]), "a contradiction"),
+    ],
+)
+def test_each_lie_alone_is_noticed_and_named(lie: Callable[[Told], Told], reason: str) -> None:
+    """Never PROVEN, never RECONCILED, and the reason is told."""
+    told = certify(SAMSUNG, DAY, *lie(honest()))
+
+    assert "INCOMPLETE" == told.certificate
+    assert any(reason in one for one in told.reasons), told.reasons
+
+
+def test_a_listed_jump_reconciles_only_the_gap_it_explains() -> None:
+    """A block of 500 shares behind the last tick; with a tick missing besides it is INCOMPLETE."""
+    ticks, books, evidence = honest()
+    total = evidence.volume
+    assert total is not None
+    evidence.volume, evidence.value_m, evidence.jumps = total + 500, evidence.value_m + 35, [(total, total + 500)]
+
+    whole = certify(SAMSUNG, DAY, ticks, books, evidence)
+    less = certify(SAMSUNG, DAY, np.delete(ticks, 180), books, evidence)
+    evidence.jumps = []
+    unlisted = certify(SAMSUNG, DAY, ticks, books, evidence)
+
+    assert ["RECONCILED", "INCOMPLETE", "INCOMPLETE"] == [one.certificate for one in (whole, less, unlisted)]
+    assert 500 == whole.missing_shares
