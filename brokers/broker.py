@@ -3,7 +3,8 @@
     BrokerError
     ├─ WireError                 the connection
     │  ├─ ConnectError           no connection came about
-    │  ├─ Closed                 the other side ended it, or it broke
+    │  ├─ Closed                 the other side ended it
+    │  │  └─ Cut                 without a close frame, or it broke
     │  └─ FrameError             the other side does not speak RFC 6455, or sends too much at once
     ├─ RestError                 a REST call
     │  ├─ RestUnreachable        no answer, or one that is none
@@ -55,6 +56,10 @@ class ConnectError(WireError):
 
 class Closed(WireError):
     """The connection ended."""
+
+
+class Cut(Closed):
+    """It ended without a close frame: the vendor may not know yet."""
 
 
 class FrameError(WireError):

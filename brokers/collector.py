@@ -21,7 +21,7 @@ from typing import TypeVar
 from loguru import logger
 
 from brokers.backoff import Backoff
-from brokers.broker import WORDS_MOST, Broker, BrokerError, ConnectError, Session, SessionError
+from brokers.broker import WORDS_MOST, Broker, BrokerError, ConnectError, Cut, Session, SessionError
 from brokers.ledger import Ledger
 from brokers.plan import Connection
 from brokers.publish import Rings
@@ -113,6 +113,10 @@ class Collector:
         self._watch.connected(began_ns)
         try:
             self._converse(wire, session, ledger)
+        except Cut as error:
+            # the vendor may hold the slot of a session whose end it has not noticed (spec kis 2.6)
+            error.wait_s = max(error.wait_s, getattr(self._settings, self._broker.name).cut_wait_s)
+            raise
         finally:
             self._vitals.set("connected", 0)
             self._vitals.add("disconnects")

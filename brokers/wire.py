@@ -24,7 +24,7 @@ from urllib.parse import urlsplit
 
 import websocket
 
-from brokers.broker import WORDS_MOST, Closed, ConnectError
+from brokers.broker import WORDS_MOST, Closed, ConnectError, Cut
 from brokers.frames import BINARY, PING, TEXT, FrameScanner
 
 HANDSHAKE_S = 10.0
@@ -177,10 +177,10 @@ class Wire:
         except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
             return None
         except OSError as error:
-            self._scanner.ended = Closed(f"the connection broke: {error}")
+            self._scanner.ended = Cut(f"the connection broke: {error}")
             return b""
         if not count:
-            self._scanner.ended = Closed("the server dropped the connection without a close frame")
+            self._scanner.ended = Cut("the server dropped the connection without a close frame")
         return bytes(self._view[:count])
 
     def send_text(self, text: bytes) -> None:
@@ -198,7 +198,7 @@ class Wire:
             self._socket.settimeout(SEND_S)
             self._link.send(payload, opcode)
         except (websocket.WebSocketException, OSError) as error:
-            self._broken = Closed(f"sending failed: {str(error) or type(error).__name__}")
+            self._broken = Cut(f"sending failed: {str(error) or type(error).__name__}")
         finally:
             self._socket.settimeout(0)
 

@@ -82,6 +82,7 @@ class Kis(_Table):
     registrations: int
     register_spacing_ms: int
     customer_type: Literal["P", "B"]
+    cut_wait_s: float
 
 
 class Kiwoom(_Table):
@@ -91,6 +92,7 @@ class Kiwoom(_Table):
     registrations: int
     register_chunk: int
     register_spacing_ms: int
+    cut_wait_s: float
 
 
 class Feed(_Table):

@@ -254,6 +254,7 @@ def run(make_vendor: Callable[[str], Vendor]) -> Iterator[Callable[..., tuple[Ve
             ws_url = "ws://127.0.0.1:{vendor.port}/api/dostk/websocket"
             rest_url = "http://127.0.0.1:{vendor.port}"
             register_spacing_ms = 20
+            {"" if "cut_wait_s" in settings else "cut_wait_s = 0.0"}
             {settings}
             """
             process = Process(kind, stack.enter_context(a_home(text)))

@@ -178,6 +178,19 @@ def test_after_a_lost_connection_everything_is_registered_again(run, kind, how):
     assert process.vitals().counters["connects"] == 2
 
 
+@pytest.mark.parametrize(("how", "waits"), [("drop", True), ("close", False)])
+def test_a_session_that_was_cut_is_given_time_to_end(run, how, waits):
+    """Without a close frame KIS may hold the slot: no attempt before cut_wait_s; after a proper close at once (spec kis 2.6)."""
+    vendor, process = run("kis", "cut_wait_s = 2.0" + FAST)
+    process.until_state("streaming")
+
+    getattr(vendor, how)()
+    began = time.monotonic()
+    until("the second connection", lambda: len(vendor.opened) == 2)
+
+    assert waits == (time.monotonic() - began >= 2.0)
+
+
 def _asked(messages: list[dict]) -> list:
     """Registrations, without the credentials they came with."""
     return [m.get("body") or m.get("data") for m in messages if m.get("trnm") != "LOGIN"]

@@ -51,7 +51,7 @@ def market(make_process) -> Iterator[tuple[subprocess.Popen[str], dict[str, Any]
         try:
             addresses = json.loads(simulator.stdout.readline())
             tables = "".join(
-                f'[{name}]\nws_url = "{urls["ws_url"]}"\nrest_url = "{urls["rest_url"]}"\n'
+                f'[{name}]\nws_url = "{urls["ws_url"]}"\nrest_url = "{urls["rest_url"]}"\ncut_wait_s = 0.0\n'
                 for name, urls in addresses.items()
                 if name in ("kis", "kiwoom")
             )

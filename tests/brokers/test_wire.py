@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from tree import until
 
-from brokers.broker import Closed, ConnectError, FrameError
+from brokers.broker import Closed, ConnectError, Cut, FrameError
 from brokers.wire import Wire, is_loopback
 
 
@@ -120,7 +120,7 @@ def test_a_ping_inside_fragments_is_answered_and_the_message_is_whole():
     ("end", "error", "words"),
     [
         (b"\x88\x05\x03\xe8Bye", Closed, "1000 Bye"),
-        (b"", Closed, "without a close frame"),
+        (b"", Cut, "without a close frame"),
         (b"\x81\xfe", FrameError, "masks"),
         (b"\x81\x7f" + struct.pack("!Q", 1 << 40), FrameError, "frame_most_bytes"),
     ],
@@ -147,7 +147,7 @@ def test_a_broken_connection_is_closed_in_words():
 
     wire = Wire.connect(serve(talk), 1 << 20)
 
-    with pytest.raises(Closed, match=r"broke|dropped"):
+    with pytest.raises(Cut, match=r"broke|dropped"):
         until("the end", lambda: wire.poll(0.2), 5)
     wire.close()
 

@@ -36,6 +36,7 @@ TREE = """
 kr = ["005930", "000660", "0074K0"]
 [kis]
 register_spacing_ms = 20
+cut_wait_s = 0.0
 [feed]
 backoff_first_s = 0.2
 backoff_most_s = 0.5
