@@ -105,11 +105,14 @@ def run(name: str, body: Callable[[Home, Stop], None]) -> int:
 
 
 def supervisor_pid() -> int | None:
-    """Who started this process, by supervisord's pid file; None if there is none.
+    """Who started this process, by supervisord's pid file; None if there is none, or another supervisord started it.
 
     A process that asked only now who its parent is would not notice that supervisord was killed while it was starting:
     it would take its foster parent for the one that has to live.
     """
+    server = os.environ.get("SUPERVISOR_SERVER_URL", "").removeprefix("unix://")
+    if Path(server).resolve() != (home_root() / "run" / "supervisor.sock").resolve():
+        return None
     try:
         return int((home_root() / "run" / "supervisord.pid").read_text())
     except (FileNotFoundError, ValueError):

@@ -338,13 +338,19 @@ def test_a_process_whose_supervisor_was_killed_while_it_started_ends_at_once(tmp
     (tmp_path / "run").mkdir()
     pid_file = tmp_path / "run" / "supervisord.pid"
     body = "def body(home, stop):\n    say(f'asked {stop.wait(0.3)}')\n"
-    answers = {}
-    for word in (f"{os.getppid()}\n", "no number", f"{os.getpid()}\n"):
+    own, foreign = (f"unix://{directory}/run/supervisor.sock" for directory in (tmp_path, "/elsewhere"))
+    answers = []
+    for word, server in (
+        (f"{os.getppid()}\n", own),
+        (f"{os.getppid()}\n", foreign),
+        ("no number", own),
+        (f"{os.getpid()}\n", own),
+    ):
         pid_file.write_text(word)
-        with started(tmp_path, body, SUPERVISOR_ENABLED="1") as process:
-            answers[word] = ended(process)[1]
+        with started(tmp_path, body, SUPERVISOR_ENABLED="1", SUPERVISOR_SERVER_URL=server) as process:
+            answers.append(ended(process)[1])
 
-    assert ["asked True\n", "asked False\n", "asked False\n"] == list(answers.values())
+    assert ["asked True\n", "asked False\n", "asked False\n", "asked False\n"] == answers
 
 
 def test_the_home_is_the_environments_else_the_current_directory(tmp_path: Path) -> None:
