@@ -288,7 +288,7 @@ def test_killed_before_an_effect_on_the_disk_and_run_again_it_places_everything_
 def copied(home: Path) -> Iterator[Path]:
     """A copy of its data and settings."""
     with a_home((home / "collector.toml").read_text()) as root:
-        shutil.copytree(home / "data", root / "data")
+        shutil.copytree(home / "data", root / "data", dirs_exist_ok=True)
         yield root
 
 

@@ -92,7 +92,6 @@ def test_a_link_to_secrets_is_judged_by_what_it_leads_to(root: Path) -> None:
 @pytest.mark.parametrize("bits", [0o770, 0o707, 0o722])
 def test_a_run_directory_that_others_may_write_in_is_refused(root: Path, bits: int) -> None:
     """They may have put a socket, a ring or a token there; the mode is left for the owner to see."""
-    (root / "run").mkdir()
     (root / "run").chmod(bits)
 
     ran = collectorctl(root, "start", check=False)
@@ -104,7 +103,6 @@ def test_a_run_directory_that_others_may_write_in_is_refused(root: Path, bits: i
 
 def test_a_run_directory_that_others_may_only_read_is_closed(root: Path) -> None:
     """Nobody can have put anything there."""
-    (root / "run").mkdir()
     (root / "run").chmod(0o755)
 
     Home(root).make()
@@ -115,7 +113,6 @@ def test_a_run_directory_that_others_may_only_read_is_closed(root: Path) -> None
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a directory away")
 def test_a_run_directory_of_somebody_else_is_refused(root: Path) -> None:
     """Its owner could replace anything in it."""
-    (root / "run").mkdir(mode=0o700)
     os.chown(root / "run", 12345, 12345)
 
     with pytest.raises(SettingsError, match=f"run: owner: belongs to user 12345, you are user {os.geteuid()}"):

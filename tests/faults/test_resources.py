@@ -244,6 +244,7 @@ def test_the_tree_lives_through_a_full_disk_and_the_lack_of_descriptors() -> Non
     with a_home(TREE + WARPED) as root, small_disk(root / "disk", 12) as disk, ExitStack() as stack:
         for name in ("data", "run", "log"):
             (disk / name).mkdir(mode=0o700)
+            (root / name).rmdir()
             (root / name).symlink_to(disk / name)
         # the link to the rings goes with the disk, so they are cleared away before it
         stack.callback(lambda: shutil.rmtree((root / "run" / "ring").resolve(), ignore_errors=True))
