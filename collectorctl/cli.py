@@ -241,7 +241,9 @@ def demo(seconds: float, where: Path | None, seed: int, as_json: bool) -> None:
 @click.option("--date", "text", required=True, help="The Korean trading day: 2026-11-20, 20261120, today, yesterday.")
 @click.option("--symbols", default="", help="Comma-separated [default: the universe and what has ticks on that day].")
 @click.option("--mode", type=click.Choice(["ticks", "minutes", "auto"]), default="auto", show_default=True)
-@click.option("--budget", default="", help="Longest time for fetching ticks, e.g. 2h; what does not fit gets minute bars.")
+@click.option(
+    "--budget", default="", help="Longest time for fetching ticks, e.g. 2h; what does not fit gets minute bars."
+)
 @click.option("--dry-run", is_flag=True, help="Show what is missing and what it takes; write nothing.")
 @_as_json
 @click.pass_obj
