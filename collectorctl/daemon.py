@@ -14,7 +14,7 @@ import sys
 import time
 import xmlrpc.client
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -144,12 +144,12 @@ class Daemon:
 
     def start_program(self, name: str) -> None:
         """Start one program without waiting for it. DaemonError if there is no such program."""
-        with self._faults(name, tolerated=("ALREADY_STARTED",)):
+        with _faults(name, tolerated="ALREADY_STARTED"):
             self._ask("startProcess", name, False)
 
     def stop_program(self, name: str) -> None:
         """Stop one program and wait until it is gone. DaemonError if there is no such program."""
-        with self._faults(name, tolerated=("NOT_RUNNING",)):
+        with _faults(name, tolerated="NOT_RUNNING"):
             self._ask("stopProcess", name, most_s=STOP_MOST_S)
 
     def stop(self) -> Iterator[list[str]]:
@@ -167,28 +167,17 @@ class Daemon:
                 yield [program.name for program in self.programs() if program.pid]
                 time.sleep(0.25)
 
-    @staticmethod
-    def _faults(name: str, tolerated: tuple[str, ...]) -> _Faults:
-        return _Faults(name, tolerated)
 
-
-class _Faults:
-    """Turns supervisord's faults about one program into a DaemonError, except those that mean "already so"."""
-
-    def __init__(self, name: str, tolerated: tuple[str, ...]) -> None:
-        self.name = name
-        self.tolerated = tolerated
-
-    def __enter__(self) -> None: ...
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> bool:
-        if isinstance(error, xmlrpc.client.Fault):
-            word = error.faultString.split(":")[0]
-            if word in self.tolerated:
-                return True
-            if word == "BAD_NAME":
-                raise DaemonError(f"{self.name}: no such program: `collectorctl status` lists them") from None
-            raise DaemonError(f"{self.name}: supervisord says {error.faultString}") from None
-        if isinstance(error, OSError):
-            raise DaemonError(f"{self.name}: nothing runs in this home: run `collectorctl start`") from None
-        return False
+@contextmanager
+def _faults(name: str, tolerated: str) -> Iterator[None]:
+    """Turns supervisord's faults about one program into a DaemonError, except the one that means "already so"."""
+    try:
+        yield
+    except xmlrpc.client.Fault as error:
+        word = error.faultString.split(":")[0]
+        if word == "BAD_NAME":
+            raise DaemonError(f"{name}: no such program: `collectorctl status` lists them") from None
+        if word != tolerated:
+            raise DaemonError(f"{name}: supervisord says {error.faultString}") from None
+    except OSError:
+        raise DaemonError(f"{name}: nothing runs in this home: run `collectorctl start`") from None

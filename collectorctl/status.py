@@ -11,12 +11,12 @@ Leaves to others: doing something about it (daemon.py, watchdog).
 from __future__ import annotations
 
 import time
-from typing import Any
 
 import msgspec
 import psutil
 
 from collectorctl.daemon import Daemon, Program
+from conf.clock import korean
 from conf.home import Home
 from conf.settings import Settings
 from ringbuf.records import STREAMS
@@ -105,7 +105,7 @@ def look(home: Home) -> Status:
     processes = [_process(home, name, supervised.get(name)) for name in names]
     return Status(
         home=str(home.root),
-        now=f"{_korean(home):%Y-%m-%d %H:%M:%S} KST",
+        now=f"{korean(home.clock().now_ns()):%Y-%m-%d %H:%M:%S} KST",
         supervisor_pid=pid,
         healthy=pid is not None and all(process.healthy for process in processes),
         processes=processes,
@@ -119,12 +119,6 @@ def _volume(home: Home) -> Report | None:
         return report_of((home.run / "volume.json").read_bytes())
     except FileNotFoundError:
         return None
-
-
-def _korean(home: Home) -> Any:
-    from conf.clock import korean
-
-    return korean(home.clock().now_ns())
 
 
 def _process(home: Home, name: str, program: Program | None) -> Process:
