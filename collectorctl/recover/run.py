@@ -5,7 +5,7 @@
 
 Promises: one run at a time in a home; nothing is written for a day that cannot be recovered; a run that is killed is continued by
 the next, which ends with the same files; a run that finds nothing to do changes no byte.
-Leaves to others: each stage (the modules beside), the commands' words and exits (../cli.py), what is shown (show.py).
+Leaves to others: each stage (the modules beside), the commands' words and exits (../commands/day.py), what is shown (show.py).
 """
 
 from __future__ import annotations

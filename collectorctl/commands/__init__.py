@@ -1,0 +1,1 @@
+"""The commands, by purpose: what each is called, takes and returns."""

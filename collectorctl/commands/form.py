@@ -1,0 +1,18 @@
+"""How commands take and print what is common to them.
+
+Promises: every reporting command speaks JSON with --json, and the same JSON.
+Leaves to others: what is printed.
+"""
+
+from __future__ import annotations
+
+import click
+import msgspec
+
+as_json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+
+
+def json_text(value: object, indent: int = 2) -> str:
+    """JSON; what it has no form for, as str() has it. `indent` 0: on one line."""
+    encoded = msgspec.json.encode(value, enc_hook=str)
+    return (msgspec.json.format(encoded, indent=indent) if indent else encoded).decode()

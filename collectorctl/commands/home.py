@@ -1,0 +1,49 @@
+"""Commands that lay a home out and judge it before anything runs: init, check.
+
+Promises: nothing here starts a process.
+Leaves to others: the work (init.py, check.py).
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from collectorctl.commands.form import as_json_option, json_text
+from conf.home import Home
+
+
+@click.command()
+@click.argument("directory", type=click.Path(path_type=Path), required=False)
+@click.pass_obj
+def init(root: Path, directory: Path | None) -> None:
+    """Lay out a home: collector.toml, supervisord.conf, .env.example. Nothing that exists is touched.
+
+    Example: collectorctl init ~/collector
+    """
+    from collectorctl.init import lay_out
+
+    for path, made in lay_out(directory or root):
+        click.echo(f"{'made' if made else 'kept'}  {path}")
+    click.echo("Next: edit collector.toml, copy .env.example to .env (mode 0600), then `collectorctl check`.")
+
+
+@click.command()
+@as_json_option
+@click.pass_obj
+def check(root: Path, as_json: bool) -> None:
+    """Check settings, secrets and registrations without starting anything.
+
+    Example: collectorctl check
+    """
+    from collectorctl.check import findings
+
+    found = findings(Home(root))
+    if as_json:
+        click.echo(json_text(found))
+    else:
+        for line in found["lines"]:
+            click.echo(f"{line['name']:<8} {line['books']} books, {line['ticks']} ticks: "
+                       f"{line['registrations']} of {line['limit']} registrations")  # fmt: skip
+        click.echo("ok: settings, secrets and registrations are in order")

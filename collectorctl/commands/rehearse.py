@@ -1,0 +1,45 @@
+"""Commands that need no broker: simulate, demo.
+
+Promises: nothing here touches a real broker.
+Leaves to others: the other side of the wire (brokers/simulator), the rehearsal (demo/).
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import click
+
+from collectorctl.commands.form import as_json_option
+
+
+@click.command(context_settings={"ignore_unknown_options": True, "help_option_names": []})
+@click.argument("options", nargs=-1, type=click.UNPROCESSED)
+@click.pass_obj
+def simulate(root: Path, options: tuple[str, ...]) -> None:
+    """Serve KIS and Kiwoom from one seeded market, or recorded frames; commands on stdin cause faults.
+
+    Prints the addresses to put into collector.toml. `collectorctl simulate --help` lists all options.
+
+    Example: collectorctl simulate --truth /tmp/truth --fault kis:drop@30
+    """
+    os.execv(sys.executable, [sys.executable, "-m", "brokers.simulator", "--home", str(root), *options])
+
+
+@click.command()
+@click.option("--seconds", default=60.0, show_default=True, help="How long the market runs, real seconds.")
+@click.option(
+    "--home", "where", type=click.Path(path_type=Path), help="Use and keep this home [default: a temporary one]."
+)
+@click.option("--seed", default=1, show_default=True, help="The market's seed.")
+@as_json_option
+def demo(seconds: float, where: Path | None, seed: int, as_json: bool) -> None:
+    """Rehearse a morning without keys or network, then compare the files with the simulator's truth.
+
+    Example: collectorctl demo --seconds 60
+    """
+    from collectorctl.demo import rehearse
+
+    sys.exit(rehearse(where, seconds, seed, as_json))
