@@ -22,13 +22,18 @@ class Relay:
         self._vendor = (urlsplit(url).hostname, urlsplit(url).port)
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port = self._listener.getsockname()[1]
-        self.heard = b""
+        self._heard: list[bytearray] = []  # one for each connection: two threads that add to one would lose something
         self.alter: Callable[[bytes], bytes] = lambda said: said
         threading.Thread(target=self._accept, daemon=True).start()
 
     def instead(self, url: str) -> str:
         """The vendor's address with this port."""
         return url.replace(f":{self._vendor[1]}", f":{self.port}")
+
+    @property
+    def heard(self) -> bytes:
+        """Everything that came back, connection after connection."""
+        return b"".join(bytes(said) for said in self._heard)
 
     def _accept(self) -> None:
         while True:
@@ -45,10 +50,13 @@ class Relay:
             threading.Thread(target=self._pass, args=(far, near, True), daemon=True).start()
 
     def _pass(self, source: socket.socket, target: socket.socket, keep: bool) -> None:
+        said = bytearray()
+        if keep:
+            self._heard.append(said)
         with suppress(OSError):  # the other direction ended it
             while data := source.recv(65536):
                 if keep:
-                    self.heard += data
+                    said += data
                     data = self.alter(data)
                 target.sendall(data)
         for end in (source, target):
