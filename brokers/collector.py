@@ -14,14 +14,13 @@ Leaves to others: what a vendor says and wants (sessions), judging silence (watc
 from __future__ import annotations
 
 import ctypes
-import threading
 from collections.abc import Callable
-from typing import TypeVar
 
 from loguru import logger
 
 from brokers.backoff import Backoff
-from brokers.broker import WORDS_MOST, Broker, BrokerError, ConnectError, Cut, Session, SessionError
+from brokers.beating import Result, Stopping, beating
+from brokers.broker import WORDS_MOST, Broker, BrokerError, Cut, Session, SessionError
 from brokers.ledger import Ledger
 from brokers.plan import Connection
 from brokers.publish import Rings
@@ -36,8 +35,6 @@ from conf.process import Stop
 from ringbuf.records import STREAMS
 from ringbuf.vitals import Vitals
 
-Result = TypeVar("Result")
-
 BEAT_S = 0.5
 POLL_S = 0.25
 POLL_SUBSCRIBING_S = 0.02
@@ -45,17 +42,11 @@ LASTED_NS = 10 * SECOND_NS
 """A connection that lasted this long was a good one: the backoff begins small again."""
 REFUSED_WAIT_S = 60.0
 """Pause after a key or token was refused that had just been renewed."""
-CALL_MOST_NS = 60 * SECOND_NS
-"""No handshake and no REST call may take longer, though a server that drips bytes would have it so."""
 QUARANTINE_LOG_NS = 60 * SECOND_NS
 WIDTHS_MOST = 100
 """Widths beyond the known ones that are remembered as reported."""
 LARGE_BYTES = 1 << 20
 """What a poll brings at the busiest is a tenth of it; after more, memory is given back."""
-
-
-class Stopping(Exception):
-    """A stop was requested while something was under way."""
 
 
 class Collector:
@@ -272,32 +263,8 @@ class Collector:
                 raise Stopping
 
     def _beating(self, call: Callable[[], Result]) -> Result:
-        """The result of a call that may block for long, with the heart beating meanwhile. Stopping if asked to stop first.
-
-        An abandoned call dies with the process: nothing has been registered on its connection yet.
-        """
-        results: list[Result] = []
-        failures: list[BaseException] = []
-
-        def work() -> None:
-            try:
-                results.append(call())
-            except BaseException as error:  # noqa: BLE001 handed over to the thread that waits
-                failures.append(error)
-
-        thread = threading.Thread(target=work, daemon=True)
-        thread.start()
-        give_up_ns = self._clock.mono_ns() + CALL_MOST_NS
-        while thread.is_alive():
-            thread.join(0.1)
-            self._vitals.beat()
-            if self._stop.requested and thread.is_alive():
-                raise Stopping
-            if self._clock.mono_ns() > give_up_ns and thread.is_alive():
-                raise ConnectError(f"no answer within {CALL_MOST_NS // SECOND_NS} s")
-        if failures:
-            raise failures[0]
-        return results[0]
+        """See beating.py; nothing has been registered yet on the connection of a call that is abandoned."""
+        return beating(call, self._vitals, self._stop)
 
     def _say(self, state: str, detail: str = "") -> None:
         if (state, detail) != self._said:

@@ -114,10 +114,17 @@ class Client:
 
     def post(self, url: str, body: Mapping[str, str], headers: Mapping[str, str] | None = None) -> Reply:
         """POST a JSON body. RestUnreachable without a JSON object in answer, RestLimited on HTTP 429."""
+        return self._call("POST", url, headers or {}, data=msgspec.json.encode(body))
+
+    def get(self, url: str, query: Mapping[str, str], headers: Mapping[str, str] | None = None) -> Reply:
+        """GET with a query. RestUnreachable without a JSON object in answer, RestLimited on HTTP 429."""
+        return self._call("GET", url, headers or {}, params=query)
+
+    def _call(self, method: str, url: str, headers: Mapping[str, str], **sent: Any) -> Reply:
         if self._session is None:
             self._open(url)
         try:
-            status, content, told = self._exchange(url, body, headers or {})
+            status, content, told = self._exchange(method, url, headers, sent)
         except RestUnreachable:
             self.close()
             raise
@@ -139,7 +146,7 @@ class Client:
         self._session.mount("https://", self._adapter)
 
     def _exchange(
-        self, url: str, body: Mapping[str, str], headers: Mapping[str, str]
+        self, method: str, url: str, headers: Mapping[str, str], sent: Mapping[str, Any]
     ) -> tuple[int, bytes, Mapping[str, str]]:
         """One call within CALL_S: status, content, headers."""
         adapter = self._adapter
@@ -147,9 +154,10 @@ class Client:
         give_up.daemon = True
         give_up.start()
         try:
-            answer = self._session.post(  # type: ignore[union-attr]
+            answer = self._session.request(  # type: ignore[union-attr]
+                method,
                 url,
-                data=msgspec.json.encode(body),
+                **sent,
                 headers={"content-type": JSON, "user-agent": "collectorctl", "accept-encoding": "identity", **headers},
                 timeout=(CONNECT_S, ANSWER_S),
                 allow_redirects=False,

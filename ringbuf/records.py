@@ -32,11 +32,12 @@ LEVELS = 10
 
 
 class Line(IntEnum):
-    """The feed a record came by: one per collector process."""
+    """The feed a record came by: one per collector process, and one for ticks fetched afterwards."""
 
     KIS = 1
     KIWOOM = 2
     US = 3
+    FILL = 4  # asked for over REST within the day (collectorctl/fill): never received live
 
 
 class Venue(IntEnum):

@@ -67,6 +67,15 @@ COUNTERS = (
     "gap_won",
     "duplicate_ticks",
     "witnessed_gaps",
+    "rows_in_fill",
+    "fill_refused_rows",
+    # fill
+    "gaps_asked",
+    "gaps_filled",
+    "gaps_given_up",
+    "calls",
+    "calls_limited",
+    "calls_failed",
     # watchdog
     "orders",
 )

@@ -1,19 +1,26 @@
-"""KIS REST: the approval key that a WebSocket session shows. Spec kis 1.3, 1.5, 1.7.
+"""KIS REST: the approval key that a WebSocket session shows, the access token that a call shows. Spec kis 1.2, 1.3, 1.5, 1.7.
 
-Promises: a key is fresh per process, renewed when it nears its 24 hours or was refused.
-Leaves to others: HTTP (brokers/rest.py).
+Promises: an approval key is fresh per process, renewed when it nears its 24 hours or was refused; an access token is one per key,
+kept on disk for all processes, and after a refusal not asked for sooner than the vendor's minute.
+Leaves to others: HTTP and the token's file (brokers/rest.py).
 """
 
 from __future__ import annotations
 
-from brokers.broker import RestLimited, RestRefused, mask
-from brokers.rest import LIMITED_WAIT_S, post
+from collections.abc import Mapping
+from pathlib import Path
+
+from brokers.broker import RestError, RestLimited, RestRefused, mask
+from brokers.rest import LIMITED_WAIT_S, TokenFile, post
 from conf.clock import SECOND_NS, Clock
 from conf.settings import Secrets
 
 LIFE_NS = 23 * 3600 * SECOND_NS
 """An hour less than the vendor's 24: checked only when a session begins to subscribe."""
+TOKEN_LIFE_S = 86_400
 REFUSED_WAIT_S = 60.0
+ISSUE_WAIT_S = 60.0
+"""Access tokens are issued once a minute (EGW00133)."""
 _LIMITED = {"EGW00133", "EGW00201"}
 
 
@@ -52,9 +59,54 @@ class Approval:
         key = body.get("approval_key")
         if status == 200 and isinstance(key, str) and key:
             return key
-        code = str(body.get("error_code") or body.get("msg_cd") or f"HTTP {status}")
-        text = mask(str(body.get("error_description") or body.get("msg1") or "no reason given").strip())
-        words = f"approval key refused: {code}: {text}"
-        if code in _LIMITED:
-            raise RestLimited(words, wait_s=LIMITED_WAIT_S)
-        raise RestRefused(words, wait_s=REFUSED_WAIT_S)
+        raise _refusal("approval key", status, body, LIMITED_WAIT_S)
+
+
+class AccessToken:
+    """The access token of one appkey."""
+
+    def __init__(self, rest_url: str, secrets: Secrets, path: Path, clock: Clock) -> None:
+        self._url = f"{rest_url.rstrip('/')}/oauth2/tokenP"
+        self._secrets = secrets
+        self._clock = clock
+        self._file = TokenFile(path, f"{rest_url} {secrets.app_key}")
+        self._last = ""
+
+    def get(self) -> str:
+        """The token; RestError."""
+        self._last = self._file.get(self._clock.now_ns(), self._issue)
+        return self._last
+
+    def spoil(self) -> None:
+        """Take a new one next time."""
+        self._file.spoil(self._last)
+
+    def _issue(self) -> tuple[str, int]:
+        status, body = post(
+            self._url,
+            {
+                "grant_type": "client_credentials",
+                "appkey": self._secrets.app_key,
+                "appsecret": self._secrets.app_secret,
+            },
+            content_type="application/json; charset=utf-8",
+        )
+        token, life_s = body.get("access_token"), body.get("expires_in")
+        if status != 200 or not isinstance(token, str) or not token:
+            raise _refusal("access token", status, body, ISSUE_WAIT_S)
+        if not isinstance(life_s, int) or not 0 < life_s <= TOKEN_LIFE_S:
+            life_s = TOKEN_LIFE_S  # a partner's lives longer; one that ends sooner is refused and then renewed
+        return token, self._clock.now_ns() + life_s * SECOND_NS
+
+
+def _refusal(what: str, status: int, body: Mapping[str, object], limited_wait_s: float) -> RestError:
+    """The gateway's refusal of a key or token, in words (spec kis 1.5, 1.7)."""
+    code, text = words_of(status, body)
+    words = f"{what} refused: {code}: {text}"
+    return RestLimited(words, limited_wait_s) if code in _LIMITED else RestRefused(words, REFUSED_WAIT_S)
+
+
+def words_of(status: int, body: Mapping[str, object]) -> tuple[str, str]:
+    """Code and text of an answer: token calls and others name them differently (spec kis 1.2, 1.5)."""
+    code = str(body.get("error_code") or body.get("msg_cd") or f"HTTP {status}").strip()
+    return code, mask(str(body.get("error_description") or body.get("msg1") or "no reason given").strip())

@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 import pytest
 
 from brokers.broker import RestLimited, RestRefused, RestUnreachable, mask
+from brokers.kis.rest import AccessToken as KisToken
 from brokers.kis.rest import Approval
 from brokers.kiwoom.rest import AccessToken
 from brokers.rest import TokenFile
@@ -214,3 +215,46 @@ def test_a_redirect_is_not_followed(vendor):
     with pytest.raises(RestRefused, match="moved"):
         approval(vendor).get()
     assert len(vendor.posts) == 1
+
+
+def kis_token(vendor, path) -> KisToken:
+    """KIS's, against the server."""
+    return KisToken(f"http://127.0.0.1:{vendor.port}", SECRETS, path / "token" / "kis.json", clock.real())
+
+
+def issued(vendor, life_s=86_400):
+    """An answer with a token, numbered by the calls so far (spec kis 1.2)."""
+    return lambda path, asked: (200, {"access_token": f"token-{len(vendor.posts)}", "expires_in": life_s})
+
+
+def test_kis_access_tokens_are_issued_once_for_all_processes(vendor, tmp_path):
+    """Until they near their end or are spoiled; here the secret is called appsecret."""
+    vendor.rest = issued(vendor)
+
+    assert ["token-1", "token-1"] == [kis_token(vendor, tmp_path).get() for _ in range(2)]
+    assert [("/oauth2/tokenP", {"appkey", "appsecret", "grant_type"})] == [(p, set(asked)) for p, asked in vendor.posts]
+    last = kis_token(vendor, tmp_path)
+    last.get()
+    last.spoil()
+    vendor.rest = issued(vendor, life_s=500)  # less than the ten minutes before the end
+    assert ["token-2", "token-3"] == [last.get(), last.get()]
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "error", "wait_s"),
+    [
+        (403, {"error_code": "EGW00133", "error_description": "1분당 1회"}, RestLimited, 60),
+        (403, {"error_code": "EGW00105", "error_description": "유효하지 않은 AppSecret"}, RestRefused, 60),
+        (200, {"access_token": ""}, RestRefused, 60),
+        (200, {"access_token": 7, "expires_in": 86400}, RestRefused, 60),
+    ],
+)
+def test_a_refused_access_token_is_not_asked_for_again_within_the_vendors_minute(
+    vendor, tmp_path, status, body, error, wait_s
+):
+    """EGW00133 (spec kis 1.2)."""
+    vendor.rest = lambda path, asked: (status, body)
+
+    with pytest.raises(error) as caught:
+        kis_token(vendor, tmp_path).get()
+    assert wait_s == caught.value.wait_s
