@@ -45,6 +45,8 @@ LISTS = {
     "days": "stk_dt_pole_chart_qry",
 }
 SUFFIX = {"KRX": "", "NXT": "_NX", "UN": "_AL"}
+NAMES = {"KRX": {"KRX"}, "NXT": {"NXT"}, "UN": {"통합", "KRX", "NXT"}}
+"""How a print says where it was traded; unified ones may name the exchange."""
 RENEW = frozenset({"8003", "8005", "8103"})
 TOO_SOON = frozenset({"1687", "1700", "1701", "1702"})
 
@@ -76,8 +78,10 @@ class RestQuotes:
         key = reply.headers.get("next-key", "").strip()
         if goes_on and not key:
             raise QuotesError(f"{_named(asked)}: the answer goes on, but without the key of the next page")
-        if not isinstance(reply.body.get(LISTS[asked.what]), list):
+        rows = reply.body.get(LISTS[asked.what])
+        if not isinstance(rows, list):
             raise QuotesError(f"{_named(asked)}: an answer without {LISTS[asked.what]}")
+        refuse_other_venues(asked, rows)
         return Reply(reply.content, key if goes_on else "")
 
     def _call(self, asked: Asked) -> HttpReply:
@@ -168,6 +172,13 @@ def _body(asked: Asked) -> dict[str, str]:
 
 def _named(asked: Asked) -> str:
     return f"{CALLS[asked.what][0]} of {asked.instrument}"
+
+
+def refuse_other_venues(asked: Asked, rows: list[Any]) -> None:
+    """QuotesError for prints that say they are another venue's; most answers do not say (spec kiwoom 5.4)."""
+    said = {str(row["stex_tp"]).strip() for row in rows if isinstance(row, dict) and row.get("stex_tp")}
+    if wrong := sorted(said - NAMES[asked.instrument.venue] - {""}):
+        raise QuotesError(f"{_named(asked)}: the answer is of {', '.join(wrong)}, another venue")
 
 
 def _rows(what: str, content: bytes) -> list[Mapping[str, Any]]:

@@ -101,6 +101,7 @@ def taken(name: str, given: dict[str, float]) -> Options:
 @click.option("--kiwoom-key-life-s", default=0.0, show_default=True, help="how long a page key is good; 0: for ever")
 @click.option("--kiwoom-keys", type=click.Choice(["cursor", "offset"]), default="cursor", show_default=True)
 @click.option("--kiwoom-prints-unpaged", is_flag=True, help="ka10084 goes back by its time only, without page keys")
+@click.option("--kiwoom-krx-only", is_flag=True, help="answer for KRX whatever venue the code names")
 @click.option("--kis-width-profile", type=click.Choice(list(kis_wire.PROFILES)), default="47/63", show_default=True)
 @click.option("--kis-registrations", default=41, show_default=True)
 @click.option("--kis-ping-idle-s", default=10.0, show_default=True)
@@ -164,6 +165,7 @@ def main(home: Path, more_frames: tuple[Path, ...], die_with_parent: bool, **giv
                 given["kiwoom_key_life_s"],
                 given["kiwoom_keys"] == "offset",
                 not given["kiwoom_prints_unpaged"],
+                given["kiwoom_krx_only"],
             ),
             history=history.parse_counts(given["history"]),
             earlier_days=given["earlier_days"],

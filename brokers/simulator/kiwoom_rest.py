@@ -50,6 +50,8 @@ class RestRules:
     """A page key counts rows from the head of the list, so that new trades move the pages; else they are cursors."""
     prints_paged: bool = True
     """Whether ka10084 goes on by page keys; else by `tm` only (spec kiwoom 5.5)."""
+    krx_only: bool = False
+    """Whether a code with the suffix of another venue is answered as the bare one; the mock server's answer is not known."""
 
 
 @dataclass
@@ -216,7 +218,7 @@ class Desk:
             self.faults.emptypage -= 1
             text = "예상치 못한 오류가 발생하였습니다[1999:예상치 못한 에러가 발생하였습니다. 사유=조회 지연]"
             return self._rows({tr.list_key: []}, api_id, code=1, text=text)
-        listing = self.listings.get(fields["stk_cd"])
+        listing = self.listings.get(fields["stk_cd"].partition("_")[0] if self.rules.krx_only else fields["stk_cd"])
         asked = (app_key, api_id, tuple(sorted(fields.items())))
         going_on = request.headers.get("cont-yn", "").upper() == "Y"
         key = request.headers.get("next-key", "") if going_on else ""

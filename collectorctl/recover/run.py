@@ -20,14 +20,15 @@ from datetime import date
 import msgspec
 import numpy as np
 
-from brokers.quotes import PRINTS, Asked, Quotes, quotes
+from brokers.quotes import PRINTS, Quotes, quotes
 from collectorctl.recover import bars, completeness, day, evidence
 from collectorctl.recover.calendar import Reach
 from collectorctl.recover.certify import Certificate, Grade, certify
 from collectorctl.recover.evidence import Evidence
 from collectorctl.recover.fetch import Caller, FetchError, Unanswered
+from collectorctl.recover.official import Figures
 from collectorctl.recover.pages import folder, put
-from collectorctl.recover.plan import Item, Official, covered, item, superseded, within
+from collectorctl.recover.plan import Item, covered, item, superseded, within
 from collectorctl.recover.publish import Key, publish
 from collectorctl.recover.source import Source
 from conf.clock import korean
@@ -91,6 +92,7 @@ class Run:
         self.ticks_dir = home.data / "kr" / "tick"
         self.quotes: Quotes = quotes(home, BROKER)
         self.caller = Caller(self.quotes, home.settings.recover, watcher.words)
+        self.figures = Figures(self.caller, request.day, self.reach.today)
         self._evidence: dict[Instrument, Evidence] = {}
 
     def plan(self) -> list[Item]:
@@ -109,7 +111,7 @@ class Run:
         items = []
         for instrument in chosen:
             try:
-                official, later_shares = self._official(instrument)
+                official, later_shares = self.figures.of(instrument)
             except Unanswered:
                 raise
             except FetchError as error:
@@ -150,7 +152,7 @@ class Run:
         if one.by in ("ticks", "prints"):
             progress = lambda pages, rate: self.watcher.page(one, pages, rate)  # noqa: E731 a word for the line below
             source = Source(self.home.data, self.caller, self.reach, one, progress)
-            prints = source.fill(ticks, found, lambda: self._official(one.instrument)[0])
+            prints = source.fill(ticks, found, lambda: self.figures.of(one.instrument, fresh=True)[0])
         whole = day.in_order(np.concatenate([ticks, day.recovered(prints)]))
         line = covered(whole, found.volume)
         found.pages, found.chains = Source.kept(self.home.data, self.day, one.instrument, not len(line.gaps))
@@ -168,15 +170,6 @@ class Run:
         bars.keep(self.home.data, self.day, {name: self._evidence[name].bars for name in sorted(in_bars)}, BROKER)
         return completeness.keep(self.home.data, self.day, certificates, made_at)
 
-    def _official(self, instrument: Instrument) -> tuple[Official | None, int]:
-        """What the exchange counted of the day, and the shares traded on the days since. FetchError."""
-        reply = self.caller.ask(Asked("days", instrument, self.reach.today))
-        days = self.quotes.days(reply.content)
-        later = days["date"] > np.datetime64(self.day)
-        mine = days[days["date"] == np.datetime64(self.day)]
-        official = Official(int(mine["volume"][0]), int(mine["value_m"][0])) if len(mine) == 1 else None
-        return official, int(days["volume"][later].sum())
-
     def _evidence_of(self, one: Item) -> Evidence:
         """Official figures and minute bars of now, what else is known from the run before."""
         found = evidence.load(folder(self.home.data, str(self.day), one.instrument)) or Evidence()
@@ -186,7 +179,8 @@ class Run:
         found.session_over = self.reach.session_over(one.instrument.venue)
         found.why = one.why
         try:
-            found.bars = bars.fetch(self.caller, self.day, one.instrument)
+            # bars that no official volume vouches for are not stored
+            found.bars = bars.fetch(self.caller, self.day, one.instrument) if official else []
         except FetchError as error:
             self.watcher.words(str(error))
             found.bars = []

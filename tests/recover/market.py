@@ -23,6 +23,7 @@ from brokers.simulator import truth
 from collectorctl.cli import main
 from collectorctl.demo.stage import Simulator, connect_home
 from conf.clock import SECOND_NS
+from conf.instrument import Instrument, parse
 from ringbuf.records import PRICE_SCALE, TICK, Flag, Line, Session, Venue, blank
 from writer import schema
 from writer.parquet import hour_directory
@@ -43,17 +44,19 @@ class Finished:
     simulator: Simulator
     trades: np.ndarray
 
-    def of(self, symbol: str) -> np.ndarray:
-        """The truth of a symbol, in true order; TRADES."""
-        mine = self.trades[self.trades["symbol"] == symbol.encode()]
+    def of(self, name: str) -> np.ndarray:
+        """The truth of an instrument, in true order; TRADES."""
+        symbol, venue = (word.encode() for word in parse(name))
+        mine = self.trades[(self.trades["symbol"] == symbol) & (self.trades["venue"] == venue)]
         return mine[np.argsort(mine["cum_volume"], kind="stable")]
 
-    def stored(self, symbol: str) -> pd.DataFrame:
-        """What is on disk of a symbol, in the order of the files."""
+    def stored(self, name: str) -> pd.DataFrame:
+        """What is on disk of an instrument, in the order of the files."""
         paths = sorted((self.root / "data/kr/tick" / f"date={DAY}").glob("hour=*/part-*.parquet"))
         tables = [pq.ParquetFile(path).read().to_pandas() for path in paths]
         rows = pd.concat([table for table in tables if len(table)], ignore_index=True)
-        return rows[rows.symbol == symbol].reset_index(drop=True)
+        symbol, venue = parse(name)
+        return rows[(rows.symbol == symbol) & (rows.venue == venue)].reset_index(drop=True)
 
     def data(self) -> dict[str, bytes]:
         """Every published file and its bytes."""
@@ -72,16 +75,16 @@ class Finished:
         return CliRunner().invoke(main, ["--home", str(self.root), *words])
 
     def recover(self, *words: str) -> dict[str, dict]:
-        """Recover the day; the certificates by symbol."""
+        """Recover the day; the certificates by instrument."""
         ran = self.run("recover", "--date", DAY, "--json", *words)
         if ran.exception is not None and not isinstance(ran.exception, SystemExit):
             raise ran.exception
         assert ran.stdout, ran.output
-        return {one["symbol"]: one for one in msgspec.json.decode(ran.stdout)}
+        return {str(Instrument(one["symbol"], one["venue"])): one for one in msgspec.json.decode(ran.stdout)}
 
-    def publish_live(self, lost: Lost, symbols: list[str] = SYMBOLS) -> None:
+    def publish_live(self, lost: Lost, names: list[str] = SYMBOLS) -> None:
         """Write the hour files, less what was lost."""
-        live = np.concatenate([trades[~lost(trades)] for trades in map(self.of, symbols)])
+        live = np.concatenate([trades[~lost(trades)] for trades in map(self.of, names)])
         publish_ticks(self.root, records(live))
 
 
@@ -122,10 +125,12 @@ def publish_ticks(root: Path, ticks: np.ndarray) -> None:
 
 
 @contextmanager
-def a_finished_day(*options: str, trades: str = "1500", clock: str = f"{DAY}T20:30:00+09:00") -> Iterator[Finished]:
-    """A home at half past eight in the evening, and the simulator that had `trades` of each symbol on that day."""
-    symbols = ", ".join(f'"{symbol}"' for symbol in SYMBOLS)
-    settings = f'[universe]\nkr = [{symbols}]\n[clock]\nstart = "{clock}"\n[recover]\ncalls_per_s_first = 4.5\n'
+def a_finished_day(
+    *options: str, trades: str = "1500", clock: str = f"{DAY}T20:30:00+09:00", names: list[str] = SYMBOLS
+) -> Iterator[Finished]:
+    """A home at half past eight in the evening, and the simulator that had `trades` of each instrument on that day."""
+    universe = ", ".join(f'"{name}"' for name in names)
+    settings = f'[universe]\nkr = [{universe}]\n[clock]\nstart = "{clock}"\n[recover]\ncalls_per_s_first = 4.5\n'
     with a_home(settings) as root:
         told = root / "truth"
         with Simulator(
@@ -134,7 +139,7 @@ def a_finished_day(*options: str, trades: str = "1500", clock: str = f"{DAY}T20:
             connect_home(root, simulator.addresses)
             begin_s = pd.Timestamp(DAY, tz="Asia/Seoul").timestamp()
 
-            until("the truth is on disk", lambda: len(truth.load(told).trades) >= len(SYMBOLS) * 600)
+            until("the truth is on disk", lambda: len(truth.load(told).trades) >= len(names) * 600)
             found = truth.load(told).trades
             yield Finished(root, simulator, found[found["exch_s"] >= begin_s])
 
@@ -148,3 +153,23 @@ def outage(begin: str, end: str) -> Lost:
 def now_and_then(share: float, seed: int = 1) -> Lost:
     """Each trade is lost with this probability."""
     return lambda trades: np.random.default_rng(seed + len(trades)).random(len(trades)) < share
+
+
+def long_and_short(trades: np.ndarray) -> np.ndarray:
+    """An outage of an hour and a half over three hour files, and one trade in a hundred besides."""
+    return outage("10:00", "11:30")(trades) | now_and_then(0.01)(trades)
+
+
+def grades(certificates: dict[str, dict]) -> set[str]:
+    """What the certificates say."""
+    return {one["certificate"] for one in certificates.values()}
+
+
+def assert_true(day: Finished, names: list[str] = SYMBOLS) -> None:
+    """What is stored is the truth, trade by trade and in order."""
+    for instrument in names:
+        stored, trades = day.stored(instrument), day.of(instrument)
+        assert trades["cum_volume"].tolist() == stored.cum_volume.tolist()
+        for name in ("price", "size"):
+            assert trades[name].tolist() == stored[name].tolist()
+        assert (trades["exch_s"] * 10**9).tolist() == stored.exch_time.astype("int64").tolist()

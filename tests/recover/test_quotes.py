@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from tree import SAMPLES, a_home
 
-from brokers.kiwoom.quotes import RestQuotes, code_of
-from brokers.quotes import QuotesError
+from brokers.kiwoom.quotes import RestQuotes, code_of, refuse_other_venues
+from brokers.quotes import Asked, QuotesError
 from conf.clock import korean
 from conf.home import Home
 from conf.instrument import Instrument
@@ -72,3 +72,17 @@ def test_a_code_is_written_as_kiwoom_writes_it() -> None:
     told = [code_of(Instrument(*one)) for one in (("005930", "KRX"), ("005930", "NXT"), ("Q500001", "KRX"))]
 
     assert ["005930", "005930_NX", "500001"] == told
+
+
+def test_prints_of_another_venue_are_refused(quotes: RestQuotes) -> None:
+    """The recorded ones are of KRX; unified ones may name either exchange."""
+    rows = msgspec.json.decode(sample("rest_ka10084"))["tdy_pred_cntr"]
+    assert {"KRX"} == {row["stex_tp"] for row in rows}
+
+    for venue, right in (("KRX", True), ("UN", True), ("NXT", False)):
+        asked = Asked("prints", Instrument("006360", venue), date(2026, 9, 18))
+        if right:
+            refuse_other_venues(asked, rows)
+        else:
+            with pytest.raises(QuotesError, match="another venue"):
+                refuse_other_venues(asked, rows)

@@ -22,6 +22,9 @@ from recover.market import (
     SYMBOLS,
     Finished,
     a_finished_day,
+    assert_true,
+    grades,
+    long_and_short,
     now_and_then,
     outage,
     publish_ticks,
@@ -42,25 +45,6 @@ def finished(the_day: Finished) -> Finished:
     """The same day, of which nothing is stored."""
     the_day.reset()
     return the_day
-
-
-def grades(certificates: dict[str, dict]) -> set[str]:
-    return {one["certificate"] for one in certificates.values()}
-
-
-def assert_true(day: Finished, symbols: list[str] = SYMBOLS) -> None:
-    """What is stored is the truth, trade by trade and in order."""
-    for symbol in symbols:
-        stored, trades = day.stored(symbol), day.of(symbol)
-        assert trades["cum_volume"].tolist() == stored.cum_volume.tolist()
-        for name in ("price", "size"):
-            assert trades[name].tolist() == stored[name].tolist()
-        assert (trades["exch_s"] * 10**9).tolist() == stored.exch_time.astype("int64").tolist()
-
-
-def long_and_short(trades: np.ndarray) -> np.ndarray:
-    """An outage of an hour and a half over three hour files, and one trade in a hundred besides."""
-    return outage("10:00", "11:30")(trades) | now_and_then(0.01)(trades)
 
 
 def test_every_tick_of_a_day_with_loss_and_an_outage_is_there_once_and_the_day_is_proven(finished: Finished) -> None:
