@@ -2,8 +2,10 @@
 
     "005930"     -> Instrument("005930", KRX)
     "005930_NX"  -> Instrument("005930", NXT)
-    "005930_AL"  -> Instrument("005930", UN)      both venues unified
-    "Q500001"    -> Instrument("Q500001", KRX)    an ETN
+    "005930_AL"  -> Instrument("005930", UN)              both venues unified
+    "Q500001"    -> Instrument("Q500001", KRX)            an ETN
+    "NAS.AAPL"   -> Instrument("AAPL", NASDAQ)            NYS., AMS. likewise
+    "BAQ.AAPL"   -> Instrument("AAPL", NASDAQ_DAY)        the day market; BAY., BAA. likewise
 
 Promises: `parse` accepts exactly the forms above and `str()` gives the form back.
 Leaves to others: how each vendor spells it on the wire.
@@ -14,27 +16,48 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
+from conf.market import Market, market_of
+
 VENUES = {"": "KRX", "_NX": "NXT", "_AL": "UN"}
+EXCHANGES = {
+    "NAS": "NASDAQ",
+    "NYS": "NYSE",
+    "AMS": "AMEX",
+    "BAQ": "NASDAQ_DAY",
+    "BAY": "NYSE_DAY",
+    "BAA": "AMEX_DAY",
+}
 _FORM = re.compile(r"([0-9][0-9A-Z]{5}|Q[0-9A-Z]{6})(_NX|_AL)?")
+_US_FORM = re.compile(rf"({'|'.join(EXCHANGES)})\.([A-Z][A-Z0-9./-]{{0,14}})")
 _SUFFIX = {venue: suffix for suffix, venue in VENUES.items()}
+_PREFIX = {venue: exchange for exchange, venue in EXCHANGES.items()}
 
 
 class Instrument(NamedTuple):
-    """`symbol` as the exchange writes it, `venue` one of KRX, NXT, UN."""
+    """`symbol` as the exchange writes it, `venue` one of those in market.py."""
 
     symbol: str
     venue: str
 
+    @property
+    def market(self) -> Market:
+        """The market it is traded on."""
+        return market_of(self.venue)
+
     def __str__(self) -> str:
-        return self.symbol + _SUFFIX[self.venue]
+        return f"{_PREFIX[self.venue]}.{self.symbol}" if self.venue in _PREFIX else self.symbol + _SUFFIX[self.venue]
 
 
 def parse(text: str) -> Instrument:
     """The instrument a setting names; ValueError says which forms exist."""
     match = _FORM.fullmatch(text)
-    if match is None:
-        raise ValueError(
-            f"{text!r} is not an instrument: write six characters such as 005930 or 0074K0, Q and six for an ETN, "
-            "with _NX or _AL behind it for NXT or the unified book"
-        )
-    return Instrument(match[1], VENUES[match[2] or ""])
+    if match is not None:
+        return Instrument(match[1], VENUES[match[2] or ""])
+    match = _US_FORM.fullmatch(text)
+    if match is not None:
+        return Instrument(match[2], EXCHANGES[match[1]])
+    raise ValueError(
+        f"{text!r} is not an instrument: write six characters such as 005930 or 0074K0, Q and six for an ETN, "
+        "with _NX or _AL behind it for NXT or the unified book; or exchange and ticker such as NAS.AAPL, with one of "
+        f"{', '.join(EXCHANGES)}"
+    )

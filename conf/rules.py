@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import urlsplit
 
 from conf.instrument import parse
+from conf.market import MARKETS
 
 if TYPE_CHECKING:
     from conf.settings import Settings
@@ -46,6 +47,9 @@ _AT_LEAST = {
     "kiwoom.register_chunk": 1,
     "kiwoom.register_spacing_ms": 0,
     "kiwoom.cut_wait_s": 0,
+    "us.registrations": 1,
+    "us.register_spacing_ms": 0,
+    "us.cut_wait_s": 0,
     "feed.dead_after_s": 1,
     "feed.silent_after_s": 1,
     "feed.acknowledge_within_s": 0.5,
@@ -72,6 +76,7 @@ _AT_LEAST = {
     "watchdog.revive_s": 1,
     "watchdog.kis_memory_mb": 50,
     "watchdog.kiwoom_memory_mb": 50,
+    "watchdog.us_memory_mb": 50,
     "watchdog.writer_memory_mb": 200,
     "log.retention": 1,
 }
@@ -93,18 +98,25 @@ def _numbers(settings: Settings) -> Iterator[Fault]:
 
 
 def _universe(settings: Settings) -> Iterator[Fault]:
-    seen: set[str] = set()
-    for number, text in enumerate(settings.universe.kr):
-        try:
-            parse(text)
-        except ValueError as error:
-            what, _, write = str(error).partition(": ")
-            yield Fault(f"universe.kr[{number}]", what, write)
-        if text in seen:
-            yield Fault(f"universe.kr[{number}]", f"{text} is named twice", "name each instrument once")
-        seen.add(text)
-    if not seen:
+    for market in MARKETS.values():
+        seen: set[str] = set()
+        for number, text in enumerate(getattr(settings.universe, market.name)):
+            key = f"universe.{market.name}[{number}]"
+            try:
+                if parse(text).market is not market:
+                    yield Fault(key, f"{text} is traded elsewhere", "name it in the list of its own market")
+            except ValueError as error:
+                what, _, write = str(error).partition(": ")
+                yield Fault(key, what, write)
+            if text in seen:
+                yield Fault(key, f"{text} is named twice", "name each instrument once")
+            seen.add(text)
+    if not settings.universe.kr:
         yield Fault("universe.kr", "nothing to collect", 'name instruments, e.g. kr = ["005930"]')
+    if settings.us.enabled and not settings.universe.us:
+        yield Fault(
+            "universe.us", "nothing to collect", 'name instruments, e.g. us = ["NAS.AAPL"], or set us.enabled = false'
+        )
 
 
 def _shards(settings: Settings) -> Iterator[Fault]:
@@ -169,7 +181,7 @@ def _sessions(settings: Settings) -> Iterator[Fault]:
 
 
 def _addresses(settings: Settings) -> Iterator[Fault]:
-    for name in ("kis", "kiwoom"):
+    for name in ("kis", "kiwoom", "us"):
         for key, schemes in (("ws_url", ("ws", "wss")), ("rest_url", ("http", "https"))):
             address = getattr(getattr(settings, name), key)
             if not _is_address(address, schemes):

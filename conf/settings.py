@@ -47,6 +47,7 @@ class _Table(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
 
 class Universe(_Table):
     kr: list[str]
+    us: list[str]
 
 
 class Shards(_Table):
@@ -95,6 +96,17 @@ class Kiwoom(_Table):
     cut_wait_s: float
 
 
+class Us(_Table):
+    enabled: bool
+    ws_url: str
+    rest_url: str
+    registrations: int
+    register_spacing_ms: int
+    customer_type: Literal["P", "B"]
+    cut_wait_s: float
+    paid: bool
+
+
 class Feed(_Table):
     dead_after_s: float
     silent_after_s: float
@@ -135,6 +147,7 @@ class Watchdog(_Table):
     revive_s: float
     kis_memory_mb: float
     kiwoom_memory_mb: float
+    us_memory_mb: float
     writer_memory_mb: float
 
 
@@ -151,11 +164,12 @@ class Settings(_Table):
     shards: Shards
     paths: Paths
     clock: ClockTable
-    sessions: dict[Literal["KRX", "NXT", "UN"], dict[str, str]]
+    sessions: dict[Literal["KRX", "NXT", "UN", "US", "US_DAY"], dict[str, str]]
     calendar: Calendar
     ring: RingTable
     kis: Kis
     kiwoom: Kiwoom
+    us: Us
     feed: Feed
     quarantine: Quarantine
     writer: Writer
@@ -163,9 +177,9 @@ class Settings(_Table):
     watchdog: Watchdog
     log: Log
 
-    def instruments(self) -> list[Instrument]:
-        """The Korean universe in order of priority."""
-        return [parse(text) for text in self.universe.kr]
+    def instruments(self, market: str = "kr") -> list[Instrument]:
+        """The universe of a market in order of priority."""
+        return [parse(text) for text in getattr(self.universe, market)]
 
 
 class Secrets:

@@ -46,6 +46,12 @@ class Venue(IntEnum):
     KRX = 1
     NXT = 2
     UN = 3
+    NASDAQ = 11
+    NYSE = 12
+    AMEX = 13
+    NASDAQ_DAY = 21  # the US day market: Korean daytime, another book and another volume than the exchange's
+    NYSE_DAY = 22
+    AMEX_DAY = 23
 
 
 class Session(IntEnum):
@@ -59,6 +65,7 @@ class Session(IntEnum):
     CLOSING_PRICE = 5
     AFTER_MARKET = 6
     INTRADAY_AUCTION = 7
+    DAY_MARKET = 8
 
 
 class Side(IntEnum):
@@ -80,7 +87,10 @@ class Flag(IntFlag):
     VALUE_ROUNDED = 1 << 5  # cum_value is rounded to a million won by the vendor
     CLOCK_STEP = 1 << 6  # the wall clock had been stepped shortly before
     HALTED = 1 << 7  # the vendor marked the symbol as halted
-    PRICE_ROUNDED = 1 << 8  # a price was not whole won (a midpoint of one-won ticks); Parquet has it half to even
+    PRICE_ROUNDED = (
+        1 << 8
+    )  # a price was finer than it is kept (a midpoint of one-won ticks); it is rounded half to even
+    DATE_ODD = 1 << 9  # the dates and times of the frame contradict each other
 
 
 _STAMPS = [

@@ -44,6 +44,7 @@ COUNTERS = (
     # writer
     "rows_in_kis",
     "rows_in_kiwoom",
+    "rows_in_us",
     "books_in_kis",
     "books_in_kiwoom",
     "books_new",

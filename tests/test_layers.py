@@ -27,6 +27,7 @@ VENDORS = ("kis", "kiwoom", "us")
 
 PURE = (
     "conf/instrument.py",
+    "conf/market.py",
     "conf/session.py",
     "conf/rules.py",
     "ringbuf/layout.py",

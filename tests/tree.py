@@ -27,6 +27,8 @@ SECRETS = {
     "KIS_APP_SECRET": "secret-of-kis",
     "KIWOOM_APP_KEY": "key-of-kiwoom",
     "KIWOOM_APP_SECRET": "secret-of-kiwoom",
+    "US_APP_KEY": "key-of-us",
+    "US_APP_SECRET": "secret-of-us",
 }
 
 # a proxy of the machine has no business between two loopback sockets

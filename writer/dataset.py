@@ -21,7 +21,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from loguru import logger
 
-from conf.clock import SECOND_NS, korean
+from conf.clock import SECOND_NS
 from conf.home import Home
 from ringbuf.records import STREAMS, UNDEFINED, Line
 from ringbuf.vitals import Vitals
@@ -51,22 +51,23 @@ class Prepared(NamedTuple):
 class Dataset:
     """`name` such as "kr.orderbook": its lines' rings, its journal, its hours."""
 
-    def __init__(self, home: Home, name: str, lines: tuple[str, ...], vitals: Vitals, gaps: Gaps | None = None) -> None:
+    def __init__(self, home: Home, name: str, vitals: Vitals, gaps: Gaps | None = None) -> None:
         """Recover the journal and attach to the rings that exist; `gaps` hears of everything. JournalError; OSError."""
         settings = home.settings.writer
-        market, self.stream = name.split(".")
+        self.market, self.stream = schema.market_and_stream(name)
         self.name = name
-        self.directory = home.data / market / self.stream
+        self.directory = home.data / self.market.name / self.stream
         self.hours = Hours(round(settings.grace_s * SECOND_NS), round(settings.late_every_s * SECOND_NS))
         self.settled_row = 0
         self._settings = settings
         self._vitals = vitals
         self._gaps = gaps
-        self._lines = lines
+        self._lines = lines = self.market.lines
         self._unsettled: deque[tuple[int, int]] = deque()
         self._prepared: Prepared | None = None
-        self._window_ns = round(settings.twin_window_s * SECOND_NS) if self.stream == "orderbook" else 0
-        self.merge = Merge(self._window_ns, settings.identity_cum_volume) if self.stream == "orderbook" else None
+        merged = schema.is_merged(name)
+        self._window_ns = round(settings.twin_window_s * SECOND_NS) if merged else 0
+        self.merge = Merge(self._window_ns, settings.identity_cum_volume) if merged else None
         self.journal = self._recover(home.journal(name))
         rings = {f"{line}.{self.stream}": home.ring(line, self.stream) for line in lines}
         self.intake = Intake(rings, STREAMS[self.stream], self.journal.positions)
@@ -96,10 +97,10 @@ class Dataset:
             while recent[0][0] < horizon_ns - self._window_ns - STRAGGLER_NS:
                 recent.popleft()
 
-        journal = Journal.open(directory, schema.JOURNAL[self.stream], seen)
+        journal = Journal.open(directory, schema.JOURNAL[self.name], seen)
         for hour in list(self.hours.hours):
             try:
-                self.hours.resume(hour, parquet.published_to(self.directory, hour, journal.lineage))
+                self.hours.resume(hour, parquet.published_to(self.directory, hour, journal.lineage, self.market))
             except parquet.PublicationError as error:
                 logger.error("{}", error)  # said again when the hour is due; collecting goes on
         if self.merge is not None:
@@ -159,7 +160,7 @@ class Dataset:
     def _prepare(self, taken: intake.Taken, now_ns: int) -> Prepared:
         records, first_row = taken.records, self.journal.last_row + 1
         said = self.merge.take(records, schema.hours(records), first_row) if self.merge else None
-        batch = schema.entries(self.stream, records, first_row, said)
+        batch = schema.entries(self.name, records, first_row, said)
         self._vitals.set("last_data_mono_ns", now_ns)
         return Prepared(batch, taken, int(said.late.sum()) if said else 0)
 
@@ -191,7 +192,7 @@ class Dataset:
             vitals.add("books_twins", twins)
             vitals.add("books_late", late)
             vitals.set("waiting_books", self.merge.waiting)
-        else:
+        if self.stream == "tick":
             vitals.add("ticks_in", len(records))
         if len(records):
             for lags in np.array_split(np.sort(now_ns - records["mono_ns"]), min(8, len(records))):
@@ -205,8 +206,8 @@ class Dataset:
                 loss.loss.first_seq,
                 loss.loss.last_seq,
                 count,
-                korean(loss.after_ns) if loss.after_ns else "the ring's beginning",
-                korean(loss.before_ns) if loss.before_ns else "now",
+                self.market.local(loss.after_ns) if loss.after_ns else "the ring's beginning",
+                self.market.local(loss.before_ns) if loss.before_ns else "now",
             )
 
     def _late_rows(self, batch: pa.RecordBatch, rows: dict[int, int]) -> int:
@@ -235,14 +236,14 @@ class Dataset:
         if self.journal.current.held:
             self.begin_segment()
         return parquet.Task(
-            stream=self.stream,
+            dataset=self.name,
             directory=self.directory,
             lineage=self.journal.lineage,
             hour=hour,
             row_to=self.journal.last_row if everything else self.settled_row,
             segments=tuple(segment.path for segment in self.journal.segments if hour in segment.held),
             row_group_rows=self._settings.row_group_rows,
-            window_s=self._settings.twin_window_s,
+            window_s=self._settings.twin_window_s if len(self._lines) > 1 else 0.0,
         )
 
     def let_go(self) -> None:

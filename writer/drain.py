@@ -14,18 +14,18 @@ import time
 
 from loguru import logger
 
-from conf.clock import SECOND_NS, korean
+from conf.clock import SECOND_NS
 from conf.home import Home
+from conf.market import KR, MARKETS, Market
 from conf.process import Stop
+from ringbuf.records import STREAMS
 from ringbuf.vitals import Vitals
 from writer.dataset import Dataset
 from writer.gaps import Gaps
 from writer.intake import ENDLESS_NS
 from writer.parquet import Cancelled
 from writer.publisher import Outcome, Publisher
-
-DATASETS = {"kr.orderbook": ("kis", "kiwoom"), "kr.tick": ("kis", "kiwoom")}
-"""Dataset -> the lines that feed it; the order breaks ties."""
+from writer.schema import market_and_stream
 
 TURN_S = 0.2
 """Pause between two turns when nothing is left to do: batches of this length, five wake-ups a second."""
@@ -36,6 +36,16 @@ PRODUCERS_GONE_S = 3.0
 """How long a stop waits for the collectors to be gone before it hands over."""
 
 NO_SPACE_AT_END_S = 10.0
+
+
+def datasets_of(home: Home) -> list[str]:
+    """The datasets this home has: of every market that a line is switched on for, or that left something in a journal."""
+    return [f"{market.name}.{stream}" for market in MARKETS.values() if _in_use(home, market) for stream in STREAMS]
+
+
+def _in_use(home: Home, market: Market) -> bool:
+    switched_on = any(getattr(home.settings, line).enabled for line in market.lines)
+    return switched_on or any(home.journal(f"{market.name}.{stream}").exists() for stream in STREAMS)
 
 
 def body(home: Home, stop: Stop) -> None:
@@ -57,6 +67,7 @@ class Drain:
         self._stop = stop
         self._vitals = vitals
         self._home = home
+        self._names = datasets_of(home)
         self._datasets: list[Dataset] = []
         self._gaps = Gaps(home, vitals)
         self._publisher = Publisher()
@@ -81,8 +92,9 @@ class Drain:
         """Recover every dataset; False while the disk has no room even to begin."""
         self._vitals.beat()
         try:
-            for name, lines in list(DATASETS.items())[len(self._datasets) :]:
-                self._datasets.append(Dataset(self._home, name, lines, self._vitals, self._gaps))
+            for name in self._names[len(self._datasets) :]:
+                gaps = self._gaps if name.startswith(f"{KR.name}.") else None
+                self._datasets.append(Dataset(self._home, name, self._vitals, gaps))
         except OSError as error:
             self._pause(error)
             return False
@@ -152,7 +164,7 @@ class Drain:
     def _published(self, outcome: Outcome) -> None:
         task = outcome.task
         dataset = next(dataset for dataset in self._datasets if dataset.directory == task.directory)
-        what = f"{dataset.name} {korean(task.hour):%Y-%m-%d %H}h"
+        what = _hour(task.dataset, task.hour)
         if outcome.error is not None:
             dataset.hours.postpone(task.hour, self._clock.mono_ns() + round(PUBLISH_AGAIN_S * SECOND_NS))
             if not isinstance(outcome.error, Cancelled):
@@ -228,7 +240,7 @@ class Drain:
                 self._publisher.submit(dataset.task(hour, everything=True))
                 outcome = self._wait_for_publisher()
                 if outcome is not None and outcome.error is not None:
-                    failures.append(f"{dataset.name} {korean(hour):%Y-%m-%d %H}h ({outcome.error})")
+                    failures.append(f"{_hour(dataset.name, hour)} ({outcome.error})")
             if dataset.journal.current.held:
                 dataset.begin_segment()
             dataset.sync()
@@ -255,7 +267,7 @@ class Drain:
     def _say_running(self) -> None:
         task = self._publisher.current
         if task is not None:
-            self._say("publishing", f"{task.stream} {korean(task.hour):%Y-%m-%d %H}h")
+            self._say("publishing", _hour(task.dataset, task.hour))
         else:
             self._say("running", "; ".join(self._troubles.values()))
 
@@ -266,8 +278,13 @@ class Drain:
 
     def close(self) -> None:
         """Let go of everything; the vitals page stays for readers."""
-        if len(self._datasets) == len(DATASETS):
+        if len(self._datasets) == len(self._names):
             self._gaps.tell(self._clock.mono_ns(), at_once=True)
         for dataset in self._datasets:
             dataset.close()
         self._vitals.close()
+
+
+def _hour(dataset: str, hour: int) -> str:
+    """A dataset's hour, as people name it."""
+    return f"{dataset} {market_and_stream(dataset)[0].local(hour):%Y-%m-%d %H}h"

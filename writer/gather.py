@@ -117,6 +117,8 @@ class Entries:
             begin, end = (_words(buffer, offset[:, _DATA], at + n, "i4").astype(np.int64) for n in (0, 1))
             values[mine, 0], values[mine, 1] = offset[:, _TEXT] + begin, end - begin
             parts.append((buffer, mine))
+        if pa.types.is_floating(kind):
+            return pa.array(values.view(f"f{width}"), mask=~valid)
         if width:
             return pa.array(values, mask=~valid).cast(kind)
         return _texts(values, valid, parts)

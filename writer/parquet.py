@@ -4,6 +4,8 @@
 
     data/kr/orderbook/date=2026-11-20/hour=09/part-0.parquet      each part's metadata: lineage, row_from, row_to
 
+Where clocks are set back an hour comes twice: both have one directory, and a part of the second says so (`fold`).
+
 A part holds the rows row_from < row <= row_to of its hour. How far an hour is published is read from its parts, not remembered
 elsewhere: publishing again finds nothing to do, and a crash before the journal went doubles nothing.
 
@@ -26,11 +28,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from conf.clock import korean
+from conf.market import KR, Market
 from writer import files
 from writer.gather import Entries, Index, Place
 from writer.merge import RULE
-from writer.schema import JOURNAL, PARQUET, VERSION
+from writer.schema import JOURNAL, PARQUET, VERSION, market_and_stream
 
 PART_MOST_ROWS = 1_000_000
 """Rows of one part at most: what bounds the index. A larger hour becomes several parts, each sorted."""
@@ -51,7 +53,7 @@ class Cancelled(Exception):
 class Task(NamedTuple):
     """What to publish: `hour` (start, ns since 1970 UTC) up to entry `row_to`, from `segments` of the journal of `lineage`."""
 
-    stream: str
+    dataset: str
     directory: Path
     lineage: str
     hour: int
@@ -59,6 +61,11 @@ class Task(NamedTuple):
     segments: tuple[Path, ...]
     row_group_rows: int
     window_s: float
+
+    @property
+    def market(self) -> Market:
+        """Whose hour it is."""
+        return market_and_stream(self.dataset)[0]
 
 
 class Part(NamedTuple):
@@ -69,15 +76,17 @@ class Part(NamedTuple):
     bytes: int
 
 
-def hour_directory(directory: Path, hour: int) -> Path:
-    """Where an hour's parts lie below the dataset's directory: Korean exchange date and hour."""
-    local = korean(hour)
+def hour_directory(directory: Path, hour: int, market: Market = KR) -> Path:
+    """Where an hour's parts lie below the dataset's directory: the exchange's own date and hour."""
+    local = market.local(hour)
     return directory / f"date={local:%Y-%m-%d}" / f"hour={local:%H}"
 
 
-def published_to(directory: Path, hour: int, lineage: str) -> int:
+def published_to(directory: Path, hour: int, lineage: str, market: Market = KR) -> int:
     """The newest row of this journal that the hour's parts hold; 0 for none."""
-    return max((row_to for _, found, row_to in _parts(directory, hour) if found == lineage), default=0)
+    fold = str(market.local(hour).fold)
+    parts = _parts(hour_directory(directory, hour, market))
+    return max((part.row_to for part in parts if (part.lineage, part.fold) == (lineage, fold)), default=0)
 
 
 def publish(task: Task, cancelled: Callable[[], bool] = lambda: False) -> list[Part]:
@@ -86,14 +95,14 @@ def publish(task: Task, cancelled: Callable[[], bool] = lambda: False) -> list[P
     PublicationError: the file read back was not what was written, or an existing part is unreadable. OSError: no space and the
     like. Cancelled: `cancelled` said so between two row groups. In every case nothing half-done is visible.
     """
-    home = hour_directory(task.directory, task.hour)
+    home = hour_directory(task.directory, task.hour, task.market)
     home.mkdir(parents=True, exist_ok=True)
     for leftover in home.glob(".part-*.tmp"):
         files.remove(leftover)
     done = []
     while True:
-        row_from = published_to(task.directory, task.hour, task.lineage)
-        entries = Entries(task.segments, JOURNAL[task.stream])
+        row_from = published_to(task.directory, task.hour, task.lineage, task.market)
+        entries = Entries(task.segments, JOURNAL[task.dataset])
         index = entries.index(task.hour, row_from, task.row_to, PART_MOST_ROWS)
         if not len(index):
             return done
@@ -104,18 +113,20 @@ def publish(task: Task, cancelled: Callable[[], bool] = lambda: False) -> list[P
 def _publish_part(
     task: Task, home: Path, entries: Entries, index: Index, span: tuple[int, int], cancelled: Callable[[], bool]
 ) -> Part:
-    number = 1 + max((number for number, _, _ in _parts(task.directory, task.hour)), default=-1)
+    number = 1 + max((part.number for part in _parts(home)), default=-1)
     path = home / f"part-{number}.parquet"
     aside = home / f".part-{number}.parquet.tmp"
-    schema = PARQUET[task.stream].with_metadata(
+    again = {"fold": "1"} if task.market.local(task.hour).fold else {}
+    schema = PARQUET[task.dataset].with_metadata(
         {
             "schema_version": str(VERSION),
             "writer_version": _version(),
-            "arbitration_rule": RULE,
+            "arbitration_rule": RULE if len(task.market.lines) > 1 else "one-line/1",
             "twin_window_s": str(task.window_s),
             "lineage": task.lineage,
             "row_from": str(span[0]),
             "row_to": str(span[1]),
+            **again,
         }
     )
     try:
@@ -136,7 +147,7 @@ def _row_groups(task: Task, entries: Entries, index: Index) -> Iterator[pa.Table
         own, twin = index.place[chosen], index.twin[chosen]
         winner = twin.over(own, index.twin_won[chosen])
         yield pa.table(
-            [_column(entries, name, own, twin, winner) for name in PARQUET[task.stream].names], PARQUET[task.stream]
+            [_column(entries, name, own, twin, winner) for name in PARQUET[task.dataset].names], PARQUET[task.dataset]
         )
 
 
@@ -186,14 +197,25 @@ def _checksum(table: pa.Table) -> int:
             continue
         if pa.types.is_timestamp(column.type):
             column = column.cast(pa.int64())
+        elif pa.types.is_date32(column.type):
+            column = column.cast(pa.int32())
         crc = zlib.crc32(np.ascontiguousarray(pc.fill_null(column, 0).to_numpy()), crc)
     return crc
 
 
-def _parts(directory: Path, hour: int) -> list[tuple[int, str, int]]:
-    """Number, lineage and row_to of the hour's parts; a part that no writer made has an empty lineage."""
+class _Lying(NamedTuple):
+    """A part as it lies there; one that no writer made has an empty lineage."""
+
+    number: int
+    lineage: str
+    row_to: int
+    fold: str
+
+
+def _parts(home: Path) -> list[_Lying]:
+    """The parts in an hour's directory."""
     found = []
-    for path in sorted(hour_directory(directory, hour).glob("part-*.parquet")):
+    for path in sorted(home.glob("part-*.parquet")):
         match = _PART.fullmatch(path.name)
         if match is None:
             continue
@@ -203,7 +225,8 @@ def _parts(directory: Path, hour: int) -> list[tuple[int, str, int]]:
             raise PublicationError(
                 f"{path}: unreadable ({error}): move it away; what of it is still in the journal is published again"
             ) from error
-        found.append((int(match[1]), metadata.get(b"lineage", b"").decode(), int(metadata.get(b"row_to", b"0"))))
+        lineage, fold = (metadata.get(key, none).decode() for key, none in ((b"lineage", b""), (b"fold", b"0")))
+        found.append(_Lying(int(match[1]), lineage, int(metadata.get(b"row_to", b"0")), fold))
     return found
 
 

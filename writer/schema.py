@@ -1,10 +1,14 @@
 """What the columns are: records as they cross a ring become journal entries and Parquet rows.
 
-    ORDERBOOK, TICK records ──entries()──> RecordBatch of JOURNAL[stream] ──publication──> table of PARQUET[stream]
+    ORDERBOOK, TICK records ──entries()──> RecordBatch of JOURNAL[dataset] ──publication──> table of PARQUET[dataset]
 
-Promises: vectorised and total: every record becomes an entry, whatever it holds; UNDEFINED becomes null; prices become whole won,
-and a price that is not whole (a midpoint between two one-won ticks) is rounded half to even and its row flagged PRICE_ROUNDED;
-times carry their zone.
+            times             prices           besides
+    kr.*    Asia/Seoul        int64 won        recv_time_kis, recv_time_kiwoom of a book
+    us.*    America/New_York  float64 dollars  business_date
+
+Promises: vectorised and total: every record becomes an entry, whatever it holds; UNDEFINED becomes null; where prices are whole
+units, one that is not (a midpoint between two one-won ticks) is rounded half to even and its row flagged PRICE_ROUNDED; elsewhere
+they are the float64 nearest to the recorded 1/10,000; times carry their zone; `business_date` is the day of the venue's session.
 Leaves to others: which entries are twins (merge.py), the order of rows (gather.py).
 """
 
@@ -13,24 +17,12 @@ from __future__ import annotations
 import numpy as np
 import pyarrow as pa
 
-from ringbuf.records import LEVELS, PRICE_SCALE, UNDEFINED, Flag, Line, Session, Venue
+from conf.market import DAY_NS, HOUR_NS, KR, MARKETS, Market, hours_of, offset_ns
+from ringbuf.records import LEVELS, PRICE_SCALE, STREAMS, UNDEFINED, Flag, Line, Session, Venue
 from writer.merge import IDENTITY_BYTES, NEW, Taken
 
 VERSION = 1
-HOUR_NS = 3600 * 1_000_000_000
-
-KOREAN_TIME = pa.timestamp("ns", tz="Asia/Seoul")
 _SIDES = ("ask", "bid")
-
-_LEVELS = [
-    (f"{side}_{what}_{n + 1}", pa.int64()) for side in _SIDES for what in ("price", "size") for n in range(LEVELS)
-]
-_HEAD = [
-    ("symbol", pa.string()),
-    ("venue", pa.string()),
-    ("exch_time", KOREAN_TIME),
-    ("recv_time", KOREAN_TIME),
-]
 _ORIGIN = [
     ("broker", pa.string()),
     ("session", pa.string()),
@@ -39,41 +31,70 @@ _ORIGIN = [
     ("extra", pa.string()),
 ]
 
-PARQUET: dict[str, pa.Schema] = {
-    "orderbook": pa.schema(
-        [
-            *_HEAD,
-            ("recv_time_kis", KOREAN_TIME),
-            ("recv_time_kiwoom", KOREAN_TIME),
-            *_LEVELS,
-            ("total_ask_size", pa.int64()),
-            ("total_bid_size", pa.int64()),
-            ("cum_volume", pa.int64()),
-            ("expected_price", pa.int64()),
-            ("expected_size", pa.int64()),
-            ("mid_price", pa.int64()),
-            ("mid_size", pa.int64()),
-            *_ORIGIN,
-        ]
-    ),
-    "tick": pa.schema(
-        [
-            *_HEAD,
-            ("price", pa.int64()),
-            ("size", pa.int64()),
+
+def times(market: Market) -> pa.DataType:
+    """An instant in the market's zone."""
+    return pa.timestamp("ns", tz=market.zone_name)
+
+
+KOREAN_TIME = times(KR)
+
+
+def _arrivals(market: Market) -> list[str]:
+    """Where several lines bring the same books, each row keeps when each of them had it."""
+    return [f"recv_time_{line}" for line in market.lines] if len(market.lines) > 1 else []
+
+
+def _columns(market: Market, stream: str) -> pa.Schema:
+    """The columns of one dataset."""
+    time, price, whole = times(market), pa.int64() if market.whole_prices else pa.float64(), pa.int64()
+    head = [("symbol", pa.string()), ("venue", pa.string()), ("exch_time", time), ("recv_time", time)]
+    head += [("business_date", pa.date32())] if market.business_days else []
+    if stream == "tick":
+        content = [
+            ("price", price),
+            ("size", whole),
             ("side", pa.int8()),
-            ("cum_volume", pa.int64()),
-            ("cum_value", pa.int64()),
-            ("value_change", pa.int64()),
-            ("trade_count", pa.int64()),
-            ("ask_price_1", pa.int64()),
-            ("bid_price_1", pa.int64()),
+            ("cum_volume", whole),
+            ("cum_value", whole),
+            ("value_change", whole),
+            ("trade_count", whole),
+            ("ask_price_1", price),
+            ("bid_price_1", price),
             ("source", pa.string()),
-            *_ORIGIN,
         ]
-    ),
+    else:
+        kinds = {"price": price, "size": whole}
+        content = [
+            *((name, time) for name in _arrivals(market)),
+            *((f"{side}_{what}_{n + 1}", kinds[what]) for side in _SIDES for what in kinds for n in range(LEVELS)),
+            ("total_ask_size", whole),
+            ("total_bid_size", whole),
+            ("cum_volume", whole),
+            ("expected_price", price),
+            ("expected_size", whole),
+            ("mid_price", price),
+            ("mid_size", whole),
+        ]
+    return pa.schema([*head, *content, *_ORIGIN])
+
+
+def market_and_stream(dataset: str) -> tuple[Market, str]:
+    """What a dataset such as "kr.tick" holds."""
+    market, _, stream = dataset.partition(".")
+    return MARKETS[market], stream
+
+
+def is_merged(dataset: str) -> bool:
+    """Whether its rows are books that come by several lines, of which the first wins."""
+    market, stream = market_and_stream(dataset)
+    return stream == "orderbook" and len(market.lines) > 1
+
+
+PARQUET: dict[str, pa.Schema] = {
+    f"{market.name}.{stream}": _columns(market, stream) for market in MARKETS.values() for stream in STREAMS
 }
-"""The columns of a published file (design 6.5)."""
+"""Dataset ("kr.tick") -> the columns of a published file (design 6.5)."""
 
 _ENTRY = [
     ("row", pa.int64()),  # entry number, 1, 2, 3 ... over the journal's whole lineage
@@ -83,10 +104,10 @@ _ENTRY = [
 ]
 
 JOURNAL: dict[str, pa.Schema] = {
-    "orderbook": pa.schema([*_ENTRY, ("identity", pa.binary(IDENTITY_BYTES)), *PARQUET["orderbook"]]),
-    "tick": pa.schema([*_ENTRY, *PARQUET["tick"]]),
+    name: pa.schema([*_ENTRY, *([("identity", pa.binary(IDENTITY_BYTES))] if is_merged(name) else []), *columns])
+    for name, columns in PARQUET.items()
 }
-"""A journal entry: the row as it will be published, and what the writer must know to go on."""
+"""Dataset -> a journal entry: the row as it will be published, and what the writer must know to go on."""
 
 
 def _words(members: type[Line] | type[Session] | type[Venue], lower: bool) -> pa.Array:
@@ -96,17 +117,39 @@ def _words(members: type[Line] | type[Session] | type[Venue], lower: bool) -> pa
 
 
 _LINE, _SESSION, VENUES = _words(Line, lower=True), _words(Session, lower=True), _words(Venue, lower=False)
+_VENUE_NAMES = {int(venue): venue.name for venue in Venue}
+
+
+def exchange_ns(records: np.ndarray) -> np.ndarray:
+    """The exchange time of each record, int64 ns; its receive time where that is undefined."""
+    return np.where(records["exch_ns"] > 0, records["exch_ns"], records["recv_ns"])
 
 
 def hours(records: np.ndarray) -> np.ndarray:
-    """Start of the exchange hour of each record, int64 ns (Korea's offset is whole hours); by receive time where the
-    exchange time is undefined."""
-    exch_ns = np.where(records["exch_ns"] > 0, records["exch_ns"], records["recv_ns"])
-    return exch_ns // HOUR_NS * HOUR_NS
+    """Start of the exchange hour of each record, int64 ns (every market's offset is whole hours)."""
+    return exchange_ns(records) // HOUR_NS * HOUR_NS
 
 
-def entries(stream: str, records: np.ndarray, first_row: int, taken: Taken | None) -> pa.RecordBatch:
-    """Journal entries of `records` (dtype of `stream`), numbered from `first_row`; `taken` is what merge said, None for ticks."""
+def session_days(records: np.ndarray) -> np.ndarray:
+    """The day of the session each record belongs to, days since 1970: the date in the zone of its venue's hours."""
+    ns = exchange_ns(records)
+    codes = records["venue"].astype(np.int64)
+    found, which = np.unique(np.stack([codes, ns // HOUR_NS]), axis=1, return_inverse=True)
+    ahead = [_ahead_ns(code, hour * HOUR_NS) for code, hour in zip(*found.tolist(), strict=True)]
+    return (ns + np.array(ahead, np.int64)[which]) // DAY_NS
+
+
+def _ahead_ns(venue: int, hour: int) -> int:
+    """What the clock of a venue's hours is ahead of UTC; Korea's for a code that no venue has."""
+    name = _VENUE_NAMES.get(venue)
+    return offset_ns(hours_of(name).zone if name else KR.zone, hour)
+
+
+def entries(dataset: str, records: np.ndarray, first_row: int, taken: Taken | None) -> pa.RecordBatch:
+    """Journal entries of `records` (dtype of the dataset's stream), numbered from `first_row`; `taken` is what merge said, None
+    where nothing is merged."""
+    market, stream = market_and_stream(dataset)
+    time = times(market)
     count = len(records)
     twin_of = np.full(count, NEW, np.int64) if taken is None else taken.twin_of
     twin = twin_of != NEW
@@ -117,44 +160,46 @@ def entries(stream: str, records: np.ndarray, first_row: int, taken: Taken | Non
         "hour": pa.array(hours(records) if taken is None else taken.hour_ns),
         "symbol": _text(records["symbol"], twin),
         "venue": _named(VENUES, records["venue"], twin),
-        "exch_time": _time(records["exch_ns"], twin),
-        "recv_time": _time(records["recv_ns"]),
+        "exch_time": _numbers(records["exch_ns"], twin).cast(time),
+        "recv_time": _numbers(records["recv_ns"]).cast(time),
         "broker": _named(_LINE, records["line"]),
         "session": _named(_SESSION, records["session"], twin),
         "seq": pa.array(records["seq"]),
         "extra": _text(records["extra"], twin | (records["extra"] == b"")),
     }
-    content = _book(records, columns, twin) if stream == "orderbook" else _tick(records, columns)
+    if market.business_days:
+        columns["business_date"] = pa.array(session_days(records).astype(np.int32)).cast(pa.date32())
+    content = _book(records, market, columns, twin) if stream == "orderbook" else _tick(records, market, columns)
     flags = records["flags"].astype(np.int64) | np.where(content, int(Flag.PRICE_ROUNDED), 0)
     if taken is not None:
         flags |= np.where(taken.late, int(Flag.LATE), 0)
         columns["identity"] = pa.array(taken.identity, pa.binary(IDENTITY_BYTES))
     columns["flags"] = _numbers(flags, twin)
-    schema = JOURNAL[stream]
+    schema = JOURNAL[dataset]
     return pa.record_batch([columns[name] for name in schema.names], schema=schema)
 
 
-def _book(records: np.ndarray, columns: dict[str, pa.Array], twin: np.ndarray) -> np.ndarray:
+def _book(records: np.ndarray, market: Market, columns: dict[str, pa.Array], twin: np.ndarray) -> np.ndarray:
     """A book's own columns; whether a price was rounded, shape (n,)."""
     rounded = np.zeros(len(records), bool)
-    for line in (Line.KIS, Line.KIWOOM):
-        columns[f"recv_time_{line.name.lower()}"] = _time(records["recv_ns"], records["line"] != line)
+    for name, line in zip(_arrivals(market), market.lines, strict=False):
+        columns[name] = _numbers(records["recv_ns"], records["line"] != Line[line.upper()]).cast(times(market))
     for side in _SIDES:
         for n in range(LEVELS):
-            columns[f"{side}_price_{n + 1}"] = _won(records[f"{side}_price_e4"][:, n], rounded, twin)
+            columns[f"{side}_price_{n + 1}"] = _price(records[f"{side}_price_e4"][:, n], market, rounded, twin)
             columns[f"{side}_size_{n + 1}"] = _numbers(records[f"{side}_size"][:, n], twin)
     for name in ("expected_price", "mid_price"):
-        columns[name] = _won(records[f"{name}_e4"], rounded, twin)
+        columns[name] = _price(records[f"{name}_e4"], market, rounded, twin)
     for name in ("total_ask_size", "total_bid_size", "cum_volume", "expected_size", "mid_size"):
         columns[name] = _numbers(records[name], twin)
     return rounded
 
 
-def _tick(records: np.ndarray, columns: dict[str, pa.Array]) -> np.ndarray:
+def _tick(records: np.ndarray, market: Market, columns: dict[str, pa.Array]) -> np.ndarray:
     """A tick's own columns; whether a price was rounded, shape (n,)."""
     rounded = np.zeros(len(records), bool)
     for name in ("price", "ask_price_1", "bid_price_1"):
-        columns[name] = _won(records[f"{name}_e4"], rounded)
+        columns[name] = _price(records[f"{name}_e4"], market, rounded)
     for name in ("size", "cum_volume", "cum_value", "value_change", "trade_count"):
         columns[name] = _numbers(records[name])
     columns["side"] = pa.array(records["side"])
@@ -166,19 +211,22 @@ def _numbers(values: np.ndarray, hidden: np.ndarray | bool = False) -> pa.Array:
     return pa.array(np.ascontiguousarray(values), mask=(values == UNDEFINED) | hidden)
 
 
-def _time(values: np.ndarray, hidden: np.ndarray | bool = False) -> pa.Array:
-    return _numbers(values, hidden).cast(KOREAN_TIME)
+def _price(price_e4: np.ndarray, market: Market, rounded: np.ndarray, hidden: np.ndarray | bool = False) -> pa.Array:
+    """Prices as the market's files have them; `rounded` is set where one had to be rounded."""
+    if market.whole_prices:
+        return _whole(price_e4, rounded, hidden)
+    return pa.array(price_e4 / PRICE_SCALE, mask=(price_e4 == UNDEFINED) | hidden)
 
 
-def _won(price_e4: np.ndarray, rounded: np.ndarray, hidden: np.ndarray | bool = False) -> pa.Array:
-    """Whole won, half to even; `rounded` is set where a price was not whole."""
-    won = price_e4 // PRICE_SCALE
-    rest = price_e4 - won * PRICE_SCALE
+def _whole(price_e4: np.ndarray, rounded: np.ndarray, hidden: np.ndarray | bool) -> pa.Array:
+    """Whole units of the currency, half to even; `rounded` is set where a price was not whole."""
+    units = price_e4 // PRICE_SCALE
+    rest = price_e4 - units * PRICE_SCALE
     defined = price_e4 != UNDEFINED
     rounded |= (rest != 0) & defined & ~np.asarray(hidden)
     half = PRICE_SCALE // 2
-    won += (rest > half) | ((rest == half) & (won % 2 == 1))
-    return pa.array(won, mask=~defined | hidden)
+    units += (rest > half) | ((rest == half) & (units % 2 == 1))
+    return pa.array(units, mask=~defined | hidden)
 
 
 def _named(names: pa.Array, codes: np.ndarray, hidden: np.ndarray | None = None) -> pa.Array:

@@ -29,12 +29,13 @@ import pyarrow.parquet as pq
 from brokers.quotes import PRINTS
 from collectorctl.recover.day import parts
 from conf.instrument import Instrument
+from conf.market import HOUR_NS
 from ringbuf.records import UNDEFINED
 from writer import files
 from writer.parquet import hour_directory
-from writer.schema import HOUR_NS, KOREAN_TIME, PARQUET, VERSION
+from writer.schema import KOREAN_TIME, PARQUET, VERSION
 
-SCHEMA = PARQUET["tick"]
+SCHEMA = PARQUET["kr.tick"]
 Key = tuple[str, str, int, int, str]
 """Symbol, venue, cumulative volume, size, source."""
 Superseded = Mapping[Key, int]

@@ -23,8 +23,8 @@ from brokers.broker import BROKERS, Broker, Registration, broker
 from brokers.publish import Sessions
 from brokers.rows import Decoded, records
 from conf.home import Home
+from conf.market import HOUR_NS
 from ringbuf.records import STREAMS, Flag
-from writer.schema import HOUR_NS
 
 UNREADABLE = "the line is not one of a quarantine"
 

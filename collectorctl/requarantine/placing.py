@@ -63,14 +63,14 @@ def _build(home: Home, aside: Path, stream: str, rows: np.ndarray, lineage: str)
     if stream == "orderbook":
         taken = Merge(window_ns(home), table.identity_cum_volume).take(rows, schema.hours(rows), 1)
     place = aside / "journal"
-    journal = Journal.open(place, schema.JOURNAL[stream])
+    journal = Journal.open(place, schema.JOURNAL[f"kr.{stream}"])
     journal.begin([])
-    journal.append(schema.entries(stream, rows, 1, taken), {})
+    journal.append(schema.entries(f"kr.{stream}", rows, 1, taken), {})
     journal.close()
     for hour in sorted(journal.current.held):
         parquet.publish(
             parquet.Task(
-                stream=stream,
+                dataset=f"kr.{stream}",
                 directory=aside / _PARTS / stream,
                 lineage=lineage,
                 hour=hour,

@@ -20,11 +20,11 @@ import pyarrow.parquet as pq
 
 from conf.clock import SECOND_NS
 from conf.home import Home
+from conf.market import HOUR_NS
 from ringbuf.records import LEVELS, ORDERBOOK, PRICE_SCALE, UNDEFINED, Line, Venue, blank
 from writer import parquet, segment
 from writer.journal import held
 from writer.merge import NEW, Merge
-from writer.schema import HOUR_NS
 
 _LINES = {f"recv_time_{line}": Line[line.upper()] for line in ("kis", "kiwoom")}
 _SIDES = ("ask", "bid")

@@ -115,8 +115,8 @@ def publish_ticks(root: Path, ticks: np.ndarray) -> None:
     for hour in np.unique(hours).tolist():
         mine = ticks[hours == hour]
         mine = mine[np.argsort(mine["symbol"], kind="stable")]
-        names = schema.PARQUET["tick"].names
-        table = pa.Table.from_batches([schema.entries("tick", mine, 1, None).select(names)])
+        names = schema.PARQUET["kr.tick"].names
+        table = pa.Table.from_batches([schema.entries("kr.tick", mine, 1, None).select(names)])
         home = hour_directory(root / "data/kr/tick", hour)
         home.mkdir(parents=True, exist_ok=True)
         told = {"lineage": "a-journal", "row_from": "0", "row_to": str(len(mine)), "schema_version": "1"}

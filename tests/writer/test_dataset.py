@@ -42,7 +42,7 @@ def rings(home: Home) -> Iterator[dict[Line, Producer]]:
 
 def opened(home: Home) -> Dataset:
     """The dataset as the writer opens it."""
-    return Dataset(home, "kr.orderbook", ("kis", "kiwoom"), Vitals.create(home.vitals("writer"), "writer"))
+    return Dataset(home, "kr.orderbook", Vitals.create(home.vitals("writer"), "writer"))
 
 
 def test_a_row_settles_only_when_its_window_has_passed_on_every_ring(home: Home, rings: dict[Line, Producer]) -> None:

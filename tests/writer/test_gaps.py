@@ -88,7 +88,7 @@ def test_the_other_brokers_books_witness_a_tick_that_never_came(home: Home) -> N
 
 def journalled(records: np.ndarray, first_row: int = 1):
     """The journal's batch of some ticks."""
-    return schema.entries("tick", records, first_row, None)
+    return schema.entries("kr.tick", records, first_row, None)
 
 
 def test_what_the_journal_keeps_of_a_tick_is_enough() -> None:
@@ -120,7 +120,7 @@ def test_without_its_file_it_begins_with_what_the_journal_holds(home: Home) -> N
 def test_where_file_and_journal_overlap_every_tick_counts_once(home: Home) -> None:
     """The file is true for 100 rows, the journal still holds 51 to 150: no tick twice, none lost, and `since` stays."""
     vitals = Vitals.create(home.vitals("writer"), "writer")
-    journal = Journal.open(home.journal("kr.tick"), schema.JOURNAL["tick"])
+    journal = Journal.open(home.journal("kr.tick"), schema.JOURNAL["kr.tick"])
     journal.begin([])
     lived = Gaps(home, vitals)
     lived.begin(journal.lineage, 0)
@@ -143,7 +143,7 @@ def test_where_file_and_journal_do_not_meet_it_begins_anew(home: Home, first_row
     """Rows it counted are gone, or rows it never counted: false gaps would be worse than none; `since` is later."""
     vitals = Vitals.create(home.vitals("writer"), "writer")
     lived = Gaps(home, vitals)
-    journal = Journal.open(home.journal("kr.tick"), schema.JOURNAL["tick"])
+    journal = Journal.open(home.journal("kr.tick"), schema.JOURNAL["kr.tick"])
     journal.begin([])
     lived.begin(journal.lineage, 0)
     lived.ticks(heard(0, 100), 100)

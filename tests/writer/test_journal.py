@@ -20,12 +20,12 @@ HOUR = 3600 * 1_000_000_000
 def batch_of(journal: Journal, count: int, hour: int = NINE_NS) -> pa.RecordBatch:
     """The next entries of a tick journal."""
     first = journal.last_row + 1
-    return schema.entries("tick", ticks(range(first, first + count), exch_ns=hour), first, None)
+    return schema.entries("kr.tick", ticks(range(first, first + count), exch_ns=hour), first, None)
 
 
 def opened(directory: Path) -> Journal:
     """The journal as it is recovered, with a new segment."""
-    journal = Journal.open(directory, schema.JOURNAL["tick"])
+    journal = Journal.open(directory, schema.JOURNAL["kr.tick"])
     journal.begin([])
     return journal
 
@@ -48,7 +48,7 @@ def test_what_was_appended_is_found_again_with_its_positions(place: Path) -> Non
     """Rows, row numbers, positions and hours survive; the next segment goes on counting; plain pyarrow reads it."""
     filled(place, 3).close()
 
-    journal = Journal.open(place, schema.JOURNAL["tick"])
+    journal = Journal.open(place, schema.JOURNAL["kr.tick"])
 
     assert (journal.last_row, journal.positions) == (21, {"kis.tick": [1, 22]})
     assert journal.segments[0].held == {NINE_NS: 21}
@@ -69,7 +69,7 @@ def test_the_newest_segment_alone_knows_everything(place: Path) -> None:
     again.append(batch_of(again, 1), again.positions)
 
     assert (lineage, 15, {"kis.tick": [1, 15]}) == (again.lineage, again.last_row, again.positions)
-    assert Journal.open(place, schema.JOURNAL["tick"]).ceilings == [["005930", 1, 20000, 77]] or again.ceilings
+    assert Journal.open(place, schema.JOURNAL["kr.tick"]).ceilings == [["005930", 1, 20000, 77]] or again.ceilings
     assert sorted(path.name for path in place.iterdir()) == ["000000000002.arrows", "000000000003.arrows"]
 
 
@@ -83,7 +83,7 @@ def test_a_tail_torn_at_any_byte_costs_only_the_last_batch(place: Path) -> None:
     for cut in range(last.begin, last.end):
         path.write_bytes(whole[:cut])
 
-        journal = Journal.open(place, schema.JOURNAL["tick"])
+        journal = Journal.open(place, schema.JOURNAL["kr.tick"])
 
         assert (journal.last_row, journal.positions) == (14, {"kis.tick": [1, 15]}), cut
         assert last.begin == path.stat().st_size
@@ -98,7 +98,7 @@ def test_a_segment_torn_before_its_first_batch_was_never_there(place: Path) -> N
     for cut in (0, 1, first.begin - 1, first.begin, first.end - 1):
         (place / "000000000002.arrows").write_bytes(beginning[:cut])
 
-        journal = Journal.open(place, schema.JOURNAL["tick"])
+        journal = Journal.open(place, schema.JOURNAL["kr.tick"])
 
         assert (journal.last_row, len(journal.segments)) == (14, 1), cut
         assert not (place / "000000000002.arrows").exists()
@@ -112,7 +112,7 @@ def test_a_zeroed_tail_is_torn_too(place: Path) -> None:
     with path.open("ab") as file:
         file.write(b"\0" * 5000)
 
-    journal = Journal.open(place, schema.JOURNAL["tick"])
+    journal = Journal.open(place, schema.JOURNAL["kr.tick"])
 
     assert (14, size) == (journal.last_row, path.stat().st_size)
 
@@ -157,7 +157,7 @@ def test_two_journals_in_one_directory_are_refused(place: Path) -> None:
     (place / "b" / "000000000001.arrows").rename(place / "a" / "000000000002.arrows")
 
     with pytest.raises(JournalError, match="several journals"):
-        Journal.open(place / "a", schema.JOURNAL["tick"])
+        Journal.open(place / "a", schema.JOURNAL["kr.tick"])
 
 
 def test_a_reader_beside_a_live_writer_sees_whole_batches_only(place: Path) -> None:
@@ -206,5 +206,5 @@ def test_a_write_that_fails_anywhere_leaves_the_log_as_it_was(place: Path) -> No
 
     subprocess.run([sys.executable, "-c", script], cwd=ROOT, env={"PYTHONPATH": str(ROOT)}, check=True)
 
-    journal = Journal.open(place, schema.JOURNAL["tick"])
+    journal = Journal.open(place, schema.JOURNAL["kr.tick"])
     assert (34, {"kis.tick": [1, 35]}, list(range(1, 35))) == (journal.last_row, journal.positions, rows_in(place))

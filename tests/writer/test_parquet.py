@@ -28,7 +28,7 @@ class Kept:
     def __init__(self, place: Path) -> None:
         self.place = place
         self.merge = Merge(5 * SECOND_NS, ["KRX"])
-        self.journal = Journal.open(place / "journal", schema.JOURNAL["orderbook"])
+        self.journal = Journal.open(place / "journal", schema.JOURNAL["kr.orderbook"])
         self.journal.begin([])
 
     def put(self, found: np.ndarray, rows: int = 50) -> None:
@@ -36,13 +36,13 @@ class Kept:
         for begin in range(0, len(found), rows):
             some = found[begin : begin + rows]
             taken = self.merge.take(some, schema.hours(some), self.journal.last_row + 1)
-            self.journal.append(schema.entries("orderbook", some, self.journal.last_row + 1, taken), {})
+            self.journal.append(schema.entries("kr.orderbook", some, self.journal.last_row + 1, taken), {})
 
     def task(self, row_to: int | None = None, hour: int = NINE_NS) -> Task:
         """Publish the hour up to that entry, else everything."""
         self.journal.begin([])
         return Task(
-            stream="orderbook",
+            dataset="kr.orderbook",
             directory=self.place / "data",
             lineage=self.journal.lineage,
             hour=hour,
@@ -214,8 +214,8 @@ def test_a_checksum_sees_every_column() -> None:
     """Changing any one value of any column changes it; so does a null in place of a zero."""
     found = books(range(20))
     found["extra"] = b"x"
-    batch = schema.entries("orderbook", found, 1, Merge(1, []).take(found, schema.hours(found), 1))
-    table = pa.Table.from_batches([batch]).select(schema.PARQUET["orderbook"].names)
+    batch = schema.entries("kr.orderbook", found, 1, Merge(1, []).take(found, schema.hours(found), 1))
+    table = pa.Table.from_batches([batch]).select(schema.PARQUET["kr.orderbook"].names)
     before = parquet._checksum(table)
 
     for number, name in enumerate(table.column_names):

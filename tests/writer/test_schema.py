@@ -18,14 +18,14 @@ from writer.merge import Merge
 
 def entries(found: np.ndarray) -> pa.RecordBatch:
     """Journal entries of books."""
-    return schema.entries("orderbook", found, 1, Merge(1, ["KRX"]).take(found, schema.hours(found), 1))
+    return schema.entries("kr.orderbook", found, 1, Merge(1, ["KRX"]).take(found, schema.hours(found), 1))
 
 
 def test_every_column_of_a_book_comes_back_from_pandas(place: Path) -> None:
     """Prices in won, int64; times in Korea's zone; names instead of codes; nothing is shifted between levels."""
     found = books(range(100))
     found["mid_price_e4"] = 70_050 * 10_000
-    table = pa.Table.from_batches([entries(found)]).select(schema.PARQUET["orderbook"].names)
+    table = pa.Table.from_batches([entries(found)]).select(schema.PARQUET["kr.orderbook"].names)
     pq.write_table(table, place / "books.parquet")
 
     frame = pd.read_parquet(place / "books.parquet")
@@ -47,7 +47,7 @@ def test_every_column_of_a_book_comes_back_from_pandas(place: Path) -> None:
 def test_every_column_of_a_tick_comes_back(place: Path) -> None:
     """The tick's table, with its source and side."""
     found = ticks(range(100), Line.KIWOOM)
-    batch = schema.entries("tick", found, 1, None).select(schema.PARQUET["tick"].names)
+    batch = schema.entries("kr.tick", found, 1, None).select(schema.PARQUET["kr.tick"].names)
     pq.write_table(pa.Table.from_batches([batch]), place / "ticks.parquet")
 
     frame = pd.read_parquet(place / "ticks.parquet")
@@ -114,7 +114,7 @@ def test_a_twin_carries_its_arrival_and_nothing_else() -> None:
     found = books([1, 1])
     found["line"] = (Line.KIS, Line.KIWOOM)
     found["seq"] = (5, 9)
-    batch = schema.entries("orderbook", found, 1, Merge(10_000, ["KRX"]).take(found, schema.hours(found), 1))
+    batch = schema.entries("kr.orderbook", found, 1, Merge(10_000, ["KRX"]).take(found, schema.hours(found), 1))
 
     twin = batch.to_pylist()[1]
 

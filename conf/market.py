@@ -1,0 +1,92 @@
+"""The markets there are: whose clock each keeps, its venues, the lines that feed it, what its prices are counted in.
+
+    venue  KRX  NXT  UN  |  NASDAQ  NYSE  AMEX  |  NASDAQ_DAY  NYSE_DAY  AMEX_DAY
+    market        kr     |                   us                          hive dates and hours, time zones, currency
+    hours  KRX  NXT  UN  |          US          |          US_DAY        the table under [sessions]; its zone dates a trading day
+
+The US day market is a venue of its own: another book, another volume, and hours that are fixed in Korean time.
+
+Promises: every venue belongs to one market and has one table of sessions; a zone comes from the zone database, daylight saving
+included, and its offset is whole hours at all times that have data.
+Leaves to others: what the sessions are (settings, session.py), how an instrument is written (instrument.py).
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, tzinfo
+from functools import lru_cache
+from typing import NamedTuple
+from zoneinfo import ZoneInfo
+
+from conf.clock import KST, SECOND_NS
+
+NEW_YORK = ZoneInfo("America/New_York")
+HOUR_NS = 3600 * SECOND_NS
+DAY_NS = 24 * HOUR_NS
+
+
+class Hours(NamedTuple):
+    """Where a venue's sessions stand: a table under [sessions], in the time of `zone`."""
+
+    table: str
+    zone: tzinfo
+
+
+class Market(NamedTuple):
+    """One market. `lines`: what collects it, in the order that breaks ties; `whole_prices`: whole units of the currency."""
+
+    name: str
+    zone: tzinfo
+    venues: dict[str, Hours]
+    lines: tuple[str, ...]
+    whole_prices: bool
+
+    @property
+    def zone_name(self) -> str:
+        """As the zone database has it."""
+        return str(self.zone)
+
+    @property
+    def business_days(self) -> bool:
+        """Whether the day of a session may be another than the exchange's calendar day."""
+        return any(hours.zone is not self.zone for hours in self.venues.values())
+
+    def local(self, ns: int) -> datetime:
+        """An instant in the exchange's time, to the microsecond."""
+        return local(ns, self.zone)
+
+
+KR = Market(
+    "kr", KST, {venue: Hours(venue, KST) for venue in ("KRX", "NXT", "UN")}, ("kis", "kiwoom"), whole_prices=True
+)
+US = Market(
+    "us",
+    NEW_YORK,
+    {venue: Hours("US", NEW_YORK) for venue in ("NASDAQ", "NYSE", "AMEX")}
+    | {venue: Hours("US_DAY", KST) for venue in ("NASDAQ_DAY", "NYSE_DAY", "AMEX_DAY")},
+    ("us",),
+    whole_prices=False,
+)
+MARKETS: dict[str, Market] = {market.name: market for market in (KR, US)}
+_OF = {venue: market for market in MARKETS.values() for venue in market.venues}
+
+
+def market_of(venue: str) -> Market:
+    """The market of a venue. KeyError if there is none."""
+    return _OF[venue]
+
+
+def hours_of(venue: str) -> Hours:
+    """Where a venue's sessions stand. KeyError if there is no such venue."""
+    return _OF[venue].venues[venue]
+
+
+def local(ns: int, zone: tzinfo) -> datetime:
+    """An instant (ns since 1970 UTC) as date and time of `zone`, to the microsecond."""
+    return datetime.fromtimestamp(ns // SECOND_NS, UTC).astimezone(zone).replace(microsecond=ns % SECOND_NS // 1000)
+
+
+@lru_cache(maxsize=4096)
+def offset_ns(zone: tzinfo, hour: int) -> int:
+    """What `zone` is ahead of UTC in the hour that begins at `hour` (ns); daylight saving begins and ends with an hour."""
+    return round(local(hour, zone).utcoffset().total_seconds()) * SECOND_NS  # type: ignore[union-attr]
