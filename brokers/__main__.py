@@ -1,7 +1,7 @@
 """`python -m brokers NAME`: the collector process of one broker.
 
-Promises: exit 2 for a name that no broker has, 78 for a plan that the vendor's limits do not hold; no room for the rings
-is waited out; else as conf/process.py says.
+Promises: exit 2 for a name that no broker has, 78 for a key that stands in two places; no room for the rings is waited out; else
+as conf/process.py says.
 Leaves to others: the rites of a process (conf/process.py), the loop (collector.py).
 """
 
@@ -12,8 +12,9 @@ from collections.abc import Callable
 
 from loguru import logger
 
-from brokers.broker import BROKERS, PlanError, broker
+from brokers.broker import BROKERS, broker
 from brokers.collector import Collector
+from brokers.keys import at_hand
 from brokers.plan import plan
 from conf.home import Home
 from conf.process import Stop, run
@@ -24,20 +25,21 @@ ROOM_RETRY_S = 1.0
 
 
 def collect(name: str, home: Home, stop: Stop) -> None:
-    """The body of the process: collect until asked to stop. SettingsError for a plan that does not fit."""
+    """The body of the process: collect until asked to stop. SettingsError for keys that cannot be used."""
     vitals = Vitals.create(home.vitals(name), name)
     try:
-        connections = plan(home.settings).get(name)
-        if connections is None:
+        connections = plan(home.settings, at_hand(home)).connections.get(name)
+        if not connections:
             _idle(vitals, stop, f"{name}.enabled is false in {FILE}")
         else:
-            (connection,) = connections  # one appkey, one connection (design 5: several appkeys, several connections)
+            if len(connections) > 1:
+                raise SettingsError(
+                    home.root, f"{name.upper()}_APP_KEY_2", "is one key more than can be used", "take it out"
+                )
+            connection = connections[0]
             collector = _with_room(lambda: Collector(home, stop, vitals, broker(name), connection), vitals, stop)
             if collector is not None:
                 collector.run()
-    except PlanError as error:
-        where, _, what = str(error).partition(": ")
-        raise SettingsError(home.root / FILE, where, *what.rsplit(": ", 1)) from None
     finally:
         vitals.say("stopped")
         vitals.close()

@@ -10,10 +10,9 @@
     │  ├─ RestUnreachable        no answer, or one that is none
     │  ├─ RestLimited            too many calls
     │  └─ RestRefused            understood and refused: keys, address, permission
-    ├─ SessionError              the dialogue on a connection
-    │  ├─ SessionLost            it has to be begun again
-    │  └─ SessionRefused         the vendor says no; waits by the vendor's rule
-    └─ PlanError                 more instruments than the vendor's limits hold: configuration
+    └─ SessionError              the dialogue on a connection
+       ├─ SessionLost            it has to be begun again
+       └─ SessionRefused         the vendor says no; waits by the vendor's rule
 
 Promises: adding a broker is a folder with session.py and decode.py (and what calls it makes), one line in BROKERS, one
 table in the settings, one program in supervisord.conf; tests/brokers/test_contract.py holds every broker to the protocols.
@@ -98,10 +97,6 @@ class SessionRefused(SessionError):
     state = "refused"
 
 
-class PlanError(BrokerError):
-    """What is to be collected does not fit the limits."""
-
-
 HEARTBEAT_MOST_BYTES = 4096
 """A vendor's heartbeat has less than 200; what is echoed must not be what fills a connection."""
 WORDS_MOST = 300
@@ -155,8 +150,8 @@ class Broker(Protocol):
     def address(self, settings: Settings) -> str:
         """The WebSocket's URL."""
 
-    def credential(self, home: Home) -> Credential:
-        """Where this home's key or token comes from. SettingsError if secrets are missing."""
+    def credential(self, home: Home, number: int) -> Credential:
+        """Where the token of this home's key pair `number` (1, 2, ...) comes from. SettingsError if secrets are missing."""
 
     def session(self, settings: Settings, credential: str, ledger: Ledger) -> Session:
         """A new dialogue that registers what the ledger lists."""
@@ -174,6 +169,7 @@ class Entry(NamedTuple):
     module: str  # has BROKER
     shard: str  # the group of settings.shards whose ticks it collects
     counts: str  # what its limit counts: "registrations", or "symbols" whatever their streams
+    market: str = "kr"  # whose instruments it collects; the brokers of one market stand in for each other
 
 
 BROKERS: dict[str, Entry] = {

@@ -63,7 +63,7 @@ class Collector:
         instruments = dict.fromkeys(registration.instrument for registration in connection.registrations)
         self._known = broker.known(Registration(instrument, stream) for instrument in instruments for stream in STREAMS)
         self._clock = home.clock()
-        self._credential = broker.credential(home)
+        self._credential = broker.credential(home, connection.key)
         self._rings = Rings(home, broker.name, vitals)
         self._quarantine = Quarantine(home.quarantine(), broker.name, home.settings.quarantine.most_bytes)
         self._watch = Watch(home.settings, broker.heartbeat_s)

@@ -1,6 +1,7 @@
-"""Everything that can be wrong before a start: settings, secrets, registrations.
+"""Everything that can be wrong before a start: settings and secrets; and what of the universe finds no place.
 
-Promises: raises the first error found, in words (SettingsError, PlanError); starts and writes nothing.
+Promises: raises the first error found, in words (SettingsError); starts and writes nothing; what does not fit is named, and is no
+error: the home runs with what fits.
 Leaves to others: whether the brokers accept the keys.
 """
 
@@ -8,27 +9,30 @@ from __future__ import annotations
 
 from typing import Any
 
-from brokers.plan import plan, slots
+from brokers.keys import at_hand
+from collectorctl.plan import in_words, planned
 from collectorctl.status import lines_of
 from conf.home import Home
 from conf.settings import load_secrets
 
 
 def findings(home: Home) -> dict[str, Any]:
-    """What would be registered where; SettingsError or PlanError instead if the home cannot be started."""
-    for name in lines_of(home.settings):
-        load_secrets(home.root, name)
-    planned = plan(home.settings)
+    """What would be registered where; SettingsError instead if the home cannot be started."""
+    for name, keys in at_hand(home).items():
+        for number in range(1, keys + 1):
+            load_secrets(home.root, name, number=number)
+    plan = planned(home)
     lines = []
     for name in lines_of(home.settings):
-        registrations = [r for connection in planned[name] for r in connection.registrations]
+        held = [connection for connection in plan.connections if connection.broker == name]
         lines.append(
             {
                 "name": name,
-                "books": sum(r.stream == "orderbook" for r in registrations),
-                "ticks": sum(r.stream == "tick" for r in registrations),
-                "registrations": sum(slots(name, connection.registrations) for connection in planned[name]),
-                "limit": getattr(home.settings, name).registrations,
+                "keys": len(held),
+                "books": sum(connection.books for connection in held),
+                "ticks": sum(connection.ticks for connection in held),
+                "registrations": sum(connection.slots for connection in held),
+                "limit": sum(connection.limit for connection in held),
             }
         )
-    return {"home": str(home.root), "lines": lines}
+    return {"home": str(home.root), "lines": lines, "short": plan.short, "fit": in_words(plan)}

@@ -14,7 +14,6 @@ from typing import Any
 
 import click
 
-from brokers.broker import PlanError
 from collectorctl.commands import day, home, look, rehearse, tree
 from collectorctl.daemon import DaemonError
 from conf.process import EXIT_BUG, EXIT_BUSY, EXIT_CONFIG, Busy
@@ -23,7 +22,7 @@ from conf.settings import SettingsError
 MODULES = (home, tree, look, rehearse, day)
 """Where the commands are; adding one is a function in the module of its purpose."""
 
-_EXIT = {SettingsError: EXIT_CONFIG, PlanError: EXIT_CONFIG, Busy: EXIT_BUSY, DaemonError: EXIT_BUG}
+_EXIT = {SettingsError: EXIT_CONFIG, Busy: EXIT_BUSY, DaemonError: EXIT_BUG}
 
 
 class _Commands(click.Group):

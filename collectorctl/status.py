@@ -16,9 +16,10 @@ import msgspec
 import psutil
 
 from collectorctl.daemon import Daemon, Program
+from collectorctl.plan import in_words, planned
 from conf.clock import korean
 from conf.home import Home
-from conf.settings import Settings
+from conf.settings import Settings, SettingsError
 from ringbuf.records import STREAMS
 from ringbuf.ring import Consumer, RingError
 from ringbuf.vitals import Reading, VitalsError, read
@@ -69,6 +70,10 @@ class Status(msgspec.Struct, frozen=True):
     rings: list[RingLevel]
     volume: Report | None = None
     """The volume line as the writer last told it: missing and doubled ticks by symbol; None before it did."""
+    short: list[str] = []
+    """What of the universe finds no place with the brokers, and what that costs."""
+    fit: str = ""
+    """The same in one line."""
 
 
 def programs_of(settings: Settings) -> list[str]:
@@ -102,6 +107,7 @@ def look(home: Home) -> Status:
     pid = daemon.pid()
     supervised = {program.name: program for program in daemon.programs()}
     names = [*programs_of(home.settings), *(n for n in supervised if n not in programs_of(home.settings))]
+    short, fit = _fit(home)
     processes = [_process(home, name, supervised.get(name)) for name in names]
     return Status(
         home=str(home.root),
@@ -111,7 +117,18 @@ def look(home: Home) -> Status:
         processes=processes,
         rings=[_ring(home, line, stream) for line in lines_of(home.settings) for stream in STREAMS],
         volume=_volume(home),
+        short=short,
+        fit=fit,
     )
+
+
+def _fit(home: Home) -> tuple[list[str], str]:
+    """What does not fit, each and in one line; keys that cannot be counted are said instead."""
+    try:
+        plan = planned(home)
+    except SettingsError as error:
+        return [], str(error)
+    return plan.short, in_words(plan)
 
 
 def _volume(home: Home) -> Report | None:

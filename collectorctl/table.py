@@ -36,6 +36,8 @@ def show_status(status: Status, counters: bool) -> None:
         console.print(
             f"ring {ring.name:<18} {ring.complaint or f'{ring.backlog} of {ring.capacity} waiting, {ring.head} in all'}"
         )
+    if status.short:
+        console.print(status.fit)
     if status.volume is not None:
         console.print(ticks_said(status.volume))
     if counters:

@@ -108,9 +108,9 @@ class Home:
         """What only one process of that name holds."""
         return self.run / f"{name}.lock"
 
-    def token(self, broker: str) -> Path:
-        """A broker's cached access token, 0600."""
-        return self.run / "token" / f"{broker}.json"
+    def token(self, broker: str, number: int = 1) -> Path:
+        """The cached access token of a broker's key pair `number`, 0600."""
+        return self.run / "token" / f"{broker}{f'-{number}' if number > 1 else ''}.json"
 
     def socket(self) -> Path:
         """Where supervisord listens."""

@@ -129,6 +129,11 @@ def _shards(settings: Settings) -> Iterator[Fault]:
             if text in groups:
                 yield Fault(key, f"{text} is already in group {groups[text]}", "name it once, in one group")
             groups[text] = group
+    for text, rate in settings.shards.rate.items():
+        if text not in settings.universe.kr:
+            yield Fault(f"shards.rate.{text}", f"{text} is not in universe.kr", "add it there or take it out here")
+        if not 0 < rate <= _AT_MOST:  # a nan is refused as well
+            yield Fault(f"shards.rate.{text}", f"{rate} is no rate", "write a number above 0")
 
 
 def _paths(settings: Settings) -> Iterator[Fault]:

@@ -16,7 +16,7 @@ import os
 import re
 import stat
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import date
 from importlib import resources
 from io import StringIO
@@ -53,6 +53,7 @@ class Universe(_Table):
 class Shards(_Table):
     A: list[str]
     B: list[str]
+    rate: dict[str, float]
 
 
 class Paths(_Table):
@@ -222,13 +223,13 @@ def load(home: Path) -> Settings:
     return settings
 
 
-def load_secrets(home: Path, broker: str, environ: Mapping[str, str] = os.environ) -> Secrets:
-    """The key pair of `broker` from the environment, else from HOME/.env (mode 0600). SettingsError names the variable."""
-    prefix = broker.upper()
+def load_secrets(home: Path, broker: str, environ: Mapping[str, str] = os.environ, number: int = 1) -> Secrets:
+    """Key pair `number` (1, 2, ...) of `broker` from the environment, else from HOME/.env (mode 0600). SettingsError names the
+    variable."""
     file = home / SECRETS_FILE
     stored = _read_env_file(file)
     values = []
-    for name in (f"{prefix}_APP_KEY", f"{prefix}_APP_SECRET"):
+    for name in _pair(broker, number):
         value = environ.get(name) or stored.get(name)
         if not value:
             write = f"write a line {name}=... there, or set it in the environment"
@@ -238,6 +239,34 @@ def load_secrets(home: Path, broker: str, environ: Mapping[str, str] = os.enviro
             raise SettingsError(where, name, "has blanks or letters that no key has", "copy the key again")
         values.append(value)
     return Secrets(*values)
+
+
+def key_count(home: Path, broker: str, environ: Mapping[str, str] = os.environ) -> int:
+    """How many key pairs `broker` has: the first, and those numbered 2, 3, ... up to the highest that is begun. SettingsError."""
+    known = _read_env_file(home / SECRETS_FILE) | {name: value for name, value in environ.items() if value}
+    numbered = re.compile(rf"{broker.upper()}_APP_(?:KEY|SECRET)_([1-9]\d?)")
+    return max([1, *(int(found[1]) for name, value in known.items() if value and (found := numbered.fullmatch(name)))])
+
+
+def refuse_shared_keys(home: Path, brokers: Iterable[str], environ: Mapping[str, str] = os.environ) -> None:
+    """SettingsError if an app key stands in two places: a vendor lets it hold one session. Missing ones are passed over."""
+    stored = _read_env_file(home / SECRETS_FILE)
+    holders: dict[str, str] = {}
+    for broker in brokers:
+        for number in range(1, key_count(home, broker, environ) + 1):
+            name, _ = _pair(broker, number)
+            value = environ.get(name) or stored.get(name)
+            if value and holders.setdefault(value, name) != name:
+                what = f"is the same key as {holders[value]}"
+                raise SettingsError(
+                    home / SECRETS_FILE, name, what, "one key holds one session: write another, or none"
+                )
+
+
+def _pair(broker: str, number: int) -> tuple[str, str]:
+    """The variables of a key pair: KIS_APP_KEY and KIS_APP_SECRET, then KIS_APP_KEY_2 and so on."""
+    behind = f"_{number}" if number > 1 else ""
+    return f"{broker.upper()}_APP_KEY{behind}", f"{broker.upper()}_APP_SECRET{behind}"
 
 
 def _read_env_file(file: Path) -> dict[str, str | None]:
@@ -265,6 +294,10 @@ def _over(defaults: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:
     return merged
 
 
+_OWN_KEYS = {"shards.rate"}
+"""Tables whose keys the user chooses."""
+
+
 def _refuse_unknown(file: Path, own: dict[str, Any], known: dict[str, Any], prefix: str) -> None:
     """SettingsError for the first key that default.toml does not have, or that is no table where it has one."""
     for key, value in own.items():
@@ -278,6 +311,7 @@ def _refuse_unknown(file: Path, own: dict[str, Any], known: dict[str, Any], pref
                 raise SettingsError(file, prefix + key, f"is a table, not {_toml(value)}", write)
             # a venue may have phases that it does not have in default.toml
             more = dict.fromkeys(PHASES, "") if prefix == "sessions." else {}
+            more |= dict.fromkeys(value, 0.0) if prefix + key in _OWN_KEYS else {}
             _refuse_unknown(file, value, more | known[key], f"{prefix}{key}.")
         elif prefix.startswith("sessions.") and not isinstance(value, str):
             raise SettingsError(file, prefix + key, f"{_toml(value)} is no span of time", 'e.g. "09:00-15:20"')
@@ -287,7 +321,7 @@ def _in_words(file: Path, error: msgspec.ValidationError, defaults: dict[str, An
     """msgspec's message, `Expected ... - at `$.a.b[0]``, in the form of ours."""
     what, _, path = str(error).partition(" - at `$.")
     key = path.rstrip("`")
-    table, name = re.sub(r"\[\d+\]", "", key).split(".")
+    table, name = re.sub(r"\[[^]]*\]", "", key).split(".")
     choices = _choices(get_type_hints(get_type_hints(Settings)[table])[name])
     if choices:
         write = f"one of {', '.join(map(_toml, choices))}"

@@ -163,9 +163,9 @@ class Kis:
         """The WebSocket's URL; any path is accepted by the vendor (spec kis 2.1)."""
         return settings.kis.ws_url
 
-    def credential(self, home: Home) -> Approval:
-        """The approval key of the home's appkey."""
-        return Approval(home.settings.kis.rest_url, load_secrets(home.root, "kis"), home.clock())
+    def credential(self, home: Home, number: int) -> Approval:
+        """The approval key of one of the home's appkeys."""
+        return Approval(home.settings.kis.rest_url, load_secrets(home.root, "kis", number=number), home.clock())
 
     def session(self, settings: Settings, credential: str, ledger: Ledger) -> KisSession:
         """A dialogue that registers what the ledger lists."""

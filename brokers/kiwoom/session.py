@@ -227,10 +227,10 @@ class Kiwoom:
         """The WebSocket's URL."""
         return settings.kiwoom.ws_url
 
-    def credential(self, home: Home) -> AccessToken:
-        """The access token of the home's app key."""
-        secrets = load_secrets(home.root, "kiwoom")
-        return AccessToken(home.settings.kiwoom.rest_url, secrets, home.token("kiwoom"), home.clock())
+    def credential(self, home: Home, number: int) -> AccessToken:
+        """The access token of one of the home's app keys."""
+        secrets = load_secrets(home.root, "kiwoom", number=number)
+        return AccessToken(home.settings.kiwoom.rest_url, secrets, home.token("kiwoom", number), home.clock())
 
     def session(self, settings: Settings, credential: str, ledger: Ledger) -> KiwoomSession:
         """A dialogue that registers what the ledger lists."""

@@ -1,7 +1,7 @@
-"""Commands that lay a home out and judge it before anything runs: init, check.
+"""Commands that lay a home out and judge it before anything runs: init, check, plan.
 
 Promises: nothing here starts a process.
-Leaves to others: the work (init.py, check.py).
+Leaves to others: the work (init.py, check.py, plan.py).
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import click
+import msgspec
 
 from collectorctl.commands.form import as_json_option, json_text
 from conf.home import Home
@@ -46,4 +47,24 @@ def check(root: Path, as_json: bool) -> None:
         for line in found["lines"]:
             click.echo(f"{line['name']:<8} {line['books']} books, {line['ticks']} ticks: "
                        f"{line['registrations']} of {line['limit']} registrations")  # fmt: skip
-        click.echo("ok: settings, secrets and registrations are in order")
+        click.echo(f"ok: settings and secrets are in order; {found['fit']}")
+
+
+@click.command()
+@as_json_option
+@click.pass_obj
+def plan(root: Path, as_json: bool) -> None:
+    """What will be registered where; what finds no place, and what that costs.
+
+    No redundancy: one broker has the book. Ticks by recovery only: none live. Not collected: neither.
+
+    Example: collectorctl plan
+    """
+    from collectorctl.plan import planned, show_plan
+    from collectorctl.table import wide_console
+
+    found = planned(Home(root))
+    if as_json:
+        click.echo(json_text(msgspec.to_builtins(found)))
+    else:
+        show_plan(found, wide_console())

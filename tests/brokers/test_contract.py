@@ -49,7 +49,7 @@ def test_a_broker_provides_what_the_loop_asks_for(name):
         session = made.session(home.settings, "credential", Ledger(EVERYTHING))
 
         keeps(made, Broker)
-        keeps(made.credential(home), Credential)
+        keeps(made.credential(home, 1), Credential)
         keeps(session, Session)
         assert made.address(home.settings).startswith(("ws://", "wss://"))
     assert made.name == name
@@ -89,7 +89,7 @@ def test_a_broker_has_its_table_its_program_and_its_simulator(name):
 
 def test_shards_belong_to_one_broker_each():
     """A symbol's ticks come from one line."""
-    shards = [entry.shard for entry in BROKERS.values()]
+    shards = [(entry.market, entry.shard) for entry in BROKERS.values()]
 
     assert len(shards) == len(set(shards))
 

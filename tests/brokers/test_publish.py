@@ -35,7 +35,7 @@ def rings():
 def batch(home: Home, *times: str, mono_ns: int) -> Decoded:
     """Kiwoom trades at these times of day; they do not name their session."""
     kiwoom = broker("kiwoom")
-    known = kiwoom.known(r for c in plan(home.settings)["kiwoom"] for r in c.registrations)
+    known = kiwoom.known(r for c in plan(home.settings, {}).connections["kiwoom"] for r in c.registrations)
     item = next(key for key in known if key.startswith("0B")).partition("|")[2]
     made = Decoded()
     for hhmmss in times:

@@ -63,12 +63,17 @@ def test_check_counts_registrations_and_says_ok() -> None:
     ("settings", "environment", "complaint"),
     [
         ("[kis]\nregistratons = 1\n", SECRETS, "kis.registratons: unknown setting: did you mean kis.registrations?"),
-        ("[kis]\nregistrations = 2\n", SECRETS, "kis.registrations"),
         ("", SECRETS | {"KIWOOM_APP_KEY": ""}, "KIWOOM_APP_KEY"),
+        ("", SECRETS | {"KIS_APP_KEY_2": "another-key"}, "KIS_APP_SECRET_2: is missing"),
+        (
+            "",
+            SECRETS | {"KIS_APP_KEY_2": SECRETS["KIS_APP_KEY"], "KIS_APP_SECRET_2": "another"},
+            "KIS_APP_KEY_2: is the same key as KIS_APP_KEY: one key holds one session",
+        ),
     ],
 )
 def test_check_exits_78_and_names_the_key(settings: str, environment: dict[str, str], complaint: str) -> None:
-    """Unknown setting, too few registrations, missing secret: one line each, no secret shown."""
+    """Unknown setting, missing secret, one appkey in two places: one line each, no secret shown."""
     with a_home(settings) as root:
         (root / ".env").write_text("".join(f"{name}={value}\n" for name, value in environment.items()))
 
@@ -77,6 +82,25 @@ def test_check_exits_78_and_names_the_key(settings: str, environment: dict[str, 
     assert ran.returncode == 78
     assert complaint in ran.stderr
     assert not [value for value in SECRETS.values() if value in ran.stdout + ran.stderr]
+
+
+def test_what_does_not_fit_is_said_by_plan_check_and_status() -> None:
+    """Two slots at KIS, one at Kiwoom for two symbols: no error, but named with what it costs."""
+    with a_home(SETTINGS.replace("[kis]", "[kiwoom]\nregistrations = 1\n[kis]\nregistrations = 2")) as root:
+        planned = msgspec.json.decode(collectorctl(root, "plan", "--json").stdout)
+        shown = collectorctl(root, "plan").stdout
+        checked = collectorctl(root, "check").stdout
+        seen = msgspec.json.decode(collectorctl(root, "status", "--json", check=False).stdout)
+
+    assert planned["short"] == seen["short"] == ["000660: no redundancy", "000660: ticks by recovery only"]
+    assert planned["connections"] == [
+        {"broker": "kis", "key": 1, "books": 2, "ticks": 0, "slots": 2, "limit": 2},
+        {"broker": "kiwoom", "key": 1, "books": 1, "ticks": 1, "slots": 1, "limit": 1},
+    ]
+    assert [share["books"] for share in planned["instruments"]] == [["kis", "kiwoom"], ["kis"]]
+    assert "kis      key 1: 2 books, 0 ticks: 2 of 2 slots" in shown
+    for said in (shown, checked):
+        assert "does not fit: 1 no redundancy (000660), 1 ticks by recovery only (000660)" in said
 
 
 def test_secrets_that_others_may_read_are_refused() -> None:

@@ -14,7 +14,17 @@ import pytest
 
 from conf import rules, session
 from conf.instrument import Instrument
-from conf.settings import FILE, SECRETS_FILE, Secrets, Settings, SettingsError, load, load_secrets
+from conf.settings import (
+    FILE,
+    SECRETS_FILE,
+    Secrets,
+    Settings,
+    SettingsError,
+    key_count,
+    load,
+    load_secrets,
+    refuse_shared_keys,
+)
 
 DEFAULTS = tomllib.loads(resources.files("conf").joinpath("default.toml").read_text(encoding="utf-8"))
 
@@ -370,6 +380,50 @@ def test_a_secrets_file_that_cannot_be_read_is_a_sentence(tmp_path: Path, env_fi
     env_file.mkdir(mode=0o700)
     with pytest.raises(SettingsError, match="file: Is a directory: make it a file that you may read"):
         load_secrets(tmp_path, "kis", {})
+
+
+def test_further_keys_are_numbered(tmp_path: Path, env_file: Path) -> None:
+    """KIS_APP_KEY_2 with KIS_APP_SECRET_2, from file or environment; an empty one is none, a pair that is half there is named."""
+    env_file.write_text("KIS_APP_KEY=a\nKIS_APP_SECRET=b\nKIS_APP_KEY_2=c\nKIS_APP_SECRET_2=d\nKIS_APP_KEY_3=\n")
+
+    assert key_count(tmp_path, "kis", {}) == 2
+    assert key_count(tmp_path, "kis", {"KIS_APP_SECRET_3": "e"}) == 3
+    assert key_count(tmp_path, "kiwoom", {}) == 1
+    assert load_secrets(tmp_path, "kis", {}, number=2).app_key == "c"
+    with pytest.raises(SettingsError, match="KIS_APP_KEY_3: is missing"):
+        load_secrets(tmp_path, "kis", {"KIS_APP_SECRET_3": "e"}, number=3)
+
+
+def test_one_key_in_two_places_is_refused_without_showing_it(tmp_path: Path, env_file: Path) -> None:
+    """Within a broker or across brokers; the variables are named, the key is not."""
+    env_file.write_text("KIS_APP_KEY=hidden-key\nKIS_APP_KEY_2=other\nKIWOOM_APP_KEY=third\n")
+
+    refuse_shared_keys(tmp_path, ["kis", "kiwoom"], {})
+    for brokers, environ, name in (
+        (["kis"], {"KIS_APP_KEY_2": "hidden-key"}, "KIS_APP_KEY_2"),
+        (["kis", "kiwoom"], {"KIWOOM_APP_KEY": "hidden-key"}, "KIWOOM_APP_KEY"),
+    ):
+        with pytest.raises(SettingsError, match=f"{name}: is the same key as KIS_APP_KEY: one key holds") as error:
+            refuse_shared_keys(tmp_path, brokers, environ)
+        assert "hidden" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("rate", "complaint"),
+    [
+        ('{ "000660" = 1 }', "shards.rate.000660: 000660 is not in universe.kr"),
+        ('{ "005930" = 0 }', "shards.rate.005930: 0.0 is no rate"),
+        ('{ "005930" = nan }', "shards.rate.005930: nan is no rate"),
+        ('{ "005930" = "much" }', "shards.rate[...]: expected `float`, got `str`"),
+        ("3", "shards.rate: is a table, not 3: begin it with a line [shards.rate]"),
+    ],
+)
+def test_rates_are_numbers_of_symbols_that_are_collected(tmp_path: Path, rate: str, complaint: str) -> None:
+    """A table whose keys the user chooses is checked all the same."""
+    (tmp_path / FILE).write_text(f'[universe]\nkr = ["005930"]\n[shards]\nrate = {rate}\n')
+
+    with pytest.raises(SettingsError, match=re.escape(complaint)):
+        load(tmp_path)
 
 
 def test_secrets_do_not_show_themselves() -> None:
