@@ -33,6 +33,7 @@ PURE = (
     "ringbuf/layout.py",
     "ringbuf/records.py",
     "brokers/*/decode.py",
+    "brokers/kis/frame.py",
     "brokers/frames.py",
     "brokers/ledger.py",
     "brokers/plan.py",

@@ -14,7 +14,7 @@ Leaves to others: sockets, the clock (mono_ns is passed in), quotes (decode.py).
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Literal
 
 import msgspec
@@ -60,15 +60,22 @@ class _Message(msgspec.Struct):
 _message = msgspec.json.Decoder(_Message, strict=False).decode
 
 
-class KisSession:
-    """One connection's dialogue."""
+Spell = Callable[[Registration], tuple[str, str]]
 
-    def __init__(self, approval_key: str, customer_type: str, spacing_ms: int, ledger: Ledger) -> None:
+
+class KisSession:
+    """One connection's dialogue, domestic or overseas."""
+
+    def __init__(
+        self, approval_key: str, customer_type: str, spacing_ms: int, ledger: Ledger, spelled: Spell = decode.spelled
+    ) -> None:
+        """`spelled`: TR id and key of a registration."""
         self._approval_key = approval_key
         self._customer_type = customer_type
         self._spacing_ns = spacing_ms * 1_000_000
         self._ledger = ledger
-        self._spelled = decode.known(ledger.standing)
+        self._spell = spelled
+        self._spelled = {"|".join(spelled(registration)): registration for registration in ledger.standing}
         self._echoes: list[bytes] = []
         self._waiting = deque((registration, "1") for registration in ledger.standing)
         self._next_ns = 0
@@ -91,7 +98,7 @@ class KisSession:
 
     def _request(self, registration: Registration, tr_type: str) -> bytes:
         """Spec kis 2.2; tr_type 1 registers, 2 releases."""
-        instrument, stream = registration
+        tr_id, tr_key = self._spell(registration)
         return msgspec.json.encode(
             {
                 "header": {
@@ -100,7 +107,7 @@ class KisSession:
                     "tr_type": tr_type,
                     "content-type": "utf-8",
                 },
-                "body": {"input": {"tr_id": decode.TR_OF[instrument.venue, stream], "tr_key": instrument.symbol}},
+                "body": {"input": {"tr_id": tr_id, "tr_key": tr_key}},
             }
         )
 
