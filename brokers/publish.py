@@ -15,10 +15,11 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from brokers.rows import Decoded, records
-from conf.clock import SECOND_NS
+from conf.clock import SECOND_NS, Clock
 from conf.home import Home
 from conf.session import phase
-from ringbuf.records import STREAMS, Flag, Session, Venue
+from ringbuf.events import Events
+from ringbuf.records import STREAMS, Flag, Line, Session, Venue
 from ringbuf.ring import Producer
 from ringbuf.vitals import Vitals
 
@@ -28,13 +29,14 @@ _MINUTE_NS = 60 * SECOND_NS
 
 
 class Rings:
-    """The rings of one line."""
+    """The rings of one line; `events` is the one of what happens to it."""
 
-    def __init__(self, home: Home, line: str, vitals: Vitals) -> None:
+    def __init__(self, home: Home, line: str, vitals: Vitals, clock: Clock) -> None:
         """OSError if there is no room for them; then none is held."""
         table = home.settings.ring
         capacities = {"orderbook": table.orderbook_capacity, "tick": table.tick_capacity}
         self._producers: dict[str, Producer] = {}
+        self.events = Events(home.ring(line, "event"), Line[line.upper()], clock)
         try:
             for stream, dtype in STREAMS.items():
                 self._producers[stream] = Producer.open(home.ring(line, stream), dtype, capacities[stream])
@@ -73,7 +75,7 @@ class Rings:
 
     def close(self) -> None:
         """Let go of the rings; they stay."""
-        for producer in self._producers.values():
+        for producer in (*self._producers.values(), self.events):
             producer.close()
 
 

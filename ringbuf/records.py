@@ -1,15 +1,15 @@
-"""The two records that cross a ring, and the words they are written in.
+"""The three records that cross a ring, and the words they are written in.
 
-    ORDERBOOK  472 bytes        TICK  168 bytes
-    +--------------------+      +--------------------+
-    | seq recv mono exch |      | seq recv mono exch |  when, and the how-manieth on its line
-    | symbol venue       |      | symbol venue       |  what
-    | 10 x 4 levels      |      | price size side    |  content; in a book, `symbol` to `cum_volume`
-    | cum_volume         |      | cum_volume ...     |  is the identity (IDENTITY below)
-    | totals expected .. |      | best quotes        |
-    | line session flags |      | line session flags |  how it came
-    | extra              |      | extra              |  fields of a wider frame than we know, raw
-    +--------------------+      +--------------------+
+    ORDERBOOK  472 bytes        TICK  168 bytes             EVENT  256 bytes
+    +--------------------+      +--------------------+      +--------------------+
+    | seq recv mono exch |      | seq recv mono exch |      | seq recv mono exch |  when, and the how-manieth on its line
+    | symbol venue       |      | symbol venue       |      | symbol venue       |  what; of an event they may be blank
+    | 10 x 4 levels      |      | price size side    |      | number since       |  content; in a book, `symbol` to `cum_volume`
+    | cum_volume         |      | cum_volume ...     |      | flags connection   |  is the identity (IDENTITY below)
+    | totals expected .. |      | best quotes        |      | line session       |
+    | line session flags |      | line session flags |      | kind stream        |  how it came
+    | extra              |      | extra              |      | words              |  fields of a wider frame than we know, raw
+    +--------------------+      +--------------------+      +--------------------+
 
 Promises: integers only, little-endian, no padding the dtype does not name; times are int64 ns since 1970 UTC, prices int64
 in 1/10,000 of the currency (`_e4`), sizes int64 shares, values int64 whole units of the currency; what a frame did not
@@ -32,12 +32,13 @@ LEVELS = 10
 
 
 class Line(IntEnum):
-    """The feed a record came by: one per collector process, and one for ticks fetched afterwards."""
+    """The feed a record came by: one per collector process, one for ticks fetched afterwards, one for what the writer tells."""
 
     KIS = 1
     KIWOOM = 2
     US = 3
     FILL = 4  # asked for over REST within the day (collectorctl/fill): never received live
+    WRITER = 9
 
 
 class Venue(IntEnum):
@@ -93,6 +94,31 @@ class Flag(IntFlag):
     DATE_ODD = 1 << 9  # the dates and times of the frame contradict each other
 
 
+class Kind(IntEnum):
+    """What an event says. Beside each: what `number`, `since` and `words` mean; without a word they are empty."""
+
+    STARTED = 1  # a process began; since: the last sign of life of the one before, if that did not stop in order
+    STOPPED = 2  # a process ends as asked
+    CONNECTED = 3  # words: where to
+    DISCONNECTED = 4  # words: why; since: when the last frame came: from then on nothing was received
+    ACKNOWLEDGED = 5  # the vendor confirmed a registration: from here on its stream is seen
+    REFUSED = 6  # the vendor refused one; words: its own
+    RESUBSCRIBED = 7  # a registration is sent again; words: why
+    RELEASED = 8  # a registration was given up on purpose: from here on its stream is not seen on this line
+    TAKEN_OVER = 9  # this line collects a symbol's ticks in place of another; words: whose, why
+    GIVEN_BACK = 10  # and does so no longer
+    PHASE = 11  # the market's phase; words: the vendor's code and what it means
+    VI = 12  # volatility interruption; number: 1 begins, 0 ends, undefined: not told
+    HALT = 13  # trading of a symbol; number: 1 halted, 0 resumed
+    CLOCK_STEP = 14  # the wall clock was stepped; number: by so many ns
+    RING_LOSS = 15  # records were overwritten unread; number: how many, words: which, since: the last one before them
+    QUARANTINED = 16  # frames were put aside; number: how many since the last such event, words: the latest's reason
+    PAUSED = 17  # the disk takes nothing; words: the error
+    RESUMED = 18  # it does again; since: the pause
+    DEGRADED = 19  # a line does not do its part while another hides it; words: how
+    RESTORED = 20  # it does again; since: when it was called degraded
+
+
 _STAMPS = [
     ("seq", "<i8"),  # 1, 2, 3 ... on its ring, never reused; written by the ring
     ("recv_ns", "<i8"),  # calendar time at which the bytes left the socket (home's clock)
@@ -145,8 +171,31 @@ TICK = np.dtype(
     ]
 )
 
+EVENT = np.dtype(
+    [
+        *_STAMPS,
+        ("symbol", "S15"),
+        ("venue", "u1"),
+        ("number", "<i8"),
+        ("since_ns", "<i8"),  # calendar time, like recv_ns
+        ("flags", "<u4"),
+        ("connection", "<u4"),  # 1, 2, ... within its line; 0: the whole process
+        ("line", "u1"),
+        ("session", "u1"),
+        ("kind", "u1"),
+        ("stream", "u1"),  # index into STREAM_WORDS
+        ("words", "S180"),
+    ]
+)
+
 STREAMS: dict[str, np.dtype] = {"orderbook": ORDERBOOK, "tick": TICK}
-"""The streams a line has; each is one ring."""
+"""What a broker can be asked for."""
+
+RINGS: dict[str, np.dtype] = STREAMS | {"event": EVENT}
+"""The rings of a line: its streams, and what happened to them."""
+
+STREAM_WORDS = ("", *STREAMS)
+"""An event's `stream` by number; the first is none."""
 
 IDENTITY = slice(ORDERBOOK.fields["symbol"][1], ORDERBOOK.fields["total_ask_size"][1])
 """Bytes of a book that say *which book* it is (design 6.2): symbol, venue, the 40 levels' numbers, cumulative volume."""
@@ -186,5 +235,7 @@ _OPTIONAL = frozenset(
         "trade_count",
         "ask_price_1_e4",
         "bid_price_1_e4",
+        "number",
+        "since_ns",
     ]
 )

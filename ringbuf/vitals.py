@@ -77,6 +77,7 @@ COUNTERS = (
     "calls",
     "calls_limited",
     "calls_failed",
+    "events",
     # watchdog
     "orders",
 )
@@ -211,6 +212,20 @@ def read(path: Path) -> Reading:
         latency_count=int(latency.sum()),
         latency_buckets=latency.tolist(),
     )
+
+
+def last_sign(path: Path) -> int | None:
+    """When a process whose page is at `path` beat for the last time (mono_ns), if it was not stopped in order.
+
+    None if it was, if there is no page that can be read, or one of another boot, whose times mean nothing in this one.
+    """
+    try:
+        former = read(path)
+    except (FileNotFoundError, VitalsError):
+        return None
+    booted_ns = time.time_ns() - time.monotonic_ns()
+    of_this_boot = former.start_ns >= booted_ns and former.beat_mono_ns <= time.monotonic_ns()
+    return former.beat_mono_ns if of_this_boot and former.state != "stopped" else None
 
 
 def percentiles(buckets: np.ndarray) -> dict[str, int]:

@@ -23,7 +23,8 @@ from loguru import logger
 
 from conf.clock import SECOND_NS
 from conf.home import Home
-from ringbuf.records import STREAMS, UNDEFINED, Line
+from ringbuf.events import Events
+from ringbuf.records import RINGS, STREAMS, UNDEFINED, Kind, Line
 from ringbuf.vitals import Vitals
 from writer import intake, parquet, schema
 from writer.gaps import Gaps
@@ -51,8 +52,13 @@ class Prepared(NamedTuple):
 class Dataset:
     """`name` such as "kr.orderbook": its lines' rings, its journal, its hours."""
 
-    def __init__(self, home: Home, name: str, vitals: Vitals, gaps: Gaps | None = None) -> None:
-        """Recover the journal and attach to the rings that exist; `gaps` hears of everything. JournalError; OSError."""
+    def __init__(
+        self, home: Home, name: str, vitals: Vitals, gaps: Gaps | None = None, events: Events | None = None
+    ) -> None:
+        """Recover the journal and attach to the rings that exist; `gaps` hears of everything, `events` of what was lost.
+
+        JournalError; OSError.
+        """
         settings = home.settings.writer
         self.market, self.stream = schema.market_and_stream(name)
         self.name = name
@@ -62,7 +68,8 @@ class Dataset:
         self._settings = settings
         self._vitals = vitals
         self._gaps = gaps
-        self._lines = lines = self.market.lines
+        self._events = events
+        self._lines = lines = schema.lines_of(name)
         self._unsettled: deque[tuple[int, int]] = deque()
         self._prepared: Prepared | None = None
         merged = schema.is_merged(name)
@@ -70,7 +77,7 @@ class Dataset:
         self.merge = Merge(self._window_ns, settings.identity_cum_volume) if merged else None
         self.journal = self._recover(home.journal(name))
         rings = {f"{line}.{self.stream}": home.ring(line, self.stream) for line in lines}
-        self.intake = Intake(rings, STREAMS[self.stream], self.journal.positions)
+        self.intake = Intake(rings, RINGS[self.stream], self.journal.positions)
         self.intake.attach()
         self.let_go()
 
@@ -153,15 +160,18 @@ class Dataset:
             return
         if self.stream == "orderbook":
             self._gaps.books(taken.records)
-        else:
+        elif self.stream == "tick":
             self._gaps.ticks(taken.records, self.journal.last_row)
             self._gaps.judge(min(taken.through_ns, now_ns))
 
     def _prepare(self, taken: intake.Taken, now_ns: int) -> Prepared:
         records, first_row = taken.records, self.journal.last_row + 1
+        for lost in taken.lost:
+            self._lost(lost)
         said = self.merge.take(records, schema.hours(records), first_row) if self.merge else None
         batch = schema.entries(self.name, records, first_row, said)
-        self._vitals.set("last_data_mono_ns", now_ns)
+        if self.stream in STREAMS:
+            self._vitals.set("last_data_mono_ns", now_ns)
         return Prepared(batch, taken, int(said.late.sum()) if said else 0)
 
     def _settle(self, through_ns: int) -> None:
@@ -175,10 +185,13 @@ class Dataset:
     def _count(self, batch: pa.RecordBatch, taken: intake.Taken, late: int, written: int, now_ns: int) -> None:
         vitals, records = self._vitals, taken.records
         rows = held(batch)
-        vitals.add("journal_rows", len(records))
         vitals.add("journal_bytes", written)
-        vitals.add("late_rows", self._late_rows(batch, rows))
         self.hours.note(rows)
+        if self.stream == "event":
+            vitals.add("events", len(records))
+            return
+        vitals.add("journal_rows", len(records))
+        vitals.add("late_rows", self._late_rows(batch, rows))
         twins = batch.num_rows - batch.column("twin_of").null_count
         new = pc.is_null(batch.column("twin_of")).to_numpy(zero_copy_only=False)
         for line in self._lines:
@@ -197,17 +210,27 @@ class Dataset:
         if len(records):
             for lags in np.array_split(np.sort(now_ns - records["mono_ns"]), min(8, len(records))):
                 vitals.latency(max(0, int(lags.mean())), len(lags))
-        for loss in taken.lost:
-            count = loss.loss.last_seq - loss.loss.first_seq + 1
-            vitals.add("lost_records", count)
-            logger.error(
-                "{}: records {} to {} ({}) were overwritten before they were read; received between {} and {}",
-                loss.ring,
-                loss.loss.first_seq,
-                loss.loss.last_seq,
-                count,
-                self.market.local(loss.after_ns) if loss.after_ns else "the ring's beginning",
-                self.market.local(loss.before_ns) if loss.before_ns else "now",
+
+    def _lost(self, lost: intake.Lost) -> None:
+        """Records were overwritten unread: count, log and tell it. Told before the batch behind it is journalled, so that a kill
+        in between tells it twice rather than never."""
+        first, last = lost.loss
+        count = last - first + 1
+        self._vitals.add("lost_records", count)
+        after = self.market.local(lost.after_ns) if lost.after_ns else "the ring's beginning"
+        before = self.market.local(lost.before_ns) if lost.before_ns else "now"
+        said = f"records {first} to {last} ({count}) were overwritten before they were read"
+        said += f"; received between {after} and {before}"
+        logger.error("{}: {}", lost.ring, said)
+        if self._events is not None:
+            line, _, stream = lost.ring.partition(".")
+            self._events.tell(
+                Kind.RING_LOSS,
+                said,
+                line=Line[line.upper()],
+                stream=stream if stream in STREAMS else "",
+                number=count,
+                since_ns=lost.after_ns or UNDEFINED,
             )
 
     def _late_rows(self, batch: pa.RecordBatch, rows: dict[int, int]) -> int:

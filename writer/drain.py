@@ -18,14 +18,15 @@ from conf.clock import SECOND_NS
 from conf.home import Home
 from conf.market import KR, MARKETS, Market
 from conf.process import Stop
-from ringbuf.records import STREAMS
-from ringbuf.vitals import Vitals
+from ringbuf.events import Events
+from ringbuf.records import RINGS, STREAMS, Kind, Line
+from ringbuf.vitals import Vitals, last_sign
 from writer.dataset import Dataset
 from writer.gaps import Gaps
 from writer.intake import ENDLESS_NS
 from writer.parquet import Cancelled
 from writer.publisher import Outcome, Publisher
-from writer.schema import market_and_stream
+from writer.schema import SELF, market_and_stream
 
 TURN_S = 0.2
 """Pause between two turns when nothing is left to do: batches of this length, five wake-ups a second."""
@@ -39,19 +40,23 @@ NO_SPACE_AT_END_S = 10.0
 
 
 def datasets_of(home: Home) -> list[str]:
-    """The datasets this home has: of every market that a line is switched on for, or that left something in a journal."""
-    return [f"{market.name}.{stream}" for market in MARKETS.values() if _in_use(home, market) for stream in STREAMS]
+    """The datasets this home has: of every market that a line is switched on for, or that left something in a journal; and the
+    one that has the writer's own events."""
+    names = [f"{market.name}.{stream}" for market in MARKETS.values() if _in_use(home, market) for stream in RINGS]
+    own = f"{KR.name}.event"
+    return names if own in names else [*names, own]
 
 
 def _in_use(home: Home, market: Market) -> bool:
     switched_on = any(getattr(home.settings, line).enabled for line in market.lines)
-    return switched_on or any(home.journal(f"{market.name}.{stream}").exists() for stream in STREAMS)
+    return switched_on or any(home.journal(f"{market.name}.{stream}").exists() for stream in RINGS)
 
 
 def body(home: Home, stop: Stop) -> None:
     """The writer process of `home`, until it is asked to stop and is done."""
-    vitals = Vitals.create(home.vitals("writer"), "writer")
-    drain = Drain(home, stop, vitals)
+    former_ns = last_sign(home.vitals(SELF))
+    vitals = Vitals.create(home.vitals(SELF), SELF)
+    drain = Drain(home, stop, vitals, former_ns)
     try:
         drain.run()
     finally:
@@ -61,19 +66,22 @@ def body(home: Home, stop: Stop) -> None:
 class Drain:
     """The loop and what it remembers from turn to turn."""
 
-    def __init__(self, home: Home, stop: Stop, vitals: Vitals) -> None:
+    def __init__(self, home: Home, stop: Stop, vitals: Vitals, former_ns: int | None) -> None:
+        """`former_ns`: mono_ns of the last sign of life of a writer that was not stopped in order."""
         self._settings = home.settings.writer
         self._clock = home.clock()
         self._stop = stop
         self._vitals = vitals
         self._home = home
         self._names = datasets_of(home)
+        self._former_ns = former_ns
+        self._events: Events | None = None
         self._datasets: list[Dataset] = []
         self._gaps = Gaps(home, vitals)
         self._publisher = Publisher()
         self._said = ("", "")
         self._troubles: dict[str, str] = {}
-        self._paused = False
+        self._paused_ns = 0
         self._synced_ns = 0
         self._attached_ns = 0
         self._rows_published = 0
@@ -85,16 +93,19 @@ class Drain:
                 return
         while not self._stop.requested:
             if not self.turn():
-                self._stop.wait(RETRY_S if self._paused else TURN_S)
+                self._stop.wait(RETRY_S if self._paused_ns else TURN_S)
         self.finish()
 
     def _open(self) -> bool:
         """Recover every dataset; False while the disk has no room even to begin."""
         self._vitals.beat()
         try:
+            if self._events is None:
+                self._events = Events(self._home.ring(SELF, "event"), Line.WRITER, self._clock)
+                self._events.started(self._former_ns)
             for name in self._names[len(self._datasets) :]:
                 gaps = self._gaps if name.startswith(f"{KR.name}.") else None
-                self._datasets.append(Dataset(self._home, name, self._vitals, gaps))
+                self._datasets.append(Dataset(self._home, name, self._vitals, gaps, self._events))
         except OSError as error:
             self._pause(error)
             return False
@@ -118,9 +129,10 @@ class Drain:
         except OSError as error:
             self._pause(error)
             return False
-        if self._paused:
+        if self._paused_ns:
             logger.info("the disk takes it again: going on")
-            self._paused = False
+            self._tell(Kind.RESUMED, since_ns=self._clock.at(self._paused_ns))
+            self._paused_ns = 0
         self._vitals.set("backlog_records", sum(dataset.intake.backlog for dataset in self._datasets))
         if not self._stop.requested:
             self._say_running()
@@ -134,6 +146,7 @@ class Drain:
         if step_ns:
             logger.warning("the wall clock was stepped by {:+.3f} s", step_ns / SECOND_NS)
             self._vitals.add("clock_steps")
+            self._tell(Kind.CLOCK_STEP, number=step_ns)
         for dataset in self._datasets:
             dataset.intake.attach()
 
@@ -143,8 +156,9 @@ class Drain:
 
     def _pause(self, error: OSError) -> None:
         """The disk takes nothing: the rings hold what comes, and the same is tried again."""
-        if not self._paused:
-            self._paused = True
+        if not self._paused_ns:
+            self._paused_ns = self._clock.mono_ns()
+            self._tell(Kind.PAUSED, str(error))
             self._vitals.add("pauses")
             logger.error("{}: paused, the rings hold; if the disk is full make space, it goes on by itself", error)
         self._say("paused", f"{error}: the rings hold; if the disk is full make space, it goes on by itself")
@@ -181,9 +195,10 @@ class Drain:
             logger.info(
                 "{}: {} rows, {} bytes, {:.1f} s -> {}", what, part.rows, part.bytes, outcome.seconds, part.path
             )
-        self._rows_published += rows
-        self._vitals.add("rows_published", rows)
-        self._vitals.add("hours_published", int(first))
+        if dataset.stream in STREAMS:  # events are told of, not counted
+            self._rows_published += rows
+            self._vitals.add("rows_published", rows)
+            self._vitals.add("hours_published", int(first))
         dataset.hours.published(task.hour, task.row_to, self._clock.now_ns())
         self._gaps.tell(self._clock.mono_ns(), at_once=True)  # before the journal forgets what was not told
         dataset.let_go()
@@ -196,11 +211,13 @@ class Drain:
             if not self.turn():
                 time.sleep(0.02)
         self._say("draining")
+        self._tell(Kind.STOPPED)
         give_up = time.monotonic() + NO_SPACE_AT_END_S
         more = True
         while not (alive := self._producers()) and more:
-            more = self.turn(endless=True) or self._paused or any(dataset.intake.backlog for dataset in self._datasets)
-            if not self._paused:
+            more = self.turn(endless=True) or self._paused_ns > 0
+            more |= any(dataset.intake.backlog for dataset in self._datasets)
+            if not self._paused_ns:
                 give_up = time.monotonic() + NO_SPACE_AT_END_S
             elif time.monotonic() > give_up:
                 self._hand_over("the disk is full")
@@ -216,7 +233,8 @@ class Drain:
             self._hand_over(str(error))
 
     def _producers(self) -> list[str]:
-        return [name for dataset in self._datasets for name in dataset.intake.producers()]
+        names = [name for dataset in self._datasets for name in dataset.intake.producers()]
+        return [name for name in names if not name.startswith(f"{SELF}.")]
 
     def _hand_over(self, why: str) -> None:
         self._publisher.end(seconds=2.0)
@@ -271,6 +289,11 @@ class Drain:
         else:
             self._say("running", "; ".join(self._troubles.values()))
 
+    def _tell(self, kind: Kind, words: str = "", **more: int) -> None:
+        """An event of the writer's own; before there is a ring for it (no room), only the log has it."""
+        if self._events is not None:
+            self._events.tell(kind, words, **more)
+
     def _say(self, state: str, detail: str = "") -> None:
         if (state, detail) != self._said:
             self._said = (state, detail)
@@ -282,6 +305,8 @@ class Drain:
             self._gaps.tell(self._clock.mono_ns(), at_once=True)
         for dataset in self._datasets:
             dataset.close()
+        if self._events is not None:
+            self._events.close()
         self._vitals.close()
 
 

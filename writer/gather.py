@@ -62,18 +62,19 @@ class Index:
 class Entries:
     """Journal entries in memory-mapped segments, by place."""
 
-    def __init__(self, segments: Sequence[Path], schema: pa.Schema) -> None:
+    def __init__(self, segments: Sequence[Path], schema: pa.Schema, by_symbol: bool = True) -> None:
         self._segments = segments
         self._schema = schema
+        self._by_symbol = by_symbol
         self._buffers: list[pa.Buffer] = []
         self._segment_of = np.empty(0, np.int32)
         self._table = np.empty((0, len(schema), 3), np.int64)
 
     def index(self, hour: int, row_from: int, row_to: int, most: int) -> Index:
-        """New rows of `hour` with row_from < row <= row_to (the first `most` of them) and their twins, sorted by symbol, venue,
-        then arrival (the winner's mono_ns, then row)."""
+        """New rows of `hour` with row_from < row <= row_to (the first `most` of them) and their twins, sorted by symbol and
+        venue (if `by_symbol`), then arrival (the winner's mono_ns, then row)."""
         self._buffers = [mapped(path) for path in self._segments]
-        names: dict[tuple[str, str], int] = {}
+        names: dict[tuple[str, str], int] | None = {} if self._by_symbol else None
         rows, twins = _Columns(), _Columns()
         segment_of, tables = [], []
         more = False
@@ -90,9 +91,7 @@ class Entries:
         self._table = np.array(tables).reshape(-1, len(self._schema), 3)
         row, mono_ns, name, batch, at = rows.arrays()
         twin, twin_won = _joined(row, mono_ns, twins)
-        alphabet = np.empty(len(names), np.int32)
-        alphabet[[names[key] for key in sorted(names)]] = np.arange(len(names))
-        order = np.lexsort((row, mono_ns, alphabet[name]))
+        order = np.lexsort((row, mono_ns, _alphabet(names)[name]) if names else (row, mono_ns))
         return Index(row[order], Place(batch, at)[order], twin[order], twin_won[order], more)
 
     def gather(self, column: str, place: Place) -> pa.Array:
@@ -172,7 +171,7 @@ def _note(
     hour: int,
     span: tuple[int, int],
     room: int,
-    names: dict[tuple[str, str], int],
+    names: dict[tuple[str, str], int] | None,
     rows: _Columns,
     twins: _Columns,
 ) -> tuple[bool, int | None]:
@@ -193,11 +192,20 @@ def _note(
     twin = np.flatnonzero(mine & (twin_of != NEW)).astype(np.int32)
     mono_ns = batch.column("mono_ns").to_numpy()
     if len(new):
-        name = _codes(batch.select(["symbol", "venue"]).take(pa.array(new)), names)
+        name = np.zeros(len(new), np.int32)
+        if names is not None:
+            name = _codes(batch.select(["symbol", "venue"]).take(pa.array(new)), names)
         rows.add(row[new], mono_ns[new], name, np.full(len(new), number, np.int32), new)
     if len(twin):
         twins.add(row[twin], mono_ns[twin], np.empty(0, np.int32), np.full(len(twin), number, np.int32), twin)
     return bool(len(new) or len(twin)), last
+
+
+def _alphabet(names: dict[tuple[str, str], int]) -> np.ndarray:
+    """The place of each name's number in alphabetical order."""
+    place = np.empty(len(names), np.int32)
+    place[[names[key] for key in sorted(names)]] = np.arange(len(names))
+    return place
 
 
 def _codes(batch: pa.RecordBatch, names: dict[tuple[str, str], int]) -> np.ndarray:

@@ -32,7 +32,7 @@ from conf.market import KR, Market
 from writer import files
 from writer.gather import Entries, Index, Place
 from writer.merge import RULE
-from writer.schema import JOURNAL, PARQUET, VERSION, market_and_stream
+from writer.schema import JOURNAL, PARQUET, VERSION, is_by_symbol, market_and_stream
 
 PART_MOST_ROWS = 1_000_000
 """Rows of one part at most: what bounds the index. A larger hour becomes several parts, each sorted."""
@@ -102,7 +102,7 @@ def publish(task: Task, cancelled: Callable[[], bool] = lambda: False) -> list[P
     done = []
     while True:
         row_from = published_to(task.directory, task.hour, task.lineage, task.market)
-        entries = Entries(task.segments, JOURNAL[task.dataset])
+        entries = Entries(task.segments, JOURNAL[task.dataset], is_by_symbol(task.dataset))
         index = entries.index(task.hour, row_from, task.row_to, PART_MOST_ROWS)
         if not len(index):
             return done

@@ -1,6 +1,6 @@
 """What the columns are: records as they cross a ring become journal entries and Parquet rows.
 
-    ORDERBOOK, TICK records ──entries()──> RecordBatch of JOURNAL[dataset] ──publication──> table of PARQUET[dataset]
+    ORDERBOOK, TICK, EVENT records ──entries()──> RecordBatch of JOURNAL[dataset] ──publication──> table of PARQUET[dataset]
 
             times             prices           besides
     kr.*    Asia/Seoul        int64 won        recv_time_kis, recv_time_kiwoom of a book
@@ -18,8 +18,11 @@ import numpy as np
 import pyarrow as pa
 
 from conf.market import DAY_NS, HOUR_NS, KR, MARKETS, Market, hours_of, offset_ns
-from ringbuf.records import LEVELS, PRICE_SCALE, STREAMS, UNDEFINED, Flag, Line, Session, Venue
+from ringbuf.records import LEVELS, PRICE_SCALE, RINGS, STREAM_WORDS, UNDEFINED, Flag, Kind, Line, Session, Venue
 from writer.merge import IDENTITY_BYTES, NEW, Taken
+
+SELF = "writer"
+"""The writer's own line: it has events only, which take the same way as everybody's."""
 
 VERSION = 1
 _SIDES = ("ask", "bid")
@@ -79,10 +82,24 @@ def _columns(market: Market, stream: str) -> pa.Schema:
     return pa.schema([*head, *content, *_ORIGIN])
 
 
+def _event_columns(market: Market) -> pa.Schema:
+    """The columns of a market's events."""
+    time, text, whole = times(market), pa.string(), pa.int64()
+    head = [("time", time), ("line", text), ("kind", text), ("symbol", text), ("venue", text), ("stream", text)]
+    content = [("connection", whole), ("number", whole), ("since", time), ("words", text)]
+    return pa.schema([*head, *content, ("exch_time", time), ("flags", whole), ("seq", whole)])
+
+
 def market_and_stream(dataset: str) -> tuple[Market, str]:
     """What a dataset such as "kr.tick" holds."""
     market, _, stream = dataset.partition(".")
     return MARKETS[market], stream
+
+
+def lines_of(dataset: str) -> tuple[str, ...]:
+    """The lines that feed it, in the order that breaks ties; the writer's own events are among those of Korea."""
+    market, stream = market_and_stream(dataset)
+    return (*market.lines, SELF) if (market, stream) == (KR, "event") else market.lines
 
 
 def is_merged(dataset: str) -> bool:
@@ -91,8 +108,15 @@ def is_merged(dataset: str) -> bool:
     return stream == "orderbook" and len(market.lines) > 1
 
 
+def is_by_symbol(dataset: str) -> bool:
+    """Whether a published file is sorted by symbol and venue before the order of arrival."""
+    return market_and_stream(dataset)[1] != "event"
+
+
 PARQUET: dict[str, pa.Schema] = {
-    f"{market.name}.{stream}": _columns(market, stream) for market in MARKETS.values() for stream in STREAMS
+    f"{market.name}.{stream}": _event_columns(market) if stream == "event" else _columns(market, stream)
+    for market in MARKETS.values()
+    for stream in RINGS
 }
 """Dataset ("kr.tick") -> the columns of a published file (design 6.5)."""
 
@@ -110,7 +134,7 @@ JOURNAL: dict[str, pa.Schema] = {
 """Dataset -> a journal entry: the row as it will be published, and what the writer must know to go on."""
 
 
-def _words(members: type[Line] | type[Session] | type[Venue], lower: bool) -> pa.Array:
+def _words(members: type[Kind] | type[Line] | type[Session] | type[Venue], lower: bool) -> pa.Array:
     """Names by code; a code without a name keeps its number."""
     names = {int(member): member.name.lower() if lower else member.name for member in members}
     return pa.array([names.get(code, f"{members.__name__.lower()}_{code}") for code in range(256)])
@@ -118,6 +142,8 @@ def _words(members: type[Line] | type[Session] | type[Venue], lower: bool) -> pa
 
 _LINE, _SESSION, VENUES = _words(Line, lower=True), _words(Session, lower=True), _words(Venue, lower=False)
 _VENUE_NAMES = {int(venue): venue.name for venue in Venue}
+_KIND = _words(Kind, lower=True)
+_STREAM = pa.array(STREAM_WORDS)
 
 
 def exchange_ns(records: np.ndarray) -> np.ndarray:
@@ -126,8 +152,10 @@ def exchange_ns(records: np.ndarray) -> np.ndarray:
 
 
 def hours(records: np.ndarray) -> np.ndarray:
-    """Start of the exchange hour of each record, int64 ns (every market's offset is whole hours)."""
-    return exchange_ns(records) // HOUR_NS * HOUR_NS
+    """Start of the exchange hour of each record, int64 ns (every market's offset is whole hours); of an event the hour it was
+    noticed in."""
+    ns = records["recv_ns"] if records.dtype == RINGS["event"] else exchange_ns(records)
+    return ns // HOUR_NS * HOUR_NS
 
 
 def session_days(records: np.ndarray) -> np.ndarray:
@@ -149,6 +177,8 @@ def entries(dataset: str, records: np.ndarray, first_row: int, taken: Taken | No
     """Journal entries of `records` (dtype of the dataset's stream), numbered from `first_row`; `taken` is what merge said, None
     where nothing is merged."""
     market, stream = market_and_stream(dataset)
+    if stream == "event":
+        return _events(records, first_row, dataset)
     time = times(market)
     count = len(records)
     twin_of = np.full(count, NEW, np.int64) if taken is None else taken.twin_of
@@ -205,6 +235,26 @@ def _tick(records: np.ndarray, market: Market, columns: dict[str, pa.Array]) -> 
     columns["side"] = pa.array(records["side"])
     columns["source"] = pa.repeat("live", len(records))
     return rounded
+
+
+def _events(records: np.ndarray, first_row: int, dataset: str) -> pa.RecordBatch:
+    """Journal entries of events: what an event does not name is null."""
+    count, time, schema = len(records), times(market_and_stream(dataset)[0]), JOURNAL[dataset]
+    columns = {
+        "row": pa.array(np.arange(first_row, first_row + count)),
+        "twin_of": pa.nulls(count, pa.int64()),
+        "hour": pa.array(hours(records)),
+        "line": _named(_LINE, records["line"]),
+        "kind": _named(_KIND, records["kind"]),
+        "venue": _named(VENUES, records["venue"], records["venue"] == 0),
+        "stream": _named(_STREAM, records["stream"], records["stream"] == 0),
+        "number": _numbers(records["number"]),
+    }
+    for name, field in (("time", "recv_ns"), ("since", "since_ns"), ("exch_time", "exch_ns")):
+        columns[name] = _numbers(records[field]).cast(time)
+    columns |= {name: _text(records[name], records[name] == b"") for name in ("symbol", "words")}
+    columns |= {name: pa.array(records[name].astype(np.int64)) for name in ("mono_ns", "connection", "flags", "seq")}
+    return pa.record_batch([columns[name] for name in schema.names], schema=schema)
 
 
 def _numbers(values: np.ndarray, hidden: np.ndarray | bool = False) -> pa.Array:

@@ -27,7 +27,7 @@ def rings():
         home = Home(root)
         home.make()
         vitals = Vitals.create(home.vitals("kiwoom"), "kiwoom")
-        made = Rings(home, "kiwoom", vitals)
+        made = Rings(home, "kiwoom", vitals, home.clock())
         yield made, vitals, lambda: Consumer.open(home.ring("kiwoom", "tick"), TICK).read(1, 1000).records, home
         made.close()
 

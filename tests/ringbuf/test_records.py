@@ -7,14 +7,17 @@ import pytest
 
 from conf.session import PHASES
 from ringbuf.records import (
+    EVENT,
     IDENTITY,
     IDENTITY_LEVELS,
     LEVELS,
     ORDERBOOK,
-    STREAMS,
+    RINGS,
     TICK,
     UNDEFINED,
     Flag,
+    Kind,
+    Line,
     Session,
     Side,
     blank,
@@ -66,10 +69,29 @@ TICK_LAYOUT = {
     "session": (125, 1),
     "extra": (126, 42),
 }
+EVENT_LAYOUT = {
+    "seq": (0, 8),
+    "recv_ns": (8, 8),
+    "mono_ns": (16, 8),
+    "exch_ns": (24, 8),
+    "symbol": (32, 15),
+    "venue": (47, 1),
+    "number": (48, 8),
+    "since_ns": (56, 8),
+    "flags": (64, 4),
+    "connection": (68, 4),
+    "line": (72, 1),
+    "session": (73, 1),
+    "kind": (74, 1),
+    "stream": (75, 1),
+    "words": (76, 180),
+}
 
 
 @pytest.mark.parametrize(
-    ("dtype", "size", "table"), [(ORDERBOOK, 472, ORDERBOOK_LAYOUT), (TICK, 168, TICK_LAYOUT)], ids=STREAMS
+    ("dtype", "size", "table"),
+    [(ORDERBOOK, 472, ORDERBOOK_LAYOUT), (TICK, 168, TICK_LAYOUT), (EVENT, 256, EVENT_LAYOUT)],
+    ids=RINGS,
 )
 def test_every_byte_of_a_record_is_where_the_table_says(
     dtype: np.dtype, size: int, table: dict[str, tuple[int, int]]
@@ -81,7 +103,7 @@ def test_every_byte_of_a_record_is_where_the_table_says(
     assert dtype.itemsize == size
 
 
-@pytest.mark.parametrize("dtype", STREAMS.values(), ids=STREAMS)
+@pytest.mark.parametrize("dtype", RINGS.values(), ids=RINGS)
 def test_records_have_no_hidden_padding_and_integers_only(dtype: np.dtype) -> None:
     """Every byte belongs to a named field, every number is a little-endian integer, every 8-byte number is aligned."""
     ends = [offset + field.itemsize for field, offset in dtype.fields.values()]
@@ -132,15 +154,16 @@ def test_the_dtype_hash_changes_with_any_change() -> None:
     assert dtype_hash(np.dtype(list(fields))) == hashes[0]
     assert len(set(hashes)) == len(hashes)
     assert all(0 <= value < 2**63 for value in hashes)
-    assert dtype_hash(ORDERBOOK) != dtype_hash(TICK)
+    assert len({dtype_hash(dtype) for dtype in RINGS.values()}) == len(RINGS)
 
 
-@pytest.mark.parametrize("dtype", STREAMS.values(), ids=STREAMS)
+@pytest.mark.parametrize("dtype", RINGS.values(), ids=RINGS)
 def test_blank_records_say_undefined_where_a_frame_may_be_silent(dtype: np.dtype) -> None:
     """What a frame may leave out is UNDEFINED; its core, which every frame has, and codes start at zero."""
     core = {
         *("seq", "recv_ns", "mono_ns", "exch_ns", "symbol", "venue", "flags", "line", "session", "extra"),
         *("ask_price_e4", "ask_size", "bid_price_e4", "bid_size", "price_e4", "size", "side", "_pad"),
+        *("connection", "kind", "stream", "words"),
     }
 
     records = blank(dtype, 3)
@@ -165,4 +188,5 @@ def test_codes_fit_the_fields_they_are_stored_in() -> None:
     assert all(flag.value.bit_count() == 1 for flag in Flag)
     assert sum(Flag) < 2**32
     assert sorted(Side) == [-1, 0, 1]
+    assert all(0 < code < 256 for code in (*Kind, *Line))
     assert {phase.upper() for phase in PHASES} == {session.name for session in Session} - {"UNKNOWN"}

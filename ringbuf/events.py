@@ -1,0 +1,84 @@
+"""The producing side of an event ring: something happened, in one line.
+
+    events.tell(Kind.DISCONNECTED, "no frame for 30 s", connection=1, since_ns=...) --> LINE.event.ring --> kr/event
+
+Promises: an event is told without waiting, from any thread of the process, and numbered in the order told; words longer than the
+record holds are cut between letters.
+Leaves to others: who reads it (the writer drains event rings as it drains the others), what follows from it (the readers).
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from pathlib import Path
+from typing import Protocol
+
+from ringbuf.records import EVENT, STREAM_WORDS, UNDEFINED, Kind, Line, Venue, blank
+from ringbuf.ring import Producer
+
+CAPACITY = 8192
+"""Events a ring holds, 2 MB: every registration of a line, several times over, while the writer is away."""
+
+_WORDS_BYTES = EVENT["words"].itemsize
+
+
+class Clock(Protocol):
+    """What dates an event (conf.clock.Clock)."""
+
+    def mono_ns(self) -> int:
+        """CLOCK_MONOTONIC."""
+
+    def at(self, mono_ns: int) -> int:
+        """Calendar time of that instant, ns since 1970 UTC."""
+
+
+class Events:
+    """The events of one line."""
+
+    def __init__(self, path: Path, line: Line, clock: Clock) -> None:
+        """Make or continue the ring at `path`. OSError if there is no room for it; RingError as Producer.open says."""
+        self._ring = Producer.open(path, EVENT, CAPACITY)
+        self._line = line
+        self._clock = clock
+        self._lock = threading.Lock()
+
+    def tell(
+        self,
+        kind: Kind,
+        words: str = "",
+        *,
+        line: Line | None = None,
+        symbol: str = "",
+        venue: str = "",
+        stream: str = "",
+        connection: int = 0,
+        number: int = UNDEFINED,
+        since_ns: int = UNDEFINED,
+        mono_ns: int | None = None,
+        exch_ns: int = UNDEFINED,
+    ) -> None:
+        """Something happened, now or at `mono_ns`; what the other words mean is said at each Kind (records.py).
+
+        `line`: whom it concerns, if not the teller; `venue`: KRX, NXT, UN or none; `stream`: orderbook, tick or none;
+        `since_ns`: calendar time.
+        """
+        event = blank(EVENT, 1)
+        with self._lock:
+            event["mono_ns"] = self._clock.mono_ns() if mono_ns is None else mono_ns
+            event["recv_ns"] = self._clock.at(int(event["mono_ns"][0]))
+            event["exch_ns"], event["number"], event["since_ns"] = exch_ns, number, since_ns
+            event["symbol"], event["venue"] = symbol.encode(), Venue[venue] if venue else 0
+            event["stream"], event["connection"] = STREAM_WORDS.index(stream), connection
+            event["line"], event["kind"] = line or self._line, kind
+            event["words"] = words.encode()[:_WORDS_BYTES].decode(errors="ignore").encode()
+            self._ring.publish(event)
+
+    def started(self, former_ns: int | None) -> None:
+        """The process began; `former_ns`: mono_ns of the last sign of the one before it, None if that stopped in order."""
+        since_ns = UNDEFINED if former_ns is None else self._clock.at(former_ns)
+        self.tell(Kind.STARTED, f"pid {os.getpid()}", since_ns=since_ns)
+
+    def close(self) -> None:
+        """Let go of the ring; it stays."""
+        self._ring.close()
