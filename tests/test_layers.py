@@ -48,6 +48,8 @@ PURE = (
     "writer/tape.py",
     "writer/volume.py",
     "collectorctl/demo/oracle.py",
+    "collectorctl/demo/script.py",
+    "collectorctl/demo/tiling.py",
     "collectorctl/demo/verdict.py",
     "collectorctl/watchdog/rules.py",
 )

@@ -29,14 +29,16 @@ def simulate(root: Path, options: tuple[str, ...]) -> None:
 
 
 @click.command()
-@click.option("--seconds", default=60.0, show_default=True, help="How long the market runs, real seconds.")
+@click.option("--seconds", default=60.0, show_default=True, help="How long the market's day lasts, real seconds.")
 @click.option(
     "--home", "where", type=click.Path(path_type=Path), help="Use and keep this home [default: a temporary one]."
 )
 @click.option("--seed", default=1, show_default=True, help="The market's seed.")
 @as_json_option
 def demo(seconds: float, where: Path | None, seed: int, as_json: bool) -> None:
-    """Rehearse a morning without keys or network, then compare the files with the simulator's truth.
+    """Rehearse a short day without keys or network, recover what it missed, then compare the files with the simulator's truth.
+
+    A collector is killed for ten minutes of market time; the day's certificates must go from INCOMPLETE to PROVEN.
 
     Example: collectorctl demo --seconds 60
     """

@@ -1,9 +1,10 @@
 """A rehearsal from curtain to verdict.
 
-    stage ─> start ─> the market runs ─> the market rests ─> stop ─> judge
+    stage ─> start ─> the market's day, with the script's acts ─> the close ─> stop ─> recover ─> judge
 
 Promises: whatever happens, nothing is left running; the home is kept when it was named, or when something was wrong.
-Leaves to others: the verdict (oracle.py), the table (report.py).
+Leaves to others: what is done on the way (script.py, prompter.py), the ending (recovery.py), the verdict (oracle.py), the table
+(report.py).
 """
 
 from __future__ import annotations
@@ -20,13 +21,16 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from brokers.simulator import truth
 from collectorctl.daemon import Daemon
 from collectorctl.demo.oracle import judge
-from collectorctl.demo.report import Figures, measure, show
-from collectorctl.demo.stage import Simulator, connect_home, write_home
+from collectorctl.demo.prompter import Prompter
+from collectorctl.demo.recovery import recover
+from collectorctl.demo.report import Outcome, measure, show
+from collectorctl.demo.script import MORNING, Script
+from collectorctl.demo.stage import CLOSES, DAY, REST_CALLS, Simulator, connect_home, day_time, write_home
 from collectorctl.demo.verdict import Verdict
 from collectorctl.health import last_words, wait_until_healthy
 from collectorctl.status import Status, look
 from collectorctl.table import wide_console
-from conf.clock import korean
+from conf.clock import SECOND_NS, korean
 from conf.home import Home
 
 REST_S = 2.0
@@ -39,28 +43,29 @@ TELL_EVERY_S = 10.0
 class Rehearsal:
     """One run of the whole tree against the simulator."""
 
-    def __init__(self, root: Path, seconds: float, seed: int, console: Console) -> None:
+    def __init__(self, root: Path, seconds: float, seed: int, console: Console, script: Script = MORNING) -> None:
         self.root = root
         self.seconds = seconds
         self.seed = seed
         self.console = console
+        self.script = script
         self.truth = root / "truth"
 
-    def play(self) -> tuple[Verdict, Figures]:
-        """Run it and judge it. StageError, DaemonError or SettingsError when it cannot be run."""
+    def play(self) -> Outcome:
+        """Run it, recover its day and judge both. StageError, DaemonError, SettingsError, or the errors of a recovery."""
         write_home(self.root, self.seconds)
-        with Simulator(self.root, self.truth, "--seed", str(self.seed)) as simulator:
+        with Simulator(self.root, self.truth, "--seed", str(self.seed), *REST_CALLS) as simulator:
             connect_home(self.root, simulator.addresses)
             home = Home(self.root)
             home.make()
             daemon = Daemon(home)
+            prompter = Prompter(self.script, daemon, simulator)
             try:
                 self.console.print(f"home {self.root}: starting kis, kiwoom and writer under supervisord")
                 daemon.start()
                 for name, complaint in wait_until_healthy(home, 30):
                     self.console.print(f"[red]{name}: not healthy: {complaint}[/]")
-                seen = self._watch(home)
-                simulator.tell("market rest")
+                seen = self._watch(home, prompter)
                 time.sleep(REST_S)
                 stopping = time.monotonic()
             finally:
@@ -69,24 +74,34 @@ class Rehearsal:
             stop_s = time.monotonic() - stopping
             for name, words in last_words(home):
                 self.console.print(f"{name:<9}{words}")
-        verdict = self._verdict(home)
-        return verdict, measure(home, seen, stop_s)
+            told = truth.load(self.truth)
+            recovery = recover(home, DAY, told.trades, self.console)
+        return Outcome(
+            about=self.script.about,
+            undone=prompter.left,
+            verdict=self._verdict(home, told),
+            recovery=recovery,
+            figures=measure(home, seen, stop_s),
+        )
 
-    def _watch(self, home: Home) -> Status:
-        """Show progress until the time is up; the last look."""
+    def _watch(self, home: Home, prompter: Prompter) -> Status:
+        """Show progress until the market has closed; the last look."""
         columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
-        clock = home.clock()
+        clock, close_ns = home.clock(), day_time(CLOSES)
+        seconds = lambda until_ns: (until_ns - clock.now_ns()) / SECOND_NS / clock.anchor.speed  # noqa: E731 real ones
         with Progress(*columns, console=self.console, transient=True) as progress:
             task = progress.add_task("market", total=self.seconds)
-            end = told = time.monotonic()
-            end += self.seconds
-            while (left := end - time.monotonic()) > 0:
+            told = time.monotonic()
+            while (left := seconds(close_ns)) > 0:
+                if done := prompter.play(clock.now_ns()):
+                    self.console.print(f"{korean(clock.now_ns()):%H:%M} KST  {done}")
                 line = self._line(clock.now_ns(), look(home))
                 progress.update(task, completed=self.seconds - left, description=line)
                 if not self.console.is_terminal and time.monotonic() - told > TELL_EVERY_S:
                     told = time.monotonic()
                     self.console.print(line)
-                time.sleep(min(left, 0.5))
+                due_ns = prompter.due_ns()
+                time.sleep(max(0.0, min(seconds(close_ns), 0.5, 0.5 if due_ns is None else seconds(due_ns))))
         return look(home)
 
     @staticmethod
@@ -100,15 +115,15 @@ class Rehearsal:
             f"hours published {count('writer', 'hours_published')}  {sick}"
         )
 
-    def _verdict(self, home: Home) -> Verdict:
-        told = truth.load(self.truth)
+    def _verdict(self, home: Home, told: truth.Run) -> Verdict:
+        ticks = pd.read_parquet(home.data / "kr" / "tick")
         return judge(
             told.books,
             told.trades,
             told.sent,
             {(c["line"], c["connection"]): c["ended_mono_ns"] for c in told.connections if c["ended_mono_ns"]},
             pd.read_parquet(home.data / "kr" / "orderbook"),
-            pd.read_parquet(home.data / "kr" / "tick"),
+            ticks[ticks["source"] == "live"],
         )
 
 
@@ -116,10 +131,10 @@ def rehearse(where: Path | None, seconds: float, seed: int, as_json: bool) -> in
     """Play, show, tidy up; the exit status: 0 when every promise held."""
     console = wide_console(stderr=as_json)
     root = where.resolve() if where else Path(tempfile.mkdtemp(prefix="collectorctl-demo-"))
-    verdict, figures = Rehearsal(root, seconds, seed, console).play()
-    show(console, root, verdict, figures, as_json)
+    outcome = Rehearsal(root, seconds, seed, console).play()
+    show(console, root, outcome, as_json)
     home = Home(root)
-    passed = not verdict.complaints()
+    passed = not outcome.complaints()
     if where is None and passed:
         shutil.rmtree((home.run / "ring").resolve(), ignore_errors=True)
         shutil.rmtree(root)

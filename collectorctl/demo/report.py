@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import msgspec
@@ -16,7 +17,9 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from collectorctl.demo.recovery import Recovery
 from collectorctl.demo.verdict import Verdict
+from collectorctl.recover.show import COLOURS
 from collectorctl.status import Status
 from conf.home import Home
 
@@ -32,6 +35,21 @@ class Figures(msgspec.Struct):
     lag_ms: dict[str, float]
     own_memory_mb: dict[str, float]
     stop_s: float
+
+
+class Outcome(msgspec.Struct):
+    """A finished rehearsal: what it was about, acts that the market's day was too short for, and what was found."""
+
+    about: str
+    undone: list[str]
+    verdict: Verdict
+    recovery: Recovery
+    figures: Figures
+
+    def complaints(self) -> list[str]:
+        """In words what breaks a promise; empty when the rehearsal passed."""
+        short = [f"{act}: the market closed before it: give it more --seconds" for act in self.undone]
+        return [*short, *self.verdict.complaints(), *self.recovery.complaints()]
 
 
 def measure(home: Home, seen: Status, stop_s: float) -> Figures:
@@ -58,10 +76,11 @@ def _bytes(files: list[Path]) -> int:
     return sum(file.stat().st_size for file in files)
 
 
-def show(console: Console, root: Path, verdict: Verdict, figures: Figures, as_json: bool) -> None:
-    """Print the verdict: a table for people, or one JSON object on stdout."""
+def show(console: Console, root: Path, outcome: Outcome, as_json: bool) -> None:
+    """Print the outcome: tables for people, or one JSON object on stdout."""
+    verdict, figures = outcome.verdict, outcome.figures
     if as_json:
-        told = {"home": str(root), "verdict": verdict, "figures": figures, "complaints": verdict.complaints()}
+        told = {"home": str(root), **msgspec.to_builtins(outcome), "complaints": outcome.complaints()}
         print(msgspec.json.encode(told).decode())  # noqa: T201 this is the command's output
         return
     console.print(_deliveries(verdict))
@@ -79,12 +98,39 @@ def show(console: Console, root: Path, verdict: Verdict, figures: Figures, as_js
         f"own memory {memory}; stopped in {figures.stop_s:.1f} s"
     )
     _show_pandas(console, root)
-    for complaint in verdict.complaints():
+    console.print(f"\n{outcome.about}:")
+    console.print(_certificates(outcome.recovery))
+    ticks = [one.ticks for one in outcome.recovery.instruments]
+    stood = Counter(one.before for one in outcome.recovery.instruments if one.before == one.after)
+    for word, count in sorted(stood.items()):
+        console.print(f"{count} more symbols were {word} as they stood")
+    console.print(
+        f"recovered in {outcome.recovery.seconds:.1f} s: {sum(one.recovered for one in ticks)} ticks, of which "
+        f"{sum(one.equal for one in ticks)} equal the trade that was missed; of {sum(one.trades for one in ticks)} trades of the "
+        f"market {sum(one.lacking for one in ticks)} are in no row and {sum(one.twice for one in ticks)} in several"
+    )
+    for complaint in outcome.complaints():
         console.print(f"[red]FAILED[/] {complaint}")
-    if not verdict.complaints():
+    if not outcome.complaints():
         console.print(
-            "[green]PASSED[/] nothing that either line delivered is missing, nothing is doubled beyond the allowance"
+            "[green]PASSED[/] nothing that either line delivered is missing, nothing is doubled beyond the allowance, "
+            "and after recovery every trade of the day is there once"
         )
+
+
+def _certificates(recovery: Recovery) -> Table:
+    """Where recovery changed something."""
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for column in ("symbol", "trades", "live rows", "missing shares", "missing trades", "before", "recovered", "after"):
+        table.add_column(column, justify="left" if column in ("symbol", "before", "after") else "right")
+    for one in recovery.instruments:
+        ticks = one.ticks
+        if one.before == one.after and not ticks.recovered:
+            continue
+        counts = (ticks.trades, ticks.live, one.missing_shares, ticks.missed)
+        colours = [f"[{COLOURS.get(word, 'red')}]{word}[/]" for word in (one.before, one.after)]
+        table.add_row(ticks.symbol, *(f"{count:,}" for count in counts), colours[0], f"{ticks.recovered:,}", colours[1])
+    return table
 
 
 def _deliveries(verdict: Verdict) -> Table:

@@ -11,21 +11,26 @@ from __future__ import annotations
 import select
 import subprocess
 import sys
+from datetime import date, datetime
 from pathlib import Path
 from typing import Any, Self
 
 import msgspec
 
 from collectorctl.init import lay_out
+from conf.clock import KST, SECOND_NS
 
 SYMBOLS = ["005930", "000660", "373220", "207940", "005380", "035420", "000270", "068270", "105560", "051910"]
 SYMBOLS += ["006400", "055550", "012330", "028260", "066570", "003550", "032830", "009150", "0074K0", "015760"]
 
-START = "2026-11-20T08:58:00+09:00"
-"""A Friday, two minutes before the opening auction ends."""
+DAY = date(2026, 11, 20)
+"""A Friday."""
+OPENS, CLOSES = "08:30:00", "12:00:00"
+"""The market's day, whatever its real length: it begins with the opening auction, and 09:00, 10:00 and 11:00 pass."""
 
-MARKET_HOURS = 3.2
-"""Market time that a rehearsal covers, whatever its length: 09:00, 10:00, 11:00 and 12:00 pass."""
+CALLS_PER_S = 20.0
+REST_CALLS = ("--kiwoom-burst", "20", "--kiwoom-calls-per-s", "40")
+"""Calls of a recovery, and what the simulator bears. The real Kiwoom bears four or five a second; a rehearsal need not wait."""
 
 
 class StageError(Exception):
@@ -33,16 +38,23 @@ class StageError(Exception):
 
 
 def write_home(root: Path, seconds: float) -> None:
-    """Make `root` a home for a rehearsal of `seconds` real seconds; the brokers' addresses are still missing."""
+    """Make `root` a home whose market's day lasts `seconds` real seconds; the brokers' addresses are still missing."""
     lay_out(root)
-    speed = MARKET_HOURS * 3600 / seconds
+    speed = (day_time(CLOSES) - day_time(OPENS)) / SECOND_NS / seconds
     (root / "collector.toml").write_text(
         f"""# made by `collectorctl demo`
 [universe]
 kr = {msgspec.json.encode(SYMBOLS).decode()}
 [clock]
-start = "{START}"
+start = "{DAY}T{OPENS}+09:00"
 speed = {speed:.3f}
+[sessions.KRX]
+# a short day, so that it can end and be proven
+opening_auction = "08:30-09:00"
+regular = "09:00-11:50"
+closing_auction = "11:50-{CLOSES[:5]}"
+closing_price = ""
+after_market = ""
 [writer]
 # an hour lasts {3600 / speed:.0f} real seconds here
 grace_s = 6.0
@@ -54,6 +66,9 @@ tick_capacity = 32768
 register_spacing_ms = 20
 [feed]
 backoff_most_s = 2.0
+[recover]
+calls_per_s_first = {CALLS_PER_S}
+calls_per_s_most = {CALLS_PER_S}
 """
     )
     secrets = root / ".env"
@@ -62,6 +77,11 @@ backoff_most_s = 2.0
 
 
 _SECRETS = ("KIS_APP_KEY", "KIS_APP_SECRET", "KIWOOM_APP_KEY", "KIWOOM_APP_SECRET")
+
+
+def day_time(text: str) -> int:
+    """An instant of the rehearsal's day, "HH:MM:SS" Korean time, ns since 1970 UTC."""
+    return round(datetime.fromisoformat(f"{DAY}T{text}").replace(tzinfo=KST).timestamp()) * SECOND_NS
 
 
 class Simulator:

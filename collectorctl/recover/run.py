@@ -125,6 +125,10 @@ class Run:
             self.watcher.asked()
         return within(items, rates, self.request.budget_s)
 
+    def as_it_stands(self, items: list[Item]) -> list[Certificate]:
+        """The certificates of the day as its files are now, before anything is fetched or written. FetchError."""
+        return [judge(self.home, self.day, one.instrument, self._evidence_of(one)) for one in items]
+
     def recover(self, items: list[Item]) -> list[Certificate]:
         """Do what was planned; a certificate for each instrument. FetchError, PublishError, OSError."""
         self.watcher.planned(items)
@@ -171,7 +175,9 @@ class Run:
         return completeness.keep(self.home.data, self.day, certificates, made_at)
 
     def _evidence_of(self, one: Item) -> Evidence:
-        """Official figures and minute bars of now, what else is known from the run before."""
+        """Official figures and minute bars of this run, what else is known from the run before."""
+        if one.instrument in self._evidence:
+            return self._evidence[one.instrument]
         found = evidence.load(folder(self.home.data, str(self.day), one.instrument)) or Evidence()
         official = one.official
         found.volume = official.volume if official else None
@@ -204,9 +210,9 @@ class Run:
             put(self.home.data / "recover" / "rates.json", msgspec.json.encode(rates | learned))
 
 
-def judge(home: Home, of: date, instrument: Instrument) -> Certificate:
-    """The certificate of an instrument's day, from files alone."""
-    found = evidence.load(folder(home.data, str(of), instrument)) or Evidence()
+def judge(home: Home, of: date, instrument: Instrument, found: Evidence | None = None) -> Certificate:
+    """The certificate of an instrument's day, from files alone; `found` in place of the evidence that was kept."""
+    found = found or evidence.load(folder(home.data, str(of), instrument)) or Evidence()
     ticks = day.ticks(home.data / "kr" / "tick", of, instrument)
     books = day.book_volumes(home.data / "kr" / "orderbook", of, instrument)
     return certify(instrument, of, ticks, books, found)

@@ -1,0 +1,110 @@
+"""Every trade of the market against the tick rows of a finished day: which came live, which were recovered, which are nowhere.
+
+    trades of the truth ──in no live row──> missing ─┬─ must be the recovered rows, one for one
+    tick rows ─┬─ live: the trades they cover        │
+               └─ recovered ─────────────────────────┘
+
+A live row may cover several trades: a print that its broker had merged. A recovered row is one trade. It is equal to the truth
+when price, size, cumulative volume and second are, and side and best quotes wherever its source tells them.
+
+Promises: pure; by content, never by order.
+Leaves to others: reading files, whether live rows were delivered so (oracle.py), certificates (recovery.py).
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import msgspec
+import numpy as np
+import pandas as pd
+
+
+class Tiling(msgspec.Struct):
+    """One instrument's day. `missed`: trades in no live row; `equal`: recovered rows that are one of those, each once;
+    `wrong`: all other recovered rows; `lacking`: trades in no row at all; `twice`: trades in several live rows."""
+
+    symbol: str
+    venue: str
+    trades: int
+    live: int
+    missed: int
+    missed_shares: int
+    recovered: int
+    equal: int
+    wrong: int
+    lacking: int
+    twice: int
+
+    def complaints(self) -> list[str]:
+        """In words what is not as the market was."""
+        name = f"ticks of {self.symbol} {self.venue}"
+        said = []
+        if self.wrong:
+            said.append(f"{name}: {self.wrong} recovered rows are no trade that was missed")
+        if self.lacking:
+            said.append(f"{name}: {self.lacking} of {self.trades} trades are in no row")
+        if self.twice:
+            said.append(f"{name}: {self.twice} of {self.trades} trades are in several live rows")
+        return said
+
+
+def tile(trades: np.ndarray, rows: pd.DataFrame) -> list[Tiling]:
+    """Compare each instrument's whole day. `trades`: the truth's TRADES; `rows`: the tick dataset as pandas reads it."""
+    names = sorted(set(zip(trades["symbol"].tolist(), trades["venue"].tolist(), strict=True)))
+    return [
+        _tile(
+            symbol.decode(),
+            venue.decode(),
+            trades[(trades["symbol"] == symbol) & (trades["venue"] == venue)],
+            rows[(rows["symbol"] == symbol.decode()) & (rows["venue"] == venue.decode())],
+        )
+        for symbol, venue in names
+    ]
+
+
+def _tile(symbol: str, venue: str, trades: np.ndarray, rows: pd.DataFrame) -> Tiling:
+    trades = trades[np.argsort(trades["cum_volume"], kind="stable")]
+    live, recovered = rows[rows["source"] == "live"], rows[rows["source"] == "recovered"]
+    covered = _covered(trades["cum_volume"], live)
+    missed = trades[covered == 0]
+    told = {int(trade["cum_volume"]): trade for trade in missed}
+    seen = Counter[int]()
+    for row in recovered.to_dict("records"):
+        trade = told.get(row["cum_volume"])
+        if trade is not None and _equal(row, trade):
+            seen[row["cum_volume"]] += 1
+    return Tiling(
+        symbol=symbol,
+        venue=venue,
+        trades=len(trades),
+        live=len(live),
+        missed=len(missed),
+        missed_shares=int(missed["size"].sum()),
+        recovered=len(recovered),
+        equal=len(seen),
+        wrong=len(recovered) - len(seen),
+        lacking=len(missed) - len(seen),
+        twice=int((covered > 1).sum()),
+    )
+
+
+def _covered(ends: np.ndarray, live: pd.DataFrame) -> np.ndarray:
+    """In how many live rows each trade is, int64; `ends`: the trades' cumulative volumes, ascending."""
+    placed = live.dropna(subset=["cum_volume", "size"])
+    high = placed["cum_volume"].to_numpy(np.int64)
+    low = high - placed["size"].to_numpy(np.int64)
+    steps = np.zeros(len(ends) + 1, np.int64)
+    np.add.at(steps, np.searchsorted(ends, low, side="right"), 1)
+    np.add.at(steps, np.searchsorted(ends, high, side="right"), -1)
+    return np.cumsum(steps[:-1])
+
+
+def _equal(row: dict[str, object], trade: np.void) -> bool:
+    """Whether a recovered row says what happened."""
+    second: pd.Timestamp = row["exch_time"]  # type: ignore[assignment]
+    exact = (row["price"], row["size"], second.timestamp())
+    if exact != (int(trade["price"]), int(trade["size"]), int(trade["exch_s"])):
+        return False
+    quotes = all(pd.isna(row[name]) or row[name] == int(trade[name]) for name in ("ask_price_1", "bid_price_1"))
+    return quotes and row["side"] in (0, int(trade["side"]))
