@@ -109,6 +109,23 @@ def gap_won(
     return won
 
 
+def gap_count(coverage: Coverage, side: np.ndarray, trade_count: np.ndarray) -> np.ndarray:
+    """How many trades were counted in each gap, int64 (gaps,), UNDEFINED where the ticks around it do not tell.
+
+    Arrays (n,) of the ticks laid; `trade_count`: the day's trades up to each tick, its own included but for an auction's print
+    (side 0), which is none; UNDEFINED where a tick may be several trades. Nothing is told of the day's end. Spec kis 3.
+    """
+    after, before = coverage.gaps["after"], coverage.gaps["before"]
+    counts = np.full(len(coverage.gaps), UNDEFINED, np.int64)
+    if not len(trade_count):
+        return counts
+    right = np.where(before < len(trade_count), before, 0)
+    left = np.where(after < 0, 0, trade_count[after])
+    known = (before < len(trade_count)) & (trade_count[right] != UNDEFINED) & (left != UNDEFINED)
+    counted = np.where(known, trade_count[right], 0) - (side[right] != 0) - np.where(known, left, 0)
+    return np.where(known, counted, counts)
+
+
 def _copies(low: np.ndarray, high: np.ndarray, order: np.ndarray, keep: np.ndarray) -> list[tuple]:
     """Take ticks that follow one of the same interval out of `keep`; the DOUBLED rows of them."""
     same = (low[order][1:] == low[order][:-1]) & (high[order][1:] == high[order][:-1])

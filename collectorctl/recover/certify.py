@@ -3,7 +3,7 @@
     ticks on disk ──lay──> do they tile (0, V]?       V, value: day chart       ─┐
           │  └──────sum──> is their value the day's?  minutes:  minute chart     ├─> PROVEN  RECONCILED  MINUTE_ONLY  INCOMPLETE
           ├────by minute─> are their minutes the bars?                           │
-          ├────live──────> does the value between two live ticks agree?          │
+          ├────live──────> do value and number of trades between two live ticks? │
           └────books─────> does a book deny a recovered tick?  pages: whole? ────┘
 
 PROVEN      all of it, of a day whose sessions are over.
@@ -23,6 +23,7 @@ from enum import StrEnum
 import msgspec
 import numpy as np
 
+from collectorctl.recover import counter
 from collectorctl.recover.evidence import Evidence
 from collectorctl.recover.fill import stored
 from collectorctl.recover.plan import covered
@@ -62,6 +63,8 @@ class Certificate(msgspec.Struct):
     value_agrees: bool
     anchors: int
     anchors_denied: int
+    counts: int
+    counts_denied: int
     books_denied: int
     minutes: int
     minutes_agree: bool
@@ -109,6 +112,9 @@ def certify(instrument: Instrument, day: date, ticks: np.ndarray, books: np.ndar
     checked, denied = _between_live(kept)
     if denied:
         reasons.append(f"{denied} stretches between live ticks have another value than those ticks say")
+    counts, counts_denied = counter.between_live(ticks, coverage)
+    if counts_denied:
+        reasons.append(f"{counts_denied} stretches between live ticks have another number of trades than those count")
     books_denied = _denied_by_books(kept, books)
     if books_denied:
         reasons.append(f"{books_denied} recovered ticks reach over a volume that a book showed")
@@ -135,6 +141,8 @@ def certify(instrument: Instrument, day: date, ticks: np.ndarray, books: np.ndar
         value_agrees=value_agrees,
         anchors=checked,
         anchors_denied=denied,
+        counts=counts,
+        counts_denied=counts_denied,
         books_denied=books_denied,
         minutes=len(bars),
         minutes_agree=len(bars) > 0 and not off,

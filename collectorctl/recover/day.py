@@ -33,11 +33,14 @@ TICKS = np.dtype(
         ("cum_volume", "<i8"),
         ("cum_value", "<i8"),  # won; UNDEFINED where it is rounded
         ("value_change", "<i8"),
+        ("trade_count", "<i8"),  # UNDEFINED where a tick may be several trades
         ("live", "?"),
         ("rounded", "?"),  # the price was not whole won
     ]
 )
-_NUMBERS = ("price", "size", "side", "cum_volume", "cum_value", "value_change")
+_NUMBERS = ("price", "size", "side", "cum_volume", "cum_value", "value_change", "trade_count")
+EACH_TRADE = ("kis",)
+"""Brokers whose ticks are single trades, which they count (spec kis 3); Kiwoom merges some (spec kiwoom 2.6)."""
 
 
 def day_start(day: date) -> int:
@@ -64,7 +67,7 @@ def symbols(directory: Path, day: date) -> set[Instrument]:
 
 def ticks(directory: Path, day: date, instrument: Instrument) -> np.ndarray:
     """TICKS of an instrument, ordered by cumulative volume; rows without one (they cannot be placed) come first."""
-    columns = ["exch_time", *_NUMBERS, "flags", "source"]
+    columns = ["exch_time", *_NUMBERS, "flags", "source", "broker"]
     wanted = [("symbol", "=", instrument.symbol), ("venue", "=", instrument.venue)]
     tables = [pq.read_table(path, columns=columns, filters=wanted, partitioning=None) for path in parts(directory, day)]
     if not tables:
@@ -78,6 +81,8 @@ def ticks(directory: Path, day: date, instrument: Instrument) -> np.ndarray:
     found["cum_value"][(flags & Flag.VALUE_ROUNDED) != 0] = UNDEFINED
     found["rounded"] = (flags & Flag.PRICE_ROUNDED) != 0
     found["live"] = pc.equal(table.column("source"), "live").to_numpy()
+    each = pc.is_in(table.column("broker"), pa.array(EACH_TRADE)).to_numpy() & found["live"]
+    found["trade_count"][~each] = UNDEFINED
     return in_order(found)
 
 
@@ -91,7 +96,7 @@ def recovered(prints: np.ndarray) -> np.ndarray:
     found = np.zeros(len(prints), TICKS)
     for name in ("exch_ns", "price", "size", "side", "cum_volume"):
         found[name] = prints[name]
-    found["cum_value"] = found["value_change"] = UNDEFINED
+    found["cum_value"] = found["value_change"] = found["trade_count"] = UNDEFINED
     return found
 
 

@@ -4,17 +4,20 @@
           └─ ticks (sizes only) ─place_chart, anchored on live ───┘           what stays open, and why
 
 Promises: pure; a row whose place is not certain, or whose gap contradicts something, is not handed out: a wrong place would hide
-the gap from the next run.
+the gap from the next run. Only a counter that denies the number of rows does not hold them back, since their shares and won are
+right: the certificate will say it.
 Leaves to others: placing itself (writer/place.py), fetching (fetch.py), the certificate (certify.py).
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 
 from brokers.quotes import BARS, PRINTS
+from collectorctl.recover.counter import doubts, silent_before
 from ringbuf.records import PRICE_SCALE, UNDEFINED
 from writer.place import CHART, MINUTE, MINUTE_NS, NUMBERED, Finding, PlaceError, place_chart, place_numbered
 from writer.volume import Coverage, gap_won
@@ -23,13 +26,15 @@ ANCHOR = np.dtype([*CHART.descr, ("cum_volume", "<i8")])
 
 
 class Filled(NamedTuple):
-    """What became of the gaps. `jumps`: (low, high] that the broker's own list of prints leaves out, off the book."""
+    """What became of the gaps. `findings`: why a gap stays open; `doubts`: what is wrong with gaps that are filled, by volume
+    and value rightly; `jumps`: (low, high] that the broker's own list of prints leaves out, off the book."""
 
     prints: np.ndarray
     findings: list[str]
     jumps: list[tuple[int, int]]
     anchors_checked: int = 0
     anchors_failed: int = 0
+    doubts: Sequence[str] = ()
 
 
 class Prints(NamedTuple):
@@ -47,10 +52,12 @@ def by_prints(ticks: np.ndarray, coverage: Coverage, lists: list[Prints]) -> Fil
     spoiled = _spoiled(coverage.gaps, rows, placed.gap, placed.errors)
     good = placed.accepted & ~np.isin(placed.gap, spoiled)
     chosen = rows[good]
+    silent = np.concatenate([silent_before(one.rows["exch_ns"]) for one in lists]) if lists else good
     return Filled(
         chosen[np.argsort(chosen["cum_volume"], kind="stable")],
         [_words(error) for error in placed.errors],
         sorted({jump for one in lists for jump in _jumps(one, coverage.total)}),
+        doubts=doubts(ticks, coverage, chosen, placed.gap[good], silent[good]),
     )
 
 
@@ -79,13 +86,15 @@ def by_ticks(
     exact = placed.rows[placed.rows["exact"]]
     found = prints[exact["row"]].copy()
     found["cum_volume"] = exact["cum_volume"]
-    spoiled = _spoiled(coverage.gaps, found, exact["gap"], placed.findings)
+    good = ~np.isin(exact["gap"], _spoiled(coverage.gaps, found, exact["gap"], placed.findings))
+    silent = silent_before(prints["exch_ns"])[exact["row"]]
     return Filled(
-        found[~np.isin(exact["gap"], spoiled)],
+        found[good],
         [_words(finding) for finding in placed.findings],
         [],
         placed.anchors_checked,
         placed.anchors_failed,
+        doubts(ticks, coverage, found[good], exact["gap"][good], silent[good]),
     )
 
 

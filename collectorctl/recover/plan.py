@@ -16,10 +16,11 @@ from typing import NamedTuple
 
 import numpy as np
 
+from collectorctl.recover.counter import believed
 from collectorctl.recover.publish import Key
 from conf.instrument import Instrument
 from ringbuf.records import PRICE_SCALE, UNDEFINED
-from writer.volume import Coverage, Why, gap_won, lay
+from writer.volume import Coverage, Why, gap_count, gap_won, lay
 
 TYPICAL_SHARES = 50.0
 """Of a trade, where a day has too few ticks to tell."""
@@ -35,13 +36,14 @@ class Official(NamedTuple):
 
 
 class Gap(NamedTuple):
-    """(low, high] is missing. Times, ns, of the ticks around it (None: none there); won None where the ticks do not tell."""
+    """(low, high] is missing. Times, ns, of the ticks around it (None: none there); won, trades None where untold."""
 
     low: int
     high: int
     begin_ns: int | None
     end_ns: int | None
     won: int | None
+    trades: int | None
 
     @property
     def shares(self) -> int:
@@ -99,12 +101,14 @@ def gaps(ticks: np.ndarray, coverage: Coverage) -> list[Gap]:
     won = gap_won(
         coverage, ticks["price"] * PRICE_SCALE, ticks["size"], ticks["cum_value"], ticks["value_change"]
     ).tolist()
+    counts = gap_count(coverage, ticks["side"], believed(ticks, coverage)).tolist()
     found = []
-    for gap, value in zip(coverage.gaps, won, strict=True):
+    for gap, *sums in zip(coverage.gaps, won, counts, strict=True):
         after, before = int(gap["after"]), int(gap["before"])
         begin_ns = int(ticks["exch_ns"][after]) if after >= 0 else None
         end_ns = int(ticks["exch_ns"][before]) if before < len(ticks) else None
-        found.append(Gap(int(gap["low"]), int(gap["high"]), begin_ns, end_ns, None if value == UNDEFINED else value))
+        known = (None if value == UNDEFINED else value for value in sums)
+        found.append(Gap(int(gap["low"]), int(gap["high"]), begin_ns, end_ns, *known))
     return found
 
 
@@ -129,11 +133,12 @@ def item(
     telling = np.sort(ticks["size"][coverage.keep])
     mean = float(telling[: -max(1, len(telling) // 1000)].mean()) if len(telling) >= TELLING else TYPICAL_SHARES
     price = _price(ticks, official)
-    made.trades = sum(max(1, round(gap.shares / mean)) for gap in made.gaps)
+    trades = [max(1, round(gap.shares / mean)) if gap.trades is None else gap.trades for gap in made.gaps]
+    made.trades = sum(trades)
     made.won = sum(gap.won if gap.won is not None else gap.shares * price for gap in made.gaps)
     behind = coverage.total - made.gaps[0].low + later_shares
     ticks_pages = ceil(behind / mean / page_rows["ticks"]) + 1
-    prints_pages = sum(ceil(gap.shares / mean / page_rows["prints"]) + 1 for gap in made.gaps)
+    prints_pages = sum(ceil(count / page_rows["prints"]) + 1 for count in trades)
     made.by, made.pages = ("ticks", ticks_pages)
     if prints_reach and prints_pages <= ticks_pages:
         made.by, made.pages = ("prints", prints_pages)

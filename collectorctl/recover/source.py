@@ -59,7 +59,7 @@ class Source:
             filled = self._anew(ticks, found, official)
         if not self._settled(ticks, found, filled) and (filled.findings or filled.anchors_failed):
             filled = self._anew(ticks, found, official)
-        found.findings, found.jumps = filled.findings, filled.jumps
+        found.findings, found.jumps = [*filled.findings, *filled.doubts], filled.jumps
         found.anchors_checked, found.anchors_failed = filled.anchors_checked, filled.anchors_failed
         return filled.prints
 
@@ -90,6 +90,7 @@ class Source:
                 return filled._replace(
                     prints=prints[np.argsort(prints["cum_volume"], kind="stable")],
                     findings=filled.findings + more.findings,
+                    doubts=[*filled.doubts, *more.doubts],
                     jumps=more.jumps,
                 )
             return filled
@@ -99,7 +100,7 @@ class Source:
     @staticmethod
     def _settled(ticks: np.ndarray, found: Evidence, filled: Filled) -> bool:
         """Whether nothing contradicts and every gap is filled or a jump."""
-        if filled.findings or filled.anchors_failed:
+        if filled.findings or filled.doubts or filled.anchors_failed:
             return False
         whole = day.in_order(np.concatenate([ticks, day.recovered(filled.prints)]))
         open_ = covered(whole, found.volume).gaps

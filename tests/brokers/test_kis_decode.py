@@ -102,6 +102,20 @@ def test_recorded_frames_decode_field_by_field():
 
 
 @pytest.mark.skipif(not SAMPLES.exists(), reason=f"recorded frames are not beside the checkout: {SAMPLES}")
+def test_each_recorded_trade_raises_the_counter_by_one():
+    """Within a frame nothing is missing: every record is one trade, counted once. Recovery counts on it."""
+    steps = []
+    for frame in sample_frames():
+        ticks = decode(frame, KNOWN, NOW_NS).ticks
+        joined = ticks["cum_volume"][1:] - ticks["size"][1:] == ticks["cum_volume"][:-1]
+        steps += (ticks["trade_count"][1:] - ticks["trade_count"][:-1])[joined].tolist()
+        assert joined.all()
+
+    assert len(steps) > 10
+    assert {1} == set(steps)
+
+
+@pytest.mark.skipif(not SAMPLES.exists(), reason=f"recorded frames are not beside the checkout: {SAMPLES}")
 @settings(max_examples=500)
 @given(data=st.data())
 def test_mutated_recorded_frames_never_raise(data):

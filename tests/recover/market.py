@@ -100,6 +100,7 @@ def records(trades: np.ndarray) -> np.ndarray:
     for name in ("price", "ask_price_1", "bid_price_1"):
         ticks[f"{name}_e4"] = trades[name] * PRICE_SCALE
     ticks["cum_volume"], ticks["cum_value"] = trades["cum_volume"], trades["cum_value"]
+    ticks["trade_count"] = trades["sells"] + trades["buys"]
     kiwoom = np.isin(trades["symbol"], [symbol.encode() for symbol in BY_KIWOOM])
     ticks["line"] = np.where(kiwoom, Line.KIWOOM, Line.KIS)
     ticks["value_change"] = np.where(kiwoom, trades["cum_value"] - 123_456_789, ticks["value_change"])

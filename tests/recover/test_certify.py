@@ -34,10 +34,18 @@ def honest(count: int = 400) -> Told:
     worth = np.cumsum(ticks["price"] * ticks["size"])
     ticks["cum_value"] = np.where(ticks["live"], worth, UNDEFINED)
     ticks["value_change"] = UNDEFINED
+    ticks["side"] = np.where(ticks["live"], 1, 0)
+    ticks["trade_count"] = np.where(ticks["live"], np.arange(1, count + 1), UNDEFINED)
+    evidence = Evidence(int(ticks["cum_volume"][-1]), round(int(worth[-1]) / 1e6), session_over=True, pages=2)
+    return ticks, ticks["cum_volume"][::3].copy(), with_bars(ticks, evidence)
+
+
+def with_bars(ticks: np.ndarray, evidence: Evidence) -> Evidence:
+    """The minute bars that these ticks make."""
     minutes = ticks["exch_ns"] // (60 * SECOND_NS) * (60 * SECOND_NS)
-    bars = [[int(minute), 1, 1, 1, 1, int(ticks["size"][minutes == minute].sum()), 0] for minute in np.unique(minutes)]
-    evidence = Evidence(int(ticks["cum_volume"][-1]), round(int(worth[-1]) / 1e6), bars, session_over=True, pages=2)
-    return ticks, ticks["cum_volume"][::3].copy(), evidence
+    shares = {int(minute): int(ticks["size"][minutes == minute].sum()) for minute in np.unique(minutes)}
+    evidence.bars = [[minute, 1, 1, 1, 1, volume, 0] for minute, volume in shares.items()]
+    return evidence
 
 
 def swapped(told: Told) -> Told:
@@ -99,6 +107,25 @@ def dearer(told: Told) -> Told:
     return told
 
 
+def merged(told: Told) -> Told:
+    """Two recovered trades of one price and second are one row: volume, value and minutes agree."""
+    ticks, _, evidence = told
+    ticks["price"][150], ticks["exch_ns"][150] = ticks["price"][151], ticks["exch_ns"][151]
+    ticks["cum_value"] = np.where(ticks["live"], np.cumsum(ticks["price"] * ticks["size"]), UNDEFINED)
+    ticks["size"][151] += ticks["size"][150]
+    return np.delete(ticks, 150), NO_BOOKS, evidence
+
+
+def cut(told: Told) -> Told:
+    """One recovered trade is two rows: only the counter and no book between them can tell."""
+    ticks, books, evidence = told
+    rows = np.insert(ticks, 180, ticks[180])
+    rows["size"][180] = 1
+    rows["size"][181] -= 1
+    rows["cum_volume"][180] -= rows["size"][181]
+    return rows[rows["size"] > 0], books, evidence
+
+
 def test_an_honest_day_is_proven() -> None:
     """Every check made, every check passed."""
     ticks, books, evidence = honest()
@@ -109,6 +136,45 @@ def test_an_honest_day_is_proven() -> None:
     assert told.live_ticks + told.recovered_ticks == len(ticks)
     assert (True, True, 0) == (told.value_agrees, told.minutes_agree, told.missing_shares)
     assert told.anchors > 200
+    assert told.counts > 200
+
+
+def counts_more(ticks: np.ndarray) -> None:
+    """One live neighbour counts two more than the other: not ticks."""
+    ticks["trade_count"][350:] += 1
+
+
+def counts_none_behind_the_gap(ticks: np.ndarray) -> None:
+    """The first live tick behind what was recovered may be several trades."""
+    ticks["trade_count"][265] = UNDEFINED
+
+
+def counts_nothing(ticks: np.ndarray) -> None:
+    """Of another broker."""
+    ticks["trade_count"] = UNDEFINED
+
+
+@pytest.mark.parametrize("change", [counts_more, counts_none_behind_the_gap, counts_nothing])
+def test_a_counter_that_is_none_denies_nothing(change: Callable[[np.ndarray], None]) -> None:
+    """It counts something else than ticks, or some live ticks have none: two trades as one row go unnoticed, and no more."""
+    ticks, books, evidence = merged(honest())
+    change(ticks)
+
+    told = certify(SAMSUNG, DAY, ticks, books, evidence)
+
+    assert ("PROVEN", 0) == (told.certificate, told.counts_denied), told.reasons
+
+
+def test_an_auctions_print_is_not_counted() -> None:
+    """A recovered row after half a minute of silence may be one; one among others may not."""
+    for pause_s, certificate in ((30, "PROVEN"), (29, "INCOMPLETE")):
+        ticks, books, evidence = honest()
+        ticks["trade_count"][266:] -= 1
+        ticks["exch_ns"][180:] += (pause_s - 10) * SECOND_NS
+
+        told = certify(SAMSUNG, DAY, ticks, books, with_bars(ticks, evidence))
+
+        assert certificate == told.certificate, told.reasons
 
 
 @pytest.mark.parametrize(
@@ -120,6 +186,8 @@ def test_an_honest_day_is_proven() -> None:
         (doubled, "covered twice"),
         (swapped, "another value"),
         (swapped_alike, "volume that a book showed"),
+        (merged, "another number of trades"),
+        (cut, "another number of trades"),
         (late, "minutes differ"),
         (dearer, "another value"),
         (changed(volume=None), "official volume is not known"),

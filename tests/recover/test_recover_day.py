@@ -18,6 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from recover.market import (
+    BY_KIWOOM,
     DAY,
     SYMBOLS,
     Finished,
@@ -360,7 +361,9 @@ def unlike(rows: pd.DataFrame) -> tuple[int, int]:
     raise AssertionError("all trades are alike")
 
 
-LIES = ["swap two sizes", "drop one and double another", "leave out a page"]
+MERGED = "merge two of one price and second"
+"""Volume, value and minutes agree: only a broker that counts each trade tells, and Kiwoom does not."""
+LIES = ["swap two sizes", "drop one and double another", "leave out a page", MERGED]
 
 
 @pytest.mark.parametrize("lie", LIES)
@@ -375,7 +378,7 @@ def test_pages_that_lie_prove_nothing(finished: Finished, lie: str) -> None:
         if path.name != "evidence.json":
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(content)
-    for symbol in SYMBOLS:
+    for symbol in set(SYMBOLS) - (BY_KIWOOM if lie == MERGED else set()):
         lie_in(finished.root / f"data/recover/date={DAY}/{symbol}/chart", lie)
 
     first = finished.recover()
@@ -403,6 +406,10 @@ def lie_in(chart: Path, lie: str) -> None:
         one, other = next((a, b) for a in lost for b in lost if a + 2 < b and rows[a][size] == rows[b][size])
         rows.insert(other, dict(rows[other]))
         del rows[one]
+    elif lie == MERGED:
+        one = next(n for n in lost[:-1] if all(rows[n][name] == rows[n + 1][name] for name in (price, "cntr_tm")))
+        rows[one][size] = str(int(rows[one][size]) + int(rows[one + 1][size]))
+        del rows[one + 1]
     else:
         del rows[lost[0] : lost[-1] + 1]
     kept[0]["content"] = msgspec.json.encode(body).decode()

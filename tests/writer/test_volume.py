@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from ringbuf.records import TICK, UNDEFINED, Flag, Line, Side, Venue, blank
 from writer.tape import MOST_OPEN, PATIENCE_NS, Report, Symbol, VolumeLine, report_of
-from writer.volume import Why, gap_won, lay
+from writer.volume import Why, gap_count, gap_won, lay
 
 DAY_NS = 86_400 * SECOND_NS
 
@@ -172,6 +172,30 @@ def test_followed_live_it_counts_what_lay_finds(
     assert sum(high - low for low, high in gaps) == found.gap_shares
     assert 100 * found.gap_shares == found.gap_won
     assert max(low + size for low, size in heard) == found.volume
+
+
+@given(
+    st.lists(st.tuples(st.integers(1, 3), st.sampled_from([-1, 0, 1]), st.booleans(), st.booleans()), max_size=30),
+    st.integers(0, 5),
+)
+@settings(max_examples=300, deadline=None)
+def test_gaps_between_ticks_that_count_tell_how_many_trades_they_hold(
+    trades: list[tuple[int, int, bool, bool]], more: int
+) -> None:
+    """(size, side, heard, counting) each: auctions' prints are none; beside a tick that does not count nothing is told."""
+    size, side, heard, counting = (np.array([trade[n] for trade in trades], np.int64) for n in range(4))
+    high, count = np.cumsum(size), np.cumsum(side != 0)
+    at = np.flatnonzero(heard)
+    told = np.where(counting[at] > 0, count[at], UNDEFINED)
+
+    laid = lay(high[at], size[at], int(size.sum()) + more)
+    found = gap_count(laid, side[at], told)
+
+    for gap, number in zip(laid.gaps.tolist(), found.tolist(), strict=True):
+        low, end, _, after, before = gap
+        tells = before < len(at) and told[before] != UNDEFINED and (after < 0 or told[after] != UNDEFINED)
+        held = int(((high > low) & (high <= end) & (side != 0)).sum())
+        assert number == (held if tells else UNDEFINED)
 
 
 @given(st.permutations(range(12)), st.integers(1, 12))
