@@ -66,7 +66,7 @@ class Collector:
         self._credential = broker.credential(home, connection.key)
         self._rings = Rings(home, broker.name, vitals, self._clock)
         self._quarantine = Quarantine(home.quarantine(), broker.name, home.settings.quarantine.most_bytes)
-        self._watch = Watch(home.settings, broker.heartbeat_s)
+        self._watch = Watch(home.settings, home.calendar(), broker.heartbeat_s)
         self._backoff = Backoff(home.settings.feed.backoff_first_s, home.settings.feed.backoff_most_s)
         self._renewed = False
         self._shown = b""

@@ -10,14 +10,13 @@ Leaves to others: decoding, who is heard first (ledger.py), rings (ringbuf/ring.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
 from brokers.rows import Decoded, records
 from conf.clock import SECOND_NS, Clock
 from conf.home import Home
-from conf.session import phase
 from ringbuf.events import Events
 from ringbuf.records import STREAMS, Flag, Line, Session, Venue
 from ringbuf.ring import Producer
@@ -83,9 +82,7 @@ class Sessions:
     """The calendar's session of an instant, looked up once a minute and venue."""
 
     def __init__(self, home: Home) -> None:
-        settings = home.settings
-        closed = frozenset(settings.calendar.closed)
-        self._phase: Callable[[str, int], str | None] = lambda venue, ns: phase(settings.sessions, closed, venue, ns)
+        self._calendar = home.calendar()
         self._known: dict[tuple[int, int], int] = {}
 
     def fill(self, array: np.ndarray) -> None:
@@ -94,7 +91,7 @@ class Sessions:
             key = (int(array["venue"][at]), int(array["exch_ns"][at]) // _MINUTE_NS)
             session = self._known.get(key)
             if session is None:
-                name = self._phase(Venue(key[0]).name, key[1] * _MINUTE_NS)
+                name = self._calendar.phase(Venue(key[0]).name, key[1] * _MINUTE_NS)
                 if len(self._known) > 10_000:
                     self._known.clear()
                 session = self._known[key] = Session[name.upper()] if name else Session.UNKNOWN

@@ -18,7 +18,7 @@ from brokers.broker import SessionLost
 from brokers.ledger import Ledger
 from brokers.registration import Registration
 from conf.clock import SECOND_NS
-from conf.session import phase
+from conf.session import Calendar
 from conf.settings import Settings
 
 TRIES_MOST = 3
@@ -28,16 +28,15 @@ PATIENCE_MOST = 8
 class Watch:
     """One connection's deadlines."""
 
-    def __init__(self, settings: Settings, heartbeat_s: float) -> None:
+    def __init__(self, settings: Settings, calendar: Calendar, heartbeat_s: float) -> None:
         """`heartbeat_s`: the longest pause the vendor may make between two heartbeats of an idle connection."""
-        self._settings = settings
+        self._calendar = calendar
         feed = settings.feed
         self._dead_ns = round(feed.dead_after_s * SECOND_NS)
         self._closed_dead_ns = max(self._dead_ns, round(heartbeat_s * SECOND_NS))
         self._silent_ns = round(feed.silent_after_s * SECOND_NS)
         self._acknowledge_ns = round(feed.acknowledge_within_s * SECOND_NS)
         self._symbol_silent_ns = round(feed.symbol_silent_after_s * SECOND_NS)
-        self._closed_days = frozenset(settings.calendar.closed)
         self._open_since_ns: dict[str, int] = {}
         self._frame_ns = 0
         self._data_ns = 0
@@ -66,7 +65,7 @@ class Watch:
     def market(self, calendar_ns: int, venues: set[str], mono_ns: int) -> None:
         """Note which venues have a session, and since when."""
         for venue in venues:
-            if phase(self._settings.sessions, self._closed_days, venue, calendar_ns) is None:
+            if self._calendar.phase(venue, calendar_ns) is None:
                 self._open_since_ns.pop(venue, None)
             else:
                 self._open_since_ns.setdefault(venue, mono_ns)

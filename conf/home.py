@@ -3,7 +3,7 @@
     HOME/
       collector.toml  supervisord.conf  .env
       data/   kr/{orderbook,tick}/date=/hour=/part-N.parquet   journal/   quarantine/
-      run/    supervisor.sock  NAME.lock  NAME.vitals  clock.json  token/  ring -> where the rings are
+      run/    supervisor.sock  NAME.lock  NAME.vitals  {clock,calendar}.json  token/  ring -> where the rings are
       log/    NAME.log  NAME.out
 
 Promises: one place for every path; run/ and what is below it is for the owner only (0700), and a run/ that others own or
@@ -22,8 +22,10 @@ from hashlib import sha256
 from pathlib import Path
 
 from conf import clock
-from conf.clock import Clock
+from conf.almanac import almanac
+from conf.clock import Clock, korean
 from conf.lock import alone_in
+from conf.session import Calendar
 from conf.settings import FILE, Settings, SettingsError, load
 
 SHM = Path("/dev/shm")
@@ -128,3 +130,8 @@ class Home:
         """The clock all processes of this home share."""
         table = self.settings.clock
         return clock.warped(table.start, table.speed, self.run / "clock.json") if table.start else clock.real()
+
+    def calendar(self) -> Calendar:
+        """The sessions of all days, as all processes of this home see them."""
+        year = korean(self.clock().now_ns()).year
+        return Calendar(self.settings, almanac(self.run / "calendar.json", year))

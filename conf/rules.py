@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator
-from datetime import datetime
+from collections.abc import Iterator, Mapping
+from datetime import date, datetime
 from itertools import pairwise
 from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import urlsplit
@@ -31,7 +31,7 @@ class Fault(NamedTuple):
 
 def first_fault(settings: Settings) -> Fault | None:
     """The first thing wrong with `settings`, in the order of default.toml within each kind of rule."""
-    for rule in (_numbers, _universe, _shards, _paths, _clock, _sessions, _addresses, _relations):
+    for rule in (_numbers, _universe, _shards, _paths, _clock, _sessions, _special, _addresses, _relations):
         for fault in rule(settings):
             return fault
     return None
@@ -165,24 +165,43 @@ _SPAN = re.compile(r"((?:[01]\d|2[0-3]):[0-5]\d)-((?:[01]\d|2[0-3]):[0-5]\d|24:0
 
 def _sessions(settings: Settings) -> Iterator[Fault]:
     for venue, phases in settings.sessions.items():
-        spans = []
-        for phase, span in phases.items():
-            match = _SPAN.fullmatch(span)
-            if span and match is None:
-                yield Fault(f"sessions.{venue}.{phase}", f"{span!r} is no span of time", 'e.g. "09:00-15:20"')
-            elif match is not None:
-                if match[1] >= match[2]:
-                    yield Fault(
-                        f"sessions.{venue}.{phase}", f"{span!r} ends before it begins", "write the earlier time first"
-                    )
-                spans.append((match[1], match[2], phase))
-        for (_, end, earlier), (begin, _, later) in pairwise(sorted(spans)):
-            if begin < end:
-                yield Fault(
-                    f"sessions.{venue}.{later}",
-                    f"begins at {begin}, before {earlier} ends at {end}",
-                    'write spans that do not overlap; "" takes a phase out',
-                )
+        yield from _phases(f"sessions.{venue}", phases)
+    for kind, venues in settings.special_day.items():
+        for venue, phases in venues.items():
+            yield from _phases(f"special_day.{kind}.{venue}", phases)
+
+
+def _phases(table: str, phases: Mapping[str, str]) -> Iterator[Fault]:
+    spans = []
+    for phase, span in phases.items():
+        match = _SPAN.fullmatch(span)
+        if span and match is None:
+            yield Fault(f"{table}.{phase}", f"{span!r} is no span of time", 'e.g. "09:00-15:20"')
+        elif match is not None:
+            if match[1] >= match[2]:
+                yield Fault(f"{table}.{phase}", f"{span!r} ends before it begins", "write the earlier time first")
+            spans.append((match[1], match[2], phase))
+    for (_, end, earlier), (begin, _, later) in pairwise(sorted(spans)):
+        if begin < end:
+            yield Fault(
+                f"{table}.{later}",
+                f"begins at {begin}, before {earlier} ends at {end}",
+                'write spans that do not overlap; "" takes a phase out',
+            )
+
+
+def _special(settings: Settings) -> Iterator[Fault]:
+    for day, kind in settings.calendar.special.items():
+        try:
+            date.fromisoformat(day)
+        except ValueError:
+            yield Fault(f"calendar.special.{day}", "is no date", 'write the day as "2026-11-19"')
+        if kind and kind not in settings.special_day:
+            yield Fault(
+                f"calendar.special.{day}",
+                f"{kind!r} is no kind of day that [special_day] has",
+                f"one of {', '.join(settings.special_day)}",
+            )
 
 
 def _addresses(settings: Settings) -> Iterator[Fault]:

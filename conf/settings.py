@@ -28,7 +28,7 @@ from dotenv import dotenv_values
 
 from conf.instrument import Instrument, parse
 from conf.rules import first_fault
-from conf.session import PHASES
+from conf.session import PHASES, TABLES
 
 FILE = "collector.toml"
 SECRETS_FILE = ".env"
@@ -68,8 +68,12 @@ class ClockTable(_Table):
     speed: float
 
 
-class Calendar(_Table):
+class CalendarTable(_Table):
     closed: list[date]
+    open: list[date]
+    us_closed: list[date]
+    us_open: list[date]
+    special: dict[str, str]
 
 
 class RingTable(_Table):
@@ -165,8 +169,9 @@ class Settings(_Table):
     shards: Shards
     paths: Paths
     clock: ClockTable
-    sessions: dict[Literal["KRX", "NXT", "UN", "US", "US_DAY"], dict[str, str]]
-    calendar: Calendar
+    sessions: dict[str, dict[str, str]]
+    calendar: CalendarTable
+    special_day: dict[str, dict[str, dict[str, str]]]
     ring: RingTable
     kis: Kis
     kiwoom: Kiwoom
@@ -212,7 +217,7 @@ def load(home: Path) -> Settings:
         ) from None
     except (OSError, UnicodeDecodeError) as error:
         raise SettingsError(file, "file", str(error), "make it a UTF-8 text file that you may read") from None
-    _refuse_unknown(file, own, defaults, "")
+    _refuse_unknown(file, own, _forms(defaults, own), "")
     try:
         settings = msgspec.convert(_over(defaults, own), Settings)
     except msgspec.ValidationError as error:
@@ -294,8 +299,16 @@ def _over(defaults: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:
     return merged
 
 
-_OWN_KEYS = {"shards.rate"}
+_OWN_KEYS = {"shards.rate", "calendar.special"}
 """Tables whose keys the user chooses."""
+
+
+def _forms(defaults: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:
+    """What a file may have: what default.toml has, any phase at any venue, kinds of days of one's own."""
+    day = {venue: dict.fromkeys(PHASES, "") for venue in TABLES}
+    kinds = own.get("special_day")
+    more = kinds if isinstance(kinds, dict) else ()
+    return defaults | {"sessions": day, "special_day": dict.fromkeys([*defaults["special_day"], *more], day)}
 
 
 def _refuse_unknown(file: Path, own: dict[str, Any], known: dict[str, Any], prefix: str) -> None:
@@ -309,12 +322,12 @@ def _refuse_unknown(file: Path, own: dict[str, Any], known: dict[str, Any], pref
             if not isinstance(value, dict):
                 write = f"begin it with a line [{prefix}{key}]"
                 raise SettingsError(file, prefix + key, f"is a table, not {_toml(value)}", write)
-            # a venue may have phases that it does not have in default.toml
-            more = dict.fromkeys(PHASES, "") if prefix == "sessions." else {}
-            more |= dict.fromkeys(value, 0.0) if prefix + key in _OWN_KEYS else {}
+            more = dict.fromkeys(value, "") if prefix + key in _OWN_KEYS else {}
             _refuse_unknown(file, value, more | known[key], f"{prefix}{key}.")
-        elif prefix.startswith("sessions.") and not isinstance(value, str):
+        elif prefix.startswith(("sessions.", "special_day.")) and not isinstance(value, str):
             raise SettingsError(file, prefix + key, f"{_toml(value)} is no span of time", 'e.g. "09:00-15:20"')
+        elif prefix == "calendar.special." and not isinstance(value, str):
+            raise SettingsError(file, prefix + key, f"{_toml(value)} is no kind of day", 'e.g. "exam_day"')
 
 
 def _in_words(file: Path, error: msgspec.ValidationError, defaults: dict[str, Any]) -> SettingsError:

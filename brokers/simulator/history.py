@@ -9,7 +9,7 @@ Leaves to others: what was traded when the clock runs (pace.py).
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from datetime import date, datetime, timedelta
 from random import Random
 from typing import NamedTuple
@@ -19,8 +19,8 @@ from brokers.simulator.market import AUCTIONS, CLOSING_PRICE, CONTINUOUS, Listin
 from brokers.simulator.tape import DAY_S, hhmmss, row
 from conf.clock import KST, SECOND_NS, korean
 from conf.instrument import Instrument
+from conf.session import Calendar
 
-Sessions = Mapping[str, Mapping[str, str]]
 CHUNK = 8192
 GATHERED = 300
 CLOSING_TRADES = 20
@@ -60,36 +60,30 @@ def midnight(day: date) -> int:
     return int(datetime(day.year, day.month, day.day, tzinfo=KST).timestamp())
 
 
-def spans(sessions: Sessions, venue: str, day: date, until_s: int) -> list[Span]:
+def spans(calendar: Calendar, venue: str, day: date, until_s: int) -> list[Span]:
     """The phases of `venue` on `day` that have begun before `until_s`, in order; the last may reach beyond it."""
-    found = []
-    for phase, written in sessions.get(venue, {}).items():
-        if written:
-            begin, end = (midnight(day) + int(at[:2]) * 3600 + int(at[3:]) * 60 for at in written.split("-"))
-            found.append(Span(phase, begin, end))
-    return sorted((span for span in found if span.begin_s < until_s), key=lambda span: span.begin_s)
+    found = [Span(one.phase, one.begin_ns // SECOND_NS, one.end_ns // SECOND_NS) for one in calendar.spans(venue, day)]
+    return [span for span in found if span.begin_s < until_s]
 
 
-def earlier_days(today: date, closed: Collection[date], number: int) -> list[date]:
-    """The `number` trading days before `today`, oldest first."""
+def earlier_days(calendar: Calendar, today: date, number: int) -> list[date]:
+    """The `number` Korean trading days before `today`, oldest first."""
     days: list[date] = []
     day = today
     while len(days) < number:
         day -= timedelta(days=1)
-        if day.weekday() < 5 and day not in closed:
+        if not calendar.why_closed("KRX", day):
             days.insert(0, day)
     return days
 
 
-def so_far(sessions: Sessions, closed: Collection[date], venue: str, now_ns: int, always_open: bool) -> list[Span]:
+def so_far(calendar: Calendar, venue: str, now_ns: int, always_open: bool) -> list[Span]:
     """The phases of the clock's day that have begun; one long regular session where the market is always open."""
     day, now_s = korean(now_ns).date(), now_ns // SECOND_NS
     if always_open:
         opens_s = midnight(day) + REGULAR_OPENS_S
         return [Span("regular", opens_s if opens_s < now_s else midnight(day), midnight(day) + DAY_S)]
-    if day.weekday() >= 5 or day in closed:
-        return []
-    return spans(sessions, venue, day, now_s)
+    return spans(calendar, venue, day, now_s)
 
 
 def make_day(listing: Listing, day: date, phases: list[Span], until_s: int, number: int, random: Random) -> None:

@@ -23,7 +23,7 @@ from brokers.simulator.truth import FLUSH_S, Truth
 from conf.clock import SECOND_NS, Clock, korean
 from conf.home import Home
 from conf.instrument import Instrument
-from conf.session import phase
+from conf.session import Calendar
 
 LEAST_SLEEP_S = 0.002
 CATCH_UP_NS = SECOND_NS // 2
@@ -43,12 +43,13 @@ class Pace:
     always_open: bool
     tell: Callable[[str, str | None, str | None, str], None]
     clock: Clock = field(init=False)
+    calendar: Calendar = field(init=False)
     resting: bool = False  # nothing moves, so that what is on its way can arrive
     _phases: dict[str, str | None] = field(default_factory=dict)
-    _known: dict[tuple[str, int], str | None] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.clock = self.home.clock()
+        self.calendar = self.home.calendar()
 
     async def run(self) -> None:
         """Move the market for ever."""
@@ -111,12 +112,4 @@ class Pace:
                 self.tell(venue, before, now, f"{korean(exch_s * SECOND_NS):%H%M%S}")
 
     def _phase(self, venue: str, exch_s: int) -> str | None:
-        if self.always_open:
-            return ALWAYS_OPEN
-        minute = (venue, exch_s // 60)  # sessions begin and end at whole minutes
-        if minute not in self._known:
-            if len(self._known) > 1000:
-                self._known.clear()
-            settings = self.home.settings
-            self._known[minute] = phase(settings.sessions, settings.calendar.closed, venue, exch_s * SECOND_NS)
-        return self._known[minute]
+        return ALWAYS_OPEN if self.always_open else self.calendar.phase(venue, exch_s * SECOND_NS)

@@ -188,21 +188,21 @@ class Server:
 
     def _make_history(self) -> None:
         """The days before, and today so far where that is asked for. HistoryError."""
-        settings, now_ns = self.plan.home.settings, self.pace.clock.now_ns()
-        today, closed, earlier = korean(now_ns).date(), settings.calendar.closed, 0
-        days = history.earlier_days(today, closed, self.plan.earlier_days)
+        calendar, now_ns = self.pace.calendar, self.pace.clock.now_ns()
+        today, earlier = korean(now_ns).date(), 0
+        days = history.earlier_days(calendar, today, self.plan.earlier_days)
         for instrument, listing in self.market.listings.items():
             random = Random(f"{self.plan.seed}:history:{instrument}")
             for day in days:
                 end_s = history.midnight(day) + history.DAY_S
-                phases = history.spans(settings.sessions, instrument.venue, day, end_s)
+                phases = history.spans(calendar, instrument.venue, day, end_s)
                 number = history.wanted(self.plan.earlier_trades, instrument)
                 if number:
                     history.make_day(listing, day, phases, end_s, number, random)
             before = len(listing.tape)
             number = history.wanted(self.plan.history, instrument)
             if number:
-                phases = history.so_far(settings.sessions, closed, instrument.venue, now_ns, self.plan.always_open)
+                phases = history.so_far(calendar, instrument.venue, now_ns, self.plan.always_open)
                 history.make_day(listing, today, phases, now_ns // SECOND_NS, number, random)
             mono_ns, rows = time.monotonic_ns(), listing.tape.rows()
             first_id = self.market.count_made(len(rows) - before)

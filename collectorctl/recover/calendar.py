@@ -1,6 +1,6 @@
 """Which days can be asked for, and how: trading days, horizons, the end of the day's sessions.
 
-Promises: pure: settings, an instant and a day in, answers out.
+Promises: pure: settings, the calendar, an instant and a day in, answers out.
 Leaves to others: the clock.
 """
 
@@ -9,8 +9,12 @@ from __future__ import annotations
 from datetime import date, datetime, timedelta
 
 from collectorctl.recover.day import day_start
-from conf.clock import SECOND_NS, korean
+from conf.clock import DAY_NS, korean
+from conf.session import Calendar
 from conf.settings import Settings
+
+KOREA = "KRX"
+"""All Korean venues have the same days."""
 
 
 class OutOfReach(Exception):
@@ -20,15 +24,17 @@ class OutOfReach(Exception):
 class Reach:
     """What can be had of `day` at `now_ns`. OutOfReach for a holiday, a future day, one beyond every horizon."""
 
-    def __init__(self, settings: Settings, now_ns: int, day: date) -> None:
+    def __init__(self, settings: Settings, calendar: Calendar, now_ns: int, day: date) -> None:
         self.day = day
         self.today = korean(now_ns).date()
         self._settings = settings
+        self._calendar = calendar
         self._now_ns = now_ns
         if day > self.today:
             raise OutOfReach(f"{day}: is in the future; in Korea it is {self.today}")
-        if not self._trades(day):
-            raise OutOfReach(f"{day}: a {day:%A} without a session: name a trading day")
+        if why := calendar.why_closed(KOREA, day):
+            what = f"a {day:%A}" + ("" if why == f"{day:%A}" else f" ({why})")
+            raise OutOfReach(f"{day}: {what} without a session: name a trading day")
         self.days_back = self._days_back()
         self.why = ""
 
@@ -53,13 +59,12 @@ class Reach:
         return self._trades(self.today) and self.days_back <= 1
 
     def session_over(self, venue: str) -> bool:
-        """Whether the last session of the day has ended."""
-        ends = [span.partition("-")[2] for span in self._settings.sessions.get(venue, {}).values() if span]
-        hour, minute = (int(part) for part in max(ends, default="24:00").split(":"))
-        return self._now_ns >= day_start(self.day) + (hour * 3600 + minute * 60) * SECOND_NS
+        """Whether the last session of the day has ended; without any, whether the day has."""
+        spans = self._calendar.spans(venue, self.day)
+        return self._now_ns >= (spans[-1].end_ns if spans else day_start(self.day) + DAY_NS)
 
     def _trades(self, day: date) -> bool:
-        return day.weekday() < 5 and day not in self._settings.calendar.closed
+        return not self._calendar.why_closed(KOREA, day)
 
     def _days_back(self) -> int:
         back, day = 0, self.day

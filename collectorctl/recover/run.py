@@ -87,7 +87,7 @@ class Run:
         self.day = request.day
         self.request = request
         self.watcher = watcher
-        self.reach = Reach(home.settings, home.clock().now_ns(), request.day)
+        self.reach = Reach(home.settings, home.calendar(), home.clock().now_ns(), request.day)
         self.mode = self.reach.mode(request.mode)
         self.ticks_dir = home.data / "kr" / "tick"
         self.quotes: Quotes = quotes(home, BROKER)

@@ -11,6 +11,7 @@ from brokers.registration import Registration
 from brokers.watch import Watch
 from conf.clock import SECOND_NS as S
 from conf.instrument import Instrument
+from conf.session import Calendar
 from conf.settings import Settings, load
 
 BOOK = Registration(Instrument("005930", "KRX"), "orderbook")
@@ -24,7 +25,7 @@ FRIDAY_NIGHT = FRIDAY_10 + 12 * 3600 * S
 def watch(tmp_path):
     """Deadlines of 30 s, 60 s, 10 s and 900 s, connected at 0."""
     settings = msgspec.convert(msgspec.to_builtins(load(tmp_path)), Settings)
-    made = Watch(settings, 150.0)
+    made = Watch(settings, Calendar(settings), 150.0)
     made.connected(0)
     return made
 

@@ -7,7 +7,7 @@ import tomllib
 from datetime import date
 from importlib import resources
 from pathlib import Path
-from typing import Any, get_args, get_type_hints
+from typing import Any, get_type_hints
 
 import msgspec
 import pytest
@@ -59,11 +59,13 @@ def test_every_setting_has_a_default_and_every_default_is_a_setting() -> None:
 
     assert list(DEFAULTS) == list(names(Settings))
     for name, table in names(Settings).items():
-        if name != "sessions":
+        if name not in ("sessions", "special_day"):
             assert list(DEFAULTS[name]) == list(names(table)), name
-    venues, _ = get_args(names(Settings)["sessions"])
-    assert set(DEFAULTS["sessions"]) == set(get_args(venues))
-    assert {phase for phases in DEFAULTS["sessions"].values() for phase in phases} <= set(session.PHASES)
+    assert set(DEFAULTS["sessions"]) == set(session.TABLES)
+    assert {session.FIRST_DAY, session.EARLY_CLOSE} < set(DEFAULTS["special_day"])
+    for tables in (DEFAULTS["sessions"], *DEFAULTS["special_day"].values()):
+        assert set(tables) <= set(session.TABLES)
+        assert {phase for phases in tables.values() for phase in phases} <= set(session.PHASES)
 
 
 def test_every_number_has_a_rule() -> None:
@@ -110,6 +112,23 @@ def test_a_homes_file_changes_what_it_names_and_nothing_else(tmp_path: Path) -> 
     assert settings.calendar.closed == [date(2026, 12, 25), date(2026, 12, 31)]
 
 
+def test_days_and_kinds_of_days_can_be_added(tmp_path: Path) -> None:
+    """A date with hours of its own, a kind of day of one's own, and a library's special day made a normal one."""
+    (tmp_path / FILE).write_text(
+        '[calendar]\nopen = [2026-05-01]\nus_closed = ["2027-01-20"]\n'
+        '[calendar.special]\n2027-03-02 = "half_day"\n"2026-11-19" = ""\n'
+        '[special_day.half_day.KRX]\nregular = "09:00-12:00"\nafter_market = ""\n'
+        '[special_day.exam_day.NXT]\npre_market = "07:00-08:00"\n'
+    )
+
+    settings = load(tmp_path)
+
+    assert settings.calendar.special == DEFAULTS["calendar"]["special"] | {"2027-03-02": "half_day", "2026-11-19": ""}
+    assert settings.special_day["half_day"] == {"KRX": {"regular": "09:00-12:00", "after_market": ""}}
+    assert settings.special_day["exam_day"]["NXT"]["pre_market"] == "07:00-08:00"
+    assert settings.special_day["first_day"] == DEFAULTS["special_day"]["first_day"]
+
+
 def test_settings_cannot_be_changed(tmp_path: Path) -> None:
     """Frozen: what was checked is what is used."""
     with pytest.raises(AttributeError):
@@ -124,6 +143,8 @@ def test_settings_cannot_be_changed(tmp_path: Path) -> None:
         ("[kis]\napp_key = 'very-secret'\n", "kis.app_key", "known here: enabled, ws_url"),
         ("zzz = 1\n", "zzz", "known here: universe, shards"),
         ("[sessions.KRW]\n", "sessions.KRW", "did you mean sessions.KRX?"),
+        ("[special_day.exam_day.KRW]\n", "special_day.exam_day.KRW", "did you mean special_day.exam_day.KRX?"),
+        ("[special_day.x.KRX]\nregluar = ''\n", "special_day.x.KRX.regluar", "did you mean special_day.x.KRX.regular?"),
         ("[sessions.KRX]\nregluar = '09:00-15:20'\n", "sessions.KRX.regluar", "did you mean sessions.KRX.regular?"),
         ("[sessions.KRX]\nlunch = '09:00-15:20'\n", "sessions.KRX.lunch", "known here: pre_market, opening_auction"),
     ],
@@ -176,6 +197,17 @@ def test_an_unknown_setting_is_refused_with_a_suggestion(tmp_path: Path, text: s
             "invalid enum value 'NYSE'",
             'one of "KRX", "NXT", "UN"',
         ),
+        ("calendar = 1\n", "calendar", "is a table, not 1", "begin it with a line [calendar]"),
+        ("special_day = 1\n", "special_day", "is a table, not 1", "begin it with a line [special_day]"),
+        (
+            "[calendar]\nspecial = 1\n",
+            "calendar.special",
+            "is a table, not 1",
+            "begin it with a line [calendar.special]",
+        ),
+        ("[calendar.special]\n2026-11-19 = 1\n", "calendar.special.2026-11-19", "1 is no kind of day", "exam_day"),
+        ("[special_day]\nx = 1\n", "special_day.x", "is a table, not 1", "begin it with a line [special_day.x]"),
+        ("[special_day.x.KRX]\nregular = 1\n", "special_day.x.KRX.regular", "1 is no span of time", "09:00-15:20"),
         ("[calendar]\nclosed = ['Christmas']\n", "calendar.closed[0]", "invalid", 'a date, e.g. "2026-12-25"'),
         ("[calendar]\nclosed = [2026-12-25T00:00:00]\n", "calendar.closed[0]", "expected `date`", "a date, e.g."),
     ],
@@ -218,6 +250,14 @@ def test_a_wrong_type_is_named_with_what_belongs_there(
             "sessions.KRX.closing_auction",
             "begins at 15:20, before regular ends at 15:21",
             "do not overlap",
+        ),
+        ("[special_day.x.KRX]\nregular = '9-10'\n", "special_day.x.KRX.regular", "'9-10' is no span", "09:00-15:20"),
+        ("[calendar.special]\n2026-13-01 = ''\n", "calendar.special.2026-13-01", "is no date", "2026-11-19"),
+        (
+            "[calendar.special]\n2026-12-30 = 'half_day'\n",
+            "calendar.special.2026-12-30",
+            "'half_day' is no kind of day",
+            "one of first_day, exam_day, early_close",
         ),
         ("[kis]\nws_url = 'https://x'\n", "kis.ws_url", "'https://x' is no such address", "wss://HOST:PORT"),
         ("[kis]\nws_url = 'ws://'\n", "kis.ws_url", "is no such address", "wss://HOST:PORT"),

@@ -10,7 +10,6 @@ from tree import a_home, collectorctl, until
 from brokers.simulator import truth
 from collectorctl.demo.stage import Simulator, connect_home
 from conf.home import Home
-from conf.session import phase
 
 SYMBOLS = ["005930", "000660", "373220", "207940"]
 SETTINGS = f"""
@@ -49,8 +48,8 @@ def test_a_day_collected_with_loss_and_an_outage_goes_from_incomplete_to_proven(
         early = collectorctl(root, "recover", "--date", "2026-11-20", check=False)
         for line in ("kis", "kiwoom"):
             simulator.tell(f"{line} outage 2")
-        sessions = home.settings.sessions
-        over = lambda: phase(sessions, [], "KRX", clock.now_ns()) is None and clock.now_ns() % 86_400e9 > 2.3 * 3600e9  # noqa: E731
+        calendar = home.calendar()
+        over = lambda: calendar.phase("KRX", clock.now_ns()) is None and clock.now_ns() % 86_400e9 > 2.3 * 3600e9  # noqa: E731
         until("the close", over, 40)
         collectorctl(root, "stop")
         before = tick_rows(root)

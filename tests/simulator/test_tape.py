@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import date
 from itertools import groupby, pairwise
+from pathlib import Path
 from random import Random
 
 import numpy as np
@@ -19,17 +20,9 @@ from brokers.simulator.market import Listing, Market
 from brokers.simulator.quota import Quota
 from brokers.simulator.tape import Tape, row
 from conf.instrument import parse
-from conf.session import phase
+from conf.session import Calendar
+from conf.settings import FILE, load
 
-KRX = {
-    "KRX": {
-        "opening_auction": "08:30-09:00",
-        "regular": "09:00-15:20",
-        "closing_auction": "15:20-15:30",
-        "closing_price": "15:40-16:00",
-        "after_market": "16:00-20:00",
-    }
-}
 FRIDAY = date(2026, 11, 20)
 TRADES = st.lists(st.tuples(st.integers(0, 400), st.integers(50, 60), st.integers(1, 9)), min_size=1, max_size=60)
 
@@ -49,6 +42,12 @@ def taped(days: list[list[tuple[int, int, int]]]) -> Tape:
             day.trade(price, size, 1, "000000")
             tape.extend([row(number * 86_400 + second, price, size, 1, day, 0, 0)])
     return tape
+
+
+@pytest.fixture
+def calendar(tmp_path: Path) -> Calendar:
+    """The default sessions; Friday is closed where a test says so."""
+    return Calendar(load(tmp_path))
 
 
 @given(days=st.lists(TRADES, min_size=1, max_size=3), most=st.integers(1, 40), end=st.integers(1, 180))
@@ -124,14 +123,14 @@ def test_a_quota_lets_a_burst_through_and_then_its_rate() -> None:
 
 
 @pytest.mark.parametrize("until", ["09:10", "15:27", "15:50", "20:00", "24:00"])
-def test_a_history_has_exactly_the_trades_asked_for_in_the_phases_of_the_day(until: str) -> None:
+def test_a_history_has_exactly_the_trades_asked_for_in_the_phases_of_the_day(calendar: Calendar, until: str) -> None:
     """Cumulative figures chain, seconds do not go back nor beyond the present, auctions print once without a side."""
     until_s = history.midnight(FRIDAY) + int(until[:2]) * 3600 + int(until[3:]) * 60
     market = Market([parse("005930")], 3)
     (listing,) = market.listings.values()
-    history.make_day(listing, FRIDAY, history.spans(KRX, "KRX", FRIDAY, until_s), until_s, 2500, Random(1))
+    history.make_day(listing, FRIDAY, history.spans(calendar, "KRX", FRIDAY, until_s), until_s, 2500, Random(1))
     rows = listing.tape.rows()
-    phases = {phase(KRX, [], "KRX", int(second) * 10**9) for second in rows["exch_s"][rows["side"] != 0]}
+    phases = {calendar.phase("KRX", int(second) * 10**9) for second in rows["exch_s"][rows["side"] != 0]}
 
     assert len(rows) == 2500
     assert (np.diff(rows["cum_volume"], prepend=0) == rows["size"]).all()
@@ -146,13 +145,13 @@ def test_a_history_has_exactly_the_trades_asked_for_in_the_phases_of_the_day(unt
     assert listing.day.cum_volume == rows["cum_volume"][-1]
 
 
-def test_a_history_is_continued_by_live_trading_and_is_the_same_for_the_same_seed() -> None:
+def test_a_history_is_continued_by_live_trading_and_is_the_same_for_the_same_seed(calendar: Calendar) -> None:
     """The next step adds to the same ledger; the price goes on from where it was."""
     tapes = []
     for _ in range(2):
         market = Market([parse("005930")], 7)
         (instrument, listing), until_s = *market.listings.items(), history.midnight(FRIDAY) + 11 * 3600
-        history.make_day(listing, FRIDAY, history.spans(KRX, "KRX", FRIDAY, until_s), until_s, 400, Random(1))
+        history.make_day(listing, FRIDAY, history.spans(calendar, "KRX", FRIDAY, until_s), until_s, 400, Random(1))
         made = listing.day.cum_volume
         steps = [market.advance(instrument, "regular", until_s, 1) for _ in range(200)]
         first = next(trade for step in steps if step for trade in step.trades)
@@ -163,13 +162,15 @@ def test_a_history_is_continued_by_live_trading_and_is_the_same_for_the_same_see
     assert (tapes[0] == tapes[1]).all()
 
 
-def test_earlier_days_are_trading_days() -> None:
+def test_earlier_days_are_trading_days(tmp_path: Path) -> None:
     """Weekends and closed days are left out; yesterday's close is today's base."""
-    days = history.earlier_days(date(2026, 11, 23), [FRIDAY], 2)
+    (tmp_path / FILE).write_text(f"[calendar]\nclosed = [{FRIDAY}]\n")
+    calendar = Calendar(load(tmp_path))
+    days = history.earlier_days(calendar, date(2026, 11, 23), 2)
     listing = Listing(parse("005930"), 1)
     for day in (*days, date(2026, 11, 23)):
         end_s = history.midnight(day) + 86_400
-        history.make_day(listing, day, history.spans(KRX, "KRX", day, end_s), end_s, 50, Random(1))
+        history.make_day(listing, day, history.spans(calendar, "KRX", day, end_s), end_s, 50, Random(1))
     first, second, last = (one.day for one in listing.tape.traded())
 
     assert [date(2026, 11, 18), date(2026, 11, 19)] == days
@@ -178,12 +179,12 @@ def test_earlier_days_are_trading_days() -> None:
     assert last.previous_value == second.cum_value
 
 
-def test_a_history_before_the_session_is_refused_in_words() -> None:
+def test_a_history_before_the_session_is_refused_in_words(calendar: Calendar) -> None:
     """Sunday, and before the opening auction ends."""
     listing = Listing(parse("005930"), 1)
     sunday_ns = history.midnight(date(2026, 11, 22)) * 10**9 + 12 * 3600 * 10**9
 
-    assert history.so_far(KRX, [], "KRX", sunday_ns, False) == []
+    assert history.so_far(calendar, "KRX", sunday_ns, False) == []
     with pytest.raises(history.HistoryError, match="has not begun"):
         history.make_day(listing, FRIDAY, [], 0, 5, Random(1))
     for text in ("x", "=5", "005930=", "005930=-1", "1.5"):
