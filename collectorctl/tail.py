@@ -43,9 +43,8 @@ def newest(home: Home, stream: str, most: int, follow: bool) -> Iterator[dict[st
 
 def render(stream: str, row: dict[str, Any]) -> str:
     """A row on one line, as a person reads it."""
-    head = (
-        f"{row['recv_time']:%H:%M:%S.%f} {row['exch_time']:%H:%M:%S} {row['broker']:<6} {row['symbol']} {row['venue']}"
-    )
+    received = f"{row['recv_time']:%H:%M:%S.%f}" if row["recv_time"] else f"{row['source']:<15}"
+    head = f"{received} {row['exch_time']:%H:%M:%S} {row['broker']:<6} {row['symbol']} {row['venue']}"
     if stream == "tick":
         side = {1: "buy", -1: "sell"}.get(row["side"], "auction")
         return f"{head} {row['price']:>9} x {row['size']:<7} {side:<7} cum {row['cum_volume']}"

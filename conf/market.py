@@ -33,13 +33,15 @@ class Hours(NamedTuple):
 
 
 class Market(NamedTuple):
-    """One market. `lines`: what collects it, in the order that breaks ties; `whole_prices`: whole units of the currency."""
+    """One market. `lines`: what collects it, in the order that breaks ties; `whole_prices`: whole units of the currency;
+    `fetched`: lines of ticks that were not received but asked for."""
 
     name: str
     zone: tzinfo
     venues: dict[str, Hours]
     lines: tuple[str, ...]
     whole_prices: bool
+    fetched: tuple[str, ...] = ()
 
     @property
     def zone_name(self) -> str:
@@ -57,7 +59,12 @@ class Market(NamedTuple):
 
 
 KR = Market(
-    "kr", KST, {venue: Hours(venue, KST) for venue in ("KRX", "NXT", "UN")}, ("kis", "kiwoom"), whole_prices=True
+    "kr",
+    KST,
+    {venue: Hours(venue, KST) for venue in ("KRX", "NXT", "UN")},
+    ("kis", "kiwoom"),
+    whole_prices=True,
+    fetched=("fill",),
 )
 US = Market(
     "us",

@@ -41,6 +41,7 @@ PURE = (
     "brokers/rows.py",
     "brokers/watch.py",
     "writer/align.py",
+    "writer/filled.py",
     "writer/hours.py",
     "writer/merge.py",
     "writer/place.py",

@@ -165,6 +165,7 @@ class Dataset:
             self._gaps.judge(min(taken.through_ns, now_ns))
 
     def _prepare(self, taken: intake.Taken, now_ns: int) -> Prepared:
+        taken = self._admitted(taken)
         records, first_row = taken.records, self.journal.last_row + 1
         for lost in taken.lost:
             self._lost(lost)
@@ -173,6 +174,16 @@ class Dataset:
         if self.stream in STREAMS:
             self._vitals.set("last_data_mono_ns", now_ns)
         return Prepared(batch, taken, int(said.late.sum()) if said else 0)
+
+    def _admitted(self, taken: intake.Taken) -> intake.Taken:
+        """Without fetched ticks that would cover something twice; their places in the ring are passed by like all others."""
+        if self._gaps is None or self.stream != "tick":
+            return taken
+        stays = self._gaps.admitted(taken.records)
+        if stays.all():
+            return taken
+        self._vitals.add("fill_refused_rows", int(np.count_nonzero(~stays)))
+        return taken._replace(records=taken.records[stays])
 
     def _settle(self, through_ns: int) -> None:
         """Rows whose window has closed wait no longer and may be published."""
@@ -266,7 +277,7 @@ class Dataset:
             row_to=self.journal.last_row if everything else self.settled_row,
             segments=tuple(segment.path for segment in self.journal.segments if hour in segment.held),
             row_group_rows=self._settings.row_group_rows,
-            window_s=self._settings.twin_window_s if len(self._lines) > 1 else 0.0,
+            window_s=self._settings.twin_window_s if len(self.market.lines) > 1 else 0.0,
         )
 
     def let_go(self) -> None:

@@ -21,6 +21,7 @@ from conf.clock import SECOND_NS, korean
 from conf.home import Home
 from ringbuf.records import PRICE_SCALE, TICK, UNDEFINED, Line, Venue, blank
 from ringbuf.vitals import Vitals
+from writer import filled
 from writer.segment import lineage, mapped, paths
 from writer.tape import Report, VolumeLine, report_of
 
@@ -61,7 +62,9 @@ class Gaps:
         if behind < len(rows):
             if self._row and rows[behind] != self._row + 1:
                 self._anew(f"entries {self._row + 1} to {rows[behind] - 1} are not in the journal any more")
-            self.ticks(ticks_of(batch.slice(behind)), int(rows[-1]))
+            ticks = ticks_of(batch.slice(behind))
+            # of a journal of which the beginning is gone, a fetched tick must not be taken for the first one seen
+            self.ticks(ticks[self.admitted(ticks)], int(rows[-1]))
 
     def begin(self, lineage: str, last_row: int) -> None:
         """The journal is recovered: it is `lineage` and ends at `last_row`."""
@@ -76,6 +79,10 @@ class Gaps:
 
     def _now(self) -> str:
         return f"{korean(self._clock.now_ns()):%Y-%m-%d %H:%M:%S}"
+
+    def admitted(self, ticks: np.ndarray) -> np.ndarray:
+        """Which of a batch of ticks (TICK, in receive order) are to be journalled, bool (n,): see filled.py."""
+        return filled.admitted(ticks, self._line.gaps_at)
 
     def ticks(self, ticks: np.ndarray, last_row: int) -> None:
         """Ticks (TICK) up to entry `last_row` are in the journal."""
@@ -129,10 +136,12 @@ def ticks_of(batch: pa.RecordBatch) -> np.ndarray:
         found[name] = _numbers(batch.column(name))
     found["price_e4"] = _numbers(batch.column("price"), 0) * PRICE_SCALE
     found["exch_ns"] = _numbers(batch.column("exch_time").cast(pa.int64()))
-    found["recv_ns"] = _numbers(batch.column("recv_time").cast(pa.int64()))
+    received = batch.column("recv_time")
+    found["recv_ns"] = np.where(received.is_null(), found["exch_ns"], _numbers(received.cast(pa.int64())))
     found["symbol"] = np.array([text.encode() for text in batch.column("symbol").to_pylist()], "S15")
     found["venue"] = _codes(batch.column("venue"), {venue.name: int(venue) for venue in Venue})
     found["line"] = _codes(batch.column("broker"), {line.name.lower(): int(line) for line in Line})
+    found["line"][received.is_null()] = Line.FILL
     return found
 
 

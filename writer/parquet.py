@@ -29,7 +29,9 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from conf.market import KR, Market
+from ringbuf.records import UNDEFINED
 from writer import files
+from writer.filled import standing
 from writer.gather import Entries, Index, Place
 from writer.merge import RULE
 from writer.schema import JOURNAL, PARQUET, VERSION, is_by_symbol, market_and_stream
@@ -66,6 +68,12 @@ class Task(NamedTuple):
     def market(self) -> Market:
         """Whose hour it is."""
         return market_and_stream(self.dataset)[0]
+
+    @property
+    def fetched(self) -> bool:
+        """Whether ticks may be among the rows that were not received but asked for."""
+        market, stream = market_and_stream(self.dataset)
+        return stream == "tick" and bool(market.fetched)
 
 
 class Part(NamedTuple):
@@ -107,6 +115,7 @@ def publish(task: Task, cancelled: Callable[[], bool] = lambda: False) -> list[P
         if not len(index):
             return done
         row_to = int(index.row.max()) if index.more else task.row_to
+        index = _standing(entries, index) if task.fetched else index
         done.append(_publish_part(task, home, entries, index, (row_from, row_to), cancelled))
 
 
@@ -138,6 +147,19 @@ def _publish_part(
         aside.unlink(missing_ok=True)
         raise
     return Part(path, len(index), size)
+
+
+def _standing(entries: Entries, index: Index) -> Index:
+    """Where fetched ticks are among the rows: without those that go, and in the order of the volume line (filled.py)."""
+    live = entries.gather("recv_time", index.place).is_valid().to_numpy(zero_copy_only=False)
+    if live.all():
+        return index
+    names = [entries.gather(name, index.place).dictionary_encode().indices.to_numpy() for name in ("symbol", "venue")]
+    group = np.zeros(len(index), np.int64)  # rows come by symbol and venue
+    np.cumsum(np.any([name[1:] != name[:-1] for name in names], axis=0), out=group[1:])
+    numbers = (entries.gather(name, index.place) for name in ("cum_volume", "size"))
+    stays = standing(group, live, *(pc.fill_null(column, UNDEFINED).to_numpy() for column in numbers))
+    return Index(index.row[stays], index.place[stays], index.twin[stays], index.twin_won[stays], index.more)
 
 
 def _row_groups(task: Task, entries: Entries, index: Index) -> Iterator[pa.Table]:

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from conf.market import DAY_NS, HOUR_NS, KR, MARKETS, Market, hours_of, offset_ns
 from ringbuf.records import LEVELS, PRICE_SCALE, RINGS, STREAM_WORDS, UNDEFINED, Flag, Kind, Line, Session, Venue
@@ -26,6 +27,7 @@ SELF = "writer"
 
 VERSION = 1
 _SIDES = ("ask", "bid")
+_SOURCE = pa.array(["live", "recovered"])
 _ORIGIN = [
     ("broker", pa.string()),
     ("session", pa.string()),
@@ -99,7 +101,8 @@ def market_and_stream(dataset: str) -> tuple[Market, str]:
 def lines_of(dataset: str) -> tuple[str, ...]:
     """The lines that feed it, in the order that breaks ties; the writer's own events are among those of Korea."""
     market, stream = market_and_stream(dataset)
-    return (*market.lines, SELF) if (market, stream) == (KR, "event") else market.lines
+    own = {"event": (SELF,) if market is KR else (), "tick": market.fetched}
+    return (*market.lines, *own.get(stream, ()))
 
 
 def is_merged(dataset: str) -> bool:
@@ -141,6 +144,7 @@ def _words(members: type[Kind] | type[Line] | type[Session] | type[Venue], lower
 
 
 _LINE, _SESSION, VENUES = _words(Line, lower=True), _words(Session, lower=True), _words(Venue, lower=False)
+_LINE = pc.replace_with_mask(_LINE, pc.equal(_LINE, "fill"), pa.scalar("kis"))  # whose REST told it
 _VENUE_NAMES = {int(venue): venue.name for venue in Venue}
 _KIND = _words(Kind, lower=True)
 _STREAM = pa.array(STREAM_WORDS)
@@ -183,6 +187,7 @@ def entries(dataset: str, records: np.ndarray, first_row: int, taken: Taken | No
     count = len(records)
     twin_of = np.full(count, NEW, np.int64) if taken is None else taken.twin_of
     twin = twin_of != NEW
+    fetched = records["line"] == Line.FILL
     columns: dict[str, pa.Array] = {
         "row": pa.array(np.arange(first_row, first_row + count)),
         "twin_of": pa.array(twin_of, mask=~twin),
@@ -191,10 +196,10 @@ def entries(dataset: str, records: np.ndarray, first_row: int, taken: Taken | No
         "symbol": _text(records["symbol"], twin),
         "venue": _named(VENUES, records["venue"], twin),
         "exch_time": _numbers(records["exch_ns"], twin).cast(time),
-        "recv_time": _numbers(records["recv_ns"]).cast(time),
+        "recv_time": _numbers(records["recv_ns"], fetched).cast(time),
         "broker": _named(_LINE, records["line"]),
         "session": _named(_SESSION, records["session"], twin),
-        "seq": pa.array(records["seq"]),
+        "seq": _numbers(records["seq"], fetched),
         "extra": _text(records["extra"], twin | (records["extra"] == b"")),
     }
     if market.business_days:
@@ -233,7 +238,7 @@ def _tick(records: np.ndarray, market: Market, columns: dict[str, pa.Array]) -> 
     for name in ("size", "cum_volume", "cum_value", "value_change", "trade_count"):
         columns[name] = _numbers(records[name])
     columns["side"] = pa.array(records["side"])
-    columns["source"] = pa.repeat("live", len(records))
+    columns["source"] = _SOURCE.take(pa.array((records["line"] == Line.FILL).astype(np.int8)))
     return rounded
 
 

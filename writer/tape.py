@@ -37,6 +37,7 @@ _STATE = np.dtype(
     [
         ("day", "<i8"),  # days since 1970 in Korea
         ("top", "<i8"),  # how far the ticks reach
+        ("top_ns", "<i8"),  # when that was, exchange time
         ("value", "<i8"),  # at `top`: cum_value where exact, value_change and trade_count
         ("change", "<i8"),
         ("count", "<i8"),
@@ -54,21 +55,37 @@ _STATE = np.dtype(
 
 
 class Open(msgspec.Struct, array_like=True):
-    """A gap (low, high] nobody has filled: `shares` of it are still missing; won and trades where the vendor's sums tell them."""
+    """A gap (low, high] nobody has filled: `shares` of it are still missing; won and trades where the vendor's sums tell them.
+
+    `begin_ns`, `end_ns`: exchange times of the ticks around it; 0: of the day's beginning, or not known.
+    """
 
     low: int
     high: int
     shares: int
     won: int | None
     trades: int | None
+    begin_ns: int = 0
+    end_ns: int = 0
+
+    @property
+    def whole(self) -> bool:
+        """Whether it is one interval, and not several that were put together."""
+        return self.shares == self.high - self.low
+
+    def fillable(self, start: int) -> bool:
+        """Whether it is certain that no tick of it is stored: what was before `start` may have been seen by a writer whose
+        knowledge is lost."""
+        return self.whole and self.low >= start
 
 
 class Symbol(msgspec.Struct):
     """One symbol and venue on `day` (YYYY-MM-DD). Missing now: `gaps`, `gap_shares`; `gap_won`, `gap_trades` of gaps that tell.
 
     `before_start`: shares missing below `start`, where the first tick seen began, not among the gaps; `volume`: how far the ticks
-    reach; `gaps_found`: gaps ever seen that day; `open`: what is missing, by interval, below `start` too;
-    `duplicates`, `unlaid`: ticks; `witnessed`: how often books proved a missing tick; `behind`: shares that books are ahead now.
+    reach, and `volume_ns` when (exchange time); `gaps_found`: gaps ever seen that day; `open`: what is missing, by interval,
+    below `start` too; `duplicates`, `unlaid`: ticks; `witnessed`: how often books proved a missing tick; `behind`: shares that
+    books are ahead now.
     """
 
     symbol: str
@@ -91,6 +108,7 @@ class Symbol(msgspec.Struct):
     change: int | None
     count: int | None
     open: list[Open]
+    volume_ns: int = 0
 
 
 class Report(msgspec.Struct):
@@ -161,6 +179,14 @@ class VolumeLine:
         names = sorted(self._slots)
         return [self._symbol(name, self._slots[name]) for name in names if self._state["ticks"][self._slots[name]]]
 
+    def gaps_at(self, tick: np.ndarray) -> list[tuple[int, int]]:
+        """The open gaps (low, high] of the symbol, venue and day of one tick (TICK, shape (1,)), as far as `fillable`."""
+        slot = self._slots.get(_names(tick)[0], -1)
+        if slot < 0 or self._state["day"][slot] != _days(tick)[0]:
+            return []
+        start = int(self._state["start"][slot])
+        return [(gap.low, gap.high) for gap in self._open[slot] if gap.fillable(start)]
+
     def restore(self, symbols: Iterable[Symbol]) -> None:
         """Continue from what `symbols` gave."""
         for known in symbols:
@@ -172,6 +198,7 @@ class VolumeLine:
             for field, number in zip(("value", "change", "count"), sums, strict=True):
                 row[field] = number
             row["day"], row["top"], row["found"] = day, known.volume, known.gaps_found
+            row["top_ns"] = known.volume_ns
             for field in ("ticks", "unlaid", "start", "duplicates", "witnessed"):
                 row[field] = getattr(known, field)
             self._open[slot] = list(known.open)
@@ -202,6 +229,7 @@ class VolumeLine:
             change=change,
             count=count,
             open=self._open[slot],
+            volume_ns=int(row["top_ns"]),
         )
 
     def _slot(self, name: bytes) -> int:
@@ -255,9 +283,9 @@ class VolumeLine:
             slot, before = int(slots[at]), int(ahead[at - 1]) if at else -1
             if low[at] > top[at]:
                 sums = value, ticks["value_change"], ticks["trade_count"]
-                left = [state[slot][name] for name in ("value", "change", "count")]
+                left = [state[slot][name] for name in ("value", "change", "count", "top_ns")]
                 if before >= starts[group[at]]:
-                    left = [column[before] for column in sums]
+                    left = [column[before] for column in (*sums, ticks["exch_ns"])]
                 self._open_gap(slot, int(top[at]), ticks[at], [int(n) for n in left], [int(c[at]) for c in sums])
             else:
                 self._behind(slot, int(low[at]), int(high[at]), int(top[at]), int(ticks["price_e4"][at]))
@@ -266,7 +294,8 @@ class VolumeLine:
         state["ticks"][mine] += ends - starts + 1
         moved = ahead[ends] >= starts
         holder = ahead[ends][moved]
-        for name, column in (("value", value), ("change", ticks["value_change"]), ("count", ticks["trade_count"])):
+        sums = (("value", value), ("change", ticks["value_change"]), ("count", ticks["trade_count"]))
+        for name, column in (*sums, ("top_ns", ticks["exch_ns"])):
             state[name][mine[moved]] = column[holder]
         state["top"][mine] = reach[ends]
         state["ahead"][mine[moved]] = False
@@ -277,25 +306,27 @@ class VolumeLine:
         """The day's first tick: what is below it was missed before the start."""
         self._state["start"][slot] = tick["cum_volume"] - tick["size"]
         if tick["cum_volume"] > tick["size"]:
-            self._open_gap(slot, 0, tick, [0, UNDEFINED, 0], [value, UNDEFINED, int(tick["trade_count"])])
+            self._open_gap(slot, 0, tick, [0, UNDEFINED, 0, 0], [value, UNDEFINED, int(tick["trade_count"])])
 
     def _open_gap(self, slot: int, top: int, tick: np.void, left: list[int], right: list[int]) -> None:
-        """(top, tick's beginning] is missing; `left`, `right`: cum_value, value_change, trade_count at its ends."""
+        """(top, tick's beginning] is missing; `left`, `right`: cum_value, value_change, trade_count at its ends; left: when."""
         low = int(tick["cum_volume"]) - int(tick["size"])
         own = int(tick["size"]) * int(tick["price_e4"]) // PRICE_SCALE
+        *left, begin_ns = left
         sums = [None if UNDEFINED in ends else ends[1] - ends[0] for ends in zip(left, right, strict=True)]
         won = next((sum_ - own for sum_ in (sums[1], sums[0]) if sum_ is not None), None)
         trades = None if sums[2] is None else sums[2] - int(tick["side"] != Side.NONE)
         start, gaps = int(self._state["start"][slot]), self._open[slot]
         self._state["found"][slot] += top >= start
-        gaps.append(Open(top, low, low - top, won, trades))
+        gaps.append(Open(top, low, low - top, won, trades, begin_ns, int(tick["exch_ns"])))
         if len(gaps) > MOST_OPEN:  # the two oldest become one that nothing fills any more
             at = sum(gap.low < start for gap in gaps)
             at = at if at < len(gaps) - 1 else 0
             one, two = gaps[at : at + 2]
             won = None if one.won is None or two.won is None else one.won + two.won
             trades = None if one.trades is None or two.trades is None else one.trades + two.trades
-            gaps[at : at + 2] = [Open(one.low, two.high, one.shares + two.shares, won, trades)]
+            shares = one.shares + two.shares
+            gaps[at : at + 2] = [Open(one.low, two.high, shares, won, trades, one.begin_ns, two.end_ns)]
 
     def _behind(self, slot: int, low: int, high: int, top: int, price_e4: int) -> None:
         """A tick that begins below `top`: what of it is new fills gaps, else it came before."""
@@ -303,7 +334,7 @@ class VolumeLine:
         left = []
         for gap in self._open[slot]:
             begin, end = max(low, gap.low), min(high, gap.high)
-            if begin >= end or gap.shares != gap.high - gap.low:
+            if begin >= end or not gap.whole:
                 left.append(gap)
                 continue
             new += end - begin
@@ -318,9 +349,9 @@ def _pieces(gap: Open, begin: int, end: int, price_e4: int) -> list[Open]:
     won = None if gap.won is None else gap.won - (end - begin) * price_e4 // PRICE_SCALE
     trades = None if gap.trades is None else gap.trades - 1
     ends = [(low, high) for low, high in ((gap.low, begin), (end, gap.high)) if low < high]
-    if len(ends) == 1:
-        return [Open(*ends[0], ends[0][1] - ends[0][0], won, trades)]
-    return [Open(low, high, high - low, None, None) for low, high in ends]
+    if len(ends) != 1:
+        won = trades = None
+    return [Open(low, high, high - low, won, trades, gap.begin_ns, gap.end_ns) for low, high in ends]
 
 
 def _days(records: np.ndarray) -> np.ndarray:

@@ -32,6 +32,7 @@ from conf.instrument import Instrument
 from conf.market import HOUR_NS
 from ringbuf.records import UNDEFINED
 from writer import files
+from writer.filled import carried
 from writer.parquet import hour_directory
 from writer.schema import KOREAN_TIME, PARQUET, VERSION
 
@@ -158,16 +159,14 @@ def _staying(table: pa.Table, superseded: Superseded, seen: Counter[Key]) -> np.
 def _in_order(table: pa.Table) -> pa.Table:
     """By symbol, venue and cumulative volume; a row without one stays behind the row it followed."""
     names, venues = (table.column(name).combine_chunks() for name in ("symbol", "venue"))
-    volume = pc.fill_null(table.column("cum_volume"), UNDEFINED).to_numpy().copy()
+    volume = pc.fill_null(table.column("cum_volume"), UNDEFINED).to_numpy()
     ranks = [_ranks(names), _ranks(venues)]
     same = np.ones(len(table), bool)
     if len(table):
         same[0] = False
         for rank in ranks:
             same[1:] &= rank[1:] == rank[:-1]
-    for number in np.flatnonzero(volume == UNDEFINED).tolist():
-        if same[number]:
-            volume[number] = volume[number - 1]
+    volume = carried(volume, ~same)
     order = np.lexsort((np.arange(len(table)), volume, ranks[1], ranks[0]))
     return table.take(pa.array(order)).combine_chunks()
 

@@ -324,3 +324,21 @@ def test_no_garbage_stops_it() -> None:
     assert (1, 4, 5) == (of(line).ticks, of(line).unlaid, of(line).volume)
     assert report_of(b"{}") is None
     assert report_of(b"garbage") is None
+
+
+def test_a_gap_knows_when_it_was_also_after_a_restart() -> None:
+    """The exchange times of the ticks around it: of one batch, of two, and of two lives."""
+    first = tick_records([(0, 2), (4, 2)])
+    first["exch_ns"] = [NINE_NS, NINE_NS + 3 * SECOND_NS]
+    line = VolumeLine()
+    line.ticks(first)
+    line.ticks(tick_records([(8, 2)], exch_ns=NINE_NS + 5 * SECOND_NS))
+    again = VolumeLine()
+    again.restore(line.symbols())
+    again.ticks(tick_records([(12, 2)], exch_ns=NINE_NS + 9 * SECOND_NS))
+
+    told = [
+        (gap.low, (gap.begin_ns - NINE_NS) // SECOND_NS, (gap.end_ns - NINE_NS) // SECOND_NS) for gap in of(again).open
+    ]
+
+    assert [(2, 0, 3), (6, 3, 5), (10, 5, 9)] == told
