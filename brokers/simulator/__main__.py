@@ -1,7 +1,7 @@
 """python -m brokers.simulator: one process, one port a broker, steered by lines on stdin.
 
-    stdin   kis drop | kiwoom limit 3 | market rest | market move | market block 005930 5000 | status | resend
-    stdout  one JSON line for each
+    stdin   kis drop | kiwoom limit 3 | market rest | market move | market pace 10 | market block 005930 5000 | status | resend
+    stdout  one JSON line for each, and for each act of a scenario
     stdout  {"kis": {"ws_url": ..., "rest_url": ...}, "kiwoom": {...}}   first, when both ports listen
 
 Promises: listens on 127.0.0.1 only; SIGTERM and SIGINT end it with the truth on disk; the end of stdin does not end it.
@@ -20,6 +20,7 @@ import click
 
 from brokers.simulator import faults, frames, history, kis, kis_wire, kiwoom, kiwoom_rest
 from brokers.simulator.line import Options
+from brokers.simulator.scenario import SCENARIOS
 from brokers.simulator.server import Plan, Server
 from conf.home import Home
 from conf.instrument import parse
@@ -89,6 +90,7 @@ def taken(name: str, given: dict[str, float]) -> Options:
 @click.option(
     "--fault", "fault_specs", multiple=True, help="e.g. kis:drop@12 or kiwoom:silence 5@30 (seconds after start)"
 )
+@click.option("--scenario", type=click.Choice(sorted(SCENARIOS)), help="play a script of faults by the time of day")
 @click.option("--history", default="", help="trades of today so far: 500, or 005930=300000,000660=20; default: none")
 @click.option(
     "--earlier-days", default=1, type=click.IntRange(0, 40), show_default=True, help="trading days before today"
@@ -136,6 +138,7 @@ def main(home: Path, more_frames: tuple[Path, ...], die_with_parent: bool, **giv
             always_open=given["always_open"],
             recorded=_recorded((*given["frame_files"], *more_frames)),
             faults=[faults.parse_timed(spec) for spec in given["fault_specs"]],
+            acts=SCENARIOS[given["scenario"]].acts if given["scenario"] else (),
             kis_port=given["kis_port"],
             kis_widths=kis_wire.PROFILES[given["kis_width_profile"]],
             kis_options=taken("kis", given),

@@ -80,7 +80,6 @@ class Connection:
         self._alarm: asyncio.TimerHandle | None = None
         self._data_ns = 0
         self._flush_ns = int(line.options.flush_s * SECOND_NS)
-        self._gap_ns = int(SECOND_NS / line.options.books_per_s) if line.options.books_per_s else 0
 
     def silent(self) -> bool:
         """True while this connection is half-open."""
@@ -183,22 +182,22 @@ class Connection:
 
     async def _send_due(self, now_ns: int) -> None:
         due: list[Item] = []
+        gap_ns = int(SECOND_NS / self.line.books_per_s) if self.line.books_per_s else 0
         while self._queue and self._queue[0].due_ns <= now_ns:
             item = self._queue.popleft()
-            if self._gap_ns and item.stream is Stream.BOOK:
+            if gap_ns and item.stream is Stream.BOOK:
                 older = self._held.pop(item.instrument, None)
                 if older is not None:
                     self._outcome(older, Outcome.CONFLATED)
                 self._held[item.instrument] = item
             else:
                 due.append(item)
-        for instrument in [name for name in self._held if self._free_ns.get(name, 0) <= now_ns]:
+        for instrument in [name for name in self._held if not gap_ns or self._free_ns.get(name, 0) <= now_ns]:
             due.append(self._held.pop(instrument))
-            self._free_ns[instrument] = max(self._free_ns.get(instrument, 0) + self._gap_ns, now_ns)
-        if self._gap_ns:
-            due.sort(key=lambda item: item.due_ns)
+            self._free_ns[instrument] = max(self._free_ns.get(instrument, 0) + gap_ns, now_ns)
+        due.sort(key=lambda item: item.due_ns)  # what was held came before what was not
         if due:
-            for frame in self.line.pack(due):
+            for frame in self.line.frames(due):
                 await self._deliver(frame)
 
     async def _deliver(self, frame: Frame) -> None:

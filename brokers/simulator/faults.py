@@ -4,6 +4,8 @@
     kis silence 5            half-open for 5 s: TCP lives,        kis garble 1          next frame is noise
                              nothing comes, heartbeats included   kis truncate 1        next frame ends in the middle
     kis quiet 5              heartbeats, but no data              kis badutf8 1         next frame has an invalid byte
+    kis loss 0.02            that share is never sent, from now   kis skew 0.4          stamps 0.4 s ahead, from now on
+    kis conflate 2           most books a second and symbol from now on; 0: all
     kis outage 5             every connection cut and refused     kis width 48          fields per trade from now on
     kis lateack 2            answers to registrations 2 s late    kis refuse 1          next registration is refused
     kiwoom expire            all tokens end now              kiwoom repeatpage 1   next page of a list is the one before
@@ -36,6 +38,9 @@ WORDS: dict[str, type | None] = {
     "width": int,
     "lateack": float,
     "refuse": int,
+    "loss": float,
+    "skew": float,
+    "conflate": float,
     "expire": None,
     "limit": int,
     "error": int,
@@ -45,6 +50,10 @@ WORDS: dict[str, type | None] = {
 }
 PAGED = ("repeatpage", "movehead", "emptypage")
 """Words for a line whose lists come in pages."""
+SHARES = ("loss", "skew")
+"""Words whose amount is at most 1."""
+LASTING = ("silence", "quiet", "outage")
+"""Words whose amount is a span of time."""
 LEAST_WIDTH = 44
 """Below 46 no trade or book can be read; at 43 a book would look like the one the vendor's document shows."""
 
@@ -80,6 +89,8 @@ def parse(text: str) -> Fault:
         raise FaultError(f"{text!r}: {word} takes one {'number' if kind is int else 'number of seconds'}") from None
     if len(parts) > 3 or not amount >= 0:
         raise FaultError(f"{text!r}: {word} takes one amount, zero or more")
+    if word in SHARES and amount > 1:
+        raise FaultError(f"{text!r}: {word} is at most 1")
     if word == "width" and (line != "kis" or amount < LEAST_WIDTH):
         raise FaultError(f"{text!r}: only kis counts fields, and {LEAST_WIDTH} or more of them")
     if word in PAGED and line != "kiwoom":
@@ -119,6 +130,9 @@ class LineFaults:
     emptypage: int = 0
     late_ack_s: float = 0.0
     widths: tuple[int, int] | None = None
+    loss: float | None = None
+    conflate: float | None = None
+    skew: float = 0.0
 
     def spoil(self, frame: bytes, random: Random) -> bytes | None:
         """`frame` as the next pending fault leaves it; None when none is pending."""

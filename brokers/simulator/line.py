@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import count
 from random import Random
 from typing import NamedTuple
@@ -22,7 +22,7 @@ from aiohttp import web
 
 from brokers.simulator.connection import Connection, Frame, Item
 from brokers.simulator.faults import Fault, LineFaults
-from brokers.simulator.ledger import Step
+from brokers.simulator.ledger import Book, Step, Trade
 from brokers.simulator.truth import LineNumber, Outcome, Stream, Truth
 
 SECOND_NS = 1_000_000_000
@@ -30,6 +30,10 @@ SECOND_NS = 1_000_000_000
 
 BOOK_MORE = 16
 """What a KIS book has more of fields than a trade (spec kis 3)."""
+
+_SPREAD = 2_654_435_761
+"""Odd and irregular: multiples of it spread evenly over 32 bits."""
+_MOST = (1 << 32) - 1
 
 
 class Options(NamedTuple):
@@ -66,6 +70,11 @@ class Line:
         self.connections[connection.number] = connection
         return connection
 
+    @property
+    def books_per_s(self) -> float:
+        """The most books of one instrument that are sent in a second; 0: all."""
+        return self.options.books_per_s if self.faults.conflate is None else self.faults.conflate
+
     def refuses(self) -> bool:
         """True while an outage lasts."""
         return time.monotonic_ns() < self.faults.outage_until_ns
@@ -81,8 +90,25 @@ class Line:
                 ids = [(step.book.id, step.book.id)]
                 self._enqueue(connection, Item(0, step.instrument, Stream.BOOK, step.book), ids, now_ns)
 
+    def frames(self, due: list[Item]) -> list[Frame]:
+        """What is due as the vendor's frames, with the stamps this line puts on them."""
+        return self.pack([self._skewed(item) for item in due] if self.faults.skew else due)
+
+    def _skewed(self, item: Item) -> Item:
+        """A clock that is ahead by a part of a second stamps that part of all records a second later."""
+        if isinstance(item.content, Book):
+            return item._replace(content=replace(item.content, at=self._stamp(item.content)))
+        return item._replace(content=[trade._replace(at=self._stamp(trade)) for trade in item.content])
+
+    def _stamp(self, one: Book | Trade) -> str:
+        """HHMMSS; which records are late in their second is drawn from their id, so that it is the same on every run."""
+        late = (one.id * _SPREAD & _MOST) < self.faults.skew * _MOST
+        at_s = (int(one.at[:2]) * 60 + int(one.at[2:4])) * 60 + int(one.at[4:]) + late
+        return f"{at_s // 3600 % 24:02}{at_s // 60 % 60:02}{at_s % 60:02}"
+
     def _enqueue(self, connection: Connection, item: Item, ids: list[tuple[int, int]], now_ns: int) -> None:
-        if self.random.random() < self.options.loss:
+        loss = self.options.loss if self.faults.loss is None else self.faults.loss
+        if self.random.random() < loss:
             for first, last in ids:
                 self.truth.sent(self.number, item.stream, Outcome.LOST, connection.number, first, last, now_ns)
             return
@@ -107,6 +133,8 @@ class Line:
                 self.faults.quiet_until_ns = until_ns
             case "lateack":
                 self.faults.late_ack_s = fault.amount
+            case "loss" | "skew" | "conflate" as word:
+                setattr(self.faults, word, fault.amount)
             case "width":
                 self.faults.widths = (int(fault.amount), int(fault.amount) + BOOK_MORE)
             case word:

@@ -44,6 +44,7 @@ class Pace:
     tell: Callable[[str, str | None, str | None, str], None]
     clock: Clock = field(init=False)
     calendar: Calendar = field(init=False)
+    times: float = 1.0  # of the usual number of events
     resting: bool = False  # nothing moves, so that what is on its way can arrive
     _phases: dict[str, str | None] = field(default_factory=dict)
 
@@ -66,7 +67,8 @@ class Pace:
                 due_ns, number = heap[0]
                 self._move(instruments[number])
                 # A stall is not made up for by a burst.
-                next_ns = max(due_ns, now_ns - CATCH_UP_NS) + int(self.random.uniform(0.5, 1.5) * gap_ns)
+                step_ns = int(self.random.uniform(0.5, 1.5) * gap_ns / self.times)
+                next_ns = max(due_ns, now_ns - CATCH_UP_NS) + step_ns
                 heapreplace(heap, (next_ns, number))
             if now_ns - flushed_ns > FLUSH_S * SECOND_NS:
                 self.truth.flush()

@@ -11,16 +11,13 @@ Leaves to others: the parts.
 from __future__ import annotations
 
 import asyncio
-import json
 import signal
-import sys
 import threading
 import time
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
 
-import click
 from aiohttp import web
 
 from brokers.simulator import faults, history, kis_keys, kis_wire, kiwoom_rest, kiwoom_wire
@@ -33,6 +30,8 @@ from brokers.simulator.kiwoom import Rules as KiwoomRules
 from brokers.simulator.line import Line, Options
 from brokers.simulator.market import Market
 from brokers.simulator.pace import Pace
+from brokers.simulator.scenario import Act
+from brokers.simulator.steering import Steering, say
 from brokers.simulator.truth import LineNumber, Truth
 from conf.clock import SECOND_NS, korean
 from conf.home import Home
@@ -54,6 +53,7 @@ class Plan:
     always_open: bool
     recorded: list[Recorded] | None
     faults: list[tuple[faults.Fault, float]]
+    acts: tuple[Act, ...]
     kis_port: int
     kis_widths: tuple[int, int]
     kis_options: Options
@@ -145,6 +145,7 @@ class Server:
             Replay("kis", plan.recorded or [], self.kis.sessions),
             Replay("kiwoom", plan.recorded or [], self.kiwoom.sessions),
         ]
+        self._steering = Steering(self.lines, self.pace, self.truth, self._resend)
         self._stop = asyncio.Event()
         self._replaying: asyncio.Task[None] | None = None
 
@@ -166,9 +167,10 @@ class Server:
                 },
             }
         )
-        threading.Thread(target=self._listen_to_stdin, args=(loop,), daemon=True).start()
+        threading.Thread(target=self._steering.listen, args=(loop,), daemon=True).start()
         for fault, after_s in self.plan.faults:
             loop.call_later(after_s, self.lines[fault.line].apply, fault)
+        playing = asyncio.create_task(self._steering.play(self.plan.acts, self.plan.home.settings.clock.speed))
         moving = asyncio.create_task(self.pace.run() if self.plan.recorded is None else self._replay())
         self._replaying = moving if self.plan.recorded is not None else None
         if seconds:
@@ -176,11 +178,14 @@ class Server:
         stopping = asyncio.create_task(self._stop.wait())
         try:
             await asyncio.wait([moving, stopping], return_when=asyncio.FIRST_COMPLETED)
+            if playing.done():
+                playing.result()
             if moving.done():
                 moving.result()  # a bug in the market must not look like a quiet one
                 await stopping
         finally:
             moving.cancel()
+            playing.cancel()
             await self._clear()
             await kis_runner.cleanup()
             await kiwoom_runner.cleanup()
@@ -227,58 +232,12 @@ class Server:
                     connection.cut("simulator stopped")
             await asyncio.sleep(0.01)
 
-    def _listen_to_stdin(self, loop: asyncio.AbstractEventLoop) -> None:
-        for line in sys.stdin:
-            if line.strip():
-                loop.call_soon_threadsafe(self._steer, line.strip())
-
-    def _steer(self, command: str) -> None:
-        if command == "status":
-            say({"ok": True} | self.status())
-        elif command in ("market rest", "market move"):
-            self.pace.resting = command == "market rest"
-            say({"ok": True, "resting": self.pace.resting})
-        elif command.startswith("market block"):
-            say(self._block(command.split()[2:]))
-        elif command == "resend":
-            if self._replaying is None or not self._replaying.done():
-                say({"ok": False, "error": "resend: there is nothing recorded, or it is being sent"})
-                return
-            self._replaying = asyncio.create_task(self._replay())
-            say({"ok": True, "resend": True})
-        else:
-            try:
-                fault = faults.parse(command)
-            except faults.FaultError as error:
-                say({"ok": False, "error": str(error)})
-                return
-            self.lines[fault.line].apply(fault)
-            say({"ok": True} | fault._asdict())
-
-    def _block(self, words: list[str]) -> dict[str, object]:
-        """market block SYMBOL SHARES."""
-        listed = {str(instrument): instrument for instrument in self.market.listings}
-        if len(words) != 2 or words[0] not in listed or not words[1].isdigit() or not int(words[1]):
-            return {"ok": False, "error": "market block: write a symbol that is listed, and a number of shares"}
-        instrument, shares = listed[words[0]], int(words[1])
-        price = self.market.block(instrument, shares)
-        exch_s, volume = self.pace.clock.now_ns() // SECOND_NS, self.market.listings[instrument].day.cum_volume
-        self.truth.block(instrument, exch_s, price, shares, volume)
-        return {"ok": True, "price": price, "shares": shares, "cum_volume": volume}
-
-    def status(self) -> dict[str, object]:
-        """Counters of the market and of both lines."""
-        return {
-            "exch_s": self.pace.clock.now_ns() // SECOND_NS,
-            "books": self.market.books,
-            "trades": self.market.trades,
-            **{name: line.status() for name, line in self.lines.items()},
-        }
-
-
-def say(answer: dict[str, object]) -> None:
-    """One JSON line to whoever steers."""
-    click.echo(json.dumps(answer, ensure_ascii=False))
+    def _resend(self) -> bool:
+        """Send what was recorded once more, unless there is nothing or it is being sent."""
+        if self._replaying is None or not self._replaying.done():
+            return False
+        self._replaying = asyncio.create_task(self._replay())
+        return True
 
 
 async def _listen(routes: list[web.RouteDef], port: int) -> tuple[web.AppRunner, int]:

@@ -7,6 +7,7 @@
       earlier.bin         TRADES  trades of the days before   id 1, 2, 3 ... of its own
       blocks.jsonl        one line for each volume that was traded off the book
       sent.bin            SENT    for every registered (symbol, stream) of every connection: what became of it
+      acts.jsonl          one line for each act of a scenario
       connections.jsonl   one line for each connection that ended
 
 Promises: files are only appended to, and reach the kernel at least every FLUSH_S; a record torn by a kill is cut off on
@@ -33,7 +34,7 @@ from conf.instrument import Instrument
 
 FLUSH_S = 0.2
 
-FILES = ("books.bin", "trades.bin", "earlier.bin", "sent.bin", "connections.jsonl", "blocks.jsonl")
+FILES = ("books.bin", "trades.bin", "earlier.bin", "sent.bin", "connections.jsonl", "blocks.jsonl", "acts.jsonl")
 _LEVELS = (10,)
 BOOKS = np.dtype(
     [
@@ -186,6 +187,12 @@ class Truth:
             row |= {"shares": shares, "cum_volume": cum_volume}
             self._files["blocks.jsonl"].write(json.dumps(row).encode() + b"\n")
 
+    def act(self, at: str, command: str, mono_ns: int) -> None:
+        """A script's command was given; `at`: the exchange time it was meant for."""
+        if self._files:
+            row = {"at": at, "command": command, "mono_ns": mono_ns}
+            self._files["acts.jsonl"].write(json.dumps(row).encode() + b"\n")
+
     def sent(
         self, line: int, stream: Stream, outcome: Outcome, connection: int, first_id: int, last_id: int, mono_ns: int
     ) -> None:
@@ -232,6 +239,7 @@ class Run:
     connections: list[dict[str, object]]
     earlier: np.ndarray
     blocks: list[dict[str, object]]
+    acts: list[dict[str, object]]
 
 
 def load(directory: Path) -> Run:
@@ -247,6 +255,7 @@ def load(directory: Path) -> Run:
         _lines(directory / "connections.jsonl"),
         _records(directory / "earlier.bin", TRADES),
         _lines(directory / "blocks.jsonl"),
+        _lines(directory / "acts.jsonl"),
     )
 
 

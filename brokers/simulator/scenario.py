@@ -1,0 +1,63 @@
+"""Scripted rehearsals: what goes wrong at which time of the trading day.
+
+    KIS_DIES    09:00:05  kis outage 600          at a speed of 192 that is told to the line as "kis outage 3.125"
+
+Promises: pure; times of day and spans are the market's, so that a script means the same at every speed of the home's clock; every
+command is one that can be typed (faults.py, server.py).
+Leaves to others: waiting for the time and giving the command (server.py), what must hold meanwhile (collectorctl/demo/).
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from brokers.simulator.faults import LASTING
+
+
+class Act(NamedTuple):
+    """One command; `at`: exchange time, HH:MM:SS."""
+
+    at: str
+    command: str
+
+
+class Scenario(NamedTuple):
+    """A script. `words`: what happens, for people; `market_hours`: how much of the day it needs, from 08:58."""
+
+    words: str
+    acts: tuple[Act, ...]
+    market_hours: float = 1.2
+
+
+SCENARIOS: dict[str, Scenario] = {
+    "kis-dies-at-open": Scenario(
+        "KIS is unreachable from 09:00:05 for ten minutes", (Act("09:00:05", "kis outage 600"),)
+    ),
+    "kiwoom-conflates": Scenario(
+        "Kiwoom silently sends at most one book a second and symbol from 09:05", (Act("09:05:00", "kiwoom conflate 1"),)
+    ),
+    "stamp-skew": Scenario(
+        "KIS stamps everything 0.4 s ahead of Kiwoom from the beginning", (Act("08:58:00", "kis skew 0.4"),)
+    ),
+    "both-lose": Scenario(
+        "both lines lose one packet in fifty, each others, for an hour",
+        (
+            Act("09:00:00", "kis loss 0.02"),
+            Act("09:00:00", "kiwoom loss 0.02"),
+            Act("10:00:00", "kis loss 0.001"),
+            Act("10:00:00", "kiwoom loss 0.001"),
+        ),
+    ),
+    "open-burst": Scenario(
+        "the opening brings ten times as much as usual for ten minutes",
+        (Act("09:00:00", "market pace 10"), Act("09:10:00", "market pace 1")),
+    ),
+}
+
+
+def in_real_seconds(command: str, speed: float) -> str:
+    """A script's command as it is given: spans of market time become real seconds, in which lines wait."""
+    line, word, *amount = command.split()
+    if word in LASTING:
+        amount = [f"{float(amount[0]) / speed:g}"]
+    return " ".join([line, word, *amount])
