@@ -260,12 +260,12 @@ def decoder(name: str) -> Check:
     def check(payload: bytes) -> str:
         decoded: Decoded = vendor.decode(payload, known, RECV_NS, 5)
         if decoded.control is not None:
-            if decoded.rejected or decoded.book_rows or decoded.tick_rows or decoded.phases:
+            if decoded.rejected or decoded.book_rows or decoded.tick_rows or decoded.happened:
                 return "both control and data"
             return converse(payload)
         if wrong := _rows(decoded, registered):
             return wrong
-        count = len(decoded.book_rows) + len(decoded.tick_rows) + len(decoded.phases) + len(decoded.rejected)
+        count = len(decoded.book_rows) + len(decoded.tick_rows) + len(decoded.happened) + len(decoded.rejected)
         if not count and not _is_empty_frame(payload):
             return "neither record nor control nor phase nor rejected"
         for raw, reason in decoded.rejected:
@@ -274,7 +274,7 @@ def decoder(name: str) -> Check:
             if len(raw) > 4 * len(payload) + 100:
                 return "rejected more than came"
             again: Decoded = vendor.decode(raw, known, RECV_NS, 5)
-            if again.book_rows or again.tick_rows or again.phases or not (again.rejected or again.control):
+            if again.book_rows or again.tick_rows or again.happened or not (again.rejected or again.control):
                 return f"rejected ({reason}), but taken when decoded again: {raw[:200]!r}"
             if len(decoded.rejected) > 20:
                 break

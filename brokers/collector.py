@@ -27,12 +27,13 @@ from brokers.publish import Rings
 from brokers.quarantine import Quarantine
 from brokers.registration import Registration
 from brokers.rows import Decoded
+from brokers.tidings import Tidings
 from brokers.watch import Watch
 from brokers.wire import Wire
 from conf.clock import SECOND_NS
 from conf.home import Home
 from conf.process import Stop
-from ringbuf.records import STREAMS
+from ringbuf.records import STREAMS, Kind
 from ringbuf.vitals import Vitals
 
 BEAT_S = 0.5
@@ -65,6 +66,7 @@ class Collector:
         self._clock = home.clock()
         self._credential = broker.credential(home, connection.key)
         self._rings = Rings(home, broker.name, vitals, self._clock)
+        self._tidings = Tidings(self._rings.events, self._clock, connection.key)
         self._quarantine = Quarantine(home.quarantine(), broker.name, home.settings.quarantine.most_bytes)
         self._watch = Watch(home.settings, home.calendar(), broker.heartbeat_s)
         self._backoff = Backoff(home.settings.feed.backoff_first_s, home.settings.feed.backoff_most_s)
@@ -77,6 +79,7 @@ class Collector:
 
     def run(self) -> None:
         """Until a stop is requested."""
+        self._rings.events.started(self._vitals.former_ns)
         try:
             while not self._stop.requested:
                 try:
@@ -86,6 +89,7 @@ class Collector:
         except Stopping:
             pass
         finally:
+            self._rings.events.tell(Kind.STOPPED)
             self._rings.close()
 
     def _connection(self) -> None:
@@ -102,13 +106,21 @@ class Collector:
         ledger = Ledger(self._registrations)
         session = self._broker.session(self._settings, credential, ledger)
         self._watch.connected(began_ns)
+        self._tidings.connected(address)
+        why = "the process failed"
         try:
             self._converse(wire, session, ledger)
-        except Cut as error:
-            # the vendor may hold the slot of a session whose end it has not noticed (spec kis 2.6)
-            error.wait_s = max(error.wait_s, getattr(self._settings, self._broker.name).cut_wait_s)
+            why = "asked to stop"
+        except BrokerError as error:
+            why = str(error)
+            if isinstance(
+                error, Cut
+            ):  # the vendor may hold the slot of a session whose end it has not noticed (spec kis 2.6)
+                error.wait_s = max(error.wait_s, getattr(self._settings, self._broker.name).cut_wait_s)
             raise
         finally:
+            self._tidings.answered(ledger)
+            self._tidings.disconnected(why, self._watch.frame_ns)
             self._vitals.set("connected", 0)
             self._vitals.add("disconnects")
             wire.close()
@@ -153,7 +165,7 @@ class Collector:
                     if ledger.heard(registration, mono_ns):
                         firsts.append(nth)
             batch.take(decoded, mono_ns)
-            if decoded.control or decoded.rejected or decoded.phases or decoded.wide:
+            if decoded.control or decoded.rejected or decoded.happened or decoded.wide:
                 try:
                     self._take_rest(payload, decoded, mono_ns, session, ledger)
                 except SessionError as error:
@@ -176,8 +188,7 @@ class Collector:
         self._vitals.beat()  # a poll may bring thousands of them
         for raw, reason in decoded.rejected:
             self._keep(raw, reason, mono_ns)
-        for words in decoded.phases:
-            logger.info("market phase {}", words[:WORDS_MOST])
+        self._tidings.happened(decoded.happened, mono_ns)
         if decoded.wide:
             self._vitals.add("wide_frames")
             for kind, width in set(decoded.wide) - self._widths:
@@ -203,6 +214,7 @@ class Collector:
             raw = raw.replace(self._shown, b"***")
         reason = reason[:WORDS_MOST]
         failure = self._quarantine.keep(raw, reason, self._clock.at(mono_ns), mono_ns)
+        self._tidings.put_aside(reason, mono_ns)
         self._vitals.add("quarantine_overflow" if failure else "quarantined")
         if mono_ns - self._quarantine_logged_ns > QUARANTINE_LOG_NS or not self._quarantine_logged_ns:
             self._quarantine_logged_ns = mono_ns
@@ -217,6 +229,8 @@ class Collector:
             logger.warning("the wall clock was stepped by {:+.3f} s", step_ns / SECOND_NS)
             self._vitals.add("clock_steps")
             self._rings.clock_stepped(now_ns)
+            self._tidings.clock_stepped(step_ns)
+        self._tidings.look(now_ns)
         if self._large:
             self._large = False
             _give_back_memory()
@@ -226,10 +240,12 @@ class Collector:
         if overdue := self._watch.overdue(ledger, now_ns):
             logger.warning("not acknowledged in time, registering again: {}", ", ".join(map(str, overdue)))
             session.register_again(overdue, now_ns, release=False)
+            self._tidings.resubscribed(overdue, "not acknowledged in time")
         if silent := self._watch.silent(ledger, now_ns):
             logger.warning("silent for too long, registering again: {}", ", ".join(map(str, silent)))
             session.register_again(silent, now_ns, release=True)
             self._vitals.add("resubscribed", len(silent))
+            self._tidings.resubscribed(silent, "silent for too long")
         self._count(ledger)
         if session.state == "streaming":
             self._renewed = False
@@ -238,6 +254,7 @@ class Collector:
 
     def _count(self, ledger: Ledger) -> None:
         """Requested, acknowledged and refused are levels: how the present connection stands."""
+        self._tidings.answered(ledger)
         lines = ledger.standing.values()
         self._vitals.set("requested", sum(1 for line in lines if line.requested_ns))
         self._vitals.set("acknowledged", sum(1 for line in lines if line.acknowledged_ns))

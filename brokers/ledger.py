@@ -33,6 +33,8 @@ class Ledger:
 
     def __init__(self, registrations: Iterable[Registration]) -> None:
         self.standing: dict[Registration, Standing] = {registration: Standing() for registration in registrations}
+        self.answers: list[tuple[Registration, str]] = []
+        """What the vendor answered since somebody emptied this: "" for a yes, its words for a no."""
 
     def requested(self, registration: Registration, mono_ns: int) -> None:
         """A registration went out: whatever was true of an earlier one is not true of this one."""
@@ -49,11 +51,14 @@ class Ledger:
         line.acknowledged_ns = mono_ns
         line.tries = 0
         line.refused = ""
+        if fresh:
+            self.answers.append((registration, ""))
         return fresh
 
     def refused(self, registration: Registration, words: str) -> None:
         """The vendor said no."""
         self.standing[registration].refused = words
+        self.answers.append((registration, words))
 
     def heard(self, registration: Registration, mono_ns: int) -> bool:
         """Data came; True if it is the first since the subscription. Data may come before its acknowledgement (spec kis 2.3),

@@ -10,11 +10,24 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 
 from brokers.registration import Registration
-from ringbuf.records import ORDERBOOK, TICK
+from conf.instrument import Instrument
+from ringbuf.records import ORDERBOOK, TICK, UNDEFINED, Kind
+
+
+class Happening(NamedTuple):
+    """What a vendor says of the market that is neither book nor trade: an event of one of its kinds (records.py)."""
+
+    kind: Kind
+    words: str
+    instrument: Instrument | None = None
+    number: int = UNDEFINED
+    exch_ns: int = UNDEFINED
+
 
 _CODES = {"<i8": "q", "<u4": "I", "|u1": "B", "|i1": "b"}
 
@@ -51,7 +64,7 @@ def records(dtype: np.dtype, rows: Sequence[bytes]) -> np.ndarray:
 class Decoded:
     """One message, or a batch of them: rows of both streams with the registrations they belong to, and the rest."""
 
-    __slots__ = ("book_of", "book_rows", "control", "phases", "received", "rejected", "tick_of", "tick_rows", "wide")
+    __slots__ = ("book_of", "book_rows", "control", "happened", "received", "rejected", "tick_of", "tick_rows", "wide")
 
     def __init__(self) -> None:
         self.book_rows: list[bytes] = []
@@ -60,7 +73,7 @@ class Decoded:
         self.tick_of: list[Registration] = []
         self.rejected: list[tuple[bytes, str]] = []  # raw frame that can be decoded again later, reason
         self.control: bytes | None = None  # the message is part of the dialogue, not of the data
-        self.phases: list[str] = []  # the market's phase, in the vendor's code and words
+        self.happened: list[Happening] = []  # phases, interruptions, halts
         self.wide: list[tuple[str, int]] = []  # kind and width of frames wider than known
         self.received: dict[int, int] = {}  # of a batch: mono_ns of receipt -> rows
 

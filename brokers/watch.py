@@ -38,7 +38,8 @@ class Watch:
         self._acknowledge_ns = round(feed.acknowledge_within_s * SECOND_NS)
         self._symbol_silent_ns = round(feed.symbol_silent_after_s * SECOND_NS)
         self._open_since_ns: dict[str, int] = {}
-        self._frame_ns = 0
+        self.frame_ns = 0
+        """When the last frame came, heartbeats included; the connection's beginning before the first."""
         self._data_ns = 0
         self._streaming_ns = 0
         self._patience = 1
@@ -50,12 +51,12 @@ class Watch:
 
     def connected(self, mono_ns: int) -> None:
         """A new connection: everything counts from here."""
-        self._frame_ns = mono_ns
+        self.frame_ns = mono_ns
         self._data_ns = self._streaming_ns = 0
 
     def frame(self, mono_ns: int) -> None:
         """Something came."""
-        self._frame_ns = mono_ns
+        self.frame_ns = mono_ns
 
     def data(self, mono_ns: int) -> None:
         """Market data came."""
@@ -72,7 +73,7 @@ class Watch:
 
     def check_connection(self, streaming: bool, mono_ns: int) -> None:
         """SessionLost if the connection is dead, or silent in a session."""
-        still_ns = mono_ns - self._frame_ns
+        still_ns = mono_ns - self.frame_ns
         if still_ns > (self._dead_ns if self.open else self._closed_dead_ns) * self._patience:
             self._lose(f"no frame of any kind for {still_ns / SECOND_NS:.0f} s")
         if not streaming or not self.open:

@@ -123,6 +123,8 @@ class Vitals:
 
     def __init__(self, path: Path, fd: int) -> None:
         self.path = path
+        self.former_ns: int | None = None
+        """The last sign of life (mono_ns) of the process before, see `last_sign`."""
         self._mmap = mmap.mmap(fd, layout.VITALS_BYTES)
         self._words = np.frombuffer(self._mmap, "<i8")
         self._counters = self._words[layout.COUNTERS_AT // 8 :][: layout.COUNTERS_MOST]
@@ -141,6 +143,7 @@ class Vitals:
             page = cls(path, fd)
         finally:
             os.close(fd)
+        page.former_ns = last_sign(path)
         page._words[layout.VERSION] = layout.VITALS_VERSION
         page._words[layout.WORDS_HASH] = _WORDS_HASH
         page._words[layout.PID] = os.getpid()

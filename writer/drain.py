@@ -20,7 +20,7 @@ from conf.market import KR, MARKETS, Market
 from conf.process import Stop
 from ringbuf.events import Events
 from ringbuf.records import RINGS, STREAMS, Kind, Line
-from ringbuf.vitals import Vitals, last_sign
+from ringbuf.vitals import Vitals
 from writer.dataset import Dataset
 from writer.gaps import Gaps
 from writer.intake import ENDLESS_NS
@@ -54,9 +54,8 @@ def _in_use(home: Home, market: Market) -> bool:
 
 def body(home: Home, stop: Stop) -> None:
     """The writer process of `home`, until it is asked to stop and is done."""
-    former_ns = last_sign(home.vitals(SELF))
     vitals = Vitals.create(home.vitals(SELF), SELF)
-    drain = Drain(home, stop, vitals, former_ns)
+    drain = Drain(home, stop, vitals)
     try:
         drain.run()
     finally:
@@ -66,15 +65,13 @@ def body(home: Home, stop: Stop) -> None:
 class Drain:
     """The loop and what it remembers from turn to turn."""
 
-    def __init__(self, home: Home, stop: Stop, vitals: Vitals, former_ns: int | None) -> None:
-        """`former_ns`: mono_ns of the last sign of life of a writer that was not stopped in order."""
+    def __init__(self, home: Home, stop: Stop, vitals: Vitals) -> None:
         self._settings = home.settings.writer
         self._clock = home.clock()
         self._stop = stop
         self._vitals = vitals
         self._home = home
         self._names = datasets_of(home)
-        self._former_ns = former_ns
         self._events: Events | None = None
         self._datasets: list[Dataset] = []
         self._gaps = Gaps(home, vitals)
@@ -102,7 +99,7 @@ class Drain:
         try:
             if self._events is None:
                 self._events = Events(self._home.ring(SELF, "event"), Line.WRITER, self._clock)
-                self._events.started(self._former_ns)
+                self._events.started(self._vitals.former_ns)
             for name in self._names[len(self._datasets) :]:
                 gaps = self._gaps if name.startswith(f"{KR.name}.") else None
                 self._datasets.append(Dataset(self._home, name, self._vitals, gaps, self._events))

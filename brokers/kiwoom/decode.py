@@ -2,7 +2,7 @@
 
     {"data":[{"values":{"20":"115618","10":"-257750",...},"type":"0B","name":"...","item":"005930"}, ...],"trnm":"REAL"}
               FID -> text, signs mean something else in every field      |             `- as registered, with suffix
-                                                                         `- 0B trade, 0D book, 0s market phase
+                                        0B trade, 0D book, 0s market phase, 1h volatility interruption -'
 
 Promises: never raises, whatever the bytes; an entry that cannot be read is handed back as a frame of its own with a
 reason, the other entries are kept; a sign is never taken for a value (spec kiwoom 1.7.2).
@@ -18,12 +18,14 @@ from operator import itemgetter
 import msgspec
 
 from brokers.registration import Registration
-from brokers.rows import Decoded, pack_book, pack_tick
+from brokers.rows import Decoded, Happening, pack_book, pack_tick
 from conf.clock import time_of_day
-from ringbuf.records import PRICE_SCALE, UNDEFINED, Flag, Line, Session, Side, Venue
+from conf.instrument import Instrument
+from ringbuf.records import PRICE_SCALE, UNDEFINED, Flag, Kind, Line, Session, Side, Venue
 
 TYPE_OF = {"tick": "0B", "orderbook": "0D"}
 SUFFIX = {"KRX": "", "NXT": "_NX", "UN": "_AL"}
+PHASE_TYPE, VI_TYPE = "0s", "1h"
 MILLION = 1_000_000
 
 _PHASES = {
@@ -134,9 +136,13 @@ def _take(
 ) -> None:
     if isinstance(entry, msgspec.Raw):
         entry = _entry(entry)
-    if entry.type == "0s":
+    if entry.type == PHASE_TYPE:
         code = entry.values.get("215", "")
-        out.phases.append(f"{code} {_PHASES.get(code, 'unknown code')}, in {entry.values.get('214', '?')}")
+        words = f"{code} {_PHASES.get(code, 'unknown code')}, in {entry.values.get('214', '?')}"
+        out.happened.append(Happening(Kind.PHASE, words, exch_ns=_when(entry.values.get("20", ""), recv_ns)))
+        return
+    if entry.type == VI_TYPE:
+        out.happened.append(_interruption(entry, recv_ns))
         return
     registration = known.get(f"{entry.type}|{entry.item}")
     if registration is None:
@@ -148,6 +154,27 @@ def _take(
     else:
         out.book_rows.append(_book(entry.values, registration, recv_ns, mono_ns))
         out.book_of.append(registration)
+
+
+def _interruption(entry: _Entry, recv_ns: int) -> Happening:
+    """Spec kiwoom 3.4, unverified on the wire: of 9068 only "1", triggered, is known. ValueError without a code."""
+    v = entry.values
+    code, _, suffix = (v.get("9001", "").strip() or entry.item).removeprefix("A").partition("_")
+    venue = next((venue for venue, known in SUFFIX.items() if known == (suffix and f"_{suffix}")), None)
+    if venue is None or not (len(code) == 6 and code.isascii() and code.isalnum()):
+        raise ValueError(f"interruption of {entry.item[:20]!r} {v.get('9001', '')[:20]!r}, which is no code")
+    known = {"9068": "kind", "1225": "applies", "9069": "direction", "1221": "at", "1490": "count", "1224": "until"}
+    words = ", ".join(f"{name} {v[fid].strip()}" for fid, name in known.items() if v.get(fid, "").strip())
+    number = 1 if v.get("9068") == "1" else UNDEFINED
+    return Happening(Kind.VI, words, Instrument(code, venue), number, _when(v.get("1223", ""), recv_ns))
+
+
+def _when(text: str, recv_ns: int) -> int:
+    """The exchange time of an event, UNDEFINED if it is none."""
+    try:
+        return time_of_day(text, recv_ns)
+    except ValueError:
+        return UNDEFINED
 
 
 def _tick(v: dict[str, str], registration: Registration, recv_ns: int, mono_ns: int) -> bytes:

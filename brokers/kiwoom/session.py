@@ -1,6 +1,6 @@
 """The Kiwoom dialogue on one connection (sans-I/O). Spec kiwoom 2.
 
-    LOGIN ------> reply 0 ------> REG (up to 100 symbols) ------> reply 0 ------> REG ... 0s ------> streaming
+    LOGIN ------> reply 0 ------> REG (up to 100 symbols) ------> reply 0 ------> REG ... 0s, 1h --> streaming
                      | 8005, 8103: a new token, once    | 105110: slower, again
                      | 8010, 8030, 8050 ...: refused    | 105115, 105118: refused
     PING <------> the same text          SYSTEM R10001: somebody else uses the key, wait 60 s
@@ -30,7 +30,7 @@ from conf.settings import Settings, load_secrets
 from ringbuf.records import Line
 
 GROUP_ITEMS = 100
-PHASE_GROUP = "9999"
+MARKET_GROUP = "9999"
 OTHER_LOGIN_WAIT_S = 60.0
 REFUSED_WAIT_S = 60.0
 SLOWEST_NS = 10 * SECOND_NS
@@ -51,11 +51,12 @@ _message = msgspec.json.Decoder(_Message, strict=False).decode
 
 
 class _Request(NamedTuple):
-    """One REG or REMOVE; without registrations it is the market phase."""
+    """One REG or REMOVE; without registrations it is for a type that has no item, and takes no slot."""
 
     trnm: str
     group: str
     registrations: tuple[Registration, ...]
+    type: str = ""
 
 
 class KiwoomSession:
@@ -68,7 +69,9 @@ class KiwoomSession:
         self._ledger = ledger
         self._echoes: list[bytes] = []
         self._groups: dict[Registration, str] = {}
-        self._waiting = deque([*self._requests(chunk), _Request("REG", PHASE_GROUP, ())])
+        # one by one: should the vendor refuse one of them, it costs that one only
+        of_market = [_Request("REG", MARKET_GROUP, (), kind) for kind in (decode.PHASE_TYPE, decode.VI_TYPE)]
+        self._waiting = deque([*self._requests(chunk), *of_market])
         self._outstanding: _Request | None = None
         self._login = "to send"  # then "sent", then "done"
         self._sent_ns = 0
@@ -157,7 +160,11 @@ class KiwoomSession:
         request, self._outstanding = self._outstanding, None
         if request is None:
             return Heard(f"{message.trnm}: {self._words(message)}: an answer to nothing", strange=True)
-        what = f"{request.trnm} of {len(request.registrations)} registrations" if request.registrations else "REG of 0s"
+        what = (
+            f"{request.trnm} of {len(request.registrations)} registrations"
+            if request.registrations
+            else f"REG of {request.type}"
+        )
         if message.return_code == 0 or request.trnm == "REMOVE":
             for registration in request.registrations if request.trnm == "REG" else ():
                 self._ledger.acknowledged(registration, mono_ns)
@@ -190,7 +197,7 @@ class KiwoomSession:
             self._waiting.append(_Request("REG", group, tuple(members)))
 
     def overdue(self, mono_ns: int) -> None:
-        """SessionLost without a LOGIN reply; a REMOVE or 0s without one is given up: no data depends on them."""
+        """SessionLost without a LOGIN reply; a REMOVE, 0s or 1h without one is given up: no data depends on them."""
         if mono_ns - self._sent_ns <= self._answer_within_ns:
             return
         if self._login == "sent":
@@ -210,7 +217,7 @@ def _spell(request: _Request) -> bytes:
             alike.setdefault(tuple(sorted(wanted)), []).append(item)
         data = [{"item": items, "type": list(wanted)} for wanted, items in alike.items()]
     else:
-        data = [{"item": [""], "type": ["0s"]}]
+        data = [{"item": [""], "type": [request.type]}]
     message = {"trnm": request.trnm, "grp_no": request.group}
     return msgspec.json.encode(message | ({"refresh": "1"} if request.trnm == "REG" else {}) | {"data": data})
 

@@ -123,7 +123,7 @@ class Again:
             return
         for _, reason in decoded.rejected:
             batch.remaining[reason] += 1
-        if not (decoded.book_rows or decoded.tick_rows or decoded.phases):
+        if not (decoded.book_rows or decoded.tick_rows or decoded.happened):
             batch.remaining["a frame without records"] += not decoded.rejected
             return
         batch.taken[name].append(line)

@@ -20,7 +20,7 @@ from aiohttp import WSCloseCode, WSMsgType, web
 from tree import a_home, until
 
 from conf.home import Home
-from ringbuf.records import STREAMS
+from ringbuf.records import RINGS
 from ringbuf.ring import Consumer
 from ringbuf.vitals import Reading, read
 
@@ -183,7 +183,7 @@ class Process:
 
     def records(self, stream: str, count: int) -> Any:
         """The ring's records from the first on, once there are `count`."""
-        ring = Consumer.open(self.home.ring(self.name, stream), STREAMS[stream])
+        ring = Consumer.open(self.home.ring(self.name, stream), RINGS[stream])
         try:
             until(f"{count} {stream} records", lambda: ring.head >= count)
             return ring.read(1, 1 << 20).records

@@ -385,11 +385,11 @@ def test_the_heart_beats_while_nothing_comes_and_nobody_answers(run):
 
 
 def test_kiwoom_logs_in_waits_and_registers_in_chunks(run):
-    """LOGIN first and alone, then one REG at a time, both types of a symbol in one, 0s last (spec kiwoom 2.2, 2.4)."""
+    """LOGIN first and alone, then one REG at a time, both types of a symbol in one, 0s and 1h last (spec kiwoom 2.2, 2.4)."""
     vendor, process = run("kiwoom", "register_chunk = 2", universe='"005930", "000660_NX", "Q500001"')
 
     process.until_state("streaming")
-    until("all requests", lambda: len(vendor.texts) == 4)
+    until("all requests", lambda: len(vendor.texts) == 5)
     vendor.send(real(kiwoom_entry("0B"), kiwoom_entry("0D"), kiwoom_entry("0D", "500001"), kiwoom_entry("0w")))
     books = process.records("orderbook", 2)
 
@@ -398,6 +398,7 @@ def test_kiwoom_logs_in_waits_and_registers_in_chunks(run):
         ("1", [{"item": ["005930", "000660_NX"], "type": ["0B", "0D"]}]),
         ("1", [{"item": ["500001"], "type": ["0B", "0D"]}]),
         ("9999", [{"item": [""], "type": ["0s"]}]),
+        ("9999", [{"item": [""], "type": ["1h"]}]),
     ]
     assert {"1"} == {m["refresh"] for m in vendor.messages()[1:]}
     assert books["symbol"].tolist() == [b"005930", b"Q500001"]

@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 
 from brokers.kiwoom.decode import decode, known
 from brokers.registration import Registration
+from conf.clock import time_of_day
 from conf.instrument import Instrument
-from ringbuf.records import UNDEFINED, Flag, Session
+from ringbuf.records import UNDEFINED, Flag, Kind, Session
 
 SAMPLES = Path(__file__).parents[2].parent / "shared" / "specs" / "samples" / "kiwoom"
 NOW = datetime(2026, 11, 20, 12, tzinfo=timezone(timedelta(hours=9)))
@@ -326,7 +327,25 @@ def test_the_market_phase_is_told_in_words():
 
     decoded = decode(wire(entry), KNOWN, NOW_NS)
 
-    assert (decoded.phases, decoded.rejected) == (["3 open, in 000000"], [])
+    (phase,) = decoded.happened
+    assert (phase.kind, phase.words, decoded.rejected) == (Kind.PHASE, "3 open, in 000000", [])
+
+
+def test_an_interruption_names_its_symbol_whoever_registered_what():
+    """1h comes for the whole market; its code may carry an A, its kind is told in the vendor's words (spec kiwoom 3.4)."""
+    values = {"9001": "A005930_NX", "9068": "1", "1223": "100512", "1225": "정적", "1221": "71000"}
+    entry = {"type": "1h", "name": "VI발동/해제", "item": "", "values": values}
+    other = entry | {"values": {"9068": "2", "1223": ""}, "item": "000660"}
+    nobody = entry | {"values": {"9001": "?"}}
+
+    decoded = decode(wire(entry, other, nobody), KNOWN, NOW_NS)
+
+    one, two = decoded.happened
+    assert (one.kind, one.instrument, one.number) == (Kind.VI, ("005930", "NXT"), 1)
+    assert one.words == "kind 1, applies 정적, at 71000"
+    assert one.exch_ns == time_of_day("100512", NOW_NS)
+    assert (two.instrument, two.number, two.exch_ns) == (("000660", "KRX"), UNDEFINED, UNDEFINED)
+    assert [reason for _, reason in decoded.rejected] == ["interruption of '' '?', which is no code"]
 
 
 @pytest.mark.parametrize(

@@ -197,7 +197,7 @@ def test_kiwoom_registers_in_groups_of_a_hundred_one_message_at_a_time():
     session.outgoing(T0)
     session.receive(reply("LOGIN"), T0)
     said, now = [], T0
-    while not said or said[-1]["data"][0]["type"] != ["0s"]:
+    while not said or said[-1]["data"][0]["type"] != ["1h"]:
         found = drain(session, now, 1)
         assert len(found) == 1
         said.append(found[0][1])
@@ -211,10 +211,11 @@ def test_kiwoom_registers_in_groups_of_a_hundred_one_message_at_a_time():
         ("1", 40, both, "1"),
         ("2", 30, both, "1"),
         ("9999", 1, ["0s"], "1"),
+        ("9999", 1, ["1h"], "1"),
     ] == sizes
     assert ledger.settled()
     assert session.state == "streaming"
-    items = [item for m in said[:-1] for item in m["data"][0]["item"]]
+    items = [item for m in said[:-2] for item in m["data"][0]["item"]]
     assert [f"{n:06}" for n in range(130)] == items
 
 
@@ -313,7 +314,7 @@ def test_kiwoom_without_a_login_reply_begins_again():
 
 
 def test_kiwoom_does_not_wait_for_ever_for_what_carries_no_data():
-    """A REG without an answer is repeated by the ledger's clock; 0s and REMOVE are given up."""
+    """A REG without an answer is repeated by the ledger's clock; 0s, 1h and REMOVE are given up."""
     session, ledger = kiwoom()
     session.outgoing(T0)
     session.receive(reply("LOGIN"), T0)
@@ -324,9 +325,12 @@ def test_kiwoom_does_not_wait_for_ever_for_what_carries_no_data():
     session.register_again(overdue, T0 + 30 * S, release=False)
     (phase,) = session.outgoing(T0 + 30 * S)
     session.overdue(T0 + 41 * S)
-    (again,) = session.outgoing(T0 + 41 * S)
+    (interruptions,) = session.outgoing(T0 + 41 * S)
+    session.overdue(T0 + 52 * S)
+    (again,) = session.outgoing(T0 + 52 * S)
 
     assert json.loads(phase)["data"] == [{"item": [""], "type": ["0s"]}]
+    assert json.loads(interruptions)["data"] == [{"item": [""], "type": ["1h"]}]
     assert json.loads(again)["data"] == [{"item": ["000000"], "type": ["0B", "0D"]}]
 
 
@@ -335,15 +339,15 @@ def test_kiwoom_removes_before_it_registers_a_silent_one_again():
     session, ledger = kiwoom()
     session.outgoing(T0)
     session.receive(reply("LOGIN"), T0)
-    for second in (1, 2):
+    for second in (1, 2, 3):
         session.outgoing(T0 + second * S)
         session.receive(reply(), T0 + second * S)
     tick = list(ledger.standing)[1]
 
-    session.register_again([tick], T0 + 3 * S, release=True)
-    (remove,) = map(json.loads, session.outgoing(T0 + 3 * S))
-    session.receive(reply("REMOVE"), T0 + 3 * S)
-    (again,) = map(json.loads, session.outgoing(T0 + 4 * S))
+    session.register_again([tick], T0 + 4 * S, release=True)
+    (remove,) = map(json.loads, session.outgoing(T0 + 4 * S))
+    session.receive(reply("REMOVE"), T0 + 4 * S)
+    (again,) = map(json.loads, session.outgoing(T0 + 5 * S))
 
     data = [{"item": ["000000"], "type": ["0B"]}]
     assert {"trnm": "REMOVE", "grp_no": "1", "data": data} == remove
