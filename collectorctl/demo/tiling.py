@@ -65,7 +65,7 @@ def tile(trades: np.ndarray, rows: pd.DataFrame) -> list[Tiling]:
 
 def _tile(symbol: str, venue: str, trades: np.ndarray, rows: pd.DataFrame) -> Tiling:
     trades = trades[np.argsort(trades["cum_volume"], kind="stable")]
-    live, recovered = rows[rows["source"] == "live"], rows[rows["source"] == "recovered"]
+    live, recovered = rows[rows["source"] == "live"], rows[rows["source"] != "live"]
     covered = _covered(trades["cum_volume"], live)
     missed = trades[covered == 0]
     told = {int(trade["cum_volume"]): trade for trade in missed}
