@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta, timezone
+from datetime import UTC, date, datetime, timedelta, timezone
 from pathlib import Path
 
 import msgspec
@@ -122,6 +122,11 @@ def time_of_day(digits: str | bytes, near_ns: int) -> int:
 def hour_start(ns: int) -> int:
     """The beginning of the hour an instant lies in (Korea's offset is whole hours)."""
     return ns // (3600 * SECOND_NS) * (3600 * SECOND_NS)
+
+
+def day_start(day: date) -> int:
+    """Korean midnight, ns since 1970 UTC."""
+    return round(datetime(day.year, day.month, day.day, tzinfo=KST).timestamp()) * SECOND_NS
 
 
 def korean(ns: int) -> datetime:

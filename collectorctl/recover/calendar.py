@@ -8,8 +8,7 @@ from __future__ import annotations
 
 from datetime import date, datetime, timedelta
 
-from collectorctl.recover.day import day_start
-from conf.clock import DAY_NS, korean
+from conf.clock import DAY_NS, day_start, korean
 from conf.session import Calendar
 from conf.settings import Settings
 

@@ -8,7 +8,7 @@ Leaves to others: what is missing (plan.py), changing files (publish.py).
 
 from __future__ import annotations
 
-from datetime import date, datetime, time, timedelta
+from datetime import date, timedelta
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from conf.clock import KST, SECOND_NS, korean
+from conf.clock import day_start, korean
 from conf.home import Home
 from conf.instrument import Instrument
 from ringbuf.records import UNDEFINED, Flag
@@ -41,11 +41,6 @@ TICKS = np.dtype(
 _NUMBERS = ("price", "size", "side", "cum_volume", "cum_value", "value_change", "trade_count")
 EACH_TRADE = ("kis",)
 """Brokers whose ticks are single trades, which they count (spec kis 3); Kiwoom merges some (spec kiwoom 2.6)."""
-
-
-def day_start(day: date) -> int:
-    """Korean midnight, ns since 1970 UTC."""
-    return int(datetime.combine(day, time(), KST).timestamp()) * SECOND_NS
 
 
 def parts(directory: Path, day: date) -> list[Path]:

@@ -235,7 +235,7 @@ def recovering(home: Home, request: Request, watcher: Watcher, writes: bool = Tr
 
 def _alone(home: Home) -> int:
     home.make()
-    path = home.lock("recover")
+    path = home.lock("recovering")
     fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -269,7 +269,7 @@ def test_another_run_at_work_is_waited_for_by_nobody(finished: Finished) -> None
     """Exit 75, and a word."""
     finished.publish_live(long_and_short)
     finished.recover()
-    with (finished.root / "run/recover.lock").open() as lock:
+    with (finished.root / "run/recovering.lock").open() as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
 
         ran = finished.run("recover", "--date", DAY)
