@@ -43,6 +43,8 @@ def newest(home: Home, stream: str, most: int, follow: bool) -> Iterator[dict[st
 
 def render(stream: str, row: dict[str, Any]) -> str:
     """A row on one line, as a person reads it."""
+    if stream == "event":
+        return _event(row)
     received = f"{row['recv_time']:%H:%M:%S.%f}" if row["recv_time"] else f"{row['source']:<15}"
     head = f"{received} {row['exch_time']:%H:%M:%S} {row['broker']:<6} {row['symbol']} {row['venue']}"
     if stream == "tick":
@@ -50,3 +52,11 @@ def render(stream: str, row: dict[str, Any]) -> str:
         return f"{head} {row['price']:>9} x {row['size']:<7} {side:<7} cum {row['cum_volume']}"
     bid, ask = (f"{row[f'{s}_size_1']} @ {row[f'{s}_price_1']}" for s in ("bid", "ask"))
     return f"{head} {bid:>16} | {ask:<16} cum {row['cum_volume']}"
+
+
+def _event(row: dict[str, Any]) -> str:
+    what = " ".join(str(row[name]) for name in ("symbol", "venue", "stream") if row[name])
+    number = "" if row["number"] is None else str(row["number"])
+    since = f"since {row['since']:%H:%M:%S.%f}" if row["since"] else ""
+    said = " ".join(filter(None, (what, number, row["words"], since)))
+    return f"{row['time']:%H:%M:%S.%f} {row['line']:<6} {row['kind']:<13} {said}"

@@ -56,7 +56,7 @@ def logs(root: Path, name: str, lines: int, follow: bool) -> None:
 
 
 @click.command()
-@click.argument("stream", type=click.Choice(["orderbook", "tick"]), default="tick")
+@click.argument("stream", type=click.Choice(["orderbook", "tick", "event"]), default="tick")
 @click.option("-n", "--rows", default=10, show_default=True, help="How many of the last rows.")
 @click.option("-f", "--follow", is_flag=True, help="Go on with what arrives.")
 @as_json_option

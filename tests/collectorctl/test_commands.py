@@ -130,7 +130,10 @@ def test_tail_shows_the_newest_rows_while_the_writer_writes() -> None:
         assert {book["symbol"] for book in books} <= {"005930", "000660"}
         assert [book["row"] for book in books] == sorted(book["row"] for book in books)
         assert all(book["ask_price_1"] > book["bid_price_1"] > 0 for book in books)
+        events = collectorctl(root, "tail", "event", "-n", "50").stdout.splitlines()
         assert 0 < len(ticks) <= 3
+        assert any(" kis    acknowledged  005930 KRX orderbook" in line for line in events)
+        assert any(" writer started       pid " in line for line in events)
         assert "begins" in collectorctl(root, "logs", "kis").stdout
         assert "there is no such log" in collectorctl(root, "logs", "nobody", check=False).stderr
         assert stat.S_IMODE((root / "log").stat().st_mode) == 0o700

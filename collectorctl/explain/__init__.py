@@ -1,0 +1,1 @@
+"""What became of what a line delivered, and when a line could deliver nothing."""
