@@ -18,7 +18,7 @@ from brokers.keys import at_hand
 from brokers.plan import plan
 from conf.home import Home
 from conf.process import Stop, run
-from conf.settings import FILE, SettingsError
+from conf.settings import FILE
 from ringbuf.vitals import Vitals
 
 ROOM_RETRY_S = 1.0
@@ -32,12 +32,7 @@ def collect(name: str, home: Home, stop: Stop) -> None:
         if not connections:
             _idle(vitals, stop, f"{name}.enabled is false in {FILE}")
         else:
-            if len(connections) > 1:
-                raise SettingsError(
-                    home.root, f"{name.upper()}_APP_KEY_2", "is one key more than can be used", "take it out"
-                )
-            connection = connections[0]
-            collector = _with_room(lambda: Collector(home, stop, vitals, broker(name), connection), vitals, stop)
+            collector = _with_room(lambda: Collector(home, stop, vitals, broker(name), connections), vitals, stop)
             if collector is not None:
                 collector.run()
     finally:

@@ -12,11 +12,10 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 from brokers.broker import ConnectError
 from conf.process import Stop
-from ringbuf.vitals import Vitals
 
 Result = TypeVar("Result")
 
@@ -29,7 +28,14 @@ class Stopping(Exception):
     """A stop was requested while something was under way."""
 
 
-def beating(call: Callable[[], Result], vitals: Vitals, stop: Stop) -> Result:
+class Heart(Protocol):
+    """What has to go on beating: a vitals page, or a thread's share of one."""
+
+    def beat(self) -> None:
+        """Alive."""
+
+
+def beating(call: Callable[[], Result], heart: Heart, stop: Stop) -> Result:
     """The result of `call`, or what it raises. Stopping if asked to stop first; ConnectError when it takes too long."""
     results: list[Result] = []
     failures: list[BaseException] = []
@@ -45,7 +51,7 @@ def beating(call: Callable[[], Result], vitals: Vitals, stop: Stop) -> Result:
     give_up = time.monotonic() + CALL_MOST_S
     while thread.is_alive():
         thread.join(BEAT_S)
-        vitals.beat()
+        heart.beat()
         if stop.requested and thread.is_alive():
             raise Stopping
         if time.monotonic() > give_up and thread.is_alive():

@@ -133,6 +133,12 @@ class Session(Protocol):
     def receive(self, payload: bytes, mono_ns: int) -> Heard:
         """Take one control message. SessionError if the connection is of no more use."""
 
+    def register(self, registrations: Iterable[Registration], mono_ns: int) -> None:
+        """Ask for more than the session began with, while it goes on."""
+
+    def release(self, registrations: Iterable[Registration], mono_ns: int) -> None:
+        """Give some up, while the others go on."""
+
     def register_again(self, registrations: Iterable[Registration], mono_ns: int, release: bool) -> None:
         """Ask once more, after releasing what the server may believe to be registered."""
 

@@ -1,296 +1,108 @@
-"""The one loop for all brokers: connect, log in, subscribe, read, decode, publish, answer, reconnect.
+"""The collector process of one broker: its connections, one thread each, into the broker's rings.
 
-    credential -> wire -> session ---outgoing---> wire
-                   |         ^ control
-                   `-> decode +--> rings
-                             `---> quarantine
+    plan ──> connection (key 1), thread ──┐
+         ──> connection (key 2), thread ──┼──> kis.orderbook.ring, kis.tick.ring
+    clock <── this loop                ───┘
 
-Promises: beats at least every second whatever it waits for; an outage is never a reason to exit; no attempt comes sooner than
-the vendor allows (BrokerError.wait_s) nor than the backoff; what was received before a failure is published; a stop
-closes the connection properly, so that the vendor's slot is free again.
-Leaves to others: what a vendor says and wants (sessions), judging silence (watch.py), bytes (wire.py, publish.py).
+Promises: one connection's trouble is not another's; a thread that hangs stops the heartbeat of the whole, one that fails ends the
+process as a bug; a stop waits until the connections are closed.
+Leaves to others: everything on a connection (connection.py), who takes part in the heartbeat (pulse.py).
 """
 
 from __future__ import annotations
 
-import ctypes
-from collections.abc import Callable
+import threading
+from collections.abc import Sequence
 
 from loguru import logger
 
-from brokers.backoff import Backoff
-from brokers.beating import Result, Stopping, beating
-from brokers.broker import WORDS_MOST, Broker, BrokerError, Cut, Session, SessionError
-from brokers.ledger import Ledger
+from brokers.broker import BROKERS, Broker
+from brokers.connection import LiveConnection, Shared
 from brokers.plan import Connection
 from brokers.publish import Rings
+from brokers.pulse import Pulse, Pulses
 from brokers.quarantine import Quarantine
 from brokers.registration import Registration
-from brokers.rows import Decoded
-from brokers.tidings import Tidings
-from brokers.watch import Watch
-from brokers.wire import Wire
 from conf.clock import SECOND_NS
 from conf.home import Home
 from conf.process import Stop
-from ringbuf.records import STREAMS, Kind
+from ringbuf.records import STREAMS
 from ringbuf.vitals import Vitals
 
-BEAT_S = 0.5
-POLL_S = 0.25
-POLL_SUBSCRIBING_S = 0.02
-LASTED_NS = 10 * SECOND_NS
-"""A connection that lasted this long was a good one: the backoff begins small again."""
-REFUSED_WAIT_S = 60.0
-"""Pause after a key or token was refused that had just been renewed."""
-QUARANTINE_LOG_NS = 60 * SECOND_NS
-WIDTHS_MOST = 100
-"""Widths beyond the known ones that are remembered as reported."""
-LARGE_BYTES = 1 << 20
-"""What a poll brings at the busiest is a tenth of it; after more, memory is given back."""
+TURN_S = 0.5
+LEAVE_S = 8.0
+"""Longest wait for connections to be closed; supervisord waits 10 s."""
 
 
 class Collector:
-    """One connection of one broker, for the life of the process."""
+    """One broker's connections, for the life of the process."""
 
-    def __init__(self, home: Home, stop: Stop, vitals: Vitals, broker: Broker, connection: Connection) -> None:
-        """SettingsError if the broker's secrets are missing."""
-        self._settings = home.settings
+    def __init__(self, home: Home, stop: Stop, vitals: Vitals, broker: Broker, planned: Sequence[Connection]) -> None:
+        """SettingsError if a connection's secrets are missing."""
+        self._name = broker.name
         self._stop = stop
         self._vitals = vitals
-        self._broker = broker
-        self._registrations = connection.registrations
-        # A stream that came without being asked for is data all the same: only its instrument has to be ours.
-        instruments = dict.fromkeys(registration.instrument for registration in connection.registrations)
-        self._known = broker.known(Registration(instrument, stream) for instrument in instruments for stream in STREAMS)
         self._clock = home.clock()
-        self._credential = broker.credential(home, connection.key)
+        self._pulses = Pulses(vitals)
+        self._pulse = self._pulses.add()
+        self._failures: list[BaseException] = []
+        # A stream that came without being asked for is data all the same: only its instrument has to be ours.
+        instruments = home.settings.instruments(BROKERS[broker.name].market)
+        known = broker.known(Registration(instrument, stream) for instrument in instruments for stream in STREAMS)
         self._rings = Rings(home, broker.name, vitals, self._clock)
-        self._tidings = Tidings(self._rings.events, self._clock, connection.key)
-        self._quarantine = Quarantine(home.quarantine(), broker.name, home.settings.quarantine.most_bytes)
-        self._watch = Watch(home.settings, home.calendar(), broker.heartbeat_s)
-        self._backoff = Backoff(home.settings.feed.backoff_first_s, home.settings.feed.backoff_most_s)
-        self._renewed = False
-        self._shown = b""
-        self._said = ("", "")
-        self._widths: set[tuple[str, int]] = set()
-        self._quarantine_logged_ns = 0
-        self._large = False
+        try:
+            quarantine = Quarantine(home.quarantine(), broker.name, home.settings.quarantine.most_bytes)
+            shared = Shared(home, stop, broker, self._clock, home.calendar(), self._rings, quarantine, known)
+            self._connections = [
+                (LiveConnection(shared, connection, pulse), pulse)
+                for connection in planned
+                for pulse in [self._pulses.add(f"key {connection.key}")]
+            ]
+        except BaseException:
+            self._rings.close()
+            raise
 
     def run(self) -> None:
-        """Until a stop is requested."""
-        self._rings.events.started(self._vitals.former_ns)
+        """Until a stop is requested. Raises what a connection's thread failed with."""
+        threads = [
+            threading.Thread(target=self._live, args=(connection, pulse), name=pulse.name, daemon=True)
+            for connection, pulse in self._connections
+        ]
+        for thread in threads:
+            thread.start()
         try:
-            while not self._stop.requested:
-                try:
-                    self._connection()
-                except BrokerError as error:
-                    self._recover(error)
-        except Stopping:
-            pass
+            while not self._stop.wait(TURN_S):
+                self._pulse.beat()
+                self._follow_clock()
         finally:
-            self._rings.events.tell(Kind.STOPPED)
-            self._rings.close()
+            self._close(threads)
+        if self._failures:
+            raise self._failures[0]
 
-    def _connection(self) -> None:
-        """One connection from handshake to its end. BrokerError if it was not asked for."""
-        self._say("connecting")
-        credential = self._beating(self._credential.get)
-        self._shown = credential.encode()
-        address, most_bytes = self._broker.address(self._settings), self._settings.feed.frame_most_bytes
-        wire = self._beating(lambda: Wire.connect(address, most_bytes))
-        began_ns = self._clock.mono_ns()
-        logger.info("connected to {}", address)
-        self._vitals.add("connects")
-        self._vitals.set("connected", 1)
-        ledger = Ledger(self._registrations)
-        session = self._broker.session(self._settings, credential, ledger)
-        self._watch.connected(began_ns)
-        self._tidings.connected(address)
-        why = "the process failed"
-        try:
-            self._converse(wire, session, ledger)
-            why = "asked to stop"
-        except BrokerError as error:
-            why = str(error)
-            if isinstance(
-                error, Cut
-            ):  # the vendor may hold the slot of a session whose end it has not noticed (spec kis 2.6)
-                error.wait_s = max(error.wait_s, getattr(self._settings, self._broker.name).cut_wait_s)
-            raise
-        finally:
-            self._tidings.answered(ledger)
-            self._tidings.disconnected(why, self._watch.frame_ns)
-            self._vitals.set("connected", 0)
-            self._vitals.add("disconnects")
-            wire.close()
-            if self._clock.mono_ns() - began_ns > LASTED_NS:
-                self._backoff.reset()
+    def _live(self, connection: LiveConnection, pulse: Pulse) -> None:
+        """The body of a connection's thread."""
+        several = len(self._connections) > 1
+        with logger.contextualize(**({"process": f"{self._name} {pulse.name}"} if several else {})):
+            try:
+                connection.run()
+            except BaseException as error:  # noqa: BLE001 raised again where the process ends
+                self._failures.append(error)
+                self._stop.request()
+            finally:
+                pulse.leave()
 
-    def _converse(self, wire: Wire, session: Session, ledger: Ledger) -> None:
-        watched_ns = 0
-        state = ""
-        while not self._stop.requested:
-            now_ns = self._clock.mono_ns()
-            if now_ns - watched_ns >= SECOND_NS or session.state != state:
-                watched_ns, state = now_ns, session.state
-                self._look_after(session, ledger, now_ns)
-            for message in session.outgoing(now_ns):
-                wire.send_text(message)
-                self._vitals.beat()  # the other side may take them slowly
-            messages = wire.poll(POLL_S if state == "streaming" else POLL_SUBSCRIBING_S)
-            self._vitals.beat()
-            if messages:
-                self._take(messages, session, ledger)
-        if messages := wire.poll(0):  # what had arrived before the stop
-            self._take(messages, session, ledger)
-
-    def _take(self, messages: list[tuple[bytes, int]], session: Session, ledger: Ledger) -> None:
-        """Decode and publish what one poll brought; control messages go to the session.
-
-        If the session ends with one of them, the rest of the poll is published before SessionError is raised.
-        """
-        batch = Decoded()
-        failure: SessionError | None = None
-        first_books: list[int] = []
-        first_ticks: list[int] = []
-        broker, known, clock = self._broker, self._known, self._clock
-        for payload, mono_ns in messages:
-            decoded = broker.decode(payload, known, clock.at(mono_ns), mono_ns)
-            for of, rows, firsts in (
-                (decoded.book_of, batch.book_rows, first_books),
-                (decoded.tick_of, batch.tick_rows, first_ticks),
-            ):
-                for nth, registration in enumerate(of, len(rows)):
-                    if ledger.heard(registration, mono_ns):
-                        firsts.append(nth)
-            batch.take(decoded, mono_ns)
-            if decoded.control or decoded.rejected or decoded.happened or decoded.wide:
-                try:
-                    self._take_rest(payload, decoded, mono_ns, session, ledger)
-                except SessionError as error:
-                    failure = failure or error
-        last_ns = messages[-1][1]
-        self._vitals.add("frames", len(messages))
-        size = sum(len(payload) for payload, _ in messages)
-        self._vitals.add("bytes", size)
-        self._large |= size > LARGE_BYTES
-        self._watch.frame(last_ns)
-        if batch.received and any(batch.received.values()):
-            self._rings.publish(batch, first_books, first_ticks, last_ns)
-            self._watch.data(last_ns)
-            self._vitals.set("last_data_mono_ns", last_ns)
-        if failure:
-            raise failure
-
-    def _take_rest(self, payload: bytes, decoded: Decoded, mono_ns: int, session: Session, ledger: Ledger) -> None:
-        """What of a message is no record."""
-        self._vitals.beat()  # a poll may bring thousands of them
-        for raw, reason in decoded.rejected:
-            self._keep(raw, reason, mono_ns)
-        self._tidings.happened(decoded.happened, mono_ns)
-        if decoded.wide:
-            self._vitals.add("wide_frames")
-            for kind, width in set(decoded.wide) - self._widths:
-                if len(self._widths) >= WIDTHS_MOST:
-                    break
-                self._widths.add((kind, width))
-                logger.warning(
-                    "{} comes with {} fields, more than are known: the surplus is kept in `extra`", kind, width
-                )
-        if decoded.control is None:
-            return
-        self._vitals.add("control")
-        heard = session.receive(payload, mono_ns)
-        if heard.words:
-            logger.info("{}", heard.words)
-        if heard.strange:
-            self._keep(payload, heard.words, mono_ns)
-        self._count(ledger)
-
-    def _keep(self, raw: bytes, reason: str, mono_ns: int) -> None:
-        """Put a frame aside, count it, say so once a minute. The key or token that was shown is not kept with it."""
-        if self._shown:
-            raw = raw.replace(self._shown, b"***")
-        reason = reason[:WORDS_MOST]
-        failure = self._quarantine.keep(raw, reason, self._clock.at(mono_ns), mono_ns)
-        self._tidings.put_aside(reason, mono_ns)
-        self._vitals.add("quarantine_overflow" if failure else "quarantined")
-        if mono_ns - self._quarantine_logged_ns > QUARANTINE_LOG_NS or not self._quarantine_logged_ns:
-            self._quarantine_logged_ns = mono_ns
-            logger.warning("a frame of {} bytes was put aside: {} {}", len(raw), reason, failure)
-
-    def _look_after(self, session: Session, ledger: Ledger, now_ns: int) -> None:
-        """Once a second, and when the session has come further: the clock, what is overdue or silent, what to say.
-
-        SessionLost if the connection is of no use any more.
-        """
+    def _follow_clock(self) -> None:
         if step_ns := self._clock.follow_wall():
             logger.warning("the wall clock was stepped by {:+.3f} s", step_ns / SECOND_NS)
             self._vitals.add("clock_steps")
-            self._rings.clock_stepped(now_ns)
-            self._tidings.clock_stepped(step_ns)
-        self._tidings.look(now_ns)
-        if self._large:
-            self._large = False
-            _give_back_memory()
-        session.overdue(now_ns)
-        self._watch.market(self._clock.at(now_ns), {r.instrument.venue for r in self._registrations}, now_ns)
-        self._watch.check_connection(session.state == "streaming", now_ns)
-        if overdue := self._watch.overdue(ledger, now_ns):
-            logger.warning("not acknowledged in time, registering again: {}", ", ".join(map(str, overdue)))
-            session.register_again(overdue, now_ns, release=False)
-            self._tidings.resubscribed(overdue, "not acknowledged in time")
-        if silent := self._watch.silent(ledger, now_ns):
-            logger.warning("silent for too long, registering again: {}", ", ".join(map(str, silent)))
-            session.register_again(silent, now_ns, release=True)
-            self._vitals.add("resubscribed", len(silent))
-            self._tidings.resubscribed(silent, "silent for too long")
-        self._count(ledger)
-        if session.state == "streaming":
-            self._renewed = False
-        state = "closed_market" if session.state == "streaming" and not self._watch.open else session.state
-        self._say(state, "; ".join(ledger.refusals()))
+            self._rings.clock_stepped(self._clock.mono_ns())
 
-    def _count(self, ledger: Ledger) -> None:
-        """Requested, acknowledged and refused are levels: how the present connection stands."""
-        self._tidings.answered(ledger)
-        lines = ledger.standing.values()
-        self._vitals.set("requested", sum(1 for line in lines if line.requested_ns))
-        self._vitals.set("acknowledged", sum(1 for line in lines if line.acknowledged_ns))
-        self._vitals.set("refused", sum(1 for line in lines if line.refused))
-
-    def _recover(self, error: BrokerError) -> None:
-        """Say what happened and wait as long as both the backoff and the vendor want. Stopping if asked to stop meanwhile."""
-        state, wait_s = error.state, max(error.wait_s, self._backoff.next_s())
-        if error.renew:
-            if self._renewed:
-                wait_s = max(wait_s, REFUSED_WAIT_S)
-            else:
-                state = "retrying"
-            self._renewed = True
-            self._beating(self._credential.spoil)
-        logger.warning("{}; next attempt in {:.1f} s", error, wait_s)
-        self._say(state, str(error))
-        _give_back_memory()
-        until_ns = self._clock.mono_ns() + round(wait_s * SECOND_NS)
-        while (left_ns := until_ns - self._clock.mono_ns()) > 0:
-            self._vitals.beat()
-            if self._stop.wait(min(BEAT_S, left_ns / SECOND_NS)):
-                raise Stopping
-
-    def _beating(self, call: Callable[[], Result]) -> Result:
-        """See beating.py; nothing has been registered yet on the connection of a call that is abandoned."""
-        return beating(call, self._vitals, self._stop)
-
-    def _say(self, state: str, detail: str = "") -> None:
-        if (state, detail) != self._said:
-            self._said = (state, detail)
-            self._vitals.say(state, detail)
-
-
-def _give_back_memory() -> None:
-    """What a large message or an answer took: the allocator would keep it, in one arena for each thread that called."""
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc only
-    if trim is not None:
-        trim(0)
+    def _close(self, threads: Sequence[threading.Thread]) -> None:
+        """Wait for the connections to be closed; then let go of the rings, unless somebody still writes."""
+        give_up_ns = self._clock.mono_ns() + round(LEAVE_S * SECOND_NS)
+        for thread in threads:
+            while thread.is_alive() and self._clock.mono_ns() < give_up_ns:
+                thread.join(0.1)
+                self._pulse.beat()
+        if not any(thread.is_alive() for thread in threads):
+            self._rings.close()

@@ -36,6 +36,14 @@ class Ledger:
         self.answers: list[tuple[Registration, str]] = []
         """What the vendor answered since somebody emptied this: "" for a yes, its words for a no."""
 
+    def add(self, registration: Registration) -> None:
+        """One more is wanted; one that is there stays as it stands."""
+        self.standing.setdefault(registration, Standing())
+
+    def remove(self, registration: Registration) -> None:
+        """It is wanted no longer; what still comes of it has no line."""
+        self.standing.pop(registration, None)
+
     def requested(self, registration: Registration, mono_ns: int) -> None:
         """A registration went out: whatever was true of an earlier one is not true of this one."""
         line = self.standing[registration]
@@ -45,8 +53,10 @@ class Ledger:
         line.tries += 1
 
     def acknowledged(self, registration: Registration, mono_ns: int) -> bool:
-        """The vendor confirmed it; False if nobody was waiting for that."""
-        line = self.standing[registration]
+        """The vendor confirmed it; False if nobody was waiting for that (any more)."""
+        line = self.standing.get(registration)
+        if line is None:
+            return False
         fresh = not line.acknowledged_ns
         line.acknowledged_ns = mono_ns
         line.tries = 0
@@ -57,8 +67,9 @@ class Ledger:
 
     def refused(self, registration: Registration, words: str) -> None:
         """The vendor said no."""
-        self.standing[registration].refused = words
-        self.answers.append((registration, words))
+        if registration in self.standing:
+            self.standing[registration].refused = words
+            self.answers.append((registration, words))
 
     def heard(self, registration: Registration, mono_ns: int) -> bool:
         """Data came; True if it is the first since the subscription. Data may come before its acknowledgement (spec kis 2.3),

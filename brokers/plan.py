@@ -80,7 +80,7 @@ def plan(settings: Settings, keys: Mapping[str, int]) -> Plan:
     connections: dict[str, list[Connection]] = {}
     short: list[Shortfall] = []
     for market in dict.fromkeys(entry.market for entry in BROKERS.values()):
-        instruments = settings.instruments()
+        instruments = settings.instruments(market)
         capacities = [
             Capacity(name, keys.get(name, 1), getattr(settings, name).registrations, entry.counts)
             for name, entry in BROKERS.items()
@@ -88,27 +88,28 @@ def plan(settings: Settings, keys: Mapping[str, int]) -> Plan:
         ]
         if not capacities:
             continue
-        allotment = allot(instruments, capacities, groups(settings, [capacity.name for capacity in capacities]))
+        allotment = allot(instruments, capacities, groups(settings, market, [capacity.name for capacity in capacities]))
         short += shortfalls(instruments, allotment)
         for capacity in capacities:
             connections[capacity.name] = deal(capacity, allotment.books[capacity.name], allotment.ticks[capacity.name])
     return Plan(connections, short)
 
 
-def groups(settings: Settings, brokers: Sequence[str]) -> dict[Instrument, str]:
+def groups(settings: Settings, market: str, brokers: Sequence[str]) -> dict[Instrument, str]:
     """Instrument -> which of `brokers` its ticks should come from."""
     owners = {BROKERS[name].shard: name for name in brokers}
     expected = dict.fromkeys(brokers, 0.0)
     named = {}
     for group, owner in owners.items():
-        for text in getattr(settings.shards, group):
+        for text in getattr(settings.shards, group, []):
             named[text] = owner
             expected[owner] += settings.shards.rate.get(text, 1.0)
-    for text in settings.universe.kr:
+    instruments = settings.instruments(market)
+    for text in map(str, instruments):
         if text not in named:
             named[text] = min(brokers, key=expected.__getitem__)
             expected[named[text]] += settings.shards.rate.get(text, 1.0)
-    return {instrument: named[str(instrument)] for instrument in settings.instruments()}
+    return {instrument: named[str(instrument)] for instrument in instruments}
 
 
 def allot(

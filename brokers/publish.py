@@ -2,13 +2,16 @@
 
     Decoded (rows of one poll) --> array per stream --> one publish each
 
-Promises: one publish per stream and batch; the first record of a registration after its subscription carries SNAPSHOT,
-records within a minute of a wall-clock step carry CLOCK_STEP; where the frame did not name its session, the calendar does.
+Promises: threads may publish at once: each batch goes in whole, in the order in which they come, and records of one instrument and
+stream, which come from one thread, stay in order; one publish per stream and batch; the first record of a registration after its
+subscription carries SNAPSHOT, records within a minute of a wall-clock step carry CLOCK_STEP; where the frame did not name its
+session, the calendar does.
 Leaves to others: decoding, who is heard first (ledger.py), rings (ringbuf/ring.py).
 """
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Sequence
 
@@ -45,6 +48,7 @@ class Rings:
         self._vitals = vitals
         self._sessions = Sessions(home)
         self._stepped_ns = -STEP_SHADOW_NS
+        self._lock = threading.Lock()
 
     def clock_stepped(self, mono_ns: int) -> None:
         """The wall clock was found stepped at `mono_ns`."""
@@ -52,21 +56,22 @@ class Rings:
 
     def publish(self, batch: Decoded, first_books: Sequence[int], first_ticks: Sequence[int], mono_ns: int) -> None:
         """Publish a batch; `first_...` are the positions of records that are the first since their subscription."""
-        common = np.uint32(Flag.CLOCK_STEP if mono_ns - self._stepped_ns < STEP_SHADOW_NS else 0)
-        for stream, rows, firsts, counter in (
-            ("orderbook", batch.book_rows, first_books, "books"),
-            ("tick", batch.tick_rows, first_ticks, "ticks"),
-        ):
-            if not rows:
-                continue
-            array = records(STREAMS[stream], rows)
-            array["flags"] |= common
-            array["flags"][firsts] |= _SNAPSHOT
-            self._sessions.fill(array)
-            self._producers[stream].publish(array)
-            self._vitals.add(counter, len(array))
-            if failed := np.count_nonzero(array["flags"] & Flag.CHECKSUM):
-                self._vitals.add("checksum_failed", int(failed))
+        with self._lock:
+            common = np.uint32(Flag.CLOCK_STEP if mono_ns - self._stepped_ns < STEP_SHADOW_NS else 0)
+            for stream, rows, firsts, counter in (
+                ("orderbook", batch.book_rows, first_books, "books"),
+                ("tick", batch.tick_rows, first_ticks, "ticks"),
+            ):
+                if not rows:
+                    continue
+                array = records(STREAMS[stream], rows)
+                array["flags"] |= common
+                array["flags"][firsts] |= _SNAPSHOT
+                self._sessions.fill(array)
+                self._producers[stream].publish(array)
+                self._vitals.add(counter, len(array))
+                if failed := np.count_nonzero(array["flags"] & Flag.CHECKSUM):
+                    self._vitals.add("checksum_failed", int(failed))
         # frames of one batch that left the socket together waited equally long
         now_ns = time.monotonic_ns()
         for received_ns, count in batch.received.items():

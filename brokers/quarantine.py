@@ -3,14 +3,15 @@
     data/quarantine/date=2026-11-20/kis.jsonl    {"recv_ns":...,"mono_ns":...,"broker":"kis","reason":"...","text":"..."}
                                                  bytes that are no UTF-8 come as "base64" instead of "text"
 
-Promises: a line is whole or absent, also when the disk is full; a file grows to `most_bytes` and no further; a full disk or a
-directory that cannot be written costs the frame, not the process, and is said in the return value.
+Promises: a line is whole or absent, also when the disk is full or several threads write; a file grows to `most_bytes` and no
+further; a full disk or a directory that cannot be written costs the frame, not the process, and is said in the return value.
 Leaves to others: counting (the collector), decoding again.
 """
 
 from __future__ import annotations
 
 import os
+import threading
 from base64 import b64encode
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,7 @@ class Quarantine:
         self._root = root
         self._broker = broker
         self._most_bytes = most_bytes
+        self._lock = threading.Lock()
 
     def keep(self, raw: bytes, reason: str, recv_ns: int, mono_ns: int) -> str:
         """Append one frame; an empty string, or why it was not kept."""
@@ -36,7 +38,8 @@ class Quarantine:
         except UnicodeDecodeError:
             line["base64"] = b64encode(raw).decode()
         try:
-            return self._append(f"date={korean(recv_ns):%Y-%m-%d}", msgspec.json.encode(line) + b"\n")
+            with self._lock:
+                return self._append(f"date={korean(recv_ns):%Y-%m-%d}", msgspec.json.encode(line) + b"\n")
         except OSError as error:
             return f"quarantine cannot be written: {error}"
 

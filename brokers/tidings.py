@@ -3,7 +3,7 @@
     connected .. acknowledged, acknowledged, refused .. phase, halt .. resubscribed .. quarantined (a burst is one) .. disconnected
 
 Promises: of frames put aside the first is told at once, what follows within BURST_NS is summed up; nothing here waits.
-Leaves to others: the ring they go to (ringbuf/events.py), what is done about it (collector.py), reading them (docs/events.md).
+Leaves to others: the ring they go to (ringbuf/events.py), what is done about it (connection.py), reading them (docs/events.md).
 """
 
 from __future__ import annotations
@@ -47,6 +47,11 @@ class Tidings:
         for registration, refusal in answers:
             self._of(Kind.REFUSED if refusal else Kind.ACKNOWLEDGED, refusal, registration)
 
+    def released(self, registrations: Iterable[Registration]) -> None:
+        """These are given up on purpose."""
+        for registration in registrations:
+            self._of(Kind.RELEASED, "", registration)
+
     def resubscribed(self, registrations: Iterable[Registration], why: str) -> None:
         """These are sent again."""
         for registration in registrations:
@@ -66,10 +71,6 @@ class Tidings:
                 mono_ns=mono_ns,
                 exch_ns=exch_ns,
             )
-
-    def clock_stepped(self, step_ns: int) -> None:
-        """The wall clock was found stepped."""
-        self._events.tell(Kind.CLOCK_STEP, connection=self._connection, number=step_ns)
 
     def put_aside(self, why: str, mono_ns: int) -> None:
         """A frame was put aside; why in words without secrets."""

@@ -11,6 +11,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from brokers.broker import BROKERS
 from brokers.keys import at_hand
 from brokers.plan import plan, slots
 from conf.home import Home
@@ -67,7 +68,8 @@ def planned(home: Home) -> Planned:
             sources.get((instrument, "tick"), []),
             [short.consequence for short in made.short if short.instrument == instrument],
         )
-        for instrument in home.settings.instruments()
+        for market in dict.fromkeys(entry.market for entry in BROKERS.values())
+        for instrument in home.settings.instruments(market)
     ]
     return Planned(held, instruments, [str(short) for short in made.short])
 

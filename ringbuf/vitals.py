@@ -2,8 +2,9 @@
 
     process --beat, count, say--> NAME.vitals (4096 bytes, mmap) --read--> status, watchdog
 
-Promises: writing is a store into memory, no lock, no system call; a reader never disturbs the process and never sees half a
-sentence; the page survives its process, so that a death can be told from a stall; a page of another version is refused.
+Promises: writing is a store into memory and no system call; threads of the process may count and speak at once, and no count is
+lost; a reader never disturbs the process and never sees half a sentence; the page survives its process, so that a death can be
+told from a stall; a page of another version is refused.
 Leaves to others: judging (collectorctl/status.py), where the page lies (conf/home.py), its bytes (layout.py).
 """
 
@@ -11,6 +12,7 @@ from __future__ import annotations
 
 import mmap
 import os
+import threading
 import time
 from hashlib import sha256
 from pathlib import Path
@@ -125,6 +127,7 @@ class Vitals:
         self.path = path
         self.former_ns: int | None = None
         """The last sign of life (mono_ns) of the process before, see `last_sign`."""
+        self._lock = threading.Lock()  # between threads of this process; readers need none
         self._mmap = mmap.mmap(fd, layout.VITALS_BYTES)
         self._words = np.frombuffer(self._mmap, "<i8")
         self._counters = self._words[layout.COUNTERS_AT // 8 :][: layout.COUNTERS_MOST]
@@ -155,13 +158,14 @@ class Vitals:
         aside.replace(path)
         return page
 
-    def beat(self) -> None:
-        """Alive: the loop came round."""
-        self._words[layout.BEAT_MONO_NS] = time.monotonic_ns()
+    def beat(self, mono_ns: int | None = None) -> None:
+        """Alive: the loop came round, now or at `mono_ns`."""
+        self._words[layout.BEAT_MONO_NS] = time.monotonic_ns() if mono_ns is None else mono_ns
 
     def add(self, counter: str, count: int = 1) -> None:
         """Count something."""
-        self._counters[_NUMBER[counter]] += count
+        with self._lock:
+            self._counters[_NUMBER[counter]] += count
 
     def set(self, counter: str, value: int) -> None:
         """State a level."""
@@ -173,14 +177,16 @@ class Vitals:
 
     def latency(self, ns: int, count: int = 1) -> None:
         """Note that `count` records took `ns` nanoseconds."""
-        self._latency[_bucket(ns)] += count
+        with self._lock:
+            self._latency[_bucket(ns)] += count
 
     def say(self, state: str, detail: str = "") -> None:
         """What the process is doing, in one word and, where it helps, in a sentence."""
-        self._words[layout.TEXT_VERSION] += 1  # odd: being written
-        self._text(layout.STATE_AT, layout.STATE_BYTES, state)
-        self._text(layout.DETAIL_AT, layout.DETAIL_BYTES, detail)
-        self._words[layout.TEXT_VERSION] += 1
+        with self._lock:
+            self._words[layout.TEXT_VERSION] += 1  # odd: being written
+            self._text(layout.STATE_AT, layout.STATE_BYTES, state)
+            self._text(layout.DETAIL_AT, layout.DETAIL_BYTES, detail)
+            self._words[layout.TEXT_VERSION] += 1
 
     def _text(self, at: int, size: int, text: str) -> None:
         encoded = text.encode(errors="replace")[: size - 1].decode(errors="ignore").encode()

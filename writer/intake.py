@@ -3,8 +3,12 @@
     kis.orderbook.ring     1 . 4 5 . . 9 |          taken: 1 2 4 5 6 9 (by mono_ns)     left: what is younger than
     kiwoom.orderbook.ring  . 2 . . 6 . . | 10             positions: kis 5, kiwoom 3          the watermark
 
-Promises: the same rings give the same order on every run; `take` changes nothing, so that what could not be journalled is taken
-again; a lapped ring's loss is told exactly, once; a ring that is absent, replaced or refused is tried again for ever.
+A collector may have several connections, one thread each: what one of them received may stand in the ring behind what another
+received a little later. The records of one instrument come from one thread, so their order is never in question.
+
+Promises: the same rings give the same order on every run, but for what a collector was slower to publish than the watermark; `take`
+changes nothing, so that what could not be journalled is taken again; a lapped ring's loss is told exactly, once; a ring that is
+absent, replaced or refused is tried again for ever.
 Leaves to others: remembering positions over a restart (journal.py), what the records mean (merge.py).
 """
 
@@ -123,8 +127,10 @@ class Intake:
                 lost.append(Lost(source.name, batch.lost, source.last_recv_ns, before_ns))
             if len(batch.records) and batch.next_seq <= source.consumer.head:
                 more = True
-                if batch.records["mono_ns"][-1] <= now_ns:
-                    limit_ns = min(limit_ns, int(batch.records["mono_ns"][-1]))
+                # the newest, not the last: all that was read must be due, else nothing might be, for ever
+                received = batch.records["mono_ns"]
+                if (received <= now_ns).any():
+                    limit_ns = min(limit_ns, int(received[received <= now_ns].max()))
             found.append((source, batch.records, batch.next_seq - len(batch.records)))
         positions, heard, parts = dict(self.positions), {}, []
         for source, records, first_seq in found:

@@ -144,6 +144,22 @@ class KisSession:
             return Heard(f"{registration} refused: {words}")
         return Heard(f"{registration}: {words}; it will be sent again")  # e.g. OPSP0007: the ledger finds it overdue
 
+    def register(self, registrations: Iterable[Registration], mono_ns: int) -> None:
+        """Queue more of them."""
+        new = list(registrations)
+        self._spelled |= decode.known(new)
+        for registration in new:
+            self._ledger.add(registration)
+            self._waiting.append((registration, "1"))
+
+    def release(self, registrations: Iterable[Registration], mono_ns: int) -> None:
+        """Queue a release of each that has been sent; nothing that waits of them is sent any more."""
+        gone = set(registrations)
+        self._waiting = deque((r, tr_type) for r, tr_type in self._waiting if r not in gone)
+        self._waiting += [(r, "2") for r, line in self._ledger.standing.items() if r in gone and line.requested_ns]
+        for registration in gone:
+            self._ledger.remove(registration)
+
     def register_again(self, registrations: Iterable[Registration], mono_ns: int, release: bool) -> None:
         """Queue them once more; with `release` what the server holds is given up first, else it would answer 0002."""
         queued = {registration for registration, _ in self._waiting}

@@ -51,12 +51,14 @@ _message = msgspec.json.Decoder(_Message, strict=False).decode
 
 
 class _Request(NamedTuple):
-    """One REG or REMOVE; without registrations it is for a type that has no item, and takes no slot."""
+    """One REG or REMOVE; `beside`: what is registered already and named again, so that it stays. Without registrations it is for a
+    `type` that has no item, and takes no slot."""
 
     trnm: str
     group: str
     registrations: tuple[Registration, ...]
     type: str = ""
+    beside: tuple[Registration, ...] = ()
 
 
 class KiwoomSession:
@@ -68,28 +70,38 @@ class KiwoomSession:
         self._answer_within_ns = round(answer_within_s * SECOND_NS)
         self._ledger = ledger
         self._echoes: list[bytes] = []
+        self._chunk = chunk
         self._groups: dict[Registration, str] = {}
+        self._waiting: deque[_Request] = deque()
+        self._queue(ledger.standing)
         # one by one: should the vendor refuse one of them, it costs that one only
-        of_market = [_Request("REG", MARKET_GROUP, (), kind) for kind in (decode.PHASE_TYPE, decode.VI_TYPE)]
-        self._waiting = deque([*self._requests(chunk), *of_market])
+        self._waiting += [_Request("REG", MARKET_GROUP, (), kind) for kind in (decode.PHASE_TYPE, decode.VI_TYPE)]
         self._outstanding: _Request | None = None
         self._login = "to send"  # then "sent", then "done"
         self._sent_ns = 0
 
-    def _requests(self, chunk: int) -> list[_Request]:
-        """The ledger's registrations by symbol, in groups of at most 100 items, in messages of at most `chunk`."""
+    def _queue(self, registrations: Iterable[Registration]) -> None:
+        """Ask for them by symbol, in groups of at most 100 items, in messages of at most `chunk`."""
+        groups = {decode.item_of(registration): group for registration, group in self._groups.items()}
+        room: dict[str, int] = {}
+        for group in groups.values():
+            room[group] = room.get(group, GROUP_ITEMS) - 1
         items: dict[str, list[Registration]] = {}
-        for registration in self._ledger.standing:
+        for registration in registrations:
             items.setdefault(decode.item_of(registration), []).append(registration)
-        lists = list(items.values())
-        requests = []
-        for number, first in enumerate(range(0, len(lists), GROUP_ITEMS), 1):
-            group = lists[first : first + GROUP_ITEMS]
-            for at in range(0, len(group), chunk):
-                registrations = tuple(r for item in group[at : at + chunk] for r in item)
-                self._groups |= dict.fromkeys(registrations, str(number))
-                requests.append(_Request("REG", str(number), registrations))
-        return requests
+        lists: dict[str, list[str]] = {}
+        for item in items:
+            if item not in groups:
+                groups[item] = next((group for group, left in room.items() if left), str(len(room) + 1))
+                room[groups[item]] = room.get(groups[item], GROUP_ITEMS) - 1
+            lists.setdefault(groups[item], []).append(item)
+        for group, named in lists.items():
+            for at in range(0, len(named), self._chunk):
+                chunk = named[at : at + self._chunk]
+                beside = tuple(r for r in self._groups if decode.item_of(r) in chunk)
+                new = tuple(r for item in chunk for r in items[item])
+                self._groups |= dict.fromkeys(new, group)
+                self._waiting.append(_Request("REG", group, new, beside=beside))
 
     @property
     def state(self) -> Literal["logging_in", "subscribing", "streaming"]:
@@ -160,11 +172,8 @@ class KiwoomSession:
         request, self._outstanding = self._outstanding, None
         if request is None:
             return Heard(f"{message.trnm}: {self._words(message)}: an answer to nothing", strange=True)
-        what = (
-            f"{request.trnm} of {len(request.registrations)} registrations"
-            if request.registrations
-            else f"REG of {request.type}"
-        )
+        count = len(request.registrations) + len(request.beside)
+        what = f"{request.trnm} of {count} registrations" if count else f"REG of {request.type}"
         if message.return_code == 0 or request.trnm == "REMOVE":
             for registration in request.registrations if request.trnm == "REG" else ():
                 self._ledger.acknowledged(registration, mono_ns)
@@ -180,6 +189,36 @@ class KiwoomSession:
 
     def _words(self, message: _Message) -> str:
         return mask(f"{message.return_code} {message.return_msg}".replace(self._token, "***"))
+
+    def register(self, registrations: Iterable[Registration], mono_ns: int) -> None:
+        """Queue more of them; what a symbol has already is named again, so that it stays whatever a REG means (spec kiwoom 2.4)."""
+        new = list(registrations)
+        for registration in new:
+            self._ledger.add(registration)
+        self._queue(new)
+
+    def release(self, registrations: Iterable[Registration], mono_ns: int) -> None:
+        """Queue a REMOVE of those that have been sent, and a REG of what their symbols keep, whatever a REMOVE means (spec 2.4);
+        nothing that waits of them is sent any more."""
+        gone = set(registrations)
+        waiting = [
+            request._replace(registrations=tuple(r for r in request.registrations if r not in gone))
+            if gone & set(request.registrations)
+            else request
+            for request in self._waiting
+        ]
+        self._waiting = deque(r for r in waiting if r.registrations or r.beside or r.type)
+        sent: dict[str, list[Registration]] = {}
+        for registration in gone:
+            group = self._groups.pop(registration)
+            if self._ledger.standing[registration].requested_ns:
+                sent.setdefault(group, []).append(registration)
+            self._ledger.remove(registration)
+        for group, members in sent.items():
+            items = {decode.item_of(r) for r in members}
+            self._waiting.append(_Request("REMOVE", group, tuple(members)))
+            if kept := tuple(r for r in self._groups if decode.item_of(r) in items):
+                self._waiting.append(_Request("REG", group, (), beside=kept))
 
     def register_again(self, registrations: Iterable[Registration], mono_ns: int, release: bool) -> None:
         """Queue them once more, by group; a request among them that got no answer is given up."""
@@ -208,9 +247,9 @@ class KiwoomSession:
 
 def _spell(request: _Request) -> bytes:
     """Spec kiwoom 2.4; refresh is always 1 (what 0 drops is not known)."""
-    if request.registrations:
+    if named := (*request.registrations, *request.beside):
         types: dict[str, list[str]] = {}
-        for registration in request.registrations:
+        for registration in named:
             types.setdefault(decode.item_of(registration), []).append(decode.TYPE_OF[registration.stream])
         alike: dict[tuple[str, ...], list[str]] = {}
         for item, wanted in types.items():

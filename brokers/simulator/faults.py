@@ -1,6 +1,7 @@
 """Faults on command: what can be made to go wrong on a line, and the words for it.
 
     kis drop                 TCP ends, no close frame             kiwoom duplicate 3    next 3 data frames go out twice
+    kis cut 2                the same for the 2nd connection of those there are, the oldest being the 1st
     kis silence 5            half-open for 5 s: TCP lives,        kis garble 1          next frame is noise
                              nothing comes, heartbeats included   kis truncate 1        next frame ends in the middle
     kis quiet 5              heartbeats, but no data              kis badutf8 1         next frame has an invalid byte
@@ -28,6 +29,7 @@ from typing import NamedTuple
 LINES = ("kis", "kiwoom")
 WORDS: dict[str, type | None] = {
     "drop": None,
+    "cut": int,
     "silence": float,
     "quiet": float,
     "outage": float,

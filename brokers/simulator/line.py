@@ -121,6 +121,9 @@ class Line:
         match fault.word:
             case "drop":
                 self._cut_all("fault drop")
+            case "cut":
+                for connection in list(self.connections.values())[int(fault.amount) - 1 :][:1]:
+                    connection.cut("fault cut")
             case "outage":
                 self.faults.outage_until_ns = until_ns
                 self._cut_all("fault outage")

@@ -368,3 +368,90 @@ def test_kiwoom_removes_before_it_registers_a_silent_one_again():
 def test_the_inner_code_is_found_in_both_forms(text, code):
     """`[NNNN:...]` in REST, `CODE=NNNN` in the LOGIN reply (spec kiwoom 1.5)."""
     assert inner_code(text) == code
+
+
+def test_kis_registers_more_and_releases_it_while_streaming():
+    """tr_type 1, later 2 (spec kis 2.2), each of it alone; an answer to what was released meanwhile is no trouble."""
+    session, ledger = kis(1)
+    session.outgoing(T0), session.outgoing(T0 + 100 * MS)
+    session.receive(ack("OPSP0000"), T0), session.receive(ack("OPSP0000", tr_id="H0STCNT0"), T0)
+    more = Registration(Instrument("000660", "KRX"), "tick")
+
+    session.register([more], T0 + S)
+    asked = json.loads(*session.outgoing(T0 + S))
+    session.receive(ack("OPSP0000", "000660", "H0STCNT0"), T0 + S)
+    state = session.state
+    session.release([more], T0 + 2 * S)
+    released = json.loads(*session.outgoing(T0 + 2 * S))
+    late = session.receive(ack("OPSP0000", "000660", "H0STCNT0"), T0 + 2 * S)
+
+    assert [m["header"]["tr_type"] for m in (asked, released)] == ["1", "2"]
+    assert {"tr_id": "H0STCNT0", "tr_key": "000660"} == asked["body"]["input"] == released["body"]["input"]
+    assert (state, session.state) == ("streaming", "streaming")
+    assert more not in ledger.standing
+    assert not late.strange
+
+
+def test_kis_never_sends_what_was_given_up_before_its_turn():
+    """Released while it still waited: nothing goes out, neither 1 nor 2."""
+    session, _ = kis(1)
+    session.outgoing(T0), session.outgoing(T0 + 100 * MS)
+    more = Registration(Instrument("000660", "KRX"), "tick")
+
+    session.register([more], T0 + S)
+    session.release([more], T0 + S)
+
+    assert session.outgoing(T0 + 2 * S) == []
+
+
+def streaming_kiwoom(count: int, streams: tuple[str, ...]) -> tuple[KiwoomSession, Ledger]:
+    """A Kiwoom session that has registered everything."""
+    ledger = Ledger(registrations(count, *streams))
+    session = KiwoomSession("the-token-itself", 100, 250, 10, ledger)
+    session.outgoing(T0)
+    session.receive(b'{"trnm":"LOGIN","return_code":0}', T0)
+    while asked := session.outgoing(T0):
+        session.receive(b'{"trnm":"REG","return_code":0}', T0)
+        session._spacing_ns = 0
+        assert json.loads(asked[0])["trnm"] == "REG"
+    assert session.state == "streaming"
+    return session, ledger
+
+
+def test_kiwoom_takes_ticks_on_beside_the_books_and_gives_them_up():
+    """The symbol's group, and all its types are named: whatever REG and REMOVE mean for the others, the book stays (spec 2.4)."""
+    session, ledger = streaming_kiwoom(2, ("orderbook",))
+    more = Registration(Instrument("000001", "KRX"), "tick")
+
+    session.register([more], T0 + S)
+    asked = json.loads(*session.outgoing(T0 + S))
+    session.receive(b'{"trnm":"REG","return_code":0}', T0 + S)
+    state = session.state
+    session.release([more], T0 + 2 * S)
+    removed = json.loads(*session.outgoing(T0 + 2 * S))
+    session.receive(b'{"trnm":"REMOVE","return_code":0}', T0 + 2 * S)
+    kept = json.loads(*session.outgoing(T0 + 2 * S))
+    session.receive(b'{"trnm":"REG","return_code":0}', T0 + 2 * S)
+
+    assert state == "streaming"
+    assert asked["data"] == [{"item": ["000001"], "type": ["0B", "0D"]}]
+    assert removed == {"trnm": "REMOVE", "grp_no": "1", "data": [{"item": ["000001"], "type": ["0B"]}]}
+    assert kept["data"] == [{"item": ["000001"], "type": ["0D"]}]
+    assert "1" == asked["grp_no"] == kept["grp_no"]
+    assert more not in ledger.standing
+    assert [line.tries for line in ledger.standing.values()] == [0, 0]
+    assert session.outgoing(T0 + 3 * S) == []
+
+
+def test_kiwoom_fills_a_group_and_then_begins_another():
+    """No group has more than 100 items."""
+    session, _ = streaming_kiwoom(99, ("orderbook",))
+    more = [Registration(Instrument(f"A{n:05}", "KRX"), "tick") for n in range(3)]
+
+    session.register(more, T0 + S)
+    groups = []
+    while asked := session.outgoing(T0 + S):
+        groups.append((json.loads(asked[0])["grp_no"], len(json.loads(asked[0])["data"][0]["item"])))
+        session.receive(b'{"trnm":"REG","return_code":0}', T0 + S)
+
+    assert groups == [("1", 1), ("2", 2)]

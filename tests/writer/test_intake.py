@@ -64,6 +64,33 @@ def test_what_was_not_accepted_is_taken_again(place: Path) -> None:
     assert len(source.take(ENDLESS_NS, NOW, 100).records) == 0
 
 
+@given(st.lists(st.integers(0, 50), min_size=1, max_size=40), st.integers(1, 5), st.integers(0, 9), st.booleans())
+@settings(max_examples=60, deadline=None)
+def test_a_ring_that_two_threads_fill_is_taken_to_its_end(
+    times: list[int], most: int, spread: int, reverse: bool
+) -> None:
+    """What one thread received stands a little behind what the other received later: nothing sticks, nothing is lost, and no record
+    waits behind one that was received more than `spread` later."""
+    import tempfile
+
+    order = sorted(range(len(times)), key=lambda n: (times[n] // (spread + 1), -times[n] if reverse else times[n]))
+    with tempfile.TemporaryDirectory(prefix="cc-") as name:
+        place = Path(name)
+        made = rings(place)
+        made["kis.tick"].publish(at([times[n] for n in order]))
+        source = intake(place)
+        taken: list[int] = []
+        for _ in range(len(times) + 1):
+            part = source.take(ENDLESS_NS, NOW, most)
+            source.accept(part)
+            assert len(part.records) or not part.more
+            taken += part.records["mono_ns"].tolist()
+
+    assert sorted(times) == sorted(taken)
+    for at_, mono_ns in enumerate(taken):
+        assert max(taken[: at_ + 1]) - mono_ns <= spread
+
+
 @given(
     st.lists(st.integers(0, 50), max_size=40), st.lists(st.integers(0, 50), max_size=40), st.integers(1, 7), st.data()
 )
