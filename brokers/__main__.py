@@ -2,7 +2,7 @@
 
 Promises: exit 2 for a name that no broker has, 78 for a key that stands in two places; no room for the rings is waited out; else
 as conf/process.py says.
-Leaves to others: the rites of a process (conf/process.py), the loop (collector.py).
+Leaves to others: the rites of a process (conf/process.py), the connections (collector.py).
 """
 
 from __future__ import annotations

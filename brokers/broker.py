@@ -16,7 +16,7 @@
 
 Promises: adding a broker is a folder with session.py and decode.py (and what calls it makes), one line in BROKERS, one
 table in the settings, one program in supervisord.conf; tests/brokers/test_contract.py holds every broker to the protocols.
-Leaves to others: the loop that drives a broker (collector.py), which instruments it gets (plan.py).
+Leaves to others: the loop that drives a broker (connection.py), which instruments it gets (plan.py).
 """
 
 from __future__ import annotations

@@ -26,7 +26,7 @@ from brokers.registration import Registration
 from conf.clock import SECOND_NS
 from conf.home import Home
 from conf.process import Stop
-from ringbuf.records import STREAMS
+from ringbuf.records import STREAMS, Kind
 from ringbuf.vitals import Vitals
 
 TURN_S = 0.5
@@ -68,6 +68,7 @@ class Collector:
             threading.Thread(target=self._live, args=(connection, pulse), name=pulse.name, daemon=True)
             for connection, pulse in self._connections
         ]
+        self._rings.events.started(self._vitals.former_ns)
         for thread in threads:
             thread.start()
         try:
@@ -96,6 +97,7 @@ class Collector:
             logger.warning("the wall clock was stepped by {:+.3f} s", step_ns / SECOND_NS)
             self._vitals.add("clock_steps")
             self._rings.clock_stepped(self._clock.mono_ns())
+            self._rings.events.tell(Kind.CLOCK_STEP, number=step_ns)
 
     def _close(self, threads: Sequence[threading.Thread]) -> None:
         """Wait for the connections to be closed; then let go of the rings, unless somebody still writes."""
@@ -104,5 +106,6 @@ class Collector:
             while thread.is_alive() and self._clock.mono_ns() < give_up_ns:
                 thread.join(0.1)
                 self._pulse.beat()
+        self._rings.events.tell(Kind.STOPPED)
         if not any(thread.is_alive() for thread in threads):
             self._rings.close()

@@ -5,7 +5,7 @@
         `-- overdue after a while, silent after a longer one
 
 Promises: knows nothing of sockets and clocks; every time is a mono_ns passed in; registrations keep their order.
-Leaves to others: what to do about what is overdue or silent (collector.py, the sessions).
+Leaves to others: what to do about what is overdue or silent (connection.py, the sessions).
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@
 
 Promises: knows neither socket nor clock, times are mono_ns passed in; heartbeats are frames but no data; a connection that was
 renewed for silence and stays silent is given twice the time, so that a quiet market is not answered with a storm of logins.
-Leaves to others: doing what follows from it (collector.py).
+Leaves to others: doing what follows from it (connection.py).
 """
 
 from __future__ import annotations
