@@ -75,7 +75,7 @@ class Drain:
         self._events: Events | None = None
         self._datasets: list[Dataset] = []
         self._gaps = Gaps(home, vitals)
-        self._publisher = Publisher()
+        self._publisher = Publisher(self._clock.anchor.speed)
         self._said = ("", "")
         self._troubles: dict[str, str] = {}
         self._paused_ns = 0
@@ -183,6 +183,8 @@ class Drain:
                 logger.opt(exception=outcome.error).error("{}; its journal is kept, tried again", self._troubles[what])
             return
         self._troubles.pop(what, None)
+        if outcome.health_error is not None:
+            logger.opt(exception=outcome.health_error).error("{}: published, but not the health of its lines", what)
         if not outcome.parts and dataset.hours.hours[task.hour].newest_row > task.row_to:
             dataset.hours.postpone(task.hour, self._clock.mono_ns() + SECOND_NS)  # nothing of it is settled yet
             return

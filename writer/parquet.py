@@ -139,7 +139,7 @@ def _publish_part(
         }
     )
     try:
-        written = _write(aside, schema, _row_groups(task, entries, index), cancelled)
+        written = write(aside, schema, _row_groups(task, entries, index), cancelled)
         _verify(aside, len(index), written)
         size = aside.stat().st_size
         files.rename(aside, path)
@@ -179,7 +179,7 @@ def _column(entries: Entries, name: str, own: Place, twin: Place, winner: Place)
     return entries.gather(name, winner if name in _WINNERS else own)
 
 
-def _write(aside: Path, schema: pa.Schema, tables: Iterable[pa.Table], cancelled: Callable[[], bool]) -> list[int]:
+def write(aside: Path, schema: pa.Schema, tables: Iterable[pa.Table], cancelled: Callable[[], bool]) -> list[int]:
     """Write row groups and make the file durable; a checksum per row group."""
     checksums = []
     fd = files.write_aside(aside)

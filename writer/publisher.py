@@ -1,8 +1,9 @@
 """The thread that publishes, beside the drain loop.
 
-    drain loop ──submit(Task)──> thread: parquet.publish ──Outcome──> drain loop (poll)
+    drain loop ──submit(Task)──> thread: parquet.publish, health_file.refresh ──Outcome──> drain loop (poll)
 
-Promises: runs at lower priority than the drain loop and touches nothing of its state; whatever goes wrong comes back as an Outcome.
+Promises: runs at lower priority than the drain loop and touches nothing of its state; whatever goes wrong comes back as an Outcome;
+what is published counts as published though the health of the lines could not be reckoned from it.
 Leaves to others: what to publish and what follows from it (drain.py), how (parquet.py).
 """
 
@@ -17,9 +18,12 @@ from typing import NamedTuple
 
 import pyarrow as pa
 
+from ringbuf.records import STREAMS
+from writer.health_file import newest_dates, refresh
 from writer.parquet import Part, Task, publish
 
 NICENESS = 10
+DATES_AT_FIRST = 2
 
 
 class Outcome(NamedTuple):
@@ -29,18 +33,22 @@ class Outcome(NamedTuple):
     parts: list[Part]
     error: Exception | None
     seconds: float
+    health_error: Exception | None = None
 
 
 class Publisher:
     """One thread, one task at a time."""
 
-    def __init__(self) -> None:
+    def __init__(self, speed: float = 1.0) -> None:
+        """`speed`: of the home's clock."""
+        self._speed = speed
         self._tasks: queue.SimpleQueue[Task | None] = queue.SimpleQueue()
         self._outcomes: queue.SimpleQueue[Outcome] = queue.SimpleQueue()
         self._cancelled = threading.Event()
         self._thread = threading.Thread(target=self._run, name="publisher", daemon=True)
         self._thread.start()
         self.current: Task | None = None
+        self._dates_left = DATES_AT_FIRST
 
     def submit(self, task: Task) -> None:
         """Publish this; only when `current` is None."""
@@ -72,8 +80,26 @@ class Publisher:
                 parts = publish(task, self._cancelled.is_set)
             except Exception as caught:  # noqa: BLE001 the drain loop logs it, says so, and tries again
                 error = caught
+            seconds = time.monotonic() - begin
+            health_error = self._refresh(task) if parts else None
             _give_back_memory()
-            self._outcomes.put(Outcome(task, parts, error, time.monotonic() - begin))
+            self._outcomes.put(Outcome(task, parts, error, seconds, health_error))
+
+    def _refresh(self, task: Task) -> Exception | None:
+        """The health of the lines in the hours of this one's date; on the first task also of the dates before, which a process that
+        was killed may have left behind."""
+        dataset, market = task.dataset.partition(".")[2], task.market
+        if len(market.lines) < 2 or dataset not in STREAMS:
+            return None
+        root, fresh = task.directory.parent, self._dates_left
+        self._dates_left = 0
+        try:
+            dates = newest_dates(root, fresh) if fresh else []
+            for date in sorted({*dates, f"{market.local(task.hour):%Y-%m-%d}"}):
+                refresh(root, market, date, self._speed, self._cancelled.is_set)
+        except Exception as caught:  # noqa: BLE001 the rows are published; the drain loop logs what is wrong with their health
+            return caught
+        return None
 
 
 def _give_back_memory() -> None:
