@@ -173,7 +173,7 @@ class Entry(NamedTuple):
     """One line of the registry."""
 
     module: str  # has BROKER
-    shard: str  # the group of settings.shards whose ticks it collects
+    shard: str  # the group of settings.shards whose ticks it collects; "" where it is alone in its market
     counts: str  # what its limit counts: "registrations", or "symbols" whatever their streams
     market: str = "kr"  # whose instruments it collects; the brokers of one market stand in for each other
 
@@ -181,6 +181,7 @@ class Entry(NamedTuple):
 BROKERS: dict[str, Entry] = {
     "kis": Entry("brokers.kis.session", "A", "registrations"),
     "kiwoom": Entry("brokers.kiwoom.session", "B", "symbols"),
+    "us": Entry("brokers.us.session", "", "registrations", "us"),
 }
 
 

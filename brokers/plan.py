@@ -28,11 +28,13 @@ from typing import NamedTuple
 from brokers.broker import BROKERS
 from brokers.registration import Registration
 from conf.instrument import Instrument
+from conf.market import KR
 from conf.settings import Settings
 
 NOT_COLLECTED = "not collected"
 NO_REDUNDANCY = "no redundancy"
 TICKS_BY_RECOVERY = "ticks by recovery only"
+MINUTES_BY_RECOVERY = "minute bars by recovery only"
 
 
 class Connection(NamedTuple):
@@ -162,7 +164,7 @@ def shortfalls(instruments: Iterable[Instrument], allotment: Allotment) -> list[
         if on < len(allotment.books):
             found.append(Shortfall(instrument, NO_REDUNDANCY))
         if not any(instrument in ticks for ticks in allotment.ticks.values()):
-            found.append(Shortfall(instrument, TICKS_BY_RECOVERY))
+            found.append(Shortfall(instrument, TICKS_BY_RECOVERY if instrument.market is KR else MINUTES_BY_RECOVERY))
     return found
 
 

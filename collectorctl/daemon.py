@@ -107,11 +107,11 @@ class Daemon:
     def start(self) -> bool:
         """Start supervisord with every program, or the programs that are not up; whether supervisord was new.
 
-        DaemonError when it refuses.
+        What was never started is left to the watchdog, which knows what is switched on. DaemonError when it refuses.
         """
         if self.pid() is not None:
             for program in self.programs():
-                if program.state not in ("RUNNING", "STARTING", "BACKOFF"):
+                if program.state not in ("RUNNING", "STARTING", "BACKOFF") and program.start_s:
                     self.start_program(program.name)
             return False
         if not self.conf.exists():

@@ -68,10 +68,15 @@ def planned(home: Home) -> Planned:
             sources.get((instrument, "tick"), []),
             [short.consequence for short in made.short if short.instrument == instrument],
         )
-        for market in dict.fromkeys(entry.market for entry in BROKERS.values())
-        for instrument in home.settings.instruments(market)
+        for instrument in _collected(home)
     ]
     return Planned(held, instruments, [str(short) for short in made.short])
+
+
+def _collected(home: Home) -> list[Instrument]:
+    """The instruments of every market that a broker is switched on for, most important first."""
+    markets = dict.fromkeys(entry.market for name, entry in BROKERS.items() if getattr(home.settings, name).enabled)
+    return [instrument for market in markets for instrument in home.settings.instruments(market)]
 
 
 def show_plan(plan: Planned, console: Console) -> None:
@@ -98,4 +103,4 @@ def in_words(plan: Planned) -> str:
     for kind in kinds:
         names = [share.instrument for share in plan.instruments if kind in share.short]
         said.append(f"{len(names)} {kind} ({', '.join(names[:_NAMED])}{', ...' * (len(names) > _NAMED)})")
-    return f"does not fit: {', '.join(said)}: add app keys, or take instruments out of universe.kr"
+    return f"does not fit: {', '.join(said)}: add app keys, or take instruments out of [universe]"

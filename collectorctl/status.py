@@ -15,6 +15,7 @@ import time
 import msgspec
 import psutil
 
+from brokers.broker import BROKERS
 from collectorctl.daemon import Daemon, Program
 from collectorctl.plan import in_words, planned
 from conf.clock import korean
@@ -83,7 +84,12 @@ def programs_of(settings: Settings) -> list[str]:
 
 def lines_of(settings: Settings) -> list[str]:
     """The lines that are switched on."""
-    return [name for name in ("kis", "kiwoom") if getattr(settings, name).enabled]
+    return [name for name in BROKERS if getattr(settings, name).enabled]
+
+
+def is_at_rest(program: Program) -> bool:
+    """Whether it was never started: a program that starts only where it is switched on."""
+    return program.state == "STOPPED" and not program.start_s
 
 
 def judge(program: Program | None, vitals: Reading | None, now_mono_ns: int) -> tuple[bool, str]:
@@ -106,7 +112,8 @@ def look(home: Home) -> Status:
     daemon = Daemon(home)
     pid = daemon.pid()
     supervised = {program.name: program for program in daemon.programs()}
-    names = [*programs_of(home.settings), *(n for n in supervised if n not in programs_of(home.settings))]
+    wanted = programs_of(home.settings)
+    names = [*wanted, *(name for name, program in supervised.items() if name not in wanted and not is_at_rest(program))]
     short, fit = _fit(home)
     processes = [_process(home, name, supervised.get(name)) for name in names]
     return Status(

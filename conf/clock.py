@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta, timezone
+from datetime import UTC, date, datetime, timedelta, timezone, tzinfo
 from pathlib import Path
 
 import msgspec
@@ -106,17 +106,37 @@ def warped(start: str, speed: float, anchor_file: Path) -> Clock:
     return Clock(found, warped=True)
 
 
+def seconds_of_day(digits: str | bytes) -> int:
+    """A vendor's HHMMSS as seconds since midnight. ValueError when it is not a time of day."""
+    number = int(digits) if len(digits) == 6 and digits.isascii() and digits.isdigit() else 999_999
+    hour, minute, second = number // 10_000, number // 100 % 100, number % 100
+    if hour > 23 or minute > 59 or second > 59:
+        raise ValueError(f"{digits!r} is not a time of day: HHMMSS was expected")
+    return hour * 3600 + minute * 60 + second
+
+
 def time_of_day(digits: str | bytes, near_ns: int) -> int:
     """The instant of a vendor's HHMMSS, Korean time: of the days around `near_ns` the one that comes closest to it.
 
     ns since 1970 UTC. ValueError when it is not a time of day. (Vendors send no date: design 8.)
     """
-    number = int(digits) if len(digits) == 6 and digits.isascii() and digits.isdigit() else 999_999
-    hour, minute, second = number // 10_000, number // 100 % 100, number % 100
-    if hour > 23 or minute > 59 or second > 59:
-        raise ValueError(f"{digits!r} is not a time of day: HHMMSS was expected")
-    of_day_ns = (hour * 3600 + minute * 60 + second - 9 * 3600) * SECOND_NS
+    of_day_ns = (seconds_of_day(digits) - 9 * 3600) * SECOND_NS
     return of_day_ns + (near_ns - of_day_ns + DAY_NS // 2) // DAY_NS * DAY_NS
+
+
+def instant(zone: tzinfo, day: str, digits: str, near_ns: int) -> int:
+    """The instant of a vendor's YYYYMMDD and HHMMSS in `zone`, ns since 1970 UTC.
+
+    Of the two that it has when clocks are set back, the one closer to `near_ns`. ValueError when it is no date and time, or one
+    that clocks set forward left out.
+    """
+    if not (len(day) == 8 and day.isascii() and day.isdigit()):
+        raise ValueError(f"{day!r} {digits!r} is not a date and a time: YYYYMMDD HHMMSS was expected")
+    at = datetime(int(day[:4]), int(day[4:6]), int(day[6:])) + timedelta(seconds=seconds_of_day(digits))
+    found = [round(at.replace(tzinfo=zone, fold=fold).timestamp()) * SECOND_NS for fold in (0, 1)]
+    if datetime.fromtimestamp(found[0] // SECOND_NS, zone).replace(tzinfo=None) != at:
+        raise ValueError(f"{day} {digits} does not exist in {zone}: clocks were set forward")
+    return min(found, key=lambda ns: abs(ns - near_ns))
 
 
 def hour_start(ns: int) -> int:

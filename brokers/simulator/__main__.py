@@ -2,7 +2,7 @@
 
     stdin   kis drop | kiwoom limit 3 | market rest | market move | market pace 10 | market block 005930 5000 | status | resend
     stdout  one JSON line for each, and for each act of a scenario
-    stdout  {"kis": {"ws_url": ..., "rest_url": ...}, "kiwoom": {...}}   first, when both ports listen
+    stdout  {"kis": {"ws_url": ..., "rest_url": ...}, "kiwoom": {...}, "us": {...}}   first, when all ports listen
 
 Promises: listens on 127.0.0.1 only; SIGTERM and SIGINT end it with the truth on disk; the end of stdin does not end it.
 Leaves to others: everything else (server.py and what it puts together).
@@ -23,7 +23,7 @@ from brokers.simulator.line import Options
 from brokers.simulator.scenario import SCENARIOS
 from brokers.simulator.server import Plan, Server
 from conf.home import Home
-from conf.instrument import parse
+from conf.instrument import Instrument, parse
 from conf.settings import SettingsError
 
 PR_SET_PDEATHSIG = 1
@@ -69,7 +69,7 @@ def taken(name: str, given: dict[str, float]) -> Options:
 @click.command()
 @click.option("--home", default=".", envvar="COLLECTOR_HOME", type=click.Path(path_type=Path, file_okay=False))
 @click.option("--seed", default=1, show_default=True)
-@click.option("--symbols", default="", help="comma-separated; default: the home's universe.kr")
+@click.option("--symbols", default="", help="comma-separated; default: the home's universe")
 @click.option(
     "--truth", type=click.Path(path_type=Path, file_okay=False), help="where to write the truth; default: nowhere"
 )
@@ -117,10 +117,11 @@ def taken(name: str, given: dict[str, float]) -> Options:
 @click.option("--kiwoom-login-within-s", default=10.0, show_default=True)
 @click.option("--kiwoom-token-life-s", default=86_400.0, show_default=True)
 @click.option("--kiwoom-merge", default=0.08, show_default=True, help="probability that two like prints become one")
+@line_options("us", 60.0, 10.0, 0.0, 0.0)
 @line_options("kiwoom", 40.0, 15.0, 100.0, 4.0)
 @line_options("kis", 15.0, 10.0, 0.0, 0.0)
 def main(home: Path, more_frames: tuple[Path, ...], die_with_parent: bool, **given) -> None:
-    """Serve KIS and Kiwoom from one seeded market, or from recorded frames (--frames FILE...)."""
+    """Serve KIS (domestic and overseas) and Kiwoom from one seeded market, or from recorded frames (--frames FILE...)."""
     if die_with_parent:
         parent = os.getppid()
         ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
@@ -132,11 +133,11 @@ def main(home: Path, more_frames: tuple[Path, ...], die_with_parent: bool, **giv
         plan = Plan(
             home=installed,
             seed=given["seed"],
-            instruments=[parse(name) for name in symbols] or installed.settings.instruments(),
+            instruments=[parse(name) for name in symbols] or _universe(installed),
             truth=given["truth"],
             books_per_s=given["books_per_s"],
             always_open=given["always_open"],
-            recorded=_recorded((*given["frame_files"], *more_frames)),
+            recorded=_recorded((*given["frame_files"], *more_frames), "us" if installed.settings.us.enabled else "kis"),
             faults=[faults.parse_timed(spec) for spec in given["fault_specs"]],
             acts=SCENARIOS[given["scenario"]].acts if given["scenario"] else (),
             kis_port=given["kis_port"],
@@ -161,6 +162,8 @@ def main(home: Path, more_frames: tuple[Path, ...], die_with_parent: bool, **giv
             ),
             kiwoom_token_life_s=given["kiwoom_token_life_s"],
             kis_calls_per_s=given["kis_calls_per_s"],
+            us_port=given["us_port"],
+            us_options=taken("us", given),
             kiwoom_rest_rules=kiwoom_rest.RestRules(
                 given["kiwoom_burst"],
                 given["kiwoom_calls_per_s"],
@@ -185,8 +188,14 @@ def main(home: Path, more_frames: tuple[Path, ...], die_with_parent: bool, **giv
         raise click.UsageError(str(error)) from None
 
 
-def _recorded(files: tuple[Path, ...]) -> list[frames.Recorded] | None:
-    return frames.read(files, lambda text: click.echo(text, err=True)) if files else None
+def _universe(home: Home) -> list[Instrument]:
+    """What a home collects, US instruments if it collects any."""
+    markets = ("kr", "us") if home.settings.us.enabled else ("kr",)
+    return [instrument for market in markets for instrument in home.settings.instruments(market)]
+
+
+def _recorded(files: tuple[Path, ...], overseas: str) -> list[frames.Recorded] | None:
+    return frames.read(files, lambda text: click.echo(text, err=True), overseas) if files else None
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@
     kiwoom limit 3           next 3 REST calls: too many     kiwoom movehead 2     new trades move the next 2 pages
     kiwoom error 2           next 2 REST calls: 502, 500     kiwoom emptypage 1    next list is empty, with an error code
 
-expire, limit and error are there for kis, too.
+expire, limit and error are there for kis, too; us has all that kis has (us width 27).
 
 Promises: parsing is pure and says what is wrong in words; a spoiled frame cannot be decoded, ever, so that the truth is sure.
 Leaves to others: doing it at the right frame (connection.py, kis.py, kiwoom.py; kiwoom_rest.py, kis_quotations.py).
@@ -26,7 +26,7 @@ from dataclasses import dataclass
 from random import Random
 from typing import NamedTuple
 
-LINES = ("kis", "kiwoom")
+LINES = ("kis", "kiwoom", "us")
 WORDS: dict[str, type | None] = {
     "drop": None,
     "cut": int,
@@ -56,8 +56,8 @@ SHARES = ("loss", "skew")
 """Words whose amount is at most 1."""
 LASTING = ("silence", "quiet", "outage")
 """Words whose amount is a span of time."""
-LEAST_WIDTH = 44
-"""Below 46 no trade or book can be read; at 43 a book would look like the one the vendor's document shows."""
+LEAST_WIDTH = {"kis": 44, "us": 20}
+"""Below 46 (US: 26) no trade or book can be read; at 43 a book would look like the one the vendor's document shows."""
 
 _LETTERS = b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
 
@@ -93,8 +93,9 @@ def parse(text: str) -> Fault:
         raise FaultError(f"{text!r}: {word} takes one amount, zero or more")
     if word in SHARES and amount > 1:
         raise FaultError(f"{text!r}: {word} is at most 1")
-    if word == "width" and (line != "kis" or amount < LEAST_WIDTH):
-        raise FaultError(f"{text!r}: only kis counts fields, and {LEAST_WIDTH} or more of them")
+    if word == "width" and amount < LEAST_WIDTH.get(line, amount + 1):
+        least = " or ".join(f"{name} ({number} or more of them)" for name, number in LEAST_WIDTH.items())
+        raise FaultError(f"{text!r}: only {least} counts fields")
     if word in PAGED and line != "kiwoom":
         raise FaultError(f"{text!r}: only kiwoom has pages")
     return Fault(line, word, amount)
@@ -156,7 +157,7 @@ def truncated(frame: bytes, random: Random) -> bytes:
     fields = frame.split(b"^")
     if len(fields) < 10:
         return frame[: len(frame) // 2]
-    return b"^".join(fields[: random.randint(3, 40)])
+    return b"^".join(fields[: random.randint(3, min(40, len(fields) - 1))])
 
 
 def bad_utf8(frame: bytes, random: Random) -> bytes:

@@ -113,6 +113,13 @@ class Flow:
         else:
             self._auction_order(book, side)
 
+    def lift(self, share: float) -> None:
+        """The whole market moved by this share of the price: what the traders think it worth moves along."""
+        at = min(max(round(self.fair), 1), len(self.grid.prices) - 1)
+        steps = share * self.grid.prices[at] / (self.grid.prices[at] - self.grid.prices[at - 1])
+        self.fair += steps
+        self.home += steps
+
     def _drift(self) -> None:
         self.fair += self.random.gauss(0.0, 0.25) + (self.home - self.fair) * 0.001
         self.fair = min(max(self.fair, 0.0), len(self.grid.prices) - 1.0)

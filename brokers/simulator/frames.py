@@ -1,6 +1,7 @@
 """Recorded frames instead of the seeded market: reading them from files, and sending them in order.
 
     *.txt                   KIS, one frame a line; *_payload_only.txt: one record a line, the TR is in the file's name
+                            overseas frames are the US line's if there is one, else they come by KIS's like all others
     *.json  frame, frames   Kiwoom frames              entry      one element of `data`, put into a frame
             exchange        a dialogue: what was received with trnm REAL      body   REST: left out, and said so
 
@@ -49,8 +50,8 @@ class Session(Protocol):
         """The instrument keys registered, as the client wrote them."""
 
 
-def read(files: Iterable[Path], warn: Callable[[str], None]) -> list[Recorded]:
-    """The frames of `files`, in order; `warn` hears what is left out. FramesError."""
+def read(files: Iterable[Path], warn: Callable[[str], None], overseas: str = "kis") -> list[Recorded]:
+    """The frames of `files`, in order, overseas ones for that line; `warn` hears what is left out. FramesError."""
     found: list[Recorded] = []
     for file in files:
         try:
@@ -58,7 +59,7 @@ def read(files: Iterable[Path], warn: Callable[[str], None]) -> list[Recorded]:
         except (OSError, UnicodeDecodeError) as error:
             raise FramesError(f"{file}: cannot be read as UTF-8 text: {error}") from None
         if file.suffix == ".txt":
-            found += _kis(file, text, warn)
+            found += _kis(file, text, warn, overseas)
         elif file.suffix == ".json":
             found += _kiwoom(file, text, warn)
         else:
@@ -66,7 +67,7 @@ def read(files: Iterable[Path], warn: Callable[[str], None]) -> list[Recorded]:
     return found
 
 
-def _kis(file: Path, text: str, warn: Callable[[str], None]) -> list[Recorded]:
+def _kis(file: Path, text: str, warn: Callable[[str], None], overseas: str) -> list[Recorded]:
     found = []
     for number, line in enumerate(text.splitlines(), 1):
         if file.name.endswith(PAYLOAD_ONLY):
@@ -77,7 +78,9 @@ def _kis(file: Path, text: str, warn: Callable[[str], None]) -> list[Recorded]:
                 continue
             found.append(Recorded("kis", "", line.encode()))
         elif line:
-            found.append(Recorded("kis", line.split("|")[-1].split("^")[0], line.encode()))
+            found.append(
+                Recorded(overseas if "|HDFS" in line else "kis", line.split("|")[-1].split("^")[0], line.encode())
+            )
     return found
 
 

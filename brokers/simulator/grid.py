@@ -3,6 +3,8 @@
     price below    2,000  5,000  20,000  50,000  200,000  500,000  above
     tick               1      5      10      50      100      500  1,000        won
 
+US prices are cents, counted in 1/10,000 of a dollar; they have no limits but those of this grid.
+
 Promises: pure; prices are whole won; every price `Grid` names lies between the limits and on a tick (spec kiwoom 9).
 Leaves to others: half-tick prices of mid-price trades, which are off the grid by nature.
 """
@@ -50,6 +52,29 @@ class Grid:
             self.prices.append(price)
             price += tick(price)
 
+    @staticmethod
+    def floor(price: int) -> int:
+        """The highest price on any such grid that is not above `price`."""
+        return floor_to_tick(price)
+
     def index(self, price: int) -> int:
         """The index of the lowest grid price that is not below `price`, kept inside the limits."""
         return min(bisect_left(self.prices, price), len(self.prices) - 1)
+
+
+CENT = 100
+"""In 1/10,000 of a dollar."""
+
+
+class Cents(Grid):
+    """The same for a US instrument: every cent, 30 % around the previous close."""
+
+    def __init__(self, previous_close: int) -> None:
+        reach = previous_close * LIMIT_PERCENT // 100
+        self.lower, self.upper = self.floor(previous_close - reach) + CENT, self.floor(previous_close + reach)
+        self.prices = list(range(self.lower, self.upper + 1, CENT))
+
+    @staticmethod
+    def floor(price: int) -> int:
+        """The whole cent that is not above `price`."""
+        return price - price % CENT

@@ -10,15 +10,16 @@ Leaves to others: what was traded when the clock runs (pace.py).
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import date, datetime, timedelta
+from datetime import date, datetime, timedelta, tzinfo
 from random import Random
 from typing import NamedTuple
 
 from brokers.simulator.flow import HURRIED, Fill
 from brokers.simulator.market import AUCTIONS, CLOSING_PRICE, CONTINUOUS, Listing
-from brokers.simulator.tape import DAY_S, hhmmss, row
-from conf.clock import KST, SECOND_NS, korean
+from brokers.simulator.tape import DAY_S, row
+from conf.clock import KST, SECOND_NS
 from conf.instrument import Instrument
+from conf.market import hours_of, local
 from conf.session import Calendar
 
 CHUNK = 8192
@@ -55,9 +56,9 @@ def wanted(counts: Mapping[str, int], instrument: Instrument) -> int:
     return counts.get(str(instrument), counts.get("", 0))
 
 
-def midnight(day: date) -> int:
-    """The first second of a Korean day."""
-    return int(datetime(day.year, day.month, day.day, tzinfo=KST).timestamp())
+def midnight(day: date, zone: tzinfo = KST) -> int:
+    """The first second of a day."""
+    return int(datetime(day.year, day.month, day.day, tzinfo=zone).timestamp())
 
 
 def spans(calendar: Calendar, venue: str, day: date, until_s: int) -> list[Span]:
@@ -66,23 +67,25 @@ def spans(calendar: Calendar, venue: str, day: date, until_s: int) -> list[Span]
     return [span for span in found if span.begin_s < until_s]
 
 
-def earlier_days(calendar: Calendar, today: date, number: int) -> list[date]:
-    """The `number` Korean trading days before `today`, oldest first."""
+def earlier_days(calendar: Calendar, today: date, number: int, venue: str = "KRX") -> list[date]:
+    """The `number` trading days of `venue` before `today`, oldest first."""
     days: list[date] = []
     day = today
     while len(days) < number:
         day -= timedelta(days=1)
-        if not calendar.why_closed("KRX", day):
+        if not calendar.why_closed(venue, day):
             days.insert(0, day)
     return days
 
 
 def so_far(calendar: Calendar, venue: str, now_ns: int, always_open: bool) -> list[Span]:
     """The phases of the clock's day that have begun; one long regular session where the market is always open."""
-    day, now_s = korean(now_ns).date(), now_ns // SECOND_NS
+    zone = hours_of(venue).zone
+    day, now_s = local(now_ns, zone).date(), now_ns // SECOND_NS
     if always_open:
-        opens_s = midnight(day) + REGULAR_OPENS_S
-        return [Span("regular", opens_s if opens_s < now_s else midnight(day), midnight(day) + DAY_S)]
+        begin_s = midnight(day, zone)
+        opens_s = begin_s + REGULAR_OPENS_S
+        return [Span("regular", opens_s if opens_s < now_s else begin_s, begin_s + DAY_S)]
     return spans(calendar, venue, day, now_s)
 
 
@@ -157,7 +160,7 @@ class _Maker:
     def _enter(self, fills: list[Fill], at_s: int) -> None:
         """Ledger and tape, as a step of the market does it."""
         listing = self.listing
-        at = hhmmss(at_s)
+        at = listing.at(at_s)
         ask, bid = (listing.grid.prices[best] if best is not None else 0 for best in listing.best())
         for fill in fills:
             listing.day.trade(fill.price, fill.size, fill.side, at)

@@ -17,7 +17,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from random import Random
-from typing import Any
+from typing import Any, NamedTuple
 
 from aiohttp import WSMsgType, web
 
@@ -31,11 +31,11 @@ from conf.instrument import Instrument, parse
 
 STREAMS = {tr: (venue, Stream.TICK) for venue, tr in kis_wire.TRADE_TR.items()}
 STREAMS |= {tr: (venue, Stream.BOOK) for venue, tr in kis_wire.BOOK_TR.items()}
-OTHER_TRS = frozenset(
+TRS = frozenset(STREAMS) | frozenset(
     {"H0STANC0", "H0NXANC0", "H0UNANC0", "H0STMKO0", "H0NXMKO0", "H0UNMKO0", "H0STOUP0", "H0STOAC0", "H0STOAA0"}
     | {"HDFSCNT0", "HDFSASP0", "HDFSASP1", "H0STCNI0", "H0STCNI9", "H0GSCNI0", "H0GSCNI9"}
 )
-"""Registered like the others; the market has nothing to send for them."""
+"""All that can be registered; for those that are not of the line's feed there is nothing to send."""
 REGISTER, RELEASE = "1", "2"
 
 
@@ -48,6 +48,25 @@ class Rules:
     ping_grace_s: float = 60.0
     slot_release_s: float = 0.5
     cut_on_empty_pong: bool = False
+
+
+class Feed(NamedTuple):
+    """What of the market a line sends: its TRs, and what a TR id and key of them mean (ValueError for an impossible key)."""
+
+    trs: frozenset[str]
+    find: Callable[[str, str], tuple[Instrument, Stream]]
+
+
+def domestic(tr_id: str, tr_key: str) -> tuple[Instrument, Stream]:
+    """What a domestic registration means. ValueError for an impossible key."""
+    venue, stream = STREAMS[tr_id]
+    named = parse(tr_key)
+    if named.venue != "KRX":
+        raise ValueError("the TR names the venue, not the key")
+    return Instrument(named.symbol, venue), stream
+
+
+DOMESTIC = Feed(frozenset(STREAMS), domestic)
 
 
 class Refusal(Exception):
@@ -146,7 +165,7 @@ class Session:
     def _change(self, tr_type: str, tr_id: str, tr_key: str) -> None:
         if tr_type not in (REGISTER, RELEASE):
             raise Refusal("OPSP8997", "JSON PARSING ERROR : invalid tr_type")
-        if tr_id not in STREAMS and tr_id not in OTHER_TRS:
+        if tr_id not in TRS:
             raise Refusal("OPSP8991", "SUBSCRIBE ERROR : invalid tr_id")
         known = (tr_id, tr_key) in self.registered
         if tr_type == RELEASE:
@@ -172,15 +191,12 @@ class Session:
         self._reply(answer(tr_id, tr_key, "0", "OPSP0000", "SUBSCRIBE SUCCESS", self.secret))
 
     def _stream(self, tr_id: str, tr_key: str) -> tuple[Instrument, Stream] | None:
-        """What of the market a registration means; None for TRs the market does not feed. Refusal of an impossible key."""
-        if tr_id not in STREAMS:
+        """What of the market a registration means; None for TRs the line does not feed. Refusal of an impossible key."""
+        feed = self.vendor.feed
+        if tr_id not in feed.trs:
             return None
-        venue, stream = STREAMS[tr_id]
         try:
-            named = parse(tr_key)
-            if named.venue != "KRX":
-                raise ValueError("the TR names the venue, not the key")
-            return Instrument(named.symbol, venue), stream
+            return feed.find(tr_id, tr_key)
         except ValueError:
             raise Refusal("OPSP8992", "SUBSCRIBE ERROR : invalid tr_key") from None
 
@@ -208,8 +224,17 @@ class Session:
 class Kis:
     """The vendor's WebSocket side of one line."""
 
-    def __init__(self, line: Line, rules: Rules, keys: Keys, random: Random, now: Callable[[], datetime]) -> None:
+    def __init__(
+        self,
+        line: Line,
+        rules: Rules,
+        keys: Keys,
+        random: Random,
+        now: Callable[[], datetime],
+        feed: Feed = DOMESTIC,
+    ) -> None:
         self.line = line
+        self.feed = feed
         self.rules = rules
         self.random = random
         self.now = now

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from typing import NamedTuple
 
 from aiohttp import web
 
@@ -92,6 +93,21 @@ def _symbol(query: Mapping[str, str]) -> str:
     return query.get("FID_INPUT_ISCD") or query.get("PDNO", "")
 
 
+class Counter(NamedTuple):
+    """Where calls are made, name -> TR id and answer, and which instrument a query is about (QuotationError)."""
+
+    base: str
+    calls: Mapping[str, tuple[str, Call]]
+    find: Callable[[Mapping[str, str]], Instrument]
+
+
+def _asked(query: Mapping[str, str]) -> Instrument:
+    division = DIVISIONS.get(query.get("FID_COND_MRKT_DIV_CODE", "J"))
+    if division is None:
+        raise QuotationError("OPSQ2001", "ERROR : INPUT INVALID_CHECK_MRKT_DIV_CODE")
+    return Instrument(_symbol(query), division)
+
+
 QUOTATIONS: Mapping[str, tuple[str, Call]] = {
     "inquire-price": ("FHKST01010100", _flat(inquire_price)),
     "search-info": ("CTPF1604R", _flat(search_info)),
@@ -101,12 +117,22 @@ QUOTATIONS: Mapping[str, tuple[str, Call]] = {
 }
 
 
+DOMESTIC = Counter(BASE, QUOTATIONS, _asked)
+
+
 class Quotations:
     """The calls over one market; `now_s()` is the exchange's second."""
 
     def __init__(
-        self, keys: Keys, market: Market, calls_per_s: float, faults: LineFaults, now_s: Callable[[], int]
+        self,
+        keys: Keys,
+        market: Market,
+        calls_per_s: float,
+        faults: LineFaults,
+        now_s: Callable[[], int],
+        counter: Counter = DOMESTIC,
     ) -> None:
+        self.counter = counter
         self.keys = keys
         self.market = market
         self.faults = faults
@@ -115,7 +141,7 @@ class Quotations:
 
     def routes(self) -> list[web.RouteDef]:
         """One route for all calls."""
-        return [web.get(BASE + "{name}", self.answer)]
+        return [web.get(self.counter.base + "{name}", self.answer)]
 
     async def answer(self, request: web.Request) -> web.Response:
         """Check as the gateway does, then answer from the ledger; HTTP 500 carries a gateway's refusal."""
@@ -146,13 +172,10 @@ class Quotations:
             raise QuotationError("EGW00201", "초당 거래건수를 초과하였습니다.")
         if not self.quota.take(app_key, time.monotonic()):
             raise QuotationError("EGW00201", "초당 거래건수를 초과하였습니다.")
-        tr_id, call = QUOTATIONS.get(request.match_info["name"], ("", None))
+        tr_id, call = self.counter.calls.get(request.match_info["name"], ("", None))
         if call is None or request.headers.get("tr_id") != tr_id:
             raise QuotationError("OPSQ0002", "없는 서비스 코드 입니다.")
-        division = DIVISIONS.get(request.query.get("FID_COND_MRKT_DIV_CODE", "J"))
-        if division is None:
-            raise QuotationError("OPSQ2001", "ERROR : INPUT INVALID_CHECK_MRKT_DIV_CODE")
-        listing = self.market.listings.get(Instrument(_symbol(request.query), division))
+        listing = self.market.listings.get(self.counter.find(request.query))
         try:
             return call(listing, request.query, self.now_s())
         except kis_ticks.InputError as error:

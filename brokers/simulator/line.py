@@ -28,8 +28,8 @@ from brokers.simulator.truth import LineNumber, Outcome, Stream, Truth
 SECOND_NS = 1_000_000_000
 
 
-BOOK_MORE = 16
-"""What a KIS book has more of fields than a trade (spec kis 3)."""
+BOOK_MORE = {"kis": 16, "us": 45}
+"""What a book has more of fields than a trade (spec kis 3)."""
 
 _SPREAD = 2_654_435_761
 """Odd and irregular: multiples of it spread evenly over 32 bits."""
@@ -139,7 +139,7 @@ class Line:
             case "loss" | "skew" | "conflate" as word:
                 setattr(self.faults, word, fault.amount)
             case "width":
-                self.faults.widths = (int(fault.amount), int(fault.amount) + BOOK_MORE)
+                self.faults.widths = (int(fault.amount), int(fault.amount) + BOOK_MORE[self.name])
             case word:
                 setattr(self.faults, word, getattr(self.faults, word) + int(fault.amount))
 

@@ -14,20 +14,21 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from copy import copy
-from datetime import UTC, datetime
 from itertools import count
 from random import Random
 
 from brokers.simulator.book import LEVELS, OrderBook
 from brokers.simulator.flow import Fill, Flow
-from brokers.simulator.grid import Grid, floor_to_tick
+from brokers.simulator.grid import Cents, Grid
 from brokers.simulator.ledger import Book, Day, Step, Trade
 from brokers.simulator.tape import Tape
-from conf.clock import KST
+from brokers.simulator.tide import Tide
+from conf.clock import SECOND_NS
 from conf.instrument import Instrument
+from conf.market import KR, US, hours_of, local
 
 AUCTIONS = frozenset({"opening_auction", "closing_auction"})
-CONTINUOUS = frozenset({"pre_market", "regular", "after_market"})
+CONTINUOUS = frozenset({"pre_market", "regular", "after_market", "day_market"})
 CLOSING_PRICE = "closing_price"
 ATTEMPTS = 4
 LATE_TRADES = 3
@@ -42,14 +43,18 @@ class Listing:
         self.tape = Tape()
         self.phase: str | None = None
         self.shown: Book | None = None
-        close = floor_to_tick(int(10 ** self.random.uniform(3.2, 5.9)))
+        self.seen_s = 0
+        korean = instrument.market is KR
+        self._grid = Grid if korean else Cents
+        # 1,600 to 800,000 won; 6 to 630 dollars in 1/10,000
+        close = self._grid.floor(int(10 ** self.random.uniform(*((3.2, 5.9) if korean else (4.8, 6.8)))))
         volume = int(10 ** self.random.uniform(5, 7))
         self._begin(
             "", close, volume, volume * close + self.random.randrange(10**6), int(10 ** self.random.uniform(7, 9.5))
         )
 
     def _begin(self, date: str, close: int, volume: int, value: int, listed: int) -> None:
-        self.grid = Grid(close)
+        self.grid = self._grid(close)
         self.day = Day(date, close, volume, value, listed, self.grid.lower, self.grid.upper)
         self.tape.begin(self.day)
         self.flow = Flow(self.random, self.grid, close)
@@ -60,9 +65,17 @@ class Listing:
         """Yesterday's close and volume become the previous ones; all orders are gone."""
         old = self.day
         if old.date and old.last:
-            self._begin(date, floor_to_tick(old.last), old.cum_volume, old.cum_value, old.listed_shares)
+            self._begin(date, self._grid.floor(old.last), old.cum_volume, old.cum_value, old.listed_shares)
         else:
             self._begin(date, old.previous_close, old.previous_volume, old.previous_value, old.listed_shares)
+
+    def date(self, exch_s: int) -> str:
+        """The trading day of a second, YYYYMMDD: the date where the venue's sessions are."""
+        return f"{local(exch_s * SECOND_NS, hours_of(self.instrument.venue).zone):%Y%m%d}"
+
+    def at(self, exch_s: int) -> str:
+        """The exchange's time of a second, HHMMSS."""
+        return f"{self.instrument.market.local(exch_s * SECOND_NS):%H%M%S}"
 
     def best(self) -> tuple[int | None, int | None]:
         """Indexes of the best ask and the best bid, None where there is no order."""
@@ -126,6 +139,7 @@ class Market:
 
     def __init__(self, instruments: Iterable[Instrument], seed: int) -> None:
         self.listings = {instrument: Listing(instrument, seed) for instrument in instruments}
+        self._tide = Tide(seed)
         self._book_ids = count(1)
         self._trade_ids = count(1)
         self.books = 0
@@ -137,8 +151,7 @@ class Market:
         None when nothing came of it that a feed would show.
         """
         listing = self.listings[instrument]
-        local = datetime.fromtimestamp(exch_s, UTC).astimezone(KST)
-        date, at = f"{local:%Y%m%d}", f"{local:%H%M%S}"
+        date, at = listing.date(exch_s), listing.at(exch_s)
         if date != listing.day.date:
             listing.new_day(date)
         fills: list[Fill] = []
@@ -149,6 +162,9 @@ class Market:
                 listing.flow.fill_up(listing.book)
         if phase is None and not fills:
             return None
+        if instrument.market is US:
+            listing.flow.lift(self._tide.moved(listing.seen_s or exch_s, exch_s))
+            listing.seen_s = exch_s
         return self._show(listing, phase, fills, exch_s, at, mono_ns)
 
     def _show(
@@ -192,7 +208,7 @@ class Market:
         day = listing.day
         if not day.last:
             return None
-        at = f"{datetime.fromtimestamp(exch_s, UTC).astimezone(KST):%H%M%S}"
+        at = listing.at(exch_s)
         fills = [Fill(day.last, listing.flow.size(), -1) for _ in range(LATE_TRADES)]
         book = listing.shown or listing.view("regular", exch_s, at, mono_ns)
         trades = [

@@ -1,10 +1,11 @@
-"""Both vendors, their lines and the market put together in one event loop.
+"""All vendors, their lines and the market put together in one event loop.
 
     Pace ── step ──> Truth
               └────> Line kis ──> Kis (port)          or, with recorded frames:  Replay ──> Kis, Kiwoom
-              └────> Line kiwoom ──> Kiwoom (port)
+              ├────> Line kiwoom ──> Kiwoom (port)
+              └────> Line us ──> Kis, overseas (port)
 
-Promises: ready is said once, after both ports listen; the end cuts every connection and leaves the truth complete.
+Promises: ready is said once, after all ports listen; the end cuts every connection and leaves the truth complete.
 Leaves to others: the parts.
 """
 
@@ -20,7 +21,7 @@ from random import Random
 
 from aiohttp import web
 
-from brokers.simulator import faults, history, kis_keys, kis_wire, kiwoom_rest, kiwoom_wire
+from brokers.simulator import faults, history, kis_keys, kis_wire, kiwoom_rest, kiwoom_wire, us, us_wire
 from brokers.simulator.frames import Recorded, Replay
 from brokers.simulator.kis import Kis
 from brokers.simulator.kis import Rules as KisRules
@@ -36,6 +37,7 @@ from brokers.simulator.truth import LineNumber, Truth
 from conf.clock import SECOND_NS, korean
 from conf.home import Home
 from conf.instrument import Instrument
+from conf.market import hours_of
 
 HOST = "127.0.0.1"
 CLEAR_S = 3.0
@@ -59,6 +61,8 @@ class Plan:
     kis_options: Options
     kis_rules: KisRules
     kis_calls_per_s: float
+    us_port: int
+    us_options: Options
     kiwoom_port: int
     kiwoom_merge: float
     kiwoom_options: Options
@@ -82,6 +86,7 @@ class Plan:
                 "earlier_days": self.earlier_days,
                 "earlier_trades": self.earlier_trades,
                 "kis": self.kis_options._asdict() | vars(self.kis_rules) | {"widths": self.kis_widths},
+                "us": self.us_options._asdict(),
                 "kiwoom": self.kiwoom_options._asdict() | vars(self.kiwoom_rules) | {"merge": self.kiwoom_merge},
             },
         }
@@ -116,7 +121,18 @@ class Server:
         )
         self.kis = Kis(kis_line, plan.kis_rules, kis_tokens, random, lambda: korean(clock.now_ns()))
         self.kiwoom = Kiwoom(kiwoom_line, plan.kiwoom_rules, kiwoom_tokens, plan.instruments)
-        self.lines = {"kis": kis_line, "kiwoom": kiwoom_line}
+        overseas = us.Overseas()
+        us_tokens = kis_keys.Keys(random)
+        us_line = Line(
+            LineNumber.US,
+            plan.us_options,
+            self.truth,
+            Random(f"{plan.seed}:us"),
+            lambda items: us_wire.frames(items, us_line.faults.widths or us_wire.WIDTHS, overseas.keys),
+            us_tokens.expire,
+        )
+        self.us = Kis(us_line, plan.kis_rules, us_tokens, random, lambda: korean(clock.now_ns()), overseas.feed)
+        self.lines = {"kis": kis_line, "kiwoom": kiwoom_line, "us": us_line}
         self.market = Market(plan.instruments, plan.seed)
         self.pace = Pace(
             plan.home,
@@ -141,10 +157,19 @@ class Server:
         )
         self._kis_routes = [*kis_keys.Desk(kis_tokens).routes(), *quotations.routes(), *self.kis.routes()]
         self._kiwoom_routes = [*desk.routes(), *self.kiwoom.routes()]
-        self.replays = [
-            Replay("kis", plan.recorded or [], self.kis.sessions),
-            Replay("kiwoom", plan.recorded or [], self.kiwoom.sessions),
-        ]
+        minutes = Quotations(
+            us_tokens,
+            self.market,
+            plan.kis_calls_per_s,
+            us_line.faults,
+            lambda: clock.now_ns() // SECOND_NS,
+            us.COUNTER,
+        )
+        self._us_routes = [*kis_keys.Desk(us_tokens).routes(), *minutes.routes(), *self.us.routes()]
+        vendors: dict[str, Kis | Kiwoom] = {"kis": self.kis, "kiwoom": self.kiwoom}
+        if any(frame.line == "us" for frame in plan.recorded or ()):
+            vendors["us"] = self.us
+        self.replays = [Replay(name, plan.recorded or [], vendor.sessions) for name, vendor in vendors.items()]
         self._steering = Steering(self.lines, self.pace, self.truth, self._resend)
         self._stop = asyncio.Event()
         self._replaying: asyncio.Task[None] | None = None
@@ -158,6 +183,7 @@ class Server:
             self._make_history()
         kis_runner, kis_port = await _listen(self._kis_routes, self.plan.kis_port)
         kiwoom_runner, kiwoom_port = await _listen(self._kiwoom_routes, self.plan.kiwoom_port)
+        us_runner, us_port = await _listen(self._us_routes, self.plan.us_port)
         say(
             {
                 "kis": {"ws_url": f"ws://{HOST}:{kis_port}", "rest_url": f"http://{HOST}:{kis_port}"},
@@ -165,6 +191,7 @@ class Server:
                     "ws_url": f"ws://{HOST}:{kiwoom_port}/api/dostk/websocket",
                     "rest_url": f"http://{HOST}:{kiwoom_port}",
                 },
+                "us": {"ws_url": f"ws://{HOST}:{us_port}", "rest_url": f"http://{HOST}:{us_port}"},
             }
         )
         threading.Thread(target=self._steering.listen, args=(loop,), daemon=True).start()
@@ -189,17 +216,18 @@ class Server:
             await self._clear()
             await kis_runner.cleanup()
             await kiwoom_runner.cleanup()
+            await us_runner.cleanup()
             self.truth.close()
 
     def _make_history(self) -> None:
         """The days before, and today so far where that is asked for. HistoryError."""
-        calendar, now_ns = self.pace.calendar, self.pace.clock.now_ns()
-        today, earlier = korean(now_ns).date(), 0
-        days = history.earlier_days(calendar, today, self.plan.earlier_days)
+        calendar, now_ns, earlier = self.pace.calendar, self.pace.clock.now_ns(), 0
         for instrument, listing in self.market.listings.items():
             random = Random(f"{self.plan.seed}:history:{instrument}")
-            for day in days:
-                end_s = history.midnight(day) + history.DAY_S
+            zone = hours_of(instrument.venue).zone
+            today = calendar.day(instrument.venue, now_ns)
+            for day in history.earlier_days(calendar, today, self.plan.earlier_days, instrument.venue):
+                end_s = history.midnight(day, zone) + history.DAY_S
                 phases = history.spans(calendar, instrument.venue, day, end_s)
                 number = history.wanted(self.plan.earlier_trades, instrument)
                 if number:

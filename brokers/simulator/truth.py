@@ -11,7 +11,7 @@
       connections.jsonl   one line for each connection that ended
 
 Promises: files are only appended to, and reach the kernel at least every FLUSH_S; a record torn by a kill is cut off on
-reading; prices are won, times as said below; an app key is written as a hash only.
+reading; prices are won, or 1/10,000 of a dollar, times as said below; an app key is written as a hash only.
 Leaves to others: deciding (connection.py). Not known to anyone here: what still lay in the kernel's buffers when a
 connection was cut; such records are "sent" and may never have arrived. (Their mono_ns is within milliseconds of the
 connection's ended_mono_ns, unless the client had stopped reading.)
@@ -40,7 +40,7 @@ BOOKS = np.dtype(
     [
         ("id", "<u8"),
         ("symbol", "S15"),
-        ("venue", "S3"),
+        ("venue", "S10"),
         ("exch_s", "<i8"),  # the book's time on the wire, seconds since 1970 UTC
         ("mono_ns", "<i8"),  # CLOCK_MONOTONIC when it arose
         ("ask_price", "<i8", _LEVELS),
@@ -60,7 +60,7 @@ TRADES = np.dtype(
     [
         ("id", "<u8"),
         ("symbol", "S15"),
-        ("venue", "S3"),
+        ("venue", "S10"),
         ("exch_s", "<i8"),
         ("mono_ns", "<i8"),
         ("price", "<i8"),
@@ -85,14 +85,15 @@ SENT = np.dtype(
         ("mono_ns", "<i8"),  # when it was handed to the socket, or given up
     ]
 )
-_BOOK = struct.Struct("<Q15s3sqq40q7q")
-_TRADE = struct.Struct("<Q15s3sqq9q")
+_BOOK = struct.Struct("<Q15s10sqq40q7q")
+_TRADE = struct.Struct("<Q15s10sqq9q")
 _SENT = struct.Struct("<BBBiQQq")
 
 
 class LineNumber(IntEnum):
     KIS = 1
     KIWOOM = 2
+    US = 3
 
 
 class Stream(IntEnum):

@@ -30,7 +30,7 @@ SLACK_NS = 600 * SECOND_NS
 
 
 class Report(msgspec.Struct):
-    """What was done, or would be: `frames` that are understood now, by broker; rows by stream; books that the other broker had
+    """What was done, or would be: `frames` that are understood now, by broker; rows by dataset; books that the other broker had
     delivered; frames and parts of frames that stay, by reason."""
 
     date: str
@@ -66,13 +66,13 @@ def _place(home: Home, directory: Path, report: Report) -> None:
     counted, rows, remaining = Counter[str](), Counter[str](), Counter[str]()
     for hour in frames.hours(directory):
         batch = again.decode(directory, hour)
-        books = batch.rows["orderbook"]
+        books = batch.rows[stored.BOOKS]
         if len(books):
             known = stored.already_stored(home, books)
             report.already_stored += int(known.sum())
-            batch.rows["orderbook"] = books[~known]
+            batch.rows[stored.BOOKS] = books[~known]
         counted.update({name: len(lines) for name, lines in batch.taken.items()})
-        rows.update({stream: len(found) for stream, found in batch.rows.items()})
+        rows.update({dataset: len(found) for dataset, found in batch.rows.items() if len(found)})
         remaining += batch.remaining
         if not report.dry_run and any(batch.taken.values()):
             placing.commit(home, directory, batch)

@@ -23,7 +23,7 @@ from brokers.broker import BROKERS, Broker, Registration, broker
 from brokers.publish import Sessions
 from brokers.rows import Decoded, records
 from conf.home import Home
-from conf.market import HOUR_NS
+from conf.market import HOUR_NS, MARKETS
 from ringbuf.records import STREAMS, Flag
 
 UNREADABLE = "the line is not one of a quarantine"
@@ -83,7 +83,7 @@ def hours(directory: Path) -> list[int]:
 @dataclass
 class Batch:
     """The frames of one hour of receipt: by broker the lines that are understood now and the lines of what of them is not; the
-    rows by stream, in order of receipt; why other lines stay, with their number."""
+    rows by dataset ("kr.tick"), in order of receipt; why other lines stay, with their number."""
 
     taken: dict[str, list[bytes]] = field(default_factory=dict)
     rest: dict[str, list[bytes]] = field(default_factory=dict)
@@ -95,24 +95,24 @@ class Again:
     """Today's decoders of a home."""
 
     def __init__(self, home: Home) -> None:
-        registrations = [Registration(one, stream) for one in home.settings.instruments() for stream in STREAMS]
         self._brokers: dict[str, tuple[Broker, Mapping[str, Registration]]] = {}
-        for name in BROKERS:
-            vendor = broker(name)
-            self._brokers[name] = vendor, vendor.known(registrations)
+        for name, entry in BROKERS.items():
+            vendor, instruments = broker(name), home.settings.instruments(entry.market)
+            known = vendor.known(Registration(one, stream) for one in instruments for stream in STREAMS)
+            self._brokers[name] = vendor, known
         self._sessions = Sessions(home)
 
     def decode(self, directory: Path, hour: int) -> Batch:
         """The frames of a date that were received in `hour`."""
         batch = Batch()
-        rows: dict[str, list[bytes]] = {stream: [] for stream in STREAMS}
+        rows: dict[str, list[bytes]] = {f"{market}.{stream}": [] for market in MARKETS for stream in STREAMS}
         for name in self._brokers:
             batch.taken[name], batch.rest[name] = [], []
             for line, kept in lines(directory / f"{name}.jsonl"):
                 if kept is not None and kept.recv_ns // HOUR_NS * HOUR_NS == hour:
                     self._take(batch, rows, name, line, kept)
-        for stream, found in rows.items():
-            batch.rows[stream] = self._late(records(STREAMS[stream], found))
+        for dataset, found in rows.items():
+            batch.rows[dataset] = self._late(records(STREAMS[dataset.partition(".")[2]], found))
         return batch
 
     def _take(self, batch: Batch, rows: dict[str, list[bytes]], name: str, line: bytes, kept: Kept) -> None:
@@ -128,8 +128,9 @@ class Again:
             return
         batch.taken[name].append(line)
         batch.rest[name] += [kept.part(raw, reason) for raw, reason in decoded.rejected]
-        rows["orderbook"] += decoded.book_rows
-        rows["tick"] += decoded.tick_rows
+        market = BROKERS[name].market
+        rows[f"{market}.orderbook"] += decoded.book_rows
+        rows[f"{market}.tick"] += decoded.tick_rows
 
     def _late(self, found: np.ndarray) -> np.ndarray:
         """In order of receipt. Monotonic times of several boots are not comparable: the calendar's take their place."""

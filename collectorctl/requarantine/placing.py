@@ -4,7 +4,7 @@
       .placing.tmp/            1 built: lines taken, lines that are left of them, finished Parquet files
       placing-3f0c.../         2 renamed: from here on it will be placed, whoever finishes it
       kis.jsonl                3 loses the lines taken, gains those that are left of them
-      (the Parquet files)      4 renamed into data/kr/STREAM/date=/hour=/part-requarantine-3f0c...-N.parquet
+      (the Parquet files)      4 renamed into data/MARKET/STREAM/date=/hour=/part-requarantine-3f0c...-N.parquet
       kis.placed.jsonl         5 gains the lines taken
 
 Each step may be done again without a difference, so a batch that was interrupted, anywhere, is simply finished. The files have
@@ -48,30 +48,30 @@ def commit(home: Home, directory: Path, batch: Batch) -> None:
         _write(aside / _REST.format(name), batch.rest[name])
         digest.update(b"".join(batch.taken[name]))
     name = digest.hexdigest()[:16]
-    for stream, rows in batch.rows.items():
+    for dataset, rows in batch.rows.items():
         if len(rows):
-            _build(home, aside, stream, rows, f"requarantine/{name}")
+            _build(home, aside, dataset, rows, f"requarantine/{name}")
     for path in [*(found for found in aside.rglob("*") if found.is_dir()), aside]:
         files.sync_directory(path)
     files.rename(aside, directory / f"placing-{name}")
 
 
-def _build(home: Home, aside: Path, stream: str, rows: np.ndarray, lineage: str) -> None:
+def _build(home: Home, aside: Path, dataset: str, rows: np.ndarray, lineage: str) -> None:
     """Publish `rows` below `aside`, the way the writer does: entries, a journal, an hour after the other."""
     table = home.settings.writer
     taken = None
-    if stream == "orderbook":
+    if schema.is_merged(dataset):
         taken = Merge(window_ns(home), table.identity_cum_volume).take(rows, schema.hours(rows), 1)
     place = aside / "journal"
-    journal = Journal.open(place, schema.JOURNAL[f"kr.{stream}"])
+    journal = Journal.open(place, schema.JOURNAL[dataset])
     journal.begin([])
-    journal.append(schema.entries(f"kr.{stream}", rows, 1, taken), {})
+    journal.append(schema.entries(dataset, rows, 1, taken), {})
     journal.close()
     for hour in sorted(journal.current.held):
         parquet.publish(
             parquet.Task(
-                dataset=f"kr.{stream}",
-                directory=aside / _PARTS / stream,
+                dataset=dataset,
+                directory=aside / _PARTS / dataset,
                 lineage=lineage,
                 hour=hour,
                 row_to=journal.last_row,
@@ -95,8 +95,8 @@ def finish(home: Home, batch: Path) -> None:
         taken, rest = batch / _TAKEN.format(name), batch / _REST.format(name)
         _rewrite(directory / f"{name}.jsonl", without=(taken, rest), plus=rest)
     for part in sorted((batch / _PARTS).rglob("part-*.parquet")):
-        stream, date, hour, _ = part.relative_to(batch / _PARTS).parts
-        target = home.data / "kr" / stream / date / hour
+        dataset, date, hour, _ = part.relative_to(batch / _PARTS).parts
+        target = home.data / dataset.replace(".", "/") / date / hour
         target.mkdir(parents=True, exist_ok=True)
         files.sync_directory(target.parent.parent)
         files.sync_directory(target.parent)

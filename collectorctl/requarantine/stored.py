@@ -27,6 +27,8 @@ from writer.journal import held
 from writer.merge import NEW, Merge
 
 _LINES = {f"recv_time_{line}": Line[line.upper()] for line in ("kis", "kiwoom")}
+BOOKS = "kr.orderbook"
+"""The one dataset that several brokers feed with the same rows."""
 _SIDES = ("ask", "bid")
 _LEVELS = [f"{side}_{what}_{n + 1}" for side in _SIDES for what in ("price", "size") for n in range(LEVELS)]
 _COLUMNS = ["symbol", "venue", *_LINES, "cum_volume", *_LEVELS]

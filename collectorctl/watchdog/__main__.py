@@ -21,8 +21,9 @@ from typing import TextIO
 from loguru import logger
 from supervisor import childutils
 
+from brokers.broker import BROKERS
 from collectorctl.daemon import Daemon, DaemonError, Program
-from collectorctl.status import HEALTHY, own_memory_mb
+from collectorctl.status import HEALTHY, is_at_rest, lines_of, own_memory_mb
 from collectorctl.watchdog.rules import Dog, Limits, Order, Seen
 from conf.home import Home
 from conf.process import Stop, run
@@ -36,7 +37,7 @@ def watch(home: Home, stop: Stop, protocol: TextIO) -> None:
     """Answer supervisord's events until asked to stop."""
     vitals = Vitals.create(home.vitals(NAME), NAME)
     table = home.settings.watchdog
-    memory_mb = {"kis": table.kis_memory_mb, "kiwoom": table.kiwoom_memory_mb, "writer": table.writer_memory_mb}
+    memory_mb = {name: getattr(table, f"{name}_memory_mb") for name in (*BROKERS, "writer")}
     dog = Dog(Limits(table.stale_s, table.start_s, table.leave_s, table.revive_s, memory_mb))
     daemon = Daemon(home)
     standing_down = False
@@ -56,7 +57,7 @@ def watch(home: Home, stop: Stop, protocol: TextIO) -> None:
             logger.info("supervisord stops: standing down")
         elif headers["eventname"].startswith("TICK") and not standing_down:
             try:
-                orders = dog.look(seen(home, daemon), time.monotonic())
+                orders = [*dog.look(seen(home, daemon), time.monotonic()), *first_starts(home, daemon)]
             except DaemonError as error:  # supervisord itself stands still: nothing can be said about the others
                 logger.warning("{}", error)
                 orders = []
@@ -89,6 +90,16 @@ def seen(home: Home, daemon: Daemon) -> list[Seen]:
         works = vitals is not None and vitals.state in HEALTHY
         found.append(Seen(program.name, program.state, program.pid, age_s, works, memory_mb))
     return found
+
+
+def first_starts(home: Home, daemon: Daemon) -> list[Order]:
+    """Programs that supervisord leaves to us: lines that are switched on and were never started. What was stopped stays so."""
+    wanted = lines_of(home.settings)
+    return [
+        Order("start", program.name, 0, "is switched on")
+        for program in daemon.programs()
+        if program.name in wanted and is_at_rest(program)
+    ]
 
 
 def _page(home: Home, program: Program) -> Reading | None:

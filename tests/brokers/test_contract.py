@@ -19,15 +19,24 @@ from brokers.registration import Registration
 from brokers.rows import Decoded, packer
 from conf.home import Home
 from conf.instrument import Instrument
+from conf.market import MARKETS
 from ringbuf.records import ORDERBOOK, STREAMS, TICK, Line
 
 ROOT = Path(__file__).parents[2]
-EVERYTHING = [
-    Registration(Instrument(symbol, venue), stream)
-    for symbol in ("005930", "0074K0", "Q500001")
-    for venue in ("KRX", "NXT", "UN")
-    for stream in STREAMS
-]
+SYMBOLS = {"kr": ("005930", "0074K0", "Q500001"), "us": ("AAPL", "BRK/B", "F")}
+
+
+def everything(name: str) -> list[Registration]:
+    """Both streams of some symbols on every venue of the broker's market."""
+    market = MARKETS[BROKERS[name].market]
+    return [
+        Registration(Instrument(symbol, venue), stream)
+        for symbol in SYMBOLS[market.name]
+        for venue in market.venues
+        for stream in STREAMS
+    ]
+
+
 every_broker = pytest.mark.parametrize("name", BROKERS)
 
 
@@ -46,7 +55,7 @@ def test_a_broker_provides_what_the_loop_asks_for(name):
     made = broker(name)
     with a_home(f"[{name}]\nenabled = true\n") as root:
         home = Home(root)
-        session = made.session(home.settings, "credential", Ledger(EVERYTHING))
+        session = made.session(home.settings, "credential", Ledger(everything(name)))
 
         keeps(made, Broker)
         keeps(made.credential(home, 1), Credential)
@@ -61,9 +70,9 @@ def test_a_broker_provides_what_the_loop_asks_for(name):
 @every_broker
 def test_every_registration_has_a_spelling_of_its_own(name):
     """So that a frame can be told whose it is."""
-    known = broker(name).known(EVERYTHING)
+    known = broker(name).known(everything(name))
 
-    assert sorted(map(str, EVERYTHING)) == sorted(map(str, known.values()))
+    assert sorted(map(str, everything(name))) == sorted(set(map(str, known.values())))
 
 
 @every_broker
@@ -81,9 +90,11 @@ def test_a_broker_has_its_table_its_program_and_its_simulator(name):
     programs.read(ROOT / "conf" / "supervisord.conf")
 
     assert {"enabled", "ws_url", "rest_url", "registrations"} <= set(defaults[name])
+    assert f"{name}_memory_mb" in defaults["watchdog"]
     assert f"program:{name}" in programs.sections()
     assert (ROOT / "brokers" / "simulator" / f"{name}.py").exists()
-    assert BROKERS[name].shard in defaults["shards"]
+    assert name in MARKETS[BROKERS[name].market].lines
+    assert {name} == set(MARKETS[BROKERS[name].market].lines) or BROKERS[name].shard in defaults["shards"]
     assert BROKERS[name].counts in ("registrations", "symbols")
 
 

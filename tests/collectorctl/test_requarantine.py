@@ -150,12 +150,12 @@ def test_a_real_collectors_quarantine_comes_back_exactly_once() -> None:
 
     assert busy.returncode == 75
     assert "kis.lock" in busy.stderr
-    assert nothing_yet["frames"] == {"kis": 0, "kiwoom": 0}
+    assert nothing_yet["frames"] == {"kis": 0, "kiwoom": 0, "us": 0}
     assert sum(nothing_yet["remaining"].values()) == len(frames)
     assert (would["frames"], would["rows"]) == (did["frames"], did["rows"])
     assert untouched == kept
     assert did["frames"]["kis"] == 6
-    assert did["rows"] == {"orderbook": 1, "tick": 5}
+    assert did["rows"] == {"kr.orderbook": 1, "kr.tick": 5}
     assert sum(did["remaining"].values()) == 2
     assert ticks["symbol"].tolist() == ["000660"] * 5
     assert [str(n) for n in ticks["cum_volume"]] == [text.split("^")[13] for text in frames[:5]]
@@ -169,7 +169,7 @@ def test_a_real_collectors_quarantine_comes_back_exactly_once() -> None:
     assert metadata[b"lineage"].startswith(b"requarantine/")
     assert [line["text"] for line in left] == frames[6:]
     assert [line["text"] for line in placed] == frames[:6]
-    assert repeated["frames"] == {"kis": 0, "kiwoom": 0}
+    assert repeated["frames"] == {"kis": 0, "kiwoom": 0, "us": 0}
     assert len(ticks_again) == 5
     assert len(books_again) == 1
 
@@ -202,7 +202,7 @@ def test_a_book_the_other_broker_had_delivered_is_not_doubled() -> None:
 
     assert busy.returncode == 75
     assert did["already_stored"] == 2
-    assert did["rows"]["orderbook"] == 1
+    assert did["rows"]["kr.orderbook"] == 1
     assert books["cum_volume"].tolist() == [1, 2, 3]
     assert books["broker"].tolist() == ["kiwoom", "kiwoom", "kis"]
 
@@ -255,7 +255,7 @@ def test_a_frame_is_split_a_book_of_both_is_one_row_and_alike_frames_are_two(hom
     """Two frames of one read may be equal to the byte: both are rows."""
     did = again(home)
 
-    assert did["rows"] == {"orderbook": 2, "tick": 6}
+    assert did["rows"] == {"kr.orderbook": 2, "kr.tick": 6}
     assert sum(did["remaining"].values()) == 3
     assert_placed_once(home)
 

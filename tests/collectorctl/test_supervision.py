@@ -153,7 +153,8 @@ def test_stop_drains_to_zero_and_says_so() -> None:
 
 def test_start_refuses_wrong_settings_before_anything_runs() -> None:
     """Exit 78 with file, key and what to write; no supervisord afterwards."""
-    with a_home("[kis]\nregistrations = 1\n") as root:
+    with a_home("") as root:
+        (root / ".env").write_text("KIS_APP_KEY=key-of-kis\n")
         ran = collectorctl(root, "start", check=False)
 
         assert ran.returncode == 78

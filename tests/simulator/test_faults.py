@@ -37,8 +37,8 @@ def test_commands_are_a_line_a_word_and_an_amount(text: str, fault: Fault) -> No
 @pytest.mark.parametrize(
     "text",
     [
-        *["", "kis", "drop", "us drop", "kis fly", "kis drop 3", "kis silence", "kis silence x", "kis garble 1.5"],
-        *["kis garble -1", "kis silence 1 2", "kiwoom width 48", "kis width 43", "kis silence nan"],
+        *["", "kis", "drop", "nyse drop", "kis fly", "kis drop 3", "kis silence", "kis silence x", "kis garble 1.5"],
+        *["kis garble -1", "kis silence 1 2", "kiwoom width 48", "kis width 43", "us width 19", "kis silence nan"],
     ],
 )
 def test_what_is_no_command_is_refused_in_words(text: str) -> None:

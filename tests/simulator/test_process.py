@@ -43,12 +43,12 @@ def test_it_listens_on_loopback_only(start: Start) -> None:
     }
     ports = {
         int(running.ready[line][url].split(":")[2].split("/")[0])
-        for line in ("kis", "kiwoom")
+        for line in ("kis", "kiwoom", "us")
         for url in ("ws_url", "rest_url")
     }
 
     assert {("127.0.0.1", port) for port in ports} == listening
-    assert len(ports) == 2
+    assert len(ports) == 3
 
 
 def test_it_lives_on_without_stdin_and_ends_by_itself_when_told_so(home: Path) -> None:

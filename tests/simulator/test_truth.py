@@ -278,4 +278,4 @@ def test_a_torn_last_record_is_cut_off(tmp_path_factory: pytest.TempPathFactory,
 
 def test_the_layout_is_what_is_documented() -> None:
     """Record sizes in bytes, which readers in other languages rely on."""
-    assert (BOOKS.itemsize, TRADES.itemsize, SENT.itemsize) == (418, 114, 31)
+    assert (BOOKS.itemsize, TRADES.itemsize, SENT.itemsize) == (425, 121, 31)

@@ -1,0 +1,38 @@
+"""What all US instruments have in common: a random walk of the whole market.
+
+    exchange second  ─>  step of STEP_S seconds  ─>  one move, the same for every instrument, drawn from seed and step alone
+
+Promises: pure; a move depends on nothing but the seed and the second, so the order of instruments does not matter.
+Leaves to others: what instruments do besides (flow.py).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from random import Random
+
+STEP_S = 10
+MOVE = 0.0004
+"""Standard deviation of one move, as a share of the price."""
+STEPS_MOST = 60
+"""Moves made up for after a pause; a longer one is a new beginning."""
+
+
+@dataclass
+class Tide:
+    """The walk of one market."""
+
+    seed: int
+    _moves: dict[int, float] = field(default_factory=dict)
+
+    def moved(self, from_s: int, to_s: int) -> float:
+        """The share of its price by which the market moved between two seconds."""
+        last = to_s // STEP_S
+        return sum(self._move(step) for step in range(max(from_s // STEP_S, last - STEPS_MOST) + 1, last + 1))
+
+    def _move(self, step: int) -> float:
+        if step not in self._moves:
+            if len(self._moves) > 10_000:
+                self._moves.clear()
+            self._moves[step] = Random(f"{self.seed}:tide:{step}").gauss(0.0, MOVE)
+        return self._moves[step]

@@ -1,0 +1,1 @@
+"""KIS's feed of the US exchanges."""

@@ -1,0 +1,239 @@
+"""KIS's overseas records (pure). Spec kis 4.4, 4.5.
+
+    0|HDFSCNT0|002|DNASAAPL^AAPL^4^20230502^20230502^091912^20230502^221912^169.9200^...
+                   |        |    | |        |        |      |        `- Korean time
+                   |        |    | |        |        |      `- Korean date
+                   |        |    | |        |        `- New York time
+                   |        |    | |        `- New York date
+                   |        |    | `- business date: the day of the session (a day market's evening belongs to the next day)
+                   |        |    `- decimals: the prices have their point already
+                   |        `- ticker
+                   `- D free or R paid, exchange; R and BAQ, BAY, BAA: the day market
+
+The exchange's own date and time are the tick's. When clocks are set back they name two instants; the Korean pair tells which.
+
+Promises: never raises, whatever the bytes (kis/frame.py); the session is left to the calendar, because the feed's own word for it
+contradicts its times (spec kis 4.4); a price finer than 1/10,000 is rounded half to even and flagged; dates that contradict each
+other are flagged.
+Leaves to others: frames (kis/frame.py), control messages (kis/session.py), the calendar's session (publish.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple
+
+from brokers.kis import frame
+from brokers.kis.frame import Before, optional, whole
+from brokers.registration import Registration
+from brokers.rows import Decoded, pack_book, pack_tick
+from conf.clock import KST, SECOND_NS, instant
+from conf.instrument import EXCHANGES, Instrument
+from conf.market import NEW_YORK, hours_of, local
+from ringbuf.records import LEVELS, PRICE_SCALE, UNDEFINED, Flag, Line, Session, Side, Venue
+
+
+class Layout(NamedTuple):
+    """A TR's fields."""
+
+    stream: str
+    widths: frozenset[int]
+    known: int
+
+
+LAYOUTS: dict[bytes, Layout] = {
+    b"HDFSCNT0": Layout("tick", frozenset({26}), 26),
+    b"HDFSASP0": Layout("orderbook", frozenset({71}), 71),
+}
+TR_OF = {layout.stream: tr.decode() for tr, layout in LAYOUTS.items()}
+FREE, PAID = "D", "R"
+
+APART_NS = 2 * SECOND_NS
+"""New York's and Korea's time of a record are one instant; this far apart they contradict each other."""
+
+_EXCHANGE_OF = {venue: exchange for exchange, venue in EXCHANGES.items()}
+_LEVEL_FIELDS = 6
+
+
+def is_day_market(instrument: Instrument) -> bool:
+    """Whether its sessions are those of the day market."""
+    return hours_of(instrument.venue).zone is KST
+
+
+def spelled(registration: Registration, paid: bool = False) -> tuple[str, str]:
+    """TR id and key of a registration (spec kis 2.7); the day market's keys have one form only."""
+    instrument, stream = registration
+    kind = PAID if paid or is_day_market(instrument) else FREE
+    return TR_OF[stream], f"{kind}{_EXCHANGE_OF[instrument.venue]}{instrument.symbol}"
+
+
+def known(registrations: Iterable[Registration]) -> dict[str, Registration]:
+    """`TR|key` -> registration, under the free and the paid key."""
+    return {"|".join(spelled(r, paid)): r for r in registrations for paid in (False, True)}
+
+
+def decode(payload: bytes, known: Mapping[str, Registration], recv_ns: int, mono_ns: int = 0) -> Decoded:
+    """One message; never raises."""
+    return frame.read(payload, LAYOUTS, _READERS, known, recv_ns, mono_ns)
+
+
+def _tick(
+    out: Decoded,
+    f: list[bytes],
+    layout: Layout,
+    registration: Registration,
+    recv_ns: int,
+    mono_ns: int,
+    before: Before,
+) -> None:
+    """Spec kis 4.4. ValueError or struct.error if a field that a trade cannot do without cannot be read."""
+    instrument = _named(f, registration)
+    exch_ns, flags = _time(f[4:8], recv_ns)
+    if f[3] and f[3] != b"%d" % _business_date(exch_ns, instrument):
+        flags |= Flag.DATE_ODD
+    price, ask, bid = _Price(f[11]), _Price(f[16]), _Price(f[15])
+    size, cum_volume, cum_value = whole(f[19]), whole(f[20]), frame.value(f[21])
+    sells, buys = optional(f[22]), optional(f[23])
+    last = before.get(registration)
+    if not frame.chained(last, cum_volume, cum_value, size, price.e4):
+        flags |= Flag.CHECKSUM
+    wider, extra = frame.surplus(f, layout)
+    row = pack_tick(
+        0,
+        recv_ns,
+        mono_ns,
+        exch_ns,
+        instrument.symbol.encode(),
+        Venue[instrument.venue],
+        price.e4,
+        size,
+        cum_volume,
+        cum_value,
+        UNDEFINED,
+        UNDEFINED,
+        ask.e4,
+        bid.e4,
+        _side(price.e4, ask.e4, bid.e4, (sells, buys), last[2:] if last else None),
+        flags | wider | price.flag | ask.flag | bid.flag,
+        Line.US,
+        _session(instrument),
+        extra,
+    )
+    before[registration] = (cum_volume, cum_value, sells, buys)
+    out.tick_rows.append(row)
+    out.tick_of.append(registration)
+
+
+def _book(
+    out: Decoded,
+    f: list[bytes],
+    layout: Layout,
+    registration: Registration,
+    recv_ns: int,
+    mono_ns: int,
+    before: Before,
+) -> None:
+    """Spec kis 4.5: level by level, bid first. ValueError or struct.error if a level cannot be read; an empty one is none."""
+    instrument = _named(f, registration)
+    exch_ns, flags = _time(f[3:7], recv_ns)
+    total_bid, total_ask = optional(f[7]), optional(f[8])
+    bids, asks, bid_sizes, ask_sizes = (
+        f[first : 11 + LEVELS * _LEVEL_FIELDS : _LEVEL_FIELDS] for first in range(11, 15)
+    )
+    bid_prices, ask_prices = ([_Price(text or b"0") for text in texts] for texts in (bids, asks))
+    bid_counts, ask_counts = ([whole(text or b"0") for text in texts] for texts in (bid_sizes, ask_sizes))
+    for total, counts in ((total_bid, bid_counts), (total_ask, ask_counts)):
+        if total != UNDEFINED and total != sum(counts):
+            flags |= Flag.CHECKSUM
+    for price in (*bid_prices, *ask_prices):
+        flags |= price.flag
+    wider, extra = frame.surplus(f, layout)
+    row = pack_book(
+        0,
+        recv_ns,
+        mono_ns,
+        exch_ns,
+        instrument.symbol.encode(),
+        Venue[instrument.venue],
+        *(price.e4 for price in ask_prices),
+        *ask_counts,
+        *(price.e4 for price in bid_prices),
+        *bid_counts,
+        UNDEFINED,
+        total_ask,
+        total_bid,
+        UNDEFINED,
+        UNDEFINED,
+        UNDEFINED,
+        UNDEFINED,
+        flags | wider,
+        Line.US,
+        _session(instrument),
+        extra,
+    )
+    out.book_rows.append(row)
+    out.book_of.append(registration)
+
+
+_READERS = {"orderbook": _book, "tick": _tick}
+
+
+def _named(f: list[bytes], registration: Registration) -> Instrument:
+    """Whose record it is. ValueError if the next fields are not ticker and decimals: then all fields are shifted."""
+    instrument = registration.instrument
+    if f[1] != instrument.symbol.encode():
+        raise ValueError(f"{f[0][:40]!r} is followed by {f[1][:40]!r}, not by its ticker")
+    whole(f[2])
+    return instrument
+
+
+def _time(f: list[bytes], recv_ns: int) -> tuple[int, int]:
+    """Exchange time and flags from New York's date and time and Korea's. ValueError if New York's cannot be read."""
+    try:
+        korean_ns = instant(KST, f[2].decode("ascii"), f[3].decode("ascii"), recv_ns)
+    except ValueError:
+        korean_ns = None
+    exch_ns = instant(NEW_YORK, f[0].decode("ascii"), f[1].decode("ascii"), recv_ns if korean_ns is None else korean_ns)
+    if korean_ns is None:
+        return exch_ns, int(Flag.DATE_ODD) if f[2] or f[3] else 0
+    return exch_ns, int(Flag.DATE_ODD) if abs(exch_ns - korean_ns) >= APART_NS else 0
+
+
+def _business_date(exch_ns: int, instrument: Instrument) -> int:
+    """The day of the session, as the number YYYYMMDD."""
+    day = local(exch_ns, hours_of(instrument.venue).zone)
+    return day.year * 10_000 + day.month * 100 + day.day
+
+
+def _session(instrument: Instrument) -> Session:
+    """The day market is one by its key; else the calendar tells."""
+    return Session.DAY_MARKET if is_day_market(instrument) else Session.UNKNOWN
+
+
+def _side(price: int, ask: int, bid: int, sums: tuple[int, int], last: tuple[int, ...] | None) -> Side:
+    """Who was the aggressor: by the vendor's sums of sell- and buy-initiated volume where the record before is at hand, else by the
+    quotes the print carries; between them nobody is."""
+    if last is not None and UNDEFINED not in (*sums, *last):
+        sold, bought = sums[0] - last[0], sums[1] - last[1]
+        return Side.SELL if sold > 0 and not bought else Side.BUY if bought > 0 and not sold else Side.NONE
+    if 0 < bid < ask:
+        return Side.BUY if price >= ask else Side.SELL if price <= bid else Side.NONE
+    return Side.NONE
+
+
+class _Price:
+    """A price in 1/10,000: exact, or rounded half to even and flagged. UNDEFINED for an empty field. ValueError."""
+
+    __slots__ = ("e4", "flag")
+
+    def __init__(self, text: bytes) -> None:
+        self.flag = 0
+        if not text:
+            self.e4 = UNDEFINED
+            return
+        units, fraction = frame.decimal(text)
+        self.e4 = units * PRICE_SCALE + int(fraction[:4].ljust(4, b"0"))
+        rest = fraction[4:]  # without trailing zeros
+        if rest:
+            self.flag = int(Flag.PRICE_ROUNDED)
+            self.e4 += rest > b"5" or (rest == b"5" and self.e4 % 2)
