@@ -22,11 +22,10 @@ class Act(NamedTuple):
 
 
 class Scenario(NamedTuple):
-    """A script. `words`: what happens, for people; `market_hours`: how much of the day it needs, from 08:58."""
+    """A script. `words`: what happens, for people."""
 
     words: str
     acts: tuple[Act, ...]
-    market_hours: float = 1.2
 
 
 SCENARIOS: dict[str, Scenario] = {
@@ -37,7 +36,7 @@ SCENARIOS: dict[str, Scenario] = {
         "Kiwoom silently sends at most one book a second and symbol from 09:05", (Act("09:05:00", "kiwoom conflate 1"),)
     ),
     "stamp-skew": Scenario(
-        "KIS stamps everything 0.4 s ahead of Kiwoom from the beginning", (Act("08:58:00", "kis skew 0.4"),)
+        "KIS stamps everything 0.4 s ahead of Kiwoom from the beginning", (Act("08:30:00", "kis skew 0.4"),)
     ),
     "both-lose": Scenario(
         "both lines lose one packet in fifty, each others, for an hour",

@@ -34,14 +34,23 @@ def simulate(root: Path, options: tuple[str, ...]) -> None:
     "--home", "where", type=click.Path(path_type=Path), help="Use and keep this home [default: a temporary one]."
 )
 @click.option("--seed", default=1, show_default=True, help="The market's seed.")
+@click.option(
+    "--scenario", default="morning", show_default=True, help="What goes wrong; `--scenario list` tells which there are."
+)
 @as_json_option
-def demo(seconds: float, where: Path | None, seed: int, as_json: bool) -> None:
+def demo(seconds: float, where: Path | None, seed: int, scenario: str, as_json: bool) -> None:
     """Rehearse a short day without keys or network, recover what it missed, then compare the files with the simulator's truth.
 
-    A collector is killed for ten minutes of market time; the day's certificates must go from INCOMPLETE to PROVEN.
+    By default a collector is killed for ten minutes of market time; the day's certificates must go from INCOMPLETE to PROVEN.
 
-    Example: collectorctl demo --seconds 60
+    Example: collectorctl demo --seconds 60 --scenario kis-dies-at-open
     """
-    from collectorctl.demo import rehearse
+    from collectorctl.demo import SCRIPTS, rehearse
 
-    sys.exit(rehearse(where, seconds, seed, as_json))
+    if scenario == "list":
+        for name, script in SCRIPTS.items():
+            click.echo(f"{name:<18}{script.about}")
+        return
+    if scenario not in SCRIPTS:
+        raise click.UsageError(f"--scenario {scenario}: there is no such one: {', '.join(SCRIPTS)}")
+    sys.exit(rehearse(where, seconds, seed, scenario, as_json))

@@ -7,10 +7,12 @@ rehearsal.py  start, run, stop, recover, compare
 recovery.py   the ending: certificates before and after
 oracle.py     what is on disk against what was sent (pure)
 verdict.py    what of that breaks a promise (pure)
+holds.py      what a scenario must leave behind besides (pure)
 tiling.py     what is on disk after recovery against what was traded (pure)
 report.py     the tables
 """
 
 from collectorctl.demo.rehearsal import rehearse
+from collectorctl.demo.script import SCRIPTS
 
-__all__ = ["rehearse"]
+__all__ = ["SCRIPTS", "rehearse"]

@@ -35,6 +35,7 @@ Instants = Mapping[tuple[int, int], int]
 """(line, connection) -> monotonic ns."""
 BOOK, TICK = 1, 2
 SENT, LOST, CONFLATED, SPOILED, REPEATED = range(5)
+_NO_STAMP = pd.Timestamp(0, tz="Asia/Seoul")
 
 
 class _Deliveries:
@@ -53,19 +54,30 @@ def judge(
     book_rows: pd.DataFrame,
     tick_rows: pd.DataFrame,
     stopped_ns: Mapping[int, Sequence[tuple[int, int]]] | None = None,
+    stamps: bool = True,
 ) -> Verdict:
     """Compare.
 
     `books`, `trades`, `sent`: the truth's tables (brokers/simulator/truth.py). `ended_ns`: (line, connection) -> monotonic
     instant at which it ended, absent while it lives. `book_rows`, `tick_rows`: the datasets as pandas reads them.
     `stopped_ns`: line -> the spans (begin, end), monotonic, in which its collector was stopped by a signal.
+    `stamps`: False where lines stamp differently; then exchange seconds are not compared.
     """
+    if not stamps:
+        books, trades = (_unstamped(table) for table in (books, trades))
+        book_rows, tick_rows = (rows.assign(exch_time=_NO_STAMP) for rows in (book_rows, tick_rows))
     stops = stopped_ns or {}
     sure_ns = {(line, number): sure_until(ended, stops.get(line, ())) for (line, number), ended in ended_ns.items()}
     return Verdict(
         books=_judge_books(books, _of_stream(sent, BOOK), sure_ns, book_rows),
         ticks=_judge_ticks(trades, _of_stream(sent, TICK), sure_ns, tick_rows),
     )
+
+
+def _unstamped(table: np.ndarray) -> np.ndarray:
+    table = table.copy()
+    table["exch_s"] = 0
+    return table
 
 
 def sure_until(ended_ns: int, stops: Sequence[tuple[int, int]]) -> int:

@@ -19,12 +19,15 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from brokers.simulator import truth
+from brokers.simulator.scenario import SCENARIOS
+from brokers.simulator.scenario import Act as SimulatedAct
 from collectorctl.daemon import Daemon
+from collectorctl.demo.holds import Seen
 from collectorctl.demo.oracle import judge
 from collectorctl.demo.prompter import Prompter
 from collectorctl.demo.recovery import recover
 from collectorctl.demo.report import Outcome, measure, show
-from collectorctl.demo.script import MORNING, Script
+from collectorctl.demo.script import MORNING, SCRIPTS, Script
 from collectorctl.demo.stage import CLOSES, DAY, REST_CALLS, Simulator, connect_home, day_time, write_home
 from collectorctl.demo.verdict import Verdict
 from collectorctl.health import last_words, wait_until_healthy
@@ -54,7 +57,9 @@ class Rehearsal:
     def play(self) -> Outcome:
         """Run it, recover its day and judge both. StageError, DaemonError, SettingsError, or the errors of a recovery."""
         write_home(self.root, self.seconds)
-        with Simulator(self.root, self.truth, "--seed", str(self.seed), *REST_CALLS) as simulator:
+        options = ["--seed", str(self.seed), *REST_CALLS, *self.script.options]
+        options += ["--scenario", self.script.scenario] if self.script.scenario else []
+        with Simulator(self.root, self.truth, *options) as simulator:
             connect_home(self.root, simulator.addresses)
             home = Home(self.root)
             home.make()
@@ -78,8 +83,9 @@ class Rehearsal:
             recovery = recover(home, DAY, told.trades, self.console)
         return Outcome(
             about=self.script.about,
-            undone=prompter.left,
+            undone=prompter.left + [act.command for act in self._scenario()[len(told.acts) :]],
             verdict=self._verdict(home, told),
+            broken=self.script.holds(Seen(_dataset(home, "orderbook"), _dataset(home, "event"))),
             recovery=recovery,
             figures=measure(home, seen, stop_s),
         )
@@ -115,23 +121,32 @@ class Rehearsal:
             f"hours published {count('writer', 'hours_published')}  {sick}"
         )
 
+    def _scenario(self) -> list[SimulatedAct]:
+        """What the simulator was to do by itself, in order."""
+        return sorted(SCENARIOS[self.script.scenario].acts) if self.script.scenario else []
+
     def _verdict(self, home: Home, told: truth.Run) -> Verdict:
-        ticks = pd.read_parquet(home.data / "kr" / "tick")
+        ticks = _dataset(home, "tick")
         return judge(
             told.books,
             told.trades,
             told.sent,
             {(c["line"], c["connection"]): c["ended_mono_ns"] for c in told.connections if c["ended_mono_ns"]},
-            pd.read_parquet(home.data / "kr" / "orderbook"),
+            _dataset(home, "orderbook"),
             ticks[ticks["source"] == "live"],
+            stamps=self.script.stamps,
         )
 
 
-def rehearse(where: Path | None, seconds: float, seed: int, as_json: bool) -> int:
+def _dataset(home: Home, stream: str) -> pd.DataFrame:
+    return pd.read_parquet(home.data / "kr" / stream)
+
+
+def rehearse(where: Path | None, seconds: float, seed: int, name: str, as_json: bool) -> int:
     """Play, show, tidy up; the exit status: 0 when every promise held."""
     console = wide_console(stderr=as_json)
     root = where.resolve() if where else Path(tempfile.mkdtemp(prefix="collectorctl-demo-"))
-    outcome = Rehearsal(root, seconds, seed, console).play()
+    outcome = Rehearsal(root, seconds, seed, console, SCRIPTS[name]).play()
     show(console, root, outcome, as_json)
     home = Home(root)
     passed = not outcome.complaints()

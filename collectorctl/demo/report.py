@@ -38,18 +38,22 @@ class Figures(msgspec.Struct):
 
 
 class Outcome(msgspec.Struct):
-    """A finished rehearsal: what it was about, acts that the market's day was too short for, and what was found."""
+    """A finished rehearsal: what it was about, acts that the market's day was too short for, and what was found.
+
+    `broken`: what the script says must hold, and does not.
+    """
 
     about: str
     undone: list[str]
     verdict: Verdict
+    broken: list[str]
     recovery: Recovery
     figures: Figures
 
     def complaints(self) -> list[str]:
         """In words what breaks a promise; empty when the rehearsal passed."""
         short = [f"{act}: the market closed before it: give it more --seconds" for act in self.undone]
-        return [*short, *self.verdict.complaints(), *self.recovery.complaints()]
+        return [*short, *self.verdict.complaints(), *self.broken, *self.recovery.complaints()]
 
 
 def measure(home: Home, seen: Status, stop_s: float) -> Figures:

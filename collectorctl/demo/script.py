@@ -3,15 +3,19 @@
     08:30  the market ──────── kill kis ── start kis ──────────────> 12:00 the close
 
 An act is one line of words: `kill NAME` (SIGKILL, and held down), `start NAME`, or any command that the simulator understands
-(`kiwoom outage 5`, `market block 005930 5000`: brokers/simulator).
+(`kiwoom outage 5`, `market block 005930 5000`: brokers/simulator). What goes wrong at the brokers alone is the simulator's own
+script (brokers/simulator/scenario.py), which it plays by itself.
 
-Promises: pure; acts are in the order of their times.
-Leaves to others: doing them (rehearsal.py), what must hold afterwards (verdict.py, recovery.py).
+Promises: pure; acts are in the order of their times; SCRIPTS has every scenario of the simulator.
+Leaves to others: doing them (prompter.py, the simulator), what must hold afterwards (verdict.py, recovery.py, holds.py).
 """
 
 from __future__ import annotations
 
 from typing import NamedTuple
+
+from brokers.simulator.scenario import SCENARIOS
+from collectorctl.demo import holds
 
 
 class Act(NamedTuple):
@@ -22,11 +26,19 @@ class Act(NamedTuple):
 
 
 class Script(NamedTuple):
-    """A rehearsal: its name, what it is about, and its acts."""
+    """A rehearsal: its name, what it is about, and its acts.
+
+    `scenario`: the simulator's script; `options`: the simulator's; `stamps`: whether both lines stamp alike; `holds`: what else
+    must be so afterwards.
+    """
 
     name: str
     about: str
-    acts: tuple[Act, ...]
+    acts: tuple[Act, ...] = ()
+    scenario: str = ""
+    options: tuple[str, ...] = ()
+    stamps: bool = True
+    holds: holds.Holds = lambda _: []
 
 
 MORNING = Script(
@@ -34,3 +46,20 @@ MORNING = Script(
     "kis is killed at 10:30 and stays down for ten minutes; what it missed is recovered after the close",
     (Act("10:30:00", "kill kis"), Act("10:40:00", "start kis")),
 )
+
+_HOLDS = {
+    "kis-dies-at-open": holds.kis_dies_at_open,
+    "kiwoom-conflates": holds.kiwoom_conflates,
+    "stamp-skew": holds.stamp_skew,
+    "both-lose": holds.both_lose,
+    "open-burst": holds.open_burst,
+}
+_WHOLE = ("--kiwoom-books-per-s", "0")
+"""Without its usual conflation: what a line then lacks is the scenario's doing."""
+_SKEWED = {"stamp-skew"}
+
+SCRIPTS: dict[str, Script] = {MORNING.name: MORNING} | {
+    name: Script(name, scenario.words, scenario=name, options=_WHOLE, stamps=name not in _SKEWED, holds=_HOLDS[name])
+    for name, scenario in SCENARIOS.items()
+}
+"""Every rehearsal there is, by name."""

@@ -1,0 +1,112 @@
+"""Each scenario's own conditions: met by what should be, broken by a fault that did not happen or was not noticed."""
+
+from __future__ import annotations
+
+import subprocess
+
+import msgspec
+import pandas as pd
+import pytest
+from tree import BIN
+
+from brokers.simulator.scenario import SCENARIOS
+from collectorctl.demo import holds
+from collectorctl.demo.script import MORNING, SCRIPTS
+
+DAY = "2026-11-20"
+
+
+def at(clock: str) -> pd.Timestamp:
+    """A time of the rehearsal's day."""
+    return pd.Timestamp(f"{DAY} {clock}", tz="Asia/Seoul")
+
+
+def books(*arrivals: tuple[str, bool, bool]) -> pd.DataFrame:
+    """(time, by kis, by kiwoom) as stored books."""
+    frame = pd.DataFrame({"exch_time": pd.DatetimeIndex([at(clock) for clock, _, _ in arrivals])})
+    for place, line in ((1, "kis"), (2, "kiwoom")):
+        frame[f"recv_time_{line}"] = pd.DatetimeIndex([at(one[0]) if one[place] else pd.NaT for one in arrivals])
+    return frame
+
+
+def events(*told: tuple[str, str, str]) -> pd.DataFrame:
+    """(time, line, kind) as stored events."""
+    frame = pd.DataFrame(told, columns=["time", "line", "kind"])
+    frame["time"] = pd.DatetimeIndex([at(clock) for clock in frame["time"]], dtype="datetime64[ns, Asia/Seoul]")
+    return frame.assign(words="kis.tick")
+
+
+def test_there_is_a_rehearsal_for_each_scenario() -> None:
+    """And the ordinary one; every scenario has conditions of its own."""
+    assert set(SCRIPTS) == {MORNING.name, *SCENARIOS}
+    for name in SCENARIOS:
+        assert SCRIPTS[name].holds is not MORNING.holds
+        assert SCRIPTS[name].scenario == name
+
+
+def test_an_outage_is_told_and_the_survivor_is_never_silent() -> None:
+    """Disconnected, connected ten minutes later, and a book of the other line in each whole minute between."""
+    served = [(f"09:{minute:02}:30", False, True) for minute in range(12)]
+    told = [("09:00:05", "kis", "disconnected"), ("09:11:00", "kis", "connected")]
+
+    assert holds.kis_dies_at_open(holds.Seen(books(*served), events(*told))) == []
+    for lacking in range(1, 11):
+        left = books(*(one for minute, one in enumerate(served) if minute != lacking))
+        (words,) = holds.kis_dies_at_open(holds.Seen(left, events(*told)))
+        assert f"09:{lacking:02}" in words
+    kis_only = books(*((clock, True, False) for clock, _, _ in served))
+    assert holds.kis_dies_at_open(holds.Seen(kis_only, events(*told)))
+    assert holds.kis_dies_at_open(holds.Seen(books(*served), events(told[0])))
+    assert holds.kis_dies_at_open(holds.Seen(books(*served), events(("08:40:00", "kis", "disconnected"), told[1])))
+    assert holds.kis_dies_at_open(holds.Seen(books(*served), events(told[0], ("09:05:00", "kis", "connected"))))
+
+
+@pytest.mark.parametrize(
+    ("condition", "lines"), [(holds.kiwoom_conflates, ("kiwoom",)), (holds.stamp_skew, ())], ids=["conflates", "skew"]
+)
+def test_an_alarm_names_the_line_that_hides_something_and_no_other(
+    condition: holds.Holds, lines: tuple[str, ...]
+) -> None:
+    """Neither a missing alarm nor one too many passes."""
+    for called in ((), ("kis",), ("kiwoom",), ("kis", "kiwoom")):
+        seen = holds.Seen(books(), events(*(("09:30:00", line, "degraded") for line in called)))
+        assert (condition(seen) == []) is (called == lines)
+
+
+def test_losses_of_both_lines_show_in_the_arrivals() -> None:
+    """About 2 % of the hour's books lack either line; none or far more is another scenario."""
+
+    def of(every: int) -> list[str]:
+        rows = [("09:30:00", n % every != 0, n % every != every // 2) for n in range(1000)]
+        return holds.both_lose(holds.Seen(books(*rows), events()))
+
+    assert of(50) == []
+    assert len(of(2000)) == 2
+    assert len(of(10)) == 2
+
+
+def test_a_burst_that_did_not_come_or_overran_a_ring_does_not_pass() -> None:
+    """More books a minute than usual, and no event of a loss."""
+    usual = [(f"{10 + n // 60:02}:{n % 60:02}:00", True, True) for n in range(90)]
+    burst = [(f"09:{n % 8 + 1:02}:00", True, True) for n in range(80)]
+
+    assert holds.open_burst(holds.Seen(books(*usual, *burst), events())) == []
+    assert holds.open_burst(holds.Seen(books(*usual), events()))
+    assert holds.open_burst(holds.Seen(books(*usual, *burst), events(("09:05:00", "writer", "ring_loss"))))
+
+
+@pytest.mark.long
+@pytest.mark.timeout(400)
+@pytest.mark.parametrize("name", sorted(SCENARIOS))
+def test_the_rehearsal_of_a_scenario_passes(name: str) -> None:
+    """`demo --scenario NAME`, judged against the truth."""
+    ran = subprocess.run(
+        [BIN / "collectorctl", "demo", "--scenario", name, "--seconds", "70", "--json"],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=380,
+    )
+
+    assert msgspec.json.decode(ran.stdout)["complaints"] == []
+    assert ran.returncode == 0
