@@ -1,6 +1,6 @@
 """The order flow: who sends what next. Seeded, plausible, and fond of the cases that trip decoders up.
 
-    fair value (random walk, pulled to the previous close)
+    fair value (random walk, pulled to the previous close, or to where the leader is)
         |  lean: above the book's middle -> more buyers
         v
     limit 40 %   cancel 30 %   market 20 % (some sweep many orders)   mid-price 10 %
@@ -49,6 +49,7 @@ class Flow:
         self.random = random
         self.grid = grid
         self.home = self.fair = float(grid.index(previous_close))
+        self.pull = 0.001
         self.depth = 6 if random.random() < 0.15 else 14  # one in seven instruments shows fewer than ten levels
         self.mid_side = 0
         self.mid_size = 0
@@ -121,7 +122,7 @@ class Flow:
         self.home += steps
 
     def _drift(self) -> None:
-        self.fair += self.random.gauss(0.0, 0.25) + (self.home - self.fair) * 0.001
+        self.fair += self.random.gauss(0.0, 0.25) + (self.home - self.fair) * self.pull
         self.fair = min(max(self.fair, 0.0), len(self.grid.prices) - 1.0)
 
     def _side(self, book: OrderBook) -> int:

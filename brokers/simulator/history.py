@@ -134,12 +134,14 @@ class _Maker:
 
     def trade(self, number: int, begin_s: int, end_s: int) -> None:
         """Continuous trading: `number` trades, more of them early."""
-        flow, book = self.listing.flow, self.listing.book
+        flow, book, leader = self.listing.flow, self.listing.book, self.listing.leader
         flow.fill_up(book)
         length_s = max(end_s - begin_s, 1)
         seconds = sorted(begin_s + int(length_s * self.random.random() ** 1.6) for _ in range(number))
         made = 0
         while made < number:
+            if leader is not None:
+                self.listing.follow(leader.tape.price_at(seconds[made]))
             fills = flow.trade_on(book, HURRIED)[: number - made]
             if fills:
                 self._enter(fills, seconds[made])

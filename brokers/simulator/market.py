@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from copy import copy
+from datetime import date
 from itertools import count
 from random import Random
 
@@ -23,6 +24,7 @@ from brokers.simulator.grid import Cents, Grid
 from brokers.simulator.ledger import Book, Day, Step, Trade
 from brokers.simulator.tape import Tape
 from brokers.simulator.tide import Tide
+from brokers.simulator.unified import PARTS, Unified
 from conf.clock import SECOND_NS
 from conf.instrument import Instrument
 from conf.market import KR, US, hours_of, local
@@ -30,15 +32,21 @@ from conf.market import KR, US, hours_of, local
 AUCTIONS = frozenset({"opening_auction", "closing_auction"})
 CONTINUOUS = frozenset({"pre_market", "regular", "after_market", "day_market"})
 CLOSING_PRICE = "closing_price"
+LEADER, FOLLOWER = PARTS
+UNIFIED = "UN"
 ATTEMPTS = 4
 LATE_TRADES = 3
+LED = 0.2
+"""How much nearer to the leader's fair value an event brings the one that follows."""
+ALL = 1 << 40
 
 
 class Listing:
-    """One instrument: its orders, its day, the last book it showed."""
+    """One instrument: its orders, its day, the last book it showed. On NXT it follows `leader`, the same stock on KRX."""
 
-    def __init__(self, instrument: Instrument, seed: int) -> None:
+    def __init__(self, instrument: Instrument, seed: int, leader: Listing | None = None) -> None:
         self.instrument = instrument
+        self.leader = leader
         self.random = Random(f"{seed}:{instrument}")
         self.tape = Tape()
         self.phase: str | None = None
@@ -48,10 +56,11 @@ class Listing:
         self._grid = Grid if korean else Cents
         # 1,600 to 800,000 won; 6 to 630 dollars in 1/10,000
         close = self._grid.floor(int(10 ** self.random.uniform(*((3.2, 5.9) if korean else (4.8, 6.8)))))
-        volume = int(10 ** self.random.uniform(5, 7))
-        self._begin(
-            "", close, volume, volume * close + self.random.randrange(10**6), int(10 ** self.random.uniform(7, 9.5))
-        )
+        volume, odd = int(10 ** self.random.uniform(5, 7)), self.random.randrange(10**6)
+        listed = int(10 ** self.random.uniform(7, 9.5))
+        if leader is not None:
+            close, listed = leader.day.previous_close, leader.day.listed_shares
+        self._begin("", close, volume, volume * close + odd, listed)
 
     def _begin(self, date: str, close: int, volume: int, value: int, listed: int) -> None:
         self.grid = self._grid(close)
@@ -64,10 +73,18 @@ class Listing:
     def new_day(self, date: str) -> None:
         """Yesterday's close and volume become the previous ones; all orders are gone."""
         old = self.day
+        close = self.close_before(date)
         if old.date and old.last:
-            self._begin(date, self._grid.floor(old.last), old.cum_volume, old.cum_value, old.listed_shares)
+            self._begin(date, close, old.cum_volume, old.cum_value, old.listed_shares)
         else:
-            self._begin(date, old.previous_close, old.previous_volume, old.previous_value, old.listed_shares)
+            self._begin(date, close, old.previous_volume, old.previous_value, old.listed_shares)
+
+    def close_before(self, date: str) -> int:
+        """The close that counts on `date`: the leader's, who may or may not have begun that day; else the last price."""
+        if self.leader is not None:
+            return self.leader.close_before(date)
+        day = self.day
+        return day.previous_close if day.date == date or not (day.date and day.last) else self._grid.floor(day.last)
 
     def date(self, exch_s: int) -> str:
         """The trading day of a second, YYYYMMDD: the date where the venue's sessions are."""
@@ -86,9 +103,29 @@ class Listing:
         if phase in AUCTIONS:
             self.flow.gather(self.book)
         elif phase in CONTINUOUS:
-            return self.flow.trade_on(self.book)
+            return self._catch_up() or self.flow.trade_on(self.book)
         elif phase == CLOSING_PRICE and self.day.last and self.random.random() < 0.1:
             return [Fill(self.day.last, self.flow.size(), -1)]
+        return []
+
+    def follow(self, price: int) -> None:
+        """From now on `price` is where traders think the stock belongs; 0 is no price."""
+        if price:
+            self.flow.home, self.flow.pull = self.grid.index(price), LED
+
+    def _catch_up(self) -> list[Fill]:
+        """Follow the leader: its price is the fair one, and what crosses its quotes is traded away at once."""
+        leader = self.leader
+        if leader is None:
+            return []
+        self.follow(leader.grid.prices[round(leader.flow.fair)])
+        if leader.phase not in CONTINUOUS or leader.day.date != self.day.date:
+            return []
+        facing_ask, facing_bid = leader.best()
+        if facing_ask is not None and (crossed := self.book.bids.take(ALL, facing_ask)):
+            return [Fill(self.grid.prices[index], size, -1) for index, size in crossed]
+        if facing_bid is not None and (crossed := self.book.asks.take(ALL, facing_bid)):
+            return [Fill(self.grid.prices[index], size, 1) for index, size in crossed]
         return []
 
     def leave(self, phase: str | None) -> list[Fill]:
@@ -135,10 +172,25 @@ class Listing:
 
 
 class Market:
-    """All instruments; `listings` by instrument."""
+    """All instruments by venue: `traded` those with orders of their own, `unified` those made of them, `listings` both.
+
+    A unified instrument brings the two it is made of with it.
+    """
 
     def __init__(self, instruments: Iterable[Instrument], seed: int) -> None:
-        self.listings = {instrument: Listing(instrument, seed) for instrument in instruments}
+        asked = dict.fromkeys(instruments)
+        whole = [one for one in asked if one.venue == UNIFIED]
+        asked |= dict.fromkeys(Instrument(one.symbol, venue) for one in whole for venue in PARTS)
+        self.traded = {one: Listing(one, seed) for one in asked if one.venue not in (UNIFIED, FOLLOWER)}
+        for one in asked:
+            if one.venue == FOLLOWER:
+                self.traded[one] = Listing(one, seed, self.traded.get(Instrument(one.symbol, LEADER)))
+        self.unified = {
+            one: Unified(one, [self.traded[Instrument(one.symbol, venue)] for venue in PARTS]) for one in whole
+        }
+        self.listings: dict[Instrument, Listing | Unified] = {
+            one: self.unified[one] if one in self.unified else self.traded[one] for one in asked
+        }
         self._tide = Tide(seed)
         self._book_ids = count(1)
         self._trade_ids = count(1)
@@ -146,11 +198,11 @@ class Market:
         self.trades = 0
 
     def advance(self, instrument: Instrument, phase: str | None, exch_s: int, mono_ns: int) -> Step | None:
-        """Let one event happen to `instrument`, whose venue is in `phase` at `exch_s`, seconds since 1970 UTC.
+        """Let one event happen to `instrument`, one of `traded`, whose venue is in `phase` at `exch_s`, seconds since 1970 UTC.
 
         None when nothing came of it that a feed would show.
         """
-        listing = self.listings[instrument]
+        listing = self.traded[instrument]
         date, at = listing.date(exch_s), listing.at(exch_s)
         if date != listing.day.date:
             listing.new_day(date)
@@ -166,6 +218,31 @@ class Market:
             listing.flow.lift(self._tide.moved(listing.seen_s or exch_s, exch_s))
             listing.seen_s = exch_s
         return self._show(listing, phase, fills, exch_s, at, mono_ns)
+
+    def unify(self, step: Step) -> Step | None:
+        """What the unified venue of the stock shows of a step; None if it is not listed there, or nothing is to be seen."""
+        whole = self.unified.get(Instrument(step.instrument.symbol, UNIFIED))
+        if whole is None:
+            return None
+        seen = whole.follow(step, self._trade_ids, self._book_ids)
+        if seen is not None:
+            self.trades += len(seen.trades)
+            self.books += seen.book is not None
+        return seen
+
+    def unify_day(self, day: date) -> None:
+        """A day's history has been made: the unified venues have the same."""
+        for whole in self.unified.values():
+            whole.make_day(f"{day:%Y%m%d}")
+
+    def seen_as(self, instrument: Instrument) -> list[Listing | Unified]:
+        """Where what happens to one of `traded` is seen: there, and on the unified venue if the stock is listed on it."""
+        whole = self.unified.get(Instrument(instrument.symbol, UNIFIED))
+        return [self.traded[instrument], *([] if whole is None else [whole])]
+
+    def origin(self, instrument: Instrument) -> Instrument:
+        """Where what happens to `instrument` really happens: for a unified one on KRX."""
+        return Instrument(instrument.symbol, LEADER) if instrument in self.unified else instrument
 
     def _show(
         self, listing: Listing, phase: str | None, fills: list[Fill], exch_s: int, at: str, mono_ns: int
@@ -204,7 +281,7 @@ class Market:
 
     def late(self, instrument: Instrument, exch_s: int, mono_ns: int) -> Step | None:
         """Three trades at the last price, whatever the phase; None on a day without any trade."""
-        listing = self.listings[instrument]
+        listing = self.traded[instrument]
         day = listing.day
         if not day.last:
             return None
@@ -221,10 +298,12 @@ class Market:
         return Step(instrument, trades, None)
 
     def block(self, instrument: Instrument, shares: int) -> int:
-        """Volume that is traded off the book: it is in the day's sums and in no trade. Its price."""
-        day = self.listings[instrument].day
+        """Volume that is traded off the book of one of `traded`: it is in the day's sums and in no trade. Its price."""
+        day = self.traded[instrument].day
         price = day.last or day.previous_close
         day.off_book(price, shares)
+        for seen in self.seen_as(instrument)[1:]:
+            seen.day.off_book(price, shares)
         return price
 
     def count_made(self, number: int) -> int:

@@ -54,7 +54,7 @@ class Pace:
 
     async def run(self) -> None:
         """Move the market for ever."""
-        instruments = list(self.market.listings)
+        instruments = list(self.market.traded)
         gap_ns = SECOND_NS / self.books_per_s
         start_ns = time.monotonic_ns()
         heap = [(start_ns + int(self.random.random() * gap_ns), number) for number in range(len(instruments))]
@@ -85,7 +85,8 @@ class Pace:
 
     def move_late(self, instrument: Instrument) -> None:
         """Make trades happen at once, also while the market rests or is closed: then they bear the time of its last one."""
-        listing, mono_ns = self.market.listings[instrument], time.monotonic_ns()
+        instrument = self.market.origin(instrument)
+        listing, mono_ns = self.market.traded[instrument], time.monotonic_ns()
         exch_s = self.clock.at(mono_ns) // SECOND_NS
         open_now = self._phase(instrument.venue, exch_s) is not None
         if len(listing.tape) and not (open_now and listing.day.date == f"{korean(exch_s * SECOND_NS):%Y%m%d}"):
@@ -95,12 +96,15 @@ class Pace:
             self._show(step)
 
     def _show(self, step: Step) -> None:
-        for trade in step.trades:
-            self.truth.trade(trade)
-        if step.book is not None:
-            self.truth.book(step.book)
-        for line in self.lines:
-            line.publish(step)
+        for seen in (step, self.market.unify(step)):
+            if seen is None:
+                continue
+            for trade in seen.trades:
+                self.truth.trade(trade)
+            if seen.book is not None:
+                self.truth.book(seen.book)
+            for line in self.lines:
+                line.publish(seen)
 
     def _watch(self, now_ns: int) -> None:
         """Notice changes of phase, and steps of the wall clock."""

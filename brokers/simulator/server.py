@@ -222,26 +222,34 @@ class Server:
     def _make_history(self) -> None:
         """The days before, and today so far where that is asked for. HistoryError."""
         calendar, now_ns, earlier = self.pace.calendar, self.pace.clock.now_ns(), 0
+        randoms = {one: Random(f"{self.plan.seed}:history:{one}") for one in self.market.traded}
+        todays = {one: calendar.day(one.venue, now_ns) for one in self.market.traded}
+        days = {
+            one: history.earlier_days(calendar, today, self.plan.earlier_days, one.venue)
+            for one, today in todays.items()
+        }
+        for day in sorted({day for each in days.values() for day in each}):
+            for one, listing in self.market.traded.items():
+                number = history.wanted(self.plan.earlier_trades, one)
+                if number and day in days[one]:
+                    end_s = history.midnight(day, hours_of(one.venue).zone) + history.DAY_S
+                    phases = history.spans(calendar, one.venue, day, end_s)
+                    history.make_day(listing, day, phases, end_s, number, randoms[one])
+            self.market.unify_day(day)
+        before = {instrument: len(listing.tape) for instrument, listing in self.market.listings.items()}
+        for one, listing in self.market.traded.items():
+            if number := history.wanted(self.plan.history, one):
+                phases = history.so_far(calendar, one.venue, now_ns, self.plan.always_open)
+                history.make_day(listing, todays[one], phases, now_ns // SECOND_NS, number, randoms[one])
+        for day in sorted(set(todays.values())):
+            self.market.unify_day(day)
+        mono_ns = time.monotonic_ns()
         for instrument, listing in self.market.listings.items():
-            random = Random(f"{self.plan.seed}:history:{instrument}")
-            zone = hours_of(instrument.venue).zone
-            today = calendar.day(instrument.venue, now_ns)
-            for day in history.earlier_days(calendar, today, self.plan.earlier_days, instrument.venue):
-                end_s = history.midnight(day, zone) + history.DAY_S
-                phases = history.spans(calendar, instrument.venue, day, end_s)
-                number = history.wanted(self.plan.earlier_trades, instrument)
-                if number:
-                    history.make_day(listing, day, phases, end_s, number, random)
-            before = len(listing.tape)
-            number = history.wanted(self.plan.history, instrument)
-            if number:
-                phases = history.so_far(calendar, instrument.venue, now_ns, self.plan.always_open)
-                history.make_day(listing, today, phases, now_ns // SECOND_NS, number, random)
-            mono_ns, rows = time.monotonic_ns(), listing.tape.rows()
-            first_id = self.market.count_made(len(rows) - before)
-            self.truth.made("earlier.bin", instrument, rows[:before], earlier + 1, mono_ns)
-            earlier += before
-            self.truth.made("trades.bin", instrument, rows[before:], first_id, mono_ns)
+            old, rows = before[instrument], listing.tape.rows()
+            first_id = self.market.count_made(len(rows) - old)
+            self.truth.made("earlier.bin", instrument, rows[:old], earlier + 1, mono_ns)
+            earlier += old
+            self.truth.made("trades.bin", instrument, rows[old:], first_id, mono_ns)
         self.truth.flush()
 
     async def _replay(self) -> None:

@@ -91,14 +91,16 @@ class Steering:
         return {"ok": True, "times": self._pace.times}
 
     def _block(self, words: list[str]) -> Answer:
-        listings = self._pace.market.listings
-        listed = {str(instrument): instrument for instrument in listings}
+        market = self._pace.market
+        listed = {str(instrument): instrument for instrument in market.listings}
         if len(words) != 2 or words[0] not in listed or not words[1].isdigit() or not int(words[1]):
             return {"ok": False, "error": "market block: write a symbol that is listed, and a number of shares"}
-        instrument, shares = listed[words[0]], int(words[1])
-        price = self._pace.market.block(instrument, shares)
-        exch_s, volume = self._pace.clock.now_ns() // SECOND_NS, listings[instrument].day.cum_volume
-        self._truth.block(instrument, exch_s, price, shares, volume)
+        instrument, shares = market.origin(listed[words[0]]), int(words[1])
+        price = market.block(instrument, shares)
+        exch_s = self._pace.clock.now_ns() // SECOND_NS
+        for seen in market.seen_as(instrument):
+            self._truth.block(seen.instrument, exch_s, price, shares, seen.day.cum_volume)
+        volume = market.traded[instrument].day.cum_volume
         return {"ok": True, "price": price, "shares": shares, "cum_volume": volume}
 
     def status(self) -> Answer:

@@ -92,6 +92,11 @@ class Tape:
             taken[name] = column
         return taken
 
+    def price_at(self, exch_s: int) -> int:
+        """The last price up to a second; 0 before the first trade."""
+        place = int(np.searchsorted(self.column("exch_s"), exch_s, "right"))
+        return int(self.column("price")[place - 1]) if place else 0
+
     def begin(self, day: Day) -> None:
         """A day begins; one before it without any trade leaves no mark."""
         if self.days and self.days[-1].first == self._length:
