@@ -8,20 +8,16 @@ Leaves to others: the rites of a process (conf/process.py), the connections (col
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
-
-from loguru import logger
 
 from brokers.broker import BROKERS, broker
 from brokers.collector import Collector
 from brokers.keys import at_hand
+from brokers.patience import idle, with_room
 from brokers.plan import plan
 from conf.home import Home
 from conf.process import Stop, run
 from conf.settings import FILE
 from ringbuf.vitals import Vitals
-
-ROOM_RETRY_S = 1.0
 
 
 def collect(name: str, home: Home, stop: Stop) -> None:
@@ -30,39 +26,14 @@ def collect(name: str, home: Home, stop: Stop) -> None:
     try:
         connections = plan(home.settings, at_hand(home)).connections.get(name)
         if not connections:
-            _idle(vitals, stop, f"{name}.enabled is false in {FILE}")
+            idle(vitals, stop, f"{name}.enabled is false in {FILE}")
         else:
-            collector = _with_room(lambda: Collector(home, stop, vitals, broker(name), connections), vitals, stop)
+            collector = with_room(lambda: Collector(home, stop, vitals, broker(name), connections), vitals, stop)
             if collector is not None:
                 collector.run()
     finally:
         vitals.say("stopped")
         vitals.close()
-
-
-def _with_room(make: Callable[[], Collector], vitals: Vitals, stop: Stop) -> Collector | None:
-    """A collector, as soon as there is room for its rings; None if asked to stop before."""
-    said = ""
-    while not stop.requested:
-        try:
-            return make()
-        except OSError as error:
-            words = f"{error}: the rings need room there (see [ring] and paths.ring in {FILE}); tried again by itself"
-            if words != said:
-                logger.error("{}", words)
-                said = words
-            vitals.say("waiting", words)
-        vitals.beat()
-        stop.wait(ROOM_RETRY_S)
-    return None
-
-
-def _idle(vitals: Vitals, stop: Stop, why: str) -> None:
-    """Stay without doing anything: an exit would be taken for a crash."""
-    logger.info("nothing to do: {}", why)
-    vitals.say("disabled", why)
-    while not stop.wait(0.5):
-        vitals.beat()
 
 
 def main(arguments: list[str]) -> int:

@@ -55,7 +55,7 @@ class Asked(NamedTuple):
     instrument: Instrument
     day: date  # the newest day wanted, where the call can say so
     previous: bool = False  # prints: of the previous trading day
-    until: str = ""  # prints: "HHMM", Korean time; the newest minute wanted
+    until: str = ""  # prints: the newest wanted, Korean time; "HHMM" of Kiwoom, "HHMMSS" of KIS
     key: str = ""
 
 
@@ -66,28 +66,32 @@ class Reply(NamedTuple):
     next_key: str
 
 
-class Quotes(Protocol):
-    """One broker's REST market data."""
+class Prints(Protocol):
+    """What every broker sells: prints with their cumulative volume."""
 
     PAGE_ROWS: dict[str, int]
 
     def ask(self, asked: Asked) -> Reply:
-        """One call. RestError; RestLimited when it came too soon."""
-
-    def ticks(self, content: bytes) -> np.ndarray:
-        """PRINTS of a page of ticks, newest first; QuotesError when it is none."""
+        """One call; `what` is one of PAGE_ROWS. RestError; RestLimited when it came too soon."""
 
     def prints(self, content: bytes, day: date) -> np.ndarray:
         """PRINTS of a page of prints with cumulative volume, dated `day`, newest first; QuotesError."""
+
+    def close(self) -> None:
+        """Let go of the connection."""
+
+
+class Quotes(Prints, Protocol):
+    """One broker's whole REST market data."""
+
+    def ticks(self, content: bytes) -> np.ndarray:
+        """PRINTS of a page of ticks, newest first; QuotesError when it is none."""
 
     def bars(self, content: bytes) -> np.ndarray:
         """BARS of one minute, newest first; QuotesError."""
 
     def days(self, content: bytes) -> np.ndarray:
         """DAYS, newest first; QuotesError."""
-
-    def close(self) -> None:
-        """Let go of the connection."""
 
 
 def quotes(home: Home, broker: str) -> Quotes:

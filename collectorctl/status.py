@@ -79,7 +79,7 @@ class Status(msgspec.Struct, frozen=True):
 
 def programs_of(settings: Settings) -> list[str]:
     """The programs a home has, in the order of the data flow."""
-    return [*lines_of(settings), "writer", "watchdog"]
+    return [*lines_of(settings), *fills(settings), "writer", "watchdog"]
 
 
 def lines_of(settings: Settings) -> list[str]:
@@ -90,6 +90,11 @@ def lines_of(settings: Settings) -> list[str]:
 def is_at_rest(program: Program) -> bool:
     """Whether it was never started: a program that starts only where it is switched on."""
     return program.state == "STOPPED" and not program.start_s
+
+
+def fills(settings: Settings) -> list[str]:
+    """The process that fills gaps during the day, where it has something to do."""
+    return ["fill"] if settings.fill.enabled and settings.kis.enabled else []
 
 
 def judge(program: Program | None, vitals: Reading | None, now_mono_ns: int) -> tuple[bool, str]:
@@ -122,7 +127,10 @@ def look(home: Home) -> Status:
         supervisor_pid=pid,
         healthy=pid is not None and all(process.healthy for process in processes),
         processes=processes,
-        rings=[_ring(home, line, stream) for line in lines_of(home.settings) for stream in STREAMS],
+        rings=[
+            *(_ring(home, line, stream) for line in lines_of(home.settings) for stream in STREAMS),
+            *(_ring(home, line, "tick") for line in fills(home.settings)),
+        ],
         volume=_volume(home),
         short=short,
         fit=fit,

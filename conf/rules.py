@@ -70,6 +70,10 @@ _AT_LEAST = {
     "recover.attempts": 1,
     "recover.tick_days": 1,
     "recover.minute_days": 1,
+    "fill.calls_per_s": 0.1,
+    "fill.settle_s": 0,
+    "fill.pages_most": 1,
+    "fill.attempts": 1,
     "watchdog.stale_s": 3,
     "watchdog.start_s": 15,
     "watchdog.leave_s": 1,
@@ -78,8 +82,12 @@ _AT_LEAST = {
     "watchdog.kiwoom_memory_mb": 50,
     "watchdog.us_memory_mb": 50,
     "watchdog.writer_memory_mb": 200,
+    "watchdog.fill_memory_mb": 50,
     "log.retention": 1,
 }
+
+FILL_CALLS_MOST = 18
+"""Calls a second that KIS answers for one appkey (spec kis 1.6)."""
 
 _AT_MOST = 1 << 40
 """More than any count, size or duration here can mean; keeps every number within 64 bits and every wait finite."""
@@ -228,6 +236,9 @@ def _relations(settings: Settings) -> Iterator[Fault]:
     if settings.feed.backoff_most_s < settings.feed.backoff_first_s:
         what = f"{settings.feed.backoff_most_s} is below backoff_first_s"
         yield Fault("feed.backoff_most_s", what, f"write {settings.feed.backoff_first_s} or more")
+    if settings.fill.calls_per_s > FILL_CALLS_MOST:
+        what = f"{settings.fill.calls_per_s} is more than KIS takes"
+        yield Fault("fill.calls_per_s", what, f"write {FILL_CALLS_MOST} or less")
     first, most = settings.recover.calls_per_s_first, settings.recover.calls_per_s_most
     if most < first:
         yield Fault("recover.calls_per_s_most", f"{most} is below calls_per_s_first", f"write {first} or more")

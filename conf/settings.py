@@ -145,6 +145,14 @@ class Recover(_Table):
     minute_days: int
 
 
+class Fill(_Table):
+    enabled: bool
+    calls_per_s: float
+    settle_s: float
+    pages_most: int
+    attempts: int
+
+
 class Watchdog(_Table):
     stale_s: float
     start_s: float
@@ -154,6 +162,7 @@ class Watchdog(_Table):
     kiwoom_memory_mb: float
     us_memory_mb: float
     writer_memory_mb: float
+    fill_memory_mb: float
 
 
 class Log(_Table):
@@ -180,6 +189,7 @@ class Settings(_Table):
     quarantine: Quarantine
     writer: Writer
     recover: Recover
+    fill: Fill
     watchdog: Watchdog
     log: Log
 

@@ -24,6 +24,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 import pandas as pd
 
+from collectorctl.demo.tiling import tile
 from collectorctl.demo.verdict import LineAccount, StreamAccount, Verdict
 from ringbuf.records import LEVELS
 
@@ -139,7 +140,12 @@ def _judge_books(books: np.ndarray, sent: np.ndarray, sure_ns: Instants, rows: p
 
 
 def _judge_ticks(trades: np.ndarray, sent: np.ndarray, sure_ns: Instants, rows: pd.DataFrame) -> StreamAccount:
-    account = StreamAccount(lines=_accounts(sent), stored=len(rows))
+    live = (rows["source"] == "live").to_numpy()
+    fetched = (
+        tile(trades, rows) if not live.all() else []
+    )  # nobody delivered them: they have to be trades that no live row holds
+    rows = rows[live]
+    account = StreamAccount(lines=_accounts(sent), stored=len(rows), fetched=int((~live).sum()))
     at = {trade: place for place, trade in enumerate(trades["id"].tolist())}
     columns = {
         name: trades[name].tolist() for name in ("symbol", "venue", "price", "side", "cum_volume", "size", "exch_s")
@@ -168,7 +174,7 @@ def _judge_ticks(trades: np.ndarray, sent: np.ndarray, sure_ns: Instants, rows: 
     for line in LINES.values():
         certain.update(delivered[line].certain)
         possible.update(delivered[line].possible)
-    account.wrong = sum(k not in possible for k in stored)
+    account.wrong = sum(k not in possible for k in stored) + sum(one.wrong for one in fetched)
     _settle_merged(account, certain, possible, stored)
     return account
 

@@ -91,6 +91,7 @@ def show(console: Console, root: Path, outcome: Outcome, as_json: bool) -> None:
     for name, account in (("books", verdict.books), ("ticks", verdict.ticks)):
         console.print(
             f"{name}: {account.available} available on either line, {account.stored} stored, "
+            f"{f'{account.fetched} fetched during the day, ' if account.fetched else ''}"
             f"{account.missed} missed ({_share(account.missed, account.available)}), "
             f"{account.doubled} doubled ({_share(account.doubled, account.available)}), {account.wrong} differ from the truth"
         )

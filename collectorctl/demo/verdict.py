@@ -31,7 +31,8 @@ class LineAccount(msgspec.Struct):
 
 
 class StreamAccount(msgspec.Struct):
-    """One stream: every line, and the rows on disk. `available` counts what either line certainly delivered.
+    """One stream: every line, and the rows on disk. `available` counts what either line certainly delivered; `stored`: rows that
+    came by a line, `fetched`: ticks asked for during the day, of which `wrong` counts what a line had delivered or nobody traded.
 
     `..._outright`: those of the missed and the doubled that are not explained by a content that came back (A, B, A): one line's
     first A may be taken for the other line's second one, so that one of two is stored, with both arrivals (design 6.2).
@@ -45,6 +46,7 @@ class StreamAccount(msgspec.Struct):
     missed_outright: int = 0
     doubled_outright: int = 0
     wrong: int = 0
+    fetched: int = 0
 
 
 class Verdict(msgspec.Struct):

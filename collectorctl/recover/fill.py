@@ -48,14 +48,13 @@ class Prints(NamedTuple):
 def by_prints(ticks: np.ndarray, coverage: Coverage, lists: list[Prints]) -> Filled:
     """Fill from lists of prints, one for each gap."""
     rows = np.concatenate([one.rows for one in lists]) if lists else np.zeros(0, PRINTS)
-    placed = place_numbered(coverage.gaps, _numbered(rows), _won(ticks, coverage))
-    spoiled = _spoiled(coverage.gaps, rows, placed.gap, placed.errors)
-    good = placed.accepted & ~np.isin(placed.gap, spoiled)
+    placed = place_numbered(coverage.gaps, numbered(rows), _won(ticks, coverage))
+    good = placed.accepted & ~np.isin(placed.gap, spoiled(coverage.gaps, rows, placed.gap, placed.errors))
     chosen = rows[good]
     silent = np.concatenate([silent_before(one.rows["exch_ns"]) for one in lists]) if lists else good
     return Filled(
         chosen[np.argsort(chosen["cum_volume"], kind="stable")],
-        [_words(error) for error in placed.errors],
+        [words(error) for error in placed.errors],
         sorted({jump for one in lists for jump in _jumps(one, coverage.total)}),
         doubts=doubts(ticks, coverage, chosen, placed.gap[good], silent[good]),
     )
@@ -86,11 +85,11 @@ def by_ticks(
     exact = placed.rows[placed.rows["exact"]]
     found = prints[exact["row"]].copy()
     found["cum_volume"] = exact["cum_volume"]
-    good = ~np.isin(exact["gap"], _spoiled(coverage.gaps, found, exact["gap"], placed.findings))
+    good = ~np.isin(exact["gap"], spoiled(coverage.gaps, found, exact["gap"], placed.findings))
     silent = silent_before(prints["exch_ns"])[exact["row"]]
     return Filled(
         found[good],
-        [_words(finding) for finding in placed.findings],
+        [words(finding) for finding in placed.findings],
         [],
         placed.anchors_checked,
         placed.anchors_failed,
@@ -102,7 +101,8 @@ def _won(ticks: np.ndarray, coverage: Coverage) -> np.ndarray:
     return gap_won(coverage, ticks["price"] * PRICE_SCALE, ticks["size"], ticks["cum_value"], ticks["value_change"])
 
 
-def _numbered(prints: np.ndarray) -> np.ndarray:
+def numbered(prints: np.ndarray) -> np.ndarray:
+    """PRINTS as NUMBERED rows."""
     rows = np.zeros(len(prints), NUMBERED)
     for name in ("size", "exch_ns", "cum_volume", "side"):
         rows[name] = prints[name]
@@ -113,7 +113,7 @@ def _numbered(prints: np.ndarray) -> np.ndarray:
     return rows
 
 
-def _spoiled(gaps: np.ndarray, rows: np.ndarray, gap_of: np.ndarray, findings: list[Finding]) -> list[int]:
+def spoiled(gaps: np.ndarray, rows: np.ndarray, gap_of: np.ndarray, findings: list[Finding]) -> list[int]:
     """Indexes of gaps that a finding touches; all of them when one does not say where."""
     found: set[int] = set()
     for finding in findings:
@@ -138,7 +138,8 @@ def _jumps(one: Prints, total: int) -> list[tuple[int, int]]:
     return [(int(lows[n]), int(highs[n])) for n in np.flatnonzero(highs > lows)]
 
 
-def _words(finding: Finding) -> str:
+def words(finding: Finding) -> str:
+    """What was found, and where."""
     if finding.low is not None:
         return f"{finding.what} (volume {finding.low} to {finding.high})"
     return f"{finding.what} (minute {finding.minute_ns})" if finding.minute_ns is not None else finding.what

@@ -37,7 +37,7 @@ def watch(home: Home, stop: Stop, protocol: TextIO) -> None:
     """Answer supervisord's events until asked to stop."""
     vitals = Vitals.create(home.vitals(NAME), NAME)
     table = home.settings.watchdog
-    memory_mb = {name: getattr(table, f"{name}_memory_mb") for name in (*BROKERS, "writer")}
+    memory_mb = {name: getattr(table, f"{name}_memory_mb") for name in (*BROKERS, "fill", "writer")}
     dog = Dog(Limits(table.stale_s, table.start_s, table.leave_s, table.revive_s, memory_mb))
     daemon = Daemon(home)
     standing_down = False

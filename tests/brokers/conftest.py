@@ -34,6 +34,7 @@ class Vendor:
         self.kind = kind
         self.answer: Callable[[int, dict[str, Any]], list[str]] = getattr(self, f"_{kind}")
         self.rest: Callable[[str, dict[str, Any]], tuple] = self._issue  # status, body, perhaps headers
+        self.quotation: Callable[[str, dict[str, str]], tuple] = lambda path, query: (404, {})
         self.texts: list[tuple[int, str, float]] = []  # connection, text, monotonic seconds
         self.posts: list[tuple[str, dict[str, Any]]] = []
         self.opened: list[float] = []
@@ -49,6 +50,7 @@ class Vendor:
     def _serve(self, ready: threading.Event) -> None:
         asyncio.set_event_loop(self._loop)
         app = web.Application()
+        app.router.add_get("/uapi/{path:.*}", self._get)
         app.router.add_get("/{path:.*}", self._websocket)
         app.router.add_post("/{path:.*}", self._post)
         self._runner = web.AppRunner(app, shutdown_timeout=0.1)
@@ -70,6 +72,10 @@ class Vendor:
         self.posts.append((request.path, body))
         status, answer, *headers = self.rest(request.path, body)
         return web.json_response(answer, status=status, headers=headers[0] if headers else None)
+
+    async def _get(self, request: web.Request) -> web.Response:
+        status, answer = self.quotation(request.path, dict(request.query))
+        return web.json_response(answer, status=status)
 
     async def _websocket(self, request: web.Request) -> web.WebSocketResponse:
         socket = web.WebSocketResponse(autoping=True)

@@ -62,7 +62,9 @@ def stored_ticks(trades: np.ndarray, at: list[int], broker: str = "kis") -> pd.D
     told = trades[at]
     times = pd.to_datetime(told["exch_s"], unit="s", utc=True).tz_convert("Asia/Seoul")
     columns: dict[str, Any] = {name: told[name] for name in ("price", "size", "side", "cum_volume")}
-    text = {"symbol": ["005930"] * len(at), "venue": ["KRX"] * len(at), "broker": [broker] * len(at)}
+    text = {"symbol": ["005930"] * len(at), "venue": ["KRX"] * len(at), "broker": [broker] * len(at)} | {
+        "source": ["live"] * len(at)
+    }
     return pd.DataFrame(text | columns | {"exch_time": times})
 
 
@@ -135,6 +137,23 @@ def test_a_merged_print_covers_its_trades() -> None:
     found = judge(books, trades, deliveries([(2, 2, 0, 1, 2)]), {}, stored_books(books, []), merged)
 
     assert (found.ticks.missed, found.ticks.doubled, found.ticks.wrong) == (0, 0, 0)
+
+
+@pytest.mark.parametrize(("fetched", "wrong"), [([3], 0), ([3, 4], 0), ([3, 3], 1), ([2], 1)])
+def test_a_fetched_tick_has_to_be_a_trade_that_no_line_brought(fetched: list[int], wrong: int) -> None:
+    """Once, and as it was; it counts for no line."""
+    books, trades = market(5)
+    rows = pd.concat(
+        [stored_ticks(trades, [0, 1, 2]), stored_ticks(trades, fetched).assign(source="recovered", side=0)]
+    )
+    for name in ("ask_price_1", "bid_price_1"):
+        rows[name] = pd.NA
+    sent = deliveries([(1, 2, 0, n, n) for n in (1, 2, 3)])
+
+    found = judge(books, trades, sent, {}, stored_books(books, []), rows).ticks
+
+    assert (3, len(fetched), wrong) == (found.stored, found.fetched, found.wrong)
+    assert (0, 0) == (found.lines["kis"].missing, found.lines["kis"].extra)
 
 
 def came_back(rows: list[tuple[int, bool, bool]]) -> Verdict:

@@ -48,10 +48,10 @@ def healthy_again(root: Path, name: str, old: int) -> bool:
 
 
 def test_start_returns_when_every_process_is_healthy_by_vitals(running: Path) -> None:
-    """After `start` the first look finds three healthy processes with a fresh heartbeat and modest memory."""
+    """After `start` the first look finds healthy processes with a fresh heartbeat and modest memory."""
     seen = status(running)
 
-    assert {"kis", "kiwoom", "writer", "watchdog"} == set(seen["processes"])
+    assert {"kis", "kiwoom", "fill", "writer", "watchdog"} == set(seen["processes"])
     assert seen["healthy"]
     for name, process in seen["processes"].items():
         assert process["heartbeat_age_s"] < 5
@@ -83,7 +83,7 @@ def test_supervisorctl_restart_kis_works_in_the_home_and_leaves_the_others_alone
     assert (before["kiwoom"], before["writer"]) == (after["kiwoom"], after["writer"])
 
 
-@pytest.mark.parametrize("name", ["kis", "kiwoom", "writer"])
+@pytest.mark.parametrize("name", ["kis", "kiwoom", "fill", "writer"])
 def test_a_killed_process_comes_back_and_the_others_do_not_notice(running: Path, name: str) -> None:
     """SIGKILL of one process: supervisord starts it again, the other pids stay."""
     before = pids(running)

@@ -21,13 +21,13 @@ from typing import NamedTuple
 
 COLLECTORS = ("kis", "kiwoom")
 WORKERS = (*COLLECTORS, "writer")
-PROCESSES = (*WORKERS, "watchdog")
+PROCESSES = (*WORKERS, "fill", "watchdog")
 ROOT = "supervisord"
 
 PAUSE_MOST_S = 2.5
 """Shorter than the twin window: a book read that much later than on the other line still finds its twin."""
 
-KILLS_A_DECK = 11
+KILLS_A_DECK = 12
 """SIGKILLs in a deck, the watchdog's included."""
 
 
@@ -52,6 +52,7 @@ def _deck(chance: Random) -> list[Blow]:
         ("kill", ("kiwoom",)),
         ("kill", ("writer",)),
         ("kill", ("watchdog",)),
+        ("kill", ("fill",)),
         ("kill", tuple(chance.sample(WORKERS, 2))),
         ("kill", tuple(chance.sample(PROCESSES, 1))),
         ("kill publishing", ("writer",)),

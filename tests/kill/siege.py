@@ -23,7 +23,7 @@ from random import Random
 
 import msgspec
 import pandas as pd
-from blows import COLLECTORS, ROOT, Blow
+from blows import COLLECTORS, PROCESSES, ROOT, Blow
 from tree import a_home, collectorctl, status, until
 
 from brokers.simulator import truth
@@ -186,7 +186,7 @@ class Siege:
 
     def settle(self, *names: str) -> None:
         """Until these processes (default: all) are healthy."""
-        wanted = names or ("kis", "kiwoom", "writer", "watchdog")
+        wanted = names or PROCESSES
 
         def healthy() -> bool:
             processes = status(self.root)["processes"]
