@@ -25,11 +25,13 @@ from conf.home import Home
 
 
 class Regained(msgspec.Struct):
-    """One instrument: its certificates before and after, what was missing before, and its ticks against the truth."""
+    """One instrument: its certificates before and after, what was missing before, in shares and, by the truth, in trades that
+    were in no row, and its ticks against the truth."""
 
     before: str
     after: str
     missing_shares: int
+    lacked: int
     reasons: list[str]
     ticks: Tiling
 
@@ -47,8 +49,8 @@ class Recovery(msgspec.Struct):
             name = f"{one.ticks.symbol} {one.ticks.venue}"
             if one.after != Grade.PROVEN:
                 said.append(f"{name}: {one.after} after recovery: {'; '.join(one.reasons)}")
-            if one.before == Grade.PROVEN and one.ticks.missed:
-                said.append(f"{name}: was PROVEN with {one.ticks.missed} trades missing")
+            if one.before == Grade.PROVEN and one.lacked:
+                said.append(f"{name}: was PROVEN with {one.lacked} trades missing")
             said += one.ticks.complaints()
         if not any(one.ticks.recovered for one in self.instruments):
             said.append("ticks: none was missing, so nothing was proven of recovery")
@@ -57,6 +59,7 @@ class Recovery(msgspec.Struct):
 
 def recover(home: Home, day: date, trades: np.ndarray, console: Console) -> Recovery:
     """Recover the day of a stopped home and judge it; `trades`: the truth's TRADES. The errors of a recovery."""
+    stood = tile(trades, pd.read_parquet(home.data / "kr" / "tick"))
     began = time.monotonic()
     with Shown(console) as shown, recovering(home, Request(day), shown) as run:
         items = run.plan()
@@ -64,12 +67,13 @@ def recover(home: Home, day: date, trades: np.ndarray, console: Console) -> Reco
         after = {_name(one): one for one in run.recover(items)}
     seconds = time.monotonic() - began
     tilings = tile(trades, pd.read_parquet(home.data / "kr" / "tick"))
-    return Recovery(seconds, [_regained(one, before, after) for one in tilings])
+    pairs = zip(stood, tilings, strict=True)
+    return Recovery(seconds, [_regained(was.lacking, ticks, before, after) for was, ticks in pairs])
 
 
-def _regained(ticks: Tiling, before: dict[str, Certificate], after: dict[str, Certificate]) -> Regained:
+def _regained(lacked: int, ticks: Tiling, before: dict[str, Certificate], after: dict[str, Certificate]) -> Regained:
     then, now = before[f"{ticks.symbol} {ticks.venue}"], after[f"{ticks.symbol} {ticks.venue}"]
-    return Regained(then.certificate, now.certificate, then.missing_shares, now.reasons, ticks)
+    return Regained(then.certificate, now.certificate, then.missing_shares, lacked, now.reasons, ticks)
 
 
 def _name(one: Certificate) -> str:

@@ -66,6 +66,9 @@ tick_capacity = 32768
 register_spacing_ms = 20
 [feed]
 backoff_most_s = 2.0
+[fill]
+# minutes of this market have no more trades than seconds of a real one: all would be filled, and nothing left to recover
+enabled = false
 [recover]
 calls_per_s_first = {CALLS_PER_S}
 calls_per_s_most = {CALLS_PER_S}
