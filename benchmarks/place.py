@@ -13,7 +13,8 @@ import time
 import numpy as np
 
 from ringbuf.records import ORDERBOOK, TICK, UNDEFINED, Line, Venue, blank
-from writer.place import CHART, MINUTE, MINUTE_NS, NUMBERED, Placement, place_chart, place_numbered
+from writer.marks import MINUTE, MINUTE_NS
+from writer.place import CHART, NUMBERED, Placement, place_chart, place_numbered
 from writer.tape import VolumeLine
 from writer.volume import gap_won, lay
 

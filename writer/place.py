@@ -11,7 +11,6 @@ Leaves to others: laying the ticks (volume.py), where chart rows lie (align.py),
 
 from __future__ import annotations
 
-from bisect import bisect_left, bisect_right
 from enum import StrEnum
 from itertools import pairwise
 from typing import NamedTuple
@@ -19,7 +18,8 @@ from typing import NamedTuple
 import numpy as np
 
 from ringbuf.records import PRICE_SCALE, UNDEFINED
-from writer import align
+from writer import align, marks
+from writer.marks import MINUTE_NS
 from writer.volume import Coverage, Why, lay
 
 CHART = np.dtype([("size", "<i8"), ("price_e4", "<i8"), ("exch_ns", "<i8")])
@@ -41,11 +41,6 @@ PLACED = np.dtype([*CHART.descr, ("cum_volume", "<i8"), ("row", "<i8"), ("gap", 
 this gap, but volume without rows passed before, between or behind such rows, and is laid behind them. Exact takes it that the rows
 lack no trade that was heard; where they do, some live tick fails, or something is residual."""
 
-MINUTE = np.dtype([("minute_ns", "<i8"), ("shares", "<i8")])
-"""A minute bar: its beginning, ns since 1970 UTC, and the shares traded in it."""
-
-MINUTE_NS = 60_000_000_000
-
 
 class PlaceError(ValueError):
     """Rows that are no trades; the message says which."""
@@ -54,6 +49,7 @@ class PlaceError(ValueError):
 class Reason(StrEnum):
     """Why an interval stays uncovered."""
 
+    PASSED = "volume without rows, between two rows: off-book, or just these rows are missing"
     NO_ROWS = "volume without rows: off-book, or rows are missing"
     NOT_ANCHORED = "a live tick beside it has no rows"
     AMBIGUOUS = "volume without rows lies here or in another gap"
@@ -137,12 +133,14 @@ def place_chart(
     values: np.ndarray | None = None,
     minute_volume: np.ndarray | None = None,
     from_start: bool = True,
+    books: np.ndarray | None = None,
 ) -> Placement:
     """Give chart rows (CHART, oldest first, one day) their cumulative volume and put them into the gaps of `coverage`.
 
     `live`: the n ticks that were laid, any structured array with cum_volume, size, price_e4, exch_ns. `values`: won per gap
     (volume.gap_won). `minute_volume`: MINUTE bars of the whole day; live and placed together must agree with each, but for volume
-    without rows. Where they sum to the official volume they also tell in which minute of a gap it passed.
+    without rows. Where they sum to the official volume they also tell in which minute of a gap it passed. `books`: what order books
+    showed (marks.SHOWN, ascending), which tells it more closely.
     `from_start`: the first row is the day's first trade (a row of an older day was seen behind it). PlaceError. Design 7.3.
     """
     if len(rows) and rows["size"].min() <= 0:
@@ -154,8 +152,9 @@ def place_chart(
     found = align.align(line, ticks, 0, rest if ended else align.NO_BOUND, from_start, ended)
     anchors = _anchors(ticks, found, coverage.total, from_start, rest if ended else None)
     findings = _disorder(rows, rest if coverage.official else 0) + _torn(coverage.gaps, ticks, anchors)
-    marks = _marks(line, minute_volume, coverage) if minute_volume is not None else []
-    placed, residuals, spans = _fill(coverage.gaps, ticks, line, rows, anchors, found, marks)
+    bars = marks.of_bars(line, minute_volume, coverage) if minute_volume is not None else []
+    shown = np.zeros(0, marks.SHOWN) if books is None else books
+    placed, residuals, spans = _fill(coverage.gaps, ticks, line, rows, anchors, found, (bars, shown))
     if values is not None:
         findings += _unworthy(coverage.gaps, placed["gap"], placed, values)
     if minute_volume is not None:
@@ -263,7 +262,7 @@ def _fill(
     rows: np.ndarray,
     anchors: _Anchors,
     found: align.Alignment,
-    marks: list[tuple[int, int]],
+    witnesses: tuple[list[marks.Mark], np.ndarray],
 ) -> tuple[np.ndarray, list[Residual], list[_Span]]:
     """The rows of every gap that lies between two anchors; what stays uncovered; volume without rows."""
     next_ = np.searchsorted(ticks.low, gaps["high"])
@@ -281,12 +280,14 @@ def _fill(
     end = np.searchsorted(line.edges, gaps["high"][chosen] - offset - jump)
     residuals, spans, pieces = [], [], []
     for at in np.flatnonzero(jump).tolist():
-        steps = _steps(line, (int(begin[at]), int(offset[at])), (int(end[at]), int(offset[at] + jump[at])), marks)
+        ends = (int(begin[at]), int(offset[at])), (int(end[at]), int(offset[at] + jump[at]))
+        steps = marks.steps(line, *ends, *witnesses)
         for (first, before), (last, after) in pairwise(steps):
             pieces.append((first, last, before, chosen[at], before == after))
             if before < after:
                 high = int(line.edges[last]) + after
-                residuals.append(Residual(high - (after - before), high, Reason.NO_ROWS))
+                reason = Reason.PASSED if first == last else Reason.NO_ROWS
+                residuals.append(Residual(high - (after - before), high, reason))
                 spans.append(_Span(after - before, *_time_between(line, first, last)))
     whole = jump == 0
     table = np.array([begin[whole], end[whole], offset[whole], chosen[whole], np.ones(int(whole.sum()), np.int64)])
@@ -297,24 +298,6 @@ def _fill(
         low, high = gaps[number][["low", "high"]].tolist()
         residuals.append(Residual(low, high, _why(int(next_[number]), found, len(rows))))
     return placed, sorted(residuals), spans
-
-
-def _marks(line: align.Rows, bars: np.ndarray, coverage: Coverage) -> list[tuple[int, int]]:
-    """(row, offset) at the end of each minute, from bars that hold the whole official volume; else none."""
-    if not coverage.official or int(bars["shares"].sum()) != coverage.total:
-        return []
-    bars = bars[np.argsort(bars["minute_ns"])]
-    row = np.searchsorted(line.second, bars["minute_ns"] + MINUTE_NS)
-    return list(zip(row.tolist(), (np.cumsum(bars["shares"]) - line.edges[row]).tolist(), strict=True))
-
-
-def _steps(
-    line: align.Rows, first: tuple[int, int], last: tuple[int, int], marks: list[tuple[int, int]]
-) -> list[tuple[int, int]]:
-    """(row, offset) from `first` to `last`, with the marks between them if they go from one to the other without a step back."""
-    inner = marks[bisect_left(marks, (first[0], 0)) : bisect_right(marks, (last[0], align.NO_BOUND))]
-    steps = [first, *inner, last]
-    return steps if all(a[1] <= b[1] for a, b in pairwise(steps)) else [first, last]
 
 
 def _time_between(line: align.Rows, first: int, last: int) -> tuple[int, int]:

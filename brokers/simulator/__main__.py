@@ -96,6 +96,7 @@ def taken(name: str, given: dict[str, float]) -> Options:
     "--earlier-days", default=1, type=click.IntRange(0, 40), show_default=True, help="trading days before today"
 )
 @click.option("--earlier-trades", default="300", show_default=True, help="trades on each of them; as --history")
+@click.option("--blocks", default=0, type=click.IntRange(0), help="volume off the book, so often on each of those days")
 @click.option("--kis-calls-per-s", default=18.0, show_default=True, help="REST calls an appkey")
 @click.option("--kiwoom-burst", default=5.0, show_default=True, help="REST calls at once, an app key and TR")
 @click.option("--kiwoom-calls-per-s", default=4.5, show_default=True, help="REST calls that come back each second")
@@ -176,6 +177,7 @@ def main(home: Path, more_frames: tuple[Path, ...], die_with_parent: bool, **giv
             history=history.parse_counts(given["history"]),
             earlier_days=given["earlier_days"],
             earlier_trades=history.parse_counts(given["earlier_trades"]),
+            blocks=given["blocks"],
         )
     except SettingsError as error:
         click.echo(str(error), err=True)

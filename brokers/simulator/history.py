@@ -9,7 +9,7 @@ Leaves to others: what was traded when the clock runs (pace.py).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from datetime import date, datetime, timedelta, tzinfo
 from random import Random
 from typing import NamedTuple
@@ -25,6 +25,7 @@ from conf.session import Calendar
 CHUNK = 8192
 GATHERED = 300
 CLOSING_TRADES = 20
+BLOCK_SHARES = (500, 50_000)
 REGULAR_OPENS_S = 9 * 3600
 
 
@@ -89,16 +90,19 @@ def so_far(calendar: Calendar, venue: str, now_ns: int, always_open: bool) -> li
     return spans(calendar, venue, day, now_s)
 
 
-def make_day(listing: Listing, day: date, phases: list[Span], until_s: int, number: int, random: Random) -> None:
+def make_day(
+    listing: Listing, day: date, phases: list[Span], until_s: int, number: int, random: Random, blocks: int = 0
+) -> None:
     """Let `number` trades happen to `listing` in `phases`, before `until_s`. HistoryError when no session has begun.
 
-    The listing is left between two phases, for live trading to begin the one of that moment.
+    Before `blocks` of them volume is traded off the book. The listing is left between two phases, for live trading to begin
+    the one of that moment.
     """
     if not any(span.phase in CONTINUOUS for span in phases):
         raise HistoryError(f"no trades can be made for {listing.instrument} on {day}: its session has not begun")
     if listing.day.date != f"{day:%Y%m%d}":
         listing.new_day(f"{day:%Y%m%d}")
-    maker = _Maker(listing, random)
+    maker = _Maker(listing, random, set(random.sample(range(number), min(blocks, number))) if blocks else set())
     singles = sum(span.phase in AUCTIONS and span.end_s < until_s for span in phases)
     closing = min(CLOSING_TRADES, number // 50) if any(span.phase == CLOSING_PRICE for span in phases) else 0
     left = number - singles - closing
@@ -127,9 +131,11 @@ def _weight(span: Span, until_s: int) -> int:
 class _Maker:
     """Makes one day's trades of one listing."""
 
-    def __init__(self, listing: Listing, random: Random) -> None:
+    def __init__(self, listing: Listing, random: Random, blocks: Collection[int]) -> None:
         self.listing = listing
         self.random = random
+        self._blocks = blocks
+        self._entered = 0
         self._made: list[tuple[int, ...]] = []
 
     def trade(self, number: int, begin_s: int, end_s: int) -> None:
@@ -165,6 +171,9 @@ class _Maker:
         at = listing.at(at_s)
         ask, bid = (listing.grid.prices[best] if best is not None else 0 for best in listing.best())
         for fill in fills:
+            if self._entered in self._blocks:
+                listing.day.off_book(fill.price, self.random.randrange(*BLOCK_SHARES))
+            self._entered += 1
             listing.day.trade(fill.price, fill.size, fill.side, at)
             self._made.append(row(at_s, *fill, listing.day, ask, bid))
         if len(self._made) >= CHUNK:

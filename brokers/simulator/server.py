@@ -72,6 +72,7 @@ class Plan:
     history: dict[str, int]
     earlier_days: int
     earlier_trades: dict[str, int]
+    blocks: int
 
     def meta(self) -> dict[str, object]:
         """What the truth says about the run."""
@@ -85,6 +86,7 @@ class Plan:
                 "history": self.history,
                 "earlier_days": self.earlier_days,
                 "earlier_trades": self.earlier_trades,
+                "blocks": self.blocks,
                 "kis": self.kis_options._asdict() | vars(self.kis_rules) | {"widths": self.kis_widths},
                 "us": self.us_options._asdict(),
                 "kiwoom": self.kiwoom_options._asdict() | vars(self.kiwoom_rules) | {"merge": self.kiwoom_merge},
@@ -234,13 +236,15 @@ class Server:
                 if number and day in days[one]:
                     end_s = history.midnight(day, hours_of(one.venue).zone) + history.DAY_S
                     phases = history.spans(calendar, one.venue, day, end_s)
-                    history.make_day(listing, day, phases, end_s, number, randoms[one])
+                    history.make_day(listing, day, phases, end_s, number, randoms[one], self.plan.blocks)
             self.market.unify_day(day)
         before = {instrument: len(listing.tape) for instrument, listing in self.market.listings.items()}
         for one, listing in self.market.traded.items():
             if number := history.wanted(self.plan.history, one):
                 phases = history.so_far(calendar, one.venue, now_ns, self.plan.always_open)
-                history.make_day(listing, todays[one], phases, now_ns // SECOND_NS, number, randoms[one])
+                history.make_day(
+                    listing, todays[one], phases, now_ns // SECOND_NS, number, randoms[one], self.plan.blocks
+                )
         for day in sorted(set(todays.values())):
             self.market.unify_day(day)
         mono_ns = time.monotonic_ns()

@@ -7,7 +7,8 @@
           └────books─────> does a book deny a recovered tick?  pages: whole? ────┘
 
 PROVEN      all of it, of a day whose sessions are over.
-RECONCILED  all of it, but for intervals that the broker's own list of prints leaves out: volume off the book, listed.
+RECONCILED  all of it, but for intervals that the broker's own lists leave out and nobody counts a trade in: volume off the book,
+            listed with its place.
 MINUTE_ONLY ticks cannot or shall not be had; the minute bars add up to the day.
 INCOMPLETE  anything else; what is missing is listed by minute.
 
@@ -24,12 +25,14 @@ import msgspec
 import numpy as np
 
 from collectorctl.recover import counter
+from collectorctl.recover.counter import Verdict
 from collectorctl.recover.evidence import Evidence
 from collectorctl.recover.fill import stored
 from collectorctl.recover.plan import covered
 from conf.clock import korean
 from conf.instrument import Instrument
 from ringbuf.records import UNDEFINED
+from writer.volume import Coverage
 
 MILLION = 1_000_000
 MINUTE_NS = 60_000_000_000
@@ -58,6 +61,7 @@ class Certificate(msgspec.Struct):
     recovered_shares: int
     missing_shares: int
     doubled_shares: int
+    off_book: list[str]
     residuals: list[str]
     value_difference: int | None
     value_agrees: bool
@@ -124,7 +128,10 @@ def certify(instrument: Instrument, day: date, ticks: np.ndarray, books: np.ndar
         reasons.append("a list of pages is not whole")
     reasons += evidence.findings
     plain = not reasons
-    explained = not plain and _explained(coverage.gaps, off, reasons, evidence, kept, difference)
+    off_book = _off_book(ticks, coverage, instrument.venue, off, evidence) if missing and len(bars) else []
+    # missing shares, minutes and value are one matter; anything else is another
+    matters = 1 + bool(off) + (not value_agrees)
+    explained = bool(off_book) and _worth(kept, missing, difference) and len(reasons) == matters
     return Certificate(
         symbol=instrument.symbol,
         venue=instrument.venue,
@@ -136,6 +143,7 @@ def certify(instrument: Instrument, day: date, ticks: np.ndarray, books: np.ndar
         recovered_shares=int(ticks["size"][~ticks["live"]].sum()),
         missing_shares=missing,
         doubled_shares=doubled,
+        off_book=off_book if explained else [],
         residuals=[f"{korean(minute):%H:%M} {shares:+}" for minute, shares in sorted(off.items())],
         value_difference=difference,
         value_agrees=value_agrees,
@@ -170,6 +178,14 @@ def _value(kept: np.ndarray, evidence: Evidence) -> tuple[int | None, bool]:
     rounded = int(kept["size"][kept["rounded"]].sum())  # a price half a won off
     difference = evidence.value_m * MILLION - own
     return difference, abs(difference) < MILLION + rounded
+
+
+def _worth(kept: np.ndarray, shares: int, difference: int | None) -> bool:
+    """Whether so many won may be the worth of so many shares off the book: within the price limits of a day with these prices."""
+    if difference is None or not len(kept):
+        return False
+    least, most = shares * int(kept["price"].min()), shares * int(kept["price"].max())
+    return least * 7 // 13 - MILLION < difference < most * 13 // 7 + MILLION
 
 
 def _minutes(kept: np.ndarray, bars: np.ndarray) -> dict[int, int]:
@@ -213,20 +229,30 @@ def _denied_by_books(kept: np.ndarray, books: np.ndarray) -> int:
     return int((inside > 0).sum())
 
 
-def _explained(
-    gaps: np.ndarray,
-    off: dict[int, int],
-    reasons: list[str],
-    evidence: Evidence,
-    kept: np.ndarray,
-    difference: int | None,
-) -> bool:
-    """Whether nothing is wrong but listed jumps: each gap is one, the minutes differ by just them, value is only missing."""
-    jumps = {tuple(jump) for jump in evidence.jumps}
-    missing = int(gaps["shares"].sum())
-    every = len(gaps) > 0 and all((int(gap["low"]), int(gap["high"])) in jumps for gap in gaps)
-    by_minutes = all(shares > 0 for shares in off.values()) and sum(off.values()) in (0, missing)
-    # missing shares, minutes and value are one matter; anything else is another
-    matters = 1 + bool(off) + (difference is None or abs(difference) >= MILLION)
-    worth = difference is not None and difference > -MILLION and len(kept) > 0
-    return every and by_minutes and worth and len(reasons) == matters
+def _off_book(ticks: np.ndarray, coverage: Coverage, venue: str, off: dict[int, int], evidence: Evidence) -> list[str]:
+    """The gaps, in words, if every one is volume off the book and the minutes differ by nothing else; else nothing.
+
+    No trade lies in one if the counter of the ticks around it says so, or minute bars that do not hold it and yet hold every row.
+    Where no counter tells anything, the broker's list of prints is believed, which carries their cumulative volume.
+    """
+    kept, gaps, left = ticks[coverage.order], coverage.gaps, dict(off)
+    verdicts = counter.verdicts(ticks, coverage, venue).tolist()
+    begins, ends = kept["cum_volume"] - kept["size"], kept["cum_volume"]
+    words = []
+    for number, (low, high, shares) in enumerate(gaps[["low", "high", "shares"]].tolist()):
+        before, behind = np.searchsorted(ends, low, "right") - 1, np.searchsorted(begins, high)
+        since = int(kept["exch_ns"][before]) if before >= 0 else 0
+        until = int(kept["exch_ns"][behind]) if behind < len(kept) else None
+        held = [
+            m for m, more in left.items() if more >= shares and since - MINUTE_NS < m and (until is None or m <= until)
+        ]
+        if held:
+            left[held[0]] -= shares
+        listed = (low, high) in {tuple(jump) for jump in evidence.jumps}
+        passed = (low, high) in {tuple(jump) for jump in evidence.passed}
+        told = verdicts[number] == Verdict.NO_TRADE or not held or (listed and verdicts[number] == Verdict.UNTOLD)
+        if verdicts[number] == Verdict.TRADES or not (told and (listed or passed)):
+            return []
+        clock = " to ".join(f"{korean(ns):%H:%M:%S}" if ns else "the edge of the day" for ns in (since, until))
+        words.append(f"{shares} shares (volume {low} to {high}), {clock}")
+    return [] if any(left.values()) else words

@@ -19,9 +19,10 @@ import pyarrow.parquet as pq
 from conf.clock import day_start, korean
 from conf.home import Home
 from conf.instrument import Instrument
-from ringbuf.records import UNDEFINED, Flag
+from ringbuf.records import UNDEFINED, Flag, Line
 from writer import parquet
 from writer.journal import held
+from writer.marks import SHOWN
 from writer.segment import lineage, mapped, paths, whole_batches
 
 TICKS = np.dtype(
@@ -33,14 +34,13 @@ TICKS = np.dtype(
         ("cum_volume", "<i8"),
         ("cum_value", "<i8"),  # won; UNDEFINED where it is rounded
         ("value_change", "<i8"),
-        ("trade_count", "<i8"),  # UNDEFINED where a tick may be several trades
+        ("trade_count", "<i8"),
+        ("line", "u1"),  # of ringbuf.records.Line; 0 for recovered ones
         ("live", "?"),
         ("rounded", "?"),  # the price was not whole won
     ]
 )
 _NUMBERS = ("price", "size", "side", "cum_volume", "cum_value", "value_change", "trade_count")
-EACH_TRADE = ("kis",)
-"""Brokers whose ticks are single trades, which they count (spec kis 3); Kiwoom merges some (spec kiwoom 2.6)."""
 
 
 def parts(directory: Path, day: date) -> list[Path]:
@@ -76,8 +76,9 @@ def ticks(directory: Path, day: date, instrument: Instrument) -> np.ndarray:
     found["cum_value"][(flags & Flag.VALUE_ROUNDED) != 0] = UNDEFINED
     found["rounded"] = (flags & Flag.PRICE_ROUNDED) != 0
     found["live"] = pc.equal(table.column("source"), "live").to_numpy()
-    each = pc.is_in(table.column("broker"), pa.array(EACH_TRADE)).to_numpy() & found["live"]
-    found["trade_count"][~each] = UNDEFINED
+    brokers = table.column("broker")
+    for line in Line:
+        found["line"][found["live"] & pc.equal(brokers, line.name.lower()).to_numpy()] = line
     return in_order(found)
 
 
@@ -95,14 +96,22 @@ def recovered(prints: np.ndarray) -> np.ndarray:
     return found
 
 
-def book_volumes(directory: Path, day: date, instrument: Instrument) -> np.ndarray:
-    """Every cumulative volume that a stored book of the instrument shows, int64, ascending, each once."""
+def books(directory: Path, day: date, instrument: Instrument) -> np.ndarray:
+    """SHOWN: every cumulative volume that a stored book of the instrument shows, ascending."""
     wanted = [("symbol", "=", instrument.symbol), ("venue", "=", instrument.venue)]
-    tables = [
-        pq.read_table(path, columns=["cum_volume"], filters=wanted, partitioning=None) for path in parts(directory, day)
-    ]
-    found = [_column(table, "cum_volume") for table in tables]
-    return np.unique(np.concatenate(found)) if found else np.zeros(0, np.int64)
+    columns = ["cum_volume", "exch_time"]
+    tables = [pq.read_table(path, columns=columns, filters=wanted, partitioning=None) for path in parts(directory, day)]
+    if not tables:
+        return np.zeros(0, SHOWN)
+    table = pa.concat_tables(tables)
+    volume, exch_ns = _column(table, "cum_volume"), _column(table, "exch_time")
+    order = np.lexsort((exch_ns, volume))
+    volume, exch_ns = volume[order], exch_ns[order]
+    begins = np.flatnonzero(np.diff(volume, prepend=UNDEFINED))
+    found = np.zeros(len(begins), SHOWN)
+    found["cum_volume"], found["first_ns"] = volume[begins], exch_ns[begins]
+    found["last_ns"] = exch_ns[np.append(begins[1:], len(volume)) - 1] if len(begins) else 0
+    return found
 
 
 def unpublished(home: Home, day: date) -> list[str]:

@@ -20,7 +20,8 @@ FILE = "evidence.json"
 class Evidence(msgspec.Struct):
     """Official figures (None: not known), minute bars as BARS in plain numbers, and how placing went.
 
-    `why`: ticks were left out, in words. `chains`: every list of pages that was begun is whole.
+    `why`: ticks were left out, in words. `chains`: every list of pages that was begun is whole. `jumps`, `passed`: (low, high]
+    that lie between two prints, between two rows of a tick chart.
     """
 
     volume: int | None = None
@@ -34,6 +35,7 @@ class Evidence(msgspec.Struct):
     anchors_failed: int = 0
     findings: list[str] = []
     jumps: list[tuple[int, int]] = []
+    passed: list[tuple[int, int]] = []
 
 
 def load(folder: Path) -> Evidence | None:

@@ -19,7 +19,8 @@ import numpy as np
 from brokers.quotes import BARS, PRINTS
 from collectorctl.recover.counter import doubts, silent_before
 from ringbuf.records import PRICE_SCALE, UNDEFINED
-from writer.place import CHART, MINUTE, MINUTE_NS, NUMBERED, Finding, PlaceError, place_chart, place_numbered
+from writer.marks import MINUTE, MINUTE_NS
+from writer.place import CHART, NUMBERED, Finding, PlaceError, Reason, place_chart, place_numbered
 from writer.volume import Coverage, gap_won
 
 ANCHOR = np.dtype([*CHART.descr, ("cum_volume", "<i8")])
@@ -27,7 +28,8 @@ ANCHOR = np.dtype([*CHART.descr, ("cum_volume", "<i8")])
 
 class Filled(NamedTuple):
     """What became of the gaps. `findings`: why a gap stays open; `doubts`: what is wrong with gaps that are filled, by volume
-    and value rightly; `jumps`: (low, high] that the broker's own list of prints leaves out, off the book."""
+    and value rightly; `jumps`: (low, high] that the broker's own list of prints leaves out, off the book; `passed`: (low, high]
+    for which a tick chart has no rows, between two that it has; `unclear`: volume without rows that more books could place."""
 
     prints: np.ndarray
     findings: list[str]
@@ -35,6 +37,8 @@ class Filled(NamedTuple):
     anchors_checked: int = 0
     anchors_failed: int = 0
     doubts: Sequence[str] = ()
+    passed: Sequence[tuple[int, int]] = ()
+    unclear: bool = False
 
 
 class Prints(NamedTuple):
@@ -61,9 +65,14 @@ def by_prints(ticks: np.ndarray, coverage: Coverage, lists: list[Prints]) -> Fil
 
 
 def by_ticks(
-    ticks: np.ndarray, coverage: Coverage, prints: np.ndarray, bars: np.ndarray | None, from_start: bool
+    ticks: np.ndarray,
+    coverage: Coverage,
+    prints: np.ndarray,
+    bars: np.ndarray | None,
+    from_start: bool,
+    books: np.ndarray | None = None,
 ) -> Filled:
-    """Fill from a tick chart of the day (PRINTS without cumulative volume, oldest first)."""
+    """Fill from a tick chart of the day (PRINTS without cumulative volume, oldest first); arguments as of place_chart."""
     chart = np.zeros(len(prints), CHART)
     chart["size"], chart["price_e4"], chart["exch_ns"] = (
         prints["size"],
@@ -79,7 +88,7 @@ def by_ticks(
         minutes = np.zeros(len(bars), MINUTE)
         minutes["minute_ns"], minutes["shares"] = bars["exch_ns"], bars["volume"]
     try:
-        placed = place_chart(coverage, anchors, chart, _won(ticks, coverage), minutes, from_start)
+        placed = place_chart(coverage, anchors, chart, _won(ticks, coverage), minutes, from_start, books)
     except PlaceError as error:
         return Filled(np.zeros(0, PRINTS), [str(error)], [])
     exact = placed.rows[placed.rows["exact"]]
@@ -94,6 +103,8 @@ def by_ticks(
         placed.anchors_checked,
         placed.anchors_failed,
         doubts(ticks, coverage, found[good], exact["gap"][good], silent[good]),
+        [(one.low, one.high) for one in placed.residuals if one.reason == Reason.PASSED],
+        any(one.reason == Reason.NO_ROWS for one in placed.residuals) and len(prints) > 0,
     )
 
 

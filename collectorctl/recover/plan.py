@@ -16,11 +16,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from collectorctl.recover.counter import believed
+from collectorctl.recover import counter
 from collectorctl.recover.publish import Key
 from conf.instrument import Instrument
 from ringbuf.records import PRICE_SCALE, UNDEFINED
-from writer.volume import Coverage, Why, gap_count, gap_won, lay
+from writer.volume import Coverage, Why, gap_won, lay
 
 TYPICAL_SHARES = 50.0
 """Of a trade, where a day has too few ticks to tell."""
@@ -101,7 +101,7 @@ def gaps(ticks: np.ndarray, coverage: Coverage) -> list[Gap]:
     won = gap_won(
         coverage, ticks["price"] * PRICE_SCALE, ticks["size"], ticks["cum_value"], ticks["value_change"]
     ).tolist()
-    counts = gap_count(coverage, ticks["side"], believed(ticks, coverage)).tolist()
+    counts = counter.told(ticks, coverage).tolist()
     found = []
     for gap, *sums in zip(coverage.gaps, won, counts, strict=True):
         after, before = int(gap["after"]), int(gap["before"])

@@ -89,7 +89,7 @@ class Run:
         self.watcher = watcher
         self.reach = Reach(home.settings, home.calendar(), home.clock().now_ns(), request.day)
         self.mode = self.reach.mode(request.mode)
-        self.ticks_dir = home.data / "kr" / "tick"
+        self.ticks_dir, self.books_dir = (home.data / "kr" / stream for stream in ("tick", "orderbook"))
         self.quotes: Quotes = quotes(home, BROKER)
         self.caller = Caller(self.quotes, home.settings.recover, watcher.words)
         self.figures = Figures(self.caller, request.day, self.reach.today)
@@ -155,7 +155,8 @@ class Run:
         prints = np.zeros(0, PRINTS)
         if one.by in ("ticks", "prints"):
             progress = lambda pages, rate: self.watcher.page(one, pages, rate)  # noqa: E731 a word for the line below
-            source = Source(self.home.data, self.caller, self.reach, one, progress)
+            books = lambda: day.books(self.books_dir, self.day, one.instrument)  # noqa: E731 as above
+            source = Source(self.home.data, self.caller, self.reach, one, books, progress)
             prints = source.fill(ticks, found, lambda: self.figures.of(one.instrument, fresh=True)[0])
         whole = day.in_order(np.concatenate([ticks, day.recovered(prints)]))
         line = covered(whole, found.volume)
@@ -214,7 +215,7 @@ def judge(home: Home, of: date, instrument: Instrument, found: Evidence | None =
     """The certificate of an instrument's day, from files alone; `found` in place of the evidence that was kept."""
     found = found or evidence.load(folder(home.data, str(of), instrument)) or Evidence()
     ticks = day.ticks(home.data / "kr" / "tick", of, instrument)
-    books = day.book_volumes(home.data / "kr" / "orderbook", of, instrument)
+    books = day.books(home.data / "kr" / "orderbook", of, instrument)["cum_volume"]
     return certify(instrument, of, ticks, books, found)
 
 

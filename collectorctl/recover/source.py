@@ -41,13 +41,16 @@ Progress = Callable[[int, float], None]
 class Source:
     """The lists of one instrument and day."""
 
-    def __init__(self, data: Path, caller: Caller, reach: Reach, one: Item, progress: Progress) -> None:
-        """`progress` hears how many pages are there, and the rate at present."""
+    def __init__(
+        self, data: Path, caller: Caller, reach: Reach, one: Item, books: Callable[[], np.ndarray], progress: Progress
+    ) -> None:
+        """`books`: what stored books showed (SHOWN); `progress` hears how many pages are there, and the rate."""
         self._folder = folder(data, str(reach.day), one.instrument)
         self._caller = caller
         self._quotes = caller.quotes
         self._reach = reach
         self._item = one
+        self._books = books
         self._progress = progress
         self._pages = 0
 
@@ -60,6 +63,7 @@ class Source:
         if not self._settled(ticks, found, filled) and (filled.findings or filled.anchors_failed):
             filled = self._anew(ticks, found, official)
         found.findings, found.jumps = [*filled.findings, *filled.doubts], filled.jumps
+        found.passed = list(filled.passed)
         found.anchors_checked, found.anchors_failed = filled.anchors_checked, filled.anchors_failed
         return filled.prints
 
@@ -104,7 +108,7 @@ class Source:
             return False
         whole = day.in_order(np.concatenate([ticks, day.recovered(filled.prints)]))
         open_ = covered(whole, found.volume).gaps
-        return all((int(gap["low"]), int(gap["high"])) in set(filled.jumps) for gap in open_)
+        return all((int(gap["low"]), int(gap["high"])) in {*filled.jumps, *filled.passed} for gap in open_)
 
     def _ticks(self, ticks: np.ndarray, coverage: Coverage, found: Evidence) -> Filled:
         chain = Chain(self._folder / CHART)
@@ -128,7 +132,9 @@ class Source:
         end_ns = day.day_start(self._reach.day + timedelta(days=1))
         from_start = not len(rows) or not chain.ended["older"] or bool(rows["exch_ns"].min() < begin_ns)  # type: ignore[index]
         rows = rows[(rows["exch_ns"] >= begin_ns) & (rows["exch_ns"] < end_ns)]
-        return by_ticks(ticks, coverage, rows, stored(found.bars) if found.bars else None, from_start)
+        told = ticks, coverage, rows, stored(found.bars) if found.bars else None, from_start
+        filled = by_ticks(*told)
+        return by_ticks(*told, self._books()) if filled.unclear else filled
 
     def _prints(self, ticks: np.ndarray, coverage: Coverage) -> Filled:
         return by_prints(ticks, coverage, [self._prints_of(gap) for gap in gaps(ticks, coverage)])

@@ -24,6 +24,7 @@ from collectorctl.cli import main
 from collectorctl.demo.stage import Simulator, connect_home
 from conf.clock import SECOND_NS
 from conf.instrument import Instrument, parse
+from conf.market import HOUR_NS
 from ringbuf.records import PRICE_SCALE, TICK, Flag, Line, Session, Venue, blank
 from writer import schema
 from writer.parquet import hour_directory
@@ -125,24 +126,54 @@ def publish_ticks(root: Path, ticks: np.ndarray) -> None:
         pq.write_table(table.replace_schema_metadata(told), home / f"part-{number}.parquet", compression="zstd")
 
 
+def publish_books(root: Path, trades: np.ndarray) -> None:
+    """Hour files of books, before and after each of these TRADES: of all that a book says, when it was and the volume so far."""
+    before = trades.copy()
+    before["cum_volume"] -= trades["size"]
+    trades = np.concatenate([before, trades])
+    hours = trades["exch_s"] * SECOND_NS // HOUR_NS * HOUR_NS
+    fields = schema.PARQUET["kr.orderbook"]
+    for hour in np.unique(hours).tolist():
+        mine = trades[hours == hour]
+        known = {
+            "symbol": pa.array(mine["symbol"].astype(str).tolist()),
+            "venue": pa.array(mine["venue"].astype(str).tolist()),
+            "exch_time": pa.array(mine["exch_s"] * SECOND_NS).cast(fields.field("exch_time").type),
+            "cum_volume": pa.array(mine["cum_volume"].copy()),
+        }
+        home = hour_directory(root / "data/kr/orderbook", hour)
+        home.mkdir(parents=True, exist_ok=True)
+        columns = [known.get(field.name, pa.nulls(len(mine), field.type)) for field in fields]
+        pq.write_table(pa.table(columns, schema=fields), home / "part-0.parquet")
+
+
 @contextmanager
 def a_finished_day(
-    *options: str, trades: str = "1500", clock: str = f"{DAY}T20:30:00+09:00", names: list[str] = SYMBOLS
+    *options: str,
+    trades: str = "1500",
+    clock: str = f"{DAY}T20:30:00+09:00",
+    names: list[str] = SYMBOLS,
+    days_ago: int = 0,
 ) -> Iterator[Finished]:
-    """A home at half past eight in the evening, and the simulator that had `trades` of each instrument on that day."""
+    """A home at half past eight in the evening, and the simulator that had `trades` of each instrument on that day; so many
+    trading days ago, which `clock` must say as well."""
     universe = ", ".join(f'"{name}"' for name in names)
-    settings = f'[universe]\nkr = [{universe}]\n[clock]\nstart = "{clock}"\n[recover]\ncalls_per_s_first = 4.5\n'
+    settings = f'[universe]\nkr = [{universe}]\n[clock]\nstart = "{clock}"\n'
+    settings += "[recover]\ncalls_per_s_first = 40\ncalls_per_s_most = 40\n"
     with a_home(settings) as root:
         told = root / "truth"
-        with Simulator(
-            root, told, "--history", trades, "--kiwoom-burst", "200", "--kiwoom-calls-per-s", "50", *options
-        ) as simulator:
+        made = ["--earlier-days", str(days_ago), "--earlier-trades", trades] if days_ago else ["--history", trades]
+        with Simulator(root, told, *made, "--kiwoom-burst", "200", "--kiwoom-calls-per-s", "50", *options) as simulator:
             connect_home(root, simulator.addresses)
             begin_s = pd.Timestamp(DAY, tz="Asia/Seoul").timestamp()
 
-            until("the truth is on disk", lambda: len(truth.load(told).trades) >= len(names) * 600)
-            found = truth.load(told).trades
-            yield Finished(root, simulator, found[found["exch_s"] >= begin_s])
+            def on_disk() -> np.ndarray:
+                run = truth.load(told)
+                found = np.concatenate([run.earlier, run.trades])
+                return found[(found["exch_s"] >= begin_s) & (found["exch_s"] < begin_s + 86_400)]
+
+            until("the truth is on disk", lambda: len(on_disk()) >= len(names) * 600)
+            yield Finished(root, simulator, on_disk())
 
 
 def outage(begin: str, end: str) -> Lost:

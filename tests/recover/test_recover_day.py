@@ -234,7 +234,7 @@ def test_what_a_budget_leaves_out_gets_minute_bars_beside_the_ticks(finished: Fi
     finished.publish_live(long_and_short)
     before = {name: content for name, content in finished.data().items() if "/tick/" in name}
 
-    certificates = finished.recover("--budget", "0.1s")
+    certificates = finished.recover("--budget", "0.01s")
 
     assert {"MINUTE_ONLY"} == grades(certificates)
     assert before == {name: content for name, content in finished.data().items() if "/tick/" in name}

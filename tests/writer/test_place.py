@@ -11,10 +11,9 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from ringbuf.records import UNDEFINED
+from writer.marks import MINUTE, MINUTE_NS, SHOWN
 from writer.place import (
     CHART,
-    MINUTE,
-    MINUTE_NS,
     NUMBERED,
     PlaceError,
     Placement,
@@ -87,6 +86,17 @@ def placed(day: Day, live: np.ndarray, chart: np.ndarray, checks: bool = False) 
     return coverage, place_chart(coverage, live, chart, values, day.bars() if checks else None)
 
 
+def books_of(day: Day) -> np.ndarray:
+    """What books showed: each trade's end, and the end of volume without a trade, in the second of the trade behind it."""
+    trades = day.trades
+    low = trades["cum_volume"] - trades["size"]
+    told = np.zeros(2 * len(trades), SHOWN)
+    told["cum_volume"] = np.concatenate([trades["cum_volume"], low])
+    told["first_ns"] = told["last_ns"] = np.concatenate([trades["exch_ns"], trades["exch_ns"]])
+    _, first = np.unique(told["cum_volume"], return_index=True)
+    return told[first]
+
+
 def intervals(rows: np.ndarray) -> set[tuple[int, ...]]:
     """(end of the interval, size, price, second) of each row."""
     names = ("cum_volume", "size", "price_e4", "exch_ns")
@@ -127,18 +137,27 @@ def test_a_faithful_chart_fills_every_gap_with_the_true_trades(drawn: tuple[Day,
     assert found.clean
 
 
-@given(days(jumps=True), st.sampled_from([None, False, True]))
-@settings(max_examples=400, deadline=None)
+@given(days(jumps=True), st.sampled_from([None, False, True]), st.sampled_from([0, 1, 3]))
+@settings(max_examples=600, deadline=None)
 def test_what_is_called_exact_is_true_beside_volume_that_has_no_rows(
-    drawn: tuple[Day, np.ndarray], whole: bool | None
+    drawn: tuple[Day, np.ndarray], whole: bool | None, each: int
 ) -> None:
-    """Off-book jumps among equal trades: a row that is called exact is the trade of that very interval; no live tick fails; minute
-    bars that hold the jumps, or do not, contradict nothing."""
+    """Off-book jumps among equal trades: a row that is called exact is the trade of that very interval, and what passed between two
+    rows no trade; no live tick fails; minute bars that hold the jumps, or do not, contradict nothing; books of a jump
+    in one piece make no difference to that."""
     day, live = drawn
     coverage = lay(live["cum_volume"], live["size"], day.total)
+    books = books_of(day)
 
-    found = place_chart(coverage, live, chart_of(day), None, None if whole is None else day.bars(whole))
+    ends = (day.trades["cum_volume"] - day.trades["size"])[day.jumps > 0]
+    once = all(np.sum((ends > low) & (ends <= high)) < 2 for low, high in coverage.gaps[["low", "high"]].tolist())
+    told = books[::each] if each and once else None
+    found = place_chart(coverage, live, chart_of(day), None, None if whole is None else day.bars(whole), books=told)
 
+    for residual in found.residuals:
+        if residual.reason == Reason.PASSED:
+            inside = (day.trades["cum_volume"] > residual.low) & (day.trades["cum_volume"] <= residual.high)
+            assert not inside.any()
     exact = found.rows[found.rows["exact"]]
     assert intervals(exact) <= intervals(day.trades)
     assert found.anchors_failed == 0
@@ -204,6 +223,50 @@ def test_a_faulty_chart_is_clean_only_if_no_check_can_tell(drawn: tuple[Day, np.
             assert (truth["size"] * truth["price_e4"]).sum() == (mine["size"] * mine["price_e4"]).sum()
 
 
+@pytest.mark.parametrize("whole", [None, False, True])
+def test_books_tell_between_which_rows_volume_off_the_book_passed(whole: bool | None) -> None:
+    """A block in each of two outages: with books every row has its place and the blocks stand alone; without, they hide rows."""
+    plain = a_day()
+    jumps = np.zeros(len(plain.trades), np.int64)
+    jumps[[700, 920]] = 5000, 1234
+    day = day_of(
+        plain.trades["size"].tolist(),
+        (plain.trades["price_e4"] // 10_000).tolist(),
+        np.diff(plain.trades["exch_ns"] // SECOND_NS, prepend=plain.trades["exch_ns"][0] // SECOND_NS).tolist(),
+        jumps.tolist(),
+    )
+    lost = [*range(600, 800), *range(900, 1000)]
+    live = heard_of(day, lost)
+    coverage = lay(live["cum_volume"], live["size"], day.total)
+    bars = None if whole is None else day.bars(whole)
+    ends = day.trades["cum_volume"][[700, 920]] - day.trades["size"][[700, 920]]
+
+    without = place_chart(coverage, live, chart_of(day), None, bars)
+    told = place_chart(coverage, live, chart_of(day), None, bars, books=books_of(day))
+
+    assert not without.rows["exact"].all()
+    assert [(end - jump, end) for end, jump in zip(ends.tolist(), (5000, 1234), strict=True)] == [
+        (one.low, one.high) for one in told.residuals
+    ]
+    assert {Reason.PASSED} == {one.reason for one in told.residuals}
+    assert intervals(day.trades[lost]) == intervals(told.rows[told.rows["exact"]])
+    assert told.findings == []
+
+
+def test_books_that_suit_no_growth_of_the_volume_are_not_believed() -> None:
+    """A book's volume in the middle of a row: as if there were no books."""
+    day = day_of([5, 5, 5, 5, 5], [7, 8, 7, 8, 7], [40] * 5, [0, 0, 100, 0, 0])
+    live = heard_of(day, slice(1, 4))
+    coverage = lay(live["cum_volume"], live["size"], day.total)
+    books = books_of(day)
+    books["cum_volume"][2] -= 2
+
+    found = place_chart(coverage, live, chart_of(day), books=books)
+
+    assert {Reason.NO_ROWS} == {one.reason for one in found.residuals}
+    assert not found.rows["exact"].any()
+
+
 def a_day(seed: int = 1, count: int = 2000) -> Day:
     """An ordinary day of a busy symbol: equal trades in one second are normal."""
     random = np.random.default_rng(seed)
@@ -212,7 +275,7 @@ def a_day(seed: int = 1, count: int = 2000) -> Day:
     return day_of(size.tolist(), price.tolist(), step_s.tolist(), [0] * count)
 
 
-def heard_of(day: Day, lost: slice | range) -> np.ndarray:
+def heard_of(day: Day, lost: slice | range | list[int]) -> np.ndarray:
     """What was heard when these trades were lost."""
     keep = np.ones(len(day.trades), bool)
     keep[lost] = False
