@@ -86,6 +86,7 @@ class LiveConnection:
         self._rings = shared.rings
         self._tidings = Tidings(shared.rings.events, self._clock, planned.key)
         self._quarantine = shared.quarantine
+        self._calendar = shared.calendar
         self._watch = Watch(home.settings, shared.calendar, self._broker.heartbeat_s)
         self._backoff = Backoff(home.settings.feed.backoff_first_s, home.settings.feed.backoff_most_s)
         self._renewed = False
@@ -99,11 +100,29 @@ class LiveConnection:
         try:
             while not self._stop.requested:
                 try:
+                    self._sleep()
                     self._connection()
                 except BrokerError as error:
                     self._recover(error)
         except Stopping:
             pass
+
+    def _sleep(self) -> None:
+        """As long as nothing is to be heard. Stopping if asked to stop meanwhile."""
+        venues = self._venues()
+        if not self._watch.may_sleep(venues, self._clock.now_ns()):
+            return
+        words = self._calendar.said(venues, self._clock.now_ns())
+        logger.info("sleeping: {}", words)
+        self._pulse.say("sleeping", words)
+        while self._watch.may_sleep(venues, self._clock.now_ns()):
+            self._pulse.beat()
+            if self._stop.wait(BEAT_S):
+                raise Stopping
+
+    def _venues(self) -> set[str]:
+        """Of everything this connection is for."""
+        return {registration.instrument.venue for registration in (*self.planned.registrations, *self.more)}
 
     def _connection(self) -> None:
         """One connection from handshake to its end. BrokerError if it was not asked for."""
@@ -123,7 +142,7 @@ class LiveConnection:
         why = "the process failed"
         try:
             self._converse(wire, session, ledger)
-            why = "asked to stop"
+            why = "asked to stop" if self._stop.requested else "outside all sessions"
         except BrokerError as error:
             why = str(error)
             if isinstance(error, Cut):
@@ -148,6 +167,8 @@ class LiveConnection:
             if now_ns - watched_ns >= SECOND_NS or session.state != state:
                 watched_ns, state = now_ns, session.state
                 self._look_after(session, ledger, now_ns)
+                if self._watch.may_sleep(self._venues(), self._clock.at(now_ns)):
+                    break
             for message in session.outgoing(now_ns):
                 wire.send_text(message)
                 self._pulse.beat()  # the other side may take them slowly
@@ -258,8 +279,9 @@ class LiveConnection:
         self._count(ledger)
         if session.state == "streaming":
             self._renewed, self.up = False, True
-        state = "closed_market" if session.state == "streaming" and not self._watch.open else session.state
-        self._pulse.say(state, "; ".join(ledger.refusals()))
+        closed = session.state == "streaming" and not self._watch.open
+        said = [self._calendar.said(self._venues(), self._clock.at(now_ns))] if closed else []
+        self._pulse.say("closed_market" if closed else session.state, "; ".join((*said, *ledger.refusals())))
 
     def _ask_for_more(self, session: Session, ledger: Ledger, now_ns: int) -> None:
         """Release what is no longer wanted, then register what is wanted now."""

@@ -25,8 +25,9 @@ _WORST_FIRST = (
     "subscribing",
     "streaming",
     "closed_market",
+    "sleeping",
 )
-_FINE = ("streaming", "closed_market")
+_FINE = ("streaming", "closed_market", "sleeping")
 _NEVER_NS = 2**63 - 1
 
 
@@ -65,6 +66,8 @@ class Pulses:
                 self.page.say(*said)
 
     def _together(self, pulses: list[Pulse]) -> tuple[str, str]:
+        if len({pulse.said for pulse in pulses}) == 1:
+            return pulses[0].said
         state = min((pulse.said[0] for pulse in pulses), key=_WORST_FIRST.index)
         told = [": ".join(filter(None, (pulse.name, *pulse.said))) for pulse in pulses if pulse.worth_telling]
         if not told:

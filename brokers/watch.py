@@ -5,6 +5,8 @@
     one registration silent ........ symbol_silent_after_s    while a session is open and others speak
     no acknowledgement ............. acknowledge_within_s     three times
 
+    outside all sessions ........... may_sleep                where the settings want that
+
 Promises: knows neither socket nor clock, times are mono_ns passed in; heartbeats are frames but no data; a connection that was
 renewed for silence and stays silent is given twice the time, so that a quiet market is not answered with a storm of logins.
 Leaves to others: doing what follows from it (connection.py).
@@ -32,6 +34,7 @@ class Watch:
         """`heartbeat_s`: the longest pause the vendor may make between two heartbeats of an idle connection."""
         self._calendar = calendar
         feed = settings.feed
+        self._margin_ns = round(feed.sleep_margin_s * SECOND_NS) if feed.sleep_outside_sessions else None
         self._dead_ns = round(feed.dead_after_s * SECOND_NS)
         self._closed_dead_ns = max(self._dead_ns, round(heartbeat_s * SECOND_NS))
         self._silent_ns = round(feed.silent_after_s * SECOND_NS)
@@ -70,6 +73,12 @@ class Watch:
                 self._open_since_ns.pop(venue, None)
             else:
                 self._open_since_ns.setdefault(venue, mono_ns)
+
+    def may_sleep(self, venues: set[str], calendar_ns: int) -> bool:
+        """Whether the settings want no connection now: none of `venues` has a session, nor soon, nor had one just now."""
+        if self._margin_ns is None:
+            return False
+        return not self._calendar.is_open(venues, calendar_ns - self._margin_ns, calendar_ns + self._margin_ns)
 
     def check_connection(self, streaming: bool, mono_ns: int) -> None:
         """SessionLost if the connection is dead, or silent in a session."""

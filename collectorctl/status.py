@@ -29,7 +29,7 @@ from writer.tape import Report, report_of
 STALE_S = 5.0
 """Every loop beats about once a second; this much later it hangs."""
 
-HEALTHY = frozenset(["streaming", "closed_market", "running", "publishing", "disabled"])
+HEALTHY = frozenset(["streaming", "closed_market", "sleeping", "running", "publishing", "disabled"])
 """States in which a process does all it is there for."""
 
 
@@ -69,6 +69,8 @@ class Status(msgspec.Struct, frozen=True):
     healthy: bool
     processes: list[Process]
     rings: list[RingLevel]
+    market: str = ""
+    """Which sessions the universe's venues have now, or until when they are closed."""
     volume: Report | None = None
     """The volume line as the writer last told it: missing and doubled ticks by symbol; None before it did."""
     short: list[str] = []
@@ -131,10 +133,18 @@ def look(home: Home) -> Status:
             *(_ring(home, line, stream) for line in lines_of(home.settings) for stream in STREAMS),
             *(_ring(home, line, "tick") for line in fills(home.settings)),
         ],
+        market=_market(home),
         volume=_volume(home),
         short=short,
         fit=fit,
     )
+
+
+def _market(home: Home) -> str:
+    calendar, now_ns = home.calendar(), home.clock().now_ns()
+    markets = dict.fromkeys(BROKERS[line].market for line in lines_of(home.settings))
+    venues = [{one.venue for one in home.settings.instruments(market)} for market in markets]
+    return "; ".join(calendar.said(each, now_ns) for each in venues if each)
 
 
 def _fit(home: Home) -> tuple[list[str], str]:

@@ -26,6 +26,7 @@ def show_status(status: Status, counters: bool) -> None:
     console = wide_console()
     supervisor = f"supervisord {status.supervisor_pid}" if status.supervisor_pid else "nothing runs"
     console.print(f"{status.home}   {status.now}   {supervisor}")
+    console.print(f"market: {status.market}")
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for column in ("process", "health", "pid", "up", "beat", "own MB", "p50 / p99 us", "what it does"):
         table.add_column(column)

@@ -54,6 +54,7 @@ _AT_LEAST = {
     "feed.silent_after_s": 1,
     "feed.acknowledge_within_s": 0.5,
     "feed.symbol_silent_after_s": 1,
+    "feed.sleep_margin_s": 60,
     "feed.backoff_first_s": 0.05,
     "feed.backoff_most_s": 0.05,
     "feed.frame_most_bytes": 65536,

@@ -159,6 +159,14 @@ class Calendar:
             return None
         return min((found for venue in venues if (found := self.opening(venue, ns))), default=None)
 
+    def said(self, venues: set[str], ns: int) -> str:
+        """ "KRX regular, NXT regular", or "closed until Monday 2026-11-23 08:00 KST (NXT pre-market)"."""
+        phases = {venue: self.phase(venue, ns) for venue in sorted(venues)}
+        if any(phases.values()):
+            return ", ".join(f"{venue} {phase.replace('_', '-')}" for venue, phase in phases.items() if phase)
+        opening = self.closed_until(venues, ns)
+        return f"closed until {opening}" if opening else f"closed; no session within {SEARCH_DAYS} days"
+
     def _is_first(self, venue: str, day: date) -> bool:
         """Whether no day of the year before `day` has a session."""
         earlier = (date(day.year, 1, number) for number in range(1, day.day))

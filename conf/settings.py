@@ -117,6 +117,8 @@ class Feed(_Table):
     silent_after_s: float
     acknowledge_within_s: float
     symbol_silent_after_s: float
+    sleep_outside_sessions: bool
+    sleep_margin_s: float
     backoff_first_s: float
     backoff_most_s: float
     frame_most_bytes: int

@@ -89,6 +89,19 @@ def test_silence_is_judged_in_a_session_only(watch):
         beat(watch, 662, 662)
 
 
+def test_each_venue_is_judged_in_its_own_sessions(watch):
+    """08:20: NXT trades and KRX does not; 15:25 the other way round; 15:35 neither."""
+    ledger = Ledger([BOOK, OTHER])
+    for registration in ledger.standing:
+        ledger.requested(registration, 1)
+        ledger.acknowledged(registration, 2)
+    for minute, silent in ((-100, [OTHER]), (325, [BOOK]), (335, [])):
+        watch.market(FRIDAY_10 + minute * 60 * S, {"KRX", "NXT"}, 1)
+        watch.data(2000 * S)
+        assert watch.silent(ledger, 2000 * S) == silent
+        assert watch.open is bool(silent)
+
+
 def test_silence_that_renewing_does_not_mend_is_given_more_time(watch):
     """Twice the time after each renewal in vain, the usual time again once data came."""
     watch.market(FRIDAY_10, {"KRX"}, 0)

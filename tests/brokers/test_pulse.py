@@ -59,6 +59,15 @@ def test_one_connection_speaks_for_itself(page: Vitals) -> None:
     assert (read(page.path).state, read(page.path).detail) == ("refused", "OPSP8996 ALREADY IN USE appkey")
 
 
+def test_what_all_connections_say_is_said_once(page: Vitals) -> None:
+    """A closed market is closed for all."""
+    pulses = Pulses(page)
+    for number in (1, 2):
+        pulses.add(f"key {number}").say("closed_market", "closed until Monday")
+
+    assert (read(page.path).state, read(page.path).detail) == ("closed_market", "closed until Monday")
+
+
 def test_one_refused_while_others_stream_is_said_with_its_key(page: Vitals) -> None:
     """The state is the worst one's, the words name it; nothing needs saying when all stream."""
     pulses = Pulses(page)

@@ -84,6 +84,15 @@ def test_check_exits_78_and_names_the_key(settings: str, environment: dict[str, 
     assert not [value for value in SECRETS.values() if value in ran.stdout + ran.stderr]
 
 
+def test_status_says_until_when_the_market_is_closed() -> None:
+    """A Saturday; in words and for machines."""
+    with a_home(SETTINGS.replace("2026-11-20", "2026-11-21").replace('"000660"', '"005930_NX"')) as root:
+        words = "closed until Monday 2026-11-23 08:00 KST (NXT pre-market)"
+
+        assert status(root)["market"] == words
+        assert f"market: {words}\n" in collectorctl(root, "status", check=False).stdout
+
+
 def test_what_does_not_fit_is_said_by_plan_check_and_status() -> None:
     """Two slots at KIS, one at Kiwoom for two symbols: no error, but named with what it costs."""
     with a_home(SETTINGS.replace("[kis]", "[kiwoom]\nregistrations = 1\n[kis]\nregistrations = 2")) as root:

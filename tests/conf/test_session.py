@@ -202,12 +202,27 @@ def test_closed_until_names_the_next_beginning(calendar: Calendar, time: str, ve
     assert str(calendar.closed_until(venues, at(time))) == said
 
 
+@pytest.mark.parametrize(
+    ("time", "said"),
+    [
+        ("2026-11-20T10:00:00", "KRX regular, NXT regular"),
+        ("2026-11-20T08:40:00", "KRX opening-auction, NXT pre-market"),
+        ("2026-11-20T15:25:00", "KRX closing-auction"),
+        ("2026-11-21T10:00:00", "closed until Monday 2026-11-23 08:00 KST (NXT pre-market)"),
+    ],
+)
+def test_a_market_is_said_in_words(calendar: Calendar, time: str, said: str) -> None:
+    """Which venues are open and in what phase, or until when none is."""
+    assert calendar.said({"KRX", "NXT"}, at(time)) == said
+
+
 def test_a_market_that_never_opens_is_closed_without_an_end(tmp_path: Path) -> None:
     """Every phase taken out."""
     phases = "".join(f'{phase} = ""\n' for phase in PHASES)
     calendar = of(tmp_path, NO_ALMANAC, f"[sessions.KRX]\n{phases}[calendar.special]\n2026-11-19 = ''\n")
 
     assert calendar.closed_until({"KRX"}, at("2026-11-20T10:00:00")) is None
+    assert calendar.said({"KRX"}, at("2026-11-20T10:00:00")) == "closed; no session within 31 days"
     assert not calendar.is_open({"KRX"}, at("2026-11-20T00:00:00"), at("2026-11-23T00:00:00"))
 
 

@@ -253,6 +253,7 @@ def test_it_refuses_in_words_what_cannot_be_recovered(finished: Finished) -> Non
     for date, words in (
         ("2026-11-21", "future"),
         ("2026-11-15", "Sunday without a session"),
+        ("2026-10-09", "Friday (Hangul Day) without a session"),
         ("2020-11-20", "trading days ago"),
         ("20261", "is no day"),
     ):
