@@ -1,4 +1,4 @@
-"""KIS REST: the approval key that a WebSocket session shows, the access token that a call shows. Spec kis 1.2, 1.3, 1.5, 1.7.
+"""KIS REST: the approval key that a WebSocket session shows, the access token that a call shows, calls. Spec kis 1.2 to 1.7.
 
 Promises: an approval key is fresh per process, renewed when it nears its 24 hours or was refused; an access token is one per key,
 kept on disk for all processes, and after a refusal not asked for sooner than the vendor's minute.
@@ -10,8 +10,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from brokers.broker import RestError, RestLimited, RestRefused, mask
-from brokers.rest import LIMITED_WAIT_S, TokenFile, post
+from brokers.broker import RestError, RestLimited, RestRefused, RestUnreachable, mask
+from brokers.quotes import QuotesError
+from brokers.rest import LIMITED_WAIT_S, Client, Reply, TokenFile, post
 from conf.clock import SECOND_NS, Clock
 from conf.settings import Secrets
 
@@ -110,3 +111,59 @@ def words_of(status: int, body: Mapping[str, object]) -> tuple[str, str]:
     """Code and text of an answer: token calls and others name them differently (spec kis 1.2, 1.5)."""
     code = str(body.get("error_code") or body.get("msg_cd") or f"HTTP {status}").strip()
     return code, mask(str(body.get("error_description") or body.get("msg1") or "no reason given").strip())
+
+
+RENEW = frozenset({"EGW00121", "EGW00123"})
+TOO_SOON = "EGW00201"
+TOO_SOON_WAIT_S = 1.0
+"""The servers are a cluster that refuses below its own limit, too; the vendor says to try again at once (spec kis 1.6)."""
+KEYS = frozenset({"EGW00103", "EGW00105", "EGW00206", "EGW00213", *RENEW})
+"""Refusals of whoever asks, whatever is asked."""
+
+
+class Gateway:
+    """GET calls with one app key; a token that is refused is renewed once and the call repeated once."""
+
+    def __init__(self, rest_url: str, customer_type: str, secrets: Secrets, token: Path, clock: Clock) -> None:
+        """`token`: where the access token is kept."""
+        self._base = rest_url.rstrip("/")
+        self._customer = customer_type
+        self._secrets = secrets
+        self._token = AccessToken(rest_url, secrets, token, clock)
+        self._client = Client()
+
+    def close(self) -> None:
+        """Let go of the connection."""
+        self._client.close()
+
+    def get(self, path: str, tr: str, query: Mapping[str, str], named: str) -> Reply:
+        """An answer that was not refused; `named` is what messages call it. RestError: limited, unreachable, refused, no use."""
+        reply = self._call(path, tr, query)
+        if words_of(reply.status, reply.body)[0] in RENEW:
+            self._token.spoil()
+            reply = self._call(path, tr, query)
+        if reply.status != 200 or reply.body.get("rt_cd") != "0":
+            raise _no_rows(named, reply)
+        return reply
+
+    def _call(self, path: str, tr: str, query: Mapping[str, str]) -> Reply:
+        headers = {
+            "authorization": f"Bearer {self._token.get()}",
+            "appkey": self._secrets.app_key,
+            "appsecret": self._secrets.app_secret,
+            "tr_id": tr,
+            "tr_cont": "",
+            "custtype": self._customer,
+        }
+        return self._client.get(self._base + path, query, headers)
+
+
+def _no_rows(named: str, reply: Reply) -> RestError:
+    """What an answer without rows means (spec kis 1.6, 1.7)."""
+    code, text = words_of(reply.status, reply.body)
+    words = f"{named}: {code}: {text}"
+    if code == TOO_SOON:
+        return RestLimited(words, TOO_SOON_WAIT_S)
+    if code in KEYS:
+        return RestRefused(words, REFUSED_WAIT_S)
+    return RestUnreachable(words) if reply.status >= 500 and code.startswith(("EGW", "HTTP")) else QuotesError(words)

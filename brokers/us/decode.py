@@ -51,7 +51,7 @@ FREE, PAID = "D", "R"
 APART_NS = 2 * SECOND_NS
 """New York's and Korea's time of a record are one instant; this far apart they contradict each other."""
 
-_EXCHANGE_OF = {venue: exchange for exchange, venue in EXCHANGES.items()}
+EXCHANGE_OF = {venue: exchange for exchange, venue in EXCHANGES.items()}
 _LEVEL_FIELDS = 6
 
 
@@ -64,7 +64,7 @@ def spelled(registration: Registration, paid: bool = False) -> tuple[str, str]:
     """TR id and key of a registration (spec kis 2.7); the day market's keys have one form only."""
     instrument, stream = registration
     kind = PAID if paid or is_day_market(instrument) else FREE
-    return TR_OF[stream], f"{kind}{_EXCHANGE_OF[instrument.venue]}{instrument.symbol}"
+    return TR_OF[stream], f"{kind}{EXCHANGE_OF[instrument.venue]}{instrument.symbol}"
 
 
 def known(registrations: Iterable[Registration]) -> dict[str, Registration]:

@@ -15,10 +15,16 @@ import msgspec
 
 from collectorctl.commands.form import as_json_option, json_text
 from conf.home import Home
+from conf.market import MARKETS
+
+market_option = click.option(
+    "--market", type=click.Choice(list(MARKETS)), default="kr", show_default=True, help="Whose trading day."
+)
 
 
 @click.command()
-@click.option("--date", "text", required=True, help="The Korean trading day: 2026-11-20, 20261120, today, yesterday.")
+@click.option("--date", "text", required=True, help="The trading day: 2026-11-20, 20261120, today, yesterday.")
+@market_option
 @click.option("--symbols", default="", help="Comma-separated [default: the universe and what has ticks on that day].")
 @click.option("--mode", type=click.Choice(["ticks", "minutes", "auto"]), default="auto", show_default=True)
 @click.option(
@@ -27,30 +33,39 @@ from conf.home import Home
 @click.option("--dry-run", is_flag=True, help="Show what is missing and what it takes; write nothing.")
 @as_json_option
 @click.pass_obj
-def recover(root: Path, text: str, symbols: str, mode: str, budget: str, dry_run: bool, as_json: bool) -> None:
+def recover(
+    root: Path, text: str, market: str, symbols: str, mode: str, budget: str, dry_run: bool, as_json: bool
+) -> None:
     """Fetch the ticks that are missing of a day, and certify it. Exit 1 unless every instrument has what was asked for.
 
     After the close; may be killed and repeated at any time. Certificates: PROVEN, RECONCILED, MINUTE_ONLY, INCOMPLETE.
+    Of US days no trades can be had: --market us stores minute bars, and the certificate is MINUTE_ONLY.
 
     Example: collectorctl recover --date 2026-11-20 --budget 2h
     """
     from collectorctl.recover.command import recover as work
+    from collectorctl.recover.command import recover_us
 
+    if market == "us":
+        if mode == "ticks" or budget:
+            raise click.UsageError("the US market has no list of trades: minute bars only, without --budget")
+        sys.exit(recover_us(Home(root), text, symbols, dry_run, as_json))
     sys.exit(work(Home(root), text, symbols, mode, budget, dry_run, as_json))
 
 
 @click.command()
-@click.option("--date", "text", required=True, help="The Korean trading day: 2026-11-20, 20261120, today, yesterday.")
+@click.option("--date", "text", required=True, help="The trading day: 2026-11-20, 20261120, today, yesterday.")
+@market_option
 @as_json_option
 @click.pass_obj
-def verify(root: Path, text: str, as_json: bool) -> None:
+def verify(root: Path, text: str, market: str, as_json: bool) -> None:
     """Make the certificates of a day again, from files alone. Exit 1 when one does not hold or does not say the day is whole.
 
     Example: collectorctl verify --date 2026-11-20
     """
     from collectorctl.recover.command import verify as work
 
-    sys.exit(work(Home(root), text, as_json))
+    sys.exit(work(Home(root), text, as_json, MARKETS[market]))
 
 
 @click.command()

@@ -18,24 +18,36 @@ import pyarrow as pa
 
 from brokers.quotes import BARS, Asked
 from collectorctl.recover import parquet_file
-from collectorctl.recover.day import day_start
 from collectorctl.recover.fetch import Caller, FetchError
+from conf.clock import day_start
 from conf.instrument import Instrument
-from ringbuf.records import UNDEFINED
-from writer.schema import KOREAN_TIME
+from conf.market import KR, Market
+from ringbuf.records import PRICE_SCALE, UNDEFINED
+from writer.schema import times
 
 PAGES_MOST = 4
 """A day has some 720 minutes, a page 900."""
-_NUMBERS = ("open", "high", "low", "close", "volume", "cum_volume")
-SCHEMA = pa.schema(
-    [
-        ("symbol", pa.string()),
-        ("venue", pa.string()),
-        ("time", KOREAN_TIME),
-        *((name, pa.int64()) for name in _NUMBERS),
-        ("broker", pa.string()),
-    ]
-)
+_PRICES = ("open", "high", "low", "close")
+_NUMBERS = (*_PRICES, "volume", "cum_volume")
+
+
+def schema(market: Market) -> pa.Schema:
+    """The columns of a market's bars: prices as its ticks have them."""
+    price = pa.int64() if market.whole_prices else pa.float64()
+    return pa.schema(
+        [
+            ("symbol", pa.string()),
+            ("venue", pa.string()),
+            ("time", times(market)),
+            *((name, price if name in _PRICES else pa.int64()) for name in _NUMBERS),
+            ("broker", pa.string()),
+        ]
+    )
+
+
+def file(data: Path, day: date, market: Market = KR) -> Path:
+    """Where a day's bars are kept."""
+    return data / market.name / "bar_1m" / f"date={day}" / "part-0.parquet"
 
 
 def fetch(caller: Caller, day: date, instrument: Instrument) -> list[list[int]]:
@@ -58,23 +70,27 @@ def fetch(caller: Caller, day: date, instrument: Instrument) -> list[list[int]]:
     return [list(row) for row in rows.tolist()]
 
 
-def keep(data: Path, day: date, bars: Mapping[Instrument, list[list[int]]], broker: str) -> None:
+def keep(data: Path, day: date, bars: Mapping[Instrument, list[list[int]]], broker: str, market: Market = KR) -> None:
     """Store the bars of these instruments; others' stay. OSError."""
     if not bars:
         return
     tables = [_table(instrument, rows, broker) for instrument, rows in bars.items()]
-    parquet_file.merge(
-        data / "kr" / "bar_1m" / f"date={day}" / "part-0.parquet", pa.concat_tables(tables), ["symbol", "venue", "time"]
-    )
+    parquet_file.merge(file(data, day, market), pa.concat_tables(tables), ["symbol", "venue", "time"])
 
 
 def _table(instrument: Instrument, rows: list[list[int]], broker: str) -> pa.Table:
+    market = instrument.market
     found = np.array([tuple(row) for row in rows], BARS)
     columns = [
         pa.repeat(instrument.symbol, len(found)),
         pa.repeat(instrument.venue, len(found)),
-        pa.array(found["exch_ns"].copy()).cast(KOREAN_TIME),
-        *(pa.array(found[name].copy(), mask=found[name] == UNDEFINED) for name in _NUMBERS),
+        pa.array(found["exch_ns"].copy()).cast(times(market)),
+        *(_numbers(found[name], name in _PRICES and not market.whole_prices) for name in _NUMBERS),
         pa.repeat(broker, len(found)),
     ]
-    return pa.table(columns, schema=SCHEMA)
+    return pa.table(columns, schema=schema(market))
+
+
+def _numbers(values: np.ndarray, is_e4: bool) -> pa.Array:
+    """A column; prices in 1/10,000 become the currency's."""
+    return pa.array(values / PRICE_SCALE if is_e4 else values.copy(), mask=values == UNDEFINED)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from datetime import date, datetime, timedelta
 
 from conf.clock import DAY_NS, day_start, korean
+from conf.market import KR, Market
 from conf.session import Calendar
 from conf.settings import Settings
 
@@ -73,10 +74,10 @@ class Reach:
         return back
 
 
-def parse_day(text: str, now_ns: int) -> date:
-    """2026-11-20, 20261120, today or yesterday (Korean dates). ValueError."""
+def parse_day(text: str, now_ns: int, market: Market = KR) -> date:
+    """2026-11-20, 20261120, today or yesterday (dates where the exchange is). ValueError."""
     if text in ("today", "yesterday"):
-        return korean(now_ns).date() - timedelta(days=text == "yesterday")
+        return market.local(now_ns).date() - timedelta(days=text == "yesterday")
     for form in ("%Y-%m-%d", "%Y%m%d"):
         try:
             found = datetime.strptime(text, form).date()

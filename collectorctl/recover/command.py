@@ -8,6 +8,7 @@ Leaves to others: the work (run.py, verify.py), tables (show.py).
 
 from __future__ import annotations
 
+import os
 from datetime import date
 
 import click
@@ -15,17 +16,20 @@ import msgspec
 from rich.console import Console
 
 from brokers.broker import BrokerError
+from brokers.quotes import quotes
+from collectorctl.recover import minutes
 from collectorctl.recover.calendar import OutOfReach, parse_day
 from collectorctl.recover.certify import Certificate, Grade
-from collectorctl.recover.fetch import FetchError
+from collectorctl.recover.fetch import Caller, FetchError
 from collectorctl.recover.publish import PublishError
-from collectorctl.recover.run import NotNow, Request, recovering
-from collectorctl.recover.show import Shown, parse_span, show_certificates, show_plan
+from collectorctl.recover.run import NotNow, Request, alone, recovering
+from collectorctl.recover.show import Shown, parse_span, show_certificates, show_plan, show_standing
 from collectorctl.recover.verify import Verified
 from collectorctl.recover.verify import verify as verified
 from collectorctl.table import wide_console
 from conf.home import Home
 from conf.instrument import parse
+from conf.market import KR, US, Market
 from conf.process import EXIT_BUG
 from writer.parquet import PublicationError
 
@@ -62,15 +66,53 @@ def recover(home: Home, text: str, symbols: str, mode: str, budget: str, dry_run
     return 0 if all(one.certificate in content for one in certificates) else EXIT_BUG
 
 
-def verify(home: Home, text: str, as_json: bool) -> int:
-    """Judge the day again; the exit status. UsageError."""
-    day = _day(home, text)
+def recover_us(home: Home, text: str, symbols: str, dry_run: bool, as_json: bool) -> int:
+    """Minute bars and certificates of a US day; the exit status. UsageError, SettingsError, Busy."""
+    day = _day(home, text, US)
     try:
-        found = verified(home, day)
+        chosen = [parse(name.strip()) for name in symbols.split(",") if name.strip()]
+    except ValueError as error:
+        raise click.UsageError(str(error)) from None
+    if strange := [str(one) for one in chosen if one.market is not US]:
+        raise click.UsageError(f"{', '.join(strange)}: not of the US market")
+    instruments = chosen or home.settings.instruments(US.name)
+    console = wide_console(stderr=True) if as_json else wide_console()
+    try:
+        minutes.check(home, day, {one.venue for one in instruments})
+        if dry_run:
+            found = minutes.standing(home, day, instruments)
+            _say(found) if as_json else show_standing(console, found)
+            return 0
+        fd = alone(home)
+        try:
+            calls = quotes(home, minutes.BROKER)
+            try:
+                caller = Caller(calls, home.settings.recover, console.print)
+                certificates = minutes.recover(home, caller, day, instruments, console.print)
+            finally:
+                calls.close()
+        finally:
+            os.close(fd)
+    except OutOfReach as error:
+        return _fail(str(error), USAGE)
+    except (*_FAILURES, minutes.NotOver) as error:
+        return _fail(str(error), EXIT_BUG)
+    _tell(console, certificates, as_json)
+    return 0 if all(one.certificate == Grade.MINUTE_ONLY for one in certificates) else EXIT_BUG
+
+
+def verify(home: Home, text: str, as_json: bool, market: Market = KR) -> int:
+    """Judge the day again; the exit status. UsageError."""
+    day = _day(home, text, market)
+    try:
+        found = verified(home, day, market)
     except (PublicationError, OSError) as error:
         return _fail(str(error), EXIT_BUG)
     if not found:
-        return _fail(f"{day}: there is no certificate: run `collectorctl recover --date {day}`", EXIT_BUG)
+        market_option = "" if market is KR else f" --market {market.name}"
+        return _fail(
+            f"{day}: there is no certificate: run `collectorctl recover --date {day}{market_option}`", EXIT_BUG
+        )
     if as_json:
         _say(found)
         return 0 if all(one.good for one in found) else EXIT_BUG
@@ -85,9 +127,9 @@ def _name(one: Verified) -> str:
     return f"{one.now.symbol} {one.now.venue}"
 
 
-def _day(home: Home, text: str) -> date:
+def _day(home: Home, text: str, market: Market = KR) -> date:
     try:
-        return parse_day(text, home.clock().now_ns())
+        return parse_day(text, home.clock().now_ns(), market)
     except ValueError as error:
         raise click.UsageError(str(error)) from None
 

@@ -16,6 +16,7 @@ import pyarrow as pa
 
 from collectorctl.recover import parquet_file
 from collectorctl.recover.certify import Certificate
+from conf.market import KR, Market
 
 _TYPES = {
     str: pa.string(),
@@ -28,25 +29,27 @@ _HINTS = {field.name: field.type for field in msgspec.structs.fields(Certificate
 SCHEMA = pa.schema([(name, _TYPES[hint]) for name, hint in _HINTS.items()])
 
 
-def file(data: Path, day: date) -> Path:
+def file(data: Path, day: date, market: Market = KR) -> Path:
     """Where the certificates of a day lie."""
-    return data / "kr" / "completeness" / f"date={day}" / "part-0.parquet"
+    return data / market.name / "completeness" / f"date={day}" / "part-0.parquet"
 
 
-def load(data: Path, day: date) -> dict[tuple[str, str], Certificate]:
+def load(data: Path, day: date, market: Market = KR) -> dict[tuple[str, str], Certificate]:
     """The certificates of a day by (symbol, venue); none if it was never certified."""
-    table = parquet_file.read(file(data, day))
+    table = parquet_file.read(file(data, day, market))
     rows = [] if table is None else table.to_pylist()
     return {(row["symbol"], row["venue"]): msgspec.convert(row, Certificate) for row in rows}
 
 
-def keep(data: Path, day: date, certificates: list[Certificate], made_at: str) -> list[Certificate]:
+def keep(
+    data: Path, day: date, certificates: list[Certificate], made_at: str, market: Market = KR
+) -> list[Certificate]:
     """Store them, stamped `made_at` unless an older one says the same; as stored. OSError."""
-    before = load(data, day)
+    before = load(data, day, market)
     for one in certificates:
         old = before.get((one.symbol, one.venue))
         one.made_at = old.made_at if old is not None and old.says() == one.says() else made_at
     rows = [msgspec.to_builtins(one) for one in certificates]
     if rows:
-        parquet_file.merge(file(data, day), pa.Table.from_pylist(rows, SCHEMA), ["symbol", "venue"])
+        parquet_file.merge(file(data, day, market), pa.Table.from_pylist(rows, SCHEMA), ["symbol", "venue"])
     return certificates

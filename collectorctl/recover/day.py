@@ -8,7 +8,7 @@ Leaves to others: what is missing (plan.py), changing files (publish.py).
 
 from __future__ import annotations
 
-from datetime import date, timedelta
+from datetime import date, datetime, time, timedelta
 from pathlib import Path
 
 import numpy as np
@@ -16,9 +16,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from conf.clock import day_start, korean
+from conf.clock import SECOND_NS
 from conf.home import Home
 from conf.instrument import Instrument
+from conf.market import KR, Market
 from ringbuf.records import UNDEFINED, Flag, Line
 from writer import parquet
 from writer.journal import held
@@ -114,15 +115,24 @@ def books(directory: Path, day: date, instrument: Instrument) -> np.ndarray:
     return found
 
 
-def unpublished(home: Home, day: date) -> list[str]:
+def span(market: Market, day: date) -> tuple[int, int]:
+    """What belongs to a day of a market at most, [begin, end) in ns since 1970 UTC: the day in each zone its venues keep."""
+    zones = {hours.zone for hours in market.venues.values()}
+    begins, ends = (
+        [round(datetime.combine(date, time(), zone).timestamp()) * SECOND_NS for zone in zones]
+        for date in (day, day + timedelta(days=1))
+    )
+    return min(begins), max(ends)
+
+
+def unpublished(home: Home, day: date, market: Market = KR) -> list[str]:
     """Hours of that day with ticks or books that are only in the journal, such as "kr.tick 15"; PublicationError."""
-    begin_ns = day_start(day)
-    end_ns = day_start(day + timedelta(days=1))
+    begin_ns, end_ns = span(market, day)
     waiting = set()
     for stream in ("orderbook", "tick"):
-        directory = home.data / "kr" / stream
+        directory = home.data / market.name / stream
         newest: dict[tuple[str, int], int] = {}
-        for path in paths(home.journal(f"kr.{stream}")):
+        for path in paths(home.journal(f"{market.name}.{stream}")):
             try:
                 buffer = mapped(path)
             except FileNotFoundError:
@@ -133,8 +143,8 @@ def unpublished(home: Home, day: date) -> list[str]:
                     if begin_ns <= hour < end_ns:
                         newest[name, hour] = max(row, newest.get((name, hour), 0))
         for (name, hour), row in newest.items():
-            if row > parquet.published_to(directory, hour, name):
-                waiting.add(f"kr.{stream} {korean(hour):%H}")
+            if row > parquet.published_to(directory, hour, name, market):
+                waiting.add(f"{market.name}.{stream} {market.local(hour):%H}")
     return sorted(waiting)
 
 

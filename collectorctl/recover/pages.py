@@ -122,7 +122,7 @@ class Chain:
 
 def folder(data: Path, date: str, instrument: Instrument) -> Path:
     """Where an instrument's day of recovery lies; `date` as YYYY-MM-DD."""
-    return data / "recover" / f"date={date}" / str(instrument)
+    return data / "recover" / f"date={date}" / str(instrument).replace("/", "_")
 
 
 def put(path: Path, data: bytes) -> None:

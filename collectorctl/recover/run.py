@@ -222,7 +222,7 @@ def judge(home: Home, of: date, instrument: Instrument, found: Evidence | None =
 @contextmanager
 def recovering(home: Home, request: Request, watcher: Watcher, writes: bool = True) -> Iterator[Run]:
     """A run, alone in its home if it `writes`. Busy when another one is at work."""
-    fd = _alone(home) if writes else -1
+    fd = alone(home) if writes else -1
     try:
         run = Run(home, request, watcher)
         try:
@@ -234,7 +234,8 @@ def recovering(home: Home, request: Request, watcher: Watcher, writes: bool = Tr
             os.close(fd)
 
 
-def _alone(home: Home) -> int:
+def alone(home: Home) -> int:
+    """A descriptor that keeps other runs of this home out until it is closed. Busy."""
     home.make()
     path = home.lock("recovering")
     fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)

@@ -15,6 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from rich.table import Table
 
 from collectorctl.recover.certify import Certificate
+from collectorctl.recover.minutes import Standing
 from collectorctl.recover.plan import Item
 from collectorctl.recover.run import Watcher
 from conf.clock import korean
@@ -111,6 +112,16 @@ def show_plan(console: Console, items: list[Item]) -> None:
     for one in lacking:
         if one.why:
             console.print(f"[yellow]minutes only[/]: {one.instrument}: {one.why}")
+
+
+def show_standing(console: Console, standing: list[Standing]) -> None:
+    """What there is of a day of minute bars."""
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for column in ("symbol", "live ticks", "minutes stored", "pages kept"):
+        table.add_column(column, justify="left" if column == "symbol" else "right")
+    for one in standing:
+        table.add_row(one.instrument, f"{one.live_ticks:,}", str(one.minutes), str(one.pages))
+    console.print(table)
 
 
 def show_certificates(console: Console, certificates: list[Certificate]) -> None:

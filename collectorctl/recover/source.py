@@ -25,7 +25,7 @@ from collectorctl.recover.fetch import Caller, FetchError, fetch, rows_of
 from collectorctl.recover.fill import Filled, Prints, by_prints, by_ticks, stored
 from collectorctl.recover.pages import Chain, folder
 from collectorctl.recover.plan import Gap, Item, Official, covered, gaps
-from conf.clock import korean
+from conf.clock import day_start, korean
 from conf.instrument import Instrument
 from ringbuf.records import UNDEFINED
 from writer.volume import Coverage
@@ -112,7 +112,7 @@ class Source:
 
     def _ticks(self, ticks: np.ndarray, coverage: Coverage, found: Evidence) -> Filled:
         chain = Chain(self._folder / CHART)
-        begin_ns = day.day_start(self._reach.day)
+        begin_ns = day_start(self._reach.day)
         at = (
             int(np.searchsorted(ticks["cum_volume"][coverage.order], coverage.gaps["low"][0], side="right"))
             - LEAD_TICKS
@@ -129,7 +129,7 @@ class Source:
             bound_ns=bound_ns,
         )
         rows = rows_of(chain, self._quotes.ticks)
-        end_ns = day.day_start(self._reach.day + timedelta(days=1))
+        end_ns = day_start(self._reach.day + timedelta(days=1))
         from_start = not len(rows) or not chain.ended["older"] or bool(rows["exch_ns"].min() < begin_ns)  # type: ignore[index]
         rows = rows[(rows["exch_ns"] >= begin_ns) & (rows["exch_ns"] < end_ns)]
         told = ticks, coverage, rows, stored(found.bars) if found.bars else None, from_start

@@ -10,11 +10,12 @@ from datetime import date
 
 import msgspec
 
-from collectorctl.recover import completeness
+from collectorctl.recover import completeness, minutes
 from collectorctl.recover.certify import Certificate, Grade
 from collectorctl.recover.run import judge
 from conf.home import Home
 from conf.instrument import Instrument
+from conf.market import KR, Market
 
 
 class Verified(msgspec.Struct):
@@ -29,11 +30,12 @@ class Verified(msgspec.Struct):
         return not self.differs and self.now.certificate in (Grade.PROVEN, Grade.RECONCILED)
 
 
-def verify(home: Home, day: date) -> list[Verified]:
+def verify(home: Home, day: date, market: Market = KR) -> list[Verified]:
     """Every certificate of the day; empty when there is none. PublicationError, OSError."""
     found = []
-    for (symbol, venue), stored in sorted(completeness.load(home.data, day).items()):
-        now = judge(home, day, Instrument(symbol, venue))
+    for (symbol, venue), stored in sorted(completeness.load(home.data, day, market).items()):
+        one = Instrument(symbol, venue)
+        now = judge(home, day, one) if market is KR else minutes.judge(home.data, day, one)
         said, says = stored.says(), now.says()
         now.made_at = stored.made_at
         found.append(Verified(now, [name for name in says if says[name] != said[name]]))

@@ -11,12 +11,12 @@ import pytest
 from collectorctl.recover import day
 from collectorctl.recover.certify import certify
 from collectorctl.recover.evidence import Evidence
-from conf.clock import SECOND_NS
+from conf.clock import SECOND_NS, day_start
 from conf.instrument import Instrument
 from ringbuf.records import UNDEFINED, Line
 
 DAY = date(2026, 11, 20)
-NINE_NS = day.day_start(DAY) + 9 * 3600 * SECOND_NS
+NINE_NS = day_start(DAY) + 9 * 3600 * SECOND_NS
 SAMSUNG = Instrument("005930", "KRX")
 NO_BOOKS = np.zeros(0, np.int64)
 Told = tuple[np.ndarray, np.ndarray, Evidence]
