@@ -16,11 +16,8 @@ from typing import Any, ClassVar
 import msgspec
 import numpy as np
 
-from brokers.broker import RestError, RestLimited, RestRefused, RestUnreachable
-from brokers.kis.rest import REFUSED_WAIT_S, AccessToken, words_of
+from brokers.kis.rest import Gateway
 from brokers.quotes import PRINTS, Asked, QuotesError, Reply
-from brokers.rest import Client
-from brokers.rest import Reply as HttpReply
 from conf.clock import DAY_NS, KST, SECOND_NS, time_of_day
 from conf.home import Home
 from conf.settings import load_secrets
@@ -30,12 +27,6 @@ PATH = "/uapi/domestic-stock/v1/quotations/inquire-time-itemconclusion"
 TR = "FHPST01060000"
 DIVISION = {"KRX": "J", "NXT": "NX", "UN": "UN"}
 ROWS = "output2"
-RENEW = frozenset({"EGW00121", "EGW00123"})
-TOO_SOON = "EGW00201"
-TOO_SOON_WAIT_S = 1.0
-"""The servers are a cluster that refuses below its own limit, too; the vendor says to try again at once (spec kis 1.6)."""
-KEYS = frozenset({"EGW00103", "EGW00105", "EGW00206", "EGW00213", *RENEW})
-"""Refusals of whoever asks, whatever is asked."""
 
 
 class RestQuotes:
@@ -46,45 +37,27 @@ class RestQuotes:
     def __init__(self, home: Home) -> None:
         """Read keys; nothing is called yet. SettingsError."""
         table = home.settings.kis
-        self._url = table.rest_url.rstrip("/") + PATH
-        self._customer = table.customer_type
-        self._secrets = load_secrets(home.root, "kis")
-        self._token = AccessToken(table.rest_url, self._secrets, home.token("kis"), home.clock())
-        self._client = Client()
+        secrets = load_secrets(home.root, "kis")
+        self._gateway = Gateway(table.rest_url, table.customer_type, secrets, home.token("kis"), home.clock())
 
     def close(self) -> None:
         """Let go of the connection."""
-        self._client.close()
+        self._gateway.close()
 
     def ask(self, asked: Asked) -> Reply:
         """One page of prints of today, up to the second `until`. RestLimited, RestUnreachable, RestRefused, QuotesError."""
         if asked.what not in self.PAGE_ROWS:
             raise QuotesError(f"KIS is not asked for {asked.what}")
-        reply = self._call(asked)
-        if words_of(reply.status, reply.body)[0] in RENEW:
-            self._token.spoil()
-            reply = self._call(asked)
-        if reply.status != 200 or reply.body.get("rt_cd") != "0":
-            raise _refusal(asked, reply)
-        if not isinstance(reply.body.get(ROWS), list):
-            raise QuotesError(f"{_named(asked)}: an answer without {ROWS}")
-        return Reply(reply.content, "")
-
-    def _call(self, asked: Asked) -> HttpReply:
-        headers = {
-            "authorization": f"Bearer {self._token.get()}",
-            "appkey": self._secrets.app_key,
-            "appsecret": self._secrets.app_secret,
-            "tr_id": TR,
-            "tr_cont": "",
-            "custtype": self._customer,
-        }
         query = {
             "FID_COND_MRKT_DIV_CODE": DIVISION[asked.instrument.venue],
             "FID_INPUT_ISCD": asked.instrument.symbol,
             "FID_INPUT_HOUR_1": asked.until,
         }
-        return self._client.get(self._url, query, headers)
+        named = f"{TR} of {asked.instrument}"
+        reply = self._gateway.get(PATH, TR, query, named)
+        if not isinstance(reply.body.get(ROWS), list):
+            raise QuotesError(f"{named}: an answer without {ROWS}")
+        return Reply(reply.content, "")
 
     def prints(self, content: bytes, day: date) -> np.ndarray:
         """PRINTS without side, dated `day`, newest first; QuotesError."""
@@ -101,21 +74,6 @@ class RestQuotes:
             for name, field in (("ask_price_1", "askp"), ("bid_price_1", "bidp")):
                 print_[name] = _number(row, field) if str(row.get(field, "")).strip() else UNDEFINED
         return rows
-
-
-def _refusal(asked: Asked, reply: HttpReply) -> RestError:
-    """What an answer without rows means (spec kis 1.6, 1.7)."""
-    code, text = words_of(reply.status, reply.body)
-    words = f"{_named(asked)}: {code}: {text}"
-    if code == TOO_SOON:
-        return RestLimited(words, TOO_SOON_WAIT_S)
-    if code in KEYS:
-        return RestRefused(words, REFUSED_WAIT_S)
-    return RestUnreachable(words) if reply.status >= 500 and code.startswith(("EGW", "HTTP")) else QuotesError(words)
-
-
-def _named(asked: Asked) -> str:
-    return f"{TR} of {asked.instrument}"
 
 
 def _instant(row: Mapping[str, Any], begin_ns: int) -> int:
