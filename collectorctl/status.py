@@ -18,13 +18,18 @@ import psutil
 from brokers.broker import BROKERS
 from collectorctl.daemon import Daemon, Program
 from collectorctl.plan import in_words, planned
+from collectorctl.tail import newest, render
 from conf.clock import korean
 from conf.home import Home
 from conf.settings import Settings, SettingsError
 from ringbuf.records import STREAMS
 from ringbuf.ring import Consumer, RingError
 from ringbuf.vitals import Reading, VitalsError, read
+from writer.lines import LinesReport
+from writer.lines import report_of as lines_report
 from writer.tape import Report, report_of
+
+EVENTS_LOOKED_AT, EVENTS_SHOWN = 200, 5
 
 STALE_S = 5.0
 """Every loop beats about once a second; this much later it hangs."""
@@ -71,6 +76,10 @@ class Status(msgspec.Struct, frozen=True):
     rings: list[RingLevel]
     market: str = ""
     """Which sessions the universe's venues have now, or until when they are closed."""
+    lines: LinesReport | None = None
+    """How the lines stand as the writer last judged them; None before it did."""
+    events: list[str] = []
+    """What happened last, of the open hour; without acknowledgements."""
     volume: Report | None = None
     """The volume line as the writer last told it: missing and doubled ticks by symbol; None before it did."""
     short: list[str] = []
@@ -123,17 +132,20 @@ def look(home: Home) -> Status:
     names = [*wanted, *(name for name, program in supervised.items() if name not in wanted and not is_at_rest(program))]
     short, fit = _fit(home)
     processes = [_process(home, name, supervised.get(name)) for name in names]
+    lines = _lines(home) if pid is not None else None
     return Status(
         home=str(home.root),
         now=f"{korean(home.clock().now_ns()):%Y-%m-%d %H:%M:%S} KST",
         supervisor_pid=pid,
-        healthy=pid is not None and all(process.healthy for process in processes),
+        healthy=pid is not None and all(process.healthy for process in processes) and not (lines and lines.degraded),
         processes=processes,
         rings=[
             *(_ring(home, line, stream) for line in lines_of(home.settings) for stream in STREAMS),
             *(_ring(home, line, "tick") for line in fills(home.settings)),
         ],
         market=_market(home),
+        lines=lines,
+        events=_events(home),
         volume=_volume(home),
         short=short,
         fit=fit,
@@ -154,6 +166,18 @@ def _fit(home: Home) -> tuple[list[str], str]:
     except SettingsError as error:
         return [], str(error)
     return plan.short, in_words(plan)
+
+
+def _lines(home: Home) -> LinesReport | None:
+    try:
+        return lines_report((home.run / "lines.json").read_bytes())
+    except FileNotFoundError:
+        return None
+
+
+def _events(home: Home) -> list[str]:
+    rows = [row for row in newest(home, "event", EVENTS_LOOKED_AT, follow=False) if row["kind"] != "acknowledged"]
+    return [render("event", row) for row in rows[-EVENTS_SHOWN:]]
 
 
 def _volume(home: Home) -> Report | None:

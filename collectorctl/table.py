@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from collectorctl.status import Process, Status
+from writer.lines import LinesReport
 from writer.tape import Report
 
 
@@ -39,12 +40,40 @@ def show_status(status: Status, counters: bool) -> None:
         )
     if status.short:
         console.print(status.fit)
+    if status.lines is not None:
+        for line in lines_said(status.lines):
+            console.print(line)
     if status.volume is not None:
         console.print(ticks_said(status.volume))
+    for event in status.events:
+        console.print(f"event {event}", markup=False)
     if counters:
         for process in status.processes:
             told = ", ".join(f"{name} {count}" for name, count in process.counters.items() if count)
             console.print(f"{process.name}: {told}")
+
+
+def lines_said(report: LinesReport) -> list[str]:
+    """The lines over the last window, one line each, and what is wrong with them in red."""
+    said = []
+    for line in report.lines:
+        shares = [
+            f"{share:.1%} {what}"
+            for share, what in (
+                (line.twin_share, "found their twin"),
+                (line.win_share, "of the twins here first"),
+                (line.coverage, "of all books"),
+            )
+            if share is not None
+        ]
+        said.append(f"line {line.line:<8} {line.books} books in {report.window_s:.0f} s; {'; '.join(shares) or 'none'}")
+    if report.lag_p50_ms is not None and len(report.lines) == 2:
+        first, second = (line.line for line in report.lines)
+        said.append(f"{second} is behind {first} by {report.lag_p50_ms:.0f} ms (p99 {report.lag_p99_ms:.0f})")
+    for trouble in report.degraded:
+        whose = " ".join(filter(None, (trouble.line, trouble.symbol, trouble.venue)))
+        said.append(f"[red]DEGRADED[/] {whose}: {trouble.words}")
+    return said
 
 
 def ticks_said(report: Report) -> str:

@@ -66,6 +66,8 @@ _AT_LEAST = {
     "writer.late_every_s": 1,
     "writer.row_group_rows": 1024,
     "writer.segment_most_bytes": 1 << 20,
+    "health.window_s": 1,
+    "health.books_least": 10,
     "recover.calls_per_s_first": 0.1,
     "recover.calls_per_s_most": 0.1,
     "recover.attempts": 1,

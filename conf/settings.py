@@ -139,6 +139,11 @@ class Writer(_Table):
     segment_most_bytes: int
 
 
+class Health(_Table):
+    window_s: float
+    books_least: int
+
+
 class Recover(_Table):
     calls_per_s_first: float
     calls_per_s_most: float
@@ -190,6 +195,7 @@ class Settings(_Table):
     feed: Feed
     quarantine: Quarantine
     writer: Writer
+    health: Health
     recover: Recover
     fill: Fill
     watchdog: Watchdog

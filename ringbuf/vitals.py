@@ -80,6 +80,14 @@ COUNTERS = (
     "calls_limited",
     "calls_failed",
     "events",
+    "degraded",
+    "lines_degraded",
+    "twin_share_kis_e4",
+    "twin_share_kiwoom_e4",
+    "win_share_kis_e4",
+    "win_share_kiwoom_e4",
+    "lag_p50_us",
+    "lag_p99_us",
     # watchdog
     "orders",
 )

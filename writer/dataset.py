@@ -26,11 +26,12 @@ from conf.home import Home
 from ringbuf.events import Events
 from ringbuf.records import RINGS, STREAMS, UNDEFINED, Kind, Line
 from ringbuf.vitals import Vitals
-from writer import intake, parquet, schema
+from writer import intake, merge, parquet, schema
 from writer.gaps import Gaps
 from writer.hours import Hours
 from writer.intake import Intake
 from writer.journal import Journal, held
+from writer.lines import Lines
 from writer.merge import NEW, Merge, Waiting
 from writer.segment import Whole
 
@@ -46,16 +47,22 @@ class Prepared(NamedTuple):
 
     batch: pa.RecordBatch
     taken: intake.Taken
-    late: int
+    said: merge.Taken | None
 
 
 class Dataset:
     """`name` such as "kr.orderbook": its lines' rings, its journal, its hours."""
 
     def __init__(
-        self, home: Home, name: str, vitals: Vitals, gaps: Gaps | None = None, events: Events | None = None
+        self,
+        home: Home,
+        name: str,
+        vitals: Vitals,
+        gaps: Gaps | None = None,
+        events: Events | None = None,
+        lines: Lines | None = None,
     ) -> None:
-        """Recover the journal and attach to the rings that exist; `gaps` hears of everything, `events` of what was lost.
+        """Recover the journal and attach to the rings that exist; `gaps` and `lines` hear of everything, `events` of what was lost.
 
         JournalError; OSError.
         """
@@ -69,14 +76,15 @@ class Dataset:
         self._vitals = vitals
         self._gaps = gaps
         self._events = events
-        self._lines = lines = schema.lines_of(name)
+        self._lines_watch = lines
+        self._lines = schema.lines_of(name)
         self._unsettled: deque[tuple[int, int]] = deque()
         self._prepared: Prepared | None = None
         merged = schema.is_merged(name)
         self._window_ns = round(settings.twin_window_s * SECOND_NS) if merged else 0
         self.merge = Merge(self._window_ns, settings.identity_cum_volume) if merged else None
         self.journal = self._recover(home.journal(name))
-        rings = {f"{line}.{self.stream}": home.ring(line, self.stream) for line in lines}
+        rings = {f"{line}.{self.stream}": home.ring(line, self.stream) for line in self._lines}
         self.intake = Intake(rings, RINGS[self.stream], self.journal.positions)
         self.intake.attach()
         self.let_go()
@@ -138,24 +146,28 @@ class Dataset:
             taken = self.intake.take(limit_ns, now_ns, READ_MOST)
             if not len(taken.records) and taken.positions == self.journal.positions:
                 self._settle(taken.through_ns)
-                self._watch(taken, now_ns)
+                self._watch(taken, None, now_ns)
                 return False
             self._prepared = self._prepare(taken, now_ns)
-        batch, taken, late = self._prepared
+        batch, taken, said = self._prepared
         if self.journal.current.size > self._settings.segment_most_bytes:
             self.begin_segment()
         written = self.journal.append(batch, taken.positions)
         self._prepared = None
         self.intake.accept(taken)
-        self._count(batch, taken, late, written, now_ns)
+        self._count(batch, taken, said, written, now_ns)
         newest_ns = int(taken.records["mono_ns"].max()) if len(taken.records) else 0
         self._unsettled.append((self.journal.last_row, min(newest_ns, now_ns)))
         self._settle(taken.through_ns)
-        self._watch(taken, now_ns)
+        self._watch(taken, said, now_ns)
         return taken.more
 
-    def _watch(self, taken: intake.Taken, now_ns: int) -> None:
-        """The volume line follows what is journalled."""
+    def _watch(self, taken: intake.Taken, said: merge.Taken | None, now_ns: int) -> None:
+        """The watch over the lines and the volume line follow what is journalled."""
+        if self._lines_watch is not None and self.merge is not None:
+            self._lines_watch.books(taken.records, said, min(taken.through_ns, now_ns))
+        elif self._lines_watch is not None and self.stream == "event":
+            self._lines_watch.happened(taken.records)
         if self._gaps is None:
             return
         if self.stream == "orderbook":
@@ -173,7 +185,7 @@ class Dataset:
         batch = schema.entries(self.name, records, first_row, said)
         if self.stream in STREAMS:
             self._vitals.set("last_data_mono_ns", now_ns)
-        return Prepared(batch, taken, int(said.late.sum()) if said else 0)
+        return Prepared(batch, taken, said)
 
     def _admitted(self, taken: intake.Taken) -> intake.Taken:
         """Without fetched ticks that would cover something twice; their places in the ring are passed by like all others."""
@@ -193,7 +205,9 @@ class Dataset:
         if self.merge is not None:
             self.merge.forget(self.settled_row)
 
-    def _count(self, batch: pa.RecordBatch, taken: intake.Taken, late: int, written: int, now_ns: int) -> None:
+    def _count(
+        self, batch: pa.RecordBatch, taken: intake.Taken, said: merge.Taken | None, written: int, now_ns: int
+    ) -> None:
         vitals, records = self._vitals, taken.records
         rows = held(batch)
         vitals.add("journal_bytes", written)
@@ -214,7 +228,7 @@ class Dataset:
         if self.merge is not None:
             vitals.add("books_new", batch.num_rows - twins)
             vitals.add("books_twins", twins)
-            vitals.add("books_late", late)
+            vitals.add("books_late", int(said.late.sum()) if said else 0)
             vitals.set("waiting_books", self.merge.waiting)
         if self.stream == "tick":
             vitals.add("ticks_in", len(records))

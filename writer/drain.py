@@ -24,6 +24,7 @@ from ringbuf.vitals import Vitals
 from writer.dataset import Dataset
 from writer.gaps import Gaps
 from writer.intake import ENDLESS_NS
+from writer.lines import Lines
 from writer.parquet import Cancelled
 from writer.publisher import Outcome, Publisher
 from writer.schema import SELF, market_and_stream
@@ -73,6 +74,7 @@ class Drain:
         self._home = home
         self._names = datasets_of(home)
         self._events: Events | None = None
+        self._lines: Lines | None = None
         self._datasets: list[Dataset] = []
         self._gaps = Gaps(home, vitals)
         self._publisher = Publisher(self._clock.anchor.speed)
@@ -100,9 +102,11 @@ class Drain:
             if self._events is None:
                 self._events = Events(self._home.ring(SELF, "event"), Line.WRITER, self._clock)
                 self._events.started(self._vitals.former_ns)
+                self._lines = Lines(self._home, self._vitals, self._events)
             for name in self._names[len(self._datasets) :]:
-                gaps = self._gaps if name.startswith(f"{KR.name}.") else None
-                self._datasets.append(Dataset(self._home, name, self._vitals, gaps, self._events))
+                korean = name.startswith(f"{KR.name}.")
+                watches = (self._gaps if korean else None, self._events, self._lines if korean else None)
+                self._datasets.append(Dataset(self._home, name, self._vitals, *watches))
         except OSError as error:
             self._pause(error)
             return False
@@ -123,6 +127,8 @@ class Drain:
                 self._sync()
             self._publish(now_ns)
             self._gaps.tell(now_ns)
+            if self._lines is not None:
+                self._lines.tell(now_ns)
         except OSError as error:
             self._pause(error)
             return False

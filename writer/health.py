@@ -26,6 +26,7 @@ from writer.volume import lay
 MINUTE_NS = 60 * 1_000_000_000
 PERCENTS = (1, 50, 99)
 NOBODY = -1
+_MINUTE_BITS = 32
 
 
 class Books(NamedTuple):
@@ -81,12 +82,12 @@ def by_minute(
     second; lags are real. `columns`: what `schema` gave. Of the table, `volume` is how far the ticks reach after the minute, null
     where none came yet.
     """
-    keys, which = np.unique(
-        np.stack([np.concatenate([books.name, ticks.name]), np.concatenate([books.minute, ticks.minute])]),
-        axis=1,
+    packed, which = np.unique(
+        np.concatenate([rows.name << _MINUTE_BITS | rows.minute // MINUTE_NS for rows in (books, ticks)]),
         return_inverse=True,
     )
-    of_book, of_tick, count = which[: len(books.name)], which[len(books.name) :], keys.shape[1]
+    keys = np.stack([packed >> _MINUTE_BITS, (packed & (1 << _MINUTE_BITS) - 1) * MINUTE_NS])
+    of_book, of_tick, count = which[: len(books.name)], which[len(books.name) :], len(packed)
     had = books.recv_ns != UNDEFINED
     both = had.all(axis=1)
     timed = both & books.timed

@@ -47,13 +47,15 @@ class Taken(NamedTuple):
     """What became of `n` books; each array has shape (n,).
 
     `twin_of` int64: NEW, or the row this book is the twin of; `hour_ns` int64: start of the hour it is stored in (a twin's is its
-    row's); `late` bool; `identity`: 16 bytes each, the content's digest.
+    row's); `late` bool; `identity`: 16 bytes each, the content's digest; `lag_ns` int64: how much later than that row it was
+    received, 0 for a new row.
     """
 
     twin_of: np.ndarray
     hour_ns: np.ndarray
     late: np.ndarray
     identity: list[bytes]
+    lag_ns: np.ndarray
 
 
 class Merge:
@@ -75,6 +77,7 @@ class Merge:
         twin_of = np.full(count, NEW, np.int64)
         hours = hour_ns.copy()
         late = np.zeros(count, bool)
+        lag_ns = np.zeros(count, np.int64)
         identity = self._identities(books)
         days = (books["exch_ns"] + _KST_NS) // _DAY_NS
         names = _bytes_of(books, _NAME)
@@ -83,11 +86,11 @@ class Merge:
         for at, (mono_ns, line, hour) in enumerate(stamps):
             twin = self._twin(identity[at], line, mono_ns)
             if twin is not None:
-                twin_of[at], hours[at] = twin.row, twin.hour_ns
+                twin_of[at], hours[at], lag_ns[at] = twin.row, twin.hour_ns, mono_ns - twin.mono_ns
                 continue
             self._wait(identity[at], Waiting(first_row + at, mono_ns, line, hour))
             late[at] = self._behind(names[at], days[at], volumes[at])
-        return Taken(twin_of, hours, late, identity)
+        return Taken(twin_of, hours, late, identity, lag_ns)
 
     def replay(self, identity: bytes, row: Waiting, twin_of: int) -> None:
         """Do again what `take` did with one journalled book: let it wait, or let it take its twin away."""
