@@ -36,6 +36,10 @@ CHAIN = "minutes"
 NO_TRADES = "no list of trades exists: minute bars are all there is"
 RESIDUALS_MOST = 40
 
+_NONE = {str: "", int: 0, int | None: None, bool: False, list[str]: []}
+NOTHING = {field.name: _NONE[field.type] for field in msgspec.structs.fields(Certificate)}
+"""A certificate of a day without trades to judge."""
+
 
 class NotOver(Exception):
     """The day cannot be recovered yet; the message says why and what to do."""
@@ -168,31 +172,21 @@ def judge(data: Path, of: date, one: Instrument) -> Certificate:
     if chain.ended is None:
         reasons.append("the list of pages is not whole")
     whole = len(minutes) > 0 and chain.ended is not None
-    return Certificate(
-        symbol=one.symbol,
-        venue=one.venue,
-        certificate=Grade.MINUTE_ONLY if whole else Grade.INCOMPLETE,
-        official_volume=None,
-        live_ticks=len(ticks),
-        live_shares=int(ticks[:, 1].sum()),
-        recovered_ticks=0,
-        recovered_shares=0,
-        missing_shares=sum(shares for shares in lacks.values() if shares > 0),
-        doubled_shares=0,
-        residuals=[f"{US.local(at):%H:%M} {shares:+}" for at, shares in list(lacks.items())[:RESIDUALS_MOST]],
-        value_difference=None,
-        value_agrees=False,
-        anchors=0,
-        anchors_denied=0,
-        counts=0,
-        counts_denied=0,
-        books_denied=0,
-        minutes=len(minutes),
-        minutes_agree=len(minutes) > 0 and not lacks,
-        pages=chain.count,
-        pages_chain=chain.ended is not None,
-        reasons=reasons,
-    )
+    told = {
+        "symbol": one.symbol,
+        "venue": one.venue,
+        "certificate": Grade.MINUTE_ONLY if whole else Grade.INCOMPLETE,
+        "live_ticks": len(ticks),
+        "live_shares": int(ticks[:, 1].sum()),
+        "missing_shares": sum(shares for shares in lacks.values() if shares > 0),
+        "residuals": [f"{US.local(at):%H:%M} {shares:+}" for at, shares in list(lacks.items())[:RESIDUALS_MOST]],
+        "minutes": len(minutes),
+        "minutes_agree": len(minutes) > 0 and not lacks,
+        "pages": chain.count,
+        "pages_chain": chain.ended is not None,
+        "reasons": reasons,
+    }
+    return Certificate(**NOTHING | told)
 
 
 def _lacks(minutes: np.ndarray, ticks: np.ndarray) -> dict[int, int]:
