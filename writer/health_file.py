@@ -120,6 +120,7 @@ def _table(
     ticks: list[Ticks] = []
     for batch in _batches(root, "tick", date, hour, _TICK_COLUMNS):
         line = pc.index_in(batch.column("broker"), pa.array(lines)).fill_null(NOBODY).to_numpy().astype(np.int8)
+        line[batch.column("recv_time").is_null().to_numpy(zero_copy_only=False)] = NOBODY  # fetched: no line brought it
         size, cum_volume = (pc.fill_null(batch.column(name), UNDEFINED).to_numpy() for name in ("size", "cum_volume"))
         ticks.append(Ticks(names.of(batch), _minutes(batch), line, size, cum_volume))
     empty = np.empty(0, np.int64)

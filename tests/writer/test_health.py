@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 from feed import books, home_at, start, stop, ticks, wait_for
@@ -178,6 +179,21 @@ def test_it_is_made_again_only_of_other_files_and_then_comes_out_the_same(publis
     refresh(root, KR, "2026-11-20", 1.0)
     assert read(published).books.sum() == 1010
     assert list(path.parent.iterdir()) == [path]
+
+
+def test_a_fetched_tick_is_no_lines(published: Home) -> None:
+    """Whichever broker told it: it closes gaps, but no line brought it."""
+    root = published.data / "kr"
+    (part,) = root.glob("tick/*/*/*.parquet")
+    whole = pq.read_table(part, partitioning=None)
+    at = whole.schema.get_field_index("recv_time")
+    received = pc.if_else(pc.less(whole.column("cum_volume"), 55), None, whole.column("recv_time"))
+    pq.write_table(whole.set_column(at, whole.schema.field(at), received), part)
+
+    refresh(root, KR, "2026-11-20", 1.0)
+
+    found = read(published)
+    assert (20, 15) == (found.ticks.sum(), found.ticks_kis.sum())
 
 
 def test_an_hour_knows_how_far_the_ticks_reached_before_it(published: Home) -> None:
