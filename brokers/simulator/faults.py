@@ -7,6 +7,7 @@
     kis quiet 5              heartbeats, but no data              kis badutf8 1         next frame has an invalid byte
     kis loss 0.02            that share is never sent, from now   kis skew 0.4          stamps 0.4 s ahead, from now on
     kis conflate 2           most books a second and symbol from now on; 0: all
+    kis unified 1            what is sent for KRX shows the unified venue of the stock (where it is listed); 0: no more
     kis outage 5             every connection cut and refused     kis width 48          fields per trade from now on
     kis lateack 2            answers to registrations 2 s late    kis refuse 1          next registration is refused
     kiwoom expire            all tokens end now              kiwoom repeatpage 1   next page of a list is the one before
@@ -43,6 +44,7 @@ WORDS: dict[str, type | None] = {
     "loss": float,
     "skew": float,
     "conflate": float,
+    "unified": int,
     "expire": None,
     "limit": int,
     "error": int,
@@ -135,6 +137,7 @@ class LineFaults:
     widths: tuple[int, int] | None = None
     loss: float | None = None
     conflate: float | None = None
+    unified: int = 0
     skew: float = 0.0
 
     def spoil(self, frame: bytes, random: Random) -> bytes | None:

@@ -23,7 +23,10 @@ from aiohttp import web
 from brokers.simulator.connection import Connection, Frame, Item
 from brokers.simulator.faults import Fault, LineFaults
 from brokers.simulator.ledger import Book, Step, Trade
+from brokers.simulator.market import LEADER, UNIFIED
 from brokers.simulator.truth import LineNumber, Outcome, Stream, Truth
+from conf.instrument import Instrument
+from conf.market import KR
 
 SECOND_NS = 1_000_000_000
 
@@ -82,6 +85,10 @@ class Line:
     def publish(self, step: Step) -> None:
         """Queue a step of the market for the clients that registered it, or lose it."""
         now_ns = time.monotonic_ns()
+        if self.faults.unified and step.instrument.market is KR:
+            if step.instrument.venue != UNIFIED:
+                return
+            step = _mislabelled(step)
         for connection in list(self.connections.values()):
             if step.trades and (step.instrument, Stream.TICK) in connection.registered:
                 ids = [(trade.id, trade.id) for trade in step.trades]
@@ -92,7 +99,8 @@ class Line:
 
     def frames(self, due: list[Item]) -> list[Frame]:
         """What is due as the vendor's frames, with the stamps this line puts on them."""
-        return self.pack([self._skewed(item) for item in due] if self.faults.skew else due)
+        made = self.pack([self._skewed(item) for item in due] if self.faults.skew else due)
+        return [frame._replace(spoiled=True) for frame in made] if self.faults.unified else made
 
     def _skewed(self, item: Item) -> Item:
         """A clock that is ahead by a part of a second stamps that part of all records a second later."""
@@ -136,7 +144,7 @@ class Line:
                 self.faults.quiet_until_ns = until_ns
             case "lateack":
                 self.faults.late_ack_s = fault.amount
-            case "loss" | "skew" | "conflate" as word:
+            case "loss" | "skew" | "conflate" | "unified" as word:
                 setattr(self.faults, word, fault.amount)
             case "width":
                 self.faults.widths = (int(fault.amount), int(fault.amount) + BOOK_MORE[self.name])
@@ -155,3 +163,10 @@ class Line:
                 outcomes[Stream(stream).name.lower()][Outcome(outcome).name.lower()] = number
         registered = sum(len(connection.registered) for connection in self.connections.values())
         return {"connections": len(self.connections), "registered": registered, **outcomes}
+
+
+def _mislabelled(step: Step) -> Step:
+    """A step of the unified venue as if it were one of KRX."""
+    shown = Instrument(step.instrument.symbol, LEADER)
+    book = None if step.book is None else replace(step.book, instrument=shown)
+    return Step(shown, [trade._replace(instrument=shown) for trade in step.trades], book)

@@ -38,6 +38,9 @@ SCENARIOS: dict[str, Scenario] = {
     "stamp-skew": Scenario(
         "KIS stamps everything 0.4 s ahead of Kiwoom from the beginning", (Act("08:30:00", "kis skew 0.4"),)
     ),
+    "wrong-venue": Scenario(
+        "what KIS sends for KRX shows the unified venue from 09:30", (Act("09:30:00", "kis unified 1"),)
+    ),
     "both-lose": Scenario(
         "both lines lose one packet in fifty, each others, for an hour",
         (

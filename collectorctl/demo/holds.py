@@ -58,6 +58,11 @@ def stamp_skew(seen: Seen) -> list[str]:
     return _degraded(seen)
 
 
+def wrong_venue(seen: Seen) -> list[str]:
+    """KIS is called degraded: its books find no twins any more. (Its rows are not judged, Kiwoom's are all there.)"""
+    return _degraded(seen, "kis")
+
+
 def both_lose(seen: Seen) -> list[str]:
     """Neither line's losses are hidden: one in fifty books of the hour came by one line only, and no alarm cries over that."""
     hour = seen.books[seen.books["exch_time"].between(_at("09:00:00"), _at("10:00:00"))]

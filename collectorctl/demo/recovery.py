@@ -25,8 +25,11 @@ from conf.home import Home
 
 
 class Regained(msgspec.Struct):
-    """One instrument: its certificates before and after, what was missing before, in shares and, by the truth, in trades that
-    were in no row, and its ticks against the truth."""
+    """One instrument: its certificates before and after, what was missing before, and its ticks against the truth.
+
+    `lacked`: trades in no row before the recovery; `misled`: its live ticks came from a line that showed something else
+    than it said: they cannot be right.
+    """
 
     before: str
     after: str
@@ -34,6 +37,7 @@ class Regained(msgspec.Struct):
     lacked: int
     reasons: list[str]
     ticks: Tiling
+    misled: bool
 
 
 class Recovery(msgspec.Struct):
@@ -42,12 +46,20 @@ class Recovery(msgspec.Struct):
     seconds: float
     instruments: list[Regained]
 
+    @property
+    def misled(self) -> bool:
+        """Whether a line showed something else than it said; its books then witness against what is right, too."""
+        return any(one.misled for one in self.instruments)
+
     def complaints(self) -> list[str]:
         """In words what is not proven, or proven and not so."""
         said = []
         for one in self.instruments:
             name = f"{one.ticks.symbol} {one.ticks.venue}"
-            if one.after != Grade.PROVEN:
+            if one.misled:
+                said += [f"{name}: is PROVEN with another venue's ticks in it"] if one.after == Grade.PROVEN else []
+                continue
+            if one.after != Grade.PROVEN and not self.misled:
                 said.append(f"{name}: {one.after} after recovery: {'; '.join(one.reasons)}")
             if one.before == Grade.PROVEN and one.lacked:
                 said.append(f"{name}: was PROVEN with {one.lacked} trades missing")
@@ -57,23 +69,39 @@ class Recovery(msgspec.Struct):
         return said
 
 
-def recover(home: Home, day: date, trades: np.ndarray, console: Console) -> Recovery:
-    """Recover the day of a stopped home and judge it; `trades`: the truth's TRADES. The errors of a recovery."""
-    stood = tile(trades, pd.read_parquet(home.data / "kr" / "tick"))
+def recover(home: Home, day: date, trades: np.ndarray, console: Console, misled: str = "") -> Recovery:
+    """Recover the day of a stopped home and judge it. The errors of a recovery.
+
+    `trades`: the truth's TRADES of the home's instruments; `misled`: the line whose ticks cannot be right.
+    """
     began = time.monotonic()
     with Shown(console) as shown, recovering(home, Request(day), shown) as run:
         items = run.plan()
         before = {_name(one): one for one in run.as_it_stands(items)}
+        stood = {(one.symbol, one.venue): one.lacking for one in tile(trades, _ticks(home))}
         after = {_name(one): one for one in run.recover(items)}
     seconds = time.monotonic() - began
-    tilings = tile(trades, pd.read_parquet(home.data / "kr" / "tick"))
-    pairs = zip(stood, tilings, strict=True)
-    return Recovery(seconds, [_regained(was.lacking, ticks, before, after) for was, ticks in pairs])
+    ticks = _ticks(home)
+    led_astray = set(ticks.loc[(ticks["broker"] == misled) & (ticks["source"] == "live"), "symbol"])
+    found = []
+    for one in tile(trades, ticks):
+        then, now = (certificates[f"{one.symbol} {one.venue}"] for certificates in (before, after))
+        found.append(
+            Regained(
+                before=then.certificate,
+                after=now.certificate,
+                missing_shares=then.missing_shares,
+                lacked=stood[one.symbol, one.venue],
+                reasons=now.reasons,
+                ticks=one,
+                misled=one.symbol in led_astray,
+            )
+        )
+    return Recovery(seconds, found)
 
 
-def _regained(lacked: int, ticks: Tiling, before: dict[str, Certificate], after: dict[str, Certificate]) -> Regained:
-    then, now = before[f"{ticks.symbol} {ticks.venue}"], after[f"{ticks.symbol} {ticks.venue}"]
-    return Regained(then.certificate, now.certificate, then.missing_shares, lacked, now.reasons, ticks)
+def _ticks(home: Home) -> pd.DataFrame:
+    return pd.read_parquet(home.data / "kr" / "tick")
 
 
 def _name(one: Certificate) -> str:

@@ -14,6 +14,7 @@ import tempfile
 import time
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
@@ -21,9 +22,10 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from brokers.simulator import truth
 from brokers.simulator.scenario import SCENARIOS
 from brokers.simulator.scenario import Act as SimulatedAct
+from brokers.simulator.truth import LineNumber
 from collectorctl.daemon import Daemon
 from collectorctl.demo.holds import Seen
-from collectorctl.demo.oracle import judge
+from collectorctl.demo.oracle import LINES, judge
 from collectorctl.demo.prompter import Prompter
 from collectorctl.demo.recovery import recover
 from collectorctl.demo.report import Outcome, measure, show
@@ -80,7 +82,9 @@ class Rehearsal:
             for name, words in last_words(home):
                 self.console.print(f"{name:<9}{words}")
             told = truth.load(self.truth)
-            recovery = recover(home, DAY, told.trades, self.console)
+            collected = [one.symbol.encode() for one in home.settings.instruments()]
+            trades = told.trades[np.isin(told.trades["symbol"], collected) & (told.trades["venue"] == b"KRX")]
+            recovery = recover(home, DAY, trades, self.console, self.script.misled)
         return Outcome(
             about=self.script.about,
             undone=prompter.left + [act.command for act in self._scenario()[len(told.acts) :]],
@@ -126,13 +130,17 @@ class Rehearsal:
         return sorted(SCENARIOS[self.script.scenario].acts) if self.script.scenario else []
 
     def _verdict(self, home: Home, told: truth.Run) -> Verdict:
-        ticks = _dataset(home, "tick")
+        books, ticks, sent = _dataset(home, "orderbook"), _dataset(home, "tick"), told.sent
+        if misled := self.script.misled:  # the other line's promises hold as if it were alone
+            sent = sent[sent["line"] != LineNumber[misled.upper()]]
+            books = books[books[[f"recv_time_{line}" for line in LINES.values() if line != misled]].notna().any(axis=1)]
+            books, ticks = books.assign(**{f"recv_time_{misled}": pd.NaT}), ticks[ticks["broker"] != misled]
         return judge(
             told.books,
             told.trades,
-            told.sent,
+            sent,
             {(c["line"], c["connection"]): c["ended_mono_ns"] for c in told.connections if c["ended_mono_ns"]},
-            _dataset(home, "orderbook"),
+            books,
             ticks[ticks["source"] == "live"],
             stamps=self.script.stamps,
         )

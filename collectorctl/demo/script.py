@@ -16,6 +16,7 @@ from typing import NamedTuple
 
 from brokers.simulator.scenario import SCENARIOS
 from collectorctl.demo import holds
+from collectorctl.demo.stage import SYMBOLS
 
 
 class Act(NamedTuple):
@@ -29,7 +30,8 @@ class Script(NamedTuple):
     """A rehearsal: its name, what it is about, and its acts.
 
     `scenario`: the simulator's script; `options`: the simulator's; `stamps`: whether both lines stamp alike; `holds`: what else
-    must be so afterwards.
+    must be so afterwards; `misled`: the line that shows something else than it says: nothing of it can be right, and no day that
+    rests on it may be PROVEN.
     """
 
     name: str
@@ -38,6 +40,7 @@ class Script(NamedTuple):
     scenario: str = ""
     options: tuple[str, ...] = ()
     stamps: bool = True
+    misled: str = ""
     holds: holds.Holds = lambda _: []
 
 
@@ -51,15 +54,27 @@ _HOLDS = {
     "kis-dies-at-open": holds.kis_dies_at_open,
     "kiwoom-conflates": holds.kiwoom_conflates,
     "stamp-skew": holds.stamp_skew,
+    "wrong-venue": holds.wrong_venue,
     "both-lose": holds.both_lose,
     "open-burst": holds.open_burst,
 }
 _WHOLE = ("--kiwoom-books-per-s", "0")
 """Without its usual conflation: what a line then lacks is the scenario's doing."""
 _SKEWED = {"stamp-skew"}
+_UNIFIED = ("--symbols", ",".join(f"{symbol},{symbol}_AL" for symbol in SYMBOLS))
+_MORE = {"wrong-venue": _UNIFIED}
+_MISLED = {"wrong-venue": "kis"}
 
 SCRIPTS: dict[str, Script] = {MORNING.name: MORNING} | {
-    name: Script(name, scenario.words, scenario=name, options=_WHOLE, stamps=name not in _SKEWED, holds=_HOLDS[name])
+    name: Script(
+        name,
+        scenario.words,
+        scenario=name,
+        options=(*_WHOLE, *_MORE.get(name, ())),
+        stamps=name not in _SKEWED,
+        misled=_MISLED.get(name, ""),
+        holds=_HOLDS[name],
+    )
     for name, scenario in SCENARIOS.items()
 }
 """Every rehearsal there is, by name."""
