@@ -24,11 +24,11 @@ def collect(name: str, home: Home, stop: Stop) -> None:
     """The body of the process: collect until asked to stop. SettingsError for keys that cannot be used."""
     vitals = Vitals.create(home.vitals(name), name)
     try:
-        connections = plan(home.settings, at_hand(home)).connections.get(name)
-        if not connections:
+        planned = plan(home.settings, at_hand(home))
+        if not planned.connections.get(name):
             idle(vitals, stop, f"{name}.enabled is false in {FILE}")
         else:
-            collector = with_room(lambda: Collector(home, stop, vitals, broker(name), connections), vitals, stop)
+            collector = with_room(lambda: Collector(home, stop, vitals, broker(name), planned), vitals, stop)
             if collector is not None:
                 collector.run()
     finally:

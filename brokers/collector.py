@@ -2,7 +2,7 @@
 
     plan ──> connection (key 1), thread ──┐
          ──> connection (key 2), thread ──┼──> kis.orderbook.ring, kis.tick.ring
-    clock <── this loop                ───┘
+    clock, other lines <── this loop   ───┘     (their ticks while they are down: standin.py)
 
 Promises: one connection's trouble is not another's; a thread that hangs stops the heartbeat of the whole, one that fails ends the
 process as a bug; a stop waits until the connections are closed.
@@ -18,11 +18,13 @@ from loguru import logger
 
 from brokers.broker import BROKERS, Broker
 from brokers.connection import LiveConnection, Shared
-from brokers.plan import Connection
+from brokers.plan import Plan
 from brokers.publish import Rings
 from brokers.pulse import Pulse, Pulses
 from brokers.quarantine import Quarantine
 from brokers.registration import Registration
+from brokers.standin import StandIn
+from brokers.takeover import Sight
 from conf.clock import SECOND_NS
 from conf.home import Home
 from conf.process import Stop
@@ -37,7 +39,7 @@ LEAVE_S = 8.0
 class Collector:
     """One broker's connections, for the life of the process."""
 
-    def __init__(self, home: Home, stop: Stop, vitals: Vitals, broker: Broker, planned: Sequence[Connection]) -> None:
+    def __init__(self, home: Home, stop: Stop, vitals: Vitals, broker: Broker, plan: Plan) -> None:
         """SettingsError if a connection's secrets are missing."""
         self._name = broker.name
         self._stop = stop
@@ -55,8 +57,14 @@ class Collector:
             shared = Shared(home, stop, broker, self._clock, home.calendar(), self._rings, quarantine, known)
             self._connections = [
                 (LiveConnection(shared, connection, pulse), pulse)
-                for connection in planned
+                for connection in plan.connections[broker.name]
                 for pulse in [self._pulses.add(f"key {connection.key}")]
+            ]
+            own = plan.connections[broker.name]
+            self._standins = [
+                StandIn(home, broker.name, own, other, planned, self._rings.events)
+                for other, planned in plan.connections.items()
+                if other != broker.name and BROKERS[other].market == BROKERS[broker.name].market
             ]
         except BaseException:
             self._rings.close()
@@ -69,12 +77,15 @@ class Collector:
             for connection, pulse in self._connections
         ]
         self._rings.events.started(self._vitals.former_ns)
+        for pulse in (self._pulse, *(pulse for _, pulse in self._connections)):
+            pulse.beat()  # what was prepared until now may have taken long
         for thread in threads:
             thread.start()
         try:
             while not self._stop.wait(TURN_S):
                 self._pulse.beat()
                 self._follow_clock()
+                self._stand_in()
         finally:
             self._close(threads)
         if self._failures:
@@ -99,6 +110,18 @@ class Collector:
             self._rings.clock_stepped(self._clock.mono_ns())
             self._rings.events.tell(Kind.CLOCK_STEP, number=step_ns)
 
+    def _stand_in(self) -> None:
+        """Look after the other lines' ticks."""
+        now_ns = self._clock.mono_ns()
+        own = Sight(now_ns, self._vitals.get("up_keys"), self._vitals.get("last_data_mono_ns"))
+        for standin in self._standins:
+            standin.look(now_ns, self._clock.at(now_ns), own)
+        for connection, _ in self._connections:
+            key = connection.planned.key
+            connection.more = tuple(r for standin in self._standins for r in standin.more.get(key, ()))
+        self._vitals.set("taken_over", sum(len(connection.more) for connection, _ in self._connections))
+        self._pulses.note("; ".join(filter(None, (standin.words for standin in self._standins))))
+
     def _close(self, threads: Sequence[threading.Thread]) -> None:
         """Wait for the connections to be closed; then let go of the rings, unless somebody still writes."""
         give_up_ns = self._clock.mono_ns() + round(LEAVE_S * SECOND_NS)
@@ -106,6 +129,7 @@ class Collector:
             while thread.is_alive() and self._clock.mono_ns() < give_up_ns:
                 thread.join(0.1)
                 self._pulse.beat()
-        self._rings.events.tell(Kind.STOPPED)
+        if not self._failures:
+            self._rings.events.tell(Kind.STOPPED)
         if not any(thread.is_alive() for thread in threads):
             self._rings.close()

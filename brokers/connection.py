@@ -69,7 +69,7 @@ class Shared(NamedTuple):
 class LiveConnection:
     """One connection of one broker, for the life of the process; `run` is the body of its thread.
 
-    `more`: registrations beyond the plan's own, set by another thread; `up`: everything was registered since it connected.
+    `more`: registrations beyond the plan's own, set by another thread.
     """
 
     def __init__(self, shared: Shared, planned: Connection, pulse: Pulse) -> None:
@@ -77,7 +77,6 @@ class LiveConnection:
         home, self._broker, self._clock = shared.home, shared.broker, shared.clock
         self.planned = planned
         self.more: tuple[Registration, ...] = ()
-        self.up = False
         self._settings = home.settings
         self._stop = shared.stop
         self._pulse = pulse
@@ -152,7 +151,7 @@ class LiveConnection:
         finally:
             self._tidings.answered(ledger)
             self._tidings.disconnected(why, self._watch.frame_ns)
-            self.up = False
+            self._stand(False)
             self._pulse.set("connected", 0)
             self._pulse.add("disconnects")
             wire.close()
@@ -278,10 +277,15 @@ class LiveConnection:
             self._tidings.resubscribed(silent, "silent for too long")
         self._count(ledger)
         if session.state == "streaming":
-            self._renewed, self.up = False, True
+            self._renewed = False
+            self._stand(True)
         closed = session.state == "streaming" and not self._watch.open
         said = [self._calendar.said(self._venues(), self._clock.at(now_ns))] if closed else []
         self._pulse.say("closed_market" if closed else session.state, "; ".join((*said, *ledger.refusals())))
+
+    def _stand(self, up: bool) -> None:
+        """Whether everything has been registered since the connection began; other lines look at it."""
+        self._pulse.set("up_keys", 1 << self.planned.key - 1 if up else 0)
 
     def _ask_for_more(self, session: Session, ledger: Ledger, now_ns: int) -> None:
         """Release what is no longer wanted, then register what is wanted now."""

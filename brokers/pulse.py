@@ -39,6 +39,7 @@ class Pulses:
         self._lock = threading.Lock()
         self._pulses: list[Pulse] = []
         self._said = ("", "")
+        self._note = ""
 
     def add(self, name: str = "") -> Pulse:
         """A pulse for one more thread; one without a name says nothing."""
@@ -56,11 +57,18 @@ class Pulses:
             values = [pulse.levels.get(counter, 0) for pulse in self._pulses]
             self.page.set(counter, max(values) if counter.endswith("_ns") else sum(values))
 
+    def note(self, words: str) -> None:
+        """Something to say of the process, beside what its connections do; empty: nothing any more."""
+        if words != self._note:
+            self._note = words
+            self.say()
+
     def say(self) -> None:
         """Say what the worst one does, and why."""
         with self._lock:
             speaking = [pulse for pulse in self._pulses if pulse.name]
-            said = speaking[0].said if len(speaking) == 1 else self._together(speaking)
+            state, words = speaking[0].said if len(speaking) == 1 else self._together(speaking)
+            said = (state, "; ".join(filter(None, (words, self._note))))
             if said != self._said:
                 self._said = said
                 self.page.say(*said)

@@ -38,6 +38,8 @@ def first_fault(settings: Settings) -> Fault | None:
 
 
 _AT_LEAST = {
+    "shards.takeover_after_s": 1,
+    "shards.give_back_after_s": 1,
     "ring.orderbook_capacity": 1024,
     "ring.tick_capacity": 1024,
     "kis.registrations": 1,

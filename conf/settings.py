@@ -54,6 +54,8 @@ class Shards(_Table):
     A: list[str]
     B: list[str]
     rate: dict[str, float]
+    takeover_after_s: float
+    give_back_after_s: float
 
 
 class Paths(_Table):

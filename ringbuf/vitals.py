@@ -42,6 +42,8 @@ COUNTERS = (
     "checksum_failed",
     "wide_frames",
     "last_data_mono_ns",
+    "up_keys",
+    "taken_over",
     "clock_steps",
     # writer
     "rows_in_kis",

@@ -39,6 +39,7 @@ PURE = (
     "brokers/plan.py",
     "brokers/registration.py",
     "brokers/rows.py",
+    "brokers/takeover.py",
     "brokers/watch.py",
     "writer/align.py",
     "writer/filled.py",
