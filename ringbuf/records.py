@@ -88,10 +88,11 @@ class Flag(IntFlag):
     VALUE_ROUNDED = 1 << 5  # cum_value is rounded to a million won by the vendor
     CLOCK_STEP = 1 << 6  # the wall clock had been stepped shortly before
     HALTED = 1 << 7  # the vendor marked the symbol as halted
-    PRICE_ROUNDED = (
-        1 << 8
-    )  # a price was finer than it is kept (a midpoint of one-won ticks); it is rounded half to even
+    PRICE_ROUNDED = 1 << 8  # a price was finer than it is kept (a midpoint of one-won ticks): rounded half to even
     DATE_ODD = 1 << 9  # the dates and times of the frame contradict each other
+    CONTRADICTS = (
+        1 << 10
+    )  # a tick covers shares that another one covers otherwise: one of them is wrong (set by the writer)
 
 
 class Kind(IntEnum):

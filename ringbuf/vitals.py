@@ -71,6 +71,8 @@ COUNTERS = (
     "gap_shares",
     "gap_won",
     "duplicate_ticks",
+    "ticks_doubled",
+    "ticks_contradicting",
     "witnessed_gaps",
     "rows_in_fill",
     "fill_refused_rows",

@@ -47,6 +47,7 @@ PURE = (
     "writer/hours.py",
     "writer/latent.py",
     "writer/merge.py",
+    "writer/overlap.py",
     "writer/place.py",
     "writer/schema.py",
     "writer/sight.py",

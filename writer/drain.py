@@ -203,7 +203,9 @@ class Drain:
         if dataset.stream in STREAMS:  # events are told of, not counted
             self._rows_published += rows
             self._vitals.add("rows_published", rows)
-            self._vitals.add("hours_published", int(first))
+        self._vitals.add("ticks_doubled", sum(part.doubled for part in outcome.parts))
+        self._vitals.add("ticks_contradicting", sum(part.contradicting for part in outcome.parts))
+        self._vitals.add("hours_published", int(first))
         dataset.hours.published(task.hour, task.row_to, self._clock.now_ns())
         self._gaps.tell(self._clock.mono_ns(), at_once=True)  # before the journal forgets what was not told
         dataset.let_go()

@@ -60,7 +60,7 @@ def standing(group: np.ndarray, live: np.ndarray, cum_volume: np.ndarray, size: 
     for number in np.unique(group[~live]).tolist():
         begin, end = np.searchsorted(group, [number, number + 1])
         mine = slice(begin, end)
-        stays[mine] = live[mine] | ~_covered(cum_volume[mine], size[mine], live[mine])
+        stays[mine] = live[mine] | ~covered(cum_volume[mine], size[mine], live[mine])
         if not live[mine][stays[mine]].all():
             first = np.zeros(end - begin, bool)
             first[0] = True
@@ -75,11 +75,11 @@ def carried(cum_volume: np.ndarray, first: np.ndarray) -> np.ndarray:
     return cum_volume[np.maximum.accumulate(np.where(known, np.arange(len(cum_volume)), 0))]
 
 
-def _covered(cum_volume: np.ndarray, size: np.ndarray, live: np.ndarray) -> np.ndarray:
-    """Which ticks lie wholly in what live ones cover, bool (n,)."""
+def covered(cum_volume: np.ndarray, size: np.ndarray, by: np.ndarray) -> np.ndarray:
+    """Which ticks lie wholly in what those of them that are in `by` (bool) cover together, bool (n,)."""
     laid = (size > 0) & (cum_volume >= size)
     low, high = np.where(laid, cum_volume - size, 0), np.where(laid, cum_volume, 0)
-    by_low = np.flatnonzero(laid & live)
+    by_low = np.flatnonzero(laid & by)
     by_low = by_low[np.argsort(low[by_low], kind="stable")]
     if not len(by_low):
         return np.zeros(len(size), bool)

@@ -11,7 +11,8 @@ elsewhere: publishing again finds nothing to do, and a crash before the journal 
 
 Promises: a part appears whole or not at all, and has been read back equal to what was written; parts of one lineage never overlap;
 memory is bounded by PART_MOST_ROWS' index and one row group.
-Leaves to others: when an hour is due (hours.py), deleting the journal (journal.py), the thread this runs in (publisher.py).
+Leaves to others: which ticks stand (standing.py), when an hour is due (hours.py), deleting the journal (journal.py), the thread
+this runs in (publisher.py).
 """
 
 from __future__ import annotations
@@ -29,12 +30,11 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from conf.market import KR, Market
-from ringbuf.records import UNDEFINED
 from writer import files
-from writer.filled import standing
-from writer.gather import Entries, Index, Place
+from writer.gather import Entries, Place
 from writer.merge import RULE
 from writer.schema import JOURNAL, PARQUET, VERSION, is_by_symbol, market_and_stream
+from writer.standing import Standing, standing_ticks
 
 PART_MOST_ROWS = 1_000_000
 """Rows of one part at most: what bounds the index. A larger hour becomes several parts, each sorted."""
@@ -70,10 +70,10 @@ class Task(NamedTuple):
         return market_and_stream(self.dataset)[0]
 
     @property
-    def fetched(self) -> bool:
-        """Whether ticks may be among the rows that were not received but asked for."""
+    def overlaps(self) -> bool:
+        """Whether several lines may have brought the same ticks, or somebody fetched them."""
         market, stream = market_and_stream(self.dataset)
-        return stream == "tick" and bool(market.fetched)
+        return stream == "tick" and (len(market.lines) > 1 or bool(market.fetched))
 
 
 class Part(NamedTuple):
@@ -82,6 +82,10 @@ class Part(NamedTuple):
     path: Path
     rows: int
     bytes: int
+    doubled: int = 0
+    """Ticks that are not in it because others cover their shares."""
+    contradicting: int = 0
+    """Ticks that are in it though others cover their shares otherwise."""
 
 
 def hour_directory(directory: Path, hour: int, market: Market = KR) -> Path:
@@ -115,12 +119,14 @@ def publish(task: Task, cancelled: Callable[[], bool] = lambda: False) -> list[P
         if not len(index):
             return done
         row_to = int(index.row.max()) if index.more else task.row_to
-        index = _standing(entries, index) if task.fetched else index
-        done.append(_publish_part(task, home, entries, index, (row_from, row_to), cancelled))
+        stand = Standing(index, np.zeros(len(index), np.int64), 0, 0)
+        if task.overlaps:
+            stand = standing_ticks(entries, index, [home / f"part-{part.number}.parquet" for part in _parts(home)])
+        done.append(_publish_part(task, home, entries, stand, (row_from, row_to), cancelled))
 
 
 def _publish_part(
-    task: Task, home: Path, entries: Entries, index: Index, span: tuple[int, int], cancelled: Callable[[], bool]
+    task: Task, home: Path, entries: Entries, stand: Standing, span: tuple[int, int], cancelled: Callable[[], bool]
 ) -> Part:
     number = 1 + max((part.number for part in _parts(home)), default=-1)
     path = home / f"part-{number}.parquet"
@@ -135,42 +141,36 @@ def _publish_part(
             "lineage": task.lineage,
             "row_from": str(span[0]),
             "row_to": str(span[1]),
+            **(
+                {"ticks_doubled": str(stand.doubled), "ticks_contradicting": str(stand.contradicting)}
+                if task.overlaps
+                else {}
+            ),
             **again,
         }
     )
     try:
-        written = write(aside, schema, _row_groups(task, entries, index), cancelled)
-        _verify(aside, len(index), written)
+        written = write(aside, schema, _row_groups(task, entries, stand), cancelled)
+        _verify(aside, len(stand.index), written)
         size = aside.stat().st_size
         files.rename(aside, path)
     except BaseException:
         aside.unlink(missing_ok=True)
         raise
-    return Part(path, len(index), size)
+    return Part(path, len(stand.index), size, stand.doubled, stand.contradicting)
 
 
-def _standing(entries: Entries, index: Index) -> Index:
-    """Where fetched ticks are among the rows: without those that go, and in the order of the volume line (filled.py)."""
-    live = entries.gather("recv_time", index.place).is_valid().to_numpy(zero_copy_only=False)
-    if live.all():
-        return index
-    names = [entries.gather(name, index.place).dictionary_encode().indices.to_numpy() for name in ("symbol", "venue")]
-    group = np.zeros(len(index), np.int64)  # rows come by symbol and venue
-    np.cumsum(np.any([name[1:] != name[:-1] for name in names], axis=0), out=group[1:])
-    numbers = (entries.gather(name, index.place) for name in ("cum_volume", "size"))
-    stays = standing(group, live, *(pc.fill_null(column, UNDEFINED).to_numpy() for column in numbers))
-    return Index(index.row[stays], index.place[stays], index.twin[stays], index.twin_won[stays], index.more)
-
-
-def _row_groups(task: Task, entries: Entries, index: Index) -> Iterator[pa.Table]:
+def _row_groups(task: Task, entries: Entries, stand: Standing) -> Iterator[pa.Table]:
     """The hour's rows in order, one table per row group."""
+    index, schema = stand.index, PARQUET[task.dataset]
     for begin in range(0, len(index), task.row_group_rows):
         chosen = slice(begin, begin + task.row_group_rows)
         own, twin = index.place[chosen], index.twin[chosen]
         winner = twin.over(own, index.twin_won[chosen])
-        yield pa.table(
-            [_column(entries, name, own, twin, winner) for name in PARQUET[task.dataset].names], PARQUET[task.dataset]
-        )
+        columns = {name: _column(entries, name, own, twin, winner) for name in schema.names}
+        if (found := stand.flags[chosen]).any():
+            columns["flags"] = pc.bit_wise_or(columns["flags"], pa.array(found))
+        yield pa.table(list(columns.values()), schema)
 
 
 def _column(entries: Entries, name: str, own: Place, twin: Place, winner: Place) -> pa.Array:

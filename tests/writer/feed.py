@@ -53,13 +53,13 @@ def books(
 def ticks(
     numbers: np.ndarray | range, line: Line = Line.KIS, exch_ns: int = NINE_NS, mono_ns: int | None = None
 ) -> np.ndarray:
-    """One tick per number."""
+    """One tick of one share per number: the tape has no gap where the numbers have none."""
     numbers = np.asarray(numbers, np.int64)
     found = blank(TICK, len(numbers))
     found["symbol"] = b"005930"
     found["venue"] = Venue.KRX
     found["price_e4"] = (70_000 + numbers % 10) * 10_000
-    found["size"] = numbers % 50 + 1
+    found["size"] = 1
     found["cum_volume"] = numbers
     found["side"] = numbers % 3 - 1
     return _stamped(found, line, exch_ns, mono_ns)
