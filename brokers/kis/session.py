@@ -147,7 +147,7 @@ class KisSession:
     def register(self, registrations: Iterable[Registration], mono_ns: int) -> None:
         """Queue more of them."""
         new = list(registrations)
-        self._spelled |= decode.known(new)
+        self._spelled |= {"|".join(self._spell(registration)): registration for registration in new}
         for registration in new:
             self._ledger.add(registration)
             self._waiting.append((registration, "1"))

@@ -11,15 +11,17 @@ deliveries wait in the kernel; if it is killed before it has run for MARGIN_NS a
 
 Promises: pure; counts by content, never by order; every row on disk is accounted for. Stored books are compared whole (levels,
 totals, cumulative volume, expected and midpoint, exchange second); a line's arrivals by what makes books the same (levels and
-cumulative volume: design 6.2, a content that came back may have found its earlier self as twin); ticks by everything that is
-not rounded by a vendor.
+cumulative volume: design 6.2, a content that came back may have found its earlier self as twin). Ticks are compared by everything
+that is not rounded by a vendor, and by the shares they cover: every share that was certainly delivered, by whichever line and in
+whichever pieces, is in exactly one row, and every row is one that was delivered.
 Leaves to others: making the truth (brokers/simulator/truth.py), reading files, what is too much (verdict.py), printing.
 """
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -167,16 +169,43 @@ def _judge_ticks(trades: np.ndarray, sent: np.ndarray, sure_ns: Instants, rows: 
 
     delivered = _delivered(sent, sure_ns, key)
     stored = _tick_keys_of_rows(rows)
+    covered, account.doubled = _coverage(stored)
+    certain, possible = set[tuple](), set[tuple]()
     for line, side in account.lines.items():
-        own = (rows["broker"] == line).to_numpy()
-        _settle(side, delivered[line], [k for k, here in zip(stored, own, strict=True) if here])
-    certain, possible = Counter[tuple](), Counter[tuple]()
-    for line in LINES.values():
-        certain.update(delivered[line].certain)
-        possible.update(delivered[line].possible)
+        mine = delivered[line]
+        own = Counter(k for k, here in zip(stored, (rows["broker"] == line).tolist(), strict=True) if here)
+        side.stored = own.total()
+        side.in_flight = mine.possible.total() - mine.certain.total()
+        side.missing = sum(count for k, count in mine.certain.items() if not covered(k))
+        side.extra = sum(count for k, count in own.items() if k not in mine.possible)
+        certain |= {k for k, count in mine.certain.items() if count}
+        possible |= set(mine.possible)
     account.wrong = sum(k not in possible for k in stored) + sum(one.wrong for one in fetched)
-    _settle_merged(account, certain, possible, stored)
+    account.available = len(certain)
+    account.missed = sum(not covered(k) for k in certain)
     return account
+
+
+def _coverage(stored: Iterable[tuple]) -> tuple[Callable[[tuple], bool], int]:
+    """Of tick keys (symbol, venue, cumulative volume, size, ...): whether the shares of a key are all covered by `stored`, as a
+    function; and how many stored ones cover a share that another one covers already."""
+    spans: dict[tuple, list[list[int]]] = {}
+    doubled = 0
+    for symbol, venue, high, size, *_ in sorted(stored, key=lambda k: (k[0], k[1], k[2] - k[3], k[2])):
+        mine = spans.setdefault((symbol, venue), [])
+        if mine and high - size <= mine[-1][1]:
+            doubled += high - size < mine[-1][1]
+            mine[-1][1] = max(mine[-1][1], high)
+        else:
+            mine.append([high - size, high])
+
+    def covered(key: tuple) -> bool:
+        symbol, venue, high, size, *_ = key
+        mine = spans.get((symbol, venue), [])
+        at = bisect_right(mine, high - size, key=lambda span: span[0]) - 1
+        return at >= 0 and high <= mine[at][1]
+
+    return covered, doubled
 
 
 def _in_flight(sent: np.ndarray, sure_ns: Instants) -> np.ndarray:
