@@ -88,8 +88,8 @@ def instants(events: pd.DataFrame, kind: str, line: str, symbol: str) -> pd.Time
 
 
 def test_ticks_of_a_line_that_is_down_come_from_the_other_once_and_go_back(root: Path, simulator: Simulator) -> None:
-    """KIS away, then Kiwoom: the other takes over what its slots allow. What is published equals the truth but for the delay and for
-    what found no slot; nothing is doubled though both delivered for a while; every moment is an event."""
+    """KIS away, then Kiwoom: the other takes over what its slots allow. What is published equals the truth but for the delay and
+    for what found no slot; nothing is doubled though both delivered for a while; every moment is an event."""
     collectorctl(root, "start", "--wait", "120")
     take_down(root, simulator, "kis", "kiwoom", len(OF["kis"]), 7)
     take_down(root, simulator, "kiwoom", "kis", SPARE, 7)
