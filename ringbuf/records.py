@@ -106,7 +106,7 @@ class Kind(IntEnum):
     REFUSED = 6  # the vendor refused one; words: its own
     RESUBSCRIBED = 7  # a registration is sent again; words: why
     RELEASED = 8  # a registration was given up on purpose: from here on its stream is not seen on this line
-    TAKEN_OVER = 9  # this line collects a symbol's ticks in place of another; words: whose, why
+    TAKEN_OVER = 9  # this line collects a symbol's ticks in place of another; words: whose
     GIVEN_BACK = 10  # and does so no longer
     PHASE = 11  # the market's phase; words: the vendor's code and what it means
     VI = 12  # volatility interruption; number: 1 begins, 0 ends, undefined: not told
