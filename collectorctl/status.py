@@ -21,6 +21,7 @@ from collectorctl.plan import in_words, planned
 from collectorctl.tail import newest, render
 from conf.clock import korean
 from conf.home import Home
+from conf.market import MARKETS
 from conf.settings import Settings, SettingsError
 from ringbuf.records import STREAMS
 from ringbuf.ring import Consumer, RingError
@@ -176,7 +177,13 @@ def _lines(home: Home) -> LinesReport | None:
 
 
 def _events(home: Home) -> list[str]:
-    rows = [row for row in newest(home, "event", EVENTS_LOOKED_AT, follow=False) if row["kind"] != "acknowledged"]
+    rows = [
+        row
+        for market in MARKETS
+        for row in newest(home, f"{market}.event", EVENTS_LOOKED_AT, follow=False)
+        if row["kind"] != "acknowledged"
+    ]
+    rows.sort(key=lambda row: row["mono_ns"])
     return [render("event", row) for row in rows[-EVENTS_SHOWN:]]
 
 

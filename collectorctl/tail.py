@@ -21,12 +21,12 @@ from writer.journal import read_rows
 POLL_S = 0.5
 
 
-def newest(home: Home, stream: str, most: int, follow: bool) -> Iterator[dict[str, Any]]:
-    """The last `most` rows of the journal, oldest first, as column -> value; with `follow` also what comes after, for ever."""
+def newest(home: Home, dataset: str, most: int, follow: bool) -> Iterator[dict[str, Any]]:
+    """The last `most` rows of a dataset's journal, oldest first, as column -> value; with `follow` what comes after, too."""
     shown = 0
     while True:
         last: deque[pa.RecordBatch] = deque()
-        for batch in read_rows(home.journal(f"kr.{stream}")):
+        for batch in read_rows(home.journal(dataset)):
             if batch.column("row")[-1].as_py() <= shown:
                 continue
             last.append(batch)

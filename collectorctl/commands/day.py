@@ -13,13 +13,9 @@ from pathlib import Path
 import click
 import msgspec
 
-from collectorctl.commands.form import as_json_option, json_text
+from collectorctl.commands.form import as_json_option, json_text, market_option
 from conf.home import Home
 from conf.market import MARKETS
-
-market_option = click.option(
-    "--market", type=click.Choice(list(MARKETS)), default="kr", show_default=True, help="Whose trading day."
-)
 
 
 @click.command()

@@ -13,7 +13,7 @@ from pathlib import Path
 import click
 import msgspec
 
-from collectorctl.commands.form import as_json_option, json_text
+from collectorctl.commands.form import as_json_option, json_text, market_option
 from conf.home import Home
 
 
@@ -57,16 +57,17 @@ def logs(root: Path, name: str, lines: int, follow: bool) -> None:
 
 @click.command()
 @click.argument("stream", type=click.Choice(["orderbook", "tick", "event"]), default="tick")
+@market_option
 @click.option("-n", "--rows", default=10, show_default=True, help="How many of the last rows.")
 @click.option("-f", "--follow", is_flag=True, help="Go on with what arrives.")
 @as_json_option
 @click.pass_obj
-def tail(root: Path, stream: str, rows: int, follow: bool, as_json: bool) -> None:
+def tail(root: Path, stream: str, market: str, rows: int, follow: bool, as_json: bool) -> None:
     """The newest rows of the current hour, out of the writer's journal.
 
     Example: collectorctl tail orderbook -n 5 --json
     """
     from collectorctl.tail import newest, render
 
-    for row in newest(Home(root), stream, rows, follow):
+    for row in newest(Home(root), f"{market}.{stream}", rows, follow):
         click.echo(json_text(row, indent=0) if as_json else render(stream, row))

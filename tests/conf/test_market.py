@@ -1,0 +1,139 @@
+"""Markets: every venue in one of them, zones with their daylight saving, US instruments and sessions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from zoneinfo import available_timezones
+
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from conf.clock import KST, SECOND_NS, instant
+from conf.instrument import EXCHANGES, Instrument, parse
+from conf.market import HOUR_NS, KR, MARKETS, NEW_YORK, US, hours_of, market_of, offset_ns
+from conf.session import TABLES, Calendar
+from conf.settings import Settings, SettingsError, load
+from ringbuf.records import Line, Venue
+
+
+def ns(text: str, zone: str = "America/New_York") -> int:
+    """An instant, by pandas."""
+    return int(pd.Timestamp(text, tz=zone).value)
+
+
+def test_every_venue_and_line_has_its_market() -> None:
+    """What a record can name is placed; nothing else is."""
+    assert {venue.name for venue in Venue} == {venue for market in MARKETS.values() for venue in market.venues}
+    assert {line for market in MARKETS.values() for line in market.lines} <= {line.name.lower() for line in Line}
+    assert all(market_of(venue) is market for market in MARKETS.values() for venue in market.venues)
+    assert {market.zone_name for market in MARKETS.values()} <= available_timezones()
+    assert {hours_of(venue.name).table for venue in Venue} == set(TABLES)
+
+
+def test_only_the_us_has_sessions_of_another_day() -> None:
+    """Its day market keeps Korean hours."""
+    assert (False, True) == (KR.business_days, US.business_days)
+    assert hours_of("NASDAQ_DAY").zone is KST and hours_of("NASDAQ").zone is NEW_YORK
+
+
+@given(st.integers(ns("2020-01-01") // HOUR_NS, ns("2035-01-01") // HOUR_NS))
+def test_an_hours_offset_holds_for_all_of_it(hour: int) -> None:
+    """Daylight saving begins and ends with an hour: what is reckoned once an hour is right for its last second, too."""
+    for zone, name in ((NEW_YORK, "America/New_York"), (KST, "Asia/Seoul")):
+        for at in (hour * HOUR_NS, (hour + 1) * HOUR_NS - SECOND_NS):
+            expected = pd.Timestamp(at, tz="UTC").tz_convert(name).utcoffset().total_seconds()
+            assert expected * SECOND_NS == offset_ns(zone, hour * HOUR_NS)
+
+
+def test_an_hour_that_comes_twice_is_told_apart_by_what_is_near() -> None:
+    """And an hour that was left out is refused."""
+    first, second = ns("2026-11-01 05:30", "UTC"), ns("2026-11-01 06:30", "UTC")
+
+    assert first == instant(NEW_YORK, "20261101", "013000", first + 600 * SECOND_NS)
+    assert second == instant(NEW_YORK, "20261101", "013000", second - 600 * SECOND_NS)
+    with pytest.raises(ValueError, match="does not exist"):
+        instant(NEW_YORK, "20270314", "023000", 0)
+    for day, digits in (("2026110", "013000"), ("20261301", "013000"), ("20261101", "240000"), ("", "")):
+        with pytest.raises(ValueError):
+            instant(NEW_YORK, day, digits, 0)
+
+
+@pytest.mark.parametrize("text", ["NAS.AAPL", "NYS.BRK/B", "AMS.SPY", "BAQ.AAPL", "BAY.BF.B", "BAA.SPY", "NYS.F"])
+def test_us_instruments_are_read_and_written_in_one_form(text: str) -> None:
+    """Exchange and ticker; the day market is a venue of its own."""
+    found = parse(text)
+
+    assert Instrument(text[4:], EXCHANGES[text[:3]]) == found
+    assert (text, US) == (str(found), found.market)
+
+
+@pytest.mark.parametrize(
+    "text", ["NAS.", "NAS.aapl", "NAS.1AAPL", "XXX.AAPL", "NASAAPL", "NAS.AAPL ", "NAS.ABCDEFGHIJKLMNOP"]
+)
+def test_another_us_form_is_refused(text: str) -> None:
+    """ValueError names the exchanges."""
+    with pytest.raises(ValueError, match="NAS, NYS, AMS, BAQ, BAY, BAA"):
+        parse(text)
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Callable[[str], Settings]:
+    """The settings of a home with that text."""
+
+    def made(text: str) -> Settings:
+        (tmp_path / "collector.toml").write_text(text)
+        return load(tmp_path)
+
+    return made
+
+
+@pytest.mark.parametrize(
+    ("text", "key"),
+    [
+        ('[universe]\nkr = ["NAS.AAPL"]\n', "universe.kr[0]"),
+        ('[universe]\nus = ["005930"]\n', "universe.us[0]"),
+        ('[universe]\nus = ["NAS.AAPL", "NAS.AAPL"]\n', "universe.us[1]"),
+        ('[universe]\nus = ["AAPL"]\n', "universe.us[0]"),
+        ("[universe]\nus = []\n[us]\nenabled = true\n", "universe.us"),
+        ('[us]\nws_url = "http://example.com"\n', "us.ws_url"),
+        ("[us]\nregistrations = 0\n", "us.registrations"),
+        ('[sessions.US]\nregular = "9:30-16:00"\n', "sessions.US.regular"),
+    ],
+)
+def test_wrong_us_settings_are_named(settings: Callable[[str], Settings], text: str, key: str) -> None:
+    """Before anything starts."""
+    with pytest.raises(SettingsError) as error:
+        settings(text)
+    assert f": {key}: " in str(error.value)
+
+
+def test_the_us_is_off_by_default_and_has_instruments_for_when_it_is_not(settings: Callable[[str], Settings]) -> None:
+    """Most accounts have no permission for it."""
+    assert settings("").us.enabled is False
+    assert settings("[us]\nenabled = true\n").instruments("us")
+
+
+@pytest.mark.parametrize(
+    ("venue", "at", "zone", "phase"),
+    [
+        ("NASDAQ", "2026-11-20 09:29:59", "America/New_York", "pre_market"),
+        ("NASDAQ", "2026-11-20 23:30:00", "Asia/Seoul", "regular"),  # winter
+        ("NYSE", "2026-07-10 22:30:00", "Asia/Seoul", "regular"),  # summer
+        ("NYSE", "2026-07-10 22:29:59", "Asia/Seoul", "pre_market"),
+        ("AMEX", "2026-11-21 05:59:59", "Asia/Seoul", "regular"),  # Saturday in Korea, Friday there
+        ("AMEX", "2026-11-20 16:00:00", "America/New_York", "after_market"),
+        ("AMEX", "2026-11-20 20:00:00", "America/New_York", None),
+        ("NASDAQ", "2026-11-22 12:00:00", "America/New_York", None),
+        ("NASDAQ", "2026-11-23 10:00:00", "Asia/Seoul", None),
+        ("NASDAQ_DAY", "2026-11-23 10:00:00", "Asia/Seoul", "day_market"),  # Sunday evening in New York
+        ("NASDAQ_DAY", "2026-11-20 09:30:00", "America/New_York", None),
+    ],
+)
+def test_us_sessions_follow_new_yorks_clock_and_the_day_market_koreas(
+    settings: Callable[[str], Settings], venue: str, at: str, zone: str, phase: str | None
+) -> None:
+    """Daylight saving moves New York's hours in Korean time, and not the day market's."""
+    assert phase == Calendar(settings("")).phase(venue, ns(at, zone))
