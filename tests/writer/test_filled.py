@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-from feed import counted, home_at, parts, published, running, start, stop, wait_for
+from feed import NINE_NS, SECOND_NS, counted, home_at, parts, published, running, start, stop, wait_for
 from hypothesis import given
 from hypothesis import strategies as st
 from test_volume import columns, shares, tick_records
@@ -13,6 +13,7 @@ from test_volume import columns, shares, tick_records
 from ringbuf.records import TICK, UNDEFINED, Line
 from ringbuf.ring import Producer
 from writer.filled import admitted, standing
+from writer.tape import VolumeLine
 
 intervals = st.lists(st.tuples(st.integers(0, 25), st.integers(1, 8), st.booleans()), max_size=12)
 """(low, size, live)."""
@@ -67,6 +68,20 @@ def test_groups_are_kept_apart_and_a_tick_without_a_volume_stays_behind_its_neig
     order = standing(group, live, volume, np.array([5, 5, 10, 3, 10, 10])).tolist()
 
     assert [0, 1, 2, 3, 5, 4] == order
+
+
+def test_only_gaps_of_which_surely_nothing_is_stored_are_open_to_fetched_ticks() -> None:
+    """Not what was before the first tick a writer knows of, which another one may have stored; not another day's or symbol's."""
+    line = VolumeLine()
+    line.ticks(tick_records([(10, 2), (20, 2), (30, 2)]))
+    line.ticks(tick_records([(24, 2)]))
+    asking = tick_records([(14, 2)])
+    tomorrow = tick_records([(14, 2)], exch_ns=NINE_NS + 24 * 3600 * SECOND_NS)
+    other = asking.copy()
+    other["symbol"] = b"000660"
+
+    assert [(12, 20), (22, 24), (26, 30)] == line.gaps_at(asking)
+    assert [] == line.gaps_at(tomorrow) == line.gaps_at(other)
 
 
 def fetched(begin: int, end: int) -> np.ndarray:
