@@ -229,7 +229,9 @@ class LiveConnection:
                     break
                 self._widths.add((kind, width))
                 logger.warning(
-                    "{} comes with {} fields, more than are known: the surplus is kept in `extra`", kind, width
+                    "{} comes with {} fields, a width nobody knows: what is not understood is kept in `extra`",
+                    kind,
+                    width,
                 )
         if decoded.control is None:
             return

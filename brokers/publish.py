@@ -72,6 +72,8 @@ class Rings:
                 self._vitals.add(counter, len(array))
                 if failed := np.count_nonzero(array["flags"] & Flag.CHECKSUM):
                     self._vitals.add("checksum_failed", int(failed))
+            if odd := np.count_nonzero(array["flags"] & Flag.VENUE_ODD):
+                self._vitals.add("venue_odd", int(odd))
         # frames of one batch that left the socket together waited equally long
         now_ns = time.monotonic_ns()
         for received_ns, count in batch.received.items():

@@ -90,9 +90,8 @@ class Flag(IntFlag):
     HALTED = 1 << 7  # the vendor marked the symbol as halted
     PRICE_ROUNDED = 1 << 8  # a price was finer than it is kept (a midpoint of one-won ticks): rounded half to even
     DATE_ODD = 1 << 9  # the dates and times of the frame contradict each other
-    CONTRADICTS = (
-        1 << 10
-    )  # a tick covers shares that another one covers otherwise: one of them is wrong (set by the writer)
+    CONTRADICTS = 1 << 10  # a tick covers shares that another one covers otherwise: one is wrong (set by the writer)
+    VENUE_ODD = 1 << 11  # the frame names another venue than the one its stream was registered for
 
 
 class Kind(IntEnum):

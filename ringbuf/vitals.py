@@ -40,6 +40,7 @@ COUNTERS = (
     "refused",
     "resubscribed",
     "checksum_failed",
+    "venue_odd",
     "wide_frames",
     "last_data_mono_ns",
     "up_keys",

@@ -144,7 +144,9 @@ class VolumeLine:
 
     def ticks(self, ticks: np.ndarray) -> None:
         """Follow ticks (TICK, in receive order)."""
-        if not (named := np.isin(ticks["venue"], _VENUES)).all():
+        # what is another venue's by its own word is no part of this venue's volume
+        named = np.isin(ticks["venue"], _VENUES) & ((ticks["flags"] & Flag.VENUE_ODD) == 0)
+        if not named.all():
             ticks = ticks[named]
         days = _days(ticks)
         for day in np.unique(days).tolist():

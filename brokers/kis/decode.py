@@ -25,17 +25,22 @@ class Layout(NamedTuple):
 
     stream: str
     venue: Venue
-    widths: frozenset[int]  # known widths (spec kis 3); between two of them a frame may have been cut
-    known: int  # the largest of them
+    widths: frozenset[int]  # widths that are read; between two of them a frame may have been cut
+    known: int  # the largest documented one (spec kis 3)
+    documented: frozenset[int]
     market: int  # MARKET_CLS_CODE
     mid: int  # midpoint price, its quantity behind it
 
 
 _ABSENT = 1 << 30
+_CORE = 59
+"""The fields of a book that all venues and widths have in common: times, levels, totals, expectation, volume (spec kis 4.2)."""
 
 
 def _layout(stream: str, venue: Venue, widths: set[int], market: int = _ABSENT, mid: int = _ABSENT) -> Layout:
-    return Layout(stream, venue, frozenset(widths), max(widths), market, mid)
+    """No book of NXT or of both venues was ever seen on the wire: there any width is read that has all levels."""
+    read = frozenset(widths) if stream == "tick" or venue == Venue.KRX else frozenset(range(_CORE, max(widths) + 1))
+    return Layout(stream, venue, read, max(widths), frozenset(widths), market, mid)
 
 
 LAYOUTS: dict[bytes, Layout] = {
@@ -50,6 +55,7 @@ TR_OF: dict[tuple[str, str], str] = {(layout.venue.name, layout.stream): tr.deco
 
 
 _AUCTIONS = {b"A": Session.CLOSING_AUCTION, b"B": Session.OPENING_AUCTION, b"C": Session.INTRADAY_AUCTION}
+_SINGLE_PRICE = frozenset({*_AUCTIONS, b"D"})
 _MARKETS = {
     b"1": Session.PRE_MARKET,
     b"2": Session.REGULAR,
@@ -88,7 +94,7 @@ def _tick(
     price, size, cum_volume = price_e4(f[2]), whole(f[12]), whole(f[13])
     cum_value = frame.value(f[14])
     sells, buys = optional(f[15]), optional(f[16])
-    flags, extra = frame.surplus(f, layout)
+    flags, extra = frame.surplus(f, layout.known)
     if f[35] == b"Y":
         flags |= Flag.HALTED
     if not frame.chained(before.get(registration), cum_volume, cum_value, size, price):
@@ -138,15 +144,20 @@ def _book(
         prices = [price_e4(text) for text in f[3:23]]
         sizes = [whole(text) for text in f[23:43]]
     total_ask, total_bid = optional(f[43]), optional(f[44])
+    documented = len(f) in layout.documented or len(f) > layout.known
     market = f[layout.market] if len(f) > layout.market else b""
-    flags, extra = frame.surplus(f, layout)
+    flags, extra = frame.surplus(f, layout.known if documented else _CORE)
+    if not documented:
+        if (total_ask, total_bid) != (sum(sizes[:10]), sum(sizes[10:])):
+            raise ValueError(f"{len(f)} fields are no documented width, and the sizes are not those of the totals")
+        out.wide.append((TR_OF[layout.venue.name, "orderbook"], len(f)))
     # In call auctions the totals may cover more than the levels shown (spec kis 4.2): judged in continuous trading only.
-    if f[2] == b"0" and market in (b"", b"2"):
+    if f[2] not in _SINGLE_PRICE and market in (b"", b"2"):
         if total_ask != UNDEFINED and total_ask != sum(sizes[:10]):
             flags |= Flag.CHECKSUM
         if total_bid != UNDEFINED and total_bid != sum(sizes[10:]):
             flags |= Flag.CHECKSUM
-    mid = f[layout.mid : layout.mid + 2] if len(f) > layout.mid + 1 else [b"", b""]
+    mid = f[layout.mid : layout.mid + 2] if documented and len(f) > layout.mid + 1 else [b"", b""]
     session = _session(f[2], market, b"")
     if session == Session.UNKNOWN and f[2] == b"0" and layout.venue == Venue.KRX and not market:
         session = Session.REGULAR  # before MARKET_CLS_CODE came, these TRs carried one continuous session only

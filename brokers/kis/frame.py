@@ -100,11 +100,11 @@ def read(
     return out
 
 
-def surplus(f: list[bytes], layout: Layout) -> tuple[int, bytes]:
-    """Flags and raw text of the fields beyond the largest known width."""
-    if len(f) <= layout.known:
+def surplus(f: list[bytes], known: int) -> tuple[int, bytes]:
+    """Flags and raw text of the fields beyond the known ones."""
+    if len(f) <= known:
         return 0, b""
-    text = b"^".join(f[layout.known :])
+    text = b"^".join(f[known:])
     return (Flag.EXTRA | Flag.EXTRA_CUT if len(text) > EXTRA_BYTES else Flag.EXTRA), text
 
 

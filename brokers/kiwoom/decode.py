@@ -25,6 +25,8 @@ from ringbuf.records import PRICE_SCALE, UNDEFINED, Flag, Kind, Line, Session, S
 
 TYPE_OF = {"tick": "0B", "orderbook": "0D"}
 SUFFIX = {"KRX": "", "NXT": "_NX", "UN": "_AL"}
+NAMED = {"KRX": "KRX", "NXT": "NXT", "통합": "UN", "SOR": "UN"}
+"""What FID 9081 of a trade says (spec kiwoom 3.1); of a unified item it may name the venue of the single trade."""
 PHASE_TYPE, VI_TYPE = "0s", "1h"
 MILLION = 1_000_000
 
@@ -183,6 +185,8 @@ def _tick(v: dict[str, str], registration: Registration, recv_ns: int, mono_ns: 
     price_e4, size = _magnitude(v["10"]), _magnitude(quantity)
     if UNDEFINED in (price_e4, size):
         raise ValueError("price or quantity is empty")
+    venue = registration.instrument.venue
+    odd = Flag.VENUE_ODD if venue != "UN" and NAMED.get(v.get("9081", "").strip(), venue) != venue else 0
     value, sells, buys = _optional(v, "14"), _optional(v, "1071"), _optional(v, "1072")
     return pack_tick(
         0,
@@ -190,7 +194,7 @@ def _tick(v: dict[str, str], registration: Registration, recv_ns: int, mono_ns: 
         mono_ns,
         time_of_day(v["20"], recv_ns),
         registration.instrument.symbol.encode(),
-        Venue[registration.instrument.venue],
+        Venue[venue],
         price_e4 * PRICE_SCALE,
         size,
         _optional(v, "13"),
@@ -200,7 +204,7 @@ def _tick(v: dict[str, str], registration: Registration, recv_ns: int, mono_ns: 
         _optional_e4(v, "27"),
         _optional_e4(v, "28"),
         {"+": Side.BUY, "-": Side.SELL}.get(_sign(quantity), Side.NONE),
-        0 if value == UNDEFINED else Flag.VALUE_ROUNDED,
+        odd | (0 if value == UNDEFINED else Flag.VALUE_ROUNDED),
         Line.KIWOOM,
         Session.REGULAR if v.get("290") == "2" else Session.UNKNOWN,
         b"",

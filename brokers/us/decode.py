@@ -97,7 +97,7 @@ def _tick(
     last = before.get(registration)
     if not frame.chained(last, cum_volume, cum_value, size, price.e4):
         flags |= Flag.CHECKSUM
-    wider, extra = frame.surplus(f, layout)
+    wider, extra = frame.surplus(f, layout.known)
     row = pack_tick(
         0,
         recv_ns,
@@ -147,7 +147,7 @@ def _book(
             flags |= Flag.CHECKSUM
     for price in (*bid_prices, *ask_prices):
         flags |= price.flag
-    wider, extra = frame.surplus(f, layout)
+    wider, extra = frame.surplus(f, layout.known)
     row = pack_book(
         0,
         recv_ns,

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta, timezone
 from decimal import Decimal
 from pathlib import Path
+from random import Random
 
 import pytest
 from hypothesis import example, given, settings
@@ -199,17 +200,67 @@ def test_a_trade_is_read_at_its_known_widths_and_beyond(width):
         assert decoded.wide == ([("H0STCNT0", width)] if width > 47 else [])
 
 
-@pytest.mark.parametrize(
-    ("tr", "widths"), [("H0STASP0", {59, 62, 63, 64, 66}), ("H0NXASP0", {65, 66}), ("H0UNASP0", {65, 66, 67})]
-)
-def test_a_book_is_read_at_its_known_widths_only(tr, widths):
+def test_a_book_of_krx_is_read_at_its_known_widths_only():
     """Between two known widths a frame may have been cut, so it is refused."""
     for width in range(55, 68):
-        decoded = decode(frame(book(width), tr=tr), KNOWN, NOW_NS)
-        largest = {"H0STASP0": 63, "H0NXASP0": 65, "H0UNASP0": 66}[tr]
+        decoded = decode(frame(book(width), tr="H0STASP0"), KNOWN, NOW_NS)
 
-        assert (width in widths or width > largest) == (len(decoded.books) == 1)
+        assert (width in {59, 62, 63} or width > 63) == (len(decoded.books) == 1)
         assert len(decoded.books) + len(decoded.rejected) == 1
+
+
+@pytest.mark.parametrize(("tr", "documented"), [("H0NXASP0", {65}), ("H0UNASP0", {65, 66})])
+def test_a_book_nobody_ever_saw_is_read_at_any_width_that_has_all_levels(tr, documented):
+    """NXT and unified widths rest on documents alone: another one costs what lies behind the volume, never the book."""
+    plain = {}
+    for width in range(55, 72):
+        decoded = decode(frame(book(width, f53="777"), tr=tr), KNOWN, NOW_NS)
+        if width < 59:
+            assert (len(decoded.books), len(decoded.rejected)) == (0, 1)
+            continue
+        (row,) = decoded.books
+        plain[width] = [
+            row[name].tolist() for name in ("ask_price_e4", "ask_size", "bid_price_e4", "bid_size", "cum_volume")
+        ]
+        assert decoded.wide == ([] if width in documented else [(tr, width)])
+        known = width in documented or width > max(documented)
+        surplus = book(width)[max(documented) if known else 59 :]
+        assert row["extra"] == "^".join(surplus).encode()[:42]
+        assert bool(row["flags"] & Flag.EXTRA) == bool(surplus)
+        assert (row["mid_price_e4"] == UNDEFINED) == (not known)
+    assert len({str(content) for content in plain.values()}) == 1
+
+
+@pytest.mark.parametrize("tr", ["H0NXASP0", "H0UNASP0"])
+@given(where=st.integers(0, 64), more=st.booleans(), seed=st.integers(0, 999))
+def test_fields_that_are_shifted_are_never_taken_for_a_sound_book(tr, where, more, seed):
+    """One field more or less anywhere: the book is put aside, or marked, or what was read is what was sent."""
+    draw = Random(seed)
+    sent = book(65, f53="777")
+    sent[3:23] = [str(70_000 + 100 * draw.randrange(1, 400)) for _ in range(20)]
+    sent[23:43] = [str(draw.randrange(1, 10**6)) for _ in range(20)]
+    sent[43], sent[44] = (str(sum(map(int, sent[at : at + 10]))) for at in (23, 33))
+    (whole,) = decode(frame(sent, tr=tr), KNOWN, NOW_NS).books
+    shifted = [*sent[:where], "5", *sent[where:]] if more else [*sent[:where], *sent[where + 1 :]]
+
+    decoded = decode(frame(shifted, tr=tr), KNOWN, NOW_NS)
+
+    assert len(decoded.books) + len(decoded.rejected) == 1
+    for row in decoded.books:
+        core = [
+            "symbol",
+            "exch_ns",
+            "ask_price_e4",
+            "ask_size",
+            "bid_price_e4",
+            "bid_size",
+            "total_ask_size",
+            "total_bid_size",
+        ]
+        same = str(row[core]) == str(whole[core])
+        assert same or row["flags"] & Flag.CHECKSUM
+        assert row["flags"] & (Flag.EXTRA | Flag.CHECKSUM) or tr == "H0UNASP0"
+        assert decoded.wide or tr == "H0UNASP0"
 
 
 def test_surplus_that_does_not_fit_is_cut_and_flagged():

@@ -259,6 +259,22 @@ def test_the_venue_is_the_suffix_and_the_midpoint_the_venues_own(item, venue, mi
     assert (row["symbol"], row["venue"], row["mid_price_e4"], row["mid_size"]) == (b"005930", venue, 720_500_000, 7)
 
 
+@pytest.mark.parametrize(
+    ("item", "named", "odd"),
+    [
+        *(("005930", said, said in ("NXT", "통합", "SOR")) for said in ("KRX", "NXT", "통합", "SOR", "1", "", "?")),
+        *(("005930_NX", said, said in ("KRX", "통합")) for said in ("KRX", "NXT", "통합", "1", "")),
+        *(("005930_AL", said, False) for said in ("KRX", "NXT", "통합", "1", "")),
+    ],
+)
+def test_a_trade_that_names_another_venue_is_marked(item, named, odd):
+    """A line moved to the unified venue by mistake tells it by FID 9081; a word nobody knows tells nothing."""
+    (row,) = decode(wire(trade(item=item, f9081=named)), KNOWN, NOW_NS).ticks
+
+    assert bool(row["flags"] & Flag.VENUE_ODD) is odd
+    assert row["venue"] == {"005930": 1, "005930_NX": 2, "005930_AL": 3}[item]
+
+
 def test_an_etn_gets_its_q_back():
     """Registered as six characters, stored as the exchange writes it."""
     (row,) = decode(wire(trade(item="500001")), KNOWN, NOW_NS).ticks

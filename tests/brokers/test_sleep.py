@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from tree import a_home, until
+from tree import a_home
 
 from conf.clock import SECOND_NS, korean
 from ringbuf.vitals import read
@@ -64,12 +64,11 @@ def test_a_collector_sleeps_between_sessions_and_is_back_before_the_next(make_ve
 
 
 def test_without_the_setting_a_closed_market_is_said_and_the_connection_stays(make_vendor, make_process) -> None:
-    """The default: connected through the night, and until when it is one."""
+    """The default: connected through the night."""
     vendor = make_vendor("kis")
     with a_home(HOME.format(port=vendor.port, sleep="false", start="10:00")) as root:
         process = make_process("kis", root)
         closed = process.until_state("closed_market", 60)
-        until("the next session", lambda: process.vitals().state == "streaming", 60)
         process.stop()
 
     assert closed.detail == "closed until Friday 2026-11-20 10:20 KST (KRX after-market)"

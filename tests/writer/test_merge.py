@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from random import Random
 
 import numpy as np
 from feed import NINE_NS, SECOND_NS, books
@@ -206,6 +207,20 @@ def test_a_volume_behind_the_stored_one_is_late_and_the_next_day_starts_over() -
     said = take(Merge(WINDOW_NS, VENUES), found)
 
     assert said.late.tolist() == [False, False, True, False, False]
+
+
+@given(feeds, st.randoms(use_true_random=False))
+def test_the_same_content_on_two_venues_is_never_a_twin(steps: list, random: Random) -> None:
+    """Each venue is merged as if it were alone, whatever the identity: a unified book may equal one of its parts."""
+    found = feed_of(steps)
+    found["venue"] = [random.choice((Venue.KRX, Venue.NXT, Venue.UN)) for _ in steps]
+    for named in (VENUES, ["KRX"], []):
+        twin_of = take(Merge(WINDOW_NS, named), found).twin_of
+        for venue in (Venue.KRX, Venue.NXT, Venue.UN):
+            at = np.flatnonzero(found["venue"] == venue)
+            rows = dict(zip((at + 1).tolist(), range(1, len(at) + 1), strict=True)) | {NEW: NEW}
+            alone = take(Merge(WINDOW_NS, named), found[at]).twin_of
+            assert [rows[row] for row in twin_of[at].tolist()] == alone.tolist()
 
 
 def test_venues_are_told_apart_by_volume_only_where_the_settings_say_so() -> None:
