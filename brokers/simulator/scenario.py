@@ -33,13 +33,13 @@ SCENARIOS: dict[str, Scenario] = {
         "KIS is unreachable from 09:00:05 for ten minutes", (Act("09:00:05", "kis outage 600"),)
     ),
     "kiwoom-conflates": Scenario(
-        "Kiwoom silently sends at most one book a second and symbol from 09:05", (Act("09:05:00", "kiwoom conflate 1"),)
+        "Kiwoom silently sends at most one book a second and symbol from 09:45", (Act("09:45:00", "kiwoom conflate 1"),)
     ),
     "stamp-skew": Scenario(
         "KIS stamps everything 0.4 s ahead of Kiwoom from the beginning", (Act("08:30:00", "kis skew 0.4"),)
     ),
     "wrong-venue": Scenario(
-        "what KIS sends for KRX shows the unified venue from 09:30", (Act("09:30:00", "kis unified 1"),)
+        "what KIS sends for KRX shows the unified venue from 09:45", (Act("09:45:00", "kis unified 1"),)
     ),
     "both-lose": Scenario(
         "both lines lose one packet in fifty, each others, for an hour",

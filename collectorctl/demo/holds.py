@@ -20,13 +20,20 @@ BURST_LEAST = 3.0
 
 
 class Seen(NamedTuple):
-    """What a rehearsal left: the datasets kr.orderbook and kr.event as pandas reads them."""
+    """What a rehearsal left: the datasets kr.orderbook and kr.event as pandas reads them, and how many instruments are PROVEN that
+    were not before recovery."""
 
     books: pd.DataFrame
     events: pd.DataFrame
+    regained: int = 0
 
 
 Holds = Callable[[Seen], list[str]]
+
+
+def morning(seen: Seen) -> list[str]:
+    """There was something to recover."""
+    return [] if seen.regained else ["no day went from INCOMPLETE to PROVEN: recovery had nothing to show"]
 
 
 def kis_dies_at_open(seen: Seen) -> list[str]:
@@ -59,8 +66,8 @@ def stamp_skew(seen: Seen) -> list[str]:
 
 
 def wrong_venue(seen: Seen) -> list[str]:
-    """KIS is called degraded: its books find no twins any more. (Its rows are not judged, Kiwoom's are all there.)"""
-    return _degraded(seen, "kis")
+    """Both lines are called degraded: their books find no twins any more, and nobody here can know which one is wrong."""
+    return _degraded(seen, "kis", "kiwoom")
 
 
 def both_lose(seen: Seen) -> list[str]:

@@ -89,7 +89,7 @@ class Rehearsal:
             about=self.script.about,
             undone=prompter.left + [act.command for act in self._scenario()[len(told.acts) :]],
             verdict=self._verdict(home, told),
-            broken=self.script.holds(Seen(_dataset(home, "orderbook"), _dataset(home, "event"))),
+            broken=self.script.holds(Seen(_dataset(home, "orderbook"), _dataset(home, "event"), recovery.regained)),
             recovery=recovery,
             figures=measure(home, seen, stop_s),
         )

@@ -48,6 +48,7 @@ MORNING = Script(
     "morning",
     "kis is killed at 10:30 and stays down for ten minutes; what it missed is recovered after the close",
     (Act("10:30:00", "kill kis"), Act("10:40:00", "start kis")),
+    holds=holds.morning,
 )
 
 _HOLDS = {

@@ -58,6 +58,9 @@ after_market = ""
 [writer]
 # an hour lasts {3600 / speed:.0f} real seconds here
 grace_s = 6.0
+[health]
+# and the time over which a line is judged is {5 * speed / 60:.0f} minutes of the market
+window_s = 5.0
 [ring]
 # some minutes of this market; the defaults are made for a real one's open
 orderbook_capacity = 32768

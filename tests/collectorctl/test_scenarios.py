@@ -44,6 +44,12 @@ def test_there_is_a_rehearsal_for_each_scenario() -> None:
         assert SCRIPTS[name].scenario == name
 
 
+def test_the_ordinary_rehearsal_needs_something_to_recover() -> None:
+    """A day that was PROVEN as it stood shows nothing."""
+    assert holds.morning(holds.Seen(books(), events(), regained=1)) == []
+    assert holds.morning(holds.Seen(books(), events()))
+
+
 def test_an_outage_is_told_and_the_survivor_is_never_silent() -> None:
     """Disconnected, connected ten minutes later, and a book of the other line in each whole minute between."""
     served = [(f"09:{minute:02}:30", False, True) for minute in range(12)]
@@ -62,7 +68,9 @@ def test_an_outage_is_told_and_the_survivor_is_never_silent() -> None:
 
 
 @pytest.mark.parametrize(
-    ("condition", "lines"), [(holds.kiwoom_conflates, ("kiwoom",)), (holds.stamp_skew, ())], ids=["conflates", "skew"]
+    ("condition", "lines"),
+    [(holds.kiwoom_conflates, ("kiwoom",)), (holds.wrong_venue, ("kis", "kiwoom")), (holds.stamp_skew, ())],
+    ids=["conflates", "venue", "skew"],
 )
 def test_an_alarm_names_the_line_that_hides_something_and_no_other(
     condition: holds.Holds, lines: tuple[str, ...]
