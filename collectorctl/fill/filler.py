@@ -66,14 +66,16 @@ class Filler:
     def run(self) -> None:
         """Until a stop is requested."""
         try:
-            while not self._stop.wait(TURN_S):
-                self._turn()
+            asked = False
+            while not self._stop.wait(0.0 if asked else TURN_S):
+                asked = self._turn()
         except Stopping:
             pass
         finally:
             self._ring.close()
 
-    def _turn(self) -> None:
+    def _turn(self) -> bool:
+        """Hear and ask; whether something was asked."""
         self._vitals.beat()
         self._clock.follow_wall()
         self._hear()
@@ -83,7 +85,7 @@ class Filler:
             self._trouble = None
         self._say(*(self._trouble or ("running" if venues else "closed_market", self._tally())))
         if gap is None or not self._room():
-            return
+            return False
         try:
             self._fill(gap)
         except QuotesError as error:
@@ -96,6 +98,7 @@ class Filler:
             wait_s = max(error.wait_s, self._backoff.next_s())
             logger.warning("{}; next call in {:.0f} s", error, wait_s)
             self._rest(wait_s)
+        return True
 
     def _hear(self) -> None:
         """Take up a new report of the writer, if there is one."""

@@ -99,7 +99,8 @@ def heard(begin: int, end: int) -> np.ndarray:
 
 
 def test_a_gap_is_filled_once_whatever_is_killed_and_whatever_is_offered(place: Path) -> None:
-    """Offered twice, beyond the gap, across the death of the writer, and late by the feed itself: each tick once, in order."""
+    """Offered twice, beyond the gap, across the death of the writer, late by the feed itself, and after it was published: each tick
+    once, in order."""
     home = home_at(place, grace_s=1000.0, late_every_s=1000.0)
     ticks = Producer.open(home.ring("kis", "tick"), TICK, 65536)
     fill = Producer.open(home.ring("fill", "tick"), TICK, 1024)
@@ -138,3 +139,11 @@ def test_a_gap_is_filled_once_whatever_is_killed_and_whatever_is_offered(place: 
     assert {"kis"} == set(rows.broker)
     assert rows[["symbol", "venue", "exch_time", "price", "size", "session"]].notna().all(axis=None)
     assert "part-0.parquet" == part.name
+
+    ticks = Producer.open(home.ring("kis", "tick"), TICK, 65536)
+    ticks.publish(heard(120, 125))
+    ticks.close()
+    third = start(home)
+    wait_for(lambda: running(home, third) and counted(home, "ticks_in") == 5)
+    assert stop(third) == 0
+    assert [2 * n + 2 for n in range(210)] == published(home, "tick").cum_volume.tolist()
