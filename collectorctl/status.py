@@ -21,7 +21,7 @@ from collectorctl.plan import in_words, planned
 from collectorctl.tail import newest, render
 from conf.clock import korean
 from conf.home import Home
-from conf.market import MARKETS
+from conf.market import KR, MARKETS, US, Market
 from conf.settings import Settings, SettingsError
 from ringbuf.records import STREAMS
 from ringbuf.ring import Consumer, RingError
@@ -83,6 +83,8 @@ class Status(msgspec.Struct, frozen=True):
     """What happened last, of the open hour; without acknowledgements."""
     volume: Report | None = None
     """The volume line as the writer last told it: missing and doubled ticks by symbol; None before it did."""
+    us_volume: Report | None = None
+    """The same of the US ticks, in dollars."""
     short: list[str] = []
     """What of the universe finds no place with the brokers, and what that costs."""
     fit: str = ""
@@ -147,7 +149,8 @@ def look(home: Home) -> Status:
         market=_market(home),
         lines=lines,
         events=_events(home),
-        volume=_volume(home),
+        volume=_volume(home, KR),
+        us_volume=_volume(home, US),
         short=short,
         fit=fit,
     )
@@ -187,9 +190,9 @@ def _events(home: Home) -> list[str]:
     return [render("event", row) for row in rows[-EVENTS_SHOWN:]]
 
 
-def _volume(home: Home) -> Report | None:
+def _volume(home: Home, market: Market) -> Report | None:
     try:
-        return report_of((home.run / "volume.json").read_bytes())
+        return report_of(home.volume(market.name).read_bytes())
     except FileNotFoundError:
         return None
 

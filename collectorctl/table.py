@@ -45,6 +45,8 @@ def show_status(status: Status, counters: bool) -> None:
             console.print(line)
     if status.volume is not None:
         console.print(ticks_said(status.volume))
+    if status.us_volume is not None:
+        console.print(f"US {ticks_said(status.us_volume, 'dollars')}")
     for event in status.events:
         console.print(f"event {event}", markup=False)
     if counters:
@@ -76,7 +78,7 @@ def lines_said(report: LinesReport) -> list[str]:
     return said
 
 
-def ticks_said(report: Report) -> str:
+def ticks_said(report: Report, currency: str = "won") -> str:
     """What is missing of the newest day's ticks, in one line, and where most."""
     symbols = report.newest()
     if not symbols:
@@ -85,7 +87,7 @@ def ticks_said(report: Report) -> str:
         sum(getattr(symbol, name) for symbol in symbols)
         for name in ("gaps", "gap_shares", "gap_won", "duplicates", "witnessed", "before_start")
     )
-    said = [f"{gaps} gap{'s' * (gaps > 1)} ({shares:,} shares, {won:,} won)" if gaps else "no gap"]
+    said = [f"{gaps} gap{'s' * (gaps > 1)} ({shares:,} shares, {won:,} {currency})" if gaps else "no gap"]
     said += [f"{twice:,} twice"] * bool(twice)
     said += [f"{seen} missing ticks witnessed by books"] * bool(seen)
     said += [f"{early:,} shares before the start"] * bool(early)

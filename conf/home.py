@@ -122,6 +122,10 @@ class Home:
         """The journal of a dataset such as "kr.orderbook"."""
         return self.data / "journal" / dataset
 
+    def volume(self, market: str) -> Path:
+        """What the writer last told of a market's volume line."""
+        return self.run / ("volume.json" if market == "kr" else f"volume.{market}.json")
+
     def quarantine(self) -> Path:
         """Raw frames that could not be decoded."""
         return self.data / "quarantine"

@@ -76,7 +76,8 @@ class Drain:
         self._events: Events | None = None
         self._lines: Lines | None = None
         self._datasets: list[Dataset] = []
-        self._gaps = Gaps(home, vitals)
+        used = {name.partition(".")[0] for name in self._names}
+        self._gaps = {name: Gaps(home, vitals, MARKETS[name]) for name in MARKETS if name in used}
         self._publisher = Publisher(self._clock.anchor.speed)
         self._said = ("", "")
         self._troubles: dict[str, str] = {}
@@ -104,8 +105,8 @@ class Drain:
                 self._events.started(self._vitals.former_ns)
                 self._lines = Lines(self._home, self._vitals, self._events)
             for name in self._names[len(self._datasets) :]:
-                korean = name.startswith(f"{KR.name}.")
-                watches = (self._gaps if korean else None, self._events, self._lines if korean else None)
+                market = market_and_stream(name)[0]
+                watches = (self._gaps[market.name], self._events, self._lines if market is KR else None)
                 self._datasets.append(Dataset(self._home, name, self._vitals, *watches))
         except OSError as error:
             self._pause(error)
@@ -126,7 +127,7 @@ class Drain:
                 self._synced_ns = now_ns
                 self._sync()
             self._publish(now_ns)
-            self._gaps.tell(now_ns)
+            self._tell_gaps(now_ns)
             if self._lines is not None:
                 self._lines.tell(now_ns)
         except OSError as error:
@@ -207,7 +208,7 @@ class Drain:
         self._vitals.add("ticks_contradicting", sum(part.contradicting for part in outcome.parts))
         self._vitals.add("hours_published", int(first))
         dataset.hours.published(task.hour, task.row_to, self._clock.now_ns())
-        self._gaps.tell(self._clock.mono_ns(), at_once=True)  # before the journal forgets what was not told
+        self._tell_gaps(self._clock.mono_ns(), at_once=True)  # before the journal forgets what was not told
         dataset.let_go()
 
     def finish(self) -> None:
@@ -289,6 +290,10 @@ class Drain:
                 self._published(outcome)
         return outcome
 
+    def _tell_gaps(self, now_ns: int, at_once: bool = False) -> None:
+        for gaps in self._gaps.values():
+            gaps.tell(now_ns, at_once)
+
     def _say_running(self) -> None:
         task = self._publisher.current
         if task is not None:
@@ -309,7 +314,7 @@ class Drain:
     def close(self) -> None:
         """Let go of everything; the vitals page stays for readers."""
         if len(self._datasets) == len(self._names):
-            self._gaps.tell(self._clock.mono_ns(), at_once=True)
+            self._tell_gaps(self._clock.mono_ns(), at_once=True)
         for dataset in self._datasets:
             dataset.close()
         if self._events is not None:

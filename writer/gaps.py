@@ -17,8 +17,9 @@ import numpy as np
 import pyarrow as pa
 from loguru import logger
 
-from conf.clock import SECOND_NS, korean
+from conf.clock import SECOND_NS
 from conf.home import Home
+from conf.market import KR, Market
 from ringbuf.records import PRICE_SCALE, TICK, UNDEFINED, Line, Venue, blank
 from ringbuf.vitals import Vitals
 from writer import filled
@@ -29,12 +30,14 @@ TELL_NS = 5 * SECOND_NS
 
 
 class Gaps:
-    """The volume line of a home's Korean ticks."""
+    """The volume line of a market's ticks."""
 
-    def __init__(self, home: Home, vitals: Vitals) -> None:
-        """Take up what the last writer left; `replay` comes next, for each batch of the tick journal, then `begin`."""
-        self._path = home.run / "volume.json"
-        self._vitals = vitals
+    def __init__(self, home: Home, vitals: Vitals, market: Market = KR) -> None:
+        """Take up what the last writer left; `replay` comes next, for each batch of the tick journal, then `begin`. Korea's sums
+        are the counters of `vitals`."""
+        self._path = home.volume(market.name)
+        self._market = market
+        self._vitals = vitals if market is KR else None
         self._clock = home.clock()
         self._line = VolumeLine()
         self._since = ""
@@ -43,7 +46,7 @@ class Gaps:
         self._told_ns = 0
         self._failed = ""
         try:
-            self._take_up(_journal_of(home))
+            self._take_up(_journal_of(home, market))
         except FileNotFoundError:
             pass
         except (OSError, LookupError, ValueError) as error:
@@ -78,7 +81,7 @@ class Gaps:
         self._line, self._since, self._row = VolumeLine(), "", 0
 
     def _now(self) -> str:
-        return f"{korean(self._clock.now_ns()):%Y-%m-%d %H:%M:%S}"
+        return f"{self._market.local(self._clock.now_ns()):%Y-%m-%d %H:%M:%S}"
 
     def admitted(self, ticks: np.ndarray) -> np.ndarray:
         """Which of a batch of ticks (TICK, in receive order) are to be journalled, bool (n,): see filled.py."""
@@ -87,7 +90,7 @@ class Gaps:
     def ticks(self, ticks: np.ndarray, last_row: int) -> None:
         """Ticks (TICK) up to entry `last_row` are in the journal."""
         if len(ticks):
-            self._since = self._since or f"{korean(int(ticks['recv_ns'][0])):%Y-%m-%d %H:%M:%S}"
+            self._since = self._since or f"{self._market.local(int(ticks['recv_ns'][0])):%Y-%m-%d %H:%M:%S}"
             self._line.ticks(ticks)
         self._row = last_row
 
@@ -106,9 +109,10 @@ class Gaps:
             return
         self._told_ns = now_ns
         report = Report(self._since, self._now(), self._lineage, self._row, self._line.symbols())
-        today = report.newest()
-        for counter, field in COUNTED.items():
-            self._vitals.set(counter, sum(getattr(symbol, field) for symbol in today))
+        if self._vitals is not None:
+            today = report.newest()
+            for counter, field in COUNTED.items():
+                self._vitals.set(counter, sum(getattr(symbol, field) for symbol in today))
         aside = self._path.with_name(f".{self._path.name}.new")
         try:
             aside.write_bytes(msgspec.json.encode(report))
@@ -134,7 +138,7 @@ def ticks_of(batch: pa.RecordBatch) -> np.ndarray:
     found = blank(TICK, batch.num_rows)
     for name in ("cum_volume", "cum_value", "value_change", "trade_count", "size", "side", "flags"):
         found[name] = _numbers(batch.column(name))
-    found["price_e4"] = _numbers(batch.column("price"), 0) * PRICE_SCALE
+    found["price_e4"] = _price_e4(batch.column("price"))
     found["exch_ns"] = _numbers(batch.column("exch_time").cast(pa.int64()))
     received = batch.column("recv_time")
     found["recv_ns"] = np.where(received.is_null(), found["exch_ns"], _numbers(received.cast(pa.int64())))
@@ -145,6 +149,12 @@ def ticks_of(batch: pa.RecordBatch) -> np.ndarray:
     return found
 
 
+def _price_e4(column: pa.Array) -> np.ndarray:
+    """Whole units, or the float64 nearest to a number of 1/10,000; 0 for none."""
+    values = column.fill_null(0).to_numpy(zero_copy_only=False)
+    return np.rint(values * PRICE_SCALE).astype(np.int64)
+
+
 def _numbers(column: pa.Array, null: int = UNDEFINED) -> np.ndarray:
     return column.cast(pa.int64()).fill_null(null).to_numpy(zero_copy_only=False)
 
@@ -153,6 +163,6 @@ def _codes(column: pa.Array, codes: dict[str, int]) -> list[int]:
     return [codes.get(word, 0) for word in column.to_pylist()]
 
 
-def _journal_of(home: Home) -> str | None:
+def _journal_of(home: Home, market: Market) -> str | None:
     """The lineage of the tick journal as it lies there."""
-    return next(filter(None, (lineage(mapped(path)) for path in paths(home.journal("kr.tick")))), None)
+    return next(filter(None, (lineage(mapped(path)) for path in paths(home.journal(f"{market.name}.tick")))), None)

@@ -18,6 +18,7 @@ import msgspec
 import numpy as np
 
 from ringbuf.records import ORDERBOOK, PRICE_SCALE, TICK, UNDEFINED, Flag, Side, Venue
+from writer.schema import session_days
 
 PATIENCE_NS = 2_000_000_000
 """How long a book may be ahead of the ticks (mono_ns) before it witnesses that one is missing."""
@@ -27,15 +28,13 @@ MOST_VOLUME = 1 << 40
 """A cumulative volume beyond it is a mistake, not a volume."""
 
 _LINES = 4
-_DAY_NS = 86_400 * 1_000_000_000
-_KST_NS = 9 * 3600 * 1_000_000_000
 _NAME = "S16"
 _VENUES = [int(venue) for venue in Venue]
 _NO_DAY = -(2**31)
 
 _STATE = np.dtype(
     [
-        ("day", "<i8"),  # days since 1970 in Korea
+        ("day", "<i8"),  # of its venue's sessions, days since 1970
         ("top", "<i8"),  # how far the ticks reach
         ("top_ns", "<i8"),  # when that was, exchange time
         ("value", "<i8"),  # at `top`: cum_value where exact, value_change and trade_count
@@ -357,9 +356,8 @@ def _pieces(gap: Open, begin: int, end: int, price_e4: int) -> list[Open]:
 
 
 def _days(records: np.ndarray) -> np.ndarray:
-    """Korean day of each record, by receive time where the exchange time is undefined."""
-    ns = np.where(records["exch_ns"] > 0, records["exch_ns"], records["recv_ns"])
-    return (ns + _KST_NS) // _DAY_NS
+    """The day of the session each record belongs to: each venue counts its volume by its own."""
+    return session_days(records)
 
 
 def _names(records: np.ndarray) -> list[bytes]:
