@@ -76,7 +76,7 @@ class Collector:
             threading.Thread(target=self._live, args=(connection, pulse), name=pulse.name, daemon=True)
             for connection, pulse in self._connections
         ]
-        self._rings.events.started(self._vitals.former_ns)
+        self._rings.started()
         for pulse in (self._pulse, *(pulse for _, pulse in self._connections)):
             pulse.beat()  # what was prepared until now may have taken long
         for thread in threads:

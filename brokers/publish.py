@@ -50,6 +50,15 @@ class Rings:
         self._stepped_ns = -STEP_SHADOW_NS
         self._lock = threading.Lock()
 
+    def started(self) -> None:
+        """Tell that the line began, and since when nobody was there: the last heartbeat before, or the last record, if later."""
+        former_ns = self._vitals.former_ns
+        if former_ns is not None:
+            rings = [ring for ring in self._producers.values() if ring.head]
+            newest = [int(ring.slots["mono_ns"][(ring.head - 1) % ring.capacity]) for ring in rings]
+            former_ns = max([former_ns, *newest])
+        self.events.started(former_ns)
+
     def clock_stepped(self, mono_ns: int) -> None:
         """The wall clock was found stepped at `mono_ns`."""
         self._stepped_ns = mono_ns

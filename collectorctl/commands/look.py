@@ -1,13 +1,15 @@
-"""Commands that look at what runs and change nothing: status, logs, tail.
+"""Commands that look and change nothing: status, logs, tail, explain.
 
 Promises: they work while everything runs, and when nothing does.
-Leaves to others: what is seen (status.py, tail.py) and how it looks (table.py).
+Leaves to others: what is seen (status.py, tail.py, explain/) and how it looks (table.py, explain/show.py).
 """
 
 from __future__ import annotations
 
 import os
 import sys
+from contextlib import suppress
+from datetime import datetime
 from pathlib import Path
 
 import click
@@ -71,3 +73,47 @@ def tail(root: Path, stream: str, market: str, rows: int, follow: bool, as_json:
 
     for row in newest(Home(root), f"{market}.{stream}", rows, follow):
         click.echo(json_text(row, indent=0) if as_json else render(stream, row))
+
+
+@click.command()
+@click.argument("symbol")
+@click.argument("time")
+@click.option("--window", "window_s", default=2.0, show_default=True, help="Seconds before and after, market time.")
+@as_json_option
+@click.pass_obj
+def explain(root: Path, symbol: str, time: str, window_s: float, as_json: bool) -> None:
+    """What each line delivered of SYMBOL around TIME, which row won and why, and the file and row it became.
+
+    SYMBOL is written as in the settings (005930, 005930_NX, NAS.AAPL); TIME is exchange time, 09:31:05.5 of today or
+    2026-11-20T09:31:05. Gaps of the volume line, what each line could see, events and the certificate of the day are told with it.
+
+    Example: collectorctl explain 005930 2026-11-20T09:31:05
+    """
+    from collectorctl.explain.moment import explain as what_happened
+    from collectorctl.explain.show import lines
+    from conf.instrument import parse
+
+    home = Home(root)
+    try:
+        instrument = parse(symbol)
+        at = moment_of(time, instrument.market.local(home.clock().now_ns()))
+    except ValueError as error:
+        raise click.UsageError(str(error)) from None
+    found = what_happened(home, instrument, at, window_s)
+    if as_json:
+        click.echo(json_text(found))
+        return
+    for line in lines(found):
+        click.echo(line)
+
+
+def moment_of(text: str, now: datetime) -> datetime:
+    """A time of the day of `now`, or a date and time, in the zone of `now`. ValueError."""
+    for form in ("%H:%M:%S.%f", "%H:%M:%S", "%H:%M"):
+        with suppress(ValueError):
+            return datetime.combine(now.date(), datetime.strptime(text, form).time(), now.tzinfo)
+    try:
+        at = datetime.fromisoformat(text)
+    except ValueError:
+        raise ValueError(f"{text!r} is no time: write 09:31:05 or 2026-11-20T09:31:05") from None
+    return at.astimezone(now.tzinfo) if at.tzinfo else at.replace(tzinfo=now.tzinfo)

@@ -1,0 +1,152 @@
+"""The stored rows of one symbol around an instant, and where each of them is.
+
+    data/kr/orderbook/date=/hour=/*.parquet ─┐
+                                             ├─> rows with `file` and `row` (from 0), in order of arrival
+    data/journal/kr.orderbook/*.arrows      ─┘   of the open hour: the journal, and the row's number in it (from 1)
+
+Promises: reads only; each row once, though a published row may still be in the journal; a row that is in the journal has both
+arrivals if its twin is in it as well.
+Leaves to others: what the rows mean (moment.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from conf.home import Home
+from conf.instrument import Instrument
+from conf.market import HOUR_NS
+from writer.journal import read_rows
+from writer.parquet import hour_directory, published_to
+from writer.schema import PARQUET, market_and_stream
+from writer.segment import lineage, mapped, paths
+
+LATE_NS = HOUR_NS
+"""Rows are sought in the hour of the instant and in those whose hour ended or began this close to it."""
+
+JOURNAL = "journal"
+
+
+def rows(home: Home, dataset: str, instrument: Instrument, begin_ns: int, end_ns: int) -> list[dict[str, Any]]:
+    """Rows of which the exchange time or an arrival lies in begin_ns .. end_ns, as column -> value."""
+    found = [
+        {"file": str(path.relative_to(home.data)), "row": int(at)} | row
+        for path, first, table in _groups(home, dataset, instrument, begin_ns, end_ns)
+        for at, row in _chosen(table, first, instrument, begin_ns, end_ns)
+    ]
+    found += _journalled(home, dataset, instrument, begin_ns, end_ns)
+    return sorted(
+        found, key=lambda row: min((row[name] for name in _times_of(row) if row[name]), default=row["exch_time"])
+    )
+
+
+def ticks_of_day(home: Home, dataset: str, instrument: Instrument, begin_ns: int, end_ns: int) -> pd.DataFrame:
+    """Every tick between two instants (a day): size, cum_volume, exch_time, recv_time."""
+    columns = ["symbol", "venue", "exch_time", "recv_time", "size", "cum_volume"]
+    tables = [
+        table.select(columns).filter(_mine(table, instrument))
+        for _, _, table in _groups(home, dataset, instrument, begin_ns, end_ns)
+    ]
+    for batch in _unpublished(home, dataset):
+        table = pa.Table.from_batches([batch])
+        tables.append(table.select(columns).filter(_mine(table, instrument)))
+    return pa.concat_tables(tables).to_pandas() if tables else pd.DataFrame(columns=columns)
+
+
+def events(home: Home, market: str, begin_ns: int, end_ns: int) -> pd.DataFrame:
+    """Every event between two instants, in order."""
+    dataset = f"{market}.event"
+    schema = PARQUET[dataset]
+    tables = [pq.ParquetFile(path).read() for path in _files(home, dataset, begin_ns, end_ns)]
+    tables += [pa.Table.from_batches([batch]).select(schema.names) for batch in _unpublished(home, dataset)]
+    whole = pa.concat_tables([schema.empty_table(), *(table.cast(schema) for table in tables)]).to_pandas()
+    times = whole.time.astype("int64")
+    return whole[(times >= begin_ns) & (times <= end_ns)].sort_values("time", kind="stable").reset_index(drop=True)
+
+
+def _files(home: Home, dataset: str, begin_ns: int, end_ns: int) -> Iterator[Path]:
+    market, stream = market_and_stream(dataset)
+    for hour in range((begin_ns - LATE_NS) // HOUR_NS * HOUR_NS, end_ns + LATE_NS, HOUR_NS):
+        yield from sorted(hour_directory(home.data / market.name / stream, hour, market).glob("*.parquet"))
+
+
+def _groups(
+    home: Home, dataset: str, instrument: Instrument, begin_ns: int, end_ns: int
+) -> Iterator[tuple[Path, int, pa.Table]]:
+    """File, number of its first row, and rows of each row group that may have the symbol."""
+    for path in _files(home, dataset, begin_ns, end_ns):
+        with pq.ParquetFile(path) as file:
+            at, column = 0, file.schema_arrow.names.index("symbol")
+            for number in range(file.num_row_groups):
+                group = file.metadata.row_group(number)
+                known = group.column(column).statistics
+                if known is None or not known.has_min_max or known.min <= instrument.symbol <= known.max:
+                    yield path, at, file.read_row_group(number)
+                at += group.num_rows
+
+
+def _chosen(
+    table: pa.Table, first: int, instrument: Instrument, begin_ns: int, end_ns: int
+) -> Iterator[tuple[int, dict[str, Any]]]:
+    at = np.flatnonzero(_mine(table, instrument).to_numpy(zero_copy_only=False) & _within(table, begin_ns, end_ns))
+    yield from zip((first + at).tolist(), table.take(pa.array(at)).to_pylist(), strict=True)
+
+
+def _mine(table: pa.Table, instrument: Instrument) -> pa.Array:
+    same = pc.and_(pc.equal(table["symbol"], instrument.symbol), pc.equal(table["venue"], instrument.venue))
+    return pc.fill_null(same, False).combine_chunks()
+
+
+def _within(table: pa.Table, begin_ns: int, end_ns: int) -> np.ndarray:
+    inside = np.zeros(table.num_rows, bool)
+    for name in _times_of(table.column_names):
+        ns = pc.fill_null(table[name].cast(pa.int64()), -1).to_numpy()
+        inside |= (ns >= begin_ns) & (ns <= end_ns)
+    return inside
+
+
+def _times_of(names: Sequence[str] | dict[str, Any]) -> list[str]:
+    return [name for name in names if name == "exch_time" or name.startswith("recv_time")]
+
+
+def _journalled(home: Home, dataset: str, instrument: Instrument, begin_ns: int, end_ns: int) -> list[dict[str, Any]]:
+    """What is not published yet; an arrival that came later than its row takes its place if it was earlier."""
+    found: dict[int, dict[str, Any]] = {}
+    for batch in _unpublished(home, dataset):
+        table = pa.Table.from_batches([batch])
+        for _, entry in _chosen(table, 0, instrument, begin_ns, end_ns):
+            found[entry["row"]] = {"file": JOURNAL} | entry
+        if not found:
+            continue
+        twins = table.filter(pc.is_in(table["twin_of"], pa.array(list(found), pa.int64())))
+        for twin in twins.to_pylist():
+            row = found[twin["twin_of"]]
+            row[f"recv_time_{twin['broker']}"] = twin["recv_time"]
+            if twin["mono_ns"] < row["mono_ns"]:
+                row |= {name: twin[name] for name in ("broker", "recv_time", "seq", "mono_ns")}
+    return list(found.values())
+
+
+def _unpublished(home: Home, dataset: str) -> Iterator[pa.RecordBatch]:
+    """The journal's entries, without rows that a file already has (and their twins)."""
+    directory = home.journal(dataset)
+    market, stream = market_and_stream(dataset)
+    known = next(filter(None, (lineage(mapped(path)) for path in paths(directory))), None)
+    done: dict[int, int] = {}
+    for batch in read_rows(directory):
+        hours = batch.column("hour").to_numpy()
+        number = pc.coalesce(batch.column("twin_of"), batch.column("row")).to_numpy()
+        for hour in np.unique(hours).tolist():
+            if hour not in done:
+                done[hour] = published_to(home.data / market.name / stream, hour, known or "", market)
+        left = np.array([row > done[hour] for hour, row in zip(hours.tolist(), number.tolist(), strict=True)], bool)
+        if left.any():
+            yield batch.filter(pa.array(left))
