@@ -47,6 +47,11 @@ class Program(msgspec.Struct, frozen=True):
     start_s: int
     complaint: str
 
+    @property
+    def held_down(self) -> bool:
+        """Whether somebody stopped it, rather than nobody having started it yet."""
+        return self.state == "STOPPED" and self.start_s > 0
+
 
 class _Connection(UnixStreamHTTPConnection):
     """The vendor's connection, which has no patience of its own and would wait for ever."""
@@ -107,11 +112,12 @@ class Daemon:
     def start(self) -> bool:
         """Start supervisord with every program, or the programs that are not up; whether supervisord was new.
 
-        What was never started is left to the watchdog, which knows what is switched on. DaemonError when it refuses.
+        What was never started, or has ended as it should, is left to the watchdog, which knows what is switched on and what is due.
+        DaemonError when it refuses.
         """
         if self.pid() is not None:
             for program in self.programs():
-                if program.state not in ("RUNNING", "STARTING", "BACKOFF") and program.start_s:
+                if program.state not in ("RUNNING", "STARTING", "BACKOFF", "EXITED") and program.start_s:
                     self.start_program(program.name)
             return False
         if not self.conf.exists():

@@ -9,16 +9,17 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 
+from collectorctl.recover.outlook import PROGRAM as ON_CALL
 from collectorctl.status import look, programs_of
 from conf.home import Home
 from ringbuf.vitals import VitalsError, read
 
 
 def wait_until_healthy(home: Home, most_s: float, names: Sequence[str] | None = None) -> list[tuple[str, str]]:
-    """Wait until the processes `names` (default: all) are healthy; (name, verdict) of those that are not in time."""
+    """Wait until the processes `names` (default: all that always run) are healthy; (name, verdict) of those not in time."""
     give_up = time.monotonic() + most_s
     while True:
-        processes = [p for p in look(home).processes if names is None or p.name in names]
+        processes = [p for p in look(home).processes if (p.name != ON_CALL if names is None else p.name in names)]
         sick = [(p.name, p.verdict) for p in processes if not p.healthy]
         if not sick:
             return []
@@ -43,6 +44,8 @@ def last_words(home: Home) -> list[tuple[str, str]]:
         try:
             vitals = read(home.vitals(name))
         except (FileNotFoundError, VitalsError) as error:
+            if name == ON_CALL:
+                continue  # nothing was due
             words.append((name, f"left no vitals: {error}"))
         else:
             words.append((name, f"{vitals.state}{': ' + vitals.detail if vitals.detail else ''}"))

@@ -18,6 +18,9 @@ import psutil
 from brokers.broker import BROKERS
 from collectorctl.daemon import Daemon, Program
 from collectorctl.plan import in_words, planned
+from collectorctl.recover.outlook import PROGRAM as ON_CALL
+from collectorctl.recover.outlook import Outlook, outlook
+from collectorctl.recover.schedule import Schedule
 from collectorctl.tail import newest, render
 from conf.clock import korean
 from conf.home import Home
@@ -35,8 +38,13 @@ EVENTS_LOOKED_AT, EVENTS_SHOWN = 200, 5
 STALE_S = 5.0
 """Every loop beats about once a second; this much later it hangs."""
 
-HEALTHY = frozenset(["streaming", "closed_market", "sleeping", "running", "publishing", "disabled"])
+HEALTHY = frozenset(
+    ["streaming", "closed_market", "sleeping", "running", "publishing", "disabled", "recovering", "done"]
+)
 """States in which a process does all it is there for."""
+
+START_WITHIN_S = 90.0
+"""A program that is due is started by the watchdog long before this."""
 
 
 class Process(msgspec.Struct, frozen=True):
@@ -89,11 +97,13 @@ class Status(msgspec.Struct, frozen=True):
     """What of the universe finds no place with the brokers, and what that costs."""
     fit: str = ""
     """The same in one line."""
+    recovery: Outlook | None = None
+    """Recovery by itself: the last round, the next one."""
 
 
 def programs_of(settings: Settings) -> list[str]:
     """The programs a home has, in the order of the data flow."""
-    return [*lines_of(settings), *fills(settings), "writer", "watchdog"]
+    return [*lines_of(settings), *fills(settings), "writer", ON_CALL, "watchdog"]
 
 
 def lines_of(settings: Settings) -> list[str]:
@@ -126,6 +136,14 @@ def judge(program: Program | None, vitals: Reading | None, now_mono_ns: int) -> 
     return vitals.state in HEALTHY, said
 
 
+def judge_on_call(program: Program, ahead: Outlook) -> tuple[bool, str]:
+    """The same for a program that was not started, or has ended, because nothing was due for it."""
+    if ahead.due and ahead.due_s > START_WITHIN_S:
+        why = "it was stopped" if program.held_down else "the watchdog should have started it"
+        return False, f"due for {ahead.due} and does not run: {why}: `collectorctl restart {program.name}`"
+    return True, (f"due for {ahead.due}" if ahead.due else "nothing is due") if ahead.on else "off"
+
+
 def look(home: Home) -> Status:
     """Everything there is to see from outside."""
     daemon = Daemon(home)
@@ -134,7 +152,8 @@ def look(home: Home) -> Status:
     wanted = programs_of(home.settings)
     names = [*wanted, *(name for name, program in supervised.items() if name not in wanted and not is_at_rest(program))]
     short, fit = _fit(home)
-    processes = [_process(home, name, supervised.get(name)) for name in names]
+    ahead = outlook(home, Schedule(home.settings, home.calendar()))
+    processes = [_process(home, name, supervised.get(name), ahead) for name in names]
     lines = _lines(home) if pid is not None else None
     return Status(
         home=str(home.root),
@@ -153,6 +172,7 @@ def look(home: Home) -> Status:
         us_volume=_volume(home, US),
         short=short,
         fit=fit,
+        recovery=ahead,
     )
 
 
@@ -197,7 +217,7 @@ def _volume(home: Home, market: Market) -> Report | None:
         return None
 
 
-def _process(home: Home, name: str, program: Program | None) -> Process:
+def _process(home: Home, name: str, program: Program | None, ahead: Outlook) -> Process:
     vitals: Reading | None = None
     trouble = ""
     try:
@@ -206,7 +226,10 @@ def _process(home: Home, name: str, program: Program | None) -> Process:
         pass
     except VitalsError as error:
         trouble = str(error)
-    healthy, verdict = judge(program, vitals, time.monotonic_ns())
+    if name == ON_CALL and program is not None and program.state in ("STOPPED", "EXITED"):
+        healthy, verdict = judge_on_call(program, ahead)
+    else:
+        healthy, verdict = judge(program, vitals, time.monotonic_ns())
     common = {
         "name": name,
         "supervisor_state": program.state if program else "ABSENT",

@@ -47,6 +47,8 @@ def show_status(status: Status, counters: bool) -> None:
         console.print(ticks_said(status.volume))
     if status.us_volume is not None:
         console.print(f"US {ticks_said(status.us_volume, 'dollars')}")
+    if status.recovery is not None:
+        console.print(f"recovery: {status.recovery}")
     for event in status.events:
         console.print(f"event {event}", markup=False)
     if counters:

@@ -75,6 +75,8 @@ _AT_LEAST = {
     "recover.attempts": 1,
     "recover.tick_days": 1,
     "recover.minute_days": 1,
+    "recover.after_close_minutes": 0,
+    "recover.retry_s": 1,
     "fill.calls_per_s": 0.1,
     "fill.settle_s": 0,
     "fill.pages_most": 1,

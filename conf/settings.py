@@ -152,6 +152,9 @@ class Recover(_Table):
     attempts: int
     tick_days: int
     minute_days: int
+    automatic: bool
+    after_close_minutes: float
+    retry_s: float
 
 
 class Fill(_Table):

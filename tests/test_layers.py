@@ -61,6 +61,7 @@ PURE = (
     "collectorctl/recover/certify.py",
     "collectorctl/recover/counter.py",
     "collectorctl/recover/fill.py",
+    "collectorctl/recover/schedule.py",
     "collectorctl/watchdog/rules.py",
 )
 """Modules that are functions of their arguments; a pattern that matches nothing is a mistake."""

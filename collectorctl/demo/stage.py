@@ -75,6 +75,8 @@ enabled = false
 [recover]
 calls_per_s_first = {CALLS_PER_S}
 calls_per_s_most = {CALLS_PER_S}
+# the rehearsal recovers when it has stopped
+automatic = false
 """
     )
     secrets = root / ".env"

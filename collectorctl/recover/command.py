@@ -15,14 +15,12 @@ import click
 import msgspec
 from rich.console import Console
 
-from brokers.broker import BrokerError
 from brokers.quotes import quotes
 from collectorctl.recover import minutes
 from collectorctl.recover.calendar import OutOfReach, parse_day
 from collectorctl.recover.certify import Certificate, Grade
-from collectorctl.recover.fetch import Caller, FetchError
-from collectorctl.recover.publish import PublishError
-from collectorctl.recover.run import NotNow, Request, alone, recovering
+from collectorctl.recover.fetch import Caller
+from collectorctl.recover.run import FAILURES, Request, alone, recovering
 from collectorctl.recover.show import Shown, parse_span, show_certificates, show_plan, show_standing
 from collectorctl.recover.verify import Verified
 from collectorctl.recover.verify import verify as verified
@@ -34,7 +32,6 @@ from conf.process import EXIT_BUG
 from writer.parquet import PublicationError
 
 USAGE = 2
-_FAILURES = (NotNow, FetchError, PublishError, PublicationError, BrokerError, OSError)
 WHOLE = (Grade.PROVEN, Grade.RECONCILED)
 
 
@@ -59,7 +56,7 @@ def recover(home: Home, text: str, symbols: str, mode: str, budget: str, dry_run
             certificates = run.recover(items)
     except OutOfReach as error:
         return _fail(str(error), USAGE)
-    except _FAILURES as error:
+    except FAILURES as error:
         return _fail(str(error), EXIT_BUG)
     _tell(console, certificates, as_json)
     content = (*WHOLE, Grade.MINUTE_ONLY)
@@ -95,7 +92,7 @@ def recover_us(home: Home, text: str, symbols: str, dry_run: bool, as_json: bool
             os.close(fd)
     except OutOfReach as error:
         return _fail(str(error), USAGE)
-    except (*_FAILURES, minutes.NotOver) as error:
+    except (*FAILURES, minutes.NotOver) as error:
         return _fail(str(error), EXIT_BUG)
     _tell(console, certificates, as_json)
     return 0 if all(one.certificate == Grade.MINUTE_ONLY for one in certificates) else EXIT_BUG

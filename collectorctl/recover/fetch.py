@@ -44,6 +44,8 @@ class Caller:
         """`told` hears of every page and every pause, in words."""
         self.quotes = quotes
         self.calls: dict[str, int] = {}
+        self.unanswered = ""
+        """The last call that was given up without an answer, in words: what follows from the lack of it may be otherwise soon."""
         self._settings = settings
         self._told = told
         self._limiters: dict[str, Limiter] = {}
@@ -65,7 +67,7 @@ class Caller:
                 why = error
             except RestError as error:
                 # who is to wait is refused as such: key, address, permission; else it is this question
-                raise (Unanswered if error.wait_s else FetchError)(str(error)) from error
+                raise (self._given_up(str(error)) if error.wait_s else FetchError(str(error))) from error
             else:
                 limiter.succeeded()
                 return reply
@@ -73,7 +75,11 @@ class Caller:
                 self._told(f"{why}: again in {pause_s:g} s")
                 time.sleep(pause_s)
                 pause_s = min(2 * pause_s, PAUSE_MOST_S)
-        raise Unanswered(f"given up after {self._settings.attempts} attempts: {why}") from why
+        raise self._given_up(f"given up after {self._settings.attempts} attempts: {why}") from why
+
+    def _given_up(self, words: str) -> Unanswered:
+        self.unanswered = words
+        return Unanswered(words)
 
     def rate(self, what: str) -> float:
         """Calls a second that this kind has been found to bear."""

@@ -20,6 +20,7 @@ from datetime import date
 import msgspec
 import numpy as np
 
+from brokers.broker import BrokerError
 from brokers.quotes import PRINTS, Quotes, quotes
 from collectorctl.recover import bars, completeness, day, evidence
 from collectorctl.recover.calendar import Reach
@@ -29,13 +30,14 @@ from collectorctl.recover.fetch import Caller, FetchError, Unanswered
 from collectorctl.recover.official import Figures
 from collectorctl.recover.pages import folder, put
 from collectorctl.recover.plan import Item, covered, item, superseded, within
-from collectorctl.recover.publish import Key, publish
+from collectorctl.recover.publish import Key, PublishError, publish
 from collectorctl.recover.source import Source
 from conf.clock import korean
 from conf.home import Home
 from conf.instrument import Instrument
 from conf.process import Busy
 from ringbuf.records import UNDEFINED
+from writer.parquet import PublicationError
 
 BROKER = "kiwoom"
 LIKELY = 0.9
@@ -44,6 +46,10 @@ LIKELY = 0.9
 
 class NotNow(Exception):
     """The day cannot be recovered yet; the message says why and what to do."""
+
+
+FAILURES = (NotNow, FetchError, PublishError, PublicationError, BrokerError, OSError)
+"""What may go wrong in a run without being a bug."""
 
 
 @dataclass

@@ -23,6 +23,9 @@ from supervisor import childutils
 
 from brokers.broker import BROKERS
 from collectorctl.daemon import Daemon, DaemonError, Program
+from collectorctl.recover.outlook import PROGRAM as ON_CALL
+from collectorctl.recover.outlook import outlook
+from collectorctl.recover.schedule import Schedule
 from collectorctl.status import HEALTHY, is_at_rest, lines_of, own_memory_mb
 from collectorctl.watchdog.rules import Dog, Limits, Order, Seen
 from conf.home import Home
@@ -40,6 +43,7 @@ def watch(home: Home, stop: Stop, protocol: TextIO) -> None:
     memory_mb = {name: getattr(table, f"{name}_memory_mb") for name in (*BROKERS, "fill", "writer")}
     dog = Dog(Limits(table.stale_s, table.start_s, table.leave_s, table.revive_s, memory_mb))
     daemon = Daemon(home)
+    schedule = Schedule(home.settings, home.calendar())
     standing_down = False
     vitals.say("running")
     there = tell(protocol, childutils.listener.ready)
@@ -57,7 +61,7 @@ def watch(home: Home, stop: Stop, protocol: TextIO) -> None:
             logger.info("supervisord stops: standing down")
         elif headers["eventname"].startswith("TICK") and not standing_down:
             try:
-                orders = [*dog.look(seen(home, daemon), time.monotonic()), *first_starts(home, daemon)]
+                orders = [*dog.look(seen(home, daemon, schedule), time.monotonic()), *first_starts(home, daemon)]
             except DaemonError as error:  # supervisord itself stands still: nothing can be said about the others
                 logger.warning("{}", error)
                 orders = []
@@ -78,7 +82,7 @@ def tell(protocol: TextIO, *words: Callable[[TextIO], None]) -> bool:
     return True
 
 
-def seen(home: Home, daemon: Daemon) -> list[Seen]:
+def seen(home: Home, daemon: Daemon, schedule: Schedule) -> list[Seen]:
     """Every process but this one, as it is now."""
     found = []
     for program in daemon.programs():
@@ -88,7 +92,8 @@ def seen(home: Home, daemon: Daemon) -> list[Seen]:
         vitals = _page(home, program)
         age_s = (time.monotonic_ns() - vitals.beat_mono_ns) / 1e9 if vitals else None
         works = vitals is not None and vitals.state in HEALTHY
-        found.append(Seen(program.name, program.state, program.pid, age_s, works, memory_mb))
+        due = _due(home, schedule) if program.name == ON_CALL and not program.held_down else ""
+        found.append(Seen(program.name, program.state, program.pid, age_s, works, memory_mb, due))
     return found
 
 
@@ -100,6 +105,16 @@ def first_starts(home: Home, daemon: Daemon) -> list[Order]:
         for program in daemon.programs()
         if program.name in wanted and is_at_rest(program)
     ]
+
+
+def _due(home: Home, schedule: Schedule) -> str:
+    """Why a round of recovery is due, "" if none is or nobody can tell."""
+    try:
+        day = outlook(home, schedule).due
+    except OSError as error:
+        logger.warning("{}: whether recovery is due cannot be told: {}", ON_CALL, error)
+        return ""
+    return f"recovery of {day} is due" if day else ""
 
 
 def _page(home: Home, program: Program) -> Reading | None:

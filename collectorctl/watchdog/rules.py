@@ -6,6 +6,7 @@
     own memory over the limit, at two looks           SIGTERM: it ends in order and is started again; the writer last, one at a time
     not gone leave_s after that                       as hung
     FATAL: supervisord has given up                   started again, every revive_s, for ever
+    ended or never started, and due                   started, not sooner than revive_s after the last time
 
 Promises: pure; one look is never enough to hurt a process (a machine that stood still makes every heartbeat old at once); while a
 process that was restarted for its memory does not work again, no other is restarted for its own (both brokers at once would be a
@@ -27,7 +28,8 @@ AGAIN_S = 600.0
 
 
 class Seen(NamedTuple):
-    """One process at one look: `beat_age_s` None while there is no vitals page of this very pid; `works`: its page says so."""
+    """One process at one look: `beat_age_s` None while there is no vitals page of this very pid; `works`: its page says so;
+    `due`: why it should run now, of a program that ends when it is done."""
 
     name: str
     state: str
@@ -35,6 +37,7 @@ class Seen(NamedTuple):
     beat_age_s: float | None
     works: bool
     own_memory_mb: float | None
+    due: str = ""
 
 
 class Order(NamedTuple):
@@ -67,6 +70,7 @@ class Dog:
     _leaving: tuple[str, int, float] | None = None  # name, pid, since; until its successor works
     _restarted: dict[str, float] = field(default_factory=dict)  # name -> when, for its memory
     _fatal: dict[str, float] = field(default_factory=dict)  # name -> since, or since the last try
+    _called: dict[str, float] = field(default_factory=dict)  # name -> when it was started because it was due
 
     def look(self, processes: Sequence[Seen], now_s: float) -> list[Order]:
         """What to do now; `now_s` is monotonic. Call about every five seconds with every process."""
@@ -74,7 +78,7 @@ class Dog:
         for seen in processes:
             if self._since.get(seen.name, (0, 0.0))[0] != seen.pid:
                 self._since[seen.name] = (seen.pid, now_s)
-            orders += self._hung(seen, now_s) or self._given_up(seen, now_s)
+            orders += self._hung(seen, now_s) or self._given_up(seen, now_s) or self._due(seen, now_s)
         return orders + self._fattened(processes, {order.name for order in orders}, now_s)
 
     def _hung(self, seen: Seen, now_s: float) -> list[Order]:
@@ -106,6 +110,14 @@ class Dog:
             return []
         self._fatal[seen.name] = now_s
         return [Order("start", seen.name, 0, "supervisord had given it up")]
+
+    def _due(self, seen: Seen, now_s: float) -> list[Order]:
+        if not seen.due or seen.state not in ("EXITED", "STOPPED"):
+            return []
+        if now_s - self._called.get(seen.name, now_s - self.limits.revive_s) < self.limits.revive_s:
+            return []
+        self._called[seen.name] = now_s
+        return [Order("start", seen.name, 0, seen.due)]
 
     def _fattened(self, processes: Sequence[Seen], ordered: set[str], now_s: float) -> list[Order]:
         """At most one restart for memory at a time, the writer only when the others are within their limits.

@@ -37,8 +37,8 @@ def running() -> Iterator[Path]:
 
 
 def pids(root: Path) -> dict[str, int]:
-    """The processes' ids by name."""
-    return {name: process["pid"] for name, process in status(root)["processes"].items()}
+    """The ids of the processes that run, by name."""
+    return {name: process["pid"] for name, process in status(root)["processes"].items() if process["pid"]}
 
 
 def healthy_again(root: Path, name: str, old: int) -> bool:
@@ -48,11 +48,14 @@ def healthy_again(root: Path, name: str, old: int) -> bool:
 
 
 def test_start_returns_when_every_process_is_healthy_by_vitals(running: Path) -> None:
-    """After `start` the first look finds healthy processes with a fresh heartbeat and modest memory."""
+    """After `start` the first look finds every process healthy with a fresh heartbeat and modest memory, but for the one that
+    runs when it is due."""
     seen = status(running)
 
-    assert {"kis", "kiwoom", "fill", "writer", "watchdog"} == set(seen["processes"])
+    assert {"kis", "kiwoom", "fill", "writer", "watchdog", "recover"} == set(seen["processes"])
     assert seen["healthy"]
+    idle = seen["processes"].pop("recover")
+    assert ("STOPPED", True, "nothing is due") == (idle["supervisor_state"], idle["healthy"], idle["verdict"])
     for name, process in seen["processes"].items():
         assert process["heartbeat_age_s"] < 5
         assert process["own_memory_mb"] < (400 if name == "writer" else 60)

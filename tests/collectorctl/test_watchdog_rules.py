@@ -200,12 +200,13 @@ _seen = st.builds(
     st.none() | st.sampled_from([0.0, 14.0, 16.0]),
     st.booleans(),
     st.none() | st.sampled_from([50.0, 300.0, 1000.0]),
+    st.sampled_from(["", "a day is due"]),
 )
 
 
 @given(st.lists(st.lists(_seen, max_size=3, unique_by=lambda seen: seen.name), max_size=40))
 def test_whatever_is_seen_every_order_has_cause(rounds: list[list[Seen]]) -> None:
-    """Signals go to a process that was seen, alive and wrong at this look and the one before; starts to what is FATAL only."""
+    """Signals go to a process that was seen, alive and wrong at this look and the one before; starts to what is FATAL, or due."""
     dog, before = Dog(LIMITS), {}
     for number, processes in enumerate(rounds):
         now = {seen.name: seen for seen in processes}
@@ -215,7 +216,7 @@ def test_whatever_is_seen_every_order_has_cause(rounds: list[list[Seen]]) -> Non
         for order in orders:
             seen = now[order.name]
             if order.what == "start":
-                assert seen.state == "FATAL"
+                assert seen.state == "FATAL" or (seen.due and seen.state in ("EXITED", "STOPPED"))
             else:
                 assert order.pid == seen.pid != 0
             if order.what == "SIGABRT":
@@ -223,3 +224,24 @@ def test_whatever_is_seen_every_order_has_cause(rounds: list[list[Seen]]) -> Non
             if order.what == "SIGTERM":
                 assert seen.own_memory_mb > LIMITS.memory_mb[seen.name]
         before |= now
+
+
+def idle(state: str = "EXITED", due: str = "recovery of 2026-11-20 is due") -> Seen:
+    """The program that ends when it is done."""
+    return Seen("recover", state, 0, None, False, None, due)
+
+
+def test_a_program_that_is_due_is_started_and_not_again_before_revive_s() -> None:
+    """Whether it had ended or was never started; one that runs, or is on its way, is left alone."""
+    dog = Dog(LIMITS)
+
+    ordered = looks(dog, *[[idle("STOPPED")]] * 12, [idle()])
+
+    assert [[("start", "recover", 0)]] + [[]] * 11 + [[("start", "recover", 0)]] == ordered
+    for state in ("STARTING", "RUNNING", "BACKOFF", "STOPPING"):
+        assert [[]] == looks(Dog(LIMITS), [idle(state)])
+
+
+def test_a_program_that_is_not_due_stays_as_it_is() -> None:
+    """A hundred looks at one that has ended."""
+    assert [[]] * 100 == looks(Dog(LIMITS), *[[idle(due="")]] * 100)

@@ -56,6 +56,8 @@ late_every_s = 3.0
 segment_most_bytes = 1048576
 [watchdog]
 stale_s = 3.0
+[recover]
+automatic = false
 """
 DATASETS = ("orderbook", "tick")
 QUIET_S = 2.5

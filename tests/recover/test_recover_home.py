@@ -32,6 +32,7 @@ register_spacing_ms = 20
 backoff_most_s = 1.0
 [recover]
 calls_per_s_first = 4.5
+automatic = false
 """
 
 

@@ -1,0 +1,49 @@
+"""python -m collectorctl.recover: recovery by itself, a program that runs when it is due and ends when it is done.
+
+    watchdog ──a day is due──> supervisord starts it ─> a round ─> exit 0: it stays ended until the watchdog has it started again
+                                                  killed ─> supervisord starts it again at once, and the round goes on
+
+Promises: runs at the lowest priority; ends only with a round that is over; whatever a day may say, it does not end before
+supervisord takes it for started (an earlier end counts as a failure, whatever its status).
+Leaves to others: the round (rounds.py), when (schedule.py, watchdog).
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+
+from loguru import logger
+
+from collectorctl.recover.outlook import PROGRAM, outlook
+from collectorctl.recover.rounds import Rounds
+from collectorctl.recover.schedule import Schedule
+from conf.home import Home
+from conf.process import Stop, run
+from ringbuf.vitals import Vitals
+
+NICENESS = 19
+STARTED_S = 5.0
+"""Longer than startsecs in supervisord.conf."""
+
+
+def serve(home: Home, stop: Stop) -> None:
+    """One round, if recovery by itself is on."""
+    began_s = time.monotonic()
+    os.nice(NICENESS)
+    vitals = Vitals.create(home.vitals(PROGRAM), PROGRAM)
+    try:
+        schedule = Schedule(home.settings, home.calendar())
+        rounds = Rounds(home, schedule, vitals, stop)
+        if not schedule.on or rounds.work():
+            said = str(outlook(home, schedule))
+            logger.info("{}", said)
+            vitals.say("done", said)
+            rounds.rest(began_s + STARTED_S - time.monotonic())
+    finally:
+        vitals.close()
+
+
+if __name__ == "__main__":
+    sys.exit(run(PROGRAM, serve))
