@@ -21,7 +21,6 @@ from collectorctl.plan import in_words, planned
 from collectorctl.recover.outlook import PROGRAM as ON_CALL
 from collectorctl.recover.outlook import Outlook, outlook
 from collectorctl.recover.schedule import Schedule
-from collectorctl.tail import newest, render
 from conf.clock import korean
 from conf.home import Home
 from conf.market import KR, MARKETS, US, Market
@@ -200,6 +199,8 @@ def _lines(home: Home) -> LinesReport | None:
 
 
 def _events(home: Home) -> list[str]:
+    from collectorctl.tail import newest, render  # with pyarrow, which the watchdog must not load with this module
+
     rows = [
         row
         for market in MARKETS

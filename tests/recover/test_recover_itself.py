@@ -59,7 +59,7 @@ grace_s = 5.5
 [recover]
 calls_per_s_first = 4.5
 attempts = 1
-retry_s = 3
+retry_s = 10
 {FEED}
 """
 
@@ -170,8 +170,7 @@ def test_recovering_yesterday_disturbs_nothing_of_today() -> None:
         start = subprocess.Popen([BIN / "collectorctl", "--home", root, "start"], stdout=subprocess.DEVNULL)
         until("recovery begins by itself", lambda: any(p.name == "recover" and p.pid for p in daemon.programs()))
         simulator.tell("kiwoom error 3")
-        failing = until("it says why", lambda: (seen := recover(root))["state"] == "failing" and seen)
-        unhealthy = status(root)["healthy"]
+        seen = until("it fails", lambda: (now := status(root))["processes"]["recover"]["state"] == "failing" and now)
         started = start.wait(60)
         first: dict[str, tuple[int, int, str]] = {}
 
@@ -186,7 +185,8 @@ def test_recovering_yesterday_disturbs_nothing_of_today() -> None:
         again = files_of(root, "2026-11-20")
         collectorctl(root, "stop")
 
-        assert ("again in 3 s" in failing["verdict"], failing["healthy"], unhealthy) == (True, False, False)
+        failing = seen["processes"]["recover"]
+        assert ("again in 10 s" in failing["verdict"], failing["healthy"], seen["healthy"]) == (True, False, False)
         assert 0 == started
         assert dict.fromkeys(SYMBOLS, "PROVEN") == certificates(root, "2026-11-19")
         assert first == {name: again[name] for name in first}
