@@ -17,6 +17,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from brokers.halts import Halts
 from brokers.rows import Decoded, records
 from conf.clock import SECOND_NS, Clock
 from conf.home import Home
@@ -47,6 +48,7 @@ class Rings:
             raise
         self._vitals = vitals
         self._sessions = Sessions(home)
+        self._halts = Halts()
         self._stepped_ns = -STEP_SHADOW_NS
         self._lock = threading.Lock()
 
@@ -81,12 +83,18 @@ class Rings:
                 self._vitals.add(counter, len(array))
                 if failed := np.count_nonzero(array["flags"] & Flag.CHECKSUM):
                     self._vitals.add("checksum_failed", int(failed))
-            if odd := np.count_nonzero(array["flags"] & Flag.VENUE_ODD):
-                self._vitals.add("venue_odd", int(odd))
+                if odd := np.count_nonzero(array["flags"] & Flag.VENUE_ODD):
+                    self._vitals.add("venue_odd", int(odd))
+                if stream == "tick":
+                    self._tell_halts(array, mono_ns)
         # frames of one batch that left the socket together waited equally long
         now_ns = time.monotonic_ns()
         for received_ns, count in batch.received.items():
             self._vitals.latency(now_ns - received_ns, count)
+
+    def _tell_halts(self, ticks: np.ndarray, mono_ns: int) -> None:
+        for kind, words, (symbol, venue), number, exch_ns in self._halts.changed(ticks):
+            self.events.tell(kind, words, symbol=symbol, venue=venue, number=number, mono_ns=mono_ns, exch_ns=exch_ns)
 
     def close(self) -> None:
         """Let go of the rings; they stay."""

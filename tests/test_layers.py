@@ -35,6 +35,7 @@ PURE = (
     "brokers/*/decode.py",
     "brokers/kis/frame.py",
     "brokers/frames.py",
+    "brokers/halts.py",
     "brokers/ledger.py",
     "brokers/plan.py",
     "brokers/registration.py",

@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 
 from collectorctl.explain.rows import events, rows, ticks_of_day
-from collectorctl.explain.sight import blind
+from collectorctl.explain.sight import UNKNOWN, blind
 from collectorctl.recover.completeness import load
 from conf.clock import SECOND_NS
 from conf.home import Home
@@ -154,6 +154,8 @@ def _why(
             return (
                 f"only {won}: {line} saw this symbol, but had no such book within the twin window (left out, or lost)"
             )
+        if seen.why == UNKNOWN:
+            return f"only {won}: {line} is not known to have been registered for this symbol"
         return f"only {won}: {line} was blind ({seen.why})"
     return f"{won} is the only line"
 

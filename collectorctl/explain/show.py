@@ -11,6 +11,7 @@ from datetime import datetime
 from typing import Any
 
 from collectorctl.explain.moment import Moment, Row
+from collectorctl.explain.sight import UNKNOWN
 
 
 def lines(moment: Moment) -> Iterator[str]:
@@ -19,6 +20,8 @@ def lines(moment: Moment) -> Iterator[str]:
     for seen in moment.sight:
         if seen.seen:
             yield f"  {seen.line:<7}saw its {seen.stream}s"
+        elif seen.why == UNKNOWN:
+            yield f"  {seen.line:<7}is not known to have been registered for its {seen.stream}s"
         else:
             yield f"  {seen.line:<7}BLIND for {seen.stream}s from {_at(seen.begin)} to {_at(seen.end)}: {seen.why}"
     for name, found in (("books", moment.books), ("ticks", moment.ticks)):

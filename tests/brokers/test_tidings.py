@@ -129,3 +129,19 @@ def test_a_burst_of_frames_put_aside_is_one_event_and_a_sum(tmp_path: Path):
         (1, b"the last"),
     ]
     assert found["connection"].tolist() == [2] * 5
+
+
+def test_a_halt_is_told_when_the_marks_on_trades_change(run):
+    """Once when a trade is marked, once when one is not any more; others are not concerned."""
+    vendor, process = run("kis", FAST, universe='"005930", "000660"')
+    process.until_state("streaming")
+    for halted, symbol in (("N", "005930"), ("Y", "005930"), ("N", "000660"), ("Y", "005930"), ("N", "005930")):
+        fields = ["0"] * 47
+        fields[0:3] = [symbol, "100000", "72000"]
+        fields[12:15], fields[35] = ["1", "100", "7200000"], halted
+        vendor.send(f"0|H0STCNT0|001|{'^'.join(fields)}")
+    process.records("tick", 5)
+    process.stop()
+
+    halts = [event for event in told(process, 10) if event["kind"] == Kind.HALT]
+    assert [(event["symbol"], event["number"]) for event in halts] == [(b"005930", 1), (b"005930", 0)]
