@@ -49,7 +49,7 @@ def standing_ticks(entries: Entries, index: Index, parts: Sequence[Path]) -> Sta
     )
     received = ticks.take(live)
     stays, odd = np.ones(len(group), bool), np.zeros(len(group), bool)
-    stays[live], odd[live] = once_beside(_published(parts, names, received), received) if parts else once(received)
+    stays[live], odd[live] = once_beside(published(parts, names, received), received) if parts else once(received)
     chosen = np.flatnonzero(stays)
     if not live[chosen].all():
         chosen = chosen[standing(group[chosen], live[chosen], ticks.cum_volume[chosen], ticks.size[chosen])]
@@ -73,7 +73,7 @@ def _groups(entries: Entries, index: Index) -> tuple[np.ndarray, dict[tuple[str,
     return group, {name: number for number, name in enumerate(zip(*words, strict=True))}
 
 
-def _published(parts: Sequence[Path], names: dict[tuple[str, str], int], ticks: Received) -> Received:
+def published(parts: Sequence[Path], names: dict[tuple[str, str], int], ticks: Received) -> Received:
     """The published ticks that lie where `ticks` do."""
     low, high = np.full(len(names), ENDLESS), np.full(len(names), UNDEFINED)
     laid = ticks.take(ticks.cum_volume != UNDEFINED)

@@ -92,6 +92,7 @@ def requarantine(root: Path, date: datetime, dry_run: bool, as_json: bool) -> No
     rows = ", ".join(f"{count} {stream} rows" for stream, count in report.rows.items()) or "no rows"
     click.echo(
         f"{'would be placed' if dry_run else 'placed'}: {rows}; {report.already_stored} books the other broker had delivered"
+        f"{f', {report.ticks_covered} ticks whose shares are stored already' if report.ticks_covered else ''}"
     )
     for reason, count in report.remaining.items():
         click.echo(f"still put aside: {count} x {reason}")

@@ -1,6 +1,6 @@
 """The command: one date's quarantine, an hour of receipt after the other.
 
-    finish what was interrupted ─> for each hour: decode again ─> leave out books that are stored ─> commit ─> finish
+    finish what was interrupted ─> for each hour: decode again ─> leave out what is stored ─> commit ─> finish
 
 Promises: exactly once under a kill at any instruction and however often it is run; frames that still do not decode stay quarantined
 and are counted by reason; a date that a collector or the writer may still write is refused while one of them runs.
@@ -20,10 +20,11 @@ from pathlib import Path
 import msgspec
 
 from brokers.broker import BROKERS
-from collectorctl.requarantine import frames, placing, stored
+from collectorctl.requarantine import covered, frames, placing, stored
 from conf.clock import KST, SECOND_NS, korean
 from conf.home import Home
 from conf.process import Busy, Stop, hold
+from ringbuf.records import STREAMS
 
 SLACK_NS = 600 * SECOND_NS
 """A date may still be written so long after its end: a frame's line follows its receipt, and clocks are stepped."""
@@ -31,7 +32,7 @@ SLACK_NS = 600 * SECOND_NS
 
 class Report(msgspec.Struct):
     """What was done, or would be: `frames` that are understood now, by broker; rows by dataset; books that the other broker had
-    delivered; frames and parts of frames that stay, by reason."""
+    delivered, and ticks whose shares others cover; frames and parts of frames that stay, by reason."""
 
     date: str
     dry_run: bool
@@ -40,6 +41,7 @@ class Report(msgspec.Struct):
     frames: dict[str, int] = {}
     rows: dict[str, int] = {}
     already_stored: int = 0
+    ticks_covered: int = 0
     remaining: dict[str, int] = {}
 
 
@@ -71,6 +73,11 @@ def _place(home: Home, directory: Path, report: Report) -> None:
             known = stored.already_stored(home, books)
             report.already_stored += int(known.sum())
             batch.rows[stored.BOOKS] = books[~known]
+        ticks = batch.rows[covered.TICKS]
+        if len(ticks):
+            known = covered.ticks_covered(home, ticks)
+            report.ticks_covered += int(known.sum())
+            batch.rows[covered.TICKS] = ticks[~known]
         counted.update({name: len(lines) for name, lines in batch.taken.items()})
         rows.update({dataset: len(found) for dataset, found in batch.rows.items() if len(found)})
         remaining += batch.remaining
@@ -85,14 +92,15 @@ def _place(home: Home, directory: Path, report: Report) -> None:
 
 
 def _refuse_unpublished(home: Home, date: Date) -> None:
-    """Busy while books of that date are in the journal only: whether they are twins could not be told."""
-    hours = sorted(korean(hour) for hour in stored.unpublished_hours(home, "orderbook"))
-    waiting = [f"{hour:%H}h" for hour in hours if hour.date() == date]
-    if waiting:
-        raise Busy(
-            f"{home.journal('kr.orderbook')}: {', '.join(waiting)} of {date:%Y-%m-%d} are not published yet: let the writer "
-            "publish them (it runs, or: collectorctl start, collectorctl stop), then do this again"
-        )
+    """Busy while rows of that date are in the journal only: whether they say the same could not be told."""
+    for stream in STREAMS:
+        hours = sorted(korean(hour) for hour in stored.unpublished_hours(home, stream))
+        waiting = [f"{hour:%H}h" for hour in hours if hour.date() == date]
+        if waiting:
+            raise Busy(
+                f"{home.journal(f'kr.{stream}')}: {', '.join(waiting)} of {date:%Y-%m-%d} are not published yet: let the "
+                "writer publish them (it runs, or: collectorctl start, collectorctl stop), then do this again"
+            )
 
 
 @contextmanager

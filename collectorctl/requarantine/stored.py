@@ -74,7 +74,7 @@ def _near(dataset: Path, books: np.ndarray, within_ns: int) -> np.ndarray:
     """Stored rows of the same symbols with one line's arrival within the window of any of the books."""
     symbols = pa.array([symbol.decode() for symbol in np.unique(books["symbol"])])
     pieces = [blank(ORDERBOOK, 0)]
-    for path in _files(dataset, books):
+    for path in files_near(dataset, books):
         with pq.ParquetFile(path) as file:
             for batch in file.iter_batches(columns=_COLUMNS):
                 one = pc.xor(*(pc.is_valid(batch.column(name)) for name in _LINES))
@@ -85,9 +85,9 @@ def _near(dataset: Path, books: np.ndarray, within_ns: int) -> np.ndarray:
     return np.concatenate(pieces)
 
 
-def _files(dataset: Path, books: np.ndarray) -> Iterable[Path]:
-    """The files of the books' hours and of those beside them: the two brokers' exchange times may differ."""
-    hours = np.unique(books["recv_ns"] // HOUR_NS * HOUR_NS)
+def files_near(dataset: Path, records: np.ndarray) -> Iterable[Path]:
+    """The files of the records' hours and of those beside them: the two brokers' exchange times may differ."""
+    hours = np.unique(records["recv_ns"] // HOUR_NS * HOUR_NS)
     for hour in sorted({int(hour) + step * HOUR_NS for hour in hours for step in (-1, 0, 1)}):
         yield from sorted(parquet.hour_directory(dataset, hour).glob("[!._]*.parquet"))
 

@@ -15,16 +15,18 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 from hostile import killed
 from hostile.server import Server, frame
+from recover.market import publish_ticks
 from tree import a_home, collectorctl, until
 
 from brokers.quarantine import Quarantine
 from conf.home import Home
-from ringbuf.records import Flag
+from ringbuf.records import TICK, Flag, Line, Session, Venue, blank
 from ringbuf.vitals import read
 
 DAY = "2026-11-20"
@@ -231,9 +233,29 @@ def home() -> Iterator[Path]:
         yield root
 
 
+def test_a_tick_that_was_fetched_meanwhile_is_not_doubled(home: Path) -> None:
+    """Stored are the recovered ticks of volume 1 and 5, and one of 6 at another price: what says the same of the same shares stays
+    aside in the text alone, what contradicts is placed beside it."""
+    ticks = blank(TICK, 3)
+    ticks["symbol"], ticks["venue"], ticks["line"] = b"000660", Venue.KRX, Line.FILL
+    ticks["cum_volume"], ticks["size"], ticks["price_e4"] = [1, 5, 6], 1, np.array([72_000, 72_000, 71_000]) * 10_000
+    ticks["exch_ns"], ticks["session"] = TEN, Session.REGULAR
+    publish_ticks(home, ticks)
+
+    did = again(home)
+
+    found = rows(home, "tick").sort_values(["cum_volume", "source"])
+    assert 3 == did["ticks_covered"]  # the second of two alike is one of them
+    assert [(1, "recovered"), (2, "live"), (3, "live"), (5, "recovered"), (6, "live"), (6, "recovered")] == list(
+        zip(found.cum_volume.tolist(), found.source.tolist(), strict=True)
+    )
+    assert 7 == len(put_aside(home, "kis", ".placed"))
+    assert {"kis": 0, "kiwoom": 0, "us": 0} == again(home)["frames"]
+
+
 def assert_placed_once(root: Path) -> None:
     """Every row of the quarantine above, once; what was no frame, and the part that was none, put aside."""
-    assert [1, 2, 2, 3, 5, 6] == sorted(rows(root, "tick")["cum_volume"])
+    assert [1, 2, 3, 5, 6] == sorted(rows(root, "tick")["cum_volume"])
     books = rows(root, "orderbook")
     assert books["cum_volume"].tolist() == [5]
     assert books["recv_time_kis"].notna().all()
@@ -251,11 +273,11 @@ def assert_placed_once(root: Path) -> None:
     assert [path for path in (root / "data" / "kr").rglob("*.tmp")] == []
 
 
-def test_a_frame_is_split_a_book_of_both_is_one_row_and_alike_frames_are_two(home: Path) -> None:
-    """Two frames of one read may be equal to the byte: both are rows."""
+def test_a_frame_is_split_a_book_of_both_is_one_row_and_so_are_alike_ticks(home: Path) -> None:
+    """Two frames of one read may be equal to the byte: the same shares, so one row."""
     did = again(home)
 
-    assert did["rows"] == {"kr.orderbook": 2, "kr.tick": 6}
+    assert did["rows"] == {"kr.orderbook": 2, "kr.tick": 5}
     assert sum(did["remaining"].values()) == 3
     assert_placed_once(home)
 
