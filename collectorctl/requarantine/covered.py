@@ -21,7 +21,7 @@ TICKS = "kr.tick"
 
 
 def ticks_covered(home: Home, ticks: np.ndarray) -> np.ndarray:
-    """Which of `ticks` (TICK, in order of receipt) are covered by stored ones of their hours, or by each other; bool, shape (n,)."""
+    """Which of `ticks` (TICK, in order of receipt) stored ones of their hours cover, or others of them; bool, shape (n,)."""
     venues = {int(venue): venue.name for venue in Venue}
     whose = [
         (symbol.decode(errors="backslashreplace"), venues.get(venue, ""))

@@ -249,7 +249,6 @@ def test_a_tick_that_was_fetched_meanwhile_is_not_doubled(home: Path) -> None:
     assert [(1, "recovered"), (2, "live"), (3, "live"), (5, "recovered"), (6, "live"), (6, "recovered")] == list(
         zip(found.cum_volume.tolist(), found.source.tolist(), strict=True)
     )
-    assert 7 == len(put_aside(home, "kis", ".placed"))
     assert {"kis": 0, "kiwoom": 0, "us": 0} == again(home)["frames"]
 
 
