@@ -19,6 +19,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta, timezone, tzinfo
+from functools import lru_cache
 from pathlib import Path
 
 import msgspec
@@ -130,13 +131,22 @@ def instant(zone: tzinfo, day: str, digits: str, near_ns: int) -> int:
     Of the two that it has when clocks are set back, the one closer to `near_ns`. ValueError when it is no date and time, or one
     that clocks set forward left out.
     """
+    hour, of_hour = divmod(seconds_of_day(digits), 3600)
+    begins = _hour_begins(zone, day, hour)
+    begin = begins[0] if len(begins) == 1 else min(begins, key=lambda ns: abs(ns + of_hour * SECOND_NS - near_ns))
+    return begin + of_hour * SECOND_NS
+
+
+@lru_cache(maxsize=1024)
+def _hour_begins(zone: tzinfo, day: str, hour: int) -> tuple[int, ...]:
+    """When an hour of a date (YYYYMMDD) begins, ns since 1970 UTC: twice where clocks are set back by an hour. ValueError."""
     if not (len(day) == 8 and day.isascii() and day.isdigit()):
-        raise ValueError(f"{day!r} {digits!r} is not a date and a time: YYYYMMDD HHMMSS was expected")
-    at = datetime(int(day[:4]), int(day[4:6]), int(day[6:])) + timedelta(seconds=seconds_of_day(digits))
-    found = [round(at.replace(tzinfo=zone, fold=fold).timestamp()) * SECOND_NS for fold in (0, 1)]
-    if datetime.fromtimestamp(found[0] // SECOND_NS, zone).replace(tzinfo=None) != at:
-        raise ValueError(f"{day} {digits} does not exist in {zone}: clocks were set forward")
-    return min(found, key=lambda ns: abs(ns - near_ns))
+        raise ValueError(f"{day!r} is not a date: YYYYMMDD was expected")
+    at = datetime(int(day[:4]), int(day[4:6]), int(day[6:]), hour)
+    found = [round(at.replace(tzinfo=zone, fold=fold).timestamp()) for fold in (0, 1)]
+    if datetime.fromtimestamp(found[0], zone).replace(tzinfo=None) != at:
+        raise ValueError(f"{day} {hour:02}h does not exist in {zone}: clocks were set forward")
+    return tuple(seconds * SECOND_NS for seconds in dict.fromkeys(found))
 
 
 def hour_start(ns: int) -> int:

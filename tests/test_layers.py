@@ -192,7 +192,7 @@ def test_vendor_words_stay_at_the_border() -> None:
 
 def test_the_vendor_words_are_known_to_the_test() -> None:
     """The expression finds the words where they belong; else the test above could not fail."""
-    for vendor in ("kis", "kiwoom"):
+    for vendor in VENDORS:
         text = (ROOT / "brokers" / vendor / "decode.py").read_text(encoding="utf-8")
         assert any(VENDOR_WORD.fullmatch(word) for word in re.findall(r"[\w-]+", text)), vendor
 
@@ -244,6 +244,7 @@ def test_a_collector_does_not_load_what_only_the_writer_needs() -> None:
     script = (
         "import sys, brokers.__main__\n"
         "import brokers.kis.session, brokers.kis.decode, brokers.kiwoom.session, brokers.kiwoom.decode\n"
+        "import brokers.us.session, brokers.us.decode\n"
         "print(*sorted({'pyarrow', 'pandas', 'aiohttp', 'rich', 'supervisor', 'psutil'} & set(sys.modules)))"
     )
 

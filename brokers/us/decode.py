@@ -21,6 +21,7 @@ Leaves to others: frames (kis/frame.py), control messages (kis/session.py), the 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from typing import NamedTuple
 
 from brokers.kis import frame
@@ -29,7 +30,7 @@ from brokers.registration import Registration
 from brokers.rows import Decoded, pack_book, pack_tick
 from conf.clock import KST, SECOND_NS, instant
 from conf.instrument import EXCHANGES, Instrument
-from conf.market import NEW_YORK, hours_of, local
+from conf.market import HOUR_NS, NEW_YORK, hours_of, local
 from ringbuf.records import LEVELS, PRICE_SCALE, UNDEFINED, Flag, Line, Session, Side, Venue
 
 
@@ -89,7 +90,7 @@ def _tick(
     """Spec kis 4.4. ValueError or struct.error if a field that a trade cannot do without cannot be read."""
     instrument = _named(f, registration)
     exch_ns, flags = _time(f[4:8], recv_ns)
-    if f[3] and f[3] != b"%d" % _business_date(exch_ns, instrument):
+    if f[3] and f[3] != _business_date(instrument.venue, exch_ns // HOUR_NS):
         flags |= Flag.DATE_ODD
     price, ask, bid = _Price(f[11]), _Price(f[16]), _Price(f[15])
     size, cum_volume, cum_value = whole(f[19]), whole(f[20]), frame.value(f[21])
@@ -199,10 +200,10 @@ def _time(f: list[bytes], recv_ns: int) -> tuple[int, int]:
     return exch_ns, int(Flag.DATE_ODD) if abs(exch_ns - korean_ns) >= APART_NS else 0
 
 
-def _business_date(exch_ns: int, instrument: Instrument) -> int:
-    """The day of the session, as the number YYYYMMDD."""
-    day = local(exch_ns, hours_of(instrument.venue).zone)
-    return day.year * 10_000 + day.month * 100 + day.day
+@lru_cache(maxsize=1024)
+def _business_date(venue: str, hour: int) -> bytes:
+    """The day of the session, YYYYMMDD, in an hour counted since 1970 UTC."""
+    return f"{local(hour * HOUR_NS, hours_of(venue).zone):%Y%m%d}".encode()
 
 
 def _session(instrument: Instrument) -> Session:
@@ -228,6 +229,9 @@ class _Price:
 
     def __init__(self, text: bytes) -> None:
         self.flag = 0
+        if text[-5:-4] == b"." and (digits := text[:-5] + text[-4:]).isdigit() and len(digits) > 4:
+            self.e4 = int(digits)  # four decimals, as almost all have
+            return
         if not text:
             self.e4 = UNDEFINED
             return
