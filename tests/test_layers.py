@@ -56,6 +56,8 @@ PURE = (
     "writer/volume.py",
     "collectorctl/explain/sight.py",
     "collectorctl/demo/oracle.py",
+    "collectorctl/fill/proof.py",
+    "collectorctl/fill/waiting.py",
     "collectorctl/demo/script.py",
     "collectorctl/demo/tiling.py",
     "collectorctl/demo/verdict.py",
