@@ -60,6 +60,22 @@ def kiwoom_conflates(seen: Seen) -> list[str]:
     return _degraded(seen, "kiwoom")
 
 
+def venues(seen: Seen) -> list[str]:
+    """Each venue has books of every stock, twins among them, and none at an hour at which it has no session."""
+    hours = {"KRX": [("08:30", "12:00")], "NXT": [("08:30", "08:50"), ("09:00", "11:50")], "UN": [("08:30", "12:00")]}
+    said = []
+    for venue, spans in hours.items():
+        books = seen.books[seen.books["venue"] == venue]
+        late = pd.Timedelta(minutes=1)  # an auction's last book is of the second in which it ends
+        inside = [books["exch_time"].between(_at(f"{begin}:00"), _at(f"{end}:00") + late) for begin, end in spans]
+        if outside := int((~pd.concat(inside, axis=1).any(axis=1)).sum()):
+            said.append(f"{outside} books of {venue} outside its hours")
+        twins = books.dropna(subset=["recv_time_kis", "recv_time_kiwoom"]).groupby("symbol").size()
+        if len(twins) != seen.books["symbol"].nunique():
+            said.append(f"{venue}: books of both lines for {len(twins)} stocks only")
+    return said
+
+
 def stamp_skew(seen: Seen) -> list[str]:
     """Nobody is called degraded: what makes books the same has no stamp in it."""
     return _degraded(seen)

@@ -14,7 +14,6 @@ import tempfile
 import time
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
@@ -58,7 +57,7 @@ class Rehearsal:
 
     def play(self) -> Outcome:
         """Run it, recover its day and judge both. StageError, DaemonError, SettingsError, or the errors of a recovery."""
-        write_home(self.root, self.seconds)
+        write_home(self.root, self.seconds, self.script.universe)
         options = ["--seed", str(self.seed), *REST_CALLS, *self.script.options]
         options += ["--scenario", self.script.scenario] if self.script.scenario else []
         with Simulator(self.root, self.truth, *options) as simulator:
@@ -82,8 +81,9 @@ class Rehearsal:
             for name, words in last_words(home):
                 self.console.print(f"{name:<9}{words}")
             told = truth.load(self.truth)
-            collected = [one.symbol.encode() for one in home.settings.instruments()]
-            trades = told.trades[np.isin(told.trades["symbol"], collected) & (told.trades["venue"] == b"KRX")]
+            collected = {(one.symbol.encode(), one.venue.encode()) for one in home.settings.instruments()}
+            names = zip(told.trades["symbol"].tolist(), told.trades["venue"].tolist(), strict=True)
+            trades = told.trades[[name in collected for name in names]]
             recovery = recover(home, DAY, trades, self.console, self.script.misled)
         return Outcome(
             about=self.script.about,

@@ -134,7 +134,13 @@ def _certificates(recovery: Recovery) -> Table:
             continue
         counts = (ticks.trades, ticks.live, one.missing_shares, ticks.missed)
         colours = [f"[{COLOURS.get(word, 'red')}]{word}[/]" for word in (one.before, one.after)]
-        table.add_row(ticks.symbol, *(f"{count:,}" for count in counts), colours[0], f"{ticks.recovered:,}", colours[1])
+        table.add_row(
+            f"{ticks.symbol} {ticks.venue}",
+            *(f"{count:,}" for count in counts),
+            colours[0],
+            f"{ticks.recovered:,}",
+            colours[1],
+        )
     return table
 
 

@@ -31,7 +31,7 @@ class Script(NamedTuple):
 
     `scenario`: the simulator's script; `options`: the simulator's; `stamps`: whether both lines stamp alike; `holds`: what else
     must be so afterwards; `misled`: the line that shows something else than it says: nothing of it can be right, and no day that
-    rests on it may be PROVEN.
+    rests on it may be PROVEN; `universe`: what is collected.
     """
 
     name: str
@@ -41,6 +41,7 @@ class Script(NamedTuple):
     options: tuple[str, ...] = ()
     stamps: bool = True
     misled: str = ""
+    universe: tuple[str, ...] = tuple(SYMBOLS)
     holds: holds.Holds = lambda _: []
 
 
@@ -49,6 +50,15 @@ MORNING = Script(
     "kis is killed at 10:30 and stays down for ten minutes; what it missed is recovered after the close",
     (Act("10:30:00", "kill kis"), Act("10:40:00", "start kis")),
     holds=holds.morning,
+)
+
+_STOCKS = ("005930", "000660", "0074K0")
+VENUES = Script(
+    "venues",
+    "three stocks on KRX, on NXT and on both unified; kis is killed at 10:30 and stays down for ten minutes",
+    MORNING.acts,
+    universe=tuple(f"{stock}{suffix}" for stock in _STOCKS for suffix in ("", "_NX", "_AL")),
+    holds=holds.venues,
 )
 
 _HOLDS = {
@@ -66,7 +76,7 @@ _UNIFIED = ("--symbols", ",".join(f"{symbol},{symbol}_AL" for symbol in SYMBOLS)
 _MORE = {"wrong-venue": _UNIFIED}
 _MISLED = {"wrong-venue": "kis"}
 
-SCRIPTS: dict[str, Script] = {MORNING.name: MORNING} | {
+SCRIPTS: dict[str, Script] = {MORNING.name: MORNING, VENUES.name: VENUES} | {
     name: Script(
         name,
         scenario.words,

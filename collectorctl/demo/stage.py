@@ -11,6 +11,7 @@ from __future__ import annotations
 import select
 import subprocess
 import sys
+from collections.abc import Sequence
 from datetime import date, datetime
 from pathlib import Path
 from typing import Any, Self
@@ -37,14 +38,14 @@ class StageError(Exception):
     """The rehearsal cannot begin; the message says why."""
 
 
-def write_home(root: Path, seconds: float) -> None:
+def write_home(root: Path, seconds: float, universe: Sequence[str] = SYMBOLS) -> None:
     """Make `root` a home whose market's day lasts `seconds` real seconds; the brokers' addresses are still missing."""
     lay_out(root)
     speed = (day_time(CLOSES) - day_time(OPENS)) / SECOND_NS / seconds
     (root / "collector.toml").write_text(
         f"""# made by `collectorctl demo`
 [universe]
-kr = {msgspec.json.encode(SYMBOLS).decode()}
+kr = {msgspec.json.encode(universe).decode()}
 [clock]
 start = "{DAY}T{OPENS}+09:00"
 speed = {speed:.3f}
@@ -54,6 +55,13 @@ opening_auction = "08:30-09:00"
 regular = "09:00-11:50"
 closing_auction = "11:50-{CLOSES[:5]}"
 closing_price = ""
+after_market = ""
+[sessions.NXT]
+regular = "09:00-11:50"
+after_market = ""
+[sessions.UN]
+regular = "09:00-11:50"
+closing_auction = "11:50-{CLOSES[:5]}"
 after_market = ""
 [writer]
 # an hour lasts {3600 / speed:.0f} real seconds here

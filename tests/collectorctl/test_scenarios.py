@@ -5,13 +5,16 @@ from __future__ import annotations
 import subprocess
 
 import msgspec
+import numpy as np
 import pandas as pd
 import pytest
-from tree import BIN
+from tree import BIN, a_home
 
+from brokers.simulator import truth
 from brokers.simulator.scenario import SCENARIOS
 from collectorctl.demo import holds
-from collectorctl.demo.script import MORNING, SCRIPTS
+from collectorctl.demo.oracle import BOOK, judge
+from collectorctl.demo.script import MORNING, SCRIPTS, VENUES
 
 DAY = "2026-11-20"
 
@@ -37,8 +40,8 @@ def events(*told: tuple[str, str, str]) -> pd.DataFrame:
 
 
 def test_there_is_a_rehearsal_for_each_scenario() -> None:
-    """And the ordinary one; every scenario has conditions of its own."""
-    assert set(SCRIPTS) == {MORNING.name, *SCENARIOS}
+    """And the ordinary ones; every scenario has conditions of its own."""
+    assert set(SCRIPTS) == {MORNING.name, VENUES.name, *SCENARIOS}
     for name in SCENARIOS:
         assert SCRIPTS[name].holds is not MORNING.holds
         assert SCRIPTS[name].scenario == name
@@ -101,6 +104,57 @@ def test_a_burst_that_did_not_come_or_overran_a_ring_does_not_pass() -> None:
     assert holds.open_burst(holds.Seen(books(*usual, *burst), events())) == []
     assert holds.open_burst(holds.Seen(books(*usual), events()))
     assert holds.open_burst(holds.Seen(books(*usual, *burst), events(("09:05:00", "writer", "ring_loss"))))
+
+
+def test_each_venue_must_have_twins_of_every_stock_and_nothing_outside_its_hours() -> None:
+    """KRX has no book before its auction nor after its close, NXT none while it pauses at 08:50."""
+    times = [(clock, True, True) for clock in ("08:40:00", "09:30:00")]
+    whole = pd.concat([books(*times).assign(venue=venue, symbol="005930") for venue in ("KRX", "NXT", "UN")])
+    seen = lambda *more: holds.Seen(pd.concat([whole, *more]), events())  # noqa: E731
+
+    assert holds.venues(seen()) == []
+    for clock, venue in (("08:29:59", "KRX"), ("08:55:00", "NXT"), ("11:55:00", "NXT"), ("12:01:01", "UN")):
+        late = books((clock, True, False)).assign(venue=venue, symbol="005930")
+        assert holds.venues(seen(late)) == [f"1 books of {venue} outside its hours"]
+    alone = books(("09:00:00", True, False)).assign(venue="KRX", symbol="000660")
+    assert len(holds.venues(seen(alone))) == 3
+
+
+@pytest.mark.timeout(240)
+def test_a_day_of_one_stock_on_every_venue_is_right_on_each() -> None:
+    """KRX, NXT and both unified, an outage, recovery: the oracle judges each venue as if it were alone; all are PROVEN."""
+    with a_home("") as root:
+        ran = subprocess.run(
+            [BIN / "collectorctl", "demo", "--home", root, "--scenario", "venues", "--seconds", "24", "--json"],
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=200,
+        )
+        outcome = msgspec.json.decode(ran.stdout)
+        told = truth.load(root / "truth")
+        stored = {name: pd.read_parquet(root / "data/kr" / name) for name in ("orderbook", "tick")}
+    live = stored["tick"][stored["tick"]["source"] == "live"]
+    ended = {(c["line"], c["connection"]): c["ended_mono_ns"] for c in told.connections if c["ended_mono_ns"]}
+
+    assert outcome["complaints"] == []
+    for venue in ("KRX", "NXT", "UN"):
+        events_of = [table[table["venue"] == venue.encode()] for table in (told.books, told.trades)]
+        ids = [np.isin(told.sent["first_id"], table["id"]) for table in events_of]
+        sent = told.sent[np.where(told.sent["stream"] == BOOK, *ids)]
+        rows = [table[table["venue"] == venue] for table in (stored["orderbook"], live)]
+        verdict = judge(*events_of, sent, ended, *rows)
+        assert verdict.breaches() == []
+        assert verdict.books.available > 50
+    certificates = {(one["ticks"]["venue"], one["after"]) for one in outcome["recovery"]["instruments"]}
+    assert certificates == {("KRX", "PROVEN"), ("NXT", "PROVEN"), ("UN", "PROVEN")}
+    volumes = {
+        venue: sum(
+            one["ticks"]["trades"] for one in outcome["recovery"]["instruments"] if one["ticks"]["venue"] == venue
+        )
+        for venue in ("KRX", "NXT", "UN")
+    }
+    assert volumes["KRX"] + volumes["NXT"] == volumes["UN"]
 
 
 @pytest.mark.long
