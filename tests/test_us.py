@@ -51,14 +51,14 @@ OVER = pd.Timestamp("2026-11-01 01:08", tz="Etc/GMT+5")
 
 @pytest.fixture(scope="module")
 def night() -> Iterator[dict[str, Any]]:
-    """Two hours and more, the second and third called one o'clock; two collectors and the writer are killed on the way."""
+    """Two hours and more, the second and third called one o'clock; each collector and the writer are killed on the way."""
     with a_home(NIGHT) as root:
         with Simulator(root, root / "truth", "--always-open", "--books-per-s", "8") as simulator:
             connect_home(root, simulator.addresses)
             collectorctl(root, "start")
             started = status(root)
             clock = Home(root).clock()
-            for name in ("us", "kis", "writer", "us"):
+            for name in ("us", "kis", "writer", "kiwoom"):
                 pid = status(root)["processes"][name]["pid"]
                 os.kill(pid, signal.SIGKILL)
                 until(f"{name} is there again", lambda name=name, pid=pid: alive(root, name, pid), 60)

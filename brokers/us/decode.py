@@ -93,10 +93,11 @@ def _tick(
     if f[3] and f[3] != _business_date(instrument.venue, exch_ns // HOUR_NS):
         flags |= Flag.DATE_ODD
     price, ask, bid = _Price(f[11]), _Price(f[16]), _Price(f[15])
-    size, cum_volume, cum_value = whole(f[19]), whole(f[20]), frame.value(f[21])
+    size, cum_volume, cum_value = whole(f[19]), optional(f[20]), frame.value(f[21])
     sells, buys = optional(f[22]), optional(f[23])
     last = before.get(registration)
-    if not frame.chained(last, cum_volume, cum_value, size, price.e4):
+    known = last is not None and UNDEFINED not in (last[0], cum_volume)
+    if known and not frame.chained(last, cum_volume, cum_value, size, price.e4):
         flags |= Flag.CHECKSUM
     wider, extra = frame.surplus(f, layout.known)
     row = pack_tick(
@@ -180,12 +181,13 @@ _READERS = {"orderbook": _book, "tick": _tick}
 
 
 def _named(f: list[bytes], registration: Registration) -> Instrument:
-    """Whose record it is. ValueError if the next fields are not ticker and decimals: then all fields are shifted."""
-    instrument = registration.instrument
-    if f[1] != instrument.symbol.encode():
-        raise ValueError(f"{f[0][:40]!r} is followed by {f[1][:40]!r}, not by its ticker")
-    whole(f[2])
-    return instrument
+    """Whose record it is. ValueError if the next fields are not a ticker and decimals: then all fields are shifted.
+
+    The ticker may be spelled otherwise than in the key; nobody knows for those with a class behind them.
+    """
+    if not f[1] or f[1].isdigit() or not (f[2].isdigit() and len(f[2]) < 3):
+        raise ValueError(f"{f[0][:40]!r} is followed by {f[1][:40]!r} and {f[2][:40]!r}, not by a ticker and decimals")
+    return registration.instrument
 
 
 def _time(f: list[bytes], recv_ns: int) -> tuple[int, int]:

@@ -245,6 +245,31 @@ def test_later_trades_of_a_frame_are_sided_by_the_vendors_sums():
     assert [0, 0, 0, 0] == decoded.ticks["flags"].tolist()
 
 
+@pytest.mark.parametrize("tr", ["HDFSCNT0", "HDFSASP0"])
+def test_a_ticker_may_be_spelled_otherwise_than_in_its_key(tr: str):
+    """BRK/B or BRK.B: the key says whose record it is."""
+    fields = TICK.split("^") if tr == "HDFSCNT0" else book_fields()
+    fields[:2] = ["DNYSBRK/B", "BRK.B"]
+
+    decoded = decode(f"0|{tr}|001|{'^'.join(fields)}".encode(), KNOWN, 0, 0)
+
+    (row,) = [*decoded.ticks, *decoded.books]
+    assert (b"BRK/B", Venue.NYSE) == (row["symbol"], row["venue"])
+
+
+def test_a_trade_without_cumulative_volume_is_a_trade():
+    """Nothing to compare, nothing to flag; its price and size are there."""
+    row = decode(tick(2, cum_volume="", cum_value=""), KNOWN, 0, 0).ticks[1]
+
+    assert (1_705_000, 7, UNDEFINED, UNDEFINED, 0) == (
+        row["price_e4"],
+        row["size"],
+        row["cum_volume"],
+        row["cum_value"],
+        row["flags"],
+    )
+
+
 def test_volume_that_does_not_advance_by_the_size_is_flagged():
     """Two trades of seven shares each, and the same cumulative volume."""
     decoded = decode(tick(2), KNOWN, 0, 0)
