@@ -8,6 +8,7 @@ Leaves to others: what is missing (plan.py), changing files (publish.py).
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from datetime import date, datetime, time, timedelta
 from pathlib import Path
 
@@ -54,21 +55,22 @@ def symbols(directory: Path, day: date) -> set[Instrument]:
     """Every instrument that has ticks on that day."""
     found: set[Instrument] = set()
     for path in parts(directory, day):
-        table = pq.ParquetFile(path).read(["symbol", "venue"]).group_by(["symbol", "venue"]).aggregate([])
-        found |= {
-            Instrument(row["symbol"], row["venue"]) for row in table.to_pylist() if row["symbol"] and row["venue"]
-        }
+        with pq.ParquetFile(path, read_dictionary=["symbol", "venue"]) as file:
+            for number in range(file.num_row_groups):
+                group = file.read_row_group(number, ["symbol", "venue"])
+                named = group.group_by(["symbol", "venue"]).aggregate([]).to_pylist()
+                found |= {Instrument(row["symbol"], row["venue"]) for row in named if row["symbol"] and row["venue"]}
     return found
 
 
 def ticks(directory: Path, day: date, instrument: Instrument) -> np.ndarray:
     """TICKS of an instrument, ordered by cumulative volume; rows without one (they cannot be placed) come first."""
     columns = ["exch_time", *_NUMBERS, "flags", "source", "broker"]
-    wanted = [("symbol", "=", instrument.symbol), ("venue", "=", instrument.venue)]
-    tables = [pq.read_table(path, columns=columns, filters=wanted, partitioning=None) for path in parts(directory, day)]
-    if not tables:
-        return np.zeros(0, TICKS)
-    table = pa.concat_tables(tables)
+    pieces = [_ticks(table) for path in parts(directory, day) for table in _rows(path, instrument, columns)]
+    return in_order(np.concatenate(pieces)) if pieces else np.zeros(0, TICKS)
+
+
+def _ticks(table: pa.Table) -> np.ndarray:
     found = np.zeros(len(table), TICKS)
     found["exch_ns"] = _column(table, "exch_time")
     for name in _NUMBERS:
@@ -80,7 +82,24 @@ def ticks(directory: Path, day: date, instrument: Instrument) -> np.ndarray:
     brokers = table.column("broker")
     for line in Line:
         found["line"][found["live"] & pc.equal(brokers, line.name.lower()).to_numpy()] = line
-    return in_order(found)
+    return found
+
+
+def _rows(path: Path, instrument: Instrument, columns: list[str]) -> Iterator[pa.Table]:
+    """The rows of one instrument in a file, a row group at a time."""
+    with pq.ParquetFile(path, read_dictionary=["symbol", "venue", "source", "broker"]) as file:
+        at = file.schema_arrow.get_field_index("symbol")
+        for number in range(file.num_row_groups):
+            told = file.metadata.row_group(number).column(at).statistics
+            if told is not None and told.has_min_max and not told.min <= instrument.symbol <= told.max:
+                continue
+            group = file.read_row_group(number, ["symbol", "venue", *columns])
+            mine = (
+                pc.equal(group.column(name), word) for name, word in zip(("symbol", "venue"), instrument, strict=True)
+            )
+            found = group.filter(pc.and_(*mine))
+            if len(found):
+                yield found
 
 
 def in_order(found: np.ndarray) -> np.ndarray:
@@ -99,19 +118,21 @@ def recovered(prints: np.ndarray) -> np.ndarray:
 
 def books(directory: Path, day: date, instrument: Instrument) -> np.ndarray:
     """SHOWN: every cumulative volume that a stored book of the instrument shows, ascending."""
-    wanted = [("symbol", "=", instrument.symbol), ("venue", "=", instrument.venue)]
-    columns = ["cum_volume", "exch_time"]
-    tables = [pq.read_table(path, columns=columns, filters=wanted, partitioning=None) for path in parts(directory, day)]
-    if not tables:
+    columns = ("cum_volume", "exch_time")
+    pieces = [
+        [_column(table, name) for name in columns]
+        for path in parts(directory, day)
+        for table in _rows(path, instrument, list(columns))
+    ]
+    if not pieces:
         return np.zeros(0, SHOWN)
-    table = pa.concat_tables(tables)
-    volume, exch_ns = _column(table, "cum_volume"), _column(table, "exch_time")
+    volume, exch_ns = (np.concatenate(column) for column in zip(*pieces, strict=True))
     order = np.lexsort((exch_ns, volume))
     volume, exch_ns = volume[order], exch_ns[order]
     begins = np.flatnonzero(np.diff(volume, prepend=UNDEFINED))
     found = np.zeros(len(begins), SHOWN)
     found["cum_volume"], found["first_ns"] = volume[begins], exch_ns[begins]
-    found["last_ns"] = exch_ns[np.append(begins[1:], len(volume)) - 1] if len(begins) else 0
+    found["last_ns"] = exch_ns[np.append(begins[1:], len(volume)) - 1]
     return found
 
 

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from collectorctl.recover.publish import write_table
+from collectorctl.recover.rewrite import write
 
 
 def read(path: Path) -> pa.Table | None:
@@ -33,4 +33,4 @@ def merge(path: Path, table: pa.Table, order: list[str]) -> None:
     if old is not None and old.equals(whole):
         return
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_table(path.with_name(f".{path.name}.tmp"), path, whole, max(1, len(whole)))
+    write(path.with_name(f".{path.name}.tmp"), path, whole.schema, lambda: [whole])

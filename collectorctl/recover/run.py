@@ -19,6 +19,7 @@ from datetime import date
 
 import msgspec
 import numpy as np
+import pyarrow as pa
 
 from brokers.broker import BrokerError
 from brokers.quotes import PRINTS, Quotes, quotes
@@ -30,8 +31,10 @@ from collectorctl.recover.fetch import Caller, FetchError, Unanswered
 from collectorctl.recover.official import Figures
 from collectorctl.recover.pages import folder, put
 from collectorctl.recover.plan import Item, covered, item, superseded, within
-from collectorctl.recover.publish import Key, PublishError, publish
+from collectorctl.recover.publish import Key, publish
+from collectorctl.recover.rewrite import PublishError
 from collectorctl.recover.source import Source
+from collectorctl.recover.spool import Spool
 from conf.clock import korean
 from conf.home import Home
 from conf.instrument import Instrument
@@ -138,12 +141,11 @@ class Run:
     def recover(self, items: list[Item]) -> list[Certificate]:
         """Do what was planned; a certificate for each instrument. FetchError, PublishError, OSError."""
         self.watcher.planned(items)
-        recovered: dict[Instrument, np.ndarray] = {}
+        recovered = Spool(lambda instrument: folder(self.home.data, str(self.day), instrument))
         dropped: dict[Key, int] = {}
         for one in items:
             prints, gone = self._fill(one)
-            if len(prints):
-                recovered[one.instrument] = prints
+            recovered.keep(one.instrument, prints)
             dropped |= gone
             self.watcher.done(one)
         if day.unpublished(self.home, self.day):
@@ -151,6 +153,7 @@ class Run:
                 f"{self.day}: the writer took up rows of that day meanwhile: recover again when they are published"
             )
         publish(self.ticks_dir, self.day, recovered, dropped, BROKER, self.home.settings.writer.row_group_rows)
+        recovered.clear()
         self._keep_rates()
         return self._certify(items)
 
@@ -168,6 +171,7 @@ class Run:
         line = covered(whole, found.volume)
         found.pages, found.chains = Source.kept(self.home.data, self.day, one.instrument, not len(line.gaps))
         evidence.keep(folder(self.home.data, str(self.day), one.instrument), found)
+        del self._evidence[one.instrument]
         return prints, superseded(one.instrument, whole, line)
 
     def _certify(self, items: list[Item]) -> list[Certificate]:
@@ -178,14 +182,15 @@ class Run:
             for c in certificates
             if c.certificate == Grade.MINUTE_ONLY or self.mode == "minutes"
         }
-        bars.keep(self.home.data, self.day, {name: self._evidence[name].bars for name in sorted(in_bars)}, BROKER)
+        kept = {name: self._kept(name).bars for name in sorted(in_bars)}
+        bars.keep(self.home.data, self.day, kept, BROKER)
         return completeness.keep(self.home.data, self.day, certificates, made_at)
 
     def _evidence_of(self, one: Item) -> Evidence:
         """Official figures and minute bars of this run, what else is known from the run before."""
         if one.instrument in self._evidence:
             return self._evidence[one.instrument]
-        found = evidence.load(folder(self.home.data, str(self.day), one.instrument)) or Evidence()
+        found = self._kept(one.instrument)
         official = one.official
         found.volume = official.volume if official else None
         found.value_m = official.value_m if official and official.value_m != UNDEFINED else None
@@ -199,6 +204,9 @@ class Run:
             found.bars = []
         self._evidence[one.instrument] = found
         return found
+
+    def _kept(self, instrument: Instrument) -> Evidence:
+        return evidence.load(folder(self.home.data, str(self.day), instrument)) or Evidence()
 
     def _rates(self) -> dict[str, float]:
         likely = self.home.settings.recover.calls_per_s_most * LIKELY
@@ -229,6 +237,7 @@ def judge(home: Home, of: date, instrument: Instrument, found: Evidence | None =
 def recovering(home: Home, request: Request, watcher: Watcher, writes: bool = True) -> Iterator[Run]:
     """A run, alone in its home if it `writes`. Busy when another one is at work."""
     fd = alone(home) if writes else -1
+    pa.set_memory_pool(pa.system_memory_pool())  # gives back what was read of one instrument before the next
     try:
         run = Run(home, request, watcher)
         try:

@@ -1,0 +1,55 @@
+"""Recovered rows between filling and publishing: on disk, so that a run does not grow with its symbols.
+
+    data/recover/date=2026-11-20/005930/filled-1795132800.npy        PRINTS of an hour (its beginning, s since 1970 UTC)
+
+Promises: holds nothing in memory but names; what an earlier run left is not read.
+Leaves to others: which rows (fill.py), where they go (publish.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from conf.clock import SECOND_NS
+from conf.instrument import Instrument
+from conf.market import HOUR_NS
+
+
+class Spool:
+    """The rows of one run."""
+
+    def __init__(self, folder: Callable[[Instrument], Path]) -> None:
+        """`folder`: where an instrument's files go."""
+        self._folder = folder
+        self._paths: dict[int, dict[Instrument, Path]] = {}
+
+    def keep(self, instrument: Instrument, prints: np.ndarray) -> None:
+        """Put PRINTS aside. OSError."""
+        hours = prints["exch_ns"] // HOUR_NS * HOUR_NS
+        for hour in np.unique(hours).tolist():
+            path = self._folder(instrument) / f"filled-{hour // SECOND_NS}.npy"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            np.save(path, prints[hours == hour])
+            self._paths.setdefault(hour, {})[instrument] = path
+
+    def hours(self) -> list[int]:
+        """Hours with rows (their beginning, ns), oldest first."""
+        return sorted(self._paths)
+
+    def instruments(self, hour: int) -> list[Instrument]:
+        """Who has rows in an hour, in order."""
+        return sorted(self._paths.get(hour, {}))
+
+    def rows(self, hour: int, instrument: Instrument) -> np.ndarray:
+        """PRINTS of an instrument's hour."""
+        return np.load(self._paths[hour][instrument])
+
+    def clear(self) -> None:
+        """Remove the files."""
+        for paths in self._paths.values():
+            for path in paths.values():
+                path.unlink(missing_ok=True)
+        self._paths.clear()
