@@ -44,6 +44,8 @@ TICKS = np.dtype(
 )
 _NUMBERS = ("price", "size", "side", "cum_volume", "cum_value", "value_change", "trade_count")
 
+_WORDS = ("symbol", "venue", "source", "broker")
+
 
 def parts(directory: Path, day: date) -> list[Path]:
     """The published files of a day, by hour and number."""
@@ -87,13 +89,14 @@ def _ticks(table: pa.Table) -> np.ndarray:
 
 def _rows(path: Path, instrument: Instrument, columns: list[str]) -> Iterator[pa.Table]:
     """The rows of one instrument in a file, a row group at a time."""
-    with pq.ParquetFile(path, read_dictionary=["symbol", "venue", "source", "broker"]) as file:
+    columns = ["symbol", "venue", *columns]
+    with pq.ParquetFile(path, read_dictionary=[name for name in _WORDS if name in columns]) as file:
         at = file.schema_arrow.get_field_index("symbol")
         for number in range(file.num_row_groups):
             told = file.metadata.row_group(number).column(at).statistics
             if told is not None and told.has_min_max and not told.min <= instrument.symbol <= told.max:
                 continue
-            group = file.read_row_group(number, ["symbol", "venue", *columns])
+            group = file.read_row_group(number, columns)
             mine = (
                 pc.equal(group.column(name), word) for name, word in zip(("symbol", "venue"), instrument, strict=True)
             )
