@@ -2,7 +2,8 @@
 
     connected .. acknowledged, acknowledged, refused .. phase, halt .. resubscribed .. quarantined (a burst is one) .. disconnected
 
-Promises: of frames put aside the first is told at once, what follows within BURST_NS is summed up; nothing here waits.
+Promises: of frames put aside the first is told at once, what follows within BURST_NS is summed up; what a vendor says of the
+market beyond HAPPENINGS_MOST in that time is left out, and that is told; nothing here waits.
 Leaves to others: the ring they go to (ringbuf/events.py), what is done about it (connection.py), reading them (docs/events.md).
 """
 
@@ -15,9 +16,11 @@ from brokers.registration import Registration
 from brokers.rows import Happening
 from conf.clock import SECOND_NS, Clock
 from ringbuf.events import Events
-from ringbuf.records import Kind
+from ringbuf.records import UNDEFINED, Kind
 
 BURST_NS = 60 * SECOND_NS
+HAPPENINGS_MOST = 1000
+"""What a vendor may say of the market in BURST_NS: more than a market in turmoil has, less than fills a ring."""
 
 
 class Tidings:
@@ -30,6 +33,8 @@ class Tidings:
         self._aside = 0
         self._aside_why = ""
         self._aside_told_ns = -BURST_NS
+        self._happenings = 0
+        self._happenings_since_ns = 0
 
     def connected(self, address: str) -> None:
         """The handshake is done; nothing is registered yet."""
@@ -59,7 +64,15 @@ class Tidings:
 
     def happened(self, happenings: Iterable[Happening], mono_ns: int) -> None:
         """What the vendor said of the market at `mono_ns`."""
+        if mono_ns - self._happenings_since_ns >= BURST_NS:
+            self._happenings, self._happenings_since_ns = 0, mono_ns
         for kind, words, instrument, number, exch_ns in happenings:
+            self._happenings += 1
+            if self._happenings == HAPPENINGS_MOST:
+                words = f"the {HAPPENINGS_MOST}th within a minute: the rest of that minute is left out"
+                instrument, number, exch_ns = None, UNDEFINED, UNDEFINED
+            elif self._happenings > HAPPENINGS_MOST:
+                return
             symbol, venue = instrument or ("", "")
             self._events.tell(
                 kind,

@@ -23,7 +23,8 @@ from writer.health_file import newest_dates, refresh
 from writer.parquet import Part, Task, publish
 
 NICENESS = 10
-DATES_AT_FIRST = 2
+DATES = 2
+"""How many of the newest dates are looked at again with every publication."""
 
 
 class Outcome(NamedTuple):
@@ -48,7 +49,6 @@ class Publisher:
         self._thread = threading.Thread(target=self._run, name="publisher", daemon=True)
         self._thread.start()
         self.current: Task | None = None
-        self._dates_left = DATES_AT_FIRST
 
     def submit(self, task: Task) -> None:
         """Publish this; only when `current` is None."""
@@ -86,16 +86,14 @@ class Publisher:
             self._outcomes.put(Outcome(task, parts, error, seconds, health_error))
 
     def _refresh(self, task: Task) -> Exception | None:
-        """The health of the lines in the hours of this one's date; on the first task also of the dates before, which a process that
-        was killed may have left behind."""
+        """The health of the lines in the hours of this one's date, and of the newest dates: what a process that was killed left
+        behind, what recovery has written again."""
         dataset, market = task.dataset.partition(".")[2], task.market
         if len(market.lines) < 2 or dataset not in STREAMS:
             return None
-        root, fresh = task.directory.parent, self._dates_left
-        self._dates_left = 0
+        root = task.directory.parent
         try:
-            dates = newest_dates(root, fresh) if fresh else []
-            for date in sorted({*dates, f"{market.local(task.hour):%Y-%m-%d}"}):
+            for date in sorted({*newest_dates(root, DATES), f"{market.local(task.hour):%Y-%m-%d}"}):
                 refresh(root, market, date, self._speed, self._cancelled.is_set)
         except Exception as caught:  # noqa: BLE001 the rows are published; the drain loop logs what is wrong with their health
             return caught

@@ -8,8 +8,10 @@ from pathlib import Path
 
 from tree import until
 
-from brokers.tidings import BURST_NS, Tidings
+from brokers.rows import Happening
+from brokers.tidings import BURST_NS, HAPPENINGS_MOST, Tidings
 from conf.clock import real
+from conf.instrument import Instrument
 from ringbuf.events import Events
 from ringbuf.records import EVENT, STREAM_WORDS, UNDEFINED, Kind, Line, Venue
 from ringbuf.ring import Consumer
@@ -129,6 +131,26 @@ def test_a_burst_of_frames_put_aside_is_one_event_and_a_sum(tmp_path: Path):
         (1, b"the last"),
     ]
     assert found["connection"].tolist() == [2] * 5
+
+
+def test_a_vendor_that_will_not_stop_talking_fills_no_ring(tmp_path: Path):
+    """A thousand a minute, the last of which says that the rest is left out; then again."""
+    events = Events(tmp_path / "kiwoom.event.ring", Line.KIWOOM, real())
+    tidings = Tidings(events, real(), 1)
+    for at in range(5000):
+        tidings.happened([Happening(Kind.PHASE, f"{at}", Instrument("005930", "KRX"))], BURST_NS + at)
+    tidings.happened([Happening(Kind.PHASE, "again")], 2 * BURST_NS + 1)
+    events.close()
+
+    ring = Consumer.open(tmp_path / "kiwoom.event.ring", EVENT)
+    found = ring.read(1, 9999).records
+    ring.close()
+    assert len(found) == HAPPENINGS_MOST + 1
+    assert found["words"][-2:].tolist() == [
+        b"the 1000th within a minute: the rest of that minute is left out",
+        b"again",
+    ]
+    assert found["symbol"][-3:].tolist() == [b"005930", b"", b""]
 
 
 def test_a_halt_is_told_when_the_marks_on_trades_change(run):
