@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+import threading
 import time
 
 import pytest
@@ -85,3 +87,33 @@ def test_records_are_counted_and_their_waiting_measured(rings):
 
     assert (vitals.get("ticks"), vitals.get("books")) == (3, 0)
     assert vitals._latency.sum() == 3
+
+
+def test_threads_that_publish_at_once_leave_every_record_once(rings):
+    """Eight threads, switched as often as can be: the numbers go on, and each thread's records are whole and in order."""
+    made, vitals, read, home = rings
+    batches = [[batch(home, "100000", mono_ns=thread * 1000 + n) for n in range(120)] for thread in range(8)]
+    together = threading.Barrier(8)
+
+    def work(mine: list[Decoded]) -> None:
+        together.wait(30)
+        for one in mine:
+            made.publish(one, [], [], 5)
+
+    interval_s = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    threads = [threading.Thread(target=work, args=(mine,)) for mine in batches]
+    try:
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(60)
+    finally:
+        sys.setswitchinterval(interval_s)
+
+    records = read()
+    assert records["seq"].tolist() == list(range(1, 961))
+    assert vitals.get("ticks") == 960
+    for number in range(8):
+        own = records["mono_ns"][records["mono_ns"] // 1000 == number]
+        assert own.tolist() == [number * 1000 + n for n in range(120)]
