@@ -52,11 +52,18 @@ class Index:
     place: Place
     twin: Place
     twin_won: np.ndarray
+    group: np.ndarray
+    """A number for each row's symbol and venue, ascending."""
     more: bool
     """Whether the range held more rows than were asked for; `row.max()` is then where to go on."""
 
     def __len__(self) -> int:
         return len(self.row)
+
+    def take(self, chosen: np.ndarray) -> Index:
+        """Some of the rows, in this order."""
+        columns = (column[chosen] for column in (self.row, self.place, self.twin, self.twin_won, self.group))
+        return Index(*columns, self.more)
 
 
 class Entries:
@@ -91,8 +98,9 @@ class Entries:
         self._table = np.array(tables).reshape(-1, len(self._schema), 3)
         row, mono_ns, name, batch, at = rows.arrays()
         twin, twin_won = _joined(row, mono_ns, twins)
-        order = np.lexsort((row, mono_ns, _alphabet(names)[name]) if names else (row, mono_ns))
-        return Index(row[order], Place(batch, at)[order], twin[order], twin_won[order], more)
+        group = _alphabet(names)[name] if names else np.zeros(len(row), np.int32)
+        order = np.lexsort((row, mono_ns, group))
+        return Index(row[order], Place(batch, at)[order], twin[order], twin_won[order], group[order], more)
 
     def gather(self, column: str, place: Place) -> pa.Array:
         """Values of a journal column at `place`, shape (n,); null where that is NOWHERE."""

@@ -4,13 +4,14 @@
     parts that are there ──┘
 
 Promises: the same rows give the same part; what is published stays as it is, later parts are told apart from it as well; of parts
-that are there only what overlaps with the new rows is held in memory.
+that are there only what overlaps with the new rows is held in memory, of the new ones one symbol's ticks at a time.
 Leaves to others: the rules (overlap.py, filled.py), writing the part (parquet.py).
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
@@ -21,7 +22,7 @@ import pyarrow.parquet as pq
 
 from ringbuf.records import UNDEFINED, Flag, Line
 from writer.filled import standing
-from writer.gather import Entries, Index
+from writer.gather import Entries, Index, Place
 from writer.overlap import Received, once, once_beside
 
 _NUMBERS = ("cum_volume", "size", "price")
@@ -40,45 +41,70 @@ class Standing(NamedTuple):
 
 def standing_ticks(entries: Entries, index: Index, parts: Sequence[Path]) -> Standing:
     """Of the rows of an hour, by symbol, venue and arrival, those that are published beside its `parts`."""
-    group, names = _groups(entries, index)
-    live = entries.gather("recv_time", index.place).is_valid().to_numpy(zero_copy_only=False)
-    ticks = Received(
-        group,
-        *(_numbers(entries.gather(name, index.place)) for name in _NUMBERS),
-        _lines(entries.gather("broker", index.place)),
-    )
-    received = ticks.take(live)
-    stays, odd = np.ones(len(group), bool), np.zeros(len(group), bool)
-    stays[live], odd[live] = once_beside(published(parts, names, received), received) if parts else once(received)
-    chosen = np.flatnonzero(stays)
-    if not live[chosen].all():
-        chosen = chosen[standing(group[chosen], live[chosen], ticks.cum_volume[chosen], ticks.size[chosen])]
-    kept = Index(index.row[chosen], index.place[chosen], index.twin[chosen], index.twin_won[chosen], index.more)
-    flags = np.where(odd[chosen], int(Flag.CONTRADICTS), 0)
-    return Standing(kept, flags, int(np.count_nonzero(~stays)), int(odd.sum()))
+    edges = [0, *(np.flatnonzero(np.diff(index.group)) + 1).tolist(), len(index)]
+    there = _beside(entries, index, edges, parts) if parts else {}
+    rows, odds, doubled = [np.empty(0, np.int64)], [np.empty(0, bool)], 0
+    for begin, end in pairwise(edges):
+        place = index.place[begin:end]
+        ticks, live = (
+            _ticks(entries, place),
+            entries.gather("recv_time", place).is_valid().to_numpy(zero_copy_only=False),
+        )
+        received = ticks.take(live)
+        stays, odd = np.ones(end - begin, bool), np.zeros(end - begin, bool)
+        stays[live], odd[live] = once_beside(there[begin], received) if begin in there else once(received)
+        doubled += int(np.count_nonzero(~stays))
+        chosen = np.flatnonzero(stays)
+        if not live[chosen].all():
+            chosen = chosen[standing(ticks.group[chosen], live[chosen], ticks.cum_volume[chosen], ticks.size[chosen])]
+        rows.append(begin + chosen)
+        odds.append(odd[chosen])
+    chosen, odd = np.concatenate(rows), np.concatenate(odds)
+    if len(chosen) < len(index) or (np.diff(chosen) < 0).any():
+        index = index.take(chosen)
+    return Standing(index, np.where(odd, int(Flag.CONTRADICTS), 0), doubled, int(odd.sum()))
 
 
-def _groups(entries: Entries, index: Index) -> tuple[np.ndarray, dict[tuple[str, str], int]]:
-    """A number for each row's symbol and venue, ascending, int64 (n,); and whose it is."""
-    symbol, venue = (entries.gather(name, index.place).dictionary_encode() for name in ("symbol", "venue"))
-    codes = [column.indices.to_numpy() for column in (symbol, venue)]
-    new = np.any([code[1:] != code[:-1] for code in codes], axis=0)
-    group = np.zeros(len(index), np.int64)
-    np.cumsum(new, out=group[1:])
-    first = np.concatenate([[0], np.flatnonzero(new) + 1])
-    words = [
-        column.dictionary.take(pa.array(code[first])).to_pylist()
-        for column, code in zip((symbol, venue), codes, strict=True)
-    ]
-    return group, {name: number for number, name in enumerate(zip(*words, strict=True))}
+def _ticks(entries: Entries, place: Place) -> Received:
+    """Rows of one symbol and venue, as far as they are laid."""
+    numbers = [_numbers(entries.gather(name, place)) for name in _NUMBERS]
+    return Received(np.zeros(len(numbers[0]), np.int64), *numbers, _lines(entries.gather("broker", place)))
 
 
 def published(parts: Sequence[Path], names: dict[tuple[str, str], int], ticks: Received) -> Received:
-    """The published ticks that lie where `ticks` do."""
-    low, high = np.full(len(names), ENDLESS), np.full(len(names), UNDEFINED)
+    """The published ticks that lie where `ticks` do; `names`: whose each of their groups is."""
+    low, high = _nowhere(len(names))
     laid = ticks.take(ticks.cum_volume != UNDEFINED)
     np.minimum.at(low, laid.group, laid.cum_volume - laid.size)
     np.maximum.at(high, laid.group, laid.cum_volume)
+    return _within(parts, names, low, high)
+
+
+def _beside(entries: Entries, index: Index, edges: Sequence[int], parts: Sequence[Path]) -> dict[int, Received]:
+    """The same for an index, by where each symbol and venue begins in it."""
+    first = index.place[np.array(edges[:-1])]
+    words = (entries.gather(name, first).to_pylist() for name in ("symbol", "venue"))
+    names = {name: number for number, name in enumerate(zip(*words, strict=True))}
+    low, high = _nowhere(len(names))
+    for number, (begin, end) in enumerate(pairwise(edges)):
+        new = _ticks(entries, index.place[begin:end])
+        new = new.take(new.cum_volume != UNDEFINED)
+        if len(new.group):
+            low[number], high[number] = (new.cum_volume - new.size).min(), new.cum_volume.max()
+    found = _within(parts, names, low, high)
+    by_name = {}
+    for number in np.unique(found.group).tolist():
+        mine = found.take(found.group == number)
+        by_name[edges[number]] = mine._replace(group=np.zeros_like(mine.group))
+    return by_name
+
+
+def _nowhere(count: int) -> tuple[np.ndarray, np.ndarray]:
+    return np.full(count, ENDLESS), np.full(count, UNDEFINED)
+
+
+def _within(parts: Sequence[Path], names: dict[tuple[str, str], int], low: np.ndarray, high: np.ndarray) -> Received:
+    """The published ticks that reach into (low, high] of their name."""
     found = [Received(*(np.empty(0, np.int64) for _ in Received._fields))]
     for path in parts:
         with pq.ParquetFile(path) as file:
