@@ -45,6 +45,7 @@ PURE = (
     "writer/align.py",
     "writer/filled.py",
     "writer/health.py",
+    "writer/days.py",
     "writer/hours.py",
     "writer/latent.py",
     "writer/merge.py",
@@ -248,6 +249,20 @@ def test_a_collector_does_not_load_what_only_the_writer_needs() -> None:
         "import brokers.kis.session, brokers.kis.decode, brokers.kiwoom.session, brokers.kiwoom.decode\n"
         "import brokers.us.session, brokers.us.decode\n"
         "print(*sorted({'pyarrow', 'pandas', 'aiohttp', 'rich', 'supervisor', 'psutil'} & set(sys.modules)))"
+    )
+
+    ran = subprocess.run(
+        [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=False, timeout=60
+    )
+
+    assert (ran.stdout, ran.stderr) == ("\n", "")
+
+
+def test_the_watchdog_does_not_load_what_only_the_writer_needs() -> None:
+    """It reads what status reads, and runs for ever beside the others."""
+    script = (
+        "import sys, collectorctl.watchdog.__main__\n"
+        "print(*sorted({'pyarrow', 'pandas', 'aiohttp'} & set(sys.modules)))"
     )
 
     ran = subprocess.run(

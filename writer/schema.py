@@ -18,8 +18,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from conf.market import DAY_NS, HOUR_NS, KR, MARKETS, Market, hours_of, offset_ns
+from conf.market import HOUR_NS, KR, MARKETS, Market
 from ringbuf.records import LEVELS, PRICE_SCALE, RINGS, STREAM_WORDS, UNDEFINED, Flag, Kind, Line, Session, Venue
+from writer.days import exchange_ns, session_days
 from writer.merge import IDENTITY_BYTES, NEW, Taken
 
 SELF = "writer"
@@ -145,14 +146,8 @@ def _words(members: type[Kind] | type[Line] | type[Session] | type[Venue], lower
 
 _LINE, _SESSION, VENUES = _words(Line, lower=True), _words(Session, lower=True), _words(Venue, lower=False)
 _LINE = pc.replace_with_mask(_LINE, pc.equal(_LINE, "fill"), pa.scalar("kis"))  # whose REST told it
-_VENUE_NAMES = {int(venue): venue.name for venue in Venue}
 _KIND = _words(Kind, lower=True)
 _STREAM = pa.array(STREAM_WORDS)
-
-
-def exchange_ns(records: np.ndarray) -> np.ndarray:
-    """The exchange time of each record, int64 ns; its receive time where that is undefined."""
-    return np.where(records["exch_ns"] > 0, records["exch_ns"], records["recv_ns"])
 
 
 def hours(records: np.ndarray) -> np.ndarray:
@@ -160,21 +155,6 @@ def hours(records: np.ndarray) -> np.ndarray:
     noticed in."""
     ns = records["recv_ns"] if records.dtype == RINGS["event"] else exchange_ns(records)
     return ns // HOUR_NS * HOUR_NS
-
-
-def session_days(records: np.ndarray) -> np.ndarray:
-    """The day of the session each record belongs to, days since 1970: the date in the zone of its venue's hours."""
-    ns = exchange_ns(records)
-    codes = records["venue"].astype(np.int64)
-    found, which = np.unique(np.stack([codes, ns // HOUR_NS]), axis=1, return_inverse=True)
-    ahead = [_ahead_ns(code, hour * HOUR_NS) for code, hour in zip(*found.tolist(), strict=True)]
-    return (ns + np.array(ahead, np.int64)[which]) // DAY_NS
-
-
-def _ahead_ns(venue: int, hour: int) -> int:
-    """What the clock of a venue's hours is ahead of UTC; Korea's for a code that no venue has."""
-    name = _VENUE_NAMES.get(venue)
-    return offset_ns(hours_of(name).zone if name else KR.zone, hour)
 
 
 def entries(dataset: str, records: np.ndarray, first_row: int, taken: Taken | None) -> pa.RecordBatch:

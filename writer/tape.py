@@ -18,7 +18,7 @@ import msgspec
 import numpy as np
 
 from ringbuf.records import ORDERBOOK, PRICE_SCALE, TICK, UNDEFINED, Flag, Side, Venue
-from writer.schema import session_days
+from writer.days import session_days
 
 PATIENCE_NS = 2_000_000_000
 """How long a book may be ahead of the ticks (mono_ns) before it witnesses that one is missing."""
