@@ -15,7 +15,7 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner, Result
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from tree import a_home, collectorctl, until
 
@@ -274,6 +274,7 @@ def test_a_loss_in_the_ring_is_a_span_of_its_own() -> None:
     assert seconds(blind(events.assign(stream="orderbook"), "kis", "A", "tick")) == [(None, None)]
 
 
+@settings(max_examples=60, deadline=None)
 @given(st.lists(st.tuples(st.sampled_from(["acknowledged", "disconnected", "stopped", "started"]), st.integers(1, 2))))
 def test_spans_follow_each_other(told: list[tuple[str, int]]) -> None:
     """Whatever is told: spans are in order, do not overlap, and only the first begins and only the last ends nowhere."""

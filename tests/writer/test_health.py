@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 from feed import books, home_at, start, stop, ticks, wait_for
 from feed import counted as count_of
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from conf.home import Home
@@ -44,6 +44,7 @@ one_book = st.tuples(
 ).filter(lambda row: row[2] is not None or row[3] is not None)
 
 
+@settings(max_examples=60, deadline=None)
 @given(st.lists(one_book, max_size=60), st.sampled_from([1.0, 200.0]))
 def test_it_is_what_pandas_says_of_the_same_books(rows: list[tuple], speed: float) -> None:
     """Counts, wins among twins, nearest-rank percentiles of the lags in real milliseconds, by minute, symbol and venue."""
