@@ -20,6 +20,7 @@ from collectorctl.recover import counter
 from collectorctl.recover.publish import Key
 from conf.instrument import Instrument
 from ringbuf.records import PRICE_SCALE, UNDEFINED
+from writer import filled
 from writer.volume import Coverage, Why, gap_won, lay
 
 TYPICAL_SHARES = 50.0
@@ -72,8 +73,23 @@ class Item:
 
 
 def covered(ticks: np.ndarray, total: int | None) -> Coverage:
-    """The TICKS of an instrument's day on the volume line."""
-    return lay(ticks["cum_volume"], ticks["size"], total)
+    """The TICKS of an instrument's day on the volume line. What was received stands before what was fetched, even if that is finer:
+    a recovered tick that live ones cover wholly is not kept."""
+    laid = lay(ticks["cum_volume"], ticks["size"], total)
+    hidden = ~ticks["live"] & filled.covered(ticks["cum_volume"], ticks["size"], ticks["live"])
+    copies = laid.doubled["second"][laid.doubled["why"] == Why.SAME]
+    hidden[copies] = False  # they go, or contradict: `superseded` looks
+    if not hidden.any():
+        return laid
+    low = ticks["cum_volume"] - ticks["size"]
+    live = np.flatnonzero(ticks["live"] & ~laid.unlaid)
+    live = live[np.argsort(low[live], kind="stable")]
+    over = live[np.searchsorted(low[live], low[hidden], "right") - 1]
+    laid = lay(ticks["cum_volume"], np.where(hidden, 0, ticks["size"]), total)
+    more = np.zeros(int(hidden.sum()), laid.doubled.dtype)
+    more["low"], more["high"] = low[hidden], ticks["cum_volume"][hidden]
+    more["first"], more["second"], more["why"] = over, np.flatnonzero(hidden), Why.INSIDE
+    return laid._replace(doubled=np.sort(np.concatenate([laid.doubled, more])), unlaid=laid.unlaid & ~hidden)
 
 
 def superseded(instrument: Instrument, ticks: np.ndarray, coverage: Coverage) -> dict[Key, int]:
