@@ -234,6 +234,17 @@ def test_a_gaps_trades_and_won_are_told_where_the_vendor_says_them() -> None:
         assert (1, 15, won, 3) == (found.gaps, found.gap_shares, found.gap_won, found.gap_trades)
 
 
+def test_a_tick_that_names_another_venue_is_no_part_of_the_line() -> None:
+    """Its volume is that of the other venue: it neither leaves a gap nor fills one."""
+    line = VolumeLine()
+    ticks = tick_records([(0, 10), (500, 7), (10, 5)])
+    ticks["flags"][1] |= Flag.VENUE_ODD
+
+    line.ticks(ticks)
+
+    assert (of(line).gaps, of(line).gap_shares) == (0, 0)
+
+
 def test_a_new_day_begins_with_nothing_and_a_straggler_of_the_old_one_changes_nothing() -> None:
     """Korean days; volumes restart."""
     line = VolumeLine()
