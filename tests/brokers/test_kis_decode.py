@@ -232,6 +232,7 @@ def test_a_book_nobody_ever_saw_is_read_at_any_width_that_has_all_levels(tr, doc
 
 
 @pytest.mark.parametrize("tr", ["H0NXASP0", "H0UNASP0"])
+@example(where=2, more=True, seed=0)
 @given(where=st.integers(0, 64), more=st.booleans(), seed=st.integers(0, 999))
 def test_fields_that_are_shifted_are_never_taken_for_a_sound_book(tr, where, more, seed):
     """One field more or less anywhere: the book is put aside, or marked, or what was read is what was sent."""

@@ -143,6 +143,26 @@ def test_the_years_first_day_opens_at_ten_without_being_named(calendar: Calendar
     assert (krx["closing_auction"], nxt["after_market"]) == ("15:20-15:30", "15:40-20:00")
 
 
+def test_a_day_found_special_can_be_made_a_plain_one(tmp_path: Path, almanac) -> None:
+    """The exchanges may do without the ceremony, or without the early close."""
+    calendar = of(tmp_path, almanac, '[calendar.special]\n2027-01-04 = ""\n2026-11-27 = ""\n')
+
+    assert hours(calendar, "KRX", "2027-01-04")["regular"] == "09:00-15:20"
+    assert hours(calendar, "NYSE", "2026-11-27")["regular"] == "09:30-16:00"
+
+
+def test_a_session_begins_with_its_first_nanosecond_and_ends_before_its_last(calendar: Calendar) -> None:
+    """To the nanosecond, for those who ask about an instant, a stretch, or what is to come."""
+    begin, end = at("2026-11-20T09:00:00"), at("2026-11-20T15:30:00")
+
+    assert calendar.opening("KRX", begin - 1) == (begin, "KRX", "regular")
+    assert calendar.opening("KRX", begin).phase == "closing_auction"
+    assert calendar.is_open({"KRX"}, begin - 3600 * SECOND_NS, at("2026-11-20T08:30:00"))
+    assert not calendar.is_open({"KRX"}, begin - 3600 * SECOND_NS, at("2026-11-20T08:30:00") - 1)
+    assert calendar.is_open({"KRX"}, end - 1, end)
+    assert not calendar.is_open({"KRX"}, end, end)
+
+
 def test_the_settings_go_before_the_library(tmp_path: Path, almanac) -> None:
     """Closed and open days, a special day taken back, a kind of one's own, for Korea and for New York."""
     calendar = of(
