@@ -307,6 +307,9 @@ def test_a_full_disk_pauses_it_and_space_resumes_it(home: Home) -> None:
     assert stop(process) == 0
     exactly(home, 5000)
     assert counted(home, "lost_records") == 0
+    events = published(home, "event").set_index("kind")
+    assert abs(events.since["resumed"] - events.time["paused"]).total_seconds() < 1
+    assert "File too large" in events.words["paused"]
 
 
 def test_a_lap_is_counted_exactly_and_the_rest_is_stored(home: Home) -> None:
@@ -322,6 +325,9 @@ def test_a_lap_is_counted_exactly_and_the_rest_is_stored(home: Home) -> None:
     assert counted(home, "lost_records") == 4000
     assert list(range(4000, 5000)) == sorted(published(home)["cum_volume"])
     assert "records 1 to 4000 (4000) were overwritten" in (home.log / "writer.log").read_text()
+    (loss,) = published(home, "event").query("kind == 'ring_loss'").itertuples()
+    assert (loss.line, loss.stream, loss.number) == ("kis", "orderbook", 4000)
+    assert loss.words.startswith("records 1 to 4000 (4000)")
 
 
 def test_a_past_hour_is_published_after_its_grace_and_late_rows_make_a_part(place: Path) -> None:
