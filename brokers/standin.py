@@ -58,7 +58,11 @@ class StandIn:
     def look(self, mono_ns: int, calendar_ns: int, own: Sight) -> None:
         """About twice a second: bring `more` (by own key) and `words` up to date."""
         is_open = any(self._calendar.phase(venue, calendar_ns) is not None for venue in self._venues)
-        taken = self._takeover.look(mono_ns, sight(self._reading()), own, is_open)
+        try:
+            other = self._reading()
+        except OSError:  # we have no descriptor: nothing is known of the other line, and all stays as it is
+            return
+        taken = self._takeover.look(mono_ns, sight(other), own, is_open)
         if taken == self._taken:
             return
         self._taken = taken
@@ -80,6 +84,7 @@ class StandIn:
             logger.warning("no slot for the ticks of {}{}", names, ", ..." * (len(left_out) > _NAMED))
 
     def _reading(self) -> Reading | None:
+        """The other's vitals; None when it never had any, or of another version. OSError."""
         try:
             return read(self._page)
         except (FileNotFoundError, VitalsError):
