@@ -6,6 +6,7 @@ Leaves to others: the work (init.py, check.py, plan.py).
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import click
@@ -13,6 +14,7 @@ import msgspec
 
 from collectorctl.commands.form import as_json_option, json_text
 from conf.home import Home
+from conf.process import EXIT_BUG
 
 
 @click.command()
@@ -51,9 +53,10 @@ def check(root: Path, as_json: bool) -> None:
 
 
 @click.command()
+@click.option("--rates", is_flag=True, help="Print what the newest stored day says about [shards] rate, instead.")
 @as_json_option
 @click.pass_obj
-def plan(root: Path, as_json: bool) -> None:
+def plan(root: Path, rates: bool, as_json: bool) -> None:
     """What will be registered where; what finds no place, and what that costs.
 
     No redundancy: one broker has the book. Ticks by recovery only: none live. Not collected: neither.
@@ -63,8 +66,24 @@ def plan(root: Path, as_json: bool) -> None:
     from collectorctl.plan import planned, show_plan
     from collectorctl.table import wide_console
 
+    if rates:
+        _show_rates(Home(root), as_json)
+        return
     found = planned(Home(root))
     if as_json:
         click.echo(json_text(msgspec.to_builtins(found)))
     else:
         show_plan(found, wide_console())
+
+
+def _show_rates(home: Home, as_json: bool) -> None:
+    from collectorctl.rates import as_setting, stored_rates
+
+    date, rates = stored_rates(home)
+    if as_json:
+        click.echo(json_text({"date": date, "rate": rates}))
+    elif rates:
+        click.echo(f"# ticks of {date}; for [shards] in collector.toml\n{as_setting(rates)}")
+    else:
+        click.echo("no ticks are stored yet", err=True)
+        sys.exit(EXIT_BUG)

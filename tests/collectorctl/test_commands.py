@@ -6,6 +6,8 @@ import stat
 from pathlib import Path
 
 import msgspec
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from tree import SECRETS, a_home, collectorctl, status, until
 
@@ -110,6 +112,25 @@ def test_what_does_not_fit_is_said_by_plan_check_and_status() -> None:
     assert "kis      key 1: 2 books, 0 ticks: 2 of 2 slots" in shown
     for said in (shown, checked):
         assert "does not fit: 1 no redundancy (000660), 1 ticks by recovery only (000660)" in said
+
+
+def test_stored_ticks_tell_what_to_expect() -> None:
+    """The newest day counts, instruments of the universe only; the printed line is a setting that the plan follows."""
+    with a_home(SETTINGS) as root:
+        none = collectorctl(root, "plan", "--rates", check=False)
+        for date, symbols in (("2026-11-19", ["005930"]), ("2026-11-20", ["000660"] * 3 + ["005930", "373220"])):
+            for hour in ("09", "10"):
+                place = root / "data" / "kr" / "tick" / f"date={date}" / f"hour={hour}"
+                place.mkdir(parents=True)
+                table = pa.table({"symbol": symbols, "venue": ["KRX"] * len(symbols)})
+                pq.write_table(table, place / "part-0.parquet")
+        said = collectorctl(root, "plan", "--rates").stdout
+        (root / "collector.toml").write_text(f"[shards]\n{said}{SETTINGS}")
+        planned = msgspec.json.decode(collectorctl(root, "plan", "--json").stdout)
+
+    assert (none.returncode, none.stdout) == (1, "")
+    assert said.splitlines()[1] == 'rate = { "005930" = 2, "000660" = 6 }'
+    assert [share["ticks"] for share in planned["instruments"]] == [["kis"], ["kiwoom"]]
 
 
 def test_secrets_that_others_may_read_are_refused() -> None:

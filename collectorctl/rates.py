@@ -1,0 +1,39 @@
+"""What stored ticks say about how many to expect: a line for [shards] in collector.toml.
+
+    data/kr/tick/date=2026-11-20 ──count──> rate = { "005930" = 251033, "000660" = 120871 }
+
+Promises: reads the newest stored day, changes nothing; instruments of the universe only, most important first.
+Leaves to others: planning by it (brokers/plan.py), which reads no data, so that all processes plan alike.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import pyarrow.parquet as pq
+
+from conf.home import Home
+
+
+def stored_rates(home: Home) -> tuple[str, dict[str, int]]:
+    """The newest date that has ticks ("" if none has), and how many each instrument of the Korean universe had on it."""
+    days = sorted((home.data / "kr" / "tick").glob("date=*/"))
+    if not days:
+        return "", {}
+    counts: Counter[tuple[str, str]] = Counter()
+    for path in sorted(days[-1].glob("hour=*/part-*.parquet")):
+        with pq.ParquetFile(path) as file:
+            for group in range(file.num_row_groups):
+                table = file.read_row_group(group, ["symbol", "venue"])
+                grouped = table.group_by(["symbol", "venue"]).aggregate([([], "count_all")])
+                for row in grouped.to_pylist():
+                    counts[row["symbol"], row["venue"]] += row["count_all"]
+    instruments = home.settings.instruments()
+    found = {str(instrument): counts[instrument.symbol, instrument.venue] for instrument in instruments}
+    return days[-1].name.removeprefix("date="), {text: count for text, count in found.items() if count}
+
+
+def as_setting(rates: dict[str, int]) -> str:
+    """The line as it stands in collector.toml."""
+    pairs = ", ".join(f'"{text}" = {count}' for text, count in rates.items())
+    return f"rate = {{ {pairs} }}"
