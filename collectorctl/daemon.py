@@ -112,12 +112,15 @@ class Daemon:
     def start(self) -> bool:
         """Start supervisord with every program, or the programs that are not up; whether supervisord was new.
 
-        What was never started, or has ended as it should, is left to the watchdog, which knows what is switched on and what is due.
+        What was never started and is not switched on, or has ended as it should, is left to the watchdog, which knows what is due.
         DaemonError when it refuses.
         """
         if self.pid() is not None:
             for program in self.programs():
-                if program.state not in ("RUNNING", "STARTING", "BACKOFF", "EXITED") and program.start_s:
+                switched_on = getattr(getattr(self.home.settings, program.name, None), "enabled", False)
+                if program.state not in ("RUNNING", "STARTING", "BACKOFF", "EXITED") and (
+                    program.start_s or switched_on
+                ):
                     self.start_program(program.name)
             return False
         if not self.conf.exists():

@@ -258,6 +258,28 @@ def test_korea_is_collected_beside_it(night: dict[str, Any]) -> None:
     assert night["quarantined"] == []
 
 
+def test_a_us_that_is_switched_on_later_is_collected_from_the_next_start_on() -> None:
+    """Where it is off it does not run and is not shown; neither supervisord nor the writer need go for it to come."""
+    settings = "[kis]\nenabled = false\n[kiwoom]\nenabled = false\n"
+    with a_home(settings) as root, Simulator(
+        root, root / "truth", "--always-open", "--symbols", "NAS.AAPL"
+    ) as simulator:  # fmt: skip
+        connect_home(root, simulator.addresses)
+        collectorctl(root, "start")
+        before = status(root)
+        text = (root / "collector.toml").read_text().replace("[us]\n", "[us]\nenabled = true\n")
+        (root / "collector.toml").write_text(text + '[universe]\nus = ["NAS.AAPL"]\n')
+        collectorctl(root, "start")
+        taken = lambda: status(root)["processes"]["writer"]["counters"]["rows_in_us"] > 20  # noqa: E731
+        until("the writer takes its records", taken)
+        after = status(root)
+
+    assert "us" not in before["processes"] and before["healthy"]
+    assert after["processes"]["us"]["healthy"]
+    for name in ("writer", "watchdog"):
+        assert before["processes"][name]["pid"] == after["processes"][name]["pid"]
+
+
 FRAMES = """
 [universe]
 us = ["NAS.AAPL", "NAS.GOOGL", "BAQ.AAPL"]

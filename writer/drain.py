@@ -41,16 +41,20 @@ NO_SPACE_AT_END_S = 10.0
 
 
 def datasets_of(home: Home) -> list[str]:
-    """The datasets this home has: of every market that a line is switched on for, or that left something in a journal; and the
-    one that has the writer's own events."""
+    """The datasets this home has: of every market that a line is switched on for, or that has a ring or a journal; and the one
+    that has the writer's own events."""
     names = [f"{market.name}.{stream}" for market in MARKETS.values() if _in_use(home, market) for stream in RINGS]
     own = f"{KR.name}.event"
     return names if own in names else [*names, own]
 
 
 def _in_use(home: Home, market: Market) -> bool:
-    switched_on = any(getattr(home.settings, line).enabled for line in market.lines)
-    return switched_on or any(home.journal(f"{market.name}.{stream}").exists() for stream in RINGS)
+    if any(getattr(home.settings, line).enabled for line in market.lines):
+        return True
+    left = [home.journal(f"{market.name}.{stream}") for stream in RINGS]
+    return any(
+        path.exists() for path in (*left, *(home.ring(line, stream) for line in market.lines for stream in RINGS))
+    )
 
 
 def body(home: Home, stop: Stop) -> None:
@@ -76,8 +80,7 @@ class Drain:
         self._events: Events | None = None
         self._lines: Lines | None = None
         self._datasets: list[Dataset] = []
-        used = {name.partition(".")[0] for name in self._names}
-        self._gaps = {name: Gaps(home, vitals, MARKETS[name]) for name in MARKETS if name in used}
+        self._gaps: dict[str, Gaps] = {}
         self._publisher = Publisher(self._clock.anchor.speed)
         self._said = ("", "")
         self._troubles: dict[str, str] = {}
@@ -106,6 +109,8 @@ class Drain:
                 self._lines = Lines(self._home, self._vitals, self._events)
             for name in self._names[len(self._datasets) :]:
                 market = market_and_stream(name)[0]
+                if market.name not in self._gaps:
+                    self._gaps[market.name] = Gaps(self._home, self._vitals, market)
                 watches = (self._gaps[market.name], self._events, self._lines if market is KR else None)
                 self._datasets.append(Dataset(self._home, name, self._vitals, *watches))
         except OSError as error:
@@ -153,6 +158,9 @@ class Drain:
             self._tell(Kind.CLOCK_STEP, number=step_ns)
         for dataset in self._datasets:
             dataset.intake.attach()
+        self._names += [name for name in datasets_of(self._home) if name not in self._names]
+        if len(self._datasets) < len(self._names):  # a line was switched on since
+            self._open()
 
     def _sync(self) -> None:
         for dataset in self._datasets:

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from simulator.vendor_clients import SAMPLES, KisClient, Simulator, simulator
-from tree import a_home
+from tree import a_home, until
 
 from brokers.simulator import us_wire
 from brokers.simulator.connection import Item
@@ -18,7 +18,7 @@ from brokers.simulator.grid import Cents
 from brokers.simulator.ledger import Step
 from brokers.simulator.market import Market
 from brokers.simulator.tide import Tide
-from brokers.simulator.truth import Stream
+from brokers.simulator.truth import Run, Stream, load
 from brokers.simulator.us import Overseas
 from conf.instrument import parse
 
@@ -152,6 +152,23 @@ def test_keys_that_cannot_be_are_refused(key: str) -> None:
     """Spec kis 2.7; the day market has no free form."""
     with pytest.raises(ValueError):
         Overseas().find("HDFSCNT0", key)
+
+
+def test_each_market_trades_in_its_own_hours() -> None:
+    """Eleven in New York is past midnight in Korea: the US trades, Korea and the day market do not."""
+    clock = '[clock]\nstart = "2026-11-20T11:00:00-05:00"\nspeed = 1.5\n'
+    names = "NAS.AAPL,BAQ.AAPL,005930"
+    with a_home(clock) as root, simulator(root, "--symbols", names, "--truth", str(root / "truth")):
+        run = until("something was traded", lambda: traded(root / "truth"))
+
+    assert {(b"AAPL", b"NASDAQ")} == {(trade["symbol"], trade["venue"]) for trade in run.trades}
+    assert {b"NASDAQ"} == set(run.books["venue"].tolist())
+
+
+def traded(directory: Path) -> Run | None:
+    """The truth once there are some trades."""
+    run = load(directory) if (directory / "meta.json").exists() else None
+    return run if run is not None and len(run.trades) > 20 else None
 
 
 @pytest.fixture(scope="module")
