@@ -56,7 +56,8 @@ class Takeover:
         `is_open`: whether a venue of its instruments has a session now.
         """
         silent = self._is_silent(now_ns, other, own.data_ns) and is_open
-        alive = other is not None and now_ns - other.beat_ns <= STALE_NS and not silent
+        # a beat far ahead is of another boot
+        alive = other is not None and abs(now_ns - other.beat_ns) <= STALE_NS and not silent
         taken = set(self.taken)
         for key, was_up in self._up.items():
             is_up = alive and other is not None and bool(other.up >> key - 1 & 1)

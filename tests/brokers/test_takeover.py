@@ -107,9 +107,10 @@ def test_silence_does_not_count_in_a_closed_market() -> None:
 
 
 def test_a_collector_that_hangs_or_is_gone_is_down() -> None:
-    """Its page says that it is up, but its heart stopped at 100; and a line that was never seen."""
+    """Its page says that it is up, but its heart stopped at 100, or beat before a reboot; and a line that was never seen."""
     assert spans(run(range(200), beat=lambda s: min(s, 100), heard=lambda s: min(s, 100))) == [(126, 200)]
 
+    assert spans(run(range(50), beat=lambda s: 10_000, heard=lambda s: 10_000)) == [(20, 50)]
     takeover = Takeover(AFTER_S, STEADY_S, [1])
     taken = [bool(takeover.look(s * S, None, Sight(s * S, 1, s * S), True)) for s in range(30)]
 

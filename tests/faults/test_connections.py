@@ -72,10 +72,10 @@ def kis(root: Path, simulator: Simulator) -> Iterator[subprocess.Popen[bytes]]:
         assert process.wait(20) == 0
 
 
-def vitals(root: Path) -> Reading | None:
+def vitals(root: Path, name: str = "kis") -> Reading | None:
     """The collector's page, None before there is one."""
     try:
-        return read(Home(root).vitals("kis"))
+        return read(Home(root).vitals(name))
     except FileNotFoundError:
         return None
 
@@ -90,9 +90,9 @@ def until_streaming(root: Path) -> Reading:
     return until("both connections stream", there, 60)
 
 
-def records(root: Path, stream: str) -> np.ndarray:
+def records(root: Path, stream: str, name: str = "kis") -> np.ndarray:
     """All that is in a ring."""
-    ring = Consumer.open(Home(root).ring("kis", stream), STREAMS[stream])
+    ring = Consumer.open(Home(root).ring(name, stream), STREAMS[stream])
     try:
         return ring.read(ring.oldest, 1 << 20).records
     finally:
@@ -169,3 +169,27 @@ def test_a_key_that_is_in_use_elsewhere_is_said_while_the_other_streams(root: Pa
     assert said.state == "refused"
     assert said.counters["connected"] == 1
     assert "second-key" not in (root / "log" / "kis.log").read_text()
+
+
+def test_two_kiwoom_keys_hold_twice_the_symbols(root: Path) -> None:
+    """Each key has a token and a connection of its own, with half of the symbols, ticks and books together."""
+    with (root / ".env").open("a") as file:
+        file.write("KIWOOM_APP_KEY_2=second-key-of-kiwoom\nKIWOOM_APP_SECRET_2=second-secret-of-kiwoom\n")
+    (root / "collector.toml").write_text(f"{SETTINGS}\n[kiwoom]\nregistrations = 30\n")
+    with Simulator(root, root / "truth", "--kiwoom-registrations", "30") as simulator:
+        connect_home(root, simulator.addresses)
+        home = Home(root)
+        planned = plan(home.settings, at_hand(home)).connections["kiwoom"]
+        process = subprocess.Popen(
+            [sys.executable, "-m", "brokers", "kiwoom"], env=os.environ | {"COLLECTOR_HOME": str(root)}, cwd=root
+        )
+        try:
+            found = until("both stream", lambda: (v := vitals(root, "kiwoom")) and v.counters["up_keys"] == 3 and v, 60)
+            until("books of all", lambda: len(set(records(root, "orderbook", "kiwoom")["symbol"].tolist())) == 60, 60)
+        finally:
+            process.terminate()
+            assert process.wait(20) == 0
+
+    assert [len({r.instrument for r in connection.registrations}) for connection in planned] == [30, 30]
+    assert (found.state, found.counters["connected"], found.counters["refused"]) == ("streaming", 2, 0)
+    assert {path.name for path in (root / "run" / "token").glob("*.json")} == {"kiwoom.json", "kiwoom-2.json"}
