@@ -4,7 +4,6 @@
     no data on the connection ...... silent_after_s           while a session is open
     one registration silent ........ symbol_silent_after_s    while a session is open and others speak
     no acknowledgement ............. acknowledge_within_s     three times
-
     outside all sessions ........... may_sleep                where the settings want that
 
 Promises: knows neither socket nor clock, times are mono_ns passed in; heartbeats are frames but no data; a connection that was
@@ -25,6 +24,8 @@ from conf.settings import Settings
 
 TRIES_MOST = 3
 PATIENCE_MOST = 8
+QUIET = (None, "closing_price")
+"""Phases in which silence is normal: trades at the closing price are few, and no book comes with them (spec kiwoom 3.2)."""
 
 
 class Watch:
@@ -69,7 +70,7 @@ class Watch:
     def market(self, calendar_ns: int, venues: set[str], mono_ns: int) -> None:
         """Note which venues have a session, and since when."""
         for venue in venues:
-            if self._calendar.phase(venue, calendar_ns) is None:
+            if self._calendar.phase(venue, calendar_ns) in QUIET:
                 self._open_since_ns.pop(venue, None)
             else:
                 self._open_since_ns.setdefault(venue, mono_ns)

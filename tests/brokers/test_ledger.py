@@ -90,12 +90,12 @@ def test_silence_is_judged_in_a_session_only(watch):
 
 
 def test_each_venue_is_judged_in_its_own_sessions(watch):
-    """08:20: NXT trades and KRX does not; 15:25 the other way round; 15:35 neither."""
+    """08:20: NXT trades and KRX does not; 15:25 the other way round; 15:35 neither; 15:45 NXT alone: KRX is quiet."""
     ledger = Ledger([BOOK, OTHER])
     for registration in ledger.standing:
         ledger.requested(registration, 1)
         ledger.acknowledged(registration, 2)
-    for minute, silent in ((-100, [OTHER]), (325, [BOOK]), (335, [])):
+    for minute, silent in ((-100, [OTHER]), (325, [BOOK]), (335, []), (345, [OTHER])):
         watch.market(FRIDAY_10 + minute * 60 * S, {"KRX", "NXT"}, 1)
         watch.data(2000 * S)
         assert watch.silent(ledger, 2000 * S) == silent
