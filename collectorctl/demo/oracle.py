@@ -143,9 +143,8 @@ def _judge_books(books: np.ndarray, sent: np.ndarray, sure_ns: Instants, rows: p
 
 def _judge_ticks(trades: np.ndarray, sent: np.ndarray, sure_ns: Instants, rows: pd.DataFrame) -> StreamAccount:
     live = (rows["source"] == "live").to_numpy()
-    fetched = (
-        tile(trades, rows) if not live.all() else []
-    )  # nobody delivered them: they have to be trades that no live row holds
+    # fetched ticks nobody delivered: they have to be trades that no live row holds
+    fetched = tile(trades, rows) if not live.all() else []
     rows = rows[live]
     account = StreamAccount(lines=_accounts(sent), stored=len(rows), fetched=int((~live).sum()))
     at = {trade: place for place, trade in enumerate(trades["id"].tolist())}

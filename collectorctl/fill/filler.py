@@ -108,11 +108,8 @@ class Filler:
                 return
             report = report_of(self._report.read_bytes())
             self._seen = (found.st_mtime_ns, found.st_ino)
-        except FileNotFoundError:
-            return  # no writer has told anything yet
-        except OSError as error:
-            self._say("retrying", f"{self._report}: {error}")
-            return
+        except OSError:
+            return  # no writer has told anything yet, or we have no descriptor now: half a second later again
         if report is None:
             return
         heard = self._waiting.hear(report, f"{korean(self._clock.now_ns()):%Y-%m-%d}", time.monotonic())
