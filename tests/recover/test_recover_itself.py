@@ -46,6 +46,7 @@ closing_price = ""
 after_market = ""
 [writer]
 grace_s = 5.5
+late_every_s = 5
 {FEED}
 """
 NEXT_MORNING = f"""
