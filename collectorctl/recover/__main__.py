@@ -41,6 +41,8 @@ def serve(home: Home, stop: Stop) -> None:
             logger.info("{}", said)
             vitals.say("done", said)
             rounds.rest(began_s + STARTED_S - time.monotonic())
+        else:
+            vitals.say("stopped", "in the middle of a round, which the next start goes on with")
     finally:
         vitals.close()
 
