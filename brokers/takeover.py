@@ -11,7 +11,7 @@ happens makes the line look silent that does not hear of it.
 
 Promises: a line that comes and goes within the two times is neither taken over nor given back; while both are down, or no venue has
 a session, nothing is taken over; no connection is given more than its limit; the same sights give the same decisions.
-Leaves to others: seeing (standin.py), registering (connection.py), rows that both lines delivered (writer/undouble.py).
+Leaves to others: seeing (standin.py), registering (connection.py), rows that both lines delivered (writer/overlap.py).
 """
 
 from __future__ import annotations
