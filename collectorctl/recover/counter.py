@@ -115,7 +115,6 @@ def verdicts(ticks: np.ndarray, coverage: Coverage, venue: str) -> np.ndarray:
         at = np.searchsorted(stretch.right, behind)
         there = at < len(stretch.right)
         at = np.where(there, at, 0)
-        there &= stretch.left[at] < behind
         some, none = stretch.said > stretch.most, stretch.said <= stretch.likely
         said = np.where(some, Verdict.TRADES, np.where(none, Verdict.NO_TRADE, Verdict.UNCLEAR))[at]
         found = np.where(there & (abs(said) > abs(found)), said, found)

@@ -102,6 +102,44 @@ def late(told: Told) -> Told:
     return told
 
 
+def beyond(told: Told) -> Told:
+    """The official volume is a tick less; value and minutes are those of all ticks."""
+    told[2].volume -= int(told[0]["size"][-1])
+    return told
+
+
+def placeless(told: Told) -> Told:
+    """One tick more, without a volume."""
+    ticks = np.insert(told[0], 0, told[0][0])
+    ticks["cum_volume"][0] = UNDEFINED
+    return ticks, told[1], told[2]
+
+
+def worth_more(told: Told) -> Told:
+    """The official value is just more than rounding away from that of the ticks."""
+    told[2].value_m += 2
+    return told
+
+
+def worth_less(told: Told) -> Told:
+    """The same to the other side."""
+    told[2].value_m -= 2
+    return told
+
+
+def first_wrong(told: Told) -> Told:
+    """The day's first live tick says another value so far than its own; all later ones agree with each other."""
+    ticks = told[0]
+    ticks["cum_value"][ticks["live"]] += 7
+    return told
+
+
+def told_by_a_book(told: Told) -> Told:
+    """A book's volume one share behind the beginning of a recovered tick."""
+    ticks, _, evidence = told
+    return ticks, (ticks["cum_volume"] - ticks["size"])[[180]] + 1, evidence
+
+
 def dearer(told: Told) -> Told:
     """One recovered tick a won dearer: far below what the rounded value of the day shows."""
     told[0]["price"][180] += 1
@@ -190,6 +228,12 @@ def test_an_auctions_print_is_not_counted() -> None:
         (merged, "another number of trades"),
         (cut, "another number of trades"),
         (late, "minutes differ"),
+        (beyond, "beyond the official volume"),
+        (placeless, "no place on the volume line"),
+        (worth_more, "the value differs"),
+        (worth_less, "the value differs"),
+        (first_wrong, "another value"),
+        (told_by_a_book, "volume that a book showed"),
         (dearer, "another value"),
         (changed(volume=None), "official volume is not known"),
         (changed(value_m=None), "value is not known"),
@@ -225,9 +269,50 @@ def test_a_listed_jump_reconciles_only_the_gap_it_explains() -> None:
     assert 500 == whole.missing_shares
 
 
-def off_book(listed: str, held: bool, trades: int = 0, line: Line = Line.KIS) -> str:
+def test_counters_of_two_lines_are_not_compared() -> None:
+    """A day that was KIS's first and Kiwoom's then, which counts a thousand more."""
+    ticks, books, evidence = honest()
+    ticks["line"][300:] = Line.KIWOOM
+    ticks["trade_count"][300:] += 1000
+
+    told = certify(SAMSUNG, DAY, ticks, books, evidence)
+
+    assert ("PROVEN", 0) == (told.certificate, told.counts_denied), told.reasons
+
+
+def test_a_gap_alone_denies_no_count() -> None:
+    """That a trade is missing there is no news."""
+    ticks, books, evidence = honest()
+
+    assert 0 == certify(SAMSUNG, DAY, np.delete(ticks, 180), books, evidence).counts_denied
+
+
+@pytest.mark.parametrize(
+    ("why", "over", "more", "certificate"),
+    [
+        ("beyond", True, 0, "MINUTE_ONLY"),
+        ("", True, 0, "INCOMPLETE"),
+        ("beyond", False, 0, "INCOMPLETE"),
+        ("beyond", True, 1, "INCOMPLETE"),
+    ],
+)
+def test_minutes_alone_are_a_day_only_if_they_add_up_to_it(why: str, over: bool, more: int, certificate: str) -> None:
+    """Ticks were left out for a reason, the day is over, the bars have all of its shares."""
+    ticks, books, evidence = honest()
+    evidence.why, evidence.session_over, evidence.bars[3][5] = why, over, evidence.bars[3][5] + more
+
+    assert certificate == certify(SAMSUNG, DAY, np.delete(ticks, 180), books, evidence).certificate
+
+
+def nothing(evidence: Evidence) -> None:
+    """As it is."""
+
+
+def off_book(
+    listed: str, held: bool, trades: int = 0, line: Line = Line.KIS, change: Callable[[Evidence], None] = nothing
+) -> str:
     """The grade of a day with 500 shares missing between two recovered ticks, told as `listed`: jumps or passed. `held`: the minute
-    bars have them; `trades`: so many of them the counter has; `line`: whose live ticks these are."""
+    bars have them; `trades`: so many of them the counter has; `line`: whose live ticks these are; `change` of the evidence."""
     ticks, _, evidence = honest()
     evidence.value_m = round((evidence.value_m * 10**6 + 500 * 70_000) / 1e6)
     evidence.volume += 500
@@ -240,6 +325,7 @@ def off_book(listed: str, held: bool, trades: int = 0, line: Line = Line.KIS) ->
         minute = ticks["exch_ns"][181] // (60 * SECOND_NS) * (60 * SECOND_NS)
         next(bar for bar in evidence.bars if bar[0] == minute)[5] += 500
     setattr(evidence, listed, [(low, low + 500)])
+    change(evidence)
     return certify(SAMSUNG, DAY, ticks, NO_BOOKS, evidence).certificate
 
 
@@ -254,3 +340,42 @@ def test_a_gap_is_volume_off_the_book_only_if_no_trade_lies_in_it() -> None:
         assert "INCOMPLETE" == off_book(listed, True, trades=1, line=Line.KIWOOM)
         assert "RECONCILED" == off_book(listed, False, trades=1, line=Line.KIWOOM)
     assert "RECONCILED" == off_book("jumps", True, line=Line.US)
+
+
+def other_minute(evidence: Evidence) -> None:
+    """The bars hold the shares, but ten minutes earlier."""
+    evidence.bars[20][5] += 500
+
+
+def other_minute_as_well(evidence: Evidence) -> None:
+    """A minute has more shares than its ticks, far from the gap."""
+    evidence.bars[5][5] += 3
+
+
+def other_worth(evidence: Evidence) -> None:
+    """Twice the price, and more, for the shares off the book."""
+    evidence.value_m += 70
+
+
+def other_volume(evidence: Evidence) -> None:
+    """A share more is missing than is listed."""
+    evidence.volume += 1
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        other_minute,
+        other_minute_as_well,
+        other_worth,
+        other_volume,
+        lambda evidence: setattr(evidence, "session_over", False),
+        lambda evidence: setattr(evidence, "bars", []),
+        lambda evidence: setattr(evidence, "jumps", []),
+    ],
+)
+def test_volume_off_the_book_excuses_nothing_else(change: Callable[[Evidence], None]) -> None:
+    """A listed gap with one more thing that is not right."""
+    held = change is not other_minute
+
+    assert "INCOMPLETE" == off_book("jumps", held, change=change)

@@ -253,6 +253,19 @@ def test_books_tell_between_which_rows_volume_off_the_book_passed(whole: bool | 
     assert told.findings == []
 
 
+def test_a_book_is_told_from_one_of_the_other_offset_by_its_second() -> None:
+    """Trades of one share each: by volume alone any book behind the block could be one of before it."""
+    count = 200
+    day = day_of([1] * count, [7, 8] * (count // 2), [5] * count, [0] * 100 + [50] + [0] * 99)
+    live = heard_of(day, slice(1, count - 1))
+    coverage = lay(live["cum_volume"], live["size"], day.total)
+
+    found = place_chart(coverage, live, chart_of(day), books=books_of(day))
+
+    assert [Residual(100, 150, Reason.PASSED)] == found.residuals
+    assert intervals(day.trades[1:-1]) == intervals(found.rows[found.rows["exact"]])
+
+
 def test_books_that_suit_no_growth_of_the_volume_are_not_believed() -> None:
     """A book's volume in the middle of a row: as if there were no books."""
     day = day_of([5, 5, 5, 5, 5], [7, 8, 7, 8, 7], [40] * 5, [0, 0, 100, 0, 0])
