@@ -112,15 +112,17 @@ def assert_at_rest(root: Path, trades: np.ndarray) -> int:
 
 def test_a_tree_left_alone_proves_its_day_though_recovery_is_killed() -> None:
     """Started in the evening: nobody asks for it, recovery begins, is killed, begins again, and ends; then it stays ended."""
-    with a_finished_day(clock="2026-11-20T20:10:00+09:00") as finished:
+    slowly = ("--kiwoom-burst", "1", "--kiwoom-calls-per-s", "1")
+    with a_finished_day(*slowly, clock="2026-11-20T20:10:00+09:00") as finished:
         root = finished.root
         finished.publish_live(long_and_short)
         collectorctl(root, "start")
 
-        page = Home(root).vitals("recover")
-        until("recovery is at work", lambda: page.exists() and read(page).state == "recovering")
+        daemon, page = Daemon(Home(root)), Home(root).vitals("recover")
+        started = lambda: any((p.name, p.state) == ("recover", "RUNNING") for p in daemon.programs())  # noqa: E731
+        until("recovery is at work", lambda: started() and read(page).state == "recovering")
         os.kill(read(page).pid, signal.SIGKILL)
-        until_ended(root, 60)
+        until_ended(root, 100)
 
         assert assert_at_rest(root, finished.trades) > 0
         assert 0 == collectorctl(root, "verify", "--date", "2026-11-20").returncode
