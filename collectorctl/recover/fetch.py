@@ -97,16 +97,19 @@ Older = Callable[[np.ndarray], bool]
 """Whether one of a page's rows lies before the range."""
 
 
-def fetch(caller: Caller, chain: Chain, first: Asked, read: Read, older: Older, **said: int) -> None:
-    """Ask page after page until one has a row before the range; the chain is then ended, and says so with `said`.
+def fetch(caller: Caller, chain: Chain, first: Asked, read: Read, older: Older, **said: int) -> np.ndarray:
+    """Ask page after page until one has a row before the range; the chain is then ended, and says so with `said`. All of its rows
+    in true order, oldest first.
 
     Ended with `older=False` where the broker has no more. FetchError; what was fetched is kept, but for a page that led astray.
     """
     if chain.ended is not None:
-        return
+        return _oldest_first([read(content) for content in chain])
     goes_on = chain.count > 0
     try:
-        chain.end(older=_walk(caller, chain, first, read, older), **said)
+        seen, pages = _walk(caller, chain, first, read, older)
+        chain.end(older=seen, **said)
+        return _oldest_first(pages)
     except Unanswered:
         raise
     except (FetchError, PageError, RestError) as error:
@@ -114,21 +117,25 @@ def fetch(caller: Caller, chain: Chain, first: Asked, read: Read, older: Older, 
             raise FetchError(str(error)) from error
         chain.clear()
         try:
-            chain.end(older=_walk(caller, chain, first, read, older), **said)
+            seen, pages = _walk(caller, chain, first, read, older)
         except (PageError, RestError) as again:
             raise FetchError(str(again)) from again
+        chain.end(older=seen, **said)
+        return _oldest_first(pages)
 
 
-def _walk(caller: Caller, chain: Chain, first: Asked, read: Read, older: Older) -> bool:
-    """To the end; whether that was a row before the range."""
+def _walk(caller: Caller, chain: Chain, first: Asked, read: Read, older: Older) -> tuple[bool, list[np.ndarray]]:
+    """To the end; whether that was a row before the range, and the rows of every page."""
     oldest: np.void | None = None
+    pages = []
     for content in chain:
         rows = read(content)
+        pages.append(rows)
         oldest = rows[-1] if len(rows) else oldest
         if len(rows) and older(rows):
-            return True
+            return True, pages
     if chain.count and not chain.next_key:
-        return False
+        return False, pages
     while True:
         reply = caller.ask(first._replace(key=chain.next_key))
         rows = read(reply.content)
@@ -136,10 +143,11 @@ def _walk(caller: Caller, chain: Chain, first: Asked, read: Read, older: Older) 
         if not len(rows) and reply.next_key:
             raise PageError(f"{chain.directory}: page {chain.count + 1} is empty, and yet the list goes on")
         chain.add(reply)
+        pages.append(rows)
         if len(rows) and older(rows):
-            return True
+            return True, pages
         if not reply.next_key:
-            return False
+            return False, pages
         oldest = rows[-1]
 
 
@@ -150,8 +158,5 @@ def _check_order(chain: Chain, rows: np.ndarray, oldest: np.void | None) -> None
         raise PageError(f"{chain.directory}: page {chain.count + 1} has a row newer than the one before it")
 
 
-def rows_of(chain: Chain, read: Callable[[bytes], np.ndarray]) -> np.ndarray:
-    """All rows of a chain in true order, oldest first."""
-    pages = [read(content) for content in chain]
-    newest_first = np.concatenate(pages) if pages else np.zeros(0, PRINTS)
-    return newest_first[::-1]
+def _oldest_first(pages: list[np.ndarray]) -> np.ndarray:
+    return (np.concatenate(pages) if pages else np.zeros(0, PRINTS))[::-1]

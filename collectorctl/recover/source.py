@@ -21,7 +21,7 @@ from brokers.quotes import PRINTS, Asked
 from collectorctl.recover import day
 from collectorctl.recover.calendar import Reach
 from collectorctl.recover.evidence import Evidence
-from collectorctl.recover.fetch import Caller, FetchError, fetch, rows_of
+from collectorctl.recover.fetch import Caller, FetchError, fetch
 from collectorctl.recover.fill import Filled, Prints, by_prints, by_ticks, stored
 from collectorctl.recover.pages import Chain, folder
 from collectorctl.recover.plan import Gap, Item, Official, covered, gaps
@@ -120,7 +120,7 @@ class Source:
         bound_ns = int(ticks["exch_ns"][coverage.order[at]]) if at > 0 else begin_ns
         if chain.ended is not None and chain.ended.get("older") and chain.ended.get("bound_ns", 0) > bound_ns:
             chain.clear()  # an earlier run needed less
-        fetch(
+        rows = fetch(
             self._caller,
             chain,
             Asked("ticks", self._item.instrument, self._reach.day),
@@ -128,7 +128,6 @@ class Source:
             lambda rows: bool(rows["exch_ns"].min() < bound_ns),
             bound_ns=bound_ns,
         )
-        rows = rows_of(chain, self._quotes.ticks)
         end_ns = day_start(self._reach.day + timedelta(days=1))
         from_start = not len(rows) or not chain.ended["older"] or bool(rows["exch_ns"].min() < begin_ns)  # type: ignore[index]
         rows = rows[(rows["exch_ns"] >= begin_ns) & (rows["exch_ns"] < end_ns)]
@@ -145,14 +144,13 @@ class Source:
         until = "" if gap.end_ns is None else f"{korean(gap.end_ns + MINUTE_NS):%H%M}"
         if gap.end_ns is not None and korean(gap.end_ns + MINUTE_NS).date() != self._reach.day:
             until = ""
-        fetch(
+        rows = fetch(
             self._caller,
             chain,
             Asked("prints", self._item.instrument, self._reach.day, self._reach.days_back == 1, until),
             self._read(lambda content: self._quotes.prints(content, self._reach.day)),
             lambda rows: bool(rows["cum_volume"].min() <= gap.low),
         )
-        rows = rows_of(chain, lambda content: self._quotes.prints(content, self._reach.day))
         return Prints(rows, newest=not until, oldest=not chain.ended["older"])  # type: ignore[index]
 
     def _read(self, read: Callable[[bytes], np.ndarray]) -> Callable[[bytes], np.ndarray]:

@@ -270,10 +270,10 @@ def test_a_listed_jump_reconciles_only_the_gap_it_explains() -> None:
 
 
 def test_counters_of_two_lines_are_not_compared() -> None:
-    """A day that was KIS's first and Kiwoom's then, which counts a thousand more."""
+    """A day that was Kiwoom's first and KIS's then, which counts a thousand more."""
     ticks, books, evidence = honest()
-    ticks["line"][300:] = Line.KIWOOM
-    ticks["trade_count"][300:] += 1000
+    ticks["line"][:100] = Line.KIWOOM
+    ticks["trade_count"][100:] += np.where(ticks["live"][100:], 1000, 0)
 
     told = certify(SAMSUNG, DAY, ticks, books, evidence)
 
