@@ -8,9 +8,10 @@ from datetime import date
 import numpy as np
 import pytest
 
-from collectorctl.recover import day
+from collectorctl.recover import counter, day
 from collectorctl.recover.certify import certify
 from collectorctl.recover.evidence import Evidence
+from collectorctl.recover.plan import covered
 from conf.clock import SECOND_NS, day_start
 from conf.instrument import Instrument
 from ringbuf.records import UNDEFINED, Line
@@ -379,3 +380,15 @@ def test_volume_off_the_book_excuses_nothing_else(change: Callable[[Evidence], N
     held = change is not other_minute
 
     assert "INCOMPLETE" == off_book("jumps", held, change=change)
+
+
+def test_only_between_ticks_that_are_single_trades_a_gap_tells_how_many_it_holds() -> None:
+    """Before one of Kiwoom, which may be several, it tells nothing."""
+    found = []
+    for line in (Line.KIS, Line.KIWOOM):
+        ticks, _, _ = honest()
+        ticks["line"][ticks["live"]] = line
+        ticks = np.delete(ticks, slice(133, 266))
+        found.append(counter.told(ticks, covered(ticks, None)).tolist())
+
+    assert [[133], [UNDEFINED]] == found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import date
 from functools import partial
 from pathlib import Path
 
@@ -14,7 +15,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from collectorctl.recover import rewrite as rewriting
+from collectorctl.recover.publish import publish
 from collectorctl.recover.rewrite import SCHEMA, Old, PublishError, rewrite
+from collectorctl.recover.spool import Spool
 
 SYMBOLS = ["000660", "005930", "0074K0", "373220"]
 ROW = st.tuples(st.sampled_from(SYMBOLS), st.sampled_from(["KRX", "NXT"]), st.one_of(st.none(), st.integers(1, 30)))
@@ -117,3 +120,20 @@ def test_a_file_of_another_version_is_refused(tmp_path: Path) -> None:
 
     with pytest.raises(PublishError, match="another version"):
         Old(path)
+
+
+def test_what_goes_is_found_in_whatever_row_group_it_lies(tmp_path: Path) -> None:
+    """Copies over two files, each of several row groups: the first of each stays, no other row goes, one file is untouched."""
+    rows = [("005930", "KRX", at) for at in range(1, 21)]
+    home = tmp_path / "date=2026-11-20" / "hour=09"
+    home.mkdir(parents=True)
+    for number, mine in enumerate((rows[:12], [*rows[12:], rows[15], rows[7]], [("000660", "KRX", 3)])):
+        told = table(mine, "live").set_column(SCHEMA.get_field_index("size"), "size", pa.array([1] * len(mine)))
+        pq.write_table(told, home / f"part-{number}.parquet", row_group_size=4)
+    gone = {("005930", "KRX", at, 1, "live"): 1 for at in (8, 16)}
+
+    changed = publish(tmp_path, date(2026, 11, 20), Spool(lambda _: tmp_path), gone, "kiwoom", 4)
+
+    stored = [pq.ParquetFile(path).read().column("cum_volume").to_pylist() for path in sorted(home.iterdir())]
+    assert [list(range(1, 13)), list(range(13, 21)), [3]] == stored
+    assert [home / "part-1.parquet"] == changed
