@@ -1,28 +1,22 @@
-"""HTTPS JSON calls, their failures in words, and a token kept on disk.
+"""HTTPS JSON calls, and their failures in words.
 
 Promises: no key, secret or token is in any message; redirects are refused (a body with a secret is not sent elsewhere); a
 call ends within CALL_S and an answer has at most ANSWER_MOST_BYTES, however the server goes about it; a loopback address never goes
-through a proxy; a token file is 0600 in a 0700 directory and issued by one process at a time.
-Leaves to others: what is called and which answers mean what (kis/rest.py, kiwoom/rest.py).
+through a proxy.
+Leaves to others: what is called and which answers mean what (kis/rest.py, kiwoom/rest.py), keeping tokens (token.py).
 """
 
 from __future__ import annotations
 
-import fcntl
-import os
 import socket
-import stat
 import threading
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
-from hashlib import sha256
+from collections.abc import Mapping
+from contextlib import suppress
 from http.client import HTTPException
-from pathlib import Path
 from typing import Any, NamedTuple, Self
 
 import msgspec
 import requests
-from loguru import logger
 from requests.adapters import HTTPAdapter
 from urllib3.exceptions import HTTPError
 
@@ -32,7 +26,6 @@ from brokers.wire import is_loopback
 CONNECT_S, ANSWER_S, CALL_S = 5.0, 10.0, 15.0
 """To connect, between two pieces of the answer, and altogether."""
 ANSWER_MOST_BYTES = 1 << 20
-RENEW_BEFORE_NS = 600 * 1_000_000_000
 LIMITED_WAIT_S = 10.0
 JSON = "application/json;charset=UTF-8"
 
@@ -187,85 +180,3 @@ def _reason(error: Exception) -> str:
     while (deeper := inner.__cause__ or inner.__context__) is not None:
         inner = deeper
     return str(inner)[:WORDS_MOST] or type(inner).__name__
-
-
-class Token(msgspec.Struct):
-    """An access token as it lies on disk; `owner` is a fingerprint of the key it was issued to."""
-
-    text: str
-    expires_ns: int
-    owner: str
-
-
-class TokenFile:
-    """A broker's token, shared by all processes of a home."""
-
-    def __init__(self, path: Path, owner: str) -> None:
-        """`owner` tells keys and hosts apart; only its fingerprint is stored."""
-        self.path = path
-        self.owner = sha256(owner.encode()).hexdigest()[:16]
-
-    def get(self, now_ns: int, issue: Callable[[], tuple[str, int]]) -> str:
-        """The token, newly issued (text, expires_ns) when there is none good for another ten minutes."""
-        with self._alone():
-            token = self._read()
-            if token is None or token.expires_ns - now_ns < RENEW_BEFORE_NS:
-                text, expires_ns = issue()
-                token = Token(text, expires_ns, self.owner)
-                try:
-                    self._write(token)
-                except OSError as error:  # a full disk: the token is good all the same
-                    logger.warning("{}: the token could not be kept: {}", self.path, error)
-            return token.text
-
-    def spoil(self, text: str) -> None:
-        """Forget this token, unless another process has renewed it meanwhile."""
-        with self._alone():
-            token = self._read()
-            if token is not None and token.text == text:
-                self.path.unlink()
-
-    @contextmanager
-    def _alone(self) -> Iterator[None]:
-        """Alone among all processes of the home. RestUnreachable when the lock cannot be opened (no descriptor, no room)."""
-        try:
-            self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            self.path.parent.chmod(0o700)
-            fd = os.open(self.path.with_suffix(".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        except OSError as error:
-            raise RestUnreachable(f"the token's place cannot be used: {error}") from None
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX)
-            yield
-        finally:
-            os.close(fd)
-
-    def _read(self) -> Token | None:
-        """The token on disk if it is this key's; one that others may have read or put there is not used."""
-        try:
-            fd = os.open(self.path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-        except FileNotFoundError:
-            return None  # never issued
-        except OSError as error:
-            logger.warning("{}: the token kept there is not used, a new one is issued: {}", self.path, error.strerror)
-            return None
-        with os.fdopen(fd, "rb") as file:
-            found = os.fstat(fd)
-            if found.st_uid != os.geteuid() or stat.S_IMODE(found.st_mode) & 0o077:
-                logger.warning("{}: others than you may use it (mode 0600 is right): a new one is issued", self.path)
-                return None
-            try:
-                token = msgspec.json.decode(file.read(), type=Token)
-            except msgspec.MsgspecError:
-                return None  # a torn file of a power cut: a new one costs one call
-        return token if token.owner == self.owner else None
-
-    def _write(self, token: Token) -> None:
-        aside = self.path.with_name(f".{self.path.name}.new")
-        aside.unlink(missing_ok=True)  # a leftover keeps the mode it has
-        fd = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        try:
-            os.write(fd, msgspec.json.encode(token))
-        finally:
-            os.close(fd)
-        aside.replace(self.path)

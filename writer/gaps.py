@@ -12,7 +12,6 @@ Leaves to others: the reckoning (tape.py).
 
 from __future__ import annotations
 
-import msgspec
 import numpy as np
 import pyarrow as pa
 from loguru import logger
@@ -23,6 +22,7 @@ from conf.market import KR, Market
 from ringbuf.records import PRICE_SCALE, TICK, UNDEFINED, Line, Venue, blank
 from ringbuf.vitals import Vitals
 from writer import filled
+from writer.report_file import ReportFile
 from writer.segment import lineage, mapped, paths
 from writer.tape import Report, VolumeLine, report_of
 
@@ -35,7 +35,7 @@ class Gaps:
     def __init__(self, home: Home, vitals: Vitals, market: Market = KR) -> None:
         """Take up what the last writer left; `replay` comes next, for each batch of the tick journal, then `begin`. Korea's sums
         are the counters of `vitals`."""
-        self._path = home.volume(market.name)
+        self._file = ReportFile(home.volume(market.name), "old gaps")
         self._market = market
         self._vitals = vitals if market is KR else None
         self._clock = home.clock()
@@ -44,16 +44,15 @@ class Gaps:
         self._lineage = ""
         self._row = 0
         self._told_ns = 0
-        self._failed = ""
         try:
             self._take_up(_journal_of(home, market))
         except FileNotFoundError:
             pass
         except (OSError, LookupError, ValueError) as error:
-            self._anew(f"{self._path}: {error}")
+            self._anew(f"{self._file.path}: {error}")
 
     def _take_up(self, lineage: str | None) -> None:
-        known = report_of(self._path.read_bytes())
+        known = report_of(self._file.path.read_bytes())
         if known is not None and known.lineage == lineage:
             self._line.restore(known.symbols)
             self._row, self._since = known.row, known.since
@@ -113,14 +112,7 @@ class Gaps:
             today = report.newest()
             for counter, field in COUNTED.items():
                 self._vitals.set(counter, sum(getattr(symbol, field) for symbol in today))
-        aside = self._path.with_name(f".{self._path.name}.new")
-        try:
-            aside.write_bytes(msgspec.json.encode(report))
-            aside.replace(self._path)
-        except OSError as error:
-            if str(error) != self._failed:
-                logger.error("{}: status shows old gaps until it can be written", error)
-            self._failed = str(error)
+        self._file.write(report)
 
 
 COUNTED = {

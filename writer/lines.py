@@ -25,6 +25,7 @@ from ringbuf.ring import Consumer, RingError
 from ringbuf.vitals import Vitals
 from writer.latent import BUCKETS, LineShare, Trouble, TwinWatch
 from writer.merge import Taken
+from writer.report_file import ReportFile
 from writer.sight import Sight
 
 
@@ -56,7 +57,7 @@ class Lines:
         window_ns = round(settings.health.window_s * SECOND_NS)
         settle_ns = round(settings.writer.twin_window_s * SECOND_NS) + SECOND_NS
         codes = {int(Line[line.upper()]): line for line in KR.lines}
-        self._path = home.run / "lines.json"
+        self._file = ReportFile(home.run / "lines.json", "an old state of the lines")
         self._vitals = vitals
         self._events = events
         self._clock = home.clock()
@@ -67,7 +68,6 @@ class Lines:
         self._through_ns = 0
         self._told_ns = 0
         self._since_ns: dict[Trouble, int] = {}
-        self._failed = ""
         for line in KR.lines:
             with suppress(FileNotFoundError, RingError):
                 ring = Consumer.open(home.ring(line, "event"), EVENT)
@@ -106,7 +106,7 @@ class Lines:
             self._vitals.set(f"{word}_us", round(1000 * (getattr(judged, f"{word}_ms") or 0)))
         written = f"{korean(self._clock.now_ns()):%Y-%m-%d %H:%M:%S}"
         lags = judged.lag_p50_ms, judged.lag_p99_ms
-        self._write(LinesReport(written, self._window_s, *lags, judged.lines, judged.troubles))
+        self._file.write(LinesReport(written, self._window_s, *lags, judged.lines, judged.troubles))
 
     def _tell(self, kind: Kind, trouble: Trouble, words: str, since_ns: int | None = None) -> None:
         more = {} if since_ns is None else {"since_ns": since_ns}
@@ -114,16 +114,6 @@ class Lines:
         self._events.tell(
             kind, words, line=line, symbol=trouble.symbol, venue=trouble.venue, stream="orderbook", **more
         )
-
-    def _write(self, report: LinesReport) -> None:
-        aside = self._path.with_name(f".{self._path.name}.new")
-        try:
-            aside.write_bytes(msgspec.json.encode(report))
-            aside.replace(self._path)
-        except OSError as error:
-            if str(error) != self._failed:
-                logger.error("{}: status shows an old state of the lines until it can be written", error)
-            self._failed = str(error)
 
 
 def _whose(trouble: Trouble) -> Trouble:

@@ -4,7 +4,7 @@
 
 Promises: the code of every answer is looked at before its rows; a token that is refused is renewed once and the call repeated once;
 what is no trade in every field that is needed is refused, not guessed.
-Leaves to others: HTTP and the token's file (brokers/rest.py, rest.py), when to call (collectorctl/fill/).
+Leaves to others: HTTP (brokers/rest.py), tokens (brokers/token.py), when to call (collectorctl/fill/).
 """
 
 from __future__ import annotations

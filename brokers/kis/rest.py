@@ -2,7 +2,7 @@
 
 Promises: an approval key is fresh per process, renewed when it nears its 24 hours or was refused; an access token is one per key,
 kept on disk for all processes, and after a refusal not asked for sooner than the vendor's minute.
-Leaves to others: HTTP and the token's file (brokers/rest.py).
+Leaves to others: HTTP (brokers/rest.py), the token's file (brokers/token.py).
 """
 
 from __future__ import annotations
@@ -12,7 +12,8 @@ from pathlib import Path
 
 from brokers.broker import RestError, RestLimited, RestRefused, RestUnreachable, mask
 from brokers.quotes import QuotesError
-from brokers.rest import LIMITED_WAIT_S, Client, Reply, TokenFile, post
+from brokers.rest import LIMITED_WAIT_S, Client, Reply, post
+from brokers.token import AccessToken
 from conf.clock import SECOND_NS, Clock
 from conf.settings import Secrets
 
@@ -63,33 +64,13 @@ class Approval:
         raise _refusal("approval key", status, body, LIMITED_WAIT_S)
 
 
-class AccessToken:
-    """The access token of one appkey."""
+def access_token(rest_url: str, secrets: Secrets, path: Path, clock: Clock) -> AccessToken:
+    """The access token of one appkey, kept at `path`."""
 
-    def __init__(self, rest_url: str, secrets: Secrets, path: Path, clock: Clock) -> None:
-        self._url = f"{rest_url.rstrip('/')}/oauth2/tokenP"
-        self._secrets = secrets
-        self._clock = clock
-        self._file = TokenFile(path, f"{rest_url} {secrets.app_key}")
-        self._last = ""
-
-    def get(self) -> str:
-        """The token; RestError."""
-        self._last = self._file.get(self._clock.now_ns(), self._issue)
-        return self._last
-
-    def spoil(self) -> None:
-        """Take a new one next time."""
-        self._file.spoil(self._last)
-
-    def _issue(self) -> tuple[str, int]:
+    def issue() -> tuple[str, int]:
         status, body = post(
-            self._url,
-            {
-                "grant_type": "client_credentials",
-                "appkey": self._secrets.app_key,
-                "appsecret": self._secrets.app_secret,
-            },
+            f"{rest_url.rstrip('/')}/oauth2/tokenP",
+            {"grant_type": "client_credentials", "appkey": secrets.app_key, "appsecret": secrets.app_secret},
             content_type="application/json; charset=utf-8",
         )
         token, life_s = body.get("access_token"), body.get("expires_in")
@@ -97,7 +78,9 @@ class AccessToken:
             raise _refusal("access token", status, body, ISSUE_WAIT_S)
         if not isinstance(life_s, int) or not 0 < life_s <= TOKEN_LIFE_S:
             life_s = TOKEN_LIFE_S  # a partner's lives longer; one that ends sooner is refused and then renewed
-        return token, self._clock.now_ns() + life_s * SECOND_NS
+        return token, clock.now_ns() + life_s * SECOND_NS
+
+    return AccessToken(path, f"{rest_url} {secrets.app_key}", clock, issue)
 
 
 def _refusal(what: str, status: int, body: Mapping[str, object], limited_wait_s: float) -> RestError:
@@ -129,7 +112,7 @@ class Gateway:
         self._base = rest_url.rstrip("/")
         self._customer = customer_type
         self._secrets = secrets
-        self._token = AccessToken(rest_url, secrets, token, clock)
+        self._token = access_token(rest_url, secrets, token, clock)
         self._client = Client()
 
     def close(self) -> None:

@@ -7,7 +7,7 @@
 
 Promises: the code of every answer is looked at before its rows; a token that is refused is renewed once and the call repeated once;
 a sign is never taken for a value; the one empty row that stands for "nothing" is no row.
-Leaves to others: HTTP and the token's file (brokers/rest.py, rest.py), when to call (collectorctl/recover/).
+Leaves to others: HTTP (brokers/rest.py), tokens (brokers/token.py), when to call (collectorctl/recover/).
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import msgspec
 import numpy as np
 
 from brokers.broker import RestLimited, RestRefused, RestUnreachable, mask
-from brokers.kiwoom.rest import AccessToken, inner_code
+from brokers.kiwoom.rest import access_token, inner_code
 from brokers.quotes import BARS, DAYS, PRINTS, Asked, QuotesError, Reply
 from brokers.rest import LIMITED_WAIT_S, Client
 from brokers.rest import Reply as HttpReply
@@ -60,7 +60,7 @@ class RestQuotes:
         """Read keys; nothing is called yet. SettingsError."""
         url = home.settings.kiwoom.rest_url
         self._url = url.rstrip("/")
-        self._token = AccessToken(url, load_secrets(home.root, "kiwoom"), home.token("kiwoom"), home.clock())
+        self._token = access_token(url, load_secrets(home.root, "kiwoom"), home.token("kiwoom"), home.clock())
         self._client = Client()
 
     def close(self) -> None:

@@ -1,7 +1,7 @@
 """Kiwoom REST: the access token that a LOGIN shows. Spec kiwoom 1.3, 1.5.
 
 Promises: one token per key, kept on disk for all processes, renewed ten minutes before its end in Korean time.
-Leaves to others: HTTP and the file (brokers/rest.py).
+Leaves to others: HTTP (brokers/rest.py), the file (brokers/token.py).
 """
 
 from __future__ import annotations
@@ -11,7 +11,8 @@ from datetime import datetime
 from pathlib import Path
 
 from brokers.broker import RestLimited, RestRefused, mask
-from brokers.rest import LIMITED_WAIT_S, TokenFile, post
+from brokers.rest import LIMITED_WAIT_S, post
+from brokers.token import AccessToken
 from conf.clock import KST, SECOND_NS, Clock
 from conf.settings import Secrets
 
@@ -25,33 +26,13 @@ def inner_code(text: str) -> str:
     return match[1] if match else ""
 
 
-class AccessToken:
-    """The access token of one app key."""
+def access_token(rest_url: str, secrets: Secrets, path: Path, clock: Clock) -> AccessToken:
+    """The access token of one app key, kept at `path`."""
 
-    def __init__(self, rest_url: str, secrets: Secrets, path: Path, clock: Clock) -> None:
-        self._url = f"{rest_url.rstrip('/')}/oauth2/token"
-        self._secrets = secrets
-        self._clock = clock
-        self._file = TokenFile(path, f"{rest_url} {secrets.app_key}")
-        self._last = ""
-
-    def get(self) -> str:
-        """The token; RestError."""
-        self._last = self._file.get(self._clock.now_ns(), self._issue)
-        return self._last
-
-    def spoil(self) -> None:
-        """Take a new one next time."""
-        self._file.spoil(self._last)
-
-    def _issue(self) -> tuple[str, int]:
+    def issue() -> tuple[str, int]:
         status, body = post(
-            self._url,
-            {
-                "grant_type": "client_credentials",
-                "appkey": self._secrets.app_key,
-                "secretkey": self._secrets.app_secret,
-            },
+            f"{rest_url.rstrip('/')}/oauth2/token",
+            {"grant_type": "client_credentials", "appkey": secrets.app_key, "secretkey": secrets.app_secret},
         )
         token, expires = body.get("token"), str(body.get("expires_dt", ""))
         outer = str(body.get("return_code", body.get("returnCode", "0" if token else f"HTTP {status}")))
@@ -63,6 +44,8 @@ class AccessToken:
         if outer == "5" or code.startswith("17"):
             raise RestLimited(words, wait_s=LIMITED_WAIT_S)
         raise RestRefused(words, wait_s=REFUSED_WAIT_S)
+
+    return AccessToken(path, f"{rest_url} {secrets.app_key}", clock, issue)
 
 
 def _end_ns(expires_dt: str) -> int:

@@ -20,10 +20,11 @@ import msgspec
 
 from brokers.broker import HEARTBEAT_MOST_BYTES, Heard, SessionLost, SessionRefused, mask
 from brokers.kiwoom import decode
-from brokers.kiwoom.rest import AccessToken, inner_code
+from brokers.kiwoom.rest import access_token, inner_code
 from brokers.ledger import Ledger
 from brokers.registration import Registration
 from brokers.rows import Decoded
+from brokers.token import AccessToken
 from conf.clock import SECOND_NS
 from conf.home import Home
 from conf.settings import Settings, load_secrets
@@ -276,7 +277,7 @@ class Kiwoom:
     def credential(self, home: Home, number: int) -> AccessToken:
         """The access token of one of the home's app keys."""
         secrets = load_secrets(home.root, "kiwoom", number=number)
-        return AccessToken(home.settings.kiwoom.rest_url, secrets, home.token("kiwoom", number), home.clock())
+        return access_token(home.settings.kiwoom.rest_url, secrets, home.token("kiwoom", number), home.clock())
 
     def session(self, settings: Settings, credential: str, ledger: Ledger) -> KiwoomSession:
         """A dialogue that registers what the ledger lists."""

@@ -9,10 +9,10 @@ from datetime import datetime, timedelta
 import pytest
 
 from brokers.broker import RestLimited, RestRefused, RestUnreachable, mask
-from brokers.kis.rest import AccessToken as KisToken
+from brokers.kis import rest as kis_rest
 from brokers.kis.rest import Approval
-from brokers.kiwoom.rest import AccessToken
-from brokers.rest import TokenFile
+from brokers.kiwoom.rest import access_token
+from brokers.token import AccessToken, TokenFile
 from conf import clock
 from conf.clock import KST
 from conf.settings import Secrets
@@ -33,7 +33,7 @@ def approval(vendor) -> Approval:
 
 def token(vendor, path) -> AccessToken:
     """Kiwoom's, against the server."""
-    return AccessToken(f"http://127.0.0.1:{vendor.port}/", SECRETS, path / "token" / "kiwoom.json", clock.real())
+    return access_token(f"http://127.0.0.1:{vendor.port}/", SECRETS, path / "token" / "kiwoom.json", clock.real())
 
 
 def test_an_approval_key_is_asked_for_once_and_again_after_it_was_refused(vendor):
@@ -126,7 +126,7 @@ def test_a_spoiled_token_is_renewed_unless_somebody_was_faster(vendor, tmp_path)
 def test_another_key_does_not_get_the_first_ones_token(vendor, tmp_path):
     """After the key in .env was changed."""
     token(vendor, tmp_path).get()
-    other = AccessToken(
+    other = access_token(
         f"http://127.0.0.1:{vendor.port}/", Secrets("k2", "s2"), tmp_path / "token" / "kiwoom.json", clock.real()
     )
 
@@ -217,9 +217,9 @@ def test_a_redirect_is_not_followed(vendor):
     assert len(vendor.posts) == 1
 
 
-def kis_token(vendor, path) -> KisToken:
+def kis_token(vendor, path) -> AccessToken:
     """KIS's, against the server."""
-    return KisToken(f"http://127.0.0.1:{vendor.port}", SECRETS, path / "token" / "kis.json", clock.real())
+    return kis_rest.access_token(f"http://127.0.0.1:{vendor.port}", SECRETS, path / "token" / "kis.json", clock.real())
 
 
 def issued(vendor, life_s=86_400):

@@ -18,7 +18,7 @@ from tree import a_home, collectorctl, status, until
 from brokers.broker import SessionError
 from brokers.kiwoom.session import KiwoomSession
 from brokers.ledger import Ledger
-from brokers.rest import TokenFile
+from brokers.token import TokenFile
 from collectorctl.demo.stage import Simulator, connect_home
 from conf.home import Home
 from conf.settings import SettingsError
