@@ -29,7 +29,7 @@ from collectorctl.recover.counter import Verdict
 from collectorctl.recover.evidence import Evidence
 from collectorctl.recover.fill import stored
 from collectorctl.recover.plan import covered
-from conf.clock import korean
+from conf.clock import SECOND_NS, korean
 from conf.instrument import Instrument
 from ringbuf.records import UNDEFINED
 from writer.volume import Coverage
@@ -189,14 +189,33 @@ def _worth(kept: np.ndarray, shares: int, difference: int | None) -> bool:
 
 
 def _minutes(kept: np.ndarray, bars: np.ndarray) -> dict[int, int]:
-    """Minute -> shares that its bar has more than the ticks, where they differ."""
+    """Minute -> shares that its bar has more than the ticks, where they differ.
+
+    Brokers need not stamp alike: ticks of the second before or behind the edge of two minutes may count for either, as far as the
+    bars say so to the share.
+    """
     minutes, where = np.unique(kept["exch_ns"] // MINUTE_NS * MINUTE_NS, return_inverse=True)
     shares = np.zeros(len(minutes), np.int64)
     np.add.at(shares, where, kept["size"])
     off = dict(zip(minutes.tolist(), (-shares).tolist(), strict=True))
     for begin_ns, volume in zip(bars["exch_ns"].tolist(), bars["volume"].tolist(), strict=True):
         off[begin_ns] = off.get(begin_ns, 0) + volume
+    for minute in sorted(off):
+        edge = minute + MINUTE_NS
+        if off[minute] and abs(off[minute]) in _at_edge(kept, edge, behind=off[minute] > 0):
+            off[edge], off[minute] = off.get(edge, 0) + off[minute], 0
     return {minute: shares for minute, shares in off.items() if shares}
+
+
+def _at_edge(kept: np.ndarray, edge: int, behind: bool) -> np.ndarray:
+    """Shares of the one, two, three ... ticks next to the edge of two minutes that are stamped within a second of it, where the
+    ticks around them are not stamped otherwise."""
+    stamps = kept["exch_ns"]
+    earliest_after = np.minimum.accumulate(stamps[::-1])[::-1]
+    latest_before = np.maximum.accumulate(stamps)
+    near = (earliest_after >= edge - SECOND_NS) & (latest_before <= edge)
+    sizes = kept["size"][near & (stamps == (edge if behind else edge - SECOND_NS))]
+    return np.cumsum(sizes if behind else sizes[::-1])
 
 
 def _between_live(kept: np.ndarray) -> tuple[int, int]:

@@ -218,6 +218,32 @@ def test_an_auctions_print_is_not_counted() -> None:
 
 
 @pytest.mark.parametrize(
+    ("stamped", "edge"), [(0, 180), (-1, 180)], ids=["ours a second later", "ours a second earlier"]
+)
+def test_a_tick_at_the_edge_of_a_minute_may_count_for_either(stamped: int, edge: int) -> None:
+    """Brokers that stamp a fraction of a second apart put a trade into neighbouring minutes; two seconds are another matter."""
+    differ = ["2 minutes differ from the minute bars"]
+    for off_s, reasons in ((stamped, []), (3 if stamped == 0 else -4, differ)):
+        ticks, books, evidence = honest()
+        ticks["exch_ns"][edge] += (-1 - stamped) * SECOND_NS  # as the broker of the bars stamps it
+        with_bars(ticks, evidence)
+        ticks["exch_ns"][edge] = NINE_NS + (edge * 10 + off_s) * SECOND_NS
+
+        assert reasons == certify(SAMSUNG, DAY, ticks, books, evidence).reasons
+
+
+def test_a_minute_that_lacks_other_shares_than_those_at_its_edge_differs() -> None:
+    """A share more in one bar and less in the next, with a larger tick between them."""
+    ticks, books, evidence = honest()
+    assert ticks["size"][180] > 1
+    minute = int(ticks["exch_ns"][180]) // (60 * SECOND_NS) * (60 * SECOND_NS)
+    for bar in evidence.bars:
+        bar[5] += (bar[0] == minute - 60 * SECOND_NS) - (bar[0] == minute)
+
+    assert certify(SAMSUNG, DAY, ticks, books, evidence).reasons == ["2 minutes differ from the minute bars"]
+
+
+@pytest.mark.parametrize(
     ("lie", "reason"),
     [
         (without(180), "gaps are missing"),
