@@ -72,8 +72,12 @@ def take_down(root: Path, simulator: Simulator, down: str, up: str, count: int, 
     simulator.tell(f"{down} outage {seconds}")
     until(f"{up} stands in for {down}", lambda: counters(up)["taken_over"] == count, 60)
     until("its new registrations stand", lambda: counters(up)["acknowledged"] == before + count, 30)
-    said = status(root)["processes"][up]
-    assert said["healthy"], said
+
+    def healthy() -> dict[str, object] | None:
+        said = status(root)["processes"][up]
+        return said if said["healthy"] else None  # while it registers it is not, for a moment
+
+    said = until(f"{up} streams", healthy, 30)
     assert f"collects {count} of {len(OF[down])} ticks in place of {down}" in said["verdict"]
     until(f"{down} is back", lambda: counters(down)["up_keys"] == 1, 60)
     until("and has its ticks again", lambda: counters(up)["taken_over"] == 0, 60)
