@@ -67,7 +67,7 @@ def venues(seen: Seen) -> list[str]:
     for venue, spans in hours.items():
         books = seen.books[seen.books["venue"] == venue]
         # an auction's last book is of the instant at which its end is noticed, and a minute is a tenth of a second here
-        late = pd.Timedelta(minutes=5)
+        late = pd.Timedelta(minutes=4)
         inside = [books["exch_time"].between(_at(f"{begin}:00"), _at(f"{end}:00") + late) for begin, end in spans]
         if outside := int((~pd.concat(inside, axis=1).any(axis=1)).sum()):
             said.append(f"{outside} books of {venue} outside its hours")

@@ -113,7 +113,7 @@ def test_each_venue_must_have_twins_of_every_stock_and_nothing_outside_its_hours
     seen = lambda *more: holds.Seen(pd.concat([whole, *more]), events())  # noqa: E731
 
     assert holds.venues(seen()) == []
-    for clock, venue in (("08:29:59", "KRX"), ("08:55:00", "NXT"), ("11:55:00", "NXT"), ("12:01:01", "UN")):
+    for clock, venue in (("08:29:59", "KRX"), ("08:55:00", "NXT"), ("11:55:00", "NXT"), ("12:04:01", "UN")):
         late = books((clock, True, False)).assign(venue=venue, symbol="005930")
         assert holds.venues(seen(late)) == [f"1 books of {venue} outside its hours"]
     alone = books(("09:00:00", True, False)).assign(venue="KRX", symbol="000660")
