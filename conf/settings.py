@@ -103,14 +103,7 @@ class Kiwoom(_Table):
     cut_wait_s: float
 
 
-class Us(_Table):
-    enabled: bool
-    ws_url: str
-    rest_url: str
-    registrations: int
-    register_spacing_ms: int
-    customer_type: Literal["P", "B"]
-    cut_wait_s: float
+class Us(Kis):
     paid: bool
 
 

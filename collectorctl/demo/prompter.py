@@ -31,7 +31,7 @@ class Prompter:
     @property
     def left(self) -> list[str]:
         """What has not been done yet."""
-        return [act.do for act in self._left]
+        return [act.command for act in self._left]
 
     def due_ns(self) -> int | None:
         """When the next act is due, ns of the rehearsal's clock; None after the last."""
@@ -43,7 +43,7 @@ class Prompter:
         if due_ns is None or now_ns < due_ns:
             return ""
         self._late_ns += now_ns - due_ns
-        words = self._left.pop(0).do
+        words = self._left.pop(0).command
         what, _, name = words.partition(" ")
         if what == "kill":
             self._kill(name)

@@ -19,8 +19,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from brokers.simulator import truth
-from brokers.simulator.scenario import SCENARIOS
-from brokers.simulator.scenario import Act as SimulatedAct
+from brokers.simulator.scenario import SCENARIOS, Act
 from brokers.simulator.truth import LineNumber
 from collectorctl.daemon import Daemon
 from collectorctl.demo.holds import Seen
@@ -85,11 +84,12 @@ class Rehearsal:
             names = zip(told.trades["symbol"].tolist(), told.trades["venue"].tolist(), strict=True)
             trades = told.trades[[name in collected for name in names]]
             recovery = recover(home, DAY, trades, self.console, self.script.misled)
+        books = _dataset(home, "orderbook")
         return Outcome(
             about=self.script.about,
             undone=prompter.left + [act.command for act in self._scenario()[len(told.acts) :]],
-            verdict=self._verdict(home, told),
-            broken=self.script.holds(Seen(_dataset(home, "orderbook"), _dataset(home, "event"), recovery.regained)),
+            verdict=self._verdict(home, told, books),
+            broken=self.script.holds(Seen(books, _dataset(home, "event"), recovery.regained)),
             recovery=recovery,
             figures=measure(home, seen, stop_s),
         )
@@ -125,12 +125,12 @@ class Rehearsal:
             f"hours published {count('writer', 'hours_published')}  {sick}"
         )
 
-    def _scenario(self) -> list[SimulatedAct]:
+    def _scenario(self) -> list[Act]:
         """What the simulator was to do by itself, in order."""
         return sorted(SCENARIOS[self.script.scenario].acts) if self.script.scenario else []
 
-    def _verdict(self, home: Home, told: truth.Run) -> Verdict:
-        books, ticks, sent = _dataset(home, "orderbook"), _dataset(home, "tick"), told.sent
+    def _verdict(self, home: Home, told: truth.Run, books: pd.DataFrame) -> Verdict:
+        ticks, sent = _dataset(home, "tick"), told.sent
         if misled := self.script.misled:  # the other line's promises hold as if it were alone
             sent = sent[sent["line"] != LineNumber[misled.upper()]]
             books = books[books[[f"recv_time_{line}" for line in LINES.values() if line != misled]].notna().any(axis=1)]

@@ -14,16 +14,9 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from brokers.simulator.scenario import SCENARIOS
+from brokers.simulator.scenario import SCENARIOS, Act
 from collectorctl.demo import holds
 from collectorctl.demo.stage import SYMBOLS
-
-
-class Act(NamedTuple):
-    """One thing to do, at "HH:MM:SS" of the market's day."""
-
-    at: str
-    do: str
 
 
 class Script(NamedTuple):
@@ -61,31 +54,30 @@ VENUES = Script(
     holds=holds.venues,
 )
 
-_HOLDS = {
-    "kis-dies-at-open": holds.kis_dies_at_open,
-    "kiwoom-conflates": holds.kiwoom_conflates,
-    "stamp-skew": holds.stamp_skew,
-    "wrong-venue": holds.wrong_venue,
-    "both-lose": holds.both_lose,
-    "open-burst": holds.open_burst,
-}
 _WHOLE = ("--kiwoom-books-per-s", "0")
 """Without its usual conflation: what a line then lacks is the scenario's doing."""
-_SKEWED = {"stamp-skew"}
 _UNIFIED = ("--symbols", ",".join(f"{symbol},{symbol}_AL" for symbol in SYMBOLS))
-_MORE = {"wrong-venue": _UNIFIED}
-_MISLED = {"wrong-venue": "kis"}
 
-SCRIPTS: dict[str, Script] = {MORNING.name: MORNING, VENUES.name: VENUES} | {
-    name: Script(
-        name,
-        scenario.words,
-        scenario=name,
-        options=(*_WHOLE, *_MORE.get(name, ())),
-        stamps=name not in _SKEWED,
-        misled=_MISLED.get(name, ""),
-        holds=_HOLDS[name],
+
+def _at_brokers(
+    scenario: str, must: holds.Holds, more: tuple[str, ...] = (), stamps: bool = True, misled: str = ""
+) -> Script:
+    """A rehearsal in which the simulator does all that goes wrong; `more`: options of its own."""
+    about = SCENARIOS[scenario].words
+    return Script(scenario, about, (), scenario, (*_WHOLE, *more), stamps, misled, holds=must)
+
+
+SCRIPTS: dict[str, Script] = {
+    script.name: script
+    for script in (
+        MORNING,
+        VENUES,
+        _at_brokers("kis-dies-at-open", holds.kis_dies_at_open),
+        _at_brokers("kiwoom-conflates", holds.kiwoom_conflates),
+        _at_brokers("stamp-skew", holds.stamp_skew, stamps=False),
+        _at_brokers("wrong-venue", holds.wrong_venue, more=_UNIFIED, misled="kis"),
+        _at_brokers("both-lose", holds.both_lose),
+        _at_brokers("open-burst", holds.open_burst),
     )
-    for name, scenario in SCENARIOS.items()
 }
 """Every rehearsal there is, by name."""
