@@ -25,10 +25,10 @@ import websocket
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from brokers.broker import Broker, broker
-from brokers.registration import Registration
-from brokers.rows import Decoded
-from brokers.wire import Wire
+from brokers.decoded import Decoded
+from brokers.protocol import Broker, broker
+from brokers.subscription import Registration
+from brokers.transport.websocket import Wire
 from conf.instrument import Instrument
 
 MESSAGES = 100_000

@@ -22,11 +22,11 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from brokers.simulator import truth
-from collectorctl.daemon import Daemon
+from brokers.simulator import ground_truth
+from collectorctl.demo.environment import Simulator, connect_home, write_home
 from collectorctl.demo.oracle import Instants, judge
-from collectorctl.demo.stage import Simulator, connect_home, write_home
-from collectorctl.health import wait_until_healthy
+from collectorctl.supervision.readiness import wait_until_healthy
+from collectorctl.supervision.supervisor import Daemon
 from conf.home import Home
 from ringbuf.vitals import percentiles, read
 
@@ -60,7 +60,9 @@ def stretch(home: Home, seconds: float, killing: bool) -> Stretch:
     return Stretch(killing, begin_ns, time.monotonic_ns(), kills, after - before)
 
 
-def delivered_and_missing(home: Home, told: truth.Run, ended_ns: Instants, stretches: list[Stretch]) -> tuple[int, int]:
+def delivered_and_missing(
+    home: Home, told: ground_truth.Run, ended_ns: Instants, stretches: list[Stretch]
+) -> tuple[int, int]:
     """Rows that the simulator certainly delivered to kiwoom in these stretches, and how many of them are not in Parquet."""
     within = np.zeros(len(told.sent), bool)
     for one in stretches:
@@ -107,14 +109,14 @@ def main() -> None:
             finally:
                 for _ in daemon.stop():
                     pass
-        told = truth.load(root / "truth")
+        told = ground_truth.load(root / "truth")
         show(home, told, stretches)
     finally:
         shutil.rmtree((home.run / "ring").resolve(), ignore_errors=True)
         shutil.rmtree(root)
 
 
-def show(home: Home, told: truth.Run, stretches: list[Stretch]) -> None:
+def show(home: Home, told: ground_truth.Run, stretches: list[Stretch]) -> None:
     """The table: undisturbed, killing, ratio."""
     ended_ns = {(c["line"], c["connection"]): c["ended_mono_ns"] for c in told.connections if c["ended_mono_ns"]}
     columns: list[dict[str, float]] = []

@@ -15,7 +15,7 @@ import numpy as np
 
 from ringbuf.records import ORDERBOOK, Line, Venue, blank
 from writer import schema
-from writer.merge import NEW, Merge
+from writer.ingest.book_arbiter import NEW, Merge
 
 SECOND_NS = 1_000_000_000
 NINE_NS = 1_795_132_800_000_000_000

@@ -12,11 +12,11 @@ import time
 
 import numpy as np
 
+from collectorctl.recover.matching.anchors import MINUTE, MINUTE_NS
+from collectorctl.recover.matching.placement import CHART, NUMBERED, Placement, place_chart, place_numbered
 from ringbuf.records import ORDERBOOK, TICK, UNDEFINED, Line, Venue, blank
-from writer.marks import MINUTE, MINUTE_NS
-from writer.place import CHART, NUMBERED, Placement, place_chart, place_numbered
-from writer.tape import VolumeLine
-from writer.volume import gap_won, lay
+from writer.volume.coverage import gap_won, lay
+from writer.volume.gap_tracker import VolumeLine
 
 SECOND_NS = 1_000_000_000
 NINE_NS = 1_795_132_800_000_000_000

@@ -17,8 +17,8 @@ from pathlib import Path
 
 import msgspec
 
-from brokers.simulator import truth
-from collectorctl.demo.stage import SYMBOLS, Simulator, connect_home, write_home
+from brokers.simulator import ground_truth
+from collectorctl.demo.environment import SYMBOLS, Simulator, connect_home, write_home
 
 DAY = "2026-11-20"
 
@@ -62,7 +62,7 @@ def main() -> None:
             allowed = ("--kiwoom-burst", str(given.rate), "--kiwoom-calls-per-s", str(given.rate))
             with Simulator(root, root / "truth", "--history", str(given.trades), *allowed) as simulator:
                 connect_home(root, simulator.addresses)
-                assert len(truth.load(root / "truth").trades) >= number * given.trades
+                assert len(ground_truth.load(root / "truth").trades) >= number * given.trades
                 seconds, most_mb, certificates = recovered(root)
         finally:
             shutil.rmtree(root)

@@ -21,9 +21,9 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from collectorctl.daemon import Daemon
-from collectorctl.demo.stage import Simulator, connect_home, write_home
-from collectorctl.health import wait_until_healthy
+from collectorctl.demo.environment import Simulator, connect_home, write_home
+from collectorctl.supervision.readiness import wait_until_healthy
+from collectorctl.supervision.supervisor import Daemon
 from conf.home import Home
 from ringbuf.records import ORDERBOOK
 from ringbuf.ring import Consumer

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import sys
 
-from brokers.broker import BROKERS, broker
+from brokers.allocation.allocate import plan
+from brokers.allocation.credentials import at_hand
 from brokers.collector import Collector
-from brokers.keys import at_hand
-from brokers.patience import idle, with_room
-from brokers.plan import plan
+from brokers.feed.startup import idle, with_room
+from brokers.protocol import BROKERS, broker
 from conf.home import Home
 from conf.process import Stop, run
 from conf.settings import FILE

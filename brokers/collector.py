@@ -16,15 +16,15 @@ from collections.abc import Sequence
 
 from loguru import logger
 
-from brokers.broker import BROKERS, Broker
-from brokers.connection import LiveConnection, Shared
-from brokers.plan import Plan
-from brokers.publish import Rings
-from brokers.pulse import Pulse, Pulses
-from brokers.quarantine import Quarantine
-from brokers.registration import Registration
-from brokers.standin import StandIn
-from brokers.takeover import Sight
+from brokers.allocation.allocate import Plan
+from brokers.allocation.failover import Sight
+from brokers.allocation.failover_monitor import StandIn
+from brokers.feed.connection import LiveConnection, Shared
+from brokers.feed.heartbeat import Pulse, Pulses
+from brokers.feed.publisher import Rings
+from brokers.feed.quarantine import Quarantine
+from brokers.protocol import BROKERS, Broker
+from brokers.subscription import Registration
 from conf.clock import SECOND_NS
 from conf.home import Home
 from conf.process import Stop

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from brokers.keys import at_hand
-from collectorctl.plan import in_words, planned
-from collectorctl.status import lines_of
+from brokers.allocation.credentials import at_hand
+from collectorctl.allocation_report import in_words, planned
+from collectorctl.supervision.status import lines_of
 from conf.home import Home
 from conf.settings import load_secrets
 

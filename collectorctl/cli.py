@@ -14,12 +14,12 @@ from typing import Any
 
 import click
 
-from collectorctl.commands import day, home, look, rehearse, tree
-from collectorctl.daemon import DaemonError
+from collectorctl.commands import inspect, lifecycle, recovery, setup, simulation
+from collectorctl.supervision.supervisor import DaemonError
 from conf.process import EXIT_BUG, EXIT_BUSY, EXIT_CONFIG, Busy
 from conf.settings import SettingsError
 
-MODULES = (home, tree, look, rehearse, day)
+MODULES = (setup, lifecycle, inspect, simulation, recovery)
 """Where the commands are; adding one is a function in the module of its purpose."""
 
 _EXIT = {SettingsError: EXIT_CONFIG, Busy: EXIT_BUSY, DaemonError: EXIT_BUG}

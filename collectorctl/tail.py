@@ -16,7 +16,7 @@ from typing import Any
 import pyarrow as pa
 
 from conf.home import Home
-from writer.journal import read_rows
+from writer.journal.journal import read_rows
 
 POLL_S = 0.5
 

@@ -24,7 +24,7 @@ from pathlib import Path
 
 import msgspec
 
-from conf.lock import alone_in
+from conf.filelock import alone_in
 
 KST = timezone(timedelta(hours=9), "Asia/Seoul")
 """Korea has no daylight saving: a fixed offset is exact."""

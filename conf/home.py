@@ -22,10 +22,10 @@ from hashlib import sha256
 from pathlib import Path
 
 from conf import clock
-from conf.almanac import almanac
+from conf.calendar import Calendar
 from conf.clock import Clock, korean
-from conf.lock import alone_in
-from conf.session import Calendar
+from conf.filelock import alone_in
+from conf.holidays import almanac
 from conf.settings import FILE, Settings, SettingsError, load
 
 SHM = Path("/dev/shm")

@@ -26,9 +26,9 @@ from typing import Any, Literal, get_args, get_type_hints
 import msgspec
 from dotenv import dotenv_values
 
+from conf.calendar import PHASES, TABLES
 from conf.instrument import Instrument, parse
-from conf.rules import first_fault
-from conf.session import PHASES, TABLES
+from conf.validation import first_fault
 
 FILE = "collector.toml"
 SECRETS_FILE = ".env"

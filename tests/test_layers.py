@@ -9,8 +9,10 @@ import ast
 import re
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from functools import cache
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -26,47 +28,46 @@ MAY_IMPORT = {
 VENDORS = ("kis", "kiwoom", "us")
 
 PURE = (
+    "brokers/*/decode.py",
+    "brokers/allocation/allocate.py",
+    "brokers/allocation/failover.py",
+    "brokers/decoded.py",
+    "brokers/feed/halts.py",
+    "brokers/feed/liveness.py",
+    "brokers/kis/frame.py",
+    "brokers/subscription.py",
+    "brokers/transport/frame_parser.py",
+    "collectorctl/demo/oracle.py",
+    "collectorctl/demo/reconcile.py",
+    "collectorctl/demo/result.py",
+    "collectorctl/demo/scenarios.py",
+    "collectorctl/explain/visibility.py",
+    "collectorctl/gapfill/queue.py",
+    "collectorctl/gapfill/verify.py",
+    "collectorctl/recover/certificate/certify.py",
+    "collectorctl/recover/matching/alignment.py",
+    "collectorctl/recover/matching/gap_filling.py",
+    "collectorctl/recover/matching/placement.py",
+    "collectorctl/recover/matching/trade_count.py",
+    "collectorctl/recover/schedule/schedule.py",
+    "collectorctl/supervision/watchdog/policy.py",
+    "conf/calendar.py",
     "conf/instrument.py",
     "conf/market.py",
-    "conf/session.py",
-    "conf/rules.py",
+    "conf/validation.py",
     "ringbuf/layout.py",
     "ringbuf/records.py",
-    "brokers/*/decode.py",
-    "brokers/kis/frame.py",
-    "brokers/frames.py",
-    "brokers/halts.py",
-    "brokers/ledger.py",
-    "brokers/plan.py",
-    "brokers/registration.py",
-    "brokers/rows.py",
-    "brokers/takeover.py",
-    "brokers/watch.py",
-    "writer/align.py",
-    "writer/filled.py",
-    "writer/health.py",
-    "writer/days.py",
-    "writer/hours.py",
-    "writer/latent.py",
-    "writer/merge.py",
-    "writer/overlap.py",
-    "writer/place.py",
+    "writer/feeds/degradation.py",
+    "writer/feeds/visibility.py",
+    "writer/ingest/backfill_filter.py",
+    "writer/ingest/book_arbiter.py",
+    "writer/ingest/trading_day.py",
+    "writer/publish/feed_stats.py",
+    "writer/publish/overlap.py",
+    "writer/publish/schedule.py",
     "writer/schema.py",
-    "writer/sight.py",
-    "writer/tape.py",
-    "writer/volume.py",
-    "collectorctl/explain/sight.py",
-    "collectorctl/demo/oracle.py",
-    "collectorctl/fill/proof.py",
-    "collectorctl/fill/waiting.py",
-    "collectorctl/demo/script.py",
-    "collectorctl/demo/tiling.py",
-    "collectorctl/demo/verdict.py",
-    "collectorctl/recover/certify.py",
-    "collectorctl/recover/counter.py",
-    "collectorctl/recover/fill.py",
-    "collectorctl/recover/schedule.py",
-    "collectorctl/watchdog/rules.py",
+    "writer/volume/coverage.py",
+    "writer/volume/gap_tracker.py",
 )
 """Modules that are functions of their arguments; a pattern that matches nothing is a mistake."""
 
@@ -83,7 +84,7 @@ VENDOR_WORD = re.compile(
     r"|tr_(id|key|type|cd)|custtype|approval_key|appsecret|secretkey|rt_cd|msg_cd"
     r"|0[A-Jdgmsuw]|(ka|kt|au|ko)\d{5}|trnm|grp_no|return_(code|msg)|api-id|cont-yn|next-key"  # Kiwoom
 )
-AT_THE_BORDER = re.compile(r"brokers/(kis|kiwoom|us)/(decode|session|rest|quotes)\.py|brokers/simulator/.+")
+AT_THE_BORDER = re.compile(r"brokers/(kis|kiwoom|us)/(decode|session|rest|history)\.py|brokers/simulator/.+")
 
 
 def modules() -> list[str]:
@@ -221,25 +222,34 @@ def test_no_module_is_long() -> None:
     assert [f"{m}: {lines_of_code(m)}" for m in modules() if lines_of_code(m) > MOST_LINES] == []
 
 
-@pytest.mark.parametrize("module", modules())
-def test_every_module_says_what_it_is_and_what_it_promises(module: str) -> None:
-    """One line first; then, where anything is defined, "Promises:" or "Leaves to others:"."""
-    text = ast.get_docstring(tree(module)) or ""
-    defines = any(isinstance(node, ast.FunctionDef | ast.ClassDef | ast.Assign) for node in tree(module).body)
-
-    assert text.splitlines()[:1] != []
-    if defines and not module.endswith("__init__.py"):
-        assert re.search(r"^(Promises|Leaves to others): \S", text, re.MULTILINE), module
+MOST_MODULES = 12
 
 
-def test_names_say_what_a_thing_is() -> None:
-    """No Manager, Handler, Helper, Util, Base, Common, misc, in files or classes."""
-    empty = re.compile(r"manager|handler|helper|utils?|base|common|misc", re.IGNORECASE)
-    classes = [node.name for module in modules() for node in ast.walk(tree(module)) if isinstance(node, ast.ClassDef)]
-    words = [word for name in classes for word in re.findall(r"[A-Z]?[a-z]+", name)]
-    words += [part for module in modules() for part in re.split(r"[/_.]", module)]
+def test_no_folder_holds_more_than_a_dozen_modules() -> None:
+    """A folder that outgrows a screen gets sub-folders; `__init__` is no module of its own."""
+    held = Counter(str(Path(module).parent) for module in modules() if not module.endswith("__init__.py"))
 
-    assert [word for word in words if empty.fullmatch(word)] == []
+    assert [f"{folder}: {count}" for folder, count in held.items() if count > MOST_MODULES] == []
+
+
+def imported_modules(module: str) -> set[str]:
+    """Paths of the modules of this repository that a module imports, `TYPE_CHECKING` imports included."""
+    known = {path.removesuffix(".py").removesuffix("/__init__").replace("/", "."): path for path in modules()}
+    return {
+        known[found]
+        for name in imports(module)
+        if (found := next((part for part in (name, name.rpartition(".")[0]) if part in known), ""))
+    } - {module}
+
+
+def test_no_module_imports_itself_by_way_of_others() -> None:
+    """A circle makes two modules one that is spread over two files."""
+    try:
+        order = list(TopologicalSorter({module: imported_modules(module) for module in modules()}).static_order())
+    except CycleError as error:
+        pytest.fail(" -> ".join(error.args[1]))
+
+    assert sorted(order) == modules()
 
 
 def test_a_collector_does_not_load_what_only_the_writer_needs() -> None:
@@ -261,7 +271,7 @@ def test_a_collector_does_not_load_what_only_the_writer_needs() -> None:
 def test_the_watchdog_does_not_load_what_only_the_writer_needs() -> None:
     """It reads what status reads, and runs for ever beside the others."""
     script = (
-        "import sys, collectorctl.watchdog.__main__\n"
+        "import sys, collectorctl.supervision.watchdog.__main__\n"
         "print(*sorted({'pyarrow', 'pandas', 'aiohttp'} & set(sys.modules)))"
     )
 

@@ -3,6 +3,6 @@
 import sys
 
 from conf.process import run
-from writer.drain import body
+from writer.service import body
 
 sys.exit(run("writer", body))

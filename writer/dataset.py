@@ -26,14 +26,16 @@ from conf.home import Home
 from ringbuf.events import Events
 from ringbuf.records import RINGS, STREAMS, UNDEFINED, Kind, Line
 from ringbuf.vitals import Vitals
-from writer import intake, merge, parquet, schema
-from writer.gaps import Gaps
-from writer.hours import Hours
-from writer.intake import Intake
-from writer.journal import Journal, held
-from writer.lines import Lines
-from writer.merge import NEW, Merge, Waiting
-from writer.segment import Whole
+from writer import schema
+from writer.feeds.monitor import Lines
+from writer.ingest import book_arbiter, ring_reader
+from writer.ingest.book_arbiter import NEW, Merge, Waiting
+from writer.ingest.ring_reader import Intake
+from writer.journal.journal import Journal, held
+from writer.journal.segment import Whole
+from writer.publish import partition
+from writer.publish.schedule import Hours
+from writer.volume.gap_report import Gaps
 
 READ_MOST = 8192
 """Records of one ring in one turn: bounds the memory of a backlog."""
@@ -46,8 +48,8 @@ class Prepared(NamedTuple):
     """A batch on its way into the journal."""
 
     batch: pa.RecordBatch
-    taken: intake.Taken
-    said: merge.Taken | None
+    taken: ring_reader.Taken
+    said: book_arbiter.Taken | None
 
 
 class Dataset:
@@ -115,8 +117,8 @@ class Dataset:
         journal = Journal.open(directory, schema.JOURNAL[self.name], seen)
         for hour in list(self.hours.hours):
             try:
-                self.hours.resume(hour, parquet.published_to(self.directory, hour, journal.lineage, self.market))
-            except parquet.PublicationError as error:
+                self.hours.resume(hour, partition.published_to(self.directory, hour, journal.lineage, self.market))
+            except partition.PublicationError as error:
                 logger.error("{}", error)  # said again when the hour is due; collecting goes on
         if self.merge is not None:
             self.merge.restore_ceilings(journal.ceilings)
@@ -162,7 +164,7 @@ class Dataset:
         self._watch(taken, said, now_ns)
         return taken.more
 
-    def _watch(self, taken: intake.Taken, said: merge.Taken | None, now_ns: int) -> None:
+    def _watch(self, taken: ring_reader.Taken, said: book_arbiter.Taken | None, now_ns: int) -> None:
         """The watch over the lines and the volume line follow what is journalled."""
         if self._lines_watch is not None and self.merge is not None:
             self._lines_watch.books(taken.records, said, min(taken.through_ns, now_ns))
@@ -176,7 +178,7 @@ class Dataset:
             self._gaps.ticks(taken.records, self.journal.last_row)
             self._gaps.judge(min(taken.through_ns, now_ns))
 
-    def _prepare(self, taken: intake.Taken, now_ns: int) -> Prepared:
+    def _prepare(self, taken: ring_reader.Taken, now_ns: int) -> Prepared:
         taken = self._admitted(taken)
         records, first_row = taken.records, self.journal.last_row + 1
         for lost in taken.lost:
@@ -187,7 +189,7 @@ class Dataset:
             self._vitals.set("last_data_mono_ns", now_ns)
         return Prepared(batch, taken, said)
 
-    def _admitted(self, taken: intake.Taken) -> intake.Taken:
+    def _admitted(self, taken: ring_reader.Taken) -> ring_reader.Taken:
         """Without fetched ticks that would cover something twice; their places in the ring are passed by like all others."""
         if self._gaps is None or self.stream != "tick":
             return taken
@@ -206,7 +208,12 @@ class Dataset:
             self.merge.forget(self.settled_row)
 
     def _count(
-        self, batch: pa.RecordBatch, taken: intake.Taken, said: merge.Taken | None, written: int, now_ns: int
+        self,
+        batch: pa.RecordBatch,
+        taken: ring_reader.Taken,
+        said: book_arbiter.Taken | None,
+        written: int,
+        now_ns: int,
     ) -> None:
         vitals, records = self._vitals, taken.records
         rows = held(batch)
@@ -236,7 +243,7 @@ class Dataset:
             for lags in np.array_split(np.sort(now_ns - records["mono_ns"]), min(8, len(records))):
                 vitals.latency(max(0, int(lags.mean())), len(lags))
 
-    def _lost(self, lost: intake.Lost) -> None:
+    def _lost(self, lost: ring_reader.Lost) -> None:
         """Records were overwritten unread: count, log and tell it. Told before the batch behind it is journalled, so that a kill
         in between tells it twice rather than never."""
         first, last = lost.loss
@@ -279,11 +286,11 @@ class Dataset:
         self.journal.begin(self.merge.ceilings() if self.merge else [])
         self.intake.commit()
 
-    def task(self, hour: int, everything: bool) -> parquet.Task:
+    def task(self, hour: int, everything: bool) -> partition.Task:
         """What publishing this hour means now: rows whose twins can no longer come, or everything. OSError."""
         if self.journal.current.held:
             self.begin_segment()
-        return parquet.Task(
+        return partition.Task(
             dataset=self.name,
             directory=self.directory,
             lineage=self.journal.lineage,

@@ -20,8 +20,8 @@ import pyarrow.compute as pc
 
 from conf.market import HOUR_NS, KR, MARKETS, Market
 from ringbuf.records import LEVELS, PRICE_SCALE, RINGS, STREAM_WORDS, UNDEFINED, Flag, Kind, Line, Session, Venue
-from writer.days import exchange_ns, session_days
-from writer.merge import IDENTITY_BYTES, NEW, Taken
+from writer.ingest.book_arbiter import IDENTITY_BYTES, NEW, Taken
+from writer.ingest.trading_day import exchange_ns, session_days
 
 SELF = "writer"
 """The writer's own line: it has events only, which take the same way as everybody's."""

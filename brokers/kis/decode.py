@@ -12,10 +12,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
+from brokers.decoded import Decoded, pack_book, pack_tick
 from brokers.kis import frame
 from brokers.kis.frame import Before, optional, price_e4, whole
-from brokers.registration import Registration
-from brokers.rows import Decoded, pack_book, pack_tick
+from brokers.subscription import Registration
 from conf.clock import time_of_day
 from ringbuf.records import PRICE_SCALE, UNDEFINED, Flag, Line, Session, Side, Venue
 

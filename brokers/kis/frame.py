@@ -20,8 +20,8 @@ from typing import Protocol, TypeVar
 
 import msgspec
 
-from brokers.registration import Registration
-from brokers.rows import EXTRA_BYTES, Decoded
+from brokers.decoded import EXTRA_BYTES, Decoded
+from brokers.subscription import Registration
 from ringbuf.records import PRICE_SCALE, UNDEFINED, Flag
 
 

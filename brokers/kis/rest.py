@@ -10,10 +10,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from brokers.broker import RestError, RestLimited, RestRefused, RestUnreachable, mask
-from brokers.quotes import QuotesError
-from brokers.rest import LIMITED_WAIT_S, Client, Reply, post
-from brokers.token import AccessToken
+from brokers.history import QuotesError
+from brokers.protocol import RestError, RestLimited, RestRefused, RestUnreachable, mask
+from brokers.transport.rest import LIMITED_WAIT_S, Client, Reply, post
+from brokers.transport.token_cache import AccessToken
 from conf.clock import SECOND_NS, Clock
 from conf.settings import Secrets
 

@@ -19,12 +19,11 @@ from typing import Literal
 
 import msgspec
 
-from brokers.broker import HEARTBEAT_MOST_BYTES, Heard, SessionRefused, mask
+from brokers.decoded import Decoded
 from brokers.kis import decode
 from brokers.kis.rest import Approval
-from brokers.ledger import Ledger
-from brokers.registration import Registration
-from brokers.rows import Decoded
+from brokers.protocol import HEARTBEAT_MOST_BYTES, Heard, SessionRefused, mask
+from brokers.subscription import Ledger, Registration
 from conf.home import Home
 from conf.settings import Settings, load_secrets
 from ringbuf.records import Line

@@ -17,8 +17,8 @@ from operator import itemgetter
 
 import msgspec
 
-from brokers.registration import Registration
-from brokers.rows import Decoded, Happening, pack_book, pack_tick
+from brokers.decoded import Decoded, Happening, pack_book, pack_tick
+from brokers.subscription import Registration
 from conf.clock import time_of_day
 from conf.instrument import Instrument
 from ringbuf.records import PRICE_SCALE, UNDEFINED, Flag, Kind, Line, Session, Side, Venue

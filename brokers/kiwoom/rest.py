@@ -10,9 +10,9 @@ import re
 from datetime import datetime
 from pathlib import Path
 
-from brokers.broker import RestLimited, RestRefused, mask
-from brokers.rest import LIMITED_WAIT_S, post
-from brokers.token import AccessToken
+from brokers.protocol import RestLimited, RestRefused, mask
+from brokers.transport.rest import LIMITED_WAIT_S, post
+from brokers.transport.token_cache import AccessToken
 from conf.clock import KST, SECOND_NS, Clock
 from conf.settings import Secrets
 

@@ -18,13 +18,12 @@ from typing import Literal, NamedTuple
 
 import msgspec
 
-from brokers.broker import HEARTBEAT_MOST_BYTES, Heard, SessionLost, SessionRefused, mask
+from brokers.decoded import Decoded
 from brokers.kiwoom import decode
 from brokers.kiwoom.rest import access_token, inner_code
-from brokers.ledger import Ledger
-from brokers.registration import Registration
-from brokers.rows import Decoded
-from brokers.token import AccessToken
+from brokers.protocol import HEARTBEAT_MOST_BYTES, Heard, SessionLost, SessionRefused, mask
+from brokers.subscription import Ledger, Registration
+from brokers.transport.token_cache import AccessToken
 from conf.clock import SECOND_NS
 from conf.home import Home
 from conf.settings import Settings, load_secrets

@@ -18,9 +18,14 @@ from pathlib import Path
 
 import click
 
-from brokers.simulator import faults, frames, history, kis, kis_wire, kiwoom, kiwoom_rest
-from brokers.simulator.line import Options
-from brokers.simulator.scenario import SCENARIOS
+from brokers.simulator import faults, replay
+from brokers.simulator.exchange import backfill
+from brokers.simulator.gateway.feed import Options
+from brokers.simulator.kis import encode as kis_encode
+from brokers.simulator.kis import websocket as kis_websocket
+from brokers.simulator.kiwoom import rest
+from brokers.simulator.kiwoom import websocket as kiwoom_websocket
+from brokers.simulator.scenarios import SCENARIOS
 from brokers.simulator.server import Plan, Server
 from conf.home import Home
 from conf.instrument import Instrument, parse
@@ -105,7 +110,7 @@ def taken(name: str, given: dict[str, float]) -> Options:
 @click.option("--kiwoom-keys", type=click.Choice(["cursor", "offset"]), default="cursor", show_default=True)
 @click.option("--kiwoom-prints-unpaged", is_flag=True, help="ka10084 goes back by its time only, without page keys")
 @click.option("--kiwoom-krx-only", is_flag=True, help="answer for KRX whatever venue the code names")
-@click.option("--kis-width-profile", type=click.Choice(list(kis_wire.PROFILES)), default="47/63", show_default=True)
+@click.option("--kis-width-profile", type=click.Choice(list(kis_encode.PROFILES)), default="47/63", show_default=True)
 @click.option("--kis-registrations", default=41, show_default=True)
 @click.option("--kis-ping-idle-s", default=10.0, show_default=True)
 @click.option("--kis-ping-grace-s", default=60.0, show_default=True)
@@ -142,9 +147,9 @@ def main(home: Path, more_frames: tuple[Path, ...], die_with_parent: bool, **giv
             faults=[faults.parse_timed(spec) for spec in given["fault_specs"]],
             acts=SCENARIOS[given["scenario"]].acts if given["scenario"] else (),
             kis_port=given["kis_port"],
-            kis_widths=kis_wire.PROFILES[given["kis_width_profile"]],
+            kis_widths=kis_encode.PROFILES[given["kis_width_profile"]],
             kis_options=taken("kis", given),
-            kis_rules=kis.Rules(
+            kis_rules=kis_websocket.Rules(
                 given["kis_registrations"],
                 given["kis_ping_idle_s"],
                 given["kis_ping_grace_s"],
@@ -154,7 +159,7 @@ def main(home: Path, more_frames: tuple[Path, ...], die_with_parent: bool, **giv
             kiwoom_port=given["kiwoom_port"],
             kiwoom_merge=given["kiwoom_merge"],
             kiwoom_options=taken("kiwoom", given),
-            kiwoom_rules=kiwoom.Rules(
+            kiwoom_rules=kiwoom_websocket.Rules(
                 given["kiwoom_registrations"],
                 given["kiwoom_group_registrations"],
                 given["kiwoom_ping_every_s"],
@@ -165,7 +170,7 @@ def main(home: Path, more_frames: tuple[Path, ...], die_with_parent: bool, **giv
             kis_calls_per_s=given["kis_calls_per_s"],
             us_port=given["us_port"],
             us_options=taken("us", given),
-            kiwoom_rest_rules=kiwoom_rest.RestRules(
+            kiwoom_rest_rules=rest.RestRules(
                 given["kiwoom_burst"],
                 given["kiwoom_calls_per_s"],
                 given["kiwoom_horizon_days"],
@@ -174,19 +179,19 @@ def main(home: Path, more_frames: tuple[Path, ...], die_with_parent: bool, **giv
                 not given["kiwoom_prints_unpaged"],
                 given["kiwoom_krx_only"],
             ),
-            history=history.parse_counts(given["history"]),
+            history=backfill.parse_counts(given["history"]),
             earlier_days=given["earlier_days"],
-            earlier_trades=history.parse_counts(given["earlier_trades"]),
+            earlier_trades=backfill.parse_counts(given["earlier_trades"]),
             blocks=given["blocks"],
         )
     except SettingsError as error:
         click.echo(str(error), err=True)
         raise SystemExit(78) from None
-    except (ValueError, frames.FramesError) as error:
+    except (ValueError, replay.FramesError) as error:
         raise click.UsageError(str(error)) from None
     try:
         asyncio.run(Server(plan).run(given["seconds"]))
-    except history.HistoryError as error:
+    except backfill.HistoryError as error:
         raise click.UsageError(str(error)) from None
 
 
@@ -196,8 +201,8 @@ def _universe(home: Home) -> list[Instrument]:
     return [instrument for market in markets for instrument in home.settings.instruments(market)]
 
 
-def _recorded(files: tuple[Path, ...], overseas: str) -> list[frames.Recorded] | None:
-    return frames.read(files, lambda text: click.echo(text, err=True), overseas) if files else None
+def _recorded(files: tuple[Path, ...], overseas: str) -> list[replay.Recorded] | None:
+    return replay.read(files, lambda text: click.echo(text, err=True), overseas) if files else None
 
 
 if __name__ == "__main__":

@@ -21,19 +21,24 @@ from random import Random
 
 from aiohttp import web
 
-from brokers.simulator import faults, history, kis_keys, kis_wire, kiwoom_rest, kiwoom_wire, us, us_wire
-from brokers.simulator.frames import Recorded, Replay
-from brokers.simulator.kis import Kis
-from brokers.simulator.kis import Rules as KisRules
-from brokers.simulator.kis_quotations import Quotations
-from brokers.simulator.kiwoom import Kiwoom
-from brokers.simulator.kiwoom import Rules as KiwoomRules
-from brokers.simulator.line import Line, Options
-from brokers.simulator.market import Market
-from brokers.simulator.pace import Pace
-from brokers.simulator.scenario import Act
-from brokers.simulator.steering import Steering, say
-from brokers.simulator.truth import LineNumber, Truth
+from brokers.simulator import faults
+from brokers.simulator.control import Steering, say
+from brokers.simulator.exchange import backfill
+from brokers.simulator.exchange.market import Market
+from brokers.simulator.gateway.feed import Line, Options
+from brokers.simulator.ground_truth import LineNumber, Truth
+from brokers.simulator.kis import auth, overseas, overseas_encode
+from brokers.simulator.kis import encode as kis_encode
+from brokers.simulator.kis.rest import Quotations
+from brokers.simulator.kis.websocket import Kis
+from brokers.simulator.kis.websocket import Rules as KisRules
+from brokers.simulator.kiwoom import encode as kiwoom_encode
+from brokers.simulator.kiwoom import rest
+from brokers.simulator.kiwoom.websocket import Kiwoom
+from brokers.simulator.kiwoom.websocket import Rules as KiwoomRules
+from brokers.simulator.replay import Recorded, Replay
+from brokers.simulator.scenarios import Act
+from brokers.simulator.scheduler import Pace
 from conf.clock import SECOND_NS, korean
 from conf.home import Home
 from conf.instrument import Instrument
@@ -68,7 +73,7 @@ class Plan:
     kiwoom_options: Options
     kiwoom_rules: KiwoomRules
     kiwoom_token_life_s: float
-    kiwoom_rest_rules: kiwoom_rest.RestRules
+    kiwoom_rest_rules: rest.RestRules
     history: dict[str, int]
     earlier_days: int
     earlier_trades: dict[str, int]
@@ -103,14 +108,14 @@ class Server:
         clock = plan.home.clock()
         random = Random(f"{plan.seed}:lines")
         merging = Random(f"{plan.seed}:merge")
-        kis_tokens = kis_keys.Keys(random)
-        kiwoom_tokens = kiwoom_rest.Keys(random, plan.kiwoom_token_life_s)
+        kis_tokens = auth.Keys(random)
+        kiwoom_tokens = rest.Keys(random, plan.kiwoom_token_life_s)
         kis_line = Line(
             LineNumber.KIS,
             plan.kis_options,
             self.truth,
             Random(f"{plan.seed}:kis"),
-            lambda items: kis_wire.frames(items, kis_line.faults.widths or plan.kis_widths),
+            lambda items: kis_encode.frames(items, kis_line.faults.widths or plan.kis_widths),
             kis_tokens.expire,
         )
         kiwoom_line = Line(
@@ -118,22 +123,24 @@ class Server:
             plan.kiwoom_options,
             self.truth,
             Random(f"{plan.seed}:kiwoom"),
-            lambda items: kiwoom_wire.frames(items, plan.kiwoom_merge, merging),
+            lambda items: kiwoom_encode.frames(items, plan.kiwoom_merge, merging),
             kiwoom_tokens.expire,
         )
         self.kis = Kis(kis_line, plan.kis_rules, kis_tokens, random, lambda: korean(clock.now_ns()))
         self.kiwoom = Kiwoom(kiwoom_line, plan.kiwoom_rules, kiwoom_tokens, plan.instruments)
-        overseas = us.Overseas()
-        us_tokens = kis_keys.Keys(random)
+        overseas_market = overseas.Overseas()
+        us_tokens = auth.Keys(random)
         us_line = Line(
             LineNumber.US,
             plan.us_options,
             self.truth,
             Random(f"{plan.seed}:us"),
-            lambda items: us_wire.frames(items, us_line.faults.widths or us_wire.WIDTHS, overseas.keys),
+            lambda items: overseas_encode.frames(
+                items, us_line.faults.widths or overseas_encode.WIDTHS, overseas_market.keys
+            ),
             us_tokens.expire,
         )
-        self.us = Kis(us_line, plan.kis_rules, us_tokens, random, lambda: korean(clock.now_ns()), overseas.feed)
+        self.us = Kis(us_line, plan.kis_rules, us_tokens, random, lambda: korean(clock.now_ns()), overseas_market.feed)
         self.lines = {"kis": kis_line, "kiwoom": kiwoom_line, "us": us_line}
         self.market = Market(plan.instruments, plan.seed)
         self.pace = Pace(
@@ -149,7 +156,7 @@ class Server:
         quotations = Quotations(
             kis_tokens, self.market, plan.kis_calls_per_s, kis_line.faults, lambda: clock.now_ns() // SECOND_NS
         )
-        desk = kiwoom_rest.Desk(
+        desk = rest.Desk(
             kiwoom_tokens,
             self.market,
             plan.kiwoom_rest_rules,
@@ -157,7 +164,7 @@ class Server:
             Random(f"{plan.seed}:pages"),
             self.pace.move_late,
         )
-        self._kis_routes = [*kis_keys.Desk(kis_tokens).routes(), *quotations.routes(), *self.kis.routes()]
+        self._kis_routes = [*auth.Desk(kis_tokens).routes(), *quotations.routes(), *self.kis.routes()]
         self._kiwoom_routes = [*desk.routes(), *self.kiwoom.routes()]
         minutes = Quotations(
             us_tokens,
@@ -165,9 +172,9 @@ class Server:
             plan.kis_calls_per_s,
             us_line.faults,
             lambda: clock.now_ns() // SECOND_NS,
-            us.COUNTER,
+            overseas.COUNTER,
         )
-        self._us_routes = [*kis_keys.Desk(us_tokens).routes(), *minutes.routes(), *self.us.routes()]
+        self._us_routes = [*auth.Desk(us_tokens).routes(), *minutes.routes(), *self.us.routes()]
         vendors: dict[str, Kis | Kiwoom] = {"kis": self.kis, "kiwoom": self.kiwoom}
         if any(frame.line == "us" for frame in plan.recorded or ()):
             vendors["us"] = self.us
@@ -227,22 +234,22 @@ class Server:
         randoms = {one: Random(f"{self.plan.seed}:history:{one}") for one in self.market.traded}
         todays = {one: calendar.day(one.venue, now_ns) for one in self.market.traded}
         days = {
-            one: history.earlier_days(calendar, today, self.plan.earlier_days, one.venue)
+            one: backfill.earlier_days(calendar, today, self.plan.earlier_days, one.venue)
             for one, today in todays.items()
         }
         for day in sorted({day for each in days.values() for day in each}):
             for one, listing in self.market.traded.items():
-                number = history.wanted(self.plan.earlier_trades, one)
+                number = backfill.wanted(self.plan.earlier_trades, one)
                 if number and day in days[one]:
-                    end_s = history.midnight(day, hours_of(one.venue).zone) + history.DAY_S
-                    phases = history.spans(calendar, one.venue, day, end_s)
-                    history.make_day(listing, day, phases, end_s, number, randoms[one], self.plan.blocks)
+                    end_s = backfill.midnight(day, hours_of(one.venue).zone) + backfill.DAY_S
+                    phases = backfill.spans(calendar, one.venue, day, end_s)
+                    backfill.make_day(listing, day, phases, end_s, number, randoms[one], self.plan.blocks)
             self.market.unify_day(day)
         before = {instrument: len(listing.tape) for instrument, listing in self.market.listings.items()}
         for one, listing in self.market.traded.items():
-            if number := history.wanted(self.plan.history, one):
-                phases = history.so_far(calendar, one.venue, now_ns, self.plan.always_open)
-                history.make_day(
+            if number := backfill.wanted(self.plan.history, one):
+                phases = backfill.so_far(calendar, one.venue, now_ns, self.plan.always_open)
+                backfill.make_day(
                     listing, todays[one], phases, now_ns // SECOND_NS, number, randoms[one], self.plan.blocks
                 )
         for day in sorted(set(todays.values())):

@@ -24,10 +24,10 @@ from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from typing import NamedTuple
 
+from brokers.decoded import Decoded, pack_book, pack_tick
 from brokers.kis import frame
 from brokers.kis.frame import Before, optional, whole
-from brokers.registration import Registration
-from brokers.rows import Decoded, pack_book, pack_tick
+from brokers.subscription import Registration
 from conf.clock import KST, SECOND_NS, instant
 from conf.instrument import EXCHANGES, Instrument
 from conf.market import HOUR_NS, NEW_YORK, hours_of, local

@@ -9,11 +9,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import partial
 
+from brokers.decoded import Decoded
 from brokers.kis.rest import Approval
 from brokers.kis.session import KisSession
-from brokers.ledger import Ledger
-from brokers.registration import Registration
-from brokers.rows import Decoded
+from brokers.subscription import Ledger, Registration
 from brokers.us import decode
 from conf.home import Home
 from conf.settings import Settings, load_secrets

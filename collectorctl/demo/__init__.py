@@ -12,7 +12,7 @@ tiling.py     what is on disk after recovery against what was traded (pure)
 report.py     the tables
 """
 
-from collectorctl.demo.rehearsal import rehearse
-from collectorctl.demo.script import SCRIPTS
+from collectorctl.demo.run import rehearse
+from collectorctl.demo.scenarios import SCRIPTS
 
 __all__ = ["SCRIPTS", "rehearse"]

@@ -26,8 +26,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 import numpy as np
 import pandas as pd
 
-from collectorctl.demo.tiling import tile
-from collectorctl.demo.verdict import LineAccount, StreamAccount, Verdict
+from collectorctl.demo.reconcile import tile
+from collectorctl.demo.result import LineAccount, StreamAccount, Verdict
 from ringbuf.records import LEVELS
 
 MARGIN_NS = 1_000_000_000

@@ -17,10 +17,10 @@ import numpy as np
 import pandas as pd
 from rich.console import Console
 
-from collectorctl.demo.tiling import Tiling, tile
-from collectorctl.recover.certify import Certificate, Grade
-from collectorctl.recover.run import Request, recovering
-from collectorctl.recover.show import Shown
+from collectorctl.demo.reconcile import Tiling, tile
+from collectorctl.recover.certificate.certify import Certificate, Grade
+from collectorctl.recover.job import Request, recovering
+from collectorctl.recover.progress import Shown
 from conf.home import Home
 
 

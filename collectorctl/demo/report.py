@@ -18,9 +18,9 @@ from rich.console import Console
 from rich.table import Table
 
 from collectorctl.demo.recovery import Recovery
-from collectorctl.demo.verdict import Verdict
-from collectorctl.recover.show import COLOURS
-from collectorctl.status import Status
+from collectorctl.demo.result import Verdict
+from collectorctl.recover.progress import COLOURS
+from collectorctl.supervision.status import Status
 from conf.home import Home
 
 

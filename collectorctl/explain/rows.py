@@ -24,10 +24,10 @@ import pyarrow.parquet as pq
 from conf.home import Home
 from conf.instrument import Instrument
 from conf.market import HOUR_NS
-from writer.journal import read_rows
-from writer.parquet import hour_directory, published_to
+from writer.journal.journal import read_rows
+from writer.journal.segment import lineage, mapped, paths
+from writer.publish.partition import hour_directory, published_to
 from writer.schema import PARQUET, market_and_stream
-from writer.segment import lineage, mapped, paths
 
 LATE_NS = HOUR_NS
 """Rows are sought in the hour of the instant and in those whose hour ended or began this close to it."""

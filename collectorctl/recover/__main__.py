@@ -16,9 +16,9 @@ import time
 
 from loguru import logger
 
-from collectorctl.recover.outlook import PROGRAM, outlook
-from collectorctl.recover.rounds import Rounds
-from collectorctl.recover.schedule import Schedule
+from collectorctl.recover.schedule.runner import Rounds
+from collectorctl.recover.schedule.schedule import Schedule
+from collectorctl.recover.schedule.state import PROGRAM, outlook
 from conf.home import Home
 from conf.process import Stop, run
 from ringbuf.vitals import Vitals

@@ -15,21 +15,21 @@ import click
 import msgspec
 from rich.console import Console
 
-from brokers.quotes import quotes
-from collectorctl.recover import minutes
-from collectorctl.recover.calendar import OutOfReach, parse_day
-from collectorctl.recover.certify import Certificate, Grade
-from collectorctl.recover.fetch import Caller
-from collectorctl.recover.run import FAILURES, Request, alone, recovering
-from collectorctl.recover.show import Shown, parse_span, show_certificates, show_plan, show_standing
+from brokers.history import quotes
+from collectorctl.recover import us_job
+from collectorctl.recover.certificate.certify import Certificate, Grade
+from collectorctl.recover.download.pager import Caller
+from collectorctl.recover.horizon import OutOfReach, parse_day
+from collectorctl.recover.job import FAILURES, Request, alone, recovering
+from collectorctl.recover.progress import Shown, parse_span, show_certificates, show_plan, show_standing
 from collectorctl.recover.verify import Verified
 from collectorctl.recover.verify import verify as verified
-from collectorctl.table import wide_console
+from collectorctl.supervision.status_table import wide_console
 from conf.home import Home
 from conf.instrument import parse
 from conf.market import KR, US, Market
 from conf.process import EXIT_BUG
-from writer.parquet import PublicationError
+from writer.publish.partition import PublicationError
 
 USAGE = 2
 WHOLE = (Grade.PROVEN, Grade.RECONCILED)
@@ -75,24 +75,24 @@ def recover_us(home: Home, text: str, symbols: str, dry_run: bool, as_json: bool
     instruments = chosen or home.settings.instruments(US.name)
     console = wide_console(stderr=True) if as_json else wide_console()
     try:
-        minutes.check(home, day, {one.venue for one in instruments})
+        us_job.check(home, day, {one.venue for one in instruments})
         if dry_run:
-            found = minutes.standing(home, day, instruments)
+            found = us_job.standing(home, day, instruments)
             _say(found) if as_json else show_standing(console, found)
             return 0
         fd = alone(home)
         try:
-            calls = quotes(home, minutes.BROKER)
+            calls = quotes(home, us_job.BROKER)
             try:
                 caller = Caller(calls, home.settings.recover, console.print)
-                certificates = minutes.recover(home, caller, day, instruments, console.print)
+                certificates = us_job.recover(home, caller, day, instruments, console.print)
             finally:
                 calls.close()
         finally:
             os.close(fd)
     except OutOfReach as error:
         return _fail(str(error), USAGE)
-    except (*FAILURES, minutes.NotOver) as error:
+    except (*FAILURES, us_job.NotOver) as error:
         return _fail(str(error), EXIT_BUG)
     _tell(console, certificates, as_json)
     return 0 if all(one.certificate == Grade.MINUTE_ONLY for one in certificates) else EXIT_BUG

@@ -16,12 +16,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from collectorctl.recover import counter
-from collectorctl.recover.publish import Key
+from collectorctl.recover.matching import trade_count
+from collectorctl.recover.store.publish import Key
 from conf.instrument import Instrument
 from ringbuf.records import PRICE_SCALE, UNDEFINED
-from writer import filled
-from writer.volume import Coverage, Why, gap_won, lay
+from writer.ingest import backfill_filter
+from writer.volume.coverage import Coverage, Why, gap_won, lay
 
 TYPICAL_SHARES = 50.0
 """Of a trade, where a day has too few ticks to tell."""
@@ -76,7 +76,7 @@ def covered(ticks: np.ndarray, total: int | None) -> Coverage:
     """The TICKS of an instrument's day on the volume line. What was received stands before what was fetched, even if that is finer:
     a recovered tick that live ones cover wholly is not kept."""
     laid = lay(ticks["cum_volume"], ticks["size"], total)
-    hidden = ~ticks["live"] & filled.covered(ticks["cum_volume"], ticks["size"], ticks["live"])
+    hidden = ~ticks["live"] & backfill_filter.covered(ticks["cum_volume"], ticks["size"], ticks["live"])
     copies = laid.doubled["second"][laid.doubled["why"] == Why.SAME]
     hidden[copies] = False  # they go, or contradict: `superseded` looks
     if not hidden.any():
@@ -117,7 +117,7 @@ def gaps(ticks: np.ndarray, coverage: Coverage) -> list[Gap]:
     won = gap_won(
         coverage, ticks["price"] * PRICE_SCALE, ticks["size"], ticks["cum_value"], ticks["value_change"]
     ).tolist()
-    counts = counter.told(ticks, coverage).tolist()
+    counts = trade_count.told(ticks, coverage).tolist()
     found = []
     for gap, *sums in zip(coverage.gaps, won, counts, strict=True):
         after, before = int(gap["after"]), int(gap["before"])

@@ -10,9 +10,10 @@ from datetime import date
 
 import msgspec
 
-from collectorctl.recover import completeness, minutes
-from collectorctl.recover.certify import Certificate, Grade
-from collectorctl.recover.run import judge
+from collectorctl.recover import us_job
+from collectorctl.recover.certificate import store
+from collectorctl.recover.certificate.certify import Certificate, Grade
+from collectorctl.recover.job import judge
 from conf.home import Home
 from conf.instrument import Instrument
 from conf.market import KR, Market
@@ -33,9 +34,9 @@ class Verified(msgspec.Struct):
 def verify(home: Home, day: date, market: Market = KR) -> list[Verified]:
     """Every certificate of the day; empty when there is none. PublicationError, OSError."""
     found = []
-    for (symbol, venue), stored in sorted(completeness.load(home.data, day, market).items()):
+    for (symbol, venue), stored in sorted(store.load(home.data, day, market).items()):
         one = Instrument(symbol, venue)
-        now = judge(home, day, one) if market is KR else minutes.judge(home.data, day, one)
+        now = judge(home, day, one) if market is KR else us_job.judge(home.data, day, one)
         said, says = stored.says(), now.says()
         now.made_at = stored.made_at
         found.append(Verified(now, [name for name in says if says[name] != said[name]]))

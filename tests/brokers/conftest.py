@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 from aiohttp import WSCloseCode, WSMsgType, web
-from tree import a_home, until
+from support.process_tree import a_home, until
 
 from conf.home import Home
 from ringbuf.records import RINGS

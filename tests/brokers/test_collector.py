@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tree import until
+from support.process_tree import until
 
 from ringbuf.records import Flag, Session
 

@@ -7,15 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from brokers.broker import SessionLost, SessionRefused
 from brokers.kis.session import KisSession
 from brokers.kiwoom.rest import inner_code
 from brokers.kiwoom.session import KiwoomSession
-from brokers.ledger import Ledger
-from brokers.registration import Registration
+from brokers.protocol import SessionLost, SessionRefused
+from brokers.subscription import Ledger, Registration
 from conf.instrument import Instrument
 
-SAMPLES = Path(__file__).parents[2].parent / "shared" / "specs" / "samples"
+SAMPLES = Path(__file__).parents[3] / "shared" / "specs" / "samples"
 MS = 1_000_000
 S = 1000 * MS
 T0 = 1000 * S

@@ -12,7 +12,7 @@ from typing import Any, get_type_hints
 import msgspec
 import pytest
 
-from conf import rules, session
+from conf import calendar, validation
 from conf.instrument import Instrument
 from conf.settings import (
     FILE,
@@ -61,11 +61,11 @@ def test_every_setting_has_a_default_and_every_default_is_a_setting() -> None:
     for name, table in names(Settings).items():
         if name not in ("sessions", "special_day"):
             assert list(DEFAULTS[name]) == list(names(table)), name
-    assert set(DEFAULTS["sessions"]) == set(session.TABLES)
-    assert {session.FIRST_DAY, session.EARLY_CLOSE} < set(DEFAULTS["special_day"])
+    assert set(DEFAULTS["sessions"]) == set(calendar.TABLES)
+    assert {calendar.FIRST_DAY, calendar.EARLY_CLOSE} < set(DEFAULTS["special_day"])
     for tables in (DEFAULTS["sessions"], *DEFAULTS["special_day"].values()):
-        assert set(tables) <= set(session.TABLES)
-        assert {phase for phases in tables.values() for phase in phases} <= set(session.PHASES)
+        assert set(tables) <= set(calendar.TABLES)
+        assert {phase for phases in tables.values() for phase in phases} <= set(calendar.PHASES)
 
 
 def test_every_number_has_a_rule() -> None:
@@ -77,7 +77,7 @@ def test_every_number_has_a_rule() -> None:
         if isinstance(value, int | float) and not isinstance(value, bool)
     }
 
-    assert numbers - {"clock.speed"} == set(rules._AT_LEAST)
+    assert numbers - {"clock.speed"} == set(validation._AT_LEAST)
 
 
 def test_the_defaults_are_the_vendors_real_endpoints(tmp_path: Path) -> None:
@@ -277,11 +277,11 @@ def test_a_value_that_cannot_work_is_refused(tmp_path: Path, text: str, key: str
     assert write in found[2]
 
 
-@pytest.mark.parametrize("key", rules._AT_LEAST)
+@pytest.mark.parametrize("key", validation._AT_LEAST)
 def test_a_number_is_refused_below_its_least_and_beyond_all_sense(tmp_path: Path, key: str) -> None:
     """The least value itself is no fault of that number; one below it, a gigantic one, nan and inf are."""
     table, name = key.split(".")
-    least = rules._AT_LEAST[key]
+    least = validation._AT_LEAST[key]
     is_float = isinstance(DEFAULTS[table][name], float)
 
     below = least - (0.01 if is_float else 1)

@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from simulator.vendor_clients import simulator
+from support.vendor_clients import simulator
 
-from brokers.simulator.truth import load
+from brokers.simulator.ground_truth import load
 
 kiwoom = pytest.importorskip("kiwoom", reason="kiwoom-restful is missing: pip install -e .[test,interop]")
 os.environ["NO_PROXY"] = os.environ["no_proxy"] = "127.0.0.1,localhost"

@@ -15,8 +15,8 @@ import os
 import secrets
 
 import pytest
-from blows import KILLS_A_DECK, plan
-from siege import Siege, siege
+from kill.harness import Siege, siege
+from kill.injections import KILLS_A_DECK, plan
 
 LEAST_KILLS = 200
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from conf.session import PHASES
+from conf.calendar import PHASES
 from ringbuf.records import (
     EVENT,
     IDENTITY,

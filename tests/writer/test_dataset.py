@@ -8,16 +8,16 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from feed import SECOND_NS, books, home_at
+from support.writer_data import SECOND_NS, books, home_at
 
 from conf.home import Home
 from ringbuf.records import ORDERBOOK, Line
 from ringbuf.ring import Producer
 from ringbuf.vitals import Vitals
-from writer import files
+from writer import durable_io
 from writer.dataset import STRAGGLER_NS, Dataset
-from writer.intake import ENDLESS_NS
-from writer.journal import read_rows
+from writer.ingest.ring_reader import ENDLESS_NS
+from writer.journal.journal import read_rows
 
 WINDOW_NS = 5 * SECOND_NS
 
@@ -82,7 +82,7 @@ def test_what_could_not_be_written_is_not_judged_again(
         raise OSError(errno.ENOSPC, "no space")
 
     with monkeypatch.context() as context:
-        context.setattr(files, "append", full)
+        context.setattr(durable_io, "append", full)
         for _ in range(3):
             with pytest.raises(OSError, match="no space"):
                 dataset.turn(now_ns + SECOND_NS, ENDLESS_NS)

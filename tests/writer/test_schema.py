@@ -9,11 +9,11 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from feed import NINE_NS, books, ticks
+from support.writer_data import NINE_NS, books, ticks
 
 from ringbuf.records import UNDEFINED, Flag, Line
 from writer import schema
-from writer.merge import Merge
+from writer.ingest.book_arbiter import Merge
 
 
 def entries(found: np.ndarray) -> pa.RecordBatch:

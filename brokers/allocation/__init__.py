@@ -1,0 +1,1 @@
+"""Subscription allocation and failover between feeds."""

@@ -1,0 +1,18 @@
+"""Which keys a home has, as the plan counts them.
+
+Promises: every process and command of a home counts alike; a key that stands in two places is refused, and no message shows one.
+Leaves to others: reading them (conf/settings.py), whether all pairs are complete (each broker's credential).
+"""
+
+from __future__ import annotations
+
+from brokers.protocol import BROKERS
+from conf.home import Home
+from conf.settings import key_count, refuse_shared_keys
+
+
+def at_hand(home: Home) -> dict[str, int]:
+    """Enabled broker -> how many key pairs it has. SettingsError for a key that stands in two places."""
+    enabled = [name for name in BROKERS if getattr(home.settings, name).enabled]
+    refuse_shared_keys(home.root, enabled)
+    return {name: key_count(home.root, name) for name in enabled}

@@ -1,0 +1,1 @@
+"""One live feed: connection loop, liveness, publishing, heartbeat, quarantine."""

@@ -1,0 +1,37 @@
+"""Whose trading is halted, as far as the trades themselves say so (pure).
+
+    trades with the vendor's mark, and without ──changed()──> halted, resumed
+
+Promises: a change is told once; only symbols that are halted are remembered.
+Leaves to others: a halt without trades, which a stream that costs a slot per symbol would tell (spec kis 4.3).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from brokers.decoded import Happening
+from conf.instrument import Instrument
+from ringbuf.records import Flag, Kind, Venue
+
+
+class Halts:
+    """The symbols of one line that are halted."""
+
+    def __init__(self) -> None:
+        self._halted: set[Instrument] = set()
+
+    def changed(self, ticks: np.ndarray) -> list[Happening]:
+        """What these trades (TICK, in receive order) change."""
+        marked = (ticks["flags"] & Flag.HALTED) != 0
+        if not self._halted and not marked.any():
+            return []
+        found = []
+        fields = (ticks["symbol"].tolist(), ticks["venue"].tolist(), ticks["exch_ns"].tolist(), marked.tolist())
+        for symbol, venue, exch_ns, halted in zip(*fields, strict=True):
+            instrument = Instrument(symbol.decode(), Venue(venue).name)
+            if halted == (instrument in self._halted):
+                continue
+            (self._halted.add if halted else self._halted.remove)(instrument)
+            found.append(Happening(Kind.HALT, "by its trades", instrument, int(halted), exch_ns))
+        return found

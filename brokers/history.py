@@ -1,0 +1,99 @@
+"""What a broker's REST market data is, whoever sells it: the calls, and the rows they bring.
+
+    Asked ──ask──> Reply(content, next_key) ──ticks, prints, bars, days──> arrays, newest first as they came
+
+Promises: asking and reading are apart, so that an answer can be kept and read again; what an answer did not carry is UNDEFINED.
+Leaves to others: the vendor's words (BROKER/quotes.py), rates and repetition (collectorctl/recover/), what is missing.
+"""
+
+from __future__ import annotations
+
+from datetime import date
+from importlib import import_module
+from typing import NamedTuple, Protocol
+
+import numpy as np
+
+from brokers.protocol import RestError
+from conf.home import Home
+from conf.instrument import Instrument
+
+PRINTS = np.dtype(
+    [
+        ("exch_ns", "<i8"),  # whole seconds
+        ("price", "<i8"),  # won
+        ("size", "<i8"),
+        ("side", "i1"),  # 1 buy, -1 sell, 0 auction or unknown
+        ("cum_volume", "<i8"),
+        ("ask_price_1", "<i8"),
+        ("bid_price_1", "<i8"),
+    ]
+)
+BARS = np.dtype(
+    [
+        ("exch_ns", "<i8"),  # the bar's first second
+        ("open", "<i8"),
+        ("high", "<i8"),
+        ("low", "<i8"),
+        ("close", "<i8"),
+        ("volume", "<i8"),
+        ("cum_volume", "<i8"),
+    ]
+)
+DAYS = np.dtype([("date", "<M8[D]"), ("volume", "<i8"), ("value_m", "<i8")])
+"""Shares, and won in millions."""
+
+
+class QuotesError(RestError):
+    """An answer that cannot be used: refused in words, or not of the form that is documented."""
+
+
+class Asked(NamedTuple):
+    """One page asked for. `what`: ticks, prints, bars or days; the key of the page before it says where to go on."""
+
+    what: str
+    instrument: Instrument
+    day: date  # the newest day wanted, where the call can say so
+    previous: bool = False  # prints: of the previous trading day
+    until: str = ""  # prints: the newest wanted, Korean time; "HHMM" of Kiwoom, "HHMMSS" of KIS
+    key: str = ""
+
+
+class Reply(NamedTuple):
+    """An answer that was accepted: its bytes, and the key of the next page ("" when there is none)."""
+
+    content: bytes
+    next_key: str
+
+
+class Prints(Protocol):
+    """What every broker sells: prints with their cumulative volume."""
+
+    PAGE_ROWS: dict[str, int]
+
+    def ask(self, asked: Asked) -> Reply:
+        """One call; `what` is one of PAGE_ROWS. RestError; RestLimited when it came too soon."""
+
+    def prints(self, content: bytes, day: date) -> np.ndarray:
+        """PRINTS of a page of prints with cumulative volume, dated `day`, newest first; QuotesError."""
+
+    def close(self) -> None:
+        """Let go of the connection."""
+
+
+class Quotes(Prints, Protocol):
+    """One broker's whole REST market data."""
+
+    def ticks(self, content: bytes) -> np.ndarray:
+        """PRINTS of a page of ticks, newest first; QuotesError when it is none."""
+
+    def bars(self, content: bytes) -> np.ndarray:
+        """BARS of one minute, newest first; QuotesError."""
+
+    def days(self, content: bytes) -> np.ndarray:
+        """DAYS, newest first; QuotesError."""
+
+
+def quotes(home: Home, broker: str) -> Quotes:
+    """The market data of a broker with this home's keys. SettingsError if secrets are missing."""
+    return import_module(f"brokers.{broker}.quotes").RestQuotes(home)

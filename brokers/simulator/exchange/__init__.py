@@ -1,0 +1,1 @@
+"""Simulated exchange: order flow, matching, order books, auctions and trade history."""

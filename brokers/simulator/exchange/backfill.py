@@ -1,0 +1,185 @@
+"""Trades from before the simulator was started: days gone by, and today so far, made at once.
+
+    spans of the day's sessions  ─>  orders (flow.py), as fast as they can be matched  ─>  ledger, tape; truth
+
+Promises: the same seeded market, books and ledger as live trading continues from; trading days only; exactly as many trades as
+asked for wherever a session has begun; seconds do not go back; no line hears of it.
+Leaves to others: what was traded when the clock runs (pace.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from datetime import date, datetime, timedelta, tzinfo
+from random import Random
+from typing import NamedTuple
+
+from brokers.simulator.exchange.market import AUCTIONS, CLOSING_PRICE, CONTINUOUS, Listing
+from brokers.simulator.exchange.order_flow import HURRIED, Fill
+from brokers.simulator.exchange.trade_history import DAY_S, row
+from conf.calendar import Calendar
+from conf.clock import KST, SECOND_NS
+from conf.instrument import Instrument
+from conf.market import hours_of, local
+
+CHUNK = 8192
+GATHERED = 300
+CLOSING_TRADES = 20
+BLOCK_SHARES = (500, 50_000)
+REGULAR_OPENS_S = 9 * 3600
+
+
+class HistoryError(ValueError):
+    """A number of trades that cannot be understood or made; the message says why."""
+
+
+class Span(NamedTuple):
+    """A phase of one day, seconds since 1970 UTC."""
+
+    phase: str
+    begin_s: int
+    end_s: int
+
+
+def parse_counts(text: str) -> dict[str, int]:
+    """ "500" or "005930=300000,000660=20": symbol -> trades, "" for all that are not named. HistoryError."""
+    counts = {}
+    for part in filter(None, (piece.strip() for piece in text.split(","))):
+        name, equals, number = part.rpartition("=")
+        if not number.isdigit() or (equals and not name):
+            raise HistoryError(f"{part!r} is no number of trades: write e.g. 500, or 005930=300000")
+        counts[name] = int(number)
+    return counts
+
+
+def wanted(counts: Mapping[str, int], instrument: Instrument) -> int:
+    """The number of trades asked for one instrument."""
+    return counts.get(str(instrument), counts.get("", 0))
+
+
+def midnight(day: date, zone: tzinfo = KST) -> int:
+    """The first second of a day."""
+    return int(datetime(day.year, day.month, day.day, tzinfo=zone).timestamp())
+
+
+def spans(calendar: Calendar, venue: str, day: date, until_s: int) -> list[Span]:
+    """The phases of `venue` on `day` that have begun before `until_s`, in order; the last may reach beyond it."""
+    found = [Span(one.phase, one.begin_ns // SECOND_NS, one.end_ns // SECOND_NS) for one in calendar.spans(venue, day)]
+    return [span for span in found if span.begin_s < until_s]
+
+
+def earlier_days(calendar: Calendar, today: date, number: int, venue: str = "KRX") -> list[date]:
+    """The `number` trading days of `venue` before `today`, oldest first."""
+    days: list[date] = []
+    day = today
+    while len(days) < number:
+        day -= timedelta(days=1)
+        if not calendar.why_closed(venue, day):
+            days.insert(0, day)
+    return days
+
+
+def so_far(calendar: Calendar, venue: str, now_ns: int, always_open: bool) -> list[Span]:
+    """The phases of the clock's day that have begun; one long regular session where the market is always open."""
+    zone = hours_of(venue).zone
+    day, now_s = local(now_ns, zone).date(), now_ns // SECOND_NS
+    if always_open:
+        begin_s = midnight(day, zone)
+        opens_s = begin_s + REGULAR_OPENS_S
+        return [Span("regular", opens_s if opens_s < now_s else begin_s, begin_s + DAY_S)]
+    return spans(calendar, venue, day, now_s)
+
+
+def make_day(
+    listing: Listing, day: date, phases: list[Span], until_s: int, number: int, random: Random, blocks: int = 0
+) -> None:
+    """Let `number` trades happen to `listing` in `phases`, before `until_s`. HistoryError when no session has begun.
+
+    Before `blocks` of them volume is traded off the book. The listing is left between two phases, for live trading to begin
+    the one of that moment.
+    """
+    if not any(span.phase in CONTINUOUS for span in phases):
+        raise HistoryError(f"no trades can be made for {listing.instrument} on {day}: its session has not begun")
+    if listing.day.date != f"{day:%Y%m%d}":
+        listing.new_day(f"{day:%Y%m%d}")
+    maker = _Maker(listing, random, set(random.sample(range(number), min(blocks, number))) if blocks else set())
+    singles = sum(span.phase in AUCTIONS and span.end_s < until_s for span in phases)
+    closing = min(CLOSING_TRADES, number // 50) if any(span.phase == CLOSING_PRICE for span in phases) else 0
+    left = number - singles - closing
+    weight = sum(_weight(span, until_s) for span in phases)
+    for span in phases:
+        if span.phase in AUCTIONS and span.end_s < until_s and number > singles:
+            maker.auction(span.end_s)
+        elif span.phase == CLOSING_PRICE:
+            maker.at_the_close(closing, span.begin_s, min(span.end_s, until_s))
+        elif span.phase in CONTINUOUS:
+            share = round(left * _weight(span, until_s) / weight)
+            left, weight = left - share, weight - _weight(span, until_s)
+            maker.trade(max(share, 0), span.begin_s, min(span.end_s, until_s))
+    maker.keep()
+    listing.leave(None)
+    listing.phase = None
+
+
+def _weight(span: Span, until_s: int) -> int:
+    """How busy a phase is: seconds, those of the regular session counting eightfold."""
+    if span.phase not in CONTINUOUS:
+        return 0
+    return max(min(span.end_s, until_s) - span.begin_s, 1) * (8 if span.phase == "regular" else 1)
+
+
+class _Maker:
+    """Makes one day's trades of one listing."""
+
+    def __init__(self, listing: Listing, random: Random, blocks: Collection[int]) -> None:
+        self.listing = listing
+        self.random = random
+        self._blocks = blocks
+        self._entered = 0
+        self._made: list[tuple[int, ...]] = []
+
+    def trade(self, number: int, begin_s: int, end_s: int) -> None:
+        """Continuous trading: `number` trades, more of them early."""
+        flow, book, leader = self.listing.flow, self.listing.book, self.listing.leader
+        flow.fill_up(book)
+        length_s = max(end_s - begin_s, 1)
+        seconds = sorted(begin_s + int(length_s * self.random.random() ** 1.6) for _ in range(number))
+        made = 0
+        while made < number:
+            if leader is not None:
+                self.listing.follow(leader.tape.price_at(seconds[made]))
+            fills = flow.trade_on(book, HURRIED)[: number - made]
+            if fills:
+                self._enter(fills, seconds[made])
+                made += len(fills)
+
+    def auction(self, at_s: int) -> None:
+        """A call auction and its print."""
+        for _ in range(GATHERED):
+            self.listing.flow.gather(self.listing.book)
+        self._enter(self.listing.leave("closing_auction"), at_s)
+
+    def at_the_close(self, number: int, begin_s: int, end_s: int) -> None:
+        """Trades at the closing price."""
+        price = self.listing.day.last
+        for at_s in sorted(self.random.randrange(begin_s, max(end_s, begin_s + 1)) for _ in range(number)):
+            self._enter([Fill(price, self.listing.flow.size(), -1)], at_s)
+
+    def _enter(self, fills: list[Fill], at_s: int) -> None:
+        """Ledger and tape, as a step of the market does it."""
+        listing = self.listing
+        at = listing.at(at_s)
+        ask, bid = (listing.grid.prices[best] if best is not None else 0 for best in listing.best())
+        for fill in fills:
+            if self._entered in self._blocks:
+                listing.day.off_book(fill.price, self.random.randrange(*BLOCK_SHARES))
+            self._entered += 1
+            listing.day.trade(fill.price, fill.size, fill.side, at)
+            self._made.append(row(at_s, *fill, listing.day, ask, bid))
+        if len(self._made) >= CHUNK:
+            self.keep()
+
+    def keep(self) -> None:
+        """Hand what was made to the tape."""
+        self.listing.tape.extend(self._made)
+        self._made.clear()

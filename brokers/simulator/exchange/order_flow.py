@@ -1,0 +1,188 @@
+"""The order flow: who sends what next. Seeded, plausible, and fond of the cases that trip decoders up.
+
+    fair value (random walk, pulled to the previous close, or to where the leader is)
+        |  lean: above the book's middle -> more buyers
+        v
+    limit 40 %   cancel 30 %   market 20 % (some sweep many orders)   mid-price 10 %
+
+Promises: pure given its Random; never leaves the grid; keeps both sides of the book alive.
+Leaves to others: matching (book.py), the ledger (market.py).
+"""
+
+from __future__ import annotations
+
+from random import Random
+from typing import NamedTuple
+
+from brokers.simulator.exchange.order_book import Half, OrderBook
+from brokers.simulator.exchange.price_grid import Grid
+
+MOST_LEVELS = 24
+MOST_ORDERS = 12
+
+
+class Fill(NamedTuple):
+    """One execution: price in won, aggressor's side."""
+
+    price: int
+    size: int
+    side: int
+
+
+class Mix(NamedTuple):
+    """What an event of continuous trading is, as cumulative probabilities; the rest of 1 meets at the mid price."""
+
+    limit: float
+    cancel: float
+    market: float
+
+
+USUAL = Mix(0.40, 0.70, 0.90)
+HURRIED = Mix(0.45, 0.50, 0.95)
+"""More trades for each event: for a history that is made at once."""
+
+
+class Flow:
+    """The traders of one instrument on one day."""
+
+    def __init__(self, random: Random, grid: Grid, previous_close: int) -> None:
+        self.random = random
+        self.grid = grid
+        self.home = self.fair = float(grid.index(previous_close))
+        self.pull = 0.001
+        self.depth = 6 if random.random() < 0.15 else 14  # one in seven instruments shows fewer than ten levels
+        self.mid_side = 0
+        self.mid_size = 0
+
+    def size(self) -> int:
+        """A plausible order: very often 1 or 10, sometimes thousands."""
+        roll = self.random.random()
+        if roll < 0.2:
+            return 1
+        if roll < 0.3:
+            return 10
+        return min(20_000, 1 + int(self.random.lognormvariate(3.0, 1.3)))
+
+    def fill_up(self, book: OrderBook) -> None:
+        """Give a book that is too empty to trade in its usual depth."""
+        centre = round(self.fair)
+        for side in (1, -1):
+            half = book.half(side)
+            other = book.half(-side).best()
+            for distance in range(1, 2 * self.depth):
+                if len(half) >= self.depth:
+                    break
+                index = centre - side * distance
+                crossed = other is not None and (other - index) * side <= 0
+                if 0 <= index < len(self.grid.prices) and index not in half.total and not crossed:
+                    for _ in range(self.random.randint(1, 4)):
+                        half.add(index, self.size())
+
+    def mid_price(self, book: OrderBook) -> int:
+        """Midway between the best quotes, won; 0 where it is no whole number or a side is empty."""
+        ask, bid = book.asks.best(), book.bids.best()
+        if ask is None or bid is None:
+            return 0
+        twice = self.grid.prices[ask] + self.grid.prices[bid]
+        return 0 if twice % 2 else twice // 2
+
+    def trade_on(self, book: OrderBook, mix: Mix = USUAL) -> list[Fill]:
+        """One event of continuous trading, applied to `book`."""
+        self._drift()
+        if min(len(book.asks), len(book.bids)) < self.depth // 2:
+            self.fill_up(book)
+        side = self._side(book)
+        roll = self.random.random()
+        if roll < mix.limit:
+            return self._limit(book, side)
+        if roll < mix.cancel:
+            self._cancel(book.half(side))
+            return []
+        if roll < mix.market:
+            return self._market(book, side)
+        return self._mid(book, side)
+
+    def gather(self, book: OrderBook) -> None:
+        """One event of a call auction: orders pile up across each other, nothing executes."""
+        self._drift()
+        if min(len(book.asks), len(book.bids)) < 4:
+            for side in (1, -1) * 8:
+                self._auction_order(book, side)
+        side = self.random.choice((1, -1))
+        if self.random.random() < 0.25 and len(book.half(side)) > 6:
+            self._cancel(book.half(side))
+        else:
+            self._auction_order(book, side)
+
+    def lift(self, share: float) -> None:
+        """The whole market moved by this share of the price: what the traders think it worth moves along."""
+        at = min(max(round(self.fair), 1), len(self.grid.prices) - 1)
+        steps = share * self.grid.prices[at] / (self.grid.prices[at] - self.grid.prices[at - 1])
+        self.fair += steps
+        self.home += steps
+
+    def _drift(self) -> None:
+        self.fair += self.random.gauss(0.0, 0.25) + (self.home - self.fair) * self.pull
+        self.fair = min(max(self.fair, 0.0), len(self.grid.prices) - 1.0)
+
+    def _side(self, book: OrderBook) -> int:
+        ask, bid = book.asks.best(), book.bids.best()
+        middle = self.fair if ask is None or bid is None else (ask + bid) / 2
+        lean = min(max((self.fair - middle) * 0.08, -0.3), 0.3)
+        return 1 if self.random.random() < 0.5 + lean else -1
+
+    def _limit(self, book: OrderBook, side: int) -> list[Fill]:
+        own, other = book.half(side), book.half(-side)
+        best, facing = own.best(), other.best()
+        if best is None:
+            self.fill_up(book)
+            return []
+        distance = 0
+        while distance < 12 and self.random.random() < 0.6:
+            distance += 1
+        index = best - side * distance
+        if facing is not None and (facing - best) * side > 1 and self.random.random() < 0.7:
+            index = best + side  # improve upon the best quote
+        if not 0 <= index < len(self.grid.prices) or len(own.queues.get(index, ())) >= MOST_ORDERS:
+            self._cancel(own)
+            return []
+        return self._fills(book.send(side, index, self.size()), side)
+
+    def _cancel(self, half: Half) -> None:
+        if not half:
+            return
+        levels = half.in_order()
+        far = len(levels) > MOST_LEVELS
+        index = levels[-1] if far else levels[min(int(self.random.expovariate(0.3)), len(levels) - 1)]
+        half.cancel(index, self.random.randrange(len(half.queues[index])))
+
+    def _market(self, book: OrderBook, side: int) -> list[Fill]:
+        facing = book.half(-side)
+        best = facing.best()
+        if best is None:
+            return []
+        size = self.size()
+        if self.random.random() < 0.1:  # a sweep
+            size = max(size, facing.total[best] + self.size())
+        reach = best + side * self.random.choice((0, 0, 1, 3))
+        return self._fills(facing.take(size, reach), side)
+
+    def _mid(self, book: OrderBook, side: int) -> list[Fill]:
+        price = self.mid_price(book)
+        if not price:
+            return []
+        if self.mid_side != -side:  # nobody to meet: rest
+            self.mid_side, self.mid_size = side, self.mid_size * (self.mid_side == side) + self.size()
+            return []
+        size = min(self.size(), self.mid_size)
+        self.mid_size -= size
+        if not self.mid_size:
+            self.mid_side = 0
+        return [Fill(price, size, side)]
+
+    def _auction_order(self, book: OrderBook, side: int) -> None:
+        index = round(self.fair + self.random.gauss(0.0, 4.0))
+        book.half(side).add(min(max(index, 0), len(self.grid.prices) - 1), self.size())
+
+    def _fills(self, fills: list[tuple[int, int]], side: int) -> list[Fill]:
+        return [Fill(self.grid.prices[index], size, side) for index, size in fills]

@@ -1,0 +1,197 @@
+"""The tape of one instrument: every trade in order, day after day, in compact columns that REST answers are cut from.
+
+    rows   0 ......... 299 | 300 ................... 41_107 | 41_108 ...     ROW, 65 bytes a trade
+    days   first 0, Day     first 300, Day                    first 41_108, Day (the one that still grows)
+
+Promises: pure; trades are only appended and never change place, so a row's number is a cursor; a day's totals are those of its
+ledger, what was traded off the book included; groups never reach across two days.
+Leaves to others: what happens (market.py, history.py), fields and pages (kiwoom_charts.py, kiwoom_prints.py, kis_ticks.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from brokers.simulator.exchange.models import Day, Trade
+
+ROW = np.dtype(
+    [
+        ("exch_s", "<i8"),
+        ("price", "<i4"),
+        ("size", "<i4"),
+        ("side", "i1"),
+        ("cum_volume", "<i8"),
+        ("cum_value", "<i8"),
+        ("sells", "<i4"),
+        ("buys", "<i4"),
+        ("sell_volume", "<i8"),
+        ("buy_volume", "<i8"),
+        ("ask_price_1", "<i4"),
+        ("bid_price_1", "<i4"),
+    ]
+)
+"""Won, shares, seconds since 1970 UTC; the day's sums as they stood after the trade, the best quotes it left behind."""
+
+KOREA_S = 9 * 3600
+DAY_S = 86_400
+
+Divide = Callable[[int, int], np.ndarray]
+"""(first row, end) of a part of one day -> the numbers of the rows that begin a group, ascending, the first one first."""
+
+
+class TradingDay(NamedTuple):
+    """The number of a day's first row, and its ledger."""
+
+    first: int
+    day: Day
+
+
+class Groups(NamedTuple):
+    """Neighbouring trades put together, oldest first; arrays of shape (n,), and one Day for each."""
+
+    first: np.ndarray
+    open: np.ndarray
+    high: np.ndarray
+    low: np.ndarray
+    last: np.ndarray
+    size: np.ndarray
+    """Shares of the trades in the group."""
+    volume: np.ndarray
+    """What the day's cumulative volume grew by, off-book volume since the group before included."""
+    rows: np.ndarray
+    """The group's last trade, ROW."""
+    days: list[Day]
+
+
+class Tape:
+    """One instrument's trades."""
+
+    def __init__(self) -> None:
+        self.days: list[TradingDay] = []
+        self._columns = {name: np.zeros(256, ROW[name]) for name in ROW.names or ()}
+        self._length = 0
+
+    def __len__(self) -> int:
+        return self._length
+
+    def column(self, name: str, first: int = 0, end: int | None = None) -> np.ndarray:
+        """One field of the trades `first` .. `end`: a view, good until the next trade."""
+        return self._columns[name][first : self._length if end is None else end]
+
+    def rows(self, first: int = 0, end: int | None = None) -> np.ndarray:
+        """The trades `first` .. `end`, ROW, shape (n,): a copy."""
+        return self._taken(slice(first, self._length if end is None else end))
+
+    def _taken(self, places: slice | np.ndarray) -> np.ndarray:
+        columns = {name: column[places] for name, column in self._columns.items()}
+        taken = np.empty(len(columns["exch_s"]), ROW)
+        for name, column in columns.items():
+            taken[name] = column
+        return taken
+
+    def price_at(self, exch_s: int) -> int:
+        """The last price up to a second; 0 before the first trade."""
+        place = int(np.searchsorted(self.column("exch_s"), exch_s, "right"))
+        return int(self.column("price")[place - 1]) if place else 0
+
+    def begin(self, day: Day) -> None:
+        """A day begins; one before it without any trade leaves no mark."""
+        if self.days and self.days[-1].first == self._length:
+            self.days.pop()
+        self.days.append(TradingDay(self._length, day))
+
+    def add(self, trade: Trade) -> None:
+        """Append one trade of the day that began last."""
+        day, book = trade.day, trade.book
+        self.extend([row(trade.exch_s, trade.price, trade.size, trade.side, day, book.ask_price[0], book.bid_price[0])])
+
+    def extend(self, rows: Sequence[tuple[int, ...]]) -> None:
+        """Append many trades, each as made by `row`."""
+        if not rows:
+            return
+        end = self._length + len(rows)
+        for (name, column), values in zip(self._columns.items(), zip(*rows, strict=True), strict=True):
+            if end > len(column):
+                column = np.concatenate((column, np.zeros(max(len(column), len(rows)), column.dtype)))
+                self._columns[name] = column
+            column[self._length : end] = values
+        self._length = end
+
+    def traded(self) -> list[TradingDay]:
+        """The days that have trades, oldest first."""
+        return self.days[:-1] if self.days and self.days[-1].first == self._length else self.days
+
+    def span(self, number: int) -> tuple[int, int]:
+        """First row and end of the day `number` of `traded()`."""
+        days = self.traded()
+        return days[number].first, days[number + 1].first if number + 1 < len(days) else self._length
+
+    def until(self, date: str) -> int:
+        """How many of `traded()` are not younger than `date`, YYYYMMDD."""
+        return sum(one.day.date <= date for one in self.traded())
+
+    def horizon(self, most_days: int) -> int:
+        """The first row of the last `most_days` days."""
+        days = self.traded()[-most_days:]
+        return days[0].first if days else self._length
+
+    def by_number(self, number: int) -> Divide:
+        """Groups of `number` trades, counted from the day's first."""
+        return lambda first, end: np.arange(first, end, number)
+
+    def by_minute(self, minutes: int) -> Divide:
+        """Groups of all trades of `minutes` clock minutes."""
+        length_s = 60 * minutes
+
+        def divide(first: int, end: int) -> np.ndarray:
+            seconds = self.column("exch_s", first, end)
+            edges = np.arange(seconds[0] // length_s + 1, seconds[-1] // length_s + 1) * length_s
+            return np.unique(np.concatenate(([0], np.searchsorted(seconds, edges)))) + first
+
+        return divide
+
+    def groups(self, end: int, most: int, oldest: int, divide: Divide) -> Groups | None:
+        """The newest `most` groups of the rows `oldest` .. `end`; None when there is no trade."""
+        starts: list[np.ndarray] = []
+        found, stop = 0, end
+        for first, _ in reversed(self.traded()):
+            if first >= stop or stop <= oldest or found >= most:
+                continue
+            begun = divide(first, stop)[-(most - found) :]
+            starts.insert(0, begun)
+            found, stop = found + len(begun), first
+        return self._grouped(np.concatenate(starts), end) if found else None
+
+    def _grouped(self, starts: np.ndarray, end: int) -> Groups:
+        low = int(starts[0])
+        places, last = starts - low, np.append(starts[1:], end) - 1
+        price, size, cum_volume = self.column("price"), self.column("size"), self.column("cum_volume")
+        firsts = np.array([one.first for one in self.traded()])
+        numbers = np.searchsorted(firsts, starts, "right") - 1
+        before = np.where(starts == firsts[numbers], 0, cum_volume[np.maximum(starts - 1, 0)])
+        return Groups(
+            starts,
+            price[starts],
+            np.maximum.reduceat(price[low:end], places),
+            np.minimum.reduceat(price[low:end], places),
+            price[last],
+            np.add.reduceat(size[low:end], places, dtype=np.int64),
+            cum_volume[last] - before,
+            self._taken(last),
+            [self.traded()[number].day for number in numbers.tolist()],
+        )
+
+
+def row(exch_s: int, price: int, size: int, side: int, day: Day, ask: int, bid: int) -> tuple[int, ...]:
+    """One trade as ROW has it; `day` as it stands after the trade."""
+    sums = (day.cum_volume, day.cum_value, day.sells, day.buys, day.sell_volume, day.buy_volume)
+    return (exch_s, price, size, side, *sums, ask, bid)
+
+
+def hhmmss(exch_s: int) -> str:
+    """The Korean time of day of a second."""
+    of_day = (exch_s + KOREA_S) % DAY_S
+    return f"{of_day // 3600:02}{of_day // 60 % 60:02}{of_day % 60:02}"

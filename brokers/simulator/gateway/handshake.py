@@ -1,0 +1,61 @@
+"""The WebSocket side both vendors share: the handshake, and reading until the client is gone.
+
+Promises: control frames are handed on, not swallowed; a half-open connection hears nothing, not even a Close; a client that
+closed properly is told from one that vanished.
+Leaves to others: what messages mean (kis.py, kiwoom.py).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from enum import Enum
+
+from aiohttp import WSMessage, WSMsgType, web
+
+from brokers.simulator.gateway.client import Connection
+from brokers.simulator.gateway.feed import Line
+
+MOST_BYTES = 1 << 20
+POLL_S = 0.05
+
+
+class Ending(Enum):
+    """How a client left."""
+
+    CLOSED = "client closed"
+    VANISHED = "client vanished"
+
+
+async def accept(request: web.Request, line: Line) -> tuple[web.WebSocketResponse, Connection]:
+    """Shake hands. During an outage the TCP connection ends instead."""
+    if line.refuses() and request.transport is not None:
+        request.transport.abort()
+        raise web.HTTPServiceUnavailable  # nobody will read it
+    ws = web.WebSocketResponse(autoping=False, autoclose=False, compress=False, max_msg_size=MOST_BYTES)
+    await ws.prepare(request)
+    assert request.transport is not None
+    return ws, line.open(ws, request.transport)
+
+
+async def read(ws: web.WebSocketResponse, connection: Connection) -> AsyncIterator[WSMessage]:
+    """Messages of the client, its Close last. Ends when the socket does."""
+    while True:
+        message = await ws.receive()
+        if message.type in (WSMsgType.CLOSING, WSMsgType.CLOSED, WSMsgType.ERROR):
+            return
+        if connection.silent():
+            if message.type is WSMsgType.CLOSE:
+                await _tcp_end(connection)
+                return
+            continue
+        if message.type is WSMsgType.CLOSE:
+            await ws.close(code=message.data or 1000)
+            yield message
+            return
+        yield message
+
+
+async def _tcp_end(connection: Connection) -> None:
+    while connection.open() and connection.silent():
+        await asyncio.sleep(POLL_S)

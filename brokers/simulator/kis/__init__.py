@@ -1,0 +1,1 @@
+"""KIS Open API server: WebSocket, authentication, REST, domestic and overseas."""

@@ -1,0 +1,52 @@
+"""KIS's overseas side: the same server (kis.py, kis_keys.py, kis_quotations.py) with overseas TRs, keys and calls.
+
+    D NAS AAPL    free                 R NAS AAPL    paid                 R BAQ AAPL    day market
+
+Promises: a key names an exchange and a ticker as in spec kis 2.7; frames carry the key that was registered.
+Leaves to others: fields (us_wire.py), minute bars (us_minutes.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from brokers.simulator.ground_truth import Stream
+from brokers.simulator.kis import overseas_bars, overseas_encode
+from brokers.simulator.kis.rest import Counter, QuotationError
+from brokers.simulator.kis.websocket import Feed
+from conf.instrument import Instrument, parse
+
+STREAMS = {overseas_encode.TRADE_TR: Stream.TICK, overseas_encode.BOOK_TR: Stream.BOOK}
+DAY_MARKET = ("BAQ", "BAY", "BAA")
+
+
+class Overseas:
+    """What can be registered, and under which key each instrument was."""
+
+    def __init__(self) -> None:
+        self.keys: dict[Instrument, str] = {}
+        self.feed = Feed(frozenset(STREAMS), self.find)
+
+    def find(self, tr_id: str, tr_key: str) -> tuple[Instrument, Stream]:
+        """What a registration means. ValueError for an impossible key."""
+        kind, exchange, ticker = tr_key[:1], tr_key[1:4], tr_key[4:]
+        if kind not in ("D", "R") or (kind == "D" and exchange in DAY_MARKET):
+            raise ValueError(tr_key)
+        instrument = parse(f"{exchange}.{ticker}")
+        self.keys[instrument] = tr_key
+        return instrument, STREAMS[tr_id]
+
+
+def _asked(query: Mapping[str, str]) -> Instrument:
+    """The instrument a call asks about. QuotationError."""
+    try:
+        return parse(f"{query.get('EXCD', '')}.{query.get('SYMB', '')}")
+    except ValueError:
+        raise QuotationError("OPSQ2001", "ERROR : INPUT INVALID_CHECK_EXCD") from None
+
+
+COUNTER = Counter(
+    "/uapi/overseas-price/v1/quotations/",
+    {"inquire-time-itemchartprice": ("HHDFS76950200", overseas_bars.inquire_time_itemchartprice)},
+    _asked,
+)

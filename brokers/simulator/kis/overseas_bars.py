@@ -1,0 +1,78 @@
+"""KIS's overseas minute bars over REST. Spec kis 5.
+
+    KEYB empty ─> newest 120 bars ─> KEYB = oldest bar's local time minus NMIN, NEXT 1, PINC 1 ─> the 120 before ...
+
+Promises: pure; at most 120 rows, newest first, every value a string; bars of minutes that had trades; earlier days only with
+PINC 1, and never of the day market.
+Leaves to others: tokens, limits and faults (kis_quotations.py).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from datetime import datetime
+
+import numpy as np
+
+from brokers.simulator.exchange.market import Listing
+from brokers.simulator.kis.overseas_encode import SCALE, dollars, times
+from brokers.simulator.kis.rest_trades import InputError
+from conf.clock import KST
+from conf.market import NEW_YORK, hours_of
+
+ROWS = 120
+NUMBER = r"[1-9][0-9]{0,3}"
+
+
+def inquire_time_itemchartprice(listing: Listing | None, query: Mapping[str, str], now_s: int) -> dict[str, object]:
+    """Up to NREC bars of NMIN minutes at or before KEYB."""
+    minutes, most = (_number(query, name) for name in ("NMIN", "NREC"))
+    if listing is None:
+        return {"output1": {}, "output2": []}
+    rows, more = _bars(listing, minutes, min(most, ROWS), query.get("KEYB", ""), query.get("PINC") == "1")
+    output = {
+        "rsym": f"D{query.get('EXCD', '')}{listing.instrument.symbol}",
+        "zdiv": "4",
+        "stim": "093000",
+        "etim": "160000",
+        "next": "1" if more else "0",
+        "more": "1" if more else "0",
+        "nrec": str(len(rows)),
+    }
+    return {"output1": output, "output2": rows}
+
+
+def _number(query: Mapping[str, str], name: str) -> int:
+    if not re.fullmatch(NUMBER, query.get(name, "")):
+        raise InputError(name)
+    return int(query[name])
+
+
+def _bars(listing: Listing, minutes: int, most: int, key: str, earlier: bool) -> tuple[list[dict[str, str]], bool]:
+    """The rows, newest first, and whether older ones follow."""
+    tape, length_s = listing.tape, 60 * minutes
+    day_market = hours_of(listing.instrument.venue).zone is KST
+    oldest = 0 if earlier and not day_market else tape.days[-1].first
+    end = len(tape)
+    if key:
+        try:
+            until_s = int(datetime.strptime(key, "%Y%m%d%H%M%S").replace(tzinfo=NEW_YORK).timestamp())
+        except ValueError:
+            raise InputError("KEYB") from None
+        end = int(np.searchsorted(tape.column("exch_s"), (until_s // length_s + 1) * length_s))
+    groups = tape.groups(end, most + 1, oldest, tape.by_minute(minutes)) if end > oldest else None
+    if groups is None:
+        return [], False
+    first = groups.first.tolist()
+    values = tape.column("price").astype(np.int64) * tape.column("size")
+    amounts = [int(values[low:high].sum()) for low, high in zip(first, [*first[1:], end], strict=True)]
+    rows = []
+    columns = (groups.open, groups.high, groups.low, groups.last, groups.size)
+    for *prices, size, last_s, day, amount in zip(
+        *(column.tolist() for column in columns), groups.rows["exch_s"].tolist(), groups.days, amounts, strict=True
+    ):
+        texts = dict(zip(("open", "high", "low", "last"), map(dollars, prices), strict=True))
+        at = dict(zip(("xymd", "xhms", "kymd", "khms"), times(last_s // length_s * length_s), strict=True))
+        rows.append({"tymd": day.date} | at | texts | {"evol": str(size), "eamt": str(amount // SCALE)})
+    return rows[::-1][:most], len(rows) > most

@@ -1,0 +1,187 @@
+"""KIS's REST quotations: the gateway's checks, and one function for each call.
+
+    GET /uapi/domestic-stock/v1/quotations/NAME      authorization: Bearer TOKEN, appkey, tr_id      -> rt_cd, msg_cd, output
+
+Promises: answers come from the market's own ledger, all values strings (spec kis 1.5); an unknown token, TR or market division
+gets its gateway code (spec kis 1.7).
+The throughput limit of 1.6 holds for each appkey.
+Leaves to others: tokens (kis_keys.py), trades and bars (kis_ticks.py). Of spec kis 5 only what fills a gap of today is
+served, and what client libraries ask before they subscribe.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+from aiohttp import web
+
+from brokers.simulator.exchange.market import Listing, Market
+from brokers.simulator.exchange.models import Day
+from brokers.simulator.faults import LineFaults
+from brokers.simulator.gateway.token_bucket import Quota
+from brokers.simulator.kis import encode, rest_trades
+from brokers.simulator.kis.auth import Keys
+from conf.instrument import Instrument
+
+BASE = "/uapi/domestic-stock/v1/quotations/"
+DIVISIONS = {"J": "KRX", "NX": "NXT", "UN": "UN"}
+STOCK = "300"
+
+
+class QuotationError(Exception):
+    """A call that is refused: msg_cd and msg1."""
+
+    def __init__(self, code: str, text: str, rt_cd: str = "1") -> None:
+        super().__init__(code)
+        self.code, self.text, self.rt_cd = code, text, rt_cd
+
+
+def inquire_price(day: Day | None, symbol: str) -> dict[str, str]:
+    """Price, day range, volume and limits; a code that is not listed has a price of zero."""
+    if day is None:
+        return {"stck_prpr": "0", "stck_shrn_iscd": symbol}
+    price = day.last or day.previous_close
+    change = price - day.previous_close
+    return {
+        "rprs_mrkt_kor_name": "KOSPI",
+        "stck_prpr": str(price),
+        "prdy_vrss": str(change),
+        "prdy_vrss_sign": encode.sign(price, day),
+        "prdy_ctrt": encode.ratio(change, day.previous_close),
+        "acml_tr_pbmn": str(day.cum_value),
+        "acml_vol": str(day.cum_volume),
+        "stck_oprc": str(day.open),
+        "stck_hgpr": str(day.high),
+        "stck_lwpr": str(day.low),
+        "stck_mxpr": str(day.upper),
+        "stck_llam": str(day.lower),
+        "stck_sdpr": str(day.previous_close),
+        "stck_shrn_iscd": symbol,
+    }
+
+
+def search_info(day: Day | None, symbol: str) -> dict[str, str]:
+    """Master data; nothing is known but the code."""
+    if day is None:
+        raise QuotationError("KIER2620", "조회할 자료가 없습니다", "7")
+    name = f"SIM {symbol}"
+    names = ("prdt_name", "prdt_name120", "prdt_abrv_name", "prdt_eng_name", "prdt_eng_name120", "prdt_eng_abrv_name")
+    return {
+        "pdno": symbol.rjust(12, "0"),
+        "shtn_pdno": symbol,
+        "std_pdno": f"KR7{symbol}003",
+        "prdt_type_cd": STOCK,
+        **dict.fromkeys(names, name),
+    }
+
+
+Call = Callable[[Listing | None, Mapping[str, str], int], dict[str, object]]
+
+
+def _flat(call: Callable[[Day | None, str], dict[str, str]]) -> Call:
+    """A call that needs no more than the day."""
+
+    def answer(listing: Listing | None, query: Mapping[str, str], now_s: int) -> dict[str, object]:
+        return {"output": call(listing.day if listing else None, _symbol(query))}
+
+    return answer
+
+
+def _symbol(query: Mapping[str, str]) -> str:
+    return query.get("FID_INPUT_ISCD") or query.get("PDNO", "")
+
+
+class Counter(NamedTuple):
+    """Where calls are made, name -> TR id and answer, and which instrument a query is about (QuotationError)."""
+
+    base: str
+    calls: Mapping[str, tuple[str, Call]]
+    find: Callable[[Mapping[str, str]], Instrument]
+
+
+def _asked(query: Mapping[str, str]) -> Instrument:
+    division = DIVISIONS.get(query.get("FID_COND_MRKT_DIV_CODE", "J"))
+    if division is None:
+        raise QuotationError("OPSQ2001", "ERROR : INPUT INVALID_CHECK_MRKT_DIV_CODE")
+    return Instrument(_symbol(query), division)
+
+
+QUOTATIONS: Mapping[str, tuple[str, Call]] = {
+    "inquire-price": ("FHKST01010100", _flat(inquire_price)),
+    "search-info": ("CTPF1604R", _flat(search_info)),
+    "inquire-ccnl": ("FHKST01010300", rest_trades.inquire_ccnl),
+    "inquire-time-itemconclusion": ("FHPST01060000", rest_trades.inquire_time_itemconclusion),
+    "inquire-time-itemchartprice": ("FHKST03010200", rest_trades.inquire_time_itemchartprice),
+}
+
+
+DOMESTIC = Counter(BASE, QUOTATIONS, _asked)
+
+
+class Quotations:
+    """The calls over one market; `now_s()` is the exchange's second."""
+
+    def __init__(
+        self,
+        keys: Keys,
+        market: Market,
+        calls_per_s: float,
+        faults: LineFaults,
+        now_s: Callable[[], int],
+        counter: Counter = DOMESTIC,
+    ) -> None:
+        self.counter = counter
+        self.keys = keys
+        self.market = market
+        self.faults = faults
+        self.now_s = now_s
+        self.quota = Quota(calls_per_s, calls_per_s)
+
+    def routes(self) -> list[web.RouteDef]:
+        """One route for all calls."""
+        return [web.get(self.counter.base + "{name}", self.answer)]
+
+    async def answer(self, request: web.Request) -> web.Response:
+        """Check as the gateway does, then answer from the ledger; HTTP 500 carries a gateway's refusal."""
+        if self.faults.error:
+            self.faults.error -= 1
+            if self.faults.error % 2 == 0:
+                return web.Response(
+                    status=502, text="<html><body>502 Bad Gateway</body></html>", content_type="text/html"
+                )
+            return _refused(QuotationError("EGW00002", "서버 에러가 발생했습니다."))
+        try:
+            outputs = self._outputs(request)
+        except QuotationError as refusal:
+            return _refused(refusal)
+        headers = {"tr_id": request.headers["tr_id"], "tr_cont": "", "gt_uid": f"{time.monotonic_ns():032x}"}
+        body = outputs | {"rt_cd": "0", "msg_cd": "MCA00000", "msg1": "정상처리 되었습니다."}
+        return web.json_response(body, headers=headers)
+
+    def _outputs(self, request: web.Request) -> dict[str, object]:
+        token = request.headers.get("authorization", "").removeprefix("Bearer ")
+        app_key = self.keys.holder(token)
+        if app_key is None and self.keys.expired(token):
+            raise QuotationError("EGW00123", "기간이 만료된 token 입니다.")
+        if app_key is None:
+            raise QuotationError("EGW00121", "유효하지 않은 token 입니다.")
+        if self.faults.limit:
+            self.faults.limit -= 1
+            raise QuotationError("EGW00201", "초당 거래건수를 초과하였습니다.")
+        if not self.quota.take(app_key, time.monotonic()):
+            raise QuotationError("EGW00201", "초당 거래건수를 초과하였습니다.")
+        tr_id, call = self.counter.calls.get(request.match_info["name"], ("", None))
+        if call is None or request.headers.get("tr_id") != tr_id:
+            raise QuotationError("OPSQ0002", "없는 서비스 코드 입니다.")
+        listing = self.market.listings.get(self.counter.find(request.query))
+        try:
+            return call(listing, request.query, self.now_s())
+        except rest_trades.InputError as error:
+            raise QuotationError("OPSQ2001", f"ERROR : INPUT INVALID_CHECK_{error}") from None
+
+
+def _refused(refusal: QuotationError) -> web.Response:
+    body = {"rt_cd": refusal.rt_cd, "msg_cd": refusal.code, "msg1": refusal.text}
+    return web.json_response(body, status=200 if refusal.rt_cd == "7" else 500)

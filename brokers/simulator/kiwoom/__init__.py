@@ -1,0 +1,1 @@
+"""Kiwoom REST API server: WebSocket, authentication, charts and trade lists."""

@@ -1,0 +1,231 @@
+"""Kiwoom frames: trades as 0B entries, books as 0D entries, phases as 0s, several entries in one REAL frame.
+
+    {"data":[{"values":{"20":"115618",...},"type":"0B","name":"주식체결","item":"005930"},...],"trnm":"REAL"}
+
+Promises: pure; FIDs in the recorded order, formats and signs of spec kiwoom 1.7, 3.1 to 3.3; the identities of spec kiwoom
+3.1 hold, across merged prints too; compact JSON, data before trnm.
+Leaves to others: which client gets what (line.py), logins and registrations (kiwoom.py).
+"""
+
+from __future__ import annotations
+
+from random import Random
+
+import msgspec
+
+from brokers.simulator.exchange.models import Book, Day, Trade
+from brokers.simulator.gateway.client import Frame, Item
+from brokers.simulator.ground_truth import Stream
+from conf.instrument import Instrument
+
+NAMES = {"0B": "주식체결", "0D": "주식호가잔량", "0s": "장시작시간"}
+MILLION = 1_000_000
+BEFORE, REGULAR, AFTER = "1", "2", "3"
+SESSION_CODE = {"pre_market": BEFORE, "opening_auction": BEFORE, "closing_price": AFTER, "after_market": AFTER}
+
+
+def frames(items: list[Item], merge: float, random: Random) -> list[Frame]:
+    """One frame for all entries of a slot, oldest first.
+
+    Neighbouring trades of one instrument that agree in second, price and side become one print with probability `merge`.
+    """
+    entries, records = [], []
+    for item in items:
+        if isinstance(item.content, Book):
+            entries.append(entry("0D", item_code(item.instrument), book_values(item.content)))
+            records.append((Stream.BOOK, item.content.id, item.content.id))
+            continue
+        for group in merged(item.content, merge, random):
+            entries.append(entry("0B", item_code(item.instrument), trade_values(group)))
+            records.append((Stream.TICK, group[0].id, group[-1].id))
+    return [Frame(real(entries), records)]
+
+
+def item_code(instrument: Instrument) -> str:
+    """The code as Kiwoom writes it: six characters (an ETN without its Q) and the venue's suffix (spec kiwoom 4)."""
+    return str(instrument).removeprefix("Q")
+
+
+def merged(trades: list[Trade], merge: float, random: Random) -> list[list[Trade]]:
+    """The trades of a sweep, some neighbours put together."""
+    groups: list[list[Trade]] = []
+    for trade in trades:
+        last = groups[-1][-1] if groups else None
+        alike = last is not None and (last.price, last.side) == (trade.price, trade.side) and trade.side != 0
+        if alike and random.random() < merge:
+            groups[-1].append(trade)
+        else:
+            groups.append([trade])
+    return groups
+
+
+def entry(kind: str, item: str, values: dict[str, str]) -> dict[str, object]:
+    """One element of a frame's data."""
+    return {"values": values, "type": kind, "name": NAMES[kind], "item": item}
+
+
+def real(entries: list[dict[str, object]]) -> bytes:
+    """A REAL frame as on the wire."""
+    return msgspec.json.encode({"data": entries, "trnm": "REAL"})
+
+
+def signed(number: int) -> str:
+    """A true sign, plus included; no sign before zero."""
+    return f"{number:+}" if number else "0"
+
+
+def percent(part: float, whole: float) -> str:
+    """A signed percentage with two decimals."""
+    if not whole or not part:
+        return "0.00"
+    return f"{100 * part / whole:+.2f}"
+
+
+def share(part: float, whole: float) -> str:
+    """An unsigned percentage with two decimals."""
+    return f"{100 * part / whole:.2f}" if whole else "0.00"
+
+
+def priced(price: int, day: Day) -> str:
+    """A price with the side of the previous close for a sign; an empty level is -0 (spec kiwoom 1.7, 3.2)."""
+    if not price:
+        return "-0"
+    if price == day.previous_close:
+        return str(price)
+    return f"{'+' if price > day.previous_close else '-'}{price}"
+
+
+def sign_code(price: int, day: Day) -> str:
+    """1 upper limit, 2 up, 3 unchanged, 4 lower limit, 5 down."""
+    if price == day.upper:
+        return "1"
+    if price == day.lower:
+        return "4"
+    return "2" if price > day.previous_close else "5" if price < day.previous_close else "3"
+
+
+def trade_values(group: list[Trade]) -> dict[str, str]:
+    """The 43 FIDs of spec kiwoom 3.1 for one trade, or for several as one print."""
+    trade = group[-1]
+    day, book, price = trade.day, trade.book, trade.price
+    size = sum(one.size for one in group)
+    mark = {1: "+", -1: "-"}.get(trade.side, "")
+    both = day.sell_volume + day.buy_volume
+    rate = 100 * day.buy_volume / both if both else 50.0
+    margin = price * 40 // 100
+    against = day.cum_volume - day.previous_volume
+    same_time = day.previous_volume * 9 // 10
+    return {
+        "20": trade.at,
+        "10": priced(price, day),
+        "11": signed(price - day.previous_close),
+        "12": percent(price - day.previous_close, day.previous_close),
+        "27": priced(book.ask_price[0], day),
+        "28": priced(book.bid_price[0], day),
+        "15": f"{mark}{size}",
+        "13": str(day.cum_volume),
+        "14": str((day.cum_value + MILLION // 2) // MILLION),
+        "16": priced(day.open, day),
+        "17": priced(day.high, day),
+        "18": priced(day.low, day),
+        "25": sign_code(price, day),
+        "26": signed(against),
+        "29": signed(day.cum_value - day.previous_value),
+        "30": f"{'-' if against < 0 else '+'}{100 * day.cum_volume / day.previous_volume:.2f}",
+        "31": share(day.cum_volume, day.listed_shares),
+        "32": str(price * 231 // 100_000),
+        "228": share(day.buy_volume, day.sell_volume),
+        "311": str(price * day.listed_shares // 10**8),
+        "290": SESSION_CODE.get(trade.phase, REGULAR),
+        "691": "0",
+        "567": day.upper_at,
+        "568": day.lower_at,
+        "851": str(10_000 * day.cum_volume // same_time),
+        "1890": day.open_at,
+        "1891": day.high_at,
+        "1892": day.low_at,
+        "1030": str(day.sell_volume),
+        "1031": str(day.buy_volume),
+        "1032": f"{'+' if rate > 50 else '-' if rate < 50 else ''}{rate:.2f}",
+        "1071": str(day.sells),
+        "1072": str(day.buys),
+        "1313": f"{mark}{size * price // 1000}",
+        "1315": f"-{size}" if trade.side < 0 else " 0",
+        "1316": f"+{size}" if trade.side > 0 else " 0",
+        "1314": f"{mark}{size}",
+        "1497": str(margin),
+        "1498": str(margin * 80 // 100),
+        "620": str(day.cum_value // day.cum_volume),
+        "732": str(price * 502 // 100_000),
+        "852": str(price * 402 // 100_000),
+        "9081": {"KRX": "KRX", "NXT": "NXT"}.get(trade.instrument.venue, "통합"),
+    }
+
+
+def book_values(book: Book) -> dict[str, str]:
+    """The FIDs of spec kiwoom 3.2, in the table's order."""
+    day = book.day
+    change = book.expected_price - day.previous_close if book.expected_price else 0
+    code = sign_code(book.expected_price, day) if book.expected_price else "3"
+    expected, amount = str(book.expected_price), str(book.expected_size)
+    values = {"21": book.at}
+    for first, numbers in ((41, book.ask_price), (51, book.bid_price)):
+        values.update((str(first + level), priced(price, day)) for level, price in enumerate(numbers))
+    for first, numbers in ((61, book.ask_size), (71, book.bid_size)):
+        values.update((str(first + level), str(size)) for level, size in enumerate(numbers))
+    for first, numbers in ((81, book.ask_change), (91, book.bid_change)):
+        values.update((str(first + level), signed(size)) for level, size in enumerate(numbers))
+    net = book.total_bid - book.total_ask
+    values |= {
+        "121": str(book.total_ask),
+        "122": signed(sum(book.ask_change)),
+        "125": str(book.total_bid),
+        "126": signed(sum(book.bid_change)),
+        "23": expected,
+        "24": amount,
+        "128": signed(net),
+        "129": share(book.total_bid, book.total_ask),
+        "138": signed(-net),
+        "139": share(book.total_ask, book.total_bid),
+        "200": signed(change),
+        "201": percent(change, day.previous_close),
+        "238": code,
+        "291": expected,
+        "292": amount,
+        "293": code,
+        "294": signed(change),
+        "295": percent(change, day.previous_close),
+    }
+    values.update((str(fid), "0") for fid in range(621, 641))
+    values |= {
+        "13": str(book.cum_volume),
+        "299": share(book.expected_size, day.previous_volume),
+        "215": "",
+        "216": "",
+    }
+    values.update((str(fid), "0") for fid in (*range(6044, 6088), *range(6100, 6116)))
+    return values | mid_values(book)
+
+
+def mid_values(book: Book) -> dict[str, str]:
+    """What rests at the mid price, under the FIDs of its venue."""
+    if not book.mid_price:
+        return {}
+    day = book.day
+    ask, price, bid, against = (
+        ("6106", "6107", "6108", 6113) if book.instrument.venue == "NXT" else ("6101", "6102", "6103", 6110)
+    )
+    change = book.mid_price - day.previous_close
+    return {
+        price: str(book.mid_price),
+        ask: str(book.mid_size if book.mid_side < 0 else 0),
+        bid: str(book.mid_size if book.mid_side > 0 else 0),
+        str(against): signed(change),
+        str(against + 1): sign_code(book.mid_price, day),
+        str(against + 2): percent(change, day.previous_close),
+    }
+
+
+def phase_values(code: str, at: str, left: str) -> dict[str, str]:
+    """The FIDs of a 0s message (spec kiwoom 3.3)."""
+    return {"215": code, "20": at, "214": left}

@@ -1,0 +1,121 @@
+"""What Kiwoom's list TRs share: what is asked, a page of rows, the keys of the next one, what is wrong with a request.
+
+    body + next-key  ─>  Asked(listing, fields, start)  ─>  a TR's answer  ─>  Page(rows newest first, start, next)
+                              ^                                                             |
+                              └────────────── Bookmarks: next-key -> place <────────────────┘
+
+Promises: pure; a key says nothing about what it stands for and is good for the same key, TR and body only; a place is a row
+number, which new trades do not move (spec kiwoom 1.4, 5).
+Leaves to others: the rows (kiwoom_charts.py, kiwoom_prints.py), headers, limits and faults (kiwoom_rest.py).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Hashable, Mapping
+from dataclasses import dataclass, field
+from random import Random
+from typing import NamedTuple
+
+from brokers.simulator.exchange.market import Listing
+
+MOST_KEYS = 20_000
+CODE = r"[0-9A-Z]{6}(_NX|_AL)?"
+DATE = r"[12][0-9]{3}(0[1-9]|1[0-2])([0-2][0-9]|3[01])"
+
+
+class Asked(NamedTuple):
+    """A request for rows: `start` is where an earlier page said the next one begins, None for the first page."""
+
+    listing: Listing
+    fields: Mapping[str, str]
+    start: int | None
+    horizon_days: int
+
+
+class Page(NamedTuple):
+    """Rows, newest first; `start` and `next` are places (next None: there is no more)."""
+
+    rows: list[dict[str, str]]
+    start: int = 0
+    next: int | None = None
+
+
+EMPTY = Page([])
+
+
+class Field(NamedTuple):
+    """A field of a request: the form of its value, and whether it may be missing."""
+
+    form: str
+    optional: bool = False
+
+
+class Tr(NamedTuple):
+    """One list TR. `moving`: its list has trades at its head, so that it can move between two pages."""
+
+    path: str
+    list_key: str
+    fields: Mapping[str, Field]
+    names: tuple[str, ...]
+    answer: Callable[[Asked], Page]
+    moving: bool = False
+    head: tuple[str, ...] = ()
+    """Fields beside the list: the code, and the number of trades in the unfinished row, which is always empty here."""
+
+    def sentinel(self) -> dict[str, str]:
+        """The row that stands for nothing: every value empty (spec kiwoom 1.5)."""
+        return dict.fromkeys(self.names, "")
+
+
+class Refused(Exception):
+    """A request that gets no rows: outer code, text, inner code."""
+
+    def __init__(self, code: int, text: str, inner: int) -> None:
+        super().__init__(inner)
+        self.code, self.text, self.inner = code, text, inner
+
+
+def check(tr: Tr, given: Mapping[str, object]) -> dict[str, str]:
+    """The fields of a request. Refused with 1511 for one without a value, 1517 for one of a bad form (spec kiwoom 1.5)."""
+    fields = {}
+    for name, (form, optional) in tr.fields.items():
+        value = str(given.get(name) or "").strip()
+        if not value and not optional:
+            raise Refused(2, f"필수 입력 값에 값이 존재하지 않습니다. 필수입력 파라미터={name}", 1511)
+        if value and not re.fullmatch(form, value):
+            if name == "stk_cd":
+                raise Refused(2, f"종목 정보가 없습니다. 입력한 종목코드 값을 확인바랍니다. 종목코드={value}", 1902)
+            raise Refused(2, f"입력 값의 형식이 올바르지 않습니다. 파라미터={name}, 사유=형식 오류", 1517)
+        fields[name] = value
+    return fields
+
+
+class Bookmark(NamedTuple):
+    """Where a page begins, where the one before it began, and how long the tape was when that was said."""
+
+    start: int
+    before: int
+    length: int
+
+
+@dataclass
+class Bookmarks:
+    """The page keys handed out; the oldest are forgotten."""
+
+    random: Random
+    life_s: float
+    _kept: dict[str, tuple[Hashable, Bookmark, float]] = field(default_factory=dict)
+
+    def issue(self, asked: Hashable, bookmark: Bookmark, now_s: float) -> str:
+        """A key for the next page of what was `asked`."""
+        key = f"{self.random.getrandbits(160):040x}"
+        self._kept[key] = (asked, bookmark, now_s)
+        if len(self._kept) > MOST_KEYS:
+            del self._kept[next(iter(self._kept))]
+        return key
+
+    def find(self, key: str, asked: Hashable, now_s: float) -> Bookmark | None:
+        """What a key stands for; None when it is unknown, stale (`life_s`; 0: never) or was given for something else."""
+        of, bookmark, then_s = self._kept.get(key, (None, None, 0.0))
+        return bookmark if of == asked and not (self.life_s and now_s - then_s > self.life_s) else None

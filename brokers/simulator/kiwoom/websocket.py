@@ -1,0 +1,263 @@
+"""Kiwoom's WebSocket as documented: it wants LOGIN first, echoes of its PINGs, and little REG.
+
+    GET /api/dostk/websocket
+
+Promises: what spec kiwoom 2 and 9 state is enforced: the newer session of a key ends the older one, 100013 before the LOGIN
+reply, five REG a second, the item limits, R10002.
+Leaves to others: tokens and TRs over REST (kiwoom_rest.py), the market (line.py), fields (kiwoom_wire.py).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+from aiohttp import WSMsgType, web
+
+from brokers.simulator.gateway.client import Connection
+from brokers.simulator.gateway.feed import Line
+from brokers.simulator.gateway.handshake import Ending, accept, read
+from brokers.simulator.ground_truth import Stream
+from brokers.simulator.kiwoom import encode
+from brokers.simulator.kiwoom.rest import Keys
+from conf.instrument import Instrument
+
+TYPES = {"0B": Stream.TICK, "0D": Stream.BOOK}
+PHASE_TYPE = "0s"
+PHASES: dict[str, dict[str, tuple[str, str]]] = {
+    "KRX": {
+        "opening_auction": ("0", "9"),
+        "regular": ("3", "2"),
+        "closing_auction": ("2", "4"),
+        "closing_price": ("a", "b"),
+        "after_market": ("c", "d"),
+    },
+    "NXT": {"pre_market": ("P", "Q"), "regular": ("R", "S"), "after_market": ("U", "V")},
+}
+"""FID 215 when a phase begins, and when it ends without another one following at once (spec kiwoom 3.3)."""
+
+R10001 = "동일한 App key로 접속이 되었습니다. 기존 세션은 종료가 됩니다"
+R10002 = "사용자 프로그램으로부터 Heartbeat(연결유지) 메시지가 오지않아서 접속을 종료합니다"
+CONTROL_PER_S = 5
+LOGIN_REPLY_S = 0.02
+
+
+@dataclass(frozen=True)
+class Rules:
+    """What is a parameter because sources disagree, or because a test wants another value."""
+
+    items: int = 200
+    group_items: int = 200
+    ping_every_s: float = 10.0
+    pings_missed: int = 3
+    login_within_s: float = 10.0
+
+
+def message(trnm: str, code: int, text: str, **more: str) -> str:
+    """A control reply as on the wire."""
+    return msgspec.json.encode({"trnm": trnm, "return_code": code, "return_msg": text, **more}).decode()
+
+
+def system(code: str, text: str) -> str:
+    """A SYSTEM message."""
+    return msgspec.json.encode({"trnm": "SYSTEM", "code": code, "message": text}).decode()
+
+
+@dataclass(eq=False)
+class Session:
+    """One client's conversation: its login, its groups, its heartbeat."""
+
+    vendor: Kiwoom
+    connection: Connection
+    logged_in: bool = False
+    groups: dict[str, set[tuple[str, str]]] = field(default_factory=dict)
+    last_registration_ns: int = 0
+    unanswered: int = 0
+    _controls_s: dict[str, deque[float]] = field(default_factory=dict)
+
+    def names(self) -> set[str]:
+        """The item codes registered, over all groups."""
+        return {item for registered in self.groups.values() for item, _ in registered if item}
+
+    def hear(self, text: str) -> None:
+        """A text frame of the client."""
+        try:
+            said = msgspec.json.decode(text)
+        except msgspec.DecodeError:
+            said = {}
+        trnm = said.get("trnm") if isinstance(said, dict) else None
+        if not isinstance(trnm, str) or not trnm:
+            self.connection.say(message("", 100002, "필수 파라미터가 누락되어 있습니다"))
+        elif trnm == "LOGIN":
+            self._login(said)
+        elif trnm == "PING":
+            self.unanswered = 0
+        elif not self.logged_in:
+            text = "로그인 인증이 들어오기 전에 다른 전문이 들어왔습니다. 해당 전문은 무시됩니다. (TRNM=%s)"
+            self.connection.say(message(trnm, 100013, text))
+        elif trnm not in ("REG", "REMOVE"):
+            self.connection.say(message(trnm, 105108, "정의되어 있지 않는 TRNM입니다"))
+        elif self._too_many(trnm):
+            text = f"해당 TRNM으로 허용된 요청 건수를 초과하였습니다 (TRNM={trnm})"
+            self.connection.say(message(trnm, 105110, text))
+        else:
+            code, text = self._change(trnm, said)
+            self.connection.say(message(trnm, code, text), self.connection.line.faults.late_ack_s)
+
+    def _login(self, said: dict[str, Any]) -> None:
+        token = said.get("token")
+        if not token or not isinstance(token, str):
+            self.connection.say(message("LOGIN", 805002, "인증을 체크하기 위한 Token 값이 없습니다"))
+            return
+        app_key = self.vendor.keys.holder(token, time.monotonic())
+        loop = asyncio.get_running_loop()
+        if app_key is None:
+            text = "로그인 인증에 실패하였습니다 [CODE=8005 : Token이 유효하지 않습니다]"
+            self.connection.say(message("LOGIN", 3, text), LOGIN_REPLY_S)
+            loop.call_later(2 * LOGIN_REPLY_S, self.vendor.end, self, "refused: token")
+            return
+        self.connection.app_key = app_key
+        loop.call_later(LOGIN_REPLY_S, self._logged_in)
+
+    def _logged_in(self) -> None:
+        self.vendor.displace(self)
+        self.logged_in = True
+        self.connection.say(message("LOGIN", 0, "", sor_yn="Y"))
+
+    def _too_many(self, trnm: str) -> bool:
+        now_s = time.monotonic()
+        recent = self._controls_s.setdefault(trnm, deque())
+        while recent and now_s - recent[0] >= 1.0:
+            recent.popleft()
+        if len(recent) >= CONTROL_PER_S:
+            return True
+        recent.append(now_s)
+        return False
+
+    def _change(self, trnm: str, said: dict[str, Any]) -> tuple[int, str]:
+        """REG or REMOVE: the reply's code and text (spec kiwoom 2.4, 2.5)."""
+        try:
+            group = str(said["grp_no"])
+            wanted = {(str(item), str(kind)) for part in said["data"] for item in part["item"] for kind in part["type"]}
+        except (KeyError, TypeError):
+            return 100002, "필수 파라미터가 누락되어 있습니다"
+        faults = self.connection.line.faults
+        if trnm == "REMOVE":
+            for registered in self.groups.values():
+                registered -= wanted
+            self._follow()
+            return 0, ""
+        if faults.refuse:
+            faults.refuse -= 1
+            return 1, "실시간 등록에 실패하였습니다"
+        groups = {} if said.get("refresh") == "0" else {name: set(held) for name, held in self.groups.items()}
+        groups.setdefault(group, set()).update(wanted)
+        rules = self.vendor.rules
+        if len({item for item, _ in groups[group] if item}) > rules.group_items:
+            return 105118, f"그룹별 등록 가능한 종목 개수를 초과하였습니다 ({rules.group_items})"
+        if len({item for held in groups.values() for item, _ in held if item}) > rules.items:
+            return 105115, f"등록 가능한 종목 개수를 초과하였습니다 ({rules.items})"
+        self.groups = groups
+        self.last_registration_ns = time.monotonic_ns()
+        self._follow()
+        return 0, ""
+
+    def _follow(self) -> None:
+        """Tell the line what is registered; codes that exist nowhere stay silent."""
+        streams: set[tuple[Instrument, Stream]] = set()
+        for item, kind in (pair for registered in self.groups.values() for pair in registered):
+            if kind in TYPES and item in self.vendor.items:
+                streams.add((self.vendor.items[item], TYPES[kind]))
+        self.connection.registered = streams
+
+    def wants_phases(self) -> bool:
+        """Whether 0s is registered."""
+        return any(kind == PHASE_TYPE for registered in self.groups.values() for _, kind in registered)
+
+    async def heartbeat(self) -> None:
+        """PING from LOGIN on; a client that does not echo is told so and closed (spec kiwoom 2.3)."""
+        rules = self.vendor.rules
+        deadline_s = time.monotonic() + rules.login_within_s
+        while not self.logged_in:
+            if time.monotonic() > deadline_s:
+                self.vendor.end(self, "no login")
+                return
+            await asyncio.sleep(0.01)
+        while not self.connection.how:
+            await asyncio.sleep(rules.ping_every_s)
+            if self.connection.silent():
+                self.unanswered = 0  # half-open: the server does not notice
+                continue
+            if self.unanswered >= rules.pings_missed:
+                self.connection.say(system("R10002", R10002))
+                self.vendor.end(self, "heartbeat unanswered")
+                return
+            self.unanswered += 1
+            self.connection.say('{"trnm":"PING"}')
+
+
+class Kiwoom:
+    """The vendor's WebSocket side of one line."""
+
+    def __init__(self, line: Line, rules: Rules, keys: Keys, instruments: list[Instrument]) -> None:
+        self.line = line
+        self.items = {encode.item_code(instrument): instrument for instrument in instruments}
+        self.rules = rules
+        self.keys = keys
+        self.sessions: set[Session] = set()
+        self._closing: set[asyncio.Task[None]] = set()
+
+    def routes(self) -> list[web.RouteDef]:
+        """The path a WebSocket is opened at (spec kiwoom 2.1)."""
+        return [
+            web.get("/api/dostk/websocket", self.talk),
+        ]
+
+    def displace(self, newcomer: Session) -> None:
+        """End the older sessions of the newcomer's app key (spec kiwoom 2.7)."""
+        for session in list(self.sessions):
+            older = session is not newcomer and session.logged_in
+            if older and session.connection.app_key == newcomer.connection.app_key and not session.connection.how:
+                session.connection.say(system("R10001", R10001))
+                self.end(session, "displaced by a newer login")
+
+    def end(self, session: Session, how: str) -> None:
+        """Close a session with 1000 "Bye" once what was said has left."""
+        task = asyncio.create_task(session.connection.close(how, 1000, b"Bye"))
+        self._closing.add(task)
+        task.add_done_callback(self._closing.discard)
+
+    def announce(self, venue: str, before: str | None, after: str | None, at: str) -> None:
+        """Tell who registered 0s that `venue` went from one phase to the next at `at`, HHMMSS."""
+        codes = PHASES.get(venue, {})
+        code = codes[after][0] if after in codes else codes[before][1] if before in codes else None
+        if code is None:
+            return
+        frame = encode.real([encode.entry(PHASE_TYPE, "", encode.phase_values(code, at, "000000"))])
+        for session in self.sessions:
+            if session.logged_in and session.wants_phases():
+                session.connection.say(frame.decode())
+
+    async def talk(self, request: web.Request) -> web.StreamResponse:
+        """One WebSocket client from handshake to end."""
+        ws, connection = await accept(request, self.line)
+        session = Session(self, connection)
+        self.sessions.add(session)
+        tasks = [asyncio.create_task(connection.write()), asyncio.create_task(session.heartbeat())]
+        ending = Ending.VANISHED
+        try:
+            async for received in read(ws, connection):
+                if received.type is WSMsgType.TEXT:
+                    session.hear(received.data)
+                elif received.type is WSMsgType.PING:
+                    await ws.pong(received.data)
+                elif received.type is WSMsgType.CLOSE:
+                    ending = Ending.CLOSED
+        finally:
+            self.sessions.discard(session)
+            await connection.finish(ending.value, tasks)
+        return ws

@@ -1,0 +1,147 @@
+"""Recorded frames instead of the seeded market: reading them from files, and sending them in order.
+
+    *.txt                   KIS, one frame a line; *_payload_only.txt: one record a line, the TR is in the file's name
+                            overseas frames are the US line's if there is one, else they come by KIS's like all others
+    *.json  frame, frames   Kiwoom frames              entry      one element of `data`, put into a frame
+            exchange        a dialogue: what was received with trnm REAL      body   REST: left out, and said so
+
+Promises: frames leave as on the wire (compact JSON), each once, in the order of the files, when a client has registered the
+frame's instrument, or SETTLE_S after its last registration (so that unknown TRs and instruments come too).
+Leaves to others: connections and registrations (kis.py, kiwoom.py).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+import msgspec
+
+from brokers.simulator.gateway.client import Connection
+
+SETTLE_S = 1.5
+POLL_S = 0.02
+PAYLOAD_ONLY = "_payload_only.txt"
+
+
+class FramesError(Exception):
+    """A file that holds no frames; the message names it."""
+
+
+class Recorded(NamedTuple):
+    """One frame of `line` ("kis"), and the symbol it is about; empty where it is about none."""
+
+    line: str
+    symbol: str
+    payload: bytes
+
+
+class Session(Protocol):
+    """What a vendor's session shows to a replay."""
+
+    connection: Connection
+    last_registration_ns: int
+
+    def names(self) -> set[str]:
+        """The instrument keys registered, as the client wrote them."""
+
+
+def read(files: Iterable[Path], warn: Callable[[str], None], overseas: str = "kis") -> list[Recorded]:
+    """The frames of `files`, in order, overseas ones for that line; `warn` hears what is left out. FramesError."""
+    found: list[Recorded] = []
+    for file in files:
+        try:
+            text = file.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise FramesError(f"{file}: cannot be read as UTF-8 text: {error}") from None
+        if file.suffix == ".txt":
+            found += _kis(file, text, warn, overseas)
+        elif file.suffix == ".json":
+            found += _kiwoom(file, text, warn)
+        else:
+            raise FramesError(f"{file}: is neither .txt (KIS) nor .json (Kiwoom)")
+    return found
+
+
+def _kis(file: Path, text: str, warn: Callable[[str], None], overseas: str) -> list[Recorded]:
+    found = []
+    for number, line in enumerate(text.splitlines(), 1):
+        if file.name.endswith(PAYLOAD_ONLY):
+            line = f"0|{file.name.removesuffix(PAYLOAD_ONLY)}|001|{line}"
+        if line.startswith("{"):
+            if '"PINGPONG"' not in line:
+                warn(f"{file}:{number}: a control message, left out")
+                continue
+            found.append(Recorded("kis", "", line.encode()))
+        elif line:
+            found.append(
+                Recorded(overseas if "|HDFS" in line else "kis", line.split("|")[-1].split("^")[0], line.encode())
+            )
+    return found
+
+
+def _kiwoom(file: Path, text: str, warn: Callable[[str], None]) -> list[Recorded]:
+    try:
+        content = json.loads(text)
+    except ValueError as error:
+        raise FramesError(f"{file}: is no JSON: {error}") from None
+    frames: list[Any] = []
+    if "frame" in content:
+        frames = [content["frame"]]
+    elif "frames" in content:
+        frames = [one["frame"] for one in content["frames"]]
+    elif "entry" in content:
+        frames = [{"data": [content["entry"]], "trnm": "REAL"}]
+    elif "exchange" in content:
+        frames = [one["frame"] for one in content["exchange"] if one.get("dir") == "<" and "frame" in one]
+    real = [frame for frame in frames if frame.get("trnm") == "REAL"]
+    if len(real) < len(frames):
+        warn(f"{file}: {len(frames) - len(real)} control messages, left out")
+    if not frames:
+        warn(f"{file}: no WebSocket frames, left out")
+    return [Recorded("kiwoom", _item(frame), msgspec.json.encode(frame)) for frame in real]
+
+
+def _item(frame: dict[str, Any]) -> str:
+    entries = frame.get("data") or [{}]
+    return str(entries[0].get("item") or "")
+
+
+class Replay:
+    """Sends one line's recorded frames to the sessions of its vendor."""
+
+    def __init__(self, line: str, recorded: list[Recorded], sessions: set[Any]) -> None:
+        self.line = line
+        self.recorded = [frame for frame in recorded if frame.line == line]
+        self._sessions: set[Session] = sessions
+
+    async def run(self) -> tuple[str, int]:
+        """Send them all, waiting as long as it takes: the line, and how many were sent."""
+        for frame in self.recorded:
+            while not await self._send(frame):
+                pass  # that client is gone: to the next one
+        return self.line, len(self.recorded)
+
+    async def _send(self, frame: Recorded) -> bool:
+        connection = await self._receiver(frame.symbol)
+        try:
+            await connection.send(frame.payload)
+        except ConnectionError:
+            await asyncio.sleep(POLL_S)
+            return False
+        return True
+
+    async def _receiver(self, symbol: str) -> Connection:
+        while True:
+            ready = [session for session in self._sessions if session.last_registration_ns]
+            for session in ready:
+                if symbol in session.names():
+                    return session.connection
+            last_ns = max((session.last_registration_ns for session in ready), default=0)
+            if last_ns and time.monotonic_ns() - last_ns > SETTLE_S * 1e9:
+                return min(ready, key=lambda session: session.connection.number).connection
+            await asyncio.sleep(POLL_S)

@@ -1,0 +1,1 @@
+"""WebSocket and HTTPS transport, access-token cache, backoff."""

@@ -1,0 +1,120 @@
+"""The bulk frame scanner: bytes of a server into WebSocket messages (sans-I/O, RFC 6455 section 5).
+
+      fin op |mask len | length        | payload
+    +--------+---------+---------------+---------...   all whole frames of one read are cut out in one pass;
+    |  0x81  |  0..125 |               |               the rest waits in a buffer for the next read
+    |  0x81  |   126   | 2 bytes       |
+    |  0x81  |   127   | 8 bytes       |
+    +--------+---------+---------------+
+
+Promises: any chunking gives the same messages; control frames may come between fragments; what was whole before a close
+frame or a fault is handed out first, `ended` says afterwards what happened; text is never validated as UTF-8 (a bad
+byte in a quote must not cost the connection, spec kis 8.9); the buffer holds at most one frame of `most_bytes` and one read.
+Leaves to others: sockets and answers (wire.py).
+"""
+
+from __future__ import annotations
+
+from brokers.protocol import Closed, FrameError, WireError
+
+CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG = 0x0, 0x1, 0x2, 0x8, 0x9, 0xA
+_FIN = 0x80
+
+
+class FrameScanner:
+    """Feed bytes, get messages."""
+
+    def __init__(self, most_bytes: int) -> None:
+        self.ended: WireError | None = None
+        self._most_bytes = most_bytes
+        self._rest = bytearray()
+        self._need = 0
+        self._fragments: bytearray | None = None
+        self._fragments_opcode = TEXT
+
+    def feed(self, data: bytes) -> list[tuple[int, bytes]]:
+        """Whole messages and control frames in `data`, as (opcode, payload), in order; nothing any more once `ended`."""
+        found: list[tuple[int, bytes]] = []
+        if self.ended:
+            return found
+        if self._rest:
+            self._rest += data
+            if len(self._rest) < self._need:
+                return found  # no copy of what lies here for every piece of a large frame
+            data = bytes(self._rest)
+        self._need = 0
+        at, size, most = 0, len(data), self._most_bytes
+        while size - at >= 2:
+            first, length = data[at], data[at + 1]
+            begin = at + 2
+            if length == 126:
+                if size - at < 4:
+                    break
+                length = int.from_bytes(data[begin : at + 4])
+                begin = at + 4
+            elif length == 127:
+                if size - at < 10:
+                    break
+                length = int.from_bytes(data[begin : at + 10])
+                begin = at + 10
+            elif length > 127:
+                self.ended = FrameError("the server masks its frames, which only clients do")
+                break
+            if length > most:
+                self.ended = FrameError(f"a frame of {length} bytes: feed.frame_most_bytes allows {most}")
+                break
+            end = begin + length
+            if end > size:
+                self._need = end - at
+                break
+            payload = data[begin:end]
+            at = end
+            if (first == _FIN | TEXT or first == _FIN | BINARY) and self._fragments is None:
+                found.append((first & 0x0F, payload))
+            elif not self._rare(first, payload, found):
+                break
+        self._rest = bytearray(data[at:]) if at < size and not self.ended else bytearray()
+        return found
+
+    def _rare(self, first: int, payload: bytes, found: list[tuple[int, bytes]]) -> bool:
+        """Everything but a whole data frame; False when it ends the stream."""
+        opcode = first & 0x0F
+        if first & 0x70:
+            self.ended = FrameError(f"reserved bits are set in a frame beginning with {first:#04x}")
+        elif opcode >= CLOSE:
+            self._control(first, payload, found)
+        elif opcode == CONTINUATION:
+            self._continue(first, payload, found)
+        elif opcode > BINARY:
+            self.ended = FrameError(f"opcode {opcode} is unknown")
+        elif self._fragments is not None:
+            self.ended = FrameError("a new message inside a fragmented one")
+        else:
+            self._fragments, self._fragments_opcode = bytearray(payload), opcode
+        return self.ended is None
+
+    def _control(self, first: int, payload: bytes, found: list[tuple[int, bytes]]) -> None:
+        opcode = first & 0x0F
+        if not first & _FIN or len(payload) > 125:
+            self.ended = FrameError("a control frame is fragmented or longer than 125 bytes")
+        elif opcode == CLOSE:
+            code = int.from_bytes(payload[:2]) if len(payload) >= 2 else 1005
+            reason = payload[2:].decode("utf-8", "replace")
+            self.ended = Closed(f"the server closed the connection: {code} {reason}".rstrip())
+        elif opcode in (PING, PONG):
+            found.append((opcode, payload))
+        else:
+            self.ended = FrameError(f"opcode {opcode} is unknown")
+
+    def _continue(self, first: int, payload: bytes, found: list[tuple[int, bytes]]) -> None:
+        if self._fragments is None:
+            self.ended = FrameError("a continuation of nothing")
+            return
+        self._fragments += payload
+        if len(self._fragments) > self._most_bytes:
+            self.ended = FrameError(
+                f"fragments of {len(self._fragments)} bytes: feed.frame_most_bytes allows {self._most_bytes}"
+            )
+        elif first & _FIN:
+            found.append((self._fragments_opcode, bytes(self._fragments)))
+            self._fragments = None

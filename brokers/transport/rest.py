@@ -1,0 +1,182 @@
+"""HTTPS JSON calls, and their failures in words.
+
+Promises: no key, secret or token is in any message; redirects are refused (a body with a secret is not sent elsewhere); a
+call ends within CALL_S and an answer has at most ANSWER_MOST_BYTES, however the server goes about it; a loopback address never goes
+through a proxy.
+Leaves to others: what is called and which answers mean what (kis/rest.py, kiwoom/rest.py), keeping tokens (token.py).
+"""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections.abc import Mapping
+from contextlib import suppress
+from http.client import HTTPException
+from typing import Any, NamedTuple, Self
+
+import msgspec
+import requests
+from requests.adapters import HTTPAdapter
+from urllib3.exceptions import HTTPError
+
+from brokers.protocol import WORDS_MOST, RestLimited, RestUnreachable
+from brokers.transport.websocket import is_loopback
+
+CONNECT_S, ANSWER_S, CALL_S = 5.0, 10.0, 15.0
+"""To connect, between two pieces of the answer, and altogether."""
+ANSWER_MOST_BYTES = 1 << 20
+LIMITED_WAIT_S = 10.0
+JSON = "application/json;charset=UTF-8"
+
+
+class Answer(NamedTuple):
+    """An answer that is a JSON object."""
+
+    status: int
+    body: dict[str, Any]
+
+
+class Reply(NamedTuple):
+    """An answer that is a JSON object, with its bytes and its headers (names in any case)."""
+
+    status: int
+    body: dict[str, Any]
+    content: bytes
+    headers: Mapping[str, str]
+
+
+class _Adapter(HTTPAdapter):
+    """A transport whose connection can be cut from another thread: a server that drips bytes passes every other timeout."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.cut = False
+        self._sockets: list[socket.socket] = []
+
+    def get_connection_with_tls_context(self, *arguments: Any, **options: Any) -> Any:
+        """As the library's, with connections that leave their socket with us."""
+        pool = super().get_connection_with_tls_context(*arguments, **options)
+        if hasattr(pool.ConnectionCls, "leaves_its_socket"):
+            return pool
+        sockets = self._sockets
+
+        class Connection(pool.ConnectionCls):
+            leaves_its_socket = True
+
+            def connect(self) -> None:
+                super().connect()
+                sockets.append(self.sock)
+
+        pool.ConnectionCls = Connection
+        return pool
+
+    def end(self) -> None:
+        """Cut it."""
+        self.cut = True
+        for connected in self._sockets:
+            with suppress(OSError):  # gone already
+                socket.socket.shutdown(connected, socket.SHUT_RDWR)
+
+
+class _Session(requests.Session):
+    """A session that knows no redirects: the library reads the whole body of one, also when it does not follow it."""
+
+    def get_redirect_target(self, resp: requests.Response) -> None:
+        """None, whatever the answer says."""
+
+
+class Client:
+    """A connection that is kept for the next call: a cold one costs up to 3 s (spec kiwoom 1.1)."""
+
+    def __init__(self) -> None:
+        self._adapter = _Adapter()
+        self._session: _Session | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let go of the connection; the next call makes another."""
+        if self._session is not None:
+            self._session.close()
+            self._session = None
+
+    def post(self, url: str, body: Mapping[str, str], headers: Mapping[str, str] | None = None) -> Reply:
+        """POST a JSON body. RestUnreachable without a JSON object in answer, RestLimited on HTTP 429."""
+        return self._call("POST", url, headers or {}, data=msgspec.json.encode(body))
+
+    def get(self, url: str, query: Mapping[str, str], headers: Mapping[str, str] | None = None) -> Reply:
+        """GET with a query. RestUnreachable without a JSON object in answer, RestLimited on HTTP 429."""
+        return self._call("GET", url, headers or {}, params=query)
+
+    def _call(self, method: str, url: str, headers: Mapping[str, str], **sent: Any) -> Reply:
+        if self._session is None:
+            self._open(url)
+        try:
+            status, content, told = self._exchange(method, url, headers, sent)
+        except RestUnreachable:
+            self.close()
+            raise
+        if status == 429:
+            raise RestLimited(f"{url}: too many requests (HTTP 429)", wait_s=LIMITED_WAIT_S)
+        try:
+            found = msgspec.json.decode(content, type=dict[str, Any])
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+            raise RestUnreachable(f"{url}: HTTP {status} without a JSON object") from None
+        if status >= 500 and not found:
+            raise RestUnreachable(f"{url}: HTTP {status}")
+        return Reply(status, found, content, told)
+
+    def _open(self, url: str) -> None:
+        self._adapter = _Adapter()
+        self._session = _Session()
+        self._session.trust_env = not is_loopback(url)
+        self._session.mount("http://", self._adapter)
+        self._session.mount("https://", self._adapter)
+
+    def _exchange(
+        self, method: str, url: str, headers: Mapping[str, str], sent: Mapping[str, Any]
+    ) -> tuple[int, bytes, Mapping[str, str]]:
+        """One call within CALL_S: status, content, headers."""
+        adapter = self._adapter
+        give_up = threading.Timer(CALL_S, adapter.end)
+        give_up.daemon = True
+        give_up.start()
+        try:
+            answer = self._session.request(  # type: ignore[union-attr]
+                method,
+                url,
+                **sent,
+                headers={"content-type": JSON, "user-agent": "collectorctl", "accept-encoding": "identity", **headers},
+                timeout=(CONNECT_S, ANSWER_S),
+                allow_redirects=False,
+                stream=True,
+            )
+            content = answer.raw.read(ANSWER_MOST_BYTES + 1)
+        except (OSError, ValueError, HTTPError, HTTPException) as error:
+            why = f"not whole within {CALL_S:g} s" if adapter.cut else _reason(error)
+            raise RestUnreachable(f"{url}: no answer: {why}") from None
+        finally:
+            give_up.cancel()
+        if len(content) > ANSWER_MOST_BYTES:
+            raise RestUnreachable(f"{url}: HTTP {answer.status_code} with more than {ANSWER_MOST_BYTES} bytes")
+        return answer.status_code, content, answer.headers
+
+
+def post(url: str, body: dict[str, str], content_type: str = JSON) -> Answer:
+    """POST a JSON body on a connection of its own. RestUnreachable without a JSON object in answer, RestLimited on HTTP 429."""
+    with Client() as client:
+        reply = client.post(url, body, {"content-type": content_type})
+    return Answer(reply.status, reply.body)
+
+
+def _reason(error: Exception) -> str:
+    """The innermost reason: requests wraps it three deep."""
+    inner: BaseException = error
+    while (deeper := inner.__cause__ or inner.__context__) is not None:
+        inner = deeper
+    return str(inner)[:WORDS_MOST] or type(inner).__name__

@@ -1,0 +1,132 @@
+"""An access token kept on disk, shared by all processes of a home.
+
+    get ──> run/token/BROKER.json good for ten minutes more? ──yes──> it
+                 └─no──> issue (one process at a time) ──> written aside, renamed
+
+Promises: a token file is 0600 in a 0700 directory and issued by one process at a time; one that others may have read or put there
+is not used.
+Leaves to others: the vendor's call that issues one (kis/rest.py, kiwoom/rest.py).
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import stat
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from hashlib import sha256
+from pathlib import Path
+
+import msgspec
+from loguru import logger
+
+from brokers.protocol import RestUnreachable
+from conf.clock import SECOND_NS, Clock
+
+RENEW_BEFORE_NS = 600 * SECOND_NS
+
+Issue = Callable[[], tuple[str, int]]
+"""Asks the vendor: the token's text, and its end in ns since 1970 UTC. RestError."""
+
+
+class AccessToken:
+    """The access token of one key, as a session or a REST call shows it."""
+
+    def __init__(self, path: Path, owner: str, clock: Clock, issue: Issue) -> None:
+        """`owner` tells keys and hosts apart; only its fingerprint is stored."""
+        self._file = TokenFile(path, owner)
+        self._clock = clock
+        self._issue = issue
+        self._last = ""
+
+    def get(self) -> str:
+        """The token; RestError."""
+        self._last = self._file.get(self._clock.now_ns(), self._issue)
+        return self._last
+
+    def spoil(self) -> None:
+        """Take a new one next time."""
+        self._file.spoil(self._last)
+
+
+class Token(msgspec.Struct):
+    """An access token as it lies on disk; `owner` is a fingerprint of the key it was issued to."""
+
+    text: str
+    expires_ns: int
+    owner: str
+
+
+class TokenFile:
+    """A broker's token, shared by all processes of a home."""
+
+    def __init__(self, path: Path, owner: str) -> None:
+        """`owner` tells keys and hosts apart; only its fingerprint is stored."""
+        self.path = path
+        self.owner = sha256(owner.encode()).hexdigest()[:16]
+
+    def get(self, now_ns: int, issue: Issue) -> str:
+        """The token, newly issued (text, expires_ns) when there is none good for another ten minutes."""
+        with self._alone():
+            token = self._read()
+            if token is None or token.expires_ns - now_ns < RENEW_BEFORE_NS:
+                text, expires_ns = issue()
+                token = Token(text, expires_ns, self.owner)
+                try:
+                    self._write(token)
+                except OSError as error:  # a full disk: the token is good all the same
+                    logger.warning("{}: the token could not be kept: {}", self.path, error)
+            return token.text
+
+    def spoil(self, text: str) -> None:
+        """Forget this token, unless another process has renewed it meanwhile."""
+        with self._alone():
+            token = self._read()
+            if token is not None and token.text == text:
+                self.path.unlink()
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Alone among all processes of the home. RestUnreachable when the lock cannot be opened (no descriptor, no room)."""
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            self.path.parent.chmod(0o700)
+            fd = os.open(self.path.with_suffix(".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise RestUnreachable(f"the token's place cannot be used: {error}") from None
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(fd)
+
+    def _read(self) -> Token | None:
+        """The token on disk if it is this key's; one that others may have read or put there is not used."""
+        try:
+            fd = os.open(self.path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return None  # never issued
+        except OSError as error:
+            logger.warning("{}: the token kept there is not used, a new one is issued: {}", self.path, error.strerror)
+            return None
+        with os.fdopen(fd, "rb") as file:
+            found = os.fstat(fd)
+            if found.st_uid != os.geteuid() or stat.S_IMODE(found.st_mode) & 0o077:
+                logger.warning("{}: others than you may use it (mode 0600 is right): a new one is issued", self.path)
+                return None
+            try:
+                token = msgspec.json.decode(file.read(), type=Token)
+            except msgspec.MsgspecError:
+                return None  # a torn file of a power cut: a new one costs one call
+        return token if token.owner == self.owner else None
+
+    def _write(self, token: Token) -> None:
+        aside = self.path.with_name(f".{self.path.name}.new")
+        aside.unlink(missing_ok=True)  # a leftover keeps the mode it has
+        fd = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        try:
+            os.write(fd, msgspec.json.encode(token))
+        finally:
+            os.close(fd)
+        aside.replace(self.path)

@@ -1,0 +1,218 @@
+"""One WebSocket connection: websocket-client's handshake, then our own reading in bulk.
+
+    create_connection --socket--> recv_into 256 KiB, again while there is more --FrameScanner--> messages
+                                        `- the time is taken here, when the bytes left the socket
+
+websocket-client's own recv costs three system calls and 10 to 170 us a message; this costs about one (practice 5.1).
+
+Promises: everything that has arrived is read in one wake-up (bounded, so that a flood cannot hold the loop); protocol pings are
+answered; messages received before a close or a failed send are handed out before the error is raised; TLS is verified;
+redirects are refused; a handshake is bounded in time and bytes; a loopback address never goes through a proxy, any other follows
+the environment.
+Leaves to others: what messages mean; waiting without a heartbeat (poll returns after its timeout).
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import select
+import socket
+import ssl
+import time
+from typing import Any
+from urllib.parse import urlsplit
+
+import websocket
+
+from brokers.protocol import WORDS_MOST, Closed, ConnectError, Cut
+from brokers.transport.frame_parser import BINARY, PING, TEXT, FrameScanner
+
+HANDSHAKE_S = 10.0
+SEND_S = 3.0
+CLOSE_S = 0.5
+READ_BYTES = 1 << 18
+READS_MOST = 64
+MESSAGES_MOST = 20_000
+"""Reads and messages per poll: 16 MiB, or one read more than so many messages; then the loop gets its turn."""
+HANDSHAKE_MOST_BYTES = 1 << 16
+
+_SOCKET_OPTIONS = (
+    (socket.IPPROTO_TCP, socket.TCP_NODELAY, 1),
+    (socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 20_000),  # sent data unanswered for 20 s: dead
+    (socket.SOL_SOCKET, socket.SO_RCVBUF, 4 << 20),
+)
+
+
+def is_loopback(url: str) -> bool:
+    """Whether the address is this machine's own."""
+    host = urlsplit(url).hostname or ""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+class _Answer:
+    """The socket as the library has it while it shakes hands: bounded in time and bytes, which the library itself is not."""
+
+    def __init__(self, connected: socket.socket) -> None:
+        self._socket = connected
+        self._give_up = time.monotonic() + HANDSHAKE_S
+        self._left_bytes = HANDSHAKE_MOST_BYTES
+
+    def recv(self, size: int) -> bytes:
+        """As socket.recv. TimeoutError or OSError at a bound."""
+        if not self._left_bytes:
+            raise OSError(f"more than {HANDSHAKE_MOST_BYTES} bytes in answer to the handshake")
+        self._socket.settimeout(max(0.001, self._give_up - time.monotonic()))
+        data = self._socket.recv(min(size, self._left_bytes))
+        if time.monotonic() > self._give_up:
+            raise TimeoutError
+        self._left_bytes -= len(data)
+        return data
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._socket, name)
+
+
+class _Link(websocket.WebSocket):
+    """The library's connection, which gets to see its socket through _Answer until the handshake is done."""
+
+    _connected: socket.socket | None = None
+    _answer: _Answer | None = None
+
+    @property
+    def sock(self) -> Any:
+        """The socket."""
+        return self._connected if self.connected else self._answer
+
+    @sock.setter
+    def sock(self, connected: socket.socket | None) -> None:
+        self._connected = connected
+        self._answer = None if connected is None else _Answer(connected)
+
+
+class Wire:
+    """An established connection; not thread-safe."""
+
+    def __init__(self, link: websocket.WebSocket, frame_most_bytes: int) -> None:
+        self._link = link
+        self._socket = link.sock
+        self._socket.settimeout(0)
+        self._poll = select.poll()
+        self._poll.register(self._socket, select.POLLIN)
+        self._scanner = FrameScanner(frame_most_bytes)
+        self._buffer = bytearray(READ_BYTES)
+        self._view = memoryview(self._buffer)
+        self._more = False
+        self._broken: Closed | None = None
+
+    @classmethod
+    def connect(cls, url: str, frame_most_bytes: int) -> Wire:
+        """Shake hands with `url`; blocks for up to HANDSHAKE_S per address. ConnectError in words."""
+        options = {}
+        if is_loopback(url):
+            # the library looks at http_no_proxy only where a proxy is named (practice 5.3)
+            options = {"http_proxy_host": "none", "http_proxy_port": 1, "http_no_proxy": [urlsplit(url).hostname]}
+        try:
+            link = websocket.create_connection(
+                url,
+                timeout=HANDSHAKE_S,
+                sockopt=_SOCKET_OPTIONS,
+                skip_utf8_validation=True,
+                enable_multithread=False,
+                suppress_origin=True,
+                redirect_limit=0,
+                class_=_Link,
+                **options,
+            )
+        except websocket.WebSocketBadStatusException as error:
+            raise ConnectError(f"{url}: the server answers the handshake with HTTP {error.status_code}") from None
+        except Exception as error:  # noqa: BLE001 the library reads a stranger's bytes: whatever it makes of them, there is no connection
+            words = str(error)[:WORDS_MOST] or type(error).__name__
+            raise ConnectError(f"{url}: no connection: {words}") from None
+        return cls(link, frame_most_bytes)
+
+    def poll(self, timeout_s: float) -> list[tuple[bytes, int]]:
+        """Messages that arrive within `timeout_s`, each with the mono_ns at which its last bytes left the socket.
+
+        Returns at once when there are some. Closed or FrameError once the messages before it have been handed out.
+        """
+        if self._scanner.ended:
+            raise self._scanner.ended
+        if not self._more and not self._poll.poll(0 if self._broken else timeout_s * 1000):
+            if self._broken:
+                raise self._broken
+            return []
+        self._more = False
+        messages: list[tuple[bytes, int]] = []
+        ping: bytes | None = None
+        for _ in range(READS_MOST):
+            data = self._read()
+            if data is None:
+                break
+            mono_ns = time.monotonic_ns()
+            for opcode, payload in self._scanner.feed(data):
+                if opcode in (TEXT, BINARY):
+                    messages.append((payload, mono_ns))
+                elif opcode == PING:
+                    ping = payload
+            if self._scanner.ended:
+                if not messages:
+                    raise self._scanner.ended
+                return messages
+            if len(messages) >= MESSAGES_MOST:
+                self._more = True
+                break
+        else:
+            self._more = True
+        if ping is not None:  # the latest answers them all (RFC 6455 5.5.3)
+            self._send(ping, websocket.ABNF.OPCODE_PONG)
+        return messages
+
+    def _read(self) -> bytes | None:
+        """What lies in the socket, None if nothing. The end of the connection is noted in the scanner."""
+        try:
+            count = self._socket.recv_into(self._buffer)
+        except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
+            return None
+        except OSError as error:
+            self._scanner.ended = Cut(f"the connection broke: {error}")
+            return b""
+        if not count:
+            self._scanner.ended = Cut("the server dropped the connection without a close frame")
+        return bytes(self._view[:count])
+
+    def send_text(self, text: bytes) -> None:
+        """Send one text message.
+
+        If the other side does not take it within SEND_S, no more is sent and `poll` raises Closed, but not before it has handed out
+        what that side had said: the reason why it left may be among it (spec kis 2.6).
+        """
+        self._send(text, websocket.ABNF.OPCODE_TEXT)
+
+    def _send(self, payload: bytes, opcode: int) -> None:
+        if self._broken:
+            return
+        try:
+            self._socket.settimeout(SEND_S)
+            self._link.send(payload, opcode)
+        except (websocket.WebSocketException, OSError) as error:
+            self._broken = Cut(f"sending failed: {str(error) or type(error).__name__}")
+        finally:
+            self._socket.settimeout(0)
+
+    def close(self) -> None:
+        """Say goodbye, wait up to CLOSE_S for the answer, close. A slot that was not released so stays taken (spec kis 2.6)."""
+        give_up = time.monotonic() + CLOSE_S
+        try:
+            self._socket.settimeout(CLOSE_S)
+            self._link.send((1000).to_bytes(2), websocket.ABNF.OPCODE_CLOSE)
+            self._socket.settimeout(0)
+            while not self._scanner.ended and (left := give_up - time.monotonic()) > 0:
+                if self._poll.poll(left * 1000) and (data := self._read()):
+                    self._scanner.feed(data)
+        except (websocket.WebSocketException, OSError):
+            pass  # it is gone already, which is what was wanted
+        finally:
+            self._link.shutdown()

@@ -1,0 +1,119 @@
+"""Commands that look and change nothing: status, logs, tail, explain.
+
+Promises: they work while everything runs, and when nothing does.
+Leaves to others: what is seen (status.py, tail.py, explain/) and how it looks (table.py, explain/show.py).
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from contextlib import suppress
+from datetime import datetime
+from pathlib import Path
+
+import click
+import msgspec
+
+from collectorctl.commands.options import as_json_option, json_text, market_option
+from conf.home import Home
+
+
+@click.command()
+@as_json_option
+@click.option("--counters", is_flag=True, help="Show every counter.")
+@click.pass_obj
+def status(root: Path, as_json: bool, counters: bool) -> None:
+    """How every process is doing, judged by its vitals. Exit 1 when one is not healthy.
+
+    Example: collectorctl status --json
+    """
+    from collectorctl.supervision.status import look
+    from collectorctl.supervision.status_table import show_status
+
+    seen = look(Home(root))
+    if as_json:
+        click.echo(json_text(msgspec.to_builtins(seen)))
+    else:
+        show_status(seen, counters)
+    sys.exit(0 if seen.healthy else 1)
+
+
+@click.command()
+@click.argument("name")
+@click.option("-n", "--lines", default=50, show_default=True, help="How many of the last lines.")
+@click.option("-f", "--follow", is_flag=True, help="Go on with what is written.")
+@click.pass_obj
+def logs(root: Path, name: str, lines: int, follow: bool) -> None:
+    """The log of a process.
+
+    Example: collectorctl logs kis -f
+    """
+    home = Home(root)
+    file = home.log / f"{name}.log"
+    if not file.exists():
+        known = sorted(path.stem for path in home.log.glob("*.log"))
+        raise click.UsageError(f"{name}: there is no such log; there are: {', '.join(known) or 'none yet'}")
+    os.execvp("tail", ["tail", "-n", str(lines), *(["-F"] if follow else []), str(file)])
+
+
+@click.command()
+@click.argument("stream", type=click.Choice(["orderbook", "tick", "event"]), default="tick")
+@market_option
+@click.option("-n", "--rows", default=10, show_default=True, help="How many of the last rows.")
+@click.option("-f", "--follow", is_flag=True, help="Go on with what arrives.")
+@as_json_option
+@click.pass_obj
+def tail(root: Path, stream: str, market: str, rows: int, follow: bool, as_json: bool) -> None:
+    """The newest rows of the current hour, out of the writer's journal.
+
+    Example: collectorctl tail orderbook -n 5 --json
+    """
+    from collectorctl.tail import newest, render
+
+    for row in newest(Home(root), f"{market}.{stream}", rows, follow):
+        click.echo(json_text(row, indent=0) if as_json else render(stream, row))
+
+
+@click.command()
+@click.argument("symbol")
+@click.argument("time")
+@click.option("--window", "window_s", default=2.0, show_default=True, help="Seconds before and after, market time.")
+@as_json_option
+@click.pass_obj
+def explain(root: Path, symbol: str, time: str, window_s: float, as_json: bool) -> None:
+    """What each line delivered of SYMBOL around TIME, which row won and why, and the file and row it became.
+
+    SYMBOL is written as in the settings (005930, 005930_NX, NAS.AAPL); TIME is exchange time, 09:31:05.5 of today or
+    2026-11-20T09:31:05. Gaps of the volume line, what each line could see, events and the certificate of the day are told with it.
+
+    Example: collectorctl explain 005930 2026-11-20T09:31:05
+    """
+    from collectorctl.explain.render import lines
+    from collectorctl.explain.timeline import explain as what_happened
+    from conf.instrument import parse
+
+    home = Home(root)
+    try:
+        instrument = parse(symbol)
+        at = moment_of(time, instrument.market.local(home.clock().now_ns()))
+    except ValueError as error:
+        raise click.UsageError(str(error)) from None
+    found = what_happened(home, instrument, at, window_s)
+    if as_json:
+        click.echo(json_text(found))
+        return
+    for line in lines(found):
+        click.echo(line)
+
+
+def moment_of(text: str, now: datetime) -> datetime:
+    """A time of the day of `now`, or a date and time, in the zone of `now`. ValueError."""
+    for form in ("%H:%M:%S.%f", "%H:%M:%S", "%H:%M"):
+        with suppress(ValueError):
+            return datetime.combine(now.date(), datetime.strptime(text, form).time(), now.tzinfo)
+    try:
+        at = datetime.fromisoformat(text)
+    except ValueError:
+        raise ValueError(f"{text!r} is no time: write 09:31:05 or 2026-11-20T09:31:05") from None
+    return at.astimezone(now.tzinfo) if at.tzinfo else at.replace(tzinfo=now.tzinfo)

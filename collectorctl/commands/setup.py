@@ -1,0 +1,89 @@
+"""Commands that lay a home out and judge it before anything runs: init, check, plan.
+
+Promises: nothing here starts a process.
+Leaves to others: the work (init.py, check.py, plan.py).
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+import msgspec
+
+from collectorctl.commands.options import as_json_option, json_text
+from conf.home import Home
+from conf.process import EXIT_BUG
+
+
+@click.command()
+@click.argument("directory", type=click.Path(path_type=Path), required=False)
+@click.pass_obj
+def init(root: Path, directory: Path | None) -> None:
+    """Lay out a home: collector.toml, supervisord.conf, .env.example. Nothing that exists is touched.
+
+    Example: collectorctl init ~/collector
+    """
+    from collectorctl.init import lay_out
+
+    for path, made in lay_out(directory or root):
+        click.echo(f"{'made' if made else 'kept'}  {path}")
+    click.echo("Next: edit collector.toml, copy .env.example to .env (mode 0600), then `collectorctl check`.")
+
+
+@click.command()
+@as_json_option
+@click.pass_obj
+def check(root: Path, as_json: bool) -> None:
+    """Check settings, secrets and registrations without starting anything.
+
+    Example: collectorctl check
+    """
+    from collectorctl.check import findings
+
+    found = findings(Home(root))
+    if as_json:
+        click.echo(json_text(found))
+    else:
+        for line in found["lines"]:
+            click.echo(f"{line['name']:<8} {line['books']} books, {line['ticks']} ticks: "
+                       f"{line['registrations']} of {line['limit']} registrations")  # fmt: skip
+        click.echo(f"ok: settings and secrets are in order; {found['fit']}")
+
+
+@click.command()
+@click.option("--rates", is_flag=True, help="Print what the newest stored day says about [shards] rate, instead.")
+@as_json_option
+@click.pass_obj
+def plan(root: Path, rates: bool, as_json: bool) -> None:
+    """What will be registered where; what finds no place, and what that costs.
+
+    No redundancy: one broker has the book. Ticks by recovery only: none live. Not collected: neither.
+
+    Example: collectorctl plan
+    """
+    from collectorctl.allocation_report import planned, show_plan
+    from collectorctl.supervision.status_table import wide_console
+
+    if rates:
+        _show_rates(Home(root), as_json)
+        return
+    found = planned(Home(root))
+    if as_json:
+        click.echo(json_text(msgspec.to_builtins(found)))
+    else:
+        show_plan(found, wide_console())
+
+
+def _show_rates(home: Home, as_json: bool) -> None:
+    from collectorctl.tick_rates import as_setting, stored_rates
+
+    date, rates = stored_rates(home)
+    if as_json:
+        click.echo(json_text({"date": date, "rate": rates}))
+    elif rates:
+        click.echo(f"# ticks of {date}; for [shards] in collector.toml\n{as_setting(rates)}")
+    else:
+        click.echo("no ticks are stored yet", err=True)
+        sys.exit(EXIT_BUG)

@@ -1,0 +1,1 @@
+"""Completeness certificates of a day."""

@@ -1,0 +1,1 @@
+"""REST download: paging, page store, rate limit, minute bars, daily totals."""

@@ -1,0 +1,96 @@
+"""Minute bars: asked for with every day, to judge its ticks by; stored where ticks cannot be had.
+
+    data/kr/bar_1m/date=2026-11-20/part-0.parquet
+    symbol, venue, time (the minute's beginning), open high low close volume cum_volume, broker
+
+Promises: never mixed into ticks; a file that would not change is not written; bars of other instruments stay.
+Leaves to others: the calls (brokers/*/quotes.py), who gets them (run.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import date, timedelta
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from brokers.history import BARS, Asked
+from collectorctl.recover.download.pager import Caller, FetchError
+from collectorctl.recover.store import table_file
+from conf.clock import day_start
+from conf.instrument import Instrument
+from conf.market import KR, Market
+from ringbuf.records import PRICE_SCALE, UNDEFINED
+from writer.schema import times
+
+PAGES_MOST = 4
+"""A day has some 720 minutes, a page 900."""
+_PRICES = ("open", "high", "low", "close")
+_NUMBERS = (*_PRICES, "volume", "cum_volume")
+
+
+def schema(market: Market) -> pa.Schema:
+    """The columns of a market's bars: prices as its ticks have them."""
+    price = pa.int64() if market.whole_prices else pa.float64()
+    return pa.schema(
+        [
+            ("symbol", pa.string()),
+            ("venue", pa.string()),
+            ("time", times(market)),
+            *((name, price if name in _PRICES else pa.int64()) for name in _NUMBERS),
+            ("broker", pa.string()),
+        ]
+    )
+
+
+def file(data: Path, day: date, market: Market = KR) -> Path:
+    """Where a day's bars are kept."""
+    return data / market.name / "bar_1m" / f"date={day}" / "part-0.parquet"
+
+
+def fetch(caller: Caller, day: date, instrument: Instrument) -> list[list[int]]:
+    """The day's minutes, oldest first, each as the plain numbers of BARS. FetchError."""
+    begin_ns, end_ns = day_start(day), day_start(day + timedelta(days=1))
+    pages: list[np.ndarray] = []
+    key = ""
+    for _ in range(PAGES_MOST):
+        reply = caller.ask(Asked("bars", instrument, day, key=key))
+        pages.append(caller.quotes.bars(reply.content))
+        key = reply.next_key
+        if not key or (len(pages[-1]) and pages[-1]["exch_ns"].min() < begin_ns):
+            break
+    else:
+        raise FetchError(f"minute bars of {instrument}: {PAGES_MOST} pages do not reach the beginning of {day}")
+    rows = np.concatenate(pages)[::-1]
+    rows = rows[(rows["exch_ns"] >= begin_ns) & (rows["exch_ns"] < end_ns)]
+    if (np.diff(rows["exch_ns"]) <= 0).any():
+        raise FetchError(f"minute bars of {instrument}: the minutes of {day} are not in order")
+    return [list(row) for row in rows.tolist()]
+
+
+def keep(data: Path, day: date, bars: Mapping[Instrument, list[list[int]]], broker: str, market: Market = KR) -> None:
+    """Store the bars of these instruments; others' stay. OSError."""
+    if not bars:
+        return
+    tables = [_table(instrument, rows, broker) for instrument, rows in bars.items()]
+    table_file.merge(file(data, day, market), pa.concat_tables(tables), ["symbol", "venue", "time"])
+
+
+def _table(instrument: Instrument, rows: list[list[int]], broker: str) -> pa.Table:
+    market = instrument.market
+    found = np.array([tuple(row) for row in rows], BARS)
+    columns = [
+        pa.repeat(instrument.symbol, len(found)),
+        pa.repeat(instrument.venue, len(found)),
+        pa.array(found["exch_ns"].copy()).cast(times(market)),
+        *(_numbers(found[name], name in _PRICES and not market.whole_prices) for name in _NUMBERS),
+        pa.repeat(broker, len(found)),
+    ]
+    return pa.table(columns, schema=schema(market))
+
+
+def _numbers(values: np.ndarray, is_e4: bool) -> pa.Array:
+    """A column; prices in 1/10,000 become the currency's."""
+    return pa.array(values / PRICE_SCALE if is_e4 else values.copy(), mask=values == UNDEFINED)

@@ -1,0 +1,88 @@
+"""Which days can be asked for, and how: trading days, horizons, the end of the day's sessions.
+
+Promises: pure: settings, the calendar, an instant and a day in, answers out.
+Leaves to others: the clock.
+"""
+
+from __future__ import annotations
+
+from datetime import date, datetime, timedelta
+
+from conf.calendar import Calendar
+from conf.clock import DAY_NS, day_start, korean
+from conf.market import KR, Market
+from conf.settings import Settings
+
+KOREA = "KRX"
+"""All Korean venues have the same days."""
+
+
+class OutOfReach(Exception):
+    """A day that has no ticks, or none that can still be had; the message says why."""
+
+
+class Reach:
+    """What can be had of `day` at `now_ns`. OutOfReach for a holiday, a future day, one beyond every horizon."""
+
+    def __init__(self, settings: Settings, calendar: Calendar, now_ns: int, day: date) -> None:
+        self.day = day
+        self.today = korean(now_ns).date()
+        self._settings = settings
+        self._calendar = calendar
+        self._now_ns = now_ns
+        if day > self.today:
+            raise OutOfReach(f"{day}: is in the future; in Korea it is {self.today}")
+        if why := calendar.why_closed(KOREA, day):
+            what = f"a {day:%A}" + ("" if why == f"{day:%A}" else f" ({why})")
+            raise OutOfReach(f"{day}: {what} without a session: name a trading day")
+        self.days_back = self._days_back()
+        self.why = ""
+
+    def mode(self, asked: str) -> str:
+        """ticks, minutes or auto, as far as the horizons allow. OutOfReach."""
+        table = self._settings.recover
+        if self.days_back > table.minute_days:
+            raise OutOfReach(
+                f"{self.day}: {self.days_back} trading days ago; minute bars are kept for {table.minute_days}"
+            )
+        if self.days_back <= table.tick_days:
+            return asked
+        if asked == "ticks":
+            words = f"{self.days_back} trading days ago; ticks are kept for {table.tick_days}: use --mode minutes"
+            raise OutOfReach(f"{self.day}: {words}")
+        self.why = f"beyond the {table.tick_days} days for which ticks are kept"
+        return "minutes"
+
+    @property
+    def prints(self) -> bool:
+        """Whether prints with side and cumulative volume can be asked for: today and the trading day before."""
+        return self._trades(self.today) and self.days_back <= 1
+
+    def session_over(self, venue: str) -> bool:
+        """Whether the last session of the day has ended; without any, whether the day has."""
+        spans = self._calendar.spans(venue, self.day)
+        return self._now_ns >= (spans[-1].end_ns if spans else day_start(self.day) + DAY_NS)
+
+    def _trades(self, day: date) -> bool:
+        return not self._calendar.why_closed(KOREA, day)
+
+    def _days_back(self) -> int:
+        back, day = 0, self.day
+        while day < self.today:
+            day += timedelta(days=1)
+            back += self._trades(day)
+        return back
+
+
+def parse_day(text: str, now_ns: int, market: Market = KR) -> date:
+    """2026-11-20, 20261120, today or yesterday (dates where the exchange is). ValueError."""
+    if text in ("today", "yesterday"):
+        return market.local(now_ns).date() - timedelta(days=text == "yesterday")
+    for form in ("%Y-%m-%d", "%Y%m%d"):
+        try:
+            found = datetime.strptime(text, form).date()
+        except ValueError:
+            continue
+        if len(text) == len(found.strftime(form)):
+            return found
+    raise ValueError(f"{text!r} is no day: write 2026-11-20, 20261120, today or yesterday")

@@ -1,0 +1,1 @@
+"""Placement of fetched trades into gaps of cumulative volume."""

@@ -1,0 +1,81 @@
+"""Where the offset of chart rows is certain between two live ticks, although volume without rows passed there.
+
+    rows     ┌─────┬────┬──────┬───── jump ─────┬────┬──────┐      the offset grows by the jump, and nobody says behind which row
+    bars     ........................|......................|      a bar that holds the whole volume tells it at a minute's end
+    books    .     .           .                .           .      a book's volume is the end of some row, at either offset
+
+Between two marks of one offset nothing but rows passed, since the offset only grows: each row there has its place. Between two
+marks of different offsets and without a row between them lies the jump, its place certain as well.
+
+Promises: pure; a book is a mark only if it cannot be one of the other offset, too, when a row may be stamped SKEW_NS earlier or
+later than a book of its moment. Volume off the book is taken to pass in one piece between two marks of ticks or bars: where no one
+piece suits all books, they are no marks.
+Leaves to others: the live ticks (align.py), what becomes of the rows (place.py).
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right
+from itertools import pairwise
+
+import numpy as np
+
+from collectorctl.recover.matching import alignment
+from writer.volume.coverage import Coverage
+
+MINUTE = np.dtype([("minute_ns", "<i8"), ("shares", "<i8")])
+"""A minute bar: its beginning, ns since 1970 UTC, and the shares traded in it."""
+
+MINUTE_NS = 60_000_000_000
+
+SHOWN = np.dtype([("cum_volume", "<i8"), ("first_ns", "<i8"), ("last_ns", "<i8")])
+"""A cumulative volume that order books showed, and the exchange seconds of the first and of the last that did."""
+
+SKEW_NS = 2_000_000_000
+"""Both stamps are the exchange's, in whole seconds; a line's may be rounded otherwise."""
+
+Mark = tuple[int, int]
+"""(row, offset): in front of that row the offset is certain."""
+
+
+def of_bars(line: alignment.Rows, bars: np.ndarray, coverage: Coverage) -> list[Mark]:
+    """At the end of each minute (MINUTE), from bars that hold the whole official volume; else none."""
+    if not coverage.official or int(bars["shares"].sum()) != coverage.total:
+        return []
+    bars = bars[np.argsort(bars["minute_ns"])]
+    row = np.searchsorted(line.second, bars["minute_ns"] + MINUTE_NS)
+    return list(zip(row.tolist(), (np.cumsum(bars["shares"]) - line.edges[row]).tolist(), strict=True))
+
+
+def steps(line: alignment.Rows, first: Mark, last: Mark, bars: list[Mark], books: np.ndarray) -> list[Mark]:
+    """From `first` to `last`, with the marks of bars and books (SHOWN, ascending) between them; those of bars
+    only if they go from one to the other without a step back."""
+    inner = bars[bisect_left(bars, (first[0], 0)) : bisect_right(bars, (last[0], alignment.NO_BOUND))]
+    found = [first, *inner, last]
+    if any(a[1] > b[1] for a, b in pairwise(found)):
+        found = [first, last]
+    return [found[0], *(mark for a, b in pairwise(found) for mark in (*_of_books(line, a, b, books), b))]
+
+
+def _of_books(line: alignment.Rows, first: Mark, last: Mark, books: np.ndarray) -> list[Mark]:
+    """The last book before the volume passed and the first behind it, as far as only one of both can be meant."""
+    if first[1] == last[1]:
+        return []
+    edges = line.edges[first[0] : last[0] + 1]
+    low, high = int(edges[0]) + first[1], int(edges[-1]) + last[1]
+    books = books[np.searchsorted(books["cum_volume"], low, "right") : np.searchsorted(books["cum_volume"], high)]
+    second = line.second[first[0] : last[0]]
+    fewest = np.searchsorted(second, books["last_ns"] - SKEW_NS)
+    most = np.searchsorted(second, books["first_ns"] + SKEW_NS, "right")
+    rows, fits = [], []
+    for offset in (first[1], last[1]):
+        row = np.minimum(np.searchsorted(edges, books["cum_volume"] - offset), len(edges) - 1)
+        rows.append(row)
+        fits.append((edges[row] == books["cum_volume"] - offset) & (fewest <= row) & (row <= most))
+    count = len(books)
+    before = count if fits[0].all() else int(fits[0].argmin())
+    behind = count if fits[1].all() else int(fits[1][::-1].argmin())
+    if before + behind < count:
+        return []
+    found = [(first[0] + int(rows[0][count - behind - 1]), first[1])] if behind < count else []
+    return found + ([(first[0] + int(rows[1][before]), last[1])] if before < count else [])

@@ -1,0 +1,366 @@
+"""Fetched rows put into the gaps of a volume line.
+
+    live          [ t0 ][ t1 ]                    [ t2 ][ t3 ]      one symbol, venue, day; intervals of cumulative volume
+    gaps          .           (gap 0             ]                  what nobody covers
+    rows                      [ 7 ][ 7 ][ 2 ][ 9 ]                  a gap is filled by the rows whose sizes are exactly its shares
+
+Promises: pure; rows are never told apart by (time, price, size): equal trades in one second each get their place; a row is in at
+most one gap; what contradicts is a finding, what stays uncovered a residual; `clean` means neither.
+Leaves to others: laying the ticks (volume.py), where chart rows lie (align.py), fetching and certifying (collectorctl/recover).
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from itertools import pairwise
+from typing import NamedTuple
+
+import numpy as np
+
+from collectorctl.recover.matching import alignment
+from collectorctl.recover.matching.anchors import MINUTE_NS, SHOWN, Mark, of_bars
+from collectorctl.recover.matching.anchors import steps as steps_between
+from ringbuf.records import PRICE_SCALE, UNDEFINED
+from writer.volume.coverage import Coverage, Why, lay
+
+CHART = np.dtype([("size", "<i8"), ("price_e4", "<i8"), ("exch_ns", "<i8")])
+"""A row of a tick chart: shares, price in 1/10,000 won, second in ns since 1970 UTC."""
+
+NUMBERED = np.dtype(
+    [
+        *CHART.descr,
+        ("cum_volume", "<i8"),
+        ("side", "i1"),
+        ("ask_price_1_e4", "<i8"),
+        ("bid_price_1_e4", "<i8"),
+    ]
+)
+"""A row that carries its cumulative volume, side and best quotes."""
+
+PLACED = np.dtype([*CHART.descr, ("cum_volume", "<i8"), ("row", "<i8"), ("gap", "<i8"), ("exact", "?")])
+"""A chart row with its place: `row` its index in the rows given, `gap` the index of the gap it is in. Not `exact`: it belongs into
+this gap, but volume without rows passed before, between or behind such rows, and is laid behind them. Exact takes it that the rows
+lack no trade that was heard; where they do, some live tick fails, or something is residual."""
+
+
+class PlaceError(ValueError):
+    """Rows that are no trades; the message says which."""
+
+
+class Reason(StrEnum):
+    """Why an interval stays uncovered."""
+
+    PASSED = "volume without rows, between two rows: off-book, or just these rows are missing"
+    NO_ROWS = "volume without rows: off-book, or rows are missing"
+    NOT_ANCHORED = "a live tick beside it has no rows"
+    AMBIGUOUS = "volume without rows lies here or in another gap"
+    NOT_FETCHED = "outside the time the rows cover"
+
+
+class Residual(NamedTuple):
+    """(low, high] that stays uncovered."""
+
+    low: int
+    high: int
+    reason: Reason
+
+
+class Finding(NamedTuple):
+    """A contradiction, with the interval (low, high] or the minute it was found in, where there is one."""
+
+    what: str
+    low: int | None = None
+    high: int | None = None
+    minute_ns: int | None = None
+
+
+class Numbered(NamedTuple):
+    """Of m numbered rows, shape (m,): `accepted`, `covered` bool, the rest is in `errors`; `gap` int64, -1 for none."""
+
+    accepted: np.ndarray
+    covered: np.ndarray
+    gap: np.ndarray
+    errors: list[Finding]
+
+
+class Placement(NamedTuple):
+    """What became of chart rows: `rows` PLACED in volume order; `residuals` ascending; live ticks checked, and failed."""
+
+    rows: np.ndarray
+    residuals: list[Residual]
+    findings: list[Finding]
+    anchors_checked: int
+    anchors_failed: int
+
+    @property
+    def clean(self) -> bool:
+        """Every gap is filled, every row is where it is, nothing contradicts."""
+        return not self.residuals and not self.findings and not self.anchors_failed and bool(self.rows["exact"].all())
+
+
+def place_numbered(gaps: np.ndarray, rows: np.ndarray, values: np.ndarray | None = None) -> Numbered:
+    """Rows (NUMBERED, any order) that fall wholly into a gap (GAP, ascending) are accepted, each interval once and the finest.
+
+    Rows that lie wholly in covered volume are `covered`, as are copies; a row over the edge of a gap, two different rows for one
+    interval and rows that cross are errors. `values`: what each gap is worth in won (int64, UNDEFINED unknown): a gap that the
+    accepted rows fill must be worth it.
+    """
+    high = rows["cum_volume"]
+    laid = lay(high, rows["size"], None)
+    low = high - rows["size"]
+    at = np.searchsorted(gaps["high"], low, side="right") if len(gaps) else np.zeros(len(rows), np.int64)
+    some = at < len(gaps)
+    gap_low = np.where(some, gaps["low"][np.where(some, at, 0)], high) if len(gaps) else high
+    gap_high = np.where(some, gaps["high"][np.where(some, at, 0)], high) if len(gaps) else high
+    touches = some & (high > gap_low)
+    inside = touches & (low >= gap_low) & (high <= gap_high)
+    accepted = inside & laid.keep
+    covered = ~accepted & ~laid.unlaid & (~touches | inside)
+    errors = [
+        Finding("a row reaches over the edge of a gap", int(low[n]), int(high[n]))
+        for n in np.flatnonzero(touches & ~inside & laid.keep)
+    ]
+    errors += [Finding(f"row {n} has no interval: size or cumulative volume") for n in np.flatnonzero(laid.unlaid)]
+    errors += _contradictions(rows, laid)
+    if values is not None and len(gaps):
+        errors += _unworthy(gaps, at[accepted], rows[accepted], values)
+    return Numbered(accepted, covered, np.where(accepted, at, -1), errors)
+
+
+def place_chart(
+    coverage: Coverage,
+    live: np.ndarray,
+    rows: np.ndarray,
+    values: np.ndarray | None = None,
+    minute_volume: np.ndarray | None = None,
+    from_start: bool = True,
+    books: np.ndarray | None = None,
+) -> Placement:
+    """Give chart rows (CHART, oldest first, one day) their cumulative volume and put them into the gaps of `coverage`.
+
+    `live`: the n ticks that were laid, any structured array with cum_volume, size, price_e4, exch_ns. `values`: won per gap
+    (volume.gap_won). `minute_volume`: MINUTE bars of the whole day; live and placed together must agree with each, but for volume
+    without rows. Where they sum to the official volume they also tell in which minute of a gap it passed. `books`: what order books
+    showed (marks.SHOWN, ascending), which tells it more closely.
+    `from_start`: the first row is the day's first trade (a row of an older day was seen behind it). PlaceError. Design 7.3.
+    """
+    if len(rows) and rows["size"].min() <= 0:
+        raise PlaceError(f"row {int(rows['size'].argmin())} of {len(rows)} has no size: not a trade")
+    line = alignment.rows_of(rows["size"], rows["price_e4"], rows["exch_ns"])
+    ticks = _ticks(coverage, live)
+    rest = coverage.total - int(line.edges[-1])
+    ended = coverage.official and rest >= 0 and not coverage.beyond
+    found = alignment.align(line, ticks, 0, rest if ended else alignment.NO_BOUND, from_start, ended)
+    anchors = _anchors(ticks, found, coverage.total, from_start, rest if ended else None)
+    findings = _disorder(rows, rest if coverage.official else 0) + _torn(coverage.gaps, ticks, anchors)
+    bars = of_bars(line, minute_volume, coverage) if minute_volume is not None else []
+    shown = np.zeros(0, SHOWN) if books is None else books
+    placed, residuals, spans = _fill(coverage.gaps, ticks, line, rows, anchors, found, (bars, shown))
+    if values is not None:
+        findings += _unworthy(coverage.gaps, placed["gap"], placed, values)
+    if minute_volume is not None:
+        ours = live[coverage.order]
+        both = [np.concatenate([ours[name], placed[name]]) for name in ("exch_ns", "size")]
+        findings += _minute_findings(*_over(*both, minute_volume), spans)
+    return Placement(placed, residuals, findings, int(found.checked.sum()), int((found.checked & ~found.suits).sum()))
+
+
+def minute_findings(exch_ns: np.ndarray, size: np.ndarray, bars: np.ndarray) -> list[Finding]:
+    """Minutes of a day in which ticks (int64 (n,)) and `bars` (MINUTE) do not have the same number of shares."""
+    return _minute_findings(*_over(exch_ns, size, bars), [])
+
+
+def _over(exch_ns: np.ndarray, size: np.ndarray, bars: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Minutes, and how many shares the ticks have more than the bar."""
+    minutes = exch_ns // MINUTE_NS
+    begins = np.flatnonzero(np.diff(minutes, prepend=-1))  # few, since ticks come in order
+    sums = np.add.reduceat(size, begins) if len(begins) else size
+    minutes = np.concatenate([minutes[begins] * MINUTE_NS, bars["minute_ns"]])
+    shares = np.concatenate([sums, -bars["shares"]])
+    found, which = np.unique(minutes, return_inverse=True)
+    over = np.zeros(len(found), np.int64)
+    np.add.at(over, which, shares)
+    return found, over
+
+
+def _minute_findings(minutes: np.ndarray, over: np.ndarray, spans: list[_Span]) -> list[Finding]:
+    """Minutes that disagree, but for the volume without rows that passed in a span of time."""
+    for span in spans:
+        left = span.shares
+        begin, end = np.searchsorted(minutes, [span.begin_ns // MINUTE_NS * MINUTE_NS, span.end_ns + 1])
+        for at in begin + np.flatnonzero(over[begin:end] < 0):
+            taken = min(left, -int(over[at]))
+            over[at] += taken
+            left -= taken
+    wrong = np.flatnonzero(over)
+    return [Finding(f"{over[n]:+} shares against the minute bar", minute_ns=int(minutes[n])) for n in wrong]
+
+
+class _Span(NamedTuple):
+    """Volume without rows: how much, and when it passed, ns since 1970 UTC."""
+
+    shares: int
+    begin_ns: int
+    end_ns: int
+
+
+class _Anchors(NamedTuple):
+    """Places that are certain: position in the ticks (-1 the day's beginning, n its end), its interval, its offset."""
+
+    position: np.ndarray
+    low: np.ndarray
+    high: np.ndarray
+    offset: np.ndarray
+
+
+def _ticks(coverage: Coverage, live: np.ndarray) -> alignment.Ticks:
+    kept = live[coverage.order]
+    high = kept["cum_volume"].astype(np.int64)
+    low = high - kept["size"]
+    joined = np.zeros(len(high), bool)
+    joined[1:] = low[1:] == high[:-1]
+    return alignment.Ticks(low, high, kept["price_e4"], kept["exch_ns"], joined)
+
+
+def _anchors(
+    ticks: alignment.Ticks, found: alignment.Alignment, total: int, from_start: bool, end_offset: int | None
+) -> _Anchors:
+    at = np.flatnonzero(found.certain)
+    table = np.stack([at, ticks.low[at], ticks.high[at], found.offset[at]])
+    first = np.array([[-1, 0, 0, 0]]).T if from_start else np.zeros((4, 0), np.int64)
+    last = np.zeros((4, 0), np.int64)
+    if end_offset is not None:
+        last = np.array([[len(ticks.low), total, total, end_offset]]).T
+    return _Anchors(*np.concatenate([first, table, last], axis=1))
+
+
+def _disorder(rows: np.ndarray, rest: int) -> list[Finding]:
+    """Rows that cannot be a day's, taken by themselves."""
+    found = []
+    if rest < 0:
+        found.append(Finding(f"the rows sum to {-rest} shares more than the day's volume"))
+    back = np.flatnonzero(np.diff(rows["exch_ns"]) < 0)
+    if len(back):
+        found.append(Finding(f"row {int(back[0]) + 1} is earlier than the one before it; {len(back)} such rows"))
+    return found
+
+
+def _torn(gaps: np.ndarray, ticks: alignment.Ticks, anchors: _Anchors) -> list[Finding]:
+    """Neighbouring anchors between which more volume has no rows than the gaps between them hold: live ticks without rows."""
+    shares = np.concatenate([[0], np.cumsum(gaps["shares"])])
+    through = shares[np.searchsorted(np.searchsorted(ticks.low, gaps["high"]), anchors.position, "right")]
+    step = np.diff(anchors.offset)
+    return [
+        Finding(f"the rows lack {step[n]} shares of the live ticks", int(anchors.high[n]), int(anchors.low[n + 1]))
+        for n in np.flatnonzero(step > np.diff(through))
+    ]
+
+
+def _fill(
+    gaps: np.ndarray,
+    ticks: alignment.Ticks,
+    line: alignment.Rows,
+    rows: np.ndarray,
+    anchors: _Anchors,
+    found: alignment.Alignment,
+    witnesses: tuple[list[Mark], np.ndarray],
+) -> tuple[np.ndarray, list[Residual], list[_Span]]:
+    """The rows of every gap that lies between two anchors; what stays uncovered; volume without rows."""
+    next_ = np.searchsorted(ticks.low, gaps["high"])
+    left = np.searchsorted(anchors.position, next_ - 1)
+    held = (left + 1 < len(anchors.position)) & (len(rows) > 0)
+    left = np.where(held, left, 0)
+    if held.any():
+        right = np.where(held, left + 1, 0)
+        held &= anchors.position[right] == next_  # then `left` is the tick before it
+        held &= anchors.offset[right] - anchors.offset[left] <= gaps["shares"]
+    chosen = np.flatnonzero(held)
+    left = left[chosen]
+    offset, jump = anchors.offset[left], anchors.offset[left + 1] - anchors.offset[left]
+    begin = np.searchsorted(line.edges, gaps["low"][chosen] - offset)
+    end = np.searchsorted(line.edges, gaps["high"][chosen] - offset - jump)
+    residuals, spans, pieces = [], [], []
+    for at in np.flatnonzero(jump).tolist():
+        ends = (int(begin[at]), int(offset[at])), (int(end[at]), int(offset[at] + jump[at]))
+        steps = steps_between(line, *ends, *witnesses)
+        for (first, before), (last, after) in pairwise(steps):
+            pieces.append((first, last, before, chosen[at], before == after))
+            if before < after:
+                high = int(line.edges[last]) + after
+                reason = Reason.PASSED if first == last else Reason.NO_ROWS
+                residuals.append(Residual(high - (after - before), high, reason))
+                spans.append(_Span(after - before, *_time_between(line, first, last)))
+    whole = jump == 0
+    table = np.array([begin[whole], end[whole], offset[whole], chosen[whole], np.ones(int(whole.sum()), np.int64)])
+    table = np.concatenate([table, np.array(pieces, np.int64).reshape(-1, 5).T], axis=1)
+    table = table[:, np.argsort(table[0], kind="stable")]
+    placed = _rows_between(line, rows, *table[:4], table[4] == 1)
+    for number in np.flatnonzero(~held).tolist():
+        low, high = gaps[number][["low", "high"]].tolist()
+        residuals.append(Residual(low, high, _why(int(next_[number]), found, len(rows))))
+    return placed, sorted(residuals), spans
+
+
+def _time_between(line: alignment.Rows, first: int, last: int) -> tuple[int, int]:
+    """The seconds of the rows around rows first .. last (exclusive)."""
+    begin_ns = int(line.second[first - 1]) if first else 0
+    return begin_ns, int(line.second[last]) if last < len(line.second) else alignment.NO_BOUND
+
+
+def _rows_between(
+    line: alignment.Rows,
+    rows: np.ndarray,
+    begin: np.ndarray,
+    end: np.ndarray,
+    offset: np.ndarray,
+    gap: np.ndarray,
+    exact: np.ndarray,
+) -> np.ndarray:
+    """PLACED rows of the ranges begin[i] .. end[i] (exclusive), which lie in gap[i] at offset[i]."""
+    lengths = end - begin
+    number = np.repeat(np.arange(len(begin)), lengths)
+    at = np.arange(len(number)) + np.repeat(begin - (np.cumsum(lengths) - lengths), lengths)
+    placed = np.zeros(len(at), PLACED)
+    for name in CHART.names:
+        placed[name] = rows[name][at]
+    placed["cum_volume"] = line.edges[at + 1] + offset[number]
+    placed["row"], placed["gap"], placed["exact"] = at, gap[number], exact[number]
+    return placed
+
+
+def _why(next_: int, found: alignment.Alignment, rows: int) -> Reason:
+    """Why the gap before tick `next_` could not be filled."""
+    beside = [n for n in (next_ - 1, next_) if 0 <= n < len(found.certain)]
+    if not rows:
+        return Reason.NO_ROWS
+    if any(not found.checked[n] for n in beside):
+        return Reason.NOT_FETCHED
+    if beside and all(found.suits[n] for n in beside):
+        return Reason.AMBIGUOUS
+    return Reason.NOT_ANCHORED
+
+
+def _contradictions(rows: np.ndarray, laid: Coverage) -> list[Finding]:
+    """Two rows for one interval that are not copies, and rows that cross."""
+    found = []
+    for low, high, first, second, why in laid.doubled.tolist():
+        same = all(rows[name][first] == rows[name][second] for name in ("price_e4", "exch_ns", "side"))
+        if why == Why.CROSSED or (why == Why.SAME and not same):
+            found.append(Finding("two different rows for the same volume", low, high))
+    return found
+
+
+def _unworthy(gaps: np.ndarray, gap: np.ndarray, rows: np.ndarray, values: np.ndarray) -> list[Finding]:
+    """Gaps filled by `rows` (row i lies in gap[i]) whose value is not that of the rows, to the won."""
+    shares, worth_e4 = (np.zeros(len(gaps), np.int64) for _ in range(2))
+    np.add.at(shares, gap, rows["size"])
+    np.add.at(worth_e4, gap, rows["size"] * rows["price_e4"])
+    known = (values != UNDEFINED) & (shares == gaps["shares"])
+    off = np.where(known, worth_e4 - np.where(known, values, 0) * PRICE_SCALE, 0)
+    return [
+        Finding(
+            f"rows are worth {off[n] / PRICE_SCALE:+,.0f} won against the ticks around them",
+            *gaps[n][["low", "high"]].tolist(),
+        )
+        for n in np.flatnonzero(np.abs(off) >= PRICE_SCALE)
+    ]

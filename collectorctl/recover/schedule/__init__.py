@@ -1,0 +1,1 @@
+"""Scheduled recovery: when it is due, the runner, the state of the last run."""

@@ -1,0 +1,1 @@
+"""Stored day of one instrument: reading, staging, rewriting partitions."""

@@ -1,0 +1,51 @@
+"""What a run of recovery learned of one instrument's day besides ticks, kept so that the certificate can be made again from files.
+
+    data/recover/date=2026-11-20/005930/evidence.json
+
+Promises: a file is whole or absent, and not written when nothing changed; no time of the run is in it.
+Leaves to others: what follows from it (certify.py).
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+
+from collectorctl.recover.download.page_store import put
+
+FILE = "evidence.json"
+
+
+class Evidence(msgspec.Struct):
+    """Official figures (None: not known), minute bars as BARS in plain numbers, and how placing went.
+
+    `why`: ticks were left out, in words. `chains`: every list of pages that was begun is whole. `jumps`, `passed`: (low, high]
+    that lie between two prints, between two rows of a tick chart.
+    """
+
+    volume: int | None = None
+    value_m: int | None = None
+    bars: list[list[int]] = []
+    session_over: bool = False
+    why: str = ""
+    pages: int = 0
+    chains: bool = True
+    anchors_checked: int = 0
+    anchors_failed: int = 0
+    findings: list[str] = []
+    jumps: list[tuple[int, int]] = []
+    passed: list[tuple[int, int]] = []
+
+
+def load(folder: Path) -> Evidence | None:
+    """What an earlier run kept; None if there is nothing, or nothing readable."""
+    try:
+        return msgspec.json.decode((folder / FILE).read_bytes(), type=Evidence)
+    except (FileNotFoundError, msgspec.MsgspecError):
+        return None
+
+
+def keep(folder: Path, evidence: Evidence) -> None:
+    """Keep it, whole and durable."""
+    put(folder / FILE, msgspec.json.format(msgspec.json.encode(evidence), indent=1))

@@ -1,0 +1,116 @@
+"""Books of a quarantine that are stored already, because the other broker delivered them.
+
+    quarantined (kis)    A . B C          first wins (writer/merge.py), with both in order of receipt
+    stored (kiwoom)      A . B .    ─>    A and B are twins of stored rows, C is new
+
+Promises: the rule and the window are those of the writer; only rows that have one line's arrival can be twins; files are read by
+row group, and of them only what was received near a quarantined book is held.
+Leaves to others: recording the arrival (a published file is never changed: the frame keeps it).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from conf.clock import SECOND_NS
+from conf.home import Home
+from conf.market import HOUR_NS
+from ringbuf.records import LEVELS, ORDERBOOK, PRICE_SCALE, UNDEFINED, Line, Venue, blank
+from writer.ingest.book_arbiter import NEW, Merge
+from writer.journal import segment
+from writer.journal.journal import held
+from writer.publish import partition
+
+_LINES = {f"recv_time_{line}": Line[line.upper()] for line in ("kis", "kiwoom")}
+BOOKS = "kr.orderbook"
+"""The one dataset that several brokers feed with the same rows."""
+_SIDES = ("ask", "bid")
+_LEVELS = [f"{side}_{what}_{n + 1}" for side in _SIDES for what in ("price", "size") for n in range(LEVELS)]
+_COLUMNS = ["symbol", "venue", *_LINES, "cum_volume", *_LEVELS]
+
+
+def window_ns(home: Home) -> int:
+    """The writer's window in the calendar's nanoseconds: a warped calendar passes faster than what the window is measured in."""
+    clock = home.settings.clock
+    return round(home.settings.writer.twin_window_s * SECOND_NS * (clock.speed if clock.start else 1.0))
+
+
+def unpublished_hours(home: Home, stream: str) -> set[int]:
+    """Hours of which the journal holds rows that are in no file yet."""
+    newest: dict[tuple[str, int], int] = {}
+    for path in segment.paths(home.journal(f"kr.{stream}")):
+        try:
+            buffer = segment.mapped(path)
+        except FileNotFoundError:
+            continue  # published meanwhile
+        lineage = segment.lineage(buffer) or ""
+        for whole in segment.whole_batches(buffer):
+            for hour, row in held(whole.batch).items():
+                newest[lineage, hour] = max(row, newest.get((lineage, hour), 0))
+    directory = home.data / "kr" / stream
+    return {hour for (lineage, hour), row in newest.items() if row > partition.published_to(directory, hour, lineage)}
+
+
+def already_stored(home: Home, books: np.ndarray) -> np.ndarray:
+    """Which of `books` (ORDERBOOK, in order of receipt, mono_ns equal to recv_ns) are twins of stored rows; bool, shape (n,)."""
+    stored = _near(home.data / "kr" / "orderbook", books, window_ns(home))
+    both = np.concatenate([stored, books])
+    order = np.argsort(both["mono_ns"], kind="stable")
+    merge = Merge(window_ns(home), home.settings.writer.identity_cum_volume)
+    twin_of = merge.take(both[order], np.zeros(len(both), np.int64), 0).twin_of
+    later = np.flatnonzero(twin_of != NEW)
+    pairs = np.column_stack([order[later], order[twin_of[later]]]).reshape(-1, 2)
+    found = np.zeros(len(both), bool)
+    found[pairs[(pairs < len(stored)).any(axis=1)]] = True
+    return found[len(stored) :]
+
+
+def _near(dataset: Path, books: np.ndarray, within_ns: int) -> np.ndarray:
+    """Stored rows of the same symbols with one line's arrival within the window of any of the books."""
+    symbols = pa.array([symbol.decode() for symbol in np.unique(books["symbol"])])
+    pieces = [blank(ORDERBOOK, 0)]
+    for path in files_near(dataset, books):
+        with pq.ParquetFile(path) as file:
+            for batch in file.iter_batches(columns=_COLUMNS):
+                one = pc.xor(*(pc.is_valid(batch.column(name)) for name in _LINES))
+                rows = batch.filter(pc.and_(one, pc.is_in(batch.column("symbol"), symbols)))
+                if rows.num_rows:
+                    found = _records(rows)
+                    pieces.append(found[_close(found["mono_ns"], books["mono_ns"], within_ns)])
+    return np.concatenate(pieces)
+
+
+def files_near(dataset: Path, records: np.ndarray) -> Iterable[Path]:
+    """The files of the records' hours and of those beside them: the two brokers' exchange times may differ."""
+    hours = np.unique(records["recv_ns"] // HOUR_NS * HOUR_NS)
+    for hour in sorted({int(hour) + step * HOUR_NS for hour in hours for step in (-1, 0, 1)}):
+        yield from sorted(partition.hour_directory(dataset, hour).glob("[!._]*.parquet"))
+
+
+def _close(stamps: np.ndarray, books: np.ndarray, within_ns: int) -> np.ndarray:
+    """Which of `stamps` lie within the window of any of `books` (sorted)."""
+    after = np.searchsorted(books, stamps - within_ns)
+    return (after < len(books)) & (books[np.minimum(after, len(books) - 1)] <= stamps + within_ns)
+
+
+def _records(rows: pa.RecordBatch) -> np.ndarray:
+    """Stored rows as far as they say which book it is, who brought it and when."""
+    found = blank(ORDERBOOK, rows.num_rows)
+    found["symbol"] = np.array([symbol.encode() for symbol in rows.column("symbol").to_pylist()])
+    found["venue"] = [Venue[name] for name in rows.column("venue").to_pylist()]
+    for name, line in _LINES.items():
+        arrived = pc.fill_null(rows.column(name).cast(pa.int64()), UNDEFINED).to_numpy()
+        here = arrived != UNDEFINED
+        found["mono_ns"][here], found["line"][here] = arrived[here], line
+    found["cum_volume"] = pc.fill_null(rows.column("cum_volume"), UNDEFINED).to_numpy()
+    for side in _SIDES:
+        for n in range(LEVELS):
+            found[f"{side}_price_e4"][:, n] = rows.column(f"{side}_price_{n + 1}").to_numpy() * PRICE_SCALE
+            found[f"{side}_size"][:, n] = rows.column(f"{side}_size_{n + 1}").to_numpy()
+    return found

@@ -1,0 +1,1 @@
+"""Process supervision: supervisord client, status, readiness, watchdog."""

@@ -1,0 +1,52 @@
+"""Waiting for health after a start, and reading the last words after a stop.
+
+Promises: waits no longer than told; says what each process that is not healthy said last.
+Leaves to others: the verdict (status.py).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+from collectorctl.recover.schedule.state import PROGRAM as ON_CALL
+from collectorctl.supervision.status import look, programs_of
+from conf.home import Home
+from ringbuf.vitals import VitalsError, read
+
+
+def wait_until_healthy(home: Home, most_s: float, names: Sequence[str] | None = None) -> list[tuple[str, str]]:
+    """Wait until the processes `names` (default: all that always run) are healthy; (name, verdict) of those not in time."""
+    give_up = time.monotonic() + most_s
+    while True:
+        processes = [p for p in look(home).processes if (p.name != ON_CALL if names is None else p.name in names)]
+        sick = [(p.name, p.verdict) for p in processes if not p.healthy]
+        if not sick:
+            return []
+        if time.monotonic() > give_up:
+            return [(name, verdict + _last_line(home, name)) for name, verdict in sick]
+        time.sleep(0.1)
+
+
+def _last_line(home: Home, name: str) -> str:
+    """What a process that could not run printed last; nothing when it printed nothing."""
+    try:
+        lines = (home.log / f"{name}.out").read_text(errors="replace").splitlines()
+    except FileNotFoundError:
+        return ""
+    return f"; its last words: {lines[-1]}" if lines else ""
+
+
+def last_words(home: Home) -> list[tuple[str, str]]:
+    """What each process of a stopped home said last, out of the vitals page that outlives it."""
+    words = []
+    for name in programs_of(home.settings):
+        try:
+            vitals = read(home.vitals(name))
+        except (FileNotFoundError, VitalsError) as error:
+            if name == ON_CALL:
+                continue  # nothing was due
+            words.append((name, f"left no vitals: {error}"))
+        else:
+            words.append((name, f"{vitals.state}{': ' + vitals.detail if vitals.detail else ''}"))
+    return words

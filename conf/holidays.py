@@ -1,0 +1,96 @@
+"""What the library `holidays` knows of days without or with shorter sessions, kept as a file in the home.
+
+    python -m conf.holidays 2024 2029 ──JSON──> HOME/run/calendar.json ──> every process of the home
+
+Promises: a process reads a file of some kilobytes: the library itself takes 0.2 s and 20 MB, which collectors do not have, so it
+is run aside, once, when the file is missing, ends too soon or is another version's; without it nothing stops, weekends and
+[calendar] count alone, and a warning says so.
+Leaves to others: what the days mean (session.py), overriding them (settings).
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from datetime import date
+from functools import cache
+from importlib.metadata import version
+from pathlib import Path
+
+import msgspec
+from loguru import logger
+
+from conf.calendar import NO_ALMANAC, Almanac
+from conf.market import KR, US
+
+YEARS_BACK, YEARS_AHEAD = 2, 3
+"""What is written; a file is good while it reaches from one year back to one year ahead."""
+
+MADE_WITHIN_S = 60.0
+
+
+def almanac(file: Path, year: int) -> Almanac:
+    """The days around `year`, out of `file` or made anew (and written to `file` if its directory is there)."""
+    found = _read(file)
+    try:
+        if found.source == source() and found.first.year < year < found.last.year:
+            return found
+        made = _made(year - YEARS_BACK, year + YEARS_AHEAD)
+    except (ImportError, OSError, subprocess.SubprocessError, msgspec.MsgspecError) as error:
+        logger.warning(
+            "the calendar of holidays cannot be made ({}); weekends and [calendar] count, and what {} says: "
+            "run `{} -m conf.holidays {} {}` to see why",
+            *(error, file.name if found.source else "no file", sys.executable, year, year),
+        )
+        return found
+    if file.parent.is_dir():
+        aside = file.with_name(f".{file.name}.{os.getpid()}")
+        aside.write_bytes(msgspec.json.encode(made))
+        aside.replace(file)
+    return made
+
+
+def source() -> str:
+    """The library and its version. PackageNotFoundError."""
+    return f"holidays {version('holidays')}"
+
+
+def _read(file: Path) -> Almanac:
+    try:
+        return msgspec.json.decode(file.read_bytes(), type=Almanac)
+    except (FileNotFoundError, msgspec.MsgspecError):
+        return NO_ALMANAC
+
+
+@cache
+def _made(first: int, last: int) -> Almanac:
+    """The almanac of the years `first` to `last`, by a process that ends with it. SubprocessError, MsgspecError."""
+    ran = subprocess.run(
+        [sys.executable, "-m", "conf.holidays", str(first), str(last)],
+        capture_output=True,
+        check=True,
+        timeout=MADE_WITHIN_S,
+    )
+    return msgspec.json.decode(ran.stdout, type=Almanac)
+
+
+def reckon(first: int, last: int) -> Almanac:
+    """The same, in this process: imports the library."""
+    from holidays import financial_holidays
+
+    years = range(first, last + 1)
+    korea = financial_holidays("XKRX", years=years, language="en_US")
+    new_york = financial_holidays("XNYS", years=years, language="en_US")
+    halves = financial_holidays("XNYS", years=years, language="en_US", categories=("half_day",))
+    return Almanac(
+        source(),
+        date(first, 1, 1),
+        date(last, 12, 31),
+        {KR.name: dict(sorted(korea.items())), US.name: dict(sorted(new_york.items()))},
+        {US.name: {day: name for day, name in sorted(halves.items()) if day not in new_york}},
+    )
+
+
+if __name__ == "__main__":
+    sys.stdout.buffer.write(msgspec.json.encode(reckon(int(sys.argv[1]), int(sys.argv[2]))))

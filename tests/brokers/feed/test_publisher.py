@@ -1,0 +1,119 @@
+"""A batch on its way into the rings: flags, sessions, counts."""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+
+import pytest
+from support.process_tree import a_home
+
+from brokers.allocation.allocate import plan
+from brokers.decoded import Decoded
+from brokers.feed.publisher import Rings
+from brokers.protocol import broker
+from conf.home import Home
+from ringbuf.records import TICK, Flag, Session
+from ringbuf.ring import Consumer
+from ringbuf.vitals import Vitals
+
+S = 10**9
+FRIDAY_NOON = 1_795_143_600 * S  # 2026-11-20 12:00 in Seoul
+
+
+@pytest.fixture
+def rings():
+    """Rings of a home, its vitals, and what can be read from them."""
+    with a_home("[ring]\norderbook_capacity = 1024\ntick_capacity = 1024\n") as root:
+        home = Home(root)
+        home.make()
+        vitals = Vitals.create(home.vitals("kiwoom"), "kiwoom")
+        made = Rings(home, "kiwoom", vitals, home.clock())
+        yield made, vitals, lambda: Consumer.open(home.ring("kiwoom", "tick"), TICK).read(1, 1000).records, home
+        made.close()
+
+
+def batch(home: Home, *times: str, mono_ns: int) -> Decoded:
+    """Kiwoom trades at these times of day; they do not name their session."""
+    kiwoom = broker("kiwoom")
+    known = kiwoom.known(r for c in plan(home.settings, {}).connections["kiwoom"] for r in c.registrations)
+    item = next(key for key in known if key.startswith("0B")).partition("|")[2]
+    made = Decoded()
+    for hhmmss in times:
+        entry = '{"values":{"20":"%s","10":"5","15":"+1"},"type":"0B","item":"%s"}' % (hhmmss, item)  # noqa: UP031
+        decoded = kiwoom.decode(f'{{"trnm":"REAL","data":[{entry}]}}'.encode(), known, FRIDAY_NOON, mono_ns)
+        made.take(decoded, mono_ns)
+    return made
+
+
+def test_the_calendar_names_the_session_where_the_frame_does_not(rings):
+    """By exchange time and venue; outside every session it stays unknown."""
+    made, _, read, home = rings
+
+    made.publish(batch(home, "083000", "100000", "152500", "154500", "170000", "220000", mono_ns=5), [], [0, 2], 5)
+
+    records = read()
+    assert records["session"].tolist() == [
+        Session.OPENING_AUCTION,
+        Session.REGULAR,
+        Session.CLOSING_AUCTION,
+        Session.CLOSING_PRICE,
+        Session.AFTER_MARKET,
+        Session.UNKNOWN,
+    ]
+    assert (records["flags"] & Flag.SNAPSHOT).tolist() == [1, 0, 1, 0, 0, 0]
+
+
+def test_records_shortly_after_a_clock_step_are_marked(rings):
+    """For a minute."""
+    made, _, read, home = rings
+    made.clock_stepped(1000 * S)
+
+    for second in (1001, 1059, 1061):
+        made.publish(batch(home, "100000", mono_ns=second * S), [], [], second * S)
+
+    assert [bool(flags & Flag.CLOCK_STEP) for flags in read()["flags"]] == [True, True, False]
+
+
+def test_records_are_counted_and_their_waiting_measured(rings):
+    """Every record of the batch, from its own receipt."""
+    made, vitals, _, home = rings
+    now_ns = time.monotonic_ns()
+    both = batch(home, "100000", "100001", mono_ns=now_ns - S)
+    both.take(batch(home, "100002", mono_ns=now_ns), now_ns)
+
+    made.publish(both, [], [], now_ns)
+
+    assert (vitals.get("ticks"), vitals.get("books")) == (3, 0)
+    assert vitals._latency.sum() == 3
+
+
+def test_threads_that_publish_at_once_leave_every_record_once(rings):
+    """Eight threads, switched as often as can be: the numbers go on, and each thread's records are whole and in order."""
+    made, vitals, read, home = rings
+    batches = [[batch(home, "100000", mono_ns=thread * 1000 + n) for n in range(120)] for thread in range(8)]
+    together = threading.Barrier(8)
+
+    def work(mine: list[Decoded]) -> None:
+        together.wait(30)
+        for one in mine:
+            made.publish(one, [], [], 5)
+
+    interval_s = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    threads = [threading.Thread(target=work, args=(mine,)) for mine in batches]
+    try:
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(60)
+    finally:
+        sys.setswitchinterval(interval_s)
+
+    records = read()
+    assert records["seq"].tolist() == list(range(1, 961))
+    assert vitals.get("ticks") == 960
+    for number in range(8):
+        own = records["mono_ns"][records["mono_ns"] // 1000 == number]
+        assert own.tolist() == [number * 1000 + n for n in range(120)]

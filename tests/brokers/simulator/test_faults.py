@@ -1,0 +1,210 @@
+"""Faults on command: their words, and what a client sees of them."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from random import Random
+
+import pytest
+import websocket
+from support.vendor_clients import ROOT, KisClient, KiwoomClient, Simulator, connect
+
+from brokers.simulator.faults import Fault, FaultError, LineFaults, parse, parse_timed
+
+Start = Callable[..., Simulator]
+
+
+@pytest.mark.parametrize(
+    ("text", "fault"),
+    [
+        ("kis drop", Fault("kis", "drop", 0)),
+        ("kiwoom silence 2.5", Fault("kiwoom", "silence", 2.5)),
+        ("kis width 48", Fault("kis", "width", 48)),
+        ("  kiwoom   duplicate 3 ", Fault("kiwoom", "duplicate", 3)),
+    ],
+)
+def test_commands_are_a_line_a_word_and_an_amount(text: str, fault: Fault) -> None:
+    """The same words on stdin and in --fault."""
+    assert fault == parse(text)
+    assert (fault, 12.0) == parse_timed(f"{fault.line}:{' '.join(text.split()[1:])}@12")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *["", "kis", "drop", "nyse drop", "kis fly", "kis drop 3", "kis silence", "kis silence x", "kis garble 1.5"],
+        *["kis garble -1", "kis silence 1 2", "kiwoom width 48", "kis width 43", "us width 19", "kis silence nan"],
+    ],
+)
+def test_what_is_no_command_is_refused_in_words(text: str) -> None:
+    """FaultError, never an unexpected exception; the same with a time."""
+    with pytest.raises(FaultError, match=r"no (timed )?fault|takes|counts"):
+        parse(text)
+    with pytest.raises(FaultError, match=r"no (timed )?fault|takes|counts"):
+        parse_timed(text.replace(" ", ":", 1) + "@1")
+
+
+@pytest.mark.parametrize("timed", ["kis:drop", "kis:drop@", "kis:drop@-1", "kis drop@3", "@", "kis:drop@x"])
+def test_a_timed_fault_needs_its_time(timed: str) -> None:
+    """LINE:WORDS@SECONDS."""
+    with pytest.raises(FaultError):
+        parse_timed(timed)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_spoiled_frames_cannot_be_read(seed: int) -> None:
+    """No JSON, no envelope with a known TR, or fewer fields than any record has; each fault as often as asked."""
+    kis = b"0|H0STCNT0|002|" + b"^".join(b"%d" % number for number in range(94))
+    kiwoom = b'{"data":[{"values":{"20":"115618"},"type":"0B","name":"x","item":"005930"}],"trnm":"REAL"}'
+    faults = LineFaults(garble=2, truncate=2, badutf8=2)
+    random = Random(seed)
+    spoiled = [faults.spoil(frame, random) for _ in range(3) for frame in (kis, kiwoom)]
+
+    assert faults.spoil(kis, random) is None
+    for frame in spoiled[0::2]:
+        parts = frame.split(b"|", 3)
+        assert len(parts) != 4 or parts[1] != b"H0STCNT0" or len(parts[3].split(b"^")) < 46
+    for frame in spoiled[1::2]:
+        with pytest.raises((ValueError, KeyError)):
+            json.loads(frame.decode("utf-8", "replace"))["trnm"]
+
+
+def test_a_drop_is_a_cut_and_the_server_goes_on(start: Start) -> None:
+    """No close frame; the next connection works."""
+    running = start()
+    client = KiwoomClient(running.ready, "drop")
+    assert running.steer("kiwoom drop") == {"ok": True, "line": "kiwoom", "word": "drop", "amount": 0}
+
+    assert client.await_end() == "cut"
+    again = KiwoomClient(running.ready, "drop")
+    assert again.request("REG", ["005930"], ["0B"])["return_code"] == 0
+    again.close()
+
+
+def test_silence_is_half_open_and_ends(start: Start) -> None:
+    """TCP lives, nothing comes, not even heartbeats or replies; a new connection is served; afterwards data comes again."""
+    running = start("--kiwoom-ping-every-s", "0.3", "--books-per-s", "20")
+    client = KiwoomClient(running.ready, "silence")
+    client.request("REG", ["005930"], ["0D"])
+    client.await_trnm("REAL")
+    running.steer("kiwoom lateack 0.6")  # a reply that falls due in the silence
+    client.send({"trnm": "REG", "grp_no": "8", "refresh": "1", "data": []})
+    client.read_for(0.1)
+    running.steer("kiwoom silence 1.5")
+    client.read_for(0.2)  # what was under way
+    client.frames.clear()
+    client.send({"trnm": "REG", "grp_no": "9", "refresh": "1", "data": []})
+    client.read_for(0.8)
+    during = list(client.frames)
+    other = KiwoomClient(running.ready, "another")
+    client.await_trnm("REAL")
+
+    assert during == []
+    assert client.ended is None
+    other.close()
+    client.close()
+
+
+def test_quiet_keeps_heartbeats_only(start: Start) -> None:
+    """No data, but PINGPONG."""
+    running = start("--kis-ping-idle-s", "0.3", "--books-per-s", "20")
+    client = KisClient(running.ready, "quiet")
+    client.register("H0STASP0", "005930")
+    client.await_frame(lambda frame: b"H0STASP0|" in frame)
+    running.steer("kis quiet 1.2")
+    client.read_for(0.2)
+    client.frames.clear()
+    client.read_for(0.8)
+    during = list(client.frames)
+    client.await_frame(lambda frame: b"H0STASP0|" in frame)
+    client.close()
+
+    assert during
+    assert all(b"PINGPONG" in frame for frame in during)
+
+
+def test_width_changes_in_mid_session(start: Start) -> None:
+    """From 47/63 to 48/64 without a reconnect; truth and old fields go on."""
+    running = start("--books-per-s", "20")
+    client = KisClient(running.ready, "width")
+    client.register("H0STASP0", "005930")
+    client.register("H0STCNT0", "005930")
+    client.await_frame(lambda frame: b"H0STCNT0|" in frame)
+    running.steer("kis width 48")
+    client.read_for(0.3)
+    before = {len(record) for record in client.records("H0STASP0")}
+    client.frames.clear()
+    client.await_frame(lambda frame: b"H0STCNT0|" in frame)
+    client.await_frame(lambda frame: b"H0STASP0|" in frame)
+    client.close()
+
+    assert 63 in before
+    assert {64} == {len(record) for record in client.records("H0STASP0")}
+    assert {48} == {len(record) for record in client.records("H0STCNT0")}
+
+
+def test_late_acknowledgements_come_behind_data_and_refusals_once(start: Start) -> None:
+    """lateack delays replies, data does not wait; refuse answers one registration with the internal error."""
+    running = start("--books-per-s", "20")
+    running.steer("kis lateack 1.0")
+    client = KisClient(running.ready, "late")
+    begun_s = time.monotonic()
+    client.register("H0STASP0", "005930")
+    took_s = time.monotonic() - begun_s
+    running.steer("kis lateack 0")
+    running.steer("kis refuse 1")
+    refused = client.request("1", "H0STASP0", "000660")
+    accepted = client.request("1", "H0STASP0", "000660")
+    client.close()
+
+    assert 0.95 < took_s < 5
+    assert b"H0STASP0|" in client.frames[0]
+    assert [answer["body"]["msg_cd"] for answer in (refused, accepted)] == ["OPSP0007", "OPSP0000"]
+
+
+def test_an_outage_cuts_and_refuses_until_it_is_over(start: Start) -> None:
+    """Connections are cut, new ones get no handshake; then all is well."""
+    running = start()
+    client = KisClient(running.ready, "outage")
+    running.steer("kis outage 1")
+
+    assert client.await_end() == "cut"
+    with pytest.raises((ConnectionError, websocket.WebSocketException)):
+        connect(running.ready["kis"]["ws_url"])
+    deadline_s = time.monotonic() + 5
+    while True:
+        try:
+            connect(running.ready["kis"]["ws_url"]).close()
+            break
+        except (ConnectionError, websocket.WebSocketException):
+            assert time.monotonic() < deadline_s
+            time.sleep(0.1)
+
+
+def test_faults_can_be_planned_and_bad_ones_end_it_with_a_sentence(home: Path, start: Start) -> None:
+    """--fault is timed from the start; a bad one is a usage error."""
+    client = KisClient(start("--fault", "kis:drop@1").ready, "planned")
+
+    assert client.await_end() == "cut"
+    refused = subprocess.run(
+        [sys.executable, "-m", "brokers.simulator", "--home", str(home), "--fault", "kis:fly@1"],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        check=False,
+    )
+    assert refused.returncode == 2
+    assert "is no fault" in refused.stderr
+
+
+def test_an_unknown_command_is_answered_and_does_no_harm(start: Start) -> None:
+    """One JSON line for each line on stdin."""
+    running = start()
+
+    assert not running.steer("make it so")["ok"]
+    assert "kis" in running.steer("status")

@@ -1,0 +1,147 @@
+"""Every broker in the registry keeps the protocols of broker.py; a new one fails here until all its parts exist."""
+
+from __future__ import annotations
+
+import tomllib
+from configparser import RawConfigParser
+from importlib import resources
+from inspect import signature
+from pathlib import Path
+
+import numpy as np
+import pytest
+from support.process_tree import a_home
+
+from brokers.decoded import Decoded, packer
+from brokers.protocol import BROKERS, Broker, Credential, Session, broker
+from brokers.subscription import Ledger, Registration
+from brokers.transport.backoff import Backoff
+from conf.home import Home
+from conf.instrument import Instrument
+from conf.market import MARKETS
+from ringbuf.records import ORDERBOOK, STREAMS, TICK, Line
+
+ROOT = Path(__file__).parents[2]
+SYMBOLS = {"kr": ("005930", "0074K0", "Q500001"), "us": ("AAPL", "BRK/B", "F")}
+
+
+def everything(name: str) -> list[Registration]:
+    """Both streams of some symbols on every venue of the broker's market."""
+    market = MARKETS[BROKERS[name].market]
+    return [
+        Registration(Instrument(symbol, venue), stream)
+        for symbol in SYMBOLS[market.name]
+        for venue in market.venues
+        for stream in STREAMS
+    ]
+
+
+every_broker = pytest.mark.parametrize("name", BROKERS)
+
+
+def keeps(made: object, protocol: type) -> None:
+    """Every public method of the protocol is there, with the same parameters."""
+    for name, wanted in vars(protocol).items():
+        if name.startswith("_") or not callable(wanted):
+            continue
+        has = [p for p in signature(getattr(made, name)).parameters if p != "self"]
+        assert has == [p for p in signature(wanted).parameters if p != "self"], f"{made!r}.{name}"
+
+
+@every_broker
+def test_a_broker_provides_what_the_loop_asks_for(name):
+    """The three protocols, its own name, and a line of its own."""
+    made = broker(name)
+    with a_home(f"[{name}]\nenabled = true\n") as root:
+        home = Home(root)
+        session = made.session(home.settings, "credential", Ledger(everything(name)))
+
+        keeps(made, Broker)
+        keeps(made.credential(home, 1), Credential)
+        keeps(session, Session)
+        assert made.address(home.settings).startswith(("ws://", "wss://"))
+    assert made.name == name
+    assert made.line is Line[name.upper()]
+    assert session.state in ("logging_in", "subscribing")
+    assert all(isinstance(message, bytes) for message in session.outgoing(1))
+
+
+@every_broker
+def test_every_registration_has_a_spelling_of_its_own(name):
+    """So that a frame can be told whose it is."""
+    known = broker(name).known(everything(name))
+
+    assert sorted(map(str, everything(name))) == sorted(set(map(str, known.values())))
+
+
+@every_broker
+@pytest.mark.parametrize("payload", [b"", b"garbage", b"\xff\xfe", b"{}", b"[]", b"0|", b"null", b'{"trnm":"REAL"}'])
+def test_decoding_never_raises(name, payload):
+    """Whatever the bytes."""
+    assert isinstance(broker(name).decode(payload, {}, 0, 0), Decoded)
+
+
+@every_broker
+def test_a_broker_has_its_table_its_program_and_its_simulator(name):
+    """Adding a broker is more than a folder (design 3)."""
+    defaults = tomllib.loads(resources.files("conf").joinpath("default.toml").read_text())
+    programs = RawConfigParser()
+    programs.read(ROOT / "conf" / "supervisord.conf")
+
+    assert {"enabled", "ws_url", "rest_url", "registrations"} <= set(defaults[name])
+    assert f"{name}_memory_mb" in defaults["watchdog"]
+    assert f"program:{name}" in programs.sections()
+    assert (ROOT / "brokers" / "simulator" / f"{name}.py").exists()
+    assert name in MARKETS[BROKERS[name].market].lines
+    assert {name} == set(MARKETS[BROKERS[name].market].lines) or BROKERS[name].shard in defaults["shards"]
+    assert BROKERS[name].counts in ("registrations", "symbols")
+
+
+def test_shards_belong_to_one_broker_each():
+    """A symbol's ticks come from one line."""
+    shards = [(entry.market, entry.shard) for entry in BROKERS.values()]
+
+    assert len(shards) == len(set(shards))
+
+
+@pytest.mark.parametrize("dtype", [ORDERBOOK, TICK])
+def test_a_packed_row_reads_back_as_its_record(dtype):
+    """The Struct has the dtype's layout: values come back field by field."""
+    values: list = []
+    expected = {}
+    number = 1
+    for name in dtype.names:
+        field = dtype.fields[name][0]
+        base, shape = field.subdtype or (field, ())
+        if base.kind == "V":
+            continue
+        if base.kind == "S":
+            own = [name.encode()[: base.itemsize]]
+        else:
+            own = list(range(number, number + int(np.prod(shape, dtype=int))))
+            number += len(own)
+        values += own
+        expected[name] = own if shape else own[0]
+
+    (row,) = np.frombuffer(packer(dtype).pack(*values), dtype)
+
+    assert {name: row[name].tolist() for name in expected} == expected
+
+
+def test_padding_without_a_name_is_refused():
+    """Else bytes would be shifted silently."""
+    with pytest.raises(TypeError, match="padding"):
+        packer(np.dtype([("a", "u1"), ("b", "<i8")], align=True))
+
+
+def test_pauses_double_up_to_a_ceiling_and_begin_small_again():
+    """Spread by a fifth either way."""
+    backoff = Backoff(1.0, 60.0)
+
+    pauses = [backoff.next_s() for _ in range(40)]
+    backoff.reset()
+
+    for pause, plain in zip(pauses, [1, 2, 4, 8, 16, 32, *[60] * 34], strict=True):
+        assert 0.8 * plain <= pause <= 1.2 * plain
+    assert len(set(pauses)) > 30
+    assert backoff.next_s() <= 1.2

@@ -1,0 +1,194 @@
+"""The judge of rehearsals judges rightly: each way of being wrong is found, and nothing else is."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from brokers.simulator.ground_truth import BOOKS, SENT, TRADES
+from collectorctl.demo.oracle import MARGIN_NS, judge
+from collectorctl.demo.result import Verdict, allowance
+
+SECOND_NS = 1_000_000_000
+BEGIN_S = 1_763_596_800
+LEVELS = range(1, 11)
+
+
+def market(count: int) -> tuple[np.ndarray, np.ndarray]:
+    """`count` books, all different, and as many trades of one symbol."""
+    books, trades = np.zeros(count, BOOKS), np.zeros(count, TRADES)
+    for table in (books, trades):
+        table["id"] = np.arange(1, count + 1)
+        table["symbol"], table["venue"] = b"005930", b"KRX"
+        table["exch_s"] = BEGIN_S + np.arange(count)
+        table["cum_volume"] = 10 * np.arange(1, count + 1)
+    books["ask_price"][:, 0] = 70_100
+    books["ask_size"][:, 0] = np.arange(count) + 5
+    trades["size"], trades["price"], trades["side"] = 10, 70_100, 1
+    return books, trades
+
+
+def deliveries(rows: list[tuple[int, int, int, int, int]]) -> np.ndarray:
+    """(line, stream, outcome, first_id, last_id), one a millisecond, all on connection 1."""
+    sent = np.zeros(len(rows), SENT)
+    for at, (line, stream, outcome, first, last) in enumerate(rows):
+        sent[at] = (line, stream, outcome, 1, first, last, at * 1_000_000)
+    return sent
+
+
+def stored_books(books: np.ndarray, lines: list[tuple[int, bool, bool]]) -> pd.DataFrame:
+    """Rows of the dataset: (index of the book, arrived by kis, arrived by kiwoom)."""
+    at = [n for n, _, _ in lines]
+    told = books[at]
+    columns: dict[str, Any] = {"symbol": ["005930"] * len(at), "venue": ["KRX"] * len(at)}
+    columns["exch_time"] = pd.to_datetime(told["exch_s"], unit="s", utc=True).tz_convert("Asia/Seoul")
+    now = pd.Timestamp("2026-11-20 10:00", tz="Asia/Seoul")
+    columns["recv_time_kis"] = [now if kis else pd.NaT for _, kis, _ in lines]
+    columns["recv_time_kiwoom"] = [now if kiwoom else pd.NaT for _, _, kiwoom in lines]
+    for side in ("ask", "bid"):
+        for level in LEVELS:
+            columns[f"{side}_price_{level}"] = told[f"{side}_price"][:, level - 1]
+            columns[f"{side}_size_{level}"] = told[f"{side}_size"][:, level - 1]
+    columns |= {"total_ask_size": told["total_ask"], "total_bid_size": told["total_bid"]}
+    columns |= {name: told[name] for name in ("cum_volume", "expected_price", "expected_size", "mid_price", "mid_size")}
+    return pd.DataFrame(columns)
+
+
+def stored_ticks(trades: np.ndarray, at: list[int], broker: str = "kis") -> pd.DataFrame:
+    """Rows of the dataset for these trades."""
+    told = trades[at]
+    times = pd.to_datetime(told["exch_s"], unit="s", utc=True).tz_convert("Asia/Seoul")
+    columns: dict[str, Any] = {name: told[name] for name in ("price", "size", "side", "cum_volume")}
+    text = {"symbol": ["005930"] * len(at), "venue": ["KRX"] * len(at), "broker": [broker] * len(at)} | {
+        "source": ["live"] * len(at)
+    }
+    return pd.DataFrame(text | columns | {"exch_time": times})
+
+
+def verdict(books: list[tuple[int, bool, bool]], ticks: list[int], ended_ns: dict | None = None) -> Verdict:
+    """Judge a run in which KIS sent books 0..3 and trades 0..2, and Kiwoom books 1..3, against these rows."""
+    market_books, trades = market(5)
+    sent = deliveries(
+        [(1, 1, 0, n, n) for n in (1, 2, 3, 4)]
+        + [(2, 1, 0, n, n) for n in (2, 3, 4)]
+        + [(1, 2, 0, n, n) for n in (1, 2, 3)]
+    )
+    rows = stored_books(market_books, books)
+    return judge(market_books, trades, sent, ended_ns or {}, rows, stored_ticks(trades, ticks))
+
+
+WHOLE = [(0, True, False), (1, True, True), (2, True, True), (3, True, True)]
+
+
+def test_a_complete_run_passes() -> None:
+    """Every delivery is there once, with both arrivals where both came."""
+    found = verdict(WHOLE, [0, 1, 2])
+
+    assert found.complaints() == []
+    assert (found.books.available, found.books.stored, found.ticks.available) == (4, 4, 3)
+
+
+@pytest.mark.parametrize(
+    ("books", "ticks", "complaint"),
+    [
+        (WHOLE[:3], [0, 1, 2], "delivered but not stored"),
+        ([*WHOLE, (3, True, False)], [0, 1, 2], "stored but not sent"),
+        ([*WHOLE[:3], (3, True, False), (3, False, True)], [0, 1, 2], "1 of 4 doubled"),
+        ([(0, True, False), (1, True, False), *WHOLE[2:]], [0, 1, 2], "books of kiwoom: 1 delivered"),
+        ([*WHOLE, (4, True, False)], [0, 1, 2], "stored but not sent"),
+        (WHOLE, [0, 2], "ticks: 1 missed, 0 doubled"),
+        (WHOLE, [0, 1, 1, 2], "ticks: 0 missed, 1 doubled"),
+        (WHOLE, [0, 1, 2, 3], "ticks: 1 rows differ"),
+    ],
+)
+def test_each_way_of_being_wrong_is_found(books: list, ticks: list, complaint: str) -> None:
+    """Missing, extra, doubled, unmatched, foreign rows."""
+    assert any(complaint in said for said in verdict(books, ticks).complaints())
+
+
+def test_a_row_whose_content_changed_is_found() -> None:
+    """Totals belong to a book though they do not make it the same book."""
+    books, trades = market(5)
+    rows = stored_books(books, [(0, True, False)])
+    rows.loc[0, "total_ask_size"] += 1
+
+    found = judge(books, trades, deliveries([(1, 1, 0, 1, 1)]), {}, rows, stored_ticks(trades, []))
+
+    assert found.books.wrong == 1
+
+
+def test_what_was_in_flight_when_a_connection_ended_may_be_there_or_not() -> None:
+    """Within the margin of the end nobody can tell; before it a delivery counts."""
+    soon, late = {(1, 1): MARGIN_NS // 2}, {(1, 1): 2 * MARGIN_NS, (2, 1): 2 * MARGIN_NS}
+
+    assert not [c for c in verdict(WHOLE[1:], [], soon).complaints() if "kis" in c and "stored" in c]
+    assert verdict(WHOLE[1:], [], late).books.lines["kis"].missing == 1
+
+
+def test_a_merged_print_covers_its_trades() -> None:
+    """Kiwoom may send trades 1 and 2 as one print of their joint size (spec kiwoom 2.6)."""
+    books, trades = market(5)
+    merged = stored_ticks(trades, [1], "kiwoom")
+    merged["size"] = 20
+
+    found = judge(books, trades, deliveries([(2, 2, 0, 1, 2)]), {}, stored_books(books, []), merged)
+
+    assert (found.ticks.missed, found.ticks.doubled, found.ticks.wrong) == (0, 0, 0)
+
+
+@pytest.mark.parametrize(("fetched", "wrong"), [([3], 0), ([3, 4], 0), ([3, 3], 1), ([2], 1)])
+def test_a_fetched_tick_has_to_be_a_trade_that_no_line_brought(fetched: list[int], wrong: int) -> None:
+    """Once, and as it was; it counts for no line."""
+    books, trades = market(5)
+    rows = pd.concat(
+        [stored_ticks(trades, [0, 1, 2]), stored_ticks(trades, fetched).assign(source="recovered", side=0)]
+    )
+    for name in ("ask_price_1", "bid_price_1"):
+        rows[name] = pd.NA
+    sent = deliveries([(1, 2, 0, n, n) for n in (1, 2, 3)])
+
+    found = judge(books, trades, sent, {}, stored_books(books, []), rows).ticks
+
+    assert (3, len(fetched), wrong) == (found.stored, found.fetched, found.wrong)
+    assert (0, 0) == (found.lines["kis"].missing, found.lines["kis"].extra)
+
+
+def came_back(rows: list[tuple[int, bool, bool]]) -> Verdict:
+    """Judge a market whose book came back (A, B, A); KIS delivered A and B, Kiwoom B and the second A."""
+    books, trades = market(3)
+    for side in ("ask_size", "cum_volume"):
+        books[side][2] = books[side][0]
+    sent = deliveries([(1, 1, 0, n, n) for n in (1, 2)] + [(2, 1, 0, n, n) for n in (2, 3)] + [(1, 2, 0, 1, 1)])
+    return judge(books, trades, sent, {}, stored_books(books, rows), stored_ticks(trades, [0]))
+
+
+@pytest.mark.parametrize(
+    ("rows", "figures"),
+    [
+        ([(0, True, False), (1, True, True), (2, False, True)], (0, 0, 0, 0)),
+        ([(0, True, True), (1, True, True)], (1, 0, 0, 0)),  # taken for twins: rebuilt from either line, but one of two
+        (
+            [(0, True, False), (1, True, True), (0, False, True)],
+            (1, 1, 0, 0),
+        ),  # the second under the first one's second
+        ([(0, True, False), (1, True, True)], (1, 0, 1, 0)),
+        ([(0, True, True)], (2, 0, 1, 0)),
+        ([(0, True, False), (1, True, False), (1, False, True), (2, False, True)], (0, 1, 0, 1)),
+    ],
+)
+def test_a_content_that_came_back_explains_only_what_it_can(rows: list, figures: tuple[int, int, int, int]) -> None:
+    """Missed, doubled, missed outright, doubled outright; a run without any such excuse has breaches."""
+    verdict = came_back(rows)
+    found = verdict.books
+
+    assert figures == (found.missed, found.doubled, found.missed_outright, found.doubled_outright)
+    assert any(figures[2:]) == any("explains" in said for said in verdict.breaches())
+
+
+def test_the_allowance_is_the_share_and_chance() -> None:
+    """Large runs are held to the share, small ones to what chance makes of it."""
+    assert allowance(0.0005, 0) == 0
+    assert allowance(0.0005, 10**8) == pytest.approx(50_000, rel=0.02)

@@ -1,0 +1,63 @@
+"""The demo passes, recovers what it missed, and goes on passing while processes are killed under it."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+from pathlib import Path
+
+import msgspec
+from support.process_tree import BIN, a_home, status, until
+
+
+def test_the_demo_passes_and_crosses_hours() -> None:
+    """Exit 0; every delivery stored; the outage recovered; the tables and the pandas lines are shown."""
+    ran = subprocess.run(
+        [BIN / "collectorctl", "demo", "--seconds", "24"], capture_output=True, text=True, check=False, timeout=150
+    )
+
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    assert "PASSED" in ran.stdout
+    assert "bytes per book" in ran.stdout
+    assert "pd.read_parquet" in ran.stdout
+    assert re.search(r"INCOMPLETE +\d+ +PROVEN", ran.stdout)
+    assert "0 are in no row and 0 in several" in ran.stdout
+
+
+def test_the_table_stays_exact_while_every_process_is_killed_in_turn() -> None:
+    """SIGKILL of kis, kiwoom and writer during a demo: nothing missing, nothing doubled."""
+    with a_home("") as root:
+        demo = subprocess.Popen(
+            [BIN / "collectorctl", "demo", "--home", root, "--seconds", "36", "--json"],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+        )
+        until("the tree is healthy", lambda: (root / "run" / "supervisor.sock").exists() and status(root)["healthy"])
+        for name in ("kis", "kiwoom", "writer"):
+            kill(root, name)
+        out, _ = demo.communicate(timeout=150)
+
+        told = msgspec.json.decode(out)
+        assert told["complaints"] == []
+        assert demo.returncode == 0
+        assert told["verdict"]["books"]["available"] > 1000
+        assert len(told["figures"]["hours"]) >= 3
+        certificates = {(one["before"], one["after"]) for one in told["recovery"]["instruments"]}
+        assert {("INCOMPLETE", "PROVEN")} <= certificates <= {("INCOMPLETE", "PROVEN"), ("PROVEN", "PROVEN")}
+        ticks = [one["ticks"] for one in told["recovery"]["instruments"]]
+        assert sum(one["missed"] for one in ticks) == sum(one["equal"] for one in ticks) > 0
+
+
+def kill(root: Path, name: str) -> None:
+    """SIGKILL a process of the home and wait until its successor is healthy."""
+    old = until(f"{name} runs", lambda: status(root)["processes"][name]["pid"])  # the demo itself may hold it down
+    os.kill(old, signal.SIGKILL)
+
+    def again() -> bool:
+        process = status(root)["processes"][name]
+        return process["healthy"] and process["pid"] != old
+
+    until(f"{name} is healthy again", again)

@@ -1,0 +1,105 @@
+"""Which rows fill a gap: those that happened, and no others."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from brokers.history import PRINTS
+from collectorctl.gapfill.queue import Gap
+from collectorctl.gapfill.verify import prove
+from conf.instrument import Instrument
+
+SAMSUNG = Instrument("005930", "KRX")
+NINE_NS = 1_795_132_800_000_000_000
+SECOND_NS = 1_000_000_000
+
+
+def a_day(sizes: list[int], prices: list[int], seconds: list[int]) -> np.ndarray:
+    """PRINTS in true order; `seconds` between them."""
+    day = np.zeros(len(sizes), PRINTS)
+    day["size"], day["price"] = sizes, prices
+    day["cum_volume"] = np.cumsum(sizes)
+    day["exch_ns"] = NINE_NS + np.cumsum(seconds) * SECOND_NS
+    return day
+
+
+def missing(day: np.ndarray, begin: int, end: int, told: bool = True) -> Gap:
+    """The gap that begin to end (exclusive) leave; with what ticks around it tell."""
+    mine = day[begin:end]
+    return Gap(
+        SAMSUNG,
+        "2026-11-20",
+        low=int(mine["cum_volume"][0] - mine["size"][0]),
+        high=int(mine["cum_volume"][-1]),
+        won=int((mine["size"] * mine["price"]).sum()) if told else None,
+        trades=len(mine) if told else None,
+        begin_ns=int(day["exch_ns"][begin - 1]) if begin else 0,
+        end_ns=int(day["exch_ns"][min(end, len(day) - 1)]),
+    )
+
+
+trades = st.lists(st.tuples(st.integers(1, 9), st.integers(100, 103), st.integers(0, 2)), min_size=6, max_size=40)
+
+
+@given(trades, st.data())
+def test_rows_as_they_happened_fill_every_gap_whatever_their_order(found: list, data: st.DataObject) -> None:
+    """Copies, rows beyond the gaps and equal trades in one second included."""
+    day = a_day(*map(list, zip(*found, strict=True)))
+    cuts = sorted(data.draw(st.sets(st.integers(1, len(day) - 1), min_size=2, max_size=6)))
+    spans = list(zip(cuts[::2], cuts[1::2], strict=False))
+    gaps = [missing(day, *span, told=data.draw(st.booleans())) for span in spans]
+    rows = np.concatenate([day, data.draw(st.sampled_from([day[:0], day[:5], day]))])
+    rows = rows[data.draw(st.permutations(range(len(rows))))]
+
+    proof = prove(gaps, rows)
+
+    assert ({}, gaps) == (proof.doubts, list(proof.filled))
+    for gap, (begin, end) in zip(gaps, spans, strict=True):
+        assert np.array_equal(proof.filled[gap], day[begin:end])
+
+
+@given(trades, st.data())
+def test_a_gap_is_filled_by_nothing_less_and_nothing_else(found: list, data: st.DataObject) -> None:
+    """One row dropped, priced otherwise, moved in time, cut in two, or two merged: that gap stays open, the other is filled."""
+    day = a_day(*map(list, zip(*found, strict=True)))
+    gap, other = missing(day, 1, 3), missing(day, 4, 5)
+    rows = day.copy()
+    at = data.draw(st.sampled_from([1, 2]))
+    wrong = data.draw(st.sampled_from(["dropped", "price", "early", "late", "cut", "merged", "empty"]))
+    if wrong == "dropped":
+        rows = np.delete(rows, at)
+    elif wrong == "price":
+        rows["price"][at] += 1
+    elif wrong == "early":
+        rows["exch_ns"][at] = day["exch_ns"][0] - SECOND_NS
+    elif wrong == "late":
+        rows["exch_ns"][at] = day["exch_ns"][3] + SECOND_NS
+    elif wrong == "cut":
+        rows = np.insert(rows, at, rows[at])
+        rows["size"][at : at + 2] = [1, rows["size"][at] - 1]
+        rows["cum_volume"][at] = rows["cum_volume"][at + 1] - rows["size"][at + 1]
+    elif wrong == "merged":
+        rows["size"][2] += rows["size"][1]
+        rows = np.delete(rows, 1)
+    else:
+        rows = rows[3:]
+
+    proof = prove([gap, other], rows)
+
+    # a row of no shares says that something is wrong with the whole page
+    assert [] == [one for one in proof.filled if one != other]
+    assert proof.filled.keys() == {other} or (rows["size"] <= 0).any()
+
+
+@pytest.mark.parametrize(
+    ("silence_s", "counted", "filled"), [(0, 3, True), (0, 2, False), (30, 2, True), (30, 4, False)]
+)
+def test_the_print_of_an_auction_is_no_counted_trade(silence_s: int, counted: int, filled: bool) -> None:
+    """It has no side; a call auction lasts thirty seconds at least (spec kis 6)."""
+    day = a_day([5, 5, 5, 5, 5], [100] * 5, [0, 1, silence_s, 1, 1])
+    gap = missing(day, 1, 4)._replace(trades=counted)
+
+    assert filled == bool(prove([gap], day).filled)

@@ -1,0 +1,23 @@
+"""Fixtures of all tests."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from support.writer_data import started
+
+
+@pytest.fixture
+def place() -> Iterator[Path]:
+    """A directory of one's own with a short name; what still runs in it at the end is killed."""
+    path = Path(tempfile.mkdtemp(prefix="cc-", dir="/tmp"))
+    yield path
+    for process in started:
+        process.kill()
+        process.wait()
+    started.clear()
+    shutil.rmtree(path, ignore_errors=True)

@@ -1,0 +1,437 @@
+"""Disk, shared memory, descriptors and time run out: who says so, who goes on by himself, and that no row is missing or doubled."""
+
+from __future__ import annotations
+
+import os
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from contextlib import ExitStack
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pandas as pd
+import pytest
+from support.process_tree import a_home, collectorctl, status, until
+from support.small_disk import Feed, complaints, fill, remount, small_disk
+from support.writer_data import ROOT, counted, home_at, parts, reading, running, start, started, stop, wait_for
+
+from collectorctl.demo.environment import Simulator, connect_home
+from conf import clock
+from conf.settings import load
+from ringbuf.records import Flag
+from ringbuf.vitals import Reading, read
+from writer.journal.journal import read_rows
+
+UNLIMITED = (resource.RLIM_INFINITY, resource.RLIM_INFINITY)
+PATIENT = {"grace_s": 1000.0, "late_every_s": 1000.0}
+"""Hours are published by the stop alone."""
+
+TREE = """
+[universe]
+kr = ["005930", "000660", "0074K0"]
+[kis]
+register_spacing_ms = 20
+cut_wait_s = 0.0
+[feed]
+backoff_first_s = 0.2
+backoff_most_s = 0.5
+"""
+WARPED = '[clock]\nstart = "2026-11-20T10:00:00+09:00"\n'
+
+
+def pids(root: Path) -> dict[str, int]:
+    """The processes' ids by name."""
+    return {name: process["pid"] for name, process in status(root)["processes"].items()}
+
+
+def process_of(root: Path, name: str) -> dict[str, Any]:
+    """One process as status shows it."""
+    return status(root)["processes"][name]
+
+
+def count_of(root: Path, name: str, counter: str) -> int:
+    """One of a process's counters, out of its page."""
+    return read(root / "run" / "ring" / f"{name}.vitals").counters[counter]
+
+
+def test_a_full_disk_pauses_the_writer_through_its_death_and_space_resumes_it(place: Path) -> None:
+    """Not one byte left: paused and said so, before and after a SIGKILL; with room it goes on by itself, all stored once."""
+    with small_disk(place / "data", 16) as disk:
+        home = home_at(place, **PATIENT)
+        process, feed = start(home), Feed(home)
+        feed.more(500)
+        wait_for(lambda: counted(home, "journal_rows") == feed.records)
+        ballast = fill(disk)
+        feed.more(3000)
+        wait_for(lambda: reading(home).state == "paused")
+        assert "No space left" in reading(home).detail and "goes on by itself" in reading(home).detail
+        process.kill()
+        process.wait()
+        process = start(home)
+        wait_for(lambda: (found := running(home, process)) and found.state == "paused")
+        feed.more(3000)
+        time.sleep(0.5)
+        assert reading(home).state == "paused" and process.poll() is None
+
+        ballast.unlink()
+
+        wait_for(lambda: reading(home).state == "running" and reading(home).counters["backlog_records"] == 0)
+        feed.close()
+        assert stop(process) == 0
+        feed.is_stored_once(home)
+        assert counted(home, "lost_records") == 0
+
+
+def test_a_read_only_disk_is_waited_out(place: Path) -> None:
+    """Read-only from the start: paused in words; writable again: everything that came meanwhile is stored once."""
+    with small_disk(place / "data", 16) as disk:
+        home = home_at(place, **PATIENT)
+        remount(disk, "ro")
+        process, feed = start(home), Feed(home)
+        feed.more(1000)
+        wait_for(lambda: (found := running(home, process)) and found.state == "paused")
+        assert "Read-only file system" in reading(home).detail
+
+        remount(disk, "rw")
+
+        wait_for(lambda: reading(home).state == "running")
+        feed.close()
+        assert stop(process) == 0
+        feed.is_stored_once(home)
+
+
+def test_an_hour_that_finds_no_room_stays_in_the_journal(place: Path) -> None:
+    """The place of the files is read-only, the journal's is not: collecting goes on, the trouble is said, nothing is let go of."""
+    with small_disk(place / "data" / "kr", 8) as disk:
+        home = home_at(place)
+        remount(disk, "ro")
+        process, feed = start(home), Feed(home)
+        feed.more(1000)
+        wait_for(lambda: (found := running(home, process)) and "could not be published" in found.detail)
+        feed.more(1000)
+        wait_for(lambda: counted(home, "journal_rows") == feed.records)
+        assert reading(home).state in ("running", "publishing") and counted(home, "pauses") == 0
+
+        remount(disk, "rw")
+
+        feed.close()
+        assert stop(process) == 0
+        feed.is_stored_once(home)
+        assert [batch for name in ("kr.orderbook", "kr.tick") for batch in read_rows(home.journal(name))] == []
+
+
+def test_a_stop_on_a_full_disk_hands_over_and_the_next_life_publishes(place: Path) -> None:
+    """Files cannot grow when the stop comes: exit 0, said in words, all of it published once by the next life."""
+    home = home_at(place, **PATIENT)
+    process, feed = start(home), Feed(home)
+    feed.more(1000)
+    wait_for(lambda: counted(home, "journal_rows") == feed.records)
+    resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (0, resource.RLIM_INFINITY))
+    feed.close()
+
+    assert stop(process) == 0
+
+    assert reading(home).state == "stopped" and "handed over" in reading(home).detail and parts(home) == []
+    process = start(home)
+    wait_for(lambda: running(home, process))
+    assert stop(process) == 0
+    feed.is_stored_once(home)
+
+
+def test_a_writer_without_descriptors_pauses_and_goes_on(place: Path) -> None:
+    """No file can be opened when the journal needs its next segment: paused in words, then all stored once."""
+    home = home_at(place, segment_most_bytes=1_048_576, **PATIENT)
+    process, feed = start(home), Feed(home)
+    feed.more(500)
+    wait_for(lambda: counted(home, "journal_rows") == feed.records)
+    limits = resource.prlimit(process.pid, resource.RLIMIT_NOFILE, (3, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
+    for _ in range(10):
+        feed.more(500)
+        time.sleep(0.05)
+    wait_for(lambda: reading(home).state == "paused")
+    assert "Too many open files" in reading(home).detail
+
+    resource.prlimit(process.pid, resource.RLIMIT_NOFILE, limits)
+
+    wait_for(lambda: reading(home).state == "running")
+    feed.close()
+    assert stop(process) == 0
+    feed.is_stored_once(home)
+
+
+def test_a_collector_without_room_for_its_rings_says_so_and_waits(place: Path) -> None:
+    """A ring is reserved whole or not at all, so nothing can end in SIGBUS; with room the collector goes on by itself.
+
+    There is room for the ring of books (31 MB), none for that of ticks (88 MB).
+    """
+    home = home_at(place)
+    settings = (place / "collector.toml").read_text().replace("tick_capacity = 65536", "tick_capacity = 524288")
+    (place / "collector.toml").write_text(
+        settings + '[kis]\nws_url = "ws://127.0.0.1:9"\nrest_url = "http://127.0.0.1:9"\n'
+    )
+    environment = os.environ | {"COLLECTOR_HOME": str(place), "PYTHONPATH": str(ROOT)}
+    environment |= {"KIS_APP_KEY": "k", "KIS_APP_SECRET": "s"}
+    process = subprocess.Popen(
+        [sys.executable, "-m", "brokers", "kis"],
+        env=environment,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 26, resource.RLIM_INFINITY)),
+    )
+    started.append(process)
+
+    def kis() -> Reading | None:
+        try:
+            return read(home.vitals("kis"))
+        except FileNotFoundError:
+            return None
+
+    wait_for(lambda: (found := kis()) and found.state == "waiting")
+    assert "kis.tick.ring" in kis().detail and "room" in kis().detail
+    beat = kis().beat_mono_ns
+    wait_for(lambda: kis().beat_mono_ns > beat)
+
+    resource.prlimit(process.pid, resource.RLIMIT_FSIZE, UNLIMITED)
+
+    wait_for(lambda: kis().state == "retrying")  # no vendor is there, but the rings are
+    assert stop(process) == 0
+
+
+def test_without_room_even_for_a_vitals_page_the_last_words_name_it(place: Path) -> None:
+    """Exit 1 with the file and the reason; never SIGBUS."""
+    home_at(place)
+    ran = subprocess.run(
+        [sys.executable, "-m", "writer"],
+        env=os.environ | {"COLLECTOR_HOME": str(place), "PYTHONPATH": str(ROOT)},
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (1000, resource.RLIM_INFINITY)),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=30,
+    )
+
+    assert ran.returncode == 1
+    assert "writer.vitals" in ran.stderr.splitlines()[-1]
+
+
+def test_a_full_disk_keeps_no_process_from_starting(place: Path) -> None:
+    """No byte can be written: neither a log line nor the number in the lock; the process runs and ends all the same."""
+    home_at(place)
+    ran = subprocess.run(
+        [
+            sys.executable,
+            "-c",
+            "import sys; from conf.process import run; sys.exit(run('kis', lambda home, stop: None))",
+        ],
+        env=os.environ | {"COLLECTOR_HOME": str(place), "PYTHONPATH": str(ROOT)},
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (0, resource.RLIM_INFINITY)),
+        stderr=subprocess.DEVNULL,
+        check=False,
+        timeout=30,
+    )
+
+    assert ran.returncode == 0
+
+
+def test_the_tree_lives_through_a_full_disk_and_the_lack_of_descriptors() -> None:
+    """The whole home full: every process killed comes back and collects; then no descriptors: reconnecting waits in words.
+
+    Afterwards each delivery is stored once.
+    """
+    with a_home(TREE + WARPED) as root, small_disk(root / "disk", 12) as disk, ExitStack() as stack:
+        for name in ("data", "run", "log"):
+            (disk / name).mkdir(mode=0o700)
+            (root / name).rmdir()
+            (root / name).symlink_to(disk / name)
+        # the link to the rings goes with the disk, so they are cleared away before it
+        stack.callback(lambda: shutil.rmtree((root / "run" / "ring").resolve(), ignore_errors=True))
+        stack.callback(lambda: collectorctl(root, "stop", check=False))
+        simulator = stack.enter_context(Simulator(root, root / "truth", "--books-per-s", "20"))
+        connect_home(root, simulator.addresses)
+        collectorctl(root, "start")
+        ballast = fill(disk)
+        old = pids(root)
+        for name in ("kis", "kiwoom", "writer", "watchdog"):
+            os.kill(old[name], signal.SIGKILL)
+        until("writer is paused", lambda: process_of(root, "writer")["state"] == "paused")
+        for name in ("kis", "kiwoom", "watchdog"):
+            until(f"{name} works", lambda name=name: process_of(root, name)["healthy"])
+            assert process_of(root, name)["pid"] != old[name]
+        said = process_of(root, "writer")
+        assert "No space left" in said["verdict"] and not said["healthy"]
+        ballast.unlink()
+        until("all is well", lambda: status(root)["healthy"])
+
+        limits = {}
+        for name in ("kis", "kiwoom"):
+            pid = pids(root)[name]
+            limits[pid] = resource.prlimit(
+                pid, resource.RLIMIT_NOFILE, (3, resource.getrlimit(resource.RLIMIT_NOFILE)[1])
+            )
+            simulator.tell(f"{name} drop")
+        for name in ("kis", "kiwoom"):
+            until(f"{name} says why", lambda name=name: "Too many open files" in process_of(root, name)["detail"])
+            assert process_of(root, name)["state"] == "retrying"
+        for pid, limit in limits.items():
+            resource.prlimit(pid, resource.RLIMIT_NOFILE, limit)
+        until("all is well again", lambda: status(root)["healthy"])
+        assert set(limits) < set(pids(root).values())  # nobody had to die for it
+
+        _let_it_be_quiet(simulator)
+        assert "drained to zero" in collectorctl(root, "stop").stdout
+        simulator.close()
+        assert complaints(root, root / "truth") == []
+
+
+def _let_it_be_quiet(simulator: Simulator) -> None:
+    """No more data, so that nothing is in flight at the stop."""
+    for line in ("kis", "kiwoom"):
+        simulator.tell(f"{line} quiet 3600")
+    time.sleep(2.0)
+
+
+STEPPING = """
+import runpy, signal, sys, time, types
+from conf import clock
+
+stepped_ns = 0
+
+def step(by_ns):
+    global stepped_ns
+    stepped_ns += by_ns
+
+# only the wall clock of this process, and only for what asks conf.clock
+clock.time = types.SimpleNamespace(monotonic_ns=time.monotonic_ns, time_ns=lambda: time.time_ns() + stepped_ns)
+signal.signal(signal.SIGUSR1, lambda *_: step(3_600_000_000_000))
+signal.signal(signal.SIGUSR2, lambda *_: step(-3_600_000_000_000))
+sys.argv = sys.argv[1:]
+runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=False)
+"""
+
+
+def test_an_hours_step_of_the_wall_clock_there_and_back_loses_and_doubles_nothing() -> None:
+    """+1 h, -1 h, -1 h in both collectors and the writer, while hours are published.
+
+    Said, counted and flagged in each; every row once, in the order of reception, in the hour the exchange gave it.
+    """
+    hurried = "[writer]\ntwin_window_s = 0.5\ngrace_s = 1.0\nlate_every_s = 1.0\n"
+    with (
+        a_home(TREE + hurried) as root,
+        Simulator(root, root / "truth", "--always-open", "--books-per-s", "30") as simulator,
+    ):
+        (root / "stepping.py").write_text(STEPPING)
+        conf = (root / "supervisord.conf").read_text()
+        (root / "supervisord.conf").write_text(
+            conf.replace("python -m brokers", "python stepping.py brokers").replace(
+                "python -m writer", "python stepping.py writer"
+            )
+        )
+        connect_home(root, simulator.addresses)
+        collectorctl(root, "start")
+        stepping, pid = ("kis", "kiwoom", "writer"), pids(root)
+        for count, number in enumerate((signal.SIGUSR1, signal.SIGUSR2, signal.SIGUSR2), 1):
+            until("rows flow", _growth(root))
+            for name in stepping:
+                os.kill(pid[name], number)
+            until(
+                "all have noticed",
+                lambda count=count: all(count_of(root, name, "clock_steps") == count for name in stepping),
+            )
+            until("rows flow", _growth(root))
+            if count == 1:  # the open hour looks over: it is published, and what comes of it now is late
+                until("a part is published", lambda: list((root / "data" / "kr" / "orderbook").rglob("part-*.parquet")))
+        _let_it_be_quiet(simulator)
+        assert "drained to zero" in collectorctl(root, "stop").stdout
+        simulator.close()
+
+        assert complaints(root, root / "truth") == []
+        for name in stepping:
+            log = (root / "log" / f"{name}.log").read_text()
+            assert (1, 2) == (log.count("stepped by +3"), log.count("stepped by -3"))
+        files = sorted((root / "data" / "kr" / "orderbook").rglob("part-*.parquet"))
+        assert len(files) >= 2
+        for file in files:
+            rows = pd.read_parquet(file)
+            assert (rows["exch_time"].dt.strftime("hour=%H") == file.parent.name).all()
+            for _, mine in rows.groupby(["symbol", "broker"]):
+                assert mine["seq"].is_monotonic_increasing
+        everything = pd.concat(map(pd.read_parquet, files))
+        assert (everything["flags"] & int(Flag.CLOCK_STEP) != 0).any()
+        assert everything.groupby("broker")["seq"].nunique().sum() == len(everything)
+
+
+def _growth(root: Path) -> Any:
+    """Asks whether the journal has grown since the first asking."""
+    begin = count_of(root, "writer", "journal_rows")
+    return lambda: count_of(root, "writer", "journal_rows") > begin + 50
+
+
+BOOKS_S, TICKS_S = 5 * 1000, 5 * 2000
+"""Five times what default.toml says one line brings at the open."""
+
+
+@pytest.mark.parametrize("seconds", [3, pytest.param(30, marks=pytest.mark.long)])
+def test_a_stalled_writer_at_five_times_the_open_loses_nothing(place: Path, seconds: int) -> None:
+    """SIGSTOP for that long with both lines at 5,000 books and 10,000 ticks a second and rings as by default; then caught up."""
+    home = home_at(place, **PATIENT)
+    table = load(ROOT).ring
+    feed = Feed(home, table.orderbook_capacity, table.tick_capacity)
+    process = start(home)
+    wait_for(lambda: running(home, process))
+    feed.run(1.0, BOOKS_S, TICKS_S)
+    process.send_signal(signal.SIGSTOP)
+    feed.run(seconds, BOOKS_S, TICKS_S)
+    begin = time.monotonic()
+    process.send_signal(signal.SIGCONT)
+    while counted(home, "journal_rows") < feed.records - BOOKS_S:
+        assert time.monotonic() - begin < 4 * seconds + 20, "never caught up"
+        feed.run(0.1, BOOKS_S, TICKS_S)
+    caught_up_s = time.monotonic() - begin
+    rate = feed.records / (1 + seconds + caught_up_s)
+    feed.close()
+    wait_for(lambda: counted(home, "journal_rows") == feed.records, 60)
+
+    assert stop(process) == 0
+    assert counted(home, "lost_records") == 0
+    feed.is_stored_once(home)
+    print(f"stalled {seconds} s, {rate:.0f} records/s throughout, caught up {caught_up_s:.1f} s after it went on")
+
+
+def test_a_process_stopped_between_two_readings_of_the_clocks_sees_no_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Thirty seconds pass between the monotonic and the wall clock's reading: read again, not taken for a step of the wall."""
+    still = clock.real()
+    readings = iter([0, 30_000_000_000])
+
+    def monotonic_ns() -> int:
+        return time.monotonic_ns() + next(readings, 0)
+
+    monkeypatch.setattr(clock, "time", SimpleNamespace(monotonic_ns=monotonic_ns, time_ns=time.time_ns))
+
+    assert still.follow_wall() == 0
+    assert next(readings, None) is None
+
+
+def test_a_writer_that_recovers_a_long_journal_beats_meanwhile(place: Path) -> None:
+    """The watchdog must not take it for hung: each batch that is read again is a heartbeat."""
+    home = home_at(place, **PATIENT)
+    process, feed = start(home), Feed(home)
+    wait_for(lambda: running(home, process))
+    for _ in range(6):
+        feed.more(3000)
+        wait_for(lambda: counted(home, "journal_rows") == feed.records)
+    process.kill()
+    process.wait()
+
+    process = start(home)
+    wait_for(lambda: (found := reading(home)) and found.pid == process.pid)
+    beats = set()
+    while (found := reading(home)).state == "starting":
+        beats.add(found.beat_mono_ns)
+
+    assert len(beats) > 3
+    feed.close()
+    assert stop(process) == 0
+    feed.is_stored_once(home)

@@ -1,0 +1,293 @@
+"""A home, its tree and a simulator under blows, judged afterwards by what is on disk.
+
+    simulator (loss, conflation, hours of six seconds) ─> tree ─> data/
+                                             blows ────────^        |
+    truth, stops ──────────────────────────────────> oracle <───────┘
+
+Promises: every blow and its instant is remembered and told in the failure's message, with the seed; a stopped process is always
+continued or killed.
+Leaves to others: which blows (blows.py), right and wrong of rows (collectorctl/demo/oracle.py).
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from random import Random
+
+import msgspec
+import pandas as pd
+from kill.injections import COLLECTORS, PROCESSES, ROOT, Blow
+from support.process_tree import a_home, collectorctl, status, until
+
+from brokers.simulator import ground_truth
+from collectorctl.demo.environment import Simulator, connect_home
+from collectorctl.demo.oracle import LINES, judge
+from collectorctl.demo.result import Verdict
+from collectorctl.supervision.supervisor import Daemon
+from conf.home import Home
+from ringbuf.vitals import VitalsError, read
+from writer.journal.journal import read_rows
+from writer.journal.segment import paths
+
+SETTINGS = """
+[universe]
+kr = ["005930", "000660", "373220", "207940", "005380", "035420", "000270", "068270", "105560", "051910", "0074K0", "015760"]
+[clock]
+start = "2026-11-20T09:55:00+09:00"
+speed = 600.0
+[ring]
+orderbook_capacity = 16384
+tick_capacity = 16384
+[kis]
+register_spacing_ms = 20
+[feed]
+backoff_first_s = 0.2
+backoff_most_s = 1.0
+[writer]
+grace_s = 5.5
+late_every_s = 3.0
+segment_most_bytes = 1048576
+[watchdog]
+stale_s = 3.0
+[recover]
+automatic = false
+"""
+DATASETS = ("orderbook", "tick")
+QUIET_S = 2.5
+HANG_MOST_S = 45.0
+FAULTS_IN_LOGS = ("ends by a bug", "were overwritten before they were read", "damaged at", "could not be published")
+"""What no log may say after all this."""
+
+KEEP = "KILL_KEEP"
+"""Environment: a directory into which the home of a failed siege is copied."""
+
+
+class Siege:
+    """One running tree and what was done to it."""
+
+    def __init__(self, root: Path, simulator: Simulator, seed: int) -> None:
+        self.root = root
+        self.home = Home(root)
+        self.simulator = simulator
+        self.seed = seed
+        self.history: list[str] = []
+        self.kills: Counter[str] = Counter()
+        self.signals: Counter[str] = Counter()
+        self.stopped_ns: dict[int, list[tuple[int, int]]] = {number: [] for number in LINES}
+        self._daemon = Daemon(self.home)
+        self._chance = Random(seed)
+        self._began_ns = time.monotonic_ns()
+        self._hung: tuple[str, int, int] | None = None
+
+    def strike(self, blow: Blow) -> None:
+        """Wait as long as the blow says, then do it."""
+        time.sleep(blow.after_s)
+        if self._hung and {self._hung[0], ROOT, "watchdog"} & set(blow.names):
+            self.end_hang()  # the watchdog is at work: neither it nor its patient is disturbed
+        match blow.kind:
+            case "kill":
+                for name, pid in [(name, self._pid(name)) for name in blow.names]:
+                    self._signal(signal.SIGKILL, name, pid)
+            case "kill publishing":
+                self._await_publishing(blow.lasts_s / 20)
+                self._signal(signal.SIGKILL, "writer", self._pid("writer"))
+            case "kill stopped":
+                self._stop(blow.names[0], blow.lasts_s, signal.SIGKILL)
+            case "pause":
+                self._stop(blow.names[0], blow.lasts_s, signal.SIGCONT)
+            case "terminate" if blow.names == (ROOT,):
+                pid = self._pid(ROOT)
+                self._signal(signal.SIGTERM, ROOT, pid)
+                until("supervisord has ended", lambda: not Path(f"/proc/{pid}").exists(), 60)
+                self._start()
+            case "terminate":
+                self._signal(signal.SIGTERM, blow.names[0], self._pid(blow.names[0]))
+            case "hang":
+                self.end_hang()
+                self._hang(blow.names[0])
+            case "behead":
+                self._signal(signal.SIGKILL, ROOT, self._pid(ROOT))
+                time.sleep(blow.lasts_s / 2)
+                self._start()
+
+    def _pid(self, name: str) -> int:
+        """A process of that name, once there is one."""
+        if name == ROOT:
+            return until("supervisord answers", self._daemon.pid)
+        return until(
+            f"{name} has a process", lambda: next((p.pid for p in self._daemon.programs() if p.name == name), 0), 60
+        )
+
+    def _signal(self, number: signal.Signals, name: str, pid: int) -> bool:
+        """Send it; whether the process was still there."""
+        self._note(f"{number.name} {name} {pid}")
+        try:
+            os.kill(pid, number)
+        except ProcessLookupError:
+            return False
+        self.signals[number.name] += 1
+        if number == signal.SIGKILL:
+            self.kills[name] += 1
+        return True
+
+    def _stop(self, name: str, seconds: float, then: signal.Signals) -> None:
+        pid, begin_ns = self._pid(name), time.monotonic_ns()
+        if self._signal(signal.SIGSTOP, name, pid):
+            time.sleep(seconds)
+            self._signal(then, name, pid)
+        self._was_stopped(name, begin_ns)
+
+    def _was_stopped(self, name: str, begin_ns: int) -> None:
+        if name in COLLECTORS:
+            number = next(number for number, line in LINES.items() if line == name)
+            self.stopped_ns[number].append((begin_ns, time.monotonic_ns()))
+
+    def _hang(self, name: str) -> None:
+        self.settle(name)  # a process that has just begun is allowed more time
+        pid, begin_ns = self._pid(name), time.monotonic_ns()
+        if self._signal(signal.SIGSTOP, name, pid):
+            self._hung = (name, pid, begin_ns)
+
+    def end_hang(self) -> None:
+        """Wait until the watchdog has killed what hangs."""
+        if self._hung is None:
+            return
+        (name, pid, begin_ns), self._hung = self._hung, None
+        until(f"the watchdog has killed {name}", lambda: self._pid(name) != pid, HANG_MOST_S)
+        self._was_stopped(name, begin_ns)
+        self._note(f"the watchdog killed {name} {pid}")
+        self.kills[f"{name} (by the watchdog)"] += 1
+
+    def _await_publishing(self, then_s: float) -> None:
+        """Until the writer publishes an hour, and a moment longer."""
+
+        def publishing() -> bool:
+            try:
+                return read(self.home.vitals("writer")).state == "publishing"
+            except (FileNotFoundError, VitalsError):
+                return False
+
+        give_up = time.monotonic() + 20
+        while not publishing() and time.monotonic() < give_up:
+            time.sleep(0.002)
+        time.sleep(then_s)
+
+    def _start(self) -> None:
+        """As a user does; every other time without waiting for health, so that the next blow hits a tree that rises."""
+        wait_s = self._chance.choice(("0", "60"))
+        self._note(f"collectorctl start --wait {wait_s}")
+        ran = collectorctl(self.root, "start", "--wait", wait_s, check=wait_s != "0")
+        assert ran.stdout.startswith("started"), ran.stdout + ran.stderr
+
+    def settle(self, *names: str) -> None:
+        """Until these processes (default: all) are healthy."""
+        wanted = names or PROCESSES
+
+        def healthy() -> bool:
+            processes = status(self.root)["processes"]
+            return all(processes[name]["healthy"] for name in wanted)
+
+        until(f"{', '.join(wanted)} are healthy", healthy, 90)
+
+    def lift(self) -> Verdict:
+        """Let the tree come to itself, stop it, judge."""
+        self.end_hang()
+        self.settle()
+        time.sleep(1.0)
+        for line in LINES.values():
+            self.simulator.tell(f"{line} quiet 3600")
+        time.sleep(QUIET_S)
+        said = collectorctl(self.root, "stop").stdout
+        assert "drained to zero" in said, said
+        self.simulator.close()
+        told = ground_truth.load(self.root / "truth")
+        return judge(
+            told.books,
+            told.trades,
+            told.sent,
+            {(c["line"], c["connection"]): c["ended_mono_ns"] for c in told.connections if c["ended_mono_ns"]},
+            self.rows("orderbook"),
+            self.rows("tick"),
+            self.stopped_ns,
+        )
+
+    def rows(self, dataset: str) -> pd.DataFrame:
+        """A whole dataset, as a user reads it."""
+        return pd.read_parquet(self.home.data / "kr" / dataset)
+
+    def left_behind(self) -> list[str]:
+        """In words whatever a stopped tree must not leave: rows in a journal, half files, unreadable files, bad words in logs."""
+        found = []
+        for dataset in DATASETS:
+            journal = self.home.journal(f"kr.{dataset}")
+            found += [f"{journal}: {batch.num_rows} rows" for batch in read_rows(journal)]
+            if len(paths(journal)) != 1:
+                found.append(f"{journal}: {[path.name for path in paths(journal)]}, one empty segment was expected")
+        for path in sorted(self.home.data.rglob("*")):
+            if path.suffix == ".parquet":
+                try:
+                    pd.read_parquet(path)
+                except (OSError, ValueError) as error:
+                    found.append(f"{path}: {error}")
+            elif path.suffix in (".tmp", ".damaged"):
+                found.append(f"{path} was left")
+        for path in sorted(self.home.log.glob("*.log*")):
+            lines = path.read_text(errors="replace").splitlines()
+            found += [f"{path.name}: {line}" for line in lines if any(words in line for words in FAULTS_IN_LOGS)]
+        return found
+
+    def _note(self, what: str) -> None:
+        self.history.append(f"{(time.monotonic_ns() - self._began_ns) / 1e9:8.3f}  {what}")
+
+    def report(self, verdict: Verdict) -> str:
+        """What was done and what came of it, one line each."""
+        counts = [f"{sum(self.kills.values())} SIGKILLs: {dict(self.kills)}; signals sent: {dict(self.signals)}"]
+        for name in DATASETS:
+            account = verdict.books if name == "orderbook" else verdict.ticks
+            flying = {line: side.in_flight for line, side in account.lines.items()}
+            counts.append(
+                f"{name}: {account.available} available, {account.stored} stored, {account.missed} missed, "
+                f"{account.doubled} doubled ({account.missed_outright} and {account.doubled_outright} outright), "
+                f"{account.wrong} wrong; in flight {flying}"
+            )
+        parts = sorted(self.home.data.glob("kr/*/date=*/hour=*/part-*.parquet"))
+        counts.append(f"{len(parts)} files in {len({path.parent for path in parts})} hours")
+        return "\n".join([f"seed {self.seed}", *counts])
+
+
+@contextmanager
+def siege(seed: int) -> Iterator[Siege]:
+    """A healthy tree, ready to be beaten; the home of a failure is copied to KILL_KEEP if that is set."""
+    with (
+        a_home(SETTINGS) as root,
+        Simulator(
+            root,
+            root / "truth",
+            "--seed",
+            str(seed),
+            "--always-open",
+            "--kis-slot-release-s",
+            "0",
+            "--kis-loss",
+            "0.005",
+        ) as simulator,
+    ):
+        connect_home(root, simulator.addresses)
+        collectorctl(root, "start")
+        try:
+            yield (under := Siege(root, simulator, seed))
+        except BaseException:
+            if keep := os.environ.get(KEEP):
+                shutil.copytree(root, Path(keep) / root.name, ignore=shutil.ignore_patterns("ring", "*.sock"))
+                (Path(keep) / root.name / "history").write_text("\n".join(under.history))
+                (Path(keep) / root.name / "stopped.json").write_bytes(
+                    msgspec.json.encode({str(line): spans for line, spans in under.stopped_ns.items()})
+                )
+            raise

@@ -1,0 +1,210 @@
+"""The journal: what is in it stays in it, and what is torn is cut exactly."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+from support.writer_data import NINE_NS, ROOT, ticks
+
+from writer import schema
+from writer.journal.journal import Journal, JournalError, read_rows
+from writer.journal.segment import mapped, whole_batches
+
+HOUR = 3600 * 1_000_000_000
+
+
+def batch_of(journal: Journal, count: int, hour: int = NINE_NS) -> pa.RecordBatch:
+    """The next entries of a tick journal."""
+    first = journal.last_row + 1
+    return schema.entries("kr.tick", ticks(range(first, first + count), exch_ns=hour), first, None)
+
+
+def opened(directory: Path) -> Journal:
+    """The journal as it is recovered, with a new segment."""
+    journal = Journal.open(directory, schema.JOURNAL["kr.tick"])
+    journal.begin([])
+    return journal
+
+
+def filled(directory: Path, batches: int, count: int = 7) -> Journal:
+    """A journal with some batches; positions count the rows."""
+    journal = opened(directory)
+    for _ in range(batches):
+        journal.append(batch_of(journal, count), {"kis.tick": [1, journal.last_row + count + 1]})
+    journal.sync()
+    return journal
+
+
+def rows_in(directory: Path) -> list[int]:
+    """Entry numbers of everything readable."""
+    return [row for batch in read_rows(directory) for row in batch.column("row").to_pylist()]
+
+
+def test_what_was_appended_is_found_again_with_its_positions(place: Path) -> None:
+    """Rows, row numbers, positions and hours survive; the next segment goes on counting; plain pyarrow reads it."""
+    filled(place, 3).close()
+
+    journal = Journal.open(place, schema.JOURNAL["kr.tick"])
+
+    assert (journal.last_row, journal.positions) == (21, {"kis.tick": [1, 22]})
+    assert journal.segments[0].held == {NINE_NS: 21}
+    assert list(range(1, 22)) == rows_in(place)
+    with pa.ipc.open_stream(str(place / "000000000001.arrows")) as stream:
+        assert stream.read_all().num_rows == 21
+
+
+def test_the_newest_segment_alone_knows_everything(place: Path) -> None:
+    """With every older segment gone, positions, row numbers, ceilings and lineage go on."""
+    journal = filled(place, 2)
+    journal.begin([["005930", 1, 20000, 77]])
+    lineage = journal.lineage
+    assert [place / "000000000001.arrows"] == journal.let_go({NINE_NS: 14})
+    journal.close()
+
+    again = opened(place)
+    again.append(batch_of(again, 1), again.positions)
+
+    assert (lineage, 15, {"kis.tick": [1, 15]}) == (again.lineage, again.last_row, again.positions)
+    assert Journal.open(place, schema.JOURNAL["kr.tick"]).ceilings == [["005930", 1, 20000, 77]] or again.ceilings
+    assert sorted(path.name for path in place.iterdir()) == ["000000000002.arrows", "000000000003.arrows"]
+
+
+def test_a_tail_torn_at_any_byte_costs_only_the_last_batch(place: Path) -> None:
+    """Cut at every offset of the last batch: the batches before it are whole, positions are theirs, the log ends there."""
+    filled(place, 3).close()
+    path = place / "000000000001.arrows"
+    whole = path.read_bytes()
+    last = list(whole_batches(mapped(path)))[-1]
+
+    for cut in range(last.begin, last.end):
+        path.write_bytes(whole[:cut])
+
+        journal = Journal.open(place, schema.JOURNAL["kr.tick"])
+
+        assert (journal.last_row, journal.positions) == (14, {"kis.tick": [1, 15]}), cut
+        assert last.begin == path.stat().st_size
+
+
+def test_a_segment_torn_before_its_first_batch_was_never_there(place: Path) -> None:
+    """Killed while beginning a segment: the one before it is the newest again, and its number is not lost."""
+    filled(place, 2).close()
+    beginning = (place / "000000000001.arrows").read_bytes()
+    first = next(whole_batches(mapped(place / "000000000001.arrows")))
+
+    for cut in (0, 1, first.begin - 1, first.begin, first.end - 1):
+        (place / "000000000002.arrows").write_bytes(beginning[:cut])
+
+        journal = Journal.open(place, schema.JOURNAL["kr.tick"])
+
+        assert (journal.last_row, len(journal.segments)) == (14, 1), cut
+        assert not (place / "000000000002.arrows").exists()
+
+
+def test_a_zeroed_tail_is_torn_too(place: Path) -> None:
+    """After a power cut a file can be longer than what was written."""
+    filled(place, 2).close()
+    path = place / "000000000001.arrows"
+    size = path.stat().st_size
+    with path.open("ab") as file:
+        file.write(b"\0" * 5000)
+
+    journal = Journal.open(place, schema.JOURNAL["kr.tick"])
+
+    assert (14, size) == (journal.last_row, path.stat().st_size)
+
+
+@pytest.mark.parametrize("where", ["body", "frame", "metadata", "schema"])
+def test_damage_in_the_middle_costs_what_it_hit_and_the_file_is_kept(place: Path, where: str) -> None:
+    """Batches on both sides of it are used; the damaged file stays beside, whole, under another name."""
+    filled(place, 5).close()
+    path = place / "000000000001.arrows"
+    data = bytearray(path.read_bytes())
+    third = list(whole_batches(mapped(path)))[3]
+    at = {"body": third.end - 100, "frame": third.begin, "schema": 40}.get(where)
+    at = data.index(b"kis.tick", third.begin) if at is None else at
+    data[at : at + 4] = bytes(octet ^ 0x55 for octet in data[at : at + 4])
+    path.write_bytes(data)
+
+    journal = opened(place)
+
+    survivors = list(range(1, 36)) if where == "schema" else [*range(1, 15), *range(22, 36)]
+    assert survivors == rows_in(place)
+    assert (journal.last_row, journal.positions) == (35, {"kis.tick": [1, 36]})
+    assert bytes(data) == (place / "000000000001.arrows.damaged").read_bytes()
+    assert survivors == rows_in(place), "and once more: mending is done"
+
+
+def test_a_segment_goes_only_when_all_of_it_is_published(place: Path) -> None:
+    """Also rows of other hours, and rows its twins belong to, must be published; the newest always stays."""
+    journal = filled(place, 1)
+    journal.append(batch_of(journal, 5, NINE_NS + HOUR), {})
+    journal.begin([])
+
+    assert journal.let_go({NINE_NS: 7}) == []
+    assert journal.let_go({NINE_NS: 7, NINE_NS + HOUR: 11}) == []
+    assert [place / "000000000001.arrows"] == journal.let_go({NINE_NS: 7, NINE_NS + HOUR: 12})
+    assert journal.let_go({NINE_NS: 99, NINE_NS + HOUR: 99}) == []
+
+
+def test_two_journals_in_one_directory_are_refused(place: Path) -> None:
+    """Segments of another lineage are named, not mixed in."""
+    filled(place / "a", 1).close()
+    filled(place / "b", 1).close()
+    (place / "b" / "000000000001.arrows").rename(place / "a" / "000000000002.arrows")
+
+    with pytest.raises(JournalError, match="several journals"):
+        Journal.open(place / "a", schema.JOURNAL["kr.tick"])
+
+
+def test_a_reader_beside_a_live_writer_sees_whole_batches_only(place: Path) -> None:
+    """Half a batch at the end is not there yet."""
+    journal = filled(place, 2)
+    path = place / "000000000001.arrows"
+    with path.open("ab") as file:
+        file.write(b"\xff\xff\xff\xff\x10")
+
+    assert list(range(1, 15)) == rows_in(place)
+
+    journal.append(batch_of(journal, 3), {})
+
+    assert list(range(1, 18)) == rows_in(place), "what an earlier failure left is cut off by the next append"
+
+
+FULL = """
+import resource, sys
+from pathlib import Path
+sys.path[:0] = {tests!r}
+from test_journal import filled, batch_of
+journal = filled(Path({place!r}), 2)
+size, positions = journal.current.size, journal.positions
+for limit in range(size, size + 4000, 13):
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
+    try:
+        journal.append(batch_of(journal, 20), {{"kis.tick": [1, 999]}})
+        raise SystemExit("written beyond the limit")
+    except OSError:
+        assert (size, positions, 14) == (journal.current.path.stat().st_size, journal.positions, journal.last_row)
+for limit in range(0, 1500, 13):
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
+    try:
+        journal.begin([])
+        raise SystemExit("begun beyond the limit")
+    except OSError:
+        assert 1 == len(journal.segments) == len(list(Path({place!r}).iterdir()))
+resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+journal.append(batch_of(journal, 20), {{"kis.tick": [1, 35]}})
+"""
+
+
+def test_a_write_that_fails_anywhere_leaves_the_log_as_it_was(place: Path) -> None:
+    """A file that cannot grow, at many lengths: position and size stay, and writing goes on when there is room."""
+    script = FULL.format(tests=[str(Path(__file__).parent), str(Path(__file__).parents[2])], place=str(place))
+
+    subprocess.run([sys.executable, "-c", script], cwd=ROOT, env={"PYTHONPATH": str(ROOT)}, check=True)
+
+    journal = Journal.open(place, schema.JOURNAL["kr.tick"])
+    assert (34, {"kis.tick": [1, 35]}, list(range(1, 35))) == (journal.last_row, journal.positions, rows_in(place))

@@ -1,0 +1,195 @@
+"""Ticks that came more than once are published once: every share in one row, nothing lost, contradictions kept and flagged."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow.parquet as pq
+from hypothesis import given
+from hypothesis import strategies as st
+from support.writer_data import NINE_NS, SECOND_NS
+
+from ringbuf.records import TICK, UNDEFINED, Flag, Line, Side, Venue, blank
+from writer import schema
+from writer.journal.journal import Journal
+from writer.publish.overlap import Received, once
+from writer.publish.partition import Task, publish
+
+KIS, KIWOOM = int(Line.KIS), int(Line.KIWOOM)
+
+
+def received(*ticks: tuple[int, int, int, int]) -> Received:
+    """Ticks of one symbol as (cumulative volume, size, price, line), in order of arrival."""
+    columns = np.array(ticks, np.int64).reshape(-1, 4).T
+    return Received(np.zeros(len(ticks), np.int64), *columns)
+
+
+def judged(*ticks: tuple[int, int, int, int]) -> tuple[list[int], list[int]]:
+    """Which of them stay, which contradict, by position."""
+    stays, odd = once(received(*ticks))
+    return np.flatnonzero(stays).tolist(), np.flatnonzero(odd).tolist()
+
+
+def test_the_same_trade_of_two_lines_is_the_one_that_was_received_first() -> None:
+    """And a repeat of one line is no trade."""
+    assert judged((10, 5, 700, KIWOOM), (10, 5, 700, KIS), (10, 5, 700, KIWOOM)) == ([0], [])
+
+
+def test_of_a_merged_print_and_its_parts_the_parts_are_kept_if_they_are_all_there() -> None:
+    """Whoever came first; where a part is missing the merged print covers more."""
+    merged, first, second = (10, 10, 700, KIWOOM), (4, 4, 700, KIS), (10, 6, 700, KIS)
+
+    assert judged(merged, first, second) == ([1, 2], [])
+    assert judged(first, second, merged) == ([0, 1], [])
+    assert judged(merged, second) == ([0], [])
+
+
+def test_what_contradicts_stays_and_is_flagged() -> None:
+    """Another price for the same shares or a part of them, intervals that cross, one line's tick within another of its own."""
+    assert judged((10, 5, 700, KIS), (10, 5, 701, KIWOOM)) == ([0, 1], [0, 1])
+    assert judged((10, 10, 700, KIS), (10, 5, 701, KIWOOM)) == ([0, 1], [0, 1])
+    assert judged((10, 6, 700, KIS), (12, 6, 700, KIWOOM)) == ([0, 1], [0, 1])
+    assert judged((10, 10, 700, KIS), (10, 5, 700, KIS)) == ([0, 1], [0, 1])
+
+
+def test_ticks_without_a_cumulative_volume_are_never_touched() -> None:
+    """However alike they are; nor is one whose size is larger than the volume."""
+    assert judged(*[(UNDEFINED, 5, 700, KIS)] * 3, *[(3, 5, 700, KIS)] * 2) == ([0, 1, 2, 3, 4], [])
+
+
+@st.composite
+def deliveries(draw: st.DrawFn) -> tuple[list[int], list[tuple[int, int, int, int]]]:
+    """Sizes of true trades, and what two lines delivered of them: each a part, repeated, its neighbours at times merged."""
+    sizes = draw(st.lists(st.integers(1, 9), min_size=1, max_size=12))
+    ends = np.cumsum(sizes).tolist()
+    told = []
+    for line in (KIS, KIWOOM):
+        at = 0
+        while at < len(sizes):
+            count = draw(st.integers(1, 3)) if line == KIWOOM else 1
+            last = min(at + count, len(sizes)) - 1
+            tick = (ends[last], sum(sizes[at : last + 1]), 700, line)
+            told += [tick] * draw(st.sampled_from([0, 1, 1, 1, 2]))
+            at = last + 1
+    return sizes, draw(st.permutations(told))
+
+
+@given(deliveries())
+def test_every_share_that_was_delivered_is_in_exactly_one_row(given_: tuple[list[int], list]) -> None:
+    """Two lines, one of which merges prints, with losses and repeats, in any order of arrival."""
+    sizes, told = given_
+    stays, odd = once(received(*told))
+
+    counts = np.zeros(sum(sizes) + 1, int)
+    for (high, size, _, _), stay in zip(told, stays.tolist(), strict=True):
+        counts[high - size + 1 : high + 1] += stay
+    delivered = np.zeros(len(counts), bool)
+    for high, size, _, _ in told:
+        delivered[high - size + 1 : high + 1] = True
+    assert not odd.any()
+    assert (counts == delivered).all()
+
+
+def tick(
+    numbers: list[int], line: Line = Line.KIS, size: int = 1, symbol: str = "005930", price: int = 700
+) -> np.ndarray:
+    """Ticks that end at these cumulative volumes."""
+    found = blank(TICK, len(numbers))
+    found["symbol"], found["venue"], found["line"], found["side"] = symbol.encode(), Venue.KRX, line, Side.BUY
+    found["price_e4"], found["size"], found["cum_volume"] = price * 10_000, size, numbers
+    found["exch_ns"] = found["recv_ns"] = NINE_NS
+    return found
+
+
+class Kept:
+    """A journal of ticks."""
+
+    def __init__(self, place: Path) -> None:
+        self.place = place
+        self.journal = Journal.open(place / "journal", schema.JOURNAL["kr.tick"])
+        self.journal.begin([])
+
+    def put(self, *found: np.ndarray) -> None:
+        """Journal some ticks, received one after the other."""
+        for some in found:
+            some["mono_ns"] = self.journal.last_row * SECOND_NS + np.arange(len(some))
+            some["seq"] = self.journal.last_row + 1 + np.arange(len(some))
+            self.journal.append(schema.entries("kr.tick", some, self.journal.last_row + 1, None), {})
+
+    def publish(self) -> list:
+        """The hour, as far as it is journalled."""
+        self.journal.begin([])
+        segments = tuple(segment.path for segment in self.journal.segments if NINE_NS in segment.held)
+        task = Task(
+            "kr.tick", self.place / "data", self.journal.lineage, NINE_NS, self.journal.last_row, segments, 64, 5.0
+        )
+        return publish(task)
+
+    def rows(self) -> pd.DataFrame:
+        """What a user reads."""
+        return pd.read_parquet(self.place / "data")
+
+
+def test_an_hour_in_which_two_lines_collected_has_each_trade_once_and_says_how_many_went(place: Path) -> None:
+    """The count stands in the file's metadata; publishing again changes nothing; other symbols and venues are not confused."""
+    kept = Kept(place)
+    kept.put(tick([*range(1, 301)]), tick([*range(201, 401)], Line.KIWOOM), tick([7], Line.KIWOOM, symbol="000660"))
+    other = tick([7], Line.KIWOOM)
+    other["venue"] = Venue.NXT
+    kept.put(other, tick([300], price=701))
+
+    (part,) = kept.publish()
+    before = part.path.read_bytes()
+
+    rows = kept.rows()
+    krx = rows[(rows.symbol == "005930") & (rows.venue == "KRX")]
+    assert [*range(1, 301), 300, *range(301, 401)] == krx.sort_values(["cum_volume", "seq"]).cum_volume.tolist()
+    assert (krx.broker == "kis").sum() == 301
+    assert krx[krx["flags"] == int(Flag.CONTRADICTS)].cum_volume.tolist() == [300, 300]
+    assert len(rows) == 403
+    metadata = pq.read_metadata(part.path).metadata
+    assert (metadata[b"ticks_doubled"], metadata[b"ticks_contradicting"]) == (b"100", b"2")
+    assert (part.doubled, part.contradicting) == (100, 2)
+    assert kept.publish() == []
+    assert before == part.path.read_bytes()
+
+
+def test_what_comes_after_a_part_was_published_is_told_apart_from_it(place: Path) -> None:
+    """The hour's first part stays as it is: what it covers does not come again, finer or not; what it contradicts is flagged."""
+    kept = Kept(place)
+    kept.put(tick([*range(1, 201)]), tick([210], size=10), tick([5], symbol="000660"))
+    (first,) = kept.publish()
+    before = first.path.read_bytes()
+    kept.put(
+        tick([*range(150, 201)], Line.KIWOOM),
+        tick([204], Line.KIWOOM, size=4),
+        tick([210], Line.KIWOOM, size=6),
+        tick([100], Line.KIWOOM, price=701),
+        tick([*range(211, 221)], Line.KIWOOM),
+        tick([5], Line.KIWOOM, symbol="000270"),
+    )
+    (second,) = kept.publish()
+
+    rows = kept.rows()
+    mine = rows[rows.symbol == "005930"]
+    assert before == first.path.read_bytes()
+    assert [*range(1, 101), 100, *range(101, 201), 210, *range(211, 221)] == sorted(mine.cum_volume)
+    assert mine[mine["flags"] == int(Flag.CONTRADICTS)].price.tolist() == [701]
+    assert (second.rows, second.doubled) == (12, 53)
+    assert sorted(set(rows.symbol)) == ["000270", "000660", "005930"]
+
+
+def test_a_part_of_nothing_but_repeats_is_empty_and_read_like_any_other(place: Path) -> None:
+    """It remembers how far the hour is published."""
+    kept = Kept(place)
+    kept.put(tick([1, 2, 3]))
+    kept.publish()
+    kept.put(tick([1, 2, 3], Line.KIWOOM))
+
+    (part,) = kept.publish()
+
+    assert (part.rows, part.doubled) == (0, 3)
+    assert kept.publish() == []
+    assert kept.rows().cum_volume.tolist() == [1, 2, 3]

@@ -1,0 +1,367 @@
+"""The writer as a process: fed through rings, killed, stopped, and judged by what is on disk."""
+
+from __future__ import annotations
+
+import random
+import resource
+import signal
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from support.writer_data import (
+    NINE_NS,
+    SECOND_NS,
+    books,
+    counted,
+    home_at,
+    parts,
+    published,
+    reading,
+    running,
+    start,
+    stop,
+    ticks,
+    wait_for,
+)
+
+from conf.home import Home
+from ringbuf.records import ORDERBOOK, TICK, Line
+from ringbuf.ring import Producer
+from writer.journal.journal import read_rows
+
+HOUR = 3600 * SECOND_NS
+KIS, KIWOOM = Line.KIS, Line.KIWOOM
+
+
+class Rings:
+    """The producers of both lines."""
+
+    def __init__(self, home: Home, capacity: int = 65536) -> None:
+        self.book = {line: self._open(home, line, "orderbook", ORDERBOOK, capacity) for line in (KIS, KIWOOM)}
+        self.tick = {line: self._open(home, line, "tick", TICK, capacity) for line in (KIS, KIWOOM)}
+
+    def _open(self, home: Home, line: Line, stream: str, dtype: np.dtype, capacity: int) -> Producer:
+        return Producer.open(home.ring(line.name.lower(), stream), dtype, capacity)
+
+    def close(self) -> None:
+        """The collectors are gone."""
+        for ring in (*self.book.values(), *self.tick.values()):
+            ring.close()
+
+
+@pytest.fixture
+def home(place: Path) -> Iterator[Home]:
+    """A home whose hours are published only by a stop."""
+    return home_at(place, grace_s=1000.0, late_every_s=1000.0)
+
+
+def fed(rings: Rings, begin: int, end: int, hour: int = NINE_NS) -> None:
+    """The same books on both lines and ticks on one, numbers begin to end."""
+    rings.book[KIS].publish(books(range(begin, end), KIS, hour))
+    rings.book[KIWOOM].publish(books(range(begin, end), KIWOOM, hour))
+    rings.tick[KIS].publish(ticks(range(begin, end), KIS, hour))
+
+
+def exactly(home: Home, count: int) -> None:
+    """Each book stored once with both arrivals, each tick once."""
+    stored = published(home)
+    assert {1} == set(Counter(stored["cum_volume"]).values())
+    assert list(range(count)) == sorted(stored["cum_volume"])
+    assert count == stored["recv_time_kis"].notna().sum() == stored["recv_time_kiwoom"].notna().sum()
+    assert list(range(count)) == sorted(published(home, "tick")["cum_volume"])
+
+
+def test_without_any_ring_it_runs_and_stops(home: Home) -> None:
+    """Nothing to drain is no reason to exit, and none to hang."""
+    process = start(home)
+    wait_for(lambda: running(home, process))
+
+    assert stop(process) == 0
+
+    assert (reading(home).state, reading(home).detail) == ("stopped", "drained to zero: 0 rows published")
+
+
+def test_rings_that_appear_later_are_drained_and_published_at_the_stop(home: Home) -> None:
+    """Collectors start after the writer; a stop after they are gone publishes the open hour and leaves an empty journal."""
+    process = start(home)
+    wait_for(lambda: running(home, process))
+    rings = Rings(home)
+    fed(rings, 0, 3000)
+    wait_for(lambda: counted(home, "journal_rows") == 9000)
+    fed(rings, 3000, 4000)
+    rings.close()
+
+    assert stop(process) == 0
+
+    exactly(home, 4000)
+    assert reading(home).detail == "drained to zero: 8000 rows published"
+    assert [batch for name in ("kr.orderbook", "kr.tick") for batch in read_rows(home.journal(name))] == []
+
+
+def test_beside_living_collectors_a_stop_hands_over(home: Home) -> None:
+    """`restart writer`: nothing published, the journal stays; the next life publishes all of it once."""
+    process = start(home)
+    rings = Rings(home)
+    fed(rings, 0, 1000)
+    wait_for(lambda: counted(home, "journal_rows") == 3000)
+
+    assert stop(process) == 0
+
+    assert "handed over" in reading(home).detail and parts(home) == []
+
+    fed(rings, 1000, 1500)
+    process = start(home)
+    wait_for(lambda: running(home, process))
+    fed(rings, 1500, 2000)
+    rings.close()
+    wait_for(lambda: counted(home, "journal_rows") == 3000)
+    assert stop(process) == 0
+    exactly(home, 2000)
+
+
+def test_collectors_that_are_there_again_before_it_is_drained_make_a_stop_hand_over(place: Path) -> None:
+    """supervisord killed and started again: what the new collectors write has twins to come and is not published yet."""
+    home = home_at(place, grace_s=1000.0, late_every_s=1000.0, twin_window_s=60.0)
+    process = start(home)
+    rings = Rings(home)
+    fed(rings, 0, 100)
+    wait_for(lambda: counted(home, "journal_rows") == 300)
+    resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (100_000, resource.RLIM_INFINITY))
+    rings.book[KIS].publish(books(range(100, 3000), KIS))
+    wait_for(lambda: reading(home).state == "paused")
+    rings.close()
+    process.terminate()
+    time.sleep(0.5)
+    rings = Rings(home)
+    resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+
+    assert process.wait(30) == 0
+
+    assert "still written" in reading(home).detail and parts(home) == []
+    rings.book[KIWOOM].publish(books(range(100, 3000), KIWOOM))
+    rings.tick[KIS].publish(ticks(range(100, 3000), KIS))
+    process = start(home)
+    rings.close()
+    wait_for(lambda: running(home, process))
+    assert stop(process) == 0
+    exactly(home, 3000)
+
+
+def test_a_twin_that_comes_after_a_restart_is_still_a_twin(home: Home) -> None:
+    """The waiting rows are rebuilt from the journal."""
+    process = start(home)
+    rings = Rings(home)
+    now_ns = time.monotonic_ns()
+    rings.book[KIS].publish(books(range(500), KIS, mono_ns=now_ns))
+    wait_for(lambda: counted(home, "journal_rows") == 500)
+    process.kill()
+    process.wait()
+
+    rings.book[KIWOOM].publish(books(range(500), KIWOOM, mono_ns=now_ns + 400_000_000))
+    process = start(home)
+    rings.close()
+    wait_for(lambda: counted(home, "books_twins") == 500)
+    assert stop(process) == 0
+    assert 500 == len(published(home)) == published(home)["recv_time_kiwoom"].notna().sum()
+
+
+def test_killed_at_random_instants_it_stores_everything_exactly_once(place: Path) -> None:
+    """SIGKILL, again and again, while rings are fed and hours are published: each book and tick once, both arrivals."""
+    home = home_at(place, grace_s=0.6, late_every_s=1.0, fsync_every_s=0.05, segment_most_bytes=1_048_576)
+    rings = Rings(home)
+    chance = random.Random(7)
+    process, at = start(home), 0
+    for _ in range(10):
+        give_up = time.monotonic() + 0.45 + chance.random() * 1.2
+        while time.monotonic() < give_up:
+            fed(rings, at, at + 20, NINE_NS + at // 1000 % 3 * HOUR)
+            at += 20
+            time.sleep(0.01)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        process = start(home)
+    rings.close()
+    wait_for(lambda: running(home, process))
+
+    assert stop(process) == 0
+
+    assert at > 1000
+    exactly(home, at)
+
+
+POINT = """
+import os, signal, sys, threading
+from writer import files
+real, left = files.{function}, [{count}]
+def dying(*given):
+    if threading.current_thread().name != "{thread}":
+        return real(*given)
+    left[0] -= 1
+    if left[0] == 0 and "{when}" == "before":
+        os.kill(os.getpid(), signal.SIGKILL)
+    if left[0] == 0 and "{when}" == "half":
+        if "{function}" == "append":
+            os.write(given[0], bytes(given[2])[: len(given[2]) // 2])
+        else:
+            os.truncate(given[0], os.fstat(given[0]).st_size // 2)
+        os.kill(os.getpid(), signal.SIGKILL)
+    result = real(*given)
+    if left[0] == 0:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return result
+files.{function} = dying
+from conf.process import run
+from writer.drain import body
+sys.exit(run("writer", body))
+"""
+
+MAIN, PUBLISHER = "MainThread", "publisher"
+POINTS = [
+    (MAIN, "append", 3, "before"),
+    (MAIN, "append", 4, "half"),
+    (MAIN, "append", 5, "after"),
+    (MAIN, "append", 1, "half"),
+    (MAIN, "sync", 3, "before"),
+    (MAIN, "sync", 4, "after"),
+    (PUBLISHER, "write_aside", 1, "after"),
+    (PUBLISHER, "sync", 1, "half"),
+    (PUBLISHER, "sync", 1, "before"),
+    (PUBLISHER, "sync", 1, "after"),
+    (PUBLISHER, "rename", 1, "before"),
+    (PUBLISHER, "rename", 1, "after"),
+    (MAIN, "remove", 1, "before"),
+    (MAIN, "remove", 1, "after"),
+    (MAIN, "create", 3, "after"),
+]
+"""Thread, effect, the how-manieth: the middle of a file that is synced is one of which half was written."""
+
+
+@pytest.mark.parametrize(("thread", "function", "count", "when"), POINTS)
+def test_killed_at_this_point_it_stores_everything_exactly_once(
+    place: Path, thread: str, function: str, count: int, when: str
+) -> None:
+    """Before, in the middle of, or after one effect on the disk; the next life ends with each book and tick stored once."""
+    home = home_at(place, grace_s=0.6, late_every_s=1.0, fsync_every_s=0.05)
+    rings = Rings(home)
+    process, at = start(home, POINT.format(thread=thread, function=function, count=count, when=when)), 0
+    give_up = time.monotonic() + 15
+    while process.poll() is None and time.monotonic() < give_up:
+        fed(rings, at, at + 50)
+        at += 50
+        time.sleep(0.05)
+    assert process.wait(1) == -signal.SIGKILL, "the point was never reached"
+
+    process = start(home)
+    fed(rings, at, at + 100)
+    rings.close()
+    wait_for(lambda: running(home, process))
+    assert stop(process) == 0
+
+    exactly(home, at + 100)
+    assert list(home.data.rglob("*.tmp")) == []
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_killed_while_it_mends_what_a_kill_left_it_stores_everything_exactly_once(home: Home, when: str) -> None:
+    """The torn tail of the first kill is being cut when the second comes; the third life goes on."""
+    rings = Rings(home)
+    process, at = start(home, POINT.format(thread=MAIN, function="append", count=4, when="half")), 0
+    give_up = time.monotonic() + 15
+    while process.poll() is None and time.monotonic() < give_up:
+        fed(rings, at, at + 50)
+        at += 50
+        time.sleep(0.05)
+    assert process.wait(1) == -signal.SIGKILL
+    process = start(home, POINT.format(thread=MAIN, function="truncate", count=1, when=when))
+    assert process.wait(15) == -signal.SIGKILL, "there was nothing to mend"
+
+    process = start(home)
+    rings.close()
+    wait_for(lambda: running(home, process))
+    assert stop(process) == 0
+
+    exactly(home, at)
+
+
+def test_a_full_disk_pauses_it_and_space_resumes_it(home: Home) -> None:
+    """Files that cannot grow: paused, said so, counted, nothing lost; with room it goes on by itself."""
+    process = start(home)
+    rings = Rings(home)
+    fed(rings, 0, 100)
+    wait_for(lambda: counted(home, "journal_rows") == 300)
+    resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (200_000, resource.RLIM_INFINITY))
+
+    fed(rings, 100, 5000)
+    wait_for(lambda: reading(home).state == "paused")
+
+    assert counted(home, "pauses") == 1 and "make space" in reading(home).detail
+
+    resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+    wait_for(lambda: counted(home, "journal_rows") == 15000)
+    wait_for(lambda: reading(home).state == "running")
+    rings.close()
+    assert stop(process) == 0
+    exactly(home, 5000)
+    assert counted(home, "lost_records") == 0
+    events = published(home, "event").set_index("kind")
+    assert abs(events.since["resumed"] - events.time["paused"]).total_seconds() < 1
+    assert "File too large" in events.words["paused"]
+
+
+def test_a_lap_is_counted_exactly_and_the_rest_is_stored(home: Home) -> None:
+    """A writer that was away while a ring of 1,000 took 5,000: 4,000 lost, said and counted; 1,000 stored."""
+    rings = Rings(home, capacity=1000)
+    rings.book[KIS].publish(books(range(5000)))
+    process = start(home)
+    rings.close()
+    wait_for(lambda: counted(home, "journal_rows") == 1000)
+
+    assert stop(process) == 0
+
+    assert counted(home, "lost_records") == 4000
+    assert list(range(4000, 5000)) == sorted(published(home)["cum_volume"])
+    assert "records 1 to 4000 (4000) were overwritten" in (home.log / "writer.log").read_text()
+    (loss,) = published(home, "event").query("kind == 'ring_loss'").itertuples()
+    assert (loss.line, loss.stream, loss.number) == ("kis", "orderbook", 4000)
+    assert loss.words.startswith("records 1 to 4000 (4000)")
+
+
+def test_a_past_hour_is_published_after_its_grace_and_late_rows_make_a_part(place: Path) -> None:
+    """While it runs: part-0 a grace after the rows came, part-1 for what came later; the journal of them goes."""
+    home = home_at(place)
+    process = start(home)
+    rings = Rings(home)
+    fed(rings, 0, 500)
+    wait_for(lambda: len(parts(home)) == len(parts(home, "tick")) == 1)
+    wait_for(lambda: counted(home, "hours_published") == 2)
+    fed(rings, 500, 700)
+    wait_for(lambda: len(parts(home)) == len(parts(home, "tick")) == 2)
+    wait_for(lambda: not list(read_rows(home.journal("kr.orderbook"))))
+
+    assert counted(home, "late_rows") == 400 and counted(home, "hours_published") == 2
+
+    rings.close()
+    assert stop(process) == 0
+    exactly(home, 700)
+
+
+def test_an_hour_that_cannot_be_published_keeps_its_journal(place: Path) -> None:
+    """Something stands in the way of the directory: said in vitals and log; the rows stay in the journal."""
+    home = home_at(place)
+    (home.data / "kr").mkdir(parents=True)
+    (home.data / "kr" / "orderbook").write_text("in the way")
+    process = start(home)
+    rings = Rings(home)
+    fed(rings, 0, 100)
+    wait_for(lambda: (found := running(home, process)) and "could not be published" in found.detail)
+    rings.close()
+
+    assert stop(process) == 0
+
+    assert "journal is kept" in reading(home).detail
+    assert sum(batch.num_rows for batch in read_rows(home.journal("kr.orderbook"))) == 200
+    assert len(published(home, "tick")) == 100

@@ -1,0 +1,1 @@
+"""Detection of a degraded feed that the other feed hides."""

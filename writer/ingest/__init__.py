@@ -1,0 +1,1 @@
+"""Feed rings to accepted rows: ordered reading, book arbitration, backfill filter."""

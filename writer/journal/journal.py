@@ -1,0 +1,268 @@
+"""The log of what the writer accepted: append, recover, let go of what is published.
+
+    data/journal/kr.orderbook/000000000007.arrows  000000000008.arrows  ...     see segment.py
+
+    positions in a batch's metadata ARE the commit: rows and how far the rings were read stand or fall together
+
+Promises: after a kill at any instruction `open` finds every whole batch and cuts off the torn one, saying where; the newest segment
+alone knows positions, row numbers and the merge's ceilings; a write error leaves the log at the last whole batch; damage in the
+middle costs only the batches it hit, and the damaged file is kept aside; a segment goes only when every row in it, and every row
+its twins belong to, is published.
+Leaves to others: what is published (parquet.py), the rings (intake.py), the merge's state (drain.py).
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from loguru import logger
+
+from writer import durable_io
+from writer.journal.segment import SUFFIX, Whole, batches_beyond, lineage, mapped, metadata_of, paths, whole_batches
+from writer.schema import VERSION
+
+Positions = dict[str, list[int]]
+"""Ring name ("kis.orderbook") -> [ring_id, next_seq]."""
+
+
+class JournalError(Exception):
+    """A journal that cannot be continued; the message says which, why, and what to do."""
+
+
+@dataclass
+class Segment:
+    """One file of the log: whole up to `size` bytes; `held` maps an hour to the newest row of it that is in here."""
+
+    path: Path
+    size: int = 0
+    held: dict[int, int] = field(default_factory=dict)
+
+    def hold(self, held: Mapping[int, int]) -> None:
+        """Take note of rows put in."""
+        for hour, row in held.items():
+            self.held[hour] = max(row, self.held.get(hour, 0))
+
+
+class Journal:
+    """The log of one dataset; one process has it open."""
+
+    def __init__(self, directory: Path, schema: pa.Schema) -> None:
+        self.directory = directory
+        self.lineage = uuid.uuid4().hex
+        self.positions: Positions = {}
+        self.last_row = 0
+        self.ceilings: list[list] = []
+        self.segments: list[Segment] = []
+        self.unsynced = 0
+        self._schema = schema
+        self._number = 0
+        self._fd = -1
+        self._sink = io.BytesIO()
+        self._stream: pa.ipc.RecordBatchStreamWriter | None = None
+
+    @classmethod
+    def open(cls, directory: Path, schema: pa.Schema, seen: Callable[[Whole], None] = lambda _: None) -> Journal:
+        """Recover what lies in `directory`; `seen` is shown every whole batch in order. `begin` comes next.
+
+        JournalError: segments of two lineages, or of another version.
+        """
+        journal = cls(directory, schema)
+        directory.mkdir(parents=True, exist_ok=True)
+        for leftover in directory.glob("*.tmp"):
+            durable_io.remove(leftover)
+        lineages = {path: lineage(mapped(path)) for path in paths(directory)}
+        known = sorted(set(filter(None, lineages.values())))
+        if len(known) > 1:
+            raise JournalError(
+                f"{directory}: segments of several journals ({', '.join(known)}): move all but one elsewhere"
+            )
+        journal.lineage = known[0] if known else journal.lineage
+        for path in lineages:
+            journal._number = int(path.stem)
+            journal._recover(path, seen)
+        return journal
+
+    def _recover(self, path: Path, seen: Callable[[Whole], None]) -> None:
+        """Read one segment; cut or mend it first where it is damaged."""
+        buffer = mapped(path)
+        size, end = buffer.size, 0
+        for whole in whole_batches(buffer):
+            end = whole.end
+        if end < size or not size:
+            buffer = self._mend(path, buffer, end)
+            if buffer is None:
+                return
+        metadata = pa.ipc.open_stream(pa.BufferReader(buffer)).schema.metadata or {}
+        if metadata.get(b"schema_version") != str(VERSION).encode():
+            raise JournalError(
+                f"{path}: written by another version of collectorctl (entries {metadata.get(b'schema_version')}, here {VERSION}): "
+                "let that version publish it (collectorctl stop), then start this one"
+            )
+        segment = Segment(path, buffer.size)
+        for whole in whole_batches(buffer):
+            segment.hold(held(whole.batch))
+            self.positions = whole.says["positions"]
+            self.last_row = whole.says["last_row"]
+            if "ceilings" in whole.says:
+                self.ceilings = whole.says["ceilings"]
+            seen(whole)
+        self.segments.append(segment)
+
+    def _mend(self, path: Path, buffer: pa.Buffer, end: int) -> pa.Buffer | None:
+        """Cut a torn tail, or carry the good batches of a damaged segment into a new file; None if nothing is left."""
+        head = next(whole_batches(buffer), None)
+        header = bytes(memoryview(buffer)[: head.begin]) if head else self._header()
+        beyond = list(batches_beyond(buffer, end, header))
+        lost = buffer.size - end - sum(whole.end - whole.begin for whole in beyond)
+        if not beyond and end == 0:
+            logger.warning("{}: {} bytes, no whole batch: removed", path, buffer.size)
+            durable_io.remove(path)
+            return None
+        if not beyond:
+            logger.warning("{}: torn tail: cut at {}, {} bytes of an unfinished batch", path, end, lost)
+            del buffer
+            durable_io.truncate(path, end)
+            return mapped(path)
+        aside = path.with_name(path.name + ".damaged")
+        logger.error(
+            "{}: damaged at {}, {} bytes unreadable; {} whole batches behind it are used; kept as {}",
+            path,
+            end,
+            lost,
+            len(beyond),
+            aside,
+        )
+        data = memoryview(buffer)
+        good = [bytes(data[:end]) or header, *(bytes(data[whole.begin : whole.end]) for whole in beyond)]
+        mended = path.with_name(path.name + ".tmp")
+        fd = durable_io.write_aside(mended)
+        try:
+            durable_io.append(fd, 0, b"".join(good))
+            durable_io.sync(fd)
+        finally:
+            os.close(fd)
+        durable_io.keep_as(path, aside)
+        durable_io.rename(mended, path)
+        return mapped(path)
+
+    def _header(self) -> bytes:
+        """The schema message of this journal's segments."""
+        sink = io.BytesIO()
+        with pa.ipc.new_stream(sink, self._described()):
+            pass
+        return sink.getvalue()[:-8]  # without the end mark
+
+    def _described(self) -> pa.Schema:
+        return self._schema.with_metadata({"lineage": self.lineage, "schema_version": str(VERSION)})
+
+    def begin(self, ceilings: list[list]) -> None:
+        """Close the segment that is open and begin the next, which knows everything needed to go on from it alone.
+
+        OSError: nothing has changed. What was appended is durable before the new segment claims the positions it brought.
+        """
+        self.sync()
+        path = self.directory / f"{self._number + 1:012d}{SUFFIX}"
+        fd = durable_io.create(path)
+        segment, sink = Segment(path), io.BytesIO()
+        stream = pa.ipc.new_stream(sink, self._described())
+        nothing = pa.RecordBatch.from_pylist([], schema=self._schema)
+        try:
+            data = _message(sink, stream, nothing, self._says(self.positions, self.last_row) | {"ceilings": ceilings})
+            durable_io.append(fd, 0, data)
+            durable_io.sync(fd)
+        except OSError:
+            os.close(fd)
+            durable_io.remove(path)
+            raise
+        self.close()
+        segment.size = len(data)
+        self.segments.append(segment)
+        self._number += 1
+        self._fd, self._sink, self._stream = fd, sink, stream
+
+    @property
+    def current(self) -> Segment:
+        """The segment that grows."""
+        return self.segments[-1]
+
+    def append(self, batch: pa.RecordBatch, positions: Positions) -> int:
+        """Write `batch` (its rows are numbered from last_row + 1) and the ring positions it brings; the bytes it took.
+
+        Not yet durable: see `sync`. OSError: the log is as it was before, and so are positions and last_row.
+        """
+        last_row = self.last_row + batch.num_rows
+        data = _message(self._sink, self._stream, batch, self._says(positions, last_row))
+        durable_io.append(self._fd, self.current.size, data)
+        self.current.size += len(data)
+        self.current.hold(held(batch))
+        self.positions, self.last_row = positions, last_row
+        self.unsynced += 1
+        return len(data)
+
+    def sync(self) -> None:
+        """Make everything appended durable."""
+        if self.unsynced:
+            durable_io.sync(self._fd)
+            self.unsynced = 0
+
+    def let_go(self, published_to: Mapping[int, int]) -> list[Path]:
+        """Delete closed segments of which every row is published (`published_to`: hour -> newest published row)."""
+        gone = [
+            segment
+            for segment in self.segments[:-1]
+            if all(row <= published_to.get(hour, 0) for hour, row in segment.held.items())
+        ]
+        for segment in gone:
+            durable_io.remove(segment.path)
+            self.segments.remove(segment)
+        return [segment.path for segment in gone]
+
+    def close(self) -> None:
+        """Close the file; what was appended and not synced is for the kernel to keep."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+    def _says(self, positions: Positions, last_row: int) -> dict[str, Any]:
+        return {"positions": positions, "last_row": last_row}
+
+
+def held(batch: pa.RecordBatch) -> dict[int, int]:
+    """Hour -> newest row of that hour a batch holds or refers to."""
+    if batch.num_rows == 0:
+        return {}
+    hours = batch.column("hour").to_numpy()
+    rows = pc.coalesce(batch.column("twin_of"), batch.column("row")).to_numpy()
+    return {int(hour): int(rows[hours == hour].max()) for hour in np.unique(hours)}
+
+
+def read_rows(directory: Path) -> Iterator[pa.RecordBatch]:
+    """Every whole batch of a journal in order, oldest first; for readers beside a live writer (a segment may go or grow)."""
+    for path in paths(directory):
+        try:
+            buffer = mapped(path)
+        except FileNotFoundError:
+            continue
+        for whole in whole_batches(buffer):
+            if whole.batch.num_rows:
+                yield whole.batch
+
+
+def _message(
+    sink: io.BytesIO, stream: pa.ipc.RecordBatchStreamWriter, batch: pa.RecordBatch, says: dict[str, Any]
+) -> bytes:
+    """The bytes that add `batch` to a stream (before the first batch: the schema's too)."""
+    stream.write_batch(batch, custom_metadata=metadata_of(batch, says))
+    data = sink.getvalue()
+    sink.seek(0)
+    sink.truncate()
+    return data

@@ -1,0 +1,1 @@
+"""Publication of hourly Parquet partitions out of the journal."""

@@ -1,0 +1,156 @@
+"""What each line did, by minute: books, twins, who was first and by how much, ticks and their gaps (pure).
+
+    an hour's books ─┐                 minute  symbol  books_kis  books_kiwoom  twins  won_kis  lag_p50_ms  gaps  gap_shares ...
+                     ├─ by_minute() ─> 09:00   000660        212            90     90       88        80.1     0           0
+    an hour's ticks ─┘                 09:00   005930        ...
+
+A lag is how much later the second line had a book than the first, of the books that both had.
+
+Promises: a function of the rows alone, in whatever order and parts they come; a percentile is one of the values (nearest rank), so
+it equals what the same rows give anybody else; a gap is counted in the minute of the tick behind it, and so is one that began in
+an hour before, as far as `tops` tells.
+Leaves to others: reading and writing files (health_file.py), what is alarming (latent.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import pyarrow as pa
+
+from ringbuf.records import UNDEFINED
+from writer.volume.coverage import lay
+
+MINUTE_NS = 60 * 1_000_000_000
+PERCENTS = (1, 50, 99)
+NOBODY = -1
+_MINUTE_BITS = 32
+
+
+class Books(NamedTuple):
+    """n rows. `name` int64: number of (symbol, venue); `minute`: its start, ns; `recv_ns` (n, 2): when each line had it, UNDEFINED
+    for never; `won`: which line was first, 0 or 1; bool: `late`, `timed` (its times may be compared)."""
+
+    name: np.ndarray
+    minute: np.ndarray
+    recv_ns: np.ndarray
+    won: np.ndarray
+    late: np.ndarray
+    timed: np.ndarray
+
+
+class Ticks(NamedTuple):
+    """n rows, int64: `name`, `minute` as above, `line` 0 or 1 or NOBODY (fetched afterwards), `size`, `cum_volume`."""
+
+    name: np.ndarray
+    minute: np.ndarray
+    line: np.ndarray
+    size: np.ndarray
+    cum_volume: np.ndarray
+
+
+def schema(time: pa.DataType, lines: Sequence[str]) -> pa.Schema:
+    """The columns, one row per minute, symbol and venue of which there is anything."""
+    first, second = lines
+    counts = ["books", f"books_{first}", f"books_{second}", "twins", f"won_{first}", f"won_{second}", "late", "timed"]
+    more = ["ticks", f"ticks_{first}", f"ticks_{second}", "gaps", "gap_shares", "volume"]
+    return pa.schema(
+        [
+            ("minute", time),
+            ("symbol", pa.string()),
+            ("venue", pa.string()),
+            *((name, pa.int64()) for name in counts),
+            *((f"lag_p{percent:02}_ms", pa.float64()) for percent in PERCENTS),
+            *((name, pa.int64()) for name in more),
+        ]
+    )
+
+
+def by_minute(
+    books: Books,
+    ticks: Ticks,
+    names: Sequence[tuple[str, str]],
+    tops: Mapping[tuple[str, str], int],
+    speed: float,
+    columns: pa.Schema,
+) -> pa.Table:
+    """The table of an hour, sorted by symbol, venue, minute.
+
+    `names`: (symbol, venue) by number. `tops`: how far the day's ticks reach before this hour. `speed`: calendar seconds per real
+    second; lags are real. `columns`: what `schema` gave. Of the table, `volume` is how far the ticks reach after the minute, null
+    where none came yet.
+    """
+    packed, which = np.unique(
+        np.concatenate([rows.name << _MINUTE_BITS | rows.minute // MINUTE_NS for rows in (books, ticks)]),
+        return_inverse=True,
+    )
+    keys = np.stack([packed >> _MINUTE_BITS, (packed & (1 << _MINUTE_BITS) - 1) * MINUTE_NS])
+    of_book, of_tick, count = which[: len(books.name)], which[len(books.name) :], len(packed)
+    had = books.recv_ns != UNDEFINED
+    both = had.all(axis=1)
+    timed = both & books.timed
+    lag_ms = (books.recv_ns[timed, 1] - books.recv_ns[timed, 0]) / (speed * 1e6)
+    found = [
+        _count(of_book, count),
+        *(_count(of_book[had[:, line]], count) for line in (0, 1)),
+        _count(of_book[both], count),
+        *(_count(of_book[both & (books.won == line)], count) for line in (0, 1)),
+        _count(of_book[books.late], count),
+        _count(of_book[timed], count),
+        *_percentiles(of_book[timed], lag_ms, count),
+        _count(of_tick, count),
+        *(_count(of_tick[ticks.line == line], count) for line in (0, 1)),
+        *_gaps(ticks, of_tick, names, tops, keys),
+    ]
+    order = sorted(range(count), key=lambda at: (*names[keys[0, at]], keys[1, at]))
+    symbol, venue = (pa.array([names[number][part] for number in keys[0]], pa.string()) for part in (0, 1))
+    arrays = [pa.array(keys[1]).cast(columns.field("minute").type), symbol, venue, *found]
+    return pa.table(arrays, columns).take(pa.array(order, pa.int64()))
+
+
+def _count(group: np.ndarray, count: int) -> pa.Array:
+    return pa.array(np.bincount(group, minlength=count).astype(np.int64))
+
+
+def _percentiles(group: np.ndarray, values: np.ndarray, count: int) -> list[pa.Array]:
+    """Nearest-rank percentiles by group, null where a group has no value."""
+    order = np.lexsort((values, group))
+    values = values[order]
+    sizes = np.bincount(group, minlength=count)
+    begins = np.cumsum(sizes) - sizes
+    some = sizes > 0
+    found = []
+    for percent in PERCENTS:
+        at = begins + np.maximum(np.ceil(sizes * percent / 100).astype(np.int64), 1) - 1
+        picked = values[np.where(some, at, 0)] if len(values) else np.zeros(count)
+        found.append(pa.array(picked, mask=~some))
+    return found
+
+
+def _gaps(
+    ticks: Ticks,
+    group: np.ndarray,
+    names: Sequence[tuple[str, str]],
+    tops: Mapping[tuple[str, str], int],
+    keys: np.ndarray,
+) -> list[pa.Array]:
+    """Gaps, their shares, and how far the ticks reach, by group."""
+    count = keys.shape[1]
+    gaps, shares, reach = np.zeros(count, np.int64), np.zeros(count, np.int64), np.full(count, UNDEFINED, np.int64)
+    for number in np.unique(keys[0]).tolist():
+        mine = np.flatnonzero(ticks.name == number)
+        top = tops.get(names[number], UNDEFINED)
+        coverage = lay(ticks.cum_volume[mine], ticks.size[mine], None)
+        # what lies before the day's first tick may be auction or block, or missed: it is no gap here
+        open_ = coverage.gaps[(coverage.gaps["after"] >= 0) | (top != UNDEFINED)]
+        low = np.maximum(open_["low"], top)
+        real = open_["high"] > low
+        where = group[mine[open_["before"][real]]]
+        np.add.at(gaps, where, 1)
+        np.add.at(shares, where, (open_["high"] - low)[real])
+        np.maximum.at(reach, group[mine[coverage.order]], ticks.cum_volume[mine[coverage.order]])
+        of_name = np.flatnonzero(keys[0] == number)  # in order of their minutes
+        reach[of_name] = np.maximum.accumulate(np.maximum(reach[of_name], top))
+    return [pa.array(gaps), pa.array(shares), pa.array(reach, mask=reach == UNDEFINED)]

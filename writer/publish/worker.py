@@ -1,0 +1,108 @@
+"""The thread that publishes, beside the drain loop.
+
+    drain loop ──submit(Task)──> thread: parquet.publish, health_file.refresh ──Outcome──> drain loop (poll)
+
+Promises: runs at lower priority than the drain loop and touches nothing of its state; whatever goes wrong comes back as an Outcome;
+what is published counts as published though the health of the lines could not be reckoned from it.
+Leaves to others: what to publish and what follows from it (drain.py), how (parquet.py).
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import queue
+import threading
+import time
+from typing import NamedTuple
+
+import pyarrow as pa
+
+from ringbuf.records import STREAMS
+from writer.publish.feed_stats_file import newest_dates, refresh
+from writer.publish.partition import Part, Task, publish
+
+NICENESS = 10
+DATES = 2
+"""How many of the newest dates are looked at again with every publication."""
+
+
+class Outcome(NamedTuple):
+    """What became of a task: its parts, or the error."""
+
+    task: Task
+    parts: list[Part]
+    error: Exception | None
+    seconds: float
+    health_error: Exception | None = None
+
+
+class Publisher:
+    """One thread, one task at a time."""
+
+    def __init__(self, speed: float = 1.0) -> None:
+        """`speed`: of the home's clock."""
+        self._speed = speed
+        self._tasks: queue.SimpleQueue[Task | None] = queue.SimpleQueue()
+        self._outcomes: queue.SimpleQueue[Outcome] = queue.SimpleQueue()
+        self._cancelled = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="publisher", daemon=True)
+        self._thread.start()
+        self.current: Task | None = None
+
+    def submit(self, task: Task) -> None:
+        """Publish this; only when `current` is None."""
+        self.current = task
+        self._tasks.put(task)
+
+    def poll(self) -> Outcome | None:
+        """The outcome, once it is there."""
+        try:
+            outcome = self._outcomes.get_nowait()
+        except queue.Empty:
+            return None
+        self.current = None
+        return outcome
+
+    def end(self, seconds: float) -> None:
+        """Stop, between two row groups if something is being written; wait that long at most."""
+        self._cancelled.set()
+        self._tasks.put(None)
+        self._thread.join(seconds)
+
+    def _run(self) -> None:
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)
+        while (task := self._tasks.get()) is not None:
+            begin = time.monotonic()
+            parts: list[Part] = []
+            error = None
+            try:
+                parts = publish(task, self._cancelled.is_set)
+            except Exception as caught:  # noqa: BLE001 the drain loop logs it, says so, and tries again
+                error = caught
+            seconds = time.monotonic() - begin
+            health_error = self._refresh(task) if parts else None
+            _give_back_memory()
+            self._outcomes.put(Outcome(task, parts, error, seconds, health_error))
+
+    def _refresh(self, task: Task) -> Exception | None:
+        """The health of the lines in the hours of this one's date, and of the newest dates: what a process that was killed left
+        behind, what recovery has written again."""
+        dataset, market = task.dataset.partition(".")[2], task.market
+        if len(market.lines) < 2 or dataset not in STREAMS:
+            return None
+        root = task.directory.parent
+        try:
+            for date in sorted({*newest_dates(root, DATES), f"{market.local(task.hour):%Y-%m-%d}"}):
+                refresh(root, market, date, self._speed, self._cancelled.is_set)
+        except Exception as caught:  # noqa: BLE001 the rows are published; the drain loop logs what is wrong with their health
+            return caught
+        return None
+
+
+def _give_back_memory() -> None:
+    """What an hour's index took: both allocators would keep it for the next hour."""
+    pa.default_memory_pool().release_unused()
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc only
+    if trim is not None:
+        trim(0)

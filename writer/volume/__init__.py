@@ -1,0 +1,1 @@
+"""Coverage of cumulative volume by ticks: gaps and overlaps."""

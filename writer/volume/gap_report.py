@@ -1,0 +1,160 @@
+"""What the volume line knows, told to people and found again after a restart.
+
+    writer: ticks, books ──> VolumeLine ──each 5 s──> HOME/run/volume.json ──> collectorctl status
+                                 ^                          | with the journal row it is true for
+                                 └──── next writer: state, then the journal's rows behind it
+
+Promises: a restarted writer knows what the one before it knew, to the tick; where the file is missing it begins anew with what the
+journal still holds, where file and journal do not meet (a power cut) with nothing, and `since` says so; a file that cannot be
+written stops nothing.
+Leaves to others: the reckoning (tape.py).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pyarrow as pa
+from loguru import logger
+
+from conf.clock import SECOND_NS
+from conf.home import Home
+from conf.market import KR, Market
+from ringbuf.records import PRICE_SCALE, TICK, UNDEFINED, Line, Venue, blank
+from ringbuf.vitals import Vitals
+from writer.ingest import backfill_filter
+from writer.journal.segment import lineage, mapped, paths
+from writer.snapshot_file import ReportFile
+from writer.volume.gap_tracker import Report, VolumeLine, report_of
+
+TELL_NS = 5 * SECOND_NS
+
+
+class Gaps:
+    """The volume line of a market's ticks."""
+
+    def __init__(self, home: Home, vitals: Vitals, market: Market = KR) -> None:
+        """Take up what the last writer left; `replay` comes next, for each batch of the tick journal, then `begin`. Korea's sums
+        are the counters of `vitals`."""
+        self._file = ReportFile(home.volume(market.name), "old gaps")
+        self._market = market
+        self._vitals = vitals if market is KR else None
+        self._clock = home.clock()
+        self._line = VolumeLine()
+        self._since = ""
+        self._lineage = ""
+        self._row = 0
+        self._told_ns = 0
+        try:
+            self._take_up(_journal_of(home, market))
+        except FileNotFoundError:
+            pass
+        except (OSError, LookupError, ValueError) as error:
+            self._anew(f"{self._file.path}: {error}")
+
+    def _take_up(self, lineage: str | None) -> None:
+        known = report_of(self._file.path.read_bytes())
+        if known is not None and known.lineage == lineage:
+            self._line.restore(known.symbols)
+            self._row, self._since = known.row, known.since
+
+    def replay(self, batch: pa.RecordBatch) -> None:
+        """Journalled ticks that the last writer may not have counted any more."""
+        rows = batch.column("row").to_numpy()
+        behind = int(np.searchsorted(rows, self._row, side="right"))
+        if behind < len(rows):
+            if self._row and rows[behind] != self._row + 1:
+                self._anew(f"entries {self._row + 1} to {rows[behind] - 1} are not in the journal any more")
+            ticks = ticks_of(batch.slice(behind))
+            # of a journal of which the beginning is gone, a fetched tick must not be taken for the first one seen
+            self.ticks(ticks[self.admitted(ticks)], int(rows[-1]))
+
+    def begin(self, lineage: str, last_row: int) -> None:
+        """The journal is recovered: it is `lineage` and ends at `last_row`."""
+        if self._row and self._row != last_row:
+            self._anew(f"it counted up to entry {self._row}, the journal ends at {last_row}")
+        self._lineage, self._row = lineage, last_row
+        self._since = self._since or self._now()
+
+    def _anew(self, why: str) -> None:
+        logger.warning("volume line: {}: it begins anew", why)
+        self._line, self._since, self._row = VolumeLine(), "", 0
+
+    def _now(self) -> str:
+        return f"{self._market.local(self._clock.now_ns()):%Y-%m-%d %H:%M:%S}"
+
+    def admitted(self, ticks: np.ndarray) -> np.ndarray:
+        """Which of a batch of ticks (TICK, in receive order) are to be journalled, bool (n,): see filled.py."""
+        return backfill_filter.admitted(ticks, self._line.gaps_at)
+
+    def ticks(self, ticks: np.ndarray, last_row: int) -> None:
+        """Ticks (TICK) up to entry `last_row` are in the journal."""
+        if len(ticks):
+            self._since = self._since or f"{self._market.local(int(ticks['recv_ns'][0])):%Y-%m-%d %H:%M:%S}"
+            self._line.ticks(ticks)
+        self._row = last_row
+
+    def books(self, books: np.ndarray) -> None:
+        """Books (ORDERBOOK) of any line."""
+        if len(books):
+            self._line.books(books)
+
+    def judge(self, through_ns: int) -> None:
+        """All ticks received up to `through_ns` (mono_ns) were given."""
+        self._line.judge(through_ns)
+
+    def tell(self, now_ns: int, at_once: bool = False) -> None:
+        """Write the file and the vitals, every TELL_NS (mono_ns)."""
+        if now_ns - self._told_ns < TELL_NS and not at_once:
+            return
+        self._told_ns = now_ns
+        report = Report(self._since, self._now(), self._lineage, self._row, self._line.symbols())
+        if self._vitals is not None:
+            today = report.newest()
+            for counter, field in COUNTED.items():
+                self._vitals.set(counter, sum(getattr(symbol, field) for symbol in today))
+        self._file.write(report)
+
+
+COUNTED = {
+    "gap_count": "gaps",
+    "gap_shares": "gap_shares",
+    "gap_won": "gap_won",
+    "duplicate_ticks": "duplicates",
+    "witnessed_gaps": "witnessed",
+}
+"""Counter -> what of each symbol it sums, over the newest day."""
+
+
+def ticks_of(batch: pa.RecordBatch) -> np.ndarray:
+    """TICK records from journal entries, as far as the volume line looks at them."""
+    found = blank(TICK, batch.num_rows)
+    for name in ("cum_volume", "cum_value", "value_change", "trade_count", "size", "side", "flags"):
+        found[name] = _numbers(batch.column(name))
+    found["price_e4"] = _price_e4(batch.column("price"))
+    found["exch_ns"] = _numbers(batch.column("exch_time").cast(pa.int64()))
+    received = batch.column("recv_time")
+    found["recv_ns"] = np.where(received.is_null(), found["exch_ns"], _numbers(received.cast(pa.int64())))
+    found["symbol"] = np.array([text.encode() for text in batch.column("symbol").to_pylist()], "S15")
+    found["venue"] = _codes(batch.column("venue"), {venue.name: int(venue) for venue in Venue})
+    found["line"] = _codes(batch.column("broker"), {line.name.lower(): int(line) for line in Line})
+    found["line"][received.is_null()] = Line.FILL
+    return found
+
+
+def _price_e4(column: pa.Array) -> np.ndarray:
+    """Whole units, or the float64 nearest to a number of 1/10,000; 0 for none."""
+    values = column.fill_null(0).to_numpy(zero_copy_only=False)
+    return np.rint(values * PRICE_SCALE).astype(np.int64)
+
+
+def _numbers(column: pa.Array, null: int = UNDEFINED) -> np.ndarray:
+    return column.cast(pa.int64()).fill_null(null).to_numpy(zero_copy_only=False)
+
+
+def _codes(column: pa.Array, codes: dict[str, int]) -> list[int]:
+    return [codes.get(word, 0) for word in column.to_pylist()]
+
+
+def _journal_of(home: Home, market: Market) -> str | None:
+    """The lineage of the tick journal as it lies there."""
+    return next(filter(None, (lineage(mapped(path)) for path in paths(home.journal(f"{market.name}.tick")))), None)
