@@ -26,7 +26,8 @@ import websocket
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from brokers.decoded import Decoded
-from brokers.protocol import Broker, broker
+from brokers.protocol import Broker
+from brokers.registry import broker
 from brokers.subscription import Registration
 from brokers.transport.websocket import Wire
 from conf.instrument import Instrument

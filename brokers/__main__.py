@@ -13,10 +13,10 @@ from brokers.allocation.allocate import plan
 from brokers.allocation.credentials import at_hand
 from brokers.collector import Collector
 from brokers.feed.startup import idle, with_room
-from brokers.protocol import BROKERS, broker
+from brokers.registry import BROKERS, broker
 from conf.home import Home
+from conf.loader import FILE
 from conf.process import Stop, run
-from conf.settings import FILE
 from ringbuf.vitals import Vitals
 
 

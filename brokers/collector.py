@@ -23,7 +23,8 @@ from brokers.feed.connection import LiveConnection, Shared
 from brokers.feed.heartbeat import Pulse, Pulses
 from brokers.feed.publisher import Rings
 from brokers.feed.quarantine import Quarantine
-from brokers.protocol import BROKERS, Broker
+from brokers.protocol import Broker
+from brokers.registry import BROKERS
 from brokers.subscription import Registration
 from conf.clock import SECOND_NS
 from conf.home import Home

@@ -14,7 +14,7 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
-from brokers.protocol import RestError
+from brokers.errors import RestError
 from conf.home import Home
 from conf.instrument import Instrument
 

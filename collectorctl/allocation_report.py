@@ -13,7 +13,7 @@ from rich.table import Table
 
 from brokers.allocation.allocate import plan, slots
 from brokers.allocation.credentials import at_hand
-from brokers.protocol import BROKERS
+from brokers.registry import BROKERS
 from conf.home import Home
 from conf.instrument import Instrument
 

@@ -13,7 +13,7 @@ from brokers.allocation.credentials import at_hand
 from collectorctl.allocation_report import in_words, planned
 from collectorctl.supervision.status import lines_of
 from conf.home import Home
-from conf.settings import load_secrets
+from conf.loader import load_secrets
 
 
 def findings(home: Home) -> dict[str, Any]:

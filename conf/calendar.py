@@ -13,15 +13,13 @@ Leaves to others: where an Almanac comes from (almanac.py), halts, auctions insi
 from __future__ import annotations
 
 from datetime import date, datetime, timedelta, tzinfo
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import msgspec
 
 from conf.clock import KST, SECOND_NS
 from conf.market import KR, MARKETS, US, hours_of, local, market_of
-
-if TYPE_CHECKING:
-    from conf.settings import Settings
+from conf.settings import Settings
 
 PHASES = (
     "pre_market",

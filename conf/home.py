@@ -26,7 +26,8 @@ from conf.calendar import Calendar
 from conf.clock import Clock, korean
 from conf.filelock import alone_in
 from conf.holidays import almanac
-from conf.settings import FILE, Settings, SettingsError, load
+from conf.loader import FILE, load
+from conf.settings import Settings, SettingsError
 
 SHM = Path("/dev/shm")
 BOOK_BYTES, TICK_BYTES = 512, 192

@@ -29,7 +29,8 @@ from pathlib import Path
 from loguru import logger
 
 from conf.home import Home
-from conf.settings import FILE, SettingsError
+from conf.loader import FILE
+from conf.settings import SettingsError
 
 EXIT_BUG = 1
 EXIT_BUSY = 75

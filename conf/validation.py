@@ -11,14 +11,12 @@ import re
 from collections.abc import Iterator, Mapping
 from datetime import date, datetime
 from itertools import pairwise
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 from urllib.parse import urlsplit
 
 from conf.instrument import parse
 from conf.market import MARKETS
-
-if TYPE_CHECKING:
-    from conf.settings import Settings
+from conf.settings import Settings
 
 
 class Fault(NamedTuple):

@@ -25,7 +25,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
-from brokers.protocol import BROKERS
+from brokers.registry import BROKERS
 from brokers.subscription import Registration
 from conf.instrument import Instrument
 from conf.market import KR

@@ -6,9 +6,9 @@ Leaves to others: reading them (conf/settings.py), whether all pairs are complet
 
 from __future__ import annotations
 
-from brokers.protocol import BROKERS
+from brokers.registry import BROKERS
 from conf.home import Home
-from conf.settings import key_count, refuse_shared_keys
+from conf.loader import key_count, refuse_shared_keys
 
 
 def at_hand(home: Home) -> dict[str, int]:

@@ -15,7 +15,7 @@ from loguru import logger
 
 from brokers.allocation.allocate import Connection
 from brokers.allocation.failover import Sight, Takeover, spread
-from brokers.protocol import BROKERS
+from brokers.registry import BROKERS
 from brokers.subscription import Registration
 from conf.home import Home
 from ringbuf.events import Events

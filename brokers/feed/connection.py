@@ -23,12 +23,13 @@ from loguru import logger
 
 from brokers.allocation.allocate import Connection
 from brokers.decoded import Decoded
+from brokers.errors import WORDS_MOST, BrokerError, Cut, SessionError
 from brokers.feed.connection_events import Tidings
 from brokers.feed.heartbeat import Pulse
 from brokers.feed.liveness import Watch
 from brokers.feed.publisher import Rings
 from brokers.feed.quarantine import Quarantine
-from brokers.protocol import WORDS_MOST, Broker, BrokerError, Cut, Session, SessionError
+from brokers.protocol import Broker, Session
 from brokers.subscription import Ledger, Registration
 from brokers.transport.backoff import Backoff
 from brokers.transport.blocking_call import Result, Stopping, beating

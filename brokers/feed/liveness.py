@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from typing import NoReturn
 
-from brokers.protocol import SessionLost
+from brokers.errors import SessionLost
 from brokers.subscription import Ledger, Registration
 from conf.calendar import Calendar
 from conf.clock import SECOND_NS

@@ -11,8 +11,8 @@ from typing import TypeVar
 
 from loguru import logger
 
+from conf.loader import FILE
 from conf.process import Stop
-from conf.settings import FILE
 from ringbuf.vitals import Vitals
 
 Made = TypeVar("Made")

@@ -20,7 +20,7 @@ from brokers.history import PRINTS, Asked, QuotesError, Reply
 from brokers.kis.rest import Gateway
 from conf.clock import DAY_NS, KST, SECOND_NS, time_of_day
 from conf.home import Home
-from conf.settings import load_secrets
+from conf.loader import load_secrets
 from ringbuf.records import UNDEFINED
 
 PATH = "/uapi/domestic-stock/v1/quotations/inquire-time-itemconclusion"

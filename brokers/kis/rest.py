@@ -10,12 +10,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
+from brokers.errors import RestError, RestLimited, RestRefused, RestUnreachable, mask
 from brokers.history import QuotesError
-from brokers.protocol import RestError, RestLimited, RestRefused, RestUnreachable, mask
 from brokers.transport.rest import LIMITED_WAIT_S, Client, Reply, post
 from brokers.transport.token_cache import AccessToken
 from conf.clock import SECOND_NS, Clock
-from conf.settings import Secrets
+from conf.loader import Secrets
 
 LIFE_NS = 23 * 3600 * SECOND_NS
 """An hour less than the vendor's 24: checked only when a session begins to subscribe."""

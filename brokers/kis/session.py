@@ -20,12 +20,14 @@ from typing import Literal
 import msgspec
 
 from brokers.decoded import Decoded
+from brokers.errors import SessionRefused, mask
 from brokers.kis import decode
 from brokers.kis.rest import Approval
-from brokers.protocol import HEARTBEAT_MOST_BYTES, Heard, SessionRefused, mask
+from brokers.protocol import HEARTBEAT_MOST_BYTES, Heard
 from brokers.subscription import Ledger, Registration
 from conf.home import Home
-from conf.settings import Settings, load_secrets
+from conf.loader import load_secrets
+from conf.settings import Settings
 from ringbuf.records import Line
 
 IN_USE_WAIT_S = 10.0

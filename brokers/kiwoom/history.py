@@ -20,15 +20,15 @@ from typing import Any, ClassVar
 import msgspec
 import numpy as np
 
+from brokers.errors import RestLimited, RestRefused, RestUnreachable, mask
 from brokers.history import BARS, DAYS, PRINTS, Asked, QuotesError, Reply
 from brokers.kiwoom.rest import access_token, inner_code
-from brokers.protocol import RestLimited, RestRefused, RestUnreachable, mask
 from brokers.transport.rest import LIMITED_WAIT_S, Client
 from brokers.transport.rest import Reply as HttpReply
 from conf.clock import KST, SECOND_NS
 from conf.home import Home
 from conf.instrument import Instrument
-from conf.settings import load_secrets
+from conf.loader import load_secrets
 from ringbuf.records import UNDEFINED
 
 CHART, STOCK = "/api/dostk/chart", "/api/dostk/stkinfo"

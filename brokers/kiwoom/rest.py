@@ -10,11 +10,11 @@ import re
 from datetime import datetime
 from pathlib import Path
 
-from brokers.protocol import RestLimited, RestRefused, mask
+from brokers.errors import RestLimited, RestRefused, mask
 from brokers.transport.rest import LIMITED_WAIT_S, post
 from brokers.transport.token_cache import AccessToken
 from conf.clock import KST, SECOND_NS, Clock
-from conf.settings import Secrets
+from conf.loader import Secrets
 
 REFUSED_WAIT_S = 60.0
 _CODE = re.compile(r"(?:\[|CODE=)\s*([A-Z]*\d{4,6})")

@@ -19,14 +19,16 @@ from typing import Literal, NamedTuple
 import msgspec
 
 from brokers.decoded import Decoded
+from brokers.errors import SessionLost, SessionRefused, mask
 from brokers.kiwoom import decode
 from brokers.kiwoom.rest import access_token, inner_code
-from brokers.protocol import HEARTBEAT_MOST_BYTES, Heard, SessionLost, SessionRefused, mask
+from brokers.protocol import HEARTBEAT_MOST_BYTES, Heard
 from brokers.subscription import Ledger, Registration
 from brokers.transport.token_cache import AccessToken
 from conf.clock import SECOND_NS
 from conf.home import Home
-from conf.settings import Settings, load_secrets
+from conf.loader import load_secrets
+from conf.settings import Settings
 from ringbuf.records import Line
 
 GROUP_ITEMS = 100

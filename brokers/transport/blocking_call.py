@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable
 from typing import Protocol, TypeVar
 
-from brokers.protocol import ConnectError
+from brokers.errors import ConnectError
 from conf.process import Stop
 
 Result = TypeVar("Result")

@@ -15,7 +15,7 @@ Leaves to others: sockets and answers (wire.py).
 
 from __future__ import annotations
 
-from brokers.protocol import Closed, FrameError, WireError
+from brokers.errors import Closed, FrameError, WireError
 
 CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG = 0x0, 0x1, 0x2, 0x8, 0x9, 0xA
 _FIN = 0x80

@@ -20,7 +20,7 @@ import requests
 from requests.adapters import HTTPAdapter
 from urllib3.exceptions import HTTPError
 
-from brokers.protocol import WORDS_MOST, RestLimited, RestUnreachable
+from brokers.errors import WORDS_MOST, RestLimited, RestUnreachable
 from brokers.transport.websocket import is_loopback
 
 CONNECT_S, ANSWER_S, CALL_S = 5.0, 10.0, 15.0

@@ -21,7 +21,7 @@ from pathlib import Path
 import msgspec
 from loguru import logger
 
-from brokers.protocol import RestUnreachable
+from brokers.errors import RestUnreachable
 from conf.clock import SECOND_NS, Clock
 
 RENEW_BEFORE_NS = 600 * SECOND_NS

@@ -24,7 +24,7 @@ from urllib.parse import urlsplit
 
 import websocket
 
-from brokers.protocol import WORDS_MOST, Closed, ConnectError, Cut
+from brokers.errors import WORDS_MOST, Closed, ConnectError, Cut
 from brokers.transport.frame_parser import BINARY, PING, TEXT, FrameScanner
 
 HANDSHAKE_S = 10.0

@@ -23,8 +23,8 @@ from brokers.us.decode import EXCHANGE_OF, is_day_market
 from conf.clock import KST, instant
 from conf.home import Home
 from conf.instrument import Instrument
+from conf.loader import load_secrets
 from conf.market import NEW_YORK
-from conf.settings import load_secrets
 from ringbuf.records import UNDEFINED
 
 PATH = "/uapi/overseas-price/v1/quotations/inquire-time-itemchartprice"

@@ -15,7 +15,8 @@ from brokers.kis.session import KisSession
 from brokers.subscription import Ledger, Registration
 from brokers.us import decode
 from conf.home import Home
-from conf.settings import Settings, load_secrets
+from conf.loader import load_secrets
+from conf.settings import Settings
 from ringbuf.records import Line
 
 

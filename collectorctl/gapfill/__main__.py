@@ -12,8 +12,9 @@ from brokers.feed.startup import idle, with_room
 from brokers.history import quotes
 from collectorctl.gapfill.service import Filler
 from conf.home import Home
+from conf.loader import FILE
 from conf.process import Stop, run
-from conf.settings import FILE, SettingsError
+from conf.settings import SettingsError
 from ringbuf.vitals import Vitals
 
 NAME = "fill"

@@ -16,9 +16,9 @@ import time
 import numpy as np
 from loguru import logger
 
+from brokers.errors import BrokerError, RestLimited
 from brokers.feed.publisher import Sessions
 from brokers.history import PRINTS, Asked, Prints, QuotesError
-from brokers.protocol import BrokerError, RestLimited
 from brokers.transport.backoff import Backoff
 from brokers.transport.blocking_call import Stopping, beating
 from collectorctl.gapfill.queue import Gap, Limits, Waiting

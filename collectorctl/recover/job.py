@@ -21,8 +21,8 @@ import msgspec
 import numpy as np
 import pyarrow as pa
 
+from brokers.errors import BrokerError
 from brokers.history import PRINTS, Quotes, quotes
-from brokers.protocol import BrokerError
 from collectorctl.recover.certificate import store
 from collectorctl.recover.certificate.certify import Certificate, Grade, certify
 from collectorctl.recover.download import minute_bars

@@ -16,8 +16,8 @@ from pathlib import Path
 
 import numpy as np
 
+from brokers.errors import RestError
 from brokers.history import PRINTS, Asked
-from brokers.protocol import RestError
 from collectorctl.recover.download.page_store import Chain, folder
 from collectorctl.recover.download.pager import Caller, FetchError, fetch
 from collectorctl.recover.horizon import Reach

@@ -25,7 +25,7 @@ from pathlib import Path
 
 import numpy as np
 
-from brokers.protocol import BROKERS
+from brokers.registry import BROKERS
 from collectorctl.reprocess.decode import Batch
 from collectorctl.reprocess.stored_books import window_ns
 from conf.home import Home

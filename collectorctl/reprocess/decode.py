@@ -21,7 +21,8 @@ import numpy as np
 
 from brokers.decoded import Decoded, records
 from brokers.feed.publisher import Sessions
-from brokers.protocol import BROKERS, Broker, Registration, broker
+from brokers.protocol import Broker, Registration
+from brokers.registry import BROKERS, broker
 from conf.home import Home
 from conf.market import HOUR_NS, MARKETS
 from ringbuf.records import STREAMS, Flag

@@ -19,7 +19,7 @@ from pathlib import Path
 
 import msgspec
 
-from brokers.protocol import BROKERS
+from brokers.registry import BROKERS
 from collectorctl.reprocess import commit, decode, stored_books, stored_ticks
 from conf.clock import KST, SECOND_NS, korean
 from conf.home import Home

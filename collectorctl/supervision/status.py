@@ -15,7 +15,7 @@ import time
 import msgspec
 import psutil
 
-from brokers.protocol import BROKERS
+from brokers.registry import BROKERS
 from collectorctl.allocation_report import in_words, planned
 from collectorctl.recover.schedule.schedule import Schedule
 from collectorctl.recover.schedule.state import PROGRAM as ON_CALL

@@ -13,7 +13,8 @@ import pytest
 from support.process_tree import a_home
 
 from brokers.decoded import Decoded, packer
-from brokers.protocol import BROKERS, Broker, Credential, Session, broker
+from brokers.protocol import Broker, Credential, Session
+from brokers.registry import BROKERS, broker
 from brokers.subscription import Ledger, Registration
 from brokers.transport.backoff import Backoff
 from conf.home import Home

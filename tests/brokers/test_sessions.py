@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from brokers.errors import SessionLost, SessionRefused
 from brokers.kis.session import KisSession
 from brokers.kiwoom.rest import inner_code
 from brokers.kiwoom.session import KiwoomSession
-from brokers.protocol import SessionLost, SessionRefused
 from brokers.subscription import Ledger, Registration
 from conf.instrument import Instrument
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import msgspec
 import pytest
 
+from brokers.errors import SessionLost
 from brokers.feed.liveness import Watch
-from brokers.protocol import SessionLost
 from brokers.subscription import Ledger, Registration
 from conf.calendar import Calendar
 from conf.clock import SECOND_NS as S
 from conf.instrument import Instrument
-from conf.settings import Settings, load
+from conf.loader import load
+from conf.settings import Settings
 
 BOOK = Registration(Instrument("005930", "KRX"), "orderbook")
 TICK = Registration(Instrument("005930", "KRX"), "tick")

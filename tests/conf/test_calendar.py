@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from conf.calendar import NO_ALMANAC, PHASES, Calendar
 from conf.clock import SECOND_NS
 from conf.holidays import reckon
+from conf.loader import FILE, load
 from conf.market import MARKETS, hours_of
-from conf.settings import FILE, load
 
 KOREA = {"KRX", "NXT", "UN"}
 

@@ -14,7 +14,8 @@ import pytest
 
 from conf import home as home_module
 from conf.home import BOOK_BYTES, TICK_BYTES, Home
-from conf.settings import FILE, SettingsError
+from conf.loader import FILE
+from conf.settings import SettingsError
 from ringbuf.records import ORDERBOOK, TICK
 
 

@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 from conf.calendar import TABLES, Calendar
 from conf.clock import KST, SECOND_NS, instant
 from conf.instrument import EXCHANGES, Instrument, parse
+from conf.loader import load
 from conf.market import HOUR_NS, KR, MARKETS, NEW_YORK, US, hours_of, market_of, offset_ns
-from conf.settings import Settings, SettingsError, load
+from conf.settings import Settings, SettingsError
 from ringbuf.records import Line, Venue
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from conf.settings import FILE
+from conf.loader import FILE
 
 ROOT = Path(__file__).parents[2]
 

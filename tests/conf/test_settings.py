@@ -14,17 +14,8 @@ import pytest
 
 from conf import calendar, validation
 from conf.instrument import Instrument
-from conf.settings import (
-    FILE,
-    SECRETS_FILE,
-    Secrets,
-    Settings,
-    SettingsError,
-    key_count,
-    load,
-    load_secrets,
-    refuse_shared_keys,
-)
+from conf.loader import FILE, SECRETS_FILE, Secrets, key_count, load, load_secrets, refuse_shared_keys
+from conf.settings import Settings, SettingsError
 
 DEFAULTS = tomllib.loads(resources.files("conf").joinpath("default.toml").read_text(encoding="utf-8"))
 

@@ -15,8 +15,8 @@ import pytest
 from support.process_tree import a_home, collectorctl, status, until
 from support.tcp_relay import Relay
 
+from brokers.errors import SessionError
 from brokers.kiwoom.session import KiwoomSession
-from brokers.protocol import SessionError
 from brokers.subscription import Ledger
 from brokers.transport.token_cache import TokenFile
 from collectorctl.demo.environment import Simulator, connect_home

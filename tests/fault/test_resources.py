@@ -22,7 +22,7 @@ from support.writer_data import ROOT, counted, home_at, parts, reading, running,
 
 from collectorctl.demo.environment import Simulator, connect_home
 from conf import clock
-from conf.settings import load
+from conf.loader import load
 from ringbuf.records import Flag
 from ringbuf.vitals import Reading, read
 from writer.journal.journal import read_rows

@@ -33,11 +33,12 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
 from decode import kis_book, kis_tick, kiwoom_book, kiwoom_tick
 
 from brokers.decoded import Decoded
-from brokers.protocol import FrameError, SessionError, WireError, broker
+from brokers.errors import FrameError, SessionError, WireError
+from brokers.registry import broker
 from brokers.subscription import Ledger, Registration
 from brokers.transport.frame_parser import FrameScanner
 from conf.instrument import parse
-from conf.settings import load
+from conf.loader import load
 from ringbuf.records import STREAMS, UNDEFINED
 
 ROOT = Path(__file__).parents[2]

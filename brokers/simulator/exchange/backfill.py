@@ -14,7 +14,7 @@ from datetime import date, datetime, timedelta, tzinfo
 from random import Random
 from typing import NamedTuple
 
-from brokers.simulator.exchange.market import AUCTIONS, CLOSING_PRICE, CONTINUOUS, Listing
+from brokers.simulator.exchange.listing import AUCTIONS, CLOSING_PRICE, CONTINUOUS, Listing
 from brokers.simulator.exchange.order_flow import HURRIED, Fill
 from brokers.simulator.exchange.trade_history import DAY_S, row
 from conf.calendar import Calendar

@@ -14,17 +14,14 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 from copy import copy
-from typing import TYPE_CHECKING
 
 import numpy as np
 
+from brokers.simulator.exchange.listing import Listing
 from brokers.simulator.exchange.models import Book, Day, Step
 from brokers.simulator.exchange.order_book import LEVELS
 from brokers.simulator.exchange.trade_history import Tape, hhmmss, row
 from conf.instrument import Instrument
-
-if TYPE_CHECKING:
-    from brokers.simulator.exchange.market import Listing
 
 PARTS = ("KRX", "NXT")
 _TRADE = ("exch_s", "price", "size", "side", "ask_price_1", "bid_price_1")

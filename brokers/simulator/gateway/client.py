@@ -14,16 +14,15 @@ import asyncio
 import socket
 import time
 from collections import deque
-from typing import TYPE_CHECKING, NamedTuple
+from random import Random
+from typing import NamedTuple, Protocol
 
 from aiohttp import WSMsgType, web
 
 from brokers.simulator.exchange.models import Book, Trade
-from brokers.simulator.ground_truth import Outcome, Stream
+from brokers.simulator.faults import LineFaults
+from brokers.simulator.ground_truth import LineNumber, Outcome, Stream, Truth
 from conf.instrument import Instrument
-
-if TYPE_CHECKING:
-    from brokers.simulator.gateway.feed import Line
 
 MOST_WAITING = 10_000
 SEND_BUFFER_BYTES = 1 << 18
@@ -57,6 +56,27 @@ class Frame(NamedTuple):
     spoiled: bool = False
 
 
+class Line(Protocol):
+    """What a connection needs of the feed that it belongs to (feed.py)."""
+
+    number: LineNumber
+    truth: Truth
+    random: Random
+    faults: LineFaults
+    connections: dict[int, Connection]
+
+    @property
+    def flush_s(self) -> float:
+        """Pause between two flushes of a connection; 0: none."""
+
+    @property
+    def books_per_s(self) -> float:
+        """The most books of one instrument that are sent in a second; 0: all."""
+
+    def frames(self, due: list[Item]) -> list[Frame]:
+        """What is due as the vendor's frames."""
+
+
 class Connection:
     """A client of a line, from the handshake until the socket is gone."""
 
@@ -79,7 +99,7 @@ class Connection:
         self._wake = asyncio.Event()
         self._alarm: asyncio.TimerHandle | None = None
         self._data_ns = 0
-        self._flush_ns = int(line.options.flush_s * SECOND_NS)
+        self._flush_ns = int(line.flush_s * SECOND_NS)
 
     def silent(self) -> bool:
         """True while this connection is half-open."""

@@ -74,6 +74,11 @@ class Line:
         return connection
 
     @property
+    def flush_s(self) -> float:
+        """Pause between two flushes of a connection; 0: none."""
+        return self.options.flush_s
+
+    @property
     def books_per_s(self) -> float:
         """The most books of one instrument that are sent in a second; 0: all."""
         return self.options.books_per_s if self.faults.conflate is None else self.faults.conflate

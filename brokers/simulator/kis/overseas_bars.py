@@ -15,7 +15,7 @@ from datetime import datetime
 
 import numpy as np
 
-from brokers.simulator.exchange.market import Listing
+from brokers.simulator.exchange.listing import Listing
 from brokers.simulator.kis.overseas_encode import SCALE, dollars, times
 from brokers.simulator.kis.rest_trades import InputError
 from conf.clock import KST

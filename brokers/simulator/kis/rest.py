@@ -17,7 +17,8 @@ from typing import NamedTuple
 
 from aiohttp import web
 
-from brokers.simulator.exchange.market import Listing, Market
+from brokers.simulator.exchange.listing import Listing
+from brokers.simulator.exchange.market import Market
 from brokers.simulator.exchange.models import Day
 from brokers.simulator.faults import LineFaults
 from brokers.simulator.gateway.token_bucket import Quota

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from brokers.simulator.exchange.market import Listing
+from brokers.simulator.exchange.listing import Listing
 from brokers.simulator.exchange.models import Day
 from brokers.simulator.exchange.trade_history import DAY_S, KOREA_S, hhmmss
 from brokers.simulator.kis.encode import ratio, sign

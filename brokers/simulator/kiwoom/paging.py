@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import NamedTuple
 
-from brokers.simulator.exchange.market import Listing
+from brokers.simulator.exchange.listing import Listing
 
 MOST_KEYS = 20_000
 CODE = r"[0-9A-Z]{6}(_NX|_AL)?"

@@ -20,7 +20,8 @@ from typing import Any
 import msgspec
 from aiohttp import web
 
-from brokers.simulator.exchange.market import Listing, Market
+from brokers.simulator.exchange.listing import Listing
+from brokers.simulator.exchange.market import Market
 from brokers.simulator.faults import LineFaults
 from brokers.simulator.gateway.token_bucket import Quota
 from brokers.simulator.kiwoom.charts import CHARTS

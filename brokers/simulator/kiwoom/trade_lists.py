@@ -12,7 +12,7 @@ from datetime import datetime
 
 import numpy as np
 
-from brokers.simulator.exchange.market import Listing
+from brokers.simulator.exchange.listing import Listing
 from brokers.simulator.exchange.models import Day
 from brokers.simulator.exchange.trade_history import hhmmss
 from brokers.simulator.kiwoom.encode import MILLION, item_code, percent, priced, share, sign_code, signed

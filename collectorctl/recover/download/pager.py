@@ -17,8 +17,8 @@ from collections.abc import Callable
 
 import numpy as np
 
+from brokers.errors import RestError, RestLimited, RestUnreachable
 from brokers.history import PRINTS, Asked, Quotes, Reply
-from brokers.protocol import RestError, RestLimited, RestUnreachable
 from collectorctl.recover.download.page_store import Chain, PageError
 from collectorctl.recover.download.rate_limiter import Limiter
 from conf.settings import Recover

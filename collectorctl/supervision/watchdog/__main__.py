@@ -21,7 +21,7 @@ from typing import TextIO
 from loguru import logger
 from supervisor import childutils
 
-from brokers.protocol import BROKERS
+from brokers.registry import BROKERS
 from collectorctl.recover.schedule.schedule import Schedule
 from collectorctl.recover.schedule.state import PROGRAM as ON_CALL
 from collectorctl.recover.schedule.state import outlook

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from brokers.allocation.allocate import Allotment, Capacity, allot, deal, plan, shortfalls, slots
 from conf.instrument import Instrument, parse
-from conf.settings import Settings, load
+from conf.loader import load
+from conf.settings import Settings
 
 
 @pytest.fixture

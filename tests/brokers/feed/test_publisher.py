@@ -12,7 +12,7 @@ from support.process_tree import a_home
 from brokers.allocation.allocate import plan
 from brokers.decoded import Decoded
 from brokers.feed.publisher import Rings
-from brokers.protocol import broker
+from brokers.registry import broker
 from conf.home import Home
 from ringbuf.records import TICK, Flag, Session
 from ringbuf.ring import Consumer

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from support.process_tree import a_home
 
+from brokers.errors import RestError, RestLimited, RestRefused, RestUnreachable
 from brokers.history import Asked, QuotesError
 from brokers.kis.history import RestQuotes
-from brokers.protocol import RestError, RestLimited, RestRefused, RestUnreachable
 from brokers.simulator import ground_truth
 from collectorctl.demo.environment import Simulator, connect_home
 from conf.home import Home

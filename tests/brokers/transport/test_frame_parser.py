@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from brokers.protocol import Closed, FrameError
+from brokers.errors import Closed, FrameError
 from brokers.transport.frame_parser import FrameScanner
 
 MOST = 1 << 20

@@ -8,14 +8,14 @@ from datetime import datetime, timedelta
 
 import pytest
 
+from brokers.errors import RestLimited, RestRefused, RestUnreachable, mask
 from brokers.kis import rest as kis_rest
 from brokers.kis.rest import Approval
 from brokers.kiwoom.rest import access_token
-from brokers.protocol import RestLimited, RestRefused, RestUnreachable, mask
 from brokers.transport.token_cache import AccessToken, TokenFile
 from conf import clock
 from conf.clock import KST
-from conf.settings import Secrets
+from conf.loader import Secrets
 
 SECRETS = Secrets("app-key-0123456789-0123456789", "app-secret-0123456789-0123456789")
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from support.process_tree import until
 
-from brokers.protocol import Closed, ConnectError, Cut, FrameError
+from brokers.errors import Closed, ConnectError, Cut, FrameError
 from brokers.transport.websocket import Wire, is_loopback
 
 

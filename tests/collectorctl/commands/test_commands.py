@@ -13,7 +13,7 @@ from support.process_tree import SECRETS, a_home, collectorctl, status, until
 
 from collectorctl.demo.environment import Simulator, connect_home
 from collectorctl.init import commented_out
-from conf.settings import load
+from conf.loader import load
 
 SETTINGS = """
 [universe]

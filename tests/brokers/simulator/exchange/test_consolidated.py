@@ -24,7 +24,7 @@ from brokers.simulator.ground_truth import load
 from conf.calendar import Calendar
 from conf.clock import KST
 from conf.instrument import Instrument, parse
-from conf.settings import load as load_settings
+from conf.loader import load as load_settings
 
 KRX, NXT, UN = (Instrument("005930", venue) for venue in ("KRX", "NXT", "UN"))
 DAY_S = round(datetime(2026, 11, 20, tzinfo=KST).timestamp())

@@ -13,7 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from brokers.simulator.exchange import backfill
-from brokers.simulator.exchange.market import Listing, Market
+from brokers.simulator.exchange.listing import Listing
+from brokers.simulator.exchange.market import Market
 from brokers.simulator.exchange.models import Day
 from brokers.simulator.exchange.trade_history import Tape, row
 from brokers.simulator.gateway.token_bucket import Quota
@@ -21,7 +22,7 @@ from brokers.simulator.kiwoom.charts import tick_chart
 from brokers.simulator.kiwoom.paging import Asked
 from conf.calendar import Calendar
 from conf.instrument import parse
-from conf.settings import FILE, load
+from conf.loader import FILE, load
 
 FRIDAY = date(2026, 11, 20)
 TRADES = st.lists(st.tuples(st.integers(0, 400), st.integers(50, 60), st.integers(1, 9)), min_size=1, max_size=60)

@@ -14,7 +14,8 @@ from collectorctl.recover.schedule.schedule import Schedule
 from collectorctl.recover.schedule.state import Round, first_day, in_words, last_round, round_file
 from conf.calendar import Calendar
 from conf.clock import SECOND_NS, day_start
-from conf.settings import Settings, load
+from conf.loader import load
+from conf.settings import Settings
 
 FRIDAY, MONDAY = date(2026, 11, 20), date(2026, 11, 23)
 MINUTE_NS = 60 * SECOND_NS

@@ -1,0 +1,200 @@
+"""Settings loader: default.toml, a home's collector.toml over it, secrets from the environment or the home's .env.
+
+    conf/default.toml ──┐
+    HOME/collector.toml ┴─> Settings (frozen, typed, checked)        environment ─┐
+                                                                     HOME/.env ───┴─> Secrets
+
+Promises: a wrong setting is found before anything starts, and every error reads `file: key: what is wrong: what to write`;
+a secret's value is in no message and no repr.
+Leaves to others: what types cannot say (validation.py), where files lie in a home (home.py), exit codes (process.py).
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+import stat
+import tomllib
+from collections.abc import Iterable, Mapping
+from importlib import resources
+from io import StringIO
+from pathlib import Path
+from typing import Any, get_args, get_type_hints
+
+import msgspec
+from dotenv import dotenv_values
+
+from conf.calendar import PHASES, TABLES
+from conf.settings import Settings, SettingsError
+from conf.validation import first_fault
+
+FILE = "collector.toml"
+SECRETS_FILE = ".env"
+
+
+class Secrets:
+    """A broker's key pair; shows nothing of itself."""
+
+    __slots__ = ("app_key", "app_secret")
+
+    def __init__(self, app_key: str, app_secret: str) -> None:
+        self.app_key = app_key
+        self.app_secret = app_secret
+
+    def __repr__(self) -> str:
+        return "Secrets(hidden)"
+
+
+def load(home: Path) -> Settings:
+    """The settings of a home, checked. SettingsError on anything that cannot be used."""
+    file = home / FILE
+    if not home.is_dir():
+        raise SettingsError(
+            home, "home", "there is no such directory", "name a home that exists, or make one: collectorctl init"
+        )
+    defaults = tomllib.loads(resources.files("conf").joinpath("default.toml").read_text())
+    try:
+        own = tomllib.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+    except tomllib.TOMLDecodeError as error:
+        raise SettingsError(
+            file, "syntax", str(error), "correct that line; `collectorctl init` shows the form"
+        ) from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsError(file, "file", str(error), "make it a UTF-8 text file that you may read") from None
+    _refuse_unknown(file, own, _forms(defaults, own), "")
+    try:
+        settings = msgspec.convert(_over(defaults, own), Settings)
+    except msgspec.ValidationError as error:
+        raise _in_words(file, error, defaults) from None
+    fault = first_fault(settings)
+    if fault is not None:
+        raise SettingsError(file, *fault)
+    return settings
+
+
+def load_secrets(home: Path, broker: str, environ: Mapping[str, str] = os.environ, number: int = 1) -> Secrets:
+    """Key pair `number` (1, 2, ...) of `broker` from the environment, else from HOME/.env (mode 0600). SettingsError names the
+    variable."""
+    file = home / SECRETS_FILE
+    stored = _read_env_file(file)
+    values = []
+    for name in _pair(broker, number):
+        value = environ.get(name) or stored.get(name)
+        if not value:
+            write = f"write a line {name}=... there, or set it in the environment"
+            raise SettingsError(file, name, "is missing", write)
+        if not value.isascii() or not value.isprintable() or " " in value:
+            where = "environment" if environ.get(name) else file
+            raise SettingsError(where, name, "has blanks or letters that no key has", "copy the key again")
+        values.append(value)
+    return Secrets(*values)
+
+
+def key_count(home: Path, broker: str, environ: Mapping[str, str] = os.environ) -> int:
+    """How many key pairs `broker` has: the first, and those numbered 2, 3, ... up to the highest that is begun. SettingsError."""
+    known = _read_env_file(home / SECRETS_FILE) | {name: value for name, value in environ.items() if value}
+    numbered = re.compile(rf"{broker.upper()}_APP_(?:KEY|SECRET)_([1-9]\d?)")
+    return max([1, *(int(found[1]) for name, value in known.items() if value and (found := numbered.fullmatch(name)))])
+
+
+def refuse_shared_keys(home: Path, brokers: Iterable[str], environ: Mapping[str, str] = os.environ) -> None:
+    """SettingsError if an app key stands in two places: a vendor lets it hold one session. Missing ones are passed over."""
+    stored = _read_env_file(home / SECRETS_FILE)
+    holders: dict[str, str] = {}
+    for broker in brokers:
+        for number in range(1, key_count(home, broker, environ) + 1):
+            name, _ = _pair(broker, number)
+            value = environ.get(name) or stored.get(name)
+            if value and holders.setdefault(value, name) != name:
+                what = f"is the same key as {holders[value]}"
+                raise SettingsError(
+                    home / SECRETS_FILE, name, what, "one key holds one session: write another, or none"
+                )
+
+
+def _pair(broker: str, number: int) -> tuple[str, str]:
+    """The variables of a key pair: KIS_APP_KEY and KIS_APP_SECRET, then KIS_APP_KEY_2 and so on."""
+    behind = f"_{number}" if number > 1 else ""
+    return f"{broker.upper()}_APP_KEY{behind}", f"{broker.upper()}_APP_SECRET{behind}"
+
+
+def _read_env_file(file: Path) -> dict[str, str | None]:
+    try:
+        if file.stat().st_mode & (stat.S_IRWXG | stat.S_IRWXO):
+            raise SettingsError(file, "mode", "others than you may read it", f"run: chmod 600 {file}")
+        text = file.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return {}
+    except OSError as error:
+        raise SettingsError(
+            file, "file", error.strerror or "cannot be read", "make it a file that you may read"
+        ) from None
+    except UnicodeDecodeError:  # its message quotes the file
+        raise SettingsError(file, "file", "is not UTF-8 text", "write it again; keys are plain ASCII") from None
+    return dotenv_values(stream=StringIO(text), interpolate=False)
+
+
+def _over(defaults: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:
+    """`own` laid over `defaults`, table by table."""
+    merged = dict(defaults)
+    for key, value in own.items():
+        base = defaults.get(key)
+        merged[key] = _over(base, value) if isinstance(base, dict) else value
+    return merged
+
+
+_OWN_KEYS = {"shards.rate", "calendar.special"}
+"""Tables whose keys the user chooses."""
+
+
+def _forms(defaults: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:
+    """What a file may have: what default.toml has, any phase at any venue, kinds of days of one's own."""
+    day = {venue: dict.fromkeys(PHASES, "") for venue in TABLES}
+    kinds = own.get("special_day")
+    more = kinds if isinstance(kinds, dict) else ()
+    return defaults | {"sessions": day, "special_day": dict.fromkeys([*defaults["special_day"], *more], day)}
+
+
+def _refuse_unknown(file: Path, own: dict[str, Any], known: dict[str, Any], prefix: str) -> None:
+    """SettingsError for the first key that default.toml does not have, or that is no table where it has one."""
+    for key, value in own.items():
+        if key not in known:
+            close = difflib.get_close_matches(key, known, 1)
+            write = f"did you mean {prefix}{close[0]}?" if close else f"known here: {', '.join(known)}"
+            raise SettingsError(file, prefix + key, "unknown setting", write)
+        if isinstance(known[key], dict):
+            if not isinstance(value, dict):
+                write = f"begin it with a line [{prefix}{key}]"
+                raise SettingsError(file, prefix + key, f"is a table, not {_toml(value)}", write)
+            more = dict.fromkeys(value, "") if prefix + key in _OWN_KEYS else {}
+            _refuse_unknown(file, value, more | known[key], f"{prefix}{key}.")
+        elif prefix.startswith(("sessions.", "special_day.")) and not isinstance(value, str):
+            raise SettingsError(file, prefix + key, f"{_toml(value)} is no span of time", 'e.g. "09:00-15:20"')
+        elif prefix == "calendar.special." and not isinstance(value, str):
+            raise SettingsError(file, prefix + key, f"{_toml(value)} is no kind of day", 'e.g. "exam_day"')
+
+
+def _in_words(file: Path, error: msgspec.ValidationError, defaults: dict[str, Any]) -> SettingsError:
+    """msgspec's message, `Expected ... - at `$.a.b[0]``, in the form of ours."""
+    what, _, path = str(error).partition(" - at `$.")
+    key = path.rstrip("`")
+    table, name = re.sub(r"\[[^]]*\]", "", key).split(".")
+    choices = _choices(get_type_hints(get_type_hints(Settings)[table])[name])
+    if choices:
+        write = f"one of {', '.join(map(_toml, choices))}"
+    elif "date" in what:
+        write = 'a date, e.g. "2026-12-25"'
+    else:
+        write = f"the default is {_toml(defaults[table][name])}"
+    return SettingsError(file, key, what[:1].lower() + what[1:].replace("`array`", "`list`"), write)
+
+
+def _choices(hint: Any) -> tuple[str, ...]:
+    """The words a setting of this type may have, () if it is free: of Literal["P", "B"] or of a list of them."""
+    inner = get_args(hint)
+    return inner if all(isinstance(word, str) for word in inner) else _choices(inner[0])
+
+
+def _toml(value: object) -> str:
+    return str(value).lower() if isinstance(value, bool) else repr(value).replace("'", '"')
