@@ -96,4 +96,4 @@ class Quotes(Prints, Protocol):
 
 def quotes(home: Home, broker: str) -> Quotes:
     """The market data of a broker with this home's keys. SettingsError if secrets are missing."""
-    return import_module(f"brokers.{broker}.quotes").RestQuotes(home)
+    return import_module(f"brokers.{broker}.history").HISTORY(home)

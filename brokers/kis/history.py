@@ -90,3 +90,7 @@ def _number(row: Mapping[str, Any], field: str) -> int:
     if not isinstance(text, str) or not (digits := text.strip()).isascii() or not digits.isdigit() or len(digits) > 18:
         raise QuotesError(f"{field} is no number: {str(text)[:40]!r}")
     return int(digits)
+
+
+HISTORY = RestQuotes
+"""What brokers.history looks up by the broker's name."""

@@ -227,3 +227,7 @@ def _midnight(digits: str) -> int:
         return int(datetime.strptime(digits, "%Y%m%d").replace(tzinfo=KST).timestamp()) * SECOND_NS
     except ValueError:
         raise QuotesError(f"{digits!r} is no date: YYYYMMDD was expected") from None
+
+
+HISTORY = RestQuotes
+"""What brokers.history looks up by the broker's name."""

@@ -123,3 +123,7 @@ def _local(row: Mapping[str, Any], named: str) -> datetime:
 def _korean_ns(row: Mapping[str, Any]) -> int:
     """Korea's time of a bar, which tells apart the two hours of a night in which clocks are set back."""
     return instant(KST, str(row.get("kymd")), str(row.get("khms")), 0)
+
+
+HISTORY = RestQuotes
+"""What brokers.history looks up by the broker's name."""

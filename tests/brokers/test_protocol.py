@@ -82,6 +82,9 @@ def test_decoding_never_raises(name, payload):
     assert isinstance(broker(name).decode(payload, {}, 0, 0), Decoded)
 
 
+SIMULATED_IN = {"kis": "kis/websocket.py", "kiwoom": "kiwoom/websocket.py", "us": "kis/overseas.py"}
+
+
 @every_broker
 def test_a_broker_has_its_table_its_program_and_its_simulator(name):
     """Adding a broker is more than a folder (design 3)."""
@@ -92,7 +95,7 @@ def test_a_broker_has_its_table_its_program_and_its_simulator(name):
     assert {"enabled", "ws_url", "rest_url", "registrations"} <= set(defaults[name])
     assert f"{name}_memory_mb" in defaults["watchdog"]
     assert f"program:{name}" in programs.sections()
-    assert (ROOT / "brokers" / "simulator" / f"{name}.py").exists()
+    assert (ROOT / "brokers" / "simulator" / SIMULATED_IN[name]).exists()
     assert name in MARKETS[BROKERS[name].market].lines
     assert {name} == set(MARKETS[BROKERS[name].market].lines) or BROKERS[name].shard in defaults["shards"]
     assert BROKERS[name].counts in ("registrations", "symbols")
