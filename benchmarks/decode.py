@@ -25,19 +25,19 @@ import websocket
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from brokers.decoded import Decoded
+from brokers.decoded import DecodedBatch
 from brokers.protocol import Broker
-from brokers.registry import broker
-from brokers.subscription import Registration
-from brokers.transport.websocket import Wire
+from brokers.registry import load_broker
+from brokers.subscription import Subscription
+from brokers.transport.websocket import WebSocketConnection
 from conf.instrument import Instrument
 
 MESSAGES = 100_000
 REPEATS = 3
-KNOWN_FOR = [Registration(Instrument("005930", "KRX"), stream) for stream in ("orderbook", "tick")]
+SUBSCRIPTIONS = [Subscription(Instrument("005930", "KRX"), stream) for stream in ("orderbook", "tick")]
 
 
-def kis_tick(records: int) -> bytes:
+def build_kis_tick_frame(records: int) -> bytes:
     """A trade frame of the present width."""
     fields = ["005930", "100000", "72000", "2", "100", "0.14", "71900.50", "71500", "72300", "71400", "72100", "72000"]
     fields += [
@@ -59,7 +59,7 @@ def kis_tick(records: int) -> bytes:
     return f"0|H0STCNT0|{records:03}|{'^'.join(fields * records)}".encode()
 
 
-def kis_book() -> bytes:
+def build_kis_book_frame() -> bytes:
     """A book frame of the present width."""
     fields = ["005930", "100000", "0"]
     fields += [str(72100 + 100 * level) for level in range(10)] + [str(72000 - 100 * level) for level in range(10)]
@@ -68,44 +68,44 @@ def kis_book() -> bytes:
     return f"0|H0STASP0|001|{'^'.join(fields)}".encode()
 
 
-def kiwoom_book() -> bytes:
+def build_kiwoom_book_message() -> bytes:
     """A 0D with the FIDs of spec kiwoom 3.2, about 170 of them."""
     values = {"21": "100000"} | {str(fid): "-72000" for fid in range(41, 61)}
     values |= {str(fid): "12345" for fid in range(61, 81)} | {str(fid): "-17" for fid in range(81, 101)}
     values |= {"121": "123450", "125": "123450", "13": "1000003"}
     values |= {str(fid): "0" for fid in (*range(621, 641), *range(6044, 6116), 291, 292, 23, 24)}
-    return _real("0D", values)
+    return _build_real_message("0D", values)
 
 
-def kiwoom_tick() -> bytes:
+def build_kiwoom_tick_message() -> bytes:
     """A 0B with 43 FIDs."""
     values = {"20": "100000", "10": "-72000", "27": "-72100", "28": "-72000", "15": "-19", "13": "7198927"}
     values |= {"14": "1860588", "29": "-4167722708811", "290": "2", "1071": "63318", "1072": "96320"}
     values |= {str(fid): "-257000" for fid in range(1400, 1432)}
-    return _real("0B", values)
+    return _build_real_message("0B", values)
 
 
-def _real(kind: str, values: dict[str, str]) -> bytes:
+def _build_real_message(kind: str, values: dict[str, str]) -> bytes:
     entry = {"values": values, "type": kind, "name": "주식", "item": "005930"}
     return json.dumps({"data": [entry], "trnm": "REAL"}, ensure_ascii=False, separators=(",", ":")).encode()
 
 
-def flood(port_of: multiprocessing.Queue, payload: bytes) -> None:
+def flood(port_queue: multiprocessing.Queue, payload: bytes) -> None:
     """Serve one connection after another, MESSAGES times the payload each, 200 frames a write."""
     size = len(payload)
     head = bytes([0x81, size]) if size < 126 else struct.pack("!BBH", 0x81, 126, size)
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        port_of.put(listener.getsockname()[1])
+        port_queue.put(listener.getsockname()[1])
         while True:
             peer, _ = listener.accept()
             request = b""
             while b"\r\n\r\n" not in request:
                 request += peer.recv(4096)
             key = next(line[19:] for line in request.split(b"\r\n") if line.startswith(b"Sec-WebSocket-Key: "))
-            proof = b64encode(sha1(key + b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11").digest())
+            accept_key = b64encode(sha1(key + b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11").digest())
             peer.sendall(
                 b"HTTP/1.1 101 x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: %b\r\n\r\n"
-                % proof
+                % accept_key
             )
             with suppress(ConnectionError), peer:  # the slow readers leave early
                 for _ in range(MESSAGES // 200):
@@ -113,26 +113,26 @@ def flood(port_of: multiprocessing.Queue, payload: bytes) -> None:
                 peer.recv(10)
 
 
-def by_wire(url: str, vendor: Broker | None) -> float:
+def time_connection(url: str, broker: Broker | None) -> float:
     """Seconds for all messages by Wire, decoded by `vendor` if one is given."""
-    known = vendor.known(KNOWN_FOR) if vendor else {}
-    wire = Wire.connect(url, 1 << 22)
-    begin, left = time.perf_counter(), MESSAGES
-    while left:
-        messages = wire.poll(1)
-        left -= len(messages)
-        if vendor:
-            batch, now_ns = Decoded(), time.time_ns()
+    subscriptions = broker.subscriptions_by_code(SUBSCRIPTIONS) if broker else {}
+    connection = WebSocketConnection.connect(url, 1 << 22)
+    begin, remaining = time.perf_counter(), MESSAGES
+    while remaining:
+        messages = connection.poll(1)
+        remaining -= len(messages)
+        if broker:
+            batch, now_ns = DecodedBatch(), time.time_ns()
             for payload, mono_ns in messages:
-                batch.take(vendor.decode(payload, known, now_ns, mono_ns), mono_ns)
+                batch.extend(broker.decode(payload, subscriptions, now_ns, mono_ns), mono_ns)
             assert batch.books is not None
             assert batch.ticks is not None
-    took = time.perf_counter() - begin
-    wire.close()
-    return took
+    elapsed_s = time.perf_counter() - begin
+    connection.close()
+    return elapsed_s
 
 
-def by_library(url: str, **options: bool) -> float:
+def time_library(url: str, **options: bool) -> float:
     """Seconds for a fifth of the messages by websocket-client's recv, times five."""
     link = websocket.create_connection(
         url, http_proxy_host="none", http_proxy_port=1, http_no_proxy=["127.0.0.1"], **options
@@ -140,9 +140,9 @@ def by_library(url: str, **options: bool) -> float:
     begin = time.perf_counter()
     for _ in range(MESSAGES // 5):
         link.recv()
-    took = (time.perf_counter() - begin) * 5
+    elapsed_s = (time.perf_counter() - begin) * 5
     link.shutdown()
-    return took
+    return elapsed_s
 
 
 def main() -> None:
@@ -151,25 +151,25 @@ def main() -> None:
         f"{'frame':<20}{'bytes':>6} {'library':>10} {'skip utf8':>10} {'wire':>10} {'wire+decode':>12}   ratio to library, skip"
     )
     for name, payload in (
-        ("kis tick x 1", kis_tick(1)),
-        ("kis tick x 5", kis_tick(5)),
-        ("kis book", kis_book()),
-        ("kiwoom 0B", kiwoom_tick()),
-        ("kiwoom 0D", kiwoom_book()),
+        ("kis tick x 1", build_kis_tick_frame(1)),
+        ("kis tick x 5", build_kis_tick_frame(5)),
+        ("kis book", build_kis_book_frame()),
+        ("kiwoom 0B", build_kiwoom_tick_message()),
+        ("kiwoom 0D", build_kiwoom_book_message()),
     ):
-        vendor = broker(name.split()[0])
-        port_of: multiprocessing.Queue = multiprocessing.Queue()
-        server = multiprocessing.Process(target=flood, args=(port_of, payload), daemon=True)
+        broker = load_broker(name.split()[0])
+        port_queue: multiprocessing.Queue = multiprocessing.Queue()
+        server = multiprocessing.Process(target=flood, args=(port_queue, payload), daemon=True)
         server.start()
-        url = f"ws://127.0.0.1:{port_of.get()}/"
+        url = f"ws://127.0.0.1:{port_queue.get()}/"
 
         def rate(measure: Callable[[], float]) -> float:
             return MESSAGES / statistics.median(measure() for _ in range(REPEATS))
 
-        plain = rate(lambda url=url: by_library(url))
-        skip = rate(lambda url=url: by_library(url, skip_utf8_validation=True))
-        wire = rate(lambda url=url: by_wire(url, None))
-        decoded = rate(lambda url=url, vendor=vendor: by_wire(url, vendor))
+        plain = rate(lambda url=url: time_library(url))
+        skip = rate(lambda url=url: time_library(url, skip_utf8_validation=True))
+        wire = rate(lambda url=url: time_connection(url, None))
+        decoded = rate(lambda url=url, vendor=broker: time_connection(url, vendor))
         server.terminate()
         print(
             f"{name:<20}{len(payload):>6} {plain:>8,.0f}/s {skip:>8,.0f}/s {wire:>8,.0f}/s {decoded:>10,.0f}/s"

@@ -23,110 +23,117 @@ import numpy as np
 import pandas as pd
 
 from brokers.simulator import ground_truth
-from collectorctl.demo.environment import Simulator, connect_home, write_home
-from collectorctl.demo.oracle import Instants, judge
+from collectorctl.demo.environment import SimulatorProcess, create_demo_home, set_addresses
+from collectorctl.demo.oracle import ConnectionInstants, compare
 from collectorctl.supervision.readiness import wait_until_healthy
-from collectorctl.supervision.supervisor import Daemon
+from collectorctl.supervision.supervisor import SupervisorClient
 from conf.home import Home
-from ringbuf.vitals import percentiles, read
+from ringbuf.vitals import compute_percentiles, read_snapshot
 
 KILL_EVERY_S = 5.0
-BYSTANDER = "kiwoom"
+OBSERVED_FEED = "kiwoom"
 
 
-class Stretch(NamedTuple):
+class Interval(NamedTuple):
     """A stretch of the run: mono_ns from and to, kills of kis in it, kiwoom's latency counts by bucket."""
 
-    killing: bool
+    kis_killed: bool
     begin_ns: int
     end_ns: int
     kills: int
     buckets: np.ndarray
 
 
-def stretch(home: Home, seconds: float, killing: bool) -> Stretch:
+def run_interval(home: Home, seconds: float, kill_kis: bool) -> Interval:
     """Let the tree run for so long, killing kis or not."""
-    before = np.array(read(home.vitals(BYSTANDER)).latency_buckets)
+    before = np.array(read_snapshot(home.vitals_path(OBSERVED_FEED)).latency_buckets)
     begin_ns, kills = time.monotonic_ns(), 0
     end = time.monotonic() + seconds
     while (left := end - time.monotonic()) > 0:
         time.sleep(min(left, KILL_EVERY_S))
-        pid = next((p.pid for p in Daemon(home).programs() if p.name == "kis"), 0)
-        if killing and pid:
+        pid = next((p.pid for p in SupervisorClient(home).list_programs() if p.name == "kis"), 0)
+        if kill_kis and pid:
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
                 kills += 1
-    after = np.array(read(home.vitals(BYSTANDER)).latency_buckets)
-    return Stretch(killing, begin_ns, time.monotonic_ns(), kills, after - before)
+    after = np.array(read_snapshot(home.vitals_path(OBSERVED_FEED)).latency_buckets)
+    return Interval(kill_kis, begin_ns, time.monotonic_ns(), kills, after - before)
 
 
-def delivered_and_missing(
-    home: Home, told: ground_truth.Run, ended_ns: Instants, stretches: list[Stretch]
+def count_delivered_and_missing(
+    home: Home, truth: ground_truth.GroundTruth, ended_ns: ConnectionInstants, intervals: list[Interval]
 ) -> tuple[int, int]:
     """Rows that the simulator certainly delivered to kiwoom in these stretches, and how many of them are not in Parquet."""
-    within = np.zeros(len(told.sent), bool)
-    for one in stretches:
-        within |= (told.sent["mono_ns"] >= one.begin_ns) & (told.sent["mono_ns"] < one.end_ns)
+    within = np.zeros(len(truth.deliveries), bool)
+    for interval in intervals:
+        within |= (truth.deliveries["mono_ns"] >= interval.begin_ns) & (truth.deliveries["mono_ns"] < interval.end_ns)
     rows = [pd.read_parquet(home.data / "kr" / dataset) for dataset in ("orderbook", "tick")]
-    verdict = judge(told.books, told.trades, told.sent[within], ended_ns, *rows)
-    sides = [account.lines[BYSTANDER] for account in (verdict.books, verdict.ticks)]
+    result = compare(truth.books, truth.trades, truth.deliveries[within], ended_ns, *rows)
+    sides = [account.feeds[OBSERVED_FEED] for account in (result.books, result.ticks)]
     return sum(side.sent - side.in_flight for side in sides), sum(side.missing for side in sides)
 
 
 def main() -> None:
     """Run and print the table."""
-    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    options.add_argument("--seconds", type=float, default=60.0, help="length of one stretch")
-    options.add_argument("--rounds", type=int, default=1, help="stretches of each kind, in turn")
-    options.add_argument(
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seconds", type=float, default=60.0, help="length of one stretch")
+    parser.add_argument("--rounds", type=int, default=1, help="stretches of each kind, in turn")
+    parser.add_argument(
         "--books-per-s", type=float, default=10.0, help="market events a second and symbol (20 symbols)"
     )
-    options.add_argument("--seed", type=int, default=1)
-    given = options.parse_args()
+    parser.add_argument("--seed", type=int, default=1)
+    arguments = parser.parse_args()
     root = Path(tempfile.mkdtemp(prefix="cc-", dir="/tmp"))
-    write_home(root, 2 * given.seconds * given.rounds)
-    choices = ("--seed", str(given.seed), "--books-per-s", str(given.books_per_s), "--kis-slot-release-s", "0")
+    create_demo_home(root, 2 * arguments.seconds * arguments.runner)
+    simulator_options = (
+        "--seed",
+        str(arguments.seed),
+        "--books-per-s",
+        str(arguments.books_per_s),
+        "--kis-slot-release-s",
+        "0",
+    )
     home = Home(root)
-    stretches: list[Stretch] = []
+    intervals: list[Interval] = []
     try:
-        with Simulator(root, root / "truth", "--always-open", *choices) as simulator:
-            connect_home(root, simulator.addresses)
+        with SimulatorProcess(root, root / "truth", "--always-open", *simulator_options) as simulator:
+            set_addresses(root, simulator.addresses)
             home = Home(root)
-            home.make()
-            daemon = Daemon(home)
-            daemon.start()
+            home.create_directories()
+            supervisor = SupervisorClient(home)
+            supervisor.start()
             try:
-                sick = wait_until_healthy(home, 30)
-                assert not sick, sick
+                unhealthy = wait_until_healthy(home, 30)
+                assert not unhealthy, unhealthy
                 time.sleep(5.0)
-                for _ in range(given.rounds):
-                    for killing in (False, True):
-                        stretches.append(stretch(home, given.seconds, killing))
+                for _ in range(arguments.runner):
+                    for kill_kis in (False, True):
+                        intervals.append(run_interval(home, arguments.seconds, kill_kis))
                         wait_until_healthy(home, 30)
-                for line in simulator.addresses:
-                    simulator.tell(f"{line} quiet 3600")
+                for feed in simulator.addresses:
+                    simulator.send_command(f"{feed} quiet 3600")
                 time.sleep(2.5)
             finally:
-                for _ in daemon.stop():
+                for _ in supervisor.stop():
                     pass
-        told = ground_truth.load(root / "truth")
-        show(home, told, stretches)
+        truth = ground_truth.load(root / "truth")
+        print_table(home, truth, intervals)
     finally:
         shutil.rmtree((home.run / "ring").resolve(), ignore_errors=True)
         shutil.rmtree(root)
 
 
-def show(home: Home, told: ground_truth.Run, stretches: list[Stretch]) -> None:
+def print_table(home: Home, truth: ground_truth.GroundTruth, intervals: list[Interval]) -> None:
     """The table: undisturbed, killing, ratio."""
-    ended_ns = {(c["line"], c["connection"]): c["ended_mono_ns"] for c in told.connections if c["ended_mono_ns"]}
+    ended_ns = {(c["line"], c["connection"]): c["ended_mono_ns"] for c in truth.connections if c["ended_mono_ns"]}
     columns: list[dict[str, float]] = []
     for killing in (False, True):
-        mine = [one for one in stretches if one.killing == killing]
+        mine = [one for one in intervals if one.kis_killed == killing]
         buckets = np.sum([one.buckets for one in mine], axis=0)
-        delivered, missing = delivered_and_missing(home, told, ended_ns, mine)
+        delivered, missing = count_delivered_and_missing(home, truth, ended_ns, mine)
         columns.append(
             {"kis killed": sum(one.kills for one in mine), "kiwoom's rows to ring": int(buckets.sum())}
-            | {f"latency p{percent}, us": ns / 1000 for percent, ns in percentiles(buckets).items()}
+            | {f"latency p{percent}, us": ns / 1000 for percent, ns in compute_percentiles(buckets).items()}
             | {"delivered": delivered, "not stored": missing}
         )
     print(f"{'kiwoom while':<24}{'undisturbed':>14}{'kis is killed':>16}{'ratio':>8}")

@@ -13,23 +13,23 @@ from collections import Counter
 
 import numpy as np
 
-from ringbuf.records import ORDERBOOK, Line, Venue, blank
+from ringbuf.records import ORDERBOOK, FeedId, Venue, empty_records
 from writer import schema
-from writer.ingest.book_arbiter import NEW, Merge
+from writer.ingest.book_arbiter import NEW, BookArbiter
 
 SECOND_NS = 1_000_000_000
 NINE_NS = 1_795_132_800_000_000_000
 OUTAGE_NS = (300 * SECOND_NS, 360 * SECOND_NS)
-LINES = (Line.KIS, Line.KIWOOM)
+FEEDS = (FeedId.KIS, FeedId.KIWOOM)
 
 
-def truth(seconds: int, symbols: int, rate: float, flicker: float, random: np.random.Generator) -> np.ndarray:
+def generate_books(seconds: int, symbols: int, rate: float, flicker: float, random: np.random.Generator) -> np.ndarray:
     """Books of `symbols` symbols, `rate` a second each; with probability `flicker` a book returns to the one before the last."""
     parts = []
     for symbol in range(symbols):
         at_ns = np.sort(random.integers(0, seconds * SECOND_NS, int(seconds * rate)))
         count = len(at_ns)
-        found = blank(ORDERBOOK, count)
+        found = empty_records(ORDERBOOK, count)
         trades = random.random(count) < 0.3
         found["cum_volume"] = np.cumsum(trades * random.integers(1, 100, count))
         state = np.arange(count)
@@ -49,8 +49,8 @@ def truth(seconds: int, symbols: int, rate: float, flicker: float, random: np.ra
     return found
 
 
-def seen_by(
-    line: Line, books: np.ndarray, loss: float, conflate_ns: int, latency_ns: float, random: np.random.Generator
+def simulate_feed(
+    feed: FeedId, books: np.ndarray, loss: float, conflate_ns: int, latency_ns: float, random: np.random.Generator
 ) -> np.ndarray:
     """The books that reach a line, as received there."""
     keep = random.random(len(books)) >= loss
@@ -61,10 +61,10 @@ def seen_by(
         same = (books["symbol"][order][:-1] == books["symbol"][order][1:]) & (bucket[order][:-1] == bucket[order][1:])
         last[order[:-1][same]] = False
         keep &= last
-    if line is Line.KIWOOM:
+    if feed is FeedId.KIWOOM:
         keep &= (books["mono_ns"] < OUTAGE_NS[0]) | (books["mono_ns"] >= OUTAGE_NS[1])
     found = books[keep].copy()
-    found["line"] = line
+    found["line"] = feed
     delay = random.lognormal(np.log(latency_ns), 0.6, len(found)).astype(np.int64)
     found["mono_ns"] += delay
     for symbol in np.unique(found["symbol"]):  # one connection delivers in order
@@ -74,25 +74,25 @@ def seen_by(
     return found[np.argsort(found["mono_ns"], kind="stable")]
 
 
-def first_wins(books: np.ndarray) -> np.ndarray:
+def run_arbiter(books: np.ndarray) -> np.ndarray:
     """Which books the writer stores."""
-    merge = Merge(5 * SECOND_NS, ["KRX"])
+    arbiter = BookArbiter(5 * SECOND_NS, ["KRX"])
     stored = np.zeros(len(books), bool)
     for begin in range(0, len(books), 1000):
-        some = books[begin : begin + 1000]
-        stored[begin : begin + 1000] = merge.take(some, schema.hours(some), begin + 1).twin_of == NEW
-        settled = np.searchsorted(books["mono_ns"], some["mono_ns"][-1] - 6 * SECOND_NS)
-        merge.forget(int(settled))
+        batch = books[begin : begin + 1000]
+        stored[begin : begin + 1000] = arbiter.arbitrate(batch, schema.compute_hours(batch), begin + 1).twin_of == NEW
+        settled = np.searchsorted(books["mono_ns"], batch["mono_ns"][-1] - 6 * SECOND_NS)
+        arbiter.expire(int(settled))
     return stored
 
 
-def rival(books: np.ndarray, rule: str) -> np.ndarray:
+def run_simple_rule(books: np.ndarray, rule: str) -> np.ndarray:
     """Which books a simpler rule stores."""
     last: dict[bytes, bytes] = {}
     newest: dict[bytes, int] = {}
     when: dict[bytes, int] = {}
     stored = np.zeros(len(books), bool)
-    for at, book in enumerate(contents(books)):
+    for at, book in enumerate(book_keys(books)):
         symbol, mono_ns, exch_ns = bytes(books["symbol"][at]), int(books["mono_ns"][at]), int(books["exch_ns"][at])
         if rule == "differs from the last one":
             stored[at] = last.get(symbol) != book
@@ -106,7 +106,7 @@ def rival(books: np.ndarray, rule: str) -> np.ndarray:
     return stored
 
 
-def contents(books: np.ndarray) -> list[bytes]:
+def book_keys(books: np.ndarray) -> list[bytes]:
     """What tells one book from another."""
     return [
         b"%s %d %d" % (symbol, volume, size)
@@ -116,37 +116,37 @@ def contents(books: np.ndarray) -> list[bytes]:
     ]
 
 
-def judged(available: Counter, stored: Counter) -> tuple[int, int]:
+def count_errors(available: Counter, stored: Counter) -> tuple[int, int]:
     """How many available books are missing, and how many are stored more often than they came."""
     return (available - stored).total(), (stored - available).total()
 
 
 def main() -> None:
     """Print the table."""
-    options = argparse.ArgumentParser(description=__doc__)
-    options.add_argument("--seconds", type=int, default=600)
-    options.add_argument("--symbols", type=int, default=20)
-    options.add_argument("--rate", type=float, default=10.0)
-    options.add_argument("--seed", type=int, default=1)
-    given = options.parse_args()
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seconds", type=int, default=600)
+    parser.add_argument("--symbols", type=int, default=20)
+    parser.add_argument("--rate", type=float, default=10.0)
+    parser.add_argument("--seed", type=int, default=1)
+    arguments = parser.parse_args()
     print(f"{'lines':<37}{'rule':<27}{'available':>10}{'missed':>16}{'doubled':>16}{'books/s':>10}")
     for title, loss, conflate_ns in (
         ("no loss, no conflation", 0.0, 0),
         ("0.5 % loss each", 0.005, 0),
         ("0.5 % loss, kiwoom conflates 100 ms", 0.005, SECOND_NS // 10),
     ):
-        random = np.random.default_rng(given.seed)
-        books = truth(given.seconds, given.symbols, given.rate, 0.3, random)
-        kis = seen_by(Line.KIS, books, loss, 0, 15e6, random)
-        kiwoom = seen_by(Line.KIWOOM, books, loss, conflate_ns, 25e6, random)
+        random = np.random.default_rng(arguments.seed)
+        books = generate_books(arguments.seconds, arguments.symbols, arguments.rate, 0.3, random)
+        kis = simulate_feed(FeedId.KIS, books, loss, 0, 15e6, random)
+        kiwoom = simulate_feed(FeedId.KIWOOM, books, loss, conflate_ns, 25e6, random)
         found = np.concatenate([kis, kiwoom])
         found = found[np.argsort(found["mono_ns"], kind="stable")]
-        available = Counter(contents(books[np.union1d(kis["seq"], kiwoom["seq"])]))
+        available = Counter(book_keys(books[np.union1d(kis["seq"], kiwoom["seq"])]))
         for rule in ("first wins", "differs from the last one", "not seen in the last 2 s", "newer second only"):
             begin = time.perf_counter()
-            stored = first_wins(found) if rule == "first wins" else rival(found, rule)
+            stored = run_arbiter(found) if rule == "first wins" else run_simple_rule(found, rule)
             took = time.perf_counter() - begin
-            missed, doubled = judged(available, Counter(contents(found[stored])))
+            missed, doubled = count_errors(available, Counter(book_keys(found[stored])))
             total = available.total()
             print(
                 f"{title:<37}{rule:<27}{total:>10}{missed:>8}{missed / total:>8.2%}{doubled:>8}{doubled / total:>8.2%}"

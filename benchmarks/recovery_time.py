@@ -21,16 +21,16 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from collectorctl.demo.environment import Simulator, connect_home, write_home
+from collectorctl.demo.environment import SimulatorProcess, create_demo_home, set_addresses
 from collectorctl.supervision.readiness import wait_until_healthy
-from collectorctl.supervision.supervisor import Daemon
+from collectorctl.supervision.supervisor import SupervisorClient
 from conf.home import Home
 from ringbuf.records import ORDERBOOK
 from ringbuf.ring import Consumer
-from ringbuf.vitals import read
+from ringbuf.vitals import read_snapshot
 
 POLL_S = 0.002
-MOST_S = 60.0
+TIMEOUT_S = 60.0
 FLOOR = "floor"
 PROGRAM = f"""
 [program:{FLOOR}]
@@ -41,91 +41,91 @@ startsecs = 3
 """
 
 
-def pid_of(home: Home, name: str) -> int:
+def wait_for_pid(home: Home, name: str) -> int:
     """The running process's id; waits until it has run long enough to count as started."""
-    give_up = time.monotonic() + MOST_S
-    while time.monotonic() < give_up:
-        program = next(p for p in Daemon(home).programs() if p.name == name)
+    deadline = time.monotonic() + TIMEOUT_S
+    while time.monotonic() < deadline:
+        program = next(p for p in SupervisorClient(home).list_programs() if p.name == name)
         if program.state == "RUNNING":
             return program.pid
         time.sleep(0.05)
     raise SystemExit(f"{name} does not run")
 
 
-def until(happened: Callable[[], bool], since: float) -> float:
+def measure_until(condition: Callable[[], bool], since: float) -> float:
     """Seconds from `since` until it happened."""
-    while not happened():
-        if time.monotonic() - since > MOST_S:
-            raise SystemExit(f"nothing came within {MOST_S} s")
+    while not condition():
+        if time.monotonic() - since > TIMEOUT_S:
+            raise SystemExit(f"nothing came within {TIMEOUT_S} s")
         time.sleep(POLL_S)
     return time.monotonic() - since
 
 
-def once(home: Home, name: str) -> float:
+def measure_restart(home: Home, name: str) -> float:
     """Kill it; seconds until its first record."""
-    pid = pid_of(home, name)
+    pid = wait_for_pid(home, name)
     if name == FLOOR:
         (home.run / FLOOR).unlink()
     began = time.monotonic()
     os.kill(pid, signal.SIGKILL)
     if name == FLOOR:
-        return until((home.run / FLOOR).exists, began)
+        return measure_until((home.run / FLOOR).exists, began)
     if name == "writer":
-        return until(lambda: journalled(home, pid), began)
+        return measure_until(lambda: has_journalled(home, pid), began)
     while Path(f"/proc/{pid}").exists():  # its last record may come in this instant
         time.sleep(0)
-    ring = Consumer.open(home.ring(name, "orderbook"), ORDERBOOK)
+    ring = Consumer.open(home.ring_path(name, "orderbook"), ORDERBOOK)
     try:
         before = ring.head
-        return until(lambda: ring.head > before, began)
+        return measure_until(lambda: ring.head > before, began)
     finally:
         ring.close()
 
 
-def journalled(home: Home, old: int) -> bool:
+def has_journalled(home: Home, old_pid: int) -> bool:
     """Whether a new writer has journalled a row."""
-    vitals = read(home.vitals("writer"))
-    return vitals.pid != old and vitals.counters["journal_rows"] > 0
+    vitals = read_snapshot(home.vitals_path("writer"))
+    return vitals.pid != old_pid and vitals.counters["journal_rows"] > 0
 
 
 def main() -> None:
     """Run and print the table."""
-    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    options.add_argument("--times", type=int, default=10)
-    options.add_argument("--seed", type=int, default=1)
-    given = options.parse_args()
-    chance = random.Random(given.seed)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--times", type=int, default=10)
+    parser.add_argument("--seed", type=int, default=1)
+    arguments = parser.parse_args()
+    rng = random.Random(arguments.seed)
     root = Path(tempfile.mkdtemp(prefix="cc-", dir="/tmp"))
-    write_home(root, 600)
+    create_demo_home(root, 600)
     (root / "supervisord.conf").write_text((root / "supervisord.conf").read_text() + PROGRAM)
     home = Home(root)
     try:
-        with Simulator(root, root / "truth", "--always-open", "--kis-slot-release-s", "0") as simulator:
-            connect_home(root, simulator.addresses)
+        with SimulatorProcess(root, root / "truth", "--always-open", "--kis-slot-release-s", "0") as simulator:
+            set_addresses(root, simulator.addresses)
             home = Home(root)
-            home.make()
-            daemon = Daemon(home)
-            daemon.start()
+            home.create_directories()
+            supervisor = SupervisorClient(home)
+            supervisor.start()
             try:
                 print(f"{'SIGKILL to first record':<26}{'median s':>10}{'min s':>8}{'max s':>8}{'over the floor':>16}")
                 floor = 0.0
                 for name in (FLOOR, "kis", "kiwoom", "writer"):
-                    took = []
-                    for _ in range(given.times):
-                        sick = wait_until_healthy(home, 60, ("kis", "kiwoom", "writer"))
-                        assert not sick, sick
+                    durations_s = []
+                    for _ in range(arguments.times):
+                        unhealthy = wait_until_healthy(home, 60, ("kis", "kiwoom", "writer"))
+                        assert not unhealthy, unhealthy
                         time.sleep(
-                            chance.uniform(0.0, 1.0)
+                            rng.uniform(0.0, 1.0)
                         )  # supervisord looks once a second: not always at the same phase
-                        took.append(once(home, name))
-                    median = statistics.median(took)
+                        durations_s.append(measure_restart(home, name))
+                    median = statistics.median(durations_s)
                     floor = floor or median
                     print(
-                        f"{name:<26}{median:>10.2f}{min(took):>8.2f}{max(took):>8.2f}{median - floor:>16.2f}",
+                        f"{name:<26}{median:>10.2f}{min(durations_s):>8.2f}{max(durations_s):>8.2f}{median - floor:>16.2f}",
                         flush=True,
                     )
             finally:
-                for _ in daemon.stop():
+                for _ in supervisor.stop():
                     pass
     finally:
         shutil.rmtree((home.run / "ring").resolve(), ignore_errors=True)

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ringbuf.records import STREAMS, blank
+from ringbuf.records import STREAMS, empty_records
 from ringbuf.ring import Consumer, Producer
 
 CAPACITY = 65_536
@@ -37,7 +37,7 @@ def measure(path: Path, dtype: np.dtype, count: int, batch: int) -> tuple[float,
     """Records per second, copied, published and read in batches; `count` fits into the ring, so nothing is lost."""
     producer = Producer.open(path, dtype, CAPACITY)
     consumer = Consumer.open(path, dtype)
-    records, copies = blank(dtype, count), blank(dtype, count)
+    records, copies = empty_records(dtype, count), empty_records(dtype, count)
     opaque = np.dtype((np.void, dtype.itemsize))  # numpy copies structured records field by field, ten times slower
     source, target = records.view(opaque), copies.view(opaque)
     parts = [slice(at, at + batch) for at in range(0, count, batch)]

@@ -9,30 +9,30 @@ from __future__ import annotations
 
 import sys
 
-from brokers.allocation.allocate import plan
-from brokers.allocation.credentials import at_hand
+from brokers.allocation.allocate import plan_connections
+from brokers.allocation.credentials import key_counts
 from brokers.collector import Collector
-from brokers.feed.startup import idle, with_room
-from brokers.registry import BROKERS, broker
+from brokers.feed.startup import retry_until_space, run_disabled
+from brokers.registry import BROKERS, load_broker
 from conf.home import Home
-from conf.loader import FILE
-from conf.process import Stop, run
+from conf.loader import SETTINGS_FILE
+from conf.process import ShutdownSignal, run_process
 from ringbuf.vitals import Vitals
 
 
-def collect(name: str, home: Home, stop: Stop) -> None:
+def collect(name: str, home: Home, stop: ShutdownSignal) -> None:
     """The body of the process: collect until asked to stop. SettingsError for keys that cannot be used."""
-    vitals = Vitals.create(home.vitals(name), name)
+    vitals = Vitals.create(home.vitals_path(name), name)
     try:
-        planned = plan(home.settings, at_hand(home))
-        if not planned.connections.get(name):
-            idle(vitals, stop, f"{name}.enabled is false in {FILE}")
+        plan = plan_connections(home.settings, key_counts(home))
+        if not plan.connections.get(name):
+            run_disabled(vitals, stop, f"{name}.enabled is false in {SETTINGS_FILE}")
         else:
-            collector = with_room(lambda: Collector(home, stop, vitals, broker(name), planned), vitals, stop)
+            collector = retry_until_space(lambda: Collector(home, stop, vitals, load_broker(name), plan), vitals, stop)
             if collector is not None:
                 collector.run()
     finally:
-        vitals.say("stopped")
+        vitals.set_state("stopped")
         vitals.close()
 
 
@@ -42,7 +42,7 @@ def main(arguments: list[str]) -> int:
         sys.stderr.write(f"usage: python -m brokers NAME, where NAME is one of: {', '.join(BROKERS)}\n")
         return 2
     name = arguments[0]
-    return run(name, lambda home, stop: collect(name, home, stop))
+    return run_process(name, lambda home, stop: collect(name, home, stop))
 
 
 if __name__ == "__main__":

@@ -14,25 +14,25 @@ from typing import NamedTuple
 
 import numpy as np
 
-from brokers.subscription import Registration
+from brokers.subscription import Subscription
 from conf.instrument import Instrument
-from ringbuf.records import ORDERBOOK, TICK, UNDEFINED, Kind
+from ringbuf.records import ORDERBOOK, TICK, UNDEFINED, EventType
 
 
-class Happening(NamedTuple):
+class MarketEvent(NamedTuple):
     """What a vendor says of the market that is neither book nor trade: an event of one of its kinds (records.py)."""
 
-    kind: Kind
-    words: str
+    kind: EventType
+    message: str
     instrument: Instrument | None = None
-    number: int = UNDEFINED
+    value: int = UNDEFINED
     exch_ns: int = UNDEFINED
 
 
-_CODES = {"<i8": "q", "<u4": "I", "|u1": "B", "|i1": "b"}
+_STRUCT_CODES = {"<i8": "q", "<u4": "I", "|u1": "B", "|i1": "b"}
 
 
-def packer(dtype: np.dtype) -> struct.Struct:
+def build_packer(dtype: np.dtype) -> struct.Struct:
     """A Struct with the layout of `dtype`; void fields are padding and take no value."""
     form = "<"
     for name in dtype.names:
@@ -44,53 +44,65 @@ def packer(dtype: np.dtype) -> struct.Struct:
         elif base.kind == "V":
             form += f"{base.itemsize}x"
         else:
-            form += f"{count}{_CODES[base.str]}"
+            form += f"{count}{_STRUCT_CODES[base.str]}"
     made = struct.Struct(form)
     if made.size != dtype.itemsize:
         raise TypeError(f"{dtype} has padding that its fields do not name: {made.size} bytes of {dtype.itemsize}")
     return made
 
 
-pack_book = packer(ORDERBOOK).pack
-pack_tick = packer(TICK).pack
+pack_book = build_packer(ORDERBOOK).pack
+pack_tick = build_packer(TICK).pack
 EXTRA_BYTES = ORDERBOOK["extra"].itemsize
 
 
-def records(dtype: np.dtype, rows: Sequence[bytes]) -> np.ndarray:
+def to_records(dtype: np.dtype, rows: Sequence[bytes]) -> np.ndarray:
     """Rows as one writable array, shape (len(rows),)."""
     return np.frombuffer(bytearray(b"".join(rows)), dtype)
 
 
-class Decoded:
+class DecodedBatch:
     """One message, or a batch of them: rows of both streams with the registrations they belong to, and the rest."""
 
-    __slots__ = ("book_of", "book_rows", "control", "happened", "received", "rejected", "tick_of", "tick_rows", "wide")
+    __slots__ = (
+        "book_rows",
+        "book_subscriptions",
+        "control",
+        "market_events",
+        "oversized_frames",
+        "rejects",
+        "rows_by_mono_ns",
+        "tick_rows",
+        "tick_subscriptions",
+    )
 
     def __init__(self) -> None:
         self.book_rows: list[bytes] = []
         self.tick_rows: list[bytes] = []
-        self.book_of: list[Registration] = []
-        self.tick_of: list[Registration] = []
-        self.rejected: list[tuple[bytes, str]] = []  # raw frame that can be decoded again later, reason
+        self.book_subscriptions: list[Subscription] = []
+        self.tick_subscriptions: list[Subscription] = []
+        self.rejects: list[tuple[bytes, str]] = []  # raw frame that can be decoded again later, reason
         self.control: bytes | None = None  # the message is part of the dialogue, not of the data
-        self.happened: list[Happening] = []  # phases, interruptions, halts
-        self.wide: list[tuple[str, int]] = []  # kind and width of frames wider than known
-        self.received: dict[int, int] = {}  # of a batch: mono_ns of receipt -> rows
+        self.market_events: list[MarketEvent] = []  # phases, interruptions, halts
+        self.oversized_frames: list[tuple[str, int]] = []  # kind and width of frames wider than known
+        self.rows_by_mono_ns: dict[int, int] = {}  # of a batch: mono_ns of receipt -> rows
 
     @property
     def books(self) -> np.ndarray:
         """The books, dtype ORDERBOOK."""
-        return records(ORDERBOOK, self.book_rows)
+        return to_records(ORDERBOOK, self.book_rows)
 
     @property
     def ticks(self) -> np.ndarray:
         """The ticks, dtype TICK."""
-        return records(TICK, self.tick_rows)
+        return to_records(TICK, self.tick_rows)
 
-    def take(self, other: Decoded, mono_ns: int) -> None:
+    def extend(self, other: DecodedBatch, mono_ns: int) -> None:
         """Append the rows of a message received at `mono_ns`."""
-        self.received[mono_ns] = self.received.get(mono_ns, 0) + len(other.book_rows) + len(other.tick_rows)
+        self.rows_by_mono_ns[mono_ns] = (
+            self.rows_by_mono_ns.get(mono_ns, 0) + len(other.book_rows) + len(other.tick_rows)
+        )
         self.book_rows += other.book_rows
-        self.book_of += other.book_of
+        self.book_subscriptions += other.book_subscriptions
         self.tick_rows += other.tick_rows
-        self.tick_of += other.tick_of
+        self.tick_subscriptions += other.tick_subscriptions

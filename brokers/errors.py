@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import re
 
-WORDS_MOST = 300
+MAX_MESSAGE_CHARS = 300
 """Characters of a vendor's words that are repeated in a message."""
 
 
@@ -28,29 +28,29 @@ class BrokerError(Exception):
 
     state = "retrying"
 
-    def __init__(self, words: str, wait_s: float = 0.0, renew: bool = False) -> None:
-        super().__init__(words)
-        self.wait_s = wait_s
-        self.renew = renew
+    def __init__(self, message: str, retry_after_s: float = 0.0, refresh_credential: bool = False) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+        self.refresh_credential = refresh_credential
 
 
-class WireError(BrokerError):
+class TransportError(BrokerError):
     """The connection failed."""
 
 
-class ConnectError(WireError):
+class ConnectError(TransportError):
     """No connection came about."""
 
 
-class Closed(WireError):
+class ConnectionClosed(TransportError):
     """The connection ended."""
 
 
-class Cut(Closed):
+class ConnectionClosedAbnormally(ConnectionClosed):
     """It ended without a close frame: the vendor may not know yet."""
 
 
-class FrameError(WireError):
+class ProtocolError(TransportError):
     """Bytes that are no WebSocket frames, or a frame over the limit."""
 
 
@@ -58,15 +58,15 @@ class RestError(BrokerError):
     """A REST call did not bring what it should."""
 
 
-class RestUnreachable(RestError):
+class ServiceUnavailable(RestError):
     """No answer, or not one of this API."""
 
 
-class RestLimited(RestError):
+class RateLimited(RestError):
     """Too many calls."""
 
 
-class RestRefused(RestError):
+class RequestRejected(RestError):
     """Understood and refused."""
 
     state = "refused"
@@ -76,16 +76,16 @@ class SessionError(BrokerError):
     """The dialogue on a connection cannot go on."""
 
 
-class SessionLost(SessionError):
+class SessionExpired(SessionError):
     """Begin again with a new connection."""
 
 
-class SessionRefused(SessionError):
+class SessionRejected(SessionError):
     """The vendor refuses this session."""
 
     state = "refused"
 
 
-def mask(text: str) -> str:
+def redact(text: str) -> str:
     """A vendor's words, with everything that could be a key or token hidden (KIS repeats the approval key in an error)."""
-    return re.sub(r"[A-Za-z0-9_\-./+=]{20,}", "***", text)[:WORDS_MOST]
+    return re.sub(r"[A-Za-z0-9_\-./+=]{20,}", "***", text)[:MAX_MESSAGE_CHARS]

@@ -18,7 +18,7 @@ from brokers.errors import RestError
 from conf.home import Home
 from conf.instrument import Instrument
 
-PRINTS = np.dtype(
+TRADE_ROW = np.dtype(
     [
         ("exch_ns", "<i8"),  # whole seconds
         ("price", "<i8"),  # won
@@ -29,7 +29,7 @@ PRINTS = np.dtype(
         ("bid_price_1", "<i8"),
     ]
 )
-BARS = np.dtype(
+BAR_ROW = np.dtype(
     [
         ("exch_ns", "<i8"),  # the bar's first second
         ("open", "<i8"),
@@ -40,60 +40,60 @@ BARS = np.dtype(
         ("cum_volume", "<i8"),
     ]
 )
-DAYS = np.dtype([("date", "<M8[D]"), ("volume", "<i8"), ("value_m", "<i8")])
+DAY_ROW = np.dtype([("date", "<M8[D]"), ("volume", "<i8"), ("value_m", "<i8")])
 """Shares, and won in millions."""
 
 
-class QuotesError(RestError):
+class HistoryError(RestError):
     """An answer that cannot be used: refused in words, or not of the form that is documented."""
 
 
-class Asked(NamedTuple):
+class PageRequest(NamedTuple):
     """One page asked for. `what`: ticks, prints, bars or days; the key of the page before it says where to go on."""
 
-    what: str
+    kind: str
     instrument: Instrument
     day: date  # the newest day wanted, where the call can say so
-    previous: bool = False  # prints: of the previous trading day
+    previous_day: bool = False  # prints: of the previous trading day
     until: str = ""  # prints: the newest wanted, Korean time; "HHMM" of Kiwoom, "HHMMSS" of KIS
     key: str = ""
 
 
-class Reply(NamedTuple):
+class PageResponse(NamedTuple):
     """An answer that was accepted: its bytes, and the key of the next page ("" when there is none)."""
 
     content: bytes
     next_key: str
 
 
-class Prints(Protocol):
+class IntradayTrades(Protocol):
     """What every broker sells: prints with their cumulative volume."""
 
     PAGE_ROWS: dict[str, int]
 
-    def ask(self, asked: Asked) -> Reply:
+    def fetch_page(self, request: PageRequest) -> PageResponse:
         """One call; `what` is one of PAGE_ROWS. RestError; RestLimited when it came too soon."""
 
-    def prints(self, content: bytes, day: date) -> np.ndarray:
+    def parse_trades(self, content: bytes, day: date) -> np.ndarray:
         """PRINTS of a page of prints with cumulative volume, dated `day`, newest first; QuotesError."""
 
     def close(self) -> None:
         """Let go of the connection."""
 
 
-class Quotes(Prints, Protocol):
+class HistoricalData(IntradayTrades, Protocol):
     """One broker's whole REST market data."""
 
-    def ticks(self, content: bytes) -> np.ndarray:
+    def parse_ticks(self, content: bytes) -> np.ndarray:
         """PRINTS of a page of ticks, newest first; QuotesError when it is none."""
 
-    def bars(self, content: bytes) -> np.ndarray:
+    def parse_bars(self, content: bytes) -> np.ndarray:
         """BARS of one minute, newest first; QuotesError."""
 
-    def days(self, content: bytes) -> np.ndarray:
+    def parse_days(self, content: bytes) -> np.ndarray:
         """DAYS, newest first; QuotesError."""
 
 
-def quotes(home: Home, broker: str) -> Quotes:
+def open_history(home: Home, broker: str) -> HistoricalData:
     """The market data of a broker with this home's keys. SettingsError if secrets are missing."""
     return import_module(f"brokers.{broker}.history").HISTORY(home)

@@ -10,21 +10,21 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Literal, NamedTuple, Protocol
 
-from brokers.decoded import Decoded
-from brokers.subscription import Ledger, Registration
+from brokers.decoded import DecodedBatch
+from brokers.subscription import Subscription, SubscriptionTable
 from conf.home import Home
 from conf.settings import Settings
-from ringbuf.records import Line
+from ringbuf.records import FeedId
 
-HEARTBEAT_MOST_BYTES = 4096
+MAX_HEARTBEAT_BYTES = 4096
 """A vendor's heartbeat has less than 200; what is echoed must not be what fills a connection."""
 
 
-class Heard(NamedTuple):
+class ControlResult(NamedTuple):
     """What a control message meant, in words without secrets; `strange` if nobody expected it."""
 
-    words: str = ""
-    strange: bool = False
+    message: str = ""
+    unexpected: bool = False
 
 
 class Credential(Protocol):
@@ -33,33 +33,33 @@ class Credential(Protocol):
     def get(self) -> str:
         """A valid one, from the cache or newly issued. RestError."""
 
-    def spoil(self) -> None:
+    def invalidate(self) -> None:
         """The vendor refused the last one: do not hand it out again."""
 
 
-class Session(Protocol):
+class FeedSession(Protocol):
     """The dialogue on one connection, without I/O: time is passed in as mono_ns."""
 
     @property
     def state(self) -> Literal["logging_in", "subscribing", "streaming"]:
         """How far it has come."""
 
-    def outgoing(self, mono_ns: int) -> list[bytes]:
+    def pending_messages(self, mono_ns: int) -> list[bytes]:
         """Text messages that are to be sent now; pacing is the session's affair."""
 
-    def receive(self, payload: bytes, mono_ns: int) -> Heard:
+    def receive(self, payload: bytes, mono_ns: int) -> ControlResult:
         """Take one control message. SessionError if the connection is of no more use."""
 
-    def register(self, registrations: Iterable[Registration], mono_ns: int) -> None:
+    def subscribe(self, subscriptions: Iterable[Subscription], mono_ns: int) -> None:
         """Ask for more than the session began with, while it goes on."""
 
-    def release(self, registrations: Iterable[Registration], mono_ns: int) -> None:
+    def unsubscribe(self, subscriptions: Iterable[Subscription], mono_ns: int) -> None:
         """Give some up, while the others go on."""
 
-    def register_again(self, registrations: Iterable[Registration], mono_ns: int, release: bool) -> None:
+    def resubscribe(self, subscriptions: Iterable[Subscription], mono_ns: int, unsubscribe_first: bool) -> None:
         """Ask once more, after releasing what the server may believe to be registered."""
 
-    def overdue(self, mono_ns: int) -> None:
+    def check_timeouts(self, mono_ns: int) -> None:
         """SessionLost if an answer is missing that is no registration's."""
 
 
@@ -67,20 +67,22 @@ class Broker(Protocol):
     """What session.py of a broker's folder provides as BROKER."""
 
     name: str
-    line: Line
+    feed_id: FeedId
     heartbeat_s: float  # longest pause between two heartbeats of an idle connection
 
-    def address(self, settings: Settings) -> str:
+    def websocket_url(self, settings: Settings) -> str:
         """The WebSocket's URL."""
 
-    def credential(self, home: Home, number: int) -> Credential:
+    def create_credential(self, home: Home, number: int) -> Credential:
         """Where the token of this home's key pair `number` (1, 2, ...) comes from. SettingsError if secrets are missing."""
 
-    def session(self, settings: Settings, credential: str, ledger: Ledger) -> Session:
+    def create_session(self, settings: Settings, credential: str, subscription_table: SubscriptionTable) -> FeedSession:
         """A new dialogue that registers what the ledger lists."""
 
-    def known(self, registrations: Iterable[Registration]) -> dict[str, Registration]:
+    def subscriptions_by_code(self, subscriptions: Iterable[Subscription]) -> dict[str, Subscription]:
         """The vendor's spelling of each registration, as `decode` looks it up."""
 
-    def decode(self, payload: bytes, known: Mapping[str, Registration], recv_ns: int, mono_ns: int = 0) -> Decoded:
+    def decode(
+        self, payload: bytes, by_code: Mapping[str, Subscription], recv_ns: int, mono_ns: int = 0
+    ) -> DecodedBatch:
         """One message into records; never raises, whatever the bytes."""

@@ -11,22 +11,22 @@ from typing import NamedTuple
 from brokers.protocol import Broker
 
 
-class Entry(NamedTuple):
+class BrokerSpec(NamedTuple):
     """One line of the registry."""
 
     module: str  # has BROKER
-    shard: str  # the group of settings.shards whose ticks it collects; "" where it is alone in its market
-    counts: str  # what its limit counts: "registrations", or "symbols" whatever their streams
+    shard: str  # the list of settings.shards whose ticks it collects; "" where it is alone in its market
+    limit_unit: str  # what its limit counts: "registrations", or "symbols" whatever their streams
     market: str = "kr"  # whose instruments it collects; the brokers of one market stand in for each other
 
 
-BROKERS: dict[str, Entry] = {
-    "kis": Entry("brokers.kis.session", "A", "registrations"),
-    "kiwoom": Entry("brokers.kiwoom.session", "B", "symbols"),
-    "us": Entry("brokers.us.session", "", "registrations", "us"),
+BROKERS: dict[str, BrokerSpec] = {
+    "kis": BrokerSpec("brokers.kis.session", "kis", "registrations"),
+    "kiwoom": BrokerSpec("brokers.kiwoom.session", "kiwoom", "symbols"),
+    "us": BrokerSpec("brokers.us.session", "", "registrations", "us"),
 }
 
 
-def broker(name: str) -> Broker:
+def load_broker(name: str) -> Broker:
     """The broker of that name; only its own code is imported. KeyError if there is none."""
     return import_module(BROKERS[name].module).BROKER

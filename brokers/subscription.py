@@ -19,7 +19,7 @@ from typing import NamedTuple
 from conf.instrument import Instrument
 
 
-class Registration(NamedTuple):
+class Subscription(NamedTuple):
     """One stream of one instrument, as asked for on one connection."""
 
     instrument: Instrument
@@ -30,94 +30,96 @@ class Registration(NamedTuple):
 
 
 @dataclass(slots=True)
-class Standing:
+class SubscriptionState:
     """One registration's line in the ledger; times are mono_ns, 0 = not yet."""
 
     requested_ns: int = 0
     acknowledged_ns: int = 0
-    first_ns: int = 0  # since the latest subscription
-    last_ns: int = 0
-    tries: int = 0
-    refused: str = ""
+    first_data_ns: int = 0  # since the latest subscription
+    last_data_ns: int = 0
+    attempts: int = 0
+    refusal: str = ""
 
 
-class Ledger:
+class SubscriptionTable:
     """All registrations of one connection."""
 
-    def __init__(self, registrations: Iterable[Registration]) -> None:
-        self.standing: dict[Registration, Standing] = {registration: Standing() for registration in registrations}
-        self.answers: list[tuple[Registration, str]] = []
+    def __init__(self, subscriptions: Iterable[Subscription]) -> None:
+        self.states: dict[Subscription, SubscriptionState] = {
+            subscription: SubscriptionState() for subscription in subscriptions
+        }
+        self.answers: list[tuple[Subscription, str]] = []
         """What the vendor answered since somebody emptied this: "" for a yes, its words for a no."""
 
-    def add(self, registration: Registration) -> None:
+    def add(self, subscription: Subscription) -> None:
         """One more is wanted; one that is there stays as it stands."""
-        self.standing.setdefault(registration, Standing())
+        self.states.setdefault(subscription, SubscriptionState())
 
-    def remove(self, registration: Registration) -> None:
+    def remove(self, subscription: Subscription) -> None:
         """It is wanted no longer; what still comes of it has no line."""
-        self.standing.pop(registration, None)
+        self.states.pop(subscription, None)
 
-    def requested(self, registration: Registration, mono_ns: int) -> None:
+    def on_requested(self, subscription: Subscription, mono_ns: int) -> None:
         """A registration went out: whatever was true of an earlier one is not true of this one."""
-        line = self.standing[registration]
-        line.requested_ns = mono_ns
-        line.acknowledged_ns = line.first_ns = 0
-        line.refused = ""
-        line.tries += 1
+        state = self.states[subscription]
+        state.requested_ns = mono_ns
+        state.acknowledged_ns = state.first_data_ns = 0
+        state.refusal = ""
+        state.attempts += 1
 
-    def acknowledged(self, registration: Registration, mono_ns: int) -> bool:
+    def on_acknowledged(self, subscription: Subscription, mono_ns: int) -> bool:
         """The vendor confirmed it; False if nobody was waiting for that (any more)."""
-        line = self.standing.get(registration)
-        if line is None:
+        state = self.states.get(subscription)
+        if state is None:
             return False
-        fresh = not line.acknowledged_ns
-        line.acknowledged_ns = mono_ns
-        line.tries = 0
-        line.refused = ""
-        if fresh:
-            self.answers.append((registration, ""))
-        return fresh
+        is_new = not state.acknowledged_ns
+        state.acknowledged_ns = mono_ns
+        state.attempts = 0
+        state.refusal = ""
+        if is_new:
+            self.answers.append((subscription, ""))
+        return is_new
 
-    def refused(self, registration: Registration, words: str) -> None:
+    def on_refused(self, subscription: Subscription, reason: str) -> None:
         """The vendor said no."""
-        if registration in self.standing:
-            self.standing[registration].refused = words
-            self.answers.append((registration, words))
+        if subscription in self.states:
+            self.states[subscription].refusal = reason
+            self.answers.append((subscription, reason))
 
-    def heard(self, registration: Registration, mono_ns: int) -> bool:
+    def on_data(self, subscription: Subscription, mono_ns: int) -> bool:
         """Data came; True if it is the first since the subscription. Data may come before its acknowledgement (spec kis 2.3),
         and of a stream nobody asked for: that has no line here."""
-        line = self.standing.get(registration)
-        if line is None:
+        state = self.states.get(subscription)
+        if state is None:
             return False
-        line.last_ns = mono_ns
-        if line.first_ns:
+        state.last_data_ns = mono_ns
+        if state.first_data_ns:
             return False
-        line.first_ns = mono_ns
+        state.first_data_ns = mono_ns
         return True
 
-    def overdue(self, mono_ns: int, within_ns: int) -> list[Registration]:
+    def unacknowledged(self, mono_ns: int, timeout_ns: int) -> list[Subscription]:
         """Asked for longer ago than `within_ns` and neither confirmed nor refused."""
         return [
-            registration
-            for registration, line in self.standing.items()
-            if line.requested_ns and not line.acknowledged_ns and not line.refused
-            if mono_ns - line.requested_ns > within_ns
+            subscription
+            for subscription, state in self.states.items()
+            if state.requested_ns and not state.acknowledged_ns and not state.refusal
+            if mono_ns - state.requested_ns > timeout_ns
         ]
 
-    def silent(self, since_ns: int, registrations: Iterable[Registration]) -> list[Registration]:
+    def stale(self, since_ns: int, subscriptions: Iterable[Subscription]) -> list[Subscription]:
         """Those of `registrations` that were confirmed before `since_ns` and have brought nothing from then on."""
         return [
-            registration
-            for registration in registrations
-            if 0 < self.standing[registration].acknowledged_ns < since_ns
-            if self.standing[registration].last_ns < since_ns
+            subscription
+            for subscription in subscriptions
+            if 0 < self.states[subscription].acknowledged_ns < since_ns
+            if self.states[subscription].last_data_ns < since_ns
         ]
 
-    def settled(self) -> bool:
+    def all_answered(self) -> bool:
         """Whether every registration has its answer, yes or no."""
-        return all(line.acknowledged_ns or line.refused for line in self.standing.values())
+        return all(state.acknowledged_ns or state.refusal for state in self.states.values())
 
-    def refusals(self) -> list[str]:
+    def describe_refusals(self) -> list[str]:
         """What was refused, in words."""
-        return [f"{registration}: {line.refused}" for registration, line in self.standing.items() if line.refused]
+        return [f"{subscription}: {state.refusal}" for subscription, state in self.states.items() if state.refusal]

@@ -11,19 +11,19 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from brokers.allocation.allocate import plan, slots
-from brokers.allocation.credentials import at_hand
+from brokers.allocation.allocate import plan_connections, slots_used
+from brokers.allocation.credentials import key_counts
 from brokers.registry import BROKERS
 from conf.home import Home
 from conf.instrument import Instrument
 
-_NAMED = 3
+_MAX_NAMED = 3
 
 
-class Held(msgspec.Struct, frozen=True):
+class ConnectionRow(msgspec.Struct, frozen=True):
     """One connection: with which of the broker's keys, and how full."""
 
-    broker: str
+    feed: str
     key: int
     books: int
     ticks: int
@@ -31,76 +31,78 @@ class Held(msgspec.Struct, frozen=True):
     limit: int
 
 
-class Share(msgspec.Struct, frozen=True):
+class InstrumentRow(msgspec.Struct, frozen=True):
     """One instrument: the brokers its books and its ticks come from, and what it goes without."""
 
     instrument: str
     books: list[str]
     ticks: list[str]
-    short: list[str]
+    shortfalls: list[str]
 
 
-class Planned(msgspec.Struct, frozen=True):
+class AllocationReport(msgspec.Struct, frozen=True):
     """The plan of a home; `short` names what found no place, most important first."""
 
-    connections: list[Held]
-    instruments: list[Share]
-    short: list[str]
+    connections: list[ConnectionRow]
+    instruments: list[InstrumentRow]
+    shortfalls: list[str]
 
 
-def planned(home: Home) -> Planned:
+def build_allocation_report(home: Home) -> AllocationReport:
     """The plan of `home`. SettingsError if an app key stands in two places."""
-    made = plan(home.settings, at_hand(home))
+    allocation = plan_connections(home.settings, key_counts(home))
     sources: dict[tuple[Instrument, str], list[str]] = {}
-    held = []
-    for name, connections in made.connections.items():
+    rows = []
+    for name, connections in allocation.connections.items():
         for connection in connections:
-            streams = [registration.stream for registration in connection.registrations]
+            streams = [registration.stream for registration in connection.subscriptions]
             limit = getattr(home.settings, name).registrations
-            taken = slots(name, connection.registrations)
-            held.append(Held(name, connection.key, streams.count("orderbook"), streams.count("tick"), taken, limit))
-            for registration in connection.registrations:
-                sources.setdefault(registration, []).append(name)
+            used = slots_used(name, connection.subscriptions)
+            rows.append(
+                ConnectionRow(name, connection.key, streams.count("orderbook"), streams.count("tick"), used, limit)
+            )
+            for subscription in connection.subscriptions:
+                sources.setdefault(subscription, []).append(name)
     instruments = [
-        Share(
+        InstrumentRow(
             str(instrument),
             sources.get((instrument, "orderbook"), []),
             sources.get((instrument, "tick"), []),
-            [short.consequence for short in made.short if short.instrument == instrument],
+            [short.consequence for short in allocation.shortfalls if short.instrument == instrument],
         )
-        for instrument in _collected(home)
+        for instrument in _list_instruments(home)
     ]
-    return Planned(held, instruments, [str(short) for short in made.short])
+    return AllocationReport(rows, instruments, [str(short) for short in allocation.shortfalls])
 
 
-def _collected(home: Home) -> list[Instrument]:
+def _list_instruments(home: Home) -> list[Instrument]:
     """The instruments of every market that a broker is switched on for, most important first."""
     markets = dict.fromkeys(entry.market for name, entry in BROKERS.items() if getattr(home.settings, name).enabled)
     return [instrument for market in markets for instrument in home.settings.instruments(market)]
 
 
-def show_plan(plan: Planned, console: Console) -> None:
+def print_allocation_report(report: AllocationReport, console: Console) -> None:
     """Print it: connections, then instruments in order of priority."""
-    for held in plan.connections:
+    for row in report.connections:
         console.print(
-            f"{held.broker:<8} key {held.key}: {held.books} books, {held.ticks} ticks: {held.slots} of {held.limit} slots"
+            f"{row.feed:<8} key {row.key}: {row.books} books, {row.ticks} ticks: {row.slots} of {row.limit} slots"
         )
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for column in ("instrument", "books", "ticks", "goes without"):
         table.add_column(column)
-    for share in plan.instruments:
-        table.add_row(share.instrument, ", ".join(share.books), ", ".join(share.ticks), "; ".join(share.short))
+    for row in report.instruments:
+        table.add_row(row.instrument, ", ".join(row.books), ", ".join(row.ticks), "; ".join(row.shortfalls))
     console.print(table)
-    console.print(in_words(plan))
+    console.print(format_shortfalls(report))
 
 
-def in_words(plan: Planned) -> str:
+def format_shortfalls(report: AllocationReport) -> str:
     """What does not fit, in one line: how many instruments go without what, and the first of each."""
-    if not plan.short:
+    if not report.shortfalls:
         return "everything fits"
-    kinds = dict.fromkeys(word for share in plan.instruments for word in share.short)
-    said = []
+    kinds = dict.fromkeys(shortfall for share in report.instruments for shortfall in share.shortfalls)
+    parts = []
     for kind in kinds:
-        names = [share.instrument for share in plan.instruments if kind in share.short]
-        said.append(f"{len(names)} {kind} ({', '.join(names[:_NAMED])}{', ...' * (len(names) > _NAMED)})")
-    return f"does not fit: {', '.join(said)}: add app keys, or take instruments out of [universe]"
+        names = [share.instrument for share in report.instruments if kind in share.shortfalls]
+        parts.append(f"{len(names)} {kind} ({', '.join(names[:_MAX_NAMED])}{', ...' * (len(names) > _MAX_NAMED)})")
+    return f"does not fit: {', '.join(parts)}: add app keys, or take instruments out of [universe]"

@@ -9,30 +9,30 @@ from __future__ import annotations
 
 from typing import Any
 
-from brokers.allocation.credentials import at_hand
-from collectorctl.allocation_report import in_words, planned
-from collectorctl.supervision.status import lines_of
+from brokers.allocation.credentials import key_counts
+from collectorctl.allocation_report import build_allocation_report, format_shortfalls
+from collectorctl.supervision.status import enabled_feeds
 from conf.home import Home
 from conf.loader import load_secrets
 
 
-def findings(home: Home) -> dict[str, Any]:
+def check_home(home: Home) -> dict[str, Any]:
     """What would be registered where; SettingsError instead if the home cannot be started."""
-    for name, keys in at_hand(home).items():
+    for name, keys in key_counts(home).items():
         for number in range(1, keys + 1):
             load_secrets(home.root, name, number=number)
-    plan = planned(home)
-    lines = []
-    for name in lines_of(home.settings):
-        held = [connection for connection in plan.connections if connection.broker == name]
-        lines.append(
+    report = build_allocation_report(home)
+    feeds = []
+    for name in enabled_feeds(home.settings):
+        connections = [connection for connection in report.connections if connection.feed == name]
+        feeds.append(
             {
                 "name": name,
-                "keys": len(held),
-                "books": sum(connection.books for connection in held),
-                "ticks": sum(connection.ticks for connection in held),
-                "registrations": sum(connection.slots for connection in held),
-                "limit": sum(connection.limit for connection in held),
+                "keys": len(connections),
+                "books": sum(connection.books for connection in connections),
+                "ticks": sum(connection.ticks for connection in connections),
+                "registrations": sum(connection.slots for connection in connections),
+                "limit": sum(connection.limit for connection in connections),
             }
         )
-    return {"home": str(home.root), "lines": lines, "short": plan.short, "fit": in_words(plan)}
+    return {"home": str(home.root), "lines": feeds, "short": report.shortfalls, "fit": format_shortfalls(report)}

@@ -15,28 +15,28 @@ from typing import Any
 import click
 
 from collectorctl.commands import inspect, lifecycle, recovery, setup, simulation
-from collectorctl.supervision.supervisor import DaemonError
-from conf.process import EXIT_BUG, EXIT_BUSY, EXIT_CONFIG, Busy
+from collectorctl.supervision.supervisor import SupervisorError
+from conf.process import EXIT_ALREADY_RUNNING, EXIT_BUG, EXIT_CONFIG, AlreadyRunning
 from conf.settings import SettingsError
 
-MODULES = (setup, lifecycle, inspect, simulation, recovery)
+COMMAND_MODULES = (setup, lifecycle, inspect, simulation, recovery)
 """Where the commands are; adding one is a function in the module of its purpose."""
 
-_EXIT = {SettingsError: EXIT_CONFIG, Busy: EXIT_BUSY, DaemonError: EXIT_BUG}
+_EXIT_CODES = {SettingsError: EXIT_CONFIG, AlreadyRunning: EXIT_ALREADY_RUNNING, SupervisorError: EXIT_BUG}
 
 
-class _Commands(click.Group):
+class _CommandGroup(click.Group):
     """Commands whose foreseen errors become one line and an exit status that means something."""
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
-        except tuple(_EXIT) as error:
+        except tuple(_EXIT_CODES) as error:
             click.echo(f"collectorctl: {error}", err=True)
-            ctx.exit(_EXIT[type(error)])
+            ctx.exit(_EXIT_CODES[type(error)])
 
 
-@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=_CommandGroup, context_settings={"help_option_names": ["-h", "--help"]})
 @click.option(
     "--home",
     "root",
@@ -52,7 +52,7 @@ def main(ctx: click.Context, root: Path) -> None:
     ctx.obj = root
 
 
-for _module in MODULES:
-    for _found in vars(_module).values():
-        if isinstance(_found, click.Command):
-            main.add_command(_found)
+for _module in COMMAND_MODULES:
+    for _command in vars(_module).values():
+        if isinstance(_command, click.Command):
+            main.add_command(_command)

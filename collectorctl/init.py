@@ -15,27 +15,27 @@ from importlib import resources
 from pathlib import Path
 
 
-def lay_out(root: Path) -> list[tuple[Path, bool]]:
+def create_home(root: Path) -> list[tuple[Path, bool]]:
     """Make the files of a home that are missing; each path, and whether it was made now."""
     conf = resources.files("conf")
     files = {
-        root / "collector.toml": commented_out(conf.joinpath("default.toml").read_text(encoding="utf-8")),
+        root / "collector.toml": comment_out_settings(conf.joinpath("default.toml").read_text(encoding="utf-8")),
         root / "supervisord.conf": conf.joinpath("supervisord.conf").read_text(encoding="utf-8"),
         root / ".env.example": conf.joinpath("example.env").read_text(encoding="utf-8"),
     }
     root.mkdir(parents=True, exist_ok=True)
     for name, mode in (("data", 0o755), ("run", 0o700), ("log", 0o700)):
         (root / name).mkdir(mode=mode, exist_ok=True)
-    done = []
+    results = []
     for path, text in files.items():
         missing = not path.exists()
         if missing:
             path.write_text(text, encoding="utf-8")
-        done.append((path, missing))
-    return done
+        results.append((path, missing))
+    return results
 
 
-def commented_out(manual: str) -> str:
+def comment_out_settings(manual: str) -> str:
     """The settings manual with every setting commented out, tables kept: what is not changed stays the default."""
     lines = [
         "# This home's settings. A line takes effect when its first # is removed; the values shown are the defaults.",

@@ -21,30 +21,32 @@ from writer.journal.journal import read_rows
 POLL_S = 0.5
 
 
-def newest(home: Home, dataset: str, most: int, follow: bool) -> Iterator[dict[str, Any]]:
+def read_newest_rows(home: Home, dataset: str, max_rows: int, follow: bool) -> Iterator[dict[str, Any]]:
     """The last `most` rows of a dataset's journal, oldest first, as column -> value; with `follow` what comes after, too."""
-    shown = 0
+    last_row = 0
     while True:
-        last: deque[pa.RecordBatch] = deque()
-        for batch in read_rows(home.journal(dataset)):
-            if batch.column("row")[-1].as_py() <= shown:
+        batches: deque[pa.RecordBatch] = deque()
+        for batch in read_rows(home.journal_directory(dataset)):
+            if batch.column("row")[-1].as_py() <= last_row:
                 continue
-            last.append(batch)
-            while not follow and sum(b.num_rows for b in last) - last[0].num_rows > 4 * most:
-                last.popleft()  # the rows wanted lie in the later batches, twins' arrivals among them
-        rows = [row for batch in last for row in batch.to_pylist() if row["row"] > shown and row["twin_of"] is None]
-        yield from rows if shown else rows[-most:]
-        if last:
-            shown = last[-1].column("row")[-1].as_py()
+            batches.append(batch)
+            while not follow and sum(b.num_rows for b in batches) - batches[0].num_rows > 4 * max_rows:
+                batches.popleft()  # the rows wanted lie in the later batches, twins' arrivals among them
+        rows = [
+            row for batch in batches for row in batch.to_pylist() if row["row"] > last_row and row["twin_of"] is None
+        ]
+        yield from rows if last_row else rows[-max_rows:]
+        if batches:
+            last_row = batches[-1].column("row")[-1].as_py()
         if not follow:
             return
         time.sleep(POLL_S)
 
 
-def render(stream: str, row: dict[str, Any]) -> str:
+def format_row(stream: str, row: dict[str, Any]) -> str:
     """A row on one line, as a person reads it."""
     if stream == "event":
-        return _event(row)
+        return _format_event(row)
     received = f"{row['recv_time']:%H:%M:%S.%f}" if row["recv_time"] else f"{row['source']:<15}"
     head = f"{received} {row['exch_time']:%H:%M:%S} {row['broker']:<6} {row['symbol']} {row['venue']}"
     if stream == "tick":
@@ -54,9 +56,9 @@ def render(stream: str, row: dict[str, Any]) -> str:
     return f"{head} {bid:>16} | {ask:<16} cum {row['cum_volume']}"
 
 
-def _event(row: dict[str, Any]) -> str:
-    what = " ".join(str(row[name]) for name in ("symbol", "venue", "stream") if row[name])
-    number = "" if row["number"] is None else str(row["number"])
+def _format_event(row: dict[str, Any]) -> str:
+    subject = " ".join(str(row[name]) for name in ("symbol", "venue", "stream") if row[name])
+    value = "" if row["value"] is None else str(row["value"])
     since = f"since {row['since']:%H:%M:%S.%f}" if row["since"] else ""
-    said = " ".join(filter(None, (what, number, row["words"], since)))
-    return f"{row['time']:%H:%M:%S.%f} {row['line']:<6} {row['kind']:<13} {said}"
+    text = " ".join(filter(None, (subject, value, row["message"], since)))
+    return f"{row['time']:%H:%M:%S.%f} {row['line']:<6} {row['kind']:<13} {text}"

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 from conf.home import Home
 
 
-def stored_rates(home: Home) -> tuple[str, dict[str, int]]:
+def read_stored_rates(home: Home) -> tuple[str, dict[str, int]]:
     """The newest date that has ticks ("" if none has), and how many each instrument of the Korean universe had on it."""
     days = sorted((home.data / "kr" / "tick").glob("date=*/"))
     if not days:
@@ -29,11 +29,11 @@ def stored_rates(home: Home) -> tuple[str, dict[str, int]]:
                 for row in grouped.to_pylist():
                     counts[row["symbol"], row["venue"]] += row["count_all"]
     instruments = home.settings.instruments()
-    found = {str(instrument): counts[instrument.symbol, instrument.venue] for instrument in instruments}
-    return days[-1].name.removeprefix("date="), {text: count for text, count in found.items() if count}
+    rates = {str(instrument): counts[instrument.symbol, instrument.venue] for instrument in instruments}
+    return days[-1].name.removeprefix("date="), {text: count for text, count in rates.items() if count}
 
 
-def as_setting(rates: dict[str, int]) -> str:
+def format_rate_setting(rates: dict[str, int]) -> str:
     """The line as it stands in collector.toml."""
     pairs = ", ".join(f'"{text}" = {count}' for text, count in rates.items())
     return f"rate = {{ {pairs} }}"

@@ -18,7 +18,7 @@ from typing import NamedTuple
 import msgspec
 
 from conf.clock import KST, SECOND_NS
-from conf.market import KR, MARKETS, US, hours_of, local, market_of
+from conf.market import KR, MARKETS, US, hours_of, market_of, to_local
 from conf.settings import Settings
 
 PHASES = (
@@ -42,11 +42,11 @@ FIRST_DAY, EARLY_CLOSE = "first_day", "early_close"
 SEARCH_DAYS = 31
 """The next session is sought this far ahead; the longest holidays take ten days."""
 
-_FIRST_DAY_BY = 15
-_DAYS_KEPT = 4000
+_LATEST_FIRST_DAY = 15
+_MAX_CACHED_DAYS = 4000
 
 
-class Almanac(msgspec.Struct, frozen=True):
+class HolidayTable(msgspec.Struct, frozen=True):
     """What a library knows of the days from `first` to `last`: by market, closed and shortened days with their names."""
 
     source: str
@@ -56,11 +56,11 @@ class Almanac(msgspec.Struct, frozen=True):
     shortened: dict[str, dict[date, str]]
 
 
-NO_ALMANAC = Almanac("", date.max, date.min, {}, {})
+NO_HOLIDAYS = HolidayTable("", date.max, date.min, {}, {})
 """Nothing is known but weekends and what the settings say."""
 
 
-class Span(NamedTuple):
+class PhaseSpan(NamedTuple):
     """One phase of one day, ns since 1970 UTC; `end_ns` is not part of it."""
 
     begin_ns: int
@@ -68,7 +68,7 @@ class Span(NamedTuple):
     phase: str
 
 
-class Opening(NamedTuple):
+class SessionOpen(NamedTuple):
     """The beginning of a phase of a venue, ns since 1970 UTC."""
 
     ns: int
@@ -77,69 +77,71 @@ class Opening(NamedTuple):
 
     def __str__(self) -> str:
         """Monday 2026-11-23 08:00 KST (NXT pre-market)"""
-        at = local(self.ns, hours_of(self.venue).zone)
+        at = to_local(self.ns, hours_of(self.venue).zone)
         zone = "KST" if at.tzinfo is KST else f"{at:%Z}"
         return f"{at:%A %Y-%m-%d %H:%M} {zone} ({self.venue} {self.phase.replace('_', '-')})"
 
 
-class Calendar:
+class TradingCalendar:
     """All sessions of all days."""
 
-    def __init__(self, settings: Settings, almanac: Almanac = NO_ALMANAC) -> None:
+    def __init__(self, settings: Settings, holidays: HolidayTable = NO_HOLIDAYS) -> None:
         table = settings.calendar
-        self.almanac = almanac
+        self.holidays = holidays
         self._sessions = settings.sessions
         self._closed = {KR.name: frozenset(table.closed), US.name: frozenset(table.us_closed)}
         self._open = {KR.name: frozenset(table.open), US.name: frozenset(table.us_open)}
-        self._special = {date.fromisoformat(day): kind for day, kind in table.special.items()}
-        self._special_day = settings.special_day
-        self._known: dict[tuple[str, date], tuple[Span, ...]] = {}
+        self._special_days = {date.fromisoformat(day): kind for day, kind in table.special.items()}
+        self._special_day_phases = settings.special_day
+        self._spans_by_day: dict[tuple[str, date], tuple[PhaseSpan, ...]] = {}
 
-    def phase(self, venue: str, ns: int) -> str | None:
+    def find_phase(self, venue: str, ns: int) -> str | None:
         """The name of the phase ("regular", ...) of `venue` at `ns`; None outside every session."""
-        for span in self.spans(venue, self.day(venue, ns)):
+        for span in self.phase_spans(venue, self.trading_day(venue, ns)):
             if span.begin_ns <= ns < span.end_ns:
                 return span.phase
         return None
 
-    def day(self, venue: str, ns: int) -> date:
+    def trading_day(self, venue: str, ns: int) -> date:
         """The date of an instant by which `venue` counts its trading days."""
-        return local(ns, hours_of(venue).zone).date()
+        return to_local(ns, hours_of(venue).zone).date()
 
-    def spans(self, venue: str, day: date) -> tuple[Span, ...]:
+    def phase_spans(self, venue: str, day: date) -> tuple[PhaseSpan, ...]:
         """The phases of one day in order; none on a closed day."""
-        spans = self._known.get((venue, day))
+        spans = self._spans_by_day.get((venue, day))
         if spans is None:
-            if len(self._known) > _DAYS_KEPT:
-                self._known.clear()
-            spans = self._known[venue, day] = () if self.why_closed(venue, day) else self._reckoned(venue, day)
+            if len(self._spans_by_day) > _MAX_CACHED_DAYS:
+                self._spans_by_day.clear()
+            spans = self._spans_by_day[venue, day] = (
+                () if self.closed_reason(venue, day) else self._build_spans(venue, day)
+            )
         return spans
 
-    def kind(self, venue: str, day: date) -> str:
+    def special_day(self, venue: str, day: date) -> str:
         """Which special day it is at `venue`, "" for a day like any other."""
-        named = self._special.get(day)
-        if named is not None and (not named or hours_of(venue).table in self._special_day[named]):
-            return named
+        configured = self._special_days.get(day)
+        if configured is not None and (not configured or hours_of(venue).table in self._special_day_phases[configured]):
+            return configured
         if market_of(venue) is KR:
-            return FIRST_DAY if self._is_first(venue, day) else ""
-        return EARLY_CLOSE if day in self.almanac.shortened.get(US.name, {}) else ""
+            return FIRST_DAY if self._is_first_trading_day(venue, day) else ""
+        return EARLY_CLOSE if day in self.holidays.shortened.get(US.name, {}) else ""
 
-    def why_closed(self, venue: str, day: date) -> str:
+    def closed_reason(self, venue: str, day: date) -> str:
         """Why a day has no session ("Saturday", "Chuseok", ...), "" if it has. What the settings say goes before the library."""
         market = market_of(venue).name
         if day in self._closed[market]:
             return "closed by the settings"
         if day in self._open[market]:
             return ""
-        return f"{day:%A}" if day.weekday() >= 5 else self.almanac.closed.get(market, {}).get(day, "")
+        return f"{day:%A}" if day.weekday() >= 5 else self.holidays.closed.get(market, {}).get(day, "")
 
-    def opening(self, venue: str, ns: int) -> Opening | None:
+    def next_open(self, venue: str, ns: int) -> SessionOpen | None:
         """The first phase of `venue` that begins after `ns`; None if there is none within 31 days."""
-        today = self.day(venue, ns)
+        today = self.trading_day(venue, ns)
         for ahead in range(SEARCH_DAYS):
-            for span in self.spans(venue, today + timedelta(days=ahead)):
+            for span in self.phase_spans(venue, today + timedelta(days=ahead)):
                 if span.begin_ns > ns:
-                    return Opening(span.begin_ns, venue, span.phase)
+                    return SessionOpen(span.begin_ns, venue, span.phase)
         return None
 
     def is_open(self, venues: set[str], from_ns: int, to_ns: int) -> bool:
@@ -147,40 +149,44 @@ class Calendar:
         return any(
             span.begin_ns <= to_ns and from_ns < span.end_ns
             for venue in venues
-            for ahead in range((self.day(venue, to_ns) - self.day(venue, from_ns)).days + 1)
-            for span in self.spans(venue, self.day(venue, from_ns) + timedelta(days=ahead))
+            for ahead in range((self.trading_day(venue, to_ns) - self.trading_day(venue, from_ns)).days + 1)
+            for span in self.phase_spans(venue, self.trading_day(venue, from_ns) + timedelta(days=ahead))
         )
 
-    def closed_until(self, venues: set[str], ns: int) -> Opening | None:
+    def next_open_if_closed(self, venues: set[str], ns: int) -> SessionOpen | None:
         """The next opening of any of `venues`; None while one is open, or when nothing is to come."""
         if self.is_open(venues, ns, ns):
             return None
-        return min((found for venue in venues if (found := self.opening(venue, ns))), default=None)
+        return min((found for venue in venues if (found := self.next_open(venue, ns))), default=None)
 
-    def said(self, venues: set[str], ns: int) -> str:
+    def describe(self, venues: set[str], ns: int) -> str:
         """ "KRX regular, NXT regular", or "closed until Monday 2026-11-23 08:00 KST (NXT pre-market)"."""
-        phases = {venue: self.phase(venue, ns) for venue in sorted(venues)}
+        phases = {venue: self.find_phase(venue, ns) for venue in sorted(venues)}
         if any(phases.values()):
             return ", ".join(f"{venue} {phase.replace('_', '-')}" for venue, phase in phases.items() if phase)
-        opening = self.closed_until(venues, ns)
+        opening = self.next_open_if_closed(venues, ns)
         return f"closed until {opening}" if opening else f"closed; no session within {SEARCH_DAYS} days"
 
-    def _is_first(self, venue: str, day: date) -> bool:
+    def _is_first_trading_day(self, venue: str, day: date) -> bool:
         """Whether no day of the year before `day` has a session."""
         earlier = (date(day.year, 1, number) for number in range(1, day.day))
-        return day.month == 1 and day.day <= _FIRST_DAY_BY and all(self.why_closed(venue, one) for one in earlier)
+        return (
+            day.month == 1
+            and day.day <= _LATEST_FIRST_DAY
+            and all(self.closed_reason(venue, other) for other in earlier)
+        )
 
-    def _reckoned(self, venue: str, day: date) -> tuple[Span, ...]:
-        kind = self.kind(venue, day)
+    def _build_spans(self, venue: str, day: date) -> tuple[PhaseSpan, ...]:
+        kind = self.special_day(venue, day)
         table, zone = hours_of(venue)
-        phases = self._sessions[table] | (self._special_day[kind].get(table, {}) if kind else {})
+        phases = self._sessions[table] | (self._special_day_phases[kind].get(table, {}) if kind else {})
         # of "", a phase that does not take place, nothing is left
         found = [(*span.split("-"), name) for name, span in phases.items() if span]
-        return tuple(sorted(Span(_instant(zone, day, a), _instant(zone, day, b), name) for a, b, name in found))
+        return tuple(sorted(PhaseSpan(_to_ns(zone, day, a), _to_ns(zone, day, b), name) for a, b, name in found))
 
 
-def _instant(zone: tzinfo, day: date, time: str) -> int:
+def _to_ns(zone: tzinfo, day: date, time: str) -> int:
     """ns since 1970 UTC of "HH:MM" ("24:00" at most) on a day in `zone`."""
     hour, minute = int(time[:2]), int(time[3:])
-    there = datetime(day.year, day.month, day.day, hour % 24, minute, tzinfo=zone) + timedelta(days=hour // 24)
-    return round(there.timestamp()) * SECOND_NS
+    local_time = datetime(day.year, day.month, day.day, hour % 24, minute, tzinfo=zone) + timedelta(days=hour // 24)
+    return round(local_time.timestamp()) * SECOND_NS

@@ -24,14 +24,14 @@ from pathlib import Path
 
 import msgspec
 
-from conf.filelock import alone_in
+from conf.filelock import directory_lock
 
 KST = timezone(timedelta(hours=9), "Asia/Seoul")
 """Korea has no daylight saving: a fixed offset is exact."""
 
 SECOND_NS = 1_000_000_000
 DAY_NS = 86_400 * SECOND_NS
-STEP_NS = SECOND_NS // 2
+MIN_STEP_NS = SECOND_NS // 2
 """A wall clock this far off its line was stepped, not slewed (NTP slews both clocks together)."""
 
 
@@ -44,7 +44,7 @@ class Anchor(msgspec.Struct, frozen=True):
     boot: str
 
 
-def boot_id() -> str:
+def read_boot_id() -> str:
     """The kernel's name for this boot: monotonic times of another boot are not comparable."""
     return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
 
@@ -54,32 +54,32 @@ class Clock:
     """Calendar time as a straight line over monotonic time."""
 
     anchor: Anchor
-    warped: bool = False
-    stepped_ns: int = 0
+    is_simulated: bool = False
+    total_step_ns: int = 0
 
     def mono_ns(self) -> int:
         """Nanoseconds of CLOCK_MONOTONIC: for order, windows and waiting."""
         return time.monotonic_ns()
 
-    def at(self, mono_ns: int) -> int:
+    def to_calendar_ns(self, mono_ns: int) -> int:
         """Calendar time, ns since 1970 UTC, of a monotonic instant."""
-        passed = mono_ns - self.anchor.mono_ns
-        return self.anchor.calendar_ns + (round(passed * self.anchor.speed) if self.warped else passed)
+        elapsed_ns = mono_ns - self.anchor.mono_ns
+        return self.anchor.calendar_ns + (round(elapsed_ns * self.anchor.speed) if self.is_simulated else elapsed_ns)
 
     def now_ns(self) -> int:
         """Calendar time now, ns since 1970 UTC."""
-        return self.at(time.monotonic_ns())
+        return self.to_calendar_ns(time.monotonic_ns())
 
-    def follow_wall(self) -> int:
+    def detect_step(self) -> int:
         """Re-anchor a real clock if the wall clock was stepped; the step in ns, 0 if none. Call about once a second."""
-        if self.warped:
+        if self.is_simulated:
             return 0
         fresh = _real_anchor()
-        step = fresh.calendar_ns - self.at(fresh.mono_ns)
-        if abs(step) < STEP_NS:
+        step = fresh.calendar_ns - self.to_calendar_ns(fresh.mono_ns)
+        if abs(step) < MIN_STEP_NS:
             return 0
         self.anchor = fresh
-        self.stepped_ns += step
+        self.total_step_ns += step
         return step
 
 
@@ -88,26 +88,26 @@ def real() -> Clock:
     return Clock(_real_anchor())
 
 
-def warped(start: str, speed: float, anchor_file: Path) -> Clock:
+def simulated(start: str, speed: float, anchor_file: Path) -> Clock:
     """The warped clock that the home agreed on: whoever comes first writes the anchor, the rest read it.
 
     `start` is an ISO time with offset. A file of another boot, start or speed is replaced, and so is one that a power cut
     left without its content.
     """
     begin_ns = round(datetime.fromisoformat(start).timestamp()) * SECOND_NS
-    boot = boot_id()
+    boot = read_boot_id()
     anchor_file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    with alone_in(anchor_file.parent):
+    with directory_lock(anchor_file.parent):
         found = _read_anchor(anchor_file)
         if found is None or (found.boot, found.calendar_ns, found.speed) != (boot, begin_ns, speed):
             found = Anchor(time.monotonic_ns(), begin_ns, speed, boot)
-            aside = anchor_file.with_name(f".{anchor_file.name}.new")
-            aside.write_bytes(msgspec.json.encode(found))
-            aside.replace(anchor_file)
-    return Clock(found, warped=True)
+            temporary = anchor_file.with_name(f".{anchor_file.name}.new")
+            temporary.write_bytes(msgspec.json.encode(found))
+            temporary.replace(anchor_file)
+    return Clock(found, is_simulated=True)
 
 
-def seconds_of_day(digits: str | bytes) -> int:
+def parse_seconds_of_day(digits: str | bytes) -> int:
     """A vendor's HHMMSS as seconds since midnight. ValueError when it is not a time of day."""
     number = int(digits) if len(digits) == 6 and digits.isascii() and digits.isdigit() else 999_999
     hour, minute, second = number // 10_000, number // 100 % 100, number % 100
@@ -116,29 +116,33 @@ def seconds_of_day(digits: str | bytes) -> int:
     return hour * 3600 + minute * 60 + second
 
 
-def time_of_day(digits: str | bytes, near_ns: int) -> int:
+def parse_time_of_day(digits: str | bytes, near_ns: int) -> int:
     """The instant of a vendor's HHMMSS, Korean time: of the days around `near_ns` the one that comes closest to it.
 
     ns since 1970 UTC. ValueError when it is not a time of day. (Vendors send no date: design 8.)
     """
-    of_day_ns = (seconds_of_day(digits) - 9 * 3600) * SECOND_NS
+    of_day_ns = (parse_seconds_of_day(digits) - 9 * 3600) * SECOND_NS
     return of_day_ns + (near_ns - of_day_ns + DAY_NS // 2) // DAY_NS * DAY_NS
 
 
-def instant(zone: tzinfo, day: str, digits: str, near_ns: int) -> int:
+def parse_instant(zone: tzinfo, day: str, digits: str, near_ns: int) -> int:
     """The instant of a vendor's YYYYMMDD and HHMMSS in `zone`, ns since 1970 UTC.
 
     Of the two that it has when clocks are set back, the one closer to `near_ns`. ValueError when it is no date and time, or one
     that clocks set forward left out.
     """
-    hour, of_hour = divmod(seconds_of_day(digits), 3600)
-    begins = _hour_begins(zone, day, hour)
-    begin = begins[0] if len(begins) == 1 else min(begins, key=lambda ns: abs(ns + of_hour * SECOND_NS - near_ns))
+    hour, of_hour = divmod(parse_seconds_of_day(digits), 3600)
+    hour_starts = _find_hour_starts(zone, day, hour)
+    begin = (
+        hour_starts[0]
+        if len(hour_starts) == 1
+        else min(hour_starts, key=lambda ns: abs(ns + of_hour * SECOND_NS - near_ns))
+    )
     return begin + of_hour * SECOND_NS
 
 
 @lru_cache(maxsize=1024)
-def _hour_begins(zone: tzinfo, day: str, hour: int) -> tuple[int, ...]:
+def _find_hour_starts(zone: tzinfo, day: str, hour: int) -> tuple[int, ...]:
     """When an hour of a date (YYYYMMDD) begins, ns since 1970 UTC: twice where clocks are set back by an hour. ValueError."""
     if not (len(day) == 8 and day.isascii() and day.isdigit()):
         raise ValueError(f"{day!r} is not a date: YYYYMMDD was expected")
@@ -149,17 +153,17 @@ def _hour_begins(zone: tzinfo, day: str, hour: int) -> tuple[int, ...]:
     return tuple(seconds * SECOND_NS for seconds in dict.fromkeys(found))
 
 
-def hour_start(ns: int) -> int:
+def floor_to_hour(ns: int) -> int:
     """The beginning of the hour an instant lies in (Korea's offset is whole hours)."""
     return ns // (3600 * SECOND_NS) * (3600 * SECOND_NS)
 
 
-def day_start(day: date) -> int:
+def kst_midnight_ns(day: date) -> int:
     """Korean midnight, ns since 1970 UTC."""
     return round(datetime(day.year, day.month, day.day, tzinfo=KST).timestamp()) * SECOND_NS
 
 
-def korean(ns: int) -> datetime:
+def to_kst(ns: int) -> datetime:
     """An instant as a Korean date and time, to the microsecond."""
     return datetime.fromtimestamp(ns // SECOND_NS, UTC).astimezone(KST).replace(microsecond=ns % SECOND_NS // 1000)
 
@@ -170,7 +174,7 @@ def _real_anchor() -> Anchor:
         before = time.monotonic_ns()
         wall = time.time_ns()
         after = time.monotonic_ns()
-        if after - before < STEP_NS // 10:
+        if after - before < MIN_STEP_NS // 10:
             return Anchor((before + after) // 2, wall, 1.0, "")
 
 

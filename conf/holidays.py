@@ -21,22 +21,22 @@ from pathlib import Path
 import msgspec
 from loguru import logger
 
-from conf.calendar import NO_ALMANAC, Almanac
+from conf.calendar import NO_HOLIDAYS, HolidayTable
 from conf.market import KR, US
 
 YEARS_BACK, YEARS_AHEAD = 2, 3
 """What is written; a file is good while it reaches from one year back to one year ahead."""
 
-MADE_WITHIN_S = 60.0
+COMPUTE_TIMEOUT_S = 60.0
 
 
-def almanac(file: Path, year: int) -> Almanac:
+def load_holidays(file: Path, year: int) -> HolidayTable:
     """The days around `year`, out of `file` or made anew (and written to `file` if its directory is there)."""
-    found = _read(file)
+    found = _read_cached(file)
     try:
-        if found.source == source() and found.first.year < year < found.last.year:
+        if found.source == library_version() and found.first.year < year < found.last.year:
             return found
-        made = _made(year - YEARS_BACK, year + YEARS_AHEAD)
+        computed = _compute_in_subprocess(year - YEARS_BACK, year + YEARS_AHEAD)
     except (ImportError, OSError, subprocess.SubprocessError, msgspec.MsgspecError) as error:
         logger.warning(
             "the calendar of holidays cannot be made ({}); weekends and [calendar] count, and what {} says: "
@@ -45,52 +45,52 @@ def almanac(file: Path, year: int) -> Almanac:
         )
         return found
     if file.parent.is_dir():
-        aside = file.with_name(f".{file.name}.{os.getpid()}")
-        aside.write_bytes(msgspec.json.encode(made))
-        aside.replace(file)
-    return made
+        temporary = file.with_name(f".{file.name}.{os.getpid()}")
+        temporary.write_bytes(msgspec.json.encode(computed))
+        temporary.replace(file)
+    return computed
 
 
-def source() -> str:
+def library_version() -> str:
     """The library and its version. PackageNotFoundError."""
     return f"holidays {version('holidays')}"
 
 
-def _read(file: Path) -> Almanac:
+def _read_cached(file: Path) -> HolidayTable:
     try:
-        return msgspec.json.decode(file.read_bytes(), type=Almanac)
+        return msgspec.json.decode(file.read_bytes(), type=HolidayTable)
     except (FileNotFoundError, msgspec.MsgspecError):
-        return NO_ALMANAC
+        return NO_HOLIDAYS
 
 
 @cache
-def _made(first: int, last: int) -> Almanac:
+def _compute_in_subprocess(first: int, last: int) -> HolidayTable:
     """The almanac of the years `first` to `last`, by a process that ends with it. SubprocessError, MsgspecError."""
-    ran = subprocess.run(
+    completed = subprocess.run(
         [sys.executable, "-m", "conf.holidays", str(first), str(last)],
         capture_output=True,
         check=True,
-        timeout=MADE_WITHIN_S,
+        timeout=COMPUTE_TIMEOUT_S,
     )
-    return msgspec.json.decode(ran.stdout, type=Almanac)
+    return msgspec.json.decode(completed.stdout, type=HolidayTable)
 
 
-def reckon(first: int, last: int) -> Almanac:
+def compute_holidays(first: int, last: int) -> HolidayTable:
     """The same, in this process: imports the library."""
     from holidays import financial_holidays
 
     years = range(first, last + 1)
     korea = financial_holidays("XKRX", years=years, language="en_US")
     new_york = financial_holidays("XNYS", years=years, language="en_US")
-    halves = financial_holidays("XNYS", years=years, language="en_US", categories=("half_day",))
-    return Almanac(
-        source(),
+    half_days = financial_holidays("XNYS", years=years, language="en_US", categories=("half_day",))
+    return HolidayTable(
+        library_version(),
         date(first, 1, 1),
         date(last, 12, 31),
         {KR.name: dict(sorted(korea.items())), US.name: dict(sorted(new_york.items()))},
-        {US.name: {day: name for day, name in sorted(halves.items()) if day not in new_york}},
+        {US.name: {day: name for day, name in sorted(half_days.items()) if day not in new_york}},
     )
 
 
 if __name__ == "__main__":
-    sys.stdout.buffer.write(msgspec.json.encode(reckon(int(sys.argv[1]), int(sys.argv[2]))))
+    sys.stdout.buffer.write(msgspec.json.encode(compute_holidays(int(sys.argv[1]), int(sys.argv[2]))))

@@ -18,8 +18,8 @@ from typing import NamedTuple
 
 from conf.market import Market, market_of
 
-VENUES = {"": "KRX", "_NX": "NXT", "_AL": "UN"}
-EXCHANGES = {
+VENUE_BY_SUFFIX = {"": "KRX", "_NX": "NXT", "_AL": "UN"}
+VENUE_BY_EXCHANGE = {
     "NAS": "NASDAQ",
     "NYS": "NYSE",
     "AMS": "AMEX",
@@ -27,10 +27,10 @@ EXCHANGES = {
     "BAY": "NYSE_DAY",
     "BAA": "AMEX_DAY",
 }
-_FORM = re.compile(r"([0-9][0-9A-Z]{5}|Q[0-9A-Z]{6})(_NX|_AL)?")
-_US_FORM = re.compile(rf"({'|'.join(EXCHANGES)})\.([A-Z][A-Z0-9./-]{{0,14}})")
-_SUFFIX = {venue: suffix for suffix, venue in VENUES.items()}
-_PREFIX = {venue: exchange for exchange, venue in EXCHANGES.items()}
+_KR_PATTERN = re.compile(r"([0-9][0-9A-Z]{5}|Q[0-9A-Z]{6})(_NX|_AL)?")
+_US_PATTERN = re.compile(rf"({'|'.join(VENUE_BY_EXCHANGE)})\.([A-Z][A-Z0-9./-]{{0,14}})")
+_SUFFIX = {venue: suffix for suffix, venue in VENUE_BY_SUFFIX.items()}
+_PREFIX = {venue: exchange for exchange, venue in VENUE_BY_EXCHANGE.items()}
 
 
 class Instrument(NamedTuple):
@@ -48,16 +48,16 @@ class Instrument(NamedTuple):
         return f"{_PREFIX[self.venue]}.{self.symbol}" if self.venue in _PREFIX else self.symbol + _SUFFIX[self.venue]
 
 
-def parse(text: str) -> Instrument:
+def parse_instrument(text: str) -> Instrument:
     """The instrument a setting names; ValueError says which forms exist."""
-    match = _FORM.fullmatch(text)
+    match = _KR_PATTERN.fullmatch(text)
     if match is not None:
-        return Instrument(match[1], VENUES[match[2] or ""])
-    match = _US_FORM.fullmatch(text)
+        return Instrument(match[1], VENUE_BY_SUFFIX[match[2] or ""])
+    match = _US_PATTERN.fullmatch(text)
     if match is not None:
-        return Instrument(match[2], EXCHANGES[match[1]])
+        return Instrument(match[2], VENUE_BY_EXCHANGE[match[1]])
     raise ValueError(
         f"{text!r} is not an instrument: write six characters such as 005930 or 0074K0, Q and six for an ETN, "
         "with _NX or _AL behind it for NXT or the unified book; or exchange and ticker such as NAS.AAPL, with one of "
-        f"{', '.join(EXCHANGES)}"
+        f"{', '.join(VENUE_BY_EXCHANGE)}"
     )

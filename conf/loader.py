@@ -27,9 +27,9 @@ from dotenv import dotenv_values
 
 from conf.calendar import PHASES, TABLES
 from conf.settings import Settings, SettingsError
-from conf.validation import first_fault
+from conf.validation import first_violation
 
-FILE = "collector.toml"
+SETTINGS_FILE = "collector.toml"
 SECRETS_FILE = ".env"
 
 
@@ -46,9 +46,9 @@ class Secrets:
         return "Secrets(hidden)"
 
 
-def load(home: Path) -> Settings:
+def load_settings(home: Path) -> Settings:
     """The settings of a home, checked. SettingsError on anything that cannot be used."""
-    file = home / FILE
+    file = home / SETTINGS_FILE
     if not home.is_dir():
         raise SettingsError(
             home, "home", "there is no such directory", "name a home that exists, or make one: collectorctl init"
@@ -62,14 +62,14 @@ def load(home: Path) -> Settings:
         ) from None
     except (OSError, UnicodeDecodeError) as error:
         raise SettingsError(file, "file", str(error), "make it a UTF-8 text file that you may read") from None
-    _refuse_unknown(file, own, _forms(defaults, own), "")
+    _reject_unknown(file, own, _allowed_keys(defaults, own), "")
     try:
-        settings = msgspec.convert(_over(defaults, own), Settings)
+        settings = msgspec.convert(_merge(defaults, own), Settings)
     except msgspec.ValidationError as error:
-        raise _in_words(file, error, defaults) from None
-    fault = first_fault(settings)
-    if fault is not None:
-        raise SettingsError(file, *fault)
+        raise _format_error(file, error, defaults) from None
+    violation = first_violation(settings)
+    if violation is not None:
+        raise SettingsError(file, *violation)
     return settings
 
 
@@ -79,7 +79,7 @@ def load_secrets(home: Path, broker: str, environ: Mapping[str, str] = os.enviro
     file = home / SECRETS_FILE
     stored = _read_env_file(file)
     values = []
-    for name in _pair(broker, number):
+    for name in _key_variables(broker, number):
         value = environ.get(name) or stored.get(name)
         if not value:
             write = f"write a line {name}=... there, or set it in the environment"
@@ -91,20 +91,20 @@ def load_secrets(home: Path, broker: str, environ: Mapping[str, str] = os.enviro
     return Secrets(*values)
 
 
-def key_count(home: Path, broker: str, environ: Mapping[str, str] = os.environ) -> int:
+def count_keys(home: Path, broker: str, environ: Mapping[str, str] = os.environ) -> int:
     """How many key pairs `broker` has: the first, and those numbered 2, 3, ... up to the highest that is begun. SettingsError."""
     known = _read_env_file(home / SECRETS_FILE) | {name: value for name, value in environ.items() if value}
     numbered = re.compile(rf"{broker.upper()}_APP_(?:KEY|SECRET)_([1-9]\d?)")
     return max([1, *(int(found[1]) for name, value in known.items() if value and (found := numbered.fullmatch(name)))])
 
 
-def refuse_shared_keys(home: Path, brokers: Iterable[str], environ: Mapping[str, str] = os.environ) -> None:
+def reject_duplicate_keys(home: Path, brokers: Iterable[str], environ: Mapping[str, str] = os.environ) -> None:
     """SettingsError if an app key stands in two places: a vendor lets it hold one session. Missing ones are passed over."""
     stored = _read_env_file(home / SECRETS_FILE)
     holders: dict[str, str] = {}
     for broker in brokers:
-        for number in range(1, key_count(home, broker, environ) + 1):
-            name, _ = _pair(broker, number)
+        for number in range(1, count_keys(home, broker, environ) + 1):
+            name, _ = _key_variables(broker, number)
             value = environ.get(name) or stored.get(name)
             if value and holders.setdefault(value, name) != name:
                 what = f"is the same key as {holders[value]}"
@@ -113,10 +113,10 @@ def refuse_shared_keys(home: Path, brokers: Iterable[str], environ: Mapping[str,
                 )
 
 
-def _pair(broker: str, number: int) -> tuple[str, str]:
+def _key_variables(broker: str, number: int) -> tuple[str, str]:
     """The variables of a key pair: KIS_APP_KEY and KIS_APP_SECRET, then KIS_APP_KEY_2 and so on."""
-    behind = f"_{number}" if number > 1 else ""
-    return f"{broker.upper()}_APP_KEY{behind}", f"{broker.upper()}_APP_SECRET{behind}"
+    suffix = f"_{number}" if number > 1 else ""
+    return f"{broker.upper()}_APP_KEY{suffix}", f"{broker.upper()}_APP_SECRET{suffix}"
 
 
 def _read_env_file(file: Path) -> dict[str, str | None]:
@@ -135,66 +135,85 @@ def _read_env_file(file: Path) -> dict[str, str | None]:
     return dotenv_values(stream=StringIO(text), interpolate=False)
 
 
-def _over(defaults: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:
+def _merge(defaults: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:
     """`own` laid over `defaults`, table by table."""
     merged = dict(defaults)
     for key, value in own.items():
         base = defaults.get(key)
-        merged[key] = _over(base, value) if isinstance(base, dict) else value
+        merged[key] = _merge(base, value) if isinstance(base, dict) else value
     return merged
 
 
-_OWN_KEYS = {"shards.rate", "calendar.special"}
+_FREE_KEY_TABLES = {"shards.rate", "calendar.special"}
 """Tables whose keys the user chooses."""
 
 
-def _forms(defaults: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:
+def _allowed_keys(defaults: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:
     """What a file may have: what default.toml has, any phase at any venue, kinds of days of one's own."""
     day = {venue: dict.fromkeys(PHASES, "") for venue in TABLES}
     kinds = own.get("special_day")
-    more = kinds if isinstance(kinds, dict) else ()
-    return defaults | {"sessions": day, "special_day": dict.fromkeys([*defaults["special_day"], *more], day)}
+    own_kinds = kinds if isinstance(kinds, dict) else ()
+    return defaults | {"sessions": day, "special_day": dict.fromkeys([*defaults["special_day"], *own_kinds], day)}
 
 
-def _refuse_unknown(file: Path, own: dict[str, Any], known: dict[str, Any], prefix: str) -> None:
+_RENAMED = {
+    "feed.backoff_most_s": "feed.backoff_max_s",
+    "feed.frame_most_bytes": "feed.frame_max_bytes",
+    "fill": "gapfill",
+    "health.books_least": "health.min_books",
+    "quarantine.most_bytes": "quarantine.max_bytes",
+    "recover.calls_per_s_most": "recover.max_calls_per_s",
+    "shards.A": "shards.kis",
+    "shards.B": "shards.kiwoom",
+    "watchdog.fill_memory_mb": "watchdog.gapfill_memory_mb",
+    "watchdog.leave_s": "watchdog.terminate_timeout_s",
+    "watchdog.revive_s": "watchdog.fatal_restart_s",
+    "writer.segment_most_bytes": "writer.segment_max_bytes",
+}
+"""Keys of earlier files, and what they are called now."""
+
+
+def _reject_unknown(file: Path, own: dict[str, Any], known: dict[str, Any], prefix: str) -> None:
     """SettingsError for the first key that default.toml does not have, or that is no table where it has one."""
     for key, value in own.items():
         if key not in known:
             close = difflib.get_close_matches(key, known, 1)
+            if prefix + key in _RENAMED:
+                raise SettingsError(file, prefix + key, "unknown setting", f"it is now {_RENAMED[prefix + key]}")
             write = f"did you mean {prefix}{close[0]}?" if close else f"known here: {', '.join(known)}"
             raise SettingsError(file, prefix + key, "unknown setting", write)
         if isinstance(known[key], dict):
             if not isinstance(value, dict):
                 write = f"begin it with a line [{prefix}{key}]"
-                raise SettingsError(file, prefix + key, f"is a table, not {_toml(value)}", write)
-            more = dict.fromkeys(value, "") if prefix + key in _OWN_KEYS else {}
-            _refuse_unknown(file, value, more | known[key], f"{prefix}{key}.")
+                raise SettingsError(file, prefix + key, f"is a table, not {_format_toml(value)}", write)
+            free_keys = dict.fromkeys(value, "") if prefix + key in _FREE_KEY_TABLES else {}
+            _reject_unknown(file, value, free_keys | known[key], f"{prefix}{key}.")
         elif prefix.startswith(("sessions.", "special_day.")) and not isinstance(value, str):
-            raise SettingsError(file, prefix + key, f"{_toml(value)} is no span of time", 'e.g. "09:00-15:20"')
+            raise SettingsError(file, prefix + key, f"{_format_toml(value)} is no span of time", 'e.g. "09:00-15:20"')
         elif prefix == "calendar.special." and not isinstance(value, str):
-            raise SettingsError(file, prefix + key, f"{_toml(value)} is no kind of day", 'e.g. "exam_day"')
+            raise SettingsError(file, prefix + key, f"{_format_toml(value)} is no kind of day", 'e.g. "exam_day"')
 
 
-def _in_words(file: Path, error: msgspec.ValidationError, defaults: dict[str, Any]) -> SettingsError:
+def _format_error(file: Path, error: msgspec.ValidationError, defaults: dict[str, Any]) -> SettingsError:
     """msgspec's message, `Expected ... - at `$.a.b[0]``, in the form of ours."""
     what, _, path = str(error).partition(" - at `$.")
     key = path.rstrip("`")
     table, name = re.sub(r"\[[^]]*\]", "", key).split(".")
-    choices = _choices(get_type_hints(get_type_hints(Settings)[table])[name])
+    choices = _allowed_values(get_type_hints(get_type_hints(Settings)[table])[name])
     if choices:
-        write = f"one of {', '.join(map(_toml, choices))}"
+        write = f"one of {', '.join(map(_format_toml, choices))}"
     elif "date" in what:
         write = 'a date, e.g. "2026-12-25"'
     else:
-        write = f"the default is {_toml(defaults[table][name])}"
+        write = f"the default is {_format_toml(defaults[table][name])}"
     return SettingsError(file, key, what[:1].lower() + what[1:].replace("`array`", "`list`"), write)
 
 
-def _choices(hint: Any) -> tuple[str, ...]:
+def _allowed_values(hint: Any) -> tuple[str, ...]:
     """The words a setting of this type may have, () if it is free: of Literal["P", "B"] or of a list of them."""
     inner = get_args(hint)
-    return inner if all(isinstance(word, str) for word in inner) else _choices(inner[0])
+    return inner if all(isinstance(value, str) for value in inner) else _allowed_values(inner[0])
 
 
-def _toml(value: object) -> str:
+def _format_toml(value: object) -> str:
     return str(value).lower() if isinstance(value, bool) else repr(value).replace("'", '"')

@@ -25,7 +25,7 @@ HOUR_NS = 3600 * SECOND_NS
 DAY_NS = 24 * HOUR_NS
 
 
-class Hours(NamedTuple):
+class VenueHours(NamedTuple):
     """Where a venue's sessions stand: a table under [sessions], in the time of `zone`."""
 
     table: str
@@ -38,10 +38,10 @@ class Market(NamedTuple):
 
     name: str
     zone: tzinfo
-    venues: dict[str, Hours]
-    lines: tuple[str, ...]
-    whole_prices: bool
-    fetched: tuple[str, ...] = ()
+    venues: dict[str, VenueHours]
+    feeds: tuple[str, ...]
+    integer_prices: bool
+    backfill_sources: tuple[str, ...] = ()
 
     @property
     def zone_name(self) -> str:
@@ -49,51 +49,51 @@ class Market(NamedTuple):
         return str(self.zone)
 
     @property
-    def business_days(self) -> bool:
+    def has_business_date(self) -> bool:
         """Whether the day of a session may be another than the exchange's calendar day."""
         return any(hours.zone is not self.zone for hours in self.venues.values())
 
-    def local(self, ns: int) -> datetime:
+    def to_local(self, ns: int) -> datetime:
         """An instant in the exchange's time, to the microsecond."""
-        return local(ns, self.zone)
+        return to_local(ns, self.zone)
 
 
 KR = Market(
     "kr",
     KST,
-    {venue: Hours(venue, KST) for venue in ("KRX", "NXT", "UN")},
+    {venue: VenueHours(venue, KST) for venue in ("KRX", "NXT", "UN")},
     ("kis", "kiwoom"),
-    whole_prices=True,
-    fetched=("fill",),
+    integer_prices=True,
+    backfill_sources=("gapfill",),
 )
 US = Market(
     "us",
     NEW_YORK,
-    {venue: Hours("US", NEW_YORK) for venue in ("NASDAQ", "NYSE", "AMEX")}
-    | {venue: Hours("US_DAY", KST) for venue in ("NASDAQ_DAY", "NYSE_DAY", "AMEX_DAY")},
+    {venue: VenueHours("US", NEW_YORK) for venue in ("NASDAQ", "NYSE", "AMEX")}
+    | {venue: VenueHours("US_DAY", KST) for venue in ("NASDAQ_DAY", "NYSE_DAY", "AMEX_DAY")},
     ("us",),
-    whole_prices=False,
+    integer_prices=False,
 )
 MARKETS: dict[str, Market] = {market.name: market for market in (KR, US)}
-_OF = {venue: market for market in MARKETS.values() for venue in market.venues}
+_MARKET_BY_VENUE = {venue: market for market in MARKETS.values() for venue in market.venues}
 
 
 def market_of(venue: str) -> Market:
     """The market of a venue. KeyError if there is none."""
-    return _OF[venue]
+    return _MARKET_BY_VENUE[venue]
 
 
-def hours_of(venue: str) -> Hours:
+def hours_of(venue: str) -> VenueHours:
     """Where a venue's sessions stand. KeyError if there is no such venue."""
-    return _OF[venue].venues[venue]
+    return _MARKET_BY_VENUE[venue].venues[venue]
 
 
-def local(ns: int, zone: tzinfo) -> datetime:
+def to_local(ns: int, zone: tzinfo) -> datetime:
     """An instant (ns since 1970 UTC) as date and time of `zone`, to the microsecond."""
     return datetime.fromtimestamp(ns // SECOND_NS, UTC).astimezone(zone).replace(microsecond=ns % SECOND_NS // 1000)
 
 
 @lru_cache(maxsize=4096)
-def offset_ns(zone: tzinfo, hour: int) -> int:
+def utc_offset_ns(zone: tzinfo, hour_ns: int) -> int:
     """What `zone` is ahead of UTC in the hour that begins at `hour` (ns); daylight saving begins and ends with an hour."""
-    return round(local(hour, zone).utcoffset().total_seconds()) * SECOND_NS  # type: ignore[union-attr]
+    return round(to_local(hour_ns, zone).utcoffset().total_seconds()) * SECOND_NS  # type: ignore[union-attr]

@@ -29,74 +29,74 @@ from pathlib import Path
 from loguru import logger
 
 from conf.home import Home
-from conf.loader import FILE
+from conf.loader import SETTINGS_FILE
 from conf.settings import SettingsError
 
 EXIT_BUG = 1
-EXIT_BUSY = 75
+EXIT_ALREADY_RUNNING = 75
 EXIT_CONFIG = 78
 
-LOCK_WAIT_S = 10.0
+LOCK_TIMEOUT_S = 10.0
 """Longest wait for a dying predecessor; killing supervisord and starting again took 1.5 s (practice 4.1)."""
 
 _PR_SET_PDEATHSIG = 1
 
 
-class Busy(Exception):
+class AlreadyRunning(Exception):
     """Another process does this job in this home."""
 
 
-class Stop:
+class ShutdownSignal:
     """The request to stop: a flag that a signal raises, and a wait that it cuts short."""
 
     def __init__(self) -> None:
         self.requested = False
-        self._woken, self._wake = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        self._wake_reader, self._wake_writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
 
     def request(self, *_: object) -> None:
         """Ask to stop; fit to be a signal handler (no lock is taken)."""
         self.requested = True
-        os.write(self._wake, b"x")
+        os.write(self._wake_writer, b"x")
 
     def wait(self, seconds: float) -> bool:
         """Sleep, but not past the request; whether it was made."""
         if not self.requested and seconds > 0:
-            select.select([self._woken], [], [], seconds)
+            select.select([self._wake_reader], [], [], seconds)
         return self.requested
 
 
-def home_root() -> Path:
+def find_home_root() -> Path:
     """The home this process belongs to: COLLECTOR_HOME, else the current directory."""
     return Path(os.environ.get("COLLECTOR_HOME") or ".")
 
 
-def run(name: str, body: Callable[[Home, Stop], None]) -> int:
+def run_process(name: str, main: Callable[[Home, ShutdownSignal], None]) -> int:
     """Run `body` as the process `name` of the home; the exit status."""
     faulthandler.enable()
     resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
-    stop = Stop()
+    stop = ShutdownSignal()
     signal.signal(signal.SIGTERM, stop.request)
     signal.signal(signal.SIGINT, stop.request)
     if "SUPERVISOR_ENABLED" in os.environ:
-        die_with_parent(supervisor_pid())
+        exit_with_parent(read_supervisor_pid())
     try:
-        home = Home(home_root())
-        home.make()
-        log_to(home, name)
-        lock = hold(home.lock(name), stop)
+        home = Home(find_home_root())
+        home.create_directories()
+        configure_logging(home, name)
+        lock = acquire_lock(home.lock_path(name), stop)
     except SettingsError as error:
-        return _last_words(EXIT_CONFIG, str(error))
-    except Busy as error:
-        return 0 if stop.requested else _last_words(EXIT_BUSY, str(error))
+        return _exit_with_message(EXIT_CONFIG, str(error))
+    except AlreadyRunning as error:
+        return 0 if stop.requested else _exit_with_message(EXIT_ALREADY_RUNNING, str(error))
     logger.info("{} begins, pid {}", name, os.getpid())
     try:
-        body(home, stop)
+        main(home, stop)
     except SettingsError as error:
         logger.error("{}", error)
-        return _last_words(EXIT_CONFIG, str(error))
+        return _exit_with_message(EXIT_CONFIG, str(error))
     except Exception as error:  # noqa: BLE001 the last line of defence: logged, said, and exited on
         logger.exception("{} ends by a bug", name)
-        return _last_words(
+        return _exit_with_message(
             EXIT_BUG, f"{name}: {type(error).__name__}: {error} (the traceback is in {home.log / name}.log)"
         )
     finally:
@@ -105,30 +105,30 @@ def run(name: str, body: Callable[[Home, Stop], None]) -> int:
     return 0
 
 
-def supervisor_pid() -> int | None:
+def read_supervisor_pid() -> int | None:
     """Who started this process, by supervisord's pid file; None if there is none, or another supervisord started it.
 
     A process that asked only now who its parent is would not notice that supervisord was killed while it was starting:
     it would take its foster parent for the one that has to live.
     """
     server = os.environ.get("SUPERVISOR_SERVER_URL", "").removeprefix("unix://")
-    if Path(server).resolve() != (home_root() / "run" / "supervisor.sock").resolve():
+    if Path(server).resolve() != (find_home_root() / "run" / "supervisor.sock").resolve():
         return None
     try:
-        return int((home_root() / "run" / "supervisord.pid").read_text())
+        return int((find_home_root() / "run" / "supervisord.pid").read_text())
     except (FileNotFoundError, ValueError):
         return None
 
 
-def die_with_parent(parent: int | None = None) -> None:
+def exit_with_parent(parent: int | None = None) -> None:
     """Let the kernel send SIGTERM when the parent dies; at once if it is no longer `parent` (practice 4.4)."""
-    before = os.getppid() if parent is None else parent
+    expected_parent = os.getppid() if parent is None else parent
     ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
-    if os.getppid() != before:
+    if os.getppid() != expected_parent:
         os.kill(os.getpid(), signal.SIGTERM)
 
 
-def log_to(home: Home, name: str) -> None:
+def configure_logging(home: Home, name: str) -> None:
     """Log to HOME/log/NAME.log, rotated; never the values of variables (they may be secrets)."""
     table = home.settings.log
     logger.remove()
@@ -145,22 +145,22 @@ def log_to(home: Home, name: str) -> None:
         )
     except ValueError as error:
         write = 'a size or a time, e.g. "20 MB" or "1 day"'
-        raise SettingsError(home.root / FILE, "log.rotation", str(error), write) from None
+        raise SettingsError(home.root / SETTINGS_FILE, "log.rotation", str(error), write) from None
     logger.configure(extra={"process": name})
 
 
-def hold(path: Path, stop: Stop) -> int:
+def acquire_lock(path: Path, stop: ShutdownSignal) -> int:
     """Lock `path` for the life of this process, waiting for a predecessor to finish; the open descriptor. Busy if it stays."""
     fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    give_up = time.monotonic() + LOCK_WAIT_S
+    deadline = time.monotonic() + LOCK_TIMEOUT_S
     while True:
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            if time.monotonic() > give_up or stop.wait(0.05):
+            if time.monotonic() > deadline or stop.wait(0.05):
                 holder = os.pread(fd, 20, 0).decode(errors="replace").strip()
                 os.close(fd)
-                raise Busy(f"{path}: process {holder or 'unknown'} holds it: stop that one first") from None
+                raise AlreadyRunning(f"{path}: process {holder or 'unknown'} holds it: stop that one first") from None
         else:
             with suppress(OSError):  # a full disk: the lock holds all the same, only its holder's number is missing
                 os.ftruncate(fd, 0)
@@ -168,6 +168,6 @@ def hold(path: Path, stop: Stop) -> int:
             return fd
 
 
-def _last_words(code: int, message: str) -> int:
+def _exit_with_message(code: int, message: str) -> int:
     print(message, file=sys.stderr, flush=True)  # noqa: T201 supervisord keeps it in log/NAME.out
     return code

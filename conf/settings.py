@@ -11,7 +11,7 @@ from typing import Literal
 
 import msgspec
 
-from conf.instrument import Instrument, parse
+from conf.instrument import Instrument, parse_instrument
 
 
 class SettingsError(Exception):
@@ -31,8 +31,8 @@ class Universe(_Table):
 
 
 class Shards(_Table):
-    A: list[str]
-    B: list[str]
+    kis: list[str]
+    kiwoom: list[str]
     rate: dict[str, float]
     takeover_after_s: float
     give_back_after_s: float
@@ -95,12 +95,12 @@ class Feed(_Table):
     sleep_outside_sessions: bool
     sleep_margin_s: float
     backoff_first_s: float
-    backoff_most_s: float
-    frame_most_bytes: int
+    backoff_max_s: float
+    frame_max_bytes: int
 
 
 class Quarantine(_Table):
-    most_bytes: int
+    max_bytes: int
 
 
 class Writer(_Table):
@@ -111,17 +111,17 @@ class Writer(_Table):
     grace_s: float
     late_every_s: float
     row_group_rows: int
-    segment_most_bytes: int
+    segment_max_bytes: int
 
 
 class Health(_Table):
     window_s: float
-    books_least: int
+    min_books: int
 
 
 class Recover(_Table):
     calls_per_s_first: float
-    calls_per_s_most: float
+    max_calls_per_s: float
     attempts: int
     tick_days: int
     minute_days: int
@@ -130,24 +130,24 @@ class Recover(_Table):
     retry_s: float
 
 
-class Fill(_Table):
+class Gapfill(_Table):
     enabled: bool
     calls_per_s: float
     settle_s: float
-    pages_most: int
+    max_pages: int
     attempts: int
 
 
 class Watchdog(_Table):
     stale_s: float
     start_s: float
-    leave_s: float
-    revive_s: float
+    terminate_timeout_s: float
+    fatal_restart_s: float
     kis_memory_mb: float
     kiwoom_memory_mb: float
     us_memory_mb: float
     writer_memory_mb: float
-    fill_memory_mb: float
+    gapfill_memory_mb: float
 
 
 class Log(_Table):
@@ -175,10 +175,10 @@ class Settings(_Table):
     writer: Writer
     health: Health
     recover: Recover
-    fill: Fill
+    gapfill: Gapfill
     watchdog: Watchdog
     log: Log
 
     def instruments(self, market: str = "kr") -> list[Instrument]:
         """The universe of a market in order of priority."""
-        return [parse(text) for text in getattr(self.universe, market)]
+        return [parse_instrument(text) for text in getattr(self.universe, market)]

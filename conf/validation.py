@@ -14,28 +14,38 @@ from itertools import pairwise
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
-from conf.instrument import parse
+from conf.instrument import parse_instrument
 from conf.market import MARKETS
 from conf.settings import Settings
 
 
-class Fault(NamedTuple):
+class Violation(NamedTuple):
     """The key of a setting, what is wrong with it, what to write instead."""
 
     key: str
-    what: str
-    write: str
+    problem: str
+    remedy: str
 
 
-def first_fault(settings: Settings) -> Fault | None:
+def first_violation(settings: Settings) -> Violation | None:
     """The first thing wrong with `settings`, in the order of default.toml within each kind of rule."""
-    for rule in (_numbers, _universe, _shards, _paths, _clock, _sessions, _special, _addresses, _relations):
-        for fault in rule(settings):
-            return fault
+    for check in (
+        _check_numbers,
+        _check_universe,
+        _check_shards,
+        _check_paths,
+        _check_clock,
+        _check_sessions,
+        _check_special_days,
+        _check_addresses,
+        _check_relations,
+    ):
+        for violation in check(settings):
+            return violation
     return None
 
 
-_AT_LEAST = {
+_MINIMUM = {
     "shards.takeover_after_s": 1,
     "shards.give_back_after_s": 1,
     "ring.orderbook_capacity": 1024,
@@ -56,173 +66,173 @@ _AT_LEAST = {
     "feed.symbol_silent_after_s": 1,
     "feed.sleep_margin_s": 60,
     "feed.backoff_first_s": 0.05,
-    "feed.backoff_most_s": 0.05,
-    "feed.frame_most_bytes": 65536,
-    "quarantine.most_bytes": 0,
+    "feed.backoff_max_s": 0.05,
+    "feed.frame_max_bytes": 65536,
+    "quarantine.max_bytes": 0,
     "writer.watermark_ms": 0,
     "writer.twin_window_s": 0.1,
     "writer.fsync_every_s": 0,
     "writer.grace_s": 0.1,
     "writer.late_every_s": 1,
     "writer.row_group_rows": 1024,
-    "writer.segment_most_bytes": 1 << 20,
+    "writer.segment_max_bytes": 1 << 20,
     "health.window_s": 1,
-    "health.books_least": 10,
+    "health.min_books": 10,
     "recover.calls_per_s_first": 0.1,
-    "recover.calls_per_s_most": 0.1,
+    "recover.max_calls_per_s": 0.1,
     "recover.attempts": 1,
     "recover.tick_days": 1,
     "recover.minute_days": 1,
     "recover.after_close_minutes": 0,
     "recover.retry_s": 1,
-    "fill.calls_per_s": 0.1,
-    "fill.settle_s": 0,
-    "fill.pages_most": 1,
-    "fill.attempts": 1,
+    "gapfill.calls_per_s": 0.1,
+    "gapfill.settle_s": 0,
+    "gapfill.max_pages": 1,
+    "gapfill.attempts": 1,
     "watchdog.stale_s": 3,
     "watchdog.start_s": 15,
-    "watchdog.leave_s": 1,
-    "watchdog.revive_s": 1,
+    "watchdog.terminate_timeout_s": 1,
+    "watchdog.fatal_restart_s": 1,
     "watchdog.kis_memory_mb": 50,
     "watchdog.kiwoom_memory_mb": 50,
     "watchdog.us_memory_mb": 50,
     "watchdog.writer_memory_mb": 200,
-    "watchdog.fill_memory_mb": 50,
+    "watchdog.gapfill_memory_mb": 50,
     "log.retention": 1,
 }
 
-FILL_CALLS_MOST = 18
+MAX_GAPFILL_CALLS_PER_S = 18
 """Calls a second that KIS answers for one appkey (spec kis 1.6)."""
 
-_AT_MOST = 1 << 40
+_MAXIMUM = 1 << 40
 """More than any count, size or duration here can mean; keeps every number within 64 bits and every wait finite."""
 
 
-def _numbers(settings: Settings) -> Iterator[Fault]:
-    for key, least in _AT_LEAST.items():
+def _check_numbers(settings: Settings) -> Iterator[Violation]:
+    for key, minimum in _MINIMUM.items():
         table, name = key.split(".")
         value = getattr(getattr(settings, table), name)
         if math.isnan(value):
-            yield Fault(key, "nan is no number", f"write {least} or more")
-        elif value < least:
-            yield Fault(key, f"{value} is too small", f"write {least} or more")
-        elif value > _AT_MOST:
-            yield Fault(key, f"{value} is too large", f"write {_AT_MOST} or less")
+            yield Violation(key, "nan is no number", f"write {minimum} or more")
+        elif value < minimum:
+            yield Violation(key, f"{value} is too small", f"write {minimum} or more")
+        elif value > _MAXIMUM:
+            yield Violation(key, f"{value} is too large", f"write {_MAXIMUM} or less")
 
 
-def _universe(settings: Settings) -> Iterator[Fault]:
+def _check_universe(settings: Settings) -> Iterator[Violation]:
     for market in MARKETS.values():
         seen: set[str] = set()
         for number, text in enumerate(getattr(settings.universe, market.name)):
             key = f"universe.{market.name}[{number}]"
             try:
-                if parse(text).market is not market:
-                    yield Fault(key, f"{text} is traded elsewhere", "name it in the list of its own market")
+                if parse_instrument(text).market is not market:
+                    yield Violation(key, f"{text} is traded elsewhere", "name it in the list of its own market")
             except ValueError as error:
                 what, _, write = str(error).partition(": ")
-                yield Fault(key, what, write)
+                yield Violation(key, what, write)
             if text in seen:
-                yield Fault(key, f"{text} is named twice", "name each instrument once")
+                yield Violation(key, f"{text} is named twice", "name each instrument once")
             seen.add(text)
     if not settings.universe.kr:
-        yield Fault("universe.kr", "nothing to collect", 'name instruments, e.g. kr = ["005930"]')
+        yield Violation("universe.kr", "nothing to collect", 'name instruments, e.g. kr = ["005930"]')
     if settings.us.enabled and not settings.universe.us:
-        yield Fault(
+        yield Violation(
             "universe.us", "nothing to collect", 'name instruments, e.g. us = ["NAS.AAPL"], or set us.enabled = false'
         )
 
 
-def _shards(settings: Settings) -> Iterator[Fault]:
+def _check_shards(settings: Settings) -> Iterator[Violation]:
     groups: dict[str, str] = {}
-    for group in ("A", "B"):
+    for group in ("kis", "kiwoom"):
         for number, text in enumerate(getattr(settings.shards, group)):
             key = f"shards.{group}[{number}]"
             if text not in settings.universe.kr:
-                yield Fault(key, f"{text} is not in universe.kr", "add it there or take it out here")
+                yield Violation(key, f"{text} is not in universe.kr", "add it there or take it out here")
             if text in groups:
-                yield Fault(key, f"{text} is already in group {groups[text]}", "name it once, in one group")
+                yield Violation(key, f"{text} is already in shards.{groups[text]}", "name it once, in one of them")
             groups[text] = group
     for text, rate in settings.shards.rate.items():
         if text not in settings.universe.kr:
-            yield Fault(f"shards.rate.{text}", f"{text} is not in universe.kr", "add it there or take it out here")
-        if not 0 < rate <= _AT_MOST:  # a nan is refused as well
-            yield Fault(f"shards.rate.{text}", f"{rate} is no rate", "write a number above 0")
+            yield Violation(f"shards.rate.{text}", f"{text} is not in universe.kr", "add it there or take it out here")
+        if not 0 < rate <= _MAXIMUM:  # a nan is refused as well
+            yield Violation(f"shards.rate.{text}", f"{rate} is no rate", "write a number above 0")
 
 
-def _paths(settings: Settings) -> Iterator[Fault]:
+def _check_paths(settings: Settings) -> Iterator[Violation]:
     for name in ("data", "run", "log"):
         if not getattr(settings.paths, name).strip():
-            yield Fault(f"paths.{name}", "is empty", f'name a directory, e.g. "{name}"')
+            yield Violation(f"paths.{name}", "is empty", f'name a directory, e.g. "{name}"')
 
 
-def _clock(settings: Settings) -> Iterator[Fault]:
+def _check_clock(settings: Settings) -> Iterator[Violation]:
     start, speed = settings.clock.start, settings.clock.speed
     if not start:
         if speed != 1.0:
-            yield Fault("clock.speed", "only a warped clock has a speed", "set clock.start as well, or leave 1.0")
+            yield Violation("clock.speed", "only a warped clock has a speed", "set clock.start as well, or leave 1.0")
         return
     try:
         aware = datetime.fromisoformat(start).tzinfo is not None
     except ValueError:
         aware = False
     if not aware:
-        yield Fault("clock.start", f"{start!r} is no ISO time with offset", 'e.g. "2026-11-20T08:55:00+09:00"')
+        yield Violation("clock.start", f"{start!r} is no ISO time with offset", 'e.g. "2026-11-20T08:55:00+09:00"')
     if not 0 < speed <= 86_400:
-        yield Fault(
+        yield Violation(
             "clock.speed", f"{speed} is no speed of time", "write a number above 0, 86400 (a day a second) at most"
         )
 
 
-_SPAN = re.compile(r"((?:[01]\d|2[0-3]):[0-5]\d)-((?:[01]\d|2[0-3]):[0-5]\d|24:00)")
+_SPAN_PATTERN = re.compile(r"((?:[01]\d|2[0-3]):[0-5]\d)-((?:[01]\d|2[0-3]):[0-5]\d|24:00)")
 
 
-def _sessions(settings: Settings) -> Iterator[Fault]:
+def _check_sessions(settings: Settings) -> Iterator[Violation]:
     for venue, phases in settings.sessions.items():
-        yield from _phases(f"sessions.{venue}", phases)
+        yield from _check_phases(f"sessions.{venue}", phases)
     for kind, venues in settings.special_day.items():
         for venue, phases in venues.items():
-            yield from _phases(f"special_day.{kind}.{venue}", phases)
+            yield from _check_phases(f"special_day.{kind}.{venue}", phases)
 
 
-def _phases(table: str, phases: Mapping[str, str]) -> Iterator[Fault]:
+def _check_phases(table: str, phases: Mapping[str, str]) -> Iterator[Violation]:
     spans = []
     for phase, span in phases.items():
-        match = _SPAN.fullmatch(span)
+        match = _SPAN_PATTERN.fullmatch(span)
         if span and match is None:
-            yield Fault(f"{table}.{phase}", f"{span!r} is no span of time", 'e.g. "09:00-15:20"')
+            yield Violation(f"{table}.{phase}", f"{span!r} is no span of time", 'e.g. "09:00-15:20"')
         elif match is not None:
             if match[1] >= match[2]:
-                yield Fault(f"{table}.{phase}", f"{span!r} ends before it begins", "write the earlier time first")
+                yield Violation(f"{table}.{phase}", f"{span!r} ends before it begins", "write the earlier time first")
             spans.append((match[1], match[2], phase))
     for (_, end, earlier), (begin, _, later) in pairwise(sorted(spans)):
         if begin < end:
-            yield Fault(
+            yield Violation(
                 f"{table}.{later}",
                 f"begins at {begin}, before {earlier} ends at {end}",
                 'write spans that do not overlap; "" takes a phase out',
             )
 
 
-def _special(settings: Settings) -> Iterator[Fault]:
+def _check_special_days(settings: Settings) -> Iterator[Violation]:
     for day, kind in settings.calendar.special.items():
         try:
             date.fromisoformat(day)
         except ValueError:
-            yield Fault(f"calendar.special.{day}", "is no date", 'write the day as "2026-11-19"')
+            yield Violation(f"calendar.special.{day}", "is no date", 'write the day as "2026-11-19"')
         if kind and kind not in settings.special_day:
-            yield Fault(
+            yield Violation(
                 f"calendar.special.{day}",
                 f"{kind!r} is no kind of day that [special_day] has",
                 f"one of {', '.join(settings.special_day)}",
             )
 
 
-def _addresses(settings: Settings) -> Iterator[Fault]:
+def _check_addresses(settings: Settings) -> Iterator[Violation]:
     for name in ("kis", "kiwoom", "us"):
         for key, schemes in (("ws_url", ("ws", "wss")), ("rest_url", ("http", "https"))):
             address = getattr(getattr(settings, name), key)
             if not _is_address(address, schemes):
-                yield Fault(f"{name}.{key}", f"{address!r} is no such address", f"write {schemes[1]}://HOST:PORT")
+                yield Violation(f"{name}.{key}", f"{address!r} is no such address", f"write {schemes[1]}://HOST:PORT")
 
 
 def _is_address(text: str, schemes: tuple[str, ...]) -> bool:
@@ -233,17 +243,17 @@ def _is_address(text: str, schemes: tuple[str, ...]) -> bool:
         return False
 
 
-def _relations(settings: Settings) -> Iterator[Fault]:
+def _check_relations(settings: Settings) -> Iterator[Violation]:
     window_s, grace_s = settings.writer.twin_window_s, settings.writer.grace_s
     if grace_s <= window_s:
         what = f"{grace_s} leaves no time for the last twins of an hour"
-        yield Fault("writer.grace_s", what, f"write more than twin_window_s ({window_s})")
-    if settings.feed.backoff_most_s < settings.feed.backoff_first_s:
-        what = f"{settings.feed.backoff_most_s} is below backoff_first_s"
-        yield Fault("feed.backoff_most_s", what, f"write {settings.feed.backoff_first_s} or more")
-    if settings.fill.calls_per_s > FILL_CALLS_MOST:
-        what = f"{settings.fill.calls_per_s} is more than KIS takes"
-        yield Fault("fill.calls_per_s", what, f"write {FILL_CALLS_MOST} or less")
-    first, most = settings.recover.calls_per_s_first, settings.recover.calls_per_s_most
-    if most < first:
-        yield Fault("recover.calls_per_s_most", f"{most} is below calls_per_s_first", f"write {first} or more")
+        yield Violation("writer.grace_s", what, f"write more than twin_window_s ({window_s})")
+    if settings.feed.backoff_max_s < settings.feed.backoff_first_s:
+        what = f"{settings.feed.backoff_max_s} is below backoff_first_s"
+        yield Violation("feed.backoff_max_s", what, f"write {settings.feed.backoff_first_s} or more")
+    if settings.gapfill.calls_per_s > MAX_GAPFILL_CALLS_PER_S:
+        what = f"{settings.gapfill.calls_per_s} is more than KIS takes"
+        yield Violation("gapfill.calls_per_s", what, f"write {MAX_GAPFILL_CALLS_PER_S} or less")
+    initial, maximum = settings.recover.calls_per_s_first, settings.recover.max_calls_per_s
+    if maximum < initial:
+        yield Violation("recover.max_calls_per_s", f"{maximum} is below calls_per_s_first", f"write {initial} or more")

@@ -14,13 +14,13 @@ import threading
 from pathlib import Path
 from typing import Protocol
 
-from ringbuf.records import EVENT, STREAM_WORDS, UNDEFINED, Kind, Line, Venue, blank
+from ringbuf.records import EVENT, STREAM_NAMES, UNDEFINED, EventType, FeedId, Venue, empty_records
 from ringbuf.ring import Producer
 
-CAPACITY = 8192
+EVENT_RING_CAPACITY = 8192
 """Events a ring holds, 2 MB: every registration of a line, several times over, while the writer is away."""
 
-_WORDS_BYTES = EVENT["words"].itemsize
+_MESSAGE_BYTES = EVENT["message"].itemsize
 
 
 class Clock(Protocol):
@@ -29,31 +29,31 @@ class Clock(Protocol):
     def mono_ns(self) -> int:
         """CLOCK_MONOTONIC."""
 
-    def at(self, mono_ns: int) -> int:
+    def to_calendar_ns(self, mono_ns: int) -> int:
         """Calendar time of that instant, ns since 1970 UTC."""
 
 
-class Events:
+class EventPublisher:
     """The events of one line."""
 
-    def __init__(self, path: Path, line: Line, clock: Clock) -> None:
+    def __init__(self, path: Path, feed: FeedId, clock: Clock) -> None:
         """Make or continue the ring at `path`. OSError if there is no room for it; RingError as Producer.open says."""
-        self._ring = Producer.open(path, EVENT, CAPACITY)
-        self._line = line
+        self._ring = Producer.open(path, EVENT, EVENT_RING_CAPACITY)
+        self._feed = feed
         self._clock = clock
         self._lock = threading.Lock()
 
-    def tell(
+    def emit(
         self,
-        kind: Kind,
-        words: str = "",
+        kind: EventType,
+        message: str = "",
         *,
-        line: Line | None = None,
+        feed: FeedId | None = None,
         symbol: str = "",
         venue: str = "",
         stream: str = "",
         connection: int = 0,
-        number: int = UNDEFINED,
+        value: int = UNDEFINED,
         since_ns: int = UNDEFINED,
         mono_ns: int | None = None,
         exch_ns: int = UNDEFINED,
@@ -63,21 +63,21 @@ class Events:
         `line`: whom it concerns, if not the teller; `venue`: KRX, NXT, UN or none; `stream`: orderbook, tick or none;
         `since_ns`: calendar time.
         """
-        event = blank(EVENT, 1)
+        event = empty_records(EVENT, 1)
         with self._lock:
             event["mono_ns"] = self._clock.mono_ns() if mono_ns is None else mono_ns
-            event["recv_ns"] = self._clock.at(int(event["mono_ns"][0]))
-            event["exch_ns"], event["number"], event["since_ns"] = exch_ns, number, since_ns
+            event["recv_ns"] = self._clock.to_calendar_ns(int(event["mono_ns"][0]))
+            event["exch_ns"], event["value"], event["since_ns"] = exch_ns, value, since_ns
             event["symbol"], event["venue"] = symbol.encode(), Venue[venue] if venue else 0
-            event["stream"], event["connection"] = STREAM_WORDS.index(stream), connection
-            event["line"], event["kind"] = line or self._line, kind
-            event["words"] = words.encode()[:_WORDS_BYTES].decode(errors="ignore").encode()
+            event["stream"], event["connection"] = STREAM_NAMES.index(stream), connection
+            event["line"], event["kind"] = feed or self._feed, kind
+            event["message"] = message.encode()[:_MESSAGE_BYTES].decode(errors="ignore").encode()
             self._ring.publish(event)
 
-    def started(self, former_ns: int | None) -> None:
+    def emit_started(self, previous_heartbeat_ns: int | None) -> None:
         """The process began; `former_ns`: mono_ns of the last sign of the one before it, None if that stopped in order."""
-        since_ns = UNDEFINED if former_ns is None else self._clock.at(former_ns)
-        self.tell(Kind.STARTED, f"pid {os.getpid()}", since_ns=since_ns)
+        since_ns = UNDEFINED if previous_heartbeat_ns is None else self._clock.to_calendar_ns(previous_heartbeat_ns)
+        self.emit(EventType.STARTED, f"pid {os.getpid()}", since_ns=since_ns)
 
     def close(self) -> None:
         """Let go of the ring; it stays."""

@@ -31,13 +31,13 @@ PRICE_SCALE = 10_000
 LEVELS = 10
 
 
-class Line(IntEnum):
+class FeedId(IntEnum):
     """The feed a record came by: one per collector process, one for ticks fetched afterwards, one for what the writer tells."""
 
     KIS = 1
     KIWOOM = 2
     US = 3
-    FILL = 4  # asked for over REST within the day (collectorctl/fill): never received live
+    GAPFILL = 4  # asked for over REST within the day (collectorctl/fill): never received live
     WRITER = 9
 
 
@@ -89,12 +89,12 @@ class Flag(IntFlag):
     CLOCK_STEP = 1 << 6  # the wall clock had been stepped shortly before
     HALTED = 1 << 7  # the vendor marked the symbol as halted
     PRICE_ROUNDED = 1 << 8  # a price was finer than it is kept (a midpoint of one-won ticks): rounded half to even
-    DATE_ODD = 1 << 9  # the dates and times of the frame contradict each other
-    CONTRADICTS = 1 << 10  # a tick covers shares that another one covers otherwise: one is wrong (set by the writer)
-    VENUE_ODD = 1 << 11  # the frame names another venue than the one its stream was registered for
+    DATE_MISMATCH = 1 << 9  # the dates and times of the frame contradict each other
+    CONFLICT = 1 << 10  # a tick covers shares that another one covers otherwise: one is wrong (set by the writer)
+    VENUE_MISMATCH = 1 << 11  # the frame names another venue than the one its stream was registered for
 
 
-class Kind(IntEnum):
+class EventType(IntEnum):
     """What an event says. Beside each: what `number`, `since` and `words` mean; without a word they are empty."""
 
     STARTED = 1  # a process began; since: the last sign of life of the one before, if that did not stop in order
@@ -176,7 +176,7 @@ EVENT = np.dtype(
         *_STAMPS,
         ("symbol", "S15"),
         ("venue", "u1"),
-        ("number", "<i8"),
+        ("value", "<i8"),
         ("since_ns", "<i8"),  # calendar time, like recv_ns
         ("flags", "<u4"),
         ("connection", "<u4"),  # 1, 2, ... within its line; 0: the whole process
@@ -184,7 +184,7 @@ EVENT = np.dtype(
         ("session", "u1"),
         ("kind", "u1"),
         ("stream", "u1"),  # index into STREAM_WORDS
-        ("words", "S180"),
+        ("message", "S180"),
     ]
 )
 
@@ -194,13 +194,13 @@ STREAMS: dict[str, np.dtype] = {"orderbook": ORDERBOOK, "tick": TICK}
 RINGS: dict[str, np.dtype] = STREAMS | {"event": EVENT}
 """The rings of a line: its streams, and what happened to them."""
 
-STREAM_WORDS = ("", *STREAMS)
+STREAM_NAMES = ("", *STREAMS)
 """An event's `stream` by number; the first is none."""
 
-IDENTITY = slice(ORDERBOOK.fields["symbol"][1], ORDERBOOK.fields["total_ask_size"][1])
+BOOK_KEY = slice(ORDERBOOK.fields["symbol"][1], ORDERBOOK.fields["total_ask_size"][1])
 """Bytes of a book that say *which book* it is (design 6.2): symbol, venue, the 40 levels' numbers, cumulative volume."""
 
-IDENTITY_LEVELS = slice(IDENTITY.start, ORDERBOOK.fields["cum_volume"][1])
+BOOK_KEY_WITHOUT_VOLUME = slice(BOOK_KEY.start, ORDERBOOK.fields["cum_volume"][1])
 """The same without the cumulative volume, for venues where one broker stamps it late."""
 
 
@@ -209,7 +209,7 @@ def dtype_hash(dtype: np.dtype) -> int:
     return int.from_bytes(sha256(repr((dtype.descr, dtype.itemsize)).encode()).digest()[:8], "little") >> 1
 
 
-def blank(dtype: np.dtype, count: int) -> np.ndarray:
+def empty_records(dtype: np.dtype, count: int) -> np.ndarray:
     """`count` records in which every number that a frame may leave out is UNDEFINED.
 
     Levels, the size of a trade, sides, flags and codes start at zero; shape (count,), dtype as given.
@@ -235,7 +235,7 @@ _OPTIONAL = frozenset(
         "trade_count",
         "ask_price_1_e4",
         "bid_price_1_e4",
-        "number",
+        "value",
         "since_ns",
     ]
 )

@@ -34,7 +34,7 @@ class RingError(Exception):
     """A ring that cannot be used; the message says which, why, and what to do."""
 
 
-class Loss(NamedTuple):
+class Overrun(NamedTuple):
     """Records overwritten before they were read: sequence numbers `first_seq` to `last_seq`, both included."""
 
     first_seq: int
@@ -46,10 +46,10 @@ class Batch(NamedTuple):
 
     records: np.ndarray
     next_seq: int
-    lost: Loss | None
+    overrun: Overrun | None
 
 
-class _Mapped:
+class _MappedRing:
     """A ring file, open and mapped."""
 
     def __init__(self, path: Path, dtype: np.dtype) -> None:
@@ -67,61 +67,61 @@ class _Mapped:
         if size < layout.RING_HEADER_BYTES:
             raise RingError(f"{self.path}: {size} bytes are too few for a ring: stop everything and delete the file")
         self._mmap = mmap.mmap(self.fd, size)
-        self.words = np.frombuffer(self._mmap, "<i8", layout.RING_HEADER_BYTES // 8)
-        for word, want, name in (
+        self._header = np.frombuffer(self._mmap, "<i8", layout.RING_HEADER_BYTES // 8)
+        for word, expected, name in (
             (layout.MAGIC, layout.RING_MAGIC, "magic"),
             (layout.VERSION, layout.RING_VERSION, "layout version"),
             (layout.DTYPE, dtype_hash(self.dtype), "record layout"),
             (layout.SLOT_BYTES, self.dtype.itemsize, "record size"),
         ):
-            if self.words[word] != want:
+            if self._header[word] != expected:
                 raise RingError(
-                    f"{self.path}: {name} is {self.words[word]}, this version has {want}: let the version that made it drain it "
-                    "(collectorctl stop), then delete the file"
+                    f"{self.path}: {name} is {self._header[word]}, this version has {expected}: let the version that made it "
+                    "drain it (collectorctl stop), then delete the file"
                 )
-        self.capacity = int(self.words[layout.CAPACITY])
+        self.capacity = int(self._header[layout.CAPACITY])
         if size != layout.RING_HEADER_BYTES + self.capacity * self.dtype.itemsize:
             raise RingError(
                 f"{self.path}: {size} bytes do not hold {self.capacity} records: stop everything and delete the file"
             )
         self.slots = np.frombuffer(self._mmap, self.dtype, self.capacity, layout.RING_HEADER_BYTES)
         # the same slots as bytes without fields: numpy copies records field by field otherwise, ten times slower
-        self._opaque = np.dtype((np.void, self.dtype.itemsize))
-        self._whole = self.slots.view(self._opaque)
+        self._raw_dtype = np.dtype((np.void, self.dtype.itemsize))
+        self._raw_slots = self.slots.view(self._raw_dtype)
 
     @property
     def head(self) -> int:
         """Sequence number of the newest whole record; 0 if there is none yet."""
-        return int(self.words[layout.HEAD])
+        return int(self._header[layout.HEAD])
 
     @property
     def tail(self) -> int:
         """The next number the consumer wants, as far as it has committed; 1 if it never has."""
-        return int(self.words[layout.TAIL])
+        return int(self._header[layout.TAIL])
 
     @property
     def ring_id(self) -> int:
         """A number each newly created file gets: positions in another file mean nothing in this one."""
-        return int(self.words[layout.RING_ID])
+        return int(self._header[layout.RING_ID])
 
     @property
-    def replaced(self) -> bool:
+    def is_replaced(self) -> bool:
         """Whether the path now leads to another file, or none."""
         try:
-            there = self.path.stat()
+            at_path = self.path.stat()
         except FileNotFoundError:
             return True
-        mine = os.fstat(self.fd)
-        return (there.st_dev, there.st_ino) != (mine.st_dev, mine.st_ino)
+        opened = os.fstat(self.fd)
+        return (at_path.st_dev, at_path.st_ino) != (opened.st_dev, opened.st_ino)
 
     def close(self) -> None:
         """Unmap and close; a producer's lock goes with it."""
-        self.words = self.slots = self._whole = np.empty(0)
+        self._header = self.slots = self._raw_slots = np.empty(0)
         self._mmap.close()
         os.close(self.fd)
 
 
-class Producer(_Mapped):
+class Producer(_MappedRing):
     """The one process that writes a ring."""
 
     @classmethod
@@ -137,10 +137,10 @@ class Producer(_Mapped):
             path.unlink()
             ring.close()
             ring = cls._attach(path, dtype, capacity)
-        for left in path.parent.glob(f".{path.name}.*"):  # by a producer that was killed while it made the ring
-            left.unlink(missing_ok=True)
-        ring.words[layout.PRODUCER_PID] = os.getpid()
-        ring.words[layout.PRODUCER_START_NS] = time.time_ns()
+        for leftover in path.parent.glob(f".{path.name}.*"):  # by a producer that was killed while it made the ring
+            leftover.unlink(missing_ok=True)
+        ring._header[layout.PRODUCER_PID] = os.getpid()
+        ring._header[layout.PRODUCER_START_NS] = time.time_ns()
         return ring
 
     @classmethod
@@ -150,7 +150,7 @@ class Producer(_Mapped):
             _create(path, dtype, capacity)
         ring = cls(path, dtype)
         ring._lock()
-        if ring.replaced:  # its last producer put another in its place before the lock was ours
+        if ring.is_replaced:  # its last producer put another in its place before the lock was ours
             ring.close()
             return cls._attach(path, dtype, capacity)
         return ring
@@ -163,7 +163,7 @@ class Producer(_Mapped):
                 return
             except BlockingIOError:
                 time.sleep(0.01)
-        pid = self.words[layout.PRODUCER_PID]
+        pid = self._header[layout.PRODUCER_PID]
         self.close()
         raise RingError(f"{self.path}: process {pid} is writing it: one producer per ring; stop the other one")
 
@@ -182,16 +182,16 @@ class Producer(_Mapped):
         head = self.head
         records["seq"] = np.arange(head + 1, head + 1 + count)
         # a producer that died may have claimed further than this batch reaches
-        self.words[layout.CLAIM] = max(self.words[layout.CLAIM], head + count)
+        self._header[layout.CLAIM] = max(self._header[layout.CLAIM], head + count)
         first = head % self.capacity
         fits = min(count, self.capacity - first)
-        whole = records.view(self._opaque)
-        self._whole[first : first + fits] = whole[:fits]
-        self._whole[: count - fits] = whole[fits:]
-        self.words[layout.HEAD] = head + count
+        raw_records = records.view(self._raw_dtype)
+        self._raw_slots[first : first + fits] = raw_records[:fits]
+        self._raw_slots[: count - fits] = raw_records[fits:]
+        self._header[layout.HEAD] = head + count
 
 
-class Consumer(_Mapped):
+class Consumer(_MappedRing):
     """The one process that reads a ring; it says where it wants to read, the ring does not remember for it."""
 
     @classmethod
@@ -202,9 +202,9 @@ class Consumer(_Mapped):
     @property
     def oldest(self) -> int:
         """The lowest sequence number that can still be read; head + 1 when nothing can."""
-        return max(1, int(self.words[layout.CLAIM]) - self.capacity + 1)
+        return max(1, int(self._header[layout.CLAIM]) - self.capacity + 1)
 
-    def read(self, next_seq: int, most: int) -> Batch:
+    def read(self, next_seq: int, max_records: int) -> Batch:
         """Up to `most` records from number `next_seq` on; empty when there are none yet.
 
         RingError when `next_seq` is nothing this ring can have handed out, or a slot holds another record than it must.
@@ -216,29 +216,29 @@ class Consumer(_Mapped):
                 "compare ring_id, and begin at `oldest` if it differs"
             )
         first = max(next_seq, self.oldest)
-        count = max(0, min(head - first + 1, most))
+        count = max(0, min(head - first + 1, max_records))
         records = self._copy(first, count)
-        whole = max(first, self.oldest)  # what the producer claimed meanwhile may be torn in the copy
-        records = records[whole - first :]
-        following = whole + len(records)
-        if len(records) and not np.array_equal(records["seq"], np.arange(whole, following)):
+        first_intact = max(first, self.oldest)  # what the producer claimed meanwhile may be torn in the copy
+        records = records[first_intact - first :]
+        end_seq = first_intact + len(records)
+        if len(records) and not np.array_equal(records["seq"], np.arange(first_intact, end_seq)):
             raise RingError(
-                f"{self.path}: slots of records {whole} to {following - 1} hold others: the file is damaged; delete it"
+                f"{self.path}: slots of records {first_intact} to {end_seq - 1} hold others: the file is damaged; delete it"
             )
-        return Batch(records, following, Loss(next_seq, whole - 1) if whole > next_seq else None)
+        return Batch(records, end_seq, Overrun(next_seq, first_intact - 1) if first_intact > next_seq else None)
 
     def _copy(self, first: int, count: int) -> np.ndarray:
         begin = (first - 1) % self.capacity
         fits = min(count, self.capacity - begin)
         if fits == count:
-            return self._whole[begin : begin + count].copy().view(self.dtype)
-        return np.concatenate([self._whole[begin:], self._whole[: count - fits]]).view(self.dtype)
+            return self._raw_slots[begin : begin + count].copy().view(self.dtype)
+        return np.concatenate([self._raw_slots[begin:], self._raw_slots[: count - fits]]).view(self.dtype)
 
     def commit(self, next_seq: int) -> None:
         """Publish how far the reading is safe, for status and for a producer that wants to replace the ring."""
-        self.words[layout.TAIL] = next_seq
+        self._header[layout.TAIL] = next_seq
 
-    def producer_alive(self) -> bool:
+    def is_producer_alive(self) -> bool:
         """Whether a process holds the ring for writing."""
         try:
             fcntl.flock(self.fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
@@ -251,27 +251,27 @@ class Consumer(_Mapped):
 def _create(path: Path, dtype: np.dtype, capacity: int) -> None:
     """Put a whole, empty ring at `path`, or leave the one that somebody else just put there."""
     # never an existing file: one left by a maker killed after link() is a ring that somebody may have mapped
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
-    aside.unlink(missing_ok=True)
-    fd = os.open(aside, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary.unlink(missing_ok=True)
+    fd = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     try:
         # reserve every page now: writing to a hole of a full file system would be SIGBUS
         try:
             os.posix_fallocate(fd, 0, layout.RING_HEADER_BYTES + capacity * dtype.itemsize)
         except OSError as error:  # it names no file by itself
             raise OSError(error.errno, error.strerror, str(path)) from None
-        words = np.zeros(layout.RING_HEADER_BYTES // 8, "<i8")
-        words[layout.MAGIC] = layout.RING_MAGIC
-        words[layout.VERSION] = layout.RING_VERSION
-        words[layout.DTYPE] = dtype_hash(dtype)
-        words[layout.SLOT_BYTES] = dtype.itemsize
-        words[layout.CAPACITY] = capacity
-        words[layout.RING_ID] = time.time_ns()
-        words[layout.TAIL] = 1
-        os.pwrite(fd, words.tobytes(), 0)
-        os.link(aside, path)
+        header = np.zeros(layout.RING_HEADER_BYTES // 8, "<i8")
+        header[layout.MAGIC] = layout.RING_MAGIC
+        header[layout.VERSION] = layout.RING_VERSION
+        header[layout.DTYPE] = dtype_hash(dtype)
+        header[layout.SLOT_BYTES] = dtype.itemsize
+        header[layout.CAPACITY] = capacity
+        header[layout.RING_ID] = time.time_ns()
+        header[layout.TAIL] = 1
+        os.pwrite(fd, header.tobytes(), 0)
+        os.link(temporary, path)
     except (FileExistsError, FileNotFoundError):
         pass  # somebody else was faster (and may have cleared ours away): his is opened, and his lock decides
     finally:
         os.close(fd)
-        aside.unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)

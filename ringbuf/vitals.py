@@ -54,8 +54,8 @@ COUNTERS = (
     "books_in_kiwoom",
     "books_new",
     "books_twins",
-    "books_won_kis",
-    "books_won_kiwoom",
+    "books_first_kis",
+    "books_first_kiwoom",
     "books_late",
     "ticks_in",
     "journal_rows",
@@ -75,9 +75,9 @@ COUNTERS = (
     "ticks_doubled",
     "ticks_contradicting",
     "witnessed_gaps",
-    "rows_in_fill",
-    "fill_refused_rows",
-    # fill
+    "rows_in_gapfill",
+    "gapfill_refused_rows",
+    # gapfill
     "gaps_asked",
     "gaps_filled",
     "gaps_given_up",
@@ -86,11 +86,11 @@ COUNTERS = (
     "calls_failed",
     "events",
     "degraded",
-    "lines_degraded",
+    "feeds_degraded",
     "twin_share_kis_e4",
     "twin_share_kiwoom_e4",
-    "win_share_kis_e4",
-    "win_share_kiwoom_e4",
+    "first_share_kis_e4",
+    "first_share_kiwoom_e4",
     "lag_p50_us",
     "lag_p99_us",
     # watchdog
@@ -98,16 +98,16 @@ COUNTERS = (
 )
 """The vocabulary of counters: one for all processes; a count that a process does not keep stays zero."""
 
-_NUMBER = {name: number for number, name in enumerate(COUNTERS)}
-_WORDS_HASH = int.from_bytes(sha256(" ".join(COUNTERS).encode()).digest()[:7], "little")
-_FINE = 4
+_COUNTER_INDEX = {name: number for number, name in enumerate(COUNTERS)}
+_COUNTERS_HASH = int.from_bytes(sha256(" ".join(COUNTERS).encode()).digest()[:7], "little")
+_SUB_BUCKETS = 4
 """Latency buckets per doubling: a percentile is right within 25 %."""
 
 
 INTERRUPTED = "interrupted"
 """The state read from a page whose process was stopped or killed while it was writing its state."""
 
-_TRIES = 100
+_MAX_READ_ATTEMPTS = 100
 """Readings, a millisecond apart, before a page that stays in the middle of a sentence is called interrupted."""
 
 
@@ -115,7 +115,7 @@ class VitalsError(Exception):
     """A page that cannot be read; the message says which and why."""
 
 
-class Reading(msgspec.Struct, frozen=True):
+class VitalsSnapshot(msgspec.Struct, frozen=True):
     """A process's vitals at one instant; times in ns, `latency_ns` maps a percentile ("50", "99", "99.9") to ns.
 
     `latency_buckets`: the counts it is made of; those of two readings of one process, subtracted, are the time between them.
@@ -124,7 +124,7 @@ class Reading(msgspec.Struct, frozen=True):
     name: str
     pid: int
     start_ns: int
-    beat_mono_ns: int
+    heartbeat_mono_ns: int
     state: str
     detail: str
     counters: dict[str, int]
@@ -138,19 +138,19 @@ class Vitals:
 
     def __init__(self, path: Path, fd: int) -> None:
         self.path = path
-        self.former_ns: int | None = None
+        self.previous_heartbeat_ns: int | None = None
         """The last sign of life (mono_ns) of the process before, see `last_sign`."""
         self._lock = threading.Lock()  # between threads of this process; readers need none
         self._mmap = mmap.mmap(fd, layout.VITALS_BYTES)
         self._words = np.frombuffer(self._mmap, "<i8")
-        self._counters = self._words[layout.COUNTERS_AT // 8 :][: layout.COUNTERS_MOST]
+        self._counters = self._words[layout.COUNTERS_AT // 8 :][: layout.MAX_COUNTERS]
         self._latency = self._words[layout.LATENCY_AT // 8 :][: layout.LATENCY_BUCKETS]
 
     @classmethod
     def create(cls, path: Path, name: str) -> Self:
         """Begin a fresh page at `path`, in place of the one of a former life; state `starting`, first heartbeat given."""
-        aside = path.with_name(f".{path.name}.new")
-        fd = os.open(aside, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        temporary = path.with_name(f".{path.name}.new")
+        fd = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
         try:
             try:
                 os.posix_fallocate(fd, 0, layout.VITALS_BYTES)
@@ -159,49 +159,49 @@ class Vitals:
             page = cls(path, fd)
         finally:
             os.close(fd)
-        page.former_ns = last_sign(path)
+        page.previous_heartbeat_ns = last_heartbeat(path)
         page._words[layout.VERSION] = layout.VITALS_VERSION
-        page._words[layout.WORDS_HASH] = _WORDS_HASH
+        page._words[layout.COUNTERS_HASH] = _COUNTERS_HASH
         page._words[layout.PID] = os.getpid()
         page._words[layout.START_NS] = time.time_ns()
-        page._text(layout.NAME_AT, layout.NAME_BYTES, name)
-        page.say("starting")
-        page.beat()
+        page._write_text(layout.NAME_AT, layout.NAME_BYTES, name)
+        page.set_state("starting")
+        page.heartbeat()
         page._words[layout.MAGIC] = layout.VITALS_MAGIC
-        aside.replace(path)
+        temporary.replace(path)
         return page
 
-    def beat(self, mono_ns: int | None = None) -> None:
+    def heartbeat(self, mono_ns: int | None = None) -> None:
         """Alive: the loop came round, now or at `mono_ns`."""
-        self._words[layout.BEAT_MONO_NS] = time.monotonic_ns() if mono_ns is None else mono_ns
+        self._words[layout.HEARTBEAT_MONO_NS] = time.monotonic_ns() if mono_ns is None else mono_ns
 
     def add(self, counter: str, count: int = 1) -> None:
         """Count something."""
         with self._lock:
-            self._counters[_NUMBER[counter]] += count
+            self._counters[_COUNTER_INDEX[counter]] += count
 
     def set(self, counter: str, value: int) -> None:
         """State a level."""
-        self._counters[_NUMBER[counter]] = value
+        self._counters[_COUNTER_INDEX[counter]] = value
 
     def get(self, counter: str) -> int:
         """What a counter stands at."""
-        return int(self._counters[_NUMBER[counter]])
+        return int(self._counters[_COUNTER_INDEX[counter]])
 
-    def latency(self, ns: int, count: int = 1) -> None:
+    def record_latency(self, ns: int, count: int = 1) -> None:
         """Note that `count` records took `ns` nanoseconds."""
         with self._lock:
-            self._latency[_bucket(ns)] += count
+            self._latency[_bucket_index(ns)] += count
 
-    def say(self, state: str, detail: str = "") -> None:
+    def set_state(self, state: str, detail: str = "") -> None:
         """What the process is doing, in one word and, where it helps, in a sentence."""
         with self._lock:
             self._words[layout.TEXT_VERSION] += 1  # odd: being written
-            self._text(layout.STATE_AT, layout.STATE_BYTES, state)
-            self._text(layout.DETAIL_AT, layout.DETAIL_BYTES, detail)
+            self._write_text(layout.STATE_AT, layout.STATE_BYTES, state)
+            self._write_text(layout.DETAIL_AT, layout.DETAIL_BYTES, detail)
             self._words[layout.TEXT_VERSION] += 1
 
-    def _text(self, at: int, size: int, text: str) -> None:
+    def _write_text(self, at: int, size: int, text: str) -> None:
         encoded = text.encode(errors="replace")[: size - 1].decode(errors="ignore").encode()
         self._mmap[at : at + size] = encoded.ljust(size, b"\0")
 
@@ -211,62 +211,62 @@ class Vitals:
         self._mmap.close()
 
 
-def read(path: Path) -> Reading:
+def read_snapshot(path: Path) -> VitalsSnapshot:
     """The vitals at `path`. FileNotFoundError if the process never ran; VitalsError if the page is not of this version."""
     with path.open("rb", buffering=0) as file:
-        page, whole = _read_page(file.fileno())
-    words = np.frombuffer(page, "<i8") if len(page) == layout.VITALS_BYTES else np.zeros(8, "<i8")
-    if words[layout.MAGIC] != layout.VITALS_MAGIC:
+        page, is_intact = _read_page(file.fileno())
+    header = np.frombuffer(page, "<i8") if len(page) == layout.VITALS_BYTES else np.zeros(8, "<i8")
+    if header[layout.MAGIC] != layout.VITALS_MAGIC:
         raise VitalsError(f"{path}: not a vitals page: restart the process it belongs to")
-    if (words[layout.VERSION], words[layout.WORDS_HASH]) != (layout.VITALS_VERSION, _WORDS_HASH):
+    if (header[layout.VERSION], header[layout.COUNTERS_HASH]) != (layout.VITALS_VERSION, _COUNTERS_HASH):
         raise VitalsError(f"{path}: written by another version of collectorctl: restart the process it belongs to")
-    counters = words[layout.COUNTERS_AT // 8 :][: len(COUNTERS)]
-    latency = words[layout.LATENCY_AT // 8 :][: layout.LATENCY_BUCKETS]
-    return Reading(
+    counters = header[layout.COUNTERS_AT // 8 :][: len(COUNTERS)]
+    latency = header[layout.LATENCY_AT // 8 :][: layout.LATENCY_BUCKETS]
+    return VitalsSnapshot(
         name=_read_text(page, layout.NAME_AT, layout.NAME_BYTES),
-        pid=int(words[layout.PID]),
-        start_ns=int(words[layout.START_NS]),
-        beat_mono_ns=int(words[layout.BEAT_MONO_NS]),
-        state=_read_text(page, layout.STATE_AT, layout.STATE_BYTES) if whole else INTERRUPTED,
-        detail=_read_text(page, layout.DETAIL_AT, layout.DETAIL_BYTES) if whole else "in the middle of a sentence",
+        pid=int(header[layout.PID]),
+        start_ns=int(header[layout.START_NS]),
+        heartbeat_mono_ns=int(header[layout.HEARTBEAT_MONO_NS]),
+        state=_read_text(page, layout.STATE_AT, layout.STATE_BYTES) if is_intact else INTERRUPTED,
+        detail=_read_text(page, layout.DETAIL_AT, layout.DETAIL_BYTES) if is_intact else "in the middle of a sentence",
         counters={name: int(value) for name, value in zip(COUNTERS, counters, strict=True)},
-        latency_ns=percentiles(latency),
+        latency_ns=compute_percentiles(latency),
         latency_count=int(latency.sum()),
         latency_buckets=latency.tolist(),
     )
 
 
-def last_sign(path: Path) -> int | None:
+def last_heartbeat(path: Path) -> int | None:
     """When a process whose page is at `path` beat for the last time (mono_ns), if it was not stopped in order.
 
     None if it was, if there is no page that can be read, or one of another boot, whose times mean nothing in this one.
     """
     try:
-        former = read(path)
+        previous = read_snapshot(path)
     except (FileNotFoundError, VitalsError):
         return None
     booted_ns = time.time_ns() - time.monotonic_ns()
-    of_this_boot = former.start_ns >= booted_ns and former.beat_mono_ns <= time.monotonic_ns()
-    return former.beat_mono_ns if of_this_boot and former.state != "stopped" else None
+    of_this_boot = previous.start_ns >= booted_ns and previous.heartbeat_mono_ns <= time.monotonic_ns()
+    return previous.heartbeat_mono_ns if of_this_boot and previous.state != "stopped" else None
 
 
-def percentiles(buckets: np.ndarray) -> dict[str, int]:
+def compute_percentiles(buckets: np.ndarray) -> dict[str, int]:
     """What `latency_ns` says, of any counts by bucket: percentile ("50", "99", "99.9") -> ns."""
-    return {str(percent): _percentile(buckets, percent) for percent in (50, 99, 99.9)}
+    return {str(percent): _compute_percentile(buckets, percent) for percent in (50, 99, 99.9)}
 
 
 def _read_page(fd: int) -> tuple[bytes, bool]:
     """A page, and whether its text is whole: the same even text version was seen before it and after it."""
-    for _ in range(_TRIES):
+    for _ in range(_MAX_READ_ATTEMPTS):
         before, page, after = (os.pread(fd, layout.VITALS_BYTES + 1, 0) for _ in range(3))
-        version = _text_version(before)
-        if version % 2 == 0 and version == _text_version(after):
+        version = _read_text_version(before)
+        if version % 2 == 0 and version == _read_text_version(after):
             return page, True
         time.sleep(0.001)  # let the process finish its sentence
     return page, False
 
 
-def _text_version(page: bytes) -> int:
+def _read_text_version(page: bytes) -> int:
     return int.from_bytes(page[8 * layout.TEXT_VERSION :][:8], "little")
 
 
@@ -274,18 +274,18 @@ def _read_text(page: bytes, at: int, size: int) -> str:
     return page[at : at + size].partition(b"\0")[0].decode(errors="replace")
 
 
-def _bucket(ns: int) -> int:
+def _bucket_index(ns: int) -> int:
     """Bucket of a duration: four per doubling."""
     ns = max(ns, 1)
     octave = ns.bit_length() - 1
-    fine = (ns << 2 >> octave) - _FINE
-    return min(octave * _FINE + fine, layout.LATENCY_BUCKETS - 1)
+    sub_bucket = (ns << 2 >> octave) - _SUB_BUCKETS
+    return min(octave * _SUB_BUCKETS + sub_bucket, layout.LATENCY_BUCKETS - 1)
 
 
-def _percentile(buckets: np.ndarray, percent: float) -> int:
+def _compute_percentile(buckets: np.ndarray, percent: float) -> int:
     """Upper edge, ns, of the bucket in which the percentile lies; 0 when nothing was counted."""
     total = int(buckets.sum())
     if total == 0:
         return 0
     bucket = int(np.searchsorted(np.cumsum(buckets), np.ceil(total * percent / 100)))
-    return (_FINE + bucket % _FINE + 1 << bucket // _FINE) >> 2
+    return (_SUB_BUCKETS + bucket % _SUB_BUCKETS + 1 << bucket // _SUB_BUCKETS) >> 2

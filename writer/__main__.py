@@ -2,7 +2,7 @@
 
 import sys
 
-from conf.process import run
-from writer.service import body
+from conf.process import run_process
+from writer.service import main
 
-sys.exit(run("writer", body))
+sys.exit(run_process("writer", main))

@@ -62,21 +62,21 @@ def truncate(path: Path, size: int) -> None:
         os.close(fd)
 
 
-def write_aside(path: Path) -> int:
+def open_temporary(path: Path) -> int:
     """An open descriptor for a file that will be renamed when it is whole; what lies there is a leftover and goes."""
     return os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
 
 
-def rename(aside: Path, path: Path) -> None:
+def rename(temporary: Path, path: Path) -> None:
     """Put a whole, synced file in place."""
-    aside.rename(path)
+    temporary.rename(path)
     sync_directory(path.parent)
 
 
-def keep_as(path: Path, other: Path) -> None:
+def link_backup(path: Path, backup: Path) -> None:
     """Give a file a second name, so that replacing the first keeps it."""
-    if not other.exists():
-        os.link(path, other)
+    if not backup.exists():
+        os.link(path, backup)
     sync_directory(path.parent)
 
 

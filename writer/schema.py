@@ -19,11 +19,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from conf.market import HOUR_NS, KR, MARKETS, Market
-from ringbuf.records import LEVELS, PRICE_SCALE, RINGS, STREAM_WORDS, UNDEFINED, Flag, Kind, Line, Session, Venue
-from writer.ingest.book_arbiter import IDENTITY_BYTES, NEW, Taken
-from writer.ingest.trading_day import exchange_ns, session_days
+from ringbuf.records import LEVELS, PRICE_SCALE, RINGS, STREAM_NAMES, UNDEFINED, EventType, FeedId, Flag, Session, Venue
+from writer.ingest.book_arbiter import IDENTITY_BYTES, NEW, ArbitrationResult
+from writer.ingest.trading_day import compute_exchange_ns, compute_session_days
 
-SELF = "writer"
+WRITER_FEED = "writer"
 """The writer's own line: it has events only, which take the same way as everybody's."""
 
 VERSION = 1
@@ -38,24 +38,24 @@ _ORIGIN = [
 ]
 
 
-def times(market: Market) -> pa.DataType:
+def timestamp_type(market: Market) -> pa.DataType:
     """An instant in the market's zone."""
     return pa.timestamp("ns", tz=market.zone_name)
 
 
-KOREAN_TIME = times(KR)
+KOREAN_TIME = timestamp_type(KR)
 
 
-def _arrivals(market: Market) -> list[str]:
+def _arrival_columns(market: Market) -> list[str]:
     """Where several lines bring the same books, each row keeps when each of them had it."""
-    return [f"recv_time_{line}" for line in market.lines] if len(market.lines) > 1 else []
+    return [f"recv_time_{line}" for line in market.feeds] if len(market.feeds) > 1 else []
 
 
-def _columns(market: Market, stream: str) -> pa.Schema:
+def _build_columns(market: Market, stream: str) -> pa.Schema:
     """The columns of one dataset."""
-    time, price, whole = times(market), pa.int64() if market.whole_prices else pa.float64(), pa.int64()
+    time, price, whole = timestamp_type(market), pa.int64() if market.integer_prices else pa.float64(), pa.int64()
     head = [("symbol", pa.string()), ("venue", pa.string()), ("exch_time", time), ("recv_time", time)]
-    head += [("business_date", pa.date32())] if market.business_days else []
+    head += [("business_date", pa.date32())] if market.has_business_date else []
     if stream == "tick":
         content = [
             ("price", price),
@@ -72,7 +72,7 @@ def _columns(market: Market, stream: str) -> pa.Schema:
     else:
         kinds = {"price": price, "size": whole}
         content = [
-            *((name, time) for name in _arrivals(market)),
+            *((name, time) for name in _arrival_columns(market)),
             *((f"{side}_{what}_{n + 1}", kinds[what]) for side in _SIDES for what in kinds for n in range(LEVELS)),
             ("total_ask_size", whole),
             ("total_bid_size", whole),
@@ -85,40 +85,40 @@ def _columns(market: Market, stream: str) -> pa.Schema:
     return pa.schema([*head, *content, *_ORIGIN])
 
 
-def _event_columns(market: Market) -> pa.Schema:
+def _build_event_columns(market: Market) -> pa.Schema:
     """The columns of a market's events."""
-    time, text, whole = times(market), pa.string(), pa.int64()
+    time, text, whole = timestamp_type(market), pa.string(), pa.int64()
     head = [("time", time), ("line", text), ("kind", text), ("symbol", text), ("venue", text), ("stream", text)]
-    content = [("connection", whole), ("number", whole), ("since", time), ("words", text)]
+    content = [("connection", whole), ("value", whole), ("since", time), ("message", text)]
     return pa.schema([*head, *content, ("exch_time", time), ("flags", whole), ("seq", whole)])
 
 
-def market_and_stream(dataset: str) -> tuple[Market, str]:
+def parse_dataset(dataset: str) -> tuple[Market, str]:
     """What a dataset such as "kr.tick" holds."""
     market, _, stream = dataset.partition(".")
     return MARKETS[market], stream
 
 
-def lines_of(dataset: str) -> tuple[str, ...]:
+def feeds_of(dataset: str) -> tuple[str, ...]:
     """The lines that feed it, in the order that breaks ties; the writer's own events are among those of Korea."""
-    market, stream = market_and_stream(dataset)
-    own = {"event": (SELF,) if market is KR else (), "tick": market.fetched}
-    return (*market.lines, *own.get(stream, ()))
+    market, stream = parse_dataset(dataset)
+    own = {"event": (WRITER_FEED,) if market is KR else (), "tick": market.backfill_sources}
+    return (*market.feeds, *own.get(stream, ()))
 
 
 def is_merged(dataset: str) -> bool:
     """Whether its rows are books that come by several lines, of which the first wins."""
-    market, stream = market_and_stream(dataset)
-    return stream == "orderbook" and len(market.lines) > 1
+    market, stream = parse_dataset(dataset)
+    return stream == "orderbook" and len(market.feeds) > 1
 
 
-def is_by_symbol(dataset: str) -> bool:
+def is_sorted_by_symbol(dataset: str) -> bool:
     """Whether a published file is sorted by symbol and venue before the order of arrival."""
-    return market_and_stream(dataset)[1] != "event"
+    return parse_dataset(dataset)[1] != "event"
 
 
 PARQUET: dict[str, pa.Schema] = {
-    f"{market.name}.{stream}": _event_columns(market) if stream == "event" else _columns(market, stream)
+    f"{market.name}.{stream}": _build_event_columns(market) if stream == "event" else _build_columns(market, stream)
     for market in MARKETS.values()
     for stream in RINGS
 }
@@ -138,122 +138,140 @@ JOURNAL: dict[str, pa.Schema] = {
 """Dataset -> a journal entry: the row as it will be published, and what the writer must know to go on."""
 
 
-def _words(members: type[Kind] | type[Line] | type[Session] | type[Venue], lower: bool) -> pa.Array:
+def _names_by_code(members: type[EventType] | type[FeedId] | type[Session] | type[Venue], lower: bool) -> pa.Array:
     """Names by code; a code without a name keeps its number."""
     names = {int(member): member.name.lower() if lower else member.name for member in members}
     return pa.array([names.get(code, f"{members.__name__.lower()}_{code}") for code in range(256)])
 
 
-_LINE, _SESSION, VENUES = _words(Line, lower=True), _words(Session, lower=True), _words(Venue, lower=False)
-_LINE = pc.replace_with_mask(_LINE, pc.equal(_LINE, "fill"), pa.scalar("kis"))  # whose REST told it
-_KIND = _words(Kind, lower=True)
-_STREAM = pa.array(STREAM_WORDS)
+_FEED_NAMES, _SESSION_NAMES, VENUE_NAMES = (
+    _names_by_code(FeedId, lower=True),
+    _names_by_code(Session, lower=True),
+    _names_by_code(Venue, lower=False),
+)
+_FEED_NAMES = pc.replace_with_mask(
+    _FEED_NAMES, pc.equal(_FEED_NAMES, "gapfill"), pa.scalar("kis")
+)  # whose REST told it
+_EVENT_TYPE_NAMES = _names_by_code(EventType, lower=True)
+_STREAM_NAMES = pa.array(STREAM_NAMES)
 
 
-def hours(records: np.ndarray) -> np.ndarray:
+def compute_hours(records: np.ndarray) -> np.ndarray:
     """Start of the exchange hour of each record, int64 ns (every market's offset is whole hours); of an event the hour it was
     noticed in."""
-    ns = records["recv_ns"] if records.dtype == RINGS["event"] else exchange_ns(records)
+    ns = records["recv_ns"] if records.dtype == RINGS["event"] else compute_exchange_ns(records)
     return ns // HOUR_NS * HOUR_NS
 
 
-def entries(dataset: str, records: np.ndarray, first_row: int, taken: Taken | None) -> pa.RecordBatch:
+def build_entries(
+    dataset: str, records: np.ndarray, first_row: int, arbitration: ArbitrationResult | None
+) -> pa.RecordBatch:
     """Journal entries of `records` (dtype of the dataset's stream), numbered from `first_row`; `taken` is what merge said, None
     where nothing is merged."""
-    market, stream = market_and_stream(dataset)
+    market, stream = parse_dataset(dataset)
     if stream == "event":
-        return _events(records, first_row, dataset)
-    time = times(market)
+        return _build_event_entries(records, first_row, dataset)
+    time = timestamp_type(market)
     count = len(records)
-    twin_of = np.full(count, NEW, np.int64) if taken is None else taken.twin_of
+    twin_of = np.full(count, NEW, np.int64) if arbitration is None else arbitration.twin_of
     twin = twin_of != NEW
-    fetched = records["line"] == Line.FILL
+    fetched = records["line"] == FeedId.GAPFILL
     columns: dict[str, pa.Array] = {
         "row": pa.array(np.arange(first_row, first_row + count)),
         "twin_of": pa.array(twin_of, mask=~twin),
         "mono_ns": pa.array(records["mono_ns"]),
-        "hour": pa.array(hours(records) if taken is None else taken.hour_ns),
-        "symbol": _text(records["symbol"], twin),
-        "venue": _named(VENUES, records["venue"], twin),
-        "exch_time": _numbers(records["exch_ns"], twin).cast(time),
-        "recv_time": _numbers(records["recv_ns"], fetched).cast(time),
-        "broker": _named(_LINE, records["line"]),
-        "session": _named(_SESSION, records["session"], twin),
-        "seq": _numbers(records["seq"], fetched),
-        "extra": _text(records["extra"], twin | (records["extra"] == b"")),
+        "hour": pa.array(compute_hours(records) if arbitration is None else arbitration.hour_ns),
+        "symbol": _to_text(records["symbol"], twin),
+        "venue": _to_names(VENUE_NAMES, records["venue"], twin),
+        "exch_time": _to_ints(records["exch_ns"], twin).cast(time),
+        "recv_time": _to_ints(records["recv_ns"], fetched).cast(time),
+        "broker": _to_names(_FEED_NAMES, records["line"]),
+        "session": _to_names(_SESSION_NAMES, records["session"], twin),
+        "seq": _to_ints(records["seq"], fetched),
+        "extra": _to_text(records["extra"], twin | (records["extra"] == b"")),
     }
-    if market.business_days:
-        columns["business_date"] = pa.array(session_days(records).astype(np.int32)).cast(pa.date32())
-    content = _book(records, market, columns, twin) if stream == "orderbook" else _tick(records, market, columns)
-    flags = records["flags"].astype(np.int64) | np.where(content, int(Flag.PRICE_ROUNDED), 0)
-    if taken is not None:
-        flags |= np.where(taken.late, int(Flag.LATE), 0)
-        columns["identity"] = pa.array(taken.identity, pa.binary(IDENTITY_BYTES))
-    columns["flags"] = _numbers(flags, twin)
+    if market.has_business_date:
+        columns["business_date"] = pa.array(compute_session_days(records).astype(np.int32)).cast(pa.date32())
+    rounded = (
+        _add_book_columns(records, market, columns, twin)
+        if stream == "orderbook"
+        else _add_tick_columns(records, market, columns)
+    )
+    flags = records["flags"].astype(np.int64) | np.where(rounded, int(Flag.PRICE_ROUNDED), 0)
+    if arbitration is not None:
+        flags |= np.where(arbitration.late, int(Flag.LATE), 0)
+        columns["identity"] = pa.array(arbitration.identity, pa.binary(IDENTITY_BYTES))
+    columns["flags"] = _to_ints(flags, twin)
     schema = JOURNAL[dataset]
     return pa.record_batch([columns[name] for name in schema.names], schema=schema)
 
 
-def _book(records: np.ndarray, market: Market, columns: dict[str, pa.Array], twin: np.ndarray) -> np.ndarray:
+def _add_book_columns(
+    records: np.ndarray, market: Market, columns: dict[str, pa.Array], twin: np.ndarray
+) -> np.ndarray:
     """A book's own columns; whether a price was rounded, shape (n,)."""
     rounded = np.zeros(len(records), bool)
-    for name, line in zip(_arrivals(market), market.lines, strict=False):
-        columns[name] = _numbers(records["recv_ns"], records["line"] != Line[line.upper()]).cast(times(market))
+    for name, feed in zip(_arrival_columns(market), market.feeds, strict=False):
+        columns[name] = _to_ints(records["recv_ns"], records["line"] != FeedId[feed.upper()]).cast(
+            timestamp_type(market)
+        )
     for side in _SIDES:
         for n in range(LEVELS):
-            columns[f"{side}_price_{n + 1}"] = _price(records[f"{side}_price_e4"][:, n], market, rounded, twin)
-            columns[f"{side}_size_{n + 1}"] = _numbers(records[f"{side}_size"][:, n], twin)
+            columns[f"{side}_price_{n + 1}"] = _to_prices(records[f"{side}_price_e4"][:, n], market, rounded, twin)
+            columns[f"{side}_size_{n + 1}"] = _to_ints(records[f"{side}_size"][:, n], twin)
     for name in ("expected_price", "mid_price"):
-        columns[name] = _price(records[f"{name}_e4"], market, rounded, twin)
+        columns[name] = _to_prices(records[f"{name}_e4"], market, rounded, twin)
     for name in ("total_ask_size", "total_bid_size", "cum_volume", "expected_size", "mid_size"):
-        columns[name] = _numbers(records[name], twin)
+        columns[name] = _to_ints(records[name], twin)
     return rounded
 
 
-def _tick(records: np.ndarray, market: Market, columns: dict[str, pa.Array]) -> np.ndarray:
+def _add_tick_columns(records: np.ndarray, market: Market, columns: dict[str, pa.Array]) -> np.ndarray:
     """A tick's own columns; whether a price was rounded, shape (n,)."""
     rounded = np.zeros(len(records), bool)
     for name in ("price", "ask_price_1", "bid_price_1"):
-        columns[name] = _price(records[f"{name}_e4"], market, rounded)
+        columns[name] = _to_prices(records[f"{name}_e4"], market, rounded)
     for name in ("size", "cum_volume", "cum_value", "value_change", "trade_count"):
-        columns[name] = _numbers(records[name])
+        columns[name] = _to_ints(records[name])
     columns["side"] = pa.array(records["side"])
-    columns["source"] = _SOURCE.take(pa.array((records["line"] == Line.FILL).astype(np.int8)))
+    columns["source"] = _SOURCE.take(pa.array((records["line"] == FeedId.GAPFILL).astype(np.int8)))
     return rounded
 
 
-def _events(records: np.ndarray, first_row: int, dataset: str) -> pa.RecordBatch:
+def _build_event_entries(records: np.ndarray, first_row: int, dataset: str) -> pa.RecordBatch:
     """Journal entries of events: what an event does not name is null."""
-    count, time, schema = len(records), times(market_and_stream(dataset)[0]), JOURNAL[dataset]
+    count, time, schema = len(records), timestamp_type(parse_dataset(dataset)[0]), JOURNAL[dataset]
     columns = {
         "row": pa.array(np.arange(first_row, first_row + count)),
         "twin_of": pa.nulls(count, pa.int64()),
-        "hour": pa.array(hours(records)),
-        "line": _named(_LINE, records["line"]),
-        "kind": _named(_KIND, records["kind"]),
-        "venue": _named(VENUES, records["venue"], records["venue"] == 0),
-        "stream": _named(_STREAM, records["stream"], records["stream"] == 0),
-        "number": _numbers(records["number"]),
+        "hour": pa.array(compute_hours(records)),
+        "line": _to_names(_FEED_NAMES, records["line"]),
+        "kind": _to_names(_EVENT_TYPE_NAMES, records["kind"]),
+        "venue": _to_names(VENUE_NAMES, records["venue"], records["venue"] == 0),
+        "stream": _to_names(_STREAM_NAMES, records["stream"], records["stream"] == 0),
+        "value": _to_ints(records["value"]),
     }
     for name, field in (("time", "recv_ns"), ("since", "since_ns"), ("exch_time", "exch_ns")):
-        columns[name] = _numbers(records[field]).cast(time)
-    columns |= {name: _text(records[name], records[name] == b"") for name in ("symbol", "words")}
+        columns[name] = _to_ints(records[field]).cast(time)
+    columns |= {name: _to_text(records[name], records[name] == b"") for name in ("symbol", "message")}
     columns |= {name: pa.array(records[name].astype(np.int64)) for name in ("mono_ns", "connection", "flags", "seq")}
     return pa.record_batch([columns[name] for name in schema.names], schema=schema)
 
 
-def _numbers(values: np.ndarray, hidden: np.ndarray | bool = False) -> pa.Array:
+def _to_ints(values: np.ndarray, hidden: np.ndarray | bool = False) -> pa.Array:
     return pa.array(np.ascontiguousarray(values), mask=(values == UNDEFINED) | hidden)
 
 
-def _price(price_e4: np.ndarray, market: Market, rounded: np.ndarray, hidden: np.ndarray | bool = False) -> pa.Array:
+def _to_prices(
+    price_e4: np.ndarray, market: Market, rounded: np.ndarray, hidden: np.ndarray | bool = False
+) -> pa.Array:
     """Prices as the market's files have them; `rounded` is set where one had to be rounded."""
-    if market.whole_prices:
-        return _whole(price_e4, rounded, hidden)
+    if market.integer_prices:
+        return _to_whole_prices(price_e4, rounded, hidden)
     return pa.array(price_e4 / PRICE_SCALE, mask=(price_e4 == UNDEFINED) | hidden)
 
 
-def _whole(price_e4: np.ndarray, rounded: np.ndarray, hidden: np.ndarray | bool) -> pa.Array:
+def _to_whole_prices(price_e4: np.ndarray, rounded: np.ndarray, hidden: np.ndarray | bool) -> pa.Array:
     """Whole units of the currency, half to even; `rounded` is set where a price was not whole."""
     units = price_e4 // PRICE_SCALE
     rest = price_e4 - units * PRICE_SCALE
@@ -264,11 +282,11 @@ def _whole(price_e4: np.ndarray, rounded: np.ndarray, hidden: np.ndarray | bool)
     return pa.array(units, mask=~defined | hidden)
 
 
-def _named(names: pa.Array, codes: np.ndarray, hidden: np.ndarray | None = None) -> pa.Array:
+def _to_names(names: pa.Array, codes: np.ndarray, hidden: np.ndarray | None = None) -> pa.Array:
     return names.take(pa.array(np.ascontiguousarray(codes), mask=hidden))
 
 
-def _text(values: np.ndarray, hidden: np.ndarray) -> pa.Array:
+def _to_text(values: np.ndarray, hidden: np.ndarray) -> pa.Array:
     """Bytes as text; what is not UTF-8 keeps its bytes in backslash escapes."""
     found = pa.array(values.tolist(), pa.binary(), mask=hidden)
     try:

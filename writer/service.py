@@ -17,73 +17,73 @@ from loguru import logger
 from conf.clock import SECOND_NS
 from conf.home import Home
 from conf.market import KR, MARKETS, Market
-from conf.process import Stop
-from ringbuf.events import Events
-from ringbuf.records import RINGS, STREAMS, Kind, Line
+from conf.process import ShutdownSignal
+from ringbuf.events import EventPublisher
+from ringbuf.records import RINGS, STREAMS, EventType, FeedId
 from ringbuf.vitals import Vitals
 from writer.dataset import Dataset
-from writer.feeds.monitor import Lines
-from writer.ingest.ring_reader import ENDLESS_NS
+from writer.feeds.monitor import FeedMonitor
+from writer.ingest.ring_reader import NO_LIMIT_NS
 from writer.publish.partition import Cancelled
-from writer.publish.worker import Outcome, Publisher
-from writer.schema import SELF, market_and_stream
-from writer.volume.gap_report import Gaps
+from writer.publish.worker import Publisher, PublishResult
+from writer.schema import WRITER_FEED, parse_dataset
+from writer.volume.gap_report import GapReporter
 
-TURN_S = 0.2
+POLL_INTERVAL_S = 0.2
 """Pause between two turns when nothing is left to do: batches of this length, five wake-ups a second."""
 
 RETRY_S = 1.0
-PUBLISH_AGAIN_S = 30.0
-PRODUCERS_GONE_S = 3.0
+PUBLISH_RETRY_S = 30.0
+PRODUCER_EXIT_TIMEOUT_S = 3.0
 """How long a stop waits for the collectors to be gone before it hands over."""
 
-NO_SPACE_AT_END_S = 10.0
+SHUTDOWN_NO_SPACE_TIMEOUT_S = 10.0
 
 
-def datasets_of(home: Home) -> list[str]:
+def find_datasets(home: Home) -> list[str]:
     """The datasets this home has: of every market that a line is switched on for, or that has a ring or a journal; and the one
     that has the writer's own events."""
-    names = [f"{market.name}.{stream}" for market in MARKETS.values() if _in_use(home, market) for stream in RINGS]
+    names = [f"{market.name}.{stream}" for market in MARKETS.values() if _is_in_use(home, market) for stream in RINGS]
     own = f"{KR.name}.event"
     return names if own in names else [*names, own]
 
 
-def _in_use(home: Home, market: Market) -> bool:
-    if any(getattr(home.settings, line).enabled for line in market.lines):
+def _is_in_use(home: Home, market: Market) -> bool:
+    if any(getattr(home.settings, line).enabled for line in market.feeds):
         return True
-    left = [home.journal(f"{market.name}.{stream}") for stream in RINGS]
+    left = [home.journal_directory(f"{market.name}.{stream}") for stream in RINGS]
     return any(
-        path.exists() for path in (*left, *(home.ring(line, stream) for line in market.lines for stream in RINGS))
+        path.exists() for path in (*left, *(home.ring_path(line, stream) for line in market.feeds for stream in RINGS))
     )
 
 
-def body(home: Home, stop: Stop) -> None:
+def main(home: Home, stop: ShutdownSignal) -> None:
     """The writer process of `home`, until it is asked to stop and is done."""
-    vitals = Vitals.create(home.vitals(SELF), SELF)
-    drain = Drain(home, stop, vitals)
+    vitals = Vitals.create(home.vitals_path(WRITER_FEED), WRITER_FEED)
+    service = WriterService(home, stop, vitals)
     try:
-        drain.run()
+        service.run()
     finally:
-        drain.close()
+        service.close()
 
 
-class Drain:
+class WriterService:
     """The loop and what it remembers from turn to turn."""
 
-    def __init__(self, home: Home, stop: Stop, vitals: Vitals) -> None:
+    def __init__(self, home: Home, stop: ShutdownSignal, vitals: Vitals) -> None:
         self._settings = home.settings.writer
-        self._clock = home.clock()
+        self._clock = home.load_clock()
         self._stop = stop
         self._vitals = vitals
         self._home = home
-        self._names = datasets_of(home)
-        self._events: Events | None = None
-        self._lines: Lines | None = None
+        self._dataset_names = find_datasets(home)
+        self._events: EventPublisher | None = None
+        self._feed_monitor: FeedMonitor | None = None
         self._datasets: list[Dataset] = []
-        self._gaps: dict[str, Gaps] = {}
+        self._gap_reporters: dict[str, GapReporter] = {}
         self._publisher = Publisher(self._clock.anchor.speed)
-        self._said = ("", "")
-        self._troubles: dict[str, str] = {}
+        self._last_state = ("", "")
+        self._publish_errors: dict[str, str] = {}
         self._paused_ns = 0
         self._synced_ns = 0
         self._attached_ns = 0
@@ -95,71 +95,75 @@ class Drain:
             if self._stop.wait(RETRY_S):
                 return
         while not self._stop.requested:
-            if not self.turn():
-                self._stop.wait(RETRY_S if self._paused_ns else TURN_S)
+            if not self.poll_once():
+                self._stop.wait(RETRY_S if self._paused_ns else POLL_INTERVAL_S)
         self.finish()
 
     def _open(self) -> bool:
         """Recover every dataset; False while the disk has no room even to begin."""
-        self._vitals.beat()
+        self._vitals.heartbeat()
         try:
             if self._events is None:
-                self._events = Events(self._home.ring(SELF, "event"), Line.WRITER, self._clock)
-                self._events.started(self._vitals.former_ns)
-                self._lines = Lines(self._home, self._vitals, self._events)
-            for name in self._names[len(self._datasets) :]:
-                market = market_and_stream(name)[0]
-                if market.name not in self._gaps:
-                    self._gaps[market.name] = Gaps(self._home, self._vitals, market)
-                watches = (self._gaps[market.name], self._events, self._lines if market is KR else None)
-                self._datasets.append(Dataset(self._home, name, self._vitals, *watches))
+                self._events = EventPublisher(self._home.ring_path(WRITER_FEED, "event"), FeedId.WRITER, self._clock)
+                self._events.emit_started(self._vitals.previous_heartbeat_ns)
+                self._feed_monitor = FeedMonitor(self._home, self._vitals, self._events)
+            for name in self._dataset_names[len(self._datasets) :]:
+                market = parse_dataset(name)[0]
+                if market.name not in self._gap_reporters:
+                    self._gap_reporters[market.name] = GapReporter(self._home, self._vitals, market)
+                monitors = (
+                    self._gap_reporters[market.name],
+                    self._events,
+                    self._feed_monitor if market is KR else None,
+                )
+                self._datasets.append(Dataset(self._home, name, self._vitals, *monitors))
         except OSError as error:
             self._pause(error)
             return False
         return True
 
-    def turn(self, endless: bool = False) -> bool:
+    def poll_once(self, drain_all: bool = False) -> bool:
         """One round; whether more is due already. `endless`: the producers are gone, take everything."""
         now_ns = self._clock.mono_ns()
-        self._vitals.beat()
-        limit_ns = ENDLESS_NS if endless else now_ns - self._settings.watermark_ms * 1_000_000
+        self._vitals.heartbeat()
+        limit_ns = NO_LIMIT_NS if drain_all else now_ns - self._settings.watermark_ms * 1_000_000
         more = False
         try:
-            self._each_second(now_ns)
+            self._run_every_second(now_ns)
             for dataset in self._datasets:
-                more |= dataset.turn(limit_ns, now_ns)
+                more |= dataset.process_batch(limit_ns, now_ns)
             if now_ns - self._synced_ns >= self._settings.fsync_every_s * SECOND_NS:
                 self._synced_ns = now_ns
                 self._sync()
             self._publish(now_ns)
-            self._tell_gaps(now_ns)
-            if self._lines is not None:
-                self._lines.tell(now_ns)
+            self._write_gap_reports(now_ns)
+            if self._feed_monitor is not None:
+                self._feed_monitor.evaluate(now_ns)
         except OSError as error:
             self._pause(error)
             return False
         if self._paused_ns:
             logger.info("the disk takes it again: going on")
-            self._tell(Kind.RESUMED, since_ns=self._clock.at(self._paused_ns))
+            self._emit(EventType.RESUMED, since_ns=self._clock.to_calendar_ns(self._paused_ns))
             self._paused_ns = 0
-        self._vitals.set("backlog_records", sum(dataset.intake.backlog for dataset in self._datasets))
+        self._vitals.set("backlog_records", sum(dataset.reader.backlog for dataset in self._datasets))
         if not self._stop.requested:
-            self._say_running()
+            self._set_running_state()
         return more
 
-    def _each_second(self, now_ns: int) -> None:
+    def _run_every_second(self, now_ns: int) -> None:
         if now_ns - self._attached_ns < SECOND_NS:
             return
         self._attached_ns = now_ns
-        step_ns = self._clock.follow_wall()
+        step_ns = self._clock.detect_step()
         if step_ns:
             logger.warning("the wall clock was stepped by {:+.3f} s", step_ns / SECOND_NS)
             self._vitals.add("clock_steps")
-            self._tell(Kind.CLOCK_STEP, number=step_ns)
+            self._emit(EventType.CLOCK_STEP, value=step_ns)
         for dataset in self._datasets:
-            dataset.intake.attach()
-        self._names += [name for name in datasets_of(self._home) if name not in self._names]
-        if len(self._datasets) < len(self._names):  # a line was switched on since
+            dataset.reader.attach()
+        self._dataset_names += [name for name in find_datasets(self._home) if name not in self._dataset_names]
+        if len(self._datasets) < len(self._dataset_names):  # a line was switched on since
             self._open()
 
     def _sync(self) -> None:
@@ -170,159 +174,161 @@ class Drain:
         """The disk takes nothing: the rings hold what comes, and the same is tried again."""
         if not self._paused_ns:
             self._paused_ns = self._clock.mono_ns()
-            self._tell(Kind.PAUSED, str(error))
+            self._emit(EventType.PAUSED, str(error))
             self._vitals.add("pauses")
             logger.error("{}: paused, the rings hold; if the disk is full make space, it goes on by itself", error)
-        self._say("paused", f"{error}: the rings hold; if the disk is full make space, it goes on by itself")
+        self._set_state("paused", f"{error}: the rings hold; if the disk is full make space, it goes on by itself")
 
     def _publish(self, now_ns: int) -> None:
         """Take note of what was published; have the next hour published if one is due."""
-        outcome = self._publisher.poll()
-        if outcome is not None:
-            self._published(outcome)
+        result = self._publisher.poll()
+        if result is not None:
+            self._handle_result(result)
         if self._publisher.current is not None:
             return
         for dataset in self._datasets:
-            for hour in dataset.hours.due(self._clock.now_ns(), now_ns):
-                self._publisher.submit(dataset.task(hour, everything=False))
+            for hour in dataset.schedule.due_hours(self._clock.now_ns(), now_ns):
+                self._publisher.submit(dataset.build_publish_task(hour, include_unsettled=False))
                 return
 
-    def _published(self, outcome: Outcome) -> None:
-        task = outcome.task
+    def _handle_result(self, result: PublishResult) -> None:
+        task = result.task
         dataset = next(dataset for dataset in self._datasets if dataset.directory == task.directory)
-        what = _hour(task.dataset, task.hour)
-        if outcome.error is not None:
-            dataset.hours.postpone(task.hour, self._clock.mono_ns() + round(PUBLISH_AGAIN_S * SECOND_NS))
-            if not isinstance(outcome.error, Cancelled):
-                self._troubles[what] = f"{what} could not be published: {outcome.error}"
-                logger.opt(exception=outcome.error).error("{}; its journal is kept, tried again", self._troubles[what])
+        hour_name = _format_hour(task.dataset, task.hour)
+        if result.error is not None:
+            dataset.schedule.postpone(task.hour, self._clock.mono_ns() + round(PUBLISH_RETRY_S * SECOND_NS))
+            if not isinstance(result.error, Cancelled):
+                self._publish_errors[hour_name] = f"{hour_name} could not be published: {result.error}"
+                logger.opt(exception=result.error).error(
+                    "{}; its journal is kept, tried again", self._publish_errors[hour_name]
+                )
             return
-        self._troubles.pop(what, None)
-        if outcome.health_error is not None:
-            logger.opt(exception=outcome.health_error).error("{}: published, but not the health of its lines", what)
-        if not outcome.parts and dataset.hours.hours[task.hour].newest_row > task.row_to:
-            dataset.hours.postpone(task.hour, self._clock.mono_ns() + SECOND_NS)  # nothing of it is settled yet
+        self._publish_errors.pop(hour_name, None)
+        if result.stats_error is not None:
+            logger.opt(exception=result.stats_error).error("{}: published, but not the health of its lines", hour_name)
+        if not result.parts and dataset.schedule.hours[task.hour].newest_row > task.row_to:
+            dataset.schedule.postpone(task.hour, self._clock.mono_ns() + SECOND_NS)  # nothing of it is settled yet
             return
-        rows = sum(part.rows for part in outcome.parts)
-        first = any(part.path.name == "part-0.parquet" for part in outcome.parts)
-        for part in outcome.parts:
+        rows = sum(part.rows for part in result.parts)
+        first = any(part.path.name == "part-0.parquet" for part in result.parts)
+        for part in result.parts:
             logger.info(
-                "{}: {} rows, {} bytes, {:.1f} s -> {}", what, part.rows, part.bytes, outcome.seconds, part.path
+                "{}: {} rows, {} bytes, {:.1f} s -> {}", hour_name, part.rows, part.bytes, result.seconds, part.path
             )
         if dataset.stream in STREAMS:  # events are told of, not counted
             self._rows_published += rows
             self._vitals.add("rows_published", rows)
-        self._vitals.add("ticks_doubled", sum(part.doubled for part in outcome.parts))
-        self._vitals.add("ticks_contradicting", sum(part.contradicting for part in outcome.parts))
+        self._vitals.add("ticks_doubled", sum(part.duplicates for part in result.parts))
+        self._vitals.add("ticks_contradicting", sum(part.conflicts for part in result.parts))
         self._vitals.add("hours_published", int(first))
-        dataset.hours.published(task.hour, task.row_to, self._clock.now_ns())
-        self._tell_gaps(self._clock.mono_ns(), at_once=True)  # before the journal forgets what was not told
-        dataset.let_go()
+        dataset.schedule.mark_published(task.hour, task.row_to, self._clock.now_ns())
+        self._write_gap_reports(self._clock.mono_ns(), force=True)  # before the journal forgets what was not told
+        dataset.prune_journal()
 
     def finish(self) -> None:
         """Stop: drain to zero and publish everything if the collectors are gone, else hand over to the next start."""
-        self._say("draining", "waiting for the collectors to be gone")
-        give_up = time.monotonic() + PRODUCERS_GONE_S
-        while self._producers() and time.monotonic() < give_up:
-            if not self.turn():
+        self._set_state("draining", "waiting for the collectors to be gone")
+        deadline = time.monotonic() + PRODUCER_EXIT_TIMEOUT_S
+        while self._live_producers() and time.monotonic() < deadline:
+            if not self.poll_once():
                 time.sleep(0.02)
-        self._say("draining")
-        self._tell(Kind.STOPPED)
-        give_up = time.monotonic() + NO_SPACE_AT_END_S
+        self._set_state("draining")
+        self._emit(EventType.STOPPED)
+        deadline = time.monotonic() + SHUTDOWN_NO_SPACE_TIMEOUT_S
         more = True
-        while not (alive := self._producers()) and more:
-            more = self.turn(endless=True) or self._paused_ns > 0
-            more |= any(dataset.intake.backlog for dataset in self._datasets)
+        while not (alive := self._live_producers()) and more:
+            more = self.poll_once(drain_all=True) or self._paused_ns > 0
+            more |= any(dataset.reader.backlog for dataset in self._datasets)
             if not self._paused_ns:
-                give_up = time.monotonic() + NO_SPACE_AT_END_S
-            elif time.monotonic() > give_up:
-                self._hand_over("the disk is full")
+                deadline = time.monotonic() + SHUTDOWN_NO_SPACE_TIMEOUT_S
+            elif time.monotonic() > deadline:
+                self._stop_undrained("the disk is full")
                 return
             else:
                 time.sleep(RETRY_S / 10)
         if alive:  # they stayed, or are there again: twins of what they write are still to come
-            self._hand_over(f"{', '.join(alive)} still written")
+            self._stop_undrained(f"{', '.join(alive)} still written")
             return
         try:
-            self._publish_everything()
+            self._publish_all()
         except OSError as error:  # what is in the journal stays there
-            self._hand_over(str(error))
+            self._stop_undrained(str(error))
 
-    def _producers(self) -> list[str]:
-        names = [name for dataset in self._datasets for name in dataset.intake.producers()]
-        return [name for name in names if not name.startswith(f"{SELF}.")]
+    def _live_producers(self) -> list[str]:
+        names = [name for dataset in self._datasets for name in dataset.reader.live_producers()]
+        return [name for name in names if not name.startswith(f"{WRITER_FEED}.")]
 
-    def _hand_over(self, why: str) -> None:
-        self._publisher.end(seconds=2.0)
+    def _stop_undrained(self, reason: str) -> None:
+        self._publisher.stop(seconds=2.0)
         try:
             self._sync()
         except OSError as error:
-            why = f"{why}; the journal's end may be lost with the power: {error}"
-        backlog = sum(dataset.intake.backlog for dataset in self._datasets)
-        detail = f"handed over ({why}): {backlog} records in the rings and the journal are for the next start"
+            reason = f"{reason}; the journal's end may be lost with the power: {error}"
+        backlog = sum(dataset.reader.backlog for dataset in self._datasets)
+        detail = f"handed over ({reason}): {backlog} records in the rings and the journal are for the next start"
         logger.info(detail)
-        self._say("stopped", detail)
+        self._set_state("stopped", detail)
 
-    def _publish_everything(self) -> None:
+    def _publish_all(self) -> None:
         """The collectors are gone and the rings are empty: leave nothing in the journal either."""
-        self._say("publishing", "everything, the open hour included")
+        self._set_state("publishing", "everything, the open hour included")
         self._wait_for_publisher()
         before = self._rows_published
         failures = []
         for dataset in self._datasets:
-            for hour in dataset.hours.unpublished():
-                self._publisher.submit(dataset.task(hour, everything=True))
-                outcome = self._wait_for_publisher()
-                if outcome is not None and outcome.error is not None:
-                    failures.append(f"{_hour(dataset.name, hour)} ({outcome.error})")
-            if dataset.journal.current.held:
+            for hour in dataset.schedule.unpublished_hours():
+                self._publisher.submit(dataset.build_publish_task(hour, include_unsettled=True))
+                result = self._wait_for_publisher()
+                if result is not None and result.error is not None:
+                    failures.append(f"{_format_hour(dataset.name, hour)} ({result.error})")
+            if dataset.journal.current.newest_rows:
                 dataset.begin_segment()
             dataset.sync()
-            dataset.let_go()
-        self._publisher.end(seconds=2.0)
+            dataset.prune_journal()
+        self._publisher.stop(seconds=2.0)
         detail = f"drained to zero: {self._rows_published - before} rows published"
         if failures:
             detail = f"drained to zero, but not published, the journal is kept: {'; '.join(failures)}"
         logger.info(detail)
-        self._say("stopped", detail)
+        self._set_state("stopped", detail)
 
-    def _wait_for_publisher(self) -> Outcome | None:
+    def _wait_for_publisher(self) -> PublishResult | None:
         """Beat until the publisher is idle; the last outcome."""
-        outcome = None
+        result = None
         while self._publisher.current is not None:
-            self._vitals.beat()
-            outcome = self._publisher.poll()
-            if outcome is None:
+            self._vitals.heartbeat()
+            result = self._publisher.poll()
+            if result is None:
                 time.sleep(0.02)
             else:
-                self._published(outcome)
-        return outcome
+                self._handle_result(result)
+        return result
 
-    def _tell_gaps(self, now_ns: int, at_once: bool = False) -> None:
-        for gaps in self._gaps.values():
-            gaps.tell(now_ns, at_once)
+    def _write_gap_reports(self, now_ns: int, force: bool = False) -> None:
+        for reporter in self._gap_reporters.values():
+            reporter.write(now_ns, force)
 
-    def _say_running(self) -> None:
+    def _set_running_state(self) -> None:
         task = self._publisher.current
         if task is not None:
-            self._say("publishing", _hour(task.dataset, task.hour))
+            self._set_state("publishing", _format_hour(task.dataset, task.hour))
         else:
-            self._say("running", "; ".join(self._troubles.values()))
+            self._set_state("running", "; ".join(self._publish_errors.values()))
 
-    def _tell(self, kind: Kind, words: str = "", **more: int) -> None:
+    def _emit(self, kind: EventType, message: str = "", **fields: int) -> None:
         """An event of the writer's own; before there is a ring for it (no room), only the log has it."""
         if self._events is not None:
-            self._events.tell(kind, words, **more)
+            self._events.emit(kind, message, **fields)
 
-    def _say(self, state: str, detail: str = "") -> None:
-        if (state, detail) != self._said:
-            self._said = (state, detail)
-            self._vitals.say(state, detail)
+    def _set_state(self, state: str, detail: str = "") -> None:
+        if (state, detail) != self._last_state:
+            self._last_state = (state, detail)
+            self._vitals.set_state(state, detail)
 
     def close(self) -> None:
         """Let go of everything; the vitals page stays for readers."""
-        if len(self._datasets) == len(self._names):
-            self._tell_gaps(self._clock.mono_ns(), at_once=True)
+        if len(self._datasets) == len(self._dataset_names):
+            self._write_gap_reports(self._clock.mono_ns(), force=True)
         for dataset in self._datasets:
             dataset.close()
         if self._events is not None:
@@ -330,6 +336,6 @@ class Drain:
         self._vitals.close()
 
 
-def _hour(dataset: str, hour: int) -> str:
+def _format_hour(dataset: str, hour: int) -> str:
     """A dataset's hour, as people name it."""
-    return f"{dataset} {market_and_stream(dataset)[0].local(hour):%Y-%m-%d %H}h"
+    return f"{dataset} {parse_dataset(dataset)[0].to_local(hour):%Y-%m-%d %H}h"

@@ -14,21 +14,21 @@ import msgspec
 from loguru import logger
 
 
-class ReportFile:
+class SnapshotFile:
     """One file; `shows`: what a reader sees as long as it cannot be written."""
 
-    def __init__(self, path: Path, shows: str) -> None:
+    def __init__(self, path: Path, stale_content: str) -> None:
         self.path = path
-        self._shows = shows
-        self._failed = ""
+        self._stale_content = stale_content
+        self._last_error = ""
 
-    def write(self, report: msgspec.Struct) -> None:
+    def write(self, snapshot: msgspec.Struct) -> None:
         """Replace the file."""
-        aside = self.path.with_name(f".{self.path.name}.new")
+        temporary = self.path.with_name(f".{self.path.name}.new")
         try:
-            aside.write_bytes(msgspec.json.encode(report))
-            aside.replace(self.path)
+            temporary.write_bytes(msgspec.json.encode(snapshot))
+            temporary.replace(self.path)
         except OSError as error:
-            if str(error) != self._failed:
-                logger.error("{}: status shows {} until it can be written", error, self._shows)
-            self._failed = str(error)
+            if str(error) != self._last_error:
+                logger.error("{}: status shows {} until it can be written", error, self._stale_content)
+            self._last_error = str(error)

@@ -26,7 +26,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from brokers.registry import BROKERS
-from brokers.subscription import Registration
+from brokers.subscription import Subscription
 from conf.instrument import Instrument
 from conf.market import KR
 from conf.settings import Settings
@@ -37,11 +37,11 @@ TICKS_BY_RECOVERY = "ticks by recovery only"
 MINUTES_BY_RECOVERY = "minute bars by recovery only"
 
 
-class Connection(NamedTuple):
+class PlannedConnection(NamedTuple):
     """What one connection registers, most important first, and with which of the broker's keys (1, 2, ...)."""
 
     key: int
-    registrations: tuple[Registration, ...]
+    subscriptions: tuple[Subscription, ...]
 
 
 class Shortfall(NamedTuple):
@@ -54,11 +54,11 @@ class Shortfall(NamedTuple):
         return f"{self.instrument}: {self.consequence}"
 
 
-class Plan(NamedTuple):
+class ConnectionPlan(NamedTuple):
     """The connections of each enabled broker, and what did not fit, most important first."""
 
-    connections: dict[str, list[Connection]]
-    short: list[Shortfall]
+    connections: dict[str, list[PlannedConnection]]
+    shortfalls: list[Shortfall]
 
 
 class Capacity(NamedTuple):
@@ -67,125 +67,131 @@ class Capacity(NamedTuple):
     name: str
     keys: int
     limit: int
-    counts: str
+    limit_unit: str
 
 
-class Allotment(NamedTuple):
+class Allocation(NamedTuple):
     """Broker -> instruments whose books, whose ticks it collects, most important first."""
 
     books: dict[str, list[Instrument]]
     ticks: dict[str, list[Instrument]]
 
 
-def plan(settings: Settings, keys: Mapping[str, int]) -> Plan:
+def plan_connections(settings: Settings, keys: Mapping[str, int]) -> ConnectionPlan:
     """The plan of a home; `keys`: broker -> how many key pairs it has, one where it is not named."""
-    connections: dict[str, list[Connection]] = {}
-    short: list[Shortfall] = []
+    connections: dict[str, list[PlannedConnection]] = {}
+    shortfalls: list[Shortfall] = []
     for market in dict.fromkeys(entry.market for entry in BROKERS.values()):
         instruments = settings.instruments(market)
         capacities = [
-            Capacity(name, keys.get(name, 1), getattr(settings, name).registrations, entry.counts)
+            Capacity(name, keys.get(name, 1), getattr(settings, name).registrations, entry.limit_unit)
             for name, entry in BROKERS.items()
             if entry.market == market and getattr(settings, name).enabled
         ]
         if not capacities:
             continue
-        allotment = allot(instruments, capacities, groups(settings, market, [capacity.name for capacity in capacities]))
-        short += shortfalls(instruments, allotment)
+        allocation = allocate(
+            instruments, capacities, choose_tick_brokers(settings, market, [capacity.name for capacity in capacities])
+        )
+        shortfalls += find_shortfalls(instruments, allocation)
         for capacity in capacities:
-            connections[capacity.name] = deal(capacity, allotment.books[capacity.name], allotment.ticks[capacity.name])
-    return Plan(connections, short)
+            connections[capacity.name] = distribute(
+                capacity, allocation.books[capacity.name], allocation.ticks[capacity.name]
+            )
+    return ConnectionPlan(connections, shortfalls)
 
 
-def groups(settings: Settings, market: str, brokers: Sequence[str]) -> dict[Instrument, str]:
+def choose_tick_brokers(settings: Settings, market: str, brokers: Sequence[str]) -> dict[Instrument, str]:
     """Instrument -> which of `brokers` its ticks should come from."""
     owners = {BROKERS[name].shard: name for name in brokers}
     expected = dict.fromkeys(brokers, 0.0)
-    named = {}
+    assigned = {}
     for group, owner in owners.items():
         for text in getattr(settings.shards, group, []):
-            named[text] = owner
+            assigned[text] = owner
             expected[owner] += settings.shards.rate.get(text, 1.0)
     instruments = settings.instruments(market)
     for text in map(str, instruments):
-        if text not in named:
-            named[text] = min(brokers, key=expected.__getitem__)
-            expected[named[text]] += settings.shards.rate.get(text, 1.0)
-    return {instrument: named[str(instrument)] for instrument in instruments}
+        if text not in assigned:
+            assigned[text] = min(brokers, key=expected.__getitem__)
+            expected[assigned[text]] += settings.shards.rate.get(text, 1.0)
+    return {instrument: assigned[str(instrument)] for instrument in instruments}
 
 
-def allot(
-    instruments: Sequence[Instrument], capacities: Sequence[Capacity], wished: Mapping[Instrument, str]
-) -> Allotment:
+def allocate(
+    instruments: Sequence[Instrument], capacities: Sequence[Capacity], preferred: Mapping[Instrument, str]
+) -> Allocation:
     """Give out the slots; `instruments` most important first, `wished`: the broker each one's ticks should come from."""
-    room = {capacity.name: capacity.keys * capacity.limit for capacity in capacities}
-    books: dict[str, list[Instrument]] = {name: [] for name in room}
+    free_slots = {capacity.name: capacity.keys * capacity.limit for capacity in capacities}
+    books: dict[str, list[Instrument]] = {name: [] for name in free_slots}
     # where one book is all there is room for, it goes where the ticks come with it
-    generous = [capacity.name for capacity in capacities if capacity.counts == "symbols"]
-    brokers = [*generous, *(name for name in room if name not in generous)]
+    symbol_counting = [capacity.name for capacity in capacities if capacity.limit_unit == "symbols"]
+    brokers = [*symbol_counting, *(name for name in free_slots if name not in symbol_counting)]
     for behind, instrument in enumerate(instruments, 1 - len(instruments)):
         placed = False
         for name in brokers:
-            if room[name] and (not placed or sum(room.values()) > -behind):
-                room[name] -= 1
+            if free_slots[name] and (not placed or sum(free_slots.values()) > -behind):
+                free_slots[name] -= 1
                 books[name].append(instrument)
                 placed = True
-    along: dict[Instrument, list[str]] = {}
-    for name in generous:
+    brokers_with_free_ticks: dict[Instrument, list[str]] = {}
+    for name in symbol_counting:
         for instrument in books[name]:
-            along.setdefault(instrument, []).append(name)
-    collected = {instrument for held in books.values() for instrument in held}
+            brokers_with_free_ticks.setdefault(instrument, []).append(name)
+    collected = {instrument for assigned in books.values() for instrument in assigned}
     chosen: dict[Instrument, str] = {}
     for instrument in instruments:  # those whose ticks take a slot, first
-        open_to = [name for name in (wished[instrument], *brokers) if room[name]]
-        if instrument in collected and instrument not in along and open_to:
+        open_to = [name for name in (preferred[instrument], *brokers) if free_slots[name]]
+        if instrument in collected and instrument not in brokers_with_free_ticks and open_to:
             chosen[instrument] = open_to[0]
-            room[open_to[0]] -= 1
+            free_slots[open_to[0]] -= 1
     for instrument in instruments:
-        if instrument not in along:
+        if instrument not in brokers_with_free_ticks:
             continue
-        wish = wished[instrument]
-        if wish in along[instrument] or not room[wish]:
-            chosen[instrument] = wish if wish in along[instrument] else along[instrument][0]
+        choice = preferred[instrument]
+        if choice in brokers_with_free_ticks[instrument] or not free_slots[choice]:
+            chosen[instrument] = (
+                choice if choice in brokers_with_free_ticks[instrument] else brokers_with_free_ticks[instrument][0]
+            )
         else:
-            chosen[instrument] = wish
-            room[wish] -= 1
-    return Allotment(books, {name: [i for i in instruments if chosen.get(i) == name] for name in room})
+            chosen[instrument] = choice
+            free_slots[choice] -= 1
+    return Allocation(books, {name: [i for i in instruments if chosen.get(i) == name] for name in free_slots})
 
 
-def shortfalls(instruments: Iterable[Instrument], allotment: Allotment) -> list[Shortfall]:
+def find_shortfalls(instruments: Iterable[Instrument], allocation: Allocation) -> list[Shortfall]:
     """What each of `instruments` goes without."""
     found = []
     for instrument in instruments:
-        on = sum(instrument in books for books in allotment.books.values())
+        on = sum(instrument in books for books in allocation.books.values())
         if not on:
             found.append(Shortfall(instrument, NOT_COLLECTED))
             continue
-        if on < len(allotment.books):
+        if on < len(allocation.books):
             found.append(Shortfall(instrument, NO_REDUNDANCY))
-        if not any(instrument in ticks for ticks in allotment.ticks.values()):
+        if not any(instrument in ticks for ticks in allocation.ticks.values()):
             found.append(Shortfall(instrument, TICKS_BY_RECOVERY if instrument.market is KR else MINUTES_BY_RECOVERY))
     return found
 
 
-def deal(capacity: Capacity, books: Iterable[Instrument], ticks: Iterable[Instrument]) -> list[Connection]:
+def distribute(capacity: Capacity, books: Iterable[Instrument], ticks: Iterable[Instrument]) -> list[PlannedConnection]:
     """A broker's registrations dealt out to its keys in turn, each key's books before its ticks; a key without any is left out."""
-    registrations = [*(Registration(i, "orderbook") for i in books), *(Registration(i, "tick") for i in ticks)]
-    hands: dict[object, int] = {}
-    for registration in registrations:
-        hands.setdefault(unit(capacity.name, registration), len(hands) % capacity.keys + 1)
-    dealt = [
-        Connection(key, tuple(r for r in registrations if hands[unit(capacity.name, r)] == key))
+    subscriptions = [*(Subscription(i, "orderbook") for i in books), *(Subscription(i, "tick") for i in ticks)]
+    key_by_unit: dict[object, int] = {}
+    for subscription in subscriptions:
+        key_by_unit.setdefault(capacity_unit(capacity.name, subscription), len(key_by_unit) % capacity.keys + 1)
+    connections = [
+        PlannedConnection(key, tuple(r for r in subscriptions if key_by_unit[capacity_unit(capacity.name, r)] == key))
         for key in range(1, capacity.keys + 1)
     ]
-    return [connection for connection in dealt if connection.registrations]
+    return [connection for connection in connections if connection.subscriptions]
 
 
-def unit(name: str, registration: Registration) -> object:
+def capacity_unit(name: str, subscription: Subscription) -> object:
     """What of a registration its vendor counts."""
-    return registration.instrument if BROKERS[name].counts == "symbols" else registration
+    return subscription.instrument if BROKERS[name].limit_unit == "symbols" else subscription
 
 
-def slots(name: str, registrations: Iterable[Registration]) -> int:
+def slots_used(name: str, subscriptions: Iterable[Subscription]) -> int:
     """How many of a broker's slots these take."""
-    return len({unit(name, registration) for registration in registrations})
+    return len({capacity_unit(name, subscription) for subscription in subscriptions})

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from brokers.registry import BROKERS
 from conf.home import Home
-from conf.loader import key_count, refuse_shared_keys
+from conf.loader import count_keys, reject_duplicate_keys
 
 
-def at_hand(home: Home) -> dict[str, int]:
+def key_counts(home: Home) -> dict[str, int]:
     """Enabled broker -> how many key pairs it has. SettingsError for a key that stands in two places."""
     enabled = [name for name in BROKERS if getattr(home.settings, name).enabled]
-    refuse_shared_keys(home.root, enabled)
-    return {name: key_count(home.root, name) for name in enabled}
+    reject_duplicate_keys(home.root, enabled)
+    return {name: count_keys(home.root, name) for name in enabled}

@@ -19,91 +19,94 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from brokers.allocation.allocate import Connection, unit
-from brokers.subscription import Registration
+from brokers.allocation.allocate import PlannedConnection, capacity_unit
+from brokers.subscription import Subscription
 from conf.clock import SECOND_NS
 
-STALE_NS = 5 * SECOND_NS
+HEARTBEAT_TIMEOUT_NS = 5 * SECOND_NS
 """A collector beats at least every second; this much later it hangs, or is no more."""
-SILENT_NS = 5 * SECOND_NS
+SILENCE_TIMEOUT_NS = 5 * SECOND_NS
 """What one line hears the other hears within a second; this much later it has not."""
 
 
-class Sight(NamedTuple):
+class FeedState(NamedTuple):
     """What is seen of a line at an instant; times in mono_ns. `up`: bit k-1 for each key k whose connection stands."""
 
-    beat_ns: int
-    up: int
-    data_ns: int
+    heartbeat_ns: int
+    up_keys: int
+    last_data_ns: int
 
 
-class Takeover:
+class FailoverPolicy:
     """What one line decides about the connections of another."""
 
-    def __init__(self, after_s: float, steady_s: float, keys: Iterable[int]) -> None:
+    def __init__(self, takeover_after_s: float, give_back_after_s: float, keys: Iterable[int]) -> None:
         """`keys`: the other line's connections."""
-        self._after_ns = round(after_s * SECOND_NS)
-        self._steady_ns = round(steady_s * SECOND_NS)
+        self._takeover_after_ns = round(takeover_after_s * SECOND_NS)
+        self._give_back_after_ns = round(give_back_after_s * SECOND_NS)
         self._since_ns: dict[int, int] = {}  # since when a key is what it is, up or down
-        self._up: dict[int, bool] = dict.fromkeys(keys, False)
-        self._heard_ns = 0
-        self._alone_ns = 0
-        self.taken: frozenset[int] = frozenset()
+        self._is_up: dict[int, bool] = dict.fromkeys(keys, False)
+        self._peer_last_data_ns = 0
+        self._sole_receiver_since_ns = 0
+        self.active: frozenset[int] = frozenset()
 
-    def look(self, now_ns: int, other: Sight | None, own: Sight, is_open: bool) -> frozenset[int]:
+    def update(self, now_ns: int, peer: FeedState | None, own: FeedState, is_open: bool) -> frozenset[int]:
         """The keys of the other line whose ticks this one collects from now on; `other` None: it has never been seen.
 
         `is_open`: whether a venue of its instruments has a session now.
         """
-        silent = self._is_silent(now_ns, other, own.data_ns) and is_open
+        is_silent = self._is_silent(now_ns, peer, own.last_data_ns) and is_open
         # a beat far ahead is of another boot
-        alive = other is not None and abs(now_ns - other.beat_ns) <= STALE_NS and not silent
-        taken = set(self.taken)
-        for key, was_up in self._up.items():
-            is_up = alive and other is not None and bool(other.up >> key - 1 & 1)
+        is_alive = peer is not None and abs(now_ns - peer.heartbeat_ns) <= HEARTBEAT_TIMEOUT_NS and not is_silent
+        active = set(self.active)
+        for key, was_up in self._is_up.items():
+            is_up = is_alive and peer is not None and bool(peer.up_keys >> key - 1 & 1)
             if is_up != was_up or key not in self._since_ns:
-                self._up[key] = is_up
-                self._since_ns[key] = self._alone_ns if silent and was_up else now_ns
+                self._is_up[key] = is_up
+                self._since_ns[key] = self._sole_receiver_since_ns if is_silent and was_up else now_ns
             lasted_ns = now_ns - self._since_ns[key]
-            if is_up and lasted_ns >= self._steady_ns:
-                taken.discard(key)
-            elif not is_up and lasted_ns >= self._after_ns and is_open and own.up:
-                taken.add(key)
-        self.taken = frozenset(taken)
-        return self.taken
+            if is_up and lasted_ns >= self._give_back_after_ns:
+                active.discard(key)
+            elif not is_up and lasted_ns >= self._takeover_after_ns and is_open and own.up_keys:
+                active.add(key)
+        self.active = frozenset(active)
+        return self.active
 
-    def _is_silent(self, now_ns: int, other: Sight | None, own_data_ns: int) -> bool:
+    def _is_silent(self, now_ns: int, peer: FeedState | None, own_data_ns: int) -> bool:
         """Whether this line has been hearing what the other does not."""
-        heard_ns = other.data_ns if other is not None else 0
-        if heard_ns != self._heard_ns or own_data_ns <= heard_ns:
-            self._heard_ns, self._alone_ns = heard_ns, 0
-        elif not self._alone_ns:
-            self._alone_ns = now_ns
-        return bool(self._alone_ns) and now_ns - self._alone_ns > SILENT_NS
+        peer_data_ns = peer.last_data_ns if peer is not None else 0
+        if peer_data_ns != self._peer_last_data_ns or own_data_ns <= peer_data_ns:
+            self._peer_last_data_ns, self._sole_receiver_since_ns = peer_data_ns, 0
+        elif not self._sole_receiver_since_ns:
+            self._sole_receiver_since_ns = now_ns
+        return bool(self._sole_receiver_since_ns) and now_ns - self._sole_receiver_since_ns > SILENCE_TIMEOUT_NS
 
 
-def spread(
-    name: str, limit: int, own: Sequence[Connection], wanted: Iterable[Registration]
-) -> tuple[dict[int, tuple[Registration, ...]], list[Registration]]:
+def place_extra(
+    name: str, limit: int, own: Sequence[PlannedConnection], wanted: Iterable[Subscription]
+) -> tuple[dict[int, tuple[Subscription, ...]], list[Subscription]]:
     """Where `wanted`, most important first, finds a place beside a broker's `own` plan: by key; and what finds none.
 
     A registration goes to the connection that need not count it (its symbol is there), else to the one with most room.
     """
-    held: dict[int, list[Registration]] = {connection.key: list(connection.registrations) for connection in own}
-    units = {key: {unit(name, registration) for registration in registrations} for key, registrations in held.items()}
-    more: dict[int, list[Registration]] = {key: [] for key in held}
+    by_key: dict[int, list[Subscription]] = {connection.key: list(connection.subscriptions) for connection in own}
+    units = {
+        key: {capacity_unit(name, subscription) for subscription in subscriptions}
+        for key, subscriptions in by_key.items()
+    }
+    extra: dict[int, list[Subscription]] = {key: [] for key in by_key}
     left_out = []
-    for registration in wanted:
-        counted = unit(name, registration)
-        if any(registration in registrations for registrations in held.values()):
+    for subscription in wanted:
+        counted_unit = capacity_unit(name, subscription)
+        if any(subscription in subscriptions for subscriptions in by_key.values()):
             continue
-        key = next((key for key in held if counted in units[key]), None)
+        key = next((key for key in by_key if counted_unit in units[key]), None)
         if key is None:
-            key = min(held, key=lambda key: len(units[key]), default=None)
+            key = min(by_key, key=lambda key: len(units[key]), default=None)
             if key is None or len(units[key]) >= limit:
-                left_out.append(registration)
+                left_out.append(subscription)
                 continue
-        held[key].append(registration)
-        units[key].add(counted)
-        more[key].append(registration)
-    return {key: tuple(registrations) for key, registrations in more.items()}, left_out
+        by_key[key].append(subscription)
+        units[key].add(counted_unit)
+        extra[key].append(subscription)
+    return {key: tuple(subscriptions) for key, subscriptions in extra.items()}, left_out

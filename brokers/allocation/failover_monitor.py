@@ -13,99 +13,102 @@ from collections.abc import Sequence
 
 from loguru import logger
 
-from brokers.allocation.allocate import Connection
-from brokers.allocation.failover import Sight, Takeover, spread
+from brokers.allocation.allocate import PlannedConnection
+from brokers.allocation.failover import FailoverPolicy, FeedState, place_extra
 from brokers.registry import BROKERS
-from brokers.subscription import Registration
+from brokers.subscription import Subscription
 from conf.home import Home
-from ringbuf.events import Events
-from ringbuf.records import Kind, Line
-from ringbuf.vitals import Reading, VitalsError, read
+from ringbuf.events import EventPublisher
+from ringbuf.records import EventType, FeedId
+from ringbuf.vitals import VitalsError, VitalsSnapshot, read_snapshot
 
-_NAMED = 12
+MAX_NAMED = 12
 
 
-class StandIn:
+class FailoverMonitor:
     """This line in place of one other."""
 
     def __init__(
         self,
         home: Home,
         name: str,
-        own: Sequence[Connection],
-        other: str,
-        planned: Sequence[Connection],
-        events: Events,
+        own_connections: Sequence[PlannedConnection],
+        peer: str,
+        peer_connections: Sequence[PlannedConnection],
+        events: EventPublisher,
     ) -> None:
         """`own`, `planned`: this line's and the other's plan."""
         shards = home.settings.shards
-        self._name, self._other = name, other
-        self._own, self._planned = own, planned
+        self._name, self._peer = name, peer
+        self._own_connections, self._peer_connections = own_connections, peer_connections
         self._limit = getattr(home.settings, name).registrations
-        self._page = home.vitals(other)
-        self._calendar = home.calendar()
-        self._venues = {r.instrument.venue for connection in planned for r in connection.registrations}
+        self._peer_vitals = home.vitals_path(peer)
+        self._calendar = home.load_calendar()
+        self._venues = {r.instrument.venue for connection in peer_connections for r in connection.subscriptions}
         instruments = home.settings.instruments(BROKERS[name].market)
         self._rank = {instrument: rank for rank, instrument in enumerate(instruments)}
         self._events = events
-        keys = [connection.key for connection in planned]
-        self._takeover = Takeover(shards.takeover_after_s, shards.give_back_after_s, keys)
-        self._taken: frozenset[int] = frozenset()
-        self.more: dict[int, tuple[Registration, ...]] = {}
-        self.words = ""
+        keys = [connection.key for connection in peer_connections]
+        self._policy = FailoverPolicy(shards.takeover_after_s, shards.give_back_after_s, keys)
+        self._active: frozenset[int] = frozenset()
+        self.extra_subscriptions: dict[int, tuple[Subscription, ...]] = {}
+        self.status = ""
         """What there is to say about it now; empty while the other line does its part."""
 
-    def look(self, mono_ns: int, calendar_ns: int, own: Sight) -> None:
+    def poll(self, mono_ns: int, calendar_ns: int, own: FeedState) -> None:
         """About twice a second: bring `more` (by own key) and `words` up to date."""
-        is_open = any(self._calendar.phase(venue, calendar_ns) is not None for venue in self._venues)
+        is_open = any(self._calendar.find_phase(venue, calendar_ns) is not None for venue in self._venues)
         try:
-            other = self._reading()
+            peer = self._read_peer()
         except OSError:  # we have no descriptor: nothing is known of the other line, and all stays as it is
             return
-        taken = self._takeover.look(mono_ns, sight(other), own, is_open)
-        if taken == self._taken:
+        active = self._policy.update(mono_ns, peer_state(peer), own, is_open)
+        if active == self._active:
             return
-        self._taken = taken
-        before = self.more
-        wanted = [r for c in self._planned if c.key in taken for r in c.registrations if r.stream == "tick"]
+        self._active = active
+        previous = self.extra_subscriptions
+        wanted = [r for c in self._peer_connections if c.key in active for r in c.subscriptions if r.stream == "tick"]
         wanted.sort(key=lambda registration: self._rank[registration.instrument])
-        self.more, left_out = spread(self._name, self._limit, self._own, wanted)
-        self._tell(before)
-        count = sum(map(len, self.more.values()))
-        self.words = ""
-        if taken:
-            self.words = f"collects {count} of {len(wanted)} ticks in place of {self._other}"
+        self.extra_subscriptions, left_out = place_extra(self._name, self._limit, self._own_connections, wanted)
+        self._emit_changes(previous)
+        count = sum(map(len, self.extra_subscriptions.values()))
+        self.status = ""
+        if active:
+            self.status = f"collects {count} of {len(wanted)} ticks in place of {self._peer}"
         if wanted:
-            logger.warning("{} is down: this line {}", self._other, self.words)
+            logger.warning("{} is down: this line {}", self._peer, self.status)
         else:
-            logger.info("{} is back: its ticks are given back", self._other)
+            logger.info("{} is back: its ticks are given back", self._peer)
         if left_out:
-            names = ", ".join(str(r.instrument) for r in left_out[:_NAMED])
-            logger.warning("no slot for the ticks of {}{}", names, ", ..." * (len(left_out) > _NAMED))
+            names = ", ".join(str(r.instrument) for r in left_out[:MAX_NAMED])
+            logger.warning("no slot for the ticks of {}{}", names, ", ..." * (len(left_out) > MAX_NAMED))
 
-    def _reading(self) -> Reading | None:
+    def _read_peer(self) -> VitalsSnapshot | None:
         """The other's vitals; None when it never had any, or of another version. OSError."""
         try:
-            return read(self._page)
+            return read_snapshot(self._peer_vitals)
         except (FileNotFoundError, VitalsError):
             return None
 
-    def _tell(self, before: dict[int, tuple[Registration, ...]]) -> None:
+    def _emit_changes(self, previous: dict[int, tuple[Subscription, ...]]) -> None:
         """Events for what changed; the event's line is this one, its words name the other."""
-        for kind, these, those in ((Kind.GIVEN_BACK, before, self.more), (Kind.TAKEN_OVER, self.more, before)):
-            for key, registrations in these.items():
-                for registration in registrations:
-                    if registration in those.get(key, ()):
+        for kind, included, excluded in (
+            (EventType.GIVEN_BACK, previous, self.extra_subscriptions),
+            (EventType.TAKEN_OVER, self.extra_subscriptions, previous),
+        ):
+            for key, subscriptions in included.items():
+                for subscription in subscriptions:
+                    if subscription in excluded.get(key, ()):
                         continue
-                    (symbol, venue), stream = registration
-                    line = Line[self._name.upper()]
-                    self._events.tell(
-                        kind, self._other, line=line, symbol=symbol, venue=venue, stream=stream, connection=key
+                    (symbol, venue), stream = subscription
+                    feed = FeedId[self._name.upper()]
+                    self._events.emit(
+                        kind, self._peer, feed=feed, symbol=symbol, venue=venue, stream=stream, connection=key
                     )
 
 
-def sight(reading: Reading | None) -> Sight | None:
+def peer_state(snapshot: VitalsSnapshot | None) -> FeedState | None:
     """What a vitals page shows of its line."""
-    if reading is None:
+    if snapshot is None:
         return None
-    return Sight(reading.beat_mono_ns, reading.counters["up_keys"], reading.counters["last_data_mono_ns"])
+    return FeedState(snapshot.heartbeat_mono_ns, snapshot.counters["up_keys"], snapshot.counters["last_data_mono_ns"])

@@ -21,78 +21,78 @@ from typing import NamedTuple
 
 from loguru import logger
 
-from brokers.allocation.allocate import Connection
-from brokers.decoded import Decoded
-from brokers.errors import WORDS_MOST, BrokerError, Cut, SessionError
-from brokers.feed.connection_events import Tidings
-from brokers.feed.heartbeat import Pulse
-from brokers.feed.liveness import Watch
-from brokers.feed.publisher import Rings
+from brokers.allocation.allocate import PlannedConnection
+from brokers.decoded import DecodedBatch
+from brokers.errors import MAX_MESSAGE_CHARS, BrokerError, ConnectionClosedAbnormally, SessionError
+from brokers.feed.connection_events import ConnectionEvents
+from brokers.feed.heartbeat import ThreadHeartbeat
+from brokers.feed.liveness import LivenessMonitor
+from brokers.feed.publisher import RingPublisher
 from brokers.feed.quarantine import Quarantine
-from brokers.protocol import Broker, Session
-from brokers.subscription import Ledger, Registration
+from brokers.protocol import Broker, FeedSession
+from brokers.subscription import Subscription, SubscriptionTable
 from brokers.transport.backoff import Backoff
-from brokers.transport.blocking_call import Result, Stopping, beating
-from brokers.transport.websocket import Wire
-from conf.calendar import Calendar
+from brokers.transport.blocking_call import Result, ShutdownRequested, call_with_heartbeat
+from brokers.transport.websocket import WebSocketConnection
+from conf.calendar import TradingCalendar
 from conf.clock import SECOND_NS, Clock
 from conf.home import Home
-from conf.process import Stop
+from conf.process import ShutdownSignal
 
-BEAT_S = 0.5
+HEARTBEAT_INTERVAL_S = 0.5
 POLL_S = 0.25
 POLL_SUBSCRIBING_S = 0.02
-LASTED_NS = 10 * SECOND_NS
+STABLE_NS = 10 * SECOND_NS
 """A connection that lasted this long was a good one: the backoff begins small again."""
 REFUSED_WAIT_S = 60.0
 """Pause after a key or token was refused that had just been renewed."""
 QUARANTINE_LOG_NS = 60 * SECOND_NS
-WIDTHS_MOST = 100
+MAX_REPORTED_WIDTHS = 100
 """Widths beyond the known ones that are remembered as reported."""
-LARGE_BYTES = 1 << 20
+LARGE_POLL_BYTES = 1 << 20
 """What a poll brings at the busiest is a tenth of it; after more, memory is given back."""
 
 
-class Shared(NamedTuple):
+class ConnectionContext(NamedTuple):
     """What all connections of a broker have in common."""
 
     home: Home
-    stop: Stop
+    stop: ShutdownSignal
     broker: Broker
     clock: Clock
-    calendar: Calendar
-    rings: Rings
+    calendar: TradingCalendar
+    publisher: RingPublisher
     quarantine: Quarantine
-    known: Mapping[str, Registration]
+    by_code: Mapping[str, Subscription]
 
 
-class LiveConnection:
+class FeedConnection:
     """One connection of one broker, for the life of the process; `run` is the body of its thread.
 
     `more`: registrations beyond the plan's own, set by another thread.
     """
 
-    def __init__(self, shared: Shared, planned: Connection, pulse: Pulse) -> None:
+    def __init__(self, context: ConnectionContext, planned: PlannedConnection, heartbeat: ThreadHeartbeat) -> None:
         """SettingsError if the secrets of its key are missing."""
-        home, self._broker, self._clock = shared.home, shared.broker, shared.clock
+        home, self._broker, self._clock = context.home, context.broker, context.clock
         self.planned = planned
-        self.more: tuple[Registration, ...] = ()
+        self.extra: tuple[Subscription, ...] = ()
         self._settings = home.settings
-        self._stop = shared.stop
-        self._pulse = pulse
-        self._known = shared.known
-        self._credential = self._broker.credential(home, planned.key)
-        self._rings = shared.rings
-        self._tidings = Tidings(shared.rings.events, self._clock, planned.key)
-        self._quarantine = shared.quarantine
-        self._calendar = shared.calendar
-        self._watch = Watch(home.settings, shared.calendar, self._broker.heartbeat_s)
-        self._backoff = Backoff(home.settings.feed.backoff_first_s, home.settings.feed.backoff_most_s)
-        self._renewed = False
-        self._shown = b""
-        self._widths: set[tuple[str, int]] = set()
+        self._stop = context.stop
+        self._heartbeat = heartbeat
+        self._by_code = context.by_code
+        self._credential = self._broker.create_credential(home, planned.key)
+        self._publisher = context.publisher
+        self._events = ConnectionEvents(context.publisher.events, self._clock, planned.key)
+        self._quarantine = context.quarantine
+        self._calendar = context.calendar
+        self._liveness = LivenessMonitor(home.settings, context.calendar, self._broker.heartbeat_s)
+        self._backoff = Backoff(home.settings.feed.backoff_first_s, home.settings.feed.backoff_max_s)
+        self._credential_refreshed = False
+        self._presented_credential = b""
+        self._reported_widths: set[tuple[str, int]] = set()
         self._quarantine_logged_ns = 0
-        self._large = False
+        self._trim_due = False
 
     def run(self) -> None:
         """Until a stop is requested."""
@@ -100,134 +100,145 @@ class LiveConnection:
             while not self._stop.requested:
                 try:
                     self._sleep()
-                    self._connection()
+                    self._run_once()
                 except BrokerError as error:
-                    self._recover(error)
-        except Stopping:
+                    self._back_off(error)
+        except ShutdownRequested:
             pass
 
     def _sleep(self) -> None:
         """As long as nothing is to be heard. Stopping if asked to stop meanwhile."""
-        venues = self._venues()
-        if not self._watch.may_sleep(venues, self._clock.now_ns()):
+        venues = self._find_venues()
+        if not self._liveness.may_disconnect(venues, self._clock.now_ns()):
             return
-        words = self._calendar.said(venues, self._clock.now_ns())
-        logger.info("sleeping: {}", words)
-        self._pulse.say("sleeping", words)
-        while self._watch.may_sleep(venues, self._clock.now_ns()):
-            self._pulse.beat()
-            if self._stop.wait(BEAT_S):
-                raise Stopping
+        description = self._calendar.describe(venues, self._clock.now_ns())
+        logger.info("sleeping: {}", description)
+        self._heartbeat.set_state("sleeping", description)
+        while self._liveness.may_disconnect(venues, self._clock.now_ns()):
+            self._heartbeat.heartbeat()
+            if self._stop.wait(HEARTBEAT_INTERVAL_S):
+                raise ShutdownRequested
 
-    def _venues(self) -> set[str]:
+    def _find_venues(self) -> set[str]:
         """Of everything this connection is for."""
-        return {registration.instrument.venue for registration in (*self.planned.registrations, *self.more)}
+        return {subscription.instrument.venue for subscription in (*self.planned.subscriptions, *self.extra)}
 
-    def _connection(self) -> None:
+    def _run_once(self) -> None:
         """One connection from handshake to its end. BrokerError if it was not asked for."""
-        self._pulse.say("connecting")
-        credential = self._beating(self._credential.get)
-        self._shown = credential.encode()
-        address, most_bytes = self._broker.address(self._settings), self._settings.feed.frame_most_bytes
-        wire = self._beating(lambda: Wire.connect(address, most_bytes))
-        began_ns = self._clock.mono_ns()
-        logger.info("connected to {}", address)
-        self._pulse.add("connects")
-        self._pulse.set("connected", 1)
-        ledger = Ledger((*self.planned.registrations, *self.more))
-        session = self._broker.session(self._settings, credential, ledger)
-        self._watch.connected(began_ns)
-        self._tidings.connected(address)
-        why = "the process failed"
+        self._heartbeat.set_state("connecting")
+        credential = self._call_with_heartbeat(self._credential.get)
+        self._presented_credential = credential.encode()
+        url, max_bytes = self._broker.websocket_url(self._settings), self._settings.feed.frame_max_bytes
+        websocket = self._call_with_heartbeat(lambda: WebSocketConnection.connect(url, max_bytes))
+        connected_ns = self._clock.mono_ns()
+        logger.info("connected to {}", url)
+        self._heartbeat.add("connects")
+        self._heartbeat.set("connected", 1)
+        subscription_table = SubscriptionTable((*self.planned.subscriptions, *self.extra))
+        session = self._broker.create_session(self._settings, credential, subscription_table)
+        self._liveness.on_connected(connected_ns)
+        self._events.connected(url)
+        reason = "the process failed"
         try:
-            self._converse(wire, session, ledger)
-            why = "asked to stop" if self._stop.requested else "outside all sessions"
+            self._message_loop(websocket, session, subscription_table)
+            reason = "asked to stop" if self._stop.requested else "outside all sessions"
         except BrokerError as error:
-            why = str(error)
-            if isinstance(error, Cut):
+            reason = str(error)
+            if isinstance(error, ConnectionClosedAbnormally):
                 # the vendor may hold the slot of a session whose end it has not noticed (spec kis 2.6)
-                error.wait_s = max(error.wait_s, getattr(self._settings, self._broker.name).cut_wait_s)
+                error.retry_after_s = max(error.retry_after_s, getattr(self._settings, self._broker.name).cut_wait_s)
             raise
         finally:
-            self._tidings.answered(ledger)
-            self._tidings.disconnected(why, self._watch.frame_ns)
-            self._stand(False)
-            self._pulse.set("connected", 0)
-            self._pulse.add("disconnects")
-            wire.close()
-            if self._clock.mono_ns() - began_ns > LASTED_NS:
+            self._events.subscription_answers(subscription_table)
+            self._events.disconnected(reason, self._liveness.last_frame_ns)
+            self._set_up(False)
+            self._heartbeat.set("connected", 0)
+            self._heartbeat.add("disconnects")
+            websocket.close()
+            if self._clock.mono_ns() - connected_ns > STABLE_NS:
                 self._backoff.reset()
 
-    def _converse(self, wire: Wire, session: Session, ledger: Ledger) -> None:
-        watched_ns = 0
+    def _message_loop(
+        self, websocket: WebSocketConnection, session: FeedSession, subscription_table: SubscriptionTable
+    ) -> None:
+        maintained_ns = 0
         state = ""
         while not self._stop.requested:
             now_ns = self._clock.mono_ns()
-            if now_ns - watched_ns >= SECOND_NS or session.state != state:
-                watched_ns, state = now_ns, session.state
-                self._look_after(session, ledger, now_ns)
-                if self._watch.may_sleep(self._venues(), self._clock.at(now_ns)):
+            if now_ns - maintained_ns >= SECOND_NS or session.state != state:
+                maintained_ns, state = now_ns, session.state
+                self._maintain(session, subscription_table, now_ns)
+                if self._liveness.may_disconnect(self._find_venues(), self._clock.to_calendar_ns(now_ns)):
                     break
-            for message in session.outgoing(now_ns):
-                wire.send_text(message)
-                self._pulse.beat()  # the other side may take them slowly
-            messages = wire.poll(POLL_S if state == "streaming" else POLL_SUBSCRIBING_S)
-            self._pulse.beat()
+            for message in session.pending_messages(now_ns):
+                websocket.send_text(message)
+                self._heartbeat.heartbeat()  # the other side may take them slowly
+            messages = websocket.poll(POLL_S if state == "streaming" else POLL_SUBSCRIBING_S)
+            self._heartbeat.heartbeat()
             if messages:
-                self._take(messages, session, ledger)
-        if messages := wire.poll(0):  # what had arrived before the stop
-            self._take(messages, session, ledger)
+                self._handle_messages(messages, session, subscription_table)
+        if messages := websocket.poll(0):  # what had arrived before the stop
+            self._handle_messages(messages, session, subscription_table)
 
-    def _take(self, messages: list[tuple[bytes, int]], session: Session, ledger: Ledger) -> None:
+    def _handle_messages(
+        self, messages: list[tuple[bytes, int]], session: FeedSession, subscription_table: SubscriptionTable
+    ) -> None:
         """Decode and publish what one poll brought; control messages go to the session.
 
         If the session ends with one of them, the rest of the poll is published before SessionError is raised.
         """
-        batch = Decoded()
+        batch = DecodedBatch()
         failure: SessionError | None = None
         first_books: list[int] = []
         first_ticks: list[int] = []
-        broker, known, clock = self._broker, self._known, self._clock
+        broker, by_code, clock = self._broker, self._by_code, self._clock
         for payload, mono_ns in messages:
-            decoded = broker.decode(payload, known, clock.at(mono_ns), mono_ns)
-            for of, rows, firsts in (
-                (decoded.book_of, batch.book_rows, first_books),
-                (decoded.tick_of, batch.tick_rows, first_ticks),
+            decoded = broker.decode(payload, by_code, clock.to_calendar_ns(mono_ns), mono_ns)
+            for subscriptions, rows, firsts in (
+                (decoded.book_subscriptions, batch.book_rows, first_books),
+                (decoded.tick_subscriptions, batch.tick_rows, first_ticks),
             ):
-                for nth, registration in enumerate(of, len(rows)):
-                    if ledger.heard(registration, mono_ns):
+                for nth, subscription in enumerate(subscriptions, len(rows)):
+                    if subscription_table.on_data(subscription, mono_ns):
                         firsts.append(nth)
-            batch.take(decoded, mono_ns)
-            if decoded.control or decoded.rejected or decoded.happened or decoded.wide:
+            batch.extend(decoded, mono_ns)
+            if decoded.control or decoded.rejects or decoded.market_events or decoded.oversized_frames:
                 try:
-                    self._take_rest(payload, decoded, mono_ns, session, ledger)
+                    self._handle_non_data(payload, decoded, mono_ns, session, subscription_table)
                 except SessionError as error:
                     failure = failure or error
         last_ns = messages[-1][1]
-        self._pulse.add("frames", len(messages))
+        self._heartbeat.add("frames", len(messages))
         size = sum(len(payload) for payload, _ in messages)
-        self._pulse.add("bytes", size)
-        self._large |= size > LARGE_BYTES
-        self._watch.frame(last_ns)
-        if batch.received and any(batch.received.values()):
-            self._rings.publish(batch, first_books, first_ticks, last_ns)
-            self._watch.data(last_ns)
-            self._pulse.set("last_data_mono_ns", last_ns)
+        self._heartbeat.add("bytes", size)
+        self._trim_due |= size > LARGE_POLL_BYTES
+        self._liveness.on_frame(last_ns)
+        if batch.rows_by_mono_ns and any(batch.rows_by_mono_ns.values()):
+            self._publisher.publish(batch, first_books, first_ticks, last_ns)
+            self._liveness.on_data(last_ns)
+            self._heartbeat.set("last_data_mono_ns", last_ns)
         if failure:
             raise failure
 
-    def _take_rest(self, payload: bytes, decoded: Decoded, mono_ns: int, session: Session, ledger: Ledger) -> None:
+    def _handle_non_data(
+        self,
+        payload: bytes,
+        decoded: DecodedBatch,
+        mono_ns: int,
+        session: FeedSession,
+        subscription_table: SubscriptionTable,
+    ) -> None:
         """What of a message is no record."""
-        self._pulse.beat()  # a poll may bring thousands of them
-        for raw, reason in decoded.rejected:
-            self._keep(raw, reason, mono_ns)
-        self._tidings.happened(decoded.happened, mono_ns)
-        if decoded.wide:
-            self._pulse.add("wide_frames")
-            for kind, width in set(decoded.wide) - self._widths:
-                if len(self._widths) >= WIDTHS_MOST:
+        self._heartbeat.heartbeat()  # a poll may bring thousands of them
+        for raw, reason in decoded.rejects:
+            self._quarantine_frame(raw, reason, mono_ns)
+        self._events.market_events(decoded.market_events, mono_ns)
+        if decoded.oversized_frames:
+            self._heartbeat.add("wide_frames")
+            for kind, width in set(decoded.oversized_frames) - self._reported_widths:
+                if len(self._reported_widths) >= MAX_REPORTED_WIDTHS:
                     break
-                self._widths.add((kind, width))
+                self._reported_widths.add((kind, width))
                 logger.warning(
                     "{} comes with {} fields, a width nobody knows: what is not understood is kept in `extra`",
                     kind,
@@ -235,102 +246,109 @@ class LiveConnection:
                 )
         if decoded.control is None:
             return
-        self._pulse.add("control")
-        heard = session.receive(payload, mono_ns)
-        if heard.words:
-            logger.info("{}", heard.words)
-        if heard.strange:
-            self._keep(payload, heard.words, mono_ns)
-        self._count(ledger)
+        self._heartbeat.add("control")
+        result = session.receive(payload, mono_ns)
+        if result.message:
+            logger.info("{}", result.message)
+        if result.unexpected:
+            self._quarantine_frame(payload, result.message, mono_ns)
+        self._update_subscription_counters(subscription_table)
 
-    def _keep(self, raw: bytes, reason: str, mono_ns: int) -> None:
+    def _quarantine_frame(self, raw: bytes, reason: str, mono_ns: int) -> None:
         """Put a frame aside, count it, say so once a minute. The key or token that was shown is not kept with it."""
-        if self._shown:
-            raw = raw.replace(self._shown, b"***")
-        reason = reason[:WORDS_MOST]
-        failure = self._quarantine.keep(raw, reason, self._clock.at(mono_ns), mono_ns)
-        self._tidings.put_aside(reason, mono_ns)
-        self._pulse.add("quarantine_overflow" if failure else "quarantined")
+        if self._presented_credential:
+            raw = raw.replace(self._presented_credential, b"***")
+        reason = reason[:MAX_MESSAGE_CHARS]
+        failure = self._quarantine.append(raw, reason, self._clock.to_calendar_ns(mono_ns), mono_ns)
+        self._events.quarantined(reason, mono_ns)
+        self._heartbeat.add("quarantine_overflow" if failure else "quarantined")
         if mono_ns - self._quarantine_logged_ns > QUARANTINE_LOG_NS or not self._quarantine_logged_ns:
             self._quarantine_logged_ns = mono_ns
             logger.warning("a frame of {} bytes was put aside: {} {}", len(raw), reason, failure)
 
-    def _look_after(self, session: Session, ledger: Ledger, now_ns: int) -> None:
+    def _maintain(self, session: FeedSession, subscription_table: SubscriptionTable, now_ns: int) -> None:
         """Once a second, and when the session has come further: what is wanted now, overdue or silent, what to say.
 
         SessionLost if the connection is of no use any more.
         """
-        self._tidings.look(now_ns)
-        if self._large:
-            self._large = False
-            _give_back_memory()
-        session.overdue(now_ns)
-        self._ask_for_more(session, ledger, now_ns)
-        self._watch.market(self._clock.at(now_ns), {r.instrument.venue for r in ledger.standing}, now_ns)
-        self._watch.check_connection(session.state == "streaming", now_ns)
-        if overdue := self._watch.overdue(ledger, now_ns):
-            logger.warning("not acknowledged in time, registering again: {}", ", ".join(map(str, overdue)))
-            session.register_again(overdue, now_ns, release=False)
-            self._tidings.resubscribed(overdue, "not acknowledged in time")
-        if silent := self._watch.silent(ledger, now_ns):
-            logger.warning("silent for too long, registering again: {}", ", ".join(map(str, silent)))
-            session.register_again(silent, now_ns, release=True)
-            self._pulse.add("resubscribed", len(silent))
-            self._tidings.resubscribed(silent, "silent for too long")
-        self._count(ledger)
+        self._events.flush_if_due(now_ns)
+        if self._trim_due:
+            self._trim_due = False
+            _release_memory()
+        session.check_timeouts(now_ns)
+        self._sync_subscriptions(session, subscription_table, now_ns)
+        self._liveness.update_open_venues(
+            self._clock.to_calendar_ns(now_ns), {r.instrument.venue for r in subscription_table.states}, now_ns
+        )
+        self._liveness.check_connection(session.state == "streaming", now_ns)
+        if unacknowledged := self._liveness.unacknowledged_subscriptions(subscription_table, now_ns):
+            logger.warning("not acknowledged in time, registering again: {}", ", ".join(map(str, unacknowledged)))
+            session.resubscribe(unacknowledged, now_ns, unsubscribe_first=False)
+            self._events.resubscribed(unacknowledged, "not acknowledged in time")
+        if stale := self._liveness.stale_subscriptions(subscription_table, now_ns):
+            logger.warning("silent for too long, registering again: {}", ", ".join(map(str, stale)))
+            session.resubscribe(stale, now_ns, unsubscribe_first=True)
+            self._heartbeat.add("resubscribed", len(stale))
+            self._events.resubscribed(stale, "silent for too long")
+        self._update_subscription_counters(subscription_table)
         if session.state == "streaming":
-            self._renewed = False
-            self._stand(True)
-        closed = session.state == "streaming" and not self._watch.open
-        said = [self._calendar.said(self._venues(), self._clock.at(now_ns))] if closed else []
-        self._pulse.say("closed_market" if closed else session.state, "; ".join((*said, *ledger.refusals())))
+            self._credential_refreshed = False
+            self._set_up(True)
+        is_closed = session.state == "streaming" and not self._liveness.is_open
+        descriptions = (
+            [self._calendar.describe(self._find_venues(), self._clock.to_calendar_ns(now_ns))] if is_closed else []
+        )
+        self._heartbeat.set_state(
+            "closed_market" if is_closed else session.state,
+            "; ".join((*descriptions, *subscription_table.describe_refusals())),
+        )
 
-    def _stand(self, up: bool) -> None:
+    def _set_up(self, up: bool) -> None:
         """Whether everything has been registered since the connection began; other lines look at it."""
-        self._pulse.set("up_keys", 1 << self.planned.key - 1 if up else 0)
+        self._heartbeat.set("up_keys", 1 << self.planned.key - 1 if up else 0)
 
-    def _ask_for_more(self, session: Session, ledger: Ledger, now_ns: int) -> None:
+    def _sync_subscriptions(self, session: FeedSession, subscription_table: SubscriptionTable, now_ns: int) -> None:
         """Release what is no longer wanted, then register what is wanted now."""
-        wanted = dict.fromkeys((*self.planned.registrations, *self.more))
-        if gone := [registration for registration in ledger.standing if registration not in wanted]:
-            session.release(gone, now_ns)
-            self._tidings.released(gone)
-        if new := [registration for registration in wanted if registration not in ledger.standing]:
-            session.register(new, now_ns)
+        wanted = dict.fromkeys((*self.planned.subscriptions, *self.extra))
+        if unwanted := [subscription for subscription in subscription_table.states if subscription not in wanted]:
+            session.unsubscribe(unwanted, now_ns)
+            self._events.unsubscribed(unwanted)
+        if new := [subscription for subscription in wanted if subscription not in subscription_table.states]:
+            session.subscribe(new, now_ns)
 
-    def _count(self, ledger: Ledger) -> None:
+    def _update_subscription_counters(self, subscription_table: SubscriptionTable) -> None:
         """Requested, acknowledged and refused are levels: how the present connection stands."""
-        self._tidings.answered(ledger)
-        lines = ledger.standing.values()
-        self._pulse.set("requested", sum(1 for line in lines if line.requested_ns))
-        self._pulse.set("acknowledged", sum(1 for line in lines if line.acknowledged_ns))
-        self._pulse.set("refused", sum(1 for line in lines if line.refused))
+        self._events.subscription_answers(subscription_table)
+        states = subscription_table.states.values()
+        self._heartbeat.set("requested", sum(1 for line in states if line.requested_ns))
+        self._heartbeat.set("acknowledged", sum(1 for line in states if line.acknowledged_ns))
+        self._heartbeat.set("refused", sum(1 for line in states if line.refusal))
 
-    def _recover(self, error: BrokerError) -> None:
+    def _back_off(self, error: BrokerError) -> None:
         """Say what happened and wait as long as both the backoff and the vendor want. Stopping if asked to stop meanwhile."""
-        state, wait_s = error.state, max(error.wait_s, self._backoff.next_s())
-        if error.renew:
-            if self._renewed:
-                wait_s = max(wait_s, REFUSED_WAIT_S)
+        state, pause_s = error.state, max(error.retry_after_s, self._backoff.next_s())
+        if error.refresh_credential:
+            if self._credential_refreshed:
+                pause_s = max(pause_s, REFUSED_WAIT_S)
             else:
                 state = "retrying"
-            self._renewed = True
-            self._beating(self._credential.spoil)
-        logger.warning("{}; next attempt in {:.1f} s", error, wait_s)
-        self._pulse.say(state, str(error))
-        _give_back_memory()
-        until_ns = self._clock.mono_ns() + round(wait_s * SECOND_NS)
+            self._credential_refreshed = True
+            self._call_with_heartbeat(self._credential.invalidate)
+        logger.warning("{}; next attempt in {:.1f} s", error, pause_s)
+        self._heartbeat.set_state(state, str(error))
+        _release_memory()
+        until_ns = self._clock.mono_ns() + round(pause_s * SECOND_NS)
         while (left_ns := until_ns - self._clock.mono_ns()) > 0:
-            self._pulse.beat()
-            if self._stop.wait(min(BEAT_S, left_ns / SECOND_NS)):
-                raise Stopping
+            self._heartbeat.heartbeat()
+            if self._stop.wait(min(HEARTBEAT_INTERVAL_S, left_ns / SECOND_NS)):
+                raise ShutdownRequested
 
-    def _beating(self, call: Callable[[], Result]) -> Result:
+    def _call_with_heartbeat(self, call: Callable[[], Result]) -> Result:
         """See beating.py; nothing has been registered yet on the connection of a call that is abandoned."""
-        return beating(call, self._pulse, self._stop)
+        return call_with_heartbeat(call, self._heartbeat, self._stop)
 
 
-def _give_back_memory() -> None:
+def _release_memory() -> None:
     """What a large message or an answer took: the allocator would keep it, in one arena for each thread that called."""
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc only
     if trim is not None:

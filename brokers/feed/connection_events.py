@@ -11,96 +11,101 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from brokers.decoded import Happening
-from brokers.subscription import Ledger, Registration
+from brokers.decoded import MarketEvent
+from brokers.subscription import Subscription, SubscriptionTable
 from conf.clock import SECOND_NS, Clock
-from ringbuf.events import Events
-from ringbuf.records import UNDEFINED, Kind
+from ringbuf.events import EventPublisher
+from ringbuf.records import UNDEFINED, EventType
 
 BURST_NS = 60 * SECOND_NS
-HAPPENINGS_MOST = 1000
+MAX_MARKET_EVENTS = 1000
 """What a vendor may say of the market in BURST_NS: more than a market in turmoil has, less than fills a ring."""
 
 
-class Tidings:
+class ConnectionEvents:
     """One connection's events; `connection`: 1, 2, ... within its line."""
 
-    def __init__(self, events: Events, clock: Clock, connection: int) -> None:
+    def __init__(self, events: EventPublisher, clock: Clock, connection: int) -> None:
         self._events = events
         self._clock = clock
         self._connection = connection
-        self._aside = 0
-        self._aside_why = ""
-        self._aside_told_ns = -BURST_NS
-        self._happenings = 0
-        self._happenings_since_ns = 0
+        self._quarantined_count = 0
+        self._quarantine_reason = ""
+        self._quarantine_emitted_ns = -BURST_NS
+        self._market_event_count = 0
+        self._market_events_since_ns = 0
 
-    def connected(self, address: str) -> None:
+    def connected(self, url: str) -> None:
         """The handshake is done; nothing is registered yet."""
-        self._events.tell(Kind.CONNECTED, address, connection=self._connection)
+        self._events.emit(EventType.CONNECTED, url, connection=self._connection)
 
-    def disconnected(self, why: str, frame_ns: int) -> None:
+    def disconnected(self, reason: str, frame_ns: int) -> None:
         """The connection is no more; its last frame came at `frame_ns` (mono_ns)."""
-        self._sum_up()
-        since_ns = self._clock.at(frame_ns)
-        self._events.tell(Kind.DISCONNECTED, why, connection=self._connection, since_ns=since_ns)
+        self._flush()
+        since_ns = self._clock.to_calendar_ns(frame_ns)
+        self._events.emit(EventType.DISCONNECTED, reason, connection=self._connection, since_ns=since_ns)
 
-    def answered(self, ledger: Ledger) -> None:
+    def subscription_answers(self, subscription_table: SubscriptionTable) -> None:
         """Tell the answers that the ledger has collected."""
-        answers, ledger.answers = ledger.answers, []
-        for registration, refusal in answers:
-            self._of(Kind.REFUSED if refusal else Kind.ACKNOWLEDGED, refusal, registration)
+        answers, subscription_table.answers = subscription_table.answers, []
+        for subscription, refusal in answers:
+            self._emit_for_subscription(EventType.REFUSED if refusal else EventType.ACKNOWLEDGED, refusal, subscription)
 
-    def released(self, registrations: Iterable[Registration]) -> None:
+    def unsubscribed(self, subscriptions: Iterable[Subscription]) -> None:
         """These are given up on purpose."""
-        for registration in registrations:
-            self._of(Kind.RELEASED, "", registration)
+        for subscription in subscriptions:
+            self._emit_for_subscription(EventType.RELEASED, "", subscription)
 
-    def resubscribed(self, registrations: Iterable[Registration], why: str) -> None:
+    def resubscribed(self, subscriptions: Iterable[Subscription], reason: str) -> None:
         """These are sent again."""
-        for registration in registrations:
-            self._of(Kind.RESUBSCRIBED, why, registration)
+        for subscription in subscriptions:
+            self._emit_for_subscription(EventType.RESUBSCRIBED, reason, subscription)
 
-    def happened(self, happenings: Iterable[Happening], mono_ns: int) -> None:
+    def market_events(self, events: Iterable[MarketEvent], mono_ns: int) -> None:
         """What the vendor said of the market at `mono_ns`."""
-        if mono_ns - self._happenings_since_ns >= BURST_NS:
-            self._happenings, self._happenings_since_ns = 0, mono_ns
-        for kind, words, instrument, number, exch_ns in happenings:
-            self._happenings += 1
-            if self._happenings == HAPPENINGS_MOST:
-                words = f"the {HAPPENINGS_MOST}th within a minute: the rest of that minute is left out"
-                instrument, number, exch_ns = None, UNDEFINED, UNDEFINED
-            elif self._happenings > HAPPENINGS_MOST:
+        if mono_ns - self._market_events_since_ns >= BURST_NS:
+            self._market_event_count, self._market_events_since_ns = 0, mono_ns
+        for kind, message, instrument, value, exch_ns in events:
+            self._market_event_count += 1
+            if self._market_event_count == MAX_MARKET_EVENTS:
+                message = f"the {MAX_MARKET_EVENTS}th within a minute: the rest of that minute is left out"
+                instrument, value, exch_ns = None, UNDEFINED, UNDEFINED
+            elif self._market_event_count > MAX_MARKET_EVENTS:
                 return
             symbol, venue = instrument or ("", "")
-            self._events.tell(
+            self._events.emit(
                 kind,
-                words,
+                message,
                 symbol=symbol,
                 venue=venue,
                 connection=self._connection,
-                number=number,
+                value=value,
                 mono_ns=mono_ns,
                 exch_ns=exch_ns,
             )
 
-    def put_aside(self, why: str, mono_ns: int) -> None:
+    def quarantined(self, reason: str, mono_ns: int) -> None:
         """A frame was put aside; why in words without secrets."""
-        self._aside += 1
-        self._aside_why = why
-        self.look(mono_ns)
+        self._quarantined_count += 1
+        self._quarantine_reason = reason
+        self.flush_if_due(mono_ns)
 
-    def look(self, mono_ns: int) -> None:
+    def flush_if_due(self, mono_ns: int) -> None:
         """About once a second: sum up what was put aside if it is time."""
-        if self._aside and mono_ns - self._aside_told_ns >= BURST_NS:
-            self._aside_told_ns = mono_ns
-            self._sum_up()
+        if self._quarantined_count and mono_ns - self._quarantine_emitted_ns >= BURST_NS:
+            self._quarantine_emitted_ns = mono_ns
+            self._flush()
 
-    def _sum_up(self) -> None:
-        if self._aside:
-            self._events.tell(Kind.QUARANTINED, self._aside_why, connection=self._connection, number=self._aside)
-        self._aside = 0
+    def _flush(self) -> None:
+        if self._quarantined_count:
+            self._events.emit(
+                EventType.QUARANTINED,
+                self._quarantine_reason,
+                connection=self._connection,
+                value=self._quarantined_count,
+            )
+        self._quarantined_count = 0
 
-    def _of(self, kind: Kind, words: str, registration: Registration) -> None:
-        (symbol, venue), stream = registration
-        self._events.tell(kind, words, symbol=symbol, venue=venue, stream=stream, connection=self._connection)
+    def _emit_for_subscription(self, kind: EventType, message: str, subscription: Subscription) -> None:
+        (symbol, venue), stream = subscription
+        self._events.emit(kind, message, symbol=symbol, venue=venue, stream=stream, connection=self._connection)

@@ -10,18 +10,18 @@ from __future__ import annotations
 
 import numpy as np
 
-from brokers.decoded import Happening
+from brokers.decoded import MarketEvent
 from conf.instrument import Instrument
-from ringbuf.records import Flag, Kind, Venue
+from ringbuf.records import EventType, Flag, Venue
 
 
-class Halts:
+class HaltTracker:
     """The symbols of one line that are halted."""
 
     def __init__(self) -> None:
         self._halted: set[Instrument] = set()
 
-    def changed(self, ticks: np.ndarray) -> list[Happening]:
+    def detect_changes(self, ticks: np.ndarray) -> list[MarketEvent]:
         """What these trades (TICK, in receive order) change."""
         marked = (ticks["flags"] & Flag.HALTED) != 0
         if not self._halted and not marked.any():
@@ -33,5 +33,5 @@ class Halts:
             if halted == (instrument in self._halted):
                 continue
             (self._halted.add if halted else self._halted.remove)(instrument)
-            found.append(Happening(Kind.HALT, "by its trades", instrument, int(halted), exch_ns))
+            found.append(MarketEvent(EventType.HALT, "by its trades", instrument, int(halted), exch_ns))
         return found

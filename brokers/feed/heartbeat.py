@@ -16,7 +16,7 @@ import time
 
 from ringbuf.vitals import Vitals
 
-_WORST_FIRST = (
+SEVERITY_ORDER = (
     "refused",
     "retrying",
     "starting",
@@ -27,97 +27,97 @@ _WORST_FIRST = (
     "closed_market",
     "sleeping",
 )
-_FINE = ("streaming", "closed_market", "sleeping")
+HEALTHY_STATES = ("streaming", "closed_market", "sleeping")
 _NEVER_NS = 2**63 - 1
 
 
-class Pulses:
+class HeartbeatAggregator:
     """The threads' pulses, and the page they make."""
 
     def __init__(self, page: Vitals) -> None:
         self.page = page
         self._lock = threading.Lock()
-        self._pulses: list[Pulse] = []
-        self._said = ("", "")
+        self._threads: list[ThreadHeartbeat] = []
+        self._published = ("", "")
         self._note = ""
 
-    def add(self, name: str = "") -> Pulse:
+    def add_thread(self, name: str = "") -> ThreadHeartbeat:
         """A pulse for one more thread; one without a name says nothing."""
-        pulse = Pulse(self, name)
-        self._pulses.append(pulse)
-        return pulse
+        thread = ThreadHeartbeat(self, name)
+        self._threads.append(thread)
+        return thread
 
-    def beat(self) -> None:
+    def heartbeat(self) -> None:
         """The page is as old as the pulse that is longest ago."""
-        self.page.beat(min(pulse.beat_ns for pulse in self._pulses))
+        self.page.heartbeat(min(thread.heartbeat_ns for thread in self._threads))
 
-    def set(self, counter: str) -> None:
+    def update_level(self, counter: str) -> None:
         """State a level of all: the newest of times, else the sum."""
         with self._lock:
-            values = [pulse.levels.get(counter, 0) for pulse in self._pulses]
+            values = [thread.levels.get(counter, 0) for thread in self._threads]
             self.page.set(counter, max(values) if counter.endswith("_ns") else sum(values))
 
-    def note(self, words: str) -> None:
+    def set_note(self, note: str) -> None:
         """Something to say of the process, beside what its connections do; empty: nothing any more."""
-        if words != self._note:
-            self._note = words
-            self.say()
+        if note != self._note:
+            self._note = note
+            self.publish_state()
 
-    def say(self) -> None:
+    def publish_state(self) -> None:
         """Say what the worst one does, and why."""
         with self._lock:
-            speaking = [pulse for pulse in self._pulses if pulse.name]
-            state, words = speaking[0].said if len(speaking) == 1 else self._together(speaking)
-            said = (state, "; ".join(filter(None, (words, self._note))))
-            if said != self._said:
-                self._said = said
-                self.page.say(*said)
+            named = [thread for thread in self._threads if thread.name]
+            state, detail = named[0].status if len(named) == 1 else self._combine(named)
+            status = (state, "; ".join(filter(None, (detail, self._note))))
+            if status != self._published:
+                self._published = status
+                self.page.set_state(*status)
 
-    def _together(self, pulses: list[Pulse]) -> tuple[str, str]:
-        if len({pulse.said for pulse in pulses}) == 1:
-            return pulses[0].said
-        state = min((pulse.said[0] for pulse in pulses), key=_WORST_FIRST.index)
-        told = [": ".join(filter(None, (pulse.name, *pulse.said))) for pulse in pulses if pulse.worth_telling]
-        if not told:
+    def _combine(self, threads: list[ThreadHeartbeat]) -> tuple[str, str]:
+        if len({thread.status for thread in threads}) == 1:
+            return threads[0].status
+        state = min((thread.status[0] for thread in threads), key=SEVERITY_ORDER.index)
+        details = [": ".join(filter(None, (thread.name, *thread.status))) for thread in threads if thread.is_noteworthy]
+        if not details:
             return state, ""
-        fine = sum(pulse.said[0] in _FINE for pulse in pulses)
-        return state, "; ".join([f"{fine} of {len(pulses)} connections stream", *told])
+        healthy = sum(thread.status[0] in HEALTHY_STATES for thread in threads)
+        return state, "; ".join([f"{healthy} of {len(threads)} connections stream", *details])
 
 
-class Pulse:
+class ThreadHeartbeat:
     """One thread's share of the page."""
 
-    def __init__(self, pulses: Pulses, name: str) -> None:
+    def __init__(self, aggregator: HeartbeatAggregator, name: str) -> None:
         self.name = name
-        self.said = ("starting", "")
-        self.beat_ns = time.monotonic_ns()
+        self.status = ("starting", "")
+        self.heartbeat_ns = time.monotonic_ns()
         self.levels: dict[str, int] = {}
-        self._pulses = pulses
+        self._aggregator = aggregator
 
     @property
-    def worth_telling(self) -> bool:
+    def is_noteworthy(self) -> bool:
         """Whether its state needs words beside the worst one's."""
-        return self.said[0] not in _FINE or bool(self.said[1])
+        return self.status[0] not in HEALTHY_STATES or bool(self.status[1])
 
-    def beat(self) -> None:
+    def heartbeat(self) -> None:
         """Alive: this thread's loop came round."""
-        self.beat_ns = time.monotonic_ns()
-        self._pulses.beat()
+        self.heartbeat_ns = time.monotonic_ns()
+        self._aggregator.heartbeat()
 
-    def leave(self) -> None:
+    def unregister(self) -> None:
         """The thread ends in order: the page waits for it no longer."""
-        self.beat_ns = _NEVER_NS
+        self.heartbeat_ns = _NEVER_NS
 
     def add(self, counter: str, count: int = 1) -> None:
         """Count something."""
-        self._pulses.page.add(counter, count)
+        self._aggregator.page.add(counter, count)
 
     def set(self, counter: str, value: int) -> None:
         """State a level of this thread."""
         self.levels[counter] = value
-        self._pulses.set(counter)
+        self._aggregator.update_level(counter)
 
-    def say(self, state: str, detail: str = "") -> None:
+    def set_state(self, state: str, detail: str = "") -> None:
         """What this thread is doing, in one word and, where it helps, in a sentence."""
-        self.said = (state, detail)
-        self._pulses.say()
+        self.status = (state, detail)
+        self._aggregator.publish_state()

@@ -15,22 +15,22 @@ from __future__ import annotations
 
 from typing import NoReturn
 
-from brokers.errors import SessionLost
-from brokers.subscription import Ledger, Registration
-from conf.calendar import Calendar
+from brokers.errors import SessionExpired
+from brokers.subscription import Subscription, SubscriptionTable
+from conf.calendar import TradingCalendar
 from conf.clock import SECOND_NS
 from conf.settings import Settings
 
-TRIES_MOST = 3
-PATIENCE_MOST = 8
-QUIET = (None, "closing_price")
+MAX_ATTEMPTS = 3
+MAX_TIMEOUT_FACTOR = 8
+QUIET_PHASES = (None, "closing_price")
 """Phases in which silence is normal: trades at the closing price are few, and no book comes with them (spec kiwoom 3.2)."""
 
 
-class Watch:
+class LivenessMonitor:
     """One connection's deadlines."""
 
-    def __init__(self, settings: Settings, calendar: Calendar, heartbeat_s: float) -> None:
+    def __init__(self, settings: Settings, calendar: TradingCalendar, heartbeat_s: float) -> None:
         """`heartbeat_s`: the longest pause the vendor may make between two heartbeats of an idle connection."""
         self._calendar = calendar
         feed = settings.feed
@@ -41,40 +41,40 @@ class Watch:
         self._acknowledge_ns = round(feed.acknowledge_within_s * SECOND_NS)
         self._symbol_silent_ns = round(feed.symbol_silent_after_s * SECOND_NS)
         self._open_since_ns: dict[str, int] = {}
-        self.frame_ns = 0
+        self.last_frame_ns = 0
         """When the last frame came, heartbeats included; the connection's beginning before the first."""
-        self._data_ns = 0
-        self._streaming_ns = 0
-        self._patience = 1
+        self._last_data_ns = 0
+        self._streaming_since_ns = 0
+        self._timeout_factor = 1
 
     @property
-    def open(self) -> bool:
+    def is_open(self) -> bool:
         """Whether a venue of this connection has a session."""
         return bool(self._open_since_ns)
 
-    def connected(self, mono_ns: int) -> None:
+    def on_connected(self, mono_ns: int) -> None:
         """A new connection: everything counts from here."""
-        self.frame_ns = mono_ns
-        self._data_ns = self._streaming_ns = 0
+        self.last_frame_ns = mono_ns
+        self._last_data_ns = self._streaming_since_ns = 0
 
-    def frame(self, mono_ns: int) -> None:
+    def on_frame(self, mono_ns: int) -> None:
         """Something came."""
-        self.frame_ns = mono_ns
+        self.last_frame_ns = mono_ns
 
-    def data(self, mono_ns: int) -> None:
+    def on_data(self, mono_ns: int) -> None:
         """Market data came."""
-        self._data_ns = mono_ns
-        self._patience = 1
+        self._last_data_ns = mono_ns
+        self._timeout_factor = 1
 
-    def market(self, calendar_ns: int, venues: set[str], mono_ns: int) -> None:
+    def update_open_venues(self, calendar_ns: int, venues: set[str], mono_ns: int) -> None:
         """Note which venues have a session, and since when."""
         for venue in venues:
-            if self._calendar.phase(venue, calendar_ns) in QUIET:
+            if self._calendar.find_phase(venue, calendar_ns) in QUIET_PHASES:
                 self._open_since_ns.pop(venue, None)
             else:
                 self._open_since_ns.setdefault(venue, mono_ns)
 
-    def may_sleep(self, venues: set[str], calendar_ns: int) -> bool:
+    def may_disconnect(self, venues: set[str], calendar_ns: int) -> bool:
         """Whether the settings want no connection now: none of `venues` has a session, nor soon, nor had one just now."""
         if self._margin_ns is None:
             return False
@@ -82,35 +82,35 @@ class Watch:
 
     def check_connection(self, streaming: bool, mono_ns: int) -> None:
         """SessionLost if the connection is dead, or silent in a session."""
-        still_ns = mono_ns - self.frame_ns
-        if still_ns > (self._dead_ns if self.open else self._closed_dead_ns) * self._patience:
-            self._lose(f"no frame of any kind for {still_ns / SECOND_NS:.0f} s")
-        if not streaming or not self.open:
-            self._streaming_ns = 0
+        no_frame_ns = mono_ns - self.last_frame_ns
+        if no_frame_ns > (self._dead_ns if self.is_open else self._closed_dead_ns) * self._timeout_factor:
+            self._declare_dead(f"no frame of any kind for {no_frame_ns / SECOND_NS:.0f} s")
+        if not streaming or not self.is_open:
+            self._streaming_since_ns = 0
             return
-        self._streaming_ns = self._streaming_ns or mono_ns
-        quiet_ns = mono_ns - max(self._data_ns, self._streaming_ns)
-        if quiet_ns > self._silent_ns * self._patience:
-            self._lose(f"no market data for {quiet_ns / SECOND_NS:.0f} s inside a session")
+        self._streaming_since_ns = self._streaming_since_ns or mono_ns
+        no_data_ns = mono_ns - max(self._last_data_ns, self._streaming_since_ns)
+        if no_data_ns > self._silent_ns * self._timeout_factor:
+            self._declare_dead(f"no market data for {no_data_ns / SECOND_NS:.0f} s inside a session")
 
-    def _lose(self, words: str) -> NoReturn:
-        self._patience = min(2 * self._patience, PATIENCE_MOST)
-        raise SessionLost(words)
+    def _declare_dead(self, reason: str) -> NoReturn:
+        self._timeout_factor = min(2 * self._timeout_factor, MAX_TIMEOUT_FACTOR)
+        raise SessionExpired(reason)
 
-    def overdue(self, ledger: Ledger, mono_ns: int) -> list[Registration]:
+    def unacknowledged_subscriptions(self, subscription_table: SubscriptionTable, mono_ns: int) -> list[Subscription]:
         """Registrations to send again. SessionLost if one has been sent three times without an answer."""
-        overdue = ledger.overdue(mono_ns, self._acknowledge_ns)
-        for registration in overdue:
-            if ledger.standing[registration].tries >= TRIES_MOST:
-                raise SessionLost(f"{registration}: not acknowledged after {TRIES_MOST} attempts")
-        return overdue
+        unacknowledged = subscription_table.unacknowledged(mono_ns, self._acknowledge_ns)
+        for subscription in unacknowledged:
+            if subscription_table.states[subscription].attempts >= MAX_ATTEMPTS:
+                raise SessionExpired(f"{subscription}: not acknowledged after {MAX_ATTEMPTS} attempts")
+        return unacknowledged
 
-    def silent(self, ledger: Ledger, mono_ns: int) -> list[Registration]:
+    def stale_subscriptions(self, subscription_table: SubscriptionTable, mono_ns: int) -> list[Subscription]:
         """Acknowledged registrations that stay silent in a session while the connection speaks."""
         since_ns = mono_ns - self._symbol_silent_ns
-        if self._data_ns < since_ns:
+        if self._last_data_ns < since_ns:
             return []
-        return ledger.silent(
+        return subscription_table.stale(
             since_ns,
-            [r for r in ledger.standing if self._open_since_ns.get(r.instrument.venue, mono_ns) < since_ns],
+            [r for r in subscription_table.states if self._open_since_ns.get(r.instrument.venue, mono_ns) < since_ns],
         )

@@ -17,84 +17,86 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from brokers.decoded import Decoded, records
-from brokers.feed.halts import Halts
+from brokers.decoded import DecodedBatch, to_records
+from brokers.feed.halts import HaltTracker
 from conf.clock import SECOND_NS, Clock
 from conf.home import Home
-from ringbuf.events import Events
-from ringbuf.records import STREAMS, Flag, Line, Session, Venue
+from ringbuf.events import EventPublisher
+from ringbuf.records import STREAMS, FeedId, Flag, Session, Venue
 from ringbuf.ring import Producer
 from ringbuf.vitals import Vitals
 
-STEP_SHADOW_NS = 60 * SECOND_NS
+CLOCK_STEP_WINDOW_NS = 60 * SECOND_NS
 _SNAPSHOT = np.uint32(Flag.SNAPSHOT)
 _MINUTE_NS = 60 * SECOND_NS
 
 
-class Rings:
+class RingPublisher:
     """The rings of one line; `events` is the one of what happens to it."""
 
-    def __init__(self, home: Home, line: str, vitals: Vitals, clock: Clock) -> None:
+    def __init__(self, home: Home, feed: str, vitals: Vitals, clock: Clock) -> None:
         """OSError if there is no room for them; then none is held."""
         table = home.settings.ring
         capacities = {"orderbook": table.orderbook_capacity, "tick": table.tick_capacity}
         self._producers: dict[str, Producer] = {}
-        self.events = Events(home.ring(line, "event"), Line[line.upper()], clock)
+        self.events = EventPublisher(home.ring_path(feed, "event"), FeedId[feed.upper()], clock)
         try:
             for stream, dtype in STREAMS.items():
-                self._producers[stream] = Producer.open(home.ring(line, stream), dtype, capacities[stream])
+                self._producers[stream] = Producer.open(home.ring_path(feed, stream), dtype, capacities[stream])
         except OSError:
             self.close()
             raise
         self._vitals = vitals
-        self._sessions = Sessions(home)
-        self._halts = Halts()
-        self._stepped_ns = -STEP_SHADOW_NS
+        self._session_resolver = SessionResolver(home)
+        self._halt_tracker = HaltTracker()
+        self._clock_stepped_ns = -CLOCK_STEP_WINDOW_NS
         self._lock = threading.Lock()
 
-    def started(self) -> None:
+    def emit_started(self) -> None:
         """Tell that the line began, and since when nobody was there: the last heartbeat before, or the last record, if later."""
-        former_ns = self._vitals.former_ns
-        if former_ns is not None:
+        previous_heartbeat_ns = self._vitals.previous_heartbeat_ns
+        if previous_heartbeat_ns is not None:
             rings = [ring for ring in self._producers.values() if ring.head]
             newest = [int(ring.slots["mono_ns"][(ring.head - 1) % ring.capacity]) for ring in rings]
-            former_ns = max([former_ns, *newest])
-        self.events.started(former_ns)
+            previous_heartbeat_ns = max([previous_heartbeat_ns, *newest])
+        self.events.emit_started(previous_heartbeat_ns)
 
-    def clock_stepped(self, mono_ns: int) -> None:
+    def on_clock_step(self, mono_ns: int) -> None:
         """The wall clock was found stepped at `mono_ns`."""
-        self._stepped_ns = mono_ns
+        self._clock_stepped_ns = mono_ns
 
-    def publish(self, batch: Decoded, first_books: Sequence[int], first_ticks: Sequence[int], mono_ns: int) -> None:
+    def publish(
+        self, batch: DecodedBatch, first_books: Sequence[int], first_ticks: Sequence[int], mono_ns: int
+    ) -> None:
         """Publish a batch; `first_...` are the positions of records that are the first since their subscription."""
         with self._lock:
-            common = np.uint32(Flag.CLOCK_STEP if mono_ns - self._stepped_ns < STEP_SHADOW_NS else 0)
+            common_flags = np.uint32(Flag.CLOCK_STEP if mono_ns - self._clock_stepped_ns < CLOCK_STEP_WINDOW_NS else 0)
             for stream, rows, firsts, counter in (
                 ("orderbook", batch.book_rows, first_books, "books"),
                 ("tick", batch.tick_rows, first_ticks, "ticks"),
             ):
                 if not rows:
                     continue
-                array = records(STREAMS[stream], rows)
-                array["flags"] |= common
+                array = to_records(STREAMS[stream], rows)
+                array["flags"] |= common_flags
                 array["flags"][firsts] |= _SNAPSHOT
-                self._sessions.fill(array)
+                self._session_resolver.resolve(array)
                 self._producers[stream].publish(array)
                 self._vitals.add(counter, len(array))
                 if failed := np.count_nonzero(array["flags"] & Flag.CHECKSUM):
                     self._vitals.add("checksum_failed", int(failed))
-                if odd := np.count_nonzero(array["flags"] & Flag.VENUE_ODD):
-                    self._vitals.add("venue_odd", int(odd))
+                if venue_mismatches := np.count_nonzero(array["flags"] & Flag.VENUE_MISMATCH):
+                    self._vitals.add("venue_odd", int(venue_mismatches))
                 if stream == "tick":
-                    self._tell_halts(array, mono_ns)
+                    self._emit_halts(array, mono_ns)
         # frames of one batch that left the socket together waited equally long
         now_ns = time.monotonic_ns()
-        for received_ns, count in batch.received.items():
-            self._vitals.latency(now_ns - received_ns, count)
+        for received_ns, count in batch.rows_by_mono_ns.items():
+            self._vitals.record_latency(now_ns - received_ns, count)
 
-    def _tell_halts(self, ticks: np.ndarray, mono_ns: int) -> None:
-        for kind, words, (symbol, venue), number, exch_ns in self._halts.changed(ticks):
-            self.events.tell(kind, words, symbol=symbol, venue=venue, number=number, mono_ns=mono_ns, exch_ns=exch_ns)
+    def _emit_halts(self, ticks: np.ndarray, mono_ns: int) -> None:
+        for kind, message, (symbol, venue), value, exch_ns in self._halt_tracker.detect_changes(ticks):
+            self.events.emit(kind, message, symbol=symbol, venue=venue, value=value, mono_ns=mono_ns, exch_ns=exch_ns)
 
     def close(self) -> None:
         """Let go of the rings; they stay."""
@@ -102,21 +104,21 @@ class Rings:
             producer.close()
 
 
-class Sessions:
+class SessionResolver:
     """The calendar's session of an instant, looked up once a minute and venue."""
 
     def __init__(self, home: Home) -> None:
-        self._calendar = home.calendar()
-        self._known: dict[tuple[int, int], int] = {}
+        self._calendar = home.load_calendar()
+        self._cache: dict[tuple[int, int], int] = {}
 
-    def fill(self, array: np.ndarray) -> None:
+    def resolve(self, array: np.ndarray) -> None:
         """Set `session` where it is UNKNOWN."""
         for at in np.flatnonzero(array["session"] == Session.UNKNOWN):
             key = (int(array["venue"][at]), int(array["exch_ns"][at]) // _MINUTE_NS)
-            session = self._known.get(key)
+            session = self._cache.get(key)
             if session is None:
-                name = self._calendar.phase(Venue(key[0]).name, key[1] * _MINUTE_NS)
-                if len(self._known) > 10_000:
-                    self._known.clear()
-                session = self._known[key] = Session[name.upper()] if name else Session.UNKNOWN
+                name = self._calendar.find_phase(Venue(key[0]).name, key[1] * _MINUTE_NS)
+                if len(self._cache) > 10_000:
+                    self._cache.clear()
+                session = self._cache[key] = Session[name.upper()] if name else Session.UNKNOWN
             array["session"][at] = session

@@ -3,7 +3,7 @@
     data/quarantine/date=2026-11-20/kis.jsonl    {"recv_ns":...,"mono_ns":...,"broker":"kis","reason":"...","text":"..."}
                                                  bytes that are no UTF-8 come as "base64" instead of "text"
 
-Promises: a line is whole or absent, also when the disk is full or several threads write; a file grows to `most_bytes` and no
+Promises: a line is whole or absent, also when the disk is full or several threads write; a file grows to `max_bytes` and no
 further; a full disk or a directory that cannot be written costs the frame, not the process, and is said in the return value.
 Leaves to others: counting (the collector), decoding again.
 """
@@ -18,19 +18,19 @@ from typing import Any
 
 import msgspec
 
-from conf.clock import korean
+from conf.clock import to_kst
 
 
 class Quarantine:
     """Where one broker's unreadable frames go."""
 
-    def __init__(self, root: Path, broker: str, most_bytes: int) -> None:
+    def __init__(self, root: Path, broker: str, max_bytes: int) -> None:
         self._root = root
         self._broker = broker
-        self._most_bytes = most_bytes
+        self._max_bytes = max_bytes
         self._lock = threading.Lock()
 
-    def keep(self, raw: bytes, reason: str, recv_ns: int, mono_ns: int) -> str:
+    def append(self, raw: bytes, reason: str, recv_ns: int, mono_ns: int) -> str:
         """Append one frame; an empty string, or why it was not kept."""
         line: dict[str, Any] = {"recv_ns": recv_ns, "mono_ns": mono_ns, "broker": self._broker, "reason": reason}
         try:
@@ -39,18 +39,18 @@ class Quarantine:
             line["base64"] = b64encode(raw).decode()
         try:
             with self._lock:
-                return self._append(f"date={korean(recv_ns):%Y-%m-%d}", msgspec.json.encode(line) + b"\n")
+                return self._write_line(f"date={to_kst(recv_ns):%Y-%m-%d}", msgspec.json.encode(line) + b"\n")
         except OSError as error:
             return f"quarantine cannot be written: {error}"
 
-    def _append(self, date: str, line: bytes) -> str:
+    def _write_line(self, date: str, line: bytes) -> str:
         directory = self._root / date
         directory.mkdir(parents=True, exist_ok=True)
         fd = os.open(directory / f"{self._broker}.jsonl", os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
         try:
             size = os.fstat(fd).st_size
-            if size + len(line) > self._most_bytes:
-                return f"quarantine of {date} is full: quarantine.most_bytes is {self._most_bytes}"
+            if size + len(line) > self._max_bytes:
+                return f"quarantine of {date} is full: quarantine.max_bytes is {self._max_bytes}"
             try:
                 written = os.write(fd, line)
             except OSError:

@@ -11,35 +11,35 @@ from typing import TypeVar
 
 from loguru import logger
 
-from conf.loader import FILE
-from conf.process import Stop
+from conf.loader import SETTINGS_FILE
+from conf.process import ShutdownSignal
 from ringbuf.vitals import Vitals
 
-Made = TypeVar("Made")
+Resource = TypeVar("Resource")
 
-ROOM_RETRY_S = 1.0
+SPACE_RETRY_S = 1.0
 
 
-def with_room(make: Callable[[], Made], vitals: Vitals, stop: Stop) -> Made | None:
+def retry_until_space(create: Callable[[], Resource], vitals: Vitals, stop: ShutdownSignal) -> Resource | None:
     """What `make` makes, as soon as there is room for its rings; None if asked to stop before."""
-    said = ""
+    logged = ""
     while not stop.requested:
         try:
-            return make()
+            return create()
         except OSError as error:
-            words = f"{error}: the rings need room there (see [ring] and paths.ring in {FILE}); tried again by itself"
-            if words != said:
-                logger.error("{}", words)
-                said = words
-            vitals.say("waiting", words)
-        vitals.beat()
-        stop.wait(ROOM_RETRY_S)
+            message = f"{error}: the rings need room there (see [ring] and paths.ring in {SETTINGS_FILE}); tried again by itself"
+            if message != logged:
+                logger.error("{}", message)
+                logged = message
+            vitals.set_state("waiting", message)
+        vitals.heartbeat()
+        stop.wait(SPACE_RETRY_S)
     return None
 
 
-def idle(vitals: Vitals, stop: Stop, why: str) -> None:
+def run_disabled(vitals: Vitals, stop: ShutdownSignal, reason: str) -> None:
     """Stay without doing anything until asked to stop."""
-    logger.info("nothing to do: {}", why)
-    vitals.say("disabled", why)
+    logger.info("nothing to do: {}", reason)
+    vitals.set_state("disabled", reason)
     while not stop.wait(0.5):
-        vitals.beat()
+        vitals.heartbeat()

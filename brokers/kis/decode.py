@@ -12,44 +12,48 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
-from brokers.decoded import Decoded, pack_book, pack_tick
+from brokers.decoded import DecodedBatch, pack_book, pack_tick
 from brokers.kis import frame
-from brokers.kis.frame import Before, optional, price_e4, whole
-from brokers.subscription import Registration
-from conf.clock import time_of_day
-from ringbuf.records import PRICE_SCALE, UNDEFINED, Flag, Line, Session, Side, Venue
+from brokers.kis.frame import FrameState, parse_optional_uint, parse_price_e4, parse_uint
+from brokers.subscription import Subscription
+from conf.clock import parse_time_of_day
+from ringbuf.records import PRICE_SCALE, UNDEFINED, FeedId, Flag, Session, Side, Venue
 
 
-class Layout(NamedTuple):
+class DomesticLayout(NamedTuple):
     """A TR's fields. Indexes are zero-based; a field that lies beyond a frame's width is not in that frame."""
 
     stream: str
     venue: Venue
     widths: frozenset[int]  # widths that are read; between two of them a frame may have been cut
-    known: int  # the largest documented one (spec kis 3)
+    known_width: int  # the largest documented one (spec kis 3)
     documented: frozenset[int]
     market: int  # MARKET_CLS_CODE
     mid: int  # midpoint price, its quantity behind it
 
 
 _ABSENT = 1 << 30
-_CORE = 59
+_CORE_WIDTH = 59
 """The fields of a book that all venues and widths have in common: times, levels, totals, expectation, volume (spec kis 4.2)."""
 
 
-def _layout(stream: str, venue: Venue, widths: set[int], market: int = _ABSENT, mid: int = _ABSENT) -> Layout:
+def _build_layout(
+    stream: str, venue: Venue, widths: set[int], market: int = _ABSENT, mid: int = _ABSENT
+) -> DomesticLayout:
     """No book of NXT or of both venues was ever seen on the wire: there any width is read that has all levels."""
-    read = frozenset(widths) if stream == "tick" or venue == Venue.KRX else frozenset(range(_CORE, max(widths) + 1))
-    return Layout(stream, venue, read, max(widths), frozenset(widths), market, mid)
+    accepted_widths = (
+        frozenset(widths) if stream == "tick" or venue == Venue.KRX else frozenset(range(_CORE_WIDTH, max(widths) + 1))
+    )
+    return DomesticLayout(stream, venue, accepted_widths, max(widths), frozenset(widths), market, mid)
 
 
-LAYOUTS: dict[bytes, Layout] = {
-    b"H0STCNT0": _layout("tick", Venue.KRX, {46, 47}, market=46),
-    b"H0NXCNT0": _layout("tick", Venue.NXT, {46, 47}, market=46),
-    b"H0UNCNT0": _layout("tick", Venue.UN, {46, 47}, market=46),
-    b"H0STASP0": _layout("orderbook", Venue.KRX, {59, 62, 63}, market=62, mid=59),
-    b"H0NXASP0": _layout("orderbook", Venue.NXT, {65}, mid=62),
-    b"H0UNASP0": _layout("orderbook", Venue.UN, {65, 66}, mid=59),
+LAYOUTS: dict[bytes, DomesticLayout] = {
+    b"H0STCNT0": _build_layout("tick", Venue.KRX, {46, 47}, market=46),
+    b"H0NXCNT0": _build_layout("tick", Venue.NXT, {46, 47}, market=46),
+    b"H0UNCNT0": _build_layout("tick", Venue.UN, {46, 47}, market=46),
+    b"H0STASP0": _build_layout("orderbook", Venue.KRX, {59, 62, 63}, market=62, mid=59),
+    b"H0NXASP0": _build_layout("orderbook", Venue.NXT, {65}, mid=62),
+    b"H0UNASP0": _build_layout("orderbook", Venue.UN, {65, 66}, mid=59),
 }
 TR_OF: dict[tuple[str, str], str] = {(layout.venue.name, layout.stream): tr.decode() for tr, layout in LAYOUTS.items()}
 
@@ -65,46 +69,46 @@ _MARKETS = {
 _SIDES = {b"1": Side.BUY, b"5": Side.SELL}
 
 
-def spelled(registration: Registration) -> tuple[str, str]:
+def wire_code(subscription: Subscription) -> tuple[str, str]:
     """TR id and key of a registration; a code is spelled as the exchange does, with the Q of an ETN (spec kis 2.7)."""
-    return TR_OF[registration.instrument.venue, registration.stream], registration.instrument.symbol
+    return TR_OF[subscription.instrument.venue, subscription.stream], subscription.instrument.symbol
 
 
-def known(registrations: Iterable[Registration]) -> dict[str, Registration]:
+def subscriptions_by_code(subscriptions: Iterable[Subscription]) -> dict[str, Subscription]:
     """`TR|code` -> registration."""
-    return {"|".join(spelled(registration)): registration for registration in registrations}
+    return {"|".join(wire_code(subscription)): subscription for subscription in subscriptions}
 
 
-def decode(payload: bytes, known: Mapping[str, Registration], recv_ns: int, mono_ns: int = 0) -> Decoded:
+def decode(payload: bytes, by_code: Mapping[str, Subscription], recv_ns: int, mono_ns: int = 0) -> DecodedBatch:
     """One message. `recv_ns` dates the exchange's HHMMSS; never raises."""
-    return frame.read(payload, LAYOUTS, _READERS, known, recv_ns, mono_ns)
+    return frame.read_frame(payload, LAYOUTS, _READERS, by_code, recv_ns, mono_ns)
 
 
-def _tick(
-    out: Decoded,
+def _decode_tick(
+    out: DecodedBatch,
     f: list[bytes],
-    layout: Layout,
-    registration: Registration,
+    layout: DomesticLayout,
+    subscription: Subscription,
     recv_ns: int,
     mono_ns: int,
-    before: Before,
+    frame_state: FrameState,
 ) -> None:
     """Spec kis 4.1. ValueError or struct.error if a field that a trade cannot do without is no number."""
-    exch_ns = time_of_day(f[1], recv_ns)
-    price, size, cum_volume = price_e4(f[2]), whole(f[12]), whole(f[13])
-    cum_value = frame.value(f[14])
-    sells, buys = optional(f[15]), optional(f[16])
-    flags, extra = frame.surplus(f, layout.known)
+    exch_ns = parse_time_of_day(f[1], recv_ns)
+    price, size, cum_volume = parse_price_e4(f[2]), parse_uint(f[12]), parse_uint(f[13])
+    cum_value = frame.parse_value(f[14])
+    sells, buys = parse_optional_uint(f[15]), parse_optional_uint(f[16])
+    flags, extra = frame.extra_fields(f, layout.known_width)
     if f[35] == b"Y":
         flags |= Flag.HALTED
-    if not frame.chained(before.get(registration), cum_volume, cum_value, size, price):
+    if not frame.is_continuous(frame_state.get(subscription), cum_volume, cum_value, size, price):
         flags |= Flag.CHECKSUM
     row = pack_tick(
         0,
         recv_ns,
         mono_ns,
         exch_ns,
-        registration.instrument.symbol.encode(),
+        subscription.instrument.symbol.encode(),
         layout.venue,
         price,
         size,
@@ -112,45 +116,45 @@ def _tick(
         cum_value,
         UNDEFINED,
         UNDEFINED if UNDEFINED in (sells, buys) else sells + buys,
-        price_e4(f[10]) if f[10] else UNDEFINED,
-        price_e4(f[11]) if f[11] else UNDEFINED,
+        parse_price_e4(f[10]) if f[10] else UNDEFINED,
+        parse_price_e4(f[11]) if f[11] else UNDEFINED,
         _SIDES.get(f[21], Side.NONE),
         flags,
-        Line.KIS,
-        _session(f[43], f[layout.market] if len(f) > layout.market else b"", f[34]),
+        FeedId.KIS,
+        _find_session(f[43], f[layout.market] if len(f) > layout.market else b"", f[34]),
         extra,
     )
-    before[registration] = (cum_volume, cum_value)
+    frame_state[subscription] = (cum_volume, cum_value)
     out.tick_rows.append(row)
-    out.tick_of.append(registration)
+    out.tick_subscriptions.append(subscription)
 
 
-def _book(
-    out: Decoded,
+def _decode_book(
+    out: DecodedBatch,
     f: list[bytes],
-    layout: Layout,
-    registration: Registration,
+    layout: DomesticLayout,
+    subscription: Subscription,
     recv_ns: int,
     mono_ns: int,
-    before: Before,
+    frame_state: FrameState,
 ) -> None:
     """Spec kis 4.2. ValueError or struct.error if a level is no number; totals, expectation and midpoint may be empty."""
-    exch_ns = time_of_day(f[1], recv_ns)
+    exch_ns = parse_time_of_day(f[1], recv_ns)
     if b"".join(f[3:43]).isdigit():
         levels = [int(text) for text in f[3:43]]
         prices = [price * PRICE_SCALE for price in levels[:20]]
         sizes = levels[20:]
     else:
-        prices = [price_e4(text) for text in f[3:23]]
-        sizes = [whole(text) for text in f[23:43]]
-    total_ask, total_bid = optional(f[43]), optional(f[44])
-    documented = len(f) in layout.documented or len(f) > layout.known
+        prices = [parse_price_e4(text) for text in f[3:23]]
+        sizes = [parse_uint(text) for text in f[23:43]]
+    total_ask, total_bid = parse_optional_uint(f[43]), parse_optional_uint(f[44])
+    documented = len(f) in layout.documented or len(f) > layout.known_width
     market = f[layout.market] if len(f) > layout.market else b""
-    flags, extra = frame.surplus(f, layout.known if documented else _CORE)
+    flags, extra = frame.extra_fields(f, layout.known_width if documented else _CORE_WIDTH)
     if not documented:
         if (total_ask, total_bid) != (sum(sizes[:10]), sum(sizes[10:])):
             raise ValueError(f"{len(f)} fields are no documented width, and the sizes are not those of the totals")
-        out.wide.append((TR_OF[layout.venue.name, "orderbook"], len(f)))
+        out.oversized_frames.append((TR_OF[layout.venue.name, "orderbook"], len(f)))
     # In call auctions the totals may cover more than the levels shown (spec kis 4.2): judged in continuous trading only.
     if f[2] not in _SINGLE_PRICE and market in (b"", b"2"):
         if total_ask != UNDEFINED and total_ask != sum(sizes[:10]):
@@ -158,7 +162,7 @@ def _book(
         if total_bid != UNDEFINED and total_bid != sum(sizes[10:]):
             flags |= Flag.CHECKSUM
     mid = f[layout.mid : layout.mid + 2] if documented and len(f) > layout.mid + 1 else [b"", b""]
-    session = _session(f[2], market, b"")
+    session = _find_session(f[2], market, b"")
     if session == Session.UNKNOWN and f[2] == b"0" and layout.venue == Venue.KRX and not market:
         session = Session.REGULAR  # before MARKET_CLS_CODE came, these TRs carried one continuous session only
     row = pack_book(
@@ -166,29 +170,29 @@ def _book(
         recv_ns,
         mono_ns,
         exch_ns,
-        registration.instrument.symbol.encode(),
+        subscription.instrument.symbol.encode(),
         layout.venue,
         *prices[:10],
         *sizes[:10],
         *prices[10:],
         *sizes[10:],
-        optional(f[53]),
+        parse_optional_uint(f[53]),
         total_ask,
         total_bid,
-        price_e4(f[47]) if f[47] else UNDEFINED,
-        optional(f[48]),
-        price_e4(mid[0]) if mid[0] else UNDEFINED,
-        optional(mid[1]),
+        parse_price_e4(f[47]) if f[47] else UNDEFINED,
+        parse_optional_uint(f[48]),
+        parse_price_e4(mid[0]) if mid[0] else UNDEFINED,
+        parse_optional_uint(mid[1]),
         flags,
-        Line.KIS,
+        FeedId.KIS,
         session,
         extra,
     )
     out.book_rows.append(row)
-    out.book_of.append(registration)
+    out.book_subscriptions.append(subscription)
 
 
-def _session(hour: bytes, market: bytes, operation: bytes) -> Session:
+def _find_session(hour: bytes, market: bytes, operation: bytes) -> Session:
     """HOUR_CLS_CODE tells the auctions, MARKET_CLS_CODE the market, NEW_MKOP_CLS_CODE the rest (spec kis 4.3)."""
     session = _AUCTIONS.get(hour) or _MARKETS.get(market)
     if session is None:
@@ -200,4 +204,4 @@ def _session(hour: bytes, market: bytes, operation: bytes) -> Session:
     return session
 
 
-_READERS = {"orderbook": _book, "tick": _tick}
+_READERS = {"orderbook": _decode_book, "tick": _decode_tick}

@@ -20,23 +20,23 @@ from typing import Protocol, TypeVar
 
 import msgspec
 
-from brokers.decoded import EXTRA_BYTES, Decoded
-from brokers.subscription import Registration
+from brokers.decoded import EXTRA_BYTES, DecodedBatch
+from brokers.subscription import Subscription
 from ringbuf.records import PRICE_SCALE, UNDEFINED, Flag
 
 
-class Layout(Protocol):
+class RecordLayout(Protocol):
     """A type of record."""
 
     stream: str
     widths: frozenset[int]  # known widths; between two of them a frame may have been cut
-    known: int  # the largest of them
+    known_width: int  # the largest of them
 
 
-Form = TypeVar("Form", bound=Layout)
-Before = dict[Registration, tuple[int, ...]]
+LayoutT = TypeVar("LayoutT", bound=RecordLayout)
+FrameState = dict[Subscription, tuple[int, ...]]
 """What the frame's earlier records said of a registration, as far as the next one is compared with it."""
-Read = Callable[[Decoded, list[bytes], Form, Registration, int, int, Before], None]
+RecordReader = Callable[[DecodedBatch, list[bytes], LayoutT, Subscription, int, int, FrameState], None]
 """Appends one record: (out, its fields, layout, whose, recv_ns, mono_ns, before). ValueError, struct.error if it cannot be read."""
 
 
@@ -44,25 +44,25 @@ class _AnyObject(msgspec.Struct):
     """A JSON object of which nothing is built, however large it is."""
 
 
-_well_formed = msgspec.json.Decoder(_AnyObject).decode
+_check_json = msgspec.json.Decoder(_AnyObject).decode
 _NUMBER = re.compile(rb"([0-9]+)(?:\.([0-9]*))?")
 
 
-def read(
+def read_frame(
     payload: bytes,
-    layouts: Mapping[bytes, Form],
-    readers: Mapping[str, Read[Form]],
-    known: Mapping[str, Registration],
+    layouts: Mapping[bytes, LayoutT],
+    readers: Mapping[str, RecordReader[LayoutT]],
+    by_code: Mapping[str, Subscription],
     recv_ns: int,
     mono_ns: int,
-) -> Decoded:
+) -> DecodedBatch:
     """One message: `readers` by stream, `known` by `TYPE|first field`; never raises."""
-    out = Decoded()
+    out = DecodedBatch()
     if payload[:1] == b"{":
         try:
-            _well_formed(payload)
+            _check_json(payload)
         except (msgspec.MsgspecError, RecursionError) as error:
-            out.rejected.append((payload, f"no JSON: {error}"))
+            out.rejects.append((payload, f"no JSON: {error}"))
         else:
             out.control = payload
         return out
@@ -78,41 +78,41 @@ def read(
             raise ValueError("type not registered")
         fields = body.split(b"^")
         width, rest = divmod(len(fields), int(count))
-        if rest or (width not in layout.widths and width < layout.known):
+        if rest or (width not in layout.widths and width < layout.known_width):
             raise ValueError(f"{len(fields)} fields are not {int(count)} records of a known width")
         prefix = tr.decode()
-        found = [known.get(f"{prefix}|{fields[at].decode('latin-1')}") for at in range(0, len(fields), width)]
-        if None in found:
+        subscriptions = [by_code.get(f"{prefix}|{fields[at].decode('latin-1')}") for at in range(0, len(fields), width)]
+        if None in subscriptions:
             raise ValueError("a record does not begin with a registered code")
     except ValueError as error:
-        out.rejected.append((payload, str(error)))
+        out.rejects.append((payload, str(error)))
         return out
-    if width > layout.known:
-        out.wide.append((prefix, width))
-    take = readers[layout.stream]
-    before: Before = {}
-    for nth, registration in enumerate(found):
+    if width > layout.known_width:
+        out.oversized_frames.append((prefix, width))
+    read_record = readers[layout.stream]
+    frame_state: FrameState = {}
+    for nth, subscription in enumerate(subscriptions):
         record = fields[nth * width : (nth + 1) * width]
         try:
-            take(out, record, layout, registration, recv_ns, mono_ns, before)
+            read_record(out, record, layout, subscription, recv_ns, mono_ns, frame_state)
         except (ValueError, struct.error) as error:
-            out.rejected.append((b"0|%b|001|%b" % (tr, b"^".join(record)), str(error)))
+            out.rejects.append((b"0|%b|001|%b" % (tr, b"^".join(record)), str(error)))
     return out
 
 
-def surplus(f: list[bytes], known: int) -> tuple[int, bytes]:
+def extra_fields(f: list[bytes], known_width: int) -> tuple[int, bytes]:
     """Flags and raw text of the fields beyond the known ones."""
-    if len(f) <= known:
+    if len(f) <= known_width:
         return 0, b""
-    text = b"^".join(f[known:])
+    text = b"^".join(f[known_width:])
     return (Flag.EXTRA | Flag.EXTRA_CUT if len(text) > EXTRA_BYTES else Flag.EXTRA), text
 
 
-def chained(before: tuple[int, ...] | None, cum_volume: int, cum_value: int, size: int, price_e4: int) -> bool:
+def is_continuous(previous: tuple[int, ...] | None, cum_volume: int, cum_value: int, size: int, price_e4: int) -> bool:
     """Within a frame volume and value advance trade by trade (spec kis 3); a fraction of the value may be cut off."""
-    if before is None:
+    if previous is None:
         return True
-    last_volume, last_value = before[:2]
+    last_volume, last_value = previous[:2]
     if cum_volume != last_volume + size:
         return False
     return UNDEFINED in (last_value, cum_value) or (
@@ -120,37 +120,37 @@ def chained(before: tuple[int, ...] | None, cum_volume: int, cum_value: int, siz
     )
 
 
-def whole(text: bytes) -> int:
+def parse_uint(text: bytes) -> int:
     """A count without sign; stricter than int(), which takes blanks and underscores. ValueError."""
     if not text.isdigit():
         raise ValueError(f"{text[:40]!r} is no whole number")
     return int(text)
 
 
-def optional(text: bytes) -> int:
+def parse_optional_uint(text: bytes) -> int:
     """A count, UNDEFINED for an empty field. ValueError."""
-    return whole(text) if text else UNDEFINED
+    return parse_uint(text) if text else UNDEFINED
 
 
-def value(text: bytes) -> int:
+def parse_value(text: bytes) -> int:
     """Whole units of the currency; a fraction, should one come, is cut off. UNDEFINED for an empty field. ValueError."""
     if not text:
         return UNDEFINED
-    units, _ = decimal(text)
+    units, _ = parse_decimal(text)
     return units
 
 
-def price_e4(text: bytes) -> int:
+def parse_price_e4(text: bytes) -> int:
     """A price in 1/10,000, exact: no float in between. ValueError."""
     if text.isdigit():
         return int(text) * PRICE_SCALE
-    units, fraction = decimal(text)
+    units, fraction = parse_decimal(text)
     if len(fraction) > 4:
         raise ValueError(f"{text[:40]!r} is finer than 1/10,000")
     return units * PRICE_SCALE + int(fraction.ljust(4, b"0"))
 
 
-def decimal(text: bytes) -> tuple[int, bytes]:
+def parse_decimal(text: bytes) -> tuple[int, bytes]:
     """Whole part and the digits behind the point, less trailing zeros. ValueError."""
     if text.isdigit():
         return int(text), b""

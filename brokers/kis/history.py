@@ -16,9 +16,9 @@ from typing import Any, ClassVar
 import msgspec
 import numpy as np
 
-from brokers.history import PRINTS, Asked, QuotesError, Reply
-from brokers.kis.rest import Gateway
-from conf.clock import DAY_NS, KST, SECOND_NS, time_of_day
+from brokers.history import TRADE_ROW, HistoryError, PageRequest, PageResponse
+from brokers.kis.rest import KisRestClient
+from conf.clock import DAY_NS, KST, SECOND_NS, parse_time_of_day
 from conf.home import Home
 from conf.loader import load_secrets
 from ringbuf.records import UNDEFINED
@@ -29,7 +29,7 @@ DIVISION = {"KRX": "J", "NXT": "NX", "UN": "UN"}
 ROWS = "output2"
 
 
-class RestQuotes:
+class KisHistory:
     """The calls, with one app key."""
 
     PAGE_ROWS: ClassVar[dict[str, int]] = {"prints": 30}
@@ -38,59 +38,61 @@ class RestQuotes:
         """Read keys; nothing is called yet. SettingsError."""
         table = home.settings.kis
         secrets = load_secrets(home.root, "kis")
-        self._gateway = Gateway(table.rest_url, table.customer_type, secrets, home.token("kis"), home.clock())
+        self._client = KisRestClient(
+            table.rest_url, table.customer_type, secrets, home.token_path("kis"), home.load_clock()
+        )
 
     def close(self) -> None:
         """Let go of the connection."""
-        self._gateway.close()
+        self._client.close()
 
-    def ask(self, asked: Asked) -> Reply:
+    def fetch_page(self, request: PageRequest) -> PageResponse:
         """One page of prints of today, up to the second `until`. RestLimited, RestUnreachable, RestRefused, QuotesError."""
-        if asked.what not in self.PAGE_ROWS:
-            raise QuotesError(f"KIS is not asked for {asked.what}")
+        if request.kind not in self.PAGE_ROWS:
+            raise HistoryError(f"KIS is not asked for {request.kind}")
         query = {
-            "FID_COND_MRKT_DIV_CODE": DIVISION[asked.instrument.venue],
-            "FID_INPUT_ISCD": asked.instrument.symbol,
-            "FID_INPUT_HOUR_1": asked.until,
+            "FID_COND_MRKT_DIV_CODE": DIVISION[request.instrument.venue],
+            "FID_INPUT_ISCD": request.instrument.symbol,
+            "FID_INPUT_HOUR_1": request.until,
         }
-        named = f"{TR} of {asked.instrument}"
-        reply = self._gateway.get(PATH, TR, query, named)
+        description = f"{TR} of {request.instrument}"
+        reply = self._client.get(PATH, TR, query, description)
         if not isinstance(reply.body.get(ROWS), list):
-            raise QuotesError(f"{named}: an answer without {ROWS}")
-        return Reply(reply.content, "")
+            raise HistoryError(f"{description}: an answer without {ROWS}")
+        return PageResponse(reply.content, "")
 
-    def prints(self, content: bytes, day: date) -> np.ndarray:
+    def parse_trades(self, content: bytes, day: date) -> np.ndarray:
         """PRINTS without side, dated `day`, newest first; QuotesError."""
         found = msgspec.json.decode(content).get(ROWS)
         if not isinstance(found, list) or not all(isinstance(row, dict) for row in found):
-            raise QuotesError(f"{ROWS} is no list of rows")
+            raise HistoryError(f"{ROWS} is no list of rows")
         begin_ns = int(datetime.combine(day, time(), KST).timestamp()) * SECOND_NS
-        rows = np.zeros(len(found), PRINTS)
-        for print_, row in zip(rows, found, strict=True):
-            print_["exch_ns"] = _instant(row, begin_ns)
+        rows = np.zeros(len(found), TRADE_ROW)
+        for trade, row in zip(rows, found, strict=True):
+            trade["exch_ns"] = _parse_instant(row, begin_ns)
             price = "stck_prpr" if "stck_prpr" in row else "stck_pbpr"  # the vendor's own tables disagree (spec kis 5)
             for name, field in (("price", price), ("size", "cnqn"), ("cum_volume", "acml_vol")):
-                print_[name] = _number(row, field)
+                trade[name] = _parse_number(row, field)
             for name, field in (("ask_price_1", "askp"), ("bid_price_1", "bidp")):
-                print_[name] = _number(row, field) if str(row.get(field, "")).strip() else UNDEFINED
+                trade[name] = _parse_number(row, field) if str(row.get(field, "")).strip() else UNDEFINED
         return rows
 
 
-def _instant(row: Mapping[str, Any], begin_ns: int) -> int:
+def _parse_instant(row: Mapping[str, Any], begin_ns: int) -> int:
     """The row's second within the day that begins then, ns since 1970 UTC."""
     digits = str(row.get("stck_cntg_hour"))
     try:
-        return time_of_day(digits, begin_ns + DAY_NS // 2)
+        return parse_time_of_day(digits, begin_ns + DAY_NS // 2)
     except ValueError:
-        raise QuotesError(f"{digits[:20]!r} is no time: HHMMSS was expected") from None
+        raise HistoryError(f"{digits[:20]!r} is no time: HHMMSS was expected") from None
 
 
-def _number(row: Mapping[str, Any], field: str) -> int:
+def _parse_number(row: Mapping[str, Any], field: str) -> int:
     text = row.get(field)
     if not isinstance(text, str) or not (digits := text.strip()).isascii() or not digits.isdigit() or len(digits) > 18:
-        raise QuotesError(f"{field} is no number: {str(text)[:40]!r}")
+        raise HistoryError(f"{field} is no number: {str(text)[:40]!r}")
     return int(digits)
 
 
-HISTORY = RestQuotes
+HISTORY = KisHistory
 """What brokers.history looks up by the broker's name."""

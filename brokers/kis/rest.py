@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from brokers.errors import RestError, RestLimited, RestRefused, RestUnreachable, mask
-from brokers.history import QuotesError
-from brokers.transport.rest import LIMITED_WAIT_S, Client, Reply, post
+from brokers.errors import RateLimited, RequestRejected, RestError, ServiceUnavailable, redact
+from brokers.history import HistoryError
+from brokers.transport.rest import LIMITED_WAIT_S, JsonResponse, RestClient, post
 from brokers.transport.token_cache import AccessToken
 from conf.clock import SECOND_NS, Clock
 from conf.loader import Secrets
@@ -23,10 +23,10 @@ TOKEN_LIFE_S = 86_400
 REFUSED_WAIT_S = 60.0
 ISSUE_WAIT_S = 60.0
 """Access tokens are issued once a minute (EGW00133)."""
-_LIMITED = {"EGW00133", "EGW00201"}
+_RATE_LIMITED_CODES = {"EGW00133", "EGW00201"}
 
 
-class Approval:
+class ApprovalKey:
     """The approval key of one appkey."""
 
     def __init__(self, rest_url: str, secrets: Secrets, clock: Clock) -> None:
@@ -43,7 +43,7 @@ class Approval:
             self._key, self._issued_ns = self._issue(), now_ns
         return self._key
 
-    def spoil(self) -> None:
+    def invalidate(self) -> None:
         """Take a new one next time."""
         self._key = ""
 
@@ -61,7 +61,7 @@ class Approval:
         key = body.get("approval_key")
         if status == 200 and isinstance(key, str) and key:
             return key
-        raise _refusal("approval key", status, body, LIMITED_WAIT_S)
+        raise _build_rejection("approval key", status, body, LIMITED_WAIT_S)
 
 
 def access_token(rest_url: str, secrets: Secrets, path: Path, clock: Clock) -> AccessToken:
@@ -75,7 +75,7 @@ def access_token(rest_url: str, secrets: Secrets, path: Path, clock: Clock) -> A
         )
         token, life_s = body.get("access_token"), body.get("expires_in")
         if status != 200 or not isinstance(token, str) or not token:
-            raise _refusal("access token", status, body, ISSUE_WAIT_S)
+            raise _build_rejection("access token", status, body, ISSUE_WAIT_S)
         if not isinstance(life_s, int) or not 0 < life_s <= TOKEN_LIFE_S:
             life_s = TOKEN_LIFE_S  # a partner's lives longer; one that ends sooner is refused and then renewed
         return token, clock.now_ns() + life_s * SECOND_NS
@@ -83,28 +83,32 @@ def access_token(rest_url: str, secrets: Secrets, path: Path, clock: Clock) -> A
     return AccessToken(path, f"{rest_url} {secrets.app_key}", clock, issue)
 
 
-def _refusal(what: str, status: int, body: Mapping[str, object], limited_wait_s: float) -> RestError:
+def _build_rejection(what: str, status: int, body: Mapping[str, object], limited_wait_s: float) -> RestError:
     """The gateway's refusal of a key or token, in words (spec kis 1.5, 1.7)."""
-    code, text = words_of(status, body)
-    words = f"{what} refused: {code}: {text}"
-    return RestLimited(words, limited_wait_s) if code in _LIMITED else RestRefused(words, REFUSED_WAIT_S)
+    code, text = parse_error(status, body)
+    message = f"{what} refused: {code}: {text}"
+    return (
+        RateLimited(message, limited_wait_s)
+        if code in _RATE_LIMITED_CODES
+        else RequestRejected(message, REFUSED_WAIT_S)
+    )
 
 
-def words_of(status: int, body: Mapping[str, object]) -> tuple[str, str]:
+def parse_error(status: int, body: Mapping[str, object]) -> tuple[str, str]:
     """Code and text of an answer: token calls and others name them differently (spec kis 1.2, 1.5)."""
     code = str(body.get("error_code") or body.get("msg_cd") or f"HTTP {status}").strip()
-    return code, mask(str(body.get("error_description") or body.get("msg1") or "no reason given").strip())
+    return code, redact(str(body.get("error_description") or body.get("msg1") or "no reason given").strip())
 
 
-RENEW = frozenset({"EGW00121", "EGW00123"})
-TOO_SOON = "EGW00201"
-TOO_SOON_WAIT_S = 1.0
+REFRESH_CODES = frozenset({"EGW00121", "EGW00123"})
+RATE_LIMITED_CODE = "EGW00201"
+RATE_LIMITED_WAIT_S = 1.0
 """The servers are a cluster that refuses below its own limit, too; the vendor says to try again at once (spec kis 1.6)."""
-KEYS = frozenset({"EGW00103", "EGW00105", "EGW00206", "EGW00213", *RENEW})
+CREDENTIAL_ERROR_CODES = frozenset({"EGW00103", "EGW00105", "EGW00206", "EGW00213", *REFRESH_CODES})
 """Refusals of whoever asks, whatever is asked."""
 
 
-class Gateway:
+class KisRestClient:
     """GET calls with one app key; a token that is refused is renewed once and the call repeated once."""
 
     def __init__(self, rest_url: str, customer_type: str, secrets: Secrets, token: Path, clock: Clock) -> None:
@@ -113,23 +117,23 @@ class Gateway:
         self._customer = customer_type
         self._secrets = secrets
         self._token = access_token(rest_url, secrets, token, clock)
-        self._client = Client()
+        self._client = RestClient()
 
     def close(self) -> None:
         """Let go of the connection."""
         self._client.close()
 
-    def get(self, path: str, tr: str, query: Mapping[str, str], named: str) -> Reply:
+    def get(self, path: str, tr: str, query: Mapping[str, str], description: str) -> JsonResponse:
         """An answer that was not refused; `named` is what messages call it. RestError: limited, unreachable, refused, no use."""
         reply = self._call(path, tr, query)
-        if words_of(reply.status, reply.body)[0] in RENEW:
-            self._token.spoil()
+        if parse_error(reply.status, reply.body)[0] in REFRESH_CODES:
+            self._token.invalidate()
             reply = self._call(path, tr, query)
         if reply.status != 200 or reply.body.get("rt_cd") != "0":
-            raise _no_rows(named, reply)
+            raise _build_error(description, reply)
         return reply
 
-    def _call(self, path: str, tr: str, query: Mapping[str, str]) -> Reply:
+    def _call(self, path: str, tr: str, query: Mapping[str, str]) -> JsonResponse:
         headers = {
             "authorization": f"Bearer {self._token.get()}",
             "appkey": self._secrets.app_key,
@@ -141,12 +145,16 @@ class Gateway:
         return self._client.get(self._base + path, query, headers)
 
 
-def _no_rows(named: str, reply: Reply) -> RestError:
+def _build_error(description: str, reply: JsonResponse) -> RestError:
     """What an answer without rows means (spec kis 1.6, 1.7)."""
-    code, text = words_of(reply.status, reply.body)
-    words = f"{named}: {code}: {text}"
-    if code == TOO_SOON:
-        return RestLimited(words, TOO_SOON_WAIT_S)
-    if code in KEYS:
-        return RestRefused(words, REFUSED_WAIT_S)
-    return RestUnreachable(words) if reply.status >= 500 and code.startswith(("EGW", "HTTP")) else QuotesError(words)
+    code, text = parse_error(reply.status, reply.body)
+    message = f"{description}: {code}: {text}"
+    if code == RATE_LIMITED_CODE:
+        return RateLimited(message, RATE_LIMITED_WAIT_S)
+    if code in CREDENTIAL_ERROR_CODES:
+        return RequestRejected(message, REFUSED_WAIT_S)
+    return (
+        ServiceUnavailable(message)
+        if reply.status >= 500 and code.startswith(("EGW", "HTTP"))
+        else HistoryError(message)
+    )

@@ -19,27 +19,27 @@ from typing import Literal
 
 import msgspec
 
-from brokers.decoded import Decoded
-from brokers.errors import SessionRefused, mask
+from brokers.decoded import DecodedBatch
+from brokers.errors import SessionRejected, redact
 from brokers.kis import decode
-from brokers.kis.rest import Approval
-from brokers.protocol import HEARTBEAT_MOST_BYTES, Heard
-from brokers.subscription import Ledger, Registration
+from brokers.kis.rest import ApprovalKey
+from brokers.protocol import MAX_HEARTBEAT_BYTES, ControlResult
+from brokers.subscription import Subscription, SubscriptionTable
 from conf.home import Home
 from conf.loader import load_secrets
 from conf.settings import Settings
-from ringbuf.records import Line
+from ringbuf.records import FeedId
 
 IN_USE_WAIT_S = 10.0
 """Least pause after OPSP8996; the slot of a badly closed session frees itself in 10 s to hours (spec kis 2.6)."""
 REFUSED_WAIT_S = 60.0
 
-_REGISTERED = {"OPSP0000", "OPSP0002"}  # 0002: ALREADY IN SUBSCRIBE, with rt_cd "1", is what we want all the same
-_RELEASED = {"OPSP0001", "OPSP0003"}
-_REFUSED = {"OPSP0008", "OPSP8991", "OPSP8992", "OPSP8993"}
+_SUBSCRIBED_CODES = {"OPSP0000", "OPSP0002"}  # 0002: ALREADY IN SUBSCRIBE, with rt_cd "1", is what we want all the same
+_UNSUBSCRIBED_CODES = {"OPSP0001", "OPSP0003"}
+_REJECTED_CODES = {"OPSP0008", "OPSP8991", "OPSP8992", "OPSP8993"}
 _KEY_INVALID = "OPSP0011"
 _IN_USE = "OPSP8996"
-_KEY_WRONG = {"OPSP0010", "OPSP9994", "OPSP9996"}
+_KEY_REJECTED_CODES = {"OPSP0010", "OPSP9994", "OPSP9996"}
 
 
 class _Header(msgspec.Struct):
@@ -58,48 +58,53 @@ class _Message(msgspec.Struct):
     body: _Body = msgspec.field(default_factory=_Body)
 
 
-_message = msgspec.json.Decoder(_Message, strict=False).decode
+_decode_message = msgspec.json.Decoder(_Message, strict=False).decode
 
 
-Spell = Callable[[Registration], tuple[str, str]]
+WireCode = Callable[[Subscription], tuple[str, str]]
 
 
 class KisSession:
     """One connection's dialogue, domestic or overseas."""
 
     def __init__(
-        self, approval_key: str, customer_type: str, spacing_ms: int, ledger: Ledger, spelled: Spell = decode.spelled
+        self,
+        approval_key: str,
+        customer_type: str,
+        spacing_ms: int,
+        subscription_table: SubscriptionTable,
+        wire_code: WireCode = decode.wire_code,
     ) -> None:
         """`spelled`: TR id and key of a registration."""
         self._approval_key = approval_key
         self._customer_type = customer_type
         self._spacing_ns = spacing_ms * 1_000_000
-        self._ledger = ledger
-        self._spell = spelled
-        self._spelled = {"|".join(spelled(registration)): registration for registration in ledger.standing}
+        self._subscription_table = subscription_table
+        self._wire_code = wire_code
+        self._by_code = {"|".join(wire_code(subscription)): subscription for subscription in subscription_table.states}
         self._echoes: list[bytes] = []
-        self._waiting = deque((registration, "1") for registration in ledger.standing)
-        self._next_ns = 0
+        self._pending_requests = deque((subscription, "1") for subscription in subscription_table.states)
+        self._next_send_ns = 0
 
     @property
     def state(self) -> Literal["subscribing", "streaming"]:
         """Streaming once every registration has its answer."""
-        return "streaming" if self._ledger.settled() else "subscribing"
+        return "streaming" if self._subscription_table.all_answered() else "subscribing"
 
-    def outgoing(self, mono_ns: int) -> list[bytes]:
+    def pending_messages(self, mono_ns: int) -> list[bytes]:
         """Echoes at once, and one registration when its time has come."""
         messages, self._echoes = self._echoes, []
-        if self._waiting and mono_ns >= self._next_ns:
-            registration, tr_type = self._waiting.popleft()
-            self._next_ns = mono_ns + self._spacing_ns
+        if self._pending_requests and mono_ns >= self._next_send_ns:
+            subscription, tr_type = self._pending_requests.popleft()
+            self._next_send_ns = mono_ns + self._spacing_ns
             if tr_type == "1":
-                self._ledger.requested(registration, mono_ns)
-            messages.append(self._request(registration, tr_type))
+                self._subscription_table.on_requested(subscription, mono_ns)
+            messages.append(self._encode_request(subscription, tr_type))
         return messages
 
-    def _request(self, registration: Registration, tr_type: str) -> bytes:
+    def _encode_request(self, subscription: Subscription, tr_type: str) -> bytes:
         """Spec kis 2.2; tr_type 1 registers, 2 releases."""
-        tr_id, tr_key = self._spell(registration)
+        tr_id, tr_key = self._wire_code(subscription)
         return msgspec.json.encode(
             {
                 "header": {
@@ -112,66 +117,70 @@ class KisSession:
             }
         )
 
-    def receive(self, payload: bytes, mono_ns: int) -> Heard:
+    def receive(self, payload: bytes, mono_ns: int) -> ControlResult:
         """Spec kis 2.3 to 2.5. SessionRefused for answers that concern the whole session."""
         try:
             # a bad byte in the words must not cost the answer
-            header, body = (message := _message(payload.decode("utf-8", "replace"))).header, message.body
+            header, body = (message := _decode_message(payload.decode("utf-8", "replace"))).header, message.body
         except (msgspec.MsgspecError, RecursionError) as error:
-            return Heard(f"control message of another form: {error}", strange=True)
+            return ControlResult(f"control message of another form: {error}", unexpected=True)
         if header.tr_id == "PINGPONG":
-            if len(payload) > HEARTBEAT_MOST_BYTES:
-                return Heard(f"heartbeat of {len(payload)} bytes, not echoed", strange=True)
+            if len(payload) > MAX_HEARTBEAT_BYTES:
+                return ControlResult(f"heartbeat of {len(payload)} bytes, not echoed", unexpected=True)
             self._echoes.append(payload)
-            return Heard()
+            return ControlResult()
         code = body.msg_cd
-        words = mask(f"{code} {body.msg1}".strip())
+        reason = redact(f"{code} {body.msg1}".strip())
         if code == _IN_USE:
-            raise SessionRefused(f"{words}: another session holds the appkey", wait_s=IN_USE_WAIT_S)
+            raise SessionRejected(f"{reason}: another session holds the appkey", retry_after_s=IN_USE_WAIT_S)
         if code == _KEY_INVALID:
-            raise SessionRefused(words, renew=True)
-        if code in _KEY_WRONG:
-            raise SessionRefused(words, wait_s=REFUSED_WAIT_S)
-        if code in _RELEASED:
-            return Heard()
-        registration = self._spelled.get(f"{header.tr_id}|{header.tr_key}")
-        if registration is None:
-            return Heard(f"{words} for {mask(header.tr_id)} {mask(header.tr_key)}", strange=True)
-        if code in _REGISTERED or body.rt_cd == "0":
-            self._ledger.acknowledged(registration, mono_ns)
-            return Heard()
-        if code in _REFUSED:
-            self._ledger.refused(registration, words)
-            return Heard(f"{registration} refused: {words}")
-        return Heard(f"{registration}: {words}; it will be sent again")  # e.g. OPSP0007: the ledger finds it overdue
+            raise SessionRejected(reason, refresh_credential=True)
+        if code in _KEY_REJECTED_CODES:
+            raise SessionRejected(reason, retry_after_s=REFUSED_WAIT_S)
+        if code in _UNSUBSCRIBED_CODES:
+            return ControlResult()
+        subscription = self._by_code.get(f"{header.tr_id}|{header.tr_key}")
+        if subscription is None:
+            return ControlResult(f"{reason} for {redact(header.tr_id)} {redact(header.tr_key)}", unexpected=True)
+        if code in _SUBSCRIBED_CODES or body.rt_cd == "0":
+            self._subscription_table.on_acknowledged(subscription, mono_ns)
+            return ControlResult()
+        if code in _REJECTED_CODES:
+            self._subscription_table.on_refused(subscription, reason)
+            return ControlResult(f"{subscription} refused: {reason}")
+        return ControlResult(
+            f"{subscription}: {reason}; it will be sent again"
+        )  # e.g. OPSP0007: the ledger finds it overdue
 
-    def register(self, registrations: Iterable[Registration], mono_ns: int) -> None:
+    def subscribe(self, subscriptions: Iterable[Subscription], mono_ns: int) -> None:
         """Queue more of them."""
-        new = list(registrations)
-        self._spelled |= {"|".join(self._spell(registration)): registration for registration in new}
-        for registration in new:
-            self._ledger.add(registration)
-            self._waiting.append((registration, "1"))
+        new = list(subscriptions)
+        self._by_code |= {"|".join(self._wire_code(subscription)): subscription for subscription in new}
+        for subscription in new:
+            self._subscription_table.add(subscription)
+            self._pending_requests.append((subscription, "1"))
 
-    def release(self, registrations: Iterable[Registration], mono_ns: int) -> None:
+    def unsubscribe(self, subscriptions: Iterable[Subscription], mono_ns: int) -> None:
         """Queue a release of each that has been sent; nothing that waits of them is sent any more."""
-        gone = set(registrations)
-        self._waiting = deque((r, tr_type) for r, tr_type in self._waiting if r not in gone)
-        self._waiting += [(r, "2") for r, line in self._ledger.standing.items() if r in gone and line.requested_ns]
-        for registration in gone:
-            self._ledger.remove(registration)
+        dropped = set(subscriptions)
+        self._pending_requests = deque((r, tr_type) for r, tr_type in self._pending_requests if r not in dropped)
+        self._pending_requests += [
+            (r, "2") for r, state in self._subscription_table.states.items() if r in dropped and state.requested_ns
+        ]
+        for subscription in dropped:
+            self._subscription_table.remove(subscription)
 
-    def register_again(self, registrations: Iterable[Registration], mono_ns: int, release: bool) -> None:
+    def resubscribe(self, subscriptions: Iterable[Subscription], mono_ns: int, unsubscribe_first: bool) -> None:
         """Queue them once more; with `release` what the server holds is given up first, else it would answer 0002."""
-        queued = {registration for registration, _ in self._waiting}
-        for registration in registrations:
-            if registration in queued:
+        queued = {subscription for subscription, _ in self._pending_requests}
+        for subscription in subscriptions:
+            if subscription in queued:
                 continue
-            if release:
-                self._waiting.append((registration, "2"))
-            self._waiting.append((registration, "1"))
+            if unsubscribe_first:
+                self._pending_requests.append((subscription, "2"))
+            self._pending_requests.append((subscription, "1"))
 
-    def overdue(self, mono_ns: int) -> None:
+    def check_timeouts(self, mono_ns: int) -> None:
         """Nothing here is awaited but registrations, which the ledger knows."""
 
 
@@ -179,25 +188,27 @@ class Kis:
     """KIS domestic."""
 
     name = "kis"
-    line = Line.KIS
+    feed_id = FeedId.KIS
     heartbeat_s = 150.0  # not documented; "about 110 s" was seen (spec kis 2.5)
-    known = staticmethod(decode.known)
+    subscriptions_by_code = staticmethod(decode.subscriptions_by_code)
 
-    def address(self, settings: Settings) -> str:
+    def websocket_url(self, settings: Settings) -> str:
         """The WebSocket's URL; any path is accepted by the vendor (spec kis 2.1)."""
         return settings.kis.ws_url
 
-    def credential(self, home: Home, number: int) -> Approval:
+    def create_credential(self, home: Home, number: int) -> ApprovalKey:
         """The approval key of one of the home's appkeys."""
-        return Approval(home.settings.kis.rest_url, load_secrets(home.root, "kis", number=number), home.clock())
+        return ApprovalKey(home.settings.kis.rest_url, load_secrets(home.root, "kis", number=number), home.load_clock())
 
-    def session(self, settings: Settings, credential: str, ledger: Ledger) -> KisSession:
+    def create_session(self, settings: Settings, credential: str, subscription_table: SubscriptionTable) -> KisSession:
         """A dialogue that registers what the ledger lists."""
-        return KisSession(credential, settings.kis.customer_type, settings.kis.register_spacing_ms, ledger)
+        return KisSession(credential, settings.kis.customer_type, settings.kis.register_spacing_ms, subscription_table)
 
-    def decode(self, payload: bytes, known: Mapping[str, Registration], recv_ns: int, mono_ns: int = 0) -> Decoded:
+    def decode(
+        self, payload: bytes, by_code: Mapping[str, Subscription], recv_ns: int, mono_ns: int = 0
+    ) -> DecodedBatch:
         """See decode.py."""
-        return decode.decode(payload, known, recv_ns, mono_ns)
+        return decode.decode(payload, by_code, recv_ns, mono_ns)
 
 
 BROKER = Kis()

@@ -17,15 +17,15 @@ from operator import itemgetter
 
 import msgspec
 
-from brokers.decoded import Decoded, Happening, pack_book, pack_tick
-from brokers.subscription import Registration
-from conf.clock import time_of_day
+from brokers.decoded import DecodedBatch, MarketEvent, pack_book, pack_tick
+from brokers.subscription import Subscription
+from conf.clock import parse_time_of_day
 from conf.instrument import Instrument
-from ringbuf.records import PRICE_SCALE, UNDEFINED, Flag, Kind, Line, Session, Side, Venue
+from ringbuf.records import PRICE_SCALE, UNDEFINED, EventType, FeedId, Flag, Session, Side, Venue
 
 TYPE_OF = {"tick": "0B", "orderbook": "0D"}
 SUFFIX = {"KRX": "", "NXT": "_NX", "UN": "_AL"}
-NAMED = {"KRX": "KRX", "NXT": "NXT", "통합": "UN", "SOR": "UN"}
+VENUE_OF_NAME = {"KRX": "KRX", "NXT": "NXT", "통합": "UN", "SOR": "UN"}
 """What FID 9081 of a trade says (spec kiwoom 3.1); of a unified item it may name the venue of the single trade."""
 PHASE_TYPE, VI_TYPE = "0s", "1h"
 MILLION = 1_000_000
@@ -71,94 +71,96 @@ class _Discriminator(msgspec.Struct):
     trnm: str
 
 
-_frame = msgspec.json.Decoder(_Frame).decode
-_raw_frame = msgspec.json.Decoder(_RawFrame).decode
-_entry = msgspec.json.Decoder(_Entry).decode
-_discriminator = msgspec.json.Decoder(_Discriminator).decode
+_decode_frame = msgspec.json.Decoder(_Frame).decode
+_decode_raw_frame = msgspec.json.Decoder(_RawFrame).decode
+_decode_raw_entry = msgspec.json.Decoder(_Entry).decode
+_decode_discriminator = msgspec.json.Decoder(_Discriminator).decode
 _UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 
-_prices = itemgetter(*map(str, range(41, 61)))  # 41..50 asks, 51..60 bids
-_sizes = itemgetter(*map(str, range(61, 81)))  # 61..70 asks, 71..80 bids
+_price_values = itemgetter(*map(str, range(41, 61)))  # 41..50 asks, 51..60 bids
+_size_values = itemgetter(*map(str, range(61, 81)))  # 61..70 asks, 71..80 bids
 
 
-def item_of(registration: Registration) -> str:
+def item_of(subscription: Subscription) -> str:
     """The code as registered: six characters, an ETN without its Q, the venue as suffix (spec kiwoom 4)."""
-    symbol, venue = registration.instrument
+    symbol, venue = subscription.instrument
     return (symbol[1:] if len(symbol) == 7 else symbol) + SUFFIX[venue]
 
 
-def known(registrations: Iterable[Registration]) -> dict[str, Registration]:
+def subscriptions_by_code(subscriptions: Iterable[Subscription]) -> dict[str, Subscription]:
     """`type|item` -> registration."""
-    return {f"{TYPE_OF[r.stream]}|{item_of(r)}": r for r in registrations}
+    return {f"{TYPE_OF[r.stream]}|{item_of(r)}": r for r in subscriptions}
 
 
-def decode(payload: bytes, known: Mapping[str, Registration], recv_ns: int, mono_ns: int = 0) -> Decoded:
+def decode(payload: bytes, by_code: Mapping[str, Subscription], recv_ns: int, mono_ns: int = 0) -> DecodedBatch:
     """One message. `recv_ns` dates the exchange's HHmmss; never raises."""
-    out = Decoded()
+    out = DecodedBatch()
     try:
-        entries = _entries(payload)
+        entries = _parse_entries(payload)
     except _UNREADABLE as error:
-        out.rejected.append((payload, f"no frame: {error}"))
+        out.rejects.append((payload, f"no frame: {error}"))
         return out
     if entries is None:
         out.control = payload
         return out
     for nth, entry in enumerate(entries):
         try:
-            _take(out, entry, known, recv_ns, mono_ns)
+            _decode_entry(out, entry, by_code, recv_ns, mono_ns)
         except KeyError as error:
-            out.rejected.append((_alone(payload, nth), f"FID {error} is missing"))
+            out.rejects.append((_single_entry_frame(payload, nth), f"FID {error} is missing"))
         except (ValueError, struct.error, *_UNREADABLE) as error:
-            out.rejected.append((_alone(payload, nth), str(error)))
+            out.rejects.append((_single_entry_frame(payload, nth), str(error)))
     return out
 
 
-def _entries(payload: bytes) -> list[_Entry | msgspec.Raw] | None:
+def _parse_entries(payload: bytes) -> list[_Entry | msgspec.Raw] | None:
     """The entries of a REAL frame, None for a control message. Entries stay raw where one of them is malformed."""
     try:
-        frame = _frame(payload)
+        frame = _decode_frame(payload)
         return frame.data if frame.trnm == "REAL" else None
     except _UNREADABLE:
-        text = _lenient(payload)
-        return _raw_frame(text).data if _discriminator(text).trnm == "REAL" else None
+        text = _to_valid_utf8(payload)
+        return _decode_raw_frame(text).data if _decode_discriminator(text).trnm == "REAL" else None
 
 
-def _lenient(payload: bytes) -> bytes:
+def _to_valid_utf8(payload: bytes) -> bytes:
     """Valid UTF-8 whatever came: a bad byte in a name must not cost the numbers beside it."""
     return payload.decode("utf-8", "replace").encode()
 
 
-def _alone(payload: bytes, nth: int) -> bytes:
+def _single_entry_frame(payload: bytes, nth: int) -> bytes:
     """The n-th entry as a frame of its own, its text untouched."""
-    return b'{"data":[%b],"trnm":"REAL"}' % bytes(_raw_frame(_lenient(payload)).data[nth])
+    return b'{"data":[%b],"trnm":"REAL"}' % bytes(_decode_raw_frame(_to_valid_utf8(payload)).data[nth])
 
 
-def _take(
-    out: Decoded, entry: _Entry | msgspec.Raw, known: Mapping[str, Registration], recv_ns: int, mono_ns: int
+def _decode_entry(
+    out: DecodedBatch, entry: _Entry | msgspec.Raw, by_code: Mapping[str, Subscription], recv_ns: int, mono_ns: int
 ) -> None:
     if isinstance(entry, msgspec.Raw):
-        entry = _entry(entry)
+        entry = _decode_raw_entry(entry)
     if entry.type == PHASE_TYPE:
         code = entry.values.get("215", "")
-        words = f"{code} {_PHASES.get(code, 'unknown code')}, in {entry.values.get('214', '?')}"
-        out.happened.append(Happening(Kind.PHASE, words, exch_ns=_when(entry.values.get("20", ""), recv_ns)))
+        message = f"{code} {_PHASES.get(code, 'unknown code')}, in {entry.values.get('214', '?')}"
+        out.market_events.append(
+            MarketEvent(EventType.PHASE, message, exch_ns=_parse_event_time(entry.values.get("20", ""), recv_ns))
+        )
         return
     if entry.type == VI_TYPE:
-        out.happened.append(_interruption(entry, recv_ns))
+        out.market_events.append(_decode_interruption(entry, recv_ns))
         return
-    registration = known.get(f"{entry.type}|{entry.item}")
-    if registration is None:
-        named = entry.type in TYPE_OF.values()
-        raise ValueError(f"item {entry.item[:20]!r} not registered" if named else "type not registered")
+    subscription = by_code.get(f"{entry.type}|{entry.item}")
+    if subscription is None:
+        is_known_type = entry.type in TYPE_OF.values()
+        raise ValueError(f"item {entry.item[:20]!r} not registered" if is_known_type else "type not registered")
     if entry.type == "0B":
-        out.tick_rows.append(_tick(entry.values, registration, recv_ns, mono_ns))
-        out.tick_of.append(registration)
+        out.tick_rows.append(_decode_tick(entry.values, subscription, recv_ns, mono_ns))
+        out.tick_subscriptions.append(subscription)
     else:
-        out.book_rows.append(_book(entry.values, registration, recv_ns, mono_ns))
-        out.book_of.append(registration)
+        out.book_rows.append(_decode_book(entry.values, subscription, recv_ns, mono_ns))
+        out.book_subscriptions.append(subscription)
 
 
-def _interruption(entry: _Entry, recv_ns: int) -> Happening:
+def _decode_interruption(entry: _Entry, recv_ns: int) -> MarketEvent:
     """Spec kiwoom 3.4, unverified on the wire: of 9068 only "1", triggered, is known. ValueError without a code."""
     v = entry.values
     code, _, suffix = (v.get("9001", "").strip() or entry.item).removeprefix("A").partition("_")
@@ -166,93 +168,97 @@ def _interruption(entry: _Entry, recv_ns: int) -> Happening:
     if venue is None or not (len(code) == 6 and code.isascii() and code.isalnum()):
         raise ValueError(f"interruption of {entry.item[:20]!r} {v.get('9001', '')[:20]!r}, which is no code")
     known = {"9068": "kind", "1225": "applies", "9069": "direction", "1221": "at", "1490": "count", "1224": "until"}
-    words = ", ".join(f"{name} {v[fid].strip()}" for fid, name in known.items() if v.get(fid, "").strip())
-    number = 1 if v.get("9068") == "1" else UNDEFINED
-    return Happening(Kind.VI, words, Instrument(code, venue), number, _when(v.get("1223", ""), recv_ns))
+    message = ", ".join(f"{name} {v[fid].strip()}" for fid, name in known.items() if v.get(fid, "").strip())
+    value = 1 if v.get("9068") == "1" else UNDEFINED
+    return MarketEvent(
+        EventType.VI, message, Instrument(code, venue), value, _parse_event_time(v.get("1223", ""), recv_ns)
+    )
 
 
-def _when(text: str, recv_ns: int) -> int:
+def _parse_event_time(text: str, recv_ns: int) -> int:
     """The exchange time of an event, UNDEFINED if it is none."""
     try:
-        return time_of_day(text, recv_ns)
+        return parse_time_of_day(text, recv_ns)
     except ValueError:
         return UNDEFINED
 
 
-def _tick(v: dict[str, str], registration: Registration, recv_ns: int, mono_ns: int) -> bytes:
+def _decode_tick(v: dict[str, str], subscription: Subscription, recv_ns: int, mono_ns: int) -> bytes:
     """Spec kiwoom 3.1. KeyError or ValueError without time, price or quantity."""
     quantity = v["15"]
-    price_e4, size = _magnitude(v["10"]), _magnitude(quantity)
+    price_e4, size = _parse_magnitude(v["10"]), _parse_magnitude(quantity)
     if UNDEFINED in (price_e4, size):
         raise ValueError("price or quantity is empty")
-    venue = registration.instrument.venue
-    odd = Flag.VENUE_ODD if venue != "UN" and NAMED.get(v.get("9081", "").strip(), venue) != venue else 0
-    value, sells, buys = _optional(v, "14"), _optional(v, "1071"), _optional(v, "1072")
+    venue = subscription.instrument.venue
+    venue_flag = (
+        Flag.VENUE_MISMATCH if venue != "UN" and VENUE_OF_NAME.get(v.get("9081", "").strip(), venue) != venue else 0
+    )
+    value, sells, buys = _parse_optional(v, "14"), _parse_optional(v, "1071"), _parse_optional(v, "1072")
     return pack_tick(
         0,
         recv_ns,
         mono_ns,
-        time_of_day(v["20"], recv_ns),
-        registration.instrument.symbol.encode(),
+        parse_time_of_day(v["20"], recv_ns),
+        subscription.instrument.symbol.encode(),
         Venue[venue],
         price_e4 * PRICE_SCALE,
         size,
-        _optional(v, "13"),
+        _parse_optional(v, "13"),
         value if value == UNDEFINED else value * MILLION,
-        _signed(v.get("29", "")),
+        _parse_signed(v.get("29", "")),
         UNDEFINED if UNDEFINED in (sells, buys) else sells + buys,
-        _optional_e4(v, "27"),
-        _optional_e4(v, "28"),
-        {"+": Side.BUY, "-": Side.SELL}.get(_sign(quantity), Side.NONE),
-        odd | (0 if value == UNDEFINED else Flag.VALUE_ROUNDED),
-        Line.KIWOOM,
+        _parse_optional_e4(v, "27"),
+        _parse_optional_e4(v, "28"),
+        {"+": Side.BUY, "-": Side.SELL}.get(_last_sign(quantity), Side.NONE),
+        venue_flag | (0 if value == UNDEFINED else Flag.VALUE_ROUNDED),
+        FeedId.KIWOOM,
         Session.REGULAR if v.get("290") == "2" else Session.UNKNOWN,
         b"",
     )
 
 
-def _book(v: dict[str, str], registration: Registration, recv_ns: int, mono_ns: int) -> bytes:
+def _decode_book(v: dict[str, str], subscription: Subscription, recv_ns: int, mono_ns: int) -> bytes:
     """Spec kiwoom 3.2. KeyError or ValueError if a level is missing; an empty one is zero (spec kiwoom 1.7.6)."""
-    prices, sizes = _levels(_prices(v)), _levels(_sizes(v))
-    total_ask, total_bid = _optional(v, "121"), _optional(v, "125")
-    expected_e4, expected_size = _optional_e4(v, "291"), _optional(v, "292")
+    prices, sizes = _parse_levels(_price_values(v)), _parse_levels(_size_values(v))
+    total_ask, total_bid = _parse_optional(v, "121"), _parse_optional(v, "125")
+    expected_e4, expected_size = _parse_optional_e4(v, "291"), _parse_optional(v, "292")
     if expected_e4 in (0, UNDEFINED) and v.get("23"):  # 291 is filled in auctions only
-        expected_e4, expected_size = _optional_e4(v, "23"), _optional(v, "24")
+        expected_e4, expected_size = _parse_optional_e4(v, "23"), _parse_optional(v, "24")
     flags = 0
     # With an expected price it is an auction, whose totals may reach deeper than ten levels.
     if expected_e4 in (0, UNDEFINED) and (
         total_ask not in (UNDEFINED, sum(sizes[:10])) or total_bid not in (UNDEFINED, sum(sizes[10:]))
     ):
         flags = Flag.CHECKSUM
-    nxt = registration.instrument.venue == "NXT"
-    mid_sizes = [_optional(v, fid) for fid in (("6106", "6108") if nxt else ("6101", "6103"))]
+    nxt = subscription.instrument.venue == "NXT"
+    mid_sizes = [_parse_optional(v, fid) for fid in (("6106", "6108") if nxt else ("6101", "6103"))]
     prices = [price * PRICE_SCALE for price in prices]
     return pack_book(
         0,
         recv_ns,
         mono_ns,
-        time_of_day(v["21"], recv_ns),
-        registration.instrument.symbol.encode(),
-        Venue[registration.instrument.venue],
+        parse_time_of_day(v["21"], recv_ns),
+        subscription.instrument.symbol.encode(),
+        Venue[subscription.instrument.venue],
         *prices[:10],
         *sizes[:10],
         *prices[10:],
         *sizes[10:],
-        _optional(v, "13"),
+        _parse_optional(v, "13"),
         total_ask,
         total_bid,
         expected_e4,
         expected_size,
-        _optional_e4(v, "6107" if nxt else "6102"),
+        _parse_optional_e4(v, "6107" if nxt else "6102"),
         UNDEFINED if UNDEFINED in mid_sizes else sum(mid_sizes),
         flags,
-        Line.KIWOOM,
+        FeedId.KIWOOM,
         Session.UNKNOWN,
         b"",
     )
 
 
-def _levels(texts: tuple[str, ...]) -> list[int]:
+def _parse_levels(texts: tuple[str, ...]) -> list[int]:
     """Magnitudes of twenty levels; all plain in the usual case, which int() reads at once."""
     joined = "".join(texts)
     if joined.isascii() and "_" not in joined:
@@ -260,10 +266,10 @@ def _levels(texts: tuple[str, ...]) -> list[int]:
             return [abs(int(text)) for text in texts]
         except ValueError:
             pass  # an empty one, or a doubled sign
-    return [0 if (number := _magnitude(text)) == UNDEFINED else number for text in texts]
+    return [0 if (number := _parse_magnitude(text)) == UNDEFINED else number for text in texts]
 
 
-def _magnitude(text: str) -> int:
+def _parse_magnitude(text: str) -> int:
     """The number without its signs (one, none or two); UNDEFINED if empty."""
     digits = text.strip(" ").lstrip("+-")
     if not digits:
@@ -273,23 +279,23 @@ def _magnitude(text: str) -> int:
     return int(digits)
 
 
-def _sign(text: str) -> str:
+def _last_sign(text: str) -> str:
     """The last of the leading signs, or nothing."""
     text = text.strip(" ")
     return text[: len(text) - len(text.lstrip("+-"))][-1:]
 
 
-def _signed(text: str) -> int:
+def _parse_signed(text: str) -> int:
     """A change, whose sign is a true one."""
-    number = _magnitude(text)
-    return -number if number != UNDEFINED and _sign(text) == "-" else number
+    number = _parse_magnitude(text)
+    return -number if number != UNDEFINED and _last_sign(text) == "-" else number
 
 
-def _optional(v: dict[str, str], fid: str) -> int:
+def _parse_optional(v: dict[str, str], fid: str) -> int:
     text = v.get(fid, "")
-    return int(text) if text.isdigit() and text.isascii() else _magnitude(text)
+    return int(text) if text.isdigit() and text.isascii() else _parse_magnitude(text)
 
 
-def _optional_e4(v: dict[str, str], fid: str) -> int:
-    number = _optional(v, fid)
+def _parse_optional_e4(v: dict[str, str], fid: str) -> int:
+    number = _parse_optional(v, fid)
     return number if number == UNDEFINED else number * PRICE_SCALE

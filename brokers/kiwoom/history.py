@@ -20,11 +20,11 @@ from typing import Any, ClassVar
 import msgspec
 import numpy as np
 
-from brokers.errors import RestLimited, RestRefused, RestUnreachable, mask
-from brokers.history import BARS, DAYS, PRINTS, Asked, QuotesError, Reply
+from brokers.errors import RateLimited, RequestRejected, ServiceUnavailable, redact
+from brokers.history import BAR_ROW, DAY_ROW, TRADE_ROW, HistoryError, PageRequest, PageResponse
 from brokers.kiwoom.rest import access_token, inner_code
-from brokers.transport.rest import LIMITED_WAIT_S, Client
-from brokers.transport.rest import Reply as HttpReply
+from brokers.transport.rest import LIMITED_WAIT_S, RestClient
+from brokers.transport.rest import JsonResponse as HttpReply
 from conf.clock import KST, SECOND_NS
 from conf.home import Home
 from conf.instrument import Instrument
@@ -45,13 +45,13 @@ LISTS = {
     "days": "stk_dt_pole_chart_qry",
 }
 SUFFIX = {"KRX": "", "NXT": "_NX", "UN": "_AL"}
-NAMES = {"KRX": {"KRX"}, "NXT": {"NXT"}, "UN": {"통합", "KRX", "NXT"}}
+EXCHANGE_NAMES = {"KRX": {"KRX"}, "NXT": {"NXT"}, "UN": {"통합", "KRX", "NXT"}}
 """How a print says where it was traded; unified ones may name the exchange."""
-RENEW = frozenset({"8003", "8005", "8103"})
-TOO_SOON = frozenset({"1687", "1700", "1701", "1702"})
+REFRESH_CODES = frozenset({"8003", "8005", "8103"})
+RATE_LIMITED_CODES = frozenset({"1687", "1700", "1701", "1702"})
 
 
-class RestQuotes:
+class KiwoomHistory:
     """The calls, with one app key."""
 
     PAGE_ROWS: ClassVar[dict[str, int]] = {"ticks": 900, "prints": 100, "bars": 900, "days": 600}
@@ -60,98 +60,98 @@ class RestQuotes:
         """Read keys; nothing is called yet. SettingsError."""
         url = home.settings.kiwoom.rest_url
         self._url = url.rstrip("/")
-        self._token = access_token(url, load_secrets(home.root, "kiwoom"), home.token("kiwoom"), home.clock())
-        self._client = Client()
+        self._token = access_token(url, load_secrets(home.root, "kiwoom"), home.token_path("kiwoom"), home.load_clock())
+        self._client = RestClient()
 
     def close(self) -> None:
         """Let go of the connection."""
         self._client.close()
 
-    def ask(self, asked: Asked) -> Reply:
+    def fetch_page(self, request: PageRequest) -> PageResponse:
         """One page. RestLimited, RestUnreachable, RestRefused, QuotesError."""
-        reply = self._call(asked)
-        if self._code(reply) in RENEW:
-            self._token.spoil()
-            reply = self._call(asked)
-        self._refuse(asked, reply)
-        goes_on = reply.headers.get("cont-yn", "").strip().upper() == "Y"
+        reply = self._call(request)
+        if self._error_code(reply) in REFRESH_CODES:
+            self._token.invalidate()
+            reply = self._call(request)
+        self._raise_if_rejected(request, reply)
+        has_next = reply.headers.get("cont-yn", "").strip().upper() == "Y"
         key = reply.headers.get("next-key", "").strip()
-        if goes_on and not key:
-            raise QuotesError(f"{_named(asked)}: the answer goes on, but without the key of the next page")
-        rows = reply.body.get(LISTS[asked.what])
+        if has_next and not key:
+            raise HistoryError(f"{_describe(request)}: the answer goes on, but without the key of the next page")
+        rows = reply.body.get(LISTS[request.kind])
         if not isinstance(rows, list):
-            raise QuotesError(f"{_named(asked)}: an answer without {LISTS[asked.what]}")
-        refuse_other_venues(asked, rows)
-        return Reply(reply.content, key if goes_on else "")
+            raise HistoryError(f"{_describe(request)}: an answer without {LISTS[request.kind]}")
+        reject_other_venues(request, rows)
+        return PageResponse(reply.content, key if has_next else "")
 
-    def _call(self, asked: Asked) -> HttpReply:
-        name, path = CALLS[asked.what]
+    def _call(self, request: PageRequest) -> HttpReply:
+        name, path = CALLS[request.kind]
         headers = {"authorization": f"Bearer {self._token.get()}", "api-id": name}
-        if asked.key:
-            headers |= {"cont-yn": "Y", "next-key": asked.key}
-        return self._client.post(self._url + path, _body(asked), headers)
+        if request.key:
+            headers |= {"cont-yn": "Y", "next-key": request.key}
+        return self._client.post(self._url + path, _build_body(request), headers)
 
     @staticmethod
-    def _code(reply: HttpReply) -> str:
+    def _error_code(reply: HttpReply) -> str:
         return inner_code(str(reply.body.get("return_msg", reply.body.get("returnMsg", ""))))
 
-    def _refuse(self, asked: Asked, reply: HttpReply) -> None:
+    def _raise_if_rejected(self, request: PageRequest, reply: HttpReply) -> None:
         """An error unless the answer says that it is none (spec kiwoom 1.5)."""
         outer = str(reply.body.get("return_code", reply.body.get("returnCode", f"HTTP {reply.status}"))).strip()
         if outer == "0" and reply.status == 200:
             return
-        code = self._code(reply)
-        text = mask(str(reply.body.get("return_msg", reply.body.get("returnMsg", "no reason given"))))
-        words = f"{_named(asked)}: {code or outer}: {text}"
-        if code in TOO_SOON or (outer == "5" and code != "1634"):
-            raise RestLimited(words, wait_s=LIMITED_WAIT_S)
+        code = self._error_code(reply)
+        text = redact(str(reply.body.get("return_msg", reply.body.get("returnMsg", "no reason given"))))
+        message = f"{_describe(request)}: {code or outer}: {text}"
+        if code in RATE_LIMITED_CODES or (outer == "5" and code != "1634"):
+            raise RateLimited(message, retry_after_s=LIMITED_WAIT_S)
         if reply.status >= 500 or code == "1999" or outer == "0":
-            raise RestUnreachable(words)
-        raise RestRefused(words)
+            raise ServiceUnavailable(message)
+        raise RequestRejected(message)
 
-    def ticks(self, content: bytes) -> np.ndarray:
+    def parse_ticks(self, content: bytes) -> np.ndarray:
         """PRINTS without side and cumulative volume (spec kiwoom 5.1)."""
-        found = _rows("ticks", content)
-        rows = _blank(len(found))
-        rows["exch_ns"] = [_instant(_text(row, "cntr_tm")) for row in found]
-        rows["price"] = [_number(row, "cur_prc") for row in found]
-        rows["size"] = [_number(row, "trde_qty") for row in found]
+        found = _parse_rows("ticks", content)
+        rows = _empty_trades(len(found))
+        rows["exch_ns"] = [_parse_instant(_parse_text(row, "cntr_tm")) for row in found]
+        rows["price"] = [_parse_number(row, "cur_prc") for row in found]
+        rows["size"] = [_parse_number(row, "trde_qty") for row in found]
         return rows
 
-    def prints(self, content: bytes, day: date) -> np.ndarray:
+    def parse_trades(self, content: bytes, day: date) -> np.ndarray:
         """PRINTS with everything (spec kiwoom 5.5)."""
-        found = _rows("prints", content)
-        rows = _blank(len(found))
-        rows["exch_ns"] = [_instant(f"{day:%Y%m%d}{_text(row, 'tm')}") for row in found]
-        rows["side"] = [{"+": 1, "-": -1}.get(_text(row, "cntr_trde_qty").strip()[:1], 0) for row in found]
+        found = _parse_rows("prints", content)
+        rows = _empty_trades(len(found))
+        rows["exch_ns"] = [_parse_instant(f"{day:%Y%m%d}{_parse_text(row, 'tm')}") for row in found]
+        rows["side"] = [{"+": 1, "-": -1}.get(_parse_text(row, "cntr_trde_qty").strip()[:1], 0) for row in found]
         for name, field in (("price", "cur_prc"), ("size", "cntr_trde_qty"), ("cum_volume", "acc_trde_qty")):
-            rows[name] = [_number(row, field) for row in found]
+            rows[name] = [_parse_number(row, field) for row in found]
         for name, field in (("ask_price_1", "pri_sel_bid_unit"), ("bid_price_1", "pri_buy_bid_unit")):
-            rows[name] = [_number(row, field, optional=True) for row in found]
+            rows[name] = [_parse_number(row, field, optional=True) for row in found]
         return rows
 
-    def bars(self, content: bytes) -> np.ndarray:
+    def parse_bars(self, content: bytes) -> np.ndarray:
         """BARS (spec kiwoom 5.2)."""
-        found = _rows("bars", content)
-        bars = np.zeros(len(found), BARS)
+        found = _parse_rows("bars", content)
+        bars = np.zeros(len(found), BAR_ROW)
         fields = {"open": "open_pric", "high": "high_pric", "low": "low_pric", "close": "cur_prc", "volume": "trde_qty"}
-        for bar, given in zip(bars, found, strict=True):
-            bar["exch_ns"] = _instant(_text(given, "cntr_tm"))
+        for bar, row in zip(bars, found, strict=True):
+            bar["exch_ns"] = _parse_instant(_parse_text(row, "cntr_tm"))
             for name, field in fields.items():
-                bar[name] = _number(given, field)
-            bar["cum_volume"] = _number(given, "acc_trde_qty", optional=True)
+                bar[name] = _parse_number(row, field)
+            bar["cum_volume"] = _parse_number(row, "acc_trde_qty", optional=True)
         return bars
 
-    def days(self, content: bytes) -> np.ndarray:
+    def parse_days(self, content: bytes) -> np.ndarray:
         """DAYS (spec kiwoom 5.3)."""
-        found = _rows("days", content)
-        days = np.zeros(len(found), DAYS)
-        for day, given in zip(days, found, strict=True):
+        found = _parse_rows("days", content)
+        days = np.zeros(len(found), DAY_ROW)
+        for day, row in zip(days, found, strict=True):
             day["date"] = np.datetime64(
-                datetime.fromtimestamp(_instant(_text(given, "dt") + "000000") // SECOND_NS, KST).date()
+                datetime.fromtimestamp(_parse_instant(_parse_text(row, "dt") + "000000") // SECOND_NS, KST).date()
             )
-            day["volume"] = _number(given, "trde_qty")
-            day["value_m"] = _number(given, "trde_prica", optional=True)
+            day["volume"] = _parse_number(row, "trde_qty")
+            day["value_m"] = _parse_number(row, "trde_prica", optional=True)
         return days
 
 
@@ -160,74 +160,74 @@ def code_of(instrument: Instrument) -> str:
     return instrument.symbol.removeprefix("Q") + SUFFIX[instrument.venue]
 
 
-def _body(asked: Asked) -> dict[str, str]:
-    body = {"stk_cd": code_of(asked.instrument)}
-    if asked.what == "prints":
-        return body | {"tdy_pred": "2" if asked.previous else "1", "tic_min": "0", "tm": asked.until}
-    if asked.what == "ticks":
+def _build_body(request: PageRequest) -> dict[str, str]:
+    body = {"stk_cd": code_of(request.instrument)}
+    if request.kind == "prints":
+        return body | {"tdy_pred": "2" if request.previous_day else "1", "tic_min": "0", "tm": request.until}
+    if request.kind == "ticks":
         return body | {"tic_scope": "1", "upd_stkpc_tp": "0"}
-    body |= {"base_dt": f"{asked.day:%Y%m%d}", "upd_stkpc_tp": "0"}
-    return body | {"tic_scope": "1"} if asked.what == "bars" else body
+    body |= {"base_dt": f"{request.day:%Y%m%d}", "upd_stkpc_tp": "0"}
+    return body | {"tic_scope": "1"} if request.kind == "bars" else body
 
 
-def _named(asked: Asked) -> str:
-    return f"{CALLS[asked.what][0]} of {asked.instrument}"
+def _describe(request: PageRequest) -> str:
+    return f"{CALLS[request.kind][0]} of {request.instrument}"
 
 
-def refuse_other_venues(asked: Asked, rows: list[Any]) -> None:
+def reject_other_venues(request: PageRequest, rows: list[Any]) -> None:
     """QuotesError for prints that say they are another venue's; most answers do not say (spec kiwoom 5.4)."""
-    said = {str(row["stex_tp"]).strip() for row in rows if isinstance(row, dict) and row.get("stex_tp")}
-    if wrong := sorted(said - NAMES[asked.instrument.venue] - {""}):
-        raise QuotesError(f"{_named(asked)}: the answer is of {', '.join(wrong)}, another venue")
+    exchanges = {str(row["stex_tp"]).strip() for row in rows if isinstance(row, dict) and row.get("stex_tp")}
+    if wrong := sorted(exchanges - EXCHANGE_NAMES[request.instrument.venue] - {""}):
+        raise HistoryError(f"{_describe(request)}: the answer is of {', '.join(wrong)}, another venue")
 
 
-def _rows(what: str, content: bytes) -> list[Mapping[str, Any]]:
+def _parse_rows(kind: str, content: bytes) -> list[Mapping[str, Any]]:
     """The list of an answer, without the empty row that stands for nothing (spec kiwoom 1.5)."""
-    found = msgspec.json.decode(content).get(LISTS[what])
+    found = msgspec.json.decode(content).get(LISTS[kind])
     if not isinstance(found, list) or not all(isinstance(row, dict) for row in found):
-        raise QuotesError(f"{CALLS[what][0]}: {LISTS[what]} is no list of rows")
+        raise HistoryError(f"{CALLS[kind][0]}: {LISTS[kind]} is no list of rows")
     return [row for row in found if any(str(value).strip() for value in row.values())]
 
 
-def _blank(count: int) -> np.ndarray:
-    rows = np.zeros(count, PRINTS)
+def _empty_trades(count: int) -> np.ndarray:
+    rows = np.zeros(count, TRADE_ROW)
     for name in ("cum_volume", "ask_price_1", "bid_price_1"):
         rows[name] = UNDEFINED
     return rows
 
 
-def _text(row: Mapping[str, Any], field: str) -> str:
+def _parse_text(row: Mapping[str, Any], field: str) -> str:
     text = row.get(field, "")
     if not isinstance(text, str):
-        raise QuotesError(f"{field} is no text: {text!r:.40}")
+        raise HistoryError(f"{field} is no text: {text!r:.40}")
     return text
 
 
-def _number(row: Mapping[str, Any], field: str, optional: bool = False) -> int:
+def _parse_number(row: Mapping[str, Any], field: str, optional: bool = False) -> int:
     """A magnitude; signs in front say something else (spec kiwoom 1.7)."""
-    digits = _text(row, field).strip().lstrip("+-")
+    digits = _parse_text(row, field).strip().lstrip("+-")
     if not digits and optional:
         return UNDEFINED
     if not (digits.isdigit() and digits.isascii()):
-        raise QuotesError(f"{field} is no number: {row.get(field)!r:.40}")
+        raise HistoryError(f"{field} is no number: {row.get(field)!r:.40}")
     return int(digits)
 
 
-def _instant(digits: str) -> int:
+def _parse_instant(digits: str) -> int:
     """`YYYYMMDDHHmmss` in Korean time, ns since 1970 UTC."""
     hour, minute, second = digits[8:10], digits[10:12], digits[12:]
     if len(digits) == 14 and digits.isdigit() and hour < "24" and minute < "60" and second < "60":
-        return _midnight(digits[:8]) + (int(hour) * 3600 + int(minute) * 60 + int(second)) * SECOND_NS
-    raise QuotesError(f"{digits[:20]!r} is no time: YYYYMMDDHHmmss was expected")
+        return _parse_midnight(digits[:8]) + (int(hour) * 3600 + int(minute) * 60 + int(second)) * SECOND_NS
+    raise HistoryError(f"{digits[:20]!r} is no time: YYYYMMDDHHmmss was expected")
 
 
 @lru_cache(64)
-def _midnight(digits: str) -> int:
+def _parse_midnight(digits: str) -> int:
     try:
         return int(datetime.strptime(digits, "%Y%m%d").replace(tzinfo=KST).timestamp()) * SECOND_NS
     except ValueError:
-        raise QuotesError(f"{digits!r} is no date: YYYYMMDD was expected") from None
+        raise HistoryError(f"{digits!r} is no date: YYYYMMDD was expected") from None
 
 
-HISTORY = RestQuotes
+HISTORY = KiwoomHistory
 """What brokers.history looks up by the broker's name."""

@@ -10,7 +10,7 @@ import re
 from datetime import datetime
 from pathlib import Path
 
-from brokers.errors import RestLimited, RestRefused, mask
+from brokers.errors import RateLimited, RequestRejected, redact
 from brokers.transport.rest import LIMITED_WAIT_S, post
 from brokers.transport.token_cache import AccessToken
 from conf.clock import KST, SECOND_NS, Clock
@@ -40,10 +40,10 @@ def access_token(rest_url: str, secrets: Secrets, path: Path, clock: Clock) -> A
             return token, _end_ns(expires)
         text = str(body.get("return_msg", body.get("returnMsg", "no reason given")))
         code = inner_code(text)
-        words = f"token refused: {code or outer}: {mask(text)}"
+        message = f"token refused: {code or outer}: {redact(text)}"
         if outer == "5" or code.startswith("17"):
-            raise RestLimited(words, wait_s=LIMITED_WAIT_S)
-        raise RestRefused(words, wait_s=REFUSED_WAIT_S)
+            raise RateLimited(message, retry_after_s=LIMITED_WAIT_S)
+        raise RequestRejected(message, retry_after_s=REFUSED_WAIT_S)
 
     return AccessToken(path, f"{rest_url} {secrets.app_key}", clock, issue)
 
@@ -53,6 +53,6 @@ def _end_ns(expires_dt: str) -> int:
     try:
         return int(datetime.strptime(expires_dt, "%Y%m%d%H%M%S").replace(tzinfo=KST).timestamp()) * SECOND_NS
     except ValueError:
-        raise RestRefused(
-            f"token without a readable end: expires_dt {expires_dt[:20]!r}", wait_s=REFUSED_WAIT_S
+        raise RequestRejected(
+            f"token without a readable end: expires_dt {expires_dt[:20]!r}", retry_after_s=REFUSED_WAIT_S
         ) from None

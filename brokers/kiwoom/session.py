@@ -18,26 +18,26 @@ from typing import Literal, NamedTuple
 
 import msgspec
 
-from brokers.decoded import Decoded
-from brokers.errors import SessionLost, SessionRefused, mask
+from brokers.decoded import DecodedBatch
+from brokers.errors import SessionExpired, SessionRejected, redact
 from brokers.kiwoom import decode
 from brokers.kiwoom.rest import access_token, inner_code
-from brokers.protocol import HEARTBEAT_MOST_BYTES, Heard
-from brokers.subscription import Ledger, Registration
+from brokers.protocol import MAX_HEARTBEAT_BYTES, ControlResult
+from brokers.subscription import Subscription, SubscriptionTable
 from brokers.transport.token_cache import AccessToken
 from conf.clock import SECOND_NS
 from conf.home import Home
 from conf.loader import load_secrets
 from conf.settings import Settings
-from ringbuf.records import Line
+from ringbuf.records import FeedId
 
-GROUP_ITEMS = 100
+MAX_GROUP_ITEMS = 100
 MARKET_GROUP = "9999"
 OTHER_LOGIN_WAIT_S = 60.0
 REFUSED_WAIT_S = 60.0
-SLOWEST_NS = 10 * SECOND_NS
+MAX_SPACING_NS = 10 * SECOND_NS
 
-_RENEW = {"8003", "8005", "8103"}
+_REFRESH_CODES = {"8003", "8005", "8103"}
 _TOO_FAST, _NOT_LOGGED_IN = 105110, 100013
 
 
@@ -49,7 +49,7 @@ class _Message(msgspec.Struct):
     message: str = ""
 
 
-_message = msgspec.json.Decoder(_Message, strict=False).decode
+_decode_message = msgspec.json.Decoder(_Message, strict=False).decode
 
 
 class _Request(NamedTuple):
@@ -58,61 +58,65 @@ class _Request(NamedTuple):
 
     trnm: str
     group: str
-    registrations: tuple[Registration, ...]
+    subscriptions: tuple[Subscription, ...]
     type: str = ""
-    beside: tuple[Registration, ...] = ()
+    already_subscribed: tuple[Subscription, ...] = ()
 
 
 class KiwoomSession:
     """One connection's dialogue."""
 
-    def __init__(self, token: str, chunk: int, spacing_ms: int, answer_within_s: float, ledger: Ledger) -> None:
+    def __init__(
+        self, token: str, chunk: int, spacing_ms: int, answer_within_s: float, subscription_table: SubscriptionTable
+    ) -> None:
         self._token = token
         self._spacing_ns = spacing_ms * 1_000_000
         self._answer_within_ns = round(answer_within_s * SECOND_NS)
-        self._ledger = ledger
+        self._subscription_table = subscription_table
         self._echoes: list[bytes] = []
         self._chunk = chunk
-        self._groups: dict[Registration, str] = {}
-        self._waiting: deque[_Request] = deque()
-        self._queue(ledger.standing)
+        self._groups: dict[Subscription, str] = {}
+        self._pending_requests: deque[_Request] = deque()
+        self._enqueue(subscription_table.states)
         # one by one: should the vendor refuse one of them, it costs that one only
-        self._waiting += [_Request("REG", MARKET_GROUP, (), kind) for kind in (decode.PHASE_TYPE, decode.VI_TYPE)]
+        self._pending_requests += [
+            _Request("REG", MARKET_GROUP, (), kind) for kind in (decode.PHASE_TYPE, decode.VI_TYPE)
+        ]
         self._outstanding: _Request | None = None
         self._login = "to send"  # then "sent", then "done"
         self._sent_ns = 0
 
-    def _queue(self, registrations: Iterable[Registration]) -> None:
+    def _enqueue(self, subscriptions: Iterable[Subscription]) -> None:
         """Ask for them by symbol, in groups of at most 100 items, in messages of at most `chunk`."""
-        groups = {decode.item_of(registration): group for registration, group in self._groups.items()}
-        room: dict[str, int] = {}
+        groups = {decode.item_of(subscription): group for subscription, group in self._groups.items()}
+        free_items: dict[str, int] = {}
         for group in groups.values():
-            room[group] = room.get(group, GROUP_ITEMS) - 1
-        items: dict[str, list[Registration]] = {}
-        for registration in registrations:
-            items.setdefault(decode.item_of(registration), []).append(registration)
+            free_items[group] = free_items.get(group, MAX_GROUP_ITEMS) - 1
+        items: dict[str, list[Subscription]] = {}
+        for subscription in subscriptions:
+            items.setdefault(decode.item_of(subscription), []).append(subscription)
         lists: dict[str, list[str]] = {}
         for item in items:
             if item not in groups:
-                groups[item] = next((group for group, left in room.items() if left), str(len(room) + 1))
-                room[groups[item]] = room.get(groups[item], GROUP_ITEMS) - 1
+                groups[item] = next((group for group, left in free_items.items() if left), str(len(free_items) + 1))
+                free_items[groups[item]] = free_items.get(groups[item], MAX_GROUP_ITEMS) - 1
             lists.setdefault(groups[item], []).append(item)
-        for group, named in lists.items():
-            for at in range(0, len(named), self._chunk):
-                chunk = named[at : at + self._chunk]
-                beside = tuple(r for r in self._groups if decode.item_of(r) in chunk)
+        for group, group_items in lists.items():
+            for at in range(0, len(group_items), self._chunk):
+                chunk = group_items[at : at + self._chunk]
+                already_subscribed = tuple(r for r in self._groups if decode.item_of(r) in chunk)
                 new = tuple(r for item in chunk for r in items[item])
                 self._groups |= dict.fromkeys(new, group)
-                self._waiting.append(_Request("REG", group, new, beside=beside))
+                self._pending_requests.append(_Request("REG", group, new, already_subscribed=already_subscribed))
 
     @property
     def state(self) -> Literal["logging_in", "subscribing", "streaming"]:
         """Streaming once every registration has its answer."""
         if self._login != "done":
             return "logging_in"
-        return "streaming" if self._ledger.settled() else "subscribing"
+        return "streaming" if self._subscription_table.all_answered() else "subscribing"
 
-    def outgoing(self, mono_ns: int) -> list[bytes]:
+    def pending_messages(self, mono_ns: int) -> list[bytes]:
         """Echoes at once; LOGIN, or the next request when the last was answered and its time has come."""
         messages, self._echoes = self._echoes, []
         if self._login == "to send":
@@ -120,143 +124,147 @@ class KiwoomSession:
             messages.append(msgspec.json.encode({"trnm": "LOGIN", "token": self._token}))
         elif (
             self._login == "done"
-            and self._waiting
+            and self._pending_requests
             and self._outstanding is None
             and mono_ns - self._sent_ns >= self._spacing_ns
         ):
-            self._outstanding = self._waiting.popleft()
+            self._outstanding = self._pending_requests.popleft()
             self._sent_ns = mono_ns
             if self._outstanding.trnm == "REG":
-                for registration in self._outstanding.registrations:
-                    self._ledger.requested(registration, mono_ns)
-            messages.append(_spell(self._outstanding))
+                for subscription in self._outstanding.subscriptions:
+                    self._subscription_table.on_requested(subscription, mono_ns)
+            messages.append(_encode_request(self._outstanding))
         return messages
 
-    def receive(self, payload: bytes, mono_ns: int) -> Heard:
+    def receive(self, payload: bytes, mono_ns: int) -> ControlResult:
         """Spec kiwoom 2.2 to 2.8. SessionError for what concerns the whole session."""
         try:
-            message = _message(payload.decode("utf-8", "replace"))  # a bad byte in the words must not cost the answer
+            message = _decode_message(
+                payload.decode("utf-8", "replace")
+            )  # a bad byte in the words must not cost the answer
         except (msgspec.MsgspecError, RecursionError) as error:
-            return Heard(f"control message of another form: {error}", strange=True)
+            return ControlResult(f"control message of another form: {error}", unexpected=True)
         if message.trnm == "PING":
-            if len(payload) > HEARTBEAT_MOST_BYTES:
-                return Heard(f"heartbeat of {len(payload)} bytes, not echoed", strange=True)
+            if len(payload) > MAX_HEARTBEAT_BYTES:
+                return ControlResult(f"heartbeat of {len(payload)} bytes, not echoed", unexpected=True)
             self._echoes.append(payload)
-            return Heard()
+            return ControlResult()
         if message.trnm == "LOGIN":
-            return self._logged_in(message, mono_ns)
+            return self._on_login(message, mono_ns)
         if message.trnm == "SYSTEM":
-            return self._system(message)
+            return self._on_system(message)
         if message.trnm in ("REG", "REMOVE"):
-            return self._answered(message, mono_ns)
-        return Heard(f"{mask(message.trnm)}: message of a kind nobody asked for", strange=True)
+            return self._on_reply(message, mono_ns)
+        return ControlResult(f"{redact(message.trnm)}: message of a kind nobody asked for", unexpected=True)
 
-    def _logged_in(self, message: _Message, mono_ns: int) -> Heard:
+    def _on_login(self, message: _Message, mono_ns: int) -> ControlResult:
         if message.return_code == 0:
             self._login, self._sent_ns = "done", mono_ns - self._spacing_ns
-            return Heard("logged in")
-        words = self._words(message)
+            return ControlResult("logged in")
+        reason = self._describe(message)
         code = inner_code(message.return_msg)
-        if code in _RENEW:
-            raise SessionRefused(f"LOGIN refused: {words}", renew=True)
-        raise SessionRefused(f"LOGIN refused: {words}", wait_s=REFUSED_WAIT_S)
+        if code in _REFRESH_CODES:
+            raise SessionRejected(f"LOGIN refused: {reason}", refresh_credential=True)
+        raise SessionRejected(f"LOGIN refused: {reason}", retry_after_s=REFUSED_WAIT_S)
 
-    def _system(self, message: _Message) -> Heard:
-        words = mask(f"{message.code} {message.message}")
+    def _on_system(self, message: _Message) -> ControlResult:
+        reason = redact(f"{message.code} {message.message}")
         if message.code == "R10001":
-            raise SessionRefused(f"{words} (another login with this app key)", wait_s=OTHER_LOGIN_WAIT_S)
+            raise SessionRejected(f"{reason} (another login with this app key)", retry_after_s=OTHER_LOGIN_WAIT_S)
         if message.code == "R10002":
-            raise SessionLost(f"{words} (heartbeat missed)")
-        return Heard(f"SYSTEM {words}", strange=True)
+            raise SessionExpired(f"{reason} (heartbeat missed)")
+        return ControlResult(f"SYSTEM {reason}", unexpected=True)
 
-    def _answered(self, message: _Message, mono_ns: int) -> Heard:
+    def _on_reply(self, message: _Message, mono_ns: int) -> ControlResult:
         """Replies carry no id: this one belongs to the one request that is out."""
         request, self._outstanding = self._outstanding, None
         if request is None:
-            return Heard(f"{message.trnm}: {self._words(message)}: an answer to nothing", strange=True)
-        count = len(request.registrations) + len(request.beside)
-        what = f"{request.trnm} of {count} registrations" if count else f"REG of {request.type}"
+            return ControlResult(f"{message.trnm}: {self._describe(message)}: an answer to nothing", unexpected=True)
+        count = len(request.subscriptions) + len(request.already_subscribed)
+        description = f"{request.trnm} of {count} registrations" if count else f"REG of {request.type}"
         if message.return_code == 0 or request.trnm == "REMOVE":
-            for registration in request.registrations if request.trnm == "REG" else ():
-                self._ledger.acknowledged(registration, mono_ns)
-            return Heard()
+            for subscription in request.subscriptions if request.trnm == "REG" else ():
+                self._subscription_table.on_acknowledged(subscription, mono_ns)
+            return ControlResult()
         if message.return_code in (_TOO_FAST, _NOT_LOGGED_IN):
-            self._spacing_ns = min(max(2 * self._spacing_ns, SECOND_NS), SLOWEST_NS)
+            self._spacing_ns = min(max(2 * self._spacing_ns, SECOND_NS), MAX_SPACING_NS)
             self._sent_ns = mono_ns
-            self._waiting.appendleft(request)
-            return Heard(f"{what}: {self._words(message)}; again in {self._spacing_ns / SECOND_NS:g} s")
-        for registration in request.registrations:
-            self._ledger.refused(registration, self._words(message))
-        return Heard(f"{what} refused: {self._words(message)}")
+            self._pending_requests.appendleft(request)
+            return ControlResult(
+                f"{description}: {self._describe(message)}; again in {self._spacing_ns / SECOND_NS:g} s"
+            )
+        for subscription in request.subscriptions:
+            self._subscription_table.on_refused(subscription, self._describe(message))
+        return ControlResult(f"{description} refused: {self._describe(message)}")
 
-    def _words(self, message: _Message) -> str:
-        return mask(f"{message.return_code} {message.return_msg}".replace(self._token, "***"))
+    def _describe(self, message: _Message) -> str:
+        return redact(f"{message.return_code} {message.return_msg}".replace(self._token, "***"))
 
-    def register(self, registrations: Iterable[Registration], mono_ns: int) -> None:
+    def subscribe(self, subscriptions: Iterable[Subscription], mono_ns: int) -> None:
         """Queue more of them; what a symbol has already is named again, so that it stays whatever a REG means (spec kiwoom 2.4)."""
-        new = list(registrations)
-        for registration in new:
-            self._ledger.add(registration)
-        self._queue(new)
+        new = list(subscriptions)
+        for subscription in new:
+            self._subscription_table.add(subscription)
+        self._enqueue(new)
 
-    def release(self, registrations: Iterable[Registration], mono_ns: int) -> None:
+    def unsubscribe(self, subscriptions: Iterable[Subscription], mono_ns: int) -> None:
         """Queue a REMOVE of those that have been sent, and a REG of what their symbols keep, whatever a REMOVE means (spec 2.4);
         nothing that waits of them is sent any more."""
-        gone = set(registrations)
+        dropped = set(subscriptions)
         waiting = [
-            request._replace(registrations=tuple(r for r in request.registrations if r not in gone))
-            if gone & set(request.registrations)
+            request._replace(subscriptions=tuple(r for r in request.subscriptions if r not in dropped))
+            if dropped & set(request.subscriptions)
             else request
-            for request in self._waiting
+            for request in self._pending_requests
         ]
-        self._waiting = deque(r for r in waiting if r.registrations or r.beside or r.type)
-        sent: dict[str, list[Registration]] = {}
-        for registration in gone:
-            group = self._groups.pop(registration)
-            if self._ledger.standing[registration].requested_ns:
-                sent.setdefault(group, []).append(registration)
-            self._ledger.remove(registration)
+        self._pending_requests = deque(r for r in waiting if r.subscriptions or r.already_subscribed or r.type)
+        sent: dict[str, list[Subscription]] = {}
+        for subscription in dropped:
+            group = self._groups.pop(subscription)
+            if self._subscription_table.states[subscription].requested_ns:
+                sent.setdefault(group, []).append(subscription)
+            self._subscription_table.remove(subscription)
         for group, members in sent.items():
             items = {decode.item_of(r) for r in members}
-            self._waiting.append(_Request("REMOVE", group, tuple(members)))
-            if kept := tuple(r for r in self._groups if decode.item_of(r) in items):
-                self._waiting.append(_Request("REG", group, (), beside=kept))
+            self._pending_requests.append(_Request("REMOVE", group, tuple(members)))
+            if remaining := tuple(r for r in self._groups if decode.item_of(r) in items):
+                self._pending_requests.append(_Request("REG", group, (), already_subscribed=remaining))
 
-    def register_again(self, registrations: Iterable[Registration], mono_ns: int, release: bool) -> None:
+    def resubscribe(self, subscriptions: Iterable[Subscription], mono_ns: int, unsubscribe_first: bool) -> None:
         """Queue them once more, by group; a request among them that got no answer is given up."""
-        wanted = set(registrations)
-        if self._outstanding is not None and wanted & set(self._outstanding.registrations):
+        wanted = set(subscriptions)
+        if self._outstanding is not None and wanted & set(self._outstanding.subscriptions):
             self._outstanding = None
-        wanted -= {r for request in self._waiting for r in request.registrations}
-        groups: dict[str, list[Registration]] = {}
-        for registration in self._groups:
-            if registration in wanted:
-                groups.setdefault(self._groups[registration], []).append(registration)
+        wanted -= {r for request in self._pending_requests for r in request.subscriptions}
+        groups: dict[str, list[Subscription]] = {}
+        for subscription in self._groups:
+            if subscription in wanted:
+                groups.setdefault(self._groups[subscription], []).append(subscription)
         for group, members in groups.items():
-            if release:
-                self._waiting.append(_Request("REMOVE", group, tuple(members)))
-            self._waiting.append(_Request("REG", group, tuple(members)))
+            if unsubscribe_first:
+                self._pending_requests.append(_Request("REMOVE", group, tuple(members)))
+            self._pending_requests.append(_Request("REG", group, tuple(members)))
 
-    def overdue(self, mono_ns: int) -> None:
+    def check_timeouts(self, mono_ns: int) -> None:
         """SessionLost without a LOGIN reply; a REMOVE, 0s or 1h without one is given up: no data depends on them."""
         if mono_ns - self._sent_ns <= self._answer_within_ns:
             return
         if self._login == "sent":
-            raise SessionLost("no reply to LOGIN")
-        if self._outstanding is not None and (self._outstanding.trnm != "REG" or not self._outstanding.registrations):
+            raise SessionExpired("no reply to LOGIN")
+        if self._outstanding is not None and (self._outstanding.trnm != "REG" or not self._outstanding.subscriptions):
             self._outstanding = None
 
 
-def _spell(request: _Request) -> bytes:
+def _encode_request(request: _Request) -> bytes:
     """Spec kiwoom 2.4; refresh is always 1 (what 0 drops is not known)."""
-    if named := (*request.registrations, *request.beside):
+    if subscriptions := (*request.subscriptions, *request.already_subscribed):
         types: dict[str, list[str]] = {}
-        for registration in named:
-            types.setdefault(decode.item_of(registration), []).append(decode.TYPE_OF[registration.stream])
-        alike: dict[tuple[str, ...], list[str]] = {}
+        for subscription in subscriptions:
+            types.setdefault(decode.item_of(subscription), []).append(decode.TYPE_OF[subscription.stream])
+        items_by_types: dict[tuple[str, ...], list[str]] = {}
         for item, wanted in types.items():
-            alike.setdefault(tuple(sorted(wanted)), []).append(item)
-        data = [{"item": items, "type": list(wanted)} for wanted, items in alike.items()]
+            items_by_types.setdefault(tuple(sorted(wanted)), []).append(item)
+        data = [{"item": items, "type": list(wanted)} for wanted, items in items_by_types.items()]
     else:
         data = [{"item": [""], "type": [request.type]}]
     message = {"trnm": request.trnm, "grp_no": request.group}
@@ -267,29 +275,39 @@ class Kiwoom:
     """Kiwoom domestic."""
 
     name = "kiwoom"
-    line = Line.KIWOOM
+    feed_id = FeedId.KIWOOM
     heartbeat_s = 30.0  # recorded: 10 s; three missed are too many (spec kiwoom 2.3, 2.7)
-    known = staticmethod(decode.known)
+    subscriptions_by_code = staticmethod(decode.subscriptions_by_code)
 
-    def address(self, settings: Settings) -> str:
+    def websocket_url(self, settings: Settings) -> str:
         """The WebSocket's URL."""
         return settings.kiwoom.ws_url
 
-    def credential(self, home: Home, number: int) -> AccessToken:
+    def create_credential(self, home: Home, number: int) -> AccessToken:
         """The access token of one of the home's app keys."""
         secrets = load_secrets(home.root, "kiwoom", number=number)
-        return access_token(home.settings.kiwoom.rest_url, secrets, home.token("kiwoom", number), home.clock())
+        return access_token(
+            home.settings.kiwoom.rest_url, secrets, home.token_path("kiwoom", number), home.load_clock()
+        )
 
-    def session(self, settings: Settings, credential: str, ledger: Ledger) -> KiwoomSession:
+    def create_session(
+        self, settings: Settings, credential: str, subscription_table: SubscriptionTable
+    ) -> KiwoomSession:
         """A dialogue that registers what the ledger lists."""
         table = settings.kiwoom
         return KiwoomSession(
-            credential, table.register_chunk, table.register_spacing_ms, settings.feed.acknowledge_within_s, ledger
+            credential,
+            table.register_chunk,
+            table.register_spacing_ms,
+            settings.feed.acknowledge_within_s,
+            subscription_table,
         )
 
-    def decode(self, payload: bytes, known: Mapping[str, Registration], recv_ns: int, mono_ns: int = 0) -> Decoded:
+    def decode(
+        self, payload: bytes, by_code: Mapping[str, Subscription], recv_ns: int, mono_ns: int = 0
+    ) -> DecodedBatch:
         """See decode.py."""
-        return decode.decode(payload, known, recv_ns, mono_ns)
+        return decode.decode(payload, by_code, recv_ns, mono_ns)
 
 
 BROKER = Kiwoom()

@@ -20,21 +20,21 @@ import click
 
 from brokers.simulator import faults, replay
 from brokers.simulator.exchange import backfill
-from brokers.simulator.gateway.feed import Options
+from brokers.simulator.gateway.feed import FeedOptions
 from brokers.simulator.kis import encode as kis_encode
 from brokers.simulator.kis import websocket as kis_websocket
 from brokers.simulator.kiwoom import rest
 from brokers.simulator.kiwoom import websocket as kiwoom_websocket
 from brokers.simulator.scenarios import SCENARIOS
-from brokers.simulator.server import Plan, Server
+from brokers.simulator.server import SimulatorConfig, SimulatorServer
 from conf.home import Home
-from conf.instrument import Instrument, parse
+from conf.instrument import Instrument, parse_instrument
 from conf.settings import SettingsError
 
 PR_SET_PDEATHSIG = 1
 
 
-def line_options(name: str, latency_ms: float, jitter_ms: float, flush_ms: float, books_per_s: float):
+def feed_options(name: str, latency_ms: float, jitter_ms: float, flush_ms: float, books_per_s: float):
     """The options every line has, with its own defaults."""
 
     def add(command):
@@ -60,9 +60,9 @@ def line_options(name: str, latency_ms: float, jitter_ms: float, flush_ms: float
     return add
 
 
-def taken(name: str, given: dict[str, float]) -> Options:
+def build_feed_options(name: str, given: dict[str, float]) -> FeedOptions:
     """One line's options out of all."""
-    return Options(
+    return FeedOptions(
         given[f"{name}_latency_ms"] / 1000,
         given[f"{name}_jitter_ms"] / 1000,
         given[f"{name}_loss"],
@@ -123,9 +123,9 @@ def taken(name: str, given: dict[str, float]) -> Options:
 @click.option("--kiwoom-login-within-s", default=10.0, show_default=True)
 @click.option("--kiwoom-token-life-s", default=86_400.0, show_default=True)
 @click.option("--kiwoom-merge", default=0.08, show_default=True, help="probability that two like prints become one")
-@line_options("us", 60.0, 10.0, 0.0, 0.0)
-@line_options("kiwoom", 40.0, 15.0, 100.0, 4.0)
-@line_options("kis", 15.0, 10.0, 0.0, 0.0)
+@feed_options("us", 60.0, 10.0, 0.0, 0.0)
+@feed_options("kiwoom", 40.0, 15.0, 100.0, 4.0)
+@feed_options("kis", 15.0, 10.0, 0.0, 0.0)
 def main(home: Path, more_frames: tuple[Path, ...], die_with_parent: bool, **given) -> None:
     """Serve KIS (domestic and overseas) and Kiwoom from one seeded market, or from recorded frames (--frames FILE...)."""
     if die_with_parent:
@@ -136,20 +136,22 @@ def main(home: Path, more_frames: tuple[Path, ...], die_with_parent: bool, **giv
     try:
         installed = Home(home)
         symbols = [name.strip() for name in given["symbols"].split(",") if name.strip()]
-        plan = Plan(
+        config = SimulatorConfig(
             home=installed,
             seed=given["seed"],
-            instruments=[parse(name) for name in symbols] or _universe(installed),
-            truth=given["truth"],
+            instruments=[parse_instrument(name) for name in symbols] or _load_universe(installed),
+            truth_dir=given["truth"],
             books_per_s=given["books_per_s"],
             always_open=given["always_open"],
-            recorded=_recorded((*given["frame_files"], *more_frames), "us" if installed.settings.us.enabled else "kis"),
+            recorded_frames=_load_recorded_frames(
+                (*given["frame_files"], *more_frames), "us" if installed.settings.us.enabled else "kis"
+            ),
             faults=[faults.parse_timed(spec) for spec in given["fault_specs"]],
-            acts=SCENARIOS[given["scenario"]].acts if given["scenario"] else (),
+            commands=SCENARIOS[given["scenario"]].commands if given["scenario"] else (),
             kis_port=given["kis_port"],
             kis_widths=kis_encode.PROFILES[given["kis_width_profile"]],
-            kis_options=taken("kis", given),
-            kis_rules=kis_websocket.Rules(
+            kis_options=build_feed_options("kis", given),
+            kis_rules=kis_websocket.KisRules(
                 given["kis_registrations"],
                 given["kis_ping_idle_s"],
                 given["kis_ping_grace_s"],
@@ -158,8 +160,8 @@ def main(home: Path, more_frames: tuple[Path, ...], die_with_parent: bool, **giv
             ),
             kiwoom_port=given["kiwoom_port"],
             kiwoom_merge=given["kiwoom_merge"],
-            kiwoom_options=taken("kiwoom", given),
-            kiwoom_rules=kiwoom_websocket.Rules(
+            kiwoom_options=build_feed_options("kiwoom", given),
+            kiwoom_rules=kiwoom_websocket.KiwoomRules(
                 given["kiwoom_registrations"],
                 given["kiwoom_group_registrations"],
                 given["kiwoom_ping_every_s"],
@@ -169,8 +171,8 @@ def main(home: Path, more_frames: tuple[Path, ...], die_with_parent: bool, **giv
             kiwoom_token_life_s=given["kiwoom_token_life_s"],
             kis_calls_per_s=given["kis_calls_per_s"],
             us_port=given["us_port"],
-            us_options=taken("us", given),
-            kiwoom_rest_rules=rest.RestRules(
+            us_options=build_feed_options("us", given),
+            kiwoom_rest_rules=rest.KiwoomRestRules(
                 given["kiwoom_burst"],
                 given["kiwoom_calls_per_s"],
                 given["kiwoom_horizon_days"],
@@ -187,22 +189,22 @@ def main(home: Path, more_frames: tuple[Path, ...], die_with_parent: bool, **giv
     except SettingsError as error:
         click.echo(str(error), err=True)
         raise SystemExit(78) from None
-    except (ValueError, replay.FramesError) as error:
+    except (ValueError, replay.ReplayFileError) as error:
         raise click.UsageError(str(error)) from None
     try:
-        asyncio.run(Server(plan).run(given["seconds"]))
-    except backfill.HistoryError as error:
+        asyncio.run(SimulatorServer(config).run(given["seconds"]))
+    except backfill.BackfillError as error:
         raise click.UsageError(str(error)) from None
 
 
-def _universe(home: Home) -> list[Instrument]:
+def _load_universe(home: Home) -> list[Instrument]:
     """What a home collects, US instruments if it collects any."""
     markets = ("kr", "us") if home.settings.us.enabled else ("kr",)
     return [instrument for market in markets for instrument in home.settings.instruments(market)]
 
 
-def _recorded(files: tuple[Path, ...], overseas: str) -> list[replay.Recorded] | None:
-    return replay.read(files, lambda text: click.echo(text, err=True), overseas) if files else None
+def _load_recorded_frames(files: tuple[Path, ...], overseas_feed: str) -> list[replay.RecordedFrame] | None:
+    return replay.read_frames(files, lambda text: click.echo(text, err=True), overseas_feed) if files else None
 
 
 if __name__ == "__main__":

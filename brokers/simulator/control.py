@@ -20,59 +20,65 @@ from collections.abc import Callable, Iterable
 import click
 
 from brokers.simulator import faults
-from brokers.simulator.gateway.feed import Line
-from brokers.simulator.ground_truth import Truth
-from brokers.simulator.scenarios import Act, in_real_seconds
-from brokers.simulator.scheduler import Pace
-from conf.clock import SECOND_NS, korean
+from brokers.simulator.gateway.feed import SimulatedFeed
+from brokers.simulator.ground_truth import GroundTruthWriter
+from brokers.simulator.scenarios import TimedCommand, to_real_seconds
+from brokers.simulator.scheduler import MarketScheduler
+from conf.clock import SECOND_NS, to_kst
 
-ACT_S = 0.01
+POLL_S = 0.01
 """How often a script looks at the clock."""
 
-Answer = dict[str, object]
+Response = dict[str, object]
 
 
-class Steering:
+class ControlChannel:
     """What can be told to one run."""
 
-    def __init__(self, lines: dict[str, Line], pace: Pace, truth: Truth, resend: Callable[[], bool]) -> None:
+    def __init__(
+        self,
+        feeds: dict[str, SimulatedFeed],
+        scheduler: MarketScheduler,
+        truth: GroundTruthWriter,
+        resend: Callable[[], bool],
+    ) -> None:
         """`resend` begins to send what was recorded once more; False when it cannot."""
-        self._lines = lines
-        self._pace = pace
+        self._feeds = feeds
+        self._scheduler = scheduler
         self._truth = truth
         self._resend = resend
 
-    def listen(self, loop: asyncio.AbstractEventLoop) -> None:
+    def read_stdin(self, loop: asyncio.AbstractEventLoop) -> None:
         """Obey stdin, line by line, until it ends; for a thread."""
         for line in sys.stdin:
             if line.strip():
-                loop.call_soon_threadsafe(self._answer, line)
+                loop.call_soon_threadsafe(self._respond, line)
 
-    def _answer(self, command: str) -> None:
-        say(self.obey(command))
+    def _respond(self, command: str) -> None:
+        print_response(self.execute(command))
 
-    async def play(self, acts: Iterable[Act], speed: float) -> None:
+    async def run_script(self, commands: Iterable[TimedCommand], speed: float) -> None:
         """Give each command of a script when its time of the trading day has come. ValueError for one that is none."""
-        for act in sorted(acts):
-            while f"{korean(self._pace.clock.now_ns()):%H:%M:%S}" < act.at:
-                await asyncio.sleep(ACT_S)
-            answer = self.obey(in_real_seconds(act.command, speed))
-            if not answer["ok"]:
-                raise ValueError(answer["error"])
-            self._truth.act(act.at, act.command, time.monotonic_ns())
+        for timed in sorted(commands):
+            while f"{to_kst(self._scheduler.clock.now_ns()):%H:%M:%S}" < timed.at:
+                await asyncio.sleep(POLL_S)
+            response = self.execute(to_real_seconds(timed.command, speed))
+            if not response["ok"]:
+                raise ValueError(response["error"])
+            self._truth.record_command(timed.at, timed.command, time.monotonic_ns())
 
-    def obey(self, command: str) -> Answer:
+    def execute(self, command: str) -> Response:
         """Carry out one command; what became of it."""
         match command.split():
             case ["status"]:
-                return {"ok": True} | self.status()
-            case ["market", "rest" | "move" as word]:
-                self._pace.resting = word == "rest"
-                return {"ok": True, "resting": self._pace.resting}
-            case ["market", "pace", *words]:
-                return self._quicken(words)
-            case ["market", "block", *words]:
-                return self._block(words)
+                return {"ok": True} | self.collect_status()
+            case ["market", "rest" | "move" as mode]:
+                self._scheduler.paused = mode == "rest"
+                return {"ok": True, "paused": self._scheduler.paused}
+            case ["market", "pace", *arguments]:
+                return self._set_rate(arguments)
+            case ["market", "block", *arguments]:
+                return self._trade_block(arguments)
             case ["resend"]:
                 if self._resend():
                     return {"ok": True, "resend": True}
@@ -81,38 +87,38 @@ class Steering:
             fault = faults.parse(command)
         except faults.FaultError as error:
             return {"ok": False, "error": str(error)}
-        self._lines[fault.line].apply(fault)
+        self._feeds[fault.feed].apply_fault(fault)
         return {"ok": True} | fault._asdict()
 
-    def _quicken(self, words: list[str]) -> Answer:
-        if len(words) != 1 or not words[0].isdigit() or not int(words[0]):
+    def _set_rate(self, arguments: list[str]) -> Response:
+        if len(arguments) != 1 or not arguments[0].isdigit() or not int(arguments[0]):
             return {"ok": False, "error": "market pace: write how many times as much as usual is to happen"}
-        self._pace.times = int(words[0])
-        return {"ok": True, "times": self._pace.times}
+        self._scheduler.rate_factor = int(arguments[0])
+        return {"ok": True, "rate_factor": self._scheduler.rate_factor}
 
-    def _block(self, words: list[str]) -> Answer:
-        market = self._pace.market
+    def _trade_block(self, arguments: list[str]) -> Response:
+        market = self._scheduler.market
         listed = {str(instrument): instrument for instrument in market.listings}
-        if len(words) != 2 or words[0] not in listed or not words[1].isdigit() or not int(words[1]):
+        if len(arguments) != 2 or arguments[0] not in listed or not arguments[1].isdigit() or not int(arguments[1]):
             return {"ok": False, "error": "market block: write a symbol that is listed, and a number of shares"}
-        instrument, shares = market.origin(listed[words[0]]), int(words[1])
-        price = market.block(instrument, shares)
-        exch_s = self._pace.clock.now_ns() // SECOND_NS
-        for seen in market.seen_as(instrument):
-            self._truth.block(seen.instrument, exch_s, price, shares, seen.day.cum_volume)
-        volume = market.traded[instrument].day.cum_volume
+        instrument, shares = market.find_origin(listed[arguments[0]]), int(arguments[1])
+        price = market.trade_block(instrument, shares)
+        exch_s = self._scheduler.clock.now_ns() // SECOND_NS
+        for listing in market.affected_listings(instrument):
+            self._truth.record_block(listing.instrument, exch_s, price, shares, listing.day.cum_volume)
+        volume = market.primary_listings[instrument].day.cum_volume
         return {"ok": True, "price": price, "shares": shares, "cum_volume": volume}
 
-    def status(self) -> Answer:
+    def collect_status(self) -> Response:
         """Counters of the market and of the lines."""
         return {
-            "exch_s": self._pace.clock.now_ns() // SECOND_NS,
-            "books": self._pace.market.books,
-            "trades": self._pace.market.trades,
-            **{name: line.status() for name, line in self._lines.items()},
+            "exch_s": self._scheduler.clock.now_ns() // SECOND_NS,
+            "books": self._scheduler.market.book_count,
+            "trades": self._scheduler.market.trade_count,
+            **{name: feed.collect_status() for name, feed in self._feeds.items()},
         }
 
 
-def say(answer: Answer) -> None:
+def print_response(response: Response) -> None:
     """One JSON line to whoever steers."""
-    click.echo(json.dumps(answer, ensure_ascii=False))
+    click.echo(json.dumps(response, ensure_ascii=False))

@@ -27,8 +27,8 @@ from dataclasses import dataclass
 from random import Random
 from typing import NamedTuple
 
-LINES = ("kis", "kiwoom", "us")
-WORDS: dict[str, type | None] = {
+FEEDS = ("kis", "kiwoom", "us")
+FAULTS: dict[str, type | None] = {
     "drop": None,
     "cut": int,
     "silence": float,
@@ -52,13 +52,13 @@ WORDS: dict[str, type | None] = {
     "movehead": int,
     "emptypage": int,
 }
-PAGED = ("repeatpage", "movehead", "emptypage")
+PAGED_FAULTS = ("repeatpage", "movehead", "emptypage")
 """Words for a line whose lists come in pages."""
-SHARES = ("loss", "skew")
+SHARE_FAULTS = ("loss", "skew")
 """Words whose amount is at most 1."""
-LASTING = ("silence", "quiet", "outage")
+DURATION_FAULTS = ("silence", "quiet", "outage")
 """Words whose amount is a span of time."""
-LEAST_WIDTH = {"kis": 44, "us": 20}
+MIN_WIDTH = {"kis": 44, "us": 20}
 """Below 46 (US: 26) no trade or book can be read; at 43 a book would look like the one the vendor's document shows."""
 
 _LETTERS = b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
@@ -71,53 +71,55 @@ class FaultError(ValueError):
 class Fault(NamedTuple):
     """One command: on `line` ("kis"), `word` with `amount` (0 where the word takes none)."""
 
-    line: str
-    word: str
-    amount: float
+    feed: str
+    name: str
+    value: float
 
 
 def parse(text: str) -> Fault:
     """A command such as "kis silence 5". FaultError."""
     parts = text.split()
-    if len(parts) < 2 or parts[0] not in LINES or parts[1] not in WORDS:
-        raise FaultError(f"{text!r} is no fault: write one of {', '.join(LINES)}, then one of {', '.join(WORDS)}")
-    line, word = parts[:2]
-    kind = WORDS[word]
-    if kind is None:
+    if len(parts) < 2 or parts[0] not in FEEDS or parts[1] not in FAULTS:
+        raise FaultError(f"{text!r} is no fault: write one of {', '.join(FEEDS)}, then one of {', '.join(FAULTS)}")
+    feed, name = parts[:2]
+    value_type = FAULTS[name]
+    if value_type is None:
         if len(parts) != 2:
-            raise FaultError(f"{text!r}: {word} takes no amount")
-        return Fault(line, word, 0)
+            raise FaultError(f"{text!r}: {name} takes no amount")
+        return Fault(feed, name, 0)
     try:
-        amount = kind(parts[2])
+        value = value_type(parts[2])
     except (ValueError, IndexError):
-        raise FaultError(f"{text!r}: {word} takes one {'number' if kind is int else 'number of seconds'}") from None
-    if len(parts) > 3 or not amount >= 0:
-        raise FaultError(f"{text!r}: {word} takes one amount, zero or more")
-    if word in SHARES and amount > 1:
-        raise FaultError(f"{text!r}: {word} is at most 1")
-    if word == "width" and amount < LEAST_WIDTH.get(line, amount + 1):
-        least = " or ".join(f"{name} ({number} or more of them)" for name, number in LEAST_WIDTH.items())
-        raise FaultError(f"{text!r}: only {least} counts fields")
-    if word in PAGED and line != "kiwoom":
+        raise FaultError(
+            f"{text!r}: {name} takes one {'number' if value_type is int else 'number of seconds'}"
+        ) from None
+    if len(parts) > 3 or not value >= 0:
+        raise FaultError(f"{text!r}: {name} takes one amount, zero or more")
+    if name in SHARE_FAULTS and value > 1:
+        raise FaultError(f"{text!r}: {name} is at most 1")
+    if name == "width" and value < MIN_WIDTH.get(feed, value + 1):
+        minimums = " or ".join(f"{name} ({number} or more of them)" for name, number in MIN_WIDTH.items())
+        raise FaultError(f"{text!r}: only {minimums} counts fields")
+    if name in PAGED_FAULTS and feed != "kiwoom":
         raise FaultError(f"{text!r}: only kiwoom has pages")
-    return Fault(line, word, amount)
+    return Fault(feed, name, value)
 
 
 def parse_timed(text: str) -> tuple[Fault, float]:
     """A command with its time, "kis:silence 5@12" = 12 s after the start. FaultError."""
     command, _, at = text.rpartition("@")
-    line, colon, words = command.partition(":")
+    feed, colon, fault_text = command.partition(":")
     try:
         seconds = float(at)
     except ValueError:
         seconds = -1.0
     if not colon or seconds < 0:
         raise FaultError(f"{text!r} is no timed fault: write e.g. kis:drop@12 or kiwoom:silence 5@30")
-    return parse(f"{line} {words}"), seconds
+    return parse(f"{feed} {fault_text}"), seconds
 
 
 @dataclass
-class LineFaults:
+class FeedFaults:
     """What is wrong with one line at present. Times are CLOCK_MONOTONIC ns; counts go down as frames and answers are spoiled."""
 
     silent_until_ns: int = 0
@@ -140,22 +142,22 @@ class LineFaults:
     unified: int = 0
     skew: float = 0.0
 
-    def spoil(self, frame: bytes, random: Random) -> bytes | None:
+    def corrupt(self, frame: bytes, random: Random) -> bytes | None:
         """`frame` as the next pending fault leaves it; None when none is pending."""
-        for word, spoiled in _SPOILERS.items():
-            pending = getattr(self, word)
+        for name, corrupt_frame in _CORRUPTORS.items():
+            pending = getattr(self, name)
             if pending:
-                setattr(self, word, pending - 1)
-                return spoiled(frame, random)
+                setattr(self, name, pending - 1)
+                return corrupt_frame(frame, random)
         return None
 
 
-def garbled(frame: bytes, random: Random) -> bytes:
+def garble_frame(frame: bytes, random: Random) -> bytes:
     """Noise of the same length: letters and digits, so neither JSON nor an envelope."""
     return bytes(random.choices(_LETTERS, k=len(frame)))
 
 
-def truncated(frame: bytes, random: Random) -> bytes:
+def truncate_frame(frame: bytes, random: Random) -> bytes:
     """The beginning only. Where fields are counted, less than one record of them is left."""
     fields = frame.split(b"^")
     if len(fields) < 10:
@@ -163,14 +165,14 @@ def truncated(frame: bytes, random: Random) -> bytes:
     return b"^".join(fields[: random.randint(3, min(40, len(fields) - 1))])
 
 
-def bad_utf8(frame: bytes, random: Random) -> bytes:
+def break_utf8(frame: bytes, random: Random) -> bytes:
     """An invalid byte in the envelope (the TR id, or the key "trnm"): no part of the frame can be understood without it."""
     place = 4 if b"|" in frame[:2] else frame.rindex(b"trnm") + 2
     return frame[:place] + b"\xff" + frame[place + 1 :]
 
 
-_SPOILERS: dict[str, Callable[[bytes, Random], bytes]] = {
-    "garble": garbled,
-    "truncate": truncated,
-    "badutf8": bad_utf8,
+_CORRUPTORS: dict[str, Callable[[bytes, Random], bytes]] = {
+    "garble": garble_frame,
+    "truncate": truncate_frame,
+    "badutf8": break_utf8,
 }

@@ -74,7 +74,7 @@ TRADES = np.dtype(
         ("bid_price_1", "<i8"),
     ]
 )
-SENT = np.dtype(
+DELIVERIES = np.dtype(
     [
         ("line", "u1"),
         ("stream", "u1"),
@@ -87,10 +87,10 @@ SENT = np.dtype(
 )
 _BOOK = struct.Struct("<Q15s10sqq40q7q")
 _TRADE = struct.Struct("<Q15s10sqq9q")
-_SENT = struct.Struct("<BBBiQQq")
+_DELIVERY = struct.Struct("<BBBiQQq")
 
 
-class LineNumber(IntEnum):
+class FeedId(IntEnum):
     KIS = 1
     KIWOOM = 2
     US = 3
@@ -101,15 +101,15 @@ class Stream(IntEnum):
     TICK = 2
 
 
-class Outcome(IntEnum):
+class DeliveryOutcome(IntEnum):
     SENT = 0
     LOST = 1
     CONFLATED = 2
-    SPOILED = 3
+    CORRUPTED = 3
     REPEATED = 4
 
 
-class Truth:
+class GroundTruthWriter:
     """The writing side. Without a directory everything is counted and nothing is kept."""
 
     def __init__(self, directory: Path | None, meta: dict[str, object]) -> None:
@@ -122,7 +122,7 @@ class Truth:
         for name in FILES:
             self._files[name] = (directory / name).open("wb", buffering=1 << 20)
 
-    def book(self, book: Book) -> None:
+    def record_book(self, book: Book) -> None:
         """A book arose."""
         if not self._files:
             return
@@ -147,7 +147,7 @@ class Truth:
             )
         )
 
-    def trade(self, trade: Trade) -> None:
+    def record_trade(self, trade: Trade) -> None:
         """A trade happened."""
         if not self._files:
             return
@@ -170,7 +170,9 @@ class Truth:
             )
         )
 
-    def made(self, file: str, instrument: Instrument, rows: np.ndarray, first_id: int, mono_ns: int) -> None:
+    def record_generated_trades(
+        self, file: str, instrument: Instrument, rows: np.ndarray, first_id: int, mono_ns: int
+    ) -> None:
         """Trades that were made at once, `rows` as on the tape (tape.ROW): into "trades.bin" or "earlier.bin"."""
         if not self._files:
             return
@@ -181,39 +183,48 @@ class Truth:
         records["symbol"], records["venue"], records["mono_ns"] = *(part.encode() for part in instrument), mono_ns
         self._files[file].write(records.tobytes())
 
-    def block(self, instrument: Instrument, exch_s: int, price: int, shares: int, cum_volume: int) -> None:
+    def record_block(self, instrument: Instrument, exch_s: int, price: int, shares: int, cum_volume: int) -> None:
         """Volume was traded off the book; `cum_volume` is the day's with it."""
         if self._files:
             row = {"symbol": instrument.symbol, "venue": instrument.venue, "exch_s": exch_s, "price": price}
             row |= {"shares": shares, "cum_volume": cum_volume}
             self._files["blocks.jsonl"].write(json.dumps(row).encode() + b"\n")
 
-    def act(self, at: str, command: str, mono_ns: int) -> None:
+    def record_command(self, at: str, command: str, mono_ns: int) -> None:
         """A script's command was given; `at`: the exchange time it was meant for."""
         if self._files:
             row = {"at": at, "command": command, "mono_ns": mono_ns}
             self._files["acts.jsonl"].write(json.dumps(row).encode() + b"\n")
 
-    def sent(
-        self, line: int, stream: Stream, outcome: Outcome, connection: int, first_id: int, last_id: int, mono_ns: int
+    def record_delivery(
+        self,
+        feed: int,
+        stream: Stream,
+        outcome: DeliveryOutcome,
+        connection: int,
+        first_id: int,
+        last_id: int,
+        mono_ns: int,
     ) -> None:
         """What a connection of `line` did with one of its records."""
-        key = (line, stream, outcome)
+        key = (feed, stream, outcome)
         self.counts[key] = self.counts.get(key, 0) + 1
         if self._files:
-            self._files["sent.bin"].write(_SENT.pack(line, stream, outcome, connection, first_id, last_id, mono_ns))
+            self._files["sent.bin"].write(_DELIVERY.pack(feed, stream, outcome, connection, first_id, last_id, mono_ns))
 
-    def connection(self, line: int, number: int, app_key: str, opened_ns: int, ended_ns: int, how: str) -> None:
+    def record_connection(
+        self, feed: int, number: int, app_key: str, opened_ns: int, ended_ns: int, reason: str
+    ) -> None:
         """A connection ended."""
         if not self._files:
             return
         row = {
-            "line": line,
+            "line": feed,
             "connection": number,
-            "app_key_hash": key_hash(app_key),
+            "app_key_hash": hash_app_key(app_key),
             "opened_mono_ns": opened_ns,
             "ended_mono_ns": ended_ns,
-            "how": how,
+            "how": reason,
         }
         self._files["connections.jsonl"].write(json.dumps(row).encode() + b"\n")
 
@@ -230,45 +241,45 @@ class Truth:
 
 
 @dataclass(frozen=True)
-class Run:
+class GroundTruth:
     """The reading side: one run's files."""
 
     meta: dict[str, object]
     books: np.ndarray
     trades: np.ndarray
-    sent: np.ndarray
+    deliveries: np.ndarray
     connections: list[dict[str, object]]
-    earlier: np.ndarray
+    earlier_trades: np.ndarray
     blocks: list[dict[str, object]]
-    acts: list[dict[str, object]]
+    commands: list[dict[str, object]]
 
 
-def load(directory: Path) -> Run:
+def load(directory: Path) -> GroundTruth:
     """Read a truth directory, also while it is being written. FileNotFoundError when it is none.
 
     books: BOOKS, trades: TRADES, earlier: TRADES, sent: SENT, each of shape (n,) in the order things happened.
     """
-    return Run(
+    return GroundTruth(
         json.loads((directory / "meta.json").read_text(encoding="utf-8")),
-        _records(directory / "books.bin", BOOKS),
-        _records(directory / "trades.bin", TRADES),
-        _records(directory / "sent.bin", SENT),
-        _lines(directory / "connections.jsonl"),
-        _records(directory / "earlier.bin", TRADES),
-        _lines(directory / "blocks.jsonl"),
-        _lines(directory / "acts.jsonl"),
+        _read_records(directory / "books.bin", BOOKS),
+        _read_records(directory / "trades.bin", TRADES),
+        _read_records(directory / "sent.bin", DELIVERIES),
+        _read_json_lines(directory / "connections.jsonl"),
+        _read_records(directory / "earlier.bin", TRADES),
+        _read_json_lines(directory / "blocks.jsonl"),
+        _read_json_lines(directory / "acts.jsonl"),
     )
 
 
-def key_hash(app_key: str) -> str:
+def hash_app_key(app_key: str) -> str:
     """The name of an app key in the truth; empty for a connection that never showed one."""
     return sha256(app_key.encode()).hexdigest()[:16] if app_key else ""
 
 
-def _lines(file: Path) -> list[dict[str, object]]:
+def _read_json_lines(file: Path) -> list[dict[str, object]]:
     return [json.loads(line) for line in file.read_text().splitlines(keepends=True) if line.endswith("\n")]
 
 
-def _records(file: Path, dtype: np.dtype) -> np.ndarray:
+def _read_records(file: Path, dtype: np.dtype) -> np.ndarray:
     data = file.read_bytes()
     return np.frombuffer(data, dtype, count=len(data) // dtype.itemsize)

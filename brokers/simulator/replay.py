@@ -21,53 +21,53 @@ from typing import Any, NamedTuple, Protocol
 
 import msgspec
 
-from brokers.simulator.gateway.client import Connection
+from brokers.simulator.gateway.client import ClientConnection
 
 SETTLE_S = 1.5
 POLL_S = 0.02
 PAYLOAD_ONLY = "_payload_only.txt"
 
 
-class FramesError(Exception):
+class ReplayFileError(Exception):
     """A file that holds no frames; the message names it."""
 
 
-class Recorded(NamedTuple):
+class RecordedFrame(NamedTuple):
     """One frame of `line` ("kis"), and the symbol it is about; empty where it is about none."""
 
-    line: str
+    feed: str
     symbol: str
     payload: bytes
 
 
-class Session(Protocol):
+class ReplaySession(Protocol):
     """What a vendor's session shows to a replay."""
 
-    connection: Connection
-    last_registration_ns: int
+    connection: ClientConnection
+    last_subscription_ns: int
 
-    def names(self) -> set[str]:
+    def instrument_keys(self) -> set[str]:
         """The instrument keys registered, as the client wrote them."""
 
 
-def read(files: Iterable[Path], warn: Callable[[str], None], overseas: str = "kis") -> list[Recorded]:
+def read_frames(files: Iterable[Path], warn: Callable[[str], None], overseas_feed: str = "kis") -> list[RecordedFrame]:
     """The frames of `files`, in order, overseas ones for that line; `warn` hears what is left out. FramesError."""
-    found: list[Recorded] = []
+    found: list[RecordedFrame] = []
     for file in files:
         try:
             text = file.read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
-            raise FramesError(f"{file}: cannot be read as UTF-8 text: {error}") from None
+            raise ReplayFileError(f"{file}: cannot be read as UTF-8 text: {error}") from None
         if file.suffix == ".txt":
-            found += _kis(file, text, warn, overseas)
+            found += _read_kis(file, text, warn, overseas_feed)
         elif file.suffix == ".json":
-            found += _kiwoom(file, text, warn)
+            found += _read_kiwoom(file, text, warn)
         else:
-            raise FramesError(f"{file}: is neither .txt (KIS) nor .json (Kiwoom)")
+            raise ReplayFileError(f"{file}: is neither .txt (KIS) nor .json (Kiwoom)")
     return found
 
 
-def _kis(file: Path, text: str, warn: Callable[[str], None], overseas: str) -> list[Recorded]:
+def _read_kis(file: Path, text: str, warn: Callable[[str], None], overseas_feed: str) -> list[RecordedFrame]:
     found = []
     for number, line in enumerate(text.splitlines(), 1):
         if file.name.endswith(PAYLOAD_ONLY):
@@ -76,19 +76,21 @@ def _kis(file: Path, text: str, warn: Callable[[str], None], overseas: str) -> l
             if '"PINGPONG"' not in line:
                 warn(f"{file}:{number}: a control message, left out")
                 continue
-            found.append(Recorded("kis", "", line.encode()))
+            found.append(RecordedFrame("kis", "", line.encode()))
         elif line:
             found.append(
-                Recorded(overseas if "|HDFS" in line else "kis", line.split("|")[-1].split("^")[0], line.encode())
+                RecordedFrame(
+                    overseas_feed if "|HDFS" in line else "kis", line.split("|")[-1].split("^")[0], line.encode()
+                )
             )
     return found
 
 
-def _kiwoom(file: Path, text: str, warn: Callable[[str], None]) -> list[Recorded]:
+def _read_kiwoom(file: Path, text: str, warn: Callable[[str], None]) -> list[RecordedFrame]:
     try:
         content = json.loads(text)
     except ValueError as error:
-        raise FramesError(f"{file}: is no JSON: {error}") from None
+        raise ReplayFileError(f"{file}: is no JSON: {error}") from None
     frames: list[Any] = []
     if "frame" in content:
         frames = [content["frame"]]
@@ -103,10 +105,10 @@ def _kiwoom(file: Path, text: str, warn: Callable[[str], None]) -> list[Recorded
         warn(f"{file}: {len(frames) - len(real)} control messages, left out")
     if not frames:
         warn(f"{file}: no WebSocket frames, left out")
-    return [Recorded("kiwoom", _item(frame), msgspec.json.encode(frame)) for frame in real]
+    return [RecordedFrame("kiwoom", _first_item(frame), msgspec.json.encode(frame)) for frame in real]
 
 
-def _item(frame: dict[str, Any]) -> str:
+def _first_item(frame: dict[str, Any]) -> str:
     entries = frame.get("data") or [{}]
     return str(entries[0].get("item") or "")
 
@@ -114,20 +116,20 @@ def _item(frame: dict[str, Any]) -> str:
 class Replay:
     """Sends one line's recorded frames to the sessions of its vendor."""
 
-    def __init__(self, line: str, recorded: list[Recorded], sessions: set[Any]) -> None:
-        self.line = line
-        self.recorded = [frame for frame in recorded if frame.line == line]
-        self._sessions: set[Session] = sessions
+    def __init__(self, feed: str, recorded: list[RecordedFrame], sessions: set[Any]) -> None:
+        self.feed = feed
+        self.recorded = [frame for frame in recorded if frame.feed == feed]
+        self._sessions: set[ReplaySession] = sessions
 
     async def run(self) -> tuple[str, int]:
         """Send them all, waiting as long as it takes: the line, and how many were sent."""
         for frame in self.recorded:
             while not await self._send(frame):
                 pass  # that client is gone: to the next one
-        return self.line, len(self.recorded)
+        return self.feed, len(self.recorded)
 
-    async def _send(self, frame: Recorded) -> bool:
-        connection = await self._receiver(frame.symbol)
+    async def _send(self, frame: RecordedFrame) -> bool:
+        connection = await self._find_receiver(frame.symbol)
         try:
             await connection.send(frame.payload)
         except ConnectionError:
@@ -135,13 +137,13 @@ class Replay:
             return False
         return True
 
-    async def _receiver(self, symbol: str) -> Connection:
+    async def _find_receiver(self, symbol: str) -> ClientConnection:
         while True:
-            ready = [session for session in self._sessions if session.last_registration_ns]
+            ready = [session for session in self._sessions if session.last_subscription_ns]
             for session in ready:
-                if symbol in session.names():
+                if symbol in session.instrument_keys():
                     return session.connection
-            last_ns = max((session.last_registration_ns for session in ready), default=0)
+            last_ns = max((session.last_subscription_ns for session in ready), default=0)
             if last_ns and time.monotonic_ns() - last_ns > SETTLE_S * 1e9:
                 return min(ready, key=lambda session: session.connection.number).connection
             await asyncio.sleep(POLL_S)

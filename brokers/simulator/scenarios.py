@@ -11,55 +11,56 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from brokers.simulator.faults import LASTING
+from brokers.simulator.faults import DURATION_FAULTS
 
 
-class Act(NamedTuple):
+class TimedCommand(NamedTuple):
     """One command; `at`: exchange time, HH:MM:SS."""
 
     at: str
     command: str
 
 
-class Scenario(NamedTuple):
+class FaultScenario(NamedTuple):
     """A script. `words`: what happens, for people."""
 
-    words: str
-    acts: tuple[Act, ...]
+    description: str
+    commands: tuple[TimedCommand, ...]
 
 
-SCENARIOS: dict[str, Scenario] = {
-    "kis-dies-at-open": Scenario(
-        "KIS is unreachable from 09:00:05 for ten minutes", (Act("09:00:05", "kis outage 600"),)
+SCENARIOS: dict[str, FaultScenario] = {
+    "kis-dies-at-open": FaultScenario(
+        "KIS is unreachable from 09:00:05 for ten minutes", (TimedCommand("09:00:05", "kis outage 600"),)
     ),
-    "kiwoom-conflates": Scenario(
-        "Kiwoom silently sends at most one book a second and symbol from 09:45", (Act("09:45:00", "kiwoom conflate 1"),)
+    "kiwoom-conflates": FaultScenario(
+        "Kiwoom silently sends at most one book a second and symbol from 09:45",
+        (TimedCommand("09:45:00", "kiwoom conflate 1"),),
     ),
-    "stamp-skew": Scenario(
-        "KIS stamps everything 0.4 s ahead of Kiwoom from the beginning", (Act("08:30:00", "kis skew 0.4"),)
+    "stamp-skew": FaultScenario(
+        "KIS stamps everything 0.4 s ahead of Kiwoom from the beginning", (TimedCommand("08:30:00", "kis skew 0.4"),)
     ),
-    "wrong-venue": Scenario(
-        "what KIS sends for KRX shows the unified venue from 09:45", (Act("09:45:00", "kis unified 1"),)
+    "wrong-venue": FaultScenario(
+        "what KIS sends for KRX shows the unified venue from 09:45", (TimedCommand("09:45:00", "kis unified 1"),)
     ),
-    "both-lose": Scenario(
+    "both-lose": FaultScenario(
         "both lines lose one packet in fifty, each others, for an hour",
         (
-            Act("09:00:00", "kis loss 0.02"),
-            Act("09:00:00", "kiwoom loss 0.02"),
-            Act("10:00:00", "kis loss 0.001"),
-            Act("10:00:00", "kiwoom loss 0.001"),
+            TimedCommand("09:00:00", "kis loss 0.02"),
+            TimedCommand("09:00:00", "kiwoom loss 0.02"),
+            TimedCommand("10:00:00", "kis loss 0.001"),
+            TimedCommand("10:00:00", "kiwoom loss 0.001"),
         ),
     ),
-    "open-burst": Scenario(
+    "open-burst": FaultScenario(
         "the opening brings ten times as much as usual for ten minutes",
-        (Act("09:00:00", "market pace 10"), Act("09:10:00", "market pace 1")),
+        (TimedCommand("09:00:00", "market pace 10"), TimedCommand("09:10:00", "market pace 1")),
     ),
 }
 
 
-def in_real_seconds(command: str, speed: float) -> str:
+def to_real_seconds(command: str, speed: float) -> str:
     """A script's command as it is given: spans of market time become real seconds, in which lines wait."""
-    line, word, *amount = command.split()
-    if word in LASTING:
-        amount = [f"{float(amount[0]) / speed:g}"]
-    return " ".join([line, word, *amount])
+    target, name, *arguments = command.split()
+    if name in DURATION_FAULTS:
+        arguments = [f"{float(arguments[0]) / speed:g}"]
+    return " ".join([target, name, *arguments])

@@ -16,106 +16,106 @@ from dataclasses import dataclass, field
 from heapq import heapify, heapreplace
 from random import Random
 
-from brokers.simulator.exchange.market import Market
-from brokers.simulator.exchange.models import Step
-from brokers.simulator.gateway.feed import Line
-from brokers.simulator.ground_truth import FLUSH_S, Truth
-from conf.calendar import Calendar
-from conf.clock import SECOND_NS, Clock, korean
+from brokers.simulator.exchange.market import SimulatedMarket
+from brokers.simulator.exchange.models import MarketUpdate
+from brokers.simulator.gateway.feed import SimulatedFeed
+from brokers.simulator.ground_truth import FLUSH_S, GroundTruthWriter
+from conf.calendar import TradingCalendar
+from conf.clock import SECOND_NS, Clock, to_kst
 from conf.home import Home
 from conf.instrument import Instrument
 
-LEAST_SLEEP_S = 0.002
+MIN_SLEEP_S = 0.002
 CATCH_UP_NS = SECOND_NS // 2
 ALWAYS_OPEN = "regular"
 
 
 @dataclass
-class Pace:
+class MarketScheduler:
     """Moves a market; `tell(venue, before, after, at)` hears of every change of phase."""
 
     home: Home
-    market: Market
-    lines: list[Line]
-    truth: Truth
+    market: SimulatedMarket
+    feeds: list[SimulatedFeed]
+    truth: GroundTruthWriter
     random: Random
     books_per_s: float
     always_open: bool
-    tell: Callable[[str, str | None, str | None, str], None]
+    on_phase_change: Callable[[str, str | None, str | None, str], None]
     clock: Clock = field(init=False)
-    calendar: Calendar = field(init=False)
-    times: float = 1.0  # of the usual number of events
-    resting: bool = False  # nothing moves, so that what is on its way can arrive
+    calendar: TradingCalendar = field(init=False)
+    rate_factor: float = 1.0  # of the usual number of events
+    paused: bool = False  # nothing moves, so that what is on its way can arrive
     _phases: dict[str, str | None] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.clock = self.home.clock()
-        self.calendar = self.home.calendar()
+        self.clock = self.home.load_clock()
+        self.calendar = self.home.load_calendar()
 
     async def run(self) -> None:
         """Move the market for ever."""
-        instruments = list(self.market.traded)
-        gap_ns = SECOND_NS / self.books_per_s
+        instruments = list(self.market.primary_listings)
+        interval_ns = SECOND_NS / self.books_per_s
         start_ns = time.monotonic_ns()
-        heap = [(start_ns + int(self.random.random() * gap_ns), number) for number in range(len(instruments))]
+        heap = [(start_ns + int(self.random.random() * interval_ns), number) for number in range(len(instruments))]
         heapify(heap)
         flushed_ns = start_ns
         while True:
             now_ns = time.monotonic_ns()
-            self._watch(now_ns)
-            while heap[0][0] <= now_ns and not self.resting:
+            self._check_phases(now_ns)
+            while heap[0][0] <= now_ns and not self.paused:
                 due_ns, number = heap[0]
-                self._move(instruments[number])
+                self._advance(instruments[number])
                 # A stall is not made up for by a burst.
-                step_ns = int(self.random.uniform(0.5, 1.5) * gap_ns / self.times)
+                step_ns = int(self.random.uniform(0.5, 1.5) * interval_ns / self.rate_factor)
                 next_ns = max(due_ns, now_ns - CATCH_UP_NS) + step_ns
                 heapreplace(heap, (next_ns, number))
             if now_ns - flushed_ns > FLUSH_S * SECOND_NS:
                 self.truth.flush()
                 flushed_ns = now_ns
             pause_s = (heap[0][0] - time.monotonic_ns()) / SECOND_NS
-            await asyncio.sleep(min(max(pause_s, LEAST_SLEEP_S), FLUSH_S / 2))
+            await asyncio.sleep(min(max(pause_s, MIN_SLEEP_S), FLUSH_S / 2))
 
-    def _move(self, instrument: Instrument) -> None:
+    def _advance(self, instrument: Instrument) -> None:
         mono_ns = time.monotonic_ns()
-        exch_s = self.clock.at(mono_ns) // SECOND_NS
-        step = self.market.advance(instrument, self._phase(instrument.venue, exch_s), exch_s, mono_ns)
-        if step is not None:
-            self._show(step)
+        exch_s = self.clock.to_calendar_ns(mono_ns) // SECOND_NS
+        update = self.market.advance(instrument, self._current_phase(instrument.venue, exch_s), exch_s, mono_ns)
+        if update is not None:
+            self._publish(update)
 
-    def move_late(self, instrument: Instrument) -> None:
+    def force_trades(self, instrument: Instrument) -> None:
         """Make trades happen at once, also while the market rests or is closed: then they bear the time of its last one."""
-        instrument = self.market.origin(instrument)
-        listing, mono_ns = self.market.traded[instrument], time.monotonic_ns()
-        exch_s = self.clock.at(mono_ns) // SECOND_NS
-        open_now = self._phase(instrument.venue, exch_s) is not None
-        if len(listing.tape) and not (open_now and listing.day.date == f"{korean(exch_s * SECOND_NS):%Y%m%d}"):
-            exch_s = int(listing.tape.column("exch_s")[-1])
-        step = self.market.late(instrument, exch_s, mono_ns)
-        if step is not None:
-            self._show(step)
+        instrument = self.market.find_origin(instrument)
+        listing, mono_ns = self.market.primary_listings[instrument], time.monotonic_ns()
+        exch_s = self.clock.to_calendar_ns(mono_ns) // SECOND_NS
+        open_now = self._current_phase(instrument.venue, exch_s) is not None
+        if len(listing.history) and not (open_now and listing.day.date == f"{to_kst(exch_s * SECOND_NS):%Y%m%d}"):
+            exch_s = int(listing.history.read_column("exch_s")[-1])
+        update = self.market.force_trades(instrument, exch_s, mono_ns)
+        if update is not None:
+            self._publish(update)
 
-    def _show(self, step: Step) -> None:
-        for seen in (step, self.market.unify(step)):
-            if seen is None:
+    def _publish(self, update: MarketUpdate) -> None:
+        for venue_update in (update, self.market.consolidate(update)):
+            if venue_update is None:
                 continue
-            for trade in seen.trades:
-                self.truth.trade(trade)
-            if seen.book is not None:
-                self.truth.book(seen.book)
-            for line in self.lines:
-                line.publish(seen)
+            for trade in venue_update.trades:
+                self.truth.record_trade(trade)
+            if venue_update.book is not None:
+                self.truth.record_book(venue_update.book)
+            for feed in self.feeds:
+                feed.publish(venue_update)
 
-    def _watch(self, now_ns: int) -> None:
+    def _check_phases(self, now_ns: int) -> None:
         """Notice changes of phase, and steps of the wall clock."""
-        self.clock.follow_wall()
-        exch_s = self.clock.at(now_ns) // SECOND_NS
+        self.clock.detect_step()
+        exch_s = self.clock.to_calendar_ns(now_ns) // SECOND_NS
         for venue in {instrument.venue for instrument in self.market.listings}:
-            now = self._phase(venue, exch_s)
+            now = self._current_phase(venue, exch_s)
             before = self._phases.setdefault(venue, now)
             if now != before:
                 self._phases[venue] = now
-                self.tell(venue, before, now, f"{korean(exch_s * SECOND_NS):%H%M%S}")
+                self.on_phase_change(venue, before, now, f"{to_kst(exch_s * SECOND_NS):%H%M%S}")
 
-    def _phase(self, venue: str, exch_s: int) -> str | None:
-        return ALWAYS_OPEN if self.always_open else self.calendar.phase(venue, exch_s * SECOND_NS)
+    def _current_phase(self, venue: str, exch_s: int) -> str | None:
+        return ALWAYS_OPEN if self.always_open else self.calendar.find_phase(venue, exch_s * SECOND_NS)

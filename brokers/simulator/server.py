@@ -22,64 +22,62 @@ from random import Random
 from aiohttp import web
 
 from brokers.simulator import faults
-from brokers.simulator.control import Steering, say
+from brokers.simulator.control import ControlChannel, print_response
 from brokers.simulator.exchange import backfill
-from brokers.simulator.exchange.market import Market
-from brokers.simulator.gateway.feed import Line, Options
-from brokers.simulator.ground_truth import LineNumber, Truth
+from brokers.simulator.exchange.market import SimulatedMarket
+from brokers.simulator.gateway.feed import FeedOptions, SimulatedFeed
+from brokers.simulator.ground_truth import FeedId, GroundTruthWriter
 from brokers.simulator.kis import auth, overseas, overseas_encode
 from brokers.simulator.kis import encode as kis_encode
-from brokers.simulator.kis.rest import Quotations
-from brokers.simulator.kis.websocket import Kis
-from brokers.simulator.kis.websocket import Rules as KisRules
+from brokers.simulator.kis.rest import QuotationRoutes
+from brokers.simulator.kis.websocket import KisRules, KisWebSocketServer
 from brokers.simulator.kiwoom import encode as kiwoom_encode
 from brokers.simulator.kiwoom import rest
-from brokers.simulator.kiwoom.websocket import Kiwoom
-from brokers.simulator.kiwoom.websocket import Rules as KiwoomRules
-from brokers.simulator.replay import Recorded, Replay
-from brokers.simulator.scenarios import Act
-from brokers.simulator.scheduler import Pace
-from conf.clock import SECOND_NS, korean
+from brokers.simulator.kiwoom.websocket import KiwoomRules, KiwoomWebSocketServer
+from brokers.simulator.replay import RecordedFrame, Replay
+from brokers.simulator.scenarios import TimedCommand
+from brokers.simulator.scheduler import MarketScheduler
+from conf.clock import SECOND_NS, to_kst
 from conf.home import Home
 from conf.instrument import Instrument
 from conf.market import hours_of
 
 HOST = "127.0.0.1"
-CLEAR_S = 3.0
+DISCONNECT_TIMEOUT_S = 3.0
 
 
 @dataclass(frozen=True, kw_only=True)
-class Plan:
+class SimulatorConfig:
     """Everything a run is made from."""
 
     home: Home
     seed: int
     instruments: list[Instrument]
-    truth: Path | None
+    truth_dir: Path | None
     books_per_s: float
     always_open: bool
-    recorded: list[Recorded] | None
+    recorded_frames: list[RecordedFrame] | None
     faults: list[tuple[faults.Fault, float]]
-    acts: tuple[Act, ...]
+    commands: tuple[TimedCommand, ...]
     kis_port: int
     kis_widths: tuple[int, int]
-    kis_options: Options
+    kis_options: FeedOptions
     kis_rules: KisRules
     kis_calls_per_s: float
     us_port: int
-    us_options: Options
+    us_options: FeedOptions
     kiwoom_port: int
     kiwoom_merge: float
-    kiwoom_options: Options
+    kiwoom_options: FeedOptions
     kiwoom_rules: KiwoomRules
     kiwoom_token_life_s: float
-    kiwoom_rest_rules: rest.RestRules
+    kiwoom_rest_rules: rest.KiwoomRestRules
     history: dict[str, int]
     earlier_days: int
     earlier_trades: dict[str, int]
     blocks: int
 
-    def meta(self) -> dict[str, object]:
+    def build_metadata(self) -> dict[str, object]:
         """What the truth says about the run."""
         return {
             "seed": self.seed,
@@ -99,101 +97,111 @@ class Plan:
         }
 
 
-class Server:
+class SimulatorServer:
     """One run."""
 
-    def __init__(self, plan: Plan) -> None:
-        self.plan = plan
-        self.truth = Truth(plan.truth, plan.meta())
-        clock = plan.home.clock()
-        random = Random(f"{plan.seed}:lines")
-        merging = Random(f"{plan.seed}:merge")
-        kis_tokens = auth.Keys(random)
-        kiwoom_tokens = rest.Keys(random, plan.kiwoom_token_life_s)
-        kis_line = Line(
-            LineNumber.KIS,
-            plan.kis_options,
+    def __init__(self, config: SimulatorConfig) -> None:
+        self.config = config
+        self.truth = GroundTruthWriter(config.truth_dir, config.build_metadata())
+        clock = config.home.load_clock()
+        random = Random(f"{config.seed}:lines")
+        merge_random = Random(f"{config.seed}:merge")
+        kis_tokens = auth.KeyStore(random)
+        kiwoom_tokens = rest.TokenStore(random, config.kiwoom_token_life_s)
+        kis_feed = SimulatedFeed(
+            FeedId.KIS,
+            config.kis_options,
             self.truth,
-            Random(f"{plan.seed}:kis"),
-            lambda items: kis_encode.frames(items, kis_line.faults.widths or plan.kis_widths),
+            Random(f"{config.seed}:kis"),
+            lambda items: kis_encode.encode_frames(items, kis_feed.faults.widths or config.kis_widths),
             kis_tokens.expire,
         )
-        kiwoom_line = Line(
-            LineNumber.KIWOOM,
-            plan.kiwoom_options,
+        kiwoom_feed = SimulatedFeed(
+            FeedId.KIWOOM,
+            config.kiwoom_options,
             self.truth,
-            Random(f"{plan.seed}:kiwoom"),
-            lambda items: kiwoom_encode.frames(items, plan.kiwoom_merge, merging),
+            Random(f"{config.seed}:kiwoom"),
+            lambda items: kiwoom_encode.encode_frames(items, config.kiwoom_merge, merge_random),
             kiwoom_tokens.expire,
         )
-        self.kis = Kis(kis_line, plan.kis_rules, kis_tokens, random, lambda: korean(clock.now_ns()))
-        self.kiwoom = Kiwoom(kiwoom_line, plan.kiwoom_rules, kiwoom_tokens, plan.instruments)
-        overseas_market = overseas.Overseas()
-        us_tokens = auth.Keys(random)
-        us_line = Line(
-            LineNumber.US,
-            plan.us_options,
+        self.kis = KisWebSocketServer(kis_feed, config.kis_rules, kis_tokens, random, lambda: to_kst(clock.now_ns()))
+        self.kiwoom = KiwoomWebSocketServer(kiwoom_feed, config.kiwoom_rules, kiwoom_tokens, config.instruments)
+        overseas_subscriptions = overseas.OverseasSubscriptions()
+        us_tokens = auth.KeyStore(random)
+        us_feed = SimulatedFeed(
+            FeedId.US,
+            config.us_options,
             self.truth,
-            Random(f"{plan.seed}:us"),
-            lambda items: overseas_encode.frames(
-                items, us_line.faults.widths or overseas_encode.WIDTHS, overseas_market.keys
+            Random(f"{config.seed}:us"),
+            lambda items: overseas_encode.encode_frames(
+                items, us_feed.faults.widths or overseas_encode.WIDTHS, overseas_subscriptions.keys
             ),
             us_tokens.expire,
         )
-        self.us = Kis(us_line, plan.kis_rules, us_tokens, random, lambda: korean(clock.now_ns()), overseas_market.feed)
-        self.lines = {"kis": kis_line, "kiwoom": kiwoom_line, "us": us_line}
-        self.market = Market(plan.instruments, plan.seed)
-        self.pace = Pace(
-            plan.home,
+        self.us = KisWebSocketServer(
+            us_feed, config.kis_rules, us_tokens, random, lambda: to_kst(clock.now_ns()), overseas_subscriptions.catalog
+        )
+        self.feeds = {"kis": kis_feed, "kiwoom": kiwoom_feed, "us": us_feed}
+        self.market = SimulatedMarket(config.instruments, config.seed)
+        self.scheduler = MarketScheduler(
+            config.home,
             self.market,
-            list(self.lines.values()),
+            list(self.feeds.values()),
             self.truth,
-            Random(f"{plan.seed}:pace"),
-            plan.books_per_s,
-            plan.always_open,
-            self.kiwoom.announce,
+            Random(f"{config.seed}:pace"),
+            config.books_per_s,
+            config.always_open,
+            self.kiwoom.send_phase_change,
         )
-        quotations = Quotations(
-            kis_tokens, self.market, plan.kis_calls_per_s, kis_line.faults, lambda: clock.now_ns() // SECOND_NS
+        quotations = QuotationRoutes(
+            kis_tokens, self.market, config.kis_calls_per_s, kis_feed.faults, lambda: clock.now_ns() // SECOND_NS
         )
-        desk = rest.Desk(
+        kiwoom_rest = rest.RestRoutes(
             kiwoom_tokens,
             self.market,
-            plan.kiwoom_rest_rules,
-            kiwoom_line.faults,
-            Random(f"{plan.seed}:pages"),
-            self.pace.move_late,
+            config.kiwoom_rest_rules,
+            kiwoom_feed.faults,
+            Random(f"{config.seed}:pages"),
+            self.scheduler.force_trades,
         )
-        self._kis_routes = [*auth.Desk(kis_tokens).routes(), *quotations.routes(), *self.kis.routes()]
-        self._kiwoom_routes = [*desk.routes(), *self.kiwoom.routes()]
-        minutes = Quotations(
+        self._kis_routes = [
+            *auth.AuthRoutes(kis_tokens).build_routes(),
+            *quotations.build_routes(),
+            *self.kis.build_routes(),
+        ]
+        self._kiwoom_routes = [*kiwoom_rest.build_routes(), *self.kiwoom.build_routes()]
+        us_quotations = QuotationRoutes(
             us_tokens,
             self.market,
-            plan.kis_calls_per_s,
-            us_line.faults,
+            config.kis_calls_per_s,
+            us_feed.faults,
             lambda: clock.now_ns() // SECOND_NS,
-            overseas.COUNTER,
+            overseas.CALLS,
         )
-        self._us_routes = [*auth.Desk(us_tokens).routes(), *minutes.routes(), *self.us.routes()]
-        vendors: dict[str, Kis | Kiwoom] = {"kis": self.kis, "kiwoom": self.kiwoom}
-        if any(frame.line == "us" for frame in plan.recorded or ()):
+        self._us_routes = [
+            *auth.AuthRoutes(us_tokens).build_routes(),
+            *us_quotations.build_routes(),
+            *self.us.build_routes(),
+        ]
+        vendors: dict[str, KisWebSocketServer | KiwoomWebSocketServer] = {"kis": self.kis, "kiwoom": self.kiwoom}
+        if any(frame.feed == "us" for frame in config.recorded_frames or ()):
             vendors["us"] = self.us
-        self.replays = [Replay(name, plan.recorded or [], vendor.sessions) for name, vendor in vendors.items()]
-        self._steering = Steering(self.lines, self.pace, self.truth, self._resend)
+        self.replays = [Replay(name, config.recorded_frames or [], vendor.sessions) for name, vendor in vendors.items()]
+        self._control = ControlChannel(self.feeds, self.scheduler, self.truth, self._resend)
         self._stop = asyncio.Event()
-        self._replaying: asyncio.Task[None] | None = None
+        self._replay_task: asyncio.Task[None] | None = None
 
     async def run(self, seconds: float) -> None:
         """Serve until a signal, or for `seconds` unless 0."""
         loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self._stop.set)
-        if self.plan.recorded is None:
-            self._make_history()
-        kis_runner, kis_port = await _listen(self._kis_routes, self.plan.kis_port)
-        kiwoom_runner, kiwoom_port = await _listen(self._kiwoom_routes, self.plan.kiwoom_port)
-        us_runner, us_port = await _listen(self._us_routes, self.plan.us_port)
-        say(
+        for signal_number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(signal_number, self._stop.set)
+        if self.config.recorded_frames is None:
+            self._generate_history()
+        kis_runner, kis_port = await _listen(self._kis_routes, self.config.kis_port)
+        kiwoom_runner, kiwoom_port = await _listen(self._kiwoom_routes, self.config.kiwoom_port)
+        us_runner, us_port = await _listen(self._us_routes, self.config.us_port)
+        print_response(
             {
                 "kis": {"ws_url": f"ws://{HOST}:{kis_port}", "rest_url": f"http://{HOST}:{kis_port}"},
                 "kiwoom": {
@@ -203,87 +211,91 @@ class Server:
                 "us": {"ws_url": f"ws://{HOST}:{us_port}", "rest_url": f"http://{HOST}:{us_port}"},
             }
         )
-        threading.Thread(target=self._steering.listen, args=(loop,), daemon=True).start()
-        for fault, after_s in self.plan.faults:
-            loop.call_later(after_s, self.lines[fault.line].apply, fault)
-        playing = asyncio.create_task(self._steering.play(self.plan.acts, self.plan.home.settings.clock.speed))
-        moving = asyncio.create_task(self.pace.run() if self.plan.recorded is None else self._replay())
-        self._replaying = moving if self.plan.recorded is not None else None
+        threading.Thread(target=self._control.read_stdin, args=(loop,), daemon=True).start()
+        for fault, after_s in self.config.faults:
+            loop.call_later(after_s, self.feeds[fault.feed].apply_fault, fault)
+        script_task = asyncio.create_task(
+            self._control.run_script(self.config.commands, self.config.home.settings.clock.speed)
+        )
+        market_task = asyncio.create_task(
+            self.scheduler.run() if self.config.recorded_frames is None else self._replay()
+        )
+        self._replay_task = market_task if self.config.recorded_frames is not None else None
         if seconds:
             loop.call_later(seconds, self._stop.set)
-        stopping = asyncio.create_task(self._stop.wait())
+        stop_task = asyncio.create_task(self._stop.wait())
         try:
-            await asyncio.wait([moving, stopping], return_when=asyncio.FIRST_COMPLETED)
-            if playing.done():
-                playing.result()
-            if moving.done():
-                moving.result()  # a bug in the market must not look like a quiet one
-                await stopping
+            await asyncio.wait([market_task, stop_task], return_when=asyncio.FIRST_COMPLETED)
+            if script_task.done():
+                script_task.result()
+            if market_task.done():
+                market_task.result()  # a bug in the market must not look like a quiet one
+                await stop_task
         finally:
-            moving.cancel()
-            playing.cancel()
-            await self._clear()
+            market_task.cancel()
+            script_task.cancel()
+            await self._disconnect_all()
             await kis_runner.cleanup()
             await kiwoom_runner.cleanup()
             await us_runner.cleanup()
             self.truth.close()
 
-    def _make_history(self) -> None:
+    def _generate_history(self) -> None:
         """The days before, and today so far where that is asked for. HistoryError."""
-        calendar, now_ns, earlier = self.pace.calendar, self.pace.clock.now_ns(), 0
-        randoms = {one: Random(f"{self.plan.seed}:history:{one}") for one in self.market.traded}
-        todays = {one: calendar.day(one.venue, now_ns) for one in self.market.traded}
+        calendar, now_ns, earlier = self.scheduler.calendar, self.scheduler.clock.now_ns(), 0
+        randoms = {one: Random(f"{self.config.seed}:history:{one}") for one in self.market.primary_listings}
+        todays = {one: calendar.trading_day(one.venue, now_ns) for one in self.market.primary_listings}
         days = {
-            one: backfill.earlier_days(calendar, today, self.plan.earlier_days, one.venue)
+            one: backfill.find_earlier_days(calendar, today, self.config.earlier_days, one.venue)
             for one, today in todays.items()
         }
         for day in sorted({day for each in days.values() for day in each}):
-            for one, listing in self.market.traded.items():
-                number = backfill.wanted(self.plan.earlier_trades, one)
+            for one, listing in self.market.primary_listings.items():
+                number = backfill.requested_trade_count(self.config.earlier_trades, one)
                 if number and day in days[one]:
-                    end_s = backfill.midnight(day, hours_of(one.venue).zone) + backfill.DAY_S
-                    phases = backfill.spans(calendar, one.venue, day, end_s)
-                    backfill.make_day(listing, day, phases, end_s, number, randoms[one], self.plan.blocks)
-            self.market.unify_day(day)
-        before = {instrument: len(listing.tape) for instrument, listing in self.market.listings.items()}
-        for one, listing in self.market.traded.items():
-            if number := backfill.wanted(self.plan.history, one):
-                phases = backfill.so_far(calendar, one.venue, now_ns, self.plan.always_open)
-                backfill.make_day(
-                    listing, todays[one], phases, now_ns // SECOND_NS, number, randoms[one], self.plan.blocks
+                    end_s = backfill.compute_midnight(day, hours_of(one.venue).zone) + backfill.DAY_S
+                    phases = backfill.find_intervals(calendar, one.venue, day, end_s)
+                    backfill.generate_day(listing, day, phases, end_s, number, randoms[one], self.config.blocks)
+            self.market.consolidate_day(day)
+        before = {instrument: len(listing.history) for instrument, listing in self.market.listings.items()}
+        for one, listing in self.market.primary_listings.items():
+            if number := backfill.requested_trade_count(self.config.history, one):
+                phases = backfill.find_elapsed_intervals(calendar, one.venue, now_ns, self.config.always_open)
+                backfill.generate_day(
+                    listing, todays[one], phases, now_ns // SECOND_NS, number, randoms[one], self.config.blocks
                 )
         for day in sorted(set(todays.values())):
-            self.market.unify_day(day)
+            self.market.consolidate_day(day)
         mono_ns = time.monotonic_ns()
         for instrument, listing in self.market.listings.items():
-            old, rows = before[instrument], listing.tape.rows()
-            first_id = self.market.count_made(len(rows) - old)
-            self.truth.made("earlier.bin", instrument, rows[:old], earlier + 1, mono_ns)
+            old, rows = before[instrument], listing.history.read_rows()
+            first_id = self.market.allocate_trade_ids(len(rows) - old)
+            self.truth.record_generated_trades("earlier.bin", instrument, rows[:old], earlier + 1, mono_ns)
             earlier += old
-            self.truth.made("trades.bin", instrument, rows[old:], first_id, mono_ns)
+            self.truth.record_generated_trades("trades.bin", instrument, rows[old:], first_id, mono_ns)
         self.truth.flush()
 
     async def _replay(self) -> None:
         sent: dict[str, int] = {}
         for done in asyncio.as_completed([replay.run() for replay in self.replays]):
-            line, number = await done
-            sent[line] = number
-            say({"frames_sent": sent})
+            feed, number = await done
+            sent[feed] = number
+            print_response({"frames_sent": sent})
 
-    async def _clear(self) -> None:
+    async def _disconnect_all(self) -> None:
         """End every connection and wait until each has settled its records."""
-        deadline_s = time.monotonic() + CLEAR_S
-        while time.monotonic() < deadline_s and any(line.connections for line in self.lines.values()):
-            for line in self.lines.values():
-                for connection in list(line.connections.values()):
-                    connection.cut("simulator stopped")
+        deadline_s = time.monotonic() + DISCONNECT_TIMEOUT_S
+        while time.monotonic() < deadline_s and any(line.connections for line in self.feeds.values()):
+            for feed in self.feeds.values():
+                for connection in list(feed.connections.values()):
+                    connection.abort("simulator stopped")
             await asyncio.sleep(0.01)
 
     def _resend(self) -> bool:
         """Send what was recorded once more, unless there is nothing or it is being sent."""
-        if self._replaying is None or not self._replaying.done():
+        if self._replay_task is None or not self._replay_task.done():
             return False
-        self._replaying = asyncio.create_task(self._replay())
+        self._replay_task = asyncio.create_task(self._replay())
         return True
 
 

@@ -8,23 +8,23 @@ from __future__ import annotations
 
 import random
 
-SPREAD = 0.2
+JITTER = 0.2
 
 
 class Backoff:
     """One connection's patience."""
 
-    def __init__(self, first_s: float, most_s: float) -> None:
+    def __init__(self, first_s: float, max_s: float) -> None:
         self._first_s = first_s
-        self._most_s = most_s
-        self._pauses = 0
+        self._max_s = max_s
+        self._attempts = 0
 
     def next_s(self) -> float:
         """The next pause."""
-        pause = min(self._first_s * 2 ** min(self._pauses, 30), self._most_s)
-        self._pauses += 1
-        return pause * random.uniform(1 - SPREAD, 1 + SPREAD)
+        pause = min(self._first_s * 2 ** min(self._attempts, 30), self._max_s)
+        self._attempts += 1
+        return pause * random.uniform(1 - JITTER, 1 + JITTER)
 
     def reset(self) -> None:
         """It went well: begin small again."""
-        self._pauses = 0
+        self._attempts = 0

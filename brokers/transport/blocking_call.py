@@ -15,27 +15,27 @@ from collections.abc import Callable
 from typing import Protocol, TypeVar
 
 from brokers.errors import ConnectError
-from conf.process import Stop
+from conf.process import ShutdownSignal
 
 Result = TypeVar("Result")
 
-CALL_MOST_S = 60.0
+MAX_CALL_S = 60.0
 """No handshake and no REST call may take longer, though a server that drips bytes would have it so."""
-BEAT_S = 0.1
+HEARTBEAT_INTERVAL_S = 0.1
 
 
-class Stopping(Exception):
+class ShutdownRequested(Exception):
     """A stop was requested while something was under way."""
 
 
-class Heart(Protocol):
+class Heartbeat(Protocol):
     """What has to go on beating: a vitals page, or a thread's share of one."""
 
-    def beat(self) -> None:
+    def heartbeat(self) -> None:
         """Alive."""
 
 
-def beating(call: Callable[[], Result], heart: Heart, stop: Stop) -> Result:
+def call_with_heartbeat(call: Callable[[], Result], heartbeat: Heartbeat, stop: ShutdownSignal) -> Result:
     """The result of `call`, or what it raises. Stopping if asked to stop first; ConnectError when it takes too long."""
     results: list[Result] = []
     failures: list[BaseException] = []
@@ -48,14 +48,14 @@ def beating(call: Callable[[], Result], heart: Heart, stop: Stop) -> Result:
 
     thread = threading.Thread(target=work, daemon=True)
     thread.start()
-    give_up = time.monotonic() + CALL_MOST_S
+    deadline = time.monotonic() + MAX_CALL_S
     while thread.is_alive():
-        thread.join(BEAT_S)
-        heart.beat()
+        thread.join(HEARTBEAT_INTERVAL_S)
+        heartbeat.heartbeat()
         if stop.requested and thread.is_alive():
-            raise Stopping
-        if time.monotonic() > give_up and thread.is_alive():
-            raise ConnectError(f"no answer within {CALL_MOST_S:g} s")
+            raise ShutdownRequested
+        if time.monotonic() > deadline and thread.is_alive():
+            raise ConnectError(f"no answer within {MAX_CALL_S:g} s")
     if failures:
         raise failures[0]
     return results[0]

@@ -9,41 +9,41 @@
 
 Promises: any chunking gives the same messages; control frames may come between fragments; what was whole before a close
 frame or a fault is handed out first, `ended` says afterwards what happened; text is never validated as UTF-8 (a bad
-byte in a quote must not cost the connection, spec kis 8.9); the buffer holds at most one frame of `most_bytes` and one read.
+byte in a quote must not cost the connection, spec kis 8.9); the buffer holds at most one frame of `max_bytes` and one read.
 Leaves to others: sockets and answers (wire.py).
 """
 
 from __future__ import annotations
 
-from brokers.errors import Closed, FrameError, WireError
+from brokers.errors import ConnectionClosed, ProtocolError, TransportError
 
 CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG = 0x0, 0x1, 0x2, 0x8, 0x9, 0xA
 _FIN = 0x80
 
 
-class FrameScanner:
+class FrameParser:
     """Feed bytes, get messages."""
 
-    def __init__(self, most_bytes: int) -> None:
-        self.ended: WireError | None = None
-        self._most_bytes = most_bytes
-        self._rest = bytearray()
-        self._need = 0
+    def __init__(self, max_bytes: int) -> None:
+        self.error: TransportError | None = None
+        self._max_bytes = max_bytes
+        self._remainder = bytearray()
+        self._needed_bytes = 0
         self._fragments: bytearray | None = None
         self._fragments_opcode = TEXT
 
     def feed(self, data: bytes) -> list[tuple[int, bytes]]:
         """Whole messages and control frames in `data`, as (opcode, payload), in order; nothing any more once `ended`."""
         found: list[tuple[int, bytes]] = []
-        if self.ended:
+        if self.error:
             return found
-        if self._rest:
-            self._rest += data
-            if len(self._rest) < self._need:
+        if self._remainder:
+            self._remainder += data
+            if len(self._remainder) < self._needed_bytes:
                 return found  # no copy of what lies here for every piece of a large frame
-            data = bytes(self._rest)
-        self._need = 0
-        at, size, most = 0, len(data), self._most_bytes
+            data = bytes(self._remainder)
+        self._needed_bytes = 0
+        at, size, max_bytes = 0, len(data), self._max_bytes
         while size - at >= 2:
             first, length = data[at], data[at + 1]
             begin = at + 2
@@ -58,62 +58,62 @@ class FrameScanner:
                 length = int.from_bytes(data[begin : at + 10])
                 begin = at + 10
             elif length > 127:
-                self.ended = FrameError("the server masks its frames, which only clients do")
+                self.error = ProtocolError("the server masks its frames, which only clients do")
                 break
-            if length > most:
-                self.ended = FrameError(f"a frame of {length} bytes: feed.frame_most_bytes allows {most}")
+            if length > max_bytes:
+                self.error = ProtocolError(f"a frame of {length} bytes: feed.frame_max_bytes allows {max_bytes}")
                 break
             end = begin + length
             if end > size:
-                self._need = end - at
+                self._needed_bytes = end - at
                 break
             payload = data[begin:end]
             at = end
             if (first == _FIN | TEXT or first == _FIN | BINARY) and self._fragments is None:
                 found.append((first & 0x0F, payload))
-            elif not self._rare(first, payload, found):
+            elif not self._parse_uncommon(first, payload, found):
                 break
-        self._rest = bytearray(data[at:]) if at < size and not self.ended else bytearray()
+        self._remainder = bytearray(data[at:]) if at < size and not self.error else bytearray()
         return found
 
-    def _rare(self, first: int, payload: bytes, found: list[tuple[int, bytes]]) -> bool:
+    def _parse_uncommon(self, first: int, payload: bytes, found: list[tuple[int, bytes]]) -> bool:
         """Everything but a whole data frame; False when it ends the stream."""
         opcode = first & 0x0F
         if first & 0x70:
-            self.ended = FrameError(f"reserved bits are set in a frame beginning with {first:#04x}")
+            self.error = ProtocolError(f"reserved bits are set in a frame beginning with {first:#04x}")
         elif opcode >= CLOSE:
-            self._control(first, payload, found)
+            self._parse_control(first, payload, found)
         elif opcode == CONTINUATION:
-            self._continue(first, payload, found)
+            self._parse_continuation(first, payload, found)
         elif opcode > BINARY:
-            self.ended = FrameError(f"opcode {opcode} is unknown")
+            self.error = ProtocolError(f"opcode {opcode} is unknown")
         elif self._fragments is not None:
-            self.ended = FrameError("a new message inside a fragmented one")
+            self.error = ProtocolError("a new message inside a fragmented one")
         else:
             self._fragments, self._fragments_opcode = bytearray(payload), opcode
-        return self.ended is None
+        return self.error is None
 
-    def _control(self, first: int, payload: bytes, found: list[tuple[int, bytes]]) -> None:
+    def _parse_control(self, first: int, payload: bytes, found: list[tuple[int, bytes]]) -> None:
         opcode = first & 0x0F
         if not first & _FIN or len(payload) > 125:
-            self.ended = FrameError("a control frame is fragmented or longer than 125 bytes")
+            self.error = ProtocolError("a control frame is fragmented or longer than 125 bytes")
         elif opcode == CLOSE:
             code = int.from_bytes(payload[:2]) if len(payload) >= 2 else 1005
             reason = payload[2:].decode("utf-8", "replace")
-            self.ended = Closed(f"the server closed the connection: {code} {reason}".rstrip())
+            self.error = ConnectionClosed(f"the server closed the connection: {code} {reason}".rstrip())
         elif opcode in (PING, PONG):
             found.append((opcode, payload))
         else:
-            self.ended = FrameError(f"opcode {opcode} is unknown")
+            self.error = ProtocolError(f"opcode {opcode} is unknown")
 
-    def _continue(self, first: int, payload: bytes, found: list[tuple[int, bytes]]) -> None:
+    def _parse_continuation(self, first: int, payload: bytes, found: list[tuple[int, bytes]]) -> None:
         if self._fragments is None:
-            self.ended = FrameError("a continuation of nothing")
+            self.error = ProtocolError("a continuation of nothing")
             return
         self._fragments += payload
-        if len(self._fragments) > self._most_bytes:
-            self.ended = FrameError(
-                f"fragments of {len(self._fragments)} bytes: feed.frame_most_bytes allows {self._most_bytes}"
+        if len(self._fragments) > self._max_bytes:
+            self.error = ProtocolError(
+                f"fragments of {len(self._fragments)} bytes: feed.frame_max_bytes allows {self._max_bytes}"
             )
         elif first & _FIN:
             found.append((self._fragments_opcode, bytes(self._fragments)))

@@ -20,14 +20,14 @@ import requests
 from requests.adapters import HTTPAdapter
 from urllib3.exceptions import HTTPError
 
-from brokers.errors import WORDS_MOST, RestLimited, RestUnreachable
+from brokers.errors import MAX_MESSAGE_CHARS, RateLimited, ServiceUnavailable
 from brokers.transport.websocket import is_loopback
 
 CONNECT_S, ANSWER_S, CALL_S = 5.0, 10.0, 15.0
 """To connect, between two pieces of the answer, and altogether."""
-ANSWER_MOST_BYTES = 1 << 20
+MAX_ANSWER_BYTES = 1 << 20
 LIMITED_WAIT_S = 10.0
-JSON = "application/json;charset=UTF-8"
+JSON_CONTENT_TYPE = "application/json;charset=UTF-8"
 
 
 class Answer(NamedTuple):
@@ -37,7 +37,7 @@ class Answer(NamedTuple):
     body: dict[str, Any]
 
 
-class Reply(NamedTuple):
+class JsonResponse(NamedTuple):
     """An answer that is a JSON object, with its bytes and its headers (names in any case)."""
 
     status: int
@@ -46,52 +46,52 @@ class Reply(NamedTuple):
     headers: Mapping[str, str]
 
 
-class _Adapter(HTTPAdapter):
+class _AbortableAdapter(HTTPAdapter):
     """A transport whose connection can be cut from another thread: a server that drips bytes passes every other timeout."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.cut = False
+        self.aborted = False
         self._sockets: list[socket.socket] = []
 
     def get_connection_with_tls_context(self, *arguments: Any, **options: Any) -> Any:
         """As the library's, with connections that leave their socket with us."""
         pool = super().get_connection_with_tls_context(*arguments, **options)
-        if hasattr(pool.ConnectionCls, "leaves_its_socket"):
+        if hasattr(pool.ConnectionCls, "tracks_socket"):
             return pool
         sockets = self._sockets
 
-        class Connection(pool.ConnectionCls):
-            leaves_its_socket = True
+        class TrackedConnection(pool.ConnectionCls):
+            tracks_socket = True
 
             def connect(self) -> None:
                 super().connect()
                 sockets.append(self.sock)
 
-        pool.ConnectionCls = Connection
+        pool.ConnectionCls = TrackedConnection
         return pool
 
-    def end(self) -> None:
+    def abort(self) -> None:
         """Cut it."""
-        self.cut = True
+        self.aborted = True
         for connected in self._sockets:
             with suppress(OSError):  # gone already
                 socket.socket.shutdown(connected, socket.SHUT_RDWR)
 
 
-class _Session(requests.Session):
+class _NoRedirectSession(requests.Session):
     """A session that knows no redirects: the library reads the whole body of one, also when it does not follow it."""
 
     def get_redirect_target(self, resp: requests.Response) -> None:
         """None, whatever the answer says."""
 
 
-class Client:
+class RestClient:
     """A connection that is kept for the next call: a cold one costs up to 3 s (spec kiwoom 1.1)."""
 
     def __init__(self) -> None:
-        self._adapter = _Adapter()
-        self._session: _Session | None = None
+        self._adapter = _AbortableAdapter()
+        self._session: _NoRedirectSession | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -105,78 +105,83 @@ class Client:
             self._session.close()
             self._session = None
 
-    def post(self, url: str, body: Mapping[str, str], headers: Mapping[str, str] | None = None) -> Reply:
+    def post(self, url: str, body: Mapping[str, str], headers: Mapping[str, str] | None = None) -> JsonResponse:
         """POST a JSON body. RestUnreachable without a JSON object in answer, RestLimited on HTTP 429."""
         return self._call("POST", url, headers or {}, data=msgspec.json.encode(body))
 
-    def get(self, url: str, query: Mapping[str, str], headers: Mapping[str, str] | None = None) -> Reply:
+    def get(self, url: str, query: Mapping[str, str], headers: Mapping[str, str] | None = None) -> JsonResponse:
         """GET with a query. RestUnreachable without a JSON object in answer, RestLimited on HTTP 429."""
         return self._call("GET", url, headers or {}, params=query)
 
-    def _call(self, method: str, url: str, headers: Mapping[str, str], **sent: Any) -> Reply:
+    def _call(self, method: str, url: str, headers: Mapping[str, str], **request_options: Any) -> JsonResponse:
         if self._session is None:
             self._open(url)
         try:
-            status, content, told = self._exchange(method, url, headers, sent)
-        except RestUnreachable:
+            status, content, response_headers = self._exchange(method, url, headers, request_options)
+        except ServiceUnavailable:
             self.close()
             raise
         if status == 429:
-            raise RestLimited(f"{url}: too many requests (HTTP 429)", wait_s=LIMITED_WAIT_S)
+            raise RateLimited(f"{url}: too many requests (HTTP 429)", retry_after_s=LIMITED_WAIT_S)
         try:
             found = msgspec.json.decode(content, type=dict[str, Any])
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-            raise RestUnreachable(f"{url}: HTTP {status} without a JSON object") from None
+            raise ServiceUnavailable(f"{url}: HTTP {status} without a JSON object") from None
         if status >= 500 and not found:
-            raise RestUnreachable(f"{url}: HTTP {status}")
-        return Reply(status, found, content, told)
+            raise ServiceUnavailable(f"{url}: HTTP {status}")
+        return JsonResponse(status, found, content, response_headers)
 
     def _open(self, url: str) -> None:
-        self._adapter = _Adapter()
-        self._session = _Session()
+        self._adapter = _AbortableAdapter()
+        self._session = _NoRedirectSession()
         self._session.trust_env = not is_loopback(url)
         self._session.mount("http://", self._adapter)
         self._session.mount("https://", self._adapter)
 
     def _exchange(
-        self, method: str, url: str, headers: Mapping[str, str], sent: Mapping[str, Any]
+        self, method: str, url: str, headers: Mapping[str, str], request_options: Mapping[str, Any]
     ) -> tuple[int, bytes, Mapping[str, str]]:
         """One call within CALL_S: status, content, headers."""
         adapter = self._adapter
-        give_up = threading.Timer(CALL_S, adapter.end)
+        give_up = threading.Timer(CALL_S, adapter.abort)
         give_up.daemon = True
         give_up.start()
         try:
             answer = self._session.request(  # type: ignore[union-attr]
                 method,
                 url,
-                **sent,
-                headers={"content-type": JSON, "user-agent": "collectorctl", "accept-encoding": "identity", **headers},
+                **request_options,
+                headers={
+                    "content-type": JSON_CONTENT_TYPE,
+                    "user-agent": "collectorctl",
+                    "accept-encoding": "identity",
+                    **headers,
+                },
                 timeout=(CONNECT_S, ANSWER_S),
                 allow_redirects=False,
                 stream=True,
             )
-            content = answer.raw.read(ANSWER_MOST_BYTES + 1)
+            content = answer.raw.read(MAX_ANSWER_BYTES + 1)
         except (OSError, ValueError, HTTPError, HTTPException) as error:
-            why = f"not whole within {CALL_S:g} s" if adapter.cut else _reason(error)
-            raise RestUnreachable(f"{url}: no answer: {why}") from None
+            reason = f"not whole within {CALL_S:g} s" if adapter.aborted else _innermost_reason(error)
+            raise ServiceUnavailable(f"{url}: no answer: {reason}") from None
         finally:
             give_up.cancel()
-        if len(content) > ANSWER_MOST_BYTES:
-            raise RestUnreachable(f"{url}: HTTP {answer.status_code} with more than {ANSWER_MOST_BYTES} bytes")
+        if len(content) > MAX_ANSWER_BYTES:
+            raise ServiceUnavailable(f"{url}: HTTP {answer.status_code} with more than {MAX_ANSWER_BYTES} bytes")
         return answer.status_code, content, answer.headers
 
 
-def post(url: str, body: dict[str, str], content_type: str = JSON) -> Answer:
+def post(url: str, body: dict[str, str], content_type: str = JSON_CONTENT_TYPE) -> Answer:
     """POST a JSON body on a connection of its own. RestUnreachable without a JSON object in answer, RestLimited on HTTP 429."""
-    with Client() as client:
+    with RestClient() as client:
         reply = client.post(url, body, {"content-type": content_type})
     return Answer(reply.status, reply.body)
 
 
-def _reason(error: Exception) -> str:
+def _innermost_reason(error: Exception) -> str:
     """The innermost reason: requests wraps it three deep."""
     inner: BaseException = error
     while (deeper := inner.__cause__ or inner.__context__) is not None:
         inner = deeper
-    return str(inner)[:WORDS_MOST] or type(inner).__name__
+    return str(inner)[:MAX_MESSAGE_CHARS] or type(inner).__name__

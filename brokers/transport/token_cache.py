@@ -21,33 +21,33 @@ from pathlib import Path
 import msgspec
 from loguru import logger
 
-from brokers.errors import RestUnreachable
+from brokers.errors import ServiceUnavailable
 from conf.clock import SECOND_NS, Clock
 
 RENEW_BEFORE_NS = 600 * SECOND_NS
 
-Issue = Callable[[], tuple[str, int]]
+TokenIssuer = Callable[[], tuple[str, int]]
 """Asks the vendor: the token's text, and its end in ns since 1970 UTC. RestError."""
 
 
 class AccessToken:
     """The access token of one key, as a session or a REST call shows it."""
 
-    def __init__(self, path: Path, owner: str, clock: Clock, issue: Issue) -> None:
+    def __init__(self, path: Path, owner: str, clock: Clock, issue: TokenIssuer) -> None:
         """`owner` tells keys and hosts apart; only its fingerprint is stored."""
         self._file = TokenFile(path, owner)
         self._clock = clock
         self._issue = issue
-        self._last = ""
+        self._last_token = ""
 
     def get(self) -> str:
         """The token; RestError."""
-        self._last = self._file.get(self._clock.now_ns(), self._issue)
-        return self._last
+        self._last_token = self._file.get(self._clock.now_ns(), self._issue)
+        return self._last_token
 
-    def spoil(self) -> None:
+    def invalidate(self) -> None:
         """Take a new one next time."""
-        self._file.spoil(self._last)
+        self._file.invalidate(self._last_token)
 
 
 class Token(msgspec.Struct):
@@ -66,9 +66,9 @@ class TokenFile:
         self.path = path
         self.owner = sha256(owner.encode()).hexdigest()[:16]
 
-    def get(self, now_ns: int, issue: Issue) -> str:
+    def get(self, now_ns: int, issue: TokenIssuer) -> str:
         """The token, newly issued (text, expires_ns) when there is none good for another ten minutes."""
-        with self._alone():
+        with self._locked():
             token = self._read()
             if token is None or token.expires_ns - now_ns < RENEW_BEFORE_NS:
                 text, expires_ns = issue()
@@ -79,22 +79,22 @@ class TokenFile:
                     logger.warning("{}: the token could not be kept: {}", self.path, error)
             return token.text
 
-    def spoil(self, text: str) -> None:
+    def invalidate(self, text: str) -> None:
         """Forget this token, unless another process has renewed it meanwhile."""
-        with self._alone():
+        with self._locked():
             token = self._read()
             if token is not None and token.text == text:
                 self.path.unlink()
 
     @contextmanager
-    def _alone(self) -> Iterator[None]:
+    def _locked(self) -> Iterator[None]:
         """Alone among all processes of the home. RestUnreachable when the lock cannot be opened (no descriptor, no room)."""
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             self.path.parent.chmod(0o700)
             fd = os.open(self.path.with_suffix(".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as error:
-            raise RestUnreachable(f"the token's place cannot be used: {error}") from None
+            raise ServiceUnavailable(f"the token's place cannot be used: {error}") from None
         try:
             fcntl.flock(fd, fcntl.LOCK_EX)
             yield
@@ -122,11 +122,11 @@ class TokenFile:
         return token if token.owner == self.owner else None
 
     def _write(self, token: Token) -> None:
-        aside = self.path.with_name(f".{self.path.name}.new")
-        aside.unlink(missing_ok=True)  # a leftover keeps the mode it has
-        fd = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        temporary = self.path.with_name(f".{self.path.name}.new")
+        temporary.unlink(missing_ok=True)  # a leftover keeps the mode it has
+        fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         try:
             os.write(fd, msgspec.json.encode(token))
         finally:
             os.close(fd)
-        aside.replace(self.path)
+        temporary.replace(self.path)

@@ -24,17 +24,17 @@ from urllib.parse import urlsplit
 
 import websocket
 
-from brokers.errors import WORDS_MOST, Closed, ConnectError, Cut
-from brokers.transport.frame_parser import BINARY, PING, TEXT, FrameScanner
+from brokers.errors import MAX_MESSAGE_CHARS, ConnectError, ConnectionClosed, ConnectionClosedAbnormally
+from brokers.transport.frame_parser import BINARY, PING, TEXT, FrameParser
 
 HANDSHAKE_S = 10.0
 SEND_S = 3.0
 CLOSE_S = 0.5
 READ_BYTES = 1 << 18
-READS_MOST = 64
-MESSAGES_MOST = 20_000
+MAX_READS = 64
+MAX_MESSAGES = 20_000
 """Reads and messages per poll: 16 MiB, or one read more than so many messages; then the loop gets its turn."""
-HANDSHAKE_MOST_BYTES = 1 << 16
+MAX_HANDSHAKE_BYTES = 1 << 16
 
 _SOCKET_OPTIONS = (
     (socket.IPPROTO_TCP, socket.TCP_NODELAY, 1),
@@ -52,21 +52,21 @@ def is_loopback(url: str) -> bool:
         return host == "localhost"
 
 
-class _Answer:
+class _BoundedSocket:
     """The socket as the library has it while it shakes hands: bounded in time and bytes, which the library itself is not."""
 
     def __init__(self, connected: socket.socket) -> None:
         self._socket = connected
-        self._give_up = time.monotonic() + HANDSHAKE_S
-        self._left_bytes = HANDSHAKE_MOST_BYTES
+        self._deadline = time.monotonic() + HANDSHAKE_S
+        self._left_bytes = MAX_HANDSHAKE_BYTES
 
     def recv(self, size: int) -> bytes:
         """As socket.recv. TimeoutError or OSError at a bound."""
         if not self._left_bytes:
-            raise OSError(f"more than {HANDSHAKE_MOST_BYTES} bytes in answer to the handshake")
-        self._socket.settimeout(max(0.001, self._give_up - time.monotonic()))
+            raise OSError(f"more than {MAX_HANDSHAKE_BYTES} bytes in answer to the handshake")
+        self._socket.settimeout(max(0.001, self._deadline - time.monotonic()))
         data = self._socket.recv(min(size, self._left_bytes))
-        if time.monotonic() > self._give_up:
+        if time.monotonic() > self._deadline:
             raise TimeoutError
         self._left_bytes -= len(data)
         return data
@@ -75,40 +75,40 @@ class _Answer:
         return getattr(self._socket, name)
 
 
-class _Link(websocket.WebSocket):
+class _HandshakeSocket(websocket.WebSocket):
     """The library's connection, which gets to see its socket through _Answer until the handshake is done."""
 
-    _connected: socket.socket | None = None
-    _answer: _Answer | None = None
+    _raw_socket: socket.socket | None = None
+    _bounded_socket: _BoundedSocket | None = None
 
     @property
     def sock(self) -> Any:
         """The socket."""
-        return self._connected if self.connected else self._answer
+        return self._raw_socket if self.connected else self._bounded_socket
 
     @sock.setter
     def sock(self, connected: socket.socket | None) -> None:
-        self._connected = connected
-        self._answer = None if connected is None else _Answer(connected)
+        self._raw_socket = connected
+        self._bounded_socket = None if connected is None else _BoundedSocket(connected)
 
 
-class Wire:
+class WebSocketConnection:
     """An established connection; not thread-safe."""
 
-    def __init__(self, link: websocket.WebSocket, frame_most_bytes: int) -> None:
+    def __init__(self, link: websocket.WebSocket, frame_max_bytes: int) -> None:
         self._link = link
         self._socket = link.sock
         self._socket.settimeout(0)
         self._poll = select.poll()
         self._poll.register(self._socket, select.POLLIN)
-        self._scanner = FrameScanner(frame_most_bytes)
+        self._parser = FrameParser(frame_max_bytes)
         self._buffer = bytearray(READ_BYTES)
         self._view = memoryview(self._buffer)
-        self._more = False
-        self._broken: Closed | None = None
+        self._has_more = False
+        self._pending_error: ConnectionClosed | None = None
 
     @classmethod
-    def connect(cls, url: str, frame_most_bytes: int) -> Wire:
+    def connect(cls, url: str, frame_max_bytes: int) -> WebSocketConnection:
         """Shake hands with `url`; blocks for up to HANDSHAKE_S per address. ConnectError in words."""
         options = {}
         if is_loopback(url):
@@ -123,49 +123,49 @@ class Wire:
                 enable_multithread=False,
                 suppress_origin=True,
                 redirect_limit=0,
-                class_=_Link,
+                class_=_HandshakeSocket,
                 **options,
             )
         except websocket.WebSocketBadStatusException as error:
             raise ConnectError(f"{url}: the server answers the handshake with HTTP {error.status_code}") from None
         except Exception as error:  # noqa: BLE001 the library reads a stranger's bytes: whatever it makes of them, there is no connection
-            words = str(error)[:WORDS_MOST] or type(error).__name__
-            raise ConnectError(f"{url}: no connection: {words}") from None
-        return cls(link, frame_most_bytes)
+            reason = str(error)[:MAX_MESSAGE_CHARS] or type(error).__name__
+            raise ConnectError(f"{url}: no connection: {reason}") from None
+        return cls(link, frame_max_bytes)
 
     def poll(self, timeout_s: float) -> list[tuple[bytes, int]]:
         """Messages that arrive within `timeout_s`, each with the mono_ns at which its last bytes left the socket.
 
         Returns at once when there are some. Closed or FrameError once the messages before it have been handed out.
         """
-        if self._scanner.ended:
-            raise self._scanner.ended
-        if not self._more and not self._poll.poll(0 if self._broken else timeout_s * 1000):
-            if self._broken:
-                raise self._broken
+        if self._parser.error:
+            raise self._parser.error
+        if not self._has_more and not self._poll.poll(0 if self._pending_error else timeout_s * 1000):
+            if self._pending_error:
+                raise self._pending_error
             return []
-        self._more = False
+        self._has_more = False
         messages: list[tuple[bytes, int]] = []
         ping: bytes | None = None
-        for _ in range(READS_MOST):
+        for _ in range(MAX_READS):
             data = self._read()
             if data is None:
                 break
             mono_ns = time.monotonic_ns()
-            for opcode, payload in self._scanner.feed(data):
+            for opcode, payload in self._parser.feed(data):
                 if opcode in (TEXT, BINARY):
                     messages.append((payload, mono_ns))
                 elif opcode == PING:
                     ping = payload
-            if self._scanner.ended:
+            if self._parser.error:
                 if not messages:
-                    raise self._scanner.ended
+                    raise self._parser.error
                 return messages
-            if len(messages) >= MESSAGES_MOST:
-                self._more = True
+            if len(messages) >= MAX_MESSAGES:
+                self._has_more = True
                 break
         else:
-            self._more = True
+            self._has_more = True
         if ping is not None:  # the latest answers them all (RFC 6455 5.5.3)
             self._send(ping, websocket.ABNF.OPCODE_PONG)
         return messages
@@ -177,10 +177,10 @@ class Wire:
         except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
             return None
         except OSError as error:
-            self._scanner.ended = Cut(f"the connection broke: {error}")
+            self._parser.error = ConnectionClosedAbnormally(f"the connection broke: {error}")
             return b""
         if not count:
-            self._scanner.ended = Cut("the server dropped the connection without a close frame")
+            self._parser.error = ConnectionClosedAbnormally("the server dropped the connection without a close frame")
         return bytes(self._view[:count])
 
     def send_text(self, text: bytes) -> None:
@@ -192,26 +192,26 @@ class Wire:
         self._send(text, websocket.ABNF.OPCODE_TEXT)
 
     def _send(self, payload: bytes, opcode: int) -> None:
-        if self._broken:
+        if self._pending_error:
             return
         try:
             self._socket.settimeout(SEND_S)
             self._link.send(payload, opcode)
         except (websocket.WebSocketException, OSError) as error:
-            self._broken = Cut(f"sending failed: {str(error) or type(error).__name__}")
+            self._pending_error = ConnectionClosedAbnormally(f"sending failed: {str(error) or type(error).__name__}")
         finally:
             self._socket.settimeout(0)
 
     def close(self) -> None:
         """Say goodbye, wait up to CLOSE_S for the answer, close. A slot that was not released so stays taken (spec kis 2.6)."""
-        give_up = time.monotonic() + CLOSE_S
+        deadline = time.monotonic() + CLOSE_S
         try:
             self._socket.settimeout(CLOSE_S)
             self._link.send((1000).to_bytes(2), websocket.ABNF.OPCODE_CLOSE)
             self._socket.settimeout(0)
-            while not self._scanner.ended and (left := give_up - time.monotonic()) > 0:
+            while not self._parser.error and (left := deadline - time.monotonic()) > 0:
                 if self._poll.poll(left * 1000) and (data := self._read()):
-                    self._scanner.feed(data)
+                    self._parser.feed(data)
         except (websocket.WebSocketException, OSError):
             pass  # it is gone already, which is what was wanted
         finally:

@@ -24,35 +24,35 @@ from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from typing import NamedTuple
 
-from brokers.decoded import Decoded, pack_book, pack_tick
+from brokers.decoded import DecodedBatch, pack_book, pack_tick
 from brokers.kis import frame
-from brokers.kis.frame import Before, optional, whole
-from brokers.subscription import Registration
-from conf.clock import KST, SECOND_NS, instant
-from conf.instrument import EXCHANGES, Instrument
-from conf.market import HOUR_NS, NEW_YORK, hours_of, local
-from ringbuf.records import LEVELS, PRICE_SCALE, UNDEFINED, Flag, Line, Session, Side, Venue
+from brokers.kis.frame import FrameState, parse_optional_uint, parse_uint
+from brokers.subscription import Subscription
+from conf.clock import KST, SECOND_NS, parse_instant
+from conf.instrument import VENUE_BY_EXCHANGE, Instrument
+from conf.market import HOUR_NS, NEW_YORK, hours_of, to_local
+from ringbuf.records import LEVELS, PRICE_SCALE, UNDEFINED, FeedId, Flag, Session, Side, Venue
 
 
-class Layout(NamedTuple):
+class UsLayout(NamedTuple):
     """A TR's fields."""
 
     stream: str
     widths: frozenset[int]
-    known: int
+    known_width: int
 
 
-LAYOUTS: dict[bytes, Layout] = {
-    b"HDFSCNT0": Layout("tick", frozenset({26}), 26),
-    b"HDFSASP0": Layout("orderbook", frozenset({71}), 71),
+LAYOUTS: dict[bytes, UsLayout] = {
+    b"HDFSCNT0": UsLayout("tick", frozenset({26}), 26),
+    b"HDFSASP0": UsLayout("orderbook", frozenset({71}), 71),
 }
 TR_OF = {layout.stream: tr.decode() for tr, layout in LAYOUTS.items()}
 FREE, PAID = "D", "R"
 
-APART_NS = 2 * SECOND_NS
+DATE_MISMATCH_NS = 2 * SECOND_NS
 """New York's and Korea's time of a record are one instant; this far apart they contradict each other."""
 
-EXCHANGE_OF = {venue: exchange for exchange, venue in EXCHANGES.items()}
+EXCHANGE_OF = {venue: exchange for exchange, venue in VENUE_BY_EXCHANGE.items()}
 _LEVEL_FIELDS = 6
 
 
@@ -61,45 +61,45 @@ def is_day_market(instrument: Instrument) -> bool:
     return hours_of(instrument.venue).zone is KST
 
 
-def spelled(registration: Registration, paid: bool = False) -> tuple[str, str]:
+def wire_code(subscription: Subscription, paid: bool = False) -> tuple[str, str]:
     """TR id and key of a registration (spec kis 2.7); the day market's keys have one form only."""
-    instrument, stream = registration
+    instrument, stream = subscription
     kind = PAID if paid or is_day_market(instrument) else FREE
     return TR_OF[stream], f"{kind}{EXCHANGE_OF[instrument.venue]}{instrument.symbol}"
 
 
-def known(registrations: Iterable[Registration]) -> dict[str, Registration]:
+def subscriptions_by_code(subscriptions: Iterable[Subscription]) -> dict[str, Subscription]:
     """`TR|key` -> registration, under the free and the paid key."""
-    return {"|".join(spelled(r, paid)): r for r in registrations for paid in (False, True)}
+    return {"|".join(wire_code(r, paid)): r for r in subscriptions for paid in (False, True)}
 
 
-def decode(payload: bytes, known: Mapping[str, Registration], recv_ns: int, mono_ns: int = 0) -> Decoded:
+def decode(payload: bytes, by_code: Mapping[str, Subscription], recv_ns: int, mono_ns: int = 0) -> DecodedBatch:
     """One message; never raises."""
-    return frame.read(payload, LAYOUTS, _READERS, known, recv_ns, mono_ns)
+    return frame.read_frame(payload, LAYOUTS, _READERS, by_code, recv_ns, mono_ns)
 
 
-def _tick(
-    out: Decoded,
+def _decode_tick(
+    out: DecodedBatch,
     f: list[bytes],
-    layout: Layout,
-    registration: Registration,
+    layout: UsLayout,
+    subscription: Subscription,
     recv_ns: int,
     mono_ns: int,
-    before: Before,
+    frame_state: FrameState,
 ) -> None:
     """Spec kis 4.4. ValueError or struct.error if a field that a trade cannot do without cannot be read."""
-    instrument = _named(f, registration)
-    exch_ns, flags = _time(f[4:8], recv_ns)
+    instrument = _checked_instrument(f, subscription)
+    exch_ns, flags = _parse_time(f[4:8], recv_ns)
     if f[3] and f[3] != _business_date(instrument.venue, exch_ns // HOUR_NS):
-        flags |= Flag.DATE_ODD
+        flags |= Flag.DATE_MISMATCH
     price, ask, bid = _Price(f[11]), _Price(f[16]), _Price(f[15])
-    size, cum_volume, cum_value = whole(f[19]), optional(f[20]), frame.value(f[21])
-    sells, buys = optional(f[22]), optional(f[23])
-    last = before.get(registration)
-    known = last is not None and UNDEFINED not in (last[0], cum_volume)
-    if known and not frame.chained(last, cum_volume, cum_value, size, price.e4):
+    size, cum_volume, cum_value = parse_uint(f[19]), parse_optional_uint(f[20]), frame.parse_value(f[21])
+    sells, buys = parse_optional_uint(f[22]), parse_optional_uint(f[23])
+    previous = frame_state.get(subscription)
+    is_comparable = previous is not None and UNDEFINED not in (previous[0], cum_volume)
+    if is_comparable and not frame.is_continuous(previous, cum_volume, cum_value, size, price.e4):
         flags |= Flag.CHECKSUM
-    wider, extra = frame.surplus(f, layout.known)
+    wider, extra = frame.extra_fields(f, layout.known_width)
     row = pack_tick(
         0,
         recv_ns,
@@ -115,41 +115,41 @@ def _tick(
         UNDEFINED,
         ask.e4,
         bid.e4,
-        _side(price.e4, ask.e4, bid.e4, (sells, buys), last[2:] if last else None),
+        _infer_side(price.e4, ask.e4, bid.e4, (sells, buys), previous[2:] if previous else None),
         flags | wider | price.flag | ask.flag | bid.flag,
-        Line.US,
-        _session(instrument),
+        FeedId.US,
+        _find_session(instrument),
         extra,
     )
-    before[registration] = (cum_volume, cum_value, sells, buys)
+    frame_state[subscription] = (cum_volume, cum_value, sells, buys)
     out.tick_rows.append(row)
-    out.tick_of.append(registration)
+    out.tick_subscriptions.append(subscription)
 
 
-def _book(
-    out: Decoded,
+def _decode_book(
+    out: DecodedBatch,
     f: list[bytes],
-    layout: Layout,
-    registration: Registration,
+    layout: UsLayout,
+    subscription: Subscription,
     recv_ns: int,
     mono_ns: int,
-    before: Before,
+    frame_state: FrameState,
 ) -> None:
     """Spec kis 4.5: level by level, bid first. ValueError or struct.error if a level cannot be read; an empty one is none."""
-    instrument = _named(f, registration)
-    exch_ns, flags = _time(f[3:7], recv_ns)
-    total_bid, total_ask = optional(f[7]), optional(f[8])
+    instrument = _checked_instrument(f, subscription)
+    exch_ns, flags = _parse_time(f[3:7], recv_ns)
+    total_bid, total_ask = parse_optional_uint(f[7]), parse_optional_uint(f[8])
     bids, asks, bid_sizes, ask_sizes = (
         f[first : 11 + LEVELS * _LEVEL_FIELDS : _LEVEL_FIELDS] for first in range(11, 15)
     )
     bid_prices, ask_prices = ([_Price(text or b"0") for text in texts] for texts in (bids, asks))
-    bid_counts, ask_counts = ([whole(text or b"0") for text in texts] for texts in (bid_sizes, ask_sizes))
+    bid_counts, ask_counts = ([parse_uint(text or b"0") for text in texts] for texts in (bid_sizes, ask_sizes))
     for total, counts in ((total_bid, bid_counts), (total_ask, ask_counts)):
         if total != UNDEFINED and total != sum(counts):
             flags |= Flag.CHECKSUM
     for price in (*bid_prices, *ask_prices):
         flags |= price.flag
-    wider, extra = frame.surplus(f, layout.known)
+    wider, extra = frame.extra_fields(f, layout.known_width)
     row = pack_book(
         0,
         recv_ns,
@@ -169,55 +169,57 @@ def _book(
         UNDEFINED,
         UNDEFINED,
         flags | wider,
-        Line.US,
-        _session(instrument),
+        FeedId.US,
+        _find_session(instrument),
         extra,
     )
     out.book_rows.append(row)
-    out.book_of.append(registration)
+    out.book_subscriptions.append(subscription)
 
 
-_READERS = {"orderbook": _book, "tick": _tick}
+_READERS = {"orderbook": _decode_book, "tick": _decode_tick}
 
 
-def _named(f: list[bytes], registration: Registration) -> Instrument:
+def _checked_instrument(f: list[bytes], subscription: Subscription) -> Instrument:
     """Whose record it is. ValueError if the next fields are not a ticker and decimals: then all fields are shifted.
 
     The ticker may be spelled otherwise than in the key; nobody knows for those with a class behind them.
     """
     if not f[1] or f[1].isdigit() or not (f[2].isdigit() and len(f[2]) < 3):
         raise ValueError(f"{f[0][:40]!r} is followed by {f[1][:40]!r} and {f[2][:40]!r}, not by a ticker and decimals")
-    return registration.instrument
+    return subscription.instrument
 
 
-def _time(f: list[bytes], recv_ns: int) -> tuple[int, int]:
+def _parse_time(f: list[bytes], recv_ns: int) -> tuple[int, int]:
     """Exchange time and flags from New York's date and time and Korea's. ValueError if New York's cannot be read."""
     try:
-        korean_ns = instant(KST, f[2].decode("ascii"), f[3].decode("ascii"), recv_ns)
+        korean_ns = parse_instant(KST, f[2].decode("ascii"), f[3].decode("ascii"), recv_ns)
     except ValueError:
         korean_ns = None
-    exch_ns = instant(NEW_YORK, f[0].decode("ascii"), f[1].decode("ascii"), recv_ns if korean_ns is None else korean_ns)
+    exch_ns = parse_instant(
+        NEW_YORK, f[0].decode("ascii"), f[1].decode("ascii"), recv_ns if korean_ns is None else korean_ns
+    )
     if korean_ns is None:
-        return exch_ns, int(Flag.DATE_ODD) if f[2] or f[3] else 0
-    return exch_ns, int(Flag.DATE_ODD) if abs(exch_ns - korean_ns) >= APART_NS else 0
+        return exch_ns, int(Flag.DATE_MISMATCH) if f[2] or f[3] else 0
+    return exch_ns, int(Flag.DATE_MISMATCH) if abs(exch_ns - korean_ns) >= DATE_MISMATCH_NS else 0
 
 
 @lru_cache(maxsize=1024)
 def _business_date(venue: str, hour: int) -> bytes:
     """The day of the session, YYYYMMDD, in an hour counted since 1970 UTC."""
-    return f"{local(hour * HOUR_NS, hours_of(venue).zone):%Y%m%d}".encode()
+    return f"{to_local(hour * HOUR_NS, hours_of(venue).zone):%Y%m%d}".encode()
 
 
-def _session(instrument: Instrument) -> Session:
+def _find_session(instrument: Instrument) -> Session:
     """The day market is one by its key; else the calendar tells."""
     return Session.DAY_MARKET if is_day_market(instrument) else Session.UNKNOWN
 
 
-def _side(price: int, ask: int, bid: int, sums: tuple[int, int], last: tuple[int, ...] | None) -> Side:
+def _infer_side(price: int, ask: int, bid: int, sums: tuple[int, int], previous: tuple[int, ...] | None) -> Side:
     """Who was the aggressor: by the vendor's sums of sell- and buy-initiated volume where the record before is at hand, else by the
     quotes the print carries; between them nobody is."""
-    if last is not None and UNDEFINED not in (*sums, *last):
-        sold, bought = sums[0] - last[0], sums[1] - last[1]
+    if previous is not None and UNDEFINED not in (*sums, *previous):
+        sold, bought = sums[0] - previous[0], sums[1] - previous[1]
         return Side.SELL if sold > 0 and not bought else Side.BUY if bought > 0 and not sold else Side.NONE
     if 0 < bid < ask:
         return Side.BUY if price >= ask else Side.SELL if price <= bid else Side.NONE
@@ -237,7 +239,7 @@ class _Price:
         if not text:
             self.e4 = UNDEFINED
             return
-        units, fraction = frame.decimal(text)
+        units, fraction = frame.parse_decimal(text)
         self.e4 = units * PRICE_SCALE + int(fraction[:4].ljust(4, b"0"))
         rest = fraction[4:]  # without trailing zeros
         if rest:

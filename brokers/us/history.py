@@ -16,11 +16,11 @@ from typing import Any, ClassVar
 import msgspec
 import numpy as np
 
-from brokers.history import BARS, Asked, QuotesError, Reply
+from brokers.history import BAR_ROW, HistoryError, PageRequest, PageResponse
 from brokers.kis import frame
-from brokers.kis.rest import Gateway
+from brokers.kis.rest import KisRestClient
 from brokers.us.decode import EXCHANGE_OF, is_day_market
-from conf.clock import KST, instant
+from conf.clock import KST, parse_instant
 from conf.home import Home
 from conf.instrument import Instrument
 from conf.loader import load_secrets
@@ -35,7 +35,7 @@ MINUTE = timedelta(minutes=1)
 DAY_ENDS = "235900"
 
 
-class RestQuotes:
+class UsHistory:
     """The calls, with one app key."""
 
     PAGE_ROWS: ClassVar[dict[str, int]] = {"bars": 120}
@@ -44,55 +44,61 @@ class RestQuotes:
         """Read keys; nothing is called yet. SettingsError."""
         table = home.settings.us
         secrets = load_secrets(home.root, "us")
-        self._gateway = Gateway(table.rest_url, table.customer_type, secrets, home.token("us"), home.clock())
+        self._client = KisRestClient(
+            table.rest_url, table.customer_type, secrets, home.token_path("us"), home.load_clock()
+        )
 
     def close(self) -> None:
         """Let go of the connection."""
-        self._gateway.close()
+        self._client.close()
 
-    def ask(self, asked: Asked) -> Reply:
+    def fetch_page(self, request: PageRequest) -> PageResponse:
         """One page of minute bars up to the key, or to the end of the day. RestError; RestLimited when it came too soon."""
-        if asked.what not in self.PAGE_ROWS:
-            raise QuotesError(f"the US feed has no {asked.what}")
-        named = f"{TR} of {asked.instrument}"
-        reply = self._gateway.get(PATH, TR, _query(asked), named)
-        rows = _rows(reply.content, named)
+        if request.kind not in self.PAGE_ROWS:
+            raise HistoryError(f"the US feed has no {request.kind}")
+        description = f"{TR} of {request.instrument}"
+        reply = self._client.get(PATH, TR, _build_query(request), description)
+        rows = _parse_rows(reply.content, description)
         # the day market has one day, and pages within it
-        return Reply(reply.content, f"{_local(rows[-1], named) - MINUTE:{KEY_FORM}}" if rows else "")
+        return PageResponse(
+            reply.content, f"{_parse_local_time(rows[-1], description) - MINUTE:{KEY_FORM}}" if rows else ""
+        )
 
-    def bars(self, content: bytes) -> np.ndarray:
+    def parse_bars(self, content: bytes) -> np.ndarray:
         """BARS of one minute, newest first, prices in 1/10,000; QuotesError."""
-        rows = _rows(content, TR)
-        found = np.zeros(len(rows), BARS)
+        rows = _parse_rows(content, TR)
+        found = np.zeros(len(rows), BAR_ROW)
         for bar, row in zip(found, rows, strict=True):
             try:
-                bar["exch_ns"] = instant(NEW_YORK, str(row.get("xymd")), str(row.get("xhms")), _korean_ns(row))
+                bar["exch_ns"] = parse_instant(
+                    NEW_YORK, str(row.get("xymd")), str(row.get("xhms")), _parse_korean_ns(row)
+                )
                 for name, field in (("open", "open"), ("high", "high"), ("low", "low"), ("close", "last")):
-                    bar[name] = frame.price_e4(str(row.get(field)).strip().encode())
-                bar["volume"] = frame.whole(str(row.get("evol")).strip().encode())
+                    bar[name] = frame.parse_price_e4(str(row.get(field)).strip().encode())
+                bar["volume"] = frame.parse_uint(str(row.get("evol")).strip().encode())
             except (ValueError, OverflowError) as error:
-                raise QuotesError(f"{TR}: {error}") from None
+                raise HistoryError(f"{TR}: {error}") from None
         found["cum_volume"] = UNDEFINED
         return found
 
-    def ticks(self, content: bytes) -> np.ndarray:
+    def parse_ticks(self, content: bytes) -> np.ndarray:
         """There are none: QuotesError."""
-        raise QuotesError("the US feed has no ticks")
+        raise HistoryError("the US feed has no ticks")
 
-    def prints(self, content: bytes, day: object) -> np.ndarray:
+    def parse_trades(self, content: bytes, day: object) -> np.ndarray:
         """There are none: QuotesError."""
-        raise QuotesError("the US feed has no prints")
+        raise HistoryError("the US feed has no prints")
 
-    def days(self, content: bytes) -> np.ndarray:
+    def parse_days(self, content: bytes) -> np.ndarray:
         """They are not asked for: QuotesError."""
-        raise QuotesError("the US feed is not asked for days")
+        raise HistoryError("the US feed is not asked for days")
 
 
-def _query(asked: Asked) -> dict[str, str]:
+def _build_query(request: PageRequest) -> dict[str, str]:
     """Spec kis 5: KEYB wants PINC 1 and NEXT 1; the day market has no earlier days."""
-    instrument: Instrument = asked.instrument
+    instrument: Instrument = request.instrument
     today_only = is_day_market(instrument)
-    key = asked.key or ("" if today_only else f"{asked.day:%Y%m%d}{DAY_ENDS}")
+    key = request.key or ("" if today_only else f"{request.day:%Y%m%d}{DAY_ENDS}")
     return {
         "AUTH": "",
         "EXCD": EXCHANGE_OF[instrument.venue],
@@ -106,24 +112,24 @@ def _query(asked: Asked) -> dict[str, str]:
     }
 
 
-def _rows(content: bytes, named: str) -> list[Mapping[str, Any]]:
+def _parse_rows(content: bytes, description: str) -> list[Mapping[str, Any]]:
     found = msgspec.json.decode(content).get(ROWS)
     if not isinstance(found, list) or not all(isinstance(row, dict) for row in found):
-        raise QuotesError(f"{named}: {ROWS} is no list of rows")
+        raise HistoryError(f"{description}: {ROWS} is no list of rows")
     return found
 
 
-def _local(row: Mapping[str, Any], named: str) -> datetime:
+def _parse_local_time(row: Mapping[str, Any], description: str) -> datetime:
     try:
         return datetime.strptime(f"{row.get('xymd')}{row.get('xhms')}", KEY_FORM)
     except ValueError:
-        raise QuotesError(f"{named}: a bar without a date and time") from None
+        raise HistoryError(f"{description}: a bar without a date and time") from None
 
 
-def _korean_ns(row: Mapping[str, Any]) -> int:
+def _parse_korean_ns(row: Mapping[str, Any]) -> int:
     """Korea's time of a bar, which tells apart the two hours of a night in which clocks are set back."""
-    return instant(KST, str(row.get("kymd")), str(row.get("khms")), 0)
+    return parse_instant(KST, str(row.get("kymd")), str(row.get("khms")), 0)
 
 
-HISTORY = RestQuotes
+HISTORY = UsHistory
 """What brokers.history looks up by the broker's name."""

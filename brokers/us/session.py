@@ -9,42 +9,44 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import partial
 
-from brokers.decoded import Decoded
-from brokers.kis.rest import Approval
+from brokers.decoded import DecodedBatch
+from brokers.kis.rest import ApprovalKey
 from brokers.kis.session import KisSession
-from brokers.subscription import Ledger, Registration
+from brokers.subscription import Subscription, SubscriptionTable
 from brokers.us import decode
 from conf.home import Home
 from conf.loader import load_secrets
 from conf.settings import Settings
-from ringbuf.records import Line
+from ringbuf.records import FeedId
 
 
 class Us:
     """KIS, US exchanges."""
 
     name = "us"
-    line = Line.US
+    feed_id = FeedId.US
     heartbeat_s = 150.0  # as KIS domestic: the same server
-    known = staticmethod(decode.known)
+    subscriptions_by_code = staticmethod(decode.subscriptions_by_code)
 
-    def address(self, settings: Settings) -> str:
+    def websocket_url(self, settings: Settings) -> str:
         """The WebSocket's URL."""
         return settings.us.ws_url
 
-    def credential(self, home: Home, number: int) -> Approval:
+    def create_credential(self, home: Home, number: int) -> ApprovalKey:
         """The approval key of one of the home's appkeys for this feed."""
-        return Approval(home.settings.us.rest_url, load_secrets(home.root, "us", number=number), home.clock())
+        return ApprovalKey(home.settings.us.rest_url, load_secrets(home.root, "us", number=number), home.load_clock())
 
-    def session(self, settings: Settings, credential: str, ledger: Ledger) -> KisSession:
+    def create_session(self, settings: Settings, credential: str, subscription_table: SubscriptionTable) -> KisSession:
         """A dialogue that registers what the ledger lists, under free or paid keys."""
         table = settings.us
-        spelled = partial(decode.spelled, paid=table.paid)
-        return KisSession(credential, table.customer_type, table.register_spacing_ms, ledger, spelled)
+        wire_code = partial(decode.wire_code, paid=table.paid)
+        return KisSession(credential, table.customer_type, table.register_spacing_ms, subscription_table, wire_code)
 
-    def decode(self, payload: bytes, known: Mapping[str, Registration], recv_ns: int, mono_ns: int = 0) -> Decoded:
+    def decode(
+        self, payload: bytes, by_code: Mapping[str, Subscription], recv_ns: int, mono_ns: int = 0
+    ) -> DecodedBatch:
         """See decode.py."""
-        return decode.decode(payload, known, recv_ns, mono_ns)
+        return decode.decode(payload, by_code, recv_ns, mono_ns)
 
 
 BROKER = Us()

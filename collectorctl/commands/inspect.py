@@ -28,15 +28,15 @@ def status(root: Path, as_json: bool, counters: bool) -> None:
 
     Example: collectorctl status --json
     """
-    from collectorctl.supervision.status import look
-    from collectorctl.supervision.status_table import show_status
+    from collectorctl.supervision.status import collect_status
+    from collectorctl.supervision.status_table import print_status
 
-    seen = look(Home(root))
+    snapshot = collect_status(Home(root))
     if as_json:
-        click.echo(json_text(msgspec.to_builtins(seen)))
+        click.echo(json_text(msgspec.to_builtins(snapshot)))
     else:
-        show_status(seen, counters)
-    sys.exit(0 if seen.healthy else 1)
+        print_status(snapshot, counters)
+    sys.exit(0 if snapshot.healthy else 1)
 
 
 @click.command()
@@ -69,10 +69,10 @@ def tail(root: Path, stream: str, market: str, rows: int, follow: bool, as_json:
 
     Example: collectorctl tail orderbook -n 5 --json
     """
-    from collectorctl.tail import newest, render
+    from collectorctl.tail import format_row, read_newest_rows
 
-    for row in newest(Home(root), f"{market}.{stream}", rows, follow):
-        click.echo(json_text(row, indent=0) if as_json else render(stream, row))
+    for row in read_newest_rows(Home(root), f"{market}.{stream}", rows, follow):
+        click.echo(json_text(row, indent=0) if as_json else format_row(stream, row))
 
 
 @click.command()
@@ -89,25 +89,25 @@ def explain(root: Path, symbol: str, time: str, window_s: float, as_json: bool) 
 
     Example: collectorctl explain 005930 2026-11-20T09:31:05
     """
-    from collectorctl.explain.render import lines
-    from collectorctl.explain.timeline import explain as what_happened
-    from conf.instrument import parse
+    from collectorctl.explain.render import format_timeline
+    from collectorctl.explain.timeline import build_timeline as what_happened
+    from conf.instrument import parse_instrument
 
     home = Home(root)
     try:
-        instrument = parse(symbol)
-        at = moment_of(time, instrument.market.local(home.clock().now_ns()))
+        instrument = parse_instrument(symbol)
+        at = parse_time(time, instrument.market.to_local(home.load_clock().now_ns()))
     except ValueError as error:
         raise click.UsageError(str(error)) from None
-    found = what_happened(home, instrument, at, window_s)
+    timeline = what_happened(home, instrument, at, window_s)
     if as_json:
-        click.echo(json_text(found))
+        click.echo(json_text(timeline))
         return
-    for line in lines(found):
+    for line in format_timeline(timeline):
         click.echo(line)
 
 
-def moment_of(text: str, now: datetime) -> datetime:
+def parse_time(text: str, now: datetime) -> datetime:
     """A time of the day of `now`, or a date and time, in the zone of `now`. ValueError."""
     for form in ("%H:%M:%S.%f", "%H:%M:%S", "%H:%M"):
         with suppress(ValueError):

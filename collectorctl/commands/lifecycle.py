@@ -11,7 +11,7 @@ from pathlib import Path
 
 import click
 
-from collectorctl.supervision.supervisor import Daemon
+from collectorctl.supervision.supervisor import SupervisorClient
 from conf.home import Home
 from conf.process import EXIT_BUG
 
@@ -24,13 +24,13 @@ def start(root: Path, wait_s: float) -> None:
 
     Example: collectorctl start
     """
-    from collectorctl.check import findings
+    from collectorctl.check import check_home
     from collectorctl.supervision.readiness import wait_until_healthy
 
     home = Home(root)
-    findings(home)
-    home.make()
-    new = Daemon(home).start()
+    check_home(home)
+    home.create_directories()
+    new = SupervisorClient(home).start()
     click.echo("started" if new else "was running")
     _report_health(wait_until_healthy(home, wait_s))
 
@@ -42,20 +42,20 @@ def stop(root: Path) -> None:
 
     Example: collectorctl stop
     """
-    from collectorctl.supervision.readiness import last_words
+    from collectorctl.supervision.readiness import final_states
 
     home = Home(root)
-    daemon = Daemon(home)
-    if daemon.pid() is None:
+    supervisor = SupervisorClient(home)
+    if supervisor.find_pid() is None:
         click.echo("nothing runs here")
         return
-    before: list[str] = []
-    for left in daemon.stop():
-        if left != before and left:
-            click.echo(f"waiting for {', '.join(left)}")
-        before = left
-    for name, words in last_words(home):
-        click.echo(f"{name:<9}{words}")
+    previous: list[str] = []
+    for running in supervisor.stop():
+        if running != previous and running:
+            click.echo(f"waiting for {', '.join(running)}")
+        previous = running
+    for name, state in final_states(home):
+        click.echo(f"{name:<9}{state}")
     click.echo("stopped")
 
 
@@ -71,15 +71,15 @@ def restart(root: Path, name: str, wait_s: float) -> None:
     from collectorctl.supervision.readiness import wait_until_healthy
 
     home = Home(root)
-    daemon = Daemon(home)
-    daemon.stop_program(name)
-    daemon.start_program(name)
+    supervisor = SupervisorClient(home)
+    supervisor.stop_program(name)
+    supervisor.start_program(name)
     _report_health(wait_until_healthy(home, wait_s, [name]))
 
 
-def _report_health(complaints: list[tuple[str, str]]) -> None:
-    for name, complaint in complaints:
-        click.echo(f"{name}: not healthy: {complaint}", err=True)
-    if complaints:
+def _report_health(unhealthy: list[tuple[str, str]]) -> None:
+    for name, reason in unhealthy:
+        click.echo(f"{name}: not healthy: {reason}", err=True)
+    if unhealthy:
         sys.exit(EXIT_BUG)
     click.echo("healthy")

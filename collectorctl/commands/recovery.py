@@ -1,7 +1,7 @@
-"""Commands that act on the files of a day: recover, verify, requarantine.
+"""Commands that act on the files of a day: recover, verify, reprocess.
 
 Promises: each may be repeated.
-Leaves to others: the work (recover/, requarantine/).
+Leaves to others: the work (recover/, reprocess/).
 """
 
 from __future__ import annotations
@@ -71,15 +71,15 @@ def verify(root: Path, text: str, market: str, as_json: bool) -> None:
 @click.option("--dry-run", is_flag=True, help="Say what would be placed; change nothing.")
 @as_json_option
 @click.pass_obj
-def requarantine(root: Path, date: datetime, dry_run: bool, as_json: bool) -> None:
+def reprocess(root: Path, date: datetime, dry_run: bool, as_json: bool) -> None:
     """Decode the frames that were put aside on a date again, and place what is understood now as late rows, once.
 
     For after an upgrade, or after a forgotten instrument was added to the settings. What still is not understood stays where it is.
     Exit 75 while a process may still write to that date.
 
-    Example: collectorctl requarantine --date 2026-11-20 --dry-run
+    Example: collectorctl reprocess --date 2026-11-20 --dry-run
     """
-    from collectorctl.reprocess.job import requarantine as again
+    from collectorctl.reprocess.job import reprocess as again
 
     report = again(Home(root), date.date(), dry_run)
     if as_json:

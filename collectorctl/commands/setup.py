@@ -25,9 +25,9 @@ def init(root: Path, directory: Path | None) -> None:
 
     Example: collectorctl init ~/collector
     """
-    from collectorctl.init import lay_out
+    from collectorctl.init import create_home
 
-    for path, made in lay_out(directory or root):
+    for path, made in create_home(directory or root):
         click.echo(f"{'made' if made else 'kept'}  {path}")
     click.echo("Next: edit collector.toml, copy .env.example to .env (mode 0600), then `collectorctl check`.")
 
@@ -40,15 +40,15 @@ def check(root: Path, as_json: bool) -> None:
 
     Example: collectorctl check
     """
-    from collectorctl.check import findings
+    from collectorctl.check import check_home
 
-    found = findings(Home(root))
+    found = check_home(Home(root))
     if as_json:
         click.echo(json_text(found))
     else:
-        for line in found["lines"]:
-            click.echo(f"{line['name']:<8} {line['books']} books, {line['ticks']} ticks: "
-                       f"{line['registrations']} of {line['limit']} registrations")  # fmt: skip
+        for feed in found["lines"]:
+            click.echo(f"{feed['name']:<8} {feed['books']} books, {feed['ticks']} ticks: "
+                       f"{feed['registrations']} of {feed['limit']} registrations")  # fmt: skip
         click.echo(f"ok: settings and secrets are in order; {found['fit']}")
 
 
@@ -63,27 +63,27 @@ def plan(root: Path, rates: bool, as_json: bool) -> None:
 
     Example: collectorctl plan
     """
-    from collectorctl.allocation_report import planned, show_plan
+    from collectorctl.allocation_report import build_allocation_report, print_allocation_report
     from collectorctl.supervision.status_table import wide_console
 
     if rates:
         _show_rates(Home(root), as_json)
         return
-    found = planned(Home(root))
+    report = build_allocation_report(Home(root))
     if as_json:
-        click.echo(json_text(msgspec.to_builtins(found)))
+        click.echo(json_text(msgspec.to_builtins(report)))
     else:
-        show_plan(found, wide_console())
+        print_allocation_report(report, wide_console())
 
 
 def _show_rates(home: Home, as_json: bool) -> None:
-    from collectorctl.tick_rates import as_setting, stored_rates
+    from collectorctl.tick_rates import format_rate_setting, read_stored_rates
 
-    date, rates = stored_rates(home)
+    date, rates = read_stored_rates(home)
     if as_json:
         click.echo(json_text({"date": date, "rate": rates}))
     elif rates:
-        click.echo(f"# ticks of {date}; for [shards] in collector.toml\n{as_setting(rates)}")
+        click.echo(f"# ticks of {date}; for [shards] in collector.toml\n{format_rate_setting(rates)}")
     else:
         click.echo("no ticks are stored yet", err=True)
         sys.exit(EXIT_BUG)

@@ -45,12 +45,12 @@ def demo(seconds: float, where: Path | None, seed: int, scenario: str, as_json: 
 
     Example: collectorctl demo --seconds 60 --scenario kis-dies-at-open
     """
-    from collectorctl.demo import SCRIPTS, rehearse
+    from collectorctl.demo import DEMO_SCENARIOS, run_demo
 
     if scenario == "list":
-        for name, script in SCRIPTS.items():
-            click.echo(f"{name:<18}{script.about}")
+        for name, entry in DEMO_SCENARIOS.items():
+            click.echo(f"{name:<18}{entry.description}")
         return
-    if scenario not in SCRIPTS:
-        raise click.UsageError(f"--scenario {scenario}: there is no such one: {', '.join(SCRIPTS)}")
-    sys.exit(rehearse(where, seconds, seed, scenario, as_json))
+    if scenario not in DEMO_SCENARIOS:
+        raise click.UsageError(f"--scenario {scenario}: there is no such one: {', '.join(DEMO_SCENARIOS)}")
+    sys.exit(run_demo(where, seconds, seed, scenario, as_json))

@@ -12,7 +12,7 @@ tiling.py     what is on disk after recovery against what was traded (pure)
 report.py     the tables
 """
 
-from collectorctl.demo.run import rehearse
-from collectorctl.demo.scenarios import SCRIPTS
+from collectorctl.demo.run import run_demo
+from collectorctl.demo.scenarios import DEMO_SCENARIOS
 
-__all__ = ["SCRIPTS", "rehearse"]
+__all__ = ["DEMO_SCENARIOS", "run_demo"]

@@ -18,7 +18,7 @@ from typing import Any, Self
 
 import msgspec
 
-from collectorctl.init import lay_out
+from collectorctl.init import create_home
 from conf.clock import KST, SECOND_NS
 
 SYMBOLS = ["005930", "000660", "373220", "207940", "005380", "035420", "000270", "068270", "105560", "051910"]
@@ -26,34 +26,34 @@ SYMBOLS += ["006400", "055550", "012330", "028260", "066570", "003550", "032830"
 
 DAY = date(2026, 11, 20)
 """A Friday."""
-OPENS, CLOSES = "08:30:00", "12:00:00"
+MARKET_OPEN, MARKET_CLOSE = "08:30:00", "12:00:00"
 """The market's day, whatever its real length: it begins with the opening auction, and 09:00, 10:00 and 11:00 pass."""
 
 CALLS_PER_S = 20.0
-REST_CALLS = ("--kiwoom-burst", "20", "--kiwoom-calls-per-s", "40")
+REST_RATE_OPTIONS = ("--kiwoom-burst", "20", "--kiwoom-calls-per-s", "40")
 """Calls of a recovery, and what the simulator bears. The real Kiwoom bears four or five a second; a rehearsal need not wait."""
 
 
-class StageError(Exception):
+class EnvironmentSetupError(Exception):
     """The rehearsal cannot begin; the message says why."""
 
 
-def write_home(root: Path, seconds: float, universe: Sequence[str] = SYMBOLS) -> None:
+def create_demo_home(root: Path, seconds: float, universe: Sequence[str] = SYMBOLS) -> None:
     """Make `root` a home whose market's day lasts `seconds` real seconds; the brokers' addresses are still missing."""
-    lay_out(root)
-    speed = (day_time(CLOSES) - day_time(OPENS)) / SECOND_NS / seconds
+    create_home(root)
+    speed = (parse_day_time(MARKET_CLOSE) - parse_day_time(MARKET_OPEN)) / SECOND_NS / seconds
     (root / "collector.toml").write_text(
         f"""# made by `collectorctl demo`
 [universe]
 kr = {msgspec.json.encode(universe).decode()}
 [clock]
-start = "{DAY}T{OPENS}+09:00"
+start = "{DAY}T{MARKET_OPEN}+09:00"
 speed = {speed:.3f}
 [sessions.KRX]
 # a short day, so that it can end and be proven
 opening_auction = "08:30-09:00"
 regular = "09:00-11:50"
-closing_auction = "11:50-{CLOSES[:5]}"
+closing_auction = "11:50-{MARKET_CLOSE[:5]}"
 closing_price = ""
 after_market = ""
 [sessions.NXT]
@@ -61,7 +61,7 @@ regular = "09:00-11:50"
 after_market = ""
 [sessions.UN]
 regular = "09:00-11:50"
-closing_auction = "11:50-{CLOSES[:5]}"
+closing_auction = "11:50-{MARKET_CLOSE[:5]}"
 after_market = ""
 [writer]
 # an hour lasts {3600 / speed:.0f} real seconds here
@@ -76,13 +76,13 @@ tick_capacity = 32768
 [kis]
 register_spacing_ms = 20
 [feed]
-backoff_most_s = 2.0
-[fill]
+backoff_max_s = 2.0
+[gapfill]
 # minutes of this market have no more trades than seconds of a real one: all would be filled, and nothing left to recover
 enabled = false
 [recover]
 calls_per_s_first = {CALLS_PER_S}
-calls_per_s_most = {CALLS_PER_S}
+max_calls_per_s = {CALLS_PER_S}
 # the rehearsal recovers when it has stopped
 automatic = false
 """
@@ -95,12 +95,12 @@ automatic = false
 _SECRETS = ("KIS_APP_KEY", "KIS_APP_SECRET", "KIWOOM_APP_KEY", "KIWOOM_APP_SECRET")
 
 
-def day_time(text: str) -> int:
+def parse_day_time(text: str) -> int:
     """An instant of the rehearsal's day, "HH:MM:SS" Korean time, ns since 1970 UTC."""
     return round(datetime.fromisoformat(f"{DAY}T{text}").replace(tzinfo=KST).timestamp()) * SECOND_NS
 
 
-class Simulator:
+class SimulatorProcess:
     """The simulator as a process, steered by lines."""
 
     def __init__(self, root: Path, truth: Path, *options: str) -> None:
@@ -124,11 +124,11 @@ class Simulator:
         )
         self._pending = b""
         try:
-            self.addresses = self.line(30)
-        except StageError as error:
-            told = (root / "simulator.err").read_text(errors="replace").strip()[-800:]
+            self.addresses = self.read_response(30)
+        except EnvironmentSetupError as error:
+            output = (root / "simulator.err").read_text(errors="replace").strip()[-800:]
             self.close()
-            raise StageError(f"the simulator does not start: {told or error}") from None
+            raise EnvironmentSetupError(f"the simulator does not start: {output or error}") from None
 
     def __enter__(self) -> Self:
         return self
@@ -136,24 +136,24 @@ class Simulator:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def line(self, most_s: float) -> dict[str, Any]:
+    def read_response(self, timeout_s: float) -> dict[str, Any]:
         """The next thing it says. StageError after `most_s` seconds, or when it is gone."""
         pipe = self.process.stdout
         while b"\n" not in self._pending:
-            if not select.select([pipe], [], [], most_s)[0]:
-                raise StageError(f"the simulator says nothing for {most_s} s")
-            said = pipe.read1()  # type: ignore[union-attr]
-            if not said:
-                raise StageError("the simulator is gone")
-            self._pending += said
+            if not select.select([pipe], [], [], timeout_s)[0]:
+                raise EnvironmentSetupError(f"the simulator says nothing for {timeout_s} s")
+            chunk = pipe.read1()  # type: ignore[union-attr]
+            if not chunk:
+                raise EnvironmentSetupError("the simulator is gone")
+            self._pending += chunk
         first, _, self._pending = self._pending.partition(b"\n")
         return msgspec.json.decode(first)
 
-    def tell(self, command: str) -> dict[str, Any]:
+    def send_command(self, command: str) -> dict[str, Any]:
         """Steer it: one command, its answer."""
         self.process.stdin.write(command.encode() + b"\n")  # type: ignore[union-attr]
         self.process.stdin.flush()  # type: ignore[union-attr]
-        return self.line(10)
+        return self.read_response(10)
 
     def close(self) -> None:
         """End it and wait until its truth is on disk."""
@@ -165,7 +165,7 @@ class Simulator:
             self.process.wait()
 
 
-def connect_home(root: Path, addresses: dict[str, dict[str, str]]) -> None:
+def set_addresses(root: Path, addresses: dict[str, dict[str, str]]) -> None:
     """Write the simulator's addresses into the home's settings."""
     settings = root / "collector.toml"
     text = settings.read_text()

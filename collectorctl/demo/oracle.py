@@ -26,18 +26,18 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 import numpy as np
 import pandas as pd
 
-from collectorctl.demo.reconcile import tile
-from collectorctl.demo.result import LineAccount, StreamAccount, Verdict
+from collectorctl.demo.reconcile import reconcile
+from collectorctl.demo.result import DemoResult, FeedAccount, StreamAccount
 from ringbuf.records import LEVELS
 
 MARGIN_NS = 1_000_000_000
 """A collector that is alive has read and ringed a delivery long before this; its latency is a few ms."""
 
-LINES = {1: "kis", 2: "kiwoom"}
-Instants = Mapping[tuple[int, int], int]
+FEEDS = {1: "kis", 2: "kiwoom"}
+ConnectionInstants = Mapping[tuple[int, int], int]
 """(line, connection) -> monotonic ns."""
 BOOK, TICK = 1, 2
-SENT, LOST, CONFLATED, SPOILED, REPEATED = range(5)
+SENT, LOST, CONFLATED, CORRUPTED, REPEATED = range(5)
 _NO_STAMP = pd.Timestamp(0, tz="Asia/Seoul")
 
 
@@ -49,16 +49,16 @@ class _Deliveries:
         self.possible: Counter[tuple] = Counter()
 
 
-def judge(
+def compare(
     books: np.ndarray,
     trades: np.ndarray,
-    sent: np.ndarray,
-    ended_ns: Instants,
+    deliveries: np.ndarray,
+    ended_ns: ConnectionInstants,
     book_rows: pd.DataFrame,
     tick_rows: pd.DataFrame,
     stopped_ns: Mapping[int, Sequence[tuple[int, int]]] | None = None,
-    stamps: bool = True,
-) -> Verdict:
+    compare_stamps: bool = True,
+) -> DemoResult:
     """Compare.
 
     `books`, `trades`, `sent`: the truth's tables (brokers/simulator/truth.py). `ended_ns`: (line, connection) -> monotonic
@@ -66,24 +66,26 @@ def judge(
     `stopped_ns`: line -> the spans (begin, end), monotonic, in which its collector was stopped by a signal.
     `stamps`: False where lines stamp differently; then exchange seconds are not compared.
     """
-    if not stamps:
-        books, trades = (_unstamped(table) for table in (books, trades))
+    if not compare_stamps:
+        books, trades = (_clear_stamps(table) for table in (books, trades))
         book_rows, tick_rows = (rows.assign(exch_time=_NO_STAMP) for rows in (book_rows, tick_rows))
     stops = stopped_ns or {}
-    sure_ns = {(line, number): sure_until(ended, stops.get(line, ())) for (line, number), ended in ended_ns.items()}
-    return Verdict(
-        books=_judge_books(books, _of_stream(sent, BOOK), sure_ns, book_rows),
-        ticks=_judge_ticks(trades, _of_stream(sent, TICK), sure_ns, tick_rows),
+    certain_until_ns = {
+        (line, number): compute_certain_until(ended, stops.get(line, ())) for (line, number), ended in ended_ns.items()
+    }
+    return DemoResult(
+        books=_compare_books(books, _select_stream(deliveries, BOOK), certain_until_ns, book_rows),
+        ticks=_compare_ticks(trades, _select_stream(deliveries, TICK), certain_until_ns, tick_rows),
     )
 
 
-def _unstamped(table: np.ndarray) -> np.ndarray:
+def _clear_stamps(table: np.ndarray) -> np.ndarray:
     table = table.copy()
     table["exch_s"] = 0
     return table
 
 
-def sure_until(ended_ns: int, stops: Sequence[tuple[int, int]]) -> int:
+def compute_certain_until(ended_ns: int, stops: Sequence[tuple[int, int]]) -> int:
     """Until when deliveries of a connection that ended at `ended_ns` are certain: MARGIN_NS of running time before that."""
     left_ns, at_ns = MARGIN_NS, ended_ns
     for begin_ns, end_ns in sorted(stops, reverse=True):
@@ -97,56 +99,64 @@ def sure_until(ended_ns: int, stops: Sequence[tuple[int, int]]) -> int:
     return at_ns - left_ns
 
 
-def _of_stream(sent: np.ndarray, stream: int) -> np.ndarray:
-    return sent[sent["stream"] == stream]
+def _select_stream(deliveries: np.ndarray, stream: int) -> np.ndarray:
+    return deliveries[deliveries["stream"] == stream]
 
 
-def _accounts(sent: np.ndarray) -> dict[str, LineAccount]:
+def _count_outcomes(deliveries: np.ndarray) -> dict[str, FeedAccount]:
     accounts = {}
-    for code, line in LINES.items():
-        outcome = sent["outcome"][sent["line"] == code]
-        accounts[line] = LineAccount(
+    for code, feed in FEEDS.items():
+        outcome = deliveries["outcome"][deliveries["line"] == code]
+        accounts[feed] = FeedAccount(
             sent=int(np.isin(outcome, (SENT, REPEATED)).sum()),
             lost=int((outcome == LOST).sum()),
             conflated=int((outcome == CONFLATED).sum()),
-            spoiled=int((outcome == SPOILED).sum()),
+            corrupted=int((outcome == CORRUPTED).sum()),
         )
     return accounts
 
 
-def _judge_books(books: np.ndarray, sent: np.ndarray, sure_ns: Instants, rows: pd.DataFrame) -> StreamAccount:
-    account = StreamAccount(lines=_accounts(sent), stored=len(rows))
+def _compare_books(
+    books: np.ndarray, deliveries: np.ndarray, certain_until_ns: ConnectionInstants, rows: pd.DataFrame
+) -> StreamAccount:
+    account = StreamAccount(feeds=_count_outcomes(deliveries), stored=len(rows))
     keys = _book_keys_of_truth(books)
     by_id = dict(zip(books["id"].tolist(), keys, strict=True))
-    delivered = _delivered(sent, sure_ns, lambda first, _: _identity(by_id[first]))
+    delivered = _count_deliveries(deliveries, certain_until_ns, lambda first, _: _identity(by_id[first]))
     whole = set(by_id.values())
     stored = _book_keys_of_rows(rows)
     account.wrong = sum(key not in whole for key in stored)
-    for line, side in account.lines.items():
-        arrived = rows[f"recv_time_{line}"].notna().to_numpy()
-        _settle(side, delivered[line], [_identity(key) for key, here in zip(stored, arrived, strict=True) if here])
+    for feed, feed_account in account.feeds.items():
+        arrived = rows[f"recv_time_{feed}"].notna().to_numpy()
+        _compare_feed(
+            feed_account, delivered[feed], [_identity(key) for key, here in zip(stored, arrived, strict=True) if here]
+        )
     # what either line delivered: for one book the most that one line delivered of it, over all books of one content
     certain, possible = Counter[tuple](), Counter[tuple]()
-    for line_sent, counts in ((True, certain), (False, possible)):
+    for certain_only, counts in ((True, certain), (False, possible)):
         per_id: dict[int, Counter[int]] = {}
-        for code in LINES:
-            own = sent[(sent["line"] == code) & np.isin(sent["outcome"], (SENT, REPEATED))]
-            chosen = own["first_id"][~_in_flight(own, sure_ns)] if line_sent else own["first_id"]
+        for code in FEEDS:
+            own = deliveries[(deliveries["line"] == code) & np.isin(deliveries["outcome"], (SENT, REPEATED))]
+            chosen = own["first_id"][~_find_in_flight(own, certain_until_ns)] if certain_only else own["first_id"]
             per_id[code] = Counter(chosen.tolist())
         for book in set().union(*per_id.values()):
             counts[by_id[book]] += max(count[book] for count in per_id.values())
-    _settle_merged(account, certain, possible, stored)
+    _compare_merged(account, certain, possible, stored)
     both = (rows["recv_time_kis"].notna() & rows["recv_time_kiwoom"].notna()).to_numpy()
-    _settle_outright(account, certain, possible, stored, [key for key, here in zip(stored, both, strict=True) if here])
+    _compare_by_identity(
+        account, certain, possible, stored, [key for key, here in zip(stored, both, strict=True) if here]
+    )
     return account
 
 
-def _judge_ticks(trades: np.ndarray, sent: np.ndarray, sure_ns: Instants, rows: pd.DataFrame) -> StreamAccount:
+def _compare_ticks(
+    trades: np.ndarray, deliveries: np.ndarray, certain_until_ns: ConnectionInstants, rows: pd.DataFrame
+) -> StreamAccount:
     live = (rows["source"] == "live").to_numpy()
     # fetched ticks nobody delivered: they have to be trades that no live row holds
-    fetched = tile(trades, rows) if not live.all() else []
+    fetched = reconcile(trades, rows) if not live.all() else []
     rows = rows[live]
-    account = StreamAccount(lines=_accounts(sent), stored=len(rows), fetched=int((~live).sum()))
+    account = StreamAccount(feeds=_count_outcomes(deliveries), stored=len(rows), fetched=int((~live).sum()))
     at = {trade: place for place, trade in enumerate(trades["id"].tolist())}
     columns = {
         name: trades[name].tolist() for name in ("symbol", "venue", "price", "side", "cum_volume", "size", "exch_s")
@@ -166,26 +176,26 @@ def _judge_ticks(trades: np.ndarray, sent: np.ndarray, sure_ns: Instants, rows: 
             columns["exch_s"][end],
         )
 
-    delivered = _delivered(sent, sure_ns, key)
+    delivered = _count_deliveries(deliveries, certain_until_ns, key)
     stored = _tick_keys_of_rows(rows)
-    covered, account.doubled = _coverage(stored)
+    covered, account.doubled = _build_coverage(stored)
     certain, possible = set[tuple](), set[tuple]()
-    for line, side in account.lines.items():
-        mine = delivered[line]
-        own = Counter(k for k, here in zip(stored, (rows["broker"] == line).tolist(), strict=True) if here)
-        side.stored = own.total()
-        side.in_flight = mine.possible.total() - mine.certain.total()
-        side.missing = sum(count for k, count in mine.certain.items() if not covered(k))
-        side.extra = sum(count for k, count in own.items() if k not in mine.possible)
-        certain |= {k for k, count in mine.certain.items() if count}
-        possible |= set(mine.possible)
+    for feed, feed_account in account.feeds.items():
+        feed_deliveries = delivered[feed]
+        own = Counter(k for k, here in zip(stored, (rows["broker"] == feed).tolist(), strict=True) if here)
+        feed_account.stored = own.total()
+        feed_account.in_flight = feed_deliveries.possible.total() - feed_deliveries.certain.total()
+        feed_account.missing = sum(count for k, count in feed_deliveries.certain.items() if not covered(k))
+        feed_account.extra = sum(count for k, count in own.items() if k not in feed_deliveries.possible)
+        certain |= {k for k, count in feed_deliveries.certain.items() if count}
+        possible |= set(feed_deliveries.possible)
     account.wrong = sum(k not in possible for k in stored) + sum(one.wrong for one in fetched)
     account.available = len(certain)
     account.missed = sum(not covered(k) for k in certain)
     return account
 
 
-def _coverage(stored: Iterable[tuple]) -> tuple[Callable[[tuple], bool], int]:
+def _build_coverage(stored: Iterable[tuple]) -> tuple[Callable[[tuple], bool], int]:
     """Of tick keys (symbol, venue, cumulative volume, size, ...): whether the shares of a key are all covered by `stored`, as a
     function; and how many stored ones cover a share that another one covers already."""
     spans: dict[tuple, list[list[int]]] = {}
@@ -207,40 +217,44 @@ def _coverage(stored: Iterable[tuple]) -> tuple[Callable[[tuple], bool], int]:
     return covered, doubled
 
 
-def _in_flight(sent: np.ndarray, sure_ns: Instants) -> np.ndarray:
+def _find_in_flight(deliveries: np.ndarray, certain_until_ns: ConnectionInstants) -> np.ndarray:
     """Which deliveries were made so shortly before their connection ended that nobody can tell; shape of `sent`."""
-    sure = np.array(
+    limit_ns = np.array(
         [
-            sure_ns.get((line, number), 1 << 62)
-            for line, number in zip(sent["line"].tolist(), sent["connection"].tolist(), strict=True)
+            certain_until_ns.get((line, number), 1 << 62)
+            for line, number in zip(deliveries["line"].tolist(), deliveries["connection"].tolist(), strict=True)
         ],
         dtype=np.int64,
     )
-    return sent["mono_ns"] > sure
+    return deliveries["mono_ns"] > limit_ns
 
 
-def _delivered(sent: np.ndarray, sure_ns: Instants, key: object) -> dict[str, _Deliveries]:
-    told = {}
-    for code, line in LINES.items():
-        own = sent[(sent["line"] == code) & np.isin(sent["outcome"], (SENT, REPEATED))]
-        told[line] = _Deliveries()
-        flying = _in_flight(own, sure_ns)
-        for first, last, unsure in zip(own["first_id"].tolist(), own["last_id"].tolist(), flying.tolist(), strict=True):
+def _count_deliveries(
+    deliveries: np.ndarray, certain_until_ns: ConnectionInstants, key: object
+) -> dict[str, _Deliveries]:
+    by_feed = {}
+    for code, feed in FEEDS.items():
+        own = deliveries[(deliveries["line"] == code) & np.isin(deliveries["outcome"], (SENT, REPEATED))]
+        by_feed[feed] = _Deliveries()
+        in_flight = _find_in_flight(own, certain_until_ns)
+        for first, last, is_in_flight in zip(
+            own["first_id"].tolist(), own["last_id"].tolist(), in_flight.tolist(), strict=True
+        ):
             content = key(first, last)  # type: ignore[operator]
-            told[line].possible[content] += 1
-            told[line].certain[content] += not unsure
-    return told
+            by_feed[feed].possible[content] += 1
+            by_feed[feed].certain[content] += not is_in_flight
+    return by_feed
 
 
-def _settle(side: LineAccount, delivered: _Deliveries, stored: Iterable[tuple]) -> None:
+def _compare_feed(account: FeedAccount, delivered: _Deliveries, stored: Iterable[tuple]) -> None:
     counts = Counter(stored)
-    side.stored = counts.total()
-    side.in_flight = delivered.possible.total() - delivered.certain.total()
-    side.missing = (delivered.certain - counts).total()
-    side.extra = (counts - delivered.possible).total()
+    account.stored = counts.total()
+    account.in_flight = delivered.possible.total() - delivered.certain.total()
+    account.missing = (delivered.certain - counts).total()
+    account.extra = (counts - delivered.possible).total()
 
 
-def _settle_merged(
+def _compare_merged(
     account: StreamAccount, certain: Counter[tuple], possible: Counter[tuple], stored: Iterable[tuple]
 ) -> None:
     counts = Counter(stored)
@@ -249,19 +263,21 @@ def _settle_merged(
     account.doubled = (counts - possible).total()
 
 
-def _settle_outright(
+def _compare_by_identity(
     account: StreamAccount, certain: Counter[tuple], possible: Counter[tuple], stored: list[tuple], both: list[tuple]
 ) -> None:
     """Compare by identity; `both`: the stored rows with both arrivals, each of which may stand for two books of one content."""
-    available, most, counts, twins = (_by_identity(Counter(keys)) for keys in (certain, possible, stored, both))
-    account.doubled_outright = (counts - most).total()
-    account.missed_outright = sum(
+    available, max_counts, counts, twins = (
+        _sum_by_identity(Counter(keys)) for keys in (certain, possible, stored, both)
+    )
+    account.doubled_unexplained = (counts - max_counts).total()
+    account.missed_unexplained = sum(
         max(0, missed - (twins[content] if available[content] > 1 else 0))
         for content, missed in (available - counts).items()
     )
 
 
-def _by_identity(counts: Counter[tuple]) -> Counter[tuple]:
+def _sum_by_identity(counts: Counter[tuple]) -> Counter[tuple]:
     found = Counter[tuple]()
     for key, count in counts.items():
         found[_identity(key)] += count
@@ -296,7 +312,9 @@ def _book_keys_of_truth(books: np.ndarray) -> list[tuple]:
             books["exch_s"],
         ]
     )
-    return _keys([s.decode() for s in books["symbol"].tolist()], [v.decode() for v in books["venue"].tolist()], numbers)
+    return _build_keys(
+        [s.decode() for s in books["symbol"].tolist()], [v.decode() for v in books["venue"].tolist()], numbers
+    )
 
 
 def _book_keys_of_rows(rows: pd.DataFrame) -> list[tuple]:
@@ -306,21 +324,24 @@ def _book_keys_of_rows(rows: pd.DataFrame) -> list[tuple]:
         for level in range(1, LEVELS + 1)
     ]
     numbers = np.column_stack(
-        [rows[[*sides, *(name for _, name in _SCALARS)]].fillna(-1).to_numpy(np.int64), _seconds(rows["exch_time"])]
+        [
+            rows[[*sides, *(name for _, name in _SCALARS)]].fillna(-1).to_numpy(np.int64),
+            _to_unix_seconds(rows["exch_time"]),
+        ]
     )
-    return _keys(rows["symbol"].tolist(), rows["venue"].tolist(), numbers)
+    return _build_keys(rows["symbol"].tolist(), rows["venue"].tolist(), numbers)
 
 
 def _tick_keys_of_rows(rows: pd.DataFrame) -> list[tuple]:
     columns = [rows[name].tolist() for name in ("symbol", "venue", "cum_volume", "size", "price", "side")]
-    return list(zip(*columns, _seconds(rows["exch_time"]).tolist(), strict=True))
+    return list(zip(*columns, _to_unix_seconds(rows["exch_time"]).tolist(), strict=True))
 
 
-def _seconds(times: pd.Series) -> np.ndarray:
+def _to_unix_seconds(times: pd.Series) -> np.ndarray:
     """Unix seconds of a zoned column, int64."""
     return times.dt.tz_convert("UTC").dt.tz_localize(None).to_numpy("datetime64[s]").astype(np.int64)
 
 
-def _keys(symbols: list[str], venues: list[str], numbers: np.ndarray) -> list[tuple]:
+def _build_keys(symbols: list[str], venues: list[str], numbers: np.ndarray) -> list[tuple]:
     numbers = np.ascontiguousarray(numbers, "<i8")
     return [(s, v, row.tobytes()) for s, v, row in zip(symbols, venues, numbers, strict=True)]

@@ -20,7 +20,7 @@ import numpy as np
 import pandas as pd
 
 
-class Tiling(msgspec.Struct):
+class Reconciliation(msgspec.Struct):
     """One instrument's day. `missed`: trades in no live row; `equal`: recovered rows that are one of those, each once;
     `wrong`: all other recovered rows; `lacking`: trades in no row at all; `twice`: trades in several live rows."""
 
@@ -33,27 +33,27 @@ class Tiling(msgspec.Struct):
     recovered: int
     equal: int
     wrong: int
-    lacking: int
-    twice: int
+    missing: int
+    duplicated: int
 
-    def complaints(self) -> list[str]:
+    def problems(self) -> list[str]:
         """In words what is not as the market was."""
         name = f"ticks of {self.symbol} {self.venue}"
-        said = []
+        problems = []
         if self.wrong:
-            said.append(f"{name}: {self.wrong} recovered rows are no trade that was missed")
-        if self.lacking:
-            said.append(f"{name}: {self.lacking} of {self.trades} trades are in no row")
-        if self.twice:
-            said.append(f"{name}: {self.twice} of {self.trades} trades are in several live rows")
-        return said
+            problems.append(f"{name}: {self.wrong} recovered rows are no trade that was missed")
+        if self.missing:
+            problems.append(f"{name}: {self.missing} of {self.trades} trades are in no row")
+        if self.duplicated:
+            problems.append(f"{name}: {self.duplicated} of {self.trades} trades are in several live rows")
+        return problems
 
 
-def tile(trades: np.ndarray, rows: pd.DataFrame) -> list[Tiling]:
+def reconcile(trades: np.ndarray, rows: pd.DataFrame) -> list[Reconciliation]:
     """Compare each instrument's whole day. `trades`: the truth's TRADES; `rows`: the tick dataset as pandas reads it."""
     names = sorted(set(zip(trades["symbol"].tolist(), trades["venue"].tolist(), strict=True)))
     return [
-        _tile(
+        _reconcile_instrument(
             symbol.decode(),
             venue.decode(),
             trades[(trades["symbol"] == symbol) & (trades["venue"] == venue)],
@@ -63,18 +63,18 @@ def tile(trades: np.ndarray, rows: pd.DataFrame) -> list[Tiling]:
     ]
 
 
-def _tile(symbol: str, venue: str, trades: np.ndarray, rows: pd.DataFrame) -> Tiling:
+def _reconcile_instrument(symbol: str, venue: str, trades: np.ndarray, rows: pd.DataFrame) -> Reconciliation:
     trades = trades[np.argsort(trades["cum_volume"], kind="stable")]
     live, recovered = rows[rows["source"] == "live"], rows[rows["source"] != "live"]
-    covered = _covered(trades["cum_volume"], live)
+    covered = _count_covering_rows(trades["cum_volume"], live)
     missed = trades[covered == 0]
-    told = {int(trade["cum_volume"]): trade for trade in missed}
-    seen = Counter[int]()
+    missed_by_volume = {int(trade["cum_volume"]): trade for trade in missed}
+    matched = Counter[int]()
     for row in recovered.to_dict("records"):
-        trade = told.get(row["cum_volume"])
-        if trade is not None and _equal(row, trade):
-            seen[row["cum_volume"]] += 1
-    return Tiling(
+        trade = missed_by_volume.get(row["cum_volume"])
+        if trade is not None and _is_equal(row, trade):
+            matched[row["cum_volume"]] += 1
+    return Reconciliation(
         symbol=symbol,
         venue=venue,
         trades=len(trades),
@@ -82,14 +82,14 @@ def _tile(symbol: str, venue: str, trades: np.ndarray, rows: pd.DataFrame) -> Ti
         missed=len(missed),
         missed_shares=int(missed["size"].sum()),
         recovered=len(recovered),
-        equal=len(seen),
-        wrong=len(recovered) - len(seen),
-        lacking=len(missed) - len(seen),
-        twice=int((covered > 1).sum()),
+        equal=len(matched),
+        wrong=len(recovered) - len(matched),
+        missing=len(missed) - len(matched),
+        duplicated=int((covered > 1).sum()),
     )
 
 
-def _covered(ends: np.ndarray, live: pd.DataFrame) -> np.ndarray:
+def _count_covering_rows(ends: np.ndarray, live: pd.DataFrame) -> np.ndarray:
     """In how many live rows each trade is, int64; `ends`: the trades' cumulative volumes, ascending."""
     placed = live.dropna(subset=["cum_volume", "size"])
     high = placed["cum_volume"].to_numpy(np.int64)
@@ -100,7 +100,7 @@ def _covered(ends: np.ndarray, live: pd.DataFrame) -> np.ndarray:
     return np.cumsum(steps[:-1])
 
 
-def _equal(row: dict[str, object], trade: np.void) -> bool:
+def _is_equal(row: dict[str, object], trade: np.void) -> bool:
     """Whether a recovered row says what happened."""
     second: pd.Timestamp = row["exch_time"]  # type: ignore[assignment]
     exact = (row["price"], row["size"], second.timestamp())

@@ -17,14 +17,14 @@ import numpy as np
 import pandas as pd
 from rich.console import Console
 
-from collectorctl.demo.reconcile import Tiling, tile
+from collectorctl.demo.reconcile import Reconciliation, reconcile
 from collectorctl.recover.certificate.certify import Certificate, Grade
-from collectorctl.recover.job import Request, recovering
-from collectorctl.recover.progress import Shown
+from collectorctl.recover.job import RecoveryRequest, recovery_job
+from collectorctl.recover.progress import ConsoleProgress
 from conf.home import Home
 
 
-class Regained(msgspec.Struct):
+class RecoveredInstrument(msgspec.Struct):
     """One instrument: its certificates before and after, what was missing before, and its ticks against the truth.
 
     `lacked`: trades in no row before the recovery; `misled`: its live ticks came from a line that showed something else
@@ -34,78 +34,80 @@ class Regained(msgspec.Struct):
     before: str
     after: str
     missing_shares: int
-    lacked: int
+    missing_before: int
     reasons: list[str]
-    ticks: Tiling
-    misled: bool
+    ticks: Reconciliation
+    untrusted: bool
 
 
-class Recovery(msgspec.Struct):
+class DemoRecovery(msgspec.Struct):
     """The whole day; `seconds` as recovery took."""
 
     seconds: float
-    instruments: list[Regained]
+    instruments: list[RecoveredInstrument]
 
     @property
-    def regained(self) -> int:
+    def newly_proven(self) -> int:
         """How many instruments were not PROVEN before, and are."""
         return sum(one.before != Grade.PROVEN and one.after == Grade.PROVEN for one in self.instruments)
 
     @property
-    def misled(self) -> bool:
+    def has_untrusted(self) -> bool:
         """Whether a line showed something else than it said; its books then witness against what is right, too."""
-        return any(one.misled for one in self.instruments)
+        return any(one.untrusted for one in self.instruments)
 
-    def complaints(self) -> list[str]:
+    def problems(self) -> list[str]:
         """In words what is not proven, or proven and not so."""
-        said = []
+        problems = []
         for one in self.instruments:
             name = f"{one.ticks.symbol} {one.ticks.venue}"
-            if one.misled:
-                said += [f"{name}: is PROVEN with another venue's ticks in it"] if one.after == Grade.PROVEN else []
+            if one.untrusted:
+                problems += [f"{name}: is PROVEN with another venue's ticks in it"] if one.after == Grade.PROVEN else []
                 continue
-            if one.after != Grade.PROVEN and not self.misled:
-                said.append(f"{name}: {one.after} after recovery: {'; '.join(one.reasons)}")
-            if one.before == Grade.PROVEN and one.lacked:
-                said.append(f"{name}: was PROVEN with {one.lacked} trades missing")
-            said += one.ticks.complaints()
-        return said
+            if one.after != Grade.PROVEN and not self.has_untrusted:
+                problems.append(f"{name}: {one.after} after recovery: {'; '.join(one.reasons)}")
+            if one.before == Grade.PROVEN and one.missing_before:
+                problems.append(f"{name}: was PROVEN with {one.missing_before} trades missing")
+            problems += one.ticks.problems()
+        return problems
 
 
-def recover(home: Home, day: date, trades: np.ndarray, console: Console, misled: str = "") -> Recovery:
+def recover_and_compare(
+    home: Home, day: date, trades: np.ndarray, console: Console, untrusted_feed: str = ""
+) -> DemoRecovery:
     """Recover the day of a stopped home and judge it. The errors of a recovery.
 
     `trades`: the truth's TRADES of the home's instruments; `misled`: the line whose ticks cannot be right.
     """
-    began = time.monotonic()
-    with Shown(console) as shown, recovering(home, Request(day), shown) as run:
-        items = run.plan()
-        before = {_name(one): one for one in run.as_it_stands(items)}
-        stood = {(one.symbol, one.venue): one.lacking for one in tile(trades, _ticks(home))}
-        after = {_name(one): one for one in run.recover(items)}
-    seconds = time.monotonic() - began
-    ticks = _ticks(home)
-    led_astray = set(ticks.loc[(ticks["broker"] == misled) & (ticks["source"] == "live"), "symbol"])
+    begin = time.monotonic()
+    with ConsoleProgress(console) as progress, recovery_job(home, RecoveryRequest(day), progress) as job:
+        plans = job.plan()
+        before = {_format_name(one): one for one in job.current_certificates(plans)}
+        missing_before = {(one.symbol, one.venue): one.missing for one in reconcile(trades, _read_ticks(home))}
+        after = {_format_name(one): one for one in job.recover(plans)}
+    seconds = time.monotonic() - begin
+    ticks = _read_ticks(home)
+    untrusted_symbols = set(ticks.loc[(ticks["broker"] == untrusted_feed) & (ticks["source"] == "live"), "symbol"])
     found = []
-    for one in tile(trades, ticks):
+    for one in reconcile(trades, ticks):
         then, now = (certificates[f"{one.symbol} {one.venue}"] for certificates in (before, after))
         found.append(
-            Regained(
+            RecoveredInstrument(
                 before=then.certificate,
                 after=now.certificate,
                 missing_shares=then.missing_shares,
-                lacked=stood[one.symbol, one.venue],
+                missing_before=missing_before[one.symbol, one.venue],
                 reasons=now.reasons,
                 ticks=one,
-                misled=one.symbol in led_astray,
+                untrusted=one.symbol in untrusted_symbols,
             )
         )
-    return Recovery(seconds, found)
+    return DemoRecovery(seconds, found)
 
 
-def _ticks(home: Home) -> pd.DataFrame:
+def _read_ticks(home: Home) -> pd.DataFrame:
     return pd.read_parquet(home.data / "kr" / "tick")
 
 
-def _name(one: Certificate) -> str:
+def _format_name(one: Certificate) -> str:
     return f"{one.symbol} {one.venue}"

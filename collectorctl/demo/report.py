@@ -17,14 +17,14 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from collectorctl.demo.recovery import Recovery
-from collectorctl.demo.result import Verdict
-from collectorctl.recover.progress import COLOURS
+from collectorctl.demo.recovery import DemoRecovery
+from collectorctl.demo.result import DemoResult
+from collectorctl.recover.progress import GRADE_COLOURS
 from collectorctl.supervision.status import Status
 from conf.home import Home
 
 
-class Figures(msgspec.Struct):
+class DemoMeasurements(msgspec.Struct):
     """What a rehearsal measured: bytes on disk per row, lag from KIS to Kiwoom in real ms, own memory in MB."""
 
     bytes_per_book: float
@@ -37,26 +37,26 @@ class Figures(msgspec.Struct):
     stop_s: float
 
 
-class Outcome(msgspec.Struct):
+class DemoOutcome(msgspec.Struct):
     """A finished rehearsal: what it was about, acts that the market's day was too short for, and what was found.
 
     `broken`: what the script says must hold, and does not.
     """
 
-    about: str
-    undone: list[str]
-    verdict: Verdict
-    broken: list[str]
-    recovery: Recovery
-    figures: Figures
+    description: str
+    skipped_actions: list[str]
+    result: DemoResult
+    assertion_failures: list[str]
+    recovery: DemoRecovery
+    measurements: DemoMeasurements
 
-    def complaints(self) -> list[str]:
+    def problems(self) -> list[str]:
         """In words what breaks a promise; empty when the rehearsal passed."""
-        short = [f"{act}: the market closed before it: give it more --seconds" for act in self.undone]
-        return [*short, *self.verdict.complaints(), *self.broken, *self.recovery.complaints()]
+        skipped = [f"{act}: the market closed before it: give it more --seconds" for act in self.skipped_actions]
+        return [*skipped, *self.result.problems(), *self.assertion_failures, *self.recovery.problems()]
 
 
-def measure(home: Home, seen: Status, stop_s: float) -> Figures:
+def measure(home: Home, status: Status, stop_s: float) -> DemoMeasurements:
     """The figures of a finished rehearsal; `seen` is the last look before it stopped."""
     sizes = {name: list((home.data / "kr" / name).rglob("part-*.parquet")) for name in ("orderbook", "tick")}
     books = pd.read_parquet(home.data / "kr" / "orderbook", columns=["recv_time_kis", "recv_time_kiwoom", "hour"])
@@ -64,66 +64,68 @@ def measure(home: Home, seen: Status, stop_s: float) -> Figures:
     both = books.dropna(subset=["recv_time_kis", "recv_time_kiwoom"])
     # arrivals are in calendar time, which the warped clock stretches
     lag_ns = (both["recv_time_kiwoom"] - both["recv_time_kis"]).dt.total_seconds() * 1e3 / home.settings.clock.speed
-    return Figures(
-        bytes_per_book=_bytes(sizes["orderbook"]) / max(len(books), 1),
-        bytes_per_tick=_bytes(sizes["tick"]) / max(len(ticks), 1),
+    return DemoMeasurements(
+        bytes_per_book=_total_bytes(sizes["orderbook"]) / max(len(books), 1),
+        bytes_per_tick=_total_bytes(sizes["tick"]) / max(len(ticks), 1),
         files=sum(len(files) for files in sizes.values()),
         hours=[f"{hour:02}" for hour in sorted(books["hour"].astype(int).unique())],
         twin_share=len(both) / max(len(books), 1),
         lag_ms={str(p): float(np.percentile(lag_ns, p)) if len(lag_ns) else float("nan") for p in (1, 50, 99)},
-        own_memory_mb={p.name: p.own_memory_mb for p in seen.processes if p.own_memory_mb is not None},
+        own_memory_mb={p.name: p.own_memory_mb for p in status.processes if p.own_memory_mb is not None},
         stop_s=stop_s,
     )
 
 
-def _bytes(files: list[Path]) -> int:
+def _total_bytes(files: list[Path]) -> int:
     return sum(file.stat().st_size for file in files)
 
 
-def show(console: Console, root: Path, outcome: Outcome, as_json: bool) -> None:
+def print_report(console: Console, root: Path, outcome: DemoOutcome, as_json: bool) -> None:
     """Print the outcome: tables for people, or one JSON object on stdout."""
-    verdict, figures = outcome.verdict, outcome.figures
+    result, measurements = outcome.result, outcome.measurements
     if as_json:
-        told = {"home": str(root), **msgspec.to_builtins(outcome), "complaints": outcome.complaints()}
-        print(msgspec.json.encode(told).decode())  # noqa: T201 this is the command's output
+        document = {"home": str(root), **msgspec.to_builtins(outcome), "complaints": outcome.problems()}
+        print(msgspec.json.encode(document).decode())  # noqa: T201 this is the command's output
         return
-    console.print(_deliveries(verdict))
-    for name, account in (("books", verdict.books), ("ticks", verdict.ticks)):
+    console.print(_build_delivery_table(result))
+    for name, account in (("books", result.books), ("ticks", result.ticks)):
         console.print(
             f"{name}: {account.available} available on either line, {account.stored} stored, "
             f"{f'{account.fetched} fetched during the day, ' if account.fetched else ''}"
-            f"{account.missed} missed ({_share(account.missed, account.available)}), "
-            f"{account.doubled} doubled ({_share(account.doubled, account.available)}), {account.wrong} differ from the truth"
+            f"{account.missed} missed ({_format_share(account.missed, account.available)}), "
+            f"{account.doubled} doubled ({_format_share(account.doubled, account.available)}), "
+            f"{account.wrong} differ from the truth"
         )
-    memory = ", ".join(f"{name} {mb:.0f} MB" for name, mb in figures.own_memory_mb.items())
+    memory = ", ".join(f"{name} {mb:.0f} MB" for name, mb in measurements.own_memory_mb.items())
     console.print(
-        f"hours {', '.join(figures.hours)} in {figures.files} files; {figures.bytes_per_book:.0f} bytes per book, "
-        f"{figures.bytes_per_tick:.0f} per tick; {figures.twin_share:.1%} of the books came by both lines; "
-        f"Kiwoom behind KIS by {figures.lag_ms['50']:.0f} ms (p1 {figures.lag_ms['1']:.0f}, p99 {figures.lag_ms['99']:.0f}); "
-        f"own memory {memory}; stopped in {figures.stop_s:.1f} s"
+        f"hours {', '.join(measurements.hours)} in {measurements.files} files; {measurements.bytes_per_book:.0f} bytes per book, "
+        f"{measurements.bytes_per_tick:.0f} per tick; {measurements.twin_share:.1%} of the books came by both lines; "
+        f"Kiwoom behind KIS by {measurements.lag_ms['50']:.0f} ms "
+        f"(p1 {measurements.lag_ms['1']:.0f}, p99 {measurements.lag_ms['99']:.0f}); "
+        f"own memory {memory}; stopped in {measurements.stop_s:.1f} s"
     )
-    _show_pandas(console, root)
-    console.print(f"\n{outcome.about}:")
-    console.print(_certificates(outcome.recovery))
+    _print_pandas_example(console, root)
+    console.print(f"\n{outcome.description}:")
+    console.print(_build_certificate_table(outcome.recovery))
     ticks = [one.ticks for one in outcome.recovery.instruments]
-    stood = Counter(one.before for one in outcome.recovery.instruments if one.before == one.after)
-    for word, count in sorted(stood.items()):
-        console.print(f"{count} more symbols were {word} as they stood")
+    unchanged = Counter(one.before for one in outcome.recovery.instruments if one.before == one.after)
+    for grade, count in sorted(unchanged.items()):
+        console.print(f"{count} more symbols were {grade} as they stood")
     console.print(
         f"recovered in {outcome.recovery.seconds:.1f} s: {sum(one.recovered for one in ticks)} ticks, of which "
         f"{sum(one.equal for one in ticks)} equal the trade that was missed; of {sum(one.trades for one in ticks)} trades of the "
-        f"market {sum(one.lacking for one in ticks)} are in no row and {sum(one.twice for one in ticks)} in several"
+        f"market {sum(one.missing for one in ticks)} are in no row and {sum(one.duplicated for one in ticks)} in several"
     )
-    for complaint in outcome.complaints():
-        console.print(f"[red]FAILED[/] {complaint}")
-    if not outcome.complaints():
+    for problem in outcome.problems():
+        console.print(f"[red]FAILED[/] {problem}")
+    if not outcome.problems():
         console.print(
             "[green]PASSED[/] nothing that either line delivered is missing, nothing is doubled beyond the allowance, "
             "and after recovery every trade of the day is there once"
         )
 
 
-def _certificates(recovery: Recovery) -> Table:
+def _build_certificate_table(recovery: DemoRecovery) -> Table:
     """Where recovery changed something."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for column in ("symbol", "trades", "live rows", "missing shares", "missing trades", "before", "recovered", "after"):
@@ -133,7 +135,7 @@ def _certificates(recovery: Recovery) -> Table:
         if one.before == one.after and not ticks.recovered:
             continue
         counts = (ticks.trades, ticks.live, one.missing_shares, ticks.missed)
-        colours = [f"[{COLOURS.get(word, 'red')}]{word}[/]" for word in (one.before, one.after)]
+        colours = [f"[{GRADE_COLOURS.get(grade, 'red')}]{grade}[/]" for grade in (one.before, one.after)]
         table.add_row(
             f"{ticks.symbol} {ticks.venue}",
             *(f"{count:,}" for count in counts),
@@ -144,7 +146,7 @@ def _certificates(recovery: Recovery) -> Table:
     return table
 
 
-def _deliveries(verdict: Verdict) -> Table:
+def _build_delivery_table(result: DemoResult) -> Table:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for column in (
         "",
@@ -158,33 +160,33 @@ def _deliveries(verdict: Verdict) -> Table:
         "extra",
     ):
         table.add_column(column, justify="left" if not column else "right")
-    for name, account in (("books", verdict.books), ("ticks", verdict.ticks)):
-        for line, side in account.lines.items():
+    for name, account in (("books", result.books), ("ticks", result.ticks)):
+        for feed, feed_account in account.feeds.items():
             counts = (
-                side.sent,
-                side.in_flight,
-                side.lost,
-                side.conflated,
-                side.spoiled,
-                side.stored,
-                side.missing,
-                side.extra,
+                feed_account.sent,
+                feed_account.in_flight,
+                feed_account.lost,
+                feed_account.conflated,
+                feed_account.corrupted,
+                feed_account.stored,
+                feed_account.missing,
+                feed_account.extra,
             )
-            table.add_row(f"{name} {line}", *map(str, counts))
+            table.add_row(f"{name} {feed}", *map(str, counts))
     return table
 
 
-def _share(part: int, whole: int) -> str:
+def _format_share(part: int, whole: int) -> str:
     return f"{part / whole:.3%}" if whole else "-"
 
 
-def _show_pandas(console: Console, root: Path) -> None:
+def _print_pandas_example(console: Console, root: Path) -> None:
     """Two lines of pandas, run as a user would run them, and what they print."""
     lines = (
         f'import pandas as pd; books = pd.read_parquet("{root}/data/kr/orderbook")',
         'print(books[["symbol", "exch_time", "recv_time", "broker", "bid_price_1", "ask_price_1"]].tail(3).to_string())',
     )
-    ran = subprocess.run([sys.executable, "-c", "\n".join(lines)], capture_output=True, text=True, check=False)
+    completed = subprocess.run([sys.executable, "-c", "\n".join(lines)], capture_output=True, text=True, check=False)
     for line in lines:
         console.print(f">>> {line}", markup=False)
-    console.print(ran.stdout.rstrip() or ran.stderr.rstrip(), markup=False)
+    console.print(completed.stdout.rstrip() or completed.stderr.rstrip(), markup=False)

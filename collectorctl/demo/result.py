@@ -12,19 +12,19 @@ import math
 
 import msgspec
 
-MISSED_MOST = 0.0005
-DOUBLED_MOST = 0.0003
+MAX_MISSED_SHARE = 0.0005
+MAX_DOUBLED_SHARE = 0.0003
 """Shares of available books that first-wins may miss or double (design 6.2)."""
 
 
-class LineAccount(msgspec.Struct):
+class FeedAccount(msgspec.Struct):
     """One line's deliveries of one stream against the rows that carry its arrival."""
 
     sent: int = 0
     in_flight: int = 0
     lost: int = 0
     conflated: int = 0
-    spoiled: int = 0
+    corrupted: int = 0
     stored: int = 0
     missing: int = 0
     extra: int = 0
@@ -34,56 +34,60 @@ class StreamAccount(msgspec.Struct):
     """One stream: every line, and the rows on disk. `available` counts what either line certainly delivered; `stored`: rows that
     came by a line, `fetched`: ticks asked for during the day, of which `wrong` counts what a line had delivered or nobody traded.
 
-    `..._outright`: those of the missed and the doubled that are not explained by a content that came back (A, B, A): one line's
+    `..._unexplained`: those of the missed and the doubled that are not explained by a content that came back (A, B, A): one line's
     first A may be taken for the other line's second one, so that one of two is stored, with both arrivals (design 6.2).
     """
 
-    lines: dict[str, LineAccount]
+    feeds: dict[str, FeedAccount]
     available: int = 0
     stored: int = 0
     missed: int = 0
     doubled: int = 0
-    missed_outright: int = 0
-    doubled_outright: int = 0
+    missed_unexplained: int = 0
+    doubled_unexplained: int = 0
     wrong: int = 0
     fetched: int = 0
 
 
-class Verdict(msgspec.Struct):
+class DemoResult(msgspec.Struct):
     """Both streams, judged."""
 
     books: StreamAccount
     ticks: StreamAccount
 
-    def complaints(self) -> list[str]:
+    def problems(self) -> list[str]:
         """In words what breaks a promise; empty when the rehearsal passed."""
-        found = self._broken()
+        found = self._hard_problems()
         books = self.books
-        for what, count, share in (("missed", books.missed, MISSED_MOST), ("doubled", books.doubled, DOUBLED_MOST)):
-            if count > allowance(share, books.available):
+        for what, count, share in (
+            ("missed", books.missed, MAX_MISSED_SHARE),
+            ("doubled", books.doubled, MAX_DOUBLED_SHARE),
+        ):
+            if count > compute_allowance(share, books.available):
                 found.append(f"books: {count} of {books.available} {what}, more than {share:.2%} and chance")
         return found
 
-    def breaches(self) -> list[str]:
+    def strict_problems(self) -> list[str]:
         """The same without any allowance, but with contents that came back held apart: for runs in which lines often break.
 
         Where every few seconds one line alone has a book, its neighbour of the same content finds a twin more often.
         """
-        found = self._broken()
+        found = self._hard_problems()
         for what in ("missed", "doubled"):
-            if count := getattr(self.books, f"{what}_outright"):
+            if count := getattr(self.books, f"{what}_unexplained"):
                 found.append(
                     f"books: {count} of {self.books.available} {what}, and no content that came back explains it"
                 )
         return found
 
-    def _broken(self) -> list[str]:
+    def _hard_problems(self) -> list[str]:
         found = []
         for name, account in (("books", self.books), ("ticks", self.ticks)):
-            for line, side in account.lines.items():
-                if side.missing or side.extra:
+            for feed, feed_account in account.feeds.items():
+                if feed_account.missing or feed_account.extra:
                     found.append(
-                        f"{name} of {line}: {side.missing} delivered but not stored, {side.extra} stored but not sent"
+                        f"{name} of {feed}: {feed_account.missing} delivered but not stored, "
+                        f"{feed_account.extra} stored but not sent"
                     )
             if account.wrong:
                 found.append(f"{name}: {account.wrong} rows differ from what was sent")
@@ -94,7 +98,7 @@ class Verdict(msgspec.Struct):
         return found
 
 
-def allowance(share: float, available: int) -> float:
+def compute_allowance(share: float, available: int) -> float:
     """How many of `available` books make up `share`, and three standard deviations of such a rare count on top: in a run of
     a minute the share is a handful, and a handful fluctuates."""
     expected = share * available

@@ -19,146 +19,161 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from brokers.simulator import ground_truth
-from brokers.simulator.ground_truth import LineNumber
-from brokers.simulator.scenarios import SCENARIOS, Act
-from collectorctl.demo.assertions import Seen
-from collectorctl.demo.environment import CLOSES, DAY, REST_CALLS, Simulator, connect_home, day_time, write_home
-from collectorctl.demo.oracle import LINES, judge
-from collectorctl.demo.recovery import recover
-from collectorctl.demo.report import Outcome, measure, show
-from collectorctl.demo.result import Verdict
-from collectorctl.demo.scenario_runner import Prompter
-from collectorctl.demo.scenarios import MORNING, SCRIPTS, Script
-from collectorctl.supervision.readiness import last_words, wait_until_healthy
-from collectorctl.supervision.status import Status, look
+from brokers.simulator.ground_truth import FeedId
+from brokers.simulator.scenarios import SCENARIOS, TimedCommand
+from collectorctl.demo.assertions import DemoData
+from collectorctl.demo.environment import (
+    DAY,
+    MARKET_CLOSE,
+    REST_RATE_OPTIONS,
+    SimulatorProcess,
+    create_demo_home,
+    parse_day_time,
+    set_addresses,
+)
+from collectorctl.demo.oracle import FEEDS, compare
+from collectorctl.demo.recovery import recover_and_compare
+from collectorctl.demo.report import DemoOutcome, measure, print_report
+from collectorctl.demo.result import DemoResult
+from collectorctl.demo.scenario_runner import ScenarioRunner
+from collectorctl.demo.scenarios import DEMO_SCENARIOS, MORNING, DemoScenario
+from collectorctl.supervision.readiness import final_states, wait_until_healthy
+from collectorctl.supervision.status import Status, collect_status
 from collectorctl.supervision.status_table import wide_console
-from collectorctl.supervision.supervisor import Daemon
-from conf.clock import SECOND_NS, korean
+from collectorctl.supervision.supervisor import SupervisorClient
+from conf.clock import SECOND_NS, to_kst
 from conf.home import Home
 
-REST_S = 2.0
+STOP_DELAY_S = 2.0
 """Between the last delivery and the stop: longer than oracle.MARGIN_NS, so that nothing is in flight at the end."""
 
-TELL_EVERY_S = 10.0
+PROGRESS_INTERVAL_S = 10.0
 """Where no terminal can show progress, a line this often."""
 
 
-class Rehearsal:
+class DemoRun:
     """One run of the whole tree against the simulator."""
 
-    def __init__(self, root: Path, seconds: float, seed: int, console: Console, script: Script = MORNING) -> None:
+    def __init__(
+        self, root: Path, seconds: float, seed: int, console: Console, scenario: DemoScenario = MORNING
+    ) -> None:
         self.root = root
         self.seconds = seconds
         self.seed = seed
         self.console = console
-        self.script = script
+        self.scenario = scenario
         self.truth = root / "truth"
 
-    def play(self) -> Outcome:
+    def run(self) -> DemoOutcome:
         """Run it, recover its day and judge both. StageError, DaemonError, SettingsError, or the errors of a recovery."""
-        write_home(self.root, self.seconds, self.script.universe)
-        options = ["--seed", str(self.seed), *REST_CALLS, *self.script.options]
-        options += ["--scenario", self.script.scenario] if self.script.scenario else []
-        with Simulator(self.root, self.truth, *options) as simulator:
-            connect_home(self.root, simulator.addresses)
+        create_demo_home(self.root, self.seconds, self.scenario.universe)
+        options = ["--seed", str(self.seed), *REST_RATE_OPTIONS, *self.scenario.options]
+        options += ["--scenario", self.scenario.simulator_scenario] if self.scenario.simulator_scenario else []
+        with SimulatorProcess(self.root, self.truth, *options) as simulator:
+            set_addresses(self.root, simulator.addresses)
             home = Home(self.root)
-            home.make()
-            daemon = Daemon(home)
-            prompter = Prompter(self.script, daemon, simulator)
+            home.create_directories()
+            supervisor = SupervisorClient(home)
+            runner = ScenarioRunner(self.scenario, supervisor, simulator)
             try:
                 self.console.print(f"home {self.root}: starting kis, kiwoom and writer under supervisord")
-                daemon.start()
-                for name, complaint in wait_until_healthy(home, 30):
-                    self.console.print(f"[red]{name}: not healthy: {complaint}[/]")
-                seen = self._watch(home, prompter)
-                time.sleep(REST_S)
+                supervisor.start()
+                for name, reason in wait_until_healthy(home, 30):
+                    self.console.print(f"[red]{name}: not healthy: {reason}[/]")
+                status = self._run_market(home, runner)
+                time.sleep(STOP_DELAY_S)
                 stopping = time.monotonic()
             finally:
-                for _ in daemon.stop():
+                for _ in supervisor.stop():
                     pass
             stop_s = time.monotonic() - stopping
-            for name, words in last_words(home):
-                self.console.print(f"{name:<9}{words}")
-            told = ground_truth.load(self.truth)
+            for name, state in final_states(home):
+                self.console.print(f"{name:<9}{state}")
+            truth = ground_truth.load(self.truth)
             collected = {(one.symbol.encode(), one.venue.encode()) for one in home.settings.instruments()}
-            names = zip(told.trades["symbol"].tolist(), told.trades["venue"].tolist(), strict=True)
-            trades = told.trades[[name in collected for name in names]]
-            recovery = recover(home, DAY, trades, self.console, self.script.misled)
-        books = _dataset(home, "orderbook")
-        return Outcome(
-            about=self.script.about,
-            undone=prompter.left + [act.command for act in self._scenario()[len(told.acts) :]],
-            verdict=self._verdict(home, told, books),
-            broken=self.script.holds(Seen(books, _dataset(home, "event"), recovery.regained)),
+            names = zip(truth.trades["symbol"].tolist(), truth.trades["venue"].tolist(), strict=True)
+            trades = truth.trades[[name in collected for name in names]]
+            recovery = recover_and_compare(home, DAY, trades, self.console, self.scenario.untrusted_feed)
+        books = _read_dataset(home, "orderbook")
+        return DemoOutcome(
+            description=self.scenario.description,
+            skipped_actions=runner.remaining
+            + [action.command for action in self._simulator_commands()[len(truth.commands) :]],
+            result=self._compare(home, truth, books),
+            assertion_failures=self.scenario.assertion(
+                DemoData(books, _read_dataset(home, "event"), recovery.newly_proven)
+            ),
             recovery=recovery,
-            figures=measure(home, seen, stop_s),
+            measurements=measure(home, status, stop_s),
         )
 
-    def _watch(self, home: Home, prompter: Prompter) -> Status:
+    def _run_market(self, home: Home, runner: ScenarioRunner) -> Status:
         """Show progress until the market has closed; the last look."""
         columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
-        clock, close_ns = home.clock(), day_time(CLOSES)
+        clock, close_ns = home.load_clock(), parse_day_time(MARKET_CLOSE)
         seconds = lambda until_ns: (until_ns - clock.now_ns()) / SECOND_NS / clock.anchor.speed  # noqa: E731 real ones
         with Progress(*columns, console=self.console, transient=True) as progress:
             task = progress.add_task("market", total=self.seconds)
-            told = time.monotonic()
+            printed_s = time.monotonic()
             while (left := seconds(close_ns)) > 0:
-                if done := prompter.play(clock.now_ns()):
-                    self.console.print(f"{korean(clock.now_ns()):%H:%M} KST  {done}")
-                line = self._line(clock.now_ns(), look(home))
+                if command := runner.run_due(clock.now_ns()):
+                    self.console.print(f"{to_kst(clock.now_ns()):%H:%M} KST  {command}")
+                line = self._format_progress(clock.now_ns(), collect_status(home))
                 progress.update(task, completed=self.seconds - left, description=line)
-                if not self.console.is_terminal and time.monotonic() - told > TELL_EVERY_S:
-                    told = time.monotonic()
+                if not self.console.is_terminal and time.monotonic() - printed_s > PROGRESS_INTERVAL_S:
+                    printed_s = time.monotonic()
                     self.console.print(line)
-                due_ns = prompter.due_ns()
+                due_ns = runner.due_ns()
                 time.sleep(max(0.0, min(seconds(close_ns), 0.5, 0.5 if due_ns is None else seconds(due_ns))))
-        return look(home)
+        return collect_status(home)
 
     @staticmethod
-    def _line(now_ns: int, seen: Status) -> str:
-        counters = {process.name: process.counters for process in seen.processes}
+    def _format_progress(now_ns: int, status: Status) -> str:
+        counters = {process.name: process.counters for process in status.processes}
         count = lambda name, counter: counters.get(name, {}).get(counter, 0)  # noqa: E731 a word for a nested look-up
-        sick = ", ".join(f"{p.name} {p.verdict}" for p in seen.processes if not p.healthy)
+        unhealthy = ", ".join(f"{p.name} {p.verdict}" for p in status.processes if not p.healthy)
         return (
-            f"{korean(now_ns):%H:%M} KST  books kis {count('kis', 'books')} kiwoom {count('kiwoom', 'books')} "
+            f"{to_kst(now_ns):%H:%M} KST  books kis {count('kis', 'books')} kiwoom {count('kiwoom', 'books')} "
             f"merged {count('writer', 'books_new')}  ticks {count('writer', 'ticks_in')}  "
-            f"hours published {count('writer', 'hours_published')}  {sick}"
+            f"hours published {count('writer', 'hours_published')}  {unhealthy}"
         )
 
-    def _scenario(self) -> list[Act]:
+    def _simulator_commands(self) -> list[TimedCommand]:
         """What the simulator was to do by itself, in order."""
-        return sorted(SCENARIOS[self.script.scenario].acts) if self.script.scenario else []
+        return sorted(SCENARIOS[self.scenario.simulator_scenario].commands) if self.scenario.simulator_scenario else []
 
-    def _verdict(self, home: Home, told: ground_truth.Run, books: pd.DataFrame) -> Verdict:
-        ticks, sent = _dataset(home, "tick"), told.sent
-        if misled := self.script.misled:  # the other line's promises hold as if it were alone
-            sent = sent[sent["line"] != LineNumber[misled.upper()]]
-            books = books[books[[f"recv_time_{line}" for line in LINES.values() if line != misled]].notna().any(axis=1)]
-            books, ticks = books.assign(**{f"recv_time_{misled}": pd.NaT}), ticks[ticks["broker"] != misled]
-        return judge(
-            told.books,
-            told.trades,
-            sent,
-            {(c["line"], c["connection"]): c["ended_mono_ns"] for c in told.connections if c["ended_mono_ns"]},
+    def _compare(self, home: Home, truth: ground_truth.GroundTruth, books: pd.DataFrame) -> DemoResult:
+        ticks, deliveries = _read_dataset(home, "tick"), truth.deliveries
+        if untrusted := self.scenario.untrusted_feed:  # the other line's promises hold as if it were alone
+            deliveries = deliveries[deliveries["line"] != FeedId[untrusted.upper()]]
+            books = books[
+                books[[f"recv_time_{line}" for line in FEEDS.values() if line != untrusted]].notna().any(axis=1)
+            ]
+            books, ticks = books.assign(**{f"recv_time_{untrusted}": pd.NaT}), ticks[ticks["broker"] != untrusted]
+        return compare(
+            truth.books,
+            truth.trades,
+            deliveries,
+            {(c["line"], c["connection"]): c["ended_mono_ns"] for c in truth.connections if c["ended_mono_ns"]},
             books,
             ticks[ticks["source"] == "live"],
-            stamps=self.script.stamps,
+            compare_stamps=self.scenario.compare_stamps,
         )
 
 
-def _dataset(home: Home, stream: str) -> pd.DataFrame:
+def _read_dataset(home: Home, stream: str) -> pd.DataFrame:
     return pd.read_parquet(home.data / "kr" / stream)
 
 
-def rehearse(where: Path | None, seconds: float, seed: int, name: str, as_json: bool) -> int:
+def run_demo(directory: Path | None, seconds: float, seed: int, name: str, as_json: bool) -> int:
     """Play, show, tidy up; the exit status: 0 when every promise held."""
     console = wide_console(stderr=as_json)
-    root = where.resolve() if where else Path(tempfile.mkdtemp(prefix="collectorctl-demo-"))
-    outcome = Rehearsal(root, seconds, seed, console, SCRIPTS[name]).play()
-    show(console, root, outcome, as_json)
+    root = directory.resolve() if directory else Path(tempfile.mkdtemp(prefix="collectorctl-demo-"))
+    outcome = DemoRun(root, seconds, seed, console, DEMO_SCENARIOS[name]).run()
+    print_report(console, root, outcome, as_json)
     home = Home(root)
-    passed = not outcome.complaints()
-    if where is None and passed:
+    passed = not outcome.problems()
+    if directory is None and passed:
         shutil.rmtree((home.run / "ring").resolve(), ignore_errors=True)
         shutil.rmtree(root)
         console.print("the temporary home is removed; `collectorctl demo --home DIR` keeps it")

@@ -14,48 +14,48 @@ import os
 import signal
 from contextlib import suppress
 
-from collectorctl.demo.environment import Simulator, StageError, day_time
-from collectorctl.demo.scenarios import Script
-from collectorctl.supervision.supervisor import Daemon
+from collectorctl.demo.environment import EnvironmentSetupError, SimulatorProcess, parse_day_time
+from collectorctl.demo.scenarios import DemoScenario
+from collectorctl.supervision.supervisor import SupervisorClient
 
 
-class Prompter:
+class ScenarioRunner:
     """One play of one script."""
 
-    def __init__(self, script: Script, daemon: Daemon, simulator: Simulator) -> None:
-        self._daemon = daemon
+    def __init__(self, scenario: DemoScenario, supervisor: SupervisorClient, simulator: SimulatorProcess) -> None:
+        self._supervisor = supervisor
         self._simulator = simulator
-        self._left = list(script.acts)
-        self._late_ns = 0
+        self._remaining = list(scenario.actions)
+        self._delay_ns = 0
 
     @property
-    def left(self) -> list[str]:
+    def remaining(self) -> list[str]:
         """What has not been done yet."""
-        return [act.command for act in self._left]
+        return [act.command for act in self._remaining]
 
     def due_ns(self) -> int | None:
         """When the next act is due, ns of the rehearsal's clock; None after the last."""
-        return day_time(self._left[0].at) + self._late_ns if self._left else None
+        return parse_day_time(self._remaining[0].at) + self._delay_ns if self._remaining else None
 
-    def play(self, now_ns: int) -> str:
+    def run_due(self, now_ns: int) -> str:
         """Do the next act if it is due; which one, "" if none. StageError when the simulator does not understand it."""
         due_ns = self.due_ns()
         if due_ns is None or now_ns < due_ns:
             return ""
-        self._late_ns += now_ns - due_ns
-        words = self._left.pop(0).command
-        what, _, name = words.partition(" ")
-        if what == "kill":
+        self._delay_ns += now_ns - due_ns
+        command = self._remaining.pop(0).command
+        verb, _, name = command.partition(" ")
+        if verb == "kill":
             self._kill(name)
-        elif what == "start":
-            self._daemon.start_program(name)
-        elif not (answer := self._simulator.tell(words)).get("ok"):
-            raise StageError(f"{words}: {answer.get('error')}")
-        return words
+        elif verb == "start":
+            self._supervisor.start_program(name)
+        elif not (response := self._simulator.send_command(command)).get("ok"):
+            raise EnvironmentSetupError(f"{command}: {response.get('error')}")
+        return command
 
     def _kill(self, name: str) -> None:
-        pid = next((program.pid for program in self._daemon.programs() if program.name == name), 0)
+        pid = next((program.pid for program in self._supervisor.list_programs() if program.name == name), 0)
         if pid:
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
-        self._daemon.stop_program(name)  # before supervisord has started it again, which takes it a second
+        self._supervisor.stop_program(name)  # before supervisord has started it again, which takes it a second

@@ -14,12 +14,12 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from brokers.simulator.scenarios import SCENARIOS, Act
+from brokers.simulator.scenarios import SCENARIOS, TimedCommand
 from collectorctl.demo import assertions
 from collectorctl.demo.environment import SYMBOLS
 
 
-class Script(NamedTuple):
+class DemoScenario(NamedTuple):
     """A rehearsal: its name, what it is about, and its acts.
 
     `scenario`: the simulator's script; `options`: the simulator's; `stamps`: whether both lines stamp alike; `holds`: what else
@@ -28,56 +28,71 @@ class Script(NamedTuple):
     """
 
     name: str
-    about: str
-    acts: tuple[Act, ...] = ()
-    scenario: str = ""
+    description: str
+    actions: tuple[TimedCommand, ...] = ()
+    simulator_scenario: str = ""
     options: tuple[str, ...] = ()
-    stamps: bool = True
-    misled: str = ""
+    compare_stamps: bool = True
+    untrusted_feed: str = ""
     universe: tuple[str, ...] = tuple(SYMBOLS)
-    holds: assertions.Holds = lambda _: []
+    assertion: assertions.Assertion = lambda _: []
 
 
-MORNING = Script(
+MORNING = DemoScenario(
     "morning",
     "kis is killed at 10:30 and stays down for ten minutes; what it missed is recovered after the close",
-    (Act("10:30:00", "kill kis"), Act("10:40:00", "start kis")),
-    holds=assertions.morning,
+    (TimedCommand("10:30:00", "kill kis"), TimedCommand("10:40:00", "start kis")),
+    assertion=assertions.check_morning,
 )
 
 _STOCKS = ("005930", "000660", "0074K0")
-VENUES = Script(
+VENUES = DemoScenario(
     "venues",
     "three stocks on KRX, on NXT and on both unified; kis is killed at 10:30 and stays down for ten minutes",
-    MORNING.acts,
+    MORNING.actions,
     universe=tuple(f"{stock}{suffix}" for stock in _STOCKS for suffix in ("", "_NX", "_AL")),
-    holds=assertions.venues,
+    assertion=assertions.check_venues,
 )
 
-_WHOLE = ("--kiwoom-books-per-s", "0")
+_NO_CONFLATION = ("--kiwoom-books-per-s", "0")
 """Without its usual conflation: what a line then lacks is the scenario's doing."""
-_UNIFIED = ("--symbols", ",".join(f"{symbol},{symbol}_AL" for symbol in SYMBOLS))
+_WITH_UNIFIED = ("--symbols", ",".join(f"{symbol},{symbol}_AL" for symbol in SYMBOLS))
 
 
-def _at_brokers(
-    scenario: str, must: assertions.Holds, more: tuple[str, ...] = (), stamps: bool = True, misled: str = ""
-) -> Script:
+def _build_fault_scenario(
+    scenario: str,
+    assertion: assertions.Assertion,
+    extra_options: tuple[str, ...] = (),
+    compare_stamps: bool = True,
+    untrusted_feed: str = "",
+) -> DemoScenario:
     """A rehearsal in which the simulator does all that goes wrong; `more`: options of its own."""
-    about = SCENARIOS[scenario].words
-    return Script(scenario, about, (), scenario, (*_WHOLE, *more), stamps, misled, holds=must)
+    description = SCENARIOS[scenario].description
+    return DemoScenario(
+        scenario,
+        description,
+        (),
+        scenario,
+        (*_NO_CONFLATION, *extra_options),
+        compare_stamps,
+        untrusted_feed,
+        assertion=assertion,
+    )
 
 
-SCRIPTS: dict[str, Script] = {
+DEMO_SCENARIOS: dict[str, DemoScenario] = {
     script.name: script
     for script in (
         MORNING,
         VENUES,
-        _at_brokers("kis-dies-at-open", assertions.kis_dies_at_open),
-        _at_brokers("kiwoom-conflates", assertions.kiwoom_conflates),
-        _at_brokers("stamp-skew", assertions.stamp_skew, stamps=False),
-        _at_brokers("wrong-venue", assertions.wrong_venue, more=_UNIFIED, misled="kis"),
-        _at_brokers("both-lose", assertions.both_lose),
-        _at_brokers("open-burst", assertions.open_burst),
+        _build_fault_scenario("kis-dies-at-open", assertions.check_kis_dies_at_open),
+        _build_fault_scenario("kiwoom-conflates", assertions.check_kiwoom_conflates),
+        _build_fault_scenario("stamp-skew", assertions.check_stamp_skew, compare_stamps=False),
+        _build_fault_scenario(
+            "wrong-venue", assertions.check_wrong_venue, extra_options=_WITH_UNIFIED, untrusted_feed="kis"
+        ),
+        _build_fault_scenario("both-lose", assertions.check_both_lose),
+        _build_fault_scenario("open-burst", assertions.check_open_burst),
     )
 }
 """Every rehearsal there is, by name."""

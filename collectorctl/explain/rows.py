@@ -25,9 +25,9 @@ from conf.home import Home
 from conf.instrument import Instrument
 from conf.market import HOUR_NS
 from writer.journal.journal import read_rows
-from writer.journal.segment import lineage, mapped, paths
-from writer.publish.partition import hour_directory, published_to
-from writer.schema import PARQUET, market_and_stream
+from writer.journal.segment import map_file, read_lineage, segment_paths
+from writer.publish.partition import hour_directory, read_published_to
+from writer.schema import PARQUET, parse_dataset
 
 LATE_NS = HOUR_NS
 """Rows are sought in the hour of the instant and in those whose hour ended or began this close to it."""
@@ -35,94 +35,102 @@ LATE_NS = HOUR_NS
 JOURNAL = "journal"
 
 
-def rows(home: Home, dataset: str, instrument: Instrument, begin_ns: int, end_ns: int) -> list[dict[str, Any]]:
+def find_rows(home: Home, dataset: str, instrument: Instrument, begin_ns: int, end_ns: int) -> list[dict[str, Any]]:
     """Rows of which the exchange time or an arrival lies in begin_ns .. end_ns, as column -> value."""
     found = [
         {"file": str(path.relative_to(home.data)), "row": int(at)} | row
-        for path, first, table in _groups(home, dataset, instrument, begin_ns, end_ns)
-        for at, row in _chosen(table, first, instrument, begin_ns, end_ns)
+        for path, first, table in _read_row_groups(home, dataset, instrument, begin_ns, end_ns)
+        for at, row in _select_rows(table, first, instrument, begin_ns, end_ns)
     ]
-    found += _journalled(home, dataset, instrument, begin_ns, end_ns)
+    found += _find_journal_rows(home, dataset, instrument, begin_ns, end_ns)
     return sorted(
-        found, key=lambda row: min((row[name] for name in _times_of(row) if row[name]), default=row["exch_time"])
+        found, key=lambda row: min((row[name] for name in _time_columns(row) if row[name]), default=row["exch_time"])
     )
 
 
-def ticks_of_day(home: Home, dataset: str, instrument: Instrument, begin_ns: int, end_ns: int) -> pd.DataFrame:
+def read_ticks(home: Home, dataset: str, instrument: Instrument, begin_ns: int, end_ns: int) -> pd.DataFrame:
     """Every tick between two instants (a day): size, cum_volume, exch_time, recv_time."""
     columns = ["symbol", "venue", "exch_time", "recv_time", "size", "cum_volume"]
     tables = [
-        table.select(columns).filter(_mine(table, instrument))
-        for _, _, table in _groups(home, dataset, instrument, begin_ns, end_ns)
+        table.select(columns).filter(_instrument_mask(table, instrument))
+        for _, _, table in _read_row_groups(home, dataset, instrument, begin_ns, end_ns)
     ]
-    for batch in _unpublished(home, dataset):
+    for batch in _read_unpublished(home, dataset):
         table = pa.Table.from_batches([batch])
-        tables.append(table.select(columns).filter(_mine(table, instrument)))
+        tables.append(table.select(columns).filter(_instrument_mask(table, instrument)))
     return pa.concat_tables(tables).to_pandas() if tables else pd.DataFrame(columns=columns)
 
 
-def events(home: Home, market: str, begin_ns: int, end_ns: int) -> pd.DataFrame:
+def read_events(home: Home, market: str, begin_ns: int, end_ns: int) -> pd.DataFrame:
     """Every event between two instants, in order."""
     dataset = f"{market}.event"
     schema = PARQUET[dataset]
-    tables = [pq.ParquetFile(path).read() for path in _files(home, dataset, begin_ns, end_ns)]
-    tables += [pa.Table.from_batches([batch]).select(schema.names) for batch in _unpublished(home, dataset)]
+    tables = [pq.ParquetFile(path).read() for path in _partition_files(home, dataset, begin_ns, end_ns)]
+    tables += [pa.Table.from_batches([batch]).select(schema.names) for batch in _read_unpublished(home, dataset)]
     whole = pa.concat_tables([schema.empty_table(), *(table.cast(schema) for table in tables)]).to_pandas()
     times = whole.time.astype("int64")
     return whole[(times >= begin_ns) & (times <= end_ns)].sort_values("time", kind="stable").reset_index(drop=True)
 
 
-def _files(home: Home, dataset: str, begin_ns: int, end_ns: int) -> Iterator[Path]:
-    market, stream = market_and_stream(dataset)
+def _partition_files(home: Home, dataset: str, begin_ns: int, end_ns: int) -> Iterator[Path]:
+    market, stream = parse_dataset(dataset)
     for hour in range((begin_ns - LATE_NS) // HOUR_NS * HOUR_NS, end_ns + LATE_NS, HOUR_NS):
         yield from sorted(hour_directory(home.data / market.name / stream, hour, market).glob("*.parquet"))
 
 
-def _groups(
+def _read_row_groups(
     home: Home, dataset: str, instrument: Instrument, begin_ns: int, end_ns: int
 ) -> Iterator[tuple[Path, int, pa.Table]]:
     """File, number of its first row, and rows of each row group that may have the symbol."""
-    for path in _files(home, dataset, begin_ns, end_ns):
+    for path in _partition_files(home, dataset, begin_ns, end_ns):
         with pq.ParquetFile(path) as file:
             at, column = 0, file.schema_arrow.names.index("symbol")
             for number in range(file.num_row_groups):
                 group = file.metadata.row_group(number)
-                known = group.column(column).statistics
-                if known is None or not known.has_min_max or known.min <= instrument.symbol <= known.max:
+                statistics = group.column(column).statistics
+                if (
+                    statistics is None
+                    or not statistics.has_min_max
+                    or statistics.min <= instrument.symbol <= statistics.max
+                ):
                     yield path, at, file.read_row_group(number)
                 at += group.num_rows
 
 
-def _chosen(
+def _select_rows(
     table: pa.Table, first: int, instrument: Instrument, begin_ns: int, end_ns: int
 ) -> Iterator[tuple[int, dict[str, Any]]]:
-    at = np.flatnonzero(_mine(table, instrument).to_numpy(zero_copy_only=False) & _within(table, begin_ns, end_ns))
+    at = np.flatnonzero(
+        _instrument_mask(table, instrument).to_numpy(zero_copy_only=False) & _time_mask(table, begin_ns, end_ns)
+    )
     yield from zip((first + at).tolist(), table.take(pa.array(at)).to_pylist(), strict=True)
 
 
-def _mine(table: pa.Table, instrument: Instrument) -> pa.Array:
+def _instrument_mask(table: pa.Table, instrument: Instrument) -> pa.Array:
     same = pc.and_(pc.equal(table["symbol"], instrument.symbol), pc.equal(table["venue"], instrument.venue))
     return pc.fill_null(same, False).combine_chunks()
 
 
-def _within(table: pa.Table, begin_ns: int, end_ns: int) -> np.ndarray:
+def _time_mask(table: pa.Table, begin_ns: int, end_ns: int) -> np.ndarray:
     inside = np.zeros(table.num_rows, bool)
-    for name in _times_of(table.column_names):
+    for name in _time_columns(table.column_names):
         ns = pc.fill_null(table[name].cast(pa.int64()), -1).to_numpy()
         inside |= (ns >= begin_ns) & (ns <= end_ns)
     return inside
 
 
-def _times_of(names: Sequence[str] | dict[str, Any]) -> list[str]:
+def _time_columns(names: Sequence[str] | dict[str, Any]) -> list[str]:
     return [name for name in names if name == "exch_time" or name.startswith("recv_time")]
 
 
-def _journalled(home: Home, dataset: str, instrument: Instrument, begin_ns: int, end_ns: int) -> list[dict[str, Any]]:
+def _find_journal_rows(
+    home: Home, dataset: str, instrument: Instrument, begin_ns: int, end_ns: int
+) -> list[dict[str, Any]]:
     """What is not published yet; an arrival that came later than its row takes its place if it was earlier."""
     found: dict[int, dict[str, Any]] = {}
-    for batch in _unpublished(home, dataset):
+    for batch in _read_unpublished(home, dataset):
         table = pa.Table.from_batches([batch])
-        for _, entry in _chosen(table, 0, instrument, begin_ns, end_ns):
+        for _, entry in _select_rows(table, 0, instrument, begin_ns, end_ns):
             found[entry["row"]] = {"file": JOURNAL} | entry
         if not found:
             continue
@@ -135,18 +143,20 @@ def _journalled(home: Home, dataset: str, instrument: Instrument, begin_ns: int,
     return list(found.values())
 
 
-def _unpublished(home: Home, dataset: str) -> Iterator[pa.RecordBatch]:
+def _read_unpublished(home: Home, dataset: str) -> Iterator[pa.RecordBatch]:
     """The journal's entries, without rows that a file already has (and their twins)."""
-    directory = home.journal(dataset)
-    market, stream = market_and_stream(dataset)
-    known = next(filter(None, (lineage(mapped(path)) for path in paths(directory))), None)
-    done: dict[int, int] = {}
+    directory = home.journal_directory(dataset)
+    market, stream = parse_dataset(dataset)
+    lineage = next(filter(None, (read_lineage(map_file(path)) for path in segment_paths(directory))), None)
+    published_to: dict[int, int] = {}
     for batch in read_rows(directory):
         hours = batch.column("hour").to_numpy()
         number = pc.coalesce(batch.column("twin_of"), batch.column("row")).to_numpy()
         for hour in np.unique(hours).tolist():
-            if hour not in done:
-                done[hour] = published_to(home.data / market.name / stream, hour, known or "", market)
-        left = np.array([row > done[hour] for hour, row in zip(hours.tolist(), number.tolist(), strict=True)], bool)
-        if left.any():
-            yield batch.filter(pa.array(left))
+            if hour not in published_to:
+                published_to[hour] = read_published_to(home.data / market.name / stream, hour, lineage or "", market)
+        is_unpublished = np.array(
+            [row > published_to[hour] for hour, row in zip(hours.tolist(), number.tolist(), strict=True)], bool
+        )
+        if is_unpublished.any():
+            yield batch.filter(pa.array(is_unpublished))

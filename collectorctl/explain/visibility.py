@@ -5,7 +5,7 @@
     ring_loss                  its own span: seen by the line, lost before the writer read it
 
 Promises: what is not inside a span was seen: the registration stood, on a living connection of a living process; before the first
-event that tells about it, sight is unknown and called blind. A frame the vendor itself never sent is no blindness: see line_health.
+event that tells about it, sight is unknown and called blind. A frame the vendor itself never sent is no blindness: see feed_health.
 Leaves to others: reading files (pandas).
 """
 
@@ -18,56 +18,56 @@ import pandas as pd
 UNKNOWN = "no event tells"
 
 
-class Blind(NamedTuple):
+class OutageSpan(NamedTuple):
     """From `begin` to `end` (pandas timestamps; NaT: not over, or not known since when) nothing was seen; why in words."""
 
     begin: pd.Timestamp
     end: pd.Timestamp
-    why: str
+    reason: str
 
 
-def blind(events: pd.DataFrame, line: str, symbol: str, stream: str, venue: str = "KRX") -> list[Blind]:
+def find_outages(events: pd.DataFrame, feed: str, symbol: str, stream: str, venue: str = "KRX") -> list[OutageSpan]:
     """Spans in which `line` could see nothing of `stream` ("orderbook", "tick") of a symbol, in order of their beginning.
 
     `events`: rows of kr/event as pandas reads them, of a day or more; begin with the day on which the line was started.
     """
-    own = events[(events.line == line)].sort_values(["time", "seq"], kind="stable")
-    spans: list[Blind] = []
-    lost: list[Blind] = []
-    since, why, connection = pd.NaT, UNKNOWN, None
+    feed_events = events[(events.line == feed)].sort_values(["time", "seq"], kind="stable")
+    spans: list[OutageSpan] = []
+    lost: list[OutageSpan] = []
+    since, reason, connection = pd.NaT, UNKNOWN, None
     last = pd.NaT
-    blind_now = True
-    for event in own.to_dict("records"):
+    is_blind = True
+    for event in feed_events.to_dict("records"):
         if event["kind"] == "ring_loss":
             if event["stream"] == stream:
-                lost.append(Blind(event["since"], event["time"], f"ring_loss: {event['words']}"))
+                lost.append(OutageSpan(event["since"], event["time"], f"ring_loss: {event['message']}"))
             continue
-        mine = (event["symbol"], event["venue"], event["stream"]) == (symbol, venue, stream)
-        if mine and event["kind"] == "acknowledged":
-            if blind_now:
-                spans.append(Blind(since, event["time"], why))
-            blind_now, connection = False, event["connection"]
-        elif not blind_now and _ends_sight(event, mine, connection):
-            blind_now, since, why = True, _since(event, last), _words(event)
+        is_own = (event["symbol"], event["venue"], event["stream"]) == (symbol, venue, stream)
+        if is_own and event["kind"] == "acknowledged":
+            if is_blind:
+                spans.append(OutageSpan(since, event["time"], reason))
+            is_blind, connection = False, event["connection"]
+        elif not is_blind and _starts_outage(event, is_own, connection):
+            is_blind, since, reason = True, _outage_begin(event, last), _describe_event(event)
         last = event["time"]
-    if blind_now:
-        spans.append(Blind(since, pd.NaT, why))
+    if is_blind:
+        spans.append(OutageSpan(since, pd.NaT, reason))
     return sorted([*spans, *lost], key=lambda span: (not pd.isna(span.begin), span.begin))
 
 
-def _ends_sight(event: dict[str, Any], mine: bool, connection: int | None) -> bool:
+def _starts_outage(event: dict[str, Any], is_own: bool, connection: int | None) -> bool:
     kind = event["kind"]
-    if mine:
+    if is_own:
         return kind in ("resubscribed", "refused", "released")
     return kind in ("stopped", "started") or (kind == "disconnected" and event["connection"] == connection)
 
 
-def _since(event: dict[str, Any], last: pd.Timestamp) -> pd.Timestamp:
+def _outage_begin(event: dict[str, Any], last: pd.Timestamp) -> pd.Timestamp:
     """Since when it is true: the event's own word; a start that knows no former life: since the last event before it."""
     if not pd.isna(event["since"]):
         return event["since"]
     return last if event["kind"] == "started" else event["time"]
 
 
-def _words(event: dict[str, Any]) -> str:
-    return f"{event['kind']}: {event['words']}" if isinstance(event["words"], str) else event["kind"]
+def _describe_event(event: dict[str, Any]) -> str:
+    return f"{event['kind']}: {event['message']}" if isinstance(event["message"], str) else event["kind"]

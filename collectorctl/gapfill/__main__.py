@@ -8,46 +8,46 @@ from __future__ import annotations
 
 import sys
 
-from brokers.feed.startup import idle, with_room
-from brokers.history import quotes
-from collectorctl.gapfill.service import Filler
+from brokers.feed.startup import retry_until_space, run_disabled
+from brokers.history import open_history
+from collectorctl.gapfill.service import GapFiller
 from conf.home import Home
-from conf.loader import FILE
-from conf.process import Stop, run
+from conf.loader import SETTINGS_FILE
+from conf.process import ShutdownSignal, run_process
 from conf.settings import SettingsError
 from ringbuf.vitals import Vitals
 
-NAME = "fill"
+NAME = "gapfill"
 BROKER = "kis"
 
 
-def body(home: Home, stop: Stop) -> None:
+def serve(home: Home, stop: ShutdownSignal) -> None:
     """Fill until asked to stop."""
-    vitals = Vitals.create(home.vitals(NAME), NAME)
+    vitals = Vitals.create(home.vitals_path(NAME), NAME)
     try:
-        why = _nothing_to_do(home)
-        if why:
-            idle(vitals, stop, why)
+        reason = _disabled_reason(home)
+        if reason:
+            run_disabled(vitals, stop, reason)
             return
         try:
-            source = quotes(home, BROKER)
+            history = open_history(home, BROKER)
         except SettingsError as error:
-            idle(vitals, stop, str(error))
+            run_disabled(vitals, stop, str(error))
             return
-        filler = with_room(lambda: Filler(home, stop, vitals, source), vitals, stop)
+        filler = retry_until_space(lambda: GapFiller(home, stop, vitals, history), vitals, stop)
         if filler is not None:
             filler.run()
     finally:
-        vitals.say("stopped")
+        vitals.set_state("stopped")
         vitals.close()
 
 
-def _nothing_to_do(home: Home) -> str:
-    for table in ("fill", BROKER):
+def _disabled_reason(home: Home) -> str:
+    for table in ("gapfill", BROKER):
         if not getattr(home.settings, table).enabled:
-            return f"{table}.enabled is false in {FILE}"
+            return f"{table}.enabled is false in {SETTINGS_FILE}"
     return ""
 
 
 if __name__ == "__main__":
-    sys.exit(run(NAME, body))
+    sys.exit(run_process(NAME, serve))

@@ -16,204 +16,208 @@ import time
 import numpy as np
 from loguru import logger
 
-from brokers.errors import BrokerError, RestLimited
-from brokers.feed.publisher import Sessions
-from brokers.history import PRINTS, Asked, Prints, QuotesError
+from brokers.errors import BrokerError, RateLimited
+from brokers.feed.publisher import SessionResolver
+from brokers.history import TRADE_ROW, HistoryError, IntradayTrades, PageRequest
 from brokers.transport.backoff import Backoff
-from brokers.transport.blocking_call import Stopping, beating
-from collectorctl.gapfill.queue import Gap, Limits, Waiting
-from collectorctl.gapfill.verify import prove
-from collectorctl.recover.download.rate_limiter import Limiter
-from conf.clock import korean
+from brokers.transport.blocking_call import ShutdownRequested, call_with_heartbeat
+from collectorctl.gapfill.queue import FillableGap, GapfillLimits, GapQueue
+from collectorctl.gapfill.verify import verify
+from collectorctl.recover.download.rate_limiter import RateLimiter
+from conf.clock import to_kst
 from conf.home import Home
 from conf.market import KR
-from conf.process import Stop
-from ringbuf.records import PRICE_SCALE, TICK, UNDEFINED, Line, Venue, blank
+from conf.process import ShutdownSignal
+from ringbuf.records import PRICE_SCALE, TICK, UNDEFINED, FeedId, Venue, empty_records
 from ringbuf.ring import Producer
 from ringbuf.vitals import Vitals
-from writer.volume.gap_tracker import report_of
+from writer.volume.gap_tracker import decode_gap_report
 
 RING_CAPACITY = 16_384
 """Ticks that may wait for the writer: 2.8 MB."""
-TURN_S = 0.5
-LIMITED_MOST = 8
+POLL_INTERVAL_S = 0.5
+MAX_REFUSALS = 8
 """Refusals for the rate in a row after which a page is left for later."""
-BACKOFF_FIRST_S, BACKOFF_MOST_S = 2.0, 60.0
+BACKOFF_INITIAL_S, BACKOFF_MAX_S = 2.0, 60.0
 
 
-class Filler:
+class GapFiller:
     """The process's state from turn to turn."""
 
-    def __init__(self, home: Home, stop: Stop, vitals: Vitals, quotes: Prints) -> None:
+    def __init__(self, home: Home, stop: ShutdownSignal, vitals: Vitals, history: IntradayTrades) -> None:
         """OSError while there is no room for its ring."""
-        table = home.settings.fill
-        self._stop, self._vitals, self._quotes = stop, vitals, quotes
-        self._clock, self._calendar = home.clock(), home.calendar()
-        self._report = home.run / "volume.json"
-        self._seen: tuple[int, int] | None = None
-        self._pages_most = table.pages_most
-        page_rows = quotes.PAGE_ROWS["prints"]
-        self._waiting = Waiting(Limits(table.settle_s, table.attempts, table.pages_most * page_rows))
-        self._limiter = Limiter(table.calls_per_s, table.calls_per_s)
-        self._backoff = Backoff(BACKOFF_FIRST_S, BACKOFF_MOST_S)
-        self._sessions = Sessions(home)
-        self._trouble: tuple[str, str] | None = None
-        self._said = ("", "")
-        self._ring = Producer.open(home.ring("fill", "tick"), TICK, RING_CAPACITY)
+        table = home.settings.gapfill
+        self._stop, self._vitals, self._history = stop, vitals, history
+        self._clock, self._calendar = home.load_clock(), home.load_calendar()
+        self._report_path = home.run / "volume.json"
+        self._report_id: tuple[int, int] | None = None
+        self._max_pages = table.max_pages
+        page_rows = history.PAGE_ROWS["prints"]
+        self._queue = GapQueue(GapfillLimits(table.settle_s, table.attempts, table.max_pages * page_rows))
+        self._limiter = RateLimiter(table.calls_per_s, table.calls_per_s)
+        self._backoff = Backoff(BACKOFF_INITIAL_S, BACKOFF_MAX_S)
+        self._session_resolver = SessionResolver(home)
+        self._failure_state: tuple[str, str] | None = None
+        self._last_state = ("", "")
+        self._ring = Producer.open(home.ring_path("gapfill", "tick"), TICK, RING_CAPACITY)
         # a process that dies and comes again is no reason to ask faster
-        self._limiter.called(time.monotonic())
+        self._limiter.on_call(time.monotonic())
 
     def run(self) -> None:
         """Until a stop is requested."""
         try:
-            asked = False
-            while not self._stop.wait(0.0 if asked else TURN_S):
-                asked = self._turn()
-        except Stopping:
+            fetched = False
+            while not self._stop.wait(0.0 if fetched else POLL_INTERVAL_S):
+                fetched = self._poll_once()
+        except ShutdownRequested:
             pass
         finally:
             self._ring.close()
 
-    def _turn(self) -> bool:
+    def _poll_once(self) -> bool:
         """Hear and ask; whether something was asked."""
-        self._vitals.beat()
-        self._clock.follow_wall()
-        self._hear()
-        venues = [venue for venue in KR.venues if self._calendar.phase(venue, self._clock.now_ns()) is not None]
-        gap = self._waiting.next(venues, time.monotonic())
+        self._vitals.heartbeat()
+        self._clock.detect_step()
+        self._read_report()
+        venues = [venue for venue in KR.venues if self._calendar.find_phase(venue, self._clock.now_ns()) is not None]
+        gap = self._queue.next_gap(venues, time.monotonic())
         if gap is None:
-            self._trouble = None
-        self._say(*(self._trouble or ("running" if venues else "closed_market", self._tally())))
-        if gap is None or not self._room():
+            self._failure_state = None
+        self._set_state(*(self._failure_state or ("running" if venues else "closed_market", self._format_summary())))
+        if gap is None or not self._has_room():
             return False
         try:
-            self._fill(gap)
-        except QuotesError as error:
-            self._failed(gap, str(error))
+            self._fill_gap(gap)
+        except HistoryError as error:
+            self._mark_failed(gap, str(error))
         except BrokerError as error:
             self._vitals.add("calls_failed")
-            state = "running" if isinstance(error, RestLimited) else error.state
-            self._trouble = (state, f"{error}; {self._tally()}")
-            self._say(*self._trouble)
-            wait_s = max(error.wait_s, self._backoff.next_s())
+            state = "running" if isinstance(error, RateLimited) else error.state
+            self._failure_state = (state, f"{error}; {self._format_summary()}")
+            self._set_state(*self._failure_state)
+            wait_s = max(error.retry_after_s, self._backoff.next_s())
             logger.warning("{}; next call in {:.0f} s", error, wait_s)
-            self._rest(wait_s)
+            self._wait(wait_s)
         return True
 
-    def _hear(self) -> None:
+    def _read_report(self) -> None:
         """Take up a new report of the writer, if there is one."""
         try:
-            found = self._report.stat()
-            if (found.st_mtime_ns, found.st_ino) == self._seen:
+            found = self._report_path.stat()
+            if (found.st_mtime_ns, found.st_ino) == self._report_id:
                 return
-            report = report_of(self._report.read_bytes())
-            self._seen = (found.st_mtime_ns, found.st_ino)
+            report = decode_gap_report(self._report_path.read_bytes())
+            self._report_id = (found.st_mtime_ns, found.st_ino)
         except OSError:
             return  # no writer has told anything yet, or we have no descriptor now: half a second later again
         if report is None:
             return
-        heard = self._waiting.hear(report, f"{korean(self._clock.now_ns()):%Y-%m-%d}", time.monotonic())
-        self._vitals.add("gaps_filled", len(heard.filled))
-        self._vitals.add("gaps_given_up", len(heard.beyond))
-        for gap in heard.beyond:
-            logger.info("{}: {} trades are more than is asked for during the day", _named(gap), gap.trades)
+        update = self._queue.update(report, f"{to_kst(self._clock.now_ns()):%Y-%m-%d}", time.monotonic())
+        self._vitals.add("gaps_filled", len(update.filled))
+        self._vitals.add("gaps_given_up", len(update.too_large))
+        for gap in update.too_large:
+            logger.info("{}: {} trades are more than is asked for during the day", _format_gap(gap), gap.trades)
 
-    def _fill(self, gap: Gap) -> None:
+    def _fill_gap(self, gap: FillableGap) -> None:
         """Ask page after page, until the gap is filled or cannot be. BrokerError."""
         self._vitals.add("gaps_asked")
-        prints = np.zeros(0, PRINTS)
+        trades = np.zeros(0, TRADE_ROW)
         until_ns = gap.end_ns
-        for _ in range(self._pages_most):
-            page = self._page(gap, until_ns)
-            prints = np.concatenate([prints, page])
-            proof = prove(self._waiting.beside(gap), prints)
-            for filled, rows in proof.filled.items():
-                self._hand_over(filled, rows)
-            doubt = proof.doubts.get(gap, "")
-            if gap in proof.filled:
+        for _ in range(self._max_pages):
+            page = self._fetch_page(gap, until_ns)
+            trades = np.concatenate([trades, page])
+            result = verify(self._queue.open_gaps_of(gap), trades)
+            for filled, rows in result.fills.items():
+                self._publish(filled, rows)
+            mismatch = result.mismatches.get(gap, "")
+            if gap in result.fills:
                 return
             if not len(page):
-                self._failed(gap, "no more rows")
+                self._mark_failed(gap, "no more rows")
                 return
             if int((page["cum_volume"] - page["size"]).min()) <= gap.low:
-                self._failed(gap, doubt or "no rows of it")
+                self._mark_failed(gap, mismatch or "no rows of it")
                 return
             oldest_ns = int(page["exch_ns"].min())
             if oldest_ns >= until_ns:
-                self._failed(gap, "more trades in one second than a page has", for_good=True)
+                self._mark_failed(gap, "more trades in one second than a page has", permanently=True)
                 return
             until_ns = oldest_ns
-        self._failed(gap, f"it reaches further back than {self._pages_most} pages", for_good=True)
+        self._mark_failed(gap, f"it reaches further back than {self._max_pages} pages", permanently=True)
 
-    def _page(self, gap: Gap, until_ns: int) -> np.ndarray:
+    def _fetch_page(self, gap: FillableGap, until_ns: int) -> np.ndarray:
         """PRINTS of the gap's day up to a second, at the rate that is allowed. BrokerError."""
-        day = korean(until_ns).date()
-        asked = Asked("prints", gap.instrument, day, until=f"{korean(until_ns):%H%M%S}")
-        for refusals in range(LIMITED_MOST):
-            self._rest(self._limiter.wait_s(time.monotonic()))
-            self._limiter.called(time.monotonic())
+        day = to_kst(until_ns).date()
+        request = PageRequest("prints", gap.instrument, day, until=f"{to_kst(until_ns):%H%M%S}")
+        for refusals in range(MAX_REFUSALS):
+            self._wait(self._limiter.wait_s(time.monotonic()))
+            self._limiter.on_call(time.monotonic())
             self._vitals.add("calls")
             try:
-                reply = beating(lambda: self._quotes.ask(asked), self._vitals, self._stop)
-            except RestLimited as error:
-                self._limiter.refused()
+                response = call_with_heartbeat(lambda: self._history.fetch_page(request), self._vitals, self._stop)
+            except RateLimited as error:
+                self._limiter.on_refusal()
                 self._vitals.add("calls_limited")
-                if refusals == LIMITED_MOST - 1:
+                if refusals == MAX_REFUSALS - 1:
                     raise
-                self._rest(error.wait_s)
+                self._wait(error.retry_after_s)
             else:
                 break
-        self._limiter.succeeded()
+        self._limiter.on_success()
         self._backoff.reset()
-        self._trouble = None
-        return self._quotes.prints(reply.content, day)
+        self._failure_state = None
+        return self._history.parse_trades(response.content, day)
 
-    def _hand_over(self, gap: Gap, prints: np.ndarray) -> None:
+    def _publish(self, gap: FillableGap, trades: np.ndarray) -> None:
         """The gap's ticks to the writer, by one publish: either all of them are in the ring, or none."""
-        ticks = blank(TICK, len(prints))
+        ticks = empty_records(TICK, len(trades))
         ticks["recv_ns"], ticks["mono_ns"] = self._clock.now_ns(), self._clock.mono_ns()
         ticks["symbol"], ticks["venue"] = gap.instrument.symbol.encode(), Venue[gap.instrument.venue]
-        ticks["line"] = Line.FILL
+        ticks["line"] = FeedId.GAPFILL
         for name in ("exch_ns", "size", "cum_volume", "side"):
-            ticks[name] = prints[name]
+            ticks[name] = trades[name]
         for name in ("price", "ask_price_1", "bid_price_1"):
-            known = prints[name] != UNDEFINED
-            ticks[f"{name}_e4"] = np.where(known, np.where(known, prints[name], 0) * PRICE_SCALE, UNDEFINED)
-        self._sessions.fill(ticks)
+            known = trades[name] != UNDEFINED
+            ticks[f"{name}_e4"] = np.where(known, np.where(known, trades[name], 0) * PRICE_SCALE, UNDEFINED)
+        self._session_resolver.resolve(ticks)
         self._ring.publish(ticks)
         self._vitals.add("ticks", len(ticks))
-        self._waiting.handed_over(gap, time.monotonic())
-        logger.info("{}: {} ticks, handed over to the writer", _named(gap), len(ticks))
+        self._queue.mark_published(gap, time.monotonic())
+        logger.info("{}: {} ticks, handed over to the writer", _format_gap(gap), len(ticks))
 
-    def _failed(self, gap: Gap, why: str, for_good: bool = False) -> None:
-        given_up = self._waiting.failed(gap, time.monotonic(), for_good)
+    def _mark_failed(self, gap: FillableGap, reason: str, permanently: bool = False) -> None:
+        given_up = self._queue.mark_failed(gap, time.monotonic(), permanently)
         self._vitals.add("gaps_given_up", int(given_up))
-        logger.warning("{}: not filled: {}{}", _named(gap), why, "; given up, recovery will see" if given_up else "")
+        logger.warning(
+            "{}: not filled: {}{}", _format_gap(gap), reason, "; given up, recovery will see" if given_up else ""
+        )
 
-    def _room(self) -> bool:
+    def _has_room(self) -> bool:
         """Whether the ring has room for all that the pages of one gap may bring."""
-        waiting = self._ring.head - self._ring.tail + 1
-        return waiting + self._pages_most * self._quotes.PAGE_ROWS["prints"] <= self._ring.capacity
+        queued = self._ring.head - self._ring.tail + 1
+        return queued + self._max_pages * self._history.PAGE_ROWS["prints"] <= self._ring.capacity
 
-    def _rest(self, seconds: float) -> None:
+    def _wait(self, seconds: float) -> None:
         """Wait, beating and hearing. Stopping."""
         until = time.monotonic() + seconds
         while (left := until - time.monotonic()) > 0:
-            self._vitals.beat()
-            if self._stop.wait(min(TURN_S, left)):
-                raise Stopping
+            self._vitals.heartbeat()
+            if self._stop.wait(min(POLL_INTERVAL_S, left)):
+                raise ShutdownRequested
 
-    def _tally(self) -> str:
+    def _format_summary(self) -> str:
         count = self._vitals.get
-        said = f"{count('gaps_asked')} gaps asked for, {count('gaps_filled')} filled, {count('gaps_given_up')} given up"
-        waits = f"{len(self._waiting)} wait, " if len(self._waiting) else ""
-        return f"{waits}{said}; {count('calls')} calls, {count('calls_limited') + count('calls_failed')} refused"
+        gap_text = (
+            f"{count('gaps_asked')} gaps asked for, {count('gaps_filled')} filled, {count('gaps_given_up')} given up"
+        )
+        waiting_text = f"{len(self._queue)} wait, " if len(self._queue) else ""
+        return f"{waiting_text}{gap_text}; {count('calls')} calls, {count('calls_limited') + count('calls_failed')} refused"
 
-    def _say(self, state: str, detail: str) -> None:
-        if (state, detail) != self._said:
-            self._said = (state, detail)
-            self._vitals.say(state, detail)
+    def _set_state(self, state: str, detail: str) -> None:
+        if (state, detail) != self._last_state:
+            self._last_state = (state, detail)
+            self._vitals.set_state(state, detail)
 
 
-def _named(gap: Gap) -> str:
+def _format_gap(gap: FillableGap) -> str:
     return f"{gap.instrument} {gap.day} volume {gap.low} to {gap.high}"

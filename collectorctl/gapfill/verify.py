@@ -14,52 +14,52 @@ from typing import NamedTuple
 
 import numpy as np
 
-from collectorctl.gapfill.queue import Gap
-from collectorctl.recover.matching.gap_filling import numbered, spoiled, words
-from collectorctl.recover.matching.placement import place_numbered
-from collectorctl.recover.matching.trade_count import silent_before
+from collectorctl.gapfill.queue import FillableGap
+from collectorctl.recover.matching.gap_filling import find_inconsistent_gaps, format_inconsistency, to_rows_with_volume
+from collectorctl.recover.matching.placement import place_by_volume
+from collectorctl.recover.matching.trade_count import is_after_silence
 from ringbuf.records import UNDEFINED
 from writer.volume.coverage import GAP
 
 
-class Proof(NamedTuple):
+class VerifiedFills(NamedTuple):
     """The gaps that are filled, each with its PRINTS in volume order; of others that rows lie in, what is wrong with them."""
 
-    filled: dict[Gap, np.ndarray]
-    doubts: dict[Gap, str]
+    fills: dict[FillableGap, np.ndarray]
+    mismatches: dict[FillableGap, str]
 
 
-def prove(gaps: Sequence[Gap], prints: np.ndarray) -> Proof:
+def verify(gaps: Sequence[FillableGap], trades: np.ndarray) -> VerifiedFills:
     """Put PRINTS (any order, copies allowed) into the gaps of one instrument and day (ascending)."""
-    found = np.zeros(len(gaps), GAP)
+    gap_rows = np.zeros(len(gaps), GAP)
     for name in ("low", "high"):
-        found[name] = [getattr(gap, name) for gap in gaps]
-    found["shares"] = found["high"] - found["low"]
-    worth = np.array([UNDEFINED if gap.won is None else gap.won for gap in gaps], np.int64)
-    placed = place_numbered(found, numbered(prints), worth)
-    out = set(spoiled(found, prints, placed.gap, placed.errors))
-    filled, doubts = {}, {}
+        gap_rows[name] = [getattr(gap, name) for gap in gaps]
+    gap_rows["shares"] = gap_rows["high"] - gap_rows["low"]
+    values = np.array([UNDEFINED if gap.value is None else gap.value for gap in gaps], np.int64)
+    placed = place_by_volume(gap_rows, to_rows_with_volume(trades), values)
+    inconsistent = set(find_inconsistent_gaps(gap_rows, trades, placed.gap, placed.inconsistencies))
+    fills, mismatches = {}, {}
     for number, gap in enumerate(gaps):
-        mine = prints[placed.gap == number]
-        mine = mine[np.argsort(mine["cum_volume"], kind="stable")]
-        if number in out:
-            doubts[gap] = "; ".join(words(error) for error in placed.errors)[:300]
-        elif int(mine["size"].sum()) != gap.high - gap.low:
-            if len(mine):
-                doubts[gap] = f"rows of {mine['size'].sum()} of {gap.high - gap.low} shares"
-        elif doubt := _doubt(gap, mine):
-            doubts[gap] = doubt
+        rows = trades[placed.gap == number]
+        rows = rows[np.argsort(rows["cum_volume"], kind="stable")]
+        if number in inconsistent:
+            mismatches[gap] = "; ".join(format_inconsistency(error) for error in placed.inconsistencies)[:300]
+        elif int(rows["size"].sum()) != gap.high - gap.low:
+            if len(rows):
+                mismatches[gap] = f"rows of {rows['size'].sum()} of {gap.high - gap.low} shares"
+        elif mismatch := _find_mismatch(gap, rows):
+            mismatches[gap] = mismatch
         else:
-            filled[gap] = mine
-    return Proof(filled, doubts)
+            fills[gap] = rows
+    return VerifiedFills(fills, mismatches)
 
 
-def _doubt(gap: Gap, mine: np.ndarray) -> str:
+def _find_mismatch(gap: FillableGap, rows: np.ndarray) -> str:
     """What speaks against rows that tile a gap and are worth it; empty if nothing does."""
-    at_ns = np.concatenate([[gap.begin_ns], mine["exch_ns"], [gap.end_ns]])
-    auctions = int(silent_before(at_ns)[1:-1].sum())  # their prints are not counted as trades
-    if gap.trades is not None and not len(mine) - auctions <= gap.trades <= len(mine):
-        return f"{len(mine)} rows for {gap.trades} trades"
+    at_ns = np.concatenate([[gap.begin_ns], rows["exch_ns"], [gap.end_ns]])
+    auctions = int(is_after_silence(at_ns)[1:-1].sum())  # their prints are not counted as trades
+    if gap.trades is not None and not len(rows) - auctions <= gap.trades <= len(rows):
+        return f"{len(rows)} rows for {gap.trades} trades"
     if (np.diff(at_ns) < 0).any():
         return "rows are not in the order of time, or not of the time of the gap"
-    return "" if (mine["price"] > 0).all() else "a row without a price"
+    return "" if (rows["price"] > 0).all() else "a row without a price"

@@ -16,36 +16,36 @@ import time
 
 from loguru import logger
 
-from collectorctl.recover.schedule.runner import Rounds
+from collectorctl.recover.schedule.runner import RecoveryRunner
 from collectorctl.recover.schedule.schedule import Schedule
-from collectorctl.recover.schedule.state import PROGRAM, outlook
+from collectorctl.recover.schedule.state import PROGRAM, schedule_state
 from conf.home import Home
-from conf.process import Stop, run
+from conf.process import ShutdownSignal, run_process
 from ringbuf.vitals import Vitals
 
 NICENESS = 19
-STARTED_S = 5.0
+MIN_RUNTIME_S = 5.0
 """Longer than startsecs in supervisord.conf."""
 
 
-def serve(home: Home, stop: Stop) -> None:
+def serve(home: Home, stop: ShutdownSignal) -> None:
     """One round, if recovery by itself is on."""
-    began_s = time.monotonic()
+    started_s = time.monotonic()
     os.nice(NICENESS)
-    vitals = Vitals.create(home.vitals(PROGRAM), PROGRAM)
+    vitals = Vitals.create(home.vitals_path(PROGRAM), PROGRAM)
     try:
-        schedule = Schedule(home.settings, home.calendar())
-        rounds = Rounds(home, schedule, vitals, stop)
-        if not schedule.on or rounds.work():
-            said = str(outlook(home, schedule))
-            logger.info("{}", said)
-            vitals.say("done", said)
-            rounds.rest(began_s + STARTED_S - time.monotonic())
+        schedule = Schedule(home.settings, home.load_calendar())
+        runner = RecoveryRunner(home, schedule, vitals, stop)
+        if not schedule.enabled or runner.run():
+            summary = str(schedule_state(home, schedule))
+            logger.info("{}", summary)
+            vitals.set_state("done", summary)
+            runner.wait(started_s + MIN_RUNTIME_S - time.monotonic())
         else:
-            vitals.say("stopped", "in the middle of a round, which the next start goes on with")
+            vitals.set_state("stopped", "in the middle of a round, which the next start goes on with")
     finally:
         vitals.close()
 
 
 if __name__ == "__main__":
-    sys.exit(run(PROGRAM, serve))
+    sys.exit(run_process(PROGRAM, serve))

@@ -8,76 +8,76 @@ from __future__ import annotations
 
 from datetime import date, datetime, timedelta
 
-from conf.calendar import Calendar
-from conf.clock import DAY_NS, day_start, korean
+from conf.calendar import TradingCalendar
+from conf.clock import DAY_NS, kst_midnight_ns, to_kst
 from conf.market import KR, Market
 from conf.settings import Settings
 
-KOREA = "KRX"
+CALENDAR_VENUE = "KRX"
 """All Korean venues have the same days."""
 
 
-class OutOfReach(Exception):
+class DayUnavailable(Exception):
     """A day that has no ticks, or none that can still be had; the message says why."""
 
 
-class Reach:
+class DayAvailability:
     """What can be had of `day` at `now_ns`. OutOfReach for a holiday, a future day, one beyond every horizon."""
 
-    def __init__(self, settings: Settings, calendar: Calendar, now_ns: int, day: date) -> None:
+    def __init__(self, settings: Settings, calendar: TradingCalendar, now_ns: int, day: date) -> None:
         self.day = day
-        self.today = korean(now_ns).date()
+        self.today = to_kst(now_ns).date()
         self._settings = settings
         self._calendar = calendar
         self._now_ns = now_ns
         if day > self.today:
-            raise OutOfReach(f"{day}: is in the future; in Korea it is {self.today}")
-        if why := calendar.why_closed(KOREA, day):
-            what = f"a {day:%A}" + ("" if why == f"{day:%A}" else f" ({why})")
-            raise OutOfReach(f"{day}: {what} without a session: name a trading day")
-        self.days_back = self._days_back()
-        self.why = ""
+            raise DayUnavailable(f"{day}: is in the future; in Korea it is {self.today}")
+        if reason := calendar.closed_reason(CALENDAR_VENUE, day):
+            what = f"a {day:%A}" + ("" if reason == f"{day:%A}" else f" ({reason})")
+            raise DayUnavailable(f"{day}: {what} without a session: name a trading day")
+        self.days_back = self._count_days_back()
+        self.skip_reason = ""
 
-    def mode(self, asked: str) -> str:
+    def resolve_mode(self, requested: str) -> str:
         """ticks, minutes or auto, as far as the horizons allow. OutOfReach."""
         table = self._settings.recover
         if self.days_back > table.minute_days:
-            raise OutOfReach(
+            raise DayUnavailable(
                 f"{self.day}: {self.days_back} trading days ago; minute bars are kept for {table.minute_days}"
             )
         if self.days_back <= table.tick_days:
-            return asked
-        if asked == "ticks":
-            words = f"{self.days_back} trading days ago; ticks are kept for {table.tick_days}: use --mode minutes"
-            raise OutOfReach(f"{self.day}: {words}")
-        self.why = f"beyond the {table.tick_days} days for which ticks are kept"
+            return requested
+        if requested == "ticks":
+            message = f"{self.days_back} trading days ago; ticks are kept for {table.tick_days}: use --mode minutes"
+            raise DayUnavailable(f"{self.day}: {message}")
+        self.skip_reason = f"beyond the {table.tick_days} days for which ticks are kept"
         return "minutes"
 
     @property
-    def prints(self) -> bool:
+    def trades_available(self) -> bool:
         """Whether prints with side and cumulative volume can be asked for: today and the trading day before."""
-        return self._trades(self.today) and self.days_back <= 1
+        return self._is_trading_day(self.today) and self.days_back <= 1
 
-    def session_over(self, venue: str) -> bool:
+    def is_session_over(self, venue: str) -> bool:
         """Whether the last session of the day has ended; without any, whether the day has."""
-        spans = self._calendar.spans(venue, self.day)
-        return self._now_ns >= (spans[-1].end_ns if spans else day_start(self.day) + DAY_NS)
+        spans = self._calendar.phase_spans(venue, self.day)
+        return self._now_ns >= (spans[-1].end_ns if spans else kst_midnight_ns(self.day) + DAY_NS)
 
-    def _trades(self, day: date) -> bool:
-        return not self._calendar.why_closed(KOREA, day)
+    def _is_trading_day(self, day: date) -> bool:
+        return not self._calendar.closed_reason(CALENDAR_VENUE, day)
 
-    def _days_back(self) -> int:
+    def _count_days_back(self) -> int:
         back, day = 0, self.day
         while day < self.today:
             day += timedelta(days=1)
-            back += self._trades(day)
+            back += self._is_trading_day(day)
         return back
 
 
 def parse_day(text: str, now_ns: int, market: Market = KR) -> date:
     """2026-11-20, 20261120, today or yesterday (dates where the exchange is). ValueError."""
     if text in ("today", "yesterday"):
-        return market.local(now_ns).date() - timedelta(days=text == "yesterday")
+        return market.to_local(now_ns).date() - timedelta(days=text == "yesterday")
     for form in ("%Y-%m-%d", "%Y%m%d"):
         try:
             found = datetime.strptime(text, form).date()

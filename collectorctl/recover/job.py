@@ -22,43 +22,48 @@ import numpy as np
 import pyarrow as pa
 
 from brokers.errors import BrokerError
-from brokers.history import PRINTS, Quotes, quotes
+from brokers.history import TRADE_ROW, HistoricalData, open_history
 from collectorctl.recover.certificate import store
 from collectorctl.recover.certificate.certify import Certificate, Grade, certify
 from collectorctl.recover.download import minute_bars
-from collectorctl.recover.download.daily_totals import Figures
-from collectorctl.recover.download.page_store import folder, put
-from collectorctl.recover.download.pager import Caller, FetchError, Unanswered
-from collectorctl.recover.horizon import Reach
-from collectorctl.recover.plan import Item, covered, item, superseded, within
+from collectorctl.recover.download.daily_totals import DailyTotals
+from collectorctl.recover.download.page_store import recovery_folder, write_atomic
+from collectorctl.recover.download.pager import FetchError, NoAnswer, ThrottledClient
+from collectorctl.recover.horizon import DayAvailability
+from collectorctl.recover.plan import (
+    InstrumentPlan,
+    compute_day_coverage,
+    find_redundant_rows,
+    fit_budget,
+    plan_instrument,
+)
 from collectorctl.recover.store import day_ticks, evidence
 from collectorctl.recover.store.evidence import Evidence
-from collectorctl.recover.store.partition_rewriter import PublishError
-from collectorctl.recover.store.publish import Key, publish
-from collectorctl.recover.store.staging import Spool
-from collectorctl.recover.tick_source import Source
-from conf.clock import korean
+from collectorctl.recover.store.publish import RowKey, publish
+from collectorctl.recover.store.staging import StagingArea
+from collectorctl.recover.tick_source import TickSource
+from conf.clock import to_kst
 from conf.home import Home
 from conf.instrument import Instrument
-from conf.process import Busy
+from conf.process import AlreadyRunning
 from ringbuf.records import UNDEFINED
-from writer.publish.partition import PublicationError
+from writer.publish.partition import PartitionWriteError
 
 BROKER = "kiwoom"
-LIKELY = 0.9
+EXPECTED_RATE_SHARE = 0.9
 """Of the highest rate: what is reckoned with until a run has learned better."""
 
 
-class NotNow(Exception):
+class DayNotReady(Exception):
     """The day cannot be recovered yet; the message says why and what to do."""
 
 
-FAILURES = (NotNow, FetchError, PublishError, PublicationError, BrokerError, OSError)
+FAILURES = (DayNotReady, FetchError, PartitionWriteError, BrokerError, OSError)
 """What may go wrong in a run without being a bug."""
 
 
 @dataclass
-class Request:
+class RecoveryRequest:
     """What is asked for. `instruments` empty: the home's universe and whatever has ticks on that day."""
 
     day: date
@@ -67,198 +72,216 @@ class Request:
     budget_s: float | None = None
 
 
-class Watcher:
+class ProgressListener:
     """Hears of a run's progress; does nothing."""
 
-    def asking(self, instruments: int) -> None:
+    def on_totals_started(self, instruments: int) -> None:
         """The official figures of that many instruments are asked for."""
 
-    def asked(self) -> None:
+    def on_total(self) -> None:
         """One of them is known."""
 
-    def planned(self, items: list[Item]) -> None:
+    def on_planned(self, plans: list[InstrumentPlan]) -> None:
         """This is what will be fetched."""
 
-    def page(self, one: Item, pages: int, rate: float) -> None:
+    def on_page(self, plan: InstrumentPlan, pages: int, rate: float) -> None:
         """That many pages of an instrument are there; calls a second at present."""
 
-    def done(self, one: Item) -> None:
+    def on_instrument_done(self, plan: InstrumentPlan) -> None:
         """An instrument's ticks are placed."""
 
-    def words(self, text: str) -> None:
+    def on_message(self, text: str) -> None:
         """Something happened that a user should see."""
 
 
-class Run:
+class RecoveryJob:
     """One run on one home; use `recovering` to be alone."""
 
-    def __init__(self, home: Home, request: Request, watcher: Watcher) -> None:
+    def __init__(self, home: Home, request: RecoveryRequest, listener: ProgressListener) -> None:
         """SettingsError when keys are missing; OutOfReach for a day that no broker has."""
         self.home = home
         self.day = request.day
         self.request = request
-        self.watcher = watcher
-        self.reach = Reach(home.settings, home.calendar(), home.clock().now_ns(), request.day)
-        self.mode = self.reach.mode(request.mode)
+        self.listener = listener
+        self.availability = DayAvailability(
+            home.settings, home.load_calendar(), home.load_clock().now_ns(), request.day
+        )
+        self.mode = self.availability.resolve_mode(request.mode)
         self.ticks_dir, self.books_dir = (home.data / "kr" / stream for stream in ("tick", "orderbook"))
-        self.quotes: Quotes = quotes(home, BROKER)
-        self.caller = Caller(self.quotes, home.settings.recover, watcher.words)
-        self.figures = Figures(self.caller, request.day, self.reach.today)
+        self.history: HistoricalData = open_history(home, BROKER)
+        self.client = ThrottledClient(self.history, home.settings.recover, listener.on_message)
+        self.daily_totals = DailyTotals(self.client, request.day, self.availability.today)
         self._evidence: dict[Instrument, Evidence] = {}
 
-    def plan(self) -> list[Item]:
+    def plan(self) -> list[InstrumentPlan]:
         """What is missing and what it takes. Nothing is written. NotNow while hours of the day are unpublished; FetchError."""
-        waiting = day_ticks.unpublished(self.home, self.day)
-        if waiting:
-            raise NotNow(
-                f"{self.day}: hours are still in the journal ({', '.join(waiting)}): `collectorctl stop` publishes "
+        unpublished = day_ticks.find_unpublished_hours(self.home, self.day)
+        if unpublished:
+            raise DayNotReady(
+                f"{self.day}: hours are still in the journal ({', '.join(unpublished)}): `collectorctl stop` publishes "
                 "them, or wait until the writer has; then recover again"
             )
         chosen = self.request.instruments or sorted(
-            {*self.home.settings.instruments(), *day_ticks.symbols(self.ticks_dir, self.day)}
+            {*self.home.settings.instruments(), *day_ticks.find_instruments(self.ticks_dir, self.day)}
         )
-        self.watcher.asking(len(chosen))
-        rates = self._rates()
-        items = []
+        self.listener.on_totals_started(len(chosen))
+        rates = self._load_rates()
+        plans = []
         for instrument in chosen:
             try:
-                official, later_shares = self.figures.of(instrument)
-            except Unanswered:
+                daily_total, later_shares = self.daily_totals.get(instrument)
+            except NoAnswer:
                 raise
             except FetchError as error:
-                self.watcher.words(str(error))
-                official, later_shares = None, 0
-            ticks = day_ticks.ticks(self.ticks_dir, self.day, instrument)
-            one = item(instrument, ticks, official, later_shares, self.quotes.PAGE_ROWS, self.reach.prints)
-            if one.by and self.mode == "minutes":
-                one.by, one.pages, one.why = "bars", 0, self.reach.why or "minute bars were asked for"
-            items.append(one)
-            self.watcher.asked()
-        return within(items, rates, self.request.budget_s)
+                self.listener.on_message(str(error))
+                daily_total, later_shares = None, 0
+            ticks = day_ticks.load_ticks(self.ticks_dir, self.day, instrument)
+            one = plan_instrument(
+                instrument, ticks, daily_total, later_shares, self.history.PAGE_ROWS, self.availability.trades_available
+            )
+            if one.method and self.mode == "minutes":
+                one.method, one.pages, one.skip_reason = (
+                    "bars",
+                    0,
+                    self.availability.skip_reason or "minute bars were asked for",
+                )
+            plans.append(one)
+            self.listener.on_total()
+        return fit_budget(plans, rates, self.request.budget_s)
 
-    def as_it_stands(self, items: list[Item]) -> list[Certificate]:
+    def current_certificates(self, plans: list[InstrumentPlan]) -> list[Certificate]:
         """The certificates of the day as its files are now, before anything is fetched or written. FetchError."""
-        return [judge(self.home, self.day, one.instrument, self._evidence_of(one)) for one in items]
+        return [compute_certificate(self.home, self.day, one.instrument, self._collect_evidence(one)) for one in plans]
 
-    def recover(self, items: list[Item]) -> list[Certificate]:
+    def recover(self, plans: list[InstrumentPlan]) -> list[Certificate]:
         """Do what was planned; a certificate for each instrument. FetchError, PublishError, OSError."""
-        self.watcher.planned(items)
-        recovered = Spool(lambda instrument: folder(self.home.data, str(self.day), instrument))
-        dropped: dict[Key, int] = {}
-        for one in items:
-            prints, gone = self._fill(one)
-            recovered.keep(one.instrument, prints)
-            dropped |= gone
-            self.watcher.done(one)
-        if day_ticks.unpublished(self.home, self.day):
-            raise NotNow(
+        self.listener.on_planned(plans)
+        staging = StagingArea(lambda instrument: recovery_folder(self.home.data, str(self.day), instrument))
+        redundant: dict[RowKey, int] = {}
+        for one in plans:
+            trades, newly_redundant = self._fill_gaps(one)
+            staging.add(one.instrument, trades)
+            redundant |= newly_redundant
+            self.listener.on_instrument_done(one)
+        if day_ticks.find_unpublished_hours(self.home, self.day):
+            raise DayNotReady(
                 f"{self.day}: the writer took up rows of that day meanwhile: recover again when they are published"
             )
-        publish(self.ticks_dir, self.day, recovered, dropped, BROKER, self.home.settings.writer.row_group_rows)
-        recovered.clear()
-        self._keep_rates()
-        return self._certify(items)
+        publish(self.ticks_dir, self.day, staging, redundant, BROKER, self.home.settings.writer.row_group_rows)
+        staging.clear()
+        self._save_rates()
+        return self._certify(plans)
 
-    def _fill(self, one: Item) -> tuple[np.ndarray, dict[Key, int]]:
+    def _fill_gaps(self, plan: InstrumentPlan) -> tuple[np.ndarray, dict[RowKey, int]]:
         """The PRINTS that belong into an instrument's gaps, and what then goes; the evidence is kept."""
-        ticks = day_ticks.ticks(self.ticks_dir, self.day, one.instrument)
-        found = self._evidence_of(one)
-        prints = np.zeros(0, PRINTS)
-        if one.by in ("ticks", "prints"):
-            progress = lambda pages, rate: self.watcher.page(one, pages, rate)  # noqa: E731 a word for the line below
-            books = lambda: day_ticks.books(self.books_dir, self.day, one.instrument)  # noqa: E731 as above
-            source = Source(self.home.data, self.caller, self.reach, one, books, progress)
-            prints = source.fill(ticks, found, lambda: self.figures.of(one.instrument, fresh=True)[0])
-        whole = day_ticks.in_order(np.concatenate([ticks, day_ticks.recovered(prints)]))
-        line = covered(whole, found.volume)
-        found.pages, found.chains = Source.kept(self.home.data, self.day, one.instrument, not len(line.gaps))
-        evidence.keep(folder(self.home.data, str(self.day), one.instrument), found)
-        del self._evidence[one.instrument]
-        return prints, superseded(one.instrument, whole, line)
+        ticks = day_ticks.load_ticks(self.ticks_dir, self.day, plan.instrument)
+        found = self._collect_evidence(plan)
+        trades = np.zeros(0, TRADE_ROW)
+        if plan.method in ("ticks", "prints"):
+            on_page = lambda pages, rate: self.listener.on_page(plan, pages, rate)  # noqa: E731 a word for the line below
+            load_books = lambda: day_ticks.load_book_volumes(self.books_dir, self.day, plan.instrument)  # noqa: E731 as above
+            source = TickSource(self.home.data, self.client, self.availability, plan, load_books, on_page)
+            trades = source.fill(ticks, found, lambda: self.daily_totals.get(plan.instrument, refresh=True)[0])
+        merged = day_ticks.sort_ticks(np.concatenate([ticks, day_ticks.ticks_from_trades(trades)]))
+        coverage = compute_day_coverage(merged, found.volume)
+        found.pages, found.pages_complete = TickSource.count_stored_pages(
+            self.home.data, self.day, plan.instrument, not len(coverage.gaps)
+        )
+        evidence.save(recovery_folder(self.home.data, str(self.day), plan.instrument), found)
+        del self._evidence[plan.instrument]
+        return trades, find_redundant_rows(plan.instrument, merged, coverage)
 
-    def _certify(self, items: list[Item]) -> list[Certificate]:
-        made_at = f"{korean(self.home.clock().now_ns()):%Y-%m-%dT%H:%M:%S%z}"
-        certificates = [judge(self.home, self.day, name) for name in sorted(one.instrument for one in items)]
+    def _certify(self, plans: list[InstrumentPlan]) -> list[Certificate]:
+        made_at = f"{to_kst(self.home.load_clock().now_ns()):%Y-%m-%dT%H:%M:%S%z}"
+        certificates = [
+            compute_certificate(self.home, self.day, name) for name in sorted(one.instrument for one in plans)
+        ]
         in_bars = {
             Instrument(c.symbol, c.venue)
             for c in certificates
             if c.certificate == Grade.MINUTE_ONLY or self.mode == "minutes"
         }
-        kept = {name: self._kept(name).bars for name in sorted(in_bars)}
-        minute_bars.keep(self.home.data, self.day, kept, BROKER)
-        return store.keep(self.home.data, self.day, certificates, made_at)
+        bars = {name: self._load_evidence(name).bars for name in sorted(in_bars)}
+        minute_bars.save(self.home.data, self.day, bars, BROKER)
+        return store.save(self.home.data, self.day, certificates, made_at)
 
-    def _evidence_of(self, one: Item) -> Evidence:
+    def _collect_evidence(self, plan: InstrumentPlan) -> Evidence:
         """Official figures and minute bars of this run, what else is known from the run before."""
-        if one.instrument in self._evidence:
-            return self._evidence[one.instrument]
-        found = self._kept(one.instrument)
-        official = one.official
-        found.volume = official.volume if official else None
-        found.value_m = official.value_m if official and official.value_m != UNDEFINED else None
-        found.session_over = self.reach.session_over(one.instrument.venue)
-        found.why = one.why
+        if plan.instrument in self._evidence:
+            return self._evidence[plan.instrument]
+        found = self._load_evidence(plan.instrument)
+        daily_total = plan.daily_total
+        found.volume = daily_total.volume if daily_total else None
+        found.value_m = daily_total.value_m if daily_total and daily_total.value_m != UNDEFINED else None
+        found.session_over = self.availability.is_session_over(plan.instrument.venue)
+        found.skip_reason = plan.skip_reason
         try:
             # bars that no official volume vouches for are not stored
-            found.bars = minute_bars.fetch(self.caller, self.day, one.instrument) if official else []
+            found.bars = minute_bars.fetch_bars(self.client, self.day, plan.instrument) if daily_total else []
         except FetchError as error:
-            self.watcher.words(str(error))
+            self.listener.on_message(str(error))
             found.bars = []
-        self._evidence[one.instrument] = found
+        self._evidence[plan.instrument] = found
         return found
 
-    def _kept(self, instrument: Instrument) -> Evidence:
-        return evidence.load(folder(self.home.data, str(self.day), instrument)) or Evidence()
+    def _load_evidence(self, instrument: Instrument) -> Evidence:
+        return evidence.load(recovery_folder(self.home.data, str(self.day), instrument)) or Evidence()
 
-    def _rates(self) -> dict[str, float]:
-        likely = self.home.settings.recover.calls_per_s_most * LIKELY
+    def _load_rates(self) -> dict[str, float]:
+        expected = self.home.settings.recover.max_calls_per_s * EXPECTED_RATE_SHARE
         path = self.home.data / "recover" / "rates.json"
         try:
             learned = msgspec.json.decode(path.read_bytes(), type=dict[str, float])
         except (FileNotFoundError, msgspec.MsgspecError):
             learned = {}
-        return {what: max(0.1, learned.get(what, likely)) for what in ("ticks", "prints")}
+        return {kind: max(0.1, learned.get(kind, expected)) for kind in ("ticks", "prints")}
 
-    def _keep_rates(self) -> None:
+    def _save_rates(self) -> None:
         """What the broker bore; kept only when enough was asked to have learned it."""
-        rates = self._rates()
-        learned = {what: round(self.caller.rate(what), 1) for what in rates if self.caller.calls.get(what, 0) >= 20}
+        rates = self._load_rates()
+        learned = {
+            kind: round(self.client.get_rate(kind), 1) for kind in rates if self.client.call_counts.get(kind, 0) >= 20
+        }
         if learned:
-            put(self.home.data / "recover" / "rates.json", msgspec.json.encode(rates | learned))
+            write_atomic(self.home.data / "recover" / "rates.json", msgspec.json.encode(rates | learned))
 
 
-def judge(home: Home, of: date, instrument: Instrument, found: Evidence | None = None) -> Certificate:
+def compute_certificate(
+    home: Home, day: date, instrument: Instrument, given_evidence: Evidence | None = None
+) -> Certificate:
     """The certificate of an instrument's day, from files alone; `found` in place of the evidence that was kept."""
-    found = found or evidence.load(folder(home.data, str(of), instrument)) or Evidence()
-    ticks = day_ticks.ticks(home.data / "kr" / "tick", of, instrument)
-    books = day_ticks.books(home.data / "kr" / "orderbook", of, instrument)["cum_volume"]
-    return certify(instrument, of, ticks, books, found)
+    given_evidence = given_evidence or evidence.load(recovery_folder(home.data, str(day), instrument)) or Evidence()
+    ticks = day_ticks.load_ticks(home.data / "kr" / "tick", day, instrument)
+    books = day_ticks.load_book_volumes(home.data / "kr" / "orderbook", day, instrument)["cum_volume"]
+    return certify(instrument, day, ticks, books, given_evidence)
 
 
 @contextmanager
-def recovering(home: Home, request: Request, watcher: Watcher, writes: bool = True) -> Iterator[Run]:
+def recovery_job(
+    home: Home, request: RecoveryRequest, listener: ProgressListener, writes: bool = True
+) -> Iterator[RecoveryJob]:
     """A run, alone in its home if it `writes`. Busy when another one is at work."""
-    fd = alone(home) if writes else -1
+    fd = recovery_lock(home) if writes else -1
     pa.set_memory_pool(pa.system_memory_pool())  # gives back what was read of one instrument before the next
     try:
-        run = Run(home, request, watcher)
+        job = RecoveryJob(home, request, listener)
         try:
-            yield run
+            yield job
         finally:
-            run.quotes.close()
+            job.history.close()
     finally:
         if fd >= 0:
             os.close(fd)
 
 
-def alone(home: Home) -> int:
+def recovery_lock(home: Home) -> int:
     """A descriptor that keeps other runs of this home out until it is closed. Busy."""
-    home.make()
-    path = home.lock("recovering")
+    home.create_directories()
+    path = home.lock_path("recovering")
     fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         os.close(fd)
-        raise Busy(f"{path}: another recovery is at work in this home: wait for it, or stop it") from None
+        raise AlreadyRunning(f"{path}: another recovery is at work in this home: wait for it, or stop it") from None
     return fd

@@ -17,33 +17,33 @@ from typing import NamedTuple
 import numpy as np
 
 from collectorctl.recover.matching import trade_count
-from collectorctl.recover.store.publish import Key
+from collectorctl.recover.store.publish import RowKey
 from conf.instrument import Instrument
 from ringbuf.records import PRICE_SCALE, UNDEFINED
 from writer.ingest import backfill_filter
-from writer.volume.coverage import Coverage, Why, gap_won, lay
+from writer.volume.coverage import Coverage, OverlapKind, compute_coverage, compute_gap_values
 
 TYPICAL_SHARES = 50.0
 """Of a trade, where a day has too few ticks to tell."""
-TELLING = 20
+MIN_TICKS_FOR_MEAN = 20
 """Ticks that tell the mean size of a trade."""
 
 
-class Official(NamedTuple):
+class DailyTotal(NamedTuple):
     """What the exchange counted of one instrument's day: shares, and won in millions (UNDEFINED where not told)."""
 
     volume: int
     value_m: int
 
 
-class Gap(NamedTuple):
+class MissingRange(NamedTuple):
     """(low, high] is missing. Times, ns, of the ticks around it (None: none there); won, trades None where untold."""
 
     low: int
     high: int
     begin_ns: int | None
     end_ns: int | None
-    won: int | None
+    value: int | None
     trades: int | None
 
     @property
@@ -53,18 +53,18 @@ class Gap(NamedTuple):
 
 
 @dataclass
-class Item:
+class InstrumentPlan:
     """One instrument of a plan. `by`: "" nothing to fetch, "ticks", "prints", or "bars" where ticks are left out, for `why`."""
 
     instrument: Instrument
-    official: Official | None
-    gaps: list[Gap] = field(default_factory=list)
+    daily_total: DailyTotal | None
+    gaps: list[MissingRange] = field(default_factory=list)
     trades: int = 0
-    won: int = 0
-    by: str = ""
+    value: int = 0
+    method: str = ""
     pages: int = 0
     eta_s: float = 0.0
-    why: str = ""
+    skip_reason: str = ""
 
     @property
     def shares(self) -> int:
@@ -72,113 +72,121 @@ class Item:
         return sum(gap.shares for gap in self.gaps)
 
 
-def covered(ticks: np.ndarray, total: int | None) -> Coverage:
+def compute_day_coverage(ticks: np.ndarray, total: int | None) -> Coverage:
     """The TICKS of an instrument's day on the volume line. What was received stands before what was fetched, even if that is finer:
     a recovered tick that live ones cover wholly is not kept."""
-    laid = lay(ticks["cum_volume"], ticks["size"], total)
-    hidden = ~ticks["live"] & backfill_filter.covered(ticks["cum_volume"], ticks["size"], ticks["live"])
-    copies = laid.doubled["second"][laid.doubled["why"] == Why.SAME]
+    coverage = compute_coverage(ticks["cum_volume"], ticks["size"], total)
+    hidden = ~ticks["live"] & backfill_filter.find_covered(ticks["cum_volume"], ticks["size"], ticks["live"])
+    copies = coverage.overlaps["second"][coverage.overlaps["why"] == OverlapKind.SAME]
     hidden[copies] = False  # they go, or contradict: `superseded` looks
     if not hidden.any():
-        return laid
+        return coverage
     low = ticks["cum_volume"] - ticks["size"]
-    live = np.flatnonzero(ticks["live"] & ~laid.unlaid)
+    live = np.flatnonzero(ticks["live"] & ~coverage.unplaced)
     live = live[np.argsort(low[live], kind="stable")]
-    over = live[np.searchsorted(low[live], low[hidden], "right") - 1]
-    laid = lay(ticks["cum_volume"], np.where(hidden, 0, ticks["size"]), total)
-    more = np.zeros(int(hidden.sum()), laid.doubled.dtype)
-    more["low"], more["high"] = low[hidden], ticks["cum_volume"][hidden]
-    more["first"], more["second"], more["why"] = over, np.flatnonzero(hidden), Why.INSIDE
-    return laid._replace(doubled=np.sort(np.concatenate([laid.doubled, more])), unlaid=laid.unlaid & ~hidden)
+    covering = live[np.searchsorted(low[live], low[hidden], "right") - 1]
+    coverage = compute_coverage(ticks["cum_volume"], np.where(hidden, 0, ticks["size"]), total)
+    hidden_overlaps = np.zeros(int(hidden.sum()), coverage.overlaps.dtype)
+    hidden_overlaps["low"], hidden_overlaps["high"] = low[hidden], ticks["cum_volume"][hidden]
+    hidden_overlaps["first"], hidden_overlaps["second"], hidden_overlaps["why"] = (
+        covering,
+        np.flatnonzero(hidden),
+        OverlapKind.INSIDE,
+    )
+    return coverage._replace(
+        overlaps=np.sort(np.concatenate([coverage.overlaps, hidden_overlaps])), unplaced=coverage.unplaced & ~hidden
+    )
 
 
-def superseded(instrument: Instrument, ticks: np.ndarray, coverage: Coverage) -> dict[Key, int]:
+def find_redundant_rows(instrument: Instrument, ticks: np.ndarray, coverage: Coverage) -> dict[RowKey, int]:
     """Stored ticks that go, because others say the same of the same volume (design 6.3); ticks that contradict each other stay."""
-    found: dict[Key, int] = {}
-    for _, _, first, second, why in coverage.doubled.tolist():
+    found: dict[RowKey, int] = {}
+    for _, _, first, second, kind in coverage.overlaps.tolist():
         same = all(ticks[name][first] == ticks[name][second] for name in ("price", "exch_ns"))
-        if why == Why.CROSSED or (why == Why.SAME and not same):
+        if kind == OverlapKind.CROSSED or (kind == OverlapKind.SAME and not same):
             continue
-        found.setdefault(_key(instrument, ticks[second]), 0)
+        found.setdefault(_row_key(instrument, ticks[second]), 0)
     for tick in ticks[coverage.order] if found else ():
-        key = _key(instrument, tick)
+        key = _row_key(instrument, tick)
         if key in found:
             found[key] += 1
     return found
 
 
-def _key(instrument: Instrument, tick: np.void) -> Key:
+def _row_key(instrument: Instrument, tick: np.void) -> RowKey:
     source = "live" if tick["live"] else "recovered"
     return (*instrument, int(tick["cum_volume"]), int(tick["size"]), source)
 
 
-def gaps(ticks: np.ndarray, coverage: Coverage) -> list[Gap]:
+def find_gaps(ticks: np.ndarray, coverage: Coverage) -> list[MissingRange]:
     """Every gap with what the ticks around it tell."""
-    won = gap_won(
+    values = compute_gap_values(
         coverage, ticks["price"] * PRICE_SCALE, ticks["size"], ticks["cum_value"], ticks["value_change"]
     ).tolist()
-    counts = trade_count.told(ticks, coverage).tolist()
+    counts = trade_count.count_trades_per_gap(ticks, coverage).tolist()
     found = []
-    for gap, *sums in zip(coverage.gaps, won, counts, strict=True):
+    for gap, *sums in zip(coverage.gaps, values, counts, strict=True):
         after, before = int(gap["after"]), int(gap["before"])
         begin_ns = int(ticks["exch_ns"][after]) if after >= 0 else None
         end_ns = int(ticks["exch_ns"][before]) if before < len(ticks) else None
         known = (None if value == UNDEFINED else value for value in sums)
-        found.append(Gap(int(gap["low"]), int(gap["high"]), begin_ns, end_ns, *known))
+        found.append(MissingRange(int(gap["low"]), int(gap["high"]), begin_ns, end_ns, *known))
     return found
 
 
-def item(
+def plan_instrument(
     instrument: Instrument,
     ticks: np.ndarray,
-    official: Official | None,
+    daily_total: DailyTotal | None,
     later_shares: int,
     page_rows: Mapping[str, int],
-    prints_reach: bool,
-) -> Item:
+    trades_available: bool,
+) -> InstrumentPlan:
     """What one instrument lacks and the cheaper way to it.
 
     `later_shares`: traded on the days since, which a chart pages through. `prints_reach`: prints of that day can be had.
     """
-    made = Item(instrument, official)
-    coverage = covered(ticks, official.volume if official else None)
-    made.gaps = gaps(ticks, coverage)
-    if not made.gaps:
-        return made
+    plan = InstrumentPlan(instrument, daily_total)
+    coverage = compute_day_coverage(ticks, daily_total.volume if daily_total else None)
+    plan.gaps = find_gaps(ticks, coverage)
+    if not plan.gaps:
+        return plan
     # an auction is one print of thousands of shares and would tell too few trades
-    telling = np.sort(ticks["size"][coverage.keep])
-    mean = float(telling[: -max(1, len(telling) // 1000)].mean()) if len(telling) >= TELLING else TYPICAL_SHARES
-    price = _price(ticks, official)
-    trades = [max(1, round(gap.shares / mean)) if gap.trades is None else gap.trades for gap in made.gaps]
-    made.trades = sum(trades)
-    made.won = sum(gap.won if gap.won is not None else gap.shares * price for gap in made.gaps)
-    behind = coverage.total - made.gaps[0].low + later_shares
-    ticks_pages = ceil(behind / mean / page_rows["ticks"]) + 1
-    prints_pages = sum(ceil(count / page_rows["prints"]) + 1 for count in trades)
-    made.by, made.pages = ("ticks", ticks_pages)
-    if prints_reach and prints_pages <= ticks_pages:
-        made.by, made.pages = ("prints", prints_pages)
-    return made
+    sizes = np.sort(ticks["size"][coverage.keep])
+    mean = float(sizes[: -max(1, len(sizes) // 1000)].mean()) if len(sizes) >= MIN_TICKS_FOR_MEAN else TYPICAL_SHARES
+    price = _typical_price(ticks, daily_total)
+    trades = [max(1, round(gap.shares / mean)) if gap.trades is None else gap.trades for gap in plan.gaps]
+    plan.trades = sum(trades)
+    plan.value = sum(gap.value if gap.value is not None else gap.shares * price for gap in plan.gaps)
+    shares_back = coverage.total - plan.gaps[0].low + later_shares
+    ticks_pages = ceil(shares_back / mean / page_rows["ticks"]) + 1
+    trade_pages = sum(ceil(count / page_rows["prints"]) + 1 for count in trades)
+    plan.method, plan.pages = ("ticks", ticks_pages)
+    if trades_available and trade_pages <= ticks_pages:
+        plan.method, plan.pages = ("prints", trade_pages)
+    return plan
 
 
-def _price(ticks: np.ndarray, official: Official | None) -> int:
+def _typical_price(ticks: np.ndarray, daily_total: DailyTotal | None) -> int:
     if len(ticks):
         return int(np.median(ticks["price"]))
-    if official is not None and official.volume and official.value_m != UNDEFINED:
-        return official.value_m * 1_000_000 // official.volume
+    if daily_total is not None and daily_total.volume and daily_total.value_m != UNDEFINED:
+        return daily_total.value_m * 1_000_000 // daily_total.volume
     return 0
 
 
-def within(items: Iterable[Item], rates: Mapping[str, float], budget_s: float | None) -> list[Item]:
+def fit_budget(
+    plans: Iterable[InstrumentPlan], rates: Mapping[str, float], budget_s: float | None
+) -> list[InstrumentPlan]:
     """The items in the order of their missing value, those that a budget of seconds has no room for left out, `why` said."""
-    ordered = sorted(items, key=lambda one: (-one.won, one.instrument))
+    ordered = sorted(plans, key=lambda one: (-one.value, one.instrument))
     spent_s = 0.0
     for one in ordered:
-        if one.by not in rates:
+        if one.method not in rates:
             continue
-        one.eta_s = one.pages / rates[one.by]
+        one.eta_s = one.pages / rates[one.method]
         if budget_s is not None and spent_s + one.eta_s > budget_s:
-            one.by, one.why = "bars", f"its {one.pages} pages do not fit the budget"
+            one.method, one.skip_reason = "bars", f"its {one.pages} pages do not fit the budget"
             one.pages, one.eta_s = 0, 0.0
         spent_s += one.eta_s
     return ordered

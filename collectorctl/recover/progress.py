@@ -15,16 +15,16 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from rich.table import Table
 
 from collectorctl.recover.certificate.certify import Certificate
-from collectorctl.recover.job import Watcher
-from collectorctl.recover.plan import Item
-from collectorctl.recover.us_job import Standing
-from conf.clock import korean
+from collectorctl.recover.job import ProgressListener
+from collectorctl.recover.plan import InstrumentPlan
+from collectorctl.recover.us_job import DayState
+from conf.clock import to_kst
 
-GAPS_MOST = 5
-COLOURS = {"PROVEN": "green", "RECONCILED": "green", "MINUTE_ONLY": "yellow"}
+MAX_LISTED_GAPS = 5
+GRADE_COLOURS = {"PROVEN": "green", "RECONCILED": "green", "MINUTE_ONLY": "yellow"}
 
 
-class Shown(Watcher):
+class ConsoleProgress(ProgressListener):
     """Progress on a terminal; elsewhere only what needs a word."""
 
     def __init__(self, console: Console) -> None:
@@ -36,90 +36,104 @@ class Shown(Watcher):
             TextColumn("{task.fields[left]}"),
         )
         self._progress = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
-        self._all: TaskID | None = None
-        self._one: TaskID | None = None
-        self._left = 0.0
+        self._total_task: TaskID | None = None
+        self._instrument_task: TaskID | None = None
+        self._remaining_s = 0.0
 
-    def __enter__(self) -> Shown:
+    def __enter__(self) -> ConsoleProgress:
         self._progress.start()
         return self
 
     def __exit__(self, *_: object) -> None:
         self._progress.stop()
 
-    def asking(self, instruments: int) -> None:
+    def on_totals_started(self, instruments: int) -> None:
         """Count the instruments that are asked about."""
-        self._all = self._progress.add_task("official figures", total=instruments, left="")
+        self._total_task = self._progress.add_task("official figures", total=instruments, left="")
 
-    def asked(self) -> None:
+    def on_total(self) -> None:
         """One more."""
-        self._progress.advance(self._task(), 1)
+        self._progress.advance(self._require_total_task(), 1)
 
-    def planned(self, items: list[Item]) -> None:
+    def on_planned(self, plans: list[InstrumentPlan]) -> None:
         """Begin to count pages, of everything and of one instrument."""
-        self._progress.remove_task(self._task())
-        self._items = {one.instrument: one for one in items}
-        self._all = self._progress.add_task("pages", total=sum(one.pages for one in items), left="")
-        self._one = self._progress.add_task("", total=None, left="")
+        self._progress.remove_task(self._require_total_task())
+        self._plans = {one.instrument: one for one in plans}
+        self._total_task = self._progress.add_task("pages", total=sum(one.pages for one in plans), left="")
+        self._instrument_task = self._progress.add_task("", total=None, left="")
 
-    def page(self, one: Item, pages: int, rate: float) -> None:
+    def on_page(self, plan: InstrumentPlan, pages: int, rate: float) -> None:
         """Show how far one instrument is, and what is left of it and of all."""
-        of_it = max(0, one.pages - pages) / rate
-        behind = sum(other.eta_s for other in self._items.values() if other is not one)
+        remaining_s = max(0, plan.pages - pages) / rate
+        others_s = sum(other.eta_s for other in self._plans.values() if other is not plan)
         self._progress.update(
-            self._one,  # type: ignore[arg-type]
-            description=f"{one.instrument} ({one.by})",
+            self._instrument_task,  # type: ignore[arg-type]
+            description=f"{plan.instrument} ({plan.method})",
             completed=pages,
-            total=max(pages, one.pages),
-            left=f"{_span(of_it)} left",
+            total=max(pages, plan.pages),
+            left=f"{_format_duration(remaining_s)} left",
         )
-        self._progress.update(self._task(), left=f"{_span(of_it + behind)} left")
+        self._progress.update(self._require_total_task(), left=f"{_format_duration(remaining_s + others_s)} left")
 
-    def done(self, one: Item) -> None:
+    def on_instrument_done(self, plan: InstrumentPlan) -> None:
         """An instrument is through."""
-        self._items.pop(one.instrument, None)
-        self._progress.advance(self._task(), one.pages)
+        self._plans.pop(plan.instrument, None)
+        self._progress.advance(self._require_total_task(), plan.pages)
 
-    def words(self, text: str) -> None:
+    def on_message(self, text: str) -> None:
         """Say it."""
         self._progress.console.print(f"{time.strftime('%H:%M:%S')} {text}")
 
-    def _task(self) -> TaskID:
-        assert self._all is not None
-        return self._all
+    def _require_total_task(self) -> TaskID:
+        assert self._total_task is not None
+        return self._total_task
 
 
-def show_plan(console: Console, items: list[Item]) -> None:
+def show_plan(console: Console, plans: list[InstrumentPlan]) -> None:
     """What is missing, by instrument and gap, and what it takes."""
-    lacking = [one for one in items if one.gaps]
-    console.print(f"{len(items)} instruments, {len(items) - len(lacking)} without a gap")
-    if not lacking:
+    incomplete = [one for one in plans if one.gaps]
+    console.print(f"{len(plans)} instruments, {len(plans) - len(incomplete)} without a gap")
+    if not incomplete:
         return
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for column in ("symbol", "gaps", "shares", "trades", "million won", "by", "pages", "time", "longest gaps"):
         table.add_column(column, justify="left" if column in ("symbol", "by", "longest gaps") else "right")
-    for one in lacking:
-        longest = sorted(one.gaps, key=lambda gap: -gap.shares)[:GAPS_MOST]
-        said = ", ".join(f"{_clock(g.begin_ns)}-{_clock(g.end_ns)} {g.shares}" for g in sorted(longest))
+    for one in incomplete:
+        longest = sorted(one.gaps, key=lambda gap: -gap.shares)[:MAX_LISTED_GAPS]
+        gap_texts = ", ".join(
+            f"{_format_time(g.begin_ns)}-{_format_time(g.end_ns)} {g.shares}" for g in sorted(longest)
+        )
         table.add_row(
-            *(str(one.instrument), str(len(one.gaps)), f"{one.shares:,}", f"~{one.trades:,}", f"~{one.won / 1e6:,.0f}"),
-            *(one.by, f"~{one.pages}", _span(one.eta_s), said + (" ..." if len(one.gaps) > GAPS_MOST else "")),
+            *(
+                str(one.instrument),
+                str(len(one.gaps)),
+                f"{one.shares:,}",
+                f"~{one.trades:,}",
+                f"~{one.value / 1e6:,.0f}",
+            ),
+            *(
+                one.method,
+                f"~{one.pages}",
+                _format_duration(one.eta_s),
+                gap_texts + (" ..." if len(one.gaps) > MAX_LISTED_GAPS else ""),
+            ),
         )
     console.print(table)
     console.print(
-        f"to fetch: about {sum(one.pages for one in items)} pages, {_span(sum(one.eta_s for one in items))} at the rate last seen"
+        f"to fetch: about {sum(one.pages for one in plans)} pages, "
+        f"{_format_duration(sum(one.eta_s for one in plans))} at the rate last seen"
     )
-    for one in lacking:
-        if one.why:
-            console.print(f"[yellow]minutes only[/]: {one.instrument}: {one.why}")
+    for one in incomplete:
+        if one.skip_reason:
+            console.print(f"[yellow]minutes only[/]: {one.instrument}: {one.skip_reason}")
 
 
-def show_standing(console: Console, standing: list[Standing]) -> None:
+def show_day_states(console: Console, states: list[DayState]) -> None:
     """What there is of a day of minute bars."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for column in ("symbol", "live ticks", "minutes stored", "pages kept"):
         table.add_column(column, justify="left" if column == "symbol" else "right")
-    for one in standing:
+    for one in states:
         table.add_row(one.instrument, f"{one.live_ticks:,}", str(one.minutes), str(one.pages))
     console.print(table)
 
@@ -130,30 +144,30 @@ def show_certificates(console: Console, certificates: list[Certificate]) -> None
     for column in ("symbol", "venue", "certificate", "live", "recovered", "missing shares", "why not"):
         table.add_column(column, justify="right" if column in ("live", "recovered", "missing shares") else "left")
     for one in certificates:
-        word = f"[{COLOURS.get(one.certificate, 'red')}]{one.certificate}[/]"
+        grade = f"[{GRADE_COLOURS.get(one.certificate, 'red')}]{one.certificate}[/]"
         table.add_row(
-            one.symbol, one.venue, word, f"{one.live_ticks:,}", f"{one.recovered_ticks:,}", f"{one.missing_shares:,}",
+            one.symbol, one.venue, grade, f"{one.live_ticks:,}", f"{one.recovered_ticks:,}", f"{one.missing_shares:,}",
             "; ".join(one.reasons[:3]),
         )  # fmt: skip
     console.print(table)
 
 
-def _clock(ns: int | None) -> str:
-    return "" if ns is None else f"{korean(ns):%H:%M:%S}"
+def _format_time(ns: int | None) -> str:
+    return "" if ns is None else f"{to_kst(ns):%H:%M:%S}"
 
 
-def _span(seconds: float) -> str:
+def _format_duration(seconds: float) -> str:
     return str(timedelta(seconds=round(seconds)))
 
 
-def parse_span(text: str) -> float:
+def parse_duration(text: str) -> float:
     """Seconds of "2h", "90m", "45s" or "1h30m". ValueError."""
     left, seconds = text.strip().lower(), 0.0
-    for unit, worth in (("h", 3600), ("m", 60), ("s", 1)):
+    for unit, unit_s in (("h", 3600), ("m", 60), ("s", 1)):
         number, found, rest = left.partition(unit)
         if found:
             with suppress(ValueError):
-                seconds += float(number) * worth
+                seconds += float(number) * unit_s
                 left = rest
     if left or seconds <= 0:
         raise ValueError(f"{text!r} is no span of time: write 2h, 90m or 1h30m")

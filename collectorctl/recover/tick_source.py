@@ -17,158 +17,174 @@ from pathlib import Path
 import numpy as np
 
 from brokers.errors import RestError
-from brokers.history import PRINTS, Asked
-from collectorctl.recover.download.page_store import Chain, folder
-from collectorctl.recover.download.pager import Caller, FetchError, fetch
-from collectorctl.recover.horizon import Reach
-from collectorctl.recover.matching.gap_filling import Filled, Prints, by_prints, by_ticks, stored
-from collectorctl.recover.plan import Gap, Item, Official, covered, gaps
+from brokers.history import TRADE_ROW, PageRequest
+from collectorctl.recover.download.page_store import PageSequence, recovery_folder
+from collectorctl.recover.download.pager import FetchError, ThrottledClient, fetch_pages
+from collectorctl.recover.horizon import DayAvailability
+from collectorctl.recover.matching.gap_filling import FillResult, TradeList, fill_by_chart, fill_by_trades, to_bar_rows
+from collectorctl.recover.plan import DailyTotal, InstrumentPlan, MissingRange, compute_day_coverage, find_gaps
 from collectorctl.recover.store import day_ticks
 from collectorctl.recover.store.evidence import Evidence
-from conf.clock import day_start, korean
+from conf.clock import kst_midnight_ns, to_kst
 from conf.instrument import Instrument
 from ringbuf.records import UNDEFINED
 from writer.volume.coverage import Coverage
 
-CHART = "chart"
+CHART_FOLDER = "chart"
 LEAD_TICKS = 64
 """Live ticks before the first gap that are fetched with it, so that its place is certain."""
 MINUTE_NS = 60_000_000_000
 
-Progress = Callable[[int, float], None]
+PageCallback = Callable[[int, float], None]
 
 
-class Source:
+class TickSource:
     """The lists of one instrument and day."""
 
     def __init__(
-        self, data: Path, caller: Caller, reach: Reach, one: Item, books: Callable[[], np.ndarray], progress: Progress
+        self,
+        data: Path,
+        client: ThrottledClient,
+        availability: DayAvailability,
+        plan: InstrumentPlan,
+        load_books: Callable[[], np.ndarray],
+        on_page: PageCallback,
     ) -> None:
         """`books`: what stored books showed (SHOWN); `progress` hears how many pages are there, and the rate."""
-        self._folder = folder(data, str(reach.day), one.instrument)
-        self._caller = caller
-        self._quotes = caller.quotes
-        self._reach = reach
-        self._item = one
-        self._books = books
-        self._progress = progress
-        self._pages = 0
+        self._folder = recovery_folder(data, str(availability.day), plan.instrument)
+        self._client = client
+        self._history = client.history
+        self._availability = availability
+        self._plan = plan
+        self._load_books = load_books
+        self._on_page = on_page
+        self._page_count = 0
 
-    def fill(self, ticks: np.ndarray, found: Evidence, official: Callable[[], Official | None]) -> np.ndarray:
+    def fill(self, ticks: np.ndarray, evidence: Evidence, load_total: Callable[[], DailyTotal | None]) -> np.ndarray:
         """PRINTS that belong into the gaps of `ticks`; `found` learns how it went. `official` asks for the day's figures again."""
-        first = not any(self._folder.glob("*/end.json"))
-        filled = self._once(ticks, found)
-        if not self._settled(ticks, found, filled) and not first:
-            filled = self._anew(ticks, found, official)
-        if not self._settled(ticks, found, filled) and (filled.findings or filled.anchors_failed):
-            filled = self._anew(ticks, found, official)
-        found.findings, found.jumps = [*filled.findings, *filled.doubts], filled.jumps
-        found.passed = list(filled.passed)
-        found.anchors_checked, found.anchors_failed = filled.anchors_checked, filled.anchors_failed
-        return filled.prints
+        is_first_run = not any(self._folder.glob("*/end.json"))
+        result = self._attempt(ticks, evidence)
+        if not self._is_settled(ticks, evidence, result) and not is_first_run:
+            result = self._refetch(ticks, evidence, load_total)
+        if not self._is_settled(ticks, evidence, result) and (result.findings or result.anchors_failed):
+            result = self._refetch(ticks, evidence, load_total)
+        evidence.findings, evidence.omitted = [*result.findings, *result.mismatches], result.omitted
+        evidence.rowless = list(result.rowless)
+        evidence.anchors_checked, evidence.anchors_failed = result.anchors_checked, result.anchors_failed
+        return result.trades
 
-    def _anew(self, ticks: np.ndarray, found: Evidence, official: Callable[[], Official | None]) -> Filled:
+    def _refetch(
+        self, ticks: np.ndarray, evidence: Evidence, load_total: Callable[[], DailyTotal | None]
+    ) -> FillResult:
         for path in self._folder.glob("*/"):
-            Chain(path).clear()
+            PageSequence(path).clear()
         try:
-            told = official()
+            total = load_total()
         except FetchError as error:
-            return Filled(np.zeros(0, PRINTS), [str(error)], [])
-        found.volume = told.volume if told else None
-        found.value_m = told.value_m if told and told.value_m != UNDEFINED else None
-        return self._once(ticks, found)
+            return FillResult(np.zeros(0, TRADE_ROW), [str(error)], [])
+        evidence.volume = total.volume if total else None
+        evidence.value_m = total.value_m if total and total.value_m != UNDEFINED else None
+        return self._attempt(ticks, evidence)
 
-    def _once(self, ticks: np.ndarray, found: Evidence) -> Filled:
+    def _attempt(self, ticks: np.ndarray, evidence: Evidence) -> FillResult:
         """Fetch and place; what cannot be had becomes a finding."""
-        coverage = covered(ticks, found.volume)
-        self._pages = 0
+        coverage = compute_day_coverage(ticks, evidence.volume)
+        self._page_count = 0
         try:
-            if self._item.by == "prints":
-                return self._prints(ticks, coverage)
-            filled = self._ticks(ticks, coverage, found)
-            still = day_ticks.in_order(np.concatenate([ticks, day_ticks.recovered(filled.prints)]))
-            rest = covered(still, found.volume)
-            if len(rest.gaps) and self._reach.prints:
-                more = self._prints(still, rest)
-                prints = np.concatenate([filled.prints, more.prints])
-                return filled._replace(
-                    prints=prints[np.argsort(prints["cum_volume"], kind="stable")],
-                    findings=filled.findings + more.findings,
-                    doubts=[*filled.doubts, *more.doubts],
-                    jumps=more.jumps,
+            if self._plan.method == "prints":
+                return self._fill_from_trades(ticks, coverage)
+            result = self._fill_from_chart(ticks, coverage, evidence)
+            merged = day_ticks.sort_ticks(np.concatenate([ticks, day_ticks.ticks_from_trades(result.trades)]))
+            remaining = compute_day_coverage(merged, evidence.volume)
+            if len(remaining.gaps) and self._availability.trades_available:
+                from_trades = self._fill_from_trades(merged, remaining)
+                trades = np.concatenate([result.trades, from_trades.trades])
+                return result._replace(
+                    trades=trades[np.argsort(trades["cum_volume"], kind="stable")],
+                    findings=result.findings + from_trades.findings,
+                    mismatches=[*result.mismatches, *from_trades.mismatches],
+                    omitted=from_trades.omitted,
                 )
-            return filled
+            return result
         except (FetchError, RestError) as error:
-            return Filled(np.zeros(0, PRINTS), [str(error)], [])
+            return FillResult(np.zeros(0, TRADE_ROW), [str(error)], [])
 
     @staticmethod
-    def _settled(ticks: np.ndarray, found: Evidence, filled: Filled) -> bool:
+    def _is_settled(ticks: np.ndarray, evidence: Evidence, result: FillResult) -> bool:
         """Whether nothing contradicts and every gap is filled or a jump."""
-        if filled.findings or filled.doubts or filled.anchors_failed:
+        if result.findings or result.mismatches or result.anchors_failed:
             return False
-        whole = day_ticks.in_order(np.concatenate([ticks, day_ticks.recovered(filled.prints)]))
-        open_ = covered(whole, found.volume).gaps
-        return all((int(gap["low"]), int(gap["high"])) in {*filled.jumps, *filled.passed} for gap in open_)
+        merged = day_ticks.sort_ticks(np.concatenate([ticks, day_ticks.ticks_from_trades(result.trades)]))
+        open_gaps = compute_day_coverage(merged, evidence.volume).gaps
+        return all((int(gap["low"]), int(gap["high"])) in {*result.omitted, *result.rowless} for gap in open_gaps)
 
-    def _ticks(self, ticks: np.ndarray, coverage: Coverage, found: Evidence) -> Filled:
-        chain = Chain(self._folder / CHART)
-        begin_ns = day_start(self._reach.day)
+    def _fill_from_chart(self, ticks: np.ndarray, coverage: Coverage, evidence: Evidence) -> FillResult:
+        sequence = PageSequence(self._folder / CHART_FOLDER)
+        begin_ns = kst_midnight_ns(self._availability.day)
         at = (
             int(np.searchsorted(ticks["cum_volume"][coverage.order], coverage.gaps["low"][0], side="right"))
             - LEAD_TICKS
         )
         bound_ns = int(ticks["exch_ns"][coverage.order[at]]) if at > 0 else begin_ns
-        if chain.ended is not None and chain.ended.get("older") and chain.ended.get("bound_ns", 0) > bound_ns:
-            chain.clear()  # an earlier run needed less
-        rows = fetch(
-            self._caller,
-            chain,
-            Asked("ticks", self._item.instrument, self._reach.day),
-            self._read(lambda content: self._quotes.ticks(content)),
+        if (
+            sequence.end_record is not None
+            and sequence.end_record.get("older")
+            and sequence.end_record.get("bound_ns", 0) > bound_ns
+        ):
+            sequence.clear()  # an earlier run needed less
+        rows = fetch_pages(
+            self._client,
+            sequence,
+            PageRequest("ticks", self._plan.instrument, self._availability.day),
+            self._count_pages_of(lambda content: self._history.parse_ticks(content)),
             lambda rows: bool(rows["exch_ns"].min() < bound_ns),
             bound_ns=bound_ns,
         )
-        end_ns = day_start(self._reach.day + timedelta(days=1))
-        from_start = not len(rows) or not chain.ended["older"] or bool(rows["exch_ns"].min() < begin_ns)  # type: ignore[index]
+        end_ns = kst_midnight_ns(self._availability.day + timedelta(days=1))
+        from_start = not len(rows) or not sequence.end_record["older"] or bool(rows["exch_ns"].min() < begin_ns)  # type: ignore[index]
         rows = rows[(rows["exch_ns"] >= begin_ns) & (rows["exch_ns"] < end_ns)]
-        told = ticks, coverage, rows, stored(found.bars) if found.bars else None, from_start
-        filled = by_ticks(*told)
-        return by_ticks(*told, self._books()) if filled.unclear else filled
+        arguments = ticks, coverage, rows, to_bar_rows(evidence.bars) if evidence.bars else None, from_start
+        result = fill_by_chart(*arguments)
+        return fill_by_chart(*arguments, self._load_books()) if result.needs_books else result
 
-    def _prints(self, ticks: np.ndarray, coverage: Coverage) -> Filled:
-        return by_prints(ticks, coverage, [self._prints_of(gap) for gap in gaps(ticks, coverage)])
+    def _fill_from_trades(self, ticks: np.ndarray, coverage: Coverage) -> FillResult:
+        return fill_by_trades(ticks, coverage, [self._fetch_trades(gap) for gap in find_gaps(ticks, coverage)])
 
-    def _prints_of(self, gap: Gap) -> Prints:
+    def _fetch_trades(self, gap: MissingRange) -> TradeList:
         """The prints around one gap: from just behind it to one that lies before it."""
-        chain = Chain(self._folder / f"prints-{gap.low}-{gap.high}")
-        until = "" if gap.end_ns is None else f"{korean(gap.end_ns + MINUTE_NS):%H%M}"
-        if gap.end_ns is not None and korean(gap.end_ns + MINUTE_NS).date() != self._reach.day:
+        sequence = PageSequence(self._folder / f"prints-{gap.low}-{gap.high}")
+        until = "" if gap.end_ns is None else f"{to_kst(gap.end_ns + MINUTE_NS):%H%M}"
+        if gap.end_ns is not None and to_kst(gap.end_ns + MINUTE_NS).date() != self._availability.day:
             until = ""
-        rows = fetch(
-            self._caller,
-            chain,
-            Asked("prints", self._item.instrument, self._reach.day, self._reach.days_back == 1, until),
-            self._read(lambda content: self._quotes.prints(content, self._reach.day)),
+        rows = fetch_pages(
+            self._client,
+            sequence,
+            PageRequest(
+                "prints", self._plan.instrument, self._availability.day, self._availability.days_back == 1, until
+            ),
+            self._count_pages_of(lambda content: self._history.parse_trades(content, self._availability.day)),
             lambda rows: bool(rows["cum_volume"].min() <= gap.low),
         )
-        return Prints(rows, newest=not until, oldest=not chain.ended["older"])  # type: ignore[index]
+        return TradeList(rows, reaches_day_end=not until, reaches_day_start=not sequence.end_record["older"])  # type: ignore[index]
 
-    def _read(self, read: Callable[[bytes], np.ndarray]) -> Callable[[bytes], np.ndarray]:
+    def _count_pages_of(self, parse: Callable[[bytes], np.ndarray]) -> Callable[[bytes], np.ndarray]:
         """`read`, and say that another page is there."""
 
-        def counted(content: bytes) -> np.ndarray:
-            self._pages += 1
-            self._progress(self._pages, self._caller.rate(self._item.by))
-            return read(content)
+        def parse_and_count(content: bytes) -> np.ndarray:
+            self._page_count += 1
+            self._on_page(self._page_count, self._client.get_rate(self._plan.method))
+            return parse(content)
 
-        return counted
+        return parse_and_count
 
     @staticmethod
-    def kept(data: Path, of: date, instrument: Instrument, whole: bool) -> tuple[int, bool]:
+    def count_stored_pages(data: Path, day: date, instrument: Instrument, is_complete: bool) -> tuple[int, bool]:
         """How many pages are kept, and whether every chain is whole. Of a day that is `whole` no chain is left unfinished: those
         that an earlier run began and nobody needs any more go."""
-        chains = [Chain(path) for path in sorted(folder(data, str(of), instrument).glob("*/"))]
-        for chain in chains:
-            if whole and chain.ended is None:
+        sequences = [PageSequence(path) for path in sorted(recovery_folder(data, str(day), instrument).glob("*/"))]
+        for chain in sequences:
+            if is_complete and chain.end_record is None:
                 chain.clear()
-        return sum(chain.count for chain in chains), all(chain.ended is not None for chain in chains if chain.count)
+        return sum(chain.count for chain in sequences), all(
+            chain.end_record is not None for chain in sequences if chain.count
+        )

@@ -13,31 +13,35 @@ import msgspec
 from collectorctl.recover import us_job
 from collectorctl.recover.certificate import store
 from collectorctl.recover.certificate.certify import Certificate, Grade
-from collectorctl.recover.job import judge
+from collectorctl.recover.job import compute_certificate
 from conf.home import Home
 from conf.instrument import Instrument
 from conf.market import KR, Market
 
 
-class Verified(msgspec.Struct):
+class VerifiedCertificate(msgspec.Struct):
     """A certificate as the files bear it out now; `differs`: fields that the stored one has otherwise."""
 
     now: Certificate
     differs: list[str]
 
     @property
-    def good(self) -> bool:
+    def passed(self) -> bool:
         """The stored certificate holds, and says that the day is whole."""
         return not self.differs and self.now.certificate in (Grade.PROVEN, Grade.RECONCILED)
 
 
-def verify(home: Home, day: date, market: Market = KR) -> list[Verified]:
+def verify(home: Home, day: date, market: Market = KR) -> list[VerifiedCertificate]:
     """Every certificate of the day; empty when there is none. PublicationError, OSError."""
     found = []
     for (symbol, venue), stored in sorted(store.load(home.data, day, market).items()):
-        one = Instrument(symbol, venue)
-        now = judge(home, day, one) if market is KR else us_job.judge(home.data, day, one)
-        said, says = stored.says(), now.says()
+        instrument = Instrument(symbol, venue)
+        now = (
+            compute_certificate(home, day, instrument)
+            if market is KR
+            else us_job.compute_certificate(home.data, day, instrument)
+        )
+        stored_content, content = stored.content(), now.content()
         now.made_at = stored.made_at
-        found.append(Verified(now, [name for name in says if says[name] != said[name]]))
+        found.append(VerifiedCertificate(now, [name for name in content if content[name] != stored_content[name]]))
     return found

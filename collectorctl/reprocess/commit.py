@@ -30,49 +30,51 @@ from collectorctl.reprocess.decode import Batch
 from collectorctl.reprocess.stored_books import window_ns
 from conf.home import Home
 from writer import durable_io, schema
-from writer.ingest.book_arbiter import Merge
+from writer.ingest.book_arbiter import BookArbiter
 from writer.journal.journal import Journal
 from writer.publish import partition
 
-_ASIDE = ".placing.tmp"
-_TAKEN, _REST, _PARTS = "{}.taken", "{}.rest", "parts"
+_BUILD_FOLDER = ".placing.tmp"
+_DECODED_FILE, _LEFTOVER_FILE, _PARTS_FOLDER = "{}.taken", "{}.rest", "parts"
 
 
 def commit(home: Home, directory: Path, batch: Batch) -> None:
     """Steps 1 and 2. OSError; PublicationError if a file could not be read back: nothing has changed."""
     clear(directory)
-    aside = directory / _ASIDE
-    aside.mkdir()
+    build_dir = directory / _BUILD_FOLDER
+    build_dir.mkdir()
     digest = sha256()
-    for name in batch.taken:
-        _write(aside / _TAKEN.format(name), batch.taken[name])
-        _write(aside / _REST.format(name), batch.rest[name])
-        digest.update(b"".join(batch.taken[name]))
+    for name in batch.decoded:
+        _write_lines(build_dir / _DECODED_FILE.format(name), batch.decoded[name])
+        _write_lines(build_dir / _LEFTOVER_FILE.format(name), batch.leftover[name])
+        digest.update(b"".join(batch.decoded[name]))
     name = digest.hexdigest()[:16]
     for dataset, rows in batch.rows.items():
         if len(rows):
-            _build(home, aside, dataset, rows, f"requarantine/{name}")
-    for path in [*(found for found in aside.rglob("*") if found.is_dir()), aside]:
+            _build(home, build_dir, dataset, rows, f"requarantine/{name}")
+    for path in [*(found for found in build_dir.rglob("*") if found.is_dir()), build_dir]:
         durable_io.sync_directory(path)
-    durable_io.rename(aside, directory / f"placing-{name}")
+    durable_io.rename(build_dir, directory / f"placing-{name}")
 
 
-def _build(home: Home, aside: Path, dataset: str, rows: np.ndarray, lineage: str) -> None:
+def _build(home: Home, build_dir: Path, dataset: str, rows: np.ndarray, lineage: str) -> None:
     """Publish `rows` below `aside`, the way the writer does: entries, a journal, an hour after the other."""
     table = home.settings.writer
-    taken = None
+    arbitration = None
     if schema.is_merged(dataset):
-        taken = Merge(window_ns(home), table.identity_cum_volume).take(rows, schema.hours(rows), 1)
-    place = aside / "journal"
-    journal = Journal.open(place, schema.JOURNAL[dataset])
-    journal.begin([])
-    journal.append(schema.entries(dataset, rows, 1, taken), {})
+        arbitration = BookArbiter(window_ns(home), table.identity_cum_volume).arbitrate(
+            rows, schema.compute_hours(rows), 1
+        )
+    journal_dir = build_dir / "journal"
+    journal = Journal.open(journal_dir, schema.JOURNAL[dataset])
+    journal.roll([])
+    journal.append(schema.build_entries(dataset, rows, 1, arbitration), {})
     journal.close()
-    for hour in sorted(journal.current.held):
+    for hour in sorted(journal.current.newest_rows):
         partition.publish(
-            partition.Task(
+            partition.PublishTask(
                 dataset=dataset,
-                directory=aside / _PARTS / dataset,
+                directory=build_dir / _PARTS_FOLDER / dataset,
                 lineage=lineage,
                 hour=hour,
                 row_to=journal.last_row,
@@ -81,22 +83,22 @@ def _build(home: Home, aside: Path, dataset: str, rows: np.ndarray, lineage: str
                 window_s=table.twin_window_s,
             )
         )
-    shutil.rmtree(place)
+    shutil.rmtree(journal_dir)
 
 
-def interrupted(directory: Path) -> list[Path]:
+def find_pending(directory: Path) -> list[Path]:
     """Batches that were committed and not finished."""
     return sorted(directory.glob("placing-*"))
 
 
-def finish(home: Home, batch: Path) -> None:
+def complete(home: Home, batch: Path) -> None:
     """Steps 3 to 5, from wherever an earlier run was stopped. OSError: to be continued."""
     directory = batch.parent
     for name in BROKERS:
-        taken, rest = batch / _TAKEN.format(name), batch / _REST.format(name)
-        _rewrite(directory / f"{name}.jsonl", without=(taken, rest), plus=rest)
-    for part in sorted((batch / _PARTS).rglob("part-*.parquet")):
-        dataset, date, hour, _ = part.relative_to(batch / _PARTS).parts
+        decoded, leftover = batch / _DECODED_FILE.format(name), batch / _LEFTOVER_FILE.format(name)
+        _rewrite(directory / f"{name}.jsonl", remove=(decoded, leftover), append=leftover)
+    for part in sorted((batch / _PARTS_FOLDER).rglob("part-*.parquet")):
+        dataset, date, hour, _ = part.relative_to(batch / _PARTS_FOLDER).parts
         target = home.data / dataset.replace(".", "/") / date / hour
         target.mkdir(parents=True, exist_ok=True)
         durable_io.sync_directory(target.parent.parent)
@@ -104,51 +106,51 @@ def finish(home: Home, batch: Path) -> None:
         number = part.stem.removeprefix("part-")
         durable_io.rename(part, target / f"part-requarantine-{batch.name.removeprefix('placing-')}-{number}.parquet")
     for name in BROKERS:
-        taken = batch / _TAKEN.format(name)
-        _rewrite(directory / f"{name}.placed.jsonl", without=(taken,), plus=taken)
+        decoded = batch / _DECODED_FILE.format(name)
+        _rewrite(directory / f"{name}.placed.jsonl", remove=(decoded,), append=decoded)
     clear(directory)
-    durable_io.rename(batch, directory / _ASIDE)
+    durable_io.rename(batch, directory / _BUILD_FOLDER)
     clear(directory)
 
 
 def clear(directory: Path) -> None:
     """Remove what was not committed, or is done with."""
-    shutil.rmtree(directory / _ASIDE, ignore_errors=True)
+    shutil.rmtree(directory / _BUILD_FOLDER, ignore_errors=True)
 
 
-def _rewrite(file: Path, without: Iterable[Path], plus: Path) -> None:
+def _rewrite(file: Path, remove: Iterable[Path], append: Path) -> None:
     """Drop lines from a file and append others, in one stroke; a file without lines goes.
 
     Of lines that are the same, all are dropped: they decode alike, so they were taken together.
     """
-    dropped = {sha256(line).digest() for other in without for line in _lines(other)}
+    dropped = {sha256(line).digest() for other in remove for line in _read_lines(other)}
     if not dropped:
         return
-    aside = file.with_name(f".{file.name}.tmp")
-    fd = durable_io.write_aside(aside)
+    temporary = file.with_name(f".{file.name}.tmp")
+    fd = durable_io.open_temporary(temporary)
     with os.fdopen(fd, "wb") as opened:
-        opened.writelines(line for line in _lines(file) if sha256(line).digest() not in dropped)
-        opened.writelines(_lines(plus))
+        opened.writelines(line for line in _read_lines(file) if sha256(line).digest() not in dropped)
+        opened.writelines(_read_lines(append))
         opened.flush()
         durable_io.sync(opened.fileno())
         size = opened.tell()
     if size:
-        durable_io.rename(aside, file)
+        durable_io.rename(temporary, file)
     else:
         durable_io.remove(file)
-        durable_io.remove(aside)
+        durable_io.remove(temporary)
 
 
-def _lines(file: Path) -> Iterator[bytes]:
+def _read_lines(file: Path) -> Iterator[bytes]:
     if file.exists():
         with file.open("rb") as opened:
             yield from opened
 
 
-def _write(path: Path, found: list[bytes]) -> None:
-    if found:
-        fd = durable_io.write_aside(path)
+def _write_lines(path: Path, lines: list[bytes]) -> None:
+    if lines:
+        fd = durable_io.open_temporary(path)
         with os.fdopen(fd, "wb") as opened:
-            opened.writelines(found)
+            opened.writelines(lines)
             opened.flush()
             durable_io.sync(opened.fileno())

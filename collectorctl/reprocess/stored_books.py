@@ -21,18 +21,18 @@ import pyarrow.parquet as pq
 from conf.clock import SECOND_NS
 from conf.home import Home
 from conf.market import HOUR_NS
-from ringbuf.records import LEVELS, ORDERBOOK, PRICE_SCALE, UNDEFINED, Line, Venue, blank
-from writer.ingest.book_arbiter import NEW, Merge
+from ringbuf.records import LEVELS, ORDERBOOK, PRICE_SCALE, UNDEFINED, FeedId, Venue, empty_records
+from writer.ingest.book_arbiter import NEW, BookArbiter
 from writer.journal import segment
-from writer.journal.journal import held
+from writer.journal.journal import find_newest_rows
 from writer.publish import partition
 
-_LINES = {f"recv_time_{line}": Line[line.upper()] for line in ("kis", "kiwoom")}
+_FEED_BY_COLUMN = {f"recv_time_{line}": FeedId[line.upper()] for line in ("kis", "kiwoom")}
 BOOKS = "kr.orderbook"
 """The one dataset that several brokers feed with the same rows."""
 _SIDES = ("ask", "bid")
 _LEVELS = [f"{side}_{what}_{n + 1}" for side in _SIDES for what in ("price", "size") for n in range(LEVELS)]
-_COLUMNS = ["symbol", "venue", *_LINES, "cum_volume", *_LEVELS]
+_COLUMNS = ["symbol", "venue", *_FEED_BY_COLUMN, "cum_volume", *_LEVELS]
 
 
 def window_ns(home: Home) -> int:
@@ -41,29 +41,31 @@ def window_ns(home: Home) -> int:
     return round(home.settings.writer.twin_window_s * SECOND_NS * (clock.speed if clock.start else 1.0))
 
 
-def unpublished_hours(home: Home, stream: str) -> set[int]:
+def find_unpublished_hours(home: Home, stream: str) -> set[int]:
     """Hours of which the journal holds rows that are in no file yet."""
     newest: dict[tuple[str, int], int] = {}
-    for path in segment.paths(home.journal(f"kr.{stream}")):
+    for path in segment.segment_paths(home.journal_directory(f"kr.{stream}")):
         try:
-            buffer = segment.mapped(path)
+            buffer = segment.map_file(path)
         except FileNotFoundError:
             continue  # published meanwhile
-        lineage = segment.lineage(buffer) or ""
-        for whole in segment.whole_batches(buffer):
-            for hour, row in held(whole.batch).items():
+        lineage = segment.read_lineage(buffer) or ""
+        for batch in segment.read_batches(buffer):
+            for hour, row in find_newest_rows(batch.entries).items():
                 newest[lineage, hour] = max(row, newest.get((lineage, hour), 0))
     directory = home.data / "kr" / stream
-    return {hour for (lineage, hour), row in newest.items() if row > partition.published_to(directory, hour, lineage)}
+    return {
+        hour for (lineage, hour), row in newest.items() if row > partition.read_published_to(directory, hour, lineage)
+    }
 
 
-def already_stored(home: Home, books: np.ndarray) -> np.ndarray:
+def find_already_stored(home: Home, books: np.ndarray) -> np.ndarray:
     """Which of `books` (ORDERBOOK, in order of receipt, mono_ns equal to recv_ns) are twins of stored rows; bool, shape (n,)."""
-    stored = _near(home.data / "kr" / "orderbook", books, window_ns(home))
+    stored = _read_near(home.data / "kr" / "orderbook", books, window_ns(home))
     both = np.concatenate([stored, books])
     order = np.argsort(both["mono_ns"], kind="stable")
-    merge = Merge(window_ns(home), home.settings.writer.identity_cum_volume)
-    twin_of = merge.take(both[order], np.zeros(len(both), np.int64), 0).twin_of
+    arbiter = BookArbiter(window_ns(home), home.settings.writer.identity_cum_volume)
+    twin_of = arbiter.arbitrate(both[order], np.zeros(len(both), np.int64), 0).twin_of
     later = np.flatnonzero(twin_of != NEW)
     pairs = np.column_stack([order[later], order[twin_of[later]]]).reshape(-1, 2)
     found = np.zeros(len(both), bool)
@@ -71,43 +73,43 @@ def already_stored(home: Home, books: np.ndarray) -> np.ndarray:
     return found[len(stored) :]
 
 
-def _near(dataset: Path, books: np.ndarray, within_ns: int) -> np.ndarray:
+def _read_near(dataset: Path, books: np.ndarray, within_ns: int) -> np.ndarray:
     """Stored rows of the same symbols with one line's arrival within the window of any of the books."""
     symbols = pa.array([symbol.decode() for symbol in np.unique(books["symbol"])])
-    pieces = [blank(ORDERBOOK, 0)]
-    for path in files_near(dataset, books):
+    pieces = [empty_records(ORDERBOOK, 0)]
+    for path in find_files_near(dataset, books):
         with pq.ParquetFile(path) as file:
             for batch in file.iter_batches(columns=_COLUMNS):
-                one = pc.xor(*(pc.is_valid(batch.column(name)) for name in _LINES))
+                one = pc.xor(*(pc.is_valid(batch.column(name)) for name in _FEED_BY_COLUMN))
                 rows = batch.filter(pc.and_(one, pc.is_in(batch.column("symbol"), symbols)))
                 if rows.num_rows:
-                    found = _records(rows)
-                    pieces.append(found[_close(found["mono_ns"], books["mono_ns"], within_ns)])
+                    found = _to_records(rows)
+                    pieces.append(found[_is_near(found["mono_ns"], books["mono_ns"], within_ns)])
     return np.concatenate(pieces)
 
 
-def files_near(dataset: Path, records: np.ndarray) -> Iterable[Path]:
+def find_files_near(dataset: Path, records: np.ndarray) -> Iterable[Path]:
     """The files of the records' hours and of those beside them: the two brokers' exchange times may differ."""
     hours = np.unique(records["recv_ns"] // HOUR_NS * HOUR_NS)
     for hour in sorted({int(hour) + step * HOUR_NS for hour in hours for step in (-1, 0, 1)}):
         yield from sorted(partition.hour_directory(dataset, hour).glob("[!._]*.parquet"))
 
 
-def _close(stamps: np.ndarray, books: np.ndarray, within_ns: int) -> np.ndarray:
+def _is_near(stamps: np.ndarray, books: np.ndarray, within_ns: int) -> np.ndarray:
     """Which of `stamps` lie within the window of any of `books` (sorted)."""
     after = np.searchsorted(books, stamps - within_ns)
     return (after < len(books)) & (books[np.minimum(after, len(books) - 1)] <= stamps + within_ns)
 
 
-def _records(rows: pa.RecordBatch) -> np.ndarray:
+def _to_records(rows: pa.RecordBatch) -> np.ndarray:
     """Stored rows as far as they say which book it is, who brought it and when."""
-    found = blank(ORDERBOOK, rows.num_rows)
+    found = empty_records(ORDERBOOK, rows.num_rows)
     found["symbol"] = np.array([symbol.encode() for symbol in rows.column("symbol").to_pylist()])
     found["venue"] = [Venue[name] for name in rows.column("venue").to_pylist()]
-    for name, line in _LINES.items():
+    for name, feed in _FEED_BY_COLUMN.items():
         arrived = pc.fill_null(rows.column(name).cast(pa.int64()), UNDEFINED).to_numpy()
         here = arrived != UNDEFINED
-        found["mono_ns"][here], found["line"][here] = arrived[here], line
+        found["mono_ns"][here], found["line"][here] = arrived[here], feed
     found["cum_volume"] = pc.fill_null(rows.column("cum_volume"), UNDEFINED).to_numpy()
     for side in _SIDES:
         for n in range(LEVELS):

@@ -11,28 +11,30 @@ from __future__ import annotations
 
 import numpy as np
 
-from collectorctl.reprocess.stored_books import files_near
+from collectorctl.reprocess.stored_books import find_files_near
 from conf.home import Home
 from ringbuf.records import PRICE_SCALE, UNDEFINED, Venue
-from writer.publish.dedup import published
-from writer.publish.overlap import Received, once_beside
+from writer.publish.dedup import read_published_overlapping
+from writer.publish.overlap import TickArrays, deduplicate_against
 
 TICKS = "kr.tick"
 
 
-def ticks_covered(home: Home, ticks: np.ndarray) -> np.ndarray:
+def find_covered_ticks(home: Home, ticks: np.ndarray) -> np.ndarray:
     """Which of `ticks` (TICK, in order of receipt) stored ones of their hours cover, or others of them; bool, shape (n,)."""
     venues = {int(venue): venue.name for venue in Venue}
-    whose = [
+    keys = [
         (symbol.decode(errors="backslashreplace"), venues.get(venue, ""))
         for symbol, venue in zip(ticks["symbol"].tolist(), ticks["venue"].tolist(), strict=True)
     ]
-    names = {name: number for number, name in enumerate(sorted(set(whose)))}
-    group = np.array([names[name] for name in whose], np.int64)
+    names = {name: number for number, name in enumerate(sorted(set(keys)))}
+    group = np.array([names[name] for name in keys], np.int64)
     order = np.argsort(group, kind="stable")
     price = np.where(ticks["price_e4"] == UNDEFINED, UNDEFINED, ticks["price_e4"] // PRICE_SCALE)
-    mine = Received(group, ticks["cum_volume"], ticks["size"], price, ticks["line"].astype(np.int64)).take(order)
-    there = published(list(files_near(home.data / "kr" / "tick", ticks)), names, mine)
-    stays = np.ones(len(ticks), bool)
-    stays[order] = once_beside(there, mine)[0]
-    return ~stays
+    tick_arrays = TickArrays(group, ticks["cum_volume"], ticks["size"], price, ticks["line"].astype(np.int64)).take(
+        order
+    )
+    published = read_published_overlapping(list(find_files_near(home.data / "kr" / "tick", ticks)), names, tick_arrays)
+    keep = np.ones(len(ticks), bool)
+    keep[order] = deduplicate_against(published, tick_arrays)[0]
+    return ~keep

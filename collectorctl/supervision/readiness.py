@@ -10,25 +10,27 @@ import time
 from collections.abc import Sequence
 
 from collectorctl.recover.schedule.state import PROGRAM as ON_CALL
-from collectorctl.supervision.status import look, programs_of
+from collectorctl.supervision.status import collect_status, configured_programs
 from conf.home import Home
-from ringbuf.vitals import VitalsError, read
+from ringbuf.vitals import VitalsError, read_snapshot
 
 
-def wait_until_healthy(home: Home, most_s: float, names: Sequence[str] | None = None) -> list[tuple[str, str]]:
+def wait_until_healthy(home: Home, timeout_s: float, names: Sequence[str] | None = None) -> list[tuple[str, str]]:
     """Wait until the processes `names` (default: all that always run) are healthy; (name, verdict) of those not in time."""
-    give_up = time.monotonic() + most_s
+    deadline = time.monotonic() + timeout_s
     while True:
-        processes = [p for p in look(home).processes if (p.name != ON_CALL if names is None else p.name in names)]
-        sick = [(p.name, p.verdict) for p in processes if not p.healthy]
-        if not sick:
+        processes = [
+            p for p in collect_status(home).processes if (p.name != ON_CALL if names is None else p.name in names)
+        ]
+        unhealthy = [(p.name, p.verdict) for p in processes if not p.healthy]
+        if not unhealthy:
             return []
-        if time.monotonic() > give_up:
-            return [(name, verdict + _last_line(home, name)) for name, verdict in sick]
+        if time.monotonic() > deadline:
+            return [(name, verdict + _read_last_line(home, name)) for name, verdict in unhealthy]
         time.sleep(0.1)
 
 
-def _last_line(home: Home, name: str) -> str:
+def _read_last_line(home: Home, name: str) -> str:
     """What a process that could not run printed last; nothing when it printed nothing."""
     try:
         lines = (home.log / f"{name}.out").read_text(errors="replace").splitlines()
@@ -37,16 +39,16 @@ def _last_line(home: Home, name: str) -> str:
     return f"; its last words: {lines[-1]}" if lines else ""
 
 
-def last_words(home: Home) -> list[tuple[str, str]]:
+def final_states(home: Home) -> list[tuple[str, str]]:
     """What each process of a stopped home said last, out of the vitals page that outlives it."""
-    words = []
-    for name in programs_of(home.settings):
+    states = []
+    for name in configured_programs(home.settings):
         try:
-            vitals = read(home.vitals(name))
+            vitals = read_snapshot(home.vitals_path(name))
         except (FileNotFoundError, VitalsError) as error:
             if name == ON_CALL:
                 continue  # nothing was due
-            words.append((name, f"left no vitals: {error}"))
+            states.append((name, f"left no vitals: {error}"))
         else:
-            words.append((name, f"{vitals.state}{': ' + vitals.detail if vitals.detail else ''}"))
-    return words
+            states.append((name, f"{vitals.state}{': ' + vitals.detail if vitals.detail else ''}"))
+    return states

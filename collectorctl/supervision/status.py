@@ -16,37 +16,37 @@ import msgspec
 import psutil
 
 from brokers.registry import BROKERS
-from collectorctl.allocation_report import in_words, planned
+from collectorctl.allocation_report import build_allocation_report, format_shortfalls
 from collectorctl.recover.schedule.schedule import Schedule
 from collectorctl.recover.schedule.state import PROGRAM as ON_CALL
-from collectorctl.recover.schedule.state import Outlook, outlook
-from collectorctl.supervision.supervisor import Daemon, Program
-from conf.clock import korean
+from collectorctl.recover.schedule.state import ScheduleState, schedule_state
+from collectorctl.supervision.supervisor import Program, SupervisorClient
+from conf.clock import to_kst
 from conf.home import Home
 from conf.market import KR, MARKETS, US, Market
 from conf.settings import Settings, SettingsError
 from ringbuf.records import STREAMS
 from ringbuf.ring import Consumer, RingError
-from ringbuf.vitals import Reading, VitalsError, read
-from writer.feeds.monitor import LinesReport
-from writer.feeds.monitor import report_of as lines_report
-from writer.volume.gap_tracker import Report, report_of
+from ringbuf.vitals import VitalsError, VitalsSnapshot, read_snapshot
+from writer.feeds.monitor import FeedReport
+from writer.feeds.monitor import decode_feed_report as lines_report
+from writer.volume.gap_tracker import GapReport, decode_gap_report
 
-EVENTS_LOOKED_AT, EVENTS_SHOWN = 200, 5
+MAX_EVENTS_READ, MAX_EVENTS_SHOWN = 200, 5
 
 STALE_S = 5.0
 """Every loop beats about once a second; this much later it hangs."""
 
-HEALTHY = frozenset(
+HEALTHY_STATES = frozenset(
     ["streaming", "closed_market", "sleeping", "running", "publishing", "disabled", "recovering", "done"]
 )
 """States in which a process does all it is there for."""
 
-START_WITHIN_S = 90.0
+START_TIMEOUT_S = 90.0
 """A program that is due is started by the watchdog long before this."""
 
 
-class Process(msgspec.Struct, frozen=True):
+class ProcessStatus(msgspec.Struct, frozen=True):
     """One process: what supervisord says, what its vitals say, and the verdict."""
 
     name: str
@@ -70,7 +70,7 @@ class RingLevel(msgspec.Struct, frozen=True):
     capacity: int
     head: int
     backlog: int
-    complaint: str = ""
+    error: str = ""
 
 
 class Status(msgspec.Struct, frozen=True):
@@ -80,179 +80,187 @@ class Status(msgspec.Struct, frozen=True):
     now: str
     supervisor_pid: int | None
     healthy: bool
-    processes: list[Process]
+    processes: list[ProcessStatus]
     rings: list[RingLevel]
     market: str = ""
     """Which sessions the universe's venues have now, or until when they are closed."""
-    lines: LinesReport | None = None
+    feed_health: FeedReport | None = None
     """How the lines stand as the writer last judged them; None before it did."""
     events: list[str] = []
     """What happened last, of the open hour; without acknowledgements."""
-    volume: Report | None = None
+    gaps: GapReport | None = None
     """The volume line as the writer last told it: missing and doubled ticks by symbol; None before it did."""
-    us_volume: Report | None = None
+    us_gaps: GapReport | None = None
     """The same of the US ticks, in dollars."""
-    short: list[str] = []
+    shortfalls: list[str] = []
     """What of the universe finds no place with the brokers, and what that costs."""
-    fit: str = ""
+    allocation_summary: str = ""
     """The same in one line."""
-    recovery: Outlook | None = None
+    recovery: ScheduleState | None = None
     """Recovery by itself: the last round, the next one."""
 
 
-def programs_of(settings: Settings) -> list[str]:
+def configured_programs(settings: Settings) -> list[str]:
     """The programs a home has, in the order of the data flow."""
-    return [*lines_of(settings), *fills(settings), "writer", ON_CALL, "watchdog"]
+    return [*enabled_feeds(settings), *gapfill_programs(settings), "writer", ON_CALL, "watchdog"]
 
 
-def lines_of(settings: Settings) -> list[str]:
+def enabled_feeds(settings: Settings) -> list[str]:
     """The lines that are switched on."""
     return [name for name in BROKERS if getattr(settings, name).enabled]
 
 
-def is_at_rest(program: Program) -> bool:
+def never_started(program: Program) -> bool:
     """Whether it was never started: a program that starts only where it is switched on."""
     return program.state == "STOPPED" and not program.start_s
 
 
-def fills(settings: Settings) -> list[str]:
+def gapfill_programs(settings: Settings) -> list[str]:
     """The process that fills gaps during the day, where it has something to do."""
-    return ["fill"] if settings.fill.enabled and settings.kis.enabled else []
+    return ["gapfill"] if settings.gapfill.enabled and settings.kis.enabled else []
 
 
-def judge(program: Program | None, vitals: Reading | None, now_mono_ns: int) -> tuple[bool, str]:
+def evaluate(program: Program | None, vitals: VitalsSnapshot | None, now_mono_ns: int) -> tuple[bool, str]:
     """Whether a process is healthy, and in words what it is doing or what is wrong."""
     if program is None:
         return False, "not supervised"
     if program.state != "RUNNING" and program.state != "STARTING":
-        return False, f"supervisor: {program.state}{': ' + program.complaint if program.complaint else ''}"
+        return False, f"supervisor: {program.state}{': ' + program.spawn_error if program.spawn_error else ''}"
     if vitals is None or vitals.pid != program.pid:
         return False, "no sign of life yet"
-    age_s = (now_mono_ns - vitals.beat_mono_ns) / 1e9
+    age_s = (now_mono_ns - vitals.heartbeat_mono_ns) / 1e9
     if age_s > STALE_S:
         return False, f"no heartbeat for {age_s:.0f} s"
-    said = f"{vitals.state}: {vitals.detail}" if vitals.detail else vitals.state
-    return vitals.state in HEALTHY, said
+    description = f"{vitals.state}: {vitals.detail}" if vitals.detail else vitals.state
+    return vitals.state in HEALTHY_STATES, description
 
 
-def judge_on_call(program: Program, ahead: Outlook) -> tuple[bool, str]:
+def evaluate_scheduled(program: Program, recovery: ScheduleState) -> tuple[bool, str]:
     """The same for a program that was not started, or has ended, because nothing was due for it."""
-    if ahead.due and ahead.due_s > START_WITHIN_S:
-        why = "it was stopped" if program.held_down else "the watchdog should have started it"
-        return False, f"due for {ahead.due} and does not run: {why}: `collectorctl restart {program.name}`"
-    return True, (f"due for {ahead.due}" if ahead.due else "nothing is due") if ahead.on else "off"
+    if recovery.due and recovery.due_s > START_TIMEOUT_S:
+        why = "it was stopped" if program.stopped_by_user else "the watchdog should have started it"
+        return False, f"due for {recovery.due} and does not run: {why}: `collectorctl restart {program.name}`"
+    return True, (f"due for {recovery.due}" if recovery.due else "nothing is due") if recovery.enabled else "off"
 
 
-def look(home: Home) -> Status:
+def collect_status(home: Home) -> Status:
     """Everything there is to see from outside."""
-    daemon = Daemon(home)
-    pid = daemon.pid()
-    supervised = {program.name: program for program in daemon.programs()}
-    wanted = programs_of(home.settings)
-    names = [*wanted, *(name for name, program in supervised.items() if name not in wanted and not is_at_rest(program))]
-    short, fit = _fit(home)
-    ahead = outlook(home, Schedule(home.settings, home.calendar()))
-    processes = [_process(home, name, supervised.get(name), ahead) for name in names]
-    lines = _lines(home) if pid is not None else None
+    supervisor = SupervisorClient(home)
+    pid = supervisor.find_pid()
+    supervised = {program.name: program for program in supervisor.list_programs()}
+    configured = configured_programs(home.settings)
+    names = [
+        *configured,
+        *(name for name, program in supervised.items() if name not in configured and not never_started(program)),
+    ]
+    shortfalls, summary = _read_allocation(home)
+    recovery = schedule_state(home, Schedule(home.settings, home.load_calendar()))
+    processes = [_build_process_status(home, name, supervised.get(name), recovery) for name in names]
+    feed_health = _read_feed_report(home) if pid is not None else None
     return Status(
         home=str(home.root),
-        now=f"{korean(home.clock().now_ns()):%Y-%m-%d %H:%M:%S} KST",
+        now=f"{to_kst(home.load_clock().now_ns()):%Y-%m-%d %H:%M:%S} KST",
         supervisor_pid=pid,
-        healthy=pid is not None and all(process.healthy for process in processes) and not (lines and lines.degraded),
+        healthy=pid is not None
+        and all(process.healthy for process in processes)
+        and not (feed_health and feed_health.degraded),
         processes=processes,
         rings=[
-            *(_ring(home, line, stream) for line in lines_of(home.settings) for stream in STREAMS),
-            *(_ring(home, line, "tick") for line in fills(home.settings)),
+            *(_read_ring_level(home, line, stream) for line in enabled_feeds(home.settings) for stream in STREAMS),
+            *(_read_ring_level(home, line, "tick") for line in gapfill_programs(home.settings)),
         ],
-        market=_market(home),
-        lines=lines,
-        events=_events(home),
-        volume=_volume(home, KR),
-        us_volume=_volume(home, US),
-        short=short,
-        fit=fit,
-        recovery=ahead,
+        market=_describe_market(home),
+        feed_health=feed_health,
+        events=_read_events(home),
+        gaps=_read_gap_report(home, KR),
+        us_gaps=_read_gap_report(home, US),
+        shortfalls=shortfalls,
+        allocation_summary=summary,
+        recovery=recovery,
     )
 
 
-def _market(home: Home) -> str:
-    calendar, now_ns = home.calendar(), home.clock().now_ns()
-    markets = dict.fromkeys(BROKERS[line].market for line in lines_of(home.settings))
+def _describe_market(home: Home) -> str:
+    calendar, now_ns = home.load_calendar(), home.load_clock().now_ns()
+    markets = dict.fromkeys(BROKERS[line].market for line in enabled_feeds(home.settings))
     venues = [{one.venue for one in home.settings.instruments(market)} for market in markets]
-    return "; ".join(calendar.said(each, now_ns) for each in venues if each)
+    return "; ".join(calendar.describe(each, now_ns) for each in venues if each)
 
 
-def _fit(home: Home) -> tuple[list[str], str]:
+def _read_allocation(home: Home) -> tuple[list[str], str]:
     """What does not fit, each and in one line; keys that cannot be counted are said instead."""
     try:
-        plan = planned(home)
+        report = build_allocation_report(home)
     except SettingsError as error:
         return [], str(error)
-    return plan.short, in_words(plan)
+    return report.shortfalls, format_shortfalls(report)
 
 
-def _lines(home: Home) -> LinesReport | None:
+def _read_feed_report(home: Home) -> FeedReport | None:
     try:
         return lines_report((home.run / "lines.json").read_bytes())
     except FileNotFoundError:
         return None
 
 
-def _events(home: Home) -> list[str]:
-    from collectorctl.tail import newest, render  # with pyarrow, which the watchdog must not load with this module
+def _read_events(home: Home) -> list[str]:
+    from collectorctl.tail import (  # with pyarrow, which the watchdog must not load with this module
+        format_row,
+        read_newest_rows,
+    )
 
     rows = [
         row
         for market in MARKETS
-        for row in newest(home, f"{market}.event", EVENTS_LOOKED_AT, follow=False)
+        for row in read_newest_rows(home, f"{market}.event", MAX_EVENTS_READ, follow=False)
         if row["kind"] != "acknowledged"
     ]
     rows.sort(key=lambda row: row["mono_ns"])
-    return [render("event", row) for row in rows[-EVENTS_SHOWN:]]
+    return [format_row("event", row) for row in rows[-MAX_EVENTS_SHOWN:]]
 
 
-def _volume(home: Home, market: Market) -> Report | None:
+def _read_gap_report(home: Home, market: Market) -> GapReport | None:
     try:
-        return report_of(home.volume(market.name).read_bytes())
+        return decode_gap_report(home.gap_report_path(market.name).read_bytes())
     except FileNotFoundError:
         return None
 
 
-def _process(home: Home, name: str, program: Program | None, ahead: Outlook) -> Process:
-    vitals: Reading | None = None
-    trouble = ""
+def _build_process_status(home: Home, name: str, program: Program | None, recovery: ScheduleState) -> ProcessStatus:
+    vitals: VitalsSnapshot | None = None
+    vitals_error = ""
     try:
-        vitals = read(home.vitals(name))
+        vitals = read_snapshot(home.vitals_path(name))
     except FileNotFoundError:
         pass
     except VitalsError as error:
-        trouble = str(error)
+        vitals_error = str(error)
     if name == ON_CALL and program is not None and program.state in ("STOPPED", "EXITED"):
-        healthy, verdict = judge_on_call(program, ahead)
+        healthy, verdict = evaluate_scheduled(program, recovery)
     else:
-        healthy, verdict = judge(program, vitals, time.monotonic_ns())
+        healthy, verdict = evaluate(program, vitals, time.monotonic_ns())
     common = {
         "name": name,
         "supervisor_state": program.state if program else "ABSENT",
         "pid": program.pid if program else 0,
         "healthy": healthy,
-        "verdict": trouble or verdict,
+        "verdict": vitals_error or verdict,
     }
     if program is None or vitals is None or vitals.pid != program.pid:
-        return Process(**common)
-    return Process(
+        return ProcessStatus(**common)
+    return ProcessStatus(
         **common,
         state=vitals.state,
         detail=vitals.detail,
         uptime_s=round(time.time() - vitals.start_ns / 1e9, 1),
-        heartbeat_age_s=round((time.monotonic_ns() - vitals.beat_mono_ns) / 1e9, 3),
-        own_memory_mb=own_memory_mb(program.pid),
+        heartbeat_age_s=round((time.monotonic_ns() - vitals.heartbeat_mono_ns) / 1e9, 3),
+        own_memory_mb=read_own_memory_mb(program.pid),
         latency_us={p: ns / 1000 for p, ns in vitals.latency_ns.items()},
         counters=vitals.counters,
     )
 
 
-def own_memory_mb(pid: int) -> float | None:
+def read_own_memory_mb(pid: int) -> float | None:
     """Resident minus shared memory, MB: rings and mapped files do not count. None when the process is gone."""
     try:
         memory = psutil.Process(pid).memory_info()
@@ -261,10 +269,10 @@ def own_memory_mb(pid: int) -> float | None:
     return round((memory.rss - memory.shared) / 1e6, 1)
 
 
-def _ring(home: Home, line: str, stream: str) -> RingLevel:
-    name = f"{line}.{stream}"
+def _read_ring_level(home: Home, feed: str, stream: str) -> RingLevel:
+    name = f"{feed}.{stream}"
     try:
-        ring = Consumer.open(home.ring(line, stream), STREAMS[stream])
+        ring = Consumer.open(home.ring_path(feed, stream), STREAMS[stream])
     except FileNotFoundError:
         return RingLevel(name, 0, 0, 0, "not made yet")
     except RingError as error:

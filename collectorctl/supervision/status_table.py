@@ -9,9 +9,9 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from collectorctl.supervision.status import Process, Status
-from writer.feeds.monitor import LinesReport
-from writer.volume.gap_tracker import Report
+from collectorctl.supervision.status import ProcessStatus, Status
+from writer.feeds.monitor import FeedReport
+from writer.volume.gap_tracker import GapReport
 
 
 def wide_console(stderr: bool = False) -> Console:
@@ -22,7 +22,7 @@ def wide_console(stderr: bool = False) -> Console:
     return console
 
 
-def show_status(status: Status, counters: bool) -> None:
+def print_status(status: Status, counters: bool) -> None:
     """Print processes and rings; with `counters` everything that was ever counted."""
     console = wide_console()
     supervisor = f"supervisord {status.supervisor_pid}" if status.supervisor_pid else "nothing runs"
@@ -32,79 +32,81 @@ def show_status(status: Status, counters: bool) -> None:
     for column in ("process", "health", "pid", "up", "beat", "own MB", "p50 / p99 us", "what it does"):
         table.add_column(column)
     for process in status.processes:
-        table.add_row(*_row(process))
+        table.add_row(*_build_process_row(process))
     console.print(table)
     for ring in status.rings:
         console.print(
-            f"ring {ring.name:<18} {ring.complaint or f'{ring.backlog} of {ring.capacity} waiting, {ring.head} in all'}"
+            f"ring {ring.name:<18} {ring.error or f'{ring.backlog} of {ring.capacity} waiting, {ring.head} in all'}"
         )
-    if status.short:
-        console.print(status.fit)
-    if status.lines is not None:
-        for line in lines_said(status.lines):
+    if status.shortfalls:
+        console.print(status.allocation_summary)
+    if status.feed_health is not None:
+        for line in format_feeds(status.feed_health):
             console.print(line)
-    if status.volume is not None:
-        console.print(ticks_said(status.volume))
-    if status.us_volume is not None:
-        console.print(f"US {ticks_said(status.us_volume, 'dollars')}")
+    if status.gaps is not None:
+        console.print(format_ticks(status.gaps))
+    if status.us_gaps is not None:
+        console.print(f"US {format_ticks(status.us_gaps, 'dollars')}")
     if status.recovery is not None:
         console.print(f"recovery: {status.recovery}")
     for event in status.events:
         console.print(f"event {event}", markup=False)
     if counters:
         for process in status.processes:
-            told = ", ".join(f"{name} {count}" for name, count in process.counters.items() if count)
-            console.print(f"{process.name}: {told}")
+            text = ", ".join(f"{name} {count}" for name, count in process.counters.items() if count)
+            console.print(f"{process.name}: {text}")
 
 
-def lines_said(report: LinesReport) -> list[str]:
+def format_feeds(report: FeedReport) -> list[str]:
     """The lines over the last window, one line each, and what is wrong with them in red."""
-    said = []
-    for line in report.lines:
+    lines = []
+    for feed in report.feeds:
         shares = [
             f"{share:.1%} {what}"
             for share, what in (
-                (line.twin_share, "found their twin"),
-                (line.win_share, "of the twins here first"),
-                (line.coverage, "of all books"),
+                (feed.twin_share, "found their twin"),
+                (feed.first_share, "of the twins here first"),
+                (feed.coverage, "of all books"),
             )
             if share is not None
         ]
-        said.append(f"line {line.line:<8} {line.books} books in {report.window_s:.0f} s; {'; '.join(shares) or 'none'}")
-    if report.lag_p50_ms is not None and len(report.lines) == 2:
-        first, second = (line.line for line in report.lines)
-        said.append(f"{second} is behind {first} by {report.lag_p50_ms:.0f} ms (p99 {report.lag_p99_ms:.0f})")
-    for trouble in report.degraded:
-        whose = " ".join(filter(None, (trouble.line, trouble.symbol, trouble.venue)))
-        said.append(f"[red]DEGRADED[/] {whose}: {trouble.words}")
-    return said
+        lines.append(
+            f"line {feed.feed:<8} {feed.books} books in {report.window_s:.0f} s; {'; '.join(shares) or 'none'}"
+        )
+    if report.lag_p50_ms is not None and len(report.feeds) == 2:
+        first, second = (line.feed for line in report.feeds)
+        lines.append(f"{second} is behind {first} by {report.lag_p50_ms:.0f} ms (p99 {report.lag_p99_ms:.0f})")
+    for degradation in report.degraded:
+        subject = " ".join(filter(None, (degradation.feed, degradation.symbol, degradation.venue)))
+        lines.append(f"[red]DEGRADED[/] {subject}: {degradation.message}")
+    return lines
 
 
-def ticks_said(report: Report, currency: str = "won") -> str:
+def format_ticks(report: GapReport, currency: str = "won") -> str:
     """What is missing of the newest day's ticks, in one line, and where most."""
-    symbols = report.newest()
+    symbols = report.newest_day()
     if not symbols:
         return f"ticks: none since {report.since}"
-    gaps, shares, won, twice, seen, early = (
+    gaps, shares, value, duplicates, confirmed, before_start = (
         sum(getattr(symbol, name) for symbol in symbols)
-        for name in ("gaps", "gap_shares", "gap_won", "duplicates", "witnessed", "before_start")
+        for name in ("gaps", "gap_shares", "gap_value", "duplicates", "confirmed_by_book", "before_start")
     )
-    said = [f"{gaps} gap{'s' * (gaps > 1)} ({shares:,} shares, {won:,} {currency})" if gaps else "no gap"]
-    said += [f"{twice:,} twice"] * bool(twice)
-    said += [f"{seen} missing ticks witnessed by books"] * bool(seen)
-    said += [f"{early:,} shares before the start"] * bool(early)
+    parts = [f"{gaps} gap{'s' * (gaps > 1)} ({shares:,} shares, {value:,} {currency})" if gaps else "no gap"]
+    parts += [f"{duplicates:,} twice"] * bool(duplicates)
+    parts += [f"{confirmed} missing ticks witnessed by books"] * bool(confirmed)
+    parts += [f"{before_start:,} shares before the start"] * bool(before_start)
     worst = max(symbols, key=lambda symbol: symbol.gap_shares + symbol.behind)
     if worst.gap_shares + worst.behind:
-        said.append(f"worst {worst.symbol} {worst.venue}: {worst.gap_shares + worst.behind:,} shares")
-    return f"ticks of {symbols[0].day} since {report.since}: {'; '.join(said)}"
+        parts.append(f"worst {worst.symbol} {worst.venue}: {worst.gap_shares + worst.behind:,} shares")
+    return f"ticks of {symbols[0].day} since {report.since}: {'; '.join(parts)}"
 
 
-def _row(process: Process) -> list[str]:
-    mark = "[green]healthy[/]" if process.healthy else "[red]NOT HEALTHY[/]"
+def _build_process_row(process: ProcessStatus) -> list[str]:
+    health = "[green]healthy[/]" if process.healthy else "[red]NOT HEALTHY[/]"
     latency = process.latency_us
     return [
         process.name,
-        mark,
+        health,
         str(process.pid or "-"),
         f"{process.uptime_s:.0f} s",
         "-" if process.heartbeat_age_s is None else f"{process.heartbeat_age_s:.1f} s",

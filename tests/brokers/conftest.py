@@ -17,12 +17,12 @@ from typing import Any
 
 import pytest
 from aiohttp import WSCloseCode, WSMsgType, web
-from support.process_tree import a_home, until
+from support.process_tree import temporary_home, wait_until
 
 from conf.home import Home
 from ringbuf.records import RINGS
 from ringbuf.ring import Consumer
-from ringbuf.vitals import Reading, read
+from ringbuf.vitals import VitalsSnapshot, read_snapshot
 
 ROOT = Path(__file__).parents[2]
 
@@ -170,28 +170,28 @@ class Process:
             stderr=subprocess.STDOUT,
         )
 
-    def vitals(self) -> Reading | None:
+    def vitals(self) -> VitalsSnapshot | None:
         """Its page, None before there is one."""
         try:
-            return read(self.home.vitals(self.name))
+            return read_snapshot(self.home.vitals_path(self.name))
         except FileNotFoundError:
             return None
 
-    def until_state(self, state: str, most_s: float = 20) -> Reading:
+    def until_state(self, state: str, most_s: float = 20) -> VitalsSnapshot:
         """Wait for a state of its vitals."""
 
-        def there() -> Reading | None:
+        def there() -> VitalsSnapshot | None:
             assert self.popen.poll() is None, self.popen.stdout.read().decode()
             vitals = self.vitals()
             return vitals if vitals and vitals.pid == self.popen.pid and vitals.state == state else None
 
-        return until(f"{self.name} {state}", there, most_s)
+        return wait_until(f"{self.name} {state}", there, most_s)
 
     def records(self, stream: str, count: int) -> Any:
         """The ring's records from the first on, once there are `count`."""
-        ring = Consumer.open(self.home.ring(self.name, stream), RINGS[stream])
+        ring = Consumer.open(self.home.ring_path(self.name, stream), RINGS[stream])
         try:
-            until(f"{count} {stream} records", lambda: ring.head >= count)
+            wait_until(f"{count} {stream} records", lambda: ring.head >= count)
             return ring.read(1, 1 << 20).records
         finally:
             ring.close()
@@ -263,7 +263,7 @@ def run(make_vendor: Callable[[str], Vendor]) -> Iterator[Callable[..., tuple[Ve
             {"" if "cut_wait_s" in settings else "cut_wait_s = 0.0"}
             {settings}
             """
-            process = Process(kind, stack.enter_context(a_home(text)))
+            process = Process(kind, stack.enter_context(temporary_home(text)))
             stack.callback(_kill, process.popen)
             return vendor, process
 

@@ -15,11 +15,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from support.process_tree import until
+from support.process_tree import wait_until
 
 from ringbuf.records import Flag, Session
 
-FAST = "\n[feed]\nbackoff_first_s = 0.1\nbackoff_most_s = 0.3\n"
+FAST = "\n[feed]\nbackoff_first_s = 0.1\nbackoff_max_s = 0.3\n"
 PINGPONG = '{"header":{"tr_id":"PINGPONG","datetime":"20261120100000"}}'
 
 
@@ -119,7 +119,7 @@ def test_kis_heartbeats_are_echoed_verbatim_as_text(run):
 
     vendor.send(PINGPONG)
 
-    until("the echo", lambda: PINGPONG in [text for _, text, _ in vendor.texts])
+    wait_until("the echo", lambda: PINGPONG in [text for _, text, _ in vendor.texts])
 
 
 def test_a_garbled_frame_is_kept_raw_and_the_next_one_is_read(run):
@@ -133,7 +133,7 @@ def test_a_garbled_frame_is_kept_raw_and_the_next_one_is_read(run):
     vendor.send(kis_tick(3, 100))
     process.records("tick", 1)
 
-    file = process.home.quarantine() / "date=2026-11-20" / "kis.jsonl"
+    file = process.home.quarantine_directory() / "date=2026-11-20" / "kis.jsonl"
     kept = [json.loads(line) for line in file.read_text().splitlines()]
     assert truncated == kept[0]["text"]
     assert base64.b64decode(kept[1]["base64"]) == b"0|H0STCNT0|001|\xff\xfe"
@@ -154,7 +154,7 @@ def test_a_wider_frame_is_read_kept_and_alarmed_once(run):
 
     assert ticks["extra"].tolist() == [b"0^0"] * 2
     assert all(flags & Flag.EXTRA for flags in ticks["flags"])
-    until("the count", lambda: process.vitals().counters["wide_frames"] == 2)
+    wait_until("the count", lambda: process.vitals().counters["wide_frames"] == 2)
     assert process.log().count("a width nobody knows") == 1
 
 
@@ -169,8 +169,8 @@ def test_after_a_lost_connection_everything_is_registered_again(run, kind, how):
     process.records("tick", 1)
 
     getattr(vendor, how)()
-    until("the second connection", lambda: len(vendor.opened) == 2)
-    until("the same registrations", lambda: _asked(vendor.messages(0)) == _asked(vendor.messages(1)))
+    wait_until("the second connection", lambda: len(vendor.opened) == 2)
+    wait_until("the same registrations", lambda: _asked(vendor.messages(0)) == _asked(vendor.messages(1)))
     process.until_state("streaming")
     vendor.send(tick)
 
@@ -186,7 +186,7 @@ def test_a_session_that_was_cut_is_given_time_to_end(run, how, waits):
 
     getattr(vendor, how)()
     began = time.monotonic()
-    until("the second connection", lambda: len(vendor.opened) == 2)
+    wait_until("the second connection", lambda: len(vendor.opened) == 2)
 
     assert waits == (time.monotonic() - began >= 2.0)
 
@@ -216,7 +216,7 @@ def test_kis_waits_ten_seconds_while_its_appkey_is_in_use(run):
     process.until_state("streaming")
     assert vendor.opened[1] - vendor.opened[0] > 9.9
     beats = process.vitals()
-    assert time.monotonic_ns() - beats.beat_mono_ns < 1.5e9
+    assert time.monotonic_ns() - beats.heartbeat_mono_ns < 1.5e9
 
 
 def test_kis_takes_a_new_approval_key_after_an_invalid_one(run):
@@ -268,7 +268,7 @@ def test_kis_goes_on_without_what_the_vendor_refuses(run):
     _, process = run("kis", FAST, prepare, '"005930", "000660"')
 
     process.until_state("streaming")
-    vitals = until("the words", lambda: (v := process.vitals()).detail and v)
+    vitals = wait_until("the words", lambda: (v := process.vitals()).detail and v)
 
     assert (vitals.counters["acknowledged"], vitals.counters["refused"]) == (2, 2)
     assert "000660 orderbook: OPSP0008 MAX SUBSCRIBE OVER" in vitals.detail
@@ -307,7 +307,7 @@ def test_a_silent_connection_is_renewed_in_a_session(run):
             vendor.send(PINGPONG)
         return len(vendor.opened) == 2
 
-    until("a second connection", renewed)
+    wait_until("a second connection", renewed)
     assert "no market data for" in process.log()
 
 
@@ -316,7 +316,7 @@ def test_a_dead_connection_is_noticed(run):
     vendor, process = run("kis", "[feed]\ndead_after_s = 1.0\nbackoff_first_s = 0.1\n")
     process.until_state("streaming")
 
-    until("a second connection", lambda: len(vendor.opened) == 2)
+    wait_until("a second connection", lambda: len(vendor.opened) == 2)
     assert "no frame of any kind" in process.log()
 
 
@@ -330,12 +330,12 @@ def test_one_silent_symbol_is_registered_again_alone(run):
             vendor.send(text)
         return [m for m in vendor.messages() if m["header"]["tr_type"] == "2"]
 
-    found = until("a release", released)
+    found = wait_until("a release", released)
     assert found[0]["body"]["input"] == {"tr_id": "H0STCNT0", "tr_key": "000660"}
-    until("its new registration", lambda: vendor.messages()[-1]["header"]["tr_type"] == "1")
+    wait_until("its new registration", lambda: vendor.messages()[-1]["header"]["tr_type"] == "1")
     assert found[0]["body"] == vendor.messages()[-1]["body"]
     assert len(vendor.opened) == 1
-    until("the count", lambda: process.vitals().counters["resubscribed"] >= 1)
+    wait_until("the count", lambda: process.vitals().counters["resubscribed"] >= 1)
 
 
 def test_a_stop_closes_the_connection_properly(run):
@@ -345,7 +345,7 @@ def test_a_stop_closes_the_connection_properly(run):
 
     took = process.stop()
 
-    until("the close", lambda: 0 in vendor.closed)
+    wait_until("the close", lambda: 0 in vendor.closed)
     assert vendor.closed[0] == 1000
     assert took < 1.5
     assert process.vitals().state == "stopped"
@@ -377,7 +377,7 @@ def test_the_heart_beats_while_nothing_comes_and_nobody_answers(run):
     process.until_state("connecting")
     ages = []
     for _ in range(30):
-        ages.append(time.monotonic_ns() - process.vitals().beat_mono_ns)
+        ages.append(time.monotonic_ns() - process.vitals().heartbeat_mono_ns)
         time.sleep(0.1)
 
     assert process.vitals().state == "connecting"
@@ -389,7 +389,7 @@ def test_kiwoom_logs_in_waits_and_registers_in_chunks(run):
     vendor, process = run("kiwoom", "register_chunk = 2", universe='"005930", "000660_NX", "Q500001"')
 
     process.until_state("streaming")
-    until("all requests", lambda: len(vendor.texts) == 5)
+    wait_until("all requests", lambda: len(vendor.texts) == 5)
     vendor.send(real(kiwoom_entry("0B"), kiwoom_entry("0D"), kiwoom_entry("0D", "500001"), kiwoom_entry("0w")))
     books = process.records("orderbook", 2)
 
@@ -403,7 +403,7 @@ def test_kiwoom_logs_in_waits_and_registers_in_chunks(run):
     assert {"1"} == {m["refresh"] for m in vendor.messages()[1:]}
     assert books["symbol"].tolist() == [b"005930", b"Q500001"]
     assert books["session"].tolist() == [Session.REGULAR] * 2
-    until("the unknown type is kept", lambda: process.vitals().counters["quarantined"] == 1)
+    wait_until("the unknown type is kept", lambda: process.vitals().counters["quarantined"] == 1)
 
 
 def test_kiwoom_heartbeats_are_echoed_verbatim(run):
@@ -413,7 +413,7 @@ def test_kiwoom_heartbeats_are_echoed_verbatim(run):
 
     vendor.send('{"trnm":"PING"}')
 
-    until("the echo", lambda: '{"trnm":"PING"}' in [text for _, text, _ in vendor.texts])
+    wait_until("the echo", lambda: '{"trnm":"PING"}' in [text for _, text, _ in vendor.texts])
 
 
 def test_kiwoom_slows_down_and_repeats_what_came_too_fast(run):
@@ -496,7 +496,7 @@ def test_kiwoom_keeps_its_token_for_the_next_process(run):
     process.until_state("streaming")
     process.stop()
 
-    file = process.home.token("kiwoom")
+    file = process.home.token_path("kiwoom")
     again = type(process)("kiwoom", process.home.root)
     again.until_state("streaming")
     again.stop()

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from support.process_tree import a_home, until
+from support.process_tree import temporary_home, wait_until
 
 from ringbuf.records import Flag, Side
 
@@ -28,14 +28,14 @@ orderbook_capacity = 65536
 tick_capacity = 65536
 [feed]
 backoff_first_s = 0.2
-backoff_most_s = 1.0
+backoff_max_s = 1.0
 """
 
 
 @pytest.fixture
 def market(make_process) -> Iterator[tuple[subprocess.Popen[str], dict[str, Any]]]:
     """A simulator without loss and both collectors on it, streaming."""
-    with a_home(SETTINGS) as root:
+    with temporary_home(SETTINGS) as root:
         simulator = subprocess.Popen(
             [
                 sys.executable,
@@ -99,7 +99,7 @@ def test_a_dropped_line_comes_back_by_itself(market, name):
 
     simulator.stdin.write(f"{name} drop\n")
     simulator.stdin.flush()
-    until("a second connection", lambda: process.vitals().counters["connects"] == 2)
+    wait_until("a second connection", lambda: process.vitals().counters["connects"] == 2)
     vitals = process.until_state("streaming", 40)
     records = process.records("orderbook", int(vitals.counters["books"]) + 50)
 
@@ -116,7 +116,7 @@ def test_garbled_frames_are_put_aside_and_collecting_goes_on(market):
     simulator.stdin.flush()
 
     for process in processes.values():
-        until("something in the quarantine", lambda p=process: p.vitals().counters["quarantined"])
+        wait_until("something in the quarantine", lambda p=process: p.vitals().counters["quarantined"])
         before = process.vitals().counters["books"]
-        until("more books", lambda p=process, before=before: p.vitals().counters["books"] > before + 50)
+        wait_until("more books", lambda p=process, before=before: p.vitals().counters["books"] > before + 50)
         assert process.vitals().counters["connects"] == 1

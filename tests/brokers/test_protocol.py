@@ -10,27 +10,27 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from support.process_tree import a_home
+from support.process_tree import temporary_home
 
-from brokers.decoded import Decoded, packer
-from brokers.protocol import Broker, Credential, Session
-from brokers.registry import BROKERS, broker
-from brokers.subscription import Ledger, Registration
+from brokers.decoded import DecodedBatch, build_packer
+from brokers.protocol import Broker, Credential, FeedSession
+from brokers.registry import BROKERS, load_broker
+from brokers.subscription import Subscription, SubscriptionTable
 from brokers.transport.backoff import Backoff
 from conf.home import Home
 from conf.instrument import Instrument
 from conf.market import MARKETS
-from ringbuf.records import ORDERBOOK, STREAMS, TICK, Line
+from ringbuf.records import ORDERBOOK, STREAMS, TICK, FeedId
 
 ROOT = Path(__file__).parents[2]
 SYMBOLS = {"kr": ("005930", "0074K0", "Q500001"), "us": ("AAPL", "BRK/B", "F")}
 
 
-def everything(name: str) -> list[Registration]:
+def everything(name: str) -> list[Subscription]:
     """Both streams of some symbols on every venue of the broker's market."""
     market = MARKETS[BROKERS[name].market]
     return [
-        Registration(Instrument(symbol, venue), stream)
+        Subscription(Instrument(symbol, venue), stream)
         for symbol in SYMBOLS[market.name]
         for venue in market.venues
         for stream in STREAMS
@@ -52,25 +52,25 @@ def keeps(made: object, protocol: type) -> None:
 @every_broker
 def test_a_broker_provides_what_the_loop_asks_for(name):
     """The three protocols, its own name, and a line of its own."""
-    made = broker(name)
-    with a_home(f"[{name}]\nenabled = true\n") as root:
+    made = load_broker(name)
+    with temporary_home(f"[{name}]\nenabled = true\n") as root:
         home = Home(root)
-        session = made.session(home.settings, "credential", Ledger(everything(name)))
+        session = made.create_session(home.settings, "credential", SubscriptionTable(everything(name)))
 
         keeps(made, Broker)
-        keeps(made.credential(home, 1), Credential)
-        keeps(session, Session)
-        assert made.address(home.settings).startswith(("ws://", "wss://"))
+        keeps(made.create_credential(home, 1), Credential)
+        keeps(session, FeedSession)
+        assert made.websocket_url(home.settings).startswith(("ws://", "wss://"))
     assert made.name == name
-    assert made.line is Line[name.upper()]
+    assert made.feed_id is FeedId[name.upper()]
     assert session.state in ("logging_in", "subscribing")
-    assert all(isinstance(message, bytes) for message in session.outgoing(1))
+    assert all(isinstance(message, bytes) for message in session.pending_messages(1))
 
 
 @every_broker
 def test_every_registration_has_a_spelling_of_its_own(name):
     """So that a frame can be told whose it is."""
-    known = broker(name).known(everything(name))
+    known = load_broker(name).subscriptions_by_code(everything(name))
 
     assert sorted(map(str, everything(name))) == sorted(set(map(str, known.values())))
 
@@ -79,7 +79,7 @@ def test_every_registration_has_a_spelling_of_its_own(name):
 @pytest.mark.parametrize("payload", [b"", b"garbage", b"\xff\xfe", b"{}", b"[]", b"0|", b"null", b'{"trnm":"REAL"}'])
 def test_decoding_never_raises(name, payload):
     """Whatever the bytes."""
-    assert isinstance(broker(name).decode(payload, {}, 0, 0), Decoded)
+    assert isinstance(load_broker(name).decode(payload, {}, 0, 0), DecodedBatch)
 
 
 SIMULATED_IN = {"kis": "kis/websocket.py", "kiwoom": "kiwoom/websocket.py", "us": "kis/overseas.py"}
@@ -96,9 +96,9 @@ def test_a_broker_has_its_table_its_program_and_its_simulator(name):
     assert f"{name}_memory_mb" in defaults["watchdog"]
     assert f"program:{name}" in programs.sections()
     assert (ROOT / "brokers" / "simulator" / SIMULATED_IN[name]).exists()
-    assert name in MARKETS[BROKERS[name].market].lines
-    assert {name} == set(MARKETS[BROKERS[name].market].lines) or BROKERS[name].shard in defaults["shards"]
-    assert BROKERS[name].counts in ("registrations", "symbols")
+    assert name in MARKETS[BROKERS[name].market].feeds
+    assert {name} == set(MARKETS[BROKERS[name].market].feeds) or BROKERS[name].shard in defaults["shards"]
+    assert BROKERS[name].limit_unit in ("registrations", "symbols")
 
 
 def test_shards_belong_to_one_broker_each():
@@ -127,7 +127,7 @@ def test_a_packed_row_reads_back_as_its_record(dtype):
         values += own
         expected[name] = own if shape else own[0]
 
-    (row,) = np.frombuffer(packer(dtype).pack(*values), dtype)
+    (row,) = np.frombuffer(build_packer(dtype).pack(*values), dtype)
 
     assert {name: row[name].tolist() for name in expected} == expected
 
@@ -135,7 +135,7 @@ def test_a_packed_row_reads_back_as_its_record(dtype):
 def test_padding_without_a_name_is_refused():
     """Else bytes would be shifted silently."""
     with pytest.raises(TypeError, match="padding"):
-        packer(np.dtype([("a", "u1"), ("b", "<i8")], align=True))
+        build_packer(np.dtype([("a", "u1"), ("b", "<i8")], align=True))
 
 
 def test_pauses_double_up_to_a_ceiling_and_begin_small_again():

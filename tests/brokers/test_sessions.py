@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from brokers.errors import SessionLost, SessionRefused
+from brokers.errors import SessionExpired, SessionRejected
 from brokers.kis.session import KisSession
 from brokers.kiwoom.rest import inner_code
 from brokers.kiwoom.session import KiwoomSession
-from brokers.subscription import Ledger, Registration
+from brokers.subscription import Subscription, SubscriptionTable
 from conf.instrument import Instrument
 
 SAMPLES = Path(__file__).parents[3] / "shared" / "specs" / "samples"
@@ -20,24 +20,24 @@ S = 1000 * MS
 T0 = 1000 * S
 
 
-def registrations(count: int, *streams: str) -> list[Registration]:
+def registrations(count: int, *streams: str) -> list[Subscription]:
     """`count` symbols with these streams, books and ticks unless named."""
     return [
-        Registration(Instrument(f"{n:06}", "KRX"), stream)
+        Subscription(Instrument(f"{n:06}", "KRX"), stream)
         for stream in streams or ("orderbook", "tick")
         for n in range(count)
     ]
 
 
-def kis(count: int = 1) -> tuple[KisSession, Ledger]:
+def kis(count: int = 1) -> tuple[KisSession, SubscriptionTable]:
     """A KIS session with 100 ms spacing."""
-    ledger = Ledger(registrations(count))
+    ledger = SubscriptionTable(registrations(count))
     return KisSession("approval", "P", 100, ledger), ledger
 
 
-def kiwoom(count: int = 1, chunk: int = 100) -> tuple[KiwoomSession, Ledger]:
+def kiwoom(count: int = 1, chunk: int = 100) -> tuple[KiwoomSession, SubscriptionTable]:
     """A Kiwoom session with 250 ms spacing and 10 s for an answer."""
-    ledger = Ledger(registrations(count))
+    ledger = SubscriptionTable(registrations(count))
     return KiwoomSession("the-token-itself", chunk, 250, 10, ledger), ledger
 
 
@@ -57,7 +57,7 @@ def drain(session, begin_ns: int, seconds: float, step_ms: int = 10) -> list[tup
     """What it sends within a span, with the ms at which."""
     said = []
     for ms in range(0, int(seconds * 1000), step_ms):
-        said += [(ms, json.loads(message)) for message in session.outgoing(begin_ns + ms * MS)]
+        said += [(ms, json.loads(message)) for message in session.pending_messages(begin_ns + ms * MS)]
     return said
 
 
@@ -82,19 +82,19 @@ def test_kis_is_streaming_when_everything_has_its_answer():
     assert session.state == "subscribing"
     heard = session.receive(ack("OPSP0008", tr_id="H0STCNT0", rt_cd="1", words="MAX SUBSCRIBE OVER"), T0)
     assert session.state == "streaming"
-    assert "MAX SUBSCRIBE OVER" in heard.words
-    assert ledger.refusals() == ["000000 tick: OPSP0008 MAX SUBSCRIBE OVER"]
+    assert "MAX SUBSCRIBE OVER" in heard.message
+    assert ledger.describe_refusals() == ["000000 tick: OPSP0008 MAX SUBSCRIBE OVER"]
 
 
 def test_kis_heartbeats_are_echoed_byte_for_byte_before_anything_else():
     """Also while registrations wait for their time."""
     session, _ = kis()
-    session.outgoing(T0)
+    session.pending_messages(T0)
     ping = b'{"header": {"tr_id":"PINGPONG","datetime":"20230502221924"}}'
 
     session.receive(ping, T0)
 
-    assert [ping] == session.outgoing(T0)
+    assert [ping] == session.pending_messages(T0)
 
 
 @pytest.mark.parametrize(
@@ -109,17 +109,21 @@ def test_kis_refusals_of_the_whole_session(message, wait_s, renew):
     """They say how long to wait and whether a new key is wanted (spec kis 2.6)."""
     session, _ = kis()
 
-    with pytest.raises(SessionRefused) as caught:
+    with pytest.raises(SessionRejected) as caught:
         session.receive(message, T0)
 
-    assert (caught.value.wait_s, caught.value.renew, caught.value.state) == (wait_s, renew, "refused")
+    assert (caught.value.retry_after_s, caught.value.refresh_credential, caught.value.state) == (
+        wait_s,
+        renew,
+        "refused",
+    )
 
 
 def test_kis_never_repeats_a_key_it_was_told():
     """OPSP0011 carries the approval key in its text."""
     session, _ = kis()
 
-    with pytest.raises(SessionRefused) as caught:
+    with pytest.raises(SessionRejected) as caught:
         session.receive(ack("OPSP0011", words="invalid approval : 0a1b2c3d-aaaa-bbbb-cccc-0123456789ab"), T0)
 
     assert "0a1b2c3d" not in str(caught.value)
@@ -130,11 +134,11 @@ def test_kis_releases_before_it_registers_a_silent_one_again():
     """Else the answer would be ALREADY IN SUBSCRIBE and nothing would change; a plain repetition does not release."""
     session, ledger = kis()
     drain(session, T0, 1)
-    book, tick = ledger.standing
+    book, tick = ledger.states
 
-    session.register_again([book], T0, release=True)
-    session.register_again([tick], T0, release=False)
-    session.register_again([tick], T0, release=False)
+    session.resubscribe([book], T0, unsubscribe_first=True)
+    session.resubscribe([tick], T0, unsubscribe_first=False)
+    session.resubscribe([tick], T0, unsubscribe_first=False)
     said = [m for _, m in drain(session, T0 + S, 1)]
 
     assert [(m["header"]["tr_type"], m["body"]["input"]["tr_id"]) for m in said] == [
@@ -142,8 +146,8 @@ def test_kis_releases_before_it_registers_a_silent_one_again():
         ("1", "H0STASP0"),
         ("1", "H0STCNT0"),
     ]
-    assert not session.receive(ack("OPSP0001"), T0).strange
-    assert not ledger.standing[book].acknowledged_ns
+    assert not session.receive(ack("OPSP0001"), T0).unexpected
+    assert not ledger.states[book].acknowledged_ns
 
 
 def test_kis_does_not_fail_on_what_it_does_not_know():
@@ -151,21 +155,21 @@ def test_kis_does_not_fail_on_what_it_does_not_know():
     session, ledger = kis()
     drain(session, T0, 1)
 
-    assert session.receive(ack("OPSP9999", tr_key="", tr_id="(null)", rt_cd="1"), T0).strange
-    assert session.receive(ack("OPSP0000", tr_key="999999"), T0).strange
-    assert session.receive(b'{"header":5}', T0).strange
-    assert session.receive(b"[]", T0).strange
-    assert not session.receive(ack("OPSP0007", rt_cd="1"), T0).strange
-    assert len(ledger.overdue(T0 + 60 * S, 10 * S)) == 2
+    assert session.receive(ack("OPSP9999", tr_key="", tr_id="(null)", rt_cd="1"), T0).unexpected
+    assert session.receive(ack("OPSP0000", tr_key="999999"), T0).unexpected
+    assert session.receive(b'{"header":5}', T0).unexpected
+    assert session.receive(b"[]", T0).unexpected
+    assert not session.receive(ack("OPSP0007", rt_cd="1"), T0).unexpected
+    assert len(ledger.unacknowledged(T0 + 60 * S, 10 * S)) == 2
 
 
 @pytest.mark.skipif(not SAMPLES.exists(), reason=f"recorded frames are not beside the checkout: {SAMPLES}")
 def test_kis_understands_the_recorded_control_messages():
     """Two acknowledgements, a heartbeat, and the second session's refusal."""
-    ledger = Ledger([Registration(Instrument("005930", "KRX"), stream) for stream in ("orderbook", "tick")])
+    ledger = SubscriptionTable([Subscription(Instrument("005930", "KRX"), stream) for stream in ("orderbook", "tick")])
     session = KisSession("approval", "P", 0, ledger)
-    session.outgoing(T0)
-    session.outgoing(T0)
+    session.pending_messages(T0)
+    session.pending_messages(T0)
     book, trade, ping, in_use = (SAMPLES / "kis" / "control.txt").read_bytes().splitlines()
 
     session.receive(book, T0)
@@ -173,8 +177,8 @@ def test_kis_understands_the_recorded_control_messages():
     session.receive(ping, T0)
 
     assert session.state == "streaming"
-    assert [ping] == session.outgoing(T0)
-    with pytest.raises(SessionRefused, match="ALREADY IN USE"):
+    assert [ping] == session.pending_messages(T0)
+    with pytest.raises(SessionRejected, match="ALREADY IN USE"):
         session.receive(in_use, T0)
 
 
@@ -193,7 +197,7 @@ def test_kiwoom_says_nothing_but_login_until_it_is_answered():
 def test_kiwoom_registers_in_groups_of_a_hundred_one_message_at_a_time():
     """Chunks within groups, each after the answer to the last and the spacing (spec kiwoom 2.4, 2.5)."""
     session, ledger = kiwoom(130, chunk=60)
-    session.outgoing(T0)
+    session.pending_messages(T0)
     session.receive(reply("LOGIN"), T0)
     said, now = [], T0
     while not said or said[-1]["data"][0]["type"] != ["1h"]:
@@ -212,7 +216,7 @@ def test_kiwoom_registers_in_groups_of_a_hundred_one_message_at_a_time():
         ("9999", 1, ["0s"], "1"),
         ("9999", 1, ["1h"], "1"),
     ] == sizes
-    assert ledger.settled()
+    assert ledger.all_answered()
     assert session.state == "streaming"
     items = [item for m in said[:-2] for item in m["data"][0]["item"]]
     assert [f"{n:06}" for n in range(130)] == items
@@ -220,12 +224,12 @@ def test_kiwoom_registers_in_groups_of_a_hundred_one_message_at_a_time():
 
 def test_kiwoom_asks_for_each_symbols_own_types():
     """A symbol whose ticks come from the other broker gets its book only."""
-    ledger = Ledger([*registrations(2, "orderbook"), *registrations(1, "tick")])
+    ledger = SubscriptionTable([*registrations(2, "orderbook"), *registrations(1, "tick")])
     session = KiwoomSession("token", 100, 0, 10, ledger)
-    session.outgoing(T0)
+    session.pending_messages(T0)
     session.receive(reply("LOGIN"), T0)
 
-    (message,) = map(json.loads, session.outgoing(T0))
+    (message,) = map(json.loads, session.pending_messages(T0))
 
     assert message["data"] == [{"item": ["000000"], "type": ["0B", "0D"]}, {"item": ["000001"], "type": ["0D"]}]
 
@@ -233,30 +237,30 @@ def test_kiwoom_asks_for_each_symbols_own_types():
 def test_kiwoom_slows_down_when_told_and_sends_the_same_again():
     """105110: at least a second, doubling (spec kiwoom 2.8)."""
     session, ledger = kiwoom()
-    session.outgoing(T0)
+    session.pending_messages(T0)
     session.receive(reply("LOGIN"), T0)
-    (first,) = session.outgoing(T0)
+    (first,) = session.pending_messages(T0)
 
     heard = session.receive(reply(code=105110), T0)
     said = drain(session, T0, 3)
 
-    assert "again in 1 s" in heard.words
+    assert "again in 1 s" in heard.message
     assert [(1000, json.loads(first))] == said
-    assert not ledger.settled()
+    assert not ledger.all_answered()
 
 
 @pytest.mark.parametrize("code", [105115, 105118, "105115", 1])
 def test_kiwoom_refusals_of_a_request_are_told_by_name(code):
     """The rest goes on."""
     session, ledger = kiwoom()
-    session.outgoing(T0)
+    session.pending_messages(T0)
     session.receive(reply("LOGIN"), T0)
-    session.outgoing(T0)
+    session.pending_messages(T0)
 
     heard = session.receive(reply(code=code, words="too many items"), T0)
 
-    assert f"{code} too many items" in heard.words
-    assert len(ledger.refusals()) == 2
+    assert f"{code} too many items" in heard.message
+    assert len(ledger.describe_refusals()) == 2
     assert session.state == "streaming"
 
 
@@ -277,12 +281,12 @@ def test_kiwoom_refusals_of_a_request_are_told_by_name(code):
 def test_kiwoom_login_refusals(words, wait_s, renew):
     """The inner code decides, not the outer one (spec kiwoom 1.5)."""
     session, _ = kiwoom()
-    session.outgoing(T0)
+    session.pending_messages(T0)
 
-    with pytest.raises(SessionRefused) as caught:
+    with pytest.raises(SessionRejected) as caught:
         session.receive(reply("LOGIN", 3, f"{words} the-token-itself"), T0)
 
-    assert (caught.value.wait_s, caught.value.renew) == (wait_s, renew)
+    assert (caught.value.retry_after_s, caught.value.refresh_credential) == (wait_s, renew)
     assert words[:8] in str(caught.value)
     assert "the-token-itself" not in str(caught.value)
 
@@ -291,42 +295,42 @@ def test_kiwoom_system_messages():
     """R10001: another login, wait a minute; R10002: begin again; others are put aside (spec kiwoom 2.7)."""
     session, _ = kiwoom()
 
-    with pytest.raises(SessionRefused) as caught:
+    with pytest.raises(SessionRejected) as caught:
         session.receive(b'{"trnm":"SYSTEM","code":"R10001","message":"x"}', T0)
-    assert caught.value.wait_s == 60
-    with pytest.raises(SessionLost, match="R10002"):
+    assert caught.value.retry_after_s == 60
+    with pytest.raises(SessionExpired, match="R10002"):
         session.receive(b'{"trnm":"SYSTEM","code":"R10002","message":"x"}', T0)
-    assert session.receive(b'{"trnm":"SYSTEM","code":"R1","message":"x"}', T0).strange
-    assert session.receive(b'{"trnm":"CNSRLST"}', T0).strange
-    assert session.receive(reply(), T0).strange
-    assert session.receive(b'{"trnm":7}', T0).strange
+    assert session.receive(b'{"trnm":"SYSTEM","code":"R1","message":"x"}', T0).unexpected
+    assert session.receive(b'{"trnm":"CNSRLST"}', T0).unexpected
+    assert session.receive(reply(), T0).unexpected
+    assert session.receive(b'{"trnm":7}', T0).unexpected
 
 
 def test_kiwoom_without_a_login_reply_begins_again():
     """After the time an answer may take."""
     session, _ = kiwoom()
-    session.outgoing(T0)
+    session.pending_messages(T0)
 
-    session.overdue(T0 + 9 * S)
-    with pytest.raises(SessionLost, match="LOGIN"):
-        session.overdue(T0 + 11 * S)
+    session.check_timeouts(T0 + 9 * S)
+    with pytest.raises(SessionExpired, match="LOGIN"):
+        session.check_timeouts(T0 + 11 * S)
 
 
 def test_kiwoom_does_not_wait_for_ever_for_what_carries_no_data():
     """A REG without an answer is repeated by the ledger's clock; 0s, 1h and REMOVE are given up."""
     session, ledger = kiwoom()
-    session.outgoing(T0)
+    session.pending_messages(T0)
     session.receive(reply("LOGIN"), T0)
-    session.outgoing(T0)
+    session.pending_messages(T0)
 
     assert drain(session, T0, 30, step_ms=500) == []
-    overdue = ledger.overdue(T0 + 30 * S, 10 * S)
-    session.register_again(overdue, T0 + 30 * S, release=False)
-    (phase,) = session.outgoing(T0 + 30 * S)
-    session.overdue(T0 + 41 * S)
-    (interruptions,) = session.outgoing(T0 + 41 * S)
-    session.overdue(T0 + 52 * S)
-    (again,) = session.outgoing(T0 + 52 * S)
+    overdue = ledger.unacknowledged(T0 + 30 * S, 10 * S)
+    session.resubscribe(overdue, T0 + 30 * S, unsubscribe_first=False)
+    (phase,) = session.pending_messages(T0 + 30 * S)
+    session.check_timeouts(T0 + 41 * S)
+    (interruptions,) = session.pending_messages(T0 + 41 * S)
+    session.check_timeouts(T0 + 52 * S)
+    (again,) = session.pending_messages(T0 + 52 * S)
 
     assert json.loads(phase)["data"] == [{"item": [""], "type": ["0s"]}]
     assert json.loads(interruptions)["data"] == [{"item": [""], "type": ["1h"]}]
@@ -336,17 +340,17 @@ def test_kiwoom_does_not_wait_for_ever_for_what_carries_no_data():
 def test_kiwoom_removes_before_it_registers_a_silent_one_again():
     """The one type alone, in its group."""
     session, ledger = kiwoom()
-    session.outgoing(T0)
+    session.pending_messages(T0)
     session.receive(reply("LOGIN"), T0)
     for second in (1, 2, 3):
-        session.outgoing(T0 + second * S)
+        session.pending_messages(T0 + second * S)
         session.receive(reply(), T0 + second * S)
-    tick = list(ledger.standing)[1]
+    tick = list(ledger.states)[1]
 
-    session.register_again([tick], T0 + 4 * S, release=True)
-    (remove,) = map(json.loads, session.outgoing(T0 + 4 * S))
+    session.resubscribe([tick], T0 + 4 * S, unsubscribe_first=True)
+    (remove,) = map(json.loads, session.pending_messages(T0 + 4 * S))
     session.receive(reply("REMOVE"), T0 + 4 * S)
-    (again,) = map(json.loads, session.outgoing(T0 + 5 * S))
+    (again,) = map(json.loads, session.pending_messages(T0 + 5 * S))
 
     data = [{"item": ["000000"], "type": ["0B"]}]
     assert {"trnm": "REMOVE", "grp_no": "1", "data": data} == remove
@@ -372,44 +376,44 @@ def test_the_inner_code_is_found_in_both_forms(text, code):
 def test_kis_registers_more_and_releases_it_while_streaming():
     """tr_type 1, later 2 (spec kis 2.2), each of it alone; an answer to what was released meanwhile is no trouble."""
     session, ledger = kis(1)
-    session.outgoing(T0), session.outgoing(T0 + 100 * MS)
+    session.pending_messages(T0), session.pending_messages(T0 + 100 * MS)
     session.receive(ack("OPSP0000"), T0), session.receive(ack("OPSP0000", tr_id="H0STCNT0"), T0)
-    more = Registration(Instrument("000660", "KRX"), "tick")
+    more = Subscription(Instrument("000660", "KRX"), "tick")
 
-    session.register([more], T0 + S)
-    asked = json.loads(*session.outgoing(T0 + S))
+    session.subscribe([more], T0 + S)
+    asked = json.loads(*session.pending_messages(T0 + S))
     session.receive(ack("OPSP0000", "000660", "H0STCNT0"), T0 + S)
     state = session.state
-    session.release([more], T0 + 2 * S)
-    released = json.loads(*session.outgoing(T0 + 2 * S))
+    session.unsubscribe([more], T0 + 2 * S)
+    released = json.loads(*session.pending_messages(T0 + 2 * S))
     late = session.receive(ack("OPSP0000", "000660", "H0STCNT0"), T0 + 2 * S)
 
     assert [m["header"]["tr_type"] for m in (asked, released)] == ["1", "2"]
     assert {"tr_id": "H0STCNT0", "tr_key": "000660"} == asked["body"]["input"] == released["body"]["input"]
     assert (state, session.state) == ("streaming", "streaming")
-    assert more not in ledger.standing
-    assert not late.strange
+    assert more not in ledger.states
+    assert not late.unexpected
 
 
 def test_kis_never_sends_what_was_given_up_before_its_turn():
     """Released while it still waited: nothing goes out, neither 1 nor 2."""
     session, _ = kis(1)
-    session.outgoing(T0), session.outgoing(T0 + 100 * MS)
-    more = Registration(Instrument("000660", "KRX"), "tick")
+    session.pending_messages(T0), session.pending_messages(T0 + 100 * MS)
+    more = Subscription(Instrument("000660", "KRX"), "tick")
 
-    session.register([more], T0 + S)
-    session.release([more], T0 + S)
+    session.subscribe([more], T0 + S)
+    session.unsubscribe([more], T0 + S)
 
-    assert session.outgoing(T0 + 2 * S) == []
+    assert session.pending_messages(T0 + 2 * S) == []
 
 
-def streaming_kiwoom(count: int, streams: tuple[str, ...]) -> tuple[KiwoomSession, Ledger]:
+def streaming_kiwoom(count: int, streams: tuple[str, ...]) -> tuple[KiwoomSession, SubscriptionTable]:
     """A Kiwoom session that has registered everything."""
-    ledger = Ledger(registrations(count, *streams))
+    ledger = SubscriptionTable(registrations(count, *streams))
     session = KiwoomSession("the-token-itself", 100, 250, 10, ledger)
-    session.outgoing(T0)
+    session.pending_messages(T0)
     session.receive(b'{"trnm":"LOGIN","return_code":0}', T0)
-    while asked := session.outgoing(T0):
+    while asked := session.pending_messages(T0):
         session.receive(b'{"trnm":"REG","return_code":0}', T0)
         session._spacing_ns = 0
         assert json.loads(asked[0])["trnm"] == "REG"
@@ -420,16 +424,16 @@ def streaming_kiwoom(count: int, streams: tuple[str, ...]) -> tuple[KiwoomSessio
 def test_kiwoom_takes_ticks_on_beside_the_books_and_gives_them_up():
     """The symbol's group, and all its types are named: whatever REG and REMOVE mean for the others, the book stays (spec 2.4)."""
     session, ledger = streaming_kiwoom(2, ("orderbook",))
-    more = Registration(Instrument("000001", "KRX"), "tick")
+    more = Subscription(Instrument("000001", "KRX"), "tick")
 
-    session.register([more], T0 + S)
-    asked = json.loads(*session.outgoing(T0 + S))
+    session.subscribe([more], T0 + S)
+    asked = json.loads(*session.pending_messages(T0 + S))
     session.receive(b'{"trnm":"REG","return_code":0}', T0 + S)
     state = session.state
-    session.release([more], T0 + 2 * S)
-    removed = json.loads(*session.outgoing(T0 + 2 * S))
+    session.unsubscribe([more], T0 + 2 * S)
+    removed = json.loads(*session.pending_messages(T0 + 2 * S))
     session.receive(b'{"trnm":"REMOVE","return_code":0}', T0 + 2 * S)
-    kept = json.loads(*session.outgoing(T0 + 2 * S))
+    kept = json.loads(*session.pending_messages(T0 + 2 * S))
     session.receive(b'{"trnm":"REG","return_code":0}', T0 + 2 * S)
 
     assert state == "streaming"
@@ -437,19 +441,19 @@ def test_kiwoom_takes_ticks_on_beside_the_books_and_gives_them_up():
     assert removed == {"trnm": "REMOVE", "grp_no": "1", "data": [{"item": ["000001"], "type": ["0B"]}]}
     assert kept["data"] == [{"item": ["000001"], "type": ["0D"]}]
     assert "1" == asked["grp_no"] == kept["grp_no"]
-    assert more not in ledger.standing
-    assert [line.tries for line in ledger.standing.values()] == [0, 0]
-    assert session.outgoing(T0 + 3 * S) == []
+    assert more not in ledger.states
+    assert [line.attempts for line in ledger.states.values()] == [0, 0]
+    assert session.pending_messages(T0 + 3 * S) == []
 
 
 def test_kiwoom_fills_a_group_and_then_begins_another():
     """No group has more than 100 items."""
     session, _ = streaming_kiwoom(99, ("orderbook",))
-    more = [Registration(Instrument(f"A{n:05}", "KRX"), "tick") for n in range(3)]
+    more = [Subscription(Instrument(f"A{n:05}", "KRX"), "tick") for n in range(3)]
 
-    session.register(more, T0 + S)
+    session.subscribe(more, T0 + S)
     groups = []
-    while asked := session.outgoing(T0 + S):
+    while asked := session.pending_messages(T0 + S):
         groups.append((json.loads(asked[0])["grp_no"], len(json.loads(asked[0])["data"][0]["item"])))
         session.receive(b'{"trnm":"REG","return_code":0}', T0 + S)
 

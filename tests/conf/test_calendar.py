@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from conf.calendar import NO_ALMANAC, PHASES, Calendar
+from conf.calendar import NO_HOLIDAYS, PHASES, TradingCalendar
 from conf.clock import SECOND_NS
-from conf.holidays import reckon
-from conf.loader import FILE, load
+from conf.holidays import compute_holidays
+from conf.loader import SETTINGS_FILE, load_settings
 from conf.market import MARKETS, hours_of
 
 KOREA = {"KRX", "NXT", "UN"}
@@ -25,25 +25,25 @@ def at(text: str, zone: str = "+09:00") -> int:
 
 @pytest.fixture(scope="module")
 def almanac():
-    return reckon(2024, 2029)
+    return compute_holidays(2024, 2029)
 
 
 @pytest.fixture
-def calendar(tmp_path: Path, almanac) -> Calendar:
+def calendar(tmp_path: Path, almanac) -> TradingCalendar:
     """The default settings."""
-    return Calendar(load(tmp_path), almanac)
+    return TradingCalendar(load_settings(tmp_path), almanac)
 
 
-def of(tmp_path: Path, almanac, text: str) -> Calendar:
+def of(tmp_path: Path, almanac, text: str) -> TradingCalendar:
     """The calendar of a home with these settings."""
-    (tmp_path / FILE).write_text(text)
-    return Calendar(load(tmp_path), almanac)
+    (tmp_path / SETTINGS_FILE).write_text(text)
+    return TradingCalendar(load_settings(tmp_path), almanac)
 
 
-def hours(calendar: Calendar, venue: str, day: str) -> dict[str, str]:
+def hours(calendar: TradingCalendar, venue: str, day: str) -> dict[str, str]:
     """The phases of a day as settings write them."""
     local = lambda ns: f"{datetime.fromtimestamp(ns // SECOND_NS, hours_of(venue).zone):%H:%M}"  # noqa: E731
-    spans = calendar.spans(venue, date.fromisoformat(day))
+    spans = calendar.phase_spans(venue, date.fromisoformat(day))
     return {span.phase: f"{local(span.begin_ns)}-{local(span.end_ns)}" for span in spans}
 
 
@@ -66,59 +66,61 @@ def hours(calendar: Calendar, venue: str, day: str) -> dict[str, str]:
         ("23:59:59", None, None, None),
     ],
 )
-def test_the_default_day(calendar: Calendar, time: str, krx: str | None, nxt: str | None, unified: str | None) -> None:
+def test_the_default_day(
+    calendar: TradingCalendar, time: str, krx: str | None, nxt: str | None, unified: str | None
+) -> None:
     """Design 8: since 2026-09-14 the KRX day runs to 20:00. A phase has its first second and not its last."""
     ns = at(f"2026-11-20T{time}")
 
-    assert [calendar.phase(venue, ns) for venue in ("KRX", "NXT", "UN")] == [krx, nxt, unified]
-    assert calendar.phase("KRX", ns + SECOND_NS - 1) == krx
+    assert [calendar.find_phase(venue, ns) for venue in ("KRX", "NXT", "UN")] == [krx, nxt, unified]
+    assert calendar.find_phase("KRX", ns + SECOND_NS - 1) == krx
 
 
-def test_a_year_of_korean_holidays_has_the_substitutes_and_the_elections(calendar: Calendar) -> None:
+def test_a_year_of_korean_holidays_has_the_substitutes_and_the_elections(calendar: TradingCalendar) -> None:
     """KRX 2026, weekdays only: with substitute days, the local elections, Constitution Day and the year's last day."""
     days = [date(2026, 1, 1) + timedelta(days=number) for number in range(365)]
-    closed = [f"{day:%m%d}" for day in days if day.weekday() < 5 and calendar.why_closed("KRX", day)]
+    closed = [f"{day:%m%d}" for day in days if day.weekday() < 5 and calendar.closed_reason("KRX", day)]
 
     first, second = "0101 0216 0217 0218 0302 0501 0505 0525 0603", "0717 0817 0924 0925 1005 1009 1225 1231"
     assert closed == [*first.split(), *second.split()]
-    assert all(calendar.why_closed("NXT", day) == calendar.why_closed("KRX", day) for day in days)
+    assert all(calendar.closed_reason("NXT", day) == calendar.closed_reason("KRX", day) for day in days)
 
 
-def test_new_york_has_its_own_holidays_and_early_closes(calendar: Calendar) -> None:
+def test_new_york_has_its_own_holidays_and_early_closes(calendar: TradingCalendar) -> None:
     """NYSE 2026; the day after Thanksgiving and Christmas Eve end at 13:00."""
     days = [date(2026, 1, 1) + timedelta(days=number) for number in range(365)]
-    closed = [f"{day:%m%d}" for day in days if day.weekday() < 5 and calendar.why_closed("NYSE", day)]
+    closed = [f"{day:%m%d}" for day in days if day.weekday() < 5 and calendar.closed_reason("NYSE", day)]
 
     assert closed == ["0101", "0119", "0216", "0403", "0525", "0619", "0703", "0907", "1126", "1225"]
-    assert [f"{day:%m%d}" for day in days if calendar.kind("NYSE", day) == "early_close"] == ["1127", "1224"]
+    assert [f"{day:%m%d}" for day in days if calendar.special_day("NYSE", day) == "early_close"] == ["1127", "1224"]
     assert hours(calendar, "NYSE", "2026-11-27")["regular"] == "09:30-13:00"
     assert hours(calendar, "NYSE", "2026-11-27")["after_market"] == "13:00-17:00"
     assert hours(calendar, "NASDAQ_DAY", "2026-11-26") == {}
-    assert calendar.phase("KRX", at("2026-11-26T10:00:00")) == "regular"
+    assert calendar.find_phase("KRX", at("2026-11-26T10:00:00")) == "regular"
 
 
 @pytest.mark.parametrize(
     ("day", "utc"),
     [("2026-03-06", "14:30"), ("2026-03-09", "13:30"), ("2026-10-30", "13:30"), ("2026-11-02", "14:30")],
 )
-def test_new_york_opens_by_its_own_clocks(calendar: Calendar, day: str, utc: str) -> None:
+def test_new_york_opens_by_its_own_clocks(calendar: TradingCalendar, day: str, utc: str) -> None:
     """Daylight saving begins on 2026-03-08 and ends on 2026-11-01."""
     opens = at(f"{day}T{utc}:00", "+00:00")
 
-    assert calendar.phase("NYSE", opens - 1) == "pre_market"
-    assert calendar.phase("NYSE", opens) == "regular"
-    assert calendar.phase("NYSE", opens + int(6.5 * 3600) * SECOND_NS) == "after_market"
+    assert calendar.find_phase("NYSE", opens - 1) == "pre_market"
+    assert calendar.find_phase("NYSE", opens) == "regular"
+    assert calendar.find_phase("NYSE", opens + int(6.5 * 3600) * SECOND_NS) == "after_market"
 
 
-def test_the_american_day_market_is_held_in_the_korean_daytime(calendar: Calendar) -> None:
+def test_the_american_day_market_is_held_in_the_korean_daytime(calendar: TradingCalendar) -> None:
     """Korean hours, New York's trading days: Monday morning in Korea is Sunday evening there."""
-    assert calendar.phase("NASDAQ_DAY", at("2026-11-23T10:00:00")) == "day_market"
-    assert calendar.phase("NASDAQ_DAY", at("2026-11-23T16:00:00")) is None
-    assert calendar.phase("NASDAQ_DAY", at("2026-11-21T10:00:00")) is None
-    assert calendar.phase("NYSE", at("2026-11-23T10:00:00")) is None
+    assert calendar.find_phase("NASDAQ_DAY", at("2026-11-23T10:00:00")) == "day_market"
+    assert calendar.find_phase("NASDAQ_DAY", at("2026-11-23T16:00:00")) is None
+    assert calendar.find_phase("NASDAQ_DAY", at("2026-11-21T10:00:00")) is None
+    assert calendar.find_phase("NYSE", at("2026-11-23T10:00:00")) is None
 
 
-def test_the_exam_day_begins_an_hour_later_and_ends_as_ever(calendar: Calendar) -> None:
+def test_the_exam_day_begins_an_hour_later_and_ends_as_ever(calendar: TradingCalendar) -> None:
     """2026-11-19; as the exchanges announced it for 2025: no pre-market on NXT, the after-market begins an hour later."""
     assert hours(calendar, "KRX", "2026-11-19") == {
         "opening_auction": "09:30-10:00",
@@ -128,13 +130,13 @@ def test_the_exam_day_begins_an_hour_later_and_ends_as_ever(calendar: Calendar) 
         "after_market": "17:00-20:00",
     }
     assert hours(calendar, "NXT", "2026-11-19") == {"regular": "10:00-16:20", "after_market": "16:40-20:00"}
-    assert calendar.phase("KRX", at("2026-11-19T09:00:00")) is None
-    assert calendar.phase("KRX", at("2026-11-18T09:00:00")) == "regular"
+    assert calendar.find_phase("KRX", at("2026-11-19T09:00:00")) is None
+    assert calendar.find_phase("KRX", at("2026-11-18T09:00:00")) == "regular"
     assert hours(calendar, "NYSE", "2026-11-19")["regular"] == "09:30-16:00"
 
 
 @pytest.mark.parametrize(("day", "first"), [("2026-01-02", True), ("2027-01-04", True), ("2027-01-05", False)])
-def test_the_years_first_day_opens_at_ten_without_being_named(calendar: Calendar, day: str, first: bool) -> None:
+def test_the_years_first_day_opens_at_ten_without_being_named(calendar: TradingCalendar, day: str, first: bool) -> None:
     """A Friday, and a Monday after a weekend; the close is as ever."""
     krx, nxt = hours(calendar, "KRX", day), hours(calendar, "NXT", day)
 
@@ -151,12 +153,12 @@ def test_a_day_found_special_can_be_made_a_plain_one(tmp_path: Path, almanac) ->
     assert hours(calendar, "NYSE", "2026-11-27")["regular"] == "09:30-16:00"
 
 
-def test_a_session_begins_with_its_first_nanosecond_and_ends_before_its_last(calendar: Calendar) -> None:
+def test_a_session_begins_with_its_first_nanosecond_and_ends_before_its_last(calendar: TradingCalendar) -> None:
     """To the nanosecond, for those who ask about an instant, a stretch, or what is to come."""
     begin, end = at("2026-11-20T09:00:00"), at("2026-11-20T15:30:00")
 
-    assert calendar.opening("KRX", begin - 1) == (begin, "KRX", "regular")
-    assert calendar.opening("KRX", begin).phase == "closing_auction"
+    assert calendar.next_open("KRX", begin - 1) == (begin, "KRX", "regular")
+    assert calendar.next_open("KRX", begin).phase == "closing_auction"
     assert calendar.is_open({"KRX"}, begin - 3600 * SECOND_NS, at("2026-11-20T08:30:00"))
     assert not calendar.is_open({"KRX"}, begin - 3600 * SECOND_NS, at("2026-11-20T08:30:00") - 1)
     assert calendar.is_open({"KRX"}, end - 1, end)
@@ -173,10 +175,10 @@ def test_the_settings_go_before_the_library(tmp_path: Path, almanac) -> None:
         '[special_day.half_day.KRX]\nregular = "09:00-12:00"\nclosing_auction = ""\n',
     )
 
-    assert calendar.why_closed("KRX", date(2026, 11, 23)) == "closed by the settings"
-    assert calendar.phase("NXT", at("2026-12-25T10:00:00")) == "regular"
-    assert calendar.phase("KRX", at("2026-11-21T10:00:00")) == "regular"
-    assert calendar.phase("KRX", at("2026-11-19T09:00:00")) == "regular"
+    assert calendar.closed_reason("KRX", date(2026, 11, 23)) == "closed by the settings"
+    assert calendar.find_phase("NXT", at("2026-12-25T10:00:00")) == "regular"
+    assert calendar.find_phase("KRX", at("2026-11-21T10:00:00")) == "regular"
+    assert calendar.find_phase("KRX", at("2026-11-19T09:00:00")) == "regular"
     assert hours(calendar, "KRX", "2026-11-24") == {
         "opening_auction": "08:30-09:00",
         "regular": "09:00-12:00",
@@ -188,19 +190,22 @@ def test_the_settings_go_before_the_library(tmp_path: Path, almanac) -> None:
         {},
         "09:30-16:00",
     )
-    assert calendar.kind("NYSE", date(2026, 11, 27)) == "early_close"
+    assert calendar.special_day("NYSE", date(2026, 11, 27)) == "early_close"
 
 
 def test_without_a_library_and_beyond_its_days_weekends_and_settings_count(tmp_path: Path, almanac) -> None:
     """A weekday nobody knows anything about is a trading day: a market taken for closed would be a hole."""
-    known, unknown = of(tmp_path, almanac, "[calendar]\nclosed = [2035-01-02]\n"), Calendar(load(tmp_path), NO_ALMANAC)
+    known, unknown = (
+        of(tmp_path, almanac, "[calendar]\nclosed = [2035-01-02]\n"),
+        TradingCalendar(load_settings(tmp_path), NO_HOLIDAYS),
+    )
 
-    assert known.why_closed("KRX", date(2026, 9, 24)) == "The day preceding Chuseok"
-    assert unknown.why_closed("KRX", date(2026, 9, 24)) == ""
+    assert known.closed_reason("KRX", date(2026, 9, 24)) == "The day preceding Chuseok"
+    assert unknown.closed_reason("KRX", date(2026, 9, 24)) == ""
     for calendar in (known, unknown):
-        assert calendar.why_closed("KRX", date(2035, 1, 1)) == ""
-        assert calendar.why_closed("KRX", date(2035, 1, 2)) == "closed by the settings"
-        assert calendar.why_closed("NYSE", date(2035, 1, 6)) == "Saturday"
+        assert calendar.closed_reason("KRX", date(2035, 1, 1)) == ""
+        assert calendar.closed_reason("KRX", date(2035, 1, 2)) == "closed by the settings"
+        assert calendar.closed_reason("NYSE", date(2035, 1, 6)) == "Saturday"
 
 
 @pytest.mark.parametrize(
@@ -217,9 +222,11 @@ def test_without_a_library_and_beyond_its_days_weekends_and_settings_count(tmp_p
         ("2026-11-20T15:35:00", KOREA, "None"),
     ],
 )
-def test_closed_until_names_the_next_beginning(calendar: Calendar, time: str, venues: set[str], said: str) -> None:
+def test_closed_until_names_the_next_beginning(
+    calendar: TradingCalendar, time: str, venues: set[str], said: str
+) -> None:
     """Over nights, weekends, Chuseok and the year's end; nothing while a venue is open."""
-    assert str(calendar.closed_until(venues, at(time))) == said
+    assert str(calendar.next_open_if_closed(venues, at(time))) == said
 
 
 @pytest.mark.parametrize(
@@ -231,33 +238,33 @@ def test_closed_until_names_the_next_beginning(calendar: Calendar, time: str, ve
         ("2026-11-21T10:00:00", "closed until Monday 2026-11-23 08:00 KST (NXT pre-market)"),
     ],
 )
-def test_a_market_is_said_in_words(calendar: Calendar, time: str, said: str) -> None:
+def test_a_market_is_said_in_words(calendar: TradingCalendar, time: str, said: str) -> None:
     """Which venues are open and in what phase, or until when none is."""
-    assert calendar.said({"KRX", "NXT"}, at(time)) == said
+    assert calendar.describe({"KRX", "NXT"}, at(time)) == said
 
 
 def test_a_market_that_never_opens_is_closed_without_an_end(tmp_path: Path) -> None:
     """Every phase taken out."""
     phases = "".join(f'{phase} = ""\n' for phase in PHASES)
-    calendar = of(tmp_path, NO_ALMANAC, f"[sessions.KRX]\n{phases}[calendar.special]\n2026-11-19 = ''\n")
+    calendar = of(tmp_path, NO_HOLIDAYS, f"[sessions.KRX]\n{phases}[calendar.special]\n2026-11-19 = ''\n")
 
-    assert calendar.closed_until({"KRX"}, at("2026-11-20T10:00:00")) is None
-    assert calendar.said({"KRX"}, at("2026-11-20T10:00:00")) == "closed; no session within 31 days"
+    assert calendar.next_open_if_closed({"KRX"}, at("2026-11-20T10:00:00")) is None
+    assert calendar.describe({"KRX"}, at("2026-11-20T10:00:00")) == "closed; no session within 31 days"
     assert not calendar.is_open({"KRX"}, at("2026-11-20T00:00:00"), at("2026-11-23T00:00:00"))
 
 
 def test_a_phase_until_midnight(tmp_path: Path) -> None:
     """24:00 is the day's end."""
-    calendar = of(tmp_path, NO_ALMANAC, '[sessions.KRX]\nafter_market = "20:00-24:00"\n')
+    calendar = of(tmp_path, NO_HOLIDAYS, '[sessions.KRX]\nafter_market = "20:00-24:00"\n')
 
-    assert calendar.phase("KRX", at("2026-11-20T23:59:59")) == "after_market"
-    assert calendar.phase("KRX", at("2026-11-21T00:00:00")) is None
+    assert calendar.find_phase("KRX", at("2026-11-20T23:59:59")) == "after_market"
+    assert calendar.find_phase("KRX", at("2026-11-21T00:00:00")) is None
 
 
-def test_the_day_is_koreas_not_utcs(calendar: Calendar) -> None:
+def test_the_day_is_koreas_not_utcs(calendar: TradingCalendar) -> None:
     """Monday 08:30 in Korea is still Sunday in UTC."""
-    assert calendar.phase("KRX", at("2026-11-23T08:30:00")) == "opening_auction"
-    assert calendar.day("NYSE", at("2026-11-23T08:30:00")) == date(2026, 11, 22)
+    assert calendar.find_phase("KRX", at("2026-11-23T08:30:00")) == "opening_auction"
+    assert calendar.trading_day("NYSE", at("2026-11-23T08:30:00")) == date(2026, 11, 22)
 
 
 @given(
@@ -265,20 +272,22 @@ def test_the_day_is_koreas_not_utcs(calendar: Calendar) -> None:
     venue=st.sampled_from([venue for market in MARKETS.values() for venue in market.venues]),
     length_s=st.integers(0, 5 * 86_400),
 )
-def test_open_closed_and_opening_agree(calendar_of_defaults: Calendar, minute: int, venue: str, length_s: int) -> None:
+def test_open_closed_and_opening_agree(
+    calendar_of_defaults: TradingCalendar, minute: int, venue: str, length_s: int
+) -> None:
     """An instant is open, or before the next opening; there is a session up to then if and only if the opening has come."""
     calendar = calendar_of_defaults
     ns = round(datetime(2025, 1, 1, tzinfo=UTC).timestamp() + minute * 60) * SECOND_NS
     until_ns = ns + length_s * SECOND_NS
-    phase, opening = calendar.phase(venue, ns), calendar.opening(venue, ns)
+    phase, opening = calendar.find_phase(venue, ns), calendar.next_open(venue, ns)
 
     assert opening is not None and opening.ns > ns
-    assert calendar.phase(venue, opening.ns) == opening.phase
+    assert calendar.find_phase(venue, opening.ns) == opening.phase
     assert calendar.is_open({venue}, ns, ns) is (phase is not None)
     assert calendar.is_open({venue}, ns, until_ns) is (phase is not None or opening.ns <= until_ns)
-    assert calendar.closed_until({venue}, ns) == (None if phase else opening)
+    assert calendar.next_open_if_closed({venue}, ns) == (None if phase else opening)
 
 
 @pytest.fixture(scope="module")
-def calendar_of_defaults(tmp_path_factory: pytest.TempPathFactory, almanac) -> Calendar:
-    return Calendar(load(tmp_path_factory.mktemp("home")), almanac)
+def calendar_of_defaults(tmp_path_factory: pytest.TempPathFactory, almanac) -> TradingCalendar:
+    return TradingCalendar(load_settings(tmp_path_factory.mktemp("home")), almanac)

@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from conf import clock
-from conf.clock import DAY_NS, KST, SECOND_NS, STEP_NS, Anchor, Clock, hour_start, korean, time_of_day
+from conf.clock import DAY_NS, KST, MIN_STEP_NS, SECOND_NS, Anchor, Clock, floor_to_hour, parse_time_of_day, to_kst
 
 START = "2026-11-20T08:55:00+09:00"
 START_NS = int(datetime.fromisoformat(START).timestamp()) * SECOND_NS
@@ -28,31 +28,31 @@ def test_the_real_clock_is_the_wall_clock() -> None:
 
     assert abs(real.now_ns() - time.time_ns()) < SECOND_NS // 10
     assert abs(real.mono_ns() - time.monotonic_ns()) < SECOND_NS // 10
-    assert not real.warped
+    assert not real.is_simulated
 
 
 @given(st.integers(0, 2**53), st.integers(0, 10**12), st.sampled_from([0.5, 1.0, 150.0, 86_400.0]))
 def test_a_warped_clock_is_a_straight_line_that_never_goes_back(mono_ns: int, passed_ns: int, speed: float) -> None:
     """`at` passes through the anchor with the slope `speed`, and later is never earlier."""
-    line = Clock(Anchor(mono_ns, START_NS, speed, "boot"), warped=True)
+    line = Clock(Anchor(mono_ns, START_NS, speed, "boot"), is_simulated=True)
 
-    assert line.at(mono_ns) == START_NS
-    assert line.at(mono_ns + passed_ns) == START_NS + round(passed_ns * speed)
-    assert line.at(mono_ns + passed_ns + 1) >= line.at(mono_ns + passed_ns)
-    assert line.at(mono_ns - passed_ns) == START_NS - round(passed_ns * speed)
+    assert line.to_calendar_ns(mono_ns) == START_NS
+    assert line.to_calendar_ns(mono_ns + passed_ns) == START_NS + round(passed_ns * speed)
+    assert line.to_calendar_ns(mono_ns + passed_ns + 1) >= line.to_calendar_ns(mono_ns + passed_ns)
+    assert line.to_calendar_ns(mono_ns - passed_ns) == START_NS - round(passed_ns * speed)
 
 
 def test_the_first_process_sets_the_anchor_and_the_next_follow_it(tmp_path: Path) -> None:
     """A restart goes on along the line that the home has, it does not begin the day again."""
     file = tmp_path / "run" / "clock.json"
 
-    first = clock.warped(START, 150.0, file)
-    again = clock.warped(START, 150.0, file)
+    first = clock.simulated(START, 150.0, file)
+    again = clock.simulated(START, 150.0, file)
 
     assert first.anchor == again.anchor
-    assert (first.anchor.calendar_ns, first.anchor.speed, first.anchor.boot) == (START_NS, 150.0, clock.boot_id())
+    assert (first.anchor.calendar_ns, first.anchor.speed, first.anchor.boot) == (START_NS, 150.0, clock.read_boot_id())
     assert abs(first.anchor.mono_ns - time.monotonic_ns()) < 5 * SECOND_NS
-    assert first.warped
+    assert first.is_simulated
     assert [p.name for p in file.parent.iterdir()] == ["clock.json"]
 
 
@@ -60,13 +60,13 @@ def test_the_first_process_sets_the_anchor_and_the_next_follow_it(tmp_path: Path
 def test_another_start_or_speed_begins_another_line(tmp_path: Path, start: str, speed: float) -> None:
     """Settings that changed count from now on."""
     file = tmp_path / "clock.json"
-    before = clock.warped(START, 150.0, file)
+    before = clock.simulated(START, 150.0, file)
 
-    after = clock.warped(start, speed, file)
+    after = clock.simulated(start, speed, file)
 
     assert after.anchor.mono_ns > before.anchor.mono_ns
     assert after.anchor.speed == speed
-    assert clock.warped(start, speed, file).anchor == after.anchor
+    assert clock.simulated(start, speed, file).anchor == after.anchor
 
 
 def test_the_anchor_of_another_boot_is_replaced(tmp_path: Path) -> None:
@@ -74,9 +74,9 @@ def test_the_anchor_of_another_boot_is_replaced(tmp_path: Path) -> None:
     file = tmp_path / "clock.json"
     file.write_bytes(msgspec.json.encode(Anchor(5, START_NS, 150.0, "another boot")))
 
-    found = clock.warped(START, 150.0, file).anchor
+    found = clock.simulated(START, 150.0, file).anchor
 
-    assert found.boot == clock.boot_id()
+    assert found.boot == clock.read_boot_id()
     assert found.mono_ns > 5
 
 
@@ -86,9 +86,9 @@ def test_an_anchor_that_a_power_cut_emptied_is_replaced(tmp_path: Path, content:
     file = tmp_path / "clock.json"
     file.write_bytes(content)
 
-    found = clock.warped(START, 150.0, file).anchor
+    found = clock.simulated(START, 150.0, file).anchor
 
-    assert clock.warped(START, 150.0, file).anchor == found
+    assert clock.simulated(START, 150.0, file).anchor == found
 
 
 SAY_ANCHOR = """
@@ -96,7 +96,7 @@ import sys, time
 from pathlib import Path
 from conf import clock
 sys.stdin.readline()
-print(clock.warped(sys.argv[1], 150.0, Path(sys.argv[2])).anchor.mono_ns)
+print(clock.simulated(sys.argv[1], 150.0, Path(sys.argv[2])).anchor.mono_ns)
 """
 
 
@@ -113,7 +113,7 @@ def test_processes_that_start_together_draw_the_same_line(tmp_path: Path, stale:
         for _ in range(4)
     ]
     if stale:
-        clock.warped("2020-01-01T00:00:00+09:00", 150.0, tmp_path / "clock.json")
+        clock.simulated("2020-01-01T00:00:00+09:00", 150.0, tmp_path / "clock.json")
 
     for process in processes:
         process.stdin.write("go\n")
@@ -133,7 +133,7 @@ def test_many_racing_starts_draw_the_same_line(tmp_path: Path) -> None:
 
         def start(file: Path = file, begin: threading.Barrier = begin, found: list[Anchor] = found) -> None:
             begin.wait()
-            found.append(clock.warped(START, 150.0, file).anchor)
+            found.append(clock.simulated(START, 150.0, file).anchor)
 
         threads = [threading.Thread(target=start) for _ in range(8)]
         for thread in threads:
@@ -151,31 +151,31 @@ def test_a_step_of_the_wall_clock_is_followed_and_told(step_ns: int) -> None:
     real = clock.real()
     behind = Clock(Anchor(real.anchor.mono_ns, real.anchor.calendar_ns - step_ns, 1.0, ""))
 
-    step = behind.follow_wall()
+    step = behind.detect_step()
 
     assert abs(step - step_ns) < SECOND_NS // 10
-    assert behind.stepped_ns == step
+    assert behind.total_step_ns == step
     assert abs(behind.now_ns() - time.time_ns()) < SECOND_NS // 10
-    assert behind.follow_wall() == 0
+    assert behind.detect_step() == 0
 
 
 def test_a_small_difference_is_no_step() -> None:
     """What two readings a moment apart differ by must not move the line."""
     real = clock.real()
-    anchor = Anchor(real.anchor.mono_ns, real.anchor.calendar_ns + STEP_NS // 2, 1.0, "")
+    anchor = Anchor(real.anchor.mono_ns, real.anchor.calendar_ns + MIN_STEP_NS // 2, 1.0, "")
     near = Clock(anchor)
 
-    assert near.follow_wall() == 0
+    assert near.detect_step() == 0
     assert near.anchor == anchor
-    assert near.stepped_ns == 0
+    assert near.total_step_ns == 0
 
 
 def test_a_warped_clock_does_not_follow_the_wall(tmp_path: Path) -> None:
     """It is years away from it on purpose."""
-    warped = clock.warped("2020-01-01T00:00:00+09:00", 2.0, tmp_path / "clock.json")
+    warped = clock.simulated("2020-01-01T00:00:00+09:00", 2.0, tmp_path / "clock.json")
 
-    assert warped.follow_wall() == 0
-    assert korean(warped.now_ns()).year == 2020
+    assert warped.detect_step() == 0
+    assert to_kst(warped.now_ns()).year == 2020
 
 
 @given(st.integers(0, 86_399), NEAR_1970_TO_2100_NS)
@@ -183,12 +183,12 @@ def test_a_time_of_day_gets_the_nearest_date(second: int, near_ns: int) -> None:
     """The digits come back from the instant, and no other day would be closer to `near_ns`."""
     digits = f"{second // 3600:02}{second // 60 % 60:02}{second % 60:02}"
 
-    found = time_of_day(digits, near_ns)
+    found = parse_time_of_day(digits, near_ns)
 
-    assert f"{korean(found):%H%M%S}" == digits
+    assert f"{to_kst(found):%H%M%S}" == digits
     assert found % SECOND_NS == 0
     assert abs(found - near_ns) <= min(abs(found - DAY_NS - near_ns), abs(found + DAY_NS - near_ns))
-    assert time_of_day(digits.encode(), near_ns) == found
+    assert parse_time_of_day(digits.encode(), near_ns) == found
 
 
 @pytest.mark.parametrize(
@@ -205,7 +205,7 @@ def test_midnight_takes_the_day_that_is_meant(digits: str, near: str, expected: 
     """A frame stamped just before midnight and received just after belongs to yesterday, and the other way round."""
     near_ns = int(datetime.fromisoformat(near).timestamp()) * SECOND_NS
 
-    assert korean(time_of_day(digits, near_ns)) == datetime.fromisoformat(expected)
+    assert to_kst(parse_time_of_day(digits, near_ns)) == datetime.fromisoformat(expected)
 
 
 @pytest.mark.parametrize(
@@ -228,16 +228,16 @@ def test_midnight_takes_the_day_that_is_meant(digits: str, near: str, expected: 
 def test_what_is_no_time_of_day_is_refused(digits: str | bytes) -> None:
     """ValueError, with the text in it: the frame goes to quarantine."""
     with pytest.raises(ValueError, match="is not a time of day: HHMMSS was expected"):
-        time_of_day(digits, START_NS)
+        parse_time_of_day(digits, START_NS)
 
 
 @given(NEAR_1970_TO_2100_NS)
 def test_korean_and_hour_start_agree_with_the_calendar(ns: int) -> None:
     """UTC plus nine hours, to the microsecond; the hour begins at minute 0 of the Korean time."""
-    local = korean(ns)
+    local = to_kst(ns)
 
     assert local.utcoffset() == timedelta(hours=9)
     assert local == datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=ns // 1000)
-    assert korean(hour_start(ns)) == local.replace(minute=0, second=0, microsecond=0)
-    assert 0 <= ns - hour_start(ns) < 3600 * SECOND_NS
+    assert to_kst(floor_to_hour(ns)) == local.replace(minute=0, second=0, microsecond=0)
+    assert 0 <= ns - floor_to_hour(ns) < 3600 * SECOND_NS
     assert local.tzinfo is KST

@@ -12,13 +12,13 @@ import pytest
 from loguru import logger
 
 from conf import holidays
-from conf.calendar import NO_ALMANAC, Almanac
+from conf.calendar import NO_HOLIDAYS, HolidayTable
 from conf.home import Home
 
 
 @pytest.fixture
 def file(tmp_path: Path) -> Path:
-    holidays._made.cache_clear()
+    holidays._compute_in_subprocess.cache_clear()
     return tmp_path / "calendar.json"
 
 
@@ -33,30 +33,32 @@ def warnings() -> list[str]:
 def test_a_missing_file_is_made_by_a_process_of_its_own(file: Path) -> None:
     """What is read back is what was returned; the library stays out of the process that asked."""
     script = (
-        "import sys\nfrom pathlib import Path\nfrom conf.holidays import almanac\n"
-        f"almanac(Path({str(file)!r}), 2026)\nprint('holidays' in sys.modules)"
+        "import sys\nfrom pathlib import Path\nfrom conf.holidays import load_holidays\n"
+        f"load_holidays(Path({str(file)!r}), 2026)\nprint('holidays' in sys.modules)"
     )
 
     ran = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=60)
 
     assert ran.stdout == "False\n"
-    made = msgspec.json.decode(file.read_bytes(), type=Almanac)
-    assert made == holidays.reckon(2024, 2029) == holidays.almanac(file, 2026)
-    assert (made.first, made.last, made.source) == (date(2024, 1, 1), date(2029, 12, 31), holidays.source())
+    made = msgspec.json.decode(file.read_bytes(), type=HolidayTable)
+    assert made == holidays.compute_holidays(2024, 2029) == holidays.load_holidays(file, 2026)
+    assert (made.first, made.last, made.source) == (date(2024, 1, 1), date(2029, 12, 31), holidays.library_version())
 
 
 def test_a_file_is_good_until_a_year_before_its_end(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """One written for 2026 serves 2025 to 2028; other years and another version of the library make it anew."""
-    holidays.almanac(file, 2026)
+    holidays.load_holidays(file, 2026)
     before = file.stat().st_mtime_ns
 
     for year in (2025, 2026, 2028):
-        assert holidays.almanac(file, year).first == date(2024, 1, 1)
+        assert holidays.load_holidays(file, year).first == date(2024, 1, 1)
     assert file.stat().st_mtime_ns == before
 
-    assert holidays.almanac(file, 2029).first == date(2027, 1, 1)
-    file.write_bytes(msgspec.json.encode(msgspec.structs.replace(holidays.reckon(2024, 2029), source="holidays 0.1")))
-    assert holidays.almanac(file, 2026).source == holidays.source()
+    assert holidays.load_holidays(file, 2029).first == date(2027, 1, 1)
+    file.write_bytes(
+        msgspec.json.encode(msgspec.structs.replace(holidays.compute_holidays(2024, 2029), source="holidays 0.1"))
+    )
+    assert holidays.load_holidays(file, 2026).source == holidays.library_version()
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"source":"x"}'])
@@ -64,25 +66,25 @@ def test_a_damaged_file_is_made_anew(file: Path, content: bytes) -> None:
     """A power cut, an older layout."""
     file.write_bytes(content)
 
-    assert holidays.almanac(file, 2026) == msgspec.json.decode(file.read_bytes(), type=Almanac)
+    assert holidays.load_holidays(file, 2026) == msgspec.json.decode(file.read_bytes(), type=HolidayTable)
 
 
 def test_without_the_library_the_old_days_or_none_are_used_and_said(
     file: Path, monkeypatch: pytest.MonkeyPatch, warnings: list[str]
 ) -> None:
     """Nothing stops for want of a calendar."""
-    old = msgspec.structs.replace(holidays.reckon(2020, 2026), source="holidays 0.1")
+    old = msgspec.structs.replace(holidays.compute_holidays(2020, 2026), source="holidays 0.1")
     monkeypatch.setattr(sys, "executable", "/bin/false")
 
-    assert holidays.almanac(file, 2026) == NO_ALMANAC
+    assert holidays.load_holidays(file, 2026) == NO_HOLIDAYS
     file.write_bytes(msgspec.json.encode(old))
-    assert holidays.almanac(file, 2026) == old
+    assert holidays.load_holidays(file, 2026) == old
     assert ["calendar of holidays cannot be made" in said for said in warnings] == [True, True]
 
 
 def test_a_home_without_a_run_directory_is_answered_and_left_as_it_is(tmp_path: Path) -> None:
     """`check` writes nothing."""
-    calendar = Home(tmp_path).calendar()
+    calendar = Home(tmp_path).load_calendar()
 
-    assert calendar.why_closed("KRX", date(2026, 12, 25)) == "Christmas Day"
+    assert calendar.closed_reason("KRX", date(2026, 12, 25)) == "Christmas Day"
     assert list(tmp_path.iterdir()) == []

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from conf import home as home_module
-from conf.home import BOOK_BYTES, TICK_BYTES, Home
-from conf.loader import FILE
+from conf.home import MAX_BOOK_BYTES, MAX_TICK_BYTES, Home
+from conf.loader import SETTINGS_FILE
 from conf.settings import SettingsError
 from ringbuf.records import ORDERBOOK, TICK
 
@@ -38,22 +38,22 @@ def test_every_path_lies_in_the_home(root: Path) -> None:
     """The picture at the top of home.py."""
     home = Home(root)
 
-    assert home.ring("kis", "orderbook") == root / "run/ring/kis.orderbook.ring"
-    assert home.vitals("kis") == root / "run/ring/kis.vitals"
-    assert home.lock("writer") == root / "run/writer.lock"
-    assert home.token("kiwoom") == root / "run/token/kiwoom.json"
-    assert home.socket() == root / "run/supervisor.sock"
-    assert home.journal("kr.orderbook") == root / "data/journal/kr.orderbook"
-    assert home.quarantine() == root / "data/quarantine"
+    assert home.ring_path("kis", "orderbook") == root / "run/ring/kis.orderbook.ring"
+    assert home.vitals_path("kis") == root / "run/ring/kis.vitals"
+    assert home.lock_path("writer") == root / "run/writer.lock"
+    assert home.token_path("kiwoom") == root / "run/token/kiwoom.json"
+    assert home.socket_path() == root / "run/supervisor.sock"
+    assert home.journal_directory("kr.orderbook") == root / "data/journal/kr.orderbook"
+    assert home.quarantine_directory() == root / "data/quarantine"
 
 
 def test_paths_may_be_set_relative_or_absolute(root: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
     """Relative to the home, or anywhere."""
     elsewhere = tmp_path_factory.mktemp("disk")
-    (root / FILE).write_text(f'[paths]\ndata = "{elsewhere}/data"\nlog = "var/log"\n')
+    (root / SETTINGS_FILE).write_text(f'[paths]\ndata = "{elsewhere}/data"\nlog = "var/log"\n')
 
     home = Home(root)
-    home.make()
+    home.create_directories()
 
     assert home.data == elsewhere / "data"
     assert home.log == root / "var" / "log"
@@ -63,14 +63,14 @@ def test_paths_may_be_set_relative_or_absolute(root: Path, tmp_path_factory: pyt
 
 def test_making_a_home_twice_changes_nothing(root: Path) -> None:
     """`make` is idempotent: the rings stay where they are, with what is in them."""
-    Home(root).make()
-    Home(root).ring("kis", "tick").write_bytes(b"records")
+    Home(root).create_directories()
+    Home(root).ring_path("kis", "tick").write_bytes(b"records")
     place = (root / "run" / "ring").resolve()
 
-    Home(root).make()
+    Home(root).create_directories()
 
     assert (root / "run" / "ring").resolve() == place
-    assert Home(root).ring("kis", "tick").read_bytes() == b"records"
+    assert Home(root).ring_path("kis", "tick").read_bytes() == b"records"
     assert {path.name for path in root.iterdir()} == {"data", "run", "log"}
     assert [path.name for path in (root / "run").iterdir()] == ["ring"]
 
@@ -80,7 +80,7 @@ def test_run_is_for_the_owner_only(root: Path) -> None:
     (root / "run").mkdir(mode=0o755)
     before = os.umask(0)
     try:
-        Home(root).make()
+        Home(root).create_directories()
     finally:
         os.umask(before)
 
@@ -92,16 +92,16 @@ def test_run_is_for_the_owner_only(root: Path) -> None:
 def test_rings_lie_in_shared_memory_when_there_is_room(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A directory of this home and user alone; another home has another one."""
     settings = Home(root).settings.ring
-    need = 3 * (settings.orderbook_capacity * BOOK_BYTES + settings.tick_capacity * TICK_BYTES)
+    need = 3 * (settings.orderbook_capacity * MAX_BOOK_BYTES + settings.tick_capacity * MAX_TICK_BYTES)
     has_room(monkeypatch, need)
 
-    Home(root).make()
+    Home(root).create_directories()
 
     place = (root / "run" / "ring").readlink()
     assert place.parent == Path("/dev/shm")
     assert place.name.startswith(f"collectorctl-{os.getuid()}-")
-    assert Home(root / "data")._shared_memory() != place
-    (Path("/dev/shm") / Home(root / "data")._shared_memory().name).rmdir()
+    assert Home(root / "data")._create_shared_memory_directory() != place
+    (Path("/dev/shm") / Home(root / "data")._create_shared_memory_directory().name).rmdir()
 
 
 @pytest.mark.parametrize("reason", ["full", "absent"])
@@ -114,7 +114,7 @@ def test_rings_lie_under_run_when_shared_memory_has_no_room(
     else:
         monkeypatch.setattr(home_module, "SHM", root / "no such place")
 
-    Home(root).make()
+    Home(root).create_directories()
 
     assert (root / "run" / "ring").is_dir()
     assert not (root / "run" / "ring").is_symlink()
@@ -127,23 +127,23 @@ def test_a_place_in_shared_memory_that_somebody_else_took_is_not_used(
     shared = tmp_path_factory.mktemp("shm")
     monkeypatch.setattr(home_module, "SHM", shared)
     has_room(monkeypatch, 1 << 40)
-    place = Home(root)._shared_memory()
+    place = Home(root)._create_shared_memory_directory()
     place.chmod(0o777)
-    assert Home(root)._shared_memory() is None
+    assert Home(root)._create_shared_memory_directory() is None
     place.rmdir()
     place.symlink_to(root)
-    assert Home(root)._shared_memory() is None
+    assert Home(root)._create_shared_memory_directory() is None
 
-    Home(root).make()
+    Home(root).create_directories()
 
     assert not (root / "run" / "ring").is_symlink()
 
 
 def test_rings_lie_where_the_setting_says(root: Path) -> None:
     """[paths] ring goes before everything else."""
-    (root / FILE).write_text('[paths]\nring = "fast/rings"\n')
+    (root / SETTINGS_FILE).write_text('[paths]\nring = "fast/rings"\n')
 
-    Home(root).make()
+    Home(root).create_directories()
 
     assert (root / "run" / "ring").readlink() == root / "fast" / "rings"
     assert mode(root / "fast" / "rings") == 0o700
@@ -151,15 +151,15 @@ def test_rings_lie_where_the_setting_says(root: Path) -> None:
 
 def test_a_link_that_a_reboot_left_dangling_is_mended(root: Path) -> None:
     """Shared memory is empty after a reboot; run/ring still points there."""
-    Home(root).make()
+    Home(root).create_directories()
     (root / "run" / "ring").unlink()
     (root / "run" / "ring").symlink_to(root / "went with the reboot")
-    shutil.rmtree(Home(root)._shared_memory() or root / "none", ignore_errors=True)
+    shutil.rmtree(Home(root)._create_shared_memory_directory() or root / "none", ignore_errors=True)
 
-    Home(root).make()
-    Home(root).ring("kis", "tick").write_bytes(b"records")
+    Home(root).create_directories()
+    Home(root).ring_path("kis", "tick").write_bytes(b"records")
 
-    assert Home(root).ring("kis", "tick").exists()
+    assert Home(root).ring_path("kis", "tick").exists()
     assert not (root / "went with the reboot").exists()
 
 
@@ -170,8 +170,8 @@ from conf.home import Home
 home = Home(Path(sys.argv[1]))
 sys.stdin.readline()
 for turn in range(200):
-    home.make()
-    (home.ring("kis", f"{sys.argv[2]}.{turn}")).touch()
+    home.create_directories()
+    (home.ring_path("kis", f"{sys.argv[2]}.{turn}")).touch()
 """
 
 
@@ -195,15 +195,15 @@ def test_processes_may_make_a_home_at_once(root: Path) -> None:
 def test_many_at_once_mend_a_dangling_link_together(root: Path) -> None:
     """The race itself, many times: eight find the link that a reboot left, none removes what another has just mended."""
     home, failures = Home(root), []
-    home.make()
+    home.create_directories()
     link = root / "run" / "ring"
     place = link.resolve()
 
     def make(begin: threading.Barrier, number: int) -> None:
         begin.wait()
         try:
-            home.make()
-            home.ring("kis", str(number)).touch()
+            home.create_directories()
+            home.ring_path("kis", str(number)).touch()
         except OSError as error:
             failures.append(error)
 
@@ -226,22 +226,22 @@ def test_a_directory_that_cannot_be_made_is_a_settings_error(root: Path) -> None
     (root / "run").write_text("in the way")
 
     with pytest.raises(SettingsError, match=r"collector\.toml: paths\.run: .*File exists.*: name a directory"):
-        Home(root).make()
+        Home(root).create_directories()
 
 
 def test_the_room_asked_for_is_enough_for_the_records() -> None:
     """home.py may not import ringbuf: its guess of a record's size must not fall behind."""
-    assert ORDERBOOK.itemsize <= BOOK_BYTES
-    assert TICK.itemsize <= TICK_BYTES
+    assert ORDERBOOK.itemsize <= MAX_BOOK_BYTES
+    assert TICK.itemsize <= MAX_TICK_BYTES
 
 
 def test_the_clock_is_the_one_the_settings_describe(root: Path) -> None:
     """Real without a start; with one, the warped line whose anchor lies in run/."""
-    assert not Home(root).clock().warped
-    (root / FILE).write_text('[clock]\nstart = "2026-11-20T08:55:00+09:00"\nspeed = 150.0\n')
+    assert not Home(root).load_clock().is_simulated
+    (root / SETTINGS_FILE).write_text('[clock]\nstart = "2026-11-20T08:55:00+09:00"\nspeed = 150.0\n')
 
-    first, second = Home(root).clock(), Home(root).clock()
+    first, second = Home(root).load_clock(), Home(root).load_clock()
 
-    assert first.warped
+    assert first.is_simulated
     assert first.anchor == second.anchor
     assert (root / "run" / "clock.json").exists()

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from conf.instrument import VENUES, Instrument, parse
+from conf.instrument import VENUE_BY_SUFFIX, Instrument, parse_instrument
 
 
 @pytest.mark.parametrize(
@@ -23,16 +23,16 @@ from conf.instrument import VENUES, Instrument, parse
 )
 def test_each_form_is_understood_and_given_back(text: str, symbol: str, venue: str) -> None:
     """parse and str are inverse."""
-    found = parse(text)
+    found = parse_instrument(text)
 
     assert found == Instrument(symbol, venue)
     assert str(found) == text
 
 
-@given(st.from_regex(r"\A(?:[0-9][0-9A-Z]{5}|Q[0-9A-Z]{6})\Z"), st.sampled_from(sorted(VENUES.values())))
+@given(st.from_regex(r"\A(?:[0-9][0-9A-Z]{5}|Q[0-9A-Z]{6})\Z"), st.sampled_from(sorted(VENUE_BY_SUFFIX.values())))
 def test_every_symbol_goes_round_on_every_venue(symbol: str, venue: str) -> None:
     """Any six characters that begin with a digit, any ETN."""
-    assert parse(str(Instrument(symbol, venue))) == Instrument(symbol, venue)
+    assert parse_instrument(str(Instrument(symbol, venue))) == Instrument(symbol, venue)
 
 
 @pytest.mark.parametrize(
@@ -56,6 +56,6 @@ def test_every_symbol_goes_round_on_every_venue(symbol: str, venue: str) -> None
 def test_another_form_is_refused_with_the_forms_there_are(text: str) -> None:
     """ValueError: the text, and what to write."""
     with pytest.raises(ValueError, match="is not an instrument: write six characters such as 005930") as error:
-        parse(text)
+        parse_instrument(text)
 
     assert repr(text) in str(error.value)

@@ -11,13 +11,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from conf.calendar import TABLES, Calendar
-from conf.clock import KST, SECOND_NS, instant
-from conf.instrument import EXCHANGES, Instrument, parse
-from conf.loader import load
-from conf.market import HOUR_NS, KR, MARKETS, NEW_YORK, US, hours_of, market_of, offset_ns
+from conf.calendar import TABLES, TradingCalendar
+from conf.clock import KST, SECOND_NS, parse_instant
+from conf.instrument import VENUE_BY_EXCHANGE, Instrument, parse_instrument
+from conf.loader import load_settings
+from conf.market import HOUR_NS, KR, MARKETS, NEW_YORK, US, hours_of, market_of, utc_offset_ns
 from conf.settings import Settings, SettingsError
-from ringbuf.records import Line, Venue
+from ringbuf.records import FeedId, Venue
 
 
 def ns(text: str, zone: str = "America/New_York") -> int:
@@ -28,7 +28,7 @@ def ns(text: str, zone: str = "America/New_York") -> int:
 def test_every_venue_and_line_has_its_market() -> None:
     """What a record can name is placed; nothing else is."""
     assert {venue.name for venue in Venue} == {venue for market in MARKETS.values() for venue in market.venues}
-    assert {line for market in MARKETS.values() for line in market.lines} <= {line.name.lower() for line in Line}
+    assert {line for market in MARKETS.values() for line in market.feeds} <= {line.name.lower() for line in FeedId}
     assert all(market_of(venue) is market for market in MARKETS.values() for venue in market.venues)
     assert {market.zone_name for market in MARKETS.values()} <= available_timezones()
     assert {hours_of(venue.name).table for venue in Venue} == set(TABLES)
@@ -36,7 +36,7 @@ def test_every_venue_and_line_has_its_market() -> None:
 
 def test_only_the_us_has_sessions_of_another_day() -> None:
     """Its day market keeps Korean hours."""
-    assert (False, True) == (KR.business_days, US.business_days)
+    assert (False, True) == (KR.has_business_date, US.has_business_date)
     assert hours_of("NASDAQ_DAY").zone is KST and hours_of("NASDAQ").zone is NEW_YORK
 
 
@@ -46,28 +46,28 @@ def test_an_hours_offset_holds_for_all_of_it(hour: int) -> None:
     for zone, name in ((NEW_YORK, "America/New_York"), (KST, "Asia/Seoul")):
         for at in (hour * HOUR_NS, (hour + 1) * HOUR_NS - SECOND_NS):
             expected = pd.Timestamp(at, tz="UTC").tz_convert(name).utcoffset().total_seconds()
-            assert expected * SECOND_NS == offset_ns(zone, hour * HOUR_NS)
+            assert expected * SECOND_NS == utc_offset_ns(zone, hour * HOUR_NS)
 
 
 def test_an_hour_that_comes_twice_is_told_apart_by_what_is_near() -> None:
     """And an hour that was left out is refused."""
     first, second = ns("2026-11-01 05:30", "UTC"), ns("2026-11-01 06:30", "UTC")
 
-    assert first == instant(NEW_YORK, "20261101", "013000", first + 600 * SECOND_NS)
-    assert second == instant(NEW_YORK, "20261101", "013000", second - 600 * SECOND_NS)
+    assert first == parse_instant(NEW_YORK, "20261101", "013000", first + 600 * SECOND_NS)
+    assert second == parse_instant(NEW_YORK, "20261101", "013000", second - 600 * SECOND_NS)
     with pytest.raises(ValueError, match="does not exist"):
-        instant(NEW_YORK, "20270314", "023000", 0)
+        parse_instant(NEW_YORK, "20270314", "023000", 0)
     for day, digits in (("2026110", "013000"), ("20261301", "013000"), ("20261101", "240000"), ("", "")):
         with pytest.raises(ValueError):
-            instant(NEW_YORK, day, digits, 0)
+            parse_instant(NEW_YORK, day, digits, 0)
 
 
 @pytest.mark.parametrize("text", ["NAS.AAPL", "NYS.BRK/B", "AMS.SPY", "BAQ.AAPL", "BAY.BF.B", "BAA.SPY", "NYS.F"])
 def test_us_instruments_are_read_and_written_in_one_form(text: str) -> None:
     """Exchange and ticker; the day market is a venue of its own."""
-    found = parse(text)
+    found = parse_instrument(text)
 
-    assert Instrument(text[4:], EXCHANGES[text[:3]]) == found
+    assert Instrument(text[4:], VENUE_BY_EXCHANGE[text[:3]]) == found
     assert (text, US) == (str(found), found.market)
 
 
@@ -77,7 +77,7 @@ def test_us_instruments_are_read_and_written_in_one_form(text: str) -> None:
 def test_another_us_form_is_refused(text: str) -> None:
     """ValueError names the exchanges."""
     with pytest.raises(ValueError, match="NAS, NYS, AMS, BAQ, BAY, BAA"):
-        parse(text)
+        parse_instrument(text)
 
 
 @pytest.fixture
@@ -86,7 +86,7 @@ def settings(tmp_path: Path) -> Callable[[str], Settings]:
 
     def made(text: str) -> Settings:
         (tmp_path / "collector.toml").write_text(text)
-        return load(tmp_path)
+        return load_settings(tmp_path)
 
     return made
 
@@ -137,4 +137,4 @@ def test_us_sessions_follow_new_yorks_clock_and_the_day_market_koreas(
     settings: Callable[[str], Settings], venue: str, at: str, zone: str, phase: str | None
 ) -> None:
     """Daylight saving moves New York's hours in Korean time, and not the day market's."""
-    assert phase == Calendar(settings("")).phase(venue, ns(at, zone))
+    assert phase == TradingCalendar(settings("")).find_phase(venue, ns(at, zone))

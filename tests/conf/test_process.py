@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from conf.loader import FILE
+from conf.loader import SETTINGS_FILE
 
 ROOT = Path(__file__).parents[2]
 
@@ -31,9 +31,9 @@ def main(tmp_path: Path, body: str) -> Path:
     """A process's module with this body, as brokers and writer have one."""
     module = tmp_path / "a_process.py"
     module.write_text(
-        "import os, sys, threading, time\nfrom conf import process\nfrom conf.process import run\n"
+        "import os, sys, threading, time\nfrom conf import process\nfrom conf.process import run_process as run\n"
         "from conf.settings import SettingsError\n"
-        "if 'LOCK_WAIT_S' in os.environ:\n    process.LOCK_WAIT_S = float(os.environ['LOCK_WAIT_S'])\n"
+        "if 'LOCK_WAIT_S' in os.environ:\n    process.LOCK_TIMEOUT_S = float(os.environ['LOCK_WAIT_S'])\n"
         "def say(text):\n    print(text, flush=True)\n"
         f"{body}\n"
         "sys.exit(run('kis', body))\n"
@@ -135,14 +135,14 @@ def body(home, stop):
 
 def test_wrong_settings_end_with_78_before_anything_starts(tmp_path: Path) -> None:
     """The sentence is on stderr, nothing is made in the home."""
-    (tmp_path / FILE).write_text("[kis]\nenabled = 1\n")
+    (tmp_path / SETTINGS_FILE).write_text("[kis]\nenabled = 1\n")
 
     with started(tmp_path) as process:
         code, out, err = ended(process)
 
     assert (code, out) == (78, "")
-    assert err == f"{tmp_path / FILE}: kis.enabled: expected `bool`, got `int`: the default is true\n"
-    assert {path.name for path in tmp_path.iterdir()} == {FILE, "a_process.py"}
+    assert err == f"{tmp_path / SETTINGS_FILE}: kis.enabled: expected `bool`, got `int`: the default is true\n"
+    assert {path.name for path in tmp_path.iterdir()} == {SETTINGS_FILE, "a_process.py"}
 
 
 @pytest.mark.parametrize(
@@ -150,13 +150,13 @@ def test_wrong_settings_end_with_78_before_anything_starts(tmp_path: Path) -> No
 )
 def test_settings_that_only_fail_in_use_end_with_78_too(tmp_path: Path, text: str, key: str) -> None:
     """A rotation that loguru does not understand, a directory that is a file: not a traceback."""
-    (tmp_path / FILE).write_text(text)
+    (tmp_path / SETTINGS_FILE).write_text(text)
 
     with started(tmp_path) as process:
         code, _, err = ended(process)
 
     assert code == 78
-    assert re.fullmatch(rf"{tmp_path / FILE}: {key}: .+: .+\n", err)
+    assert re.fullmatch(rf"{tmp_path / SETTINGS_FILE}: {key}: .+: .+\n", err)
 
 
 def test_a_settings_error_of_the_body_ends_with_78_and_is_logged(tmp_path: Path) -> None:
@@ -326,7 +326,7 @@ def test_a_process_whose_parent_is_gone_already_ends_at_once(tmp_path: Path) -> 
     """The death that came before PR_SET_PDEATHSIG is found by comparing the parent's pid."""
     body = """
 def body(home, stop):
-    process.die_with_parent(parent=os.getppid() + 1)
+    process.exit_with_parent(parent=os.getppid() + 1)
     say(f"asked {stop.wait(60)}")
 """
     with started(tmp_path, body) as process:

@@ -14,7 +14,15 @@ import pytest
 
 from conf import calendar, validation
 from conf.instrument import Instrument
-from conf.loader import FILE, SECRETS_FILE, Secrets, key_count, load, load_secrets, refuse_shared_keys
+from conf.loader import (
+    SECRETS_FILE,
+    SETTINGS_FILE,
+    Secrets,
+    count_keys,
+    load_secrets,
+    load_settings,
+    reject_duplicate_keys,
+)
 from conf.settings import Settings, SettingsError
 
 DEFAULTS = tomllib.loads(resources.files("conf").joinpath("default.toml").read_text(encoding="utf-8"))
@@ -22,11 +30,11 @@ DEFAULTS = tomllib.loads(resources.files("conf").joinpath("default.toml").read_t
 
 def complaint(home: Path, text: str) -> tuple[str, str, str]:
     """Key, what and write of the one error that these settings give; the file and the form are checked here."""
-    (home / FILE).write_text(text, encoding="utf-8")
+    (home / SETTINGS_FILE).write_text(text, encoding="utf-8")
     with pytest.raises(SettingsError) as error:
-        load(home)
+        load_settings(home)
     where, _, rest = str(error.value).partition(": ")
-    assert where == str(home / FILE)
+    assert where == str(home / SETTINGS_FILE)
     assert "\n" not in rest
     assert re.fullmatch(r"[^:]+: .+: .+", rest), rest
     key, _, rest = rest.partition(": ")
@@ -36,7 +44,7 @@ def complaint(home: Path, text: str) -> tuple[str, str, str]:
 
 def test_a_home_without_a_file_has_the_defaults(tmp_path: Path) -> None:
     """default.toml alone is a whole, valid set of settings."""
-    settings = load(tmp_path)
+    settings = load_settings(tmp_path)
 
     assert msgspec.to_builtins(settings) == DEFAULTS
 
@@ -68,12 +76,12 @@ def test_every_number_has_a_rule() -> None:
         if isinstance(value, int | float) and not isinstance(value, bool)
     }
 
-    assert numbers - {"clock.speed"} == set(validation._AT_LEAST)
+    assert numbers - {"clock.speed"} == set(validation._MINIMUM)
 
 
 def test_the_defaults_are_the_vendors_real_endpoints(tmp_path: Path) -> None:
     """Spec kis 1 and kiwoom 1: production, not the paper-trading hosts."""
-    settings = load(tmp_path)
+    settings = load_settings(tmp_path)
 
     assert settings.kis.ws_url == "ws://ops.koreainvestment.com:21000"
     assert settings.kis.rest_url == "https://openapi.koreainvestment.com:9443"
@@ -84,12 +92,12 @@ def test_the_defaults_are_the_vendors_real_endpoints(tmp_path: Path) -> None:
 
 def test_a_homes_file_changes_what_it_names_and_nothing_else(tmp_path: Path) -> None:
     """Table by table; lists are replaced, not joined."""
-    (tmp_path / FILE).write_text(
+    (tmp_path / SETTINGS_FILE).write_text(
         '[universe]\nkr = ["0074K0", "005930_AL", "Q500001"]\n[writer]\ngrace_s = 9\n'
         '[sessions.NXT]\nregular = "09:00-15:00"\n[calendar]\nclosed = [2026-12-25, "2026-12-31"]\n'
     )
 
-    settings = load(tmp_path)
+    settings = load_settings(tmp_path)
 
     assert settings.instruments() == [
         Instrument("0074K0", "KRX"),
@@ -105,14 +113,14 @@ def test_a_homes_file_changes_what_it_names_and_nothing_else(tmp_path: Path) -> 
 
 def test_days_and_kinds_of_days_can_be_added(tmp_path: Path) -> None:
     """A date with hours of its own, a kind of day of one's own, and a library's special day made a normal one."""
-    (tmp_path / FILE).write_text(
+    (tmp_path / SETTINGS_FILE).write_text(
         '[calendar]\nopen = [2026-05-01]\nus_closed = ["2027-01-20"]\n'
         '[calendar.special]\n2027-03-02 = "half_day"\n"2026-11-19" = ""\n'
         '[special_day.half_day.KRX]\nregular = "09:00-12:00"\nafter_market = ""\n'
         '[special_day.exam_day.NXT]\npre_market = "07:00-08:00"\n'
     )
 
-    settings = load(tmp_path)
+    settings = load_settings(tmp_path)
 
     assert settings.calendar.special == DEFAULTS["calendar"]["special"] | {"2027-03-02": "half_day", "2026-11-19": ""}
     assert settings.special_day["half_day"] == {"KRX": {"regular": "09:00-12:00", "after_market": ""}}
@@ -123,7 +131,7 @@ def test_days_and_kinds_of_days_can_be_added(tmp_path: Path) -> None:
 def test_settings_cannot_be_changed(tmp_path: Path) -> None:
     """Frozen: what was checked is what is used."""
     with pytest.raises(AttributeError):
-        load(tmp_path).writer.grace_s = 0
+        load_settings(tmp_path).writer.grace_s = 0
 
 
 @pytest.mark.parametrize(
@@ -133,6 +141,9 @@ def test_settings_cannot_be_changed(tmp_path: Path) -> None:
         ("[kis]\nws_ulr = 'x'\n", "kis.ws_ulr", "did you mean kis.ws_url?"),
         ("[kis]\napp_key = 'very-secret'\n", "kis.app_key", "known here: enabled, ws_url"),
         ("zzz = 1\n", "zzz", "known here: universe, shards"),
+        ("[feed]\nbackoff_most_s = 9.0\n", "feed.backoff_most_s", "it is now feed.backoff_max_s"),
+        ("[fill]\nenabled = false\n", "fill", "it is now gapfill"),
+        ("[shards]\nA = []\n", "shards.A", "it is now shards.kis"),
         ("[sessions.KRW]\n", "sessions.KRW", "did you mean sessions.KRX?"),
         ("[special_day.exam_day.KRW]\n", "special_day.exam_day.KRW", "did you mean special_day.exam_day.KRX?"),
         ("[special_day.x.KRX]\nregluar = ''\n", "special_day.x.KRX.regluar", "did you mean special_day.x.KRX.regular?"),
@@ -179,7 +190,7 @@ def test_an_unknown_setting_is_refused_with_a_suggestion(tmp_path: Path, text: s
             "expected `str`, got `int`",
             'the default is ["005930"',
         ),
-        ("[shards]\nA = [1]\n", "shards.A[0]", "expected `str`, got `int`", "the default is []"),
+        ("[shards]\nkis = [1]\n", "shards.kis[0]", "expected `str`, got `int`", "the default is []"),
         ("[kis]\ncustomer_type = 'C'\n", "kis.customer_type", "invalid enum value 'C'", 'one of "P", "B"'),
         ("[log]\nlevel = 'LOUD'\n", "log.level", "invalid enum value 'LOUD'", 'one of "TRACE", "DEBUG", "INFO"'),
         (
@@ -220,9 +231,14 @@ def test_a_wrong_type_is_named_with_what_belongs_there(
         ("[universe]\nkr = []\n", "universe.kr", "nothing to collect", 'kr = ["005930"]'),
         ("[universe]\nkr = ['005930', 'AAPL']\n", "universe.kr[1]", "'AAPL' is not an instrument", "write six"),
         ("[universe]\nkr = ['005930', '005930']\n", "universe.kr[1]", "005930 is named twice", "once"),
-        ("[shards]\nA = ['000001']\n", "shards.A[0]", "000001 is not in universe.kr", "add it there"),
-        ("[shards]\nA = ['005930']\nB = ['000660', '005930']\n", "shards.B[1]", "already in group A", "one group"),
-        ("[shards]\nA = ['005930', '005930']\n", "shards.A[1]", "already in group A", "once"),
+        ("[shards]\nkis = ['000001']\n", "shards.kis[0]", "000001 is not in universe.kr", "add it there"),
+        (
+            "[shards]\nkis = ['005930']\nkiwoom = ['000660', '005930']\n",
+            "shards.kiwoom[1]",
+            "already in shards.kis",
+            "once",
+        ),
+        ("[shards]\nkis = ['005930', '005930']\n", "shards.kis[1]", "already in shards.kis", "once"),
         ("[paths]\nrun = ''\n", "paths.run", "is empty", 'e.g. "run"'),
         ("[clock]\nspeed = 2.0\n", "clock.speed", "only a warped clock has a speed", "set clock.start"),
         ("[clock]\nspeed = nan\n", "clock.speed", "only a warped clock has a speed", "set clock.start"),
@@ -256,7 +272,7 @@ def test_a_wrong_type_is_named_with_what_belongs_there(
         ("[kiwoom]\nrest_url = 'api.kiwoom.com'\n", "kiwoom.rest_url", "is no such address", "https://HOST:PORT"),
         ("[kis]\nrest_url = 'https://h:1/a b'\n", "kis.rest_url", "is no such address", "https://HOST:PORT"),
         ("[writer]\ngrace_s = 5.0\n", "writer.grace_s", "leaves no time for the last twins", "more than twin_window_s"),
-        ("[feed]\nbackoff_most_s = 0.5\n", "feed.backoff_most_s", "0.5 is below backoff_first_s", "write 1.0 or more"),
+        ("[feed]\nbackoff_max_s = 0.5\n", "feed.backoff_max_s", "0.5 is below backoff_first_s", "write 1.0 or more"),
     ],
 )
 def test_a_value_that_cannot_work_is_refused(tmp_path: Path, text: str, key: str, what: str, write: str) -> None:
@@ -268,11 +284,11 @@ def test_a_value_that_cannot_work_is_refused(tmp_path: Path, text: str, key: str
     assert write in found[2]
 
 
-@pytest.mark.parametrize("key", validation._AT_LEAST)
+@pytest.mark.parametrize("key", validation._MINIMUM)
 def test_a_number_is_refused_below_its_least_and_beyond_all_sense(tmp_path: Path, key: str) -> None:
     """The least value itself is no fault of that number; one below it, a gigantic one, nan and inf are."""
     table, name = key.split(".")
-    least = validation._AT_LEAST[key]
+    least = validation._MINIMUM[key]
     is_float = isinstance(DEFAULTS[table][name], float)
 
     below = least - (0.01 if is_float else 1)
@@ -287,18 +303,18 @@ def test_a_number_is_refused_below_its_least_and_beyond_all_sense(tmp_path: Path
         assert "too large" in found[1]
     if is_float:
         assert complaint(tmp_path, f"[{table}]\n{name} = nan\n")[:2] == (key, "nan is no number")
-    (tmp_path / FILE).write_text(f"[{table}]\n{name} = {float(least) if is_float else least}\n")
+    (tmp_path / SETTINGS_FILE).write_text(f"[{table}]\n{name} = {float(least) if is_float else least}\n")
     try:
-        load(tmp_path)
+        load_settings(tmp_path)
     except SettingsError as error:  # another setting may not agree with it
         assert "is too" not in str(error)
 
 
 def test_a_phase_can_be_taken_out_and_another_put_in(tmp_path: Path) -> None:
     """The exam day, half days: sessions are data."""
-    (tmp_path / FILE).write_text("[sessions.KRX]\nclosing_price = ''\nintraday_auction = '15:30-16:00'\n")
+    (tmp_path / SETTINGS_FILE).write_text("[sessions.KRX]\nclosing_price = ''\nintraday_auction = '15:30-16:00'\n")
 
-    sessions = load(tmp_path).sessions["KRX"]
+    sessions = load_settings(tmp_path).sessions["KRX"]
 
     assert sessions["closing_price"] == ""
     assert sessions["intraday_auction"] == "15:30-16:00"
@@ -315,20 +331,20 @@ def test_broken_toml_says_where(tmp_path: Path) -> None:
 
 def test_a_file_that_is_no_text_says_so(tmp_path: Path) -> None:
     """Bytes that are not UTF-8, or a directory of that name."""
-    (tmp_path / FILE).write_bytes(b'log = "\xff"')
+    (tmp_path / SETTINGS_FILE).write_bytes(b'log = "\xff"')
     with pytest.raises(SettingsError, match=r"collector\.toml: file: .*utf-8.*: make it a UTF-8 text file"):
-        load(tmp_path)
+        load_settings(tmp_path)
 
-    (tmp_path / FILE).unlink()
-    (tmp_path / FILE).mkdir()
+    (tmp_path / SETTINGS_FILE).unlink()
+    (tmp_path / SETTINGS_FILE).mkdir()
     with pytest.raises(SettingsError, match=r"collector\.toml: file: .*directory.*: make it a UTF-8 text file"):
-        load(tmp_path)
+        load_settings(tmp_path)
 
 
 def test_a_home_that_does_not_exist_is_refused(tmp_path: Path) -> None:
     """A mistyped --home must not become a new installation with default settings."""
     with pytest.raises(SettingsError, match=r"nowhere: home: there is no such directory: .*collectorctl init"):
-        load(tmp_path / "nowhere")
+        load_settings(tmp_path / "nowhere")
 
 
 @pytest.fixture
@@ -417,9 +433,9 @@ def test_further_keys_are_numbered(tmp_path: Path, env_file: Path) -> None:
     """KIS_APP_KEY_2 with KIS_APP_SECRET_2, from file or environment; an empty one is none, a pair that is half there is named."""
     env_file.write_text("KIS_APP_KEY=a\nKIS_APP_SECRET=b\nKIS_APP_KEY_2=c\nKIS_APP_SECRET_2=d\nKIS_APP_KEY_3=\n")
 
-    assert key_count(tmp_path, "kis", {}) == 2
-    assert key_count(tmp_path, "kis", {"KIS_APP_SECRET_3": "e"}) == 3
-    assert key_count(tmp_path, "kiwoom", {}) == 1
+    assert count_keys(tmp_path, "kis", {}) == 2
+    assert count_keys(tmp_path, "kis", {"KIS_APP_SECRET_3": "e"}) == 3
+    assert count_keys(tmp_path, "kiwoom", {}) == 1
     assert load_secrets(tmp_path, "kis", {}, number=2).app_key == "c"
     with pytest.raises(SettingsError, match="KIS_APP_KEY_3: is missing"):
         load_secrets(tmp_path, "kis", {"KIS_APP_SECRET_3": "e"}, number=3)
@@ -429,13 +445,13 @@ def test_one_key_in_two_places_is_refused_without_showing_it(tmp_path: Path, env
     """Within a broker or across brokers; the variables are named, the key is not."""
     env_file.write_text("KIS_APP_KEY=hidden-key\nKIS_APP_KEY_2=other\nKIWOOM_APP_KEY=third\n")
 
-    refuse_shared_keys(tmp_path, ["kis", "kiwoom"], {})
+    reject_duplicate_keys(tmp_path, ["kis", "kiwoom"], {})
     for brokers, environ, name in (
         (["kis"], {"KIS_APP_KEY_2": "hidden-key"}, "KIS_APP_KEY_2"),
         (["kis", "kiwoom"], {"KIWOOM_APP_KEY": "hidden-key"}, "KIWOOM_APP_KEY"),
     ):
         with pytest.raises(SettingsError, match=f"{name}: is the same key as KIS_APP_KEY: one key holds") as error:
-            refuse_shared_keys(tmp_path, brokers, environ)
+            reject_duplicate_keys(tmp_path, brokers, environ)
         assert "hidden" not in str(error.value)
 
 
@@ -451,10 +467,10 @@ def test_one_key_in_two_places_is_refused_without_showing_it(tmp_path: Path, env
 )
 def test_rates_are_numbers_of_symbols_that_are_collected(tmp_path: Path, rate: str, complaint: str) -> None:
     """A table whose keys the user chooses is checked all the same."""
-    (tmp_path / FILE).write_text(f'[universe]\nkr = ["005930"]\n[shards]\nrate = {rate}\n')
+    (tmp_path / SETTINGS_FILE).write_text(f'[universe]\nkr = ["005930"]\n[shards]\nrate = {rate}\n')
 
     with pytest.raises(SettingsError, match=re.escape(complaint)):
-        load(tmp_path)
+        load_settings(tmp_path)
 
 
 def test_secrets_do_not_show_themselves() -> None:

@@ -12,14 +12,14 @@ from pathlib import Path
 
 import psutil
 import pytest
-from support.process_tree import a_home, collectorctl, status, until
-from support.tcp_relay import Relay
+from support.process_tree import read_status, run_collectorctl, temporary_home, wait_until
+from support.tcp_relay import TcpRelay
 
 from brokers.errors import SessionError
 from brokers.kiwoom.session import KiwoomSession
-from brokers.subscription import Ledger
+from brokers.subscription import SubscriptionTable
 from brokers.transport.token_cache import TokenFile
-from collectorctl.demo.environment import Simulator, connect_home
+from collectorctl.demo.environment import SimulatorProcess, set_addresses
 from conf.home import Home
 from conf.settings import SettingsError
 
@@ -33,7 +33,7 @@ register_spacing_ms = 20
 [feed]
 acknowledge_within_s = 0.5
 backoff_first_s = 0.2
-backoff_most_s = 0.5
+backoff_max_s = 0.5
 [writer]
 grace_s = 10.0
 """
@@ -55,7 +55,7 @@ def mode(path: Path) -> int:
 @pytest.fixture
 def root() -> Iterator[Path]:
     """A home in which nothing runs."""
-    with a_home(SETTINGS) as path:
+    with temporary_home(SETTINGS) as path:
         yield path
 
 
@@ -70,23 +70,23 @@ def test_secrets_that_others_may_read_are_refused_by_name(root: Path) -> None:
     for bits in (0o640, 0o604, 0o620, 0o602):
         (root / ".env").chmod(bits)
         for command in ("check", "start"):
-            ran = collectorctl(root, command, check=False)
+            ran = run_collectorctl(root, command, check=False)
 
             assert (78, True) == (ran.returncode, f"run: chmod 600 {root / '.env'}" in ran.stderr)
             assert "key-of-kis" not in ran.stdout + ran.stderr
     (root / ".env").chmod(0o600)
-    assert collectorctl(root, "check").returncode == 0
+    assert run_collectorctl(root, "check").returncode == 0
 
 
 def test_a_link_to_secrets_is_judged_by_what_it_leads_to(root: Path) -> None:
     """A vault may mount them elsewhere; a link is no way around the mode."""
     (root / ".env").rename(root / "vault")
     (root / ".env").symlink_to("vault")
-    assert collectorctl(root, "check").returncode == 0
+    assert run_collectorctl(root, "check").returncode == 0
 
     (root / "vault").chmod(0o644)
 
-    assert collectorctl(root, "check", check=False).returncode == 78
+    assert run_collectorctl(root, "check", check=False).returncode == 78
 
 
 @pytest.mark.parametrize("bits", [0o770, 0o707, 0o722])
@@ -94,18 +94,18 @@ def test_a_run_directory_that_others_may_write_in_is_refused(root: Path, bits: i
     """They may have put a socket, a ring or a token there; the mode is left for the owner to see."""
     (root / "run").chmod(bits)
 
-    ran = collectorctl(root, "start", check=False)
+    ran = run_collectorctl(root, "start", check=False)
 
     assert (78, bits) == (ran.returncode, mode(root / "run"))
     assert "others than you may write in it" in ran.stderr and f"chmod 700 {root / 'run'}" in ran.stderr
-    assert status(root)["supervisor_pid"] is None
+    assert read_status(root)["supervisor_pid"] is None
 
 
 def test_a_run_directory_that_others_may_only_read_is_closed(root: Path) -> None:
     """Nobody can have put anything there."""
     (root / "run").chmod(0o755)
 
-    Home(root).make()
+    Home(root).create_directories()
 
     assert mode(root / "run") == 0o700
 
@@ -116,7 +116,7 @@ def test_a_run_directory_of_somebody_else_is_refused(root: Path) -> None:
     os.chown(root / "run", 12345, 12345)
 
     with pytest.raises(SettingsError, match=f"run: owner: belongs to user 12345, you are user {os.geteuid()}"):
-        Home(root).make()
+        Home(root).create_directories()
 
 
 @pytest.mark.parametrize("bits", [0o640, 0o604, 0o660, 0o606])
@@ -155,10 +155,10 @@ def test_a_token_that_somebody_put_there_is_not_used(tmp_path: Path) -> None:
 def test_a_token_in_a_system_message_is_hidden(code: str) -> None:
     """Whatever of it is told or logged."""
     token = "A1b2C3d4" * 10
-    session = KiwoomSession(token, 100, 0, 10.0, Ledger([]))
+    session = KiwoomSession(token, 100, 0, 10.0, SubscriptionTable([]))
     said = f'{{"trnm":"SYSTEM","code":"{code}","message":"token {token} is used elsewhere"}}'.encode()
     try:
-        words = session.receive(said, 0).words
+        words = session.receive(said, 0).message
     except SessionError as error:
         words = str(error)
 
@@ -181,43 +181,43 @@ def test_a_whole_run_keeps_its_secrets(tmp_path: Path) -> None:
     Looked for in every file below the home except .env and run/token: the keys and secrets, and each approval key and token
     that the vendors issued in this run, as heard on the wire. On the way: every mode, and no open port.
     """
-    with a_home(SETTINGS) as root:
+    with temporary_home(SETTINGS) as root:
         (root / ".env").write_text("".join(f"{name}={value}\n" for name, value in SECRETS.items()))
-        with Simulator(root, tmp_path / "truth") as simulator:
+        with SimulatorProcess(root, tmp_path / "truth") as simulator:
             ports = {
                 name: urls["ws_url"].rpartition(":")[2].partition("/")[0] for name, urls in simulator.addresses.items()
             }
-            relays = {name: Relay(urls["rest_url"]) for name, urls in simulator.addresses.items()}
-            connect_home(
+            relays = {name: TcpRelay(urls["rest_url"]) for name, urls in simulator.addresses.items()}
+            set_addresses(
                 root,
                 {
-                    name: {key: relays[name].instead(url) for key, url in urls.items()}
+                    name: {key: relays[name].rewrite_url(url) for key, url in urls.items()}
                     for name, urls in simulator.addresses.items()
                 },
             )
-            outputs = [collectorctl(root, "start").stdout]
-            pids = {name: process["pid"] for name, process in status(root)["processes"].items()}
+            outputs = [run_collectorctl(root, "start").stdout]
+            pids = {name: process["pid"] for name, process in read_status(root)["processes"].items()}
             _modes_are_kept(root)
             _nobody_listens(root)
             for name in ("kis", "kiwoom"):
-                simulator.tell(f"{name} garble 1")
-                simulator.tell(f"{name} badutf8 1")
-            until("frames are put aside", lambda: len(list((root / "data" / "quarantine").rglob("*.jsonl"))) == 2)
+                simulator.send_command(f"{name} garble 1")
+                simulator.send_command(f"{name} badutf8 1")
+            wait_until("frames are put aside", lambda: len(list((root / "data" / "quarantine").rglob("*.jsonl"))) == 2)
         # Other vendors on the same ports know neither key nor token. KIS repeats the key that it refuses, first in an answer
         # that nobody expected, as no registration of ours has that name.
-        relays["kis"].alter = lambda said: said.replace(b"OPSP0011", b"OPSP7777").replace(b"H0STASP0", b"H0XXXXX0")
+        relays["kis"].transform = lambda said: said.replace(b"OPSP0011", b"OPSP7777").replace(b"H0STASP0", b"H0XXXXX0")
         options = [word for name, port in ports.items() for word in (f"--{name}-port", port)]
-        with Simulator(root, tmp_path / "second", *options) as simulator:
-            until("a strange answer is put aside", lambda: "OPSP7777" in _quarantined(root, "kis"))
-            relays["kis"].alter = lambda said: said
-            until("all is well again", lambda: status(root)["healthy"], 60)
+        with SimulatorProcess(root, tmp_path / "second", *options) as simulator:
+            wait_until("a strange answer is put aside", lambda: "OPSP7777" in _quarantined(root, "kis"))
+            relays["kis"].transform = lambda said: said
+            wait_until("all is well again", lambda: read_status(root)["healthy"], 60)
             for name, words in (("kis", "OPSP0011"), ("kiwoom", "LOGIN refused")):
                 assert words in (root / "log" / f"{name}.log").read_text()
             os.kill(pids["kis"], signal.SIGABRT)
-            until("kis is back", lambda: status(root)["processes"]["kis"]["pid"] not in (0, pids["kis"]))
-            outputs += [collectorctl(root, *words, check=False).stdout for words in _reports(root)]
+            wait_until("kis is back", lambda: read_status(root)["processes"]["kis"]["pid"] not in (0, pids["kis"]))
+            outputs += [run_collectorctl(root, *words, check=False).stdout for words in _reports(root)]
             assert not [secret for secret in _issued(relays) for line in _command_lines(root) if secret in line]
-            outputs.append(collectorctl(root, "stop").stdout)
+            outputs.append(run_collectorctl(root, "stop").stdout)
 
         secrets = [value.encode() for value in SECRETS.values()] + _issued(relays)
         assert len(_issued(relays)) >= 4  # of each vendor's two lives at least one
@@ -239,9 +239,9 @@ def _quarantined(root: Path, broker: str) -> str:
     return "".join(file.read_text() for file in (root / "data" / "quarantine").rglob(f"{broker}.jsonl"))
 
 
-def _issued(relays: dict[str, Relay]) -> list[bytes]:
+def _issued(relays: dict[str, TcpRelay]) -> list[bytes]:
     """Each approval key and token that came over the wire."""
-    answers = b"".join(relay.heard for relay in relays.values())
+    answers = b"".join(relay.received for relay in relays.values())
     return sorted(set(re.findall(rb'"(?:approval_key|token)"\s*:\s*"([^"]+)"', answers)))
 
 
@@ -260,7 +260,7 @@ def _reports(root: Path) -> list[tuple[str, ...]]:
 
 def _tree(root: Path) -> list[psutil.Process]:
     """supervisord and all below it."""
-    supervisord = psutil.Process(status(root)["supervisor_pid"])
+    supervisord = psutil.Process(read_status(root)["supervisor_pid"])
     return [supervisord, *supervisord.children(recursive=True)]
 
 
@@ -281,5 +281,5 @@ def _modes_are_kept(root: Path) -> None:
 def _nobody_listens(root: Path) -> None:
     for process in _tree(root):
         assert [c for c in process.net_connections("inet") if c.status == psutil.CONN_LISTEN or not c.raddr] == []
-        if process.pid != status(root)["supervisor_pid"]:
+        if process.pid != read_status(root)["supervisor_pid"]:
             assert process.rlimit(psutil.RLIMIT_CORE)[0] == 0

@@ -12,15 +12,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from support.process_tree import a_home, until
+from support.process_tree import temporary_home, wait_until
 
-from brokers.allocation.allocate import plan
-from brokers.allocation.credentials import at_hand
-from collectorctl.demo.environment import Simulator, connect_home
+from brokers.allocation.allocate import plan_connections
+from brokers.allocation.credentials import key_counts
+from collectorctl.demo.environment import SimulatorProcess, set_addresses
 from conf.home import Home
 from ringbuf.records import STREAMS, Flag
 from ringbuf.ring import Consumer
-from ringbuf.vitals import Reading, read
+from ringbuf.vitals import VitalsSnapshot, read_snapshot
 
 SYMBOLS = [f"{n:06}" for n in range(5930, 5930 + 600, 10)]
 SETTINGS = f"""
@@ -33,7 +33,7 @@ register_spacing_ms = 10
 cut_wait_s = 3.0
 [feed]
 backoff_first_s = 0.5
-backoff_most_s = 1.0
+backoff_max_s = 1.0
 [ring]
 orderbook_capacity = 65536
 tick_capacity = 65536
@@ -43,22 +43,22 @@ tick_capacity = 65536
 @pytest.fixture
 def root() -> Iterator[Path]:
     """A home of sixty symbols with two KIS keys."""
-    with a_home(SETTINGS) as path:
+    with temporary_home(SETTINGS) as path:
         with (path / ".env").open("a") as file:
             file.write("KIS_APP_KEY_2=second-key\nKIS_APP_SECRET_2=second-secret\n")
         yield path
 
 
 @pytest.fixture
-def simulator(root: Path) -> Iterator[Simulator]:
+def simulator(root: Path) -> Iterator[SimulatorProcess]:
     """Both brokers."""
-    with Simulator(root, root / "truth") as made:
-        connect_home(root, made.addresses)
+    with SimulatorProcess(root, root / "truth") as made:
+        set_addresses(root, made.addresses)
         yield made
 
 
 @pytest.fixture
-def kis(root: Path, simulator: Simulator) -> Iterator[subprocess.Popen[bytes]]:
+def kis(root: Path, simulator: SimulatorProcess) -> Iterator[subprocess.Popen[bytes]]:
     """The KIS collector alone."""
     process = subprocess.Popen(
         [sys.executable, "-m", "brokers", "kis"], env=os.environ | {"COLLECTOR_HOME": str(root)}, cwd=root
@@ -72,27 +72,27 @@ def kis(root: Path, simulator: Simulator) -> Iterator[subprocess.Popen[bytes]]:
         assert process.wait(20) == 0
 
 
-def vitals(root: Path, name: str = "kis") -> Reading | None:
+def vitals(root: Path, name: str = "kis") -> VitalsSnapshot | None:
     """The collector's page, None before there is one."""
     try:
-        return read(Home(root).vitals(name))
+        return read_snapshot(Home(root).vitals_path(name))
     except FileNotFoundError:
         return None
 
 
-def until_streaming(root: Path) -> Reading:
+def until_streaming(root: Path) -> VitalsSnapshot:
     """Both connections stream."""
 
-    def there() -> Reading | None:
+    def there() -> VitalsSnapshot | None:
         found = vitals(root)
         return found if found and found.state == "streaming" and found.counters["connected"] == 2 else None
 
-    return until("both connections stream", there, 60)
+    return wait_until("both connections stream", there, 60)
 
 
 def records(root: Path, stream: str, name: str = "kis") -> np.ndarray:
     """All that is in a ring."""
-    ring = Consumer.open(Home(root).ring(name, stream), STREAMS[stream])
+    ring = Consumer.open(Home(root).ring_path(name, stream), STREAMS[stream])
     try:
         return ring.read(ring.oldest, 1 << 20).records
     finally:
@@ -100,30 +100,30 @@ def records(root: Path, stream: str, name: str = "kis") -> np.ndarray:
 
 
 def test_two_keys_stream_sixty_symbols_and_one_that_is_cut_disturbs_nothing_else(
-    root: Path, simulator: Simulator, kis: subprocess.Popen[bytes]
+    root: Path, simulator: SimulatorProcess, kis: subprocess.Popen[bytes]
 ) -> None:
     """82 registrations on two sessions; the second is ended by the server: the first goes on without a new subscription,
     the second comes back, and every number on the rings is there once."""
     home = Home(root)
-    planned = plan(home.settings, at_hand(home)).connections["kis"]
+    planned = plan_connections(home.settings, key_counts(home)).connections["kis"]
     own = [
-        {r.instrument.symbol.encode() for r in connection.registrations if r.stream == "orderbook"}
+        {r.instrument.symbol.encode() for r in connection.subscriptions if r.stream == "orderbook"}
         for connection in planned
     ]
     before = until_streaming(root)
-    until("books of all", lambda: len(set(records(root, "orderbook")["symbol"].tolist())) == 60, 60)
+    wait_until("books of all", lambda: len(set(records(root, "orderbook")["symbol"].tolist())) == 60, 60)
 
-    simulator.tell("kis cut 2")
-    until("the cut is noticed", lambda: vitals(root).counters["disconnects"] == 1)
+    simulator.send_command("kis cut 2")
+    wait_until("the cut is noticed", lambda: vitals(root).counters["disconnects"] == 1)
     cut_ns = time.monotonic_ns()
     after = until_streaming(root)
-    until(
+    wait_until(
         "books of all again",
         lambda: len({r["symbol"] for r in records(root, "orderbook") if r["mono_ns"] > cut_ns}) == 60,
         60,
     )
 
-    assert [len(connection.registrations) for connection in planned] == [41, 41]
+    assert [len(connection.subscriptions) for connection in planned] == [41, 41]
     assert before.counters["acknowledged"] == after.counters["acknowledged"] == 82
     assert (after.counters["connects"], after.counters["disconnects"]) == (3, 1)
     books = records(root, "orderbook")
@@ -140,7 +140,9 @@ def test_two_keys_stream_sixty_symbols_and_one_that_is_cut_disturbs_nothing_else
             )
 
 
-def test_a_key_that_is_in_use_elsewhere_is_said_while_the_other_streams(root: Path, simulator: Simulator) -> None:
+def test_a_key_that_is_in_use_elsewhere_is_said_while_the_other_streams(
+    root: Path, simulator: SimulatorProcess
+) -> None:
     """The state is the refused one's, the words name its key, and the other one's data come."""
     import json
 
@@ -159,8 +161,8 @@ def test_a_key_that_is_in_use_elsewhere_is_said_while_the_other_streams(root: Pa
     )
     try:
         words = "1 of 2 connections stream; key 2: refused: OPSP8996"
-        said = until("it is said", lambda: (v := vitals(root)) and v.detail.startswith(words) and v, 60)
-        until("the other's books", lambda: len(set(records(root, "orderbook")["symbol"].tolist())) >= 20, 60)
+        said = wait_until("it is said", lambda: (v := vitals(root)) and v.detail.startswith(words) and v, 60)
+        wait_until("the other's books", lambda: len(set(records(root, "orderbook")["symbol"].tolist())) >= 20, 60)
     finally:
         process.terminate()
         assert process.wait(20) == 0
@@ -176,20 +178,24 @@ def test_two_kiwoom_keys_hold_twice_the_symbols(root: Path) -> None:
     with (root / ".env").open("a") as file:
         file.write("KIWOOM_APP_KEY_2=second-key-of-kiwoom\nKIWOOM_APP_SECRET_2=second-secret-of-kiwoom\n")
     (root / "collector.toml").write_text(f"{SETTINGS}\n[kiwoom]\nregistrations = 30\n")
-    with Simulator(root, root / "truth", "--kiwoom-registrations", "30") as simulator:
-        connect_home(root, simulator.addresses)
+    with SimulatorProcess(root, root / "truth", "--kiwoom-registrations", "30") as simulator:
+        set_addresses(root, simulator.addresses)
         home = Home(root)
-        planned = plan(home.settings, at_hand(home)).connections["kiwoom"]
+        planned = plan_connections(home.settings, key_counts(home)).connections["kiwoom"]
         process = subprocess.Popen(
             [sys.executable, "-m", "brokers", "kiwoom"], env=os.environ | {"COLLECTOR_HOME": str(root)}, cwd=root
         )
         try:
-            found = until("both stream", lambda: (v := vitals(root, "kiwoom")) and v.counters["up_keys"] == 3 and v, 60)
-            until("books of all", lambda: len(set(records(root, "orderbook", "kiwoom")["symbol"].tolist())) == 60, 60)
+            found = wait_until(
+                "both stream", lambda: (v := vitals(root, "kiwoom")) and v.counters["up_keys"] == 3 and v, 60
+            )
+            wait_until(
+                "books of all", lambda: len(set(records(root, "orderbook", "kiwoom")["symbol"].tolist())) == 60, 60
+            )
         finally:
             process.terminate()
             assert process.wait(20) == 0
 
-    assert [len({r.instrument for r in connection.registrations}) for connection in planned] == [30, 30]
+    assert [len({r.instrument for r in connection.subscriptions}) for connection in planned] == [30, 30]
     assert (found.state, found.counters["connected"], found.counters["refused"]) == ("streaming", 2, 0)
     assert {path.name for path in (root / "run" / "token").glob("*.json")} == {"kiwoom.json", "kiwoom-2.json"}

@@ -10,13 +10,13 @@ import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
-from support.process_tree import a_home, collectorctl, status, until
+from support.process_tree import read_status, run_collectorctl, temporary_home, wait_until
 
 from brokers.simulator import ground_truth
-from collectorctl.demo.environment import Simulator, connect_home
-from collectorctl.demo.oracle import judge
+from collectorctl.demo.environment import SimulatorProcess, set_addresses
+from collectorctl.demo.oracle import compare
 from conf.home import Home
-from ringbuf.vitals import read
+from ringbuf.vitals import read_snapshot
 
 SYMBOLS = ["005930", "000660", "373220", "207940", "005380", "035420"]
 OF = {"kis": SYMBOLS[0::2], "kiwoom": SYMBOLS[1::2]}
@@ -39,7 +39,7 @@ cut_wait_s = 0.0
 registrations = {len(SYMBOLS)}
 [feed]
 backoff_first_s = 0.3
-backoff_most_s = 0.5
+backoff_max_s = 0.5
 [ring]
 orderbook_capacity = 65536
 tick_capacity = 65536
@@ -52,36 +52,36 @@ DELAY_NS = 2 * SECOND_NS
 @pytest.fixture
 def root() -> Iterator[Path]:
     """A home in which the clock is real but for its beginning."""
-    with a_home(SETTINGS) as path:
+    with temporary_home(SETTINGS) as path:
         yield path
 
 
 @pytest.fixture
-def simulator(root: Path) -> Iterator[Simulator]:
+def simulator(root: Path) -> Iterator[SimulatorProcess]:
     """Brokers that hold exactly as many slots as the settings say."""
     slots = ["--kis-registrations", str(KIS_SLOTS), "--kiwoom-registrations", str(len(SYMBOLS))]
-    with Simulator(root, root / "truth", *slots) as made:
-        connect_home(root, made.addresses)
+    with SimulatorProcess(root, root / "truth", *slots) as made:
+        set_addresses(root, made.addresses)
         yield made
 
 
-def take_down(root: Path, simulator: Simulator, down: str, up: str, count: int, seconds: int) -> None:
+def take_down(root: Path, simulator: SimulatorProcess, down: str, up: str, count: int, seconds: int) -> None:
     """Let `down` be away until `up` has taken `count` of its ticks over, and wait until they are given back."""
-    counters = lambda name: read(Home(root).vitals(name)).counters  # noqa: E731 a word for a nested look-up
+    counters = lambda name: read_snapshot(Home(root).vitals_path(name)).counters  # noqa: E731 a word for a nested look-up
     before = counters(up)["acknowledged"]
-    simulator.tell(f"{down} outage {seconds}")
-    until(f"{up} stands in for {down}", lambda: counters(up)["taken_over"] == count, 60)
-    until("its new registrations stand", lambda: counters(up)["acknowledged"] == before + count, 30)
+    simulator.send_command(f"{down} outage {seconds}")
+    wait_until(f"{up} stands in for {down}", lambda: counters(up)["taken_over"] == count, 60)
+    wait_until("its new registrations stand", lambda: counters(up)["acknowledged"] == before + count, 30)
 
     def healthy() -> dict[str, object] | None:
-        said = status(root)["processes"][up]
+        said = read_status(root)["processes"][up]
         return said if said["healthy"] else None  # while it registers it is not, for a moment
 
-    said = until(f"{up} streams", healthy, 30)
+    said = wait_until(f"{up} streams", healthy, 30)
     assert f"collects {count} of {len(OF[down])} ticks in place of {down}" in said["verdict"]
-    until(f"{down} is back", lambda: counters(down)["up_keys"] == 1, 60)
-    until("and has its ticks again", lambda: counters(up)["taken_over"] == 0, 60)
-    until("the others are released", lambda: counters(up)["acknowledged"] == before, 30)
+    wait_until(f"{down} is back", lambda: counters(down)["up_keys"] == 1, 60)
+    wait_until("and has its ticks again", lambda: counters(up)["taken_over"] == 0, 60)
+    wait_until("the others are released", lambda: counters(up)["acknowledged"] == before, 30)
     assert {name: counters(name)["refused"] for name in OF} == {"kis": 0, "kiwoom": 0}
 
 
@@ -91,15 +91,17 @@ def first(events: pd.DataFrame, kind: str, line: str, after: pd.Timestamp, symbo
     return (mine[mine.symbol == symbol] if symbol else mine).time.min()
 
 
-def test_ticks_of_a_line_that_is_down_come_from_the_other_once_and_go_back(root: Path, simulator: Simulator) -> None:
+def test_ticks_of_a_line_that_is_down_come_from_the_other_once_and_go_back(
+    root: Path, simulator: SimulatorProcess
+) -> None:
     """KIS away, then Kiwoom: the other takes over what its slots allow. What is published equals the truth but for the delay and
     for what found no slot; nothing is doubled though both delivered for a while; every moment is an event."""
-    collectorctl(root, "start", "--wait", "120")
+    run_collectorctl(root, "start", "--wait", "120")
     take_down(root, simulator, "kis", "kiwoom", len(OF["kis"]), 7)
     take_down(root, simulator, "kiwoom", "kis", SPARE, 7)
     for line in OF:
-        simulator.tell(f"{line} quiet 3600")
-    collectorctl(root, "stop")
+        simulator.send_command(f"{line} quiet 3600")
+    run_collectorctl(root, "stop")
     simulator.close()
 
     told = ground_truth.load(root / "truth")
@@ -108,12 +110,12 @@ def test_ticks_of_a_line_that_is_down_come_from_the_other_once_and_go_back(root:
     ended: dict[Any, Any] = {
         (c["line"], c["connection"]): c["ended_mono_ns"] for c in told.connections if c["ended_mono_ns"]
     }
-    verdict = judge(told.books, told.trades, told.sent, ended, pd.read_parquet(data / "orderbook"), ticks)
-    assert verdict.complaints() == []
-    assert {name: bool(side.stored) for name, side in verdict.ticks.lines.items()} == {"kis": True, "kiwoom": True}
+    verdict = compare(told.books, told.trades, told.deliveries, ended, pd.read_parquet(data / "orderbook"), ticks)
+    assert verdict.problems() == []
+    assert {name: bool(side.stored) for name, side in verdict.ticks.feeds.items()} == {"kis": True, "kiwoom": True}
     went = sum(int(pq.read_metadata(path).metadata[b"ticks_doubled"]) for path in (data / "tick").rglob("*.parquet"))
     assert went > 0, "both lines delivered while one was taking its ticks back"
-    assert went == read(Home(root).vitals("writer")).counters["ticks_doubled"]
+    assert went == read_snapshot(Home(root).vitals_path("writer")).counters["ticks_doubled"]
 
     log = (root / "log" / "kis.log").read_text()
     assert f"no slot for the ticks of {OF['kiwoom'][SPARE]}" in log
@@ -143,7 +145,7 @@ def _spans(ticks: pd.DataFrame) -> dict[str, list[tuple[int, int]]]:
     }
 
 
-def _missing(told: ground_truth.Run, symbol: str, spans: list[tuple[int, int]]) -> list[int]:
+def _missing(told: ground_truth.GroundTruth, symbol: str, spans: list[tuple[int, int]]) -> list[int]:
     """When the trades of a symbol arose that no stored tick covers, from the first stored to the last, mono_ns."""
     low, high = np.array(spans).T
     trades = told.trades[told.trades["symbol"] == symbol.encode()]
@@ -157,4 +159,4 @@ def _missing(told: ground_truth.Run, symbol: str, spans: list[tuple[int, int]]) 
 
 def _calendar(root: Path, mono_ns: int) -> pd.Timestamp:
     """The home's calendar time of an instant of the monotonic clock."""
-    return pd.Timestamp(Home(root).clock().at(mono_ns), tz="Asia/Seoul")
+    return pd.Timestamp(Home(root).load_clock().to_calendar_ns(mono_ns), tz="Asia/Seoul")

@@ -21,14 +21,14 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import pytest
-from support.hostile_server import Server, frame, http, shake_hands
-from support.process_tree import a_home, until
+from support.hostile_server import HostileServer, accept_upgrade, build_frame, build_http_response
+from support.process_tree import temporary_home, wait_until
 
-from collectorctl.supervision.status import STALE_S, own_memory_mb
+from collectorctl.supervision.status import STALE_S, read_own_memory_mb
 from conf.home import Home
 from ringbuf.records import STREAMS
 from ringbuf.ring import Consumer
-from ringbuf.vitals import Reading, read
+from ringbuf.vitals import VitalsSnapshot, read_snapshot
 
 MEMORY_MOST_MB = 60.0
 BACKOFF_MOST_S = 0.3
@@ -40,7 +40,7 @@ RECONNECT_S = 1.2 * BACKOFF_MOST_S + 0.5 + 3.0
 class Collector:
     """`python -m brokers NAME` and its hostile server; a thread looks at its heartbeat and size all the time."""
 
-    def __init__(self, name: str, root: Path, server: Server, **environ: str) -> None:
+    def __init__(self, name: str, root: Path, server: HostileServer, **environ: str) -> None:
         self.name = name
         self.server = server
         self.home = Home(root)
@@ -60,14 +60,14 @@ class Collector:
         while self._watching and self.process.poll() is None:
             vitals = self.vitals()
             if vitals is not None:
-                self.latest_beat_s = max(self.latest_beat_s, (time.monotonic_ns() - vitals.beat_mono_ns) / 1e9)
-            self.largest_mb = max(self.largest_mb, own_memory_mb(self.process.pid) or 0)
+                self.latest_beat_s = max(self.latest_beat_s, (time.monotonic_ns() - vitals.heartbeat_mono_ns) / 1e9)
+            self.largest_mb = max(self.largest_mb, read_own_memory_mb(self.process.pid) or 0)
             time.sleep(0.05)
 
-    def vitals(self) -> Reading | None:
+    def vitals(self) -> VitalsSnapshot | None:
         """Its vitals, None before there are some."""
         with suppress(FileNotFoundError):
-            vitals = read(self.home.vitals(self.name))
+            vitals = read_snapshot(self.home.vitals_path(self.name))
             return vitals if vitals.pid == self.process.pid else None
 
     def count(self, counter: str) -> int:
@@ -86,12 +86,14 @@ class Collector:
 
     def until_connected(self, connection: int, most_s: float = RECONNECT_S) -> None:
         """Until the server's `connection`-th WebSocket connection streams."""
-        until(f"connection {connection}", lambda: len(self.server.opened) >= connection and self.streams(), most_s)
+        wait_until(
+            f"connection {connection}", lambda: len(self.server.opened_s) >= connection and self.streams(), most_s
+        )
 
     def tick(self) -> bytes:
         """A frame with the next trade."""
         self.sent += 1
-        return frame(tick(self.name, self.sent))
+        return build_frame(tick(self.name, self.sent))
 
     def collect_one(self) -> None:
         """Send a trade; it and all before it are in the ring, once and in order."""
@@ -100,8 +102,8 @@ class Collector:
 
     def has_all(self) -> None:
         """Every trade that was sent is in the ring, once, in order."""
-        ring = Consumer.open(self.home.ring(self.name, "tick"), STREAMS["tick"])
-        until(f"{self.sent} trades are collected", lambda: ring.head >= self.sent, 20)
+        ring = Consumer.open(self.home.ring_path(self.name, "tick"), STREAMS["tick"])
+        wait_until(f"{self.sent} trades are collected", lambda: ring.head >= self.sent, 20)
         found = ring.read(1, 1 << 16).records["cum_volume"].tolist()
         ring.close()
 
@@ -110,7 +112,7 @@ class Collector:
     def judge(self) -> None:
         """Alive, no larger than allowed, never late with a heartbeat."""
         assert self.process.poll() is None, (self.home.root / "out").read_text()
-        until("it has given memory back", lambda: (own_memory_mb(self.process.pid) or 0) < MEMORY_MOST_MB, 3)
+        wait_until("it has given memory back", lambda: (read_own_memory_mb(self.process.pid) or 0) < MEMORY_MOST_MB, 3)
         assert self.latest_beat_s < STALE_S
 
     def end(self) -> None:
@@ -143,8 +145,8 @@ def settings(kind: str, url: str, rest: str) -> str:
     universe.kr = ["005930"]
     clock = {{ start = "2026-11-20T10:00:00+09:00" }}
     ring = {{ orderbook_capacity = 4096, tick_capacity = 4096 }}
-    quarantine.most_bytes = {QUARANTINE_MOST}
-    feed = {{ backoff_first_s = 0.1, backoff_most_s = {BACKOFF_MOST_S} }}
+    quarantine.max_bytes = {QUARANTINE_MOST}
+    feed = {{ backoff_first_s = 0.1, backoff_max_s = {BACKOFF_MOST_S} }}
     {other}.enabled = false
     [{kind}]
     ws_url = "{url}"
@@ -157,9 +159,9 @@ def settings(kind: str, url: str, rest: str) -> str:
 @pytest.fixture(scope="module", params=["kis", "kiwoom"])
 def collector(request: pytest.FixtureRequest) -> Iterator[Collector]:
     """The collector that lives through this module."""
-    server = Server(request.param)
+    server = HostileServer(request.param)
     address = f"127.0.0.1:{server.port}"
-    with a_home(settings(request.param, f"ws://{address}/", f"http://{address}")) as root:
+    with temporary_home(settings(request.param, f"ws://{address}/", f"http://{address}")) as root:
         found = Collector(request.param, root, server)
         try:
             found.until_connected(1, 20)
@@ -181,29 +183,29 @@ def kis(collector: Collector) -> Collector:
     return collector
 
 
-def a_flood(piece: bytes, most_bytes: int) -> Callable[[Server], None]:
-    """Send `piece` over and over, up to `most_bytes` or until the other side has had enough."""
+def a_flood(piece: bytes, max_bytes: int) -> Callable[[HostileServer], None]:
+    """Send `piece` over and over, up to `max_bytes` or until the other side has had enough."""
     block = piece * max(1, (1 << 18) // len(piece))
 
-    def attack(server: Server) -> None:
-        for _ in range(0, most_bytes, len(block)):
+    def attack(server: HostileServer) -> None:
+        for _ in range(0, max_bytes, len(block)):
             if not server.send(block):
                 return
 
     return attack
 
 
-def several(*attacks: Callable[[Server], object]) -> Callable[[Server], None]:
+def several(*attacks: Callable[[HostileServer], object]) -> Callable[[HostileServer], None]:
     """One after another."""
 
-    def attack(server: Server) -> None:
+    def attack(server: HostileServer) -> None:
         for each in attacks:
             each(server)
 
     return attack
 
 
-def raw(data: bytes) -> Callable[[Server], object]:
+def raw(data: bytes) -> Callable[[HostileServer], object]:
     """Send it once."""
     return lambda server: server.send(data)
 
@@ -214,11 +216,11 @@ FATAL = {
     ),
     "a frame of 2**64-1 bytes": raw(b"\x81\x7f" + b"\xff" * 8),
     "fragments without end": several(raw(b"\x01\x00"), a_flood(b"\x00\x7e\xff\xff" + b"x" * 65535, 100_000_000)),
-    "a compressed frame": raw(frame(b"\xaa\x56\x4a\x01\x00", 0xC1)),
+    "a compressed frame": raw(build_frame(b"\xaa\x56\x4a\x01\x00", 0xC1)),
     "a masked frame": raw(b"\x81\x85abcdefghi"),
-    "a long ping": raw(frame(b"x" * 126, 0x89)),
-    "an unknown opcode": raw(frame(b"x", 0x83)),
-    "a continuation of nothing": raw(frame(b"x", 0x80)),
+    "a long ping": raw(build_frame(b"x" * 126, 0x89)),
+    "an unknown opcode": raw(build_frame(b"x", 0x83)),
+    "a continuation of nothing": raw(build_frame(b"x", 0x80)),
     "no WebSocket at all": a_flood(b"HTTP/1.1 500 Internal Server Error\r\n\r\n", 1_000_000),
 }
 
@@ -226,7 +228,7 @@ FATAL = {
 @pytest.mark.parametrize("name", FATAL)
 def test_frames_that_break_the_protocol_cost_the_connection_and_nothing_else(collector: Collector, name: str) -> None:
     """A trade before and a trade after are collected; it is back within the backoff."""
-    connection = len(collector.server.opened)
+    connection = len(collector.server.opened_s)
     before = collector.tick()
 
     assert collector.server.send(before)
@@ -234,7 +236,7 @@ def test_frames_that_break_the_protocol_cost_the_connection_and_nothing_else(col
     ended = time.monotonic()
     collector.until_connected(connection + 1)
 
-    assert collector.server.opened[-1] - ended < RECONNECT_S
+    assert collector.server.opened_s[-1] - ended < RECONNECT_S
     collector.collect_one()
     collector.judge()
 
@@ -276,15 +278,18 @@ def bombs(kind: str) -> list[bytes]:
 def test_bombs_and_garbage_are_put_aside_on_a_connection_that_goes_on(collector: Collector) -> None:
     """Deep nesting, long numbers, a hundred thousand fields, bytes that are no text: the trades between them are all collected."""
     server = collector.server
-    connection, put_aside = len(server.opened), collector.count("quarantined") + collector.count("quarantine_overflow")
+    connection, put_aside = (
+        len(server.opened_s),
+        collector.count("quarantined") + collector.count("quarantine_overflow"),
+    )
     hostile = bombs(collector.name)
 
     for text in hostile:
-        assert server.send(frame(text))
+        assert server.send(build_frame(text))
         assert server.send(collector.tick())
     collector.has_all()
 
-    assert len(server.opened) == connection
+    assert len(server.opened_s) == connection
     assert collector.count("quarantined") + collector.count("quarantine_overflow") - put_aside >= 18
     collector.judge()
 
@@ -292,7 +297,7 @@ def test_bombs_and_garbage_are_put_aside_on_a_connection_that_goes_on(collector:
 def test_answers_to_questions_that_were_never_asked_change_nothing(collector: Collector) -> None:
     """Acknowledgements, refusals and other people's keys: put aside, and the registrations stand as before."""
     server = collector.server
-    connection, acknowledged = len(server.opened), collector.count("acknowledged")
+    connection, acknowledged = len(server.opened_s), collector.count("acknowledged")
     strangers = [
         {"header": {"tr_id": tr, "tr_key": key}, "body": {"rt_cd": rt, "msg_cd": code, "msg1": "x" * 5000}}
         for tr in ("H0STCNT0", "H0STCNI0", "x" * 100_000)
@@ -306,10 +311,10 @@ def test_answers_to_questions_that_were_never_asked_change_nothing(collector: Co
     ]
 
     for text in strangers:
-        assert server.send(frame(json.dumps(text)))
+        assert server.send(build_frame(json.dumps(text)))
     collector.collect_one()
 
-    assert len(server.opened) == connection
+    assert len(server.opened_s) == connection
     assert collector.count("acknowledged") == acknowledged == 2
     assert collector.count("refused") == 0
     collector.judge()
@@ -326,12 +331,12 @@ def test_a_frame_that_drips_byte_by_byte_is_read(collector: Collector) -> None:
 
 def test_empty_fragments_without_end_hold_nobody_up(collector: Collector) -> None:
     """Half a million of them, pings between them, and then the end of the message: the connection goes on."""
-    connection = len(collector.server.opened)
+    connection = len(collector.server.opened_s)
 
     assert collector.server.send(b"\x01\x00" + (b"\x00\x00" * 250 + b"\x89\x00") * 2000 + b"\x80\x00")
     collector.collect_one()
 
-    assert len(collector.server.opened) == connection
+    assert len(collector.server.opened_s) == connection
     collector.judge()
 
 
@@ -339,10 +344,10 @@ def test_a_flood_of_unreadable_frames_fills_the_quarantine_to_its_limit_and_is_c
     """60,000 messages nobody can read: those that find no room are counted, the trade behind them is collected."""
     overflow = collector.count("quarantine_overflow")
 
-    a_flood(frame("no frame of anybody"), 60_000 * 21)(collector.server)
+    a_flood(build_frame("no frame of anybody"), 60_000 * 21)(collector.server)
     collector.collect_one()
 
-    file = collector.home.quarantine() / "date=2026-11-20" / f"{collector.name}.jsonl"
+    file = collector.home.quarantine_directory() / "date=2026-11-20" / f"{collector.name}.jsonl"
     assert file.stat().st_size <= QUARANTINE_MOST
     assert all(json.loads(line) for line in file.read_bytes().splitlines())
     assert collector.count("quarantine_overflow") - overflow > 10_000
@@ -352,16 +357,16 @@ def test_a_flood_of_unreadable_frames_fills_the_quarantine_to_its_limit_and_is_c
 @pytest.mark.parametrize("first", [0x81, 0x89], ids=["heartbeats", "pings"])
 def test_heartbeats_without_end_to_a_server_that_takes_no_answer(collector: Collector, first: int) -> None:
     """16 MB of them: when the answers stay in the socket the connection is given up, and a new one collects."""
-    server, connection = collector.server, len(collector.server.opened)
+    server, connection = collector.server, len(collector.server.opened_s)
     beat = {"kis": '{"header":{"tr_id":"PINGPONG","datetime":"20261120100000"}}', "kiwoom": '{"trnm":"PING"}'}
-    piece = frame(beat[collector.name] if first == 0x81 else b"x" * 125, first)
+    piece = build_frame(beat[collector.name] if first == 0x81 else b"x" * 125, first)
 
     server.reading.clear()
     sender = threading.Thread(target=a_flood(piece, 16 << 20), args=(server,), daemon=True)
     sender.start()
     sender.join(20)
     server.reading.set()
-    if len(server.opened) == connection:
+    if len(server.opened_s) == connection:
         server.drop()
     collector.until_connected(connection + 1, 30)
 
@@ -402,7 +407,7 @@ def says(answer: bytes) -> Callable[[socket.socket, bytes], None]:
 
 def half_a_frame(peer: socket.socket, head: bytes) -> None:
     """A handshake, the beginning of a frame, the end."""
-    shake_hands(peer, head)
+    accept_upgrade(peer, head)
     peer.sendall(b"\x81\x7e\xff\xff12345")
 
 
@@ -411,8 +416,8 @@ HANDSHAKES = {
     "a line without end": endless(b"HTTP/1.1 101 ", b"x" * 100_000),
     "a page without end": endless(b"HTTP/1.1 500 Oh\r\nContent-Length: 1000000000000000\r\n\r\n", b"<html>" * 10_000),
     "a page of negative length": says(b"HTTP/1.1 500 Oh\r\nContent-Length: -5\r\n\r\n<html>"),
-    "a page": says(http("200 OK", b"<html>" * 1000)),
-    "a page of errors": says(http("503 Service Unavailable", b"<html>" * 1000)),
+    "a page": says(build_http_response("200 OK", b"<html>" * 1000)),
+    "a page of errors": says(build_http_response("503 Service Unavailable", b"<html>" * 1000)),
     "no status": says(b"HTTP/1.1\r\n\r\n"),
     "no HTTP": says(bytes(range(256)) * 10 + b"\r\n\r\n"),
     "nothing": says(b""),
@@ -427,7 +432,7 @@ HANDSHAKES = {
 def test_handshakes_that_are_none_are_given_up_and_tried_again(collector: Collector, name: str) -> None:
     """The attempt after it, within the backoff, collects."""
     server = collector.server
-    connection = len(server.opened)
+    connection = len(server.opened_s)
     server.attacks = [HANDSHAKES[name]] * 2
 
     server.drop()
@@ -440,10 +445,12 @@ def test_handshakes_that_are_none_are_given_up_and_tried_again(collector: Collec
 
 def test_a_redirect_of_the_handshake_leads_nowhere(collector: Collector) -> None:
     """Nobody connects to where it points."""
-    server, elsewhere = collector.server, Server(collector.name)
-    connection = len(server.opened)
+    server, elsewhere = collector.server, HostileServer(collector.name)
+    connection = len(server.opened_s)
     target = f"Location: ws://127.0.0.1:{elsewhere.port}/"
-    server.attacks = [says(http(status, b"x", target)) for status in ("301 x", "302 x", "307 x", "308 x")]
+    server.attacks = [
+        says(build_http_response(status, b"x", target)) for status in ("301 x", "302 x", "307 x", "308 x")
+    ]
 
     server.drop()
     collector.until_connected(connection + 1, 4 * RECONNECT_S)
@@ -471,9 +478,11 @@ BODIES = {
         b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", b"10000\r\n" + b" " * 65536 + b"\r\n"
     ),
     "headers without end": endless(b"HTTP/1.1 200 OK\r\n", b"x: y\r\n" * 10_000),
-    "a page": says(http("200 OK", b"<html>" * 1000)),
-    "a bomb": says(http("200 OK", b'{"a":' * 100_000)),
-    "a zipped bomb": says(http("200 OK", gzip.compress(b" " * 300_000_000, 1), "Content-Encoding: gzip")),
+    "a page": says(build_http_response("200 OK", b"<html>" * 1000)),
+    "a bomb": says(build_http_response("200 OK", b'{"a":' * 100_000)),
+    "a zipped bomb": says(
+        build_http_response("200 OK", gzip.compress(b" " * 300_000_000, 1), "Content-Encoding: gzip")
+    ),
     "half": says(b'HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n{"approval_key":'),
     "no HTTP": says(b"\xff" * 1000 + b"\r\n\r\n"),
 }
@@ -483,14 +492,14 @@ BODIES = {
 def test_rest_answers_that_are_none_are_given_up_and_asked_for_again(kis: Collector, name: str) -> None:
     """The vendor refuses the key, the new one comes only after this answer: the attempt after it collects."""
     server = kis.server
-    connection = len(server.opened)
+    connection = len(server.opened_s)
     server.rest_attacks = [BODIES[name]]
     refused = {
         "header": {"tr_id": "H0STCNT0"},
         "body": {"rt_cd": "1", "msg_cd": "OPSP0011", "msg1": "invalid approval"},
     }
 
-    assert server.send(frame(json.dumps(refused)))
+    assert server.send(build_frame(json.dumps(refused)))
     kis.until_connected(connection + 1, 2 * RECONNECT_S)
 
     assert server.rest_attacks == []
@@ -503,19 +512,19 @@ def test_what_would_take_for_ever_is_given_up_after_seconds(kis: Collector) -> N
 
     Three collectors at once, each meets one of them at its start.
     """
-    servers = [Server("kis") for _ in range(3)]
+    servers = [HostileServer("kis") for _ in range(3)]
     servers[0].attacks, servers[1].attacks, servers[2].rest_attacks = [half], [drip], [slowly]
     with ExitStack() as stack:
         collectors, begin = [], time.monotonic()
         for server in servers:
             address = f"127.0.0.1:{server.port}"
-            root = stack.enter_context(a_home(settings("kis", f"ws://{address}/", f"http://{address}")))
+            root = stack.enter_context(temporary_home(settings("kis", f"ws://{address}/", f"http://{address}")))
             collectors.append(Collector("kis", root, server))
             stack.callback(collectors[-1].process.kill)
         for collector, most_s in zip(collectors, (10, 10, 15), strict=True):
             collector.until_connected(1, 40)
-            assert most_s - 1 < collector.server.opened[0] - begin < most_s + 2 * RECONNECT_S
-            until("the attempt that was given up is gone", lambda c=collector: c.threads() <= kis.threads(), 2)
+            assert most_s - 1 < collector.server.opened_s[0] - begin < most_s + 2 * RECONNECT_S
+            wait_until("the attempt that was given up is gone", lambda c=collector: c.threads() <= kis.threads(), 2)
             collector.collect_one()
             collector.judge()
             collector.end()
@@ -574,10 +583,10 @@ def test_tls_with_a_wrong_name_or_signed_by_itself_is_refused(tmp_path: Path) ->
     wrong = context(certificate(tmp_path, "wrong", "authority", "DNS:api.example.com,IP:127.0.0.2"))
     own = context(certificate(tmp_path, "own", None, "IP:127.0.0.1"))
     right = context(certificate(tmp_path, "right", "authority", "IP:127.0.0.1"))
-    secure, plain = Server("kiwoom", [wrong, wrong, own, own, right]), Server("kiwoom")
+    secure, plain = HostileServer("kiwoom", [wrong, wrong, own, own, right]), HostileServer("kiwoom")
 
     url, rest = f"wss://127.0.0.1:{secure.port}/", f"http://127.0.0.1:{plain.port}"
-    with a_home(settings("kiwoom", url, rest)) as root:
+    with temporary_home(settings("kiwoom", url, rest)) as root:
         collector = Collector("kiwoom", root, secure, SSL_CERT_FILE=str(tmp_path / "authority.crt"))
         collector.until_connected(1, 30)
         collector.collect_one()
@@ -585,7 +594,7 @@ def test_tls_with_a_wrong_name_or_signed_by_itself_is_refused(tmp_path: Path) ->
         collector.judge()
         collector.end()
 
-    assert len(secure.refused_tls) == 4
+    assert len(secure.tls_errors) == 4
     assert secure.requests == 1
     assert "IP address mismatch" in log
     assert "self-signed certificate" in log or "self signed certificate" in log

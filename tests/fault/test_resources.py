@@ -16,15 +16,26 @@ from typing import Any
 
 import pandas as pd
 import pytest
-from support.process_tree import a_home, collectorctl, status, until
-from support.small_disk import Feed, complaints, fill, remount, small_disk
-from support.writer_data import ROOT, counted, home_at, parts, reading, running, start, started, stop, wait_for
+from support.process_tree import read_status, run_collectorctl, temporary_home, wait_until
+from support.small_disk import RingFeeder, fill_disk, find_problems, remount, small_disk
+from support.writer_data import (
+    ROOT,
+    find_parts,
+    make_home,
+    read_counter,
+    read_running_vitals,
+    read_vitals,
+    start_writer,
+    started_writers,
+    stop_writer,
+    wait_for,
+)
 
-from collectorctl.demo.environment import Simulator, connect_home
+from collectorctl.demo.environment import SimulatorProcess, set_addresses
 from conf import clock
-from conf.loader import load
+from conf.loader import load_settings
 from ringbuf.records import Flag
-from ringbuf.vitals import Reading, read
+from ringbuf.vitals import VitalsSnapshot, read_snapshot
 from writer.journal.journal import read_rows
 
 UNLIMITED = (resource.RLIM_INFINITY, resource.RLIM_INFINITY)
@@ -39,129 +50,131 @@ register_spacing_ms = 20
 cut_wait_s = 0.0
 [feed]
 backoff_first_s = 0.2
-backoff_most_s = 0.5
+backoff_max_s = 0.5
 """
 WARPED = '[clock]\nstart = "2026-11-20T10:00:00+09:00"\n'
 
 
 def pids(root: Path) -> dict[str, int]:
     """The processes' ids by name."""
-    return {name: process["pid"] for name, process in status(root)["processes"].items()}
+    return {name: process["pid"] for name, process in read_status(root)["processes"].items()}
 
 
 def process_of(root: Path, name: str) -> dict[str, Any]:
     """One process as status shows it."""
-    return status(root)["processes"][name]
+    return read_status(root)["processes"][name]
 
 
 def count_of(root: Path, name: str, counter: str) -> int:
     """One of a process's counters, out of its page."""
-    return read(root / "run" / "ring" / f"{name}.vitals").counters[counter]
+    return read_snapshot(root / "run" / "ring" / f"{name}.vitals").counters[counter]
 
 
 def test_a_full_disk_pauses_the_writer_through_its_death_and_space_resumes_it(place: Path) -> None:
     """Not one byte left: paused and said so, before and after a SIGKILL; with room it goes on by itself, all stored once."""
     with small_disk(place / "data", 16) as disk:
-        home = home_at(place, **PATIENT)
-        process, feed = start(home), Feed(home)
-        feed.more(500)
-        wait_for(lambda: counted(home, "journal_rows") == feed.records)
-        ballast = fill(disk)
-        feed.more(3000)
-        wait_for(lambda: reading(home).state == "paused")
-        assert "No space left" in reading(home).detail and "goes on by itself" in reading(home).detail
+        home = make_home(place, **PATIENT)
+        process, feed = start_writer(home), RingFeeder(home)
+        feed.publish(500)
+        wait_for(lambda: read_counter(home, "journal_rows") == feed.records)
+        ballast = fill_disk(disk)
+        feed.publish(3000)
+        wait_for(lambda: read_vitals(home).state == "paused")
+        assert "No space left" in read_vitals(home).detail and "goes on by itself" in read_vitals(home).detail
         process.kill()
         process.wait()
-        process = start(home)
-        wait_for(lambda: (found := running(home, process)) and found.state == "paused")
-        feed.more(3000)
+        process = start_writer(home)
+        wait_for(lambda: (found := read_running_vitals(home, process)) and found.state == "paused")
+        feed.publish(3000)
         time.sleep(0.5)
-        assert reading(home).state == "paused" and process.poll() is None
+        assert read_vitals(home).state == "paused" and process.poll() is None
 
         ballast.unlink()
 
-        wait_for(lambda: reading(home).state == "running" and reading(home).counters["backlog_records"] == 0)
+        wait_for(lambda: read_vitals(home).state == "running" and read_vitals(home).counters["backlog_records"] == 0)
         feed.close()
-        assert stop(process) == 0
-        feed.is_stored_once(home)
-        assert counted(home, "lost_records") == 0
+        assert stop_writer(process) == 0
+        feed.assert_stored_once(home)
+        assert read_counter(home, "lost_records") == 0
 
 
 def test_a_read_only_disk_is_waited_out(place: Path) -> None:
     """Read-only from the start: paused in words; writable again: everything that came meanwhile is stored once."""
     with small_disk(place / "data", 16) as disk:
-        home = home_at(place, **PATIENT)
+        home = make_home(place, **PATIENT)
         remount(disk, "ro")
-        process, feed = start(home), Feed(home)
-        feed.more(1000)
-        wait_for(lambda: (found := running(home, process)) and found.state == "paused")
-        assert "Read-only file system" in reading(home).detail
+        process, feed = start_writer(home), RingFeeder(home)
+        feed.publish(1000)
+        wait_for(lambda: (found := read_running_vitals(home, process)) and found.state == "paused")
+        assert "Read-only file system" in read_vitals(home).detail
 
         remount(disk, "rw")
 
-        wait_for(lambda: reading(home).state == "running")
+        wait_for(lambda: read_vitals(home).state == "running")
         feed.close()
-        assert stop(process) == 0
-        feed.is_stored_once(home)
+        assert stop_writer(process) == 0
+        feed.assert_stored_once(home)
 
 
 def test_an_hour_that_finds_no_room_stays_in_the_journal(place: Path) -> None:
     """The place of the files is read-only, the journal's is not: collecting goes on, the trouble is said, nothing is let go of."""
     with small_disk(place / "data" / "kr", 8) as disk:
-        home = home_at(place)
+        home = make_home(place)
         remount(disk, "ro")
-        process, feed = start(home), Feed(home)
-        feed.more(1000)
-        wait_for(lambda: (found := running(home, process)) and "could not be published" in found.detail)
-        feed.more(1000)
-        wait_for(lambda: counted(home, "journal_rows") == feed.records)
-        assert reading(home).state in ("running", "publishing") and counted(home, "pauses") == 0
+        process, feed = start_writer(home), RingFeeder(home)
+        feed.publish(1000)
+        wait_for(lambda: (found := read_running_vitals(home, process)) and "could not be published" in found.detail)
+        feed.publish(1000)
+        wait_for(lambda: read_counter(home, "journal_rows") == feed.records)
+        assert read_vitals(home).state in ("running", "publishing") and read_counter(home, "pauses") == 0
 
         remount(disk, "rw")
 
         feed.close()
-        assert stop(process) == 0
-        feed.is_stored_once(home)
-        assert [batch for name in ("kr.orderbook", "kr.tick") for batch in read_rows(home.journal(name))] == []
+        assert stop_writer(process) == 0
+        feed.assert_stored_once(home)
+        assert [
+            batch for name in ("kr.orderbook", "kr.tick") for batch in read_rows(home.journal_directory(name))
+        ] == []
 
 
 def test_a_stop_on_a_full_disk_hands_over_and_the_next_life_publishes(place: Path) -> None:
     """Files cannot grow when the stop comes: exit 0, said in words, all of it published once by the next life."""
-    home = home_at(place, **PATIENT)
-    process, feed = start(home), Feed(home)
-    feed.more(1000)
-    wait_for(lambda: counted(home, "journal_rows") == feed.records)
+    home = make_home(place, **PATIENT)
+    process, feed = start_writer(home), RingFeeder(home)
+    feed.publish(1000)
+    wait_for(lambda: read_counter(home, "journal_rows") == feed.records)
     resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (0, resource.RLIM_INFINITY))
     feed.close()
 
-    assert stop(process) == 0
+    assert stop_writer(process) == 0
 
-    assert reading(home).state == "stopped" and "handed over" in reading(home).detail and parts(home) == []
-    process = start(home)
-    wait_for(lambda: running(home, process))
-    assert stop(process) == 0
-    feed.is_stored_once(home)
+    assert read_vitals(home).state == "stopped" and "handed over" in read_vitals(home).detail and find_parts(home) == []
+    process = start_writer(home)
+    wait_for(lambda: read_running_vitals(home, process))
+    assert stop_writer(process) == 0
+    feed.assert_stored_once(home)
 
 
 def test_a_writer_without_descriptors_pauses_and_goes_on(place: Path) -> None:
     """No file can be opened when the journal needs its next segment: paused in words, then all stored once."""
-    home = home_at(place, segment_most_bytes=1_048_576, **PATIENT)
-    process, feed = start(home), Feed(home)
-    feed.more(500)
-    wait_for(lambda: counted(home, "journal_rows") == feed.records)
+    home = make_home(place, segment_max_bytes=1_048_576, **PATIENT)
+    process, feed = start_writer(home), RingFeeder(home)
+    feed.publish(500)
+    wait_for(lambda: read_counter(home, "journal_rows") == feed.records)
     limits = resource.prlimit(process.pid, resource.RLIMIT_NOFILE, (3, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
     for _ in range(10):
-        feed.more(500)
+        feed.publish(500)
         time.sleep(0.05)
-    wait_for(lambda: reading(home).state == "paused")
-    assert "Too many open files" in reading(home).detail
+    wait_for(lambda: read_vitals(home).state == "paused")
+    assert "Too many open files" in read_vitals(home).detail
 
     resource.prlimit(process.pid, resource.RLIMIT_NOFILE, limits)
 
-    wait_for(lambda: reading(home).state == "running")
+    wait_for(lambda: read_vitals(home).state == "running")
     feed.close()
-    assert stop(process) == 0
-    feed.is_stored_once(home)
+    assert stop_writer(process) == 0
+    feed.assert_stored_once(home)
 
 
 def test_a_collector_without_room_for_its_rings_says_so_and_waits(place: Path) -> None:
@@ -169,7 +182,7 @@ def test_a_collector_without_room_for_its_rings_says_so_and_waits(place: Path) -
 
     There is room for the ring of books (31 MB), none for that of ticks (88 MB).
     """
-    home = home_at(place)
+    home = make_home(place)
     settings = (place / "collector.toml").read_text().replace("tick_capacity = 65536", "tick_capacity = 524288")
     (place / "collector.toml").write_text(
         settings + '[kis]\nws_url = "ws://127.0.0.1:9"\nrest_url = "http://127.0.0.1:9"\n'
@@ -181,28 +194,28 @@ def test_a_collector_without_room_for_its_rings_says_so_and_waits(place: Path) -
         env=environment,
         preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 26, resource.RLIM_INFINITY)),
     )
-    started.append(process)
+    started_writers.append(process)
 
-    def kis() -> Reading | None:
+    def kis() -> VitalsSnapshot | None:
         try:
-            return read(home.vitals("kis"))
+            return read_snapshot(home.vitals_path("kis"))
         except FileNotFoundError:
             return None
 
     wait_for(lambda: (found := kis()) and found.state == "waiting")
     assert "kis.tick.ring" in kis().detail and "room" in kis().detail
-    beat = kis().beat_mono_ns
-    wait_for(lambda: kis().beat_mono_ns > beat)
+    beat = kis().heartbeat_mono_ns
+    wait_for(lambda: kis().heartbeat_mono_ns > beat)
 
     resource.prlimit(process.pid, resource.RLIMIT_FSIZE, UNLIMITED)
 
     wait_for(lambda: kis().state == "retrying")  # no vendor is there, but the rings are
-    assert stop(process) == 0
+    assert stop_writer(process) == 0
 
 
 def test_without_room_even_for_a_vitals_page_the_last_words_name_it(place: Path) -> None:
     """Exit 1 with the file and the reason; never SIGBUS."""
-    home_at(place)
+    make_home(place)
     ran = subprocess.run(
         [sys.executable, "-m", "writer"],
         env=os.environ | {"COLLECTOR_HOME": str(place), "PYTHONPATH": str(ROOT)},
@@ -219,12 +232,12 @@ def test_without_room_even_for_a_vitals_page_the_last_words_name_it(place: Path)
 
 def test_a_full_disk_keeps_no_process_from_starting(place: Path) -> None:
     """No byte can be written: neither a log line nor the number in the lock; the process runs and ends all the same."""
-    home_at(place)
+    make_home(place)
     ran = subprocess.run(
         [
             sys.executable,
             "-c",
-            "import sys; from conf.process import run; sys.exit(run('kis', lambda home, stop: None))",
+            "import sys; from conf.process import run_process; sys.exit(run_process('kis', lambda home, stop: None))",
         ],
         env=os.environ | {"COLLECTOR_HOME": str(place), "PYTHONPATH": str(ROOT)},
         preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (0, resource.RLIM_INFINITY)),
@@ -241,29 +254,29 @@ def test_the_tree_lives_through_a_full_disk_and_the_lack_of_descriptors() -> Non
 
     Afterwards each delivery is stored once.
     """
-    with a_home(TREE + WARPED) as root, small_disk(root / "disk", 12) as disk, ExitStack() as stack:
+    with temporary_home(TREE + WARPED) as root, small_disk(root / "disk", 12) as disk, ExitStack() as stack:
         for name in ("data", "run", "log"):
             (disk / name).mkdir(mode=0o700)
             (root / name).rmdir()
             (root / name).symlink_to(disk / name)
         # the link to the rings goes with the disk, so they are cleared away before it
         stack.callback(lambda: shutil.rmtree((root / "run" / "ring").resolve(), ignore_errors=True))
-        stack.callback(lambda: collectorctl(root, "stop", check=False))
-        simulator = stack.enter_context(Simulator(root, root / "truth", "--books-per-s", "20"))
-        connect_home(root, simulator.addresses)
-        collectorctl(root, "start")
-        ballast = fill(disk)
+        stack.callback(lambda: run_collectorctl(root, "stop", check=False))
+        simulator = stack.enter_context(SimulatorProcess(root, root / "truth", "--books-per-s", "20"))
+        set_addresses(root, simulator.addresses)
+        run_collectorctl(root, "start")
+        ballast = fill_disk(disk)
         old = pids(root)
         for name in ("kis", "kiwoom", "writer", "watchdog"):
             os.kill(old[name], signal.SIGKILL)
-        until("writer is paused", lambda: process_of(root, "writer")["state"] == "paused")
+        wait_until("writer is paused", lambda: process_of(root, "writer")["state"] == "paused")
         for name in ("kis", "kiwoom", "watchdog"):
-            until(f"{name} works", lambda name=name: process_of(root, name)["healthy"])
+            wait_until(f"{name} works", lambda name=name: process_of(root, name)["healthy"])
             assert process_of(root, name)["pid"] != old[name]
         said = process_of(root, "writer")
         assert "No space left" in said["verdict"] and not said["healthy"]
         ballast.unlink()
-        until("all is well", lambda: status(root)["healthy"])
+        wait_until("all is well", lambda: read_status(root)["healthy"])
 
         limits = {}
         for name in ("kis", "kiwoom"):
@@ -271,25 +284,25 @@ def test_the_tree_lives_through_a_full_disk_and_the_lack_of_descriptors() -> Non
             limits[pid] = resource.prlimit(
                 pid, resource.RLIMIT_NOFILE, (3, resource.getrlimit(resource.RLIMIT_NOFILE)[1])
             )
-            simulator.tell(f"{name} drop")
+            simulator.send_command(f"{name} drop")
         for name in ("kis", "kiwoom"):
-            until(f"{name} says why", lambda name=name: "Too many open files" in process_of(root, name)["detail"])
+            wait_until(f"{name} says why", lambda name=name: "Too many open files" in process_of(root, name)["detail"])
             assert process_of(root, name)["state"] == "retrying"
         for pid, limit in limits.items():
             resource.prlimit(pid, resource.RLIMIT_NOFILE, limit)
-        until("all is well again", lambda: status(root)["healthy"])
+        wait_until("all is well again", lambda: read_status(root)["healthy"])
         assert set(limits) < set(pids(root).values())  # nobody had to die for it
 
         _let_it_be_quiet(simulator)
-        assert "drained to zero" in collectorctl(root, "stop").stdout
+        assert "drained to zero" in run_collectorctl(root, "stop").stdout
         simulator.close()
-        assert complaints(root, root / "truth") == []
+        assert find_problems(root, root / "truth") == []
 
 
-def _let_it_be_quiet(simulator: Simulator) -> None:
+def _let_it_be_quiet(simulator: SimulatorProcess) -> None:
     """No more data, so that nothing is in flight at the stop."""
     for line in ("kis", "kiwoom"):
-        simulator.tell(f"{line} quiet 3600")
+        simulator.send_command(f"{line} quiet 3600")
     time.sleep(2.0)
 
 
@@ -319,8 +332,8 @@ def test_an_hours_step_of_the_wall_clock_there_and_back_loses_and_doubles_nothin
     """
     hurried = "[writer]\ntwin_window_s = 0.5\ngrace_s = 1.0\nlate_every_s = 1.0\n"
     with (
-        a_home(TREE + hurried) as root,
-        Simulator(root, root / "truth", "--always-open", "--books-per-s", "30") as simulator,
+        temporary_home(TREE + hurried) as root,
+        SimulatorProcess(root, root / "truth", "--always-open", "--books-per-s", "30") as simulator,
     ):
         (root / "stepping.py").write_text(STEPPING)
         conf = (root / "supervisord.conf").read_text()
@@ -329,25 +342,27 @@ def test_an_hours_step_of_the_wall_clock_there_and_back_loses_and_doubles_nothin
                 "python -m writer", "python stepping.py writer"
             )
         )
-        connect_home(root, simulator.addresses)
-        collectorctl(root, "start")
+        set_addresses(root, simulator.addresses)
+        run_collectorctl(root, "start")
         stepping, pid = ("kis", "kiwoom", "writer"), pids(root)
         for count, number in enumerate((signal.SIGUSR1, signal.SIGUSR2, signal.SIGUSR2), 1):
-            until("rows flow", _growth(root))
+            wait_until("rows flow", _growth(root))
             for name in stepping:
                 os.kill(pid[name], number)
-            until(
+            wait_until(
                 "all have noticed",
                 lambda count=count: all(count_of(root, name, "clock_steps") == count for name in stepping),
             )
-            until("rows flow", _growth(root))
+            wait_until("rows flow", _growth(root))
             if count == 1:  # the open hour looks over: it is published, and what comes of it now is late
-                until("a part is published", lambda: list((root / "data" / "kr" / "orderbook").rglob("part-*.parquet")))
+                wait_until(
+                    "a part is published", lambda: list((root / "data" / "kr" / "orderbook").rglob("part-*.parquet"))
+                )
         _let_it_be_quiet(simulator)
-        assert "drained to zero" in collectorctl(root, "stop").stdout
+        assert "drained to zero" in run_collectorctl(root, "stop").stdout
         simulator.close()
 
-        assert complaints(root, root / "truth") == []
+        assert find_problems(root, root / "truth") == []
         for name in stepping:
             log = (root / "log" / f"{name}.log").read_text()
             assert (1, 2) == (log.count("stepped by +3"), log.count("stepped by -3"))
@@ -376,27 +391,27 @@ BOOKS_S, TICKS_S = 5 * 1000, 5 * 2000
 @pytest.mark.parametrize("seconds", [3, pytest.param(30, marks=pytest.mark.long)])
 def test_a_stalled_writer_at_five_times_the_open_loses_nothing(place: Path, seconds: int) -> None:
     """SIGSTOP for that long with both lines at 5,000 books and 10,000 ticks a second and rings as by default; then caught up."""
-    home = home_at(place, **PATIENT)
-    table = load(ROOT).ring
-    feed = Feed(home, table.orderbook_capacity, table.tick_capacity)
-    process = start(home)
-    wait_for(lambda: running(home, process))
+    home = make_home(place, **PATIENT)
+    table = load_settings(ROOT).ring
+    feed = RingFeeder(home, table.orderbook_capacity, table.tick_capacity)
+    process = start_writer(home)
+    wait_for(lambda: read_running_vitals(home, process))
     feed.run(1.0, BOOKS_S, TICKS_S)
     process.send_signal(signal.SIGSTOP)
     feed.run(seconds, BOOKS_S, TICKS_S)
     begin = time.monotonic()
     process.send_signal(signal.SIGCONT)
-    while counted(home, "journal_rows") < feed.records - BOOKS_S:
+    while read_counter(home, "journal_rows") < feed.records - BOOKS_S:
         assert time.monotonic() - begin < 4 * seconds + 20, "never caught up"
         feed.run(0.1, BOOKS_S, TICKS_S)
     caught_up_s = time.monotonic() - begin
     rate = feed.records / (1 + seconds + caught_up_s)
     feed.close()
-    wait_for(lambda: counted(home, "journal_rows") == feed.records, 60)
+    wait_for(lambda: read_counter(home, "journal_rows") == feed.records, 60)
 
-    assert stop(process) == 0
-    assert counted(home, "lost_records") == 0
-    feed.is_stored_once(home)
+    assert stop_writer(process) == 0
+    assert read_counter(home, "lost_records") == 0
+    feed.assert_stored_once(home)
     print(f"stalled {seconds} s, {rate:.0f} records/s throughout, caught up {caught_up_s:.1f} s after it went on")
 
 
@@ -410,28 +425,28 @@ def test_a_process_stopped_between_two_readings_of_the_clocks_sees_no_step(monke
 
     monkeypatch.setattr(clock, "time", SimpleNamespace(monotonic_ns=monotonic_ns, time_ns=time.time_ns))
 
-    assert still.follow_wall() == 0
+    assert still.detect_step() == 0
     assert next(readings, None) is None
 
 
 def test_a_writer_that_recovers_a_long_journal_beats_meanwhile(place: Path) -> None:
     """The watchdog must not take it for hung: each batch that is read again is a heartbeat."""
-    home = home_at(place, **PATIENT)
-    process, feed = start(home), Feed(home)
-    wait_for(lambda: running(home, process))
+    home = make_home(place, **PATIENT)
+    process, feed = start_writer(home), RingFeeder(home)
+    wait_for(lambda: read_running_vitals(home, process))
     for _ in range(6):
-        feed.more(3000)
-        wait_for(lambda: counted(home, "journal_rows") == feed.records)
+        feed.publish(3000)
+        wait_for(lambda: read_counter(home, "journal_rows") == feed.records)
     process.kill()
     process.wait()
 
-    process = start(home)
-    wait_for(lambda: (found := reading(home)) and found.pid == process.pid)
+    process = start_writer(home)
+    wait_for(lambda: (found := read_vitals(home)) and found.pid == process.pid)
     beats = set()
-    while (found := reading(home)).state == "starting":
-        beats.add(found.beat_mono_ns)
+    while (found := read_vitals(home)).state == "starting":
+        beats.add(found.heartbeat_mono_ns)
 
     assert len(beats) > 3
     feed.close()
-    assert stop(process) == 0
-    feed.is_stored_once(home)
+    assert stop_writer(process) == 0
+    feed.assert_stored_once(home)

@@ -12,7 +12,7 @@ from fuzz import fuzzer
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from brokers.transport.websocket import MESSAGES_MOST, READ_BYTES, Wire
+from brokers.transport.websocket import MAX_MESSAGES, READ_BYTES, WebSocketConnection
 
 
 @pytest.mark.parametrize("target", ["kis", "kiwoom", "frames"])
@@ -48,7 +48,7 @@ MESSAGES = st.fixed_dictionaries(
 @pytest.mark.parametrize("target", ["kis", "kiwoom"])
 def test_any_json_of_the_dialogues_shape_is_data_or_control(target: str) -> None:
     """Any value in any place that the sessions and decoders look at."""
-    check = fuzzer.decoder(target)
+    check = fuzzer.build_decoder_check(target)
 
     @settings(max_examples=400, deadline=None, database=None)
     @given(MESSAGES)
@@ -61,7 +61,7 @@ def test_any_json_of_the_dialogues_shape_is_data_or_control(target: str) -> None
 @pytest.mark.parametrize("target", ["kis", "kiwoom"])
 def test_any_bytes_are_put_aside(target: str) -> None:
     """Nothing else can become of them."""
-    check = fuzzer.decoder(target)
+    check = fuzzer.build_decoder_check(target)
 
     @settings(max_examples=400, deadline=None, database=None)
     @given(st.sampled_from([b"", b"{", b"0|H0STCNT0|001|005930^"]), st.binary(max_size=300))
@@ -72,15 +72,15 @@ def test_any_bytes_are_put_aside(target: str) -> None:
 
 
 @pytest.fixture
-def wired() -> tuple[Wire, socket.socket]:
+def wired() -> tuple[WebSocketConnection, socket.socket]:
     """A wire and the server's end of it."""
     ours, theirs = socket.socketpair()
     link = websocket.WebSocket(enable_multithread=False, skip_utf8_validation=True)
     link.sock, link.connected = ours, True
-    return Wire(link, 1 << 22), theirs
+    return WebSocketConnection(link, 1 << 22), theirs
 
 
-def test_a_poll_holds_few_messages_however_small_they_are(wired: tuple[Wire, socket.socket]) -> None:
+def test_a_poll_holds_few_messages_however_small_they_are(wired: tuple[WebSocketConnection, socket.socket]) -> None:
     """Two million empty messages would be a hundred megabytes at once; they come in many polls, none missing."""
     wire, theirs = wired
     block, blocks = b"\x81\x00" * (READ_BYTES // 2), 16
@@ -93,11 +93,11 @@ def test_a_poll_holds_few_messages_however_small_they_are(wired: tuple[Wire, soc
     sender.join()
 
     assert sum(polls) == blocks * READ_BYTES // 2
-    assert max(polls) <= MESSAGES_MOST + READ_BYTES // 2
+    assert max(polls) <= MAX_MESSAGES + READ_BYTES // 2
 
 
 def test_after_a_send_that_nobody_took_no_more_is_sent(
-    wired: tuple[Wire, socket.socket], monkeypatch: pytest.MonkeyPatch
+    wired: tuple[WebSocketConnection, socket.socket], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A thousand heartbeats to a server that reads nothing cost one wait, not a thousand."""
     monkeypatch.setattr("brokers.transport.websocket.SEND_S", 0.2)

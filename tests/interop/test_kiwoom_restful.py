@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.vendor_clients import simulator
+from support.vendor_clients import start_simulator
 
 from brokers.simulator.ground_truth import load
 
@@ -63,7 +63,7 @@ def test_its_ticks_and_books_are_those_of_the_truth(tmp_path: Path, monkeypatch:
         "--books-per-s",
         "20",
     )
-    with simulator(tmp_path, *options, "--kiwoom-ping-every-s", "0.5", "--kiwoom-merge", "0") as running:
+    with start_simulator(tmp_path, *options, "--kiwoom-ping-every-s", "0.5", "--kiwoom-merge", "0") as running:
         host = running.ready["kiwoom"]["rest_url"]
         monkeypatch.setattr(kiwoom.config, "REAL", host)
         monkeypatch.setattr(kiwoom.http.socket.Socket, "REAL", host.replace("http", "ws"))

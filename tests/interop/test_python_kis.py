@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.vendor_clients import simulator
+from support.vendor_clients import start_simulator
 
 from brokers.simulator.ground_truth import load
 
@@ -40,7 +40,7 @@ class Received:
 def test_its_trades_and_books_are_those_of_the_truth(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Token, approval key, registrations, multi-record frames: every field the library exposes equals the truth's."""
     options = ("--always-open", "--symbols", "005930", "--truth", str(tmp_path / "truth"), "--books-per-s", "20")
-    with simulator(tmp_path, *options, "--kis-width-profile", "46/59") as running:
+    with start_simulator(tmp_path, *options, "--kis-width-profile", "46/59") as running:
         monkeypatch.setattr(pykis.kis, "REAL_DOMAIN", running.ready["kis"]["rest_url"])
         monkeypatch.setattr(pykis.client.websocket, "WEBSOCKET_REAL_DOMAIN", running.ready["kis"]["ws_url"])
         kis = pykis.PyKis(

@@ -23,18 +23,18 @@ from random import Random
 
 import msgspec
 import pandas as pd
-from kill.injections import COLLECTORS, PROCESSES, ROOT, Blow
-from support.process_tree import a_home, collectorctl, status, until
+from kill.injections import COLLECTORS, PROCESSES, SUPERVISOR, Injection
+from support.process_tree import read_status, run_collectorctl, temporary_home, wait_until
 
 from brokers.simulator import ground_truth
-from collectorctl.demo.environment import Simulator, connect_home
-from collectorctl.demo.oracle import LINES, judge
-from collectorctl.demo.result import Verdict
-from collectorctl.supervision.supervisor import Daemon
+from collectorctl.demo.environment import SimulatorProcess, set_addresses
+from collectorctl.demo.oracle import FEEDS, compare
+from collectorctl.demo.result import DemoResult
+from collectorctl.supervision.supervisor import SupervisorClient
 from conf.home import Home
-from ringbuf.vitals import VitalsError, read
+from ringbuf.vitals import VitalsError, read_snapshot
 from writer.journal.journal import read_rows
-from writer.journal.segment import paths
+from writer.journal.segment import segment_paths
 
 SETTINGS = """
 [universe]
@@ -49,11 +49,11 @@ tick_capacity = 16384
 register_spacing_ms = 20
 [feed]
 backoff_first_s = 0.2
-backoff_most_s = 1.0
+backoff_max_s = 1.0
 [writer]
 grace_s = 5.5
 late_every_s = 3.0
-segment_most_bytes = 1048576
+segment_max_bytes = 1048576
 [watchdog]
 stale_s = 3.0
 [recover]
@@ -61,18 +61,23 @@ automatic = false
 """
 DATASETS = ("orderbook", "tick")
 QUIET_S = 2.5
-HANG_MOST_S = 45.0
-FAULTS_IN_LOGS = ("ends by a bug", "were overwritten before they were read", "damaged at", "could not be published")
+HANG_TIMEOUT_S = 45.0
+FORBIDDEN_LOG_TEXTS = (
+    "ends by a bug",
+    "were overwritten before they were read",
+    "damaged at",
+    "could not be published",
+)
 """What no log may say after all this."""
 
-KEEP = "KILL_KEEP"
+KEEP_VARIABLE = "KILL_KEEP"
 """Environment: a directory into which the home of a failed siege is copied."""
 
 
-class Siege:
+class KillHarness:
     """One running tree and what was done to it."""
 
-    def __init__(self, root: Path, simulator: Simulator, seed: int) -> None:
+    def __init__(self, root: Path, simulator: SimulatorProcess, seed: int) -> None:
         self.root = root
         self.home = Home(root)
         self.simulator = simulator
@@ -80,49 +85,51 @@ class Siege:
         self.history: list[str] = []
         self.kills: Counter[str] = Counter()
         self.signals: Counter[str] = Counter()
-        self.stopped_ns: dict[int, list[tuple[int, int]]] = {number: [] for number in LINES}
-        self._daemon = Daemon(self.home)
-        self._chance = Random(seed)
+        self.stopped_ns: dict[int, list[tuple[int, int]]] = {number: [] for number in FEEDS}
+        self._supervisor = SupervisorClient(self.home)
+        self._random = Random(seed)
         self._began_ns = time.monotonic_ns()
-        self._hung: tuple[str, int, int] | None = None
+        self._hung_process: tuple[str, int, int] | None = None
 
-    def strike(self, blow: Blow) -> None:
+    def inject(self, injection: Injection) -> None:
         """Wait as long as the blow says, then do it."""
-        time.sleep(blow.after_s)
-        if self._hung and {self._hung[0], ROOT, "watchdog"} & set(blow.names):
+        time.sleep(injection.delay_s)
+        if self._hung_process and {self._hung_process[0], SUPERVISOR, "watchdog"} & set(injection.targets):
             self.end_hang()  # the watchdog is at work: neither it nor its patient is disturbed
-        match blow.kind:
+        match injection.kind:
             case "kill":
-                for name, pid in [(name, self._pid(name)) for name in blow.names]:
+                for name, pid in [(name, self._pid(name)) for name in injection.targets]:
                     self._signal(signal.SIGKILL, name, pid)
             case "kill publishing":
-                self._await_publishing(blow.lasts_s / 20)
+                self._wait_for_publishing(injection.duration_s / 20)
                 self._signal(signal.SIGKILL, "writer", self._pid("writer"))
             case "kill stopped":
-                self._stop(blow.names[0], blow.lasts_s, signal.SIGKILL)
+                self._stop(injection.targets[0], injection.duration_s, signal.SIGKILL)
             case "pause":
-                self._stop(blow.names[0], blow.lasts_s, signal.SIGCONT)
-            case "terminate" if blow.names == (ROOT,):
-                pid = self._pid(ROOT)
-                self._signal(signal.SIGTERM, ROOT, pid)
-                until("supervisord has ended", lambda: not Path(f"/proc/{pid}").exists(), 60)
+                self._stop(injection.targets[0], injection.duration_s, signal.SIGCONT)
+            case "terminate" if injection.targets == (SUPERVISOR,):
+                pid = self._pid(SUPERVISOR)
+                self._signal(signal.SIGTERM, SUPERVISOR, pid)
+                wait_until("supervisord has ended", lambda: not Path(f"/proc/{pid}").exists(), 60)
                 self._start()
             case "terminate":
-                self._signal(signal.SIGTERM, blow.names[0], self._pid(blow.names[0]))
+                self._signal(signal.SIGTERM, injection.targets[0], self._pid(injection.targets[0]))
             case "hang":
                 self.end_hang()
-                self._hang(blow.names[0])
+                self._hang(injection.targets[0])
             case "behead":
-                self._signal(signal.SIGKILL, ROOT, self._pid(ROOT))
-                time.sleep(blow.lasts_s / 2)
+                self._signal(signal.SIGKILL, SUPERVISOR, self._pid(SUPERVISOR))
+                time.sleep(injection.duration_s / 2)
                 self._start()
 
     def _pid(self, name: str) -> int:
         """A process of that name, once there is one."""
-        if name == ROOT:
-            return until("supervisord answers", self._daemon.pid)
-        return until(
-            f"{name} has a process", lambda: next((p.pid for p in self._daemon.programs() if p.name == name), 0), 60
+        if name == SUPERVISOR:
+            return wait_until("supervisord answers", self._supervisor.find_pid)
+        return wait_until(
+            f"{name} has a process",
+            lambda: next((p.pid for p in self._supervisor.list_programs() if p.name == name), 0),
+            60,
         )
 
     def _signal(self, number: signal.Signals, name: str, pid: int) -> bool:
@@ -142,94 +149,96 @@ class Siege:
         if self._signal(signal.SIGSTOP, name, pid):
             time.sleep(seconds)
             self._signal(then, name, pid)
-        self._was_stopped(name, begin_ns)
+        self._record_stop(name, begin_ns)
 
-    def _was_stopped(self, name: str, begin_ns: int) -> None:
+    def _record_stop(self, name: str, begin_ns: int) -> None:
         if name in COLLECTORS:
-            number = next(number for number, line in LINES.items() if line == name)
+            number = next(number for number, feed in FEEDS.items() if feed == name)
             self.stopped_ns[number].append((begin_ns, time.monotonic_ns()))
 
     def _hang(self, name: str) -> None:
-        self.settle(name)  # a process that has just begun is allowed more time
+        self.wait_until_healthy(name)  # a process that has just begun is allowed more time
         pid, begin_ns = self._pid(name), time.monotonic_ns()
         if self._signal(signal.SIGSTOP, name, pid):
-            self._hung = (name, pid, begin_ns)
+            self._hung_process = (name, pid, begin_ns)
 
     def end_hang(self) -> None:
         """Wait until the watchdog has killed what hangs."""
-        if self._hung is None:
+        if self._hung_process is None:
             return
-        (name, pid, begin_ns), self._hung = self._hung, None
-        until(f"the watchdog has killed {name}", lambda: self._pid(name) != pid, HANG_MOST_S)
-        self._was_stopped(name, begin_ns)
+        (name, pid, begin_ns), self._hung_process = self._hung_process, None
+        wait_until(f"the watchdog has killed {name}", lambda: self._pid(name) != pid, HANG_TIMEOUT_S)
+        self._record_stop(name, begin_ns)
         self._note(f"the watchdog killed {name} {pid}")
         self.kills[f"{name} (by the watchdog)"] += 1
 
-    def _await_publishing(self, then_s: float) -> None:
+    def _wait_for_publishing(self, then_s: float) -> None:
         """Until the writer publishes an hour, and a moment longer."""
 
         def publishing() -> bool:
             try:
-                return read(self.home.vitals("writer")).state == "publishing"
+                return read_snapshot(self.home.vitals_path("writer")).state == "publishing"
             except (FileNotFoundError, VitalsError):
                 return False
 
-        give_up = time.monotonic() + 20
-        while not publishing() and time.monotonic() < give_up:
+        deadline = time.monotonic() + 20
+        while not publishing() and time.monotonic() < deadline:
             time.sleep(0.002)
         time.sleep(then_s)
 
     def _start(self) -> None:
         """As a user does; every other time without waiting for health, so that the next blow hits a tree that rises."""
-        wait_s = self._chance.choice(("0", "60"))
+        wait_s = self._random.choice(("0", "60"))
         self._note(f"collectorctl start --wait {wait_s}")
-        ran = collectorctl(self.root, "start", "--wait", wait_s, check=wait_s != "0")
-        assert ran.stdout.startswith("started"), ran.stdout + ran.stderr
+        completed = run_collectorctl(self.root, "start", "--wait", wait_s, check=wait_s != "0")
+        assert completed.stdout.startswith("started"), completed.stdout + completed.stderr
 
-    def settle(self, *names: str) -> None:
+    def wait_until_healthy(self, *names: str) -> None:
         """Until these processes (default: all) are healthy."""
-        wanted = names or PROCESSES
+        expected = names or PROCESSES
 
         def healthy() -> bool:
-            processes = status(self.root)["processes"]
-            return all(processes[name]["healthy"] for name in wanted)
+            processes = read_status(self.root)["processes"]
+            return all(processes[name]["healthy"] for name in expected)
 
-        until(f"{', '.join(wanted)} are healthy", healthy, 90)
+        wait_until(f"{', '.join(expected)} are healthy", healthy, 90)
 
-    def lift(self) -> Verdict:
+    def stop_and_compare(self) -> DemoResult:
         """Let the tree come to itself, stop it, judge."""
         self.end_hang()
-        self.settle()
+        self.wait_until_healthy()
         time.sleep(1.0)
-        for line in LINES.values():
-            self.simulator.tell(f"{line} quiet 3600")
+        for feed in FEEDS.values():
+            self.simulator.send_command(f"{feed} quiet 3600")
         time.sleep(QUIET_S)
-        said = collectorctl(self.root, "stop").stdout
-        assert "drained to zero" in said, said
+        output = run_collectorctl(self.root, "stop").stdout
+        assert "drained to zero" in output, output
         self.simulator.close()
-        told = ground_truth.load(self.root / "truth")
-        return judge(
-            told.books,
-            told.trades,
-            told.sent,
-            {(c["line"], c["connection"]): c["ended_mono_ns"] for c in told.connections if c["ended_mono_ns"]},
-            self.rows("orderbook"),
-            self.rows("tick"),
+        truth = ground_truth.load(self.root / "truth")
+        return compare(
+            truth.books,
+            truth.trades,
+            truth.deliveries,
+            {(c["line"], c["connection"]): c["ended_mono_ns"] for c in truth.connections if c["ended_mono_ns"]},
+            self.read_dataset("orderbook"),
+            self.read_dataset("tick"),
             self.stopped_ns,
         )
 
-    def rows(self, dataset: str) -> pd.DataFrame:
+    def read_dataset(self, dataset: str) -> pd.DataFrame:
         """A whole dataset, as a user reads it."""
         return pd.read_parquet(self.home.data / "kr" / dataset)
 
-    def left_behind(self) -> list[str]:
+    def find_leftovers(self) -> list[str]:
         """In words whatever a stopped tree must not leave: rows in a journal, half files, unreadable files, bad words in logs."""
         found = []
         for dataset in DATASETS:
-            journal = self.home.journal(f"kr.{dataset}")
+            journal = self.home.journal_directory(f"kr.{dataset}")
             found += [f"{journal}: {batch.num_rows} rows" for batch in read_rows(journal)]
-            if len(paths(journal)) != 1:
-                found.append(f"{journal}: {[path.name for path in paths(journal)]}, one empty segment was expected")
+            if len(segment_paths(journal)) != 1:
+                found.append(
+                    f"{journal}: {[path.name for path in segment_paths(journal)]}, one empty segment was expected"
+                )
         for path in sorted(self.home.data.rglob("*")):
             if path.suffix == ".parquet":
                 try:
@@ -240,22 +249,22 @@ class Siege:
                 found.append(f"{path} was left")
         for path in sorted(self.home.log.glob("*.log*")):
             lines = path.read_text(errors="replace").splitlines()
-            found += [f"{path.name}: {line}" for line in lines if any(words in line for words in FAULTS_IN_LOGS)]
+            found += [f"{path.name}: {line}" for line in lines if any(text in line for text in FORBIDDEN_LOG_TEXTS)]
         return found
 
-    def _note(self, what: str) -> None:
-        self.history.append(f"{(time.monotonic_ns() - self._began_ns) / 1e9:8.3f}  {what}")
+    def _note(self, text: str) -> None:
+        self.history.append(f"{(time.monotonic_ns() - self._began_ns) / 1e9:8.3f}  {text}")
 
-    def report(self, verdict: Verdict) -> str:
+    def report(self, result: DemoResult) -> str:
         """What was done and what came of it, one line each."""
         counts = [f"{sum(self.kills.values())} SIGKILLs: {dict(self.kills)}; signals sent: {dict(self.signals)}"]
         for name in DATASETS:
-            account = verdict.books if name == "orderbook" else verdict.ticks
-            flying = {line: side.in_flight for line, side in account.lines.items()}
+            account = result.books if name == "orderbook" else result.ticks
+            in_flight = {line: side.in_flight for line, side in account.feeds.items()}
             counts.append(
                 f"{name}: {account.available} available, {account.stored} stored, {account.missed} missed, "
-                f"{account.doubled} doubled ({account.missed_outright} and {account.doubled_outright} outright), "
-                f"{account.wrong} wrong; in flight {flying}"
+                f"{account.doubled} doubled ({account.missed_unexplained} and {account.doubled_unexplained} outright), "
+                f"{account.wrong} wrong; in flight {in_flight}"
             )
         parts = sorted(self.home.data.glob("kr/*/date=*/hour=*/part-*.parquet"))
         counts.append(f"{len(parts)} files in {len({path.parent for path in parts})} hours")
@@ -263,11 +272,11 @@ class Siege:
 
 
 @contextmanager
-def siege(seed: int) -> Iterator[Siege]:
+def kill_harness(seed: int) -> Iterator[KillHarness]:
     """A healthy tree, ready to be beaten; the home of a failure is copied to KILL_KEEP if that is set."""
     with (
-        a_home(SETTINGS) as root,
-        Simulator(
+        temporary_home(SETTINGS) as root,
+        SimulatorProcess(
             root,
             root / "truth",
             "--seed",
@@ -279,15 +288,15 @@ def siege(seed: int) -> Iterator[Siege]:
             "0.005",
         ) as simulator,
     ):
-        connect_home(root, simulator.addresses)
-        collectorctl(root, "start")
+        set_addresses(root, simulator.addresses)
+        run_collectorctl(root, "start")
         try:
-            yield (under := Siege(root, simulator, seed))
+            yield (harness := KillHarness(root, simulator, seed))
         except BaseException:
-            if keep := os.environ.get(KEEP):
+            if keep := os.environ.get(KEEP_VARIABLE):
                 shutil.copytree(root, Path(keep) / root.name, ignore=shutil.ignore_patterns("ring", "*.sock"))
-                (Path(keep) / root.name / "history").write_text("\n".join(under.history))
+                (Path(keep) / root.name / "history").write_text("\n".join(harness.history))
                 (Path(keep) / root.name / "stopped.json").write_bytes(
-                    msgspec.json.encode({str(line): spans for line, spans in under.stopped_ns.items()})
+                    msgspec.json.encode({str(feed): spans for feed, spans in harness.stopped_ns.items()})
                 )
             raise

@@ -21,51 +21,54 @@ from typing import NamedTuple
 
 COLLECTORS = ("kis", "kiwoom")
 WORKERS = (*COLLECTORS, "writer")
-PROCESSES = (*WORKERS, "fill", "watchdog")
-ROOT = "supervisord"
+PROCESSES = (*WORKERS, "gapfill", "watchdog")
+SUPERVISOR = "supervisord"
 
-PAUSE_MOST_S = 2.5
+MAX_PAUSE_S = 2.5
 """Shorter than the twin window: a book read that much later than on the other line still finds its twin."""
 
-KILLS_A_DECK = 12
+KILLS_PER_ROUND = 12
 """SIGKILLs in a deck, the watchdog's included."""
 
 
-class Blow(NamedTuple):
+class Injection(NamedTuple):
     """One blow at `names`, `after_s` after the one before; `lasts_s`: how long a stop, or a tree without a head, lasts."""
 
     kind: str
-    names: tuple[str, ...]
-    after_s: float
-    lasts_s: float
+    targets: tuple[str, ...]
+    delay_s: float
+    duration_s: float
 
 
-def plan(seed: int, decks: int) -> list[Blow]:
+def schedule(seed: int, rounds: int) -> list[Injection]:
     """The blows of `decks` decks."""
-    chance = Random(seed)
-    return [blow for _ in range(decks) for blow in _deck(chance)]
+    random = Random(seed)
+    return [injection for _ in range(rounds) for injection in _draw_round(random)]
 
 
-def _deck(chance: Random) -> list[Blow]:
-    drawn = [
+def _draw_round(random: Random) -> list[Injection]:
+    injections = [
         ("kill", ("kis",)),
         ("kill", ("kiwoom",)),
         ("kill", ("writer",)),
         ("kill", ("watchdog",)),
-        ("kill", ("fill",)),
-        ("kill", tuple(chance.sample(WORKERS, 2))),
-        ("kill", tuple(chance.sample(PROCESSES, 1))),
+        ("kill", ("gapfill",)),
+        ("kill", tuple(random.sample(WORKERS, 2))),
+        ("kill", tuple(random.sample(PROCESSES, 1))),
         ("kill publishing", ("writer",)),
-        ("kill stopped", (chance.choice(WORKERS),)),
-        ("terminate", (chance.choice((*PROCESSES, ROOT)),)),
-        ("pause", (chance.choice((*PROCESSES, ROOT)),)),
-        ("hang", (chance.choice(WORKERS),)),
-        ("behead", (ROOT,)),
+        ("kill stopped", (random.choice(WORKERS),)),
+        ("terminate", (random.choice((*PROCESSES, SUPERVISOR)),)),
+        ("pause", (random.choice((*PROCESSES, SUPERVISOR)),)),
+        ("hang", (random.choice(WORKERS),)),
+        ("behead", (SUPERVISOR,)),
     ]
-    chance.shuffle(drawn)
-    return [Blow(kind, names, _after_s(chance), chance.uniform(0.1, PAUSE_MOST_S)) for kind, names in drawn]
+    random.shuffle(injections)
+    return [
+        Injection(kind, targets, _draw_delay_s(random), random.uniform(0.1, MAX_PAUSE_S))
+        for kind, targets in injections
+    ]
 
 
-def _after_s(chance: Random) -> float:
+def _draw_delay_s(random: Random) -> float:
     """Often at once, so that a process is hit while it starts; mostly after it has come to itself."""
-    return chance.uniform(0.0, 0.4) if chance.random() < 0.3 else chance.uniform(0.5, 4.0)
+    return random.uniform(0.0, 0.4) if random.random() < 0.3 else random.uniform(0.5, 4.0)

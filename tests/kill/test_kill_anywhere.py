@@ -15,46 +15,46 @@ import os
 import secrets
 
 import pytest
-from kill.harness import Siege, siege
-from kill.injections import KILLS_A_DECK, plan
+from kill.harness import KillHarness, kill_harness
+from kill.injections import KILLS_PER_ROUND, schedule
 
-LEAST_KILLS = 200
+MIN_KILLS = 200
 
 
-def seed() -> int:
+def choose_seed() -> int:
     """The one asked for, else a fresh one."""
     return int(os.environ.get("KILL_SEED") or secrets.randbelow(1_000_000))
 
 
-def beaten(decks: int, number: int) -> Siege:
+def run_injections(rounds: int, number: int) -> KillHarness:
     """A tree that took so many decks of blows, judged."""
-    with siege(number) as under:
+    with kill_harness(number) as harness:
         try:
-            for blow in plan(number, decks):
-                under.strike(blow)
-            verdict = under.lift()
-            print(under.report(verdict))
-            assert [] == verdict.breaches()
-            assert [] == under.left_behind()
+            for injection in schedule(number, rounds):
+                harness.inject(injection)
+            result = harness.stop_and_compare()
+            print(harness.report(result))
+            assert [] == result.strict_problems()
+            assert [] == harness.find_leftovers()
         except BaseException as error:
-            error.add_note(f"KILL_SEED={number} KILL_DECKS={decks} repeats this. What was done (s since the start):")
-            error.add_note("\n".join(under.history))
+            error.add_note(f"KILL_SEED={number} KILL_DECKS={rounds} repeats this. What was done (s since the start):")
+            error.add_note("\n".join(harness.history))
             raise
-    return under
+    return harness
 
 
 @pytest.mark.timeout(240)
 def test_whatever_is_killed_every_row_is_stored_once() -> None:
     """One deck: every process killed, terminated, stopped, hung or beheaded at random instants; the oracle finds no fault."""
-    under = beaten(1, seed())
+    under = run_injections(1, choose_seed())
 
-    assert sum(under.kills.values()) >= KILLS_A_DECK - 1
+    assert sum(under.kills.values()) >= KILLS_PER_ROUND - 1
 
 
 @pytest.mark.long
 @pytest.mark.timeout(7200)
 def test_after_hundreds_of_kills_every_row_is_stored_once() -> None:
     """The same for at least 200 kills."""
-    under = beaten(int(os.environ.get("KILL_DECKS") or 20), seed())
+    under = run_injections(int(os.environ.get("KILL_DECKS") or 20), choose_seed())
 
-    assert sum(under.kills.values()) >= LEAST_KILLS
+    assert sum(under.kills.values()) >= MIN_KILLS

@@ -10,16 +10,16 @@ from pathlib import Path
 import pytest
 
 from conf.clock import real
-from ringbuf.events import Events
-from ringbuf.records import EVENT, STREAM_WORDS, UNDEFINED, Kind, Line, Venue
+from ringbuf.events import EventPublisher
+from ringbuf.records import EVENT, STREAM_NAMES, UNDEFINED, EventType, FeedId, Venue
 from ringbuf.ring import Consumer
-from ringbuf.vitals import Vitals, last_sign
+from ringbuf.vitals import Vitals, last_heartbeat
 
 
 @pytest.fixture
-def events(tmp_path: Path) -> Iterator[Events]:
+def events(tmp_path: Path) -> Iterator[EventPublisher]:
     """A line's events."""
-    told = Events(tmp_path / "kis.event.ring", Line.KIS, real())
+    told = EventPublisher(tmp_path / "kis.event.ring", FeedId.KIS, real())
     yield told
     told.close()
 
@@ -32,35 +32,42 @@ def read(tmp_path: Path) -> list[dict[str, object]]:
     return [dict(zip(EVENT.names, record, strict=True)) for record in records.tolist()]
 
 
-def test_an_event_says_what_it_was_told_and_nothing_else(events: Events, tmp_path: Path) -> None:
+def test_an_event_says_what_it_was_told_and_nothing_else(events: EventPublisher, tmp_path: Path) -> None:
     """What is not named is blank, or UNDEFINED where it is a number; both times are of one instant."""
     before_ns = time.time_ns()
-    events.tell(
-        Kind.ACKNOWLEDGED, "words", symbol="005930", venue="NXT", stream="tick", connection=2, number=5, since_ns=7
+    events.emit(
+        EventType.ACKNOWLEDGED, "words", symbol="005930", venue="NXT", stream="tick", connection=2, value=5, since_ns=7
     )
-    events.tell(Kind.RING_LOSS, line=Line.KIWOOM, mono_ns=time.monotonic_ns() - 10**9)
+    events.emit(EventType.RING_LOSS, feed=FeedId.KIWOOM, mono_ns=time.monotonic_ns() - 10**9)
 
     one, two = read(tmp_path)
-    assert (one["line"], one["kind"], one["words"], one["symbol"]) == (Line.KIS, Kind.ACKNOWLEDGED, b"words", b"005930")
-    assert (one["venue"], STREAM_WORDS[one["stream"]], one["connection"]) == (Venue.NXT, "tick", 2)
-    assert (one["number"], one["since_ns"], one["exch_ns"]) == (5, 7, UNDEFINED)
+    assert (one["line"], one["kind"], one["message"], one["symbol"]) == (
+        FeedId.KIS,
+        EventType.ACKNOWLEDGED,
+        b"words",
+        b"005930",
+    )
+    assert (one["venue"], STREAM_NAMES[one["stream"]], one["connection"]) == (Venue.NXT, "tick", 2)
+    assert (one["value"], one["since_ns"], one["exch_ns"]) == (5, 7, UNDEFINED)
     assert before_ns - 10**8 < one["recv_ns"] < time.time_ns() + 10**8
-    assert (two["line"], two["symbol"], two["venue"], two["stream"], two["words"]) == (Line.KIWOOM, b"", 0, 0, b"")
-    assert (two["number"], two["since_ns"]) == (UNDEFINED, UNDEFINED)
+    assert (two["line"], two["symbol"], two["venue"], two["stream"], two["message"]) == (FeedId.KIWOOM, b"", 0, 0, b"")
+    assert (two["value"], two["since_ns"]) == (UNDEFINED, UNDEFINED)
     assert -1.1e9 < two["recv_ns"] - one["recv_ns"] < -0.5e9
 
 
-def test_words_are_cut_between_letters(events: Events, tmp_path: Path) -> None:
+def test_words_are_cut_between_letters(events: EventPublisher, tmp_path: Path) -> None:
     """A vendor's Korean has three bytes a letter; half a letter would be none."""
-    events.tell(Kind.PHASE, "x" + "장" * 100)
+    events.emit(EventType.PHASE, "x" + "장" * 100)
 
-    assert read(tmp_path)[0]["words"].decode() == "x" + "장" * 59
+    assert read(tmp_path)[0]["message"].decode() == "x" + "장" * 59
 
 
-def test_many_threads_tell_at_once_and_every_event_is_there_once(events: Events, tmp_path: Path) -> None:
+def test_many_threads_tell_at_once_and_every_event_is_there_once(events: EventPublisher, tmp_path: Path) -> None:
     """Several connections live in one process, a thread each, and have one ring."""
     threads = [
-        threading.Thread(target=lambda n=n: [events.tell(Kind.CONNECTED, connection=n, number=i) for i in range(300)])
+        threading.Thread(
+            target=lambda n=n: [events.emit(EventType.CONNECTED, connection=n, value=i) for i in range(300)]
+        )
         for n in range(1, 7)
     ]
     for thread in threads:
@@ -70,19 +77,19 @@ def test_many_threads_tell_at_once_and_every_event_is_there_once(events: Events,
 
     told = read(tmp_path)
     assert [event["seq"] for event in told] == list(range(1, 1801))
-    assert sorted((e["connection"], e["number"]) for e in told) == [(n, i) for n in range(1, 7) for i in range(300)]
+    assert sorted((e["connection"], e["value"]) for e in told) == [(n, i) for n in range(1, 7) for i in range(300)]
 
 
 def test_the_last_sign_of_a_former_life_is_told_unless_it_ended_in_order(tmp_path: Path) -> None:
     """From a process that was killed, the page that outlives it; not from one that said it stopped, not from nobody."""
     path = tmp_path / "kis.vitals"
-    nobody = last_sign(path)
+    nobody = last_heartbeat(path)
     vitals = Vitals.create(path, "kis")
     before_ns = time.monotonic_ns()
-    vitals.beat()
-    killed = last_sign(path)
-    vitals.say("stopped", "as asked")
+    vitals.heartbeat()
+    killed = last_heartbeat(path)
+    vitals.set_state("stopped", "as asked")
 
     assert nobody is None
     assert before_ns <= killed <= time.monotonic_ns()
-    assert last_sign(path) is None
+    assert last_heartbeat(path) is None

@@ -7,21 +7,21 @@ import pytest
 
 from conf.calendar import PHASES
 from ringbuf.records import (
+    BOOK_KEY,
+    BOOK_KEY_WITHOUT_VOLUME,
     EVENT,
-    IDENTITY,
-    IDENTITY_LEVELS,
     LEVELS,
     ORDERBOOK,
     RINGS,
     TICK,
     UNDEFINED,
+    EventType,
+    FeedId,
     Flag,
-    Kind,
-    Line,
     Session,
     Side,
-    blank,
     dtype_hash,
+    empty_records,
 )
 
 ORDERBOOK_LAYOUT = {  # name: (offset, bytes)
@@ -76,7 +76,7 @@ EVENT_LAYOUT = {
     "exch_ns": (24, 8),
     "symbol": (32, 15),
     "venue": (47, 1),
-    "number": (48, 8),
+    "value": (48, 8),
     "since_ns": (56, 8),
     "flags": (64, 4),
     "connection": (68, 4),
@@ -84,7 +84,7 @@ EVENT_LAYOUT = {
     "session": (73, 1),
     "kind": (74, 1),
     "stream": (75, 1),
-    "words": (76, 180),
+    "message": (76, 180),
 }
 
 
@@ -128,10 +128,10 @@ def test_identity_covers_symbol_venue_levels_and_volume_and_nothing_else() -> No
         return {name for name in ORDERBOOK.names if book[name].tobytes().strip(b"\0")}
 
     whole = sum(ORDERBOOK.fields[name][0].itemsize for name in inside)
-    assert covered(IDENTITY) == inside
-    assert IDENTITY.stop - IDENTITY.start == whole == 15 + 1 + 4 * LEVELS * 8 + 8
-    assert covered(IDENTITY_LEVELS) == inside - {"cum_volume"}
-    assert IDENTITY_LEVELS.stop - IDENTITY_LEVELS.start == whole - 8
+    assert covered(BOOK_KEY) == inside
+    assert BOOK_KEY.stop - BOOK_KEY.start == whole == 15 + 1 + 4 * LEVELS * 8 + 8
+    assert covered(BOOK_KEY_WITHOUT_VOLUME) == inside - {"cum_volume"}
+    assert BOOK_KEY_WITHOUT_VOLUME.stop - BOOK_KEY_WITHOUT_VOLUME.start == whole - 8
 
 
 def test_the_dtype_hash_changes_with_any_change() -> None:
@@ -163,10 +163,10 @@ def test_blank_records_say_undefined_where_a_frame_may_be_silent(dtype: np.dtype
     core = {
         *("seq", "recv_ns", "mono_ns", "exch_ns", "symbol", "venue", "flags", "line", "session", "extra"),
         *("ask_price_e4", "ask_size", "bid_price_e4", "bid_size", "price_e4", "size", "side", "_pad"),
-        *("connection", "kind", "stream", "words"),
+        *("connection", "kind", "stream", "message"),
     }
 
-    records = blank(dtype, 3)
+    records = empty_records(dtype, 3)
 
     assert records.shape == (3,)
     assert records.dtype == dtype
@@ -175,7 +175,7 @@ def test_blank_records_say_undefined_where_a_frame_may_be_silent(dtype: np.dtype
             assert not records[name].tobytes().strip(b"\0"), name
         else:
             assert (records[name] == UNDEFINED).all(), name
-    assert blank(dtype, 0).shape == (0,)
+    assert empty_records(dtype, 0).shape == (0,)
 
 
 def test_undefined_is_no_number_a_feed_can_send() -> None:
@@ -188,5 +188,5 @@ def test_codes_fit_the_fields_they_are_stored_in() -> None:
     assert all(flag.value.bit_count() == 1 for flag in Flag)
     assert sum(Flag) < 2**32
     assert sorted(Side) == [-1, 0, 1]
-    assert all(0 < code < 256 for code in (*Kind, *Line))
+    assert all(0 < code < 256 for code in (*EventType, *FeedId))
     assert {phase.upper() for phase in PHASES} == {session.name for session in Session} - {"UNKNOWN"}

@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 
 from ringbuf import layout
-from ringbuf.records import ORDERBOOK, TICK, blank
-from ringbuf.ring import Consumer, Loss, Producer, RingError
+from ringbuf.records import ORDERBOOK, TICK, empty_records
+from ringbuf.ring import Consumer, Overrun, Producer, RingError
 
 SMALL = np.dtype([("seq", "<i8"), ("content", "<i8", (3,))])
 
@@ -53,7 +53,7 @@ def test_records_come_out_once_in_order_and_numbered_from_one(path: Path) -> Non
 
     assert sent["seq"].tolist() == [1, 2, 3, 4, 5]
     assert np.array_equal(batch.records, sent)
-    assert (batch.next_seq, batch.lost) == (6, None)
+    assert (batch.next_seq, batch.overrun) == (6, None)
     assert consumer.read(6, 100).records.size == 0
     assert (consumer.head, consumer.oldest, consumer.capacity) == (5, 1, 8)
 
@@ -64,7 +64,7 @@ def test_an_empty_ring_gives_an_empty_batch(path: Path) -> None:
 
     batch = consumer.read(1, 10)
 
-    assert (len(batch.records), batch.next_seq, batch.lost) == (0, 1, None)
+    assert (len(batch.records), batch.next_seq, batch.overrun) == (0, 1, None)
     assert (consumer.head, consumer.oldest, consumer.tail) == (0, 1, 1)
 
 
@@ -102,7 +102,7 @@ def test_a_lapped_reader_learns_exactly_what_it_lost(path: Path) -> None:
     batch = consumer.read(1, 100)
     producer.publish(some(21, 1))
 
-    assert batch.lost == Loss(1, 12)
+    assert batch.overrun == Overrun(1, 12)
     assert batch.records["content"][:, 0].tolist() == list(range(13, 21))
     assert consumer.read(batch.next_seq, 100).records["seq"].tolist() == [21]
 
@@ -116,9 +116,9 @@ def test_a_batch_larger_than_the_ring_is_published_whole_and_keeps_its_end(path:
 
     batch = consumer.read(1, 100)
     assert sent["seq"].tolist() == list(range(1, 22))
-    assert batch.lost == Loss(1, consumer.oldest - 1)
+    assert batch.overrun == Overrun(1, consumer.oldest - 1)
     assert batch.records["content"][:, 0].tolist() == list(range(consumer.oldest, 22))
-    assert consumer.read(22, 1).lost is None
+    assert consumer.read(22, 1).overrun is None
 
 
 def test_records_stay_readable_after_they_were_consumed(path: Path) -> None:
@@ -154,11 +154,11 @@ def test_what_was_claimed_during_the_copy_is_lost_and_not_delivered(path: Path, 
 
     batch = consumer.read(1, 100)
 
-    assert batch.lost == (Loss(1, consumer.oldest - 1) if published else None)
+    assert batch.overrun == (Overrun(1, consumer.oldest - 1) if published else None)
     assert batch.records["content"][:, 0].tolist() == list(range(consumer.oldest, 9))
     consumer.meanwhile = lambda: None
     rest = consumer.read(batch.next_seq, 100)
-    assert rest.lost is None
+    assert rest.overrun is None
     assert rest.records["seq"].tolist() == list(range(batch.next_seq, 9 + published))
 
 
@@ -200,14 +200,14 @@ def test_a_new_producer_continues_the_numbering(path: Path) -> None:
     producer.publish(some(4, 2))
 
     assert consumer.read(1, 9).records["content"][:, 0].tolist() == [1, 2, 3, 4, 5]
-    assert not consumer.replaced
+    assert not consumer.is_replaced
 
 
 def test_a_claim_of_a_dead_producer_is_respected(path: Path) -> None:
     """Killed in the middle of five records: what those may have overwritten is lost, the numbering goes on without a hole."""
     producer, consumer = open_small(path)
     producer.publish(some(1, 8))
-    producer.words[layout.CLAIM] = 13
+    producer._header[layout.CLAIM] = 13
     producer.slots[:5]["content"] = -1
     producer.close()
 
@@ -215,7 +215,7 @@ def test_a_claim_of_a_dead_producer_is_respected(path: Path) -> None:
     producer = Producer.open(path, SMALL, 8)
     producer.publish(some(9, 1))
 
-    assert (batch.lost, batch.records["seq"].tolist()) == (Loss(1, 5), [6, 7, 8])
+    assert (batch.overrun, batch.records["seq"].tolist()) == (Overrun(1, 5), [6, 7, 8])
     assert consumer.oldest == 6
     assert consumer.read(6, 100).records["content"][:, 0].tolist() == [6, 7, 8, 9]
 
@@ -224,11 +224,11 @@ def test_whether_a_producer_lives_is_seen_from_its_lock(path: Path) -> None:
     """`producer_alive` follows the producer, also from the consumer's point of view many times over."""
     producer, consumer = open_small(path)
 
-    assert [consumer.producer_alive() for _ in range(3)] == [True] * 3
+    assert [consumer.is_producer_alive() for _ in range(3)] == [True] * 3
     producer.close()
-    assert [consumer.producer_alive() for _ in range(3)] == [False] * 3
+    assert [consumer.is_producer_alive() for _ in range(3)] == [False] * 3
     producer = Producer.open(path, SMALL, 8)
-    assert consumer.producer_alive()
+    assert consumer.is_producer_alive()
 
 
 def test_a_second_producer_is_refused_and_the_first_one_named(path: Path) -> None:
@@ -294,7 +294,7 @@ def test_records_of_another_dtype_are_not_published(path: Path) -> None:
     with pytest.raises(RingError, match="another layout"):
         producer.publish(np.zeros(2, np.dtype([("seq", "<i8"), ("content", "<f8", (3,))])))
     with pytest.raises(RingError, match="another layout"):
-        producer.publish(blank(TICK, 1))
+        producer.publish(empty_records(TICK, 1))
 
     assert (consumer.head, consumer.oldest) == (0, 1)
 
@@ -307,13 +307,13 @@ def test_a_ring_of_another_capacity_is_replaced_only_when_it_was_consumed(path: 
     producer.close()
 
     producer = Producer.open(path, SMALL, 16)
-    assert (producer.capacity, producer.head, consumer.replaced) == (8, 3, False)
+    assert (producer.capacity, producer.head, consumer.is_replaced) == (8, 3, False)
     consumer.commit(4)
     producer.close()
 
     producer = Producer.open(path, SMALL, 16)
     fresh = Consumer.open(path, SMALL)
-    assert (producer.capacity, producer.head, consumer.replaced) == (16, 0, True)
+    assert (producer.capacity, producer.head, consumer.is_replaced) == (16, 0, True)
     assert fresh.ring_id == producer.ring_id != consumer.ring_id
     assert consumer.read(1, 9).records["seq"].tolist() == [1, 2, 3]
 
@@ -322,13 +322,13 @@ def test_a_ring_that_is_gone_or_another_is_noticed(path: Path) -> None:
     """`replaced` tells both apart from the ring that one has open."""
     producer, consumer = open_small(path)
 
-    assert not consumer.replaced
+    assert not consumer.is_replaced
     path.unlink()
-    assert consumer.replaced
+    assert consumer.is_replaced
     producer.close()
     Producer.open(path, SMALL, 8)
-    assert consumer.replaced
-    assert not Consumer.open(path, SMALL).replaced
+    assert consumer.is_replaced
+    assert not Consumer.open(path, SMALL).is_replaced
 
 
 def test_the_lock_of_a_replaced_file_is_not_taken_for_the_rings(path: Path) -> None:
@@ -344,7 +344,7 @@ def test_the_lock_of_a_replaced_file_is_not_taken_for_the_rings(path: Path) -> N
 
     producer = Late.open(path, SMALL, 8)
 
-    assert not producer.replaced
+    assert not producer.is_replaced
 
 
 def test_what_a_killed_maker_left_is_neither_truncated_nor_kept(path: Path) -> None:

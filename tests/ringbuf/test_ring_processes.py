@@ -102,9 +102,9 @@ class Reader:
 
     def read(self, most: int) -> int:
         batch = self.ring.read(self.next_seq, most)
-        if batch.lost is not None:
-            assert batch.lost.first_seq == self.next_seq <= batch.lost.last_seq
-            self.lost += batch.lost.last_seq - batch.lost.first_seq + 1
+        if batch.overrun is not None:
+            assert batch.overrun.first_seq == self.next_seq <= batch.overrun.last_seq
+            self.lost += batch.overrun.last_seq - batch.overrun.first_seq + 1
             self.losses += 1
         assert torn(batch.records) == []
         in_order = np.concatenate([self._last, batch.records])
@@ -157,11 +157,11 @@ def test_producers_killed_at_any_instant_leave_a_ring_that_goes_on(tmp_path: Pat
             os.kill(pid, signal.SIGKILL)
             os.waitpid(pid, 0)
         head = reader.ring.head
-        died_within_a_publish += int(reader.ring.words[layout.CLAIM]) > head
+        died_within_a_publish += int(reader.ring._header[layout.CLAIM]) > head
         while reader.read(300):
             pass
         assert reader.next_seq == head + 1
-        assert not reader.ring.producer_alive()
+        assert not reader.ring.is_producer_alive()
         heads += head > begin
 
     assert heads == KILLS

@@ -16,7 +16,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ringbuf import layout, vitals
-from ringbuf.vitals import COUNTERS, INTERRUPTED, Reading, Vitals, VitalsError, percentiles, read
+from ringbuf.vitals import (
+    COUNTERS,
+    INTERRUPTED,
+    Vitals,
+    VitalsError,
+    VitalsSnapshot,
+    compute_percentiles,
+    read_snapshot,
+)
 
 
 @pytest.fixture
@@ -32,13 +40,13 @@ def test_what_is_written_is_read(path: Path) -> None:
     page.add("frames", 4)
     page.set("connected", 3)
     page.set("connected", 2)
-    page.say("streaming", "삼성전자 and 40 others")
+    page.set_state("streaming", "삼성전자 and 40 others")
 
-    reading = read(path)
+    reading = read_snapshot(path)
 
     assert (reading.name, reading.pid) == ("kis", os.getpid())
     assert before_ns <= reading.start_ns <= time.time_ns()
-    assert before_mono_ns <= reading.beat_mono_ns <= time.monotonic_ns()
+    assert before_mono_ns <= reading.heartbeat_mono_ns <= time.monotonic_ns()
     assert (reading.state, reading.detail) == ("streaming", "삼성전자 and 40 others")
     assert {name: value for name, value in reading.counters.items() if value} == {"frames": 5, "connected": 2}
     assert list(reading.counters) == list(COUNTERS)
@@ -50,23 +58,23 @@ def test_a_fresh_page_is_starting_and_alive(path: Path) -> None:
     """State and heartbeat stand from the first instant at which the page can be read."""
     Vitals.create(path, "writer")
 
-    reading = read(path)
+    reading = read_snapshot(path)
 
     assert (reading.state, reading.detail) == ("starting", "")
-    assert reading.beat_mono_ns > 0
+    assert reading.heartbeat_mono_ns > 0
 
 
 def test_a_beat_moves_the_heartbeat_and_nothing_else(path: Path) -> None:
     """Alive is one store."""
     page = Vitals.create(path, "kis")
-    before = read(path)
+    before = read_snapshot(path)
 
-    page.beat()
-    after = read(path)
+    page.heartbeat()
+    after = read_snapshot(path)
 
-    assert after.beat_mono_ns > before.beat_mono_ns
-    assert {f: getattr(after, f) for f in Reading.__struct_fields__ if f != "beat_mono_ns"} == {
-        f: getattr(before, f) for f in Reading.__struct_fields__ if f != "beat_mono_ns"
+    assert after.heartbeat_mono_ns > before.heartbeat_mono_ns
+    assert {f: getattr(after, f) for f in VitalsSnapshot.__struct_fields__ if f != "heartbeat_mono_ns"} == {
+        f: getattr(before, f) for f in VitalsSnapshot.__struct_fields__ if f != "heartbeat_mono_ns"
     }
 
 
@@ -76,10 +84,10 @@ def test_a_new_life_begins_a_new_page(path: Path) -> None:
     old.add("frames", 7)
 
     Vitals.create(path, "kis")
-    old.say("stopped")
+    old.set_state("stopped")
 
-    assert read(path).counters["frames"] == 0
-    assert read(path).state == "starting"
+    assert read_snapshot(path).counters["frames"] == 0
+    assert read_snapshot(path).state == "starting"
     assert [p.name for p in path.parent.iterdir()] == [path.name]
 
 
@@ -95,11 +103,11 @@ def test_a_counter_that_is_not_in_the_vocabulary_is_a_mistake(path: Path) -> Non
 
 def test_the_vocabulary_fits_the_page() -> None:
     """No name twice, room for each, and nothing on the page overlaps."""
-    assert len(set(COUNTERS)) == len(COUNTERS) <= layout.COUNTERS_MOST
+    assert len(set(COUNTERS)) == len(COUNTERS) <= layout.MAX_COUNTERS
     assert layout.NAME_AT + layout.NAME_BYTES == layout.STATE_AT
     assert layout.STATE_AT + layout.STATE_BYTES == layout.DETAIL_AT
     assert layout.DETAIL_AT + layout.DETAIL_BYTES == layout.COUNTERS_AT
-    assert layout.COUNTERS_AT + 8 * layout.COUNTERS_MOST == layout.LATENCY_AT
+    assert layout.COUNTERS_AT + 8 * layout.MAX_COUNTERS == layout.LATENCY_AT
     assert layout.LATENCY_AT + 8 * layout.LATENCY_BUCKETS == layout.VITALS_BYTES
     assert 8 * layout.TEXT_VERSION + 8 <= layout.NAME_AT
 
@@ -109,11 +117,11 @@ def test_a_percentile_is_right_within_a_quarter(durations_ns: list[int], percent
     """Never below the true one, at most 25 % above it, from a nanosecond to hours."""
     buckets = vitals.np.zeros(layout.LATENCY_BUCKETS, "<i8")
     for ns in durations_ns:
-        buckets[vitals._bucket(ns)] += 1
+        buckets[vitals._bucket_index(ns)] += 1
     rank = -(-len(durations_ns) * round(percent * 10) // 1000)
     true = sorted(durations_ns)[rank - 1]
 
-    found = vitals._percentile(buckets, percent)
+    found = vitals._compute_percentile(buckets, percent)
 
     assert true <= found <= true * 1.25
 
@@ -121,28 +129,28 @@ def test_a_percentile_is_right_within_a_quarter(durations_ns: list[int], percent
 def test_latencies_are_counted_with_their_weight(path: Path) -> None:
     """One slow record among a thousand shows in the last percentile only; durations of 0, below 0 or of years are kept too."""
     page = Vitals.create(path, "kis")
-    page.latency(1_000, 998)
-    page.latency(1_000_000, 2)
+    page.record_latency(1_000, 998)
+    page.record_latency(1_000_000, 2)
 
-    reading = read(path)
+    reading = read_snapshot(path)
 
     assert reading.latency_count == 1000
     assert 1_000 <= reading.latency_ns["50"] <= 1_250
     assert 1_000 <= reading.latency_ns["99"] <= 1_250
     assert 1_000_000 <= reading.latency_ns["99.9"] <= 1_250_000
     for ns in (0, -5, 2**62):
-        page.latency(ns)
-    assert read(path).latency_count == 1003
+        page.record_latency(ns)
+    assert read_snapshot(path).latency_count == 1003
 
 
 def test_the_latency_between_two_readings_is_their_difference(path: Path) -> None:
     """What was slow before the first reading does not colour the time after it."""
     page = Vitals.create(path, "kis")
-    page.latency(50_000_000, 1000)
-    before = np.array(read(path).latency_buckets)
-    page.latency(1_000, 10)
+    page.record_latency(50_000_000, 1000)
+    before = np.array(read_snapshot(path).latency_buckets)
+    page.record_latency(1_000, 10)
 
-    between = percentiles(np.array(read(path).latency_buckets) - before)
+    between = compute_percentiles(np.array(read_snapshot(path).latency_buckets) - before)
 
     assert {"50", "99", "99.9"} == set(between)
     assert all(1_000 <= ns <= 1_250 for ns in between.values())
@@ -154,7 +162,7 @@ def test_any_text_is_cut_to_whole_letters(text: str) -> None:
     page = vitals.Vitals.__new__(Vitals)
     page._mmap = bytearray(layout.VITALS_BYTES)
 
-    page._text(layout.DETAIL_AT, layout.DETAIL_BYTES, text)
+    page._write_text(layout.DETAIL_AT, layout.DETAIL_BYTES, text)
     found = vitals._read_text(bytes(page._mmap), layout.DETAIL_AT, layout.DETAIL_BYTES)
 
     assert text.startswith(found)
@@ -165,9 +173,9 @@ def test_a_file_name_that_is_no_text_can_be_said(path: Path) -> None:
     """Python gives such names lone surrogates, which UTF-8 refuses: a process must not die of its own complaint."""
     page = Vitals.create(path, "kis")
 
-    page.say("refused", "cannot read \udcff.toml")
+    page.set_state("refused", "cannot read \udcff.toml")
 
-    assert read(path).detail == "cannot read ?.toml"
+    assert read_snapshot(path).detail == "cannot read ?.toml"
 
 
 SPEAKER = """
@@ -180,7 +188,7 @@ page.add("frames", 3)
 texts = [(letter * (5 + 5 * n), letter * 380) for n, letter in enumerate("abcde")]
 while True:
     for state, detail in texts:
-        page.say(state, detail)
+        page.set_state(state, detail)
         time.sleep(0.00005)
     if page.get("books") == 0:
         page.set("books", 1)
@@ -203,7 +211,7 @@ def test_a_reader_never_sees_half_a_sentence(path: Path, speaker: subprocess.Pop
     seen, interrupted = set(), 0
     give_up = time.monotonic() + 3
     while time.monotonic() < give_up:
-        reading = read(path)
+        reading = read_snapshot(path)
         if reading.state == INTERRUPTED:
             interrupted += 1
             continue
@@ -221,7 +229,7 @@ def test_a_page_survives_its_process(path: Path, speaker: subprocess.Popen) -> N
     speaker.send_signal(signal.SIGKILL)
     speaker.wait()
 
-    reading = read(path)
+    reading = read_snapshot(path)
 
     assert (reading.pid, reading.counters["frames"]) == (speaker.pid, 3)
     assert reading.state == INTERRUPTED or len(set(reading.state + reading.detail)) == 1
@@ -230,11 +238,11 @@ def test_a_page_survives_its_process(path: Path, speaker: subprocess.Popen) -> N
 def test_a_sentence_that_stays_broken_off_is_called_so(path: Path) -> None:
     """A process stopped in the middle of `say` must not be quoted with two halves."""
     page = Vitals.create(path, "kis")
-    page.say("streaming", "all is well")
+    page.set_state("streaming", "all is well")
     page._words[layout.TEXT_VERSION] += 1
-    page._text(layout.STATE_AT, layout.STATE_BYTES, "refused")
+    page._write_text(layout.STATE_AT, layout.STATE_BYTES, "refused")
 
-    reading = read(path)
+    reading = read_snapshot(path)
 
     assert (reading.state, reading.pid) == (INTERRUPTED, os.getpid())
     assert "all is well" not in reading.detail
@@ -243,7 +251,7 @@ def test_a_sentence_that_stays_broken_off_is_called_so(path: Path) -> None:
 def test_no_page_is_file_not_found(path: Path) -> None:
     """A process that never ran is told apart from one that is dead."""
     with pytest.raises(FileNotFoundError):
-        read(path)
+        read_snapshot(path)
 
 
 @pytest.mark.parametrize(
@@ -251,7 +259,7 @@ def test_no_page_is_file_not_found(path: Path) -> None:
     [
         (0, "not a vitals page"),
         (layout.VERSION, "written by another version"),
-        (layout.WORDS_HASH, "written by another version"),
+        (layout.COUNTERS_HASH, "written by another version"),
     ],
 )
 def test_a_page_of_another_version_is_refused(path: Path, word: int, complaint: str) -> None:
@@ -260,7 +268,7 @@ def test_a_page_of_another_version_is_refused(path: Path, word: int, complaint: 
     page._words[word] -= 1
 
     with pytest.raises(VitalsError, match=complaint) as refusal:
-        read(path)
+        read_snapshot(path)
 
     assert str(path) in str(refusal.value)
     assert "restart the process" in str(refusal.value)
@@ -272,7 +280,7 @@ def test_a_file_that_is_no_page_is_refused(path: Path, change) -> None:
     path.write_text(change("short"))
 
     with pytest.raises(VitalsError, match="not a vitals page"):
-        read(path)
+        read_snapshot(path)
 
 
 def test_another_vocabulary_is_refused(path: Path) -> None:
@@ -289,7 +297,7 @@ def test_another_vocabulary_is_refused(path: Path) -> None:
     subprocess.run([sys.executable, "-c", script, path], check=True, timeout=60)
 
     with pytest.raises(VitalsError, match="another version"):
-        read(path)
+        read_snapshot(path)
 
 
 def test_a_page_is_for_its_owner_only(path: Path) -> None:

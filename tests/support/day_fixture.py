@@ -17,81 +17,81 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 from click.testing import CliRunner, Result
-from support.process_tree import a_home, until
+from support.process_tree import temporary_home, wait_until
 
 from brokers.simulator import ground_truth
 from collectorctl.cli import main
-from collectorctl.demo.environment import Simulator, connect_home
+from collectorctl.demo.environment import SimulatorProcess, set_addresses
 from conf.clock import SECOND_NS
-from conf.instrument import Instrument, parse
+from conf.instrument import Instrument, parse_instrument
 from conf.market import HOUR_NS
-from ringbuf.records import PRICE_SCALE, TICK, Flag, Line, Session, Venue, blank
+from ringbuf.records import PRICE_SCALE, TICK, FeedId, Flag, Session, Venue, empty_records
 from writer import schema
 from writer.publish.partition import hour_directory
 
 DAY = "2026-11-20"
 SYMBOLS = ["005930", "000660", "373220"]
-BY_KIWOOM = {"000660"}
+KIWOOM_SYMBOLS = {"000660"}
 """Its ticks came live from Kiwoom: the day's value rounded, the change since yesterday exact."""
-Lost = Callable[[np.ndarray], np.ndarray]
+LossRule = Callable[[np.ndarray], np.ndarray]
 """Which of one symbol's TRADES never arrived; bool (n,)."""
 
 
 @dataclass
-class Finished:
+class FinishedDay:
     """A home after the close."""
 
     root: Path
-    simulator: Simulator
+    simulator: SimulatorProcess
     trades: np.ndarray
 
-    def of(self, name: str) -> np.ndarray:
+    def true_trades(self, name: str) -> np.ndarray:
         """The truth of an instrument, in true order; TRADES."""
-        symbol, venue = (word.encode() for word in parse(name))
+        symbol, venue = (word.encode() for word in parse_instrument(name))
         mine = self.trades[(self.trades["symbol"] == symbol) & (self.trades["venue"] == venue)]
         return mine[np.argsort(mine["cum_volume"], kind="stable")]
 
-    def stored(self, name: str) -> pd.DataFrame:
+    def load_stored(self, name: str) -> pd.DataFrame:
         """What is on disk of an instrument, in the order of the files."""
         paths = sorted((self.root / "data/kr/tick" / f"date={DAY}").glob("hour=*/part-*.parquet"))
         tables = [pq.ParquetFile(path).read().to_pandas() for path in paths]
         rows = pd.concat([table for table in tables if len(table)], ignore_index=True)
-        symbol, venue = parse(name)
+        symbol, venue = parse_instrument(name)
         return rows[(rows.symbol == symbol) & (rows.venue == venue)].reset_index(drop=True)
 
-    def data(self) -> dict[str, bytes]:
+    def read_published(self) -> dict[str, bytes]:
         """Every published file and its bytes."""
         data = self.root / "data"
         return {
             str(path.relative_to(data)): path.read_bytes() for path in sorted(data.glob("kr/**/*")) if path.is_file()
         }
 
-    def reset(self) -> None:
+    def clear_data(self) -> None:
         """Nothing was ever stored."""
         shutil.rmtree(self.root / "data", ignore_errors=True)
         (self.root / "data").mkdir()
 
-    def run(self, *words: str) -> Result:
+    def run(self, *arguments: str) -> Result:
         """The command on this home, within this process: a second less."""
-        return CliRunner().invoke(main, ["--home", str(self.root), *words])
+        return CliRunner().invoke(main, ["--home", str(self.root), *arguments])
 
-    def recover(self, *words: str) -> dict[str, dict]:
+    def recover(self, *arguments: str) -> dict[str, dict]:
         """Recover the day; the certificates by instrument."""
-        ran = self.run("recover", "--date", DAY, "--json", *words)
-        if ran.exception is not None and not isinstance(ran.exception, SystemExit):
-            raise ran.exception
-        assert ran.stdout, ran.output
-        return {str(Instrument(one["symbol"], one["venue"])): one for one in msgspec.json.decode(ran.stdout)}
+        result = self.run("recover", "--date", DAY, "--json", *arguments)
+        if result.exception is not None and not isinstance(result.exception, SystemExit):
+            raise result.exception
+        assert result.stdout, result.output
+        return {str(Instrument(one["symbol"], one["venue"])): one for one in msgspec.json.decode(result.stdout)}
 
-    def publish_live(self, lost: Lost, names: list[str] = SYMBOLS) -> None:
+    def publish_live(self, is_lost: LossRule, names: list[str] = SYMBOLS) -> None:
         """Write the hour files, less what was lost."""
-        live = np.concatenate([trades[~lost(trades)] for trades in map(self.of, names)])
-        publish_ticks(self.root, records(live))
+        live = np.concatenate([trades[~is_lost(trades)] for trades in map(self.true_trades, names)])
+        publish_ticks(self.root, to_tick_records(live))
 
 
-def records(trades: np.ndarray) -> np.ndarray:
+def to_tick_records(trades: np.ndarray) -> np.ndarray:
     """TRADES as the TICK records that a collector makes of them."""
-    ticks = blank(TICK, len(trades))
+    ticks = empty_records(TICK, len(trades))
     ticks["exch_ns"] = trades["exch_s"] * SECOND_NS
     ticks["recv_ns"] = ticks["exch_ns"] + 250_000_000
     ticks["mono_ns"] = np.arange(1, len(trades) + 1)
@@ -102,8 +102,8 @@ def records(trades: np.ndarray) -> np.ndarray:
         ticks[f"{name}_e4"] = trades[name] * PRICE_SCALE
     ticks["cum_volume"], ticks["cum_value"] = trades["cum_volume"], trades["cum_value"]
     ticks["trade_count"] = trades["sells"] + trades["buys"]
-    kiwoom = np.isin(trades["symbol"], [symbol.encode() for symbol in BY_KIWOOM])
-    ticks["line"] = np.where(kiwoom, Line.KIWOOM, Line.KIS)
+    kiwoom = np.isin(trades["symbol"], [symbol.encode() for symbol in KIWOOM_SYMBOLS])
+    ticks["line"] = np.where(kiwoom, FeedId.KIWOOM, FeedId.KIS)
     ticks["value_change"] = np.where(kiwoom, trades["cum_value"] - 123_456_789, ticks["value_change"])
     ticks["cum_value"] = np.where(kiwoom, (trades["cum_value"] + 500_000) // 1_000_000 * 1_000_000, trades["cum_value"])
     ticks["flags"] = np.where(kiwoom, int(Flag.VALUE_ROUNDED), 0)
@@ -113,17 +113,17 @@ def records(trades: np.ndarray) -> np.ndarray:
 
 def publish_ticks(root: Path, ticks: np.ndarray) -> None:
     """Hour files of ticks, as the writer makes them: sorted by symbol, the journal's lineage in the metadata."""
-    hours = schema.hours(ticks)
+    hours = schema.compute_hours(ticks)
     for hour in np.unique(hours).tolist():
         mine = ticks[hours == hour]
         mine = mine[np.argsort(mine["symbol"], kind="stable")]
         names = schema.PARQUET["kr.tick"].names
-        table = pa.Table.from_batches([schema.entries("kr.tick", mine, 1, None).select(names)])
-        home = hour_directory(root / "data/kr/tick", hour)
-        home.mkdir(parents=True, exist_ok=True)
-        told = {"lineage": "a-journal", "row_from": "0", "row_to": str(len(mine)), "schema_version": "1"}
-        number = len(list(home.glob("part-*.parquet")))
-        pq.write_table(table.replace_schema_metadata(told), home / f"part-{number}.parquet", compression="zstd")
+        table = pa.Table.from_batches([schema.build_entries("kr.tick", mine, 1, None).select(names)])
+        hour_dir = hour_directory(root / "data/kr/tick", hour)
+        hour_dir.mkdir(parents=True, exist_ok=True)
+        metadata = {"lineage": "a-journal", "row_from": "0", "row_to": str(len(mine)), "schema_version": "1"}
+        number = len(list(hour_dir.glob("part-*.parquet")))
+        pq.write_table(table.replace_schema_metadata(metadata), hour_dir / f"part-{number}.parquet", compression="zstd")
 
 
 def publish_books(root: Path, trades: np.ndarray) -> None:
@@ -141,10 +141,10 @@ def publish_books(root: Path, trades: np.ndarray) -> None:
             "exch_time": pa.array(mine["exch_s"] * SECOND_NS).cast(fields.field("exch_time").type),
             "cum_volume": pa.array(mine["cum_volume"].copy()),
         }
-        home = hour_directory(root / "data/kr/orderbook", hour)
-        home.mkdir(parents=True, exist_ok=True)
+        hour_dir = hour_directory(root / "data/kr/orderbook", hour)
+        hour_dir.mkdir(parents=True, exist_ok=True)
         columns = [known.get(field.name, pa.nulls(len(mine), field.type)) for field in fields]
-        pq.write_table(pa.table(columns, schema=fields), home / "part-0.parquet")
+        pq.write_table(pa.table(columns, schema=fields), hour_dir / "part-0.parquet")
 
 
 @contextmanager
@@ -154,53 +154,57 @@ def a_finished_day(
     clock: str = f"{DAY}T20:30:00+09:00",
     names: list[str] = SYMBOLS,
     days_ago: int = 0,
-) -> Iterator[Finished]:
+) -> Iterator[FinishedDay]:
     """A home at half past eight in the evening, and the simulator that had `trades` of each instrument on that day; so many
     trading days ago, which `clock` must say as well."""
     universe = ", ".join(f'"{name}"' for name in names)
     settings = f'[universe]\nkr = [{universe}]\n[clock]\nstart = "{clock}"\n'
-    settings += "[recover]\ncalls_per_s_first = 40\ncalls_per_s_most = 40\n"
-    with a_home(settings) as root:
-        told = root / "truth"
-        made = ["--earlier-days", str(days_ago), "--earlier-trades", trades] if days_ago else ["--history", trades]
-        with Simulator(root, told, *made, "--kiwoom-burst", "200", "--kiwoom-calls-per-s", "50", *options) as simulator:
-            connect_home(root, simulator.addresses)
+    settings += "[recover]\ncalls_per_s_first = 40\nmax_calls_per_s = 40\n"
+    with temporary_home(settings) as root:
+        truth_dir = root / "truth"
+        history_options = (
+            ["--earlier-days", str(days_ago), "--earlier-trades", trades] if days_ago else ["--history", trades]
+        )
+        with SimulatorProcess(
+            root, truth_dir, *history_options, "--kiwoom-burst", "200", "--kiwoom-calls-per-s", "50", *options
+        ) as simulator:
+            set_addresses(root, simulator.addresses)
             begin_s = pd.Timestamp(DAY, tz="Asia/Seoul").timestamp()
 
             def on_disk() -> np.ndarray:
-                run = ground_truth.load(told)
-                found = np.concatenate([run.earlier, run.trades])
+                run = ground_truth.load(truth_dir)
+                found = np.concatenate([run.earlier_trades, run.trades])
                 return found[(found["exch_s"] >= begin_s) & (found["exch_s"] < begin_s + 86_400)]
 
-            until("the truth is on disk", lambda: len(on_disk()) >= len(names) * 600)
-            yield Finished(root, simulator, on_disk())
+            wait_until("the truth is on disk", lambda: len(on_disk()) >= len(names) * 600)
+            yield FinishedDay(root, simulator, on_disk())
 
 
-def outage(begin: str, end: str) -> Lost:
+def lose_between(begin: str, end: str) -> LossRule:
     """Everything between two times of day is lost."""
     begin_s, end_s = (pd.Timestamp(f"{DAY} {at}", tz="Asia/Seoul").timestamp() for at in (begin, end))
     return lambda trades: (trades["exch_s"] >= begin_s) & (trades["exch_s"] < end_s)
 
 
-def now_and_then(share: float, seed: int = 1) -> Lost:
+def lose_randomly(share: float, seed: int = 1) -> LossRule:
     """Each trade is lost with this probability."""
     return lambda trades: np.random.default_rng(seed + len(trades)).random(len(trades)) < share
 
 
-def long_and_short(trades: np.ndarray) -> np.ndarray:
+def lose_long_and_short(trades: np.ndarray) -> np.ndarray:
     """An outage of an hour and a half over three hour files, and one trade in a hundred besides."""
-    return outage("10:00", "11:30")(trades) | now_and_then(0.01)(trades)
+    return lose_between("10:00", "11:30")(trades) | lose_randomly(0.01)(trades)
 
 
-def grades(certificates: dict[str, dict]) -> set[str]:
+def collect_grades(certificates: dict[str, dict]) -> set[str]:
     """What the certificates say."""
     return {one["certificate"] for one in certificates.values()}
 
 
-def assert_true(day: Finished, names: list[str] = SYMBOLS) -> None:
+def assert_matches_truth(day: FinishedDay, names: list[str] = SYMBOLS) -> None:
     """What is stored is the truth, trade by trade and in order."""
     for instrument in names:
-        stored, trades = day.stored(instrument), day.of(instrument)
+        stored, trades = day.load_stored(instrument), day.true_trades(instrument)
         assert trades["cum_volume"].tolist() == stored.cum_volume.tolist()
         for name in ("price", "size"):
             assert trades[name].tolist() == stored[name].tolist()

@@ -22,7 +22,7 @@ from hashlib import sha1
 Attack = Callable[[socket.socket, bytes], None]
 
 
-def frame(payload: bytes | str, first: int = 0x81) -> bytes:
+def build_frame(payload: bytes | str, first: int = 0x81) -> bytes:
     """A server's frame."""
     data = payload.encode() if isinstance(payload, str) else payload
     size = len(data)
@@ -33,13 +33,13 @@ def frame(payload: bytes | str, first: int = 0x81) -> bytes:
     return struct.pack("!BBQ", first, 127, size) + data
 
 
-def http(status: str, body: bytes = b"", *headers: str) -> bytes:
+def build_http_response(status: str, body: bytes = b"", *headers: str) -> bytes:
     """A whole HTTP answer."""
     lines = [f"HTTP/1.1 {status}", f"Content-Length: {len(body)}", "Connection: close", *headers]
     return "\r\n".join(lines).encode() + b"\r\n\r\n" + body
 
 
-def shake_hands(peer: socket.socket, head: bytes) -> None:
+def accept_upgrade(peer: socket.socket, head: bytes) -> None:
     """The honest answer to an upgrade."""
     key = next(line[19:] for line in head.split(b"\r\n") if line.lower().startswith(b"sec-websocket-key: "))
     proof = b64encode(sha1(key + b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11").digest())
@@ -49,7 +49,7 @@ def shake_hands(peer: socket.socket, head: bytes) -> None:
     )
 
 
-class Server:
+class HostileServer:
     """One port for REST and WebSocket of one vendor.
 
     With `contexts` each connection takes the next TLS context, and the last for ever.
@@ -59,9 +59,9 @@ class Server:
         self.kind = kind
         self.attacks: list[Attack] = []
         self.rest_attacks: list[Attack] = []
-        self.opened: list[float] = []
+        self.opened_s: list[float] = []
         self.requests = 0
-        self.refused_tls: list[str] = []
+        self.tls_errors: list[str] = []
         self.texts: list[bytes] = []
         self.reading = threading.Event()
         self.reading.set()
@@ -106,7 +106,7 @@ class Server:
                 try:
                     peer = context.wrap_socket(peer, server_side=True)
                 except OSError as error:
-                    self.refused_tls.append(str(error))
+                    self.tls_errors.append(str(error))
                     return
             head = b""
             while b"\r\n\r\n" not in head:
@@ -118,46 +118,46 @@ class Server:
                 if self.attacks:
                     self.attacks.pop(0)(peer, head)
                 else:
-                    self._converse(peer, head)
+                    self._message_loop(peer, head)
             elif self.rest_attacks:
                 self.rest_attacks.pop(0)(peer, head)
             else:
                 key = {"approval_key": "approval"}
                 token = {"token": "token", "expires_dt": "20301231235959", "return_code": 0, "return_msg": ""}
-                peer.sendall(http("200 OK", json.dumps(key if self.kind == "kis" else token).encode()))
+                peer.sendall(build_http_response("200 OK", json.dumps(key if self.kind == "kis" else token).encode()))
 
-    def _converse(self, peer: socket.socket, head: bytes) -> None:
-        shake_hands(peer, head)
+    def _message_loop(self, peer: socket.socket, head: bytes) -> None:
+        accept_upgrade(peer, head)
         self._peer = peer
-        self.opened.append(time.monotonic())
-        rest = b""
+        self.opened_s.append(time.monotonic())
+        buffer = b""
         while True:
             self.reading.wait()
             data = peer.recv(1 << 16)
             if not data:
                 return
-            rest += data
-            while (cut := _client_frame(rest)) is not None:
-                opcode, text, rest = cut
+            buffer += data
+            while (parsed := _parse_client_frame(buffer)) is not None:
+                opcode, text, buffer = parsed
                 if opcode == 8:
                     return
                 if opcode == 1:
                     self.texts.append(text)
-                    if answer := self._answer(json.loads(text)):
-                        peer.sendall(frame(answer))
+                    if answer := self._build_answer(json.loads(text)):
+                        peer.sendall(build_frame(answer))
 
-    def _answer(self, message: dict) -> str:
+    def _build_answer(self, message: dict) -> str:
         if self.kind == "kiwoom":
             if message["trnm"] in ("LOGIN", "REG", "REMOVE"):
                 return json.dumps({"trnm": message["trnm"], "return_code": 0, "return_msg": ""})
         elif "body" in message:
-            asked = message["body"]["input"]
+            subscription = message["body"]["input"]
             body = {"rt_cd": "0", "msg_cd": "OPSP0000", "msg1": "SUBSCRIBE SUCCESS", "output": {"iv": "i", "key": "k"}}
-            return json.dumps({"header": {**asked, "encrypt": "N"}, "body": body})
+            return json.dumps({"header": {**subscription, "encrypt": "N"}, "body": body})
         return ""
 
 
-def _client_frame(data: bytes) -> tuple[int, bytes, bytes] | None:
+def _parse_client_frame(data: bytes) -> tuple[int, bytes, bytes] | None:
     """Opcode, unmasked payload and what follows, of the first frame if it is whole."""
     if len(data) < 6:
         return None

@@ -10,28 +10,28 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
-from collectorctl.reprocess.job import requarantine
+from collectorctl.reprocess.job import reprocess
 from conf.home import Home
 from writer import durable_io
 
-EFFECTS = ("append", "create", "remove", "rename", "sync", "sync_directory", "truncate", "write_aside")
+EFFECTS = ("append", "create", "remove", "rename", "sync", "sync_directory", "truncate", "open_temporary")
 
 
-def run(root: Path, day: date, at: int) -> None:
+def run_and_kill(root: Path, day: date, at: int) -> None:
     """Run it in `root`; SIGKILL itself just before the `at`-th effect."""
     count = 0
 
-    def counted(effect: Callable[..., Any]) -> Callable[..., Any]:
-        def instead(*arguments: Any, **options: Any) -> Any:
+    def count_effect(effect: Callable[..., Any]) -> Callable[..., Any]:
+        def wrapper(*arguments: Any, **options: Any) -> Any:
             nonlocal count
             count += 1
             if count == at:
                 os.kill(os.getpid(), signal.SIGKILL)
             return effect(*arguments, **options)
 
-        return instead
+        return wrapper
 
     for name in EFFECTS:
-        setattr(durable_io, name, counted(getattr(durable_io, name)))
-    shutil.rmtree = counted(shutil.rmtree)  # type: ignore[assignment]
-    requarantine(Home(root), day, dry_run=False)
+        setattr(durable_io, name, count_effect(getattr(durable_io, name)))
+    shutil.rmtree = count_effect(shutil.rmtree)  # type: ignore[assignment]
+    reprocess(Home(root), day, dry_run=False)

@@ -18,7 +18,7 @@ from typing import Any
 
 import msgspec
 
-from collectorctl.init import lay_out
+from collectorctl.init import create_home
 
 SAMPLES = Path(__file__).parents[3] / "shared" / "specs" / "samples"
 BIN = Path(sys.executable).parent
@@ -36,10 +36,10 @@ os.environ["NO_PROXY"] = os.environ["no_proxy"] = "127.0.0.1,localhost"
 
 
 @contextmanager
-def a_home(settings: str) -> Iterator[Path]:
+def temporary_home(settings: str) -> Iterator[Path]:
     """A home with these settings and some secrets; whatever still runs in it at the end is stopped, and all is removed."""
     root = Path(tempfile.mkdtemp(prefix="cc-", dir="/tmp"))
-    lay_out(root)
+    create_home(root)
     (root / "collector.toml").write_text(settings)
     (root / ".env").touch(mode=0o600)
     (root / ".env").write_text("".join(f"{name}={value}\n" for name, value in SECRETS.items()))
@@ -47,38 +47,44 @@ def a_home(settings: str) -> Iterator[Path]:
         yield root
     finally:
         if (root / "run" / "supervisor.sock").exists():
-            collectorctl(root, "stop", check=False)
+            run_collectorctl(root, "stop", check=False)
         ring = root / "run" / "ring"
         if ring.is_symlink():
             shutil.rmtree(ring.resolve(), ignore_errors=True)
         shutil.rmtree(root)
 
 
-def collectorctl(
-    home: Path, *words: str, check: bool = True, timeout_s: float = 200
+def run_collectorctl(
+    home: Path, *arguments: str, check: bool = True, timeout_s: float = 200
 ) -> subprocess.CompletedProcess[str]:
     """Run the installed command on a home, as a user does."""
-    ran = subprocess.run(
-        [BIN / "collectorctl", "--home", home, *words], capture_output=True, text=True, timeout=timeout_s, check=False
+    completed = subprocess.run(
+        [BIN / "collectorctl", "--home", home, *arguments],
+        capture_output=True,
+        text=True,
+        timeout=timeout_s,
+        check=False,
     )
-    if check and ran.returncode != 0:
-        raise AssertionError(f"collectorctl {' '.join(words)}: exit {ran.returncode}\n{ran.stdout}\n{ran.stderr}")
-    return ran
+    if check and completed.returncode != 0:
+        raise AssertionError(
+            f"collectorctl {' '.join(arguments)}: exit {completed.returncode}\n{completed.stdout}\n{completed.stderr}"
+        )
+    return completed
 
 
-def status(home: Path) -> dict[str, Any]:
+def read_status(home: Path) -> dict[str, Any]:
     """`status --json`, with the processes by name."""
-    seen = msgspec.json.decode(collectorctl(home, "status", "--json", check=False).stdout)
+    seen = msgspec.json.decode(run_collectorctl(home, "status", "--json", check=False).stdout)
     seen["processes"] = {process["name"]: process for process in seen["processes"]}
     return seen
 
 
-def until(what: str, ask: Callable[[], Any], most_s: float = 30) -> Any:
+def wait_until(description: str, poll: Callable[[], Any], timeout_s: float = 30) -> Any:
     """Wait until `ask` returns something true, and return that."""
-    give_up = time.monotonic() + most_s
+    deadline = time.monotonic() + timeout_s
     while True:
-        found = ask()
+        found = poll()
         if found:
             return found
-        assert time.monotonic() < give_up, f"waited {most_s} s in vain until {what}"
+        assert time.monotonic() < deadline, f"waited {timeout_s} s in vain until {description}"
         time.sleep(0.05)

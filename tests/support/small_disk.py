@@ -12,12 +12,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from support.writer_data import NINE_NS, books, published, ticks
+from support.writer_data import NINE_NS, make_books, make_ticks, read_published
 
 from brokers.simulator import ground_truth
-from collectorctl.demo.oracle import judge
+from collectorctl.demo.oracle import compare
 from conf.home import Home
-from ringbuf.records import ORDERBOOK, TICK, Line
+from ringbuf.records import ORDERBOOK, TICK, FeedId
 from ringbuf.ring import Producer
 
 
@@ -41,7 +41,7 @@ def remount(at: Path, options: str) -> None:
     subprocess.run(["mount", "-o", f"remount,{options}", at], check=True)
 
 
-def fill(disk: Path) -> Path:
+def fill_disk(disk: Path) -> Path:
     """Leave no byte; the file that has to go to make room again."""
     ballast = disk / "ballast"
     with ballast.open("wb", buffering=0) as file:
@@ -54,36 +54,36 @@ def fill(disk: Path) -> Path:
     return ballast
 
 
-class Feed:
+class RingFeeder:
     """Both lines' rings, filled with the same books, and with ticks that are each on one of them, all numbered on and on."""
 
     def __init__(self, home: Home, book_capacity: int = 65536, tick_capacity: int = 65536) -> None:
         self.books = self.ticks = 0
         self._rings = {
-            (line, stream): Producer.open(home.ring(line.name.lower(), stream), dtype, capacity)
-            for line in (Line.KIS, Line.KIWOOM)
+            (line, stream): Producer.open(home.ring_path(line.name.lower(), stream), dtype, capacity)
+            for line in (FeedId.KIS, FeedId.KIWOOM)
             for stream, dtype, capacity in (("orderbook", ORDERBOOK, book_capacity), ("tick", TICK, tick_capacity))
         }
 
-    def more(self, book_count: int, tick_count: int | None = None) -> None:
+    def publish(self, book_count: int, tick_count: int | None = None) -> None:
         """The next books, on both lines, and so many ticks on each line (half as many as books unless told)."""
         tick_count = book_count // 2 if tick_count is None else tick_count
         numbers = np.arange(self.books, self.books + book_count)
         self.books += book_count
         now_ns = time.monotonic_ns()
-        for line in (Line.KIS, Line.KIWOOM):
-            self._rings[line, "orderbook"].publish(books(numbers, line, NINE_NS, now_ns))
+        for line in (FeedId.KIS, FeedId.KIWOOM):
+            self._rings[line, "orderbook"].publish(make_books(numbers, line, NINE_NS, now_ns))
             self._rings[line, "tick"].publish(
-                ticks(np.arange(self.ticks, self.ticks + tick_count), line, NINE_NS, now_ns)
+                make_ticks(np.arange(self.ticks, self.ticks + tick_count), line, NINE_NS, now_ns)
             )
             self.ticks += tick_count
 
-    def run(self, seconds: float, books_s: int, ticks_s: int) -> None:
+    def run(self, seconds: float, books_per_s: int, ticks_per_s: int) -> None:
         """So many books and ticks a second on each line, in portions of 50 ms; a portion that comes late comes whole."""
         begin, done = time.monotonic(), 0
         while done < round(seconds / 0.05):
             time.sleep(max(0.0, begin + done * 0.05 - time.monotonic()))
-            self.more(books_s // 20, ticks_s // 20)
+            self.publish(books_per_s // 20, ticks_per_s // 20)
             done += 1
 
     @property
@@ -96,19 +96,19 @@ class Feed:
         for ring in self._rings.values():
             ring.close()
 
-    def is_stored_once(self, home: Home) -> None:
+    def assert_stored_once(self, home: Home) -> None:
         """Each book once with both arrivals, each tick once."""
-        stored = published(home)
+        stored = read_published(home)
         assert Counter(range(self.books)) == Counter(stored["cum_volume"])
         assert self.books == stored["recv_time_kis"].notna().sum() == stored["recv_time_kiwoom"].notna().sum()
-        assert Counter(range(self.ticks)) == Counter(published(home, "tick")["cum_volume"])
+        assert Counter(range(self.ticks)) == Counter(read_published(home, "tick")["cum_volume"])
 
 
-def complaints(root: Path, told: Path) -> list[str]:
+def find_problems(root: Path, truth_directory: Path) -> list[str]:
     """What of the simulator's truth at `told` is missing from, doubled or wrong in the home's files."""
-    sent = ground_truth.load(told)
+    truth = ground_truth.load(truth_directory)
     ended: Mapping[tuple[int, int], int] = {
-        (c["line"], c["connection"]): c["ended_mono_ns"] for c in sent.connections if c["ended_mono_ns"]
+        (c["line"], c["connection"]): c["ended_mono_ns"] for c in truth.connections if c["ended_mono_ns"]
     }
     rows = [pd.read_parquet(root / "data" / "kr" / stream) for stream in ("orderbook", "tick")]
-    return judge(sent.books, sent.trades, sent.sent, ended, *rows).complaints()
+    return compare(truth.books, truth.trades, truth.deliveries, ended, *rows).problems()

@@ -1,6 +1,6 @@
 """A wire tap between a collector and a vendor: passes every byte on, keeps what the vendor said.
 
-collector ──> 127.0.0.1:port (this) ──> vendor        `heard`: everything that came back, of all connections
+collector ──> 127.0.0.1:port (this) ──> vendor        `received`: everything that came back, of all connections
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ from contextlib import suppress
 from urllib.parse import urlsplit
 
 
-class Relay:
+class TcpRelay:
     """Listens on a port of its own for one vendor, given by one of its addresses.
 
-    `alter` may change what the vendor said, not how long it is (frames carry their length).
+    `transform` may change what the vendor said, not how long it is (frames carry their length).
     """
 
     def __init__(self, url: str) -> None:
@@ -23,15 +23,15 @@ class Relay:
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port = self._listener.getsockname()[1]
         self._heard: list[bytearray] = []  # one for each connection: two threads that add to one would lose something
-        self.alter: Callable[[bytes], bytes] = lambda said: said
+        self.transform: Callable[[bytes], bytes] = lambda said: said
         threading.Thread(target=self._accept, daemon=True).start()
 
-    def instead(self, url: str) -> str:
+    def rewrite_url(self, url: str) -> str:
         """The vendor's address with this port."""
         return url.replace(f":{self._vendor[1]}", f":{self.port}")
 
     @property
-    def heard(self) -> bytes:
+    def received(self) -> bytes:
         """Everything that came back, connection after connection."""
         return b"".join(bytes(said) for said in self._heard)
 
@@ -57,7 +57,7 @@ class Relay:
             while data := source.recv(65536):
                 if keep:
                     said += data
-                    data = self.alter(data)
+                    data = self.transform(data)
                 target.sendall(data)
         for end in (source, target):
             with suppress(OSError):  # ended already

@@ -26,7 +26,7 @@ SAMPLES = ROOT.parent / "shared/specs/samples"
 WAIT_S = 20.0
 
 
-class Simulator:
+class SimulatorHandle:
     """A running `python -m brokers.simulator`, its addresses, and the line to steer it by."""
 
     def __init__(self, home: Path, *options: str) -> None:
@@ -45,7 +45,7 @@ class Simulator:
         self.errors: list[str] = []
         threading.Thread(target=self._collect, args=(self.process.stdout, self._lines.put), daemon=True).start()
         threading.Thread(target=self._collect, args=(self.process.stderr, self.errors.append), daemon=True).start()
-        self.ready = self.said()
+        self.ready = self.read_response()
 
     @staticmethod
     def _collect(stream: Any, put: Callable[[str], None]) -> None:
@@ -53,18 +53,18 @@ class Simulator:
             put(line)
         put("")  # it will say no more
 
-    def said(self) -> dict[str, Any]:
+    def read_response(self) -> dict[str, Any]:
         """The next JSON line of its stdout."""
         try:
             return json.loads(self._lines.get(timeout=WAIT_S))
         except (queue.Empty, json.JSONDecodeError):
             raise AssertionError(f"the simulator said nothing; stderr: {''.join(self.errors)}") from None
 
-    def steer(self, command: str) -> dict[str, Any]:
+    def send_command(self, command: str) -> dict[str, Any]:
         """Give a command; its answer."""
         self.process.stdin.write(command + "\n")
         self.process.stdin.flush()
-        return self.said()
+        return self.read_response()
 
     def stop(self) -> int:
         """SIGTERM; the exit code."""
@@ -73,9 +73,9 @@ class Simulator:
 
 
 @contextlib.contextmanager
-def simulator(home: Path, *options: str) -> Iterator[Simulator]:
+def start_simulator(home: Path, *options: str) -> Iterator[SimulatorHandle]:
     """A simulator that is gone afterwards."""
-    running = Simulator(home, *options)
+    running = SimulatorHandle(home, *options)
     try:
         yield running
     finally:
@@ -98,13 +98,13 @@ def connect(url: str) -> websocket.WebSocket:
     return websocket.create_connection(url, timeout=WAIT_S, skip_utf8_validation=True, socket=plain)
 
 
-class Client:
+class WebSocketClient:
     """A WebSocket whose text frames can be waited for; `frames` keeps all that came."""
 
     def __init__(self, url: str) -> None:
         self.ws = connect(url)
         self.frames: list[bytes] = []
-        self.ended: str | None = None
+        self.end_reason: str | None = None
 
     def send(self, message: dict[str, Any] | str) -> None:
         """Send JSON, or text as it is."""
@@ -118,10 +118,10 @@ class Client:
         except websocket.WebSocketTimeoutException:
             raise TimeoutError(f"nothing within {within_s} s") from None
         except (websocket.WebSocketConnectionClosedException, ConnectionError):
-            self.ended = "cut"
+            self.end_reason = "cut"
             return None
         if opcode == websocket.ABNF.OPCODE_CLOSE:
-            self.ended = f"{int.from_bytes(data[:2], 'big')} {data[2:].decode()}"
+            self.end_reason = f"{int.from_bytes(data[:2], 'big')} {data[2:].decode()}"
             return None
         if opcode != websocket.ABNF.OPCODE_TEXT:
             return self.receive(within_s)
@@ -134,7 +134,7 @@ class Client:
         while time.monotonic() < deadline_s:
             frame = self.receive(max(deadline_s - time.monotonic(), 0.01))
             if frame is None:
-                raise AssertionError(f"ended ({self.ended}) before the frame came; last: {self.frames[-3:]}")
+                raise AssertionError(f"ended ({self.end_reason}) before the frame came; last: {self.frames[-3:]}")
             if wanted(frame):
                 return frame
         raise TimeoutError(f"not among {len(self.frames)} frames")
@@ -142,14 +142,14 @@ class Client:
     def await_end(self, within_s: float = WAIT_S) -> str:
         """Read until the connection ends; how it did: "cut", or the close frame's code and reason."""
         deadline_s = time.monotonic() + within_s
-        while self.ended is None:
+        while self.end_reason is None:
             self.receive(max(deadline_s - time.monotonic(), 0.01))
-        return self.ended
+        return self.end_reason
 
     def read_for(self, seconds: float) -> None:
         """Keep what comes for a while."""
         deadline_s = time.monotonic() + seconds
-        while self.ended is None and time.monotonic() < deadline_s:
+        while self.end_reason is None and time.monotonic() < deadline_s:
             with contextlib.suppress(TimeoutError):
                 self.receive(max(deadline_s - time.monotonic(), 0.01))
 
@@ -162,13 +162,13 @@ class Client:
         self.ws.shutdown()
 
 
-class KisClient(Client):
+class KisClient(WebSocketClient):
     """A KIS session: approval key, registrations."""
 
     def __init__(
         self, ready: dict[str, Any], app_key: str = "A" * 36, path: str = "/tryitout", approval: str = ""
     ) -> None:
-        self.approval = approval or kis_approval(ready, app_key)
+        self.approval = approval or request_kis_approval(ready, app_key)
         super().__init__(ready["kis"]["ws_url"] + path)
 
     def request(self, tr_type: str, tr_id: str, tr_key: str) -> dict[str, Any]:
@@ -186,12 +186,12 @@ class KisClient(Client):
         )
         return json.loads(self.await_frame(lambda frame: frame.startswith(b'{"header"') and b"PINGPONG" not in frame))
 
-    def register(self, tr_id: str, *tr_keys: str) -> None:
+    def subscribe(self, tr_id: str, *tr_keys: str) -> None:
         """Register all keys, each with success."""
         for tr_key in tr_keys:
             assert self.request("1", tr_id, tr_key)["body"]["msg_cd"] == "OPSP0000"
 
-    def records(self, tr_id: str) -> list[list[str]]:
+    def collect_records(self, tr_id: str) -> list[list[str]]:
         """The records of all frames of one TR that came so far, as fields."""
         found = []
         for frame in self.frames:
@@ -205,11 +205,11 @@ class KisClient(Client):
         return found
 
 
-class KiwoomClient(Client):
+class KiwoomClient(WebSocketClient):
     """A Kiwoom session: token, LOGIN, REG, PING echoed."""
 
     def __init__(self, ready: dict[str, Any], app_key: str = "B" * 43, token: str = "", login: bool = True) -> None:
-        self.token = token or kiwoom_token(ready, app_key)["token"]
+        self.token = token or request_kiwoom_token(ready, app_key)["token"]
         self.echo = True
         super().__init__(ready["kiwoom"]["ws_url"])
         if login:
@@ -234,7 +234,7 @@ class KiwoomClient(Client):
         self.send({"trnm": trnm, "grp_no": group, "refresh": refresh, "data": [{"item": items, "type": types}]})
         return json.loads(self.await_trnm(trnm))
 
-    def entries(self, kind: str) -> list[dict[str, Any]]:
+    def collect_entries(self, kind: str) -> list[dict[str, Any]]:
         """The entries of a type in all frames that came so far."""
         found = []
         for frame in self.frames:
@@ -243,13 +243,13 @@ class KiwoomClient(Client):
         return found
 
 
-def kis_approval(ready: dict[str, Any], app_key: str = "A" * 36) -> str:
+def request_kis_approval(ready: dict[str, Any], app_key: str = "A" * 36) -> str:
     """A fresh approval key."""
     body = {"grant_type": "client_credentials", "appkey": app_key, "secretkey": "S" * 180}
     return post(ready["kis"]["rest_url"] + "/oauth2/Approval", body).json()["approval_key"]
 
 
-def kiwoom_token(ready: dict[str, Any], app_key: str = "B" * 43, secret: str = "S" * 43) -> dict[str, Any]:
+def request_kiwoom_token(ready: dict[str, Any], app_key: str = "B" * 43, secret: str = "S" * 43) -> dict[str, Any]:
     """The answer of the token endpoint."""
     body = {"grant_type": "client_credentials", "appkey": app_key, "secretkey": secret}
     return post(ready["kiwoom"]["rest_url"] + "/oauth2/token", body).json()
@@ -262,29 +262,29 @@ class KiwoomRest:
 
     def __init__(self, ready: dict[str, Any], app_key: str = "R" * 43) -> None:
         self.url = ready["kiwoom"]["rest_url"] + "/api/dostk/"
-        self.token = kiwoom_token(ready, app_key)["token"]
+        self.token = request_kiwoom_token(ready, app_key)["token"]
         self.session = requests.Session()
         self.session.trust_env = False
 
-    def ask(self, tr: str, key: str = "", path: str = "", **body: str) -> requests.Response:
+    def call(self, tr: str, key: str = "", path: str = "", **body: str) -> requests.Response:
         """One call; `key` asks for the page it stands for."""
         headers = {"authorization": f"Bearer {self.token}", "api-id": tr}
         headers |= {"cont-yn": "Y", "next-key": key} if key else {}
         url = self.url + (path or self.PATHS.get(tr, "chart"))
         return self.session.post(url, json=body, headers=headers, timeout=WAIT_S)
 
-    def pages(self, tr: str, **body: str) -> Iterator[list[dict[str, str]]]:
+    def iterate_pages(self, tr: str, **body: str) -> Iterator[list[dict[str, str]]]:
         """The rows of one page after another, to the end."""
         key = ""
         while True:
-            answer = self.ask(tr, key, **body)
-            yield rows_of(answer)
+            answer = self.call(tr, key, **body)
+            yield extract_rows(answer)
             if answer.headers["cont-yn"] != "Y":
                 return
             key = answer.headers["next-key"]
 
 
-def rows_of(answer: requests.Response) -> list[dict[str, str]]:
+def extract_rows(answer: requests.Response) -> list[dict[str, str]]:
     """The list of a successful answer."""
     body = answer.json()
     assert (answer.status_code, body["return_code"]) == (200, 0), body
@@ -306,14 +306,14 @@ class KisRest:
         self.app_key = app_key
         self.session = requests.Session()
         self.session.trust_env = False
-        self.renew()
+        self.renew_token()
 
-    def renew(self) -> None:
+    def renew_token(self) -> None:
         """Ask for a token."""
         body = {"grant_type": "client_credentials", "appkey": self.app_key, "appsecret": "S" * 180}
         self.token = post(self.url + "/oauth2/tokenP", body).json()["access_token"]
 
-    def ask(self, name: str, symbol: str, division: str = "J", **more: str) -> requests.Response:
+    def call(self, name: str, symbol: str, division: str = "J", **more: str) -> requests.Response:
         """One call."""
         headers = {"authorization": f"Bearer {self.token}", "appkey": self.app_key, "tr_id": self.TRS[name]}
         query = {"FID_COND_MRKT_DIV_CODE": division, "FID_INPUT_ISCD": symbol, **more}

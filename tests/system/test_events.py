@@ -17,12 +17,12 @@ import pytest
 from click.testing import CliRunner, Result
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support.process_tree import a_home, collectorctl, until
+from support.process_tree import run_collectorctl, temporary_home, wait_until
 
 from collectorctl.cli import main
-from collectorctl.demo.environment import Simulator, connect_home
-from collectorctl.explain.visibility import blind
-from collectorctl.supervision.status import look
+from collectorctl.demo.environment import SimulatorProcess, set_addresses
+from collectorctl.explain.visibility import find_outages
+from collectorctl.supervision.status import collect_status
 from conf.home import Home
 
 SETTINGS = """
@@ -35,8 +35,8 @@ speed = 300.0
 register_spacing_ms = 20
 [feed]
 backoff_first_s = 0.2
-backoff_most_s = 0.5
-[fill]
+backoff_max_s = 0.5
+[gapfill]
 enabled = false
 [writer]
 grace_s = 5.5
@@ -46,22 +46,24 @@ grace_s = 5.5
 @pytest.fixture(scope="module")
 def day() -> Iterator[Path]:
     """A home in which kis, then everybody at once was killed, kiwoom was cut off, and all was stopped."""
-    with a_home(SETTINGS) as root, Simulator(root, root / "truth") as simulator:
-        connect_home(root, simulator.addresses)
-        collectorctl(root, "start")
+    with temporary_home(SETTINGS) as root, SimulatorProcess(root, root / "truth") as simulator:
+        set_addresses(root, simulator.addresses)
+        run_collectorctl(root, "start")
         for names in (["kis"], ["kis", "kiwoom", "writer"]):
             time.sleep(1.5)
             for name in names:
                 kill(root, name)
-            until("all are back", lambda: look(Home(root)).healthy, 60)
-        simulator.tell("kiwoom outage 1.5")
+            wait_until("all are back", lambda: collect_status(Home(root)).healthy, 60)
+        simulator.send_command("kiwoom outage 1.5")
         time.sleep(2)
-        until("all are back", lambda: look(Home(root)).healthy, 60)
+        wait_until("all are back", lambda: collect_status(Home(root)).healthy, 60)
         time.sleep(1.5)
-        newest = msgspec.json.decode(collectorctl(root, "tail", "orderbook", "-n", "1", "--json").stdout)
-        told = collectorctl(root, "explain", newest["symbol"], newest["exch_time"], "--json", "--window", "600").stdout
+        newest = msgspec.json.decode(run_collectorctl(root, "tail", "orderbook", "-n", "1", "--json").stdout)
+        told = run_collectorctl(
+            root, "explain", newest["symbol"], newest["exch_time"], "--json", "--window", "600"
+        ).stdout
         (root / "open-hour.json").write_text(msgspec.json.encode([newest, msgspec.json.decode(told)]).decode())
-        collectorctl(root, "stop")
+        run_collectorctl(root, "stop")
         yield root
 
 
@@ -69,12 +71,12 @@ def kill(root: Path, name: str) -> None:
     """SIGKILL, and wait until another process has the name."""
     old = pid(root, name)
     os.kill(old, signal.SIGKILL)
-    until(f"a new {name}", lambda: pid(root, name) not in (0, old), 60)
+    wait_until(f"a new {name}", lambda: pid(root, name) not in (0, old), 60)
 
 
 def pid(root: Path, name: str) -> int:
     """A process's id, 0 while there is none."""
-    return next(process.pid for process in look(Home(root)).processes if process.name == name)
+    return next(process.pid for process in collect_status(Home(root)).processes if process.name == name)
 
 
 def events_of(root: Path) -> pd.DataFrame:
@@ -107,9 +109,9 @@ def test_nothing_was_received_while_the_events_call_a_line_blind(day: Path) -> N
 
     for line, spans_expected in (("kis", 3), ("kiwoom", 3)):
         arrivals = books.loc[books.symbol == "005930", f"recv_time_{line}"].dropna().sort_values()
-        spans = blind(events, line, "005930", "orderbook")
+        spans = find_outages(events, line, "005930", "orderbook")
         first, *lost, after = spans
-        assert (pd.isna(first.begin), pd.isna(after.end), after.why) == (True, True, "disconnected: asked to stop")
+        assert (pd.isna(first.begin), pd.isna(after.end), after.reason) == (True, True, "disconnected: asked to stop")
         assert len(lost) == spans_expected - 1, spans
         for span in lost:
             inside = arrivals[(arrivals > span.begin) & (arrivals < span.end)]
@@ -146,8 +148,8 @@ def test_a_stored_row_is_explained_by_both_arrivals_and_the_place_it_has(day: Pa
     assert len(mine) == 1
     lag_ms = abs((row.recv_time_kiwoom - row.recv_time_kis).total_seconds()) * 1000 / 300
     other = {"kis": "kiwoom", "kiwoom": "kis"}[row.broker]
-    assert mine[0]["why"].startswith(f"{row.broker} was first, {other} ")
-    assert abs(float(mine[0]["why"].split()[4]) - lag_ms) < 0.1
+    assert mine[0]["reason"].startswith(f"{row.broker} was first, {other} ")
+    assert abs(float(mine[0]["reason"].split()[4]) - lag_ms) < 0.1
     placed = pq.ParquetFile(day / "data" / mine[0]["file"]).read().slice(mine[0]["row"], 1).to_pylist()[0]
     assert (placed["symbol"], placed["cum_volume"], placed["seq"]) == ("005930", row.cum_volume, row.seq)
     near = books[(books.symbol == "005930") & (abs(books.exch_time - row.exch_time) <= pd.Timedelta(seconds=1))]
@@ -157,18 +159,18 @@ def test_a_stored_row_is_explained_by_both_arrivals_and_the_place_it_has(day: Pa
 
 def test_a_row_that_only_one_line_had_is_explained_by_the_others_sight(day: Path) -> None:
     """While kiwoom was cut off: blind, since when, until when, why; the event that says so is told with it."""
-    _, cut, _ = blind(events_of(day), "kiwoom", "005930", "orderbook")[-3:]
-    assert cut.why.startswith("disconnected")
+    _, cut, _ = find_outages(events_of(day), "kiwoom", "005930", "orderbook")[-3:]
+    assert cut.reason.startswith("disconnected")
     books = pd.read_parquet(day / "data" / "kr" / "orderbook")
     alone = books[(books.symbol == "005930") & (books.recv_time_kis > cut.begin) & (books.recv_time_kis < cut.end)]
     row = alone.iloc[len(alone) // 2]
 
     moment = explained(day, "005930", row.recv_time_kis)
 
-    whys = {book["why"] for book in moment["books"]}
-    assert f"only kis: kiwoom was blind ({cut.why})" in whys
-    sight = {(seen["line"], seen["stream"]): seen for seen in moment["sight"]}
-    assert sight["kis", "orderbook"]["seen"] and not sight["kiwoom", "orderbook"]["seen"]
+    whys = {book["reason"] for book in moment["books"]}
+    assert f"only kis: kiwoom was blind ({cut.reason})" in whys
+    sight = {(seen["feed"], seen["stream"]): seen for seen in moment["visibility"]}
+    assert sight["kis", "orderbook"]["visible"] and not sight["kiwoom", "orderbook"]["visible"]
     assert pd.Timestamp(sight["kiwoom", "orderbook"]["begin"]) == cut.begin
     assert any((event["line"], event["kind"]) == ("kiwoom", "disconnected") for event in moment["events"])
     text = said(day, "005930", row.recv_time_kis.isoformat()).stdout
@@ -232,7 +234,7 @@ def rows(*events: tuple) -> pd.DataFrame:
             "stream": symbol and "tick",
             "connection": connection,
             "since": pd.NaT if since is None else TIME + pd.Timedelta(seconds=since),
-            "words": None,
+            "message": None,
             "seq": seq,
         }
         for seq, (at, kind, connection, symbol, since) in enumerate(events)
@@ -261,17 +263,17 @@ def test_sight_begins_with_an_answer_and_ends_where_its_connection_ended() -> No
         (12, "resubscribed", 1, "A", None),
     )
 
-    assert seconds(blind(events, "kis", "A", "tick")) == [(None, 1), (4, 7), (8, 10), (12, None)]
-    assert seconds(blind(events, "kis", "B", "tick")) == [(None, 6), (8, None)]
-    assert seconds(blind(events, "kiwoom", "A", "tick")) == [(None, None)]
+    assert seconds(find_outages(events, "kis", "A", "tick")) == [(None, 1), (4, 7), (8, 10), (12, None)]
+    assert seconds(find_outages(events, "kis", "B", "tick")) == [(None, 6), (8, None)]
+    assert seconds(find_outages(events, "kiwoom", "A", "tick")) == [(None, None)]
 
 
 def test_a_loss_in_the_ring_is_a_span_of_its_own() -> None:
     """The line saw it, the writer did not: only that stream."""
     events = rows((0, "acknowledged", 1, "A", None), (9, "ring_loss", 0, "A", 7))
 
-    assert seconds(blind(events, "kis", "A", "tick")) == [(None, 0), (7, 9), (0, None)][:2]
-    assert seconds(blind(events.assign(stream="orderbook"), "kis", "A", "tick")) == [(None, None)]
+    assert seconds(find_outages(events, "kis", "A", "tick")) == [(None, 0), (7, 9), (0, None)][:2]
+    assert seconds(find_outages(events.assign(stream="orderbook"), "kis", "A", "tick")) == [(None, None)]
 
 
 @settings(max_examples=60, deadline=None)
@@ -280,7 +282,7 @@ def test_spans_follow_each_other(told: list[tuple[str, int]]) -> None:
     """Whatever is told: spans are in order, do not overlap, and only the first begins and only the last ends nowhere."""
     made = [(at, kind, number, "A" if kind == "acknowledged" else None, None) for at, (kind, number) in enumerate(told)]
 
-    spans = seconds(blind(rows(*made), "kis", "A", "tick")) if made else []
+    spans = seconds(find_outages(rows(*made), "kis", "A", "tick")) if made else []
 
     flat = [edge for span in spans for edge in span]
     assert None not in flat[1:-1]

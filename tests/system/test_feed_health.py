@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from support.process_tree import a_home, collectorctl, status, until
+from support.process_tree import read_status, run_collectorctl, temporary_home, wait_until
 
 from brokers.simulator import ground_truth
-from collectorctl.demo.environment import Simulator, connect_home
-from collectorctl.demo.oracle import BOOK, LINES, SENT
-from collectorctl.supervision.status import look
+from collectorctl.demo.environment import SimulatorProcess, set_addresses
+from collectorctl.demo.oracle import BOOK, FEEDS, SENT
+from collectorctl.supervision.status import collect_status
 from conf.home import Home
 
 SETTINGS = """
@@ -27,7 +27,7 @@ speed = 60.0
 register_spacing_ms = 20
 [health]
 window_s = 2.4
-books_least = 20
+min_books = 20
 [writer]
 grace_s = 5.5
 """
@@ -43,22 +43,26 @@ LAG_MS = 12.0
 @pytest.fixture(scope="module")
 def day() -> Iterator[tuple[Path, list[dict]]]:
     """A home after a quarter of an hour in which kis delivered nothing for a while though connected, and what status said then."""
-    with a_home(SETTINGS) as root, Simulator(root, root / "truth", *MARKET) as simulator:
-        connect_home(root, simulator.addresses)
-        collectorctl(root, "start")
+    with temporary_home(SETTINGS) as root, SimulatorProcess(root, root / "truth", *MARKET) as simulator:
+        set_addresses(root, simulator.addresses)
+        run_collectorctl(root, "start")
         home = Home(root)
-        until("two lines are judged", lambda: (lines := look(home).lines) and lines.lag_p50_ms is not None, 60)
+        wait_until(
+            "two lines are judged",
+            lambda: (lines := collect_status(home).feed_health) and lines.lag_p50_ms is not None,
+            60,
+        )
         time.sleep(2 * WINDOW_S)
-        seen = [status(root)]
-        simulator.tell(f"kis quiet {4 * WINDOW_S}")
-        until("kis is called degraded", lambda: look(home).lines.degraded, 60)
-        seen.append(status(root))
-        seen.append({"text": collectorctl(root, "status", check=False).stdout})
-        until("kis is restored", lambda: not look(home).lines.degraded, 60)
-        seen.append(status(root))
-        simulator.tell("market rest")
+        seen = [read_status(root)]
+        simulator.send_command(f"kis quiet {4 * WINDOW_S}")
+        wait_until("kis is called degraded", lambda: collect_status(home).feed_health.degraded, 60)
+        seen.append(read_status(root))
+        seen.append({"text": run_collectorctl(root, "status", check=False).stdout})
+        wait_until("kis is restored", lambda: not collect_status(home).feed_health.degraded, 60)
+        seen.append(read_status(root))
+        simulator.send_command("market rest")
         time.sleep(2)
-        collectorctl(root, "stop")
+        run_collectorctl(root, "stop")
         yield root, seen
 
 
@@ -66,13 +70,13 @@ def test_a_line_that_fails_behind_the_other_is_named_in_status_and_events(day: t
     """Quiet before, named within two windows once twins are settled, then restored; both moments are events, the only ones."""
     root, (before, during, shown, after) = day
 
-    assert (before["healthy"], before["lines"]["degraded"]) == (True, [])
-    assert {trouble["line"] for trouble in during["lines"]["degraded"]} == {"kis"}
+    assert (before["healthy"], before["feed_health"]["degraded"]) == (True, [])
+    assert {trouble["feed"] for trouble in during["feed_health"]["degraded"]} == {"kis"}
     assert not during["healthy"] and during["processes"]["kis"]["healthy"]
     assert "DEGRADED kis" in shown["text"] and "event " in shown["text"]
     assert after["healthy"]
     counters = after["processes"]["writer"]["counters"]
-    assert counters["degraded"] == 0 < counters["lines_degraded"]
+    assert counters["degraded"] == 0 < counters["feeds_degraded"]
     assert counters["twin_share_kiwoom_e4"] > 8000
     events = pd.read_parquet(root / "data" / "kr" / "event")
     said = events[events.kind.isin(["degraded", "restored"])]
@@ -86,7 +90,7 @@ def test_a_line_that_fails_behind_the_other_is_named_in_status_and_events(day: t
 def test_books_twins_wins_and_lags_by_minute_are_what_the_truth_says(day: tuple[Path, list[dict]]) -> None:
     """Counts of each line exactly, but for the minute of a content that came back; lags within what the machine adds."""
     root, _ = day
-    health = pd.read_parquet(root / "data" / "kr" / "line_health")
+    health = pd.read_parquet(root / "data" / "kr" / "feed_health")
     said = ground_truth.load(root / "truth")
     of_book = pd.DataFrame(
         {
@@ -95,8 +99,8 @@ def test_books_twins_wins_and_lags_by_minute_are_what_the_truth_says(day: tuple[
         },
         index=said.books["id"],
     )
-    sent = said.sent[(said.sent["stream"] == BOOK) & (said.sent["outcome"] == SENT)]
-    for code, line in LINES.items():
+    sent = said.deliveries[(said.deliveries["stream"] == BOOK) & (said.deliveries["outcome"] == SENT)]
+    for code, line in FEEDS.items():
         own = sent[sent["line"] == code]
         of_book[line] = pd.Series(own["mono_ns"], index=own["first_id"]).groupby(level=0).first()
     lag_ms = (of_book.kiwoom - of_book.kis) / 1e6
@@ -104,7 +108,10 @@ def test_books_twins_wins_and_lags_by_minute_are_what_the_truth_says(day: tuple[
         ["symbol", "minute"]
     )
     expected = groups.agg(
-        books_kis=("kis", "count"), books_kiwoom=("kiwoom", "count"), twins=("lag_ms", "count"), won_kis=("won", "sum")
+        books_kis=("kis", "count"),
+        books_kiwoom=("kiwoom", "count"),
+        twins=("lag_ms", "count"),
+        first_kis=("won", "sum"),
     )
     expected["lag_p50_ms"] = groups.lag_ms.quantile(0.5, interpolation="lower")
     expected = expected[(expected.books_kis > 0) | (expected.books_kiwoom > 0)]
@@ -115,8 +122,8 @@ def test_books_twins_wins_and_lags_by_minute_are_what_the_truth_says(day: tuple[
         assert found[count].sum() == expected[count].sum()
         assert abs(found[count] - expected[count]).sum() <= 0.005 * expected[count].sum()
     assert abs(found.twins - expected.twins).sum() <= 0.005 * expected.twins.sum()
-    assert abs(found.won_kis - expected.won_kis).sum() <= 0.05 * expected.twins.sum()
-    assert (found.won_kis + found.won_kiwoom == found.twins).all()
+    assert abs(found.first_kis - expected.first_kis).sum() <= 0.05 * expected.twins.sum()
+    assert (found.first_kis + found.first_kiwoom == found.twins).all()
     many = expected.twins >= 5
     assert many.sum() > 20
     off_ms = abs(found.lag_p50_ms[many] - expected.lag_p50_ms[many])

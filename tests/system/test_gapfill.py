@@ -9,29 +9,29 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from support.process_tree import a_home, collectorctl, until
+from support.process_tree import run_collectorctl, temporary_home, wait_until
 
 from brokers.simulator import ground_truth
-from collectorctl.demo.environment import Simulator, connect_home
-from collectorctl.demo.oracle import judge
-from collectorctl.demo.reconcile import tile
+from collectorctl.demo.environment import SimulatorProcess, set_addresses
+from collectorctl.demo.oracle import compare
+from collectorctl.demo.reconcile import reconcile
 from conf.home import Home
-from ringbuf.vitals import Reading, VitalsError, read
-from writer.volume.gap_tracker import report_of
+from ringbuf.vitals import VitalsError, VitalsSnapshot, read_snapshot
+from writer.volume.gap_tracker import decode_gap_report
 
 SYMBOLS = ["005930", "000660", "0074K0", "373220"]
 SETTINGS = """
 [universe]
 kr = ["005930", "000660", "0074K0", "373220"]
 [shards]
-A = ["005930", "000660", "0074K0", "373220"]
+kis = ["005930", "000660", "0074K0", "373220"]
 [clock]
 start = "2026-11-20T10:00:00+09:00"
 [kis]
 register_spacing_ms = 20
 cut_wait_s = 1.0
 [feed]
-backoff_most_s = 1.0
+backoff_max_s = 1.0
 """
 
 
@@ -40,39 +40,41 @@ def test_what_a_broken_line_missed_is_filled_within_seconds_exactly_once_and_in_
     at work. Every trade since the first is in exactly one row, the rows missed live are the recovered ones, the
     calls stay below their rate, and the live lines lack nothing that they delivered."""
     with (
-        a_home(SETTINGS) as root,
-        Simulator(root, root / "truth", "--kis-loss", "0", "--kiwoom-loss", "0") as simulator,
+        temporary_home(SETTINGS) as root,
+        SimulatorProcess(root, root / "truth", "--kis-loss", "0", "--kiwoom-loss", "0") as simulator,
     ):
-        connect_home(root, simulator.addresses)
-        collectorctl(root, "start")
+        set_addresses(root, simulator.addresses)
+        run_collectorctl(root, "start")
         home = Home(root)
-        until("every symbol has ticks", lambda: heard_of(home) == len(SYMBOLS))
+        wait_until("every symbol has ticks", lambda: heard_of(home) == len(SYMBOLS))
         for fault in ("expire", "limit 2", "error 1"):
-            simulator.tell(f"kis {fault}")
+            simulator.send_command(f"kis {fault}")
         os.kill(seen(home, "kis").pid, signal.SIGKILL)
-        until("it is refused", lambda: counted(home, "fill", "calls_limited"), 60)
-        os.kill(seen(home, "fill").pid, signal.SIGKILL)
+        wait_until("it is refused", lambda: counted(home, "gapfill", "calls_limited"), 60)
+        os.kill(seen(home, "gapfill").pid, signal.SIGKILL)
         born_ns = time.monotonic_ns()
-        until("the gaps are filled", lambda: filled(home), 60)
-        last = seen(home, "fill")
-        simulator.tell("market rest")
+        wait_until("the gaps are filled", lambda: filled(home), 60)
+        last = seen(home, "gapfill")
+        simulator.send_command("market rest")
         time.sleep(2.0)
-        collectorctl(root, "stop")
+        run_collectorctl(root, "stop")
         simulator.close()
 
         told = ground_truth.load(root / "truth")
         rows = pd.read_parquet(root / "data/kr/tick")
-        assert last.counters["calls"] <= home.settings.fill.calls_per_s * (last.beat_mono_ns - born_ns) / 1e9 + 1
+        assert (
+            last.counters["calls"] <= home.settings.gapfill.calls_per_s * (last.heartbeat_mono_ns - born_ns) / 1e9 + 1
+        )
         assert_every_trade_once_in_order(told.trades, root)
         ended = {(c["line"], c["connection"]): c["ended_mono_ns"] for c in told.connections if c["ended_mono_ns"]}
         books = pd.read_parquet(root / "data/kr/orderbook")
-        assert [] == judge(told.books, told.trades, told.sent, ended, books, rows).complaints()
+        assert [] == compare(told.books, told.trades, told.deliveries, ended, books, rows).problems()
 
 
-def seen(home: Home, name: str) -> Reading | None:
+def seen(home: Home, name: str) -> VitalsSnapshot | None:
     """The vitals of a process of the tree; None while it has none."""
     try:
-        return read(home.vitals(name))
+        return read_snapshot(home.vitals_path(name))
     except (FileNotFoundError, VitalsError):
         return None
 
@@ -86,13 +88,13 @@ def counted(home: Home, name: str, counter: str) -> int:
 def heard_of(home: Home) -> int:
     """Symbols that the writer has told ticks of."""
     path = home.run / "volume.json"
-    report = report_of(path.read_bytes()) if path.exists() else None
+    report = decode_gap_report(path.read_bytes()) if path.exists() else None
     return len(report.symbols) if report else 0
 
 
 def filled(home: Home) -> bool:
     """Whether gaps were filled, and none is left."""
-    return counted(home, "fill", "gaps_filled") > 0 and counted(home, "writer", "gap_count") == 0
+    return counted(home, "gapfill", "gaps_filled") > 0 and counted(home, "writer", "gap_count") == 0
 
 
 def assert_every_trade_once_in_order(trades: np.ndarray, root: Path) -> None:
@@ -107,6 +109,6 @@ def assert_every_trade_once_in_order(trades: np.ndarray, root: Path) -> None:
         market = trades[(trades["symbol"] == symbol.encode()) & (trades["cum_volume"] > begin)]
         for name in ("cum_volume", "size", "price"):
             assert market[name].tolist() == mine[name].tolist(), (symbol, name)
-        (told,) = tile(market, mine)
-        assert [] == told.complaints()
+        (told,) = reconcile(market, mine)
+        assert [] == told.problems()
         assert told.equal == told.recovered == (mine.source == "recovered").sum()

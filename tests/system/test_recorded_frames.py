@@ -15,9 +15,9 @@ from typing import Any
 
 import pandas as pd
 import pytest
-from support.process_tree import SAMPLES, a_home, collectorctl, status, until
+from support.process_tree import SAMPLES, read_status, run_collectorctl, temporary_home, wait_until
 
-from collectorctl.demo.environment import Simulator, connect_home
+from collectorctl.demo.environment import SimulatorProcess, set_addresses
 
 DAY = "2026-11-20"
 LEVELS = range(1, 11)
@@ -53,16 +53,16 @@ def played() -> Iterator[dict[str, Any]]:
     if not SAMPLES.is_dir():
         pytest.skip(f"recorded frames are not beside the checkout ({SAMPLES})")
     files = sorted([*(SAMPLES / "kis").glob("*.txt"), *(SAMPLES / "kiwoom").glob("*.json")])
-    with a_home(SETTINGS) as root:
-        with Simulator(root, root / "truth", "--frames", *map(str, files)) as simulator:
-            connect_home(root, simulator.addresses)
-            collectorctl(root, "start")
+    with temporary_home(SETTINGS) as root:
+        with SimulatorProcess(root, root / "truth", "--frames", *map(str, files)) as simulator:
+            set_addresses(root, simulator.addresses)
+            run_collectorctl(root, "start")
             sent: dict[str, int] = {}
             while set(sent) != {"kis", "kiwoom"}:
-                sent |= simulator.line(30).get("frames_sent", {})
-            until("the writer has taken up what the collectors ringed", lambda: all_taken_up(root))
-            seen = status(root)
-            collectorctl(root, "stop")
+                sent |= simulator.read_response(30).get("frames_sent", {})
+            wait_until("the writer has taken up what the collectors ringed", lambda: all_taken_up(root))
+            seen = read_status(root)
+            run_collectorctl(root, "stop")
         lines = [
             text for file in (root / "data" / "quarantine").rglob("*.jsonl") for text in file.read_text().splitlines()
         ]
@@ -77,7 +77,7 @@ def played() -> Iterator[dict[str, Any]]:
 
 def all_taken_up(root: Path) -> bool:
     """Whether the writer has seen every record of both collectors."""
-    counters = {name: process["counters"] for name, process in status(root)["processes"].items()}
+    counters = {name: process["counters"] for name, process in read_status(root)["processes"].items()}
     taken = counters["writer"]["rows_in_kis"] + counters["writer"]["rows_in_kiwoom"]
     return 0 < taken == sum(counters[name]["books"] + counters[name]["ticks"] for name in ("kis", "kiwoom"))
 

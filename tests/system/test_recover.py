@@ -5,10 +5,10 @@ from __future__ import annotations
 import msgspec
 import numpy as np
 import pandas as pd
-from support.process_tree import a_home, collectorctl, until
+from support.process_tree import run_collectorctl, temporary_home, wait_until
 
 from brokers.simulator import ground_truth
-from collectorctl.demo.environment import Simulator, connect_home
+from collectorctl.demo.environment import SimulatorProcess, set_addresses
 from conf.home import Home
 
 SYMBOLS = ["005930", "000660", "373220", "207940"]
@@ -29,7 +29,7 @@ grace_s = 6.0
 [kis]
 register_spacing_ms = 20
 [feed]
-backoff_most_s = 1.0
+backoff_max_s = 1.0
 [recover]
 calls_per_s_first = 4.5
 automatic = false
@@ -38,24 +38,24 @@ automatic = false
 
 def test_a_day_collected_with_loss_and_an_outage_goes_from_incomplete_to_proven() -> None:
     """Before: gaps. While hours are in the journal: refused in words. After: each trade of the market once, and PROVEN."""
-    with a_home(SETTINGS) as root, Simulator(
+    with temporary_home(SETTINGS) as root, SimulatorProcess(
         root, root / "truth", "--kis-loss", "0.03", "--kiwoom-loss", "0.03", "--books-per-s", "20"
     ) as simulator:  # fmt: skip
-        connect_home(root, simulator.addresses)
+        set_addresses(root, simulator.addresses)
         home = Home(root)
-        clock = home.clock()
-        collectorctl(root, "start")
-        until("there are ticks", lambda: len(ground_truth.load(root / "truth").trades) > 200)
-        early = collectorctl(root, "recover", "--date", "2026-11-20", check=False)
+        clock = home.load_clock()
+        run_collectorctl(root, "start")
+        wait_until("there are ticks", lambda: len(ground_truth.load(root / "truth").trades) > 200)
+        early = run_collectorctl(root, "recover", "--date", "2026-11-20", check=False)
         for line in ("kis", "kiwoom"):
-            simulator.tell(f"{line} outage 2")
-        calendar = home.calendar()
-        over = lambda: calendar.phase("KRX", clock.now_ns()) is None and clock.now_ns() % 86_400e9 > 2.3 * 3600e9  # noqa: E731
-        until("the close", over, 40)
-        collectorctl(root, "stop")
+            simulator.send_command(f"{line} outage 2")
+        calendar = home.load_calendar()
+        over = lambda: calendar.find_phase("KRX", clock.now_ns()) is None and clock.now_ns() % 86_400e9 > 2.3 * 3600e9  # noqa: E731
+        wait_until("the close", over, 40)
+        run_collectorctl(root, "stop")
         before = tick_rows(root)
 
-        ran = collectorctl(root, "recover", "--date", "2026-11-20", "--json")
+        ran = run_collectorctl(root, "recover", "--date", "2026-11-20", "--json")
 
         assert (1, True) == (early.returncode, "still in the journal" in early.stderr)
         certificates = {one["symbol"]: one for one in msgspec.json.decode(ran.stdout)}
@@ -66,7 +66,7 @@ def test_a_day_collected_with_loss_and_an_outage_goes_from_incomplete_to_proven(
             assert_covered_once(rows[rows.symbol == symbol], trades[trades["symbol"] == symbol.encode()])
         kept = rows[rows.source == "live"].set_index(["broker", "seq"]).recv_time
         assert kept.equals(before.set_index(["broker", "seq"]).recv_time.loc[kept.index])
-        assert 0 == collectorctl(root, "verify", "--date", "2026-11-20").returncode
+        assert 0 == run_collectorctl(root, "verify", "--date", "2026-11-20").returncode
 
 
 def tick_rows(root) -> pd.DataFrame:

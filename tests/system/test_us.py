@@ -18,12 +18,12 @@ import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
-from support.process_tree import SAMPLES, a_home, collectorctl, status, until
+from support.process_tree import SAMPLES, read_status, run_collectorctl, temporary_home, wait_until
 
-from brokers.simulator.ground_truth import Outcome, Run, Stream, load
-from collectorctl.demo.environment import Simulator, connect_home
+from brokers.simulator.ground_truth import DeliveryOutcome, GroundTruth, Stream, load
+from collectorctl.demo.environment import SimulatorProcess, set_addresses
 from conf.home import Home
-from writer.volume.gap_tracker import report_of
+from writer.volume.gap_tracker import decode_gap_report
 
 US_LINE = 3
 SURE_NS = 1_000_000_000
@@ -41,7 +41,7 @@ speed = 180.0
 enabled = true
 register_spacing_ms = 20
 [feed]
-backoff_most_s = 1.0
+backoff_max_s = 1.0
 [writer]
 grace_s = 6.0
 """
@@ -52,24 +52,24 @@ OVER = pd.Timestamp("2026-11-01 01:08", tz="Etc/GMT+5")
 @pytest.fixture(scope="module")
 def night() -> Iterator[dict[str, Any]]:
     """Two hours and more, the second and third called one o'clock; each collector and the writer are killed on the way."""
-    with a_home(NIGHT) as root:
-        with Simulator(root, root / "truth", "--always-open", "--books-per-s", "8") as simulator:
-            connect_home(root, simulator.addresses)
-            collectorctl(root, "start")
-            started = status(root)
-            clock = Home(root).clock()
+    with temporary_home(NIGHT) as root:
+        with SimulatorProcess(root, root / "truth", "--always-open", "--books-per-s", "8") as simulator:
+            set_addresses(root, simulator.addresses)
+            run_collectorctl(root, "start")
+            started = read_status(root)
+            clock = Home(root).load_clock()
             for name in ("us", "kis", "writer", "kiwoom"):
-                pid = status(root)["processes"][name]["pid"]
+                pid = read_status(root)["processes"][name]["pid"]
                 os.kill(pid, signal.SIGKILL)
-                until(f"{name} is there again", lambda name=name, pid=pid: alive(root, name, pid), 60)
+                wait_until(f"{name} is there again", lambda name=name, pid=pid: alive(root, name, pid), 60)
                 time.sleep(1.5)
-            until("the second one o'clock is well under way", lambda: clock.now_ns() > OVER.value, 60)
-            simulator.tell("market rest")
+            wait_until("the second one o'clock is well under way", lambda: clock.now_ns() > OVER.value, 60)
+            simulator.send_command("market rest")
             time.sleep(1.0)
-            ended = status(root)
-            collectorctl(root, "stop")
+            ended = read_status(root)
+            run_collectorctl(root, "stop")
         data = root / "data"
-        volume = report_of(Home(root).volume("us").read_bytes())
+        volume = decode_gap_report(Home(root).gap_report_path("us").read_bytes())
         yield {
             "started": started,
             "ended": ended,
@@ -88,15 +88,15 @@ def night() -> Iterator[dict[str, Any]]:
 
 def alive(root: Path, name: str, before: int) -> bool:
     """Whether another process of that name works."""
-    seen = status(root)["processes"].get(name, {"pid": 0, "healthy": False})
+    seen = read_status(root)["processes"].get(name, {"pid": 0, "healthy": False})
     return seen["pid"] not in (0, before) and seen["healthy"]
 
 
-def delivered(truth: Run, stream: Stream) -> tuple[Counter[int], Counter[int]]:
+def delivered(truth: GroundTruth, stream: Stream) -> tuple[Counter[int], Counter[int]]:
     """(certain, possible): how often the US line sent each id."""
     ended = {row["connection"]: row["ended_mono_ns"] for row in truth.connections if row["line"] == US_LINE}
-    sent = truth.sent[(truth.sent["line"] == US_LINE) & (truth.sent["stream"] == stream)]
-    sent = sent[np.isin(sent["outcome"], (Outcome.SENT, Outcome.REPEATED))]
+    sent = truth.deliveries[(truth.deliveries["line"] == US_LINE) & (truth.deliveries["stream"] == stream)]
+    sent = sent[np.isin(sent["outcome"], (DeliveryOutcome.SENT, DeliveryOutcome.REPEATED))]
     certain, possible = Counter[int](), Counter[int]()
     for number, first, mono_ns in zip(
         sent["connection"].tolist(), sent["first_id"].tolist(), sent["mono_ns"].tolist(), strict=True
@@ -261,18 +261,18 @@ def test_korea_is_collected_beside_it(night: dict[str, Any]) -> None:
 def test_a_us_that_is_switched_on_later_is_collected_from_the_next_start_on() -> None:
     """Where it is off it does not run and is not shown; neither supervisord nor the writer need go for it to come."""
     settings = "[kis]\nenabled = false\n[kiwoom]\nenabled = false\n"
-    with a_home(settings) as root, Simulator(
+    with temporary_home(settings) as root, SimulatorProcess(
         root, root / "truth", "--always-open", "--symbols", "NAS.AAPL"
     ) as simulator:  # fmt: skip
-        connect_home(root, simulator.addresses)
-        collectorctl(root, "start")
-        before = status(root)
+        set_addresses(root, simulator.addresses)
+        run_collectorctl(root, "start")
+        before = read_status(root)
         text = (root / "collector.toml").read_text().replace("[us]\n", "[us]\nenabled = true\n")
         (root / "collector.toml").write_text(text + '[universe]\nus = ["NAS.AAPL"]\n')
-        collectorctl(root, "start")
-        taken = lambda: status(root)["processes"]["writer"]["counters"]["rows_in_us"] > 20  # noqa: E731
-        until("the writer takes its records", taken)
-        after = status(root)
+        run_collectorctl(root, "start")
+        taken = lambda: read_status(root)["processes"]["writer"]["counters"]["rows_in_us"] > 20  # noqa: E731
+        wait_until("the writer takes its records", taken)
+        after = read_status(root)
 
     assert "us" not in before["processes"] and before["healthy"]
     assert after["processes"]["us"]["healthy"]
@@ -299,13 +299,17 @@ def played() -> Iterator[dict[str, Any]]:
     """The datasets after every recorded overseas frame was played to the collector."""
     if not SAMPLES.is_dir():
         pytest.skip(f"recorded frames are not beside the checkout ({SAMPLES})")
-    with a_home(FRAMES) as root:
-        with Simulator(root, root / "truth", "--frames", *map(str, (SAMPLES / "kis").glob("HDFS*.txt"))) as simulator:
-            connect_home(root, simulator.addresses)
-            collectorctl(root, "start")
-            until("all are sent", lambda: "us" in simulator.line(30).get("frames_sent", {}))
-            until("the writer has them", lambda: status(root)["processes"]["writer"]["counters"]["rows_in_us"] >= 8)
-            collectorctl(root, "stop")
+    with temporary_home(FRAMES) as root:
+        with SimulatorProcess(
+            root, root / "truth", "--frames", *map(str, (SAMPLES / "kis").glob("HDFS*.txt"))
+        ) as simulator:
+            set_addresses(root, simulator.addresses)
+            run_collectorctl(root, "start")
+            wait_until("all are sent", lambda: "us" in simulator.read_response(30).get("frames_sent", {}))
+            wait_until(
+                "the writer has them", lambda: read_status(root)["processes"]["writer"]["counters"]["rows_in_us"] >= 8
+            )
+            run_collectorctl(root, "stop")
         yield {
             "books": pd.read_parquet(root / "data" / "us" / "orderbook"),
             "ticks": pd.read_parquet(root / "data" / "us" / "tick"),

@@ -9,21 +9,23 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from support.writer_data import NINE_NS, books, ticks
+from support.writer_data import NINE_NS, make_books, make_ticks
 
-from ringbuf.records import UNDEFINED, Flag, Line
+from ringbuf.records import UNDEFINED, FeedId, Flag
 from writer import schema
-from writer.ingest.book_arbiter import Merge
+from writer.ingest.book_arbiter import BookArbiter
 
 
 def entries(found: np.ndarray) -> pa.RecordBatch:
     """Journal entries of books."""
-    return schema.entries("kr.orderbook", found, 1, Merge(1, ["KRX"]).take(found, schema.hours(found), 1))
+    return schema.build_entries(
+        "kr.orderbook", found, 1, BookArbiter(1, ["KRX"]).arbitrate(found, schema.compute_hours(found), 1)
+    )
 
 
 def test_every_column_of_a_book_comes_back_from_pandas(place: Path) -> None:
     """Prices in won, int64; times in Korea's zone; names instead of codes; nothing is shifted between levels."""
-    found = books(range(100))
+    found = make_books(range(100))
     found["mid_price_e4"] = 70_050 * 10_000
     table = pa.Table.from_batches([entries(found)]).select(schema.PARQUET["kr.orderbook"].names)
     pq.write_table(table, place / "books.parquet")
@@ -46,8 +48,8 @@ def test_every_column_of_a_book_comes_back_from_pandas(place: Path) -> None:
 
 def test_every_column_of_a_tick_comes_back(place: Path) -> None:
     """The tick's table, with its source and side."""
-    found = ticks(range(100), Line.KIWOOM)
-    batch = schema.entries("kr.tick", found, 1, None).select(schema.PARQUET["kr.tick"].names)
+    found = make_ticks(range(100), FeedId.KIWOOM)
+    batch = schema.build_entries("kr.tick", found, 1, None).select(schema.PARQUET["kr.tick"].names)
     pq.write_table(pa.Table.from_batches([batch]), place / "ticks.parquet")
 
     frame = pd.read_parquet(place / "ticks.parquet")
@@ -60,7 +62,7 @@ def test_every_column_of_a_tick_comes_back(place: Path) -> None:
 
 def test_undefined_is_null_everywhere() -> None:
     """What the frame did not say is null, not a number."""
-    found = books([1])
+    found = make_books([1])
     found["expected_price_e4"] = found["cum_volume"] = UNDEFINED
 
     row = entries(found).to_pylist()[0]
@@ -82,7 +84,7 @@ def test_a_price_that_is_not_whole_won_is_rounded_half_to_even_and_flagged(
     price_e4: int, won: int, flagged: bool
 ) -> None:
     """Never floored in silence."""
-    found = books([1])
+    found = make_books([1])
     found["mid_price_e4"] = price_e4
     found["flags"] = Flag.SNAPSHOT
 
@@ -97,24 +99,26 @@ def test_a_price_that_is_not_whole_won_is_rounded_half_to_even_and_flagged(
 
 def test_no_record_is_refused_whatever_it_holds() -> None:
     """Codes without a name keep their number; bytes that are no text keep their bytes; an undefined time is null."""
-    found = books([1, 2])
+    found = make_books([1, 2])
     found["venue"], found["session"], found["line"] = 77, 88, 99
     found["extra"] = [b"1^2", b"\xff^3"]
     found["exch_ns"] = UNDEFINED
 
     rows = entries(found).to_pylist()
 
-    assert (rows[0]["venue"], rows[0]["session"], rows[0]["broker"]) == ("venue_77", "session_88", "line_99")
+    assert (rows[0]["venue"], rows[0]["session"], rows[0]["broker"]) == ("venue_77", "session_88", "feedid_99")
     assert [row["extra"] for row in rows] == ["1^2", "\\xff^3"]
     assert rows[0]["exch_time"] is None and rows[0]["hour"] == NINE_NS
 
 
 def test_a_twin_carries_its_arrival_and_nothing_else() -> None:
     """Content columns of a twin are null; line, receive time and sequence number are its own."""
-    found = books([1, 1])
-    found["line"] = (Line.KIS, Line.KIWOOM)
+    found = make_books([1, 1])
+    found["line"] = (FeedId.KIS, FeedId.KIWOOM)
     found["seq"] = (5, 9)
-    batch = schema.entries("kr.orderbook", found, 1, Merge(10_000, ["KRX"]).take(found, schema.hours(found), 1))
+    batch = schema.build_entries(
+        "kr.orderbook", found, 1, BookArbiter(10_000, ["KRX"]).arbitrate(found, schema.compute_hours(found), 1)
+    )
 
     twin = batch.to_pylist()[1]
 

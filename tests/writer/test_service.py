@@ -15,26 +15,26 @@ import pytest
 from support.writer_data import (
     NINE_NS,
     SECOND_NS,
-    books,
-    counted,
-    home_at,
-    parts,
-    published,
-    reading,
-    running,
-    start,
-    stop,
-    ticks,
+    find_parts,
+    make_books,
+    make_home,
+    make_ticks,
+    read_counter,
+    read_published,
+    read_running_vitals,
+    read_vitals,
+    start_writer,
+    stop_writer,
     wait_for,
 )
 
 from conf.home import Home
-from ringbuf.records import ORDERBOOK, TICK, Line
+from ringbuf.records import ORDERBOOK, TICK, FeedId
 from ringbuf.ring import Producer
 from writer.journal.journal import read_rows
 
 HOUR = 3600 * SECOND_NS
-KIS, KIWOOM = Line.KIS, Line.KIWOOM
+KIS, KIWOOM = FeedId.KIS, FeedId.KIWOOM
 
 
 class Rings:
@@ -44,8 +44,8 @@ class Rings:
         self.book = {line: self._open(home, line, "orderbook", ORDERBOOK, capacity) for line in (KIS, KIWOOM)}
         self.tick = {line: self._open(home, line, "tick", TICK, capacity) for line in (KIS, KIWOOM)}
 
-    def _open(self, home: Home, line: Line, stream: str, dtype: np.dtype, capacity: int) -> Producer:
-        return Producer.open(home.ring(line.name.lower(), stream), dtype, capacity)
+    def _open(self, home: Home, line: FeedId, stream: str, dtype: np.dtype, capacity: int) -> Producer:
+        return Producer.open(home.ring_path(line.name.lower(), stream), dtype, capacity)
 
     def close(self) -> None:
         """The collectors are gone."""
@@ -56,83 +56,83 @@ class Rings:
 @pytest.fixture
 def home(place: Path) -> Iterator[Home]:
     """A home whose hours are published only by a stop."""
-    return home_at(place, grace_s=1000.0, late_every_s=1000.0)
+    return make_home(place, grace_s=1000.0, late_every_s=1000.0)
 
 
 def fed(rings: Rings, begin: int, end: int, hour: int = NINE_NS) -> None:
     """The same books on both lines and ticks on one, numbers begin to end."""
-    rings.book[KIS].publish(books(range(begin, end), KIS, hour))
-    rings.book[KIWOOM].publish(books(range(begin, end), KIWOOM, hour))
-    rings.tick[KIS].publish(ticks(range(begin, end), KIS, hour))
+    rings.book[KIS].publish(make_books(range(begin, end), KIS, hour))
+    rings.book[KIWOOM].publish(make_books(range(begin, end), KIWOOM, hour))
+    rings.tick[KIS].publish(make_ticks(range(begin, end), KIS, hour))
 
 
 def exactly(home: Home, count: int) -> None:
     """Each book stored once with both arrivals, each tick once."""
-    stored = published(home)
+    stored = read_published(home)
     assert {1} == set(Counter(stored["cum_volume"]).values())
     assert list(range(count)) == sorted(stored["cum_volume"])
     assert count == stored["recv_time_kis"].notna().sum() == stored["recv_time_kiwoom"].notna().sum()
-    assert list(range(count)) == sorted(published(home, "tick")["cum_volume"])
+    assert list(range(count)) == sorted(read_published(home, "tick")["cum_volume"])
 
 
 def test_without_any_ring_it_runs_and_stops(home: Home) -> None:
     """Nothing to drain is no reason to exit, and none to hang."""
-    process = start(home)
-    wait_for(lambda: running(home, process))
+    process = start_writer(home)
+    wait_for(lambda: read_running_vitals(home, process))
 
-    assert stop(process) == 0
+    assert stop_writer(process) == 0
 
-    assert (reading(home).state, reading(home).detail) == ("stopped", "drained to zero: 0 rows published")
+    assert (read_vitals(home).state, read_vitals(home).detail) == ("stopped", "drained to zero: 0 rows published")
 
 
 def test_rings_that_appear_later_are_drained_and_published_at_the_stop(home: Home) -> None:
     """Collectors start after the writer; a stop after they are gone publishes the open hour and leaves an empty journal."""
-    process = start(home)
-    wait_for(lambda: running(home, process))
+    process = start_writer(home)
+    wait_for(lambda: read_running_vitals(home, process))
     rings = Rings(home)
     fed(rings, 0, 3000)
-    wait_for(lambda: counted(home, "journal_rows") == 9000)
+    wait_for(lambda: read_counter(home, "journal_rows") == 9000)
     fed(rings, 3000, 4000)
     rings.close()
 
-    assert stop(process) == 0
+    assert stop_writer(process) == 0
 
     exactly(home, 4000)
-    assert reading(home).detail == "drained to zero: 8000 rows published"
-    assert [batch for name in ("kr.orderbook", "kr.tick") for batch in read_rows(home.journal(name))] == []
+    assert read_vitals(home).detail == "drained to zero: 8000 rows published"
+    assert [batch for name in ("kr.orderbook", "kr.tick") for batch in read_rows(home.journal_directory(name))] == []
 
 
 def test_beside_living_collectors_a_stop_hands_over(home: Home) -> None:
     """`restart writer`: nothing published, the journal stays; the next life publishes all of it once."""
-    process = start(home)
+    process = start_writer(home)
     rings = Rings(home)
     fed(rings, 0, 1000)
-    wait_for(lambda: counted(home, "journal_rows") == 3000)
+    wait_for(lambda: read_counter(home, "journal_rows") == 3000)
 
-    assert stop(process) == 0
+    assert stop_writer(process) == 0
 
-    assert "handed over" in reading(home).detail and parts(home) == []
+    assert "handed over" in read_vitals(home).detail and find_parts(home) == []
 
     fed(rings, 1000, 1500)
-    process = start(home)
-    wait_for(lambda: running(home, process))
+    process = start_writer(home)
+    wait_for(lambda: read_running_vitals(home, process))
     fed(rings, 1500, 2000)
     rings.close()
-    wait_for(lambda: counted(home, "journal_rows") == 3000)
-    assert stop(process) == 0
+    wait_for(lambda: read_counter(home, "journal_rows") == 3000)
+    assert stop_writer(process) == 0
     exactly(home, 2000)
 
 
 def test_collectors_that_are_there_again_before_it_is_drained_make_a_stop_hand_over(place: Path) -> None:
     """supervisord killed and started again: what the new collectors write has twins to come and is not published yet."""
-    home = home_at(place, grace_s=1000.0, late_every_s=1000.0, twin_window_s=60.0)
-    process = start(home)
+    home = make_home(place, grace_s=1000.0, late_every_s=1000.0, twin_window_s=60.0)
+    process = start_writer(home)
     rings = Rings(home)
     fed(rings, 0, 100)
-    wait_for(lambda: counted(home, "journal_rows") == 300)
+    wait_for(lambda: read_counter(home, "journal_rows") == 300)
     resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (100_000, resource.RLIM_INFINITY))
-    rings.book[KIS].publish(books(range(100, 3000), KIS))
-    wait_for(lambda: reading(home).state == "paused")
+    rings.book[KIS].publish(make_books(range(100, 3000), KIS))
+    wait_for(lambda: read_vitals(home).state == "paused")
     rings.close()
     process.terminate()
     time.sleep(0.5)
@@ -141,40 +141,40 @@ def test_collectors_that_are_there_again_before_it_is_drained_make_a_stop_hand_o
 
     assert process.wait(30) == 0
 
-    assert "still written" in reading(home).detail and parts(home) == []
-    rings.book[KIWOOM].publish(books(range(100, 3000), KIWOOM))
-    rings.tick[KIS].publish(ticks(range(100, 3000), KIS))
-    process = start(home)
+    assert "still written" in read_vitals(home).detail and find_parts(home) == []
+    rings.book[KIWOOM].publish(make_books(range(100, 3000), KIWOOM))
+    rings.tick[KIS].publish(make_ticks(range(100, 3000), KIS))
+    process = start_writer(home)
     rings.close()
-    wait_for(lambda: running(home, process))
-    assert stop(process) == 0
+    wait_for(lambda: read_running_vitals(home, process))
+    assert stop_writer(process) == 0
     exactly(home, 3000)
 
 
 def test_a_twin_that_comes_after_a_restart_is_still_a_twin(home: Home) -> None:
     """The waiting rows are rebuilt from the journal."""
-    process = start(home)
+    process = start_writer(home)
     rings = Rings(home)
     now_ns = time.monotonic_ns()
-    rings.book[KIS].publish(books(range(500), KIS, mono_ns=now_ns))
-    wait_for(lambda: counted(home, "journal_rows") == 500)
+    rings.book[KIS].publish(make_books(range(500), KIS, mono_ns=now_ns))
+    wait_for(lambda: read_counter(home, "journal_rows") == 500)
     process.kill()
     process.wait()
 
-    rings.book[KIWOOM].publish(books(range(500), KIWOOM, mono_ns=now_ns + 400_000_000))
-    process = start(home)
+    rings.book[KIWOOM].publish(make_books(range(500), KIWOOM, mono_ns=now_ns + 400_000_000))
+    process = start_writer(home)
     rings.close()
-    wait_for(lambda: counted(home, "books_twins") == 500)
-    assert stop(process) == 0
-    assert 500 == len(published(home)) == published(home)["recv_time_kiwoom"].notna().sum()
+    wait_for(lambda: read_counter(home, "books_twins") == 500)
+    assert stop_writer(process) == 0
+    assert 500 == len(read_published(home)) == read_published(home)["recv_time_kiwoom"].notna().sum()
 
 
 def test_killed_at_random_instants_it_stores_everything_exactly_once(place: Path) -> None:
     """SIGKILL, again and again, while rings are fed and hours are published: each book and tick once, both arrivals."""
-    home = home_at(place, grace_s=0.6, late_every_s=1.0, fsync_every_s=0.05, segment_most_bytes=1_048_576)
+    home = make_home(place, grace_s=0.6, late_every_s=1.0, fsync_every_s=0.05, segment_max_bytes=1_048_576)
     rings = Rings(home)
     chance = random.Random(7)
-    process, at = start(home), 0
+    process, at = start_writer(home), 0
     for _ in range(10):
         give_up = time.monotonic() + 0.45 + chance.random() * 1.2
         while time.monotonic() < give_up:
@@ -183,11 +183,11 @@ def test_killed_at_random_instants_it_stores_everything_exactly_once(place: Path
             time.sleep(0.01)
         process.send_signal(signal.SIGKILL)
         process.wait()
-        process = start(home)
+        process = start_writer(home)
     rings.close()
-    wait_for(lambda: running(home, process))
+    wait_for(lambda: read_running_vitals(home, process))
 
-    assert stop(process) == 0
+    assert stop_writer(process) == 0
 
     assert at > 1000
     exactly(home, at)
@@ -195,8 +195,8 @@ def test_killed_at_random_instants_it_stores_everything_exactly_once(place: Path
 
 POINT = """
 import os, signal, sys, threading
-from writer import files
-real, left = files.{function}, [{count}]
+from writer import durable_io
+real, left = durable_io.{function}, [{count}]
 def dying(*given):
     if threading.current_thread().name != "{thread}":
         return real(*given)
@@ -213,10 +213,10 @@ def dying(*given):
     if left[0] == 0:
         os.kill(os.getpid(), signal.SIGKILL)
     return result
-files.{function} = dying
-from conf.process import run
-from writer.drain import body
-sys.exit(run("writer", body))
+durable_io.{function} = dying
+from conf.process import run_process
+from writer.service import main
+sys.exit(run_process("writer", main))
 """
 
 MAIN, PUBLISHER = "MainThread", "publisher"
@@ -227,7 +227,7 @@ POINTS = [
     (MAIN, "append", 1, "half"),
     (MAIN, "sync", 3, "before"),
     (MAIN, "sync", 4, "after"),
-    (PUBLISHER, "write_aside", 1, "after"),
+    (PUBLISHER, "open_temporary", 1, "after"),
     (PUBLISHER, "sync", 1, "half"),
     (PUBLISHER, "sync", 1, "before"),
     (PUBLISHER, "sync", 1, "after"),
@@ -245,9 +245,9 @@ def test_killed_at_this_point_it_stores_everything_exactly_once(
     place: Path, thread: str, function: str, count: int, when: str
 ) -> None:
     """Before, in the middle of, or after one effect on the disk; the next life ends with each book and tick stored once."""
-    home = home_at(place, grace_s=0.6, late_every_s=1.0, fsync_every_s=0.05)
+    home = make_home(place, grace_s=0.6, late_every_s=1.0, fsync_every_s=0.05)
     rings = Rings(home)
-    process, at = start(home, POINT.format(thread=thread, function=function, count=count, when=when)), 0
+    process, at = start_writer(home, POINT.format(thread=thread, function=function, count=count, when=when)), 0
     give_up = time.monotonic() + 15
     while process.poll() is None and time.monotonic() < give_up:
         fed(rings, at, at + 50)
@@ -255,11 +255,11 @@ def test_killed_at_this_point_it_stores_everything_exactly_once(
         time.sleep(0.05)
     assert process.wait(1) == -signal.SIGKILL, "the point was never reached"
 
-    process = start(home)
+    process = start_writer(home)
     fed(rings, at, at + 100)
     rings.close()
-    wait_for(lambda: running(home, process))
-    assert stop(process) == 0
+    wait_for(lambda: read_running_vitals(home, process))
+    assert stop_writer(process) == 0
 
     exactly(home, at + 100)
     assert list(home.data.rglob("*.tmp")) == []
@@ -269,99 +269,99 @@ def test_killed_at_this_point_it_stores_everything_exactly_once(
 def test_killed_while_it_mends_what_a_kill_left_it_stores_everything_exactly_once(home: Home, when: str) -> None:
     """The torn tail of the first kill is being cut when the second comes; the third life goes on."""
     rings = Rings(home)
-    process, at = start(home, POINT.format(thread=MAIN, function="append", count=4, when="half")), 0
+    process, at = start_writer(home, POINT.format(thread=MAIN, function="append", count=4, when="half")), 0
     give_up = time.monotonic() + 15
     while process.poll() is None and time.monotonic() < give_up:
         fed(rings, at, at + 50)
         at += 50
         time.sleep(0.05)
     assert process.wait(1) == -signal.SIGKILL
-    process = start(home, POINT.format(thread=MAIN, function="truncate", count=1, when=when))
+    process = start_writer(home, POINT.format(thread=MAIN, function="truncate", count=1, when=when))
     assert process.wait(15) == -signal.SIGKILL, "there was nothing to mend"
 
-    process = start(home)
+    process = start_writer(home)
     rings.close()
-    wait_for(lambda: running(home, process))
-    assert stop(process) == 0
+    wait_for(lambda: read_running_vitals(home, process))
+    assert stop_writer(process) == 0
 
     exactly(home, at)
 
 
 def test_a_full_disk_pauses_it_and_space_resumes_it(home: Home) -> None:
     """Files that cannot grow: paused, said so, counted, nothing lost; with room it goes on by itself."""
-    process = start(home)
+    process = start_writer(home)
     rings = Rings(home)
     fed(rings, 0, 100)
-    wait_for(lambda: counted(home, "journal_rows") == 300)
+    wait_for(lambda: read_counter(home, "journal_rows") == 300)
     resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (200_000, resource.RLIM_INFINITY))
 
     fed(rings, 100, 5000)
-    wait_for(lambda: reading(home).state == "paused")
+    wait_for(lambda: read_vitals(home).state == "paused")
 
-    assert counted(home, "pauses") == 1 and "make space" in reading(home).detail
+    assert read_counter(home, "pauses") == 1 and "make space" in read_vitals(home).detail
 
     resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
-    wait_for(lambda: counted(home, "journal_rows") == 15000)
-    wait_for(lambda: reading(home).state == "running")
+    wait_for(lambda: read_counter(home, "journal_rows") == 15000)
+    wait_for(lambda: read_vitals(home).state == "running")
     rings.close()
-    assert stop(process) == 0
+    assert stop_writer(process) == 0
     exactly(home, 5000)
-    assert counted(home, "lost_records") == 0
-    events = published(home, "event").set_index("kind")
+    assert read_counter(home, "lost_records") == 0
+    events = read_published(home, "event").set_index("kind")
     assert abs(events.since["resumed"] - events.time["paused"]).total_seconds() < 1
-    assert "File too large" in events.words["paused"]
+    assert "File too large" in events.message["paused"]
 
 
 def test_a_lap_is_counted_exactly_and_the_rest_is_stored(home: Home) -> None:
     """A writer that was away while a ring of 1,000 took 5,000: 4,000 lost, said and counted; 1,000 stored."""
     rings = Rings(home, capacity=1000)
-    rings.book[KIS].publish(books(range(5000)))
-    process = start(home)
+    rings.book[KIS].publish(make_books(range(5000)))
+    process = start_writer(home)
     rings.close()
-    wait_for(lambda: counted(home, "journal_rows") == 1000)
+    wait_for(lambda: read_counter(home, "journal_rows") == 1000)
 
-    assert stop(process) == 0
+    assert stop_writer(process) == 0
 
-    assert counted(home, "lost_records") == 4000
-    assert list(range(4000, 5000)) == sorted(published(home)["cum_volume"])
+    assert read_counter(home, "lost_records") == 4000
+    assert list(range(4000, 5000)) == sorted(read_published(home)["cum_volume"])
     assert "records 1 to 4000 (4000) were overwritten" in (home.log / "writer.log").read_text()
-    (loss,) = published(home, "event").query("kind == 'ring_loss'").itertuples()
-    assert (loss.line, loss.stream, loss.number) == ("kis", "orderbook", 4000)
-    assert loss.words.startswith("records 1 to 4000 (4000)")
+    (loss,) = read_published(home, "event").query("kind == 'ring_loss'").itertuples()
+    assert (loss.line, loss.stream, loss.value) == ("kis", "orderbook", 4000)
+    assert loss.message.startswith("records 1 to 4000 (4000)")
 
 
 def test_a_past_hour_is_published_after_its_grace_and_late_rows_make_a_part(place: Path) -> None:
     """While it runs: part-0 a grace after the rows came, part-1 for what came later; the journal of them goes."""
-    home = home_at(place)
-    process = start(home)
+    home = make_home(place)
+    process = start_writer(home)
     rings = Rings(home)
     fed(rings, 0, 500)
-    wait_for(lambda: len(parts(home)) == len(parts(home, "tick")) == 1)
-    wait_for(lambda: counted(home, "hours_published") == 2)
+    wait_for(lambda: len(find_parts(home)) == len(find_parts(home, "tick")) == 1)
+    wait_for(lambda: read_counter(home, "hours_published") == 2)
     fed(rings, 500, 700)
-    wait_for(lambda: len(parts(home)) == len(parts(home, "tick")) == 2)
-    wait_for(lambda: not list(read_rows(home.journal("kr.orderbook"))))
+    wait_for(lambda: len(find_parts(home)) == len(find_parts(home, "tick")) == 2)
+    wait_for(lambda: not list(read_rows(home.journal_directory("kr.orderbook"))))
 
-    assert counted(home, "late_rows") == 400 and counted(home, "hours_published") == 2
+    assert read_counter(home, "late_rows") == 400 and read_counter(home, "hours_published") == 2
 
     rings.close()
-    assert stop(process) == 0
+    assert stop_writer(process) == 0
     exactly(home, 700)
 
 
 def test_an_hour_that_cannot_be_published_keeps_its_journal(place: Path) -> None:
     """Something stands in the way of the directory: said in vitals and log; the rows stay in the journal."""
-    home = home_at(place)
+    home = make_home(place)
     (home.data / "kr").mkdir(parents=True)
     (home.data / "kr" / "orderbook").write_text("in the way")
-    process = start(home)
+    process = start_writer(home)
     rings = Rings(home)
     fed(rings, 0, 100)
-    wait_for(lambda: (found := running(home, process)) and "could not be published" in found.detail)
+    wait_for(lambda: (found := read_running_vitals(home, process)) and "could not be published" in found.detail)
     rings.close()
 
-    assert stop(process) == 0
+    assert stop_writer(process) == 0
 
-    assert "journal is kept" in reading(home).detail
-    assert sum(batch.num_rows for batch in read_rows(home.journal("kr.orderbook"))) == 200
-    assert len(published(home, "tick")) == 100
+    assert "journal is kept" in read_vitals(home).detail
+    assert sum(batch.num_rows for batch in read_rows(home.journal_directory("kr.orderbook"))) == 200
+    assert len(read_published(home, "tick")) == 100

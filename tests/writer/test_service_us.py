@@ -10,11 +10,20 @@ import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
-from support.writer_data import books, home_at, parts, running, start, stop, ticks, wait_for
+from support.writer_data import (
+    find_parts,
+    make_books,
+    make_home,
+    make_ticks,
+    read_running_vitals,
+    start_writer,
+    stop_writer,
+    wait_for,
+)
 
 from conf.home import Home
 from conf.market import US
-from ringbuf.records import ORDERBOOK, TICK, Line, Session, Venue
+from ringbuf.records import ORDERBOOK, TICK, FeedId, Session, Venue
 from ringbuf.ring import Producer
 from writer.publish.partition import hour_directory
 
@@ -28,7 +37,7 @@ def ns(text: str, zone: str = "UTC") -> int:
 
 def us_home(place: Path) -> Home:
     """A home that collects the US feed."""
-    home_at(place)
+    make_home(place)
     with (place / "collector.toml").open("a") as file:
         file.write("[us]\nenabled = true\n")
     return Home(place)
@@ -36,29 +45,34 @@ def us_home(place: Path) -> Home:
 
 def us(records: np.ndarray, venue: Venue = Venue.NASDAQ) -> np.ndarray:
     """The same records as the US feed's."""
-    records["line"], records["venue"], records["symbol"], records["session"] = Line.US, venue, b"AAPL", Session.REGULAR
+    records["line"], records["venue"], records["symbol"], records["session"] = (
+        FeedId.US,
+        venue,
+        b"AAPL",
+        Session.REGULAR,
+    )
     return records
 
 
 def collect(home: Home, *batches: np.ndarray) -> None:
     """Ring the batches, one writer killed after the first of them."""
     rings = {
-        dtype: Producer.open(home.ring("us", stream), dtype, 4096)
+        dtype: Producer.open(home.ring_path("us", stream), dtype, 4096)
         for stream, dtype in (("orderbook", ORDERBOOK), ("tick", TICK))
     }
-    first = start(home)
-    wait_for(lambda: running(home, first), 30)
+    first = start_writer(home)
+    wait_for(lambda: read_running_vitals(home, first), 30)
     rings[batches[0].dtype].publish(batches[0])
-    wait_for(lambda: running(home, first).counters["rows_in_us"] >= len(batches[0]), 30)
+    wait_for(lambda: read_running_vitals(home, first).counters["rows_in_us"] >= len(batches[0]), 30)
     os.kill(first.pid, signal.SIGKILL)
     first.wait(30)
-    second = start(home)
-    wait_for(lambda: running(home, second), 30)
+    second = start_writer(home)
+    wait_for(lambda: read_running_vitals(home, second), 30)
     for batch in batches[1:]:
         rings[batch.dtype].publish(batch)
     for ring in rings.values():
         ring.close()
-    assert stop(second) == 0
+    assert stop_writer(second) == 0
 
 
 @pytest.mark.parametrize(
@@ -76,7 +90,7 @@ def test_hours_are_new_yorks_also_when_clocks_change(place: Path, first: str, ho
     Both hours called one o'clock lie in one directory, and a part of the second says so: how far each is published is told apart.
     """
     home, begin_ns = us_home(place), ns(first)
-    batches = [us(books(range(n * 40, n * 40 + 40), exch_ns=begin_ns + n * HOUR_NS)) for n in range(4)]
+    batches = [us(make_books(range(n * 40, n * 40 + 40), exch_ns=begin_ns + n * HOUR_NS)) for n in range(4)]
 
     collect(home, *batches)
 
@@ -101,7 +115,7 @@ def test_prices_are_dollars_and_a_day_markets_business_date_is_koreas(place: Pat
     The evening of the 19th in New York is the day market's session of the 20th; an exchange's own evening is not.
     """
     home, at_ns = us_home(place), ns("2026-11-20 01:30")  # 20:30 in New York, 10:30 in Korea
-    found, same = us(ticks(range(1, 40), exch_ns=at_ns)), us(books([7] * 30, exch_ns=at_ns), Venue.NASDAQ_DAY)
+    found, same = us(make_ticks(range(1, 40), exch_ns=at_ns)), us(make_books([7] * 30, exch_ns=at_ns), Venue.NASDAQ_DAY)
     found["price_e4"] = 1_828_500 + np.arange(len(found))
     same["ask_price_e4"][:, 0] = 1_828_750
 
@@ -113,7 +127,7 @@ def test_prices_are_dollars_and_a_day_markets_business_date_is_koreas(place: Pat
     assert 30 == len(seen) and {182.875} == set(seen["ask_price_1"])
     assert not {"recv_time_kis", "recv_time_kiwoom"} & set(seen.columns)
     assert ({"us"}, {"us"}) == (set(rows["broker"]), set(seen["broker"]))
-    assert parts(home) == []  # nothing Korean
+    assert find_parts(home) == []  # nothing Korean
     for table, day in ((rows, "2026-11-19"), (seen, "2026-11-20")):
         assert {day} == set(map(str, table["business_date"]))
         assert {("2026-11-19", 20)} == {

@@ -16,110 +16,110 @@ import msgspec
 import numpy as np
 from loguru import logger
 
-from conf.clock import SECOND_NS, korean
+from conf.clock import SECOND_NS, to_kst
 from conf.home import Home
 from conf.market import KR
-from ringbuf.events import Events
-from ringbuf.records import EVENT, Kind, Line
+from ringbuf.events import EventPublisher
+from ringbuf.records import EVENT, EventType, FeedId
 from ringbuf.ring import Consumer, RingError
 from ringbuf.vitals import Vitals
-from writer.feeds.degradation import BUCKETS, LineShare, Trouble, TwinWatch
-from writer.feeds.visibility import Sight
-from writer.ingest.book_arbiter import Taken
-from writer.snapshot_file import ReportFile
+from writer.feeds.degradation import BUCKETS, Degradation, DegradationDetector, FeedShare
+from writer.feeds.visibility import FeedVisibility
+from writer.ingest.book_arbiter import ArbitrationResult
+from writer.snapshot_file import SnapshotFile
 
 
-class LinesReport(msgspec.Struct):
+class FeedReport(msgspec.Struct):
     """How the lines stood over the last `window_s` when it was `written`; a lag is what the second is behind the first."""
 
     written: str
     window_s: float
     lag_p50_ms: float | None
     lag_p99_ms: float | None
-    lines: list[LineShare]
-    degraded: list[Trouble]
+    feeds: list[FeedShare]
+    degraded: list[Degradation]
 
 
-def report_of(text: bytes) -> LinesReport | None:
+def decode_feed_report(text: bytes) -> FeedReport | None:
     """A report from its JSON; None if it is none, or one of another version."""
     try:
-        return msgspec.json.decode(text, type=LinesReport)
+        return msgspec.json.decode(text, type=FeedReport)
     except msgspec.DecodeError:
         return None
 
 
-class Lines:
+class FeedMonitor:
     """The lines of a home's Korean books."""
 
-    def __init__(self, home: Home, vitals: Vitals, events: Events) -> None:
+    def __init__(self, home: Home, vitals: Vitals, events: EventPublisher) -> None:
         """Look back into the event rings for what each line sees."""
         settings = home.settings
         window_ns = round(settings.health.window_s * SECOND_NS)
         settle_ns = round(settings.writer.twin_window_s * SECOND_NS) + SECOND_NS
-        codes = {int(Line[line.upper()]): line for line in KR.lines}
-        self._file = ReportFile(home.run / "lines.json", "an old state of the lines")
+        codes = {int(FeedId[feed.upper()]): feed for feed in KR.feeds}
+        self._file = SnapshotFile(home.run / "lines.json", "an old state of the lines")
         self._vitals = vitals
         self._events = events
-        self._clock = home.clock()
+        self._clock = home.load_clock()
         self._window_s = settings.health.window_s
-        self._every_ns = window_ns // BUCKETS
-        self._watch = TwinWatch(codes, window_ns, settle_ns, settings.health.books_least)
-        self._sight = Sight()
+        self._interval_ns = window_ns // BUCKETS
+        self._detector = DegradationDetector(codes, window_ns, settle_ns, settings.health.min_books)
+        self._visibility = FeedVisibility()
         self._through_ns = 0
-        self._told_ns = 0
-        self._since_ns: dict[Trouble, int] = {}
-        for line in KR.lines:
+        self._evaluated_ns = 0
+        self._since_ns: dict[Degradation, int] = {}
+        for feed in KR.feeds:
             with suppress(FileNotFoundError, RingError):
-                ring = Consumer.open(home.ring(line, "event"), EVENT)
-                self._sight.events(ring.read(ring.oldest, ring.capacity).records)
+                ring = Consumer.open(home.ring_path(feed, "event"), EVENT)
+                self._visibility.add_events(ring.read(ring.oldest, ring.capacity).records)
                 ring.close()
 
-    def happened(self, events: np.ndarray) -> None:
+    def add_events(self, events: np.ndarray) -> None:
         """Events (EVENT), in order."""
-        self._sight.events(events)
+        self._visibility.add_events(events)
 
-    def books(self, books: np.ndarray, taken: Taken | None, through_ns: int) -> None:
+    def add_books(self, books: np.ndarray, arbitration: ArbitrationResult | None, through_ns: int) -> None:
         """Books (ORDERBOOK) and what merge said, None if there are none; all that came up to `through_ns` (mono_ns) were given."""
         self._through_ns = through_ns
-        if taken is not None and len(books):
-            self._watch.books(books, taken)
+        if arbitration is not None and len(books):
+            self._detector.add_books(books, arbitration)
 
-    def tell(self, now_ns: int) -> None:
+    def evaluate(self, now_ns: int) -> None:
         """Judge, each bucket of a window (mono_ns), and say what there is to say."""
-        if now_ns - self._told_ns < self._every_ns:
+        if now_ns - self._evaluated_ns < self._interval_ns:
             return
-        self._told_ns = now_ns
-        judged = self._watch.judge(self._sight, self._through_ns)
-        for trouble in judged.began:
-            self._since_ns[_whose(trouble)] = self._clock.now_ns()
-            logger.warning("{} is degraded: {}", _name(trouble), trouble.words)
-            self._vitals.add("lines_degraded")
-            self._tell(Kind.DEGRADED, trouble, trouble.words)
-        for trouble in judged.ended:
-            logger.info("{} is restored; it was {}", _name(trouble), trouble.words)
-            self._tell(Kind.RESTORED, trouble, "", self._since_ns.pop(_whose(trouble)))
-        self._vitals.set("degraded", len(judged.troubles))
-        for share in judged.lines:
-            for word in ("twin_share", "win_share"):
-                self._vitals.set(f"{word}_{share.line}_e4", round(10_000 * (getattr(share, word) or 0)))
-        for word in ("lag_p50", "lag_p99"):
-            self._vitals.set(f"{word}_us", round(1000 * (getattr(judged, f"{word}_ms") or 0)))
-        written = f"{korean(self._clock.now_ns()):%Y-%m-%d %H:%M:%S}"
-        lags = judged.lag_p50_ms, judged.lag_p99_ms
-        self._file.write(LinesReport(written, self._window_s, *lags, judged.lines, judged.troubles))
+        self._evaluated_ns = now_ns
+        evaluation = self._detector.evaluate(self._visibility, self._through_ns)
+        for degradation in evaluation.began:
+            self._since_ns[_key(degradation)] = self._clock.now_ns()
+            logger.warning("{} is degraded: {}", _format_name(degradation), degradation.message)
+            self._vitals.add("feeds_degraded")
+            self._emit(EventType.DEGRADED, degradation, degradation.message)
+        for degradation in evaluation.ended:
+            logger.info("{} is restored; it was {}", _format_name(degradation), degradation.message)
+            self._emit(EventType.RESTORED, degradation, "", self._since_ns.pop(_key(degradation)))
+        self._vitals.set("degraded", len(evaluation.degradations))
+        for share in evaluation.feeds:
+            for name in ("twin_share", "first_share"):
+                self._vitals.set(f"{name}_{share.feed}_e4", round(10_000 * (getattr(share, name) or 0)))
+        for name in ("lag_p50", "lag_p99"):
+            self._vitals.set(f"{name}_us", round(1000 * (getattr(evaluation, f"{name}_ms") or 0)))
+        written = f"{to_kst(self._clock.now_ns()):%Y-%m-%d %H:%M:%S}"
+        lags = evaluation.lag_p50_ms, evaluation.lag_p99_ms
+        self._file.write(FeedReport(written, self._window_s, *lags, evaluation.feeds, evaluation.degradations))
 
-    def _tell(self, kind: Kind, trouble: Trouble, words: str, since_ns: int | None = None) -> None:
-        more = {} if since_ns is None else {"since_ns": since_ns}
-        line = Line[trouble.line.upper()]
-        self._events.tell(
-            kind, words, line=line, symbol=trouble.symbol, venue=trouble.venue, stream="orderbook", **more
+    def _emit(self, kind: EventType, degradation: Degradation, message: str, since_ns: int | None = None) -> None:
+        fields = {} if since_ns is None else {"since_ns": since_ns}
+        feed = FeedId[degradation.feed.upper()]
+        self._events.emit(
+            kind, message, feed=feed, symbol=degradation.symbol, venue=degradation.venue, stream="orderbook", **fields
         )
 
 
-def _whose(trouble: Trouble) -> Trouble:
+def _key(degradation: Degradation) -> Degradation:
     """The same without its words, which change."""
-    return msgspec.structs.replace(trouble, words="")
+    return msgspec.structs.replace(degradation, message="")
 
 
-def _name(trouble: Trouble) -> str:
-    return " ".join(filter(None, (trouble.line, trouble.symbol, trouble.venue)))
+def _format_name(degradation: Degradation) -> str:
+    return " ".join(filter(None, (degradation.feed, degradation.symbol, degradation.venue)))

@@ -10,47 +10,47 @@ from __future__ import annotations
 
 import numpy as np
 
-from ringbuf.records import STREAM_WORDS, Kind
+from ringbuf.records import STREAM_NAMES, EventType
 
-_BOOKS = STREAM_WORDS.index("orderbook")
-_WHOLE_LINE = (Kind.STARTED, Kind.STOPPED)
-_OF_ONE = (Kind.RESUBSCRIBED, Kind.REFUSED, Kind.RELEASED)
+_BOOKS = STREAM_NAMES.index("orderbook")
+_FEED_WIDE = (EventType.STARTED, EventType.STOPPED)
+_SUBSCRIPTION_ENDS = (EventType.RESUBSCRIBED, EventType.REFUSED, EventType.RELEASED)
 _FIELDS = ("line", "kind", "connection", "stream", "symbol", "venue", "mono_ns")
 
 
-class Sight:
+class FeedVisibility:
     """What each line sees now."""
 
     def __init__(self) -> None:
-        self._since: dict[int, dict[bytes, tuple[int, int]]] = {}
+        self._visible_since: dict[int, dict[bytes, tuple[int, int]]] = {}
 
-    def events(self, events: np.ndarray) -> None:
+    def add_events(self, events: np.ndarray) -> None:
         """Follow events (EVENT, in order)."""
-        for line, kind, connection, stream, symbol, venue, mono_ns in zip(
+        for feed, kind, connection, stream, symbol, venue, mono_ns in zip(
             *(events[name].tolist() for name in _FIELDS), strict=True
         ):
-            seen = self._since.setdefault(line, {})
-            name = name_of(symbol, venue)
-            if kind == Kind.ACKNOWLEDGED and stream == _BOOKS:
-                seen[name] = mono_ns, connection
-            elif kind in _OF_ONE and stream == _BOOKS:
-                seen.pop(name, None)
-            elif kind in _WHOLE_LINE:
-                seen.clear()
-            elif kind == Kind.DISCONNECTED:
-                for gone in [name for name, (_, number) in seen.items() if number == connection]:
-                    del seen[gone]
+            visible = self._visible_since.setdefault(feed, {})
+            name = instrument_key(symbol, venue)
+            if kind == EventType.ACKNOWLEDGED and stream == _BOOKS:
+                visible[name] = mono_ns, connection
+            elif kind in _SUBSCRIPTION_ENDS and stream == _BOOKS:
+                visible.pop(name, None)
+            elif kind in _FEED_WIDE:
+                visible.clear()
+            elif kind == EventType.DISCONNECTED:
+                for disconnected in [name for name, (_, number) in visible.items() if number == connection]:
+                    del visible[disconnected]
 
-    def since(self, line: int, name: bytes) -> int | None:
+    def visible_since_ns(self, feed: int, name: bytes) -> int | None:
         """Since when (mono_ns) the line sees this book; None if it does not, or nobody told."""
-        found = self._since.get(line, {}).get(name)
+        found = self._visible_since.get(feed, {}).get(name)
         return None if found is None else found[0]
 
-    def newest(self, line: int) -> int:
+    def newest_subscription_ns(self, feed: int) -> int:
         """When the line was last given something to see; 0 if it sees nothing."""
-        return max((since_ns for since_ns, _ in self._since.get(line, {}).values()), default=0)
+        return max((since_ns for since_ns, _ in self._visible_since.get(feed, {}).values()), default=0)
 
 
-def name_of(symbol: bytes, venue: int) -> bytes:
+def instrument_key(symbol: bytes, venue: int) -> bytes:
     """Symbol and venue as they lie in a record: 16 bytes."""
     return symbol.ljust(15, b"\0") + bytes([venue])

@@ -14,72 +14,74 @@ from collections.abc import Callable, Iterable
 
 import numpy as np
 
-from ringbuf.records import UNDEFINED, Line
+from ringbuf.records import UNDEFINED, FeedId
 
-Gaps = Callable[[np.ndarray], Iterable[tuple[int, int]]]
+GapLookup = Callable[[np.ndarray], Iterable[tuple[int, int]]]
 """The open gaps, (low, high], of the symbol, venue and day of one tick (TICK, shape (1,))."""
 
 
-def admitted(ticks: np.ndarray, gaps: Gaps) -> np.ndarray:
+def accept_backfill(ticks: np.ndarray, find_gaps: GapLookup) -> np.ndarray:
     """Which of a batch of ticks (TICK, in receive order) are taken up, bool (n,): all received ones, and fetched ones that lie
     wholly in an open gap that nothing before them in the batch, and no received one of it, covers."""
-    stays = np.ones(len(ticks), bool)
-    fetched = np.flatnonzero(ticks["line"] == Line.FILL)
+    keep = np.ones(len(ticks), bool)
+    fetched = np.flatnonzero(ticks["line"] == FeedId.GAPFILL)
     if not len(fetched):
-        return stays
-    live = ticks[ticks["line"] != Line.FILL]
-    taken: dict[tuple[bytes, int], list[tuple[int, int]]] = {}
+        return keep
+    live = ticks[ticks["line"] != FeedId.GAPFILL]
+    covered_by_key: dict[tuple[bytes, int], list[tuple[int, int]]] = {}
     for at in fetched.tolist():
         tick = ticks[at]
         key = (tick["symbol"], int(tick["venue"]))
-        if key not in taken:
+        if key not in covered_by_key:
             same = live[(live["symbol"] == key[0]) & (live["venue"] == key[1])]
-            taken[key] = [_interval(one) for one in same]
-        low, high = _interval(tick)
-        free = all(high <= begin or end <= low for begin, end in taken[key])
-        stays[at] = low < high and free and any(begin <= low and high <= end for begin, end in gaps(ticks[at : at + 1]))
-        if stays[at]:
-            taken[key].append((low, high))
-    return stays
+            covered_by_key[key] = [_tick_interval(one) for one in same]
+        low, high = _tick_interval(tick)
+        free = all(high <= begin or end <= low for begin, end in covered_by_key[key])
+        keep[at] = (
+            low < high and free and any(begin <= low and high <= end for begin, end in find_gaps(ticks[at : at + 1]))
+        )
+        if keep[at]:
+            covered_by_key[key].append((low, high))
+    return keep
 
 
-def _interval(tick: np.void) -> tuple[int, int]:
+def _tick_interval(tick: np.void) -> tuple[int, int]:
     """(low, high] of a tick; empty where it has none."""
     high, size = int(tick["cum_volume"]), int(tick["size"])
     return (high - size, high) if 0 < size <= high else (0, 0)
 
 
-def standing(group: np.ndarray, live: np.ndarray, cum_volume: np.ndarray, size: np.ndarray) -> np.ndarray:
+def prefer_live(group: np.ndarray, live: np.ndarray, cum_volume: np.ndarray, size: np.ndarray) -> np.ndarray:
     """Positions of the ticks that stay, int64, in the order of publication.
 
     All of shape (n,), int64 but `live` bool: ticks by `group` (ascending: symbol and venue), each group's in order of arrival.
     A group in which a fetched tick stays is put in the order of the volume line.
     """
-    stays = np.ones(len(group), bool)
+    keep = np.ones(len(group), bool)
     key = np.zeros(len(group), np.int64)
     for number in np.unique(group[~live]).tolist():
         begin, end = np.searchsorted(group, [number, number + 1])
         mine = slice(begin, end)
-        stays[mine] = live[mine] | ~covered(cum_volume[mine], size[mine], live[mine])
-        if not live[mine][stays[mine]].all():
+        keep[mine] = live[mine] | ~find_covered(cum_volume[mine], size[mine], live[mine])
+        if not live[mine][keep[mine]].all():
             first = np.zeros(end - begin, bool)
             first[0] = True
-            key[mine] = carried(cum_volume[mine], first)
+            key[mine] = forward_fill(cum_volume[mine], first)
     order = np.lexsort((np.arange(len(group)), key, group))
-    return order[stays[order]]
+    return order[keep[order]]
 
 
-def carried(cum_volume: np.ndarray, first: np.ndarray) -> np.ndarray:
+def forward_fill(cum_volume: np.ndarray, first: np.ndarray) -> np.ndarray:
     """Cumulative volumes, int64 (n,); one that is UNDEFINED is that of the tick before it, but for the `first` of a group."""
     known = (cum_volume != UNDEFINED) | first
     return cum_volume[np.maximum.accumulate(np.where(known, np.arange(len(cum_volume)), 0))]
 
 
-def covered(cum_volume: np.ndarray, size: np.ndarray, by: np.ndarray) -> np.ndarray:
+def find_covered(cum_volume: np.ndarray, size: np.ndarray, by: np.ndarray) -> np.ndarray:
     """Which ticks lie wholly in what those of them that are in `by` (bool) cover together, bool (n,)."""
-    laid = (size > 0) & (cum_volume >= size)
-    low, high = np.where(laid, cum_volume - size, 0), np.where(laid, cum_volume, 0)
-    by_low = np.flatnonzero(laid & by)
+    placed = (size > 0) & (cum_volume >= size)
+    low, high = np.where(placed, cum_volume - size, 0), np.where(placed, cum_volume, 0)
+    by_low = np.flatnonzero(placed & by)
     by_low = by_low[np.argsort(low[by_low], kind="stable")]
     if not len(by_low):
         return np.zeros(len(size), bool)
@@ -87,4 +89,4 @@ def covered(cum_volume: np.ndarray, size: np.ndarray, by: np.ndarray) -> np.ndar
     begins = np.concatenate([[True], low[by_low][1:] > reach[:-1]])
     starts, ends = low[by_low][begins], reach[np.append(np.flatnonzero(begins)[1:], len(reach)) - 1]
     at = np.searchsorted(starts, low, side="right") - 1
-    return laid & (at >= 0) & (high <= ends[at])
+    return placed & (at >= 0) & (high <= ends[at])

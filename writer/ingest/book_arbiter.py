@@ -21,29 +21,29 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ringbuf.records import IDENTITY, IDENTITY_LEVELS, UNDEFINED, Venue
+from ringbuf.records import BOOK_KEY, BOOK_KEY_WITHOUT_VOLUME, UNDEFINED, Venue
 
 RULE = "first-wins/1"
 NEW = -1
 """In `Taken.twin_of`: a new row."""
 
 IDENTITY_BYTES = 16
-_NAME = slice(IDENTITY.start, IDENTITY.start + 16)
+_INSTRUMENT = slice(BOOK_KEY.start, BOOK_KEY.start + 16)
 """Bytes of a book that hold symbol and venue."""
 _KST_NS = 9 * 3600 * 1_000_000_000
 _DAY_NS = 86_400 * 1_000_000_000
 
 
-class Waiting(NamedTuple):
+class UnmatchedRow(NamedTuple):
     """A stored row whose twin may still come."""
 
     row: int
     mono_ns: int
-    line: int
+    feed: int
     hour_ns: int
 
 
-class Taken(NamedTuple):
+class ArbitrationResult(NamedTuple):
     """What became of `n` books; each array has shape (n,).
 
     `twin_of` int64: NEW, or the row this book is the twin of; `hour_ns` int64: start of the hour it is stored in (a twin's is its
@@ -58,118 +58,120 @@ class Taken(NamedTuple):
     lag_ns: np.ndarray
 
 
-class Merge:
+class BookArbiter:
     """The state: who waits, and how far each symbol's cumulative volume has come."""
 
-    def __init__(self, window_ns: int, with_volume: Collection[str]) -> None:
+    def __init__(self, window_ns: int, volume_venues: Collection[str]) -> None:
         """`window_ns`: how far apart twins may be received. `with_volume`: venues told apart by cumulative volume too."""
-        self.waiting = 0
+        self.unmatched_count = 0
         """How many rows wait for a twin."""
         self._window_ns = window_ns
-        self._levels_only = {int(venue) for venue in Venue if venue.name not in with_volume}
-        self._waiting: dict[bytes, list[Waiting]] = {}
+        self._levels_only = {int(venue) for venue in Venue if venue.name not in volume_venues}
+        self._unmatched: dict[bytes, list[UnmatchedRow]] = {}
         self._in_order: deque[tuple[int, bytes]] = deque()
-        self._ceilings: dict[bytes, tuple[int, int]] = {}
+        self._volume_high_water: dict[bytes, tuple[int, int]] = {}
 
-    def take(self, books: np.ndarray, hour_ns: np.ndarray, first_row: int) -> Taken:
+    def arbitrate(self, books: np.ndarray, hour_ns: np.ndarray, first_row: int) -> ArbitrationResult:
         """Judge `books` (ORDERBOOK, in receive order); book i gets entry number first_row + i. Design 6.2."""
         count = len(books)
         twin_of = np.full(count, NEW, np.int64)
         hours = hour_ns.copy()
         late = np.zeros(count, bool)
         lag_ns = np.zeros(count, np.int64)
-        identity = self._identities(books)
+        identity = self._compute_identities(books)
         days = (books["exch_ns"] + _KST_NS) // _DAY_NS
-        names = _bytes_of(books, _NAME)
+        names = _slice_bytes(books, _INSTRUMENT)
         stamps = zip(books["mono_ns"].tolist(), books["line"].tolist(), hour_ns.tolist(), strict=True)
         volumes, days = books["cum_volume"].tolist(), days.tolist()
-        for at, (mono_ns, line, hour) in enumerate(stamps):
-            twin = self._twin(identity[at], line, mono_ns)
-            if twin is not None:
-                twin_of[at], hours[at], lag_ns[at] = twin.row, twin.hour_ns, mono_ns - twin.mono_ns
+        for at, (mono_ns, feed, hour) in enumerate(stamps):
+            match = self._pop_match(identity[at], feed, mono_ns)
+            if match is not None:
+                twin_of[at], hours[at], lag_ns[at] = match.row, match.hour_ns, mono_ns - match.mono_ns
                 continue
-            self._wait(identity[at], Waiting(first_row + at, mono_ns, line, hour))
-            late[at] = self._behind(names[at], days[at], volumes[at])
-        return Taken(twin_of, hours, late, identity, lag_ns)
+            self._add_unmatched(identity[at], UnmatchedRow(first_row + at, mono_ns, feed, hour))
+            late[at] = self._is_late(names[at], days[at], volumes[at])
+        return ArbitrationResult(twin_of, hours, late, identity, lag_ns)
 
-    def replay(self, identity: bytes, row: Waiting, twin_of: int) -> None:
+    def replay(self, identity: bytes, row: UnmatchedRow, twin_of: int) -> None:
         """Do again what `take` did with one journalled book: let it wait, or let it take its twin away."""
         if twin_of == NEW:
-            self._wait(identity, row)
+            self._add_unmatched(identity, row)
             return
-        queue = self._waiting.get(identity, [])
+        queue = self._unmatched.get(identity, [])
         for candidate in queue:
             if candidate.row == twin_of:
                 self._drop(identity, queue, candidate)
                 return
 
-    def forget(self, row: int) -> None:
+    def expire(self, row: int) -> None:
         """Let rows up to `row` wait no longer: nothing that can still come is their twin."""
         while self._in_order and self._in_order[0][0] <= row:
             number, identity = self._in_order.popleft()
-            queue = self._waiting.get(identity)
+            queue = self._unmatched.get(identity)
             if queue and queue[0].row == number:
                 self._drop(identity, queue, queue[0])
 
-    def ceilings(self) -> list[list]:
+    def export_volume_high_water(self) -> list[list]:
         """The largest cumulative volume stored per symbol, venue and day, fit for JSON."""
         return [
             [name[:-1].rstrip(b"\0").decode("latin-1"), name[-1], day, volume]
-            for name, (day, volume) in self._ceilings.items()
+            for name, (day, volume) in self._volume_high_water.items()
         ]
 
-    def restore_ceilings(self, rows: Iterable[Iterable]) -> None:
+    def restore_volume_high_water(self, rows: Iterable[Iterable]) -> None:
         """Take over what `ceilings` gave."""
         for symbol, venue, day, volume in rows:
-            self._ceilings[symbol.encode("latin-1").ljust(15, b"\0") + bytes([venue])] = (day, volume)
+            self._volume_high_water[symbol.encode("latin-1").ljust(15, b"\0") + bytes([venue])] = (day, volume)
 
-    def raise_ceiling(self, symbol: str, venue: int, exch_ns: int, volume: int) -> None:
+    def raise_volume_high_water(self, symbol: str, venue: int, exch_ns: int, volume: int) -> None:
         """Count one journalled row's cumulative volume."""
-        self._behind(symbol.encode("latin-1").ljust(15, b"\0") + bytes([venue]), (exch_ns + _KST_NS) // _DAY_NS, volume)
+        self._is_late(
+            symbol.encode("latin-1").ljust(15, b"\0") + bytes([venue]), (exch_ns + _KST_NS) // _DAY_NS, volume
+        )
 
-    def _twin(self, identity: bytes, line: int, mono_ns: int) -> Waiting | None:
+    def _pop_match(self, identity: bytes, feed: int, mono_ns: int) -> UnmatchedRow | None:
         """The oldest row of the other line waiting for this content, within the window; it waits no longer."""
-        queue = self._waiting.get(identity)
+        queue = self._unmatched.get(identity)
         if queue is None:
             return None
         for candidate in queue:
-            if candidate.line != line and abs(mono_ns - candidate.mono_ns) <= self._window_ns:
+            if candidate.feed != feed and abs(mono_ns - candidate.mono_ns) <= self._window_ns:
                 self._drop(identity, queue, candidate)
                 return candidate
         return None
 
-    def _wait(self, identity: bytes, row: Waiting) -> None:
-        self._waiting.setdefault(identity, []).append(row)
+    def _add_unmatched(self, identity: bytes, row: UnmatchedRow) -> None:
+        self._unmatched.setdefault(identity, []).append(row)
         self._in_order.append((row.row, identity))
-        self.waiting += 1
+        self.unmatched_count += 1
 
-    def _drop(self, identity: bytes, queue: list[Waiting], row: Waiting) -> None:
+    def _drop(self, identity: bytes, queue: list[UnmatchedRow], row: UnmatchedRow) -> None:
         queue.remove(row)
-        self.waiting -= 1
+        self.unmatched_count -= 1
         if not queue:
-            del self._waiting[identity]
+            del self._unmatched[identity]
 
-    def _behind(self, name: bytes, day: int, volume: int) -> bool:
+    def _is_late(self, name: bytes, day: int, volume: int) -> bool:
         """Whether `volume` is behind what is already stored of that day; the ceiling rises with it otherwise."""
         if volume == UNDEFINED:
             return False
-        known = self._ceilings.get(name)
+        known = self._volume_high_water.get(name)
         if known is not None and known[0] == day and known[1] > volume:
             return True
-        self._ceilings[name] = (day, volume)
+        self._volume_high_water[name] = (day, volume)
         return False
 
-    def _identities(self, books: np.ndarray) -> list[bytes]:
+    def _compute_identities(self, books: np.ndarray) -> list[bytes]:
         """The digest of each book's identity bytes: with or without the cumulative volume, by venue."""
-        content = _bytes_of(books, IDENTITY)
-        levels = IDENTITY_LEVELS.stop - IDENTITY_LEVELS.start
+        content = _slice_bytes(books, BOOK_KEY)
+        levels = BOOK_KEY_WITHOUT_VOLUME.stop - BOOK_KEY_WITHOUT_VOLUME.start
         return [
             blake2b(book[:levels] if venue in self._levels_only else book, digest_size=IDENTITY_BYTES).digest()
             for book, venue in zip(content, books["venue"].tolist(), strict=True)
         ]
 
 
-def _bytes_of(books: np.ndarray, part: slice) -> list[bytes]:
+def _slice_bytes(books: np.ndarray, part: slice) -> list[bytes]:
     """The same bytes of every book."""
     raw = np.ascontiguousarray(books).view(np.uint8).reshape(len(books), books.dtype.itemsize)
     block = raw[:, part].tobytes()

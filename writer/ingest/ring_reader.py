@@ -22,23 +22,23 @@ from typing import NamedTuple
 import numpy as np
 from loguru import logger
 
-from ringbuf.ring import Batch, Consumer, Loss, RingError
-from writer.journal.journal import Positions
+from ringbuf.ring import Batch, Consumer, Overrun, RingError
+from writer.journal.journal import RingPositions
 
-ENDLESS_NS = 2**63 - 1
+NO_LIMIT_NS = 2**63 - 1
 """A limit in mono_ns that everything is older than."""
 
 
-class Lost(NamedTuple):
+class OverrunReport(NamedTuple):
     """A loss on one ring; the records before and after it were received at these times (ns since 1970 UTC, 0 unknown)."""
 
     ring: str
-    loss: Loss
+    overrun: Overrun
     after_ns: int
     before_ns: int
 
 
-class Taken(NamedTuple):
+class OrderedBatch(NamedTuple):
     """Records in receive order, the positions behind them, and what was lost on the way.
 
     `through_ns`: every record received up to this mono_ns is in here or was in an earlier take; `more`: the rings hold more that
@@ -46,15 +46,15 @@ class Taken(NamedTuple):
     """
 
     records: np.ndarray
-    positions: Positions
-    lost: list[Lost]
+    positions: RingPositions
+    overruns: list[OverrunReport]
     through_ns: int
-    more: bool
-    heard: dict[str, int]
+    has_more: bool
+    last_recv_ns: dict[str, int]
 
 
 @dataclass
-class Source:
+class RingCursor:
     """One ring: attached or not, and where to read on."""
 
     name: str
@@ -62,128 +62,135 @@ class Source:
     consumer: Consumer | None = None
     next_seq: int = 1
     last_recv_ns: int = 0
-    refusals: set[str] = field(default_factory=set)
+    logged_errors: set[str] = field(default_factory=set)
 
 
-class Intake:
+class RingReader:
     """The rings of one stream."""
 
-    def __init__(self, rings: Mapping[str, Path], dtype: np.dtype, positions: Positions) -> None:
+    def __init__(self, rings: Mapping[str, Path], dtype: np.dtype, positions: RingPositions) -> None:
         """`rings`: name ("kis.orderbook") -> file, in the order that breaks ties; `positions`: where the journal left off."""
         self.positions = dict(positions)
         self._dtype = dtype
-        self._sources = [Source(name, path) for name, path in rings.items()]
+        self._cursors = [RingCursor(name, path) for name, path in rings.items()]
 
     def attach(self) -> None:
         """Open rings that have appeared, and those whose file was replaced once the old one is read to its end."""
-        for source in self._sources:
-            consumer = source.consumer
-            if consumer is not None and consumer.replaced and source.next_seq > consumer.head:
-                logger.info("{}: the ring's file was replaced", source.name)
+        for cursor in self._cursors:
+            consumer = cursor.consumer
+            if consumer is not None and consumer.is_replaced and cursor.next_seq > consumer.head:
+                logger.info("{}: the ring's file was replaced", cursor.name)
                 consumer.close()
-                source.consumer = None
-            if source.consumer is None:
-                self._open(source)
+                cursor.consumer = None
+            if cursor.consumer is None:
+                self._open(cursor)
 
-    def _open(self, source: Source) -> None:
+    def _open(self, cursor: RingCursor) -> None:
         try:
-            source.consumer = Consumer.open(source.path, self._dtype)
+            cursor.consumer = Consumer.open(cursor.path, self._dtype)
         except FileNotFoundError:
             return
         except RingError as error:
-            self._refuse(source, error)
+            self._log_error_once(cursor, error)
             return
-        consumer = source.consumer
-        ring_id, next_seq = self.positions.get(source.name, [0, 1])
+        consumer = cursor.consumer
+        ring_id, next_seq = self.positions.get(cursor.name, [0, 1])
         if ring_id != consumer.ring_id:
             if ring_id:
-                logger.warning("{}: not the ring the journal knows: reading from its oldest record", source.name)
+                logger.warning("{}: not the ring the journal knows: reading from its oldest record", cursor.name)
             next_seq = 1  # what is no longer in it is reported as lost by the first read
         elif next_seq > consumer.head + 1:
             logger.error(
-                "{}: {} was read, {} is its newest: reading on from there", source.name, next_seq - 1, consumer.head
+                "{}: {} was read, {} is its newest: reading on from there", cursor.name, next_seq - 1, consumer.head
             )
             next_seq = consumer.head + 1
-        source.next_seq = next_seq
-        self.positions[source.name] = [consumer.ring_id, next_seq]
-        logger.info("{}: attached, reading from record {}, newest is {}", source.name, next_seq, consumer.head)
+        cursor.next_seq = next_seq
+        self.positions[cursor.name] = [consumer.ring_id, next_seq]
+        logger.info("{}: attached, reading from record {}, newest is {}", cursor.name, next_seq, consumer.head)
 
-    def take(self, limit_ns: int, now_ns: int, most: int) -> Taken:
+    def peek(self, limit_ns: int, now_ns: int, max_records: int) -> OrderedBatch:
         """What was received up to `limit_ns` (mono_ns), at most `most` records of each ring.
 
         A record from the future (mono_ns beyond `now_ns`: a ring that outlived a reboot) is due at once.
         """
-        found: list[tuple[Source, np.ndarray, int]] = []
-        lost: list[Lost] = []
-        more = False
-        for source in self._sources:
-            if source.consumer is None:
+        found: list[tuple[RingCursor, np.ndarray, int]] = []
+        overruns: list[OverrunReport] = []
+        has_more = False
+        for cursor in self._cursors:
+            if cursor.consumer is None:
                 continue
-            batch = self._read(source, most)
+            batch = self._read(cursor, max_records)
             if batch is None:
                 continue
-            if batch.lost:
+            if batch.overrun:
                 before_ns = int(batch.records["recv_ns"][0]) if len(batch.records) else 0
-                lost.append(Lost(source.name, batch.lost, source.last_recv_ns, before_ns))
-            if len(batch.records) and batch.next_seq <= source.consumer.head:
-                more = True
+                overruns.append(OverrunReport(cursor.name, batch.overrun, cursor.last_recv_ns, before_ns))
+            if len(batch.records) and batch.next_seq <= cursor.consumer.head:
+                has_more = True
                 # the newest, not the last: all that was read must be due, else nothing might be, for ever
                 received = batch.records["mono_ns"]
                 if (received <= now_ns).any():
                     limit_ns = min(limit_ns, int(received[received <= now_ns].max()))
-            found.append((source, batch.records, batch.next_seq - len(batch.records)))
-        positions, heard, parts = dict(self.positions), {}, []
-        for source, records, first_seq in found:
+            found.append((cursor, batch.records, batch.next_seq - len(batch.records)))
+        positions, last_recv_ns, parts = dict(self.positions), {}, []
+        for cursor, records, first_seq in found:
             undue = (records["mono_ns"] > limit_ns) & (records["mono_ns"] <= now_ns)
             due = int(undue.argmax()) if undue.any() else len(records)
             parts.append(records[:due])
-            positions[source.name] = [source.consumer.ring_id, first_seq + due]
+            positions[cursor.name] = [cursor.consumer.ring_id, first_seq + due]
             if due:
-                heard[source.name] = int(records["recv_ns"][due - 1])
+                last_recv_ns[cursor.name] = int(records["recv_ns"][due - 1])
         records = np.concatenate(parts) if parts else np.empty(0, self._dtype)
-        return Taken(records[np.argsort(records["mono_ns"], kind="stable")], positions, lost, limit_ns, more, heard)
+        return OrderedBatch(
+            records[np.argsort(records["mono_ns"], kind="stable")],
+            positions,
+            overruns,
+            limit_ns,
+            has_more,
+            last_recv_ns,
+        )
 
-    def _read(self, source: Source, most: int) -> Batch | None:
+    def _read(self, cursor: RingCursor, max_records: int) -> Batch | None:
         """Read one ring; None if it is damaged, and then it is let go of, to be tried again."""
         try:
-            return source.consumer.read(source.next_seq, most)
+            return cursor.consumer.read(cursor.next_seq, max_records)
         except RingError as error:
-            self._refuse(source, error)
-            source.consumer.close()
-            source.consumer = None
+            self._log_error_once(cursor, error)
+            cursor.consumer.close()
+            cursor.consumer = None
             return None
 
-    def _refuse(self, source: Source, error: RingError) -> None:
-        if str(error) not in source.refusals:
+    def _log_error_once(self, cursor: RingCursor, error: RingError) -> None:
+        if str(error) not in cursor.logged_errors:
             logger.error("{}", error)
-        source.refusals.add(str(error))
+        cursor.logged_errors.add(str(error))
 
-    def accept(self, taken: Taken) -> None:
+    def advance(self, batch: OrderedBatch) -> None:
         """Go on behind what was taken: it is journalled."""
-        self.positions = taken.positions
-        for source in self._sources:
-            if source.consumer is not None:
-                source.next_seq = taken.positions[source.name][1]
-                source.last_recv_ns = taken.heard.get(source.name, source.last_recv_ns)
+        self.positions = batch.positions
+        for cursor in self._cursors:
+            if cursor.consumer is not None:
+                cursor.next_seq = batch.positions[cursor.name][1]
+                cursor.last_recv_ns = batch.last_recv_ns.get(cursor.name, cursor.last_recv_ns)
 
     def commit(self) -> None:
         """Tell the rings how far the reading is durable."""
-        for source in self._sources:
-            if source.consumer is not None:
-                source.consumer.commit(source.next_seq)
+        for cursor in self._cursors:
+            if cursor.consumer is not None:
+                cursor.consumer.commit(cursor.next_seq)
 
     @property
     def backlog(self) -> int:
         """Records that wait in the rings."""
-        return sum(source.consumer.head + 1 - source.next_seq for source in self._sources if source.consumer)
+        return sum(source.consumer.head + 1 - source.next_seq for source in self._cursors if source.consumer)
 
-    def producers(self) -> list[str]:
+    def live_producers(self) -> list[str]:
         """Rings that a living process writes."""
-        return [source.name for source in self._sources if source.consumer and source.consumer.producer_alive()]
+        return [source.name for source in self._cursors if source.consumer and source.consumer.is_producer_alive()]
 
     def close(self) -> None:
         """Detach."""
-        for source in self._sources:
-            if source.consumer is not None:
-                source.consumer.close()
-                source.consumer = None
+        for cursor in self._cursors:
+            if cursor.consumer is not None:
+                cursor.consumer.close()
+                cursor.consumer = None

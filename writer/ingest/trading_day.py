@@ -8,27 +8,27 @@ from __future__ import annotations
 
 import numpy as np
 
-from conf.market import DAY_NS, HOUR_NS, KR, hours_of, offset_ns
+from conf.market import DAY_NS, HOUR_NS, KR, hours_of, utc_offset_ns
 from ringbuf.records import Venue
 
 _VENUE_NAMES = {int(venue): venue.name for venue in Venue}
 
 
-def exchange_ns(records: np.ndarray) -> np.ndarray:
+def compute_exchange_ns(records: np.ndarray) -> np.ndarray:
     """The exchange time of each record, int64 ns; its receive time where that is undefined."""
     return np.where(records["exch_ns"] > 0, records["exch_ns"], records["recv_ns"])
 
 
-def session_days(records: np.ndarray) -> np.ndarray:
+def compute_session_days(records: np.ndarray) -> np.ndarray:
     """The day of the session each record belongs to, days since 1970: the date in the zone of its venue's hours."""
-    ns = exchange_ns(records)
+    ns = compute_exchange_ns(records)
     codes = records["venue"].astype(np.int64)
     found, which = np.unique(np.stack([codes, ns // HOUR_NS]), axis=1, return_inverse=True)
-    ahead = [_ahead_ns(code, hour * HOUR_NS) for code, hour in zip(*found.tolist(), strict=True)]
+    ahead = [_utc_offset_ns(code, hour * HOUR_NS) for code, hour in zip(*found.tolist(), strict=True)]
     return (ns + np.array(ahead, np.int64)[which]) // DAY_NS
 
 
-def _ahead_ns(venue: int, hour: int) -> int:
+def _utc_offset_ns(venue: int, hour: int) -> int:
     """What the clock of a venue's hours is ahead of UTC; Korea's for a code that no venue has."""
     name = _VENUE_NAMES.get(venue)
-    return offset_ns(hours_of(name).zone if name else KR.zone, hour)
+    return utc_offset_ns(hours_of(name).zone if name else KR.zone, hour)

@@ -27,10 +27,19 @@ import pyarrow.compute as pc
 from loguru import logger
 
 from writer import durable_io
-from writer.journal.segment import SUFFIX, Whole, batches_beyond, lineage, mapped, metadata_of, paths, whole_batches
+from writer.journal.segment import (
+    SUFFIX,
+    JournalBatch,
+    encode_metadata,
+    map_file,
+    read_batches,
+    read_lineage,
+    salvage_batches,
+    segment_paths,
+)
 from writer.schema import VERSION
 
-Positions = dict[str, list[int]]
+RingPositions = dict[str, list[int]]
 """Ring name ("kis.orderbook") -> [ring_id, next_seq]."""
 
 
@@ -44,12 +53,12 @@ class Segment:
 
     path: Path
     size: int = 0
-    held: dict[int, int] = field(default_factory=dict)
+    newest_rows: dict[int, int] = field(default_factory=dict)
 
-    def hold(self, held: Mapping[int, int]) -> None:
+    def add_rows(self, newest_rows: Mapping[int, int]) -> None:
         """Take note of rows put in."""
-        for hour, row in held.items():
-            self.held[hour] = max(row, self.held.get(hour, 0))
+        for hour, row in newest_rows.items():
+            self.newest_rows[hour] = max(row, self.newest_rows.get(hour, 0))
 
 
 class Journal:
@@ -58,9 +67,9 @@ class Journal:
     def __init__(self, directory: Path, schema: pa.Schema) -> None:
         self.directory = directory
         self.lineage = uuid.uuid4().hex
-        self.positions: Positions = {}
+        self.positions: RingPositions = {}
         self.last_row = 0
-        self.ceilings: list[list] = []
+        self.volume_high_water: list[list] = []
         self.segments: list[Segment] = []
         self.unsynced = 0
         self._schema = schema
@@ -70,7 +79,9 @@ class Journal:
         self._stream: pa.ipc.RecordBatchStreamWriter | None = None
 
     @classmethod
-    def open(cls, directory: Path, schema: pa.Schema, seen: Callable[[Whole], None] = lambda _: None) -> Journal:
+    def open(
+        cls, directory: Path, schema: pa.Schema, on_batch: Callable[[JournalBatch], None] = lambda _: None
+    ) -> Journal:
         """Recover what lies in `directory`; `seen` is shown every whole batch in order. `begin` comes next.
 
         JournalError: segments of two lineages, or of another version.
@@ -79,7 +90,7 @@ class Journal:
         directory.mkdir(parents=True, exist_ok=True)
         for leftover in directory.glob("*.tmp"):
             durable_io.remove(leftover)
-        lineages = {path: lineage(mapped(path)) for path in paths(directory)}
+        lineages = {path: read_lineage(map_file(path)) for path in segment_paths(directory)}
         known = sorted(set(filter(None, lineages.values())))
         if len(known) > 1:
             raise JournalError(
@@ -88,17 +99,17 @@ class Journal:
         journal.lineage = known[0] if known else journal.lineage
         for path in lineages:
             journal._number = int(path.stem)
-            journal._recover(path, seen)
+            journal._recover(path, on_batch)
         return journal
 
-    def _recover(self, path: Path, seen: Callable[[Whole], None]) -> None:
+    def _recover(self, path: Path, on_batch: Callable[[JournalBatch], None]) -> None:
         """Read one segment; cut or mend it first where it is damaged."""
-        buffer = mapped(path)
+        buffer = map_file(path)
         size, end = buffer.size, 0
-        for whole in whole_batches(buffer):
-            end = whole.end
+        for batch in read_batches(buffer):
+            end = batch.end
         if end < size or not size:
-            buffer = self._mend(path, buffer, end)
+            buffer = self._repair(path, buffer, end)
             if buffer is None:
                 return
         metadata = pa.ipc.open_stream(pa.BufferReader(buffer)).schema.metadata or {}
@@ -108,63 +119,63 @@ class Journal:
                 "let that version publish it (collectorctl stop), then start this one"
             )
         segment = Segment(path, buffer.size)
-        for whole in whole_batches(buffer):
-            segment.hold(held(whole.batch))
-            self.positions = whole.says["positions"]
-            self.last_row = whole.says["last_row"]
-            if "ceilings" in whole.says:
-                self.ceilings = whole.says["ceilings"]
-            seen(whole)
+        for batch in read_batches(buffer):
+            segment.add_rows(find_newest_rows(batch.entries))
+            self.positions = batch.metadata["positions"]
+            self.last_row = batch.metadata["last_row"]
+            if "ceilings" in batch.metadata:
+                self.volume_high_water = batch.metadata["ceilings"]
+            on_batch(batch)
         self.segments.append(segment)
 
-    def _mend(self, path: Path, buffer: pa.Buffer, end: int) -> pa.Buffer | None:
+    def _repair(self, path: Path, buffer: pa.Buffer, end: int) -> pa.Buffer | None:
         """Cut a torn tail, or carry the good batches of a damaged segment into a new file; None if nothing is left."""
-        head = next(whole_batches(buffer), None)
-        header = bytes(memoryview(buffer)[: head.begin]) if head else self._header()
-        beyond = list(batches_beyond(buffer, end, header))
-        lost = buffer.size - end - sum(whole.end - whole.begin for whole in beyond)
-        if not beyond and end == 0:
+        head = next(read_batches(buffer), None)
+        header = bytes(memoryview(buffer)[: head.begin]) if head else self._encode_header()
+        salvaged = list(salvage_batches(buffer, end, header))
+        lost = buffer.size - end - sum(whole.end - whole.begin for whole in salvaged)
+        if not salvaged and end == 0:
             logger.warning("{}: {} bytes, no whole batch: removed", path, buffer.size)
             durable_io.remove(path)
             return None
-        if not beyond:
+        if not salvaged:
             logger.warning("{}: torn tail: cut at {}, {} bytes of an unfinished batch", path, end, lost)
             del buffer
             durable_io.truncate(path, end)
-            return mapped(path)
-        aside = path.with_name(path.name + ".damaged")
+            return map_file(path)
+        backup = path.with_name(path.name + ".damaged")
         logger.error(
             "{}: damaged at {}, {} bytes unreadable; {} whole batches behind it are used; kept as {}",
             path,
             end,
             lost,
-            len(beyond),
-            aside,
+            len(salvaged),
+            backup,
         )
         data = memoryview(buffer)
-        good = [bytes(data[:end]) or header, *(bytes(data[whole.begin : whole.end]) for whole in beyond)]
-        mended = path.with_name(path.name + ".tmp")
-        fd = durable_io.write_aside(mended)
+        good = [bytes(data[:end]) or header, *(bytes(data[whole.begin : whole.end]) for whole in salvaged)]
+        repaired = path.with_name(path.name + ".tmp")
+        fd = durable_io.open_temporary(repaired)
         try:
             durable_io.append(fd, 0, b"".join(good))
             durable_io.sync(fd)
         finally:
             os.close(fd)
-        durable_io.keep_as(path, aside)
-        durable_io.rename(mended, path)
-        return mapped(path)
+        durable_io.link_backup(path, backup)
+        durable_io.rename(repaired, path)
+        return map_file(path)
 
-    def _header(self) -> bytes:
+    def _encode_header(self) -> bytes:
         """The schema message of this journal's segments."""
         sink = io.BytesIO()
-        with pa.ipc.new_stream(sink, self._described()):
+        with pa.ipc.new_stream(sink, self._schema_with_metadata()):
             pass
         return sink.getvalue()[:-8]  # without the end mark
 
-    def _described(self) -> pa.Schema:
+    def _schema_with_metadata(self) -> pa.Schema:
         return self._schema.with_metadata({"lineage": self.lineage, "schema_version": str(VERSION)})
 
-    def begin(self, ceilings: list[list]) -> None:
+    def roll(self, volume_high_water: list[list]) -> None:
         """Close the segment that is open and begin the next, which knows everything needed to go on from it alone.
 
         OSError: nothing has changed. What was appended is durable before the new segment claims the positions it brought.
@@ -173,10 +184,12 @@ class Journal:
         path = self.directory / f"{self._number + 1:012d}{SUFFIX}"
         fd = durable_io.create(path)
         segment, sink = Segment(path), io.BytesIO()
-        stream = pa.ipc.new_stream(sink, self._described())
+        stream = pa.ipc.new_stream(sink, self._schema_with_metadata())
         nothing = pa.RecordBatch.from_pylist([], schema=self._schema)
         try:
-            data = _message(sink, stream, nothing, self._says(self.positions, self.last_row) | {"ceilings": ceilings})
+            data = _encode_batch(
+                sink, stream, nothing, self._metadata(self.positions, self.last_row) | {"ceilings": volume_high_water}
+            )
             durable_io.append(fd, 0, data)
             durable_io.sync(fd)
         except OSError:
@@ -194,16 +207,16 @@ class Journal:
         """The segment that grows."""
         return self.segments[-1]
 
-    def append(self, batch: pa.RecordBatch, positions: Positions) -> int:
+    def append(self, batch: pa.RecordBatch, positions: RingPositions) -> int:
         """Write `batch` (its rows are numbered from last_row + 1) and the ring positions it brings; the bytes it took.
 
         Not yet durable: see `sync`. OSError: the log is as it was before, and so are positions and last_row.
         """
         last_row = self.last_row + batch.num_rows
-        data = _message(self._sink, self._stream, batch, self._says(positions, last_row))
+        data = _encode_batch(self._sink, self._stream, batch, self._metadata(positions, last_row))
         durable_io.append(self._fd, self.current.size, data)
         self.current.size += len(data)
-        self.current.hold(held(batch))
+        self.current.add_rows(find_newest_rows(batch))
         self.positions, self.last_row = positions, last_row
         self.unsynced += 1
         return len(data)
@@ -214,17 +227,17 @@ class Journal:
             durable_io.sync(self._fd)
             self.unsynced = 0
 
-    def let_go(self, published_to: Mapping[int, int]) -> list[Path]:
+    def prune(self, published_to: Mapping[int, int]) -> list[Path]:
         """Delete closed segments of which every row is published (`published_to`: hour -> newest published row)."""
-        gone = [
+        published = [
             segment
             for segment in self.segments[:-1]
-            if all(row <= published_to.get(hour, 0) for hour, row in segment.held.items())
+            if all(row <= published_to.get(hour, 0) for hour, row in segment.newest_rows.items())
         ]
-        for segment in gone:
+        for segment in published:
             durable_io.remove(segment.path)
             self.segments.remove(segment)
-        return [segment.path for segment in gone]
+        return [segment.path for segment in published]
 
     def close(self) -> None:
         """Close the file; what was appended and not synced is for the kernel to keep."""
@@ -232,11 +245,11 @@ class Journal:
             os.close(self._fd)
             self._fd = -1
 
-    def _says(self, positions: Positions, last_row: int) -> dict[str, Any]:
+    def _metadata(self, positions: RingPositions, last_row: int) -> dict[str, Any]:
         return {"positions": positions, "last_row": last_row}
 
 
-def held(batch: pa.RecordBatch) -> dict[int, int]:
+def find_newest_rows(batch: pa.RecordBatch) -> dict[int, int]:
     """Hour -> newest row of that hour a batch holds or refers to."""
     if batch.num_rows == 0:
         return {}
@@ -247,21 +260,21 @@ def held(batch: pa.RecordBatch) -> dict[int, int]:
 
 def read_rows(directory: Path) -> Iterator[pa.RecordBatch]:
     """Every whole batch of a journal in order, oldest first; for readers beside a live writer (a segment may go or grow)."""
-    for path in paths(directory):
+    for path in segment_paths(directory):
         try:
-            buffer = mapped(path)
+            buffer = map_file(path)
         except FileNotFoundError:
             continue
-        for whole in whole_batches(buffer):
-            if whole.batch.num_rows:
-                yield whole.batch
+        for batch in read_batches(buffer):
+            if batch.entries.num_rows:
+                yield batch.entries
 
 
-def _message(
-    sink: io.BytesIO, stream: pa.ipc.RecordBatchStreamWriter, batch: pa.RecordBatch, says: dict[str, Any]
+def _encode_batch(
+    sink: io.BytesIO, stream: pa.ipc.RecordBatchStreamWriter, batch: pa.RecordBatch, metadata: dict[str, Any]
 ) -> bytes:
     """The bytes that add `batch` to a stream (before the first batch: the schema's too)."""
-    stream.write_batch(batch, custom_metadata=metadata_of(batch, says))
+    stream.write_batch(batch, custom_metadata=encode_metadata(batch, metadata))
     data = sink.getvalue()
     sink.seek(0)
     sink.truncate()

@@ -23,50 +23,52 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from writer.ingest.book_arbiter import NEW
-from writer.journal.segment import mapped, whole_batches
+from writer.journal.segment import map_file, read_batches
 
-NOWHERE = -1
+NO_ROW = -1
 _VALID, _DATA, _TEXT = range(3)
 
 
 @dataclass
-class Place:
+class RowLocation:
     """Where entries are: batch number and position in it, each shape (n,) int32; NOWHERE for none."""
 
     batch: np.ndarray
     at: np.ndarray
 
-    def __getitem__(self, chosen: np.ndarray | slice) -> Place:
-        return Place(self.batch[chosen], self.at[chosen])
+    def __getitem__(self, chosen: np.ndarray | slice) -> RowLocation:
+        return RowLocation(self.batch[chosen], self.at[chosen])
 
-    def over(self, other: Place, first: np.ndarray) -> Place:
+    def where(self, other: RowLocation, mask: np.ndarray) -> RowLocation:
         """This place where `first`, else the other."""
-        return Place(np.where(first, self.batch, other.batch), np.where(first, self.at, other.at))
+        return RowLocation(np.where(mask, self.batch, other.batch), np.where(mask, self.at, other.at))
 
 
 @dataclass
-class Index:
+class RowIndex:
     """Rows of one hour in the order of publication, shape (n,) each: where a row is, where its twin, whether the twin won."""
 
     row: np.ndarray
-    place: Place
-    twin: Place
-    twin_won: np.ndarray
+    location: RowLocation
+    twin_location: RowLocation
+    twin_is_first: np.ndarray
     group: np.ndarray
     """A number for each row's symbol and venue, ascending."""
-    more: bool
+    has_more: bool
     """Whether the range held more rows than were asked for; `row.max()` is then where to go on."""
 
     def __len__(self) -> int:
         return len(self.row)
 
-    def take(self, chosen: np.ndarray) -> Index:
+    def take(self, chosen: np.ndarray) -> RowIndex:
         """Some of the rows, in this order."""
-        columns = (column[chosen] for column in (self.row, self.place, self.twin, self.twin_won, self.group))
-        return Index(*columns, self.more)
+        columns = (
+            column[chosen] for column in (self.row, self.location, self.twin_location, self.twin_is_first, self.group)
+        )
+        return RowIndex(*columns, self.has_more)
 
 
-class Entries:
+class JournalRows:
     """Journal entries in memory-mapped segments, by place."""
 
     def __init__(self, segments: Sequence[Path], schema: pa.Schema, by_symbol: bool = True) -> None:
@@ -77,61 +79,70 @@ class Entries:
         self._segment_of = np.empty(0, np.int32)
         self._table = np.empty((0, len(schema), 3), np.int64)
 
-    def index(self, hour: int, row_from: int, row_to: int, most: int) -> Index:
+    def build_index(self, hour: int, row_from: int, row_to: int, max_rows: int) -> RowIndex:
         """New rows of `hour` with row_from < row <= row_to (the first `most` of them) and their twins, sorted by symbol and
         venue (if `by_symbol`), then arrival (the winner's mono_ns, then row)."""
-        self._buffers = [mapped(path) for path in self._segments]
+        self._buffers = [map_file(path) for path in self._segments]
         names: dict[tuple[str, str], int] | None = {} if self._by_symbol else None
-        rows, twins = _Columns(), _Columns()
+        rows, twins = _GrowingColumns(), _GrowingColumns()
         segment_of, tables = [], []
-        more = False
+        has_more = False
         for segment, buffer in enumerate(self._buffers):
-            for whole in whole_batches(buffer):
-                room = most - rows.count
-                found, last = _note(whole.batch, len(tables), hour, (row_from, row_to), room, names, rows, twins)
+            for journal_batch in read_batches(buffer):
+                room = max_rows - rows.count
+                found, last = _index_batch(
+                    journal_batch.entries, len(tables), hour, (row_from, row_to), room, names, rows, twins
+                )
                 if last is not None:
-                    more, row_to = True, last  # from here on only twins of what is already in
+                    has_more, row_to = True, last  # from here on only twins of what is already in
                 if found:
                     segment_of.append(segment)
-                    tables.append(_offsets(whole.batch, buffer.address))
+                    tables.append(_compute_offsets(journal_batch.entries, buffer.address))
         self._segment_of = np.array(segment_of, np.int32)
         self._table = np.array(tables).reshape(-1, len(self._schema), 3)
-        row, mono_ns, name, batch, at = rows.arrays()
-        twin, twin_won = _joined(row, mono_ns, twins)
-        group = _alphabet(names)[name] if names else np.zeros(len(row), np.int32)
+        row, mono_ns, name, batch, at = rows.to_arrays()
+        twin_location, twin_is_first = _join_twins(row, mono_ns, twins)
+        group = _rank_names(names)[name] if names else np.zeros(len(row), np.int32)
         order = np.lexsort((row, mono_ns, group))
-        return Index(row[order], Place(batch, at)[order], twin[order], twin_won[order], group[order], more)
+        return RowIndex(
+            row[order],
+            RowLocation(batch, at)[order],
+            twin_location[order],
+            twin_is_first[order],
+            group[order],
+            has_more,
+        )
 
-    def gather(self, column: str, place: Place) -> pa.Array:
+    def gather(self, column: str, location: RowLocation) -> pa.Array:
         """Values of a journal column at `place`, shape (n,); null where that is NOWHERE."""
         number = self._schema.get_field_index(column)
         kind = self._schema.field(column).type
-        there = place.batch != NOWHERE
-        offsets = self._table[place.batch, number]
-        segments = self._segment_of[place.batch]
-        valid, parts = there.copy(), []
+        present = location.batch != NO_ROW
+        offsets = self._table[location.batch, number]
+        segments = self._segment_of[location.batch]
+        valid, parts = present.copy(), []
         width = 0 if kind == pa.string() else kind.bit_width // 8
-        values = np.zeros(len(place.at), f"i{width}") if width else np.zeros((len(place.at), 2), np.int64)
+        values = np.zeros(len(location.at), f"i{width}") if width else np.zeros((len(location.at), 2), np.int64)
         for segment, buffer in enumerate(self._buffers):
-            mine = np.flatnonzero(there & (segments == segment))
+            mine = np.flatnonzero(present & (segments == segment))
             if not len(mine):
                 continue
-            offset, at = offsets[mine], place.at[mine].astype(np.int64)
-            valid[mine] = _bits(buffer, offset[:, _VALID], at)
+            offset, at = offsets[mine], location.at[mine].astype(np.int64)
+            valid[mine] = _read_bits(buffer, offset[:, _VALID], at)
             if width:
-                values[mine] = _words(buffer, offset[:, _DATA], at, f"i{width}")
+                values[mine] = _read_values(buffer, offset[:, _DATA], at, f"i{width}")
                 continue
-            begin, end = (_words(buffer, offset[:, _DATA], at + n, "i4").astype(np.int64) for n in (0, 1))
+            begin, end = (_read_values(buffer, offset[:, _DATA], at + n, "i4").astype(np.int64) for n in (0, 1))
             values[mine, 0], values[mine, 1] = offset[:, _TEXT] + begin, end - begin
             parts.append((buffer, mine))
         if pa.types.is_floating(kind):
             return pa.array(values.view(f"f{width}"), mask=~valid)
         if width:
             return pa.array(values, mask=~valid).cast(kind)
-        return _texts(values, valid, parts)
+        return _build_strings(values, valid, parts)
 
 
-class _Columns:
+class _GrowingColumns:
     """Five columns that grow by pieces: row, mono_ns, name, batch, at."""
 
     _TYPES = (np.int64, np.int64, np.int32, np.int32, np.int32)
@@ -147,7 +158,7 @@ class _Columns:
         for pieces, piece in zip(self._pieces, columns, strict=True):
             pieces.append(piece)
 
-    def arrays(self) -> list[np.ndarray]:
+    def to_arrays(self) -> list[np.ndarray]:
         """The columns; the pieces are let go of one column after another."""
         found = []
         for kind, pieces in zip(self._TYPES, self._pieces, strict=True):
@@ -156,32 +167,32 @@ class _Columns:
         return found
 
 
-def _joined(row: np.ndarray, mono_ns: np.ndarray, twins: _Columns) -> tuple[Place, np.ndarray]:
+def _join_twins(row: np.ndarray, mono_ns: np.ndarray, twins: _GrowingColumns) -> tuple[RowLocation, np.ndarray]:
     """Where each row's twin is, and whether it was received first; `mono_ns` becomes the winner's."""
-    place = Place(np.full(len(row), NOWHERE, np.int32), np.zeros(len(row), np.int32))
-    won = np.zeros(len(row), bool)
-    twin_of, twin_mono_ns, _, batch, at = twins.arrays()
+    location = RowLocation(np.full(len(row), NO_ROW, np.int32), np.zeros(len(row), np.int32))
+    twin_is_first = np.zeros(len(row), bool)
+    twin_of, twin_mono_ns, _, batch, at = twins.to_arrays()
     if not len(row):
-        return place, won
-    whose = np.minimum(np.searchsorted(row, twin_of), len(row) - 1)
-    own = row[whose] == twin_of
+        return location, twin_is_first
+    target = np.minimum(np.searchsorted(row, twin_of), len(row) - 1)
+    own = row[target] == twin_of
     if not own.all():
-        whose, twin_mono_ns, batch, at = whose[own], twin_mono_ns[own], batch[own], at[own]
-    place.batch[whose], place.at[whose] = batch, at
-    won[whose] = twin_mono_ns < mono_ns[whose]
-    mono_ns[whose] = np.minimum(twin_mono_ns, mono_ns[whose])
-    return place, won
+        target, twin_mono_ns, batch, at = target[own], twin_mono_ns[own], batch[own], at[own]
+    location.batch[target], location.at[target] = batch, at
+    twin_is_first[target] = twin_mono_ns < mono_ns[target]
+    mono_ns[target] = np.minimum(twin_mono_ns, mono_ns[target])
+    return location, twin_is_first
 
 
-def _note(
+def _index_batch(
     batch: pa.RecordBatch,
     number: int,
     hour: int,
     span: tuple[int, int],
     room: int,
     names: dict[tuple[str, str], int] | None,
-    rows: _Columns,
-    twins: _Columns,
+    rows: _GrowingColumns,
+    twins: _GrowingColumns,
 ) -> tuple[bool, int | None]:
     """Put a batch's entries of that hour and range into the index, `room` new rows at most.
 
@@ -202,21 +213,21 @@ def _note(
     if len(new):
         name = np.zeros(len(new), np.int32)
         if names is not None:
-            name = _codes(batch.select(["symbol", "venue"]).take(pa.array(new)), names)
+            name = _number_names(batch.select(["symbol", "venue"]).take(pa.array(new)), names)
         rows.add(row[new], mono_ns[new], name, np.full(len(new), number, np.int32), new)
     if len(twin):
         twins.add(row[twin], mono_ns[twin], np.empty(0, np.int32), np.full(len(twin), number, np.int32), twin)
     return bool(len(new) or len(twin)), last
 
 
-def _alphabet(names: dict[tuple[str, str], int]) -> np.ndarray:
+def _rank_names(names: dict[tuple[str, str], int]) -> np.ndarray:
     """The place of each name's number in alphabetical order."""
-    place = np.empty(len(names), np.int32)
-    place[[names[key] for key in sorted(names)]] = np.arange(len(names))
-    return place
+    rank = np.empty(len(names), np.int32)
+    rank[[names[key] for key in sorted(names)]] = np.arange(len(names))
+    return rank
 
 
-def _codes(batch: pa.RecordBatch, names: dict[tuple[str, str], int]) -> np.ndarray:
+def _number_names(batch: pa.RecordBatch, names: dict[tuple[str, str], int]) -> np.ndarray:
     """A number for each row's symbol and venue; `names` learns new ones."""
     symbol, venue = (batch.column(name).dictionary_encode() for name in ("symbol", "venue"))
     pair = symbol.indices.to_numpy().astype(np.int64) * len(venue.dictionary) + venue.indices.to_numpy()
@@ -226,33 +237,33 @@ def _codes(batch: pa.RecordBatch, names: dict[tuple[str, str], int]) -> np.ndarr
     return np.array([names.setdefault(key, len(names)) for key in keys], np.int32)[which]
 
 
-def _offsets(batch: pa.RecordBatch, base: int) -> np.ndarray:
+def _compute_offsets(batch: pa.RecordBatch, base: int) -> np.ndarray:
     """Byte offsets of a batch's columns in the file, shape (columns, 3) as _VALID, _DATA, _TEXT; NOWHERE for none."""
-    table = np.full((batch.num_columns, 3), NOWHERE, np.int64)
+    table = np.full((batch.num_columns, 3), NO_ROW, np.int64)
     for number, column in enumerate(batch.columns):
         for kind, buffer in enumerate(column.buffers()):
             if buffer is not None and buffer.size:
                 table[number, kind] = buffer.address - base
-    if (table[table != NOWHERE] % 8).any():
+    if (table[table != NO_ROW] % 8).any():
         raise ValueError("a column of the journal does not begin at a multiple of 8 bytes: Arrow writes them so")
     return table
 
 
-def _words(buffer: pa.Buffer, offset: np.ndarray, at: np.ndarray, kind: str) -> np.ndarray:
+def _read_values(buffer: pa.Buffer, offset: np.ndarray, at: np.ndarray, kind: str) -> np.ndarray:
     """Value number `at` of the run of values that begins at byte `offset`."""
     width = np.dtype(kind).itemsize
-    words = np.frombuffer(buffer, kind, buffer.size // width)
-    return words[offset // width + at]
+    values = np.frombuffer(buffer, kind, buffer.size // width)
+    return values[offset // width + at]
 
 
-def _bits(buffer: pa.Buffer, offset: np.ndarray, at: np.ndarray) -> np.ndarray:
+def _read_bits(buffer: pa.Buffer, offset: np.ndarray, at: np.ndarray) -> np.ndarray:
     """Bit number `at` of the bitmap that begins at byte `offset`; set where there is no bitmap."""
-    some = offset != NOWHERE
+    some = offset != NO_ROW
     octets = np.frombuffer(buffer, np.uint8)[np.where(some, offset + at // 8, 0)]
     return ~some | (octets >> (at % 8).astype(np.uint8) & 1).astype(bool)
 
 
-def _texts(spans: np.ndarray, valid: np.ndarray, parts: list[tuple[pa.Buffer, np.ndarray]]) -> pa.Array:
+def _build_strings(spans: np.ndarray, valid: np.ndarray, parts: list[tuple[pa.Buffer, np.ndarray]]) -> pa.Array:
     """Strings from (file offset, length) pairs, shape (n, 2)."""
     lengths = np.where(valid, spans[:, 1], 0)
     ends = np.cumsum(lengths)

@@ -22,26 +22,26 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 
 SUFFIX = ".arrows"
-_MARK = b"\xff\xff\xff\xff"
+_CONTINUATION = b"\xff\xff\xff\xff"
 _UNREADABLE = (pa.ArrowInvalid, OSError, EOFError, StopIteration, KeyError, ValueError)
 """What reading damaged bytes raises, in the several layers it may reach."""
 
 
-class Whole(NamedTuple):
+class JournalBatch(NamedTuple):
     """A whole batch: its entries, what its custom_metadata says, and the file bytes [begin, end) it takes."""
 
-    batch: pa.RecordBatch
-    says: dict[str, Any]
+    entries: pa.RecordBatch
+    metadata: dict[str, Any]
     begin: int
     end: int
 
 
-def paths(directory: Path) -> list[Path]:
+def segment_paths(directory: Path) -> list[Path]:
     """The segments of a journal in order of their numbers."""
     return sorted(directory.glob(f"[0-9]*{SUFFIX}"))
 
 
-def mapped(path: Path) -> pa.Buffer:
+def map_file(path: Path) -> pa.Buffer:
     """The file's bytes, mapped into memory; empty if it is."""
     if path.stat().st_size == 0:
         return pa.py_buffer(b"")
@@ -49,7 +49,7 @@ def mapped(path: Path) -> pa.Buffer:
         return file.read_buffer()
 
 
-def lineage(buffer: pa.Buffer) -> str | None:
+def read_lineage(buffer: pa.Buffer) -> str | None:
     """Which journal a segment belongs to; None if its beginning is unreadable."""
     try:
         metadata = pa.ipc.open_stream(pa.BufferReader(buffer)).schema.metadata
@@ -58,9 +58,9 @@ def lineage(buffer: pa.Buffer) -> str | None:
         return None
 
 
-def metadata_of(batch: pa.RecordBatch, says: dict[str, Any]) -> dict[str, str]:
+def encode_metadata(batch: pa.RecordBatch, values: dict[str, Any]) -> dict[str, str]:
     """The custom_metadata to write `batch` with: what it says, and a checksum over that and the body it will have."""
-    metadata = {key: json.dumps(value) for key, value in says.items()}
+    metadata = {key: json.dumps(value) for key, value in values.items()}
     body = pa.ipc.read_message(batch.serialize()).body
     return metadata | {"crc": str(_checksum(body, {key.encode(): value.encode() for key, value in metadata.items()}))}
 
@@ -70,7 +70,7 @@ def _checksum(body: pa.Buffer, metadata: dict[bytes, bytes]) -> int:
     return zlib.crc32(text, zlib.crc32(body))
 
 
-def whole_batches(buffer: pa.Buffer) -> Iterator[Whole]:
+def read_batches(buffer: pa.Buffer) -> Iterator[JournalBatch]:
     """Whole batches from the beginning up to the first that is not."""
     messages, source = pa.BufferReader(buffer), pa.BufferReader(buffer)
     try:
@@ -83,31 +83,40 @@ def whole_batches(buffer: pa.Buffer) -> Iterator[Whole]:
         try:
             body = pa.ipc.read_message(messages).body
             batch, metadata = stream.read_next_batch_with_custom_metadata()
-            told = dict(metadata or {})
-            if int(told.pop(b"crc")) != _checksum(body, told):
+            encoded = dict(metadata or {})
+            if int(encoded.pop(b"crc")) != _checksum(body, encoded):
                 return
-            says = {key.decode(): json.loads(value) for key, value in told.items()}
+            values = {key.decode(): json.loads(value) for key, value in encoded.items()}
         except _UNREADABLE:
             return
-        yield Whole(batch, says, begin, messages.tell())
+        yield JournalBatch(_with_current_names(batch), values, begin, messages.tell())
 
 
-def batches_beyond(buffer: pa.Buffer, begin: int, header: bytes) -> Iterator[Whole]:
+_FORMER_NAMES = {"number": "value", "words": "message"}
+"""Columns of events as segments written before had them, and their names now."""
+
+
+def _with_current_names(batch: pa.RecordBatch) -> pa.RecordBatch:
+    names = batch.schema.names
+    return batch.rename_columns([_FORMER_NAMES.get(name, name) for name in names]) if "words" in names else batch
+
+
+def salvage_batches(buffer: pa.Buffer, begin: int, header: bytes) -> Iterator[JournalBatch]:
     """Whole batches anywhere at or behind `begin`, past damage; `header` is the stream's schema message."""
     data = memoryview(buffer)
     raw = bytes(data[begin:])
-    at = raw.find(_MARK)
+    at = raw.find(_CONTINUATION)
     while at >= 0:
-        found = _batch_at(raw, at, header) if (begin + at) % 8 == 0 else None
+        found = _read_batch_at(raw, at, header) if (begin + at) % 8 == 0 else None
         if found is None:
-            at = raw.find(_MARK, at + 1)
+            at = raw.find(_CONTINUATION, at + 1)
             continue
         size = found.end - found.begin
         yield found._replace(begin=begin + at, end=begin + at + size)
-        at = raw.find(_MARK, at + size)
+        at = raw.find(_CONTINUATION, at + size)
 
 
-def _batch_at(raw: bytes, at: int, header: bytes) -> Whole | None:
+def _read_batch_at(raw: bytes, at: int, header: bytes) -> JournalBatch | None:
     """The whole batch that begins exactly there, if one does."""
     source = pa.BufferReader(pa.py_buffer(raw).slice(at))
     try:
@@ -116,4 +125,4 @@ def _batch_at(raw: bytes, at: int, header: bytes) -> Whole | None:
         return None
     if message.type != "record batch":
         return None
-    return next(whole_batches(pa.py_buffer(header + raw[at : at + source.tell()])), None)
+    return next(read_batches(pa.py_buffer(header + raw[at : at + source.tell()])), None)

@@ -1,6 +1,6 @@
 """What each line did, by minute: books, twins, who was first and by how much, ticks and their gaps (pure).
 
-    an hour's books ─┐                 minute  symbol  books_kis  books_kiwoom  twins  won_kis  lag_p50_ms  gaps  gap_shares ...
+    an hour's books ─┐                 minute  symbol  books_kis  books_kiwoom  twins  first_kis  lag_p50_ms  gaps  gap_shares ...
                      ├─ by_minute() ─> 09:00   000660        212            90     90       88        80.1     0           0
     an hour's ticks ─┘                 09:00   005930        ...
 
@@ -21,40 +21,49 @@ import numpy as np
 import pyarrow as pa
 
 from ringbuf.records import UNDEFINED
-from writer.volume.coverage import lay
+from writer.volume.coverage import compute_coverage
 
 MINUTE_NS = 60 * 1_000_000_000
-PERCENTS = (1, 50, 99)
-NOBODY = -1
+PERCENTILES = (1, 50, 99)
+NO_FEED = -1
 _MINUTE_BITS = 32
 
 
-class Books(NamedTuple):
+class BookColumns(NamedTuple):
     """n rows. `name` int64: number of (symbol, venue); `minute`: its start, ns; `recv_ns` (n, 2): when each line had it, UNDEFINED
     for never; `won`: which line was first, 0 or 1; bool: `late`, `timed` (its times may be compared)."""
 
     name: np.ndarray
     minute: np.ndarray
     recv_ns: np.ndarray
-    won: np.ndarray
+    first_feed: np.ndarray
     late: np.ndarray
     timed: np.ndarray
 
 
-class Ticks(NamedTuple):
+class TickColumns(NamedTuple):
     """n rows, int64: `name`, `minute` as above, `line` 0 or 1 or NOBODY (fetched afterwards), `size`, `cum_volume`."""
 
     name: np.ndarray
     minute: np.ndarray
-    line: np.ndarray
+    feed: np.ndarray
     size: np.ndarray
     cum_volume: np.ndarray
 
 
-def schema(time: pa.DataType, lines: Sequence[str]) -> pa.Schema:
+def build_schema(time: pa.DataType, feeds: Sequence[str]) -> pa.Schema:
     """The columns, one row per minute, symbol and venue of which there is anything."""
-    first, second = lines
-    counts = ["books", f"books_{first}", f"books_{second}", "twins", f"won_{first}", f"won_{second}", "late", "timed"]
+    first, second = feeds
+    counts = [
+        "books",
+        f"books_{first}",
+        f"books_{second}",
+        "twins",
+        f"first_{first}",
+        f"first_{second}",
+        "late",
+        "timed",
+    ]
     more = ["ticks", f"ticks_{first}", f"ticks_{second}", "gaps", "gap_shares", "volume"]
     return pa.schema(
         [
@@ -62,17 +71,17 @@ def schema(time: pa.DataType, lines: Sequence[str]) -> pa.Schema:
             ("symbol", pa.string()),
             ("venue", pa.string()),
             *((name, pa.int64()) for name in counts),
-            *((f"lag_p{percent:02}_ms", pa.float64()) for percent in PERCENTS),
+            *((f"lag_p{percent:02}_ms", pa.float64()) for percent in PERCENTILES),
             *((name, pa.int64()) for name in more),
         ]
     )
 
 
-def by_minute(
-    books: Books,
-    ticks: Ticks,
+def aggregate_by_minute(
+    books: BookColumns,
+    ticks: TickColumns,
     names: Sequence[tuple[str, str]],
-    tops: Mapping[tuple[str, str], int],
+    last_volumes: Mapping[tuple[str, str], int],
     speed: float,
     columns: pa.Schema,
 ) -> pa.Table:
@@ -96,13 +105,13 @@ def by_minute(
         _count(of_book, count),
         *(_count(of_book[had[:, line]], count) for line in (0, 1)),
         _count(of_book[both], count),
-        *(_count(of_book[both & (books.won == line)], count) for line in (0, 1)),
+        *(_count(of_book[both & (books.first_feed == line)], count) for line in (0, 1)),
         _count(of_book[books.late], count),
         _count(of_book[timed], count),
-        *_percentiles(of_book[timed], lag_ms, count),
+        *_compute_percentiles(of_book[timed], lag_ms, count),
         _count(of_tick, count),
-        *(_count(of_tick[ticks.line == line], count) for line in (0, 1)),
-        *_gaps(ticks, of_tick, names, tops, keys),
+        *(_count(of_tick[ticks.feed == line], count) for line in (0, 1)),
+        *_count_gaps(ticks, of_tick, names, last_volumes, keys),
     ]
     order = sorted(range(count), key=lambda at: (*names[keys[0, at]], keys[1, at]))
     symbol, venue = (pa.array([names[number][part] for number in keys[0]], pa.string()) for part in (0, 1))
@@ -114,7 +123,7 @@ def _count(group: np.ndarray, count: int) -> pa.Array:
     return pa.array(np.bincount(group, minlength=count).astype(np.int64))
 
 
-def _percentiles(group: np.ndarray, values: np.ndarray, count: int) -> list[pa.Array]:
+def _compute_percentiles(group: np.ndarray, values: np.ndarray, count: int) -> list[pa.Array]:
     """Nearest-rank percentiles by group, null where a group has no value."""
     order = np.lexsort((values, group))
     values = values[order]
@@ -122,18 +131,18 @@ def _percentiles(group: np.ndarray, values: np.ndarray, count: int) -> list[pa.A
     begins = np.cumsum(sizes) - sizes
     some = sizes > 0
     found = []
-    for percent in PERCENTS:
+    for percent in PERCENTILES:
         at = begins + np.maximum(np.ceil(sizes * percent / 100).astype(np.int64), 1) - 1
         picked = values[np.where(some, at, 0)] if len(values) else np.zeros(count)
         found.append(pa.array(picked, mask=~some))
     return found
 
 
-def _gaps(
-    ticks: Ticks,
+def _count_gaps(
+    ticks: TickColumns,
     group: np.ndarray,
     names: Sequence[tuple[str, str]],
-    tops: Mapping[tuple[str, str], int],
+    last_volumes: Mapping[tuple[str, str], int],
     keys: np.ndarray,
 ) -> list[pa.Array]:
     """Gaps, their shares, and how far the ticks reach, by group."""
@@ -141,16 +150,16 @@ def _gaps(
     gaps, shares, reach = np.zeros(count, np.int64), np.zeros(count, np.int64), np.full(count, UNDEFINED, np.int64)
     for number in np.unique(keys[0]).tolist():
         mine = np.flatnonzero(ticks.name == number)
-        top = tops.get(names[number], UNDEFINED)
-        coverage = lay(ticks.cum_volume[mine], ticks.size[mine], None)
+        last_volume = last_volumes.get(names[number], UNDEFINED)
+        coverage = compute_coverage(ticks.cum_volume[mine], ticks.size[mine], None)
         # what lies before the day's first tick may be auction or block, or missed: it is no gap here
-        open_ = coverage.gaps[(coverage.gaps["after"] >= 0) | (top != UNDEFINED)]
-        low = np.maximum(open_["low"], top)
+        open_ = coverage.gaps[(coverage.gaps["after"] >= 0) | (last_volume != UNDEFINED)]
+        low = np.maximum(open_["low"], last_volume)
         real = open_["high"] > low
         where = group[mine[open_["before"][real]]]
         np.add.at(gaps, where, 1)
         np.add.at(shares, where, (open_["high"] - low)[real])
         np.maximum.at(reach, group[mine[coverage.order]], ticks.cum_volume[mine[coverage.order]])
         of_name = np.flatnonzero(keys[0] == number)  # in order of their minutes
-        reach[of_name] = np.maximum.accumulate(np.maximum(reach[of_name], top))
+        reach[of_name] = np.maximum.accumulate(np.maximum(reach[of_name], last_volume))
     return [pa.array(gaps), pa.array(shares), pa.array(reach, mask=reach == UNDEFINED)]

@@ -1,8 +1,8 @@
 """The health of the lines on disk: made of an hour's published books and ticks, and made again when those change.
 
     data/kr/orderbook/date=D/hour=H/*.parquet ─┐
-    data/kr/tick/date=D/hour=H/*.parquet      ─┼─> data/kr/line_health/date=D/hour=H/part-0.parquet
-    line_health of D's hours before H: how far the ticks reached ─┘         its metadata names what it was made of
+    data/kr/tick/date=D/hour=H/*.parquet      ─┼─> data/kr/feed_health/date=D/hour=H/part-0.parquet
+    feed_health of D's hours before H: how far the ticks reached ─┘         its metadata names what it was made of
 
 Promises: an hour's file is a function of those files; `refresh` makes what is missing or made of other files, and leaves alone what
 is not, so that it may be run at any time and killed at any instruction; memory is some 50 bytes a row of the hour.
@@ -23,30 +23,30 @@ import pyarrow.parquet as pq
 from conf.market import Market
 from ringbuf.records import UNDEFINED, Flag
 from writer import durable_io
-from writer.publish.feed_stats import MINUTE_NS, NOBODY, Books, Ticks, by_minute, schema
-from writer.publish.partition import write
-from writer.schema import times
+from writer.publish.feed_stats import MINUTE_NS, NO_FEED, BookColumns, TickColumns, aggregate_by_minute, build_schema
+from writer.publish.partition import write_row_groups
+from writer.schema import timestamp_type
 
 VERSION = 1
-DATASET = "line_health"
+DATASET = "feed_health"
 _BOOK_COLUMNS = ("symbol", "venue", "exch_time", "recv_time", "broker", "flags")
 _TICK_COLUMNS = ("symbol", "venue", "exch_time", "recv_time", "broker", "size", "cum_volume")
 
 
-class Names:
+class SymbolIndex:
     """Numbers for (symbol, venue)."""
 
     def __init__(self) -> None:
-        self.known: dict[tuple[str, str], int] = {}
+        self.numbers: dict[tuple[str, str], int] = {}
 
-    def of(self, batch: pa.RecordBatch) -> np.ndarray:
+    def encode(self, batch: pa.RecordBatch) -> np.ndarray:
         """The number of each row, int64."""
         symbol, venue = (batch.column(name).dictionary_encode() for name in ("symbol", "venue"))
         symbols, venues = symbol.dictionary.to_pylist(), venue.dictionary.to_pylist()
         pair = symbol.indices.to_numpy().astype(np.int64) * len(venues) + venue.indices.to_numpy()
         found, which = np.unique(pair, return_inverse=True)
         keys = [(symbols[code // len(venues)], venues[code % len(venues)]) for code in found.tolist()]
-        return np.array([self.known.setdefault(key, len(self.known)) for key in keys], np.int64)[which]
+        return np.array([self.numbers.setdefault(key, len(self.numbers)) for key in keys], np.int64)[which]
 
 
 def refresh(root: Path, market: Market, date: str, speed: float, cancelled: Callable[[], bool] = lambda: False) -> None:
@@ -55,100 +55,108 @@ def refresh(root: Path, market: Market, date: str, speed: float, cancelled: Call
     `speed`: of the clock the times were taken from. `cancelled` is asked between two hours.
     """
     found = {path.name for stream in ("orderbook", "tick") for path in (root / stream / f"date={date}").glob("hour=*")}
-    tops: dict[tuple[str, str], int] = {}
+    last_volumes: dict[tuple[str, str], int] = {}
     for hour in sorted(found):
         if cancelled():
             return
         path = root / DATASET / f"date={date}" / hour / "part-0.parquet"
-        made_of = _made_of(root, date, hour, tops, speed)
-        if _metadata(path).get(b"made_of") != made_of:
-            _make(path, made_of, _table(root, market, date, hour, tops, speed))
+        fingerprint = _compute_fingerprint(root, date, hour, last_volumes, speed)
+        if _read_metadata(path).get(b"made_of") != fingerprint:
+            _write_file(path, fingerprint, _build_table(root, market, date, hour, last_volumes, speed))
         for row in pq.ParquetFile(path).read(["symbol", "venue", "volume"]).to_pylist():
             if row["volume"] is not None:
                 name = row["symbol"], row["venue"]
-                tops[name] = max(tops.get(name, 0), row["volume"])
+                last_volumes[name] = max(last_volumes.get(name, 0), row["volume"])
 
 
-def newest_dates(root: Path, most: int) -> list[str]:
+def find_newest_dates(root: Path, max_dates: int) -> list[str]:
     """The newest dates of which there are books, oldest first."""
-    return sorted(path.name.removeprefix("date=") for path in (root / "orderbook").glob("date=*"))[-most:]
+    return sorted(path.name.removeprefix("date=") for path in (root / "orderbook").glob("date=*"))[-max_dates:]
 
 
-def _made_of(root: Path, date: str, hour: str, tops: dict[tuple[str, str], int], speed: float) -> bytes:
+def _compute_fingerprint(
+    root: Path, date: str, hour: str, last_volumes: dict[tuple[str, str], int], speed: float
+) -> bytes:
     """What says whether a file would come out the same."""
-    parts = [path for stream in ("orderbook", "tick") for path in _parts(root, stream, date, hour)]
-    told = [(str(path.relative_to(root)), (stat := path.stat()).st_size, stat.st_mtime_ns) for path in parts]
-    return json.dumps([VERSION, speed, told, sorted([*name, top] for name, top in tops.items())]).encode()
+    parts = [path for stream in ("orderbook", "tick") for path in _find_parts(root, stream, date, hour)]
+    part_states = [(str(path.relative_to(root)), (stat := path.stat()).st_size, stat.st_mtime_ns) for path in parts]
+    return json.dumps(
+        [VERSION, speed, part_states, sorted([*name, top] for name, top in last_volumes.items())]
+    ).encode()
 
 
-def _metadata(path: Path) -> dict[bytes, bytes]:
+def _read_metadata(path: Path) -> dict[bytes, bytes]:
     try:
         return pq.read_metadata(path).metadata or {}
     except (FileNotFoundError, pa.ArrowInvalid):
         return {}
 
 
-def _make(path: Path, made_of: bytes, table: pa.Table) -> None:
+def _write_file(path: Path, fingerprint: bytes, table: pa.Table) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}.tmp")
+    temporary = path.with_name(f".{path.name}.tmp")
     try:
-        write(aside, table.schema.with_metadata({"made_of": made_of}), [table], lambda: False)
-        durable_io.rename(aside, path)
+        write_row_groups(temporary, table.schema.with_metadata({"made_of": fingerprint}), [table], lambda: False)
+        durable_io.rename(temporary, path)
     except BaseException:
-        aside.unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
         raise
 
 
-def _table(
-    root: Path, market: Market, date: str, hour: str, tops: dict[tuple[str, str], int], speed: float
+def _build_table(
+    root: Path, market: Market, date: str, hour: str, last_volumes: dict[tuple[str, str], int], speed: float
 ) -> pa.Table:
-    names, lines = Names(), market.lines
-    arrivals = [f"recv_time_{line}" for line in lines]
-    books: list[Books] = []
-    for batch in _batches(root, "orderbook", date, hour, (*_BOOK_COLUMNS, *arrivals)):
+    names, feeds = SymbolIndex(), market.feeds
+    arrivals = [f"recv_time_{feed}" for feed in feeds]
+    books: list[BookColumns] = []
+    for batch in _read_batches(root, "orderbook", date, hour, (*_BOOK_COLUMNS, *arrivals)):
         flags = pc.fill_null(batch.column("flags"), 0).to_numpy()
         books.append(
-            Books(
-                names.of(batch),
-                _minutes(batch),
-                np.stack([_ns(batch.column(name)) for name in arrivals], axis=1),
-                pc.equal(batch.column("broker"), lines[1]).to_numpy(zero_copy_only=False).astype(np.int8),
+            BookColumns(
+                names.encode(batch),
+                _compute_minutes(batch),
+                np.stack([_to_ns(batch.column(name)) for name in arrivals], axis=1),
+                pc.equal(batch.column("broker"), feeds[1]).to_numpy(zero_copy_only=False).astype(np.int8),
                 (flags & Flag.LATE) != 0,
                 (flags & Flag.CLOCK_STEP) == 0,
             )
         )
-    ticks: list[Ticks] = []
-    for batch in _batches(root, "tick", date, hour, _TICK_COLUMNS):
-        line = pc.index_in(batch.column("broker"), pa.array(lines)).fill_null(NOBODY).to_numpy().astype(np.int8)
-        line[batch.column("recv_time").is_null().to_numpy(zero_copy_only=False)] = NOBODY  # fetched: no line brought it
+    ticks: list[TickColumns] = []
+    for batch in _read_batches(root, "tick", date, hour, _TICK_COLUMNS):
+        feed = pc.index_in(batch.column("broker"), pa.array(feeds)).fill_null(NO_FEED).to_numpy().astype(np.int8)
+        feed[batch.column("recv_time").is_null().to_numpy(zero_copy_only=False)] = (
+            NO_FEED  # fetched: no line brought it
+        )
         size, cum_volume = (pc.fill_null(batch.column(name), UNDEFINED).to_numpy() for name in ("size", "cum_volume"))
-        ticks.append(Ticks(names.of(batch), _minutes(batch), line, size, cum_volume))
+        ticks.append(TickColumns(names.encode(batch), _compute_minutes(batch), feed, size, cum_volume))
     empty = np.empty(0, np.int64)
-    whole_books = Books(*map(np.concatenate, zip(*books, strict=True))) if books else None
-    no_books = Books(empty, empty, np.empty((0, 2), np.int64), empty, empty.astype(bool), empty.astype(bool))
-    whole_ticks = Ticks(*map(np.concatenate, zip(*ticks, strict=True))) if ticks else Ticks(*[empty] * 5)
-    numbered = list(names.known)
-    return by_minute(whole_books or no_books, whole_ticks, numbered, tops, speed, schema(times(market), lines))
+    whole_books = BookColumns(*map(np.concatenate, zip(*books, strict=True))) if books else None
+    no_books = BookColumns(empty, empty, np.empty((0, 2), np.int64), empty, empty.astype(bool), empty.astype(bool))
+    whole_ticks = TickColumns(*map(np.concatenate, zip(*ticks, strict=True))) if ticks else TickColumns(*[empty] * 5)
+    numbered = list(names.numbers)
+    return aggregate_by_minute(
+        whole_books or no_books, whole_ticks, numbered, last_volumes, speed, build_schema(timestamp_type(market), feeds)
+    )
 
 
-def _parts(root: Path, stream: str, date: str, hour: str) -> list[Path]:
+def _find_parts(root: Path, stream: str, date: str, hour: str) -> list[Path]:
     return sorted((root / stream / f"date={date}" / hour).glob("*.parquet"))
 
 
-def _batches(root: Path, stream: str, date: str, hour: str, columns: tuple[str, ...]) -> Iterator[pa.RecordBatch]:
-    for path in _parts(root, stream, date, hour):
+def _read_batches(root: Path, stream: str, date: str, hour: str, columns: tuple[str, ...]) -> Iterator[pa.RecordBatch]:
+    for path in _find_parts(root, stream, date, hour):
         with pq.ParquetFile(path) as file:
             for batch in file.iter_batches(columns=list(columns), use_threads=False):
                 if batch.num_rows:
                     yield batch
 
 
-def _minutes(batch: pa.RecordBatch) -> np.ndarray:
+def _compute_minutes(batch: pa.RecordBatch) -> np.ndarray:
     """The start of the minute each row belongs to: exchange time, else arrival."""
-    ns = _ns(batch.column("exch_time"))
-    ns = np.where(ns > 0, ns, _ns(batch.column("recv_time")))
+    ns = _to_ns(batch.column("exch_time"))
+    ns = np.where(ns > 0, ns, _to_ns(batch.column("recv_time")))
     return ns // MINUTE_NS * MINUTE_NS
 
 
-def _ns(column: pa.Array) -> np.ndarray:
+def _to_ns(column: pa.Array) -> np.ndarray:
     return pc.fill_null(column.cast(pa.int64()), UNDEFINED).to_numpy(zero_copy_only=False)

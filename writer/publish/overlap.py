@@ -17,61 +17,63 @@ from typing import NamedTuple
 
 import numpy as np
 
-from writer.ingest.backfill_filter import covered
-from writer.volume.coverage import Why, lay
+from writer.ingest.backfill_filter import find_covered
+from writer.volume.coverage import OverlapKind, compute_coverage
 
 
-class Received(NamedTuple):
+class TickArrays(NamedTuple):
     """Ticks as arrays, int64 (n,): `group` a number for symbol and venue (of one day), `line` who delivered it."""
 
     group: np.ndarray
     cum_volume: np.ndarray
     size: np.ndarray
     price: np.ndarray
-    line: np.ndarray
+    feed: np.ndarray
 
-    def take(self, chosen: np.ndarray) -> Received:
+    def take(self, chosen: np.ndarray) -> TickArrays:
         """Some of them."""
-        return Received(*(column[chosen] for column in self))
+        return TickArrays(*(column[chosen] for column in self))
 
 
-def once(ticks: Received) -> tuple[np.ndarray, np.ndarray]:
+def deduplicate(ticks: TickArrays) -> tuple[np.ndarray, np.ndarray]:
     """Which ticks stay, and which contradict others; both bool (n,).
 
     `ticks`: by group (ascending), each group's in order of arrival.
     """
     count = len(ticks.group)
-    stays, odd = np.ones(count, bool), np.zeros(count, bool)
+    keep, conflict = np.ones(count, bool), np.zeros(count, bool)
     edges = np.flatnonzero(np.diff(ticks.group)) + 1
     for begin, end in zip([0, *edges.tolist()], [*edges.tolist(), count], strict=True):
-        for _, _, first, second, why in lay(ticks.cum_volume[begin:end], ticks.size[begin:end], None).doubled.tolist():
+        for _, _, first, second, kind in compute_coverage(
+            ticks.cum_volume[begin:end], ticks.size[begin:end], None
+        ).overlaps.tolist():
             pair = [begin + first, begin + second]
-            same_price, same_line = (column[pair[0]] == column[pair[1]] for column in (ticks.price, ticks.line))
-            if why == Why.SAME:
-                is_odd = not same_price
-            elif why == Why.INSIDE:
-                is_odd = same_line or not same_price
+            same_price, same_feed = (column[pair[0]] == column[pair[1]] for column in (ticks.price, ticks.feed))
+            if kind == OverlapKind.SAME:
+                is_conflict = not same_price
+            elif kind == OverlapKind.INSIDE:
+                is_conflict = same_feed or not same_price
             else:
-                is_odd = same_line or why == Why.CROSSED
-            if is_odd:
-                odd[pair] = True
+                is_conflict = same_feed or kind == OverlapKind.CROSSED
+            if is_conflict:
+                conflict[pair] = True
             else:
-                stays[pair[1]] = False
-    return stays | odd, odd
+                keep[pair[1]] = False
+    return keep | conflict, conflict
 
 
-def once_beside(published: Received, ticks: Received) -> tuple[np.ndarray, np.ndarray]:
+def deduplicate_against(published: TickArrays, ticks: TickArrays) -> tuple[np.ndarray, np.ndarray]:
     """The same of `ticks` that come after some of their hour are `published` (in any order).
 
     Nothing takes those back: what they cover goes, be it finer.
     """
     before = len(published.group)
-    both = Received(*(np.concatenate(columns) for columns in zip(published, ticks, strict=True)))
+    both = TickArrays(*(np.concatenate(columns) for columns in zip(published, ticks, strict=True)))
     order = np.argsort(both.group, kind="stable")
-    stays, odd = np.ones(len(order), bool), np.zeros(len(order), bool)
-    stays[order], odd[order] = once(both.take(order))
+    keep, conflict = np.ones(len(order), bool), np.zeros(len(order), bool)
+    keep[order], conflict[order] = deduplicate(both.take(order))
     old = np.arange(len(order)) < before
     for number in np.unique(published.group).tolist():
         mine = np.flatnonzero(both.group == number)
-        stays[mine] &= odd[mine] | ~covered(both.cum_volume[mine], both.size[mine], old[mine])
-    return stays[before:], odd[before:]
+        keep[mine] &= conflict[mine] | ~find_covered(both.cum_volume[mine], both.size[mine], old[mine])
+    return keep[before:], conflict[before:]

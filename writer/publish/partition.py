@@ -32,27 +32,27 @@ import pyarrow.parquet as pq
 from conf.market import KR, Market
 from writer import durable_io
 from writer.ingest.book_arbiter import RULE
-from writer.journal.row_index import Entries, Place
-from writer.publish.dedup import Standing, standing_ticks
-from writer.schema import JOURNAL, PARQUET, VERSION, is_by_symbol, market_and_stream
+from writer.journal.row_index import JournalRows, RowLocation
+from writer.publish.dedup import SelectedTicks, select_ticks
+from writer.schema import JOURNAL, PARQUET, VERSION, is_sorted_by_symbol, parse_dataset
 
-PART_MOST_ROWS = 1_000_000
+MAX_PART_ROWS = 1_000_000
 """Rows of one part at most: what bounds the index. A larger hour becomes several parts, each sorted."""
 
 _PART = re.compile(r"part-(\d+)\.parquet")
-_WINNERS = ("broker", "recv_time", "seq")
-_LINES = ("recv_time_kis", "recv_time_kiwoom")
+_WINNER_COLUMNS = ("broker", "recv_time", "seq")
+_ARRIVAL_COLUMNS = ("recv_time_kis", "recv_time_kiwoom")
 
 
-class PublicationError(Exception):
-    """An hour that could not be published; the journal still has it. The message says which, why, and what to do."""
+class PartitionWriteError(Exception):
+    """A partition could not be written, read or verified; the message names file and remedy; what was there stays."""
 
 
 class Cancelled(Exception):
     """The process has to end before the file was whole; nothing of it remains visible."""
 
 
-class Task(NamedTuple):
+class PublishTask(NamedTuple):
     """What to publish: `hour` (start, ns since 1970 UTC) up to entry `row_to`, from `segments` of the journal of `lineage`."""
 
     dataset: str
@@ -67,13 +67,13 @@ class Task(NamedTuple):
     @property
     def market(self) -> Market:
         """Whose hour it is."""
-        return market_and_stream(self.dataset)[0]
+        return parse_dataset(self.dataset)[0]
 
     @property
-    def overlaps(self) -> bool:
+    def may_overlap(self) -> bool:
         """Whether several lines may have brought the same ticks, or somebody fetched them."""
-        market, stream = market_and_stream(self.dataset)
-        return stream == "tick" and (len(market.lines) > 1 or bool(market.fetched))
+        market, stream = parse_dataset(self.dataset)
+        return stream == "tick" and (len(market.feeds) > 1 or bool(market.backfill_sources))
 
 
 class Part(NamedTuple):
@@ -82,112 +82,123 @@ class Part(NamedTuple):
     path: Path
     rows: int
     bytes: int
-    doubled: int = 0
+    duplicates: int = 0
     """Ticks that are not in it because others cover their shares."""
-    contradicting: int = 0
+    conflicts: int = 0
     """Ticks that are in it though others cover their shares otherwise."""
 
 
 def hour_directory(directory: Path, hour: int, market: Market = KR) -> Path:
     """Where an hour's parts lie below the dataset's directory: the exchange's own date and hour."""
-    local = market.local(hour)
+    local = market.to_local(hour)
     return directory / f"date={local:%Y-%m-%d}" / f"hour={local:%H}"
 
 
-def published_to(directory: Path, hour: int, lineage: str, market: Market = KR) -> int:
+def read_published_to(directory: Path, hour: int, lineage: str, market: Market = KR) -> int:
     """The newest row of this journal that the hour's parts hold; 0 for none."""
-    fold = str(market.local(hour).fold)
-    parts = _parts(hour_directory(directory, hour, market))
+    fold = str(market.to_local(hour).fold)
+    parts = _find_parts(hour_directory(directory, hour, market))
     return max((part.row_to for part in parts if (part.lineage, part.fold) == (lineage, fold)), default=0)
 
 
-def publish(task: Task, cancelled: Callable[[], bool] = lambda: False) -> list[Part]:
+def publish(task: PublishTask, cancelled: Callable[[], bool] = lambda: False) -> list[Part]:
     """Publish what of the hour is not yet published; the parts made, none if nothing was left.
 
     PublicationError: the file read back was not what was written, or an existing part is unreadable. OSError: no space and the
     like. Cancelled: `cancelled` said so between two row groups. In every case nothing half-done is visible.
     """
-    home = hour_directory(task.directory, task.hour, task.market)
-    home.mkdir(parents=True, exist_ok=True)
-    for leftover in home.glob(".part-*.tmp"):
+    hour_dir = hour_directory(task.directory, task.hour, task.market)
+    hour_dir.mkdir(parents=True, exist_ok=True)
+    for leftover in hour_dir.glob(".part-*.tmp"):
         durable_io.remove(leftover)
     done = []
     while True:
-        row_from = published_to(task.directory, task.hour, task.lineage, task.market)
-        entries = Entries(task.segments, JOURNAL[task.dataset], is_by_symbol(task.dataset))
-        index = entries.index(task.hour, row_from, task.row_to, PART_MOST_ROWS)
+        row_from = read_published_to(task.directory, task.hour, task.lineage, task.market)
+        entries = JournalRows(task.segments, JOURNAL[task.dataset], is_sorted_by_symbol(task.dataset))
+        index = entries.build_index(task.hour, row_from, task.row_to, MAX_PART_ROWS)
         if not len(index):
             return done
-        row_to = int(index.row.max()) if index.more else task.row_to
-        stand = Standing(index, np.zeros(len(index), np.int64), 0, 0)
-        if task.overlaps:
-            stand = standing_ticks(entries, index, [home / f"part-{part.number}.parquet" for part in _parts(home)])
-        done.append(_publish_part(task, home, entries, stand, (row_from, row_to), cancelled))
+        row_to = int(index.row.max()) if index.has_more else task.row_to
+        selection = SelectedTicks(index, np.zeros(len(index), np.int64), 0, 0)
+        if task.may_overlap:
+            selection = select_ticks(
+                entries, index, [hour_dir / f"part-{part.number}.parquet" for part in _find_parts(hour_dir)]
+            )
+        done.append(_publish_part(task, hour_dir, entries, selection, (row_from, row_to), cancelled))
 
 
 def _publish_part(
-    task: Task, home: Path, entries: Entries, stand: Standing, span: tuple[int, int], cancelled: Callable[[], bool]
+    task: PublishTask,
+    hour_dir: Path,
+    entries: JournalRows,
+    selection: SelectedTicks,
+    span: tuple[int, int],
+    cancelled: Callable[[], bool],
 ) -> Part:
-    number = 1 + max((part.number for part in _parts(home)), default=-1)
-    path = home / f"part-{number}.parquet"
-    aside = home / f".part-{number}.parquet.tmp"
-    again = {"fold": "1"} if task.market.local(task.hour).fold else {}
+    number = 1 + max((part.number for part in _find_parts(hour_dir)), default=-1)
+    path = hour_dir / f"part-{number}.parquet"
+    temporary = hour_dir / f".part-{number}.parquet.tmp"
+    fold = {"fold": "1"} if task.market.to_local(task.hour).fold else {}
     schema = PARQUET[task.dataset].with_metadata(
         {
             "schema_version": str(VERSION),
-            "writer_version": _version(),
-            "arbitration_rule": RULE if len(task.market.lines) > 1 else "one-line/1",
+            "writer_version": _read_package_version(),
+            "arbitration_rule": RULE if len(task.market.feeds) > 1 else "one-line/1",
             "twin_window_s": str(task.window_s),
             "lineage": task.lineage,
             "row_from": str(span[0]),
             "row_to": str(span[1]),
             **(
-                {"ticks_doubled": str(stand.doubled), "ticks_contradicting": str(stand.contradicting)}
-                if task.overlaps
+                {"ticks_doubled": str(selection.duplicates), "ticks_contradicting": str(selection.conflicts)}
+                if task.may_overlap
                 else {}
             ),
-            **again,
+            **fold,
         }
     )
     try:
-        written = write(aside, schema, _row_groups(task, entries, stand), cancelled)
-        _verify(aside, len(stand.index), written)
-        size = aside.stat().st_size
-        durable_io.rename(aside, path)
+        written = write_row_groups(temporary, schema, _build_row_groups(task, entries, selection), cancelled)
+        _verify(temporary, len(selection.rows), written)
+        size = temporary.stat().st_size
+        durable_io.rename(temporary, path)
     except BaseException:
-        aside.unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
         raise
-    return Part(path, len(stand.index), size, stand.doubled, stand.contradicting)
+    return Part(path, len(selection.rows), size, selection.duplicates, selection.conflicts)
 
 
-def _row_groups(task: Task, entries: Entries, stand: Standing) -> Iterator[pa.Table]:
+def _build_row_groups(task: PublishTask, entries: JournalRows, selection: SelectedTicks) -> Iterator[pa.Table]:
     """The hour's rows in order, one table per row group."""
-    index, schema = stand.index, PARQUET[task.dataset]
+    index, schema = selection.rows, PARQUET[task.dataset]
     for begin in range(0, len(index), task.row_group_rows):
         chosen = slice(begin, begin + task.row_group_rows)
-        own, twin = index.place[chosen], index.twin[chosen]
-        winner = twin.over(own, index.twin_won[chosen])
-        columns = {name: _column(entries, name, own, twin, winner) for name in schema.names}
-        if (found := stand.flags[chosen]).any():
+        own, twin = index.location[chosen], index.twin_location[chosen]
+        winner = twin.where(own, index.twin_is_first[chosen])
+        columns = {name: _gather_column(entries, name, own, twin, winner) for name in schema.names}
+        if (found := selection.flags[chosen]).any():
             columns["flags"] = pc.bit_wise_or(columns["flags"], pa.array(found))
         yield pa.table(list(columns.values()), schema)
 
 
-def _column(entries: Entries, name: str, own: Place, twin: Place, winner: Place) -> pa.Array:
-    if name in _LINES:
+def _gather_column(
+    entries: JournalRows, name: str, own: RowLocation, twin: RowLocation, winner: RowLocation
+) -> pa.Array:
+    if name in _ARRIVAL_COLUMNS:
         return pc.coalesce(entries.gather(name, own), entries.gather(name, twin))
-    return entries.gather(name, winner if name in _WINNERS else own)
+    return entries.gather(name, winner if name in _WINNER_COLUMNS else own)
 
 
-def write(aside: Path, schema: pa.Schema, tables: Iterable[pa.Table], cancelled: Callable[[], bool]) -> list[int]:
+def write_row_groups(
+    temporary: Path, schema: pa.Schema, tables: Iterable[pa.Table], cancelled: Callable[[], bool]
+) -> list[int]:
     """Write row groups and make the file durable; a checksum per row group."""
     checksums = []
-    fd = durable_io.write_aside(aside)
+    fd = durable_io.open_temporary(temporary)
     with os.fdopen(fd, "wb") as file:
         with pq.ParquetWriter(file, schema, compression="zstd", write_page_checksum=True) as writer:
             for table in tables:
                 if cancelled():
-                    raise Cancelled(str(aside))
+                    raise Cancelled(str(temporary))
                 writer.write_table(table, row_group_size=max(1, table.num_rows))
                 checksums.append(_checksum(table))
         file.flush()
@@ -195,14 +206,14 @@ def write(aside: Path, schema: pa.Schema, tables: Iterable[pa.Table], cancelled:
     return checksums
 
 
-def _verify(aside: Path, rows: int, checksums: list[int]) -> None:
+def _verify(temporary: Path, rows: int, checksums: list[int]) -> None:
     """Read the file back, row group by row group; PublicationError unless every value is what was written."""
-    with pq.ParquetFile(aside, page_checksum_verification=True) as file:
+    with pq.ParquetFile(temporary, page_checksum_verification=True) as file:
         found = [_checksum(file.read_row_group(group, use_threads=False)) for group in range(file.num_row_groups)]
         if file.metadata.num_rows != rows or found != checksums:
-            raise PublicationError(
-                f"{aside}: read back {file.metadata.num_rows} rows, {rows} were written, contents differ: the journal is kept and "
-                "this is tried again; check the disk if it happens twice"
+            raise PartitionWriteError(
+                f"{temporary}: read back {file.metadata.num_rows} rows, {rows} were written, contents differ: the journal is kept, "
+                "it is tried again; check the disk if it happens twice"
             )
 
 
@@ -225,7 +236,7 @@ def _checksum(table: pa.Table) -> int:
     return crc
 
 
-class _Lying(NamedTuple):
+class _ExistingPart(NamedTuple):
     """A part as it lies there; one that no writer made has an empty lineage."""
 
     number: int
@@ -234,25 +245,25 @@ class _Lying(NamedTuple):
     fold: str
 
 
-def _parts(home: Path) -> list[_Lying]:
+def _find_parts(hour_dir: Path) -> list[_ExistingPart]:
     """The parts in an hour's directory."""
     found = []
-    for path in sorted(home.glob("part-*.parquet")):
+    for path in sorted(hour_dir.glob("part-*.parquet")):
         match = _PART.fullmatch(path.name)
         if match is None:
             continue
         try:
             metadata = pq.read_metadata(path).metadata or {}
         except (pa.ArrowInvalid, OSError) as error:
-            raise PublicationError(
+            raise PartitionWriteError(
                 f"{path}: unreadable ({error}): move it away; what of it is still in the journal is published again"
             ) from error
         lineage, fold = (metadata.get(key, none).decode() for key, none in ((b"lineage", b""), (b"fold", b"0")))
-        found.append(_Lying(int(match[1]), lineage, int(metadata.get(b"row_to", b"0")), fold))
+        found.append(_ExistingPart(int(match[1]), lineage, int(metadata.get(b"row_to", b"0")), fold))
     return found
 
 
-def _version() -> str:
+def _read_package_version() -> str:
     from importlib.metadata import PackageNotFoundError, version
 
     try:

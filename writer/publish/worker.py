@@ -19,22 +19,22 @@ from typing import NamedTuple
 import pyarrow as pa
 
 from ringbuf.records import STREAMS
-from writer.publish.feed_stats_file import newest_dates, refresh
-from writer.publish.partition import Part, Task, publish
+from writer.publish.feed_stats_file import find_newest_dates, refresh
+from writer.publish.partition import Part, PublishTask, publish
 
 NICENESS = 10
-DATES = 2
+REFRESHED_DATES = 2
 """How many of the newest dates are looked at again with every publication."""
 
 
-class Outcome(NamedTuple):
+class PublishResult(NamedTuple):
     """What became of a task: its parts, or the error."""
 
-    task: Task
+    task: PublishTask
     parts: list[Part]
     error: Exception | None
     seconds: float
-    health_error: Exception | None = None
+    stats_error: Exception | None = None
 
 
 class Publisher:
@@ -43,28 +43,28 @@ class Publisher:
     def __init__(self, speed: float = 1.0) -> None:
         """`speed`: of the home's clock."""
         self._speed = speed
-        self._tasks: queue.SimpleQueue[Task | None] = queue.SimpleQueue()
-        self._outcomes: queue.SimpleQueue[Outcome] = queue.SimpleQueue()
+        self._tasks: queue.SimpleQueue[PublishTask | None] = queue.SimpleQueue()
+        self._results: queue.SimpleQueue[PublishResult] = queue.SimpleQueue()
         self._cancelled = threading.Event()
         self._thread = threading.Thread(target=self._run, name="publisher", daemon=True)
         self._thread.start()
-        self.current: Task | None = None
+        self.current: PublishTask | None = None
 
-    def submit(self, task: Task) -> None:
+    def submit(self, task: PublishTask) -> None:
         """Publish this; only when `current` is None."""
         self.current = task
         self._tasks.put(task)
 
-    def poll(self) -> Outcome | None:
+    def poll(self) -> PublishResult | None:
         """The outcome, once it is there."""
         try:
-            outcome = self._outcomes.get_nowait()
+            result = self._results.get_nowait()
         except queue.Empty:
             return None
         self.current = None
-        return outcome
+        return result
 
-    def end(self, seconds: float) -> None:
+    def stop(self, seconds: float) -> None:
         """Stop, between two row groups if something is being written; wait that long at most."""
         self._cancelled.set()
         self._tasks.put(None)
@@ -81,26 +81,26 @@ class Publisher:
             except Exception as caught:  # noqa: BLE001 the drain loop logs it, says so, and tries again
                 error = caught
             seconds = time.monotonic() - begin
-            health_error = self._refresh(task) if parts else None
-            _give_back_memory()
-            self._outcomes.put(Outcome(task, parts, error, seconds, health_error))
+            stats_error = self._refresh_stats(task) if parts else None
+            _release_memory()
+            self._results.put(PublishResult(task, parts, error, seconds, stats_error))
 
-    def _refresh(self, task: Task) -> Exception | None:
+    def _refresh_stats(self, task: PublishTask) -> Exception | None:
         """The health of the lines in the hours of this one's date, and of the newest dates: what a process that was killed left
         behind, what recovery has written again."""
         dataset, market = task.dataset.partition(".")[2], task.market
-        if len(market.lines) < 2 or dataset not in STREAMS:
+        if len(market.feeds) < 2 or dataset not in STREAMS:
             return None
         root = task.directory.parent
         try:
-            for date in sorted({*newest_dates(root, DATES), f"{market.local(task.hour):%Y-%m-%d}"}):
+            for date in sorted({*find_newest_dates(root, REFRESHED_DATES), f"{market.to_local(task.hour):%Y-%m-%d}"}):
                 refresh(root, market, date, self._speed, self._cancelled.is_set)
         except Exception as caught:  # noqa: BLE001 the rows are published; the drain loop logs what is wrong with their health
             return caught
         return None
 
 
-def _give_back_memory() -> None:
+def _release_memory() -> None:
     """What an hour's index took: both allocators would keep it for the next hour."""
     pa.default_memory_pool().release_unused()
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc only

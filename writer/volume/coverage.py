@@ -23,11 +23,11 @@ GAP = np.dtype([("low", "<i8"), ("high", "<i8"), ("shares", "<i8"), ("after", "<
 """(low, high] is covered by nobody. `after`: index of the tick that ends at low, -1 at the day's beginning; `before`: index of the
 tick that begins at high (beyond it at the day's end), n if there is none."""
 
-DOUBLED = np.dtype([("low", "<i8"), ("high", "<i8"), ("first", "<i8"), ("second", "<i8"), ("why", "i1")])
+OVERLAP = np.dtype([("low", "<i8"), ("high", "<i8"), ("first", "<i8"), ("second", "<i8"), ("why", "i1")])
 """(low, high] is covered by tick `first`, which is kept, and by tick `second`, which is kept only if they are CROSSED."""
 
 
-class Why(IntEnum):
+class OverlapKind(IntEnum):
     """Why an interval is covered twice."""
 
     SAME = 0  # the same interval again: the first given stays
@@ -45,16 +45,16 @@ class Coverage(NamedTuple):
     """
 
     gaps: np.ndarray
-    doubled: np.ndarray
+    overlaps: np.ndarray
     keep: np.ndarray
-    unlaid: np.ndarray
+    unplaced: np.ndarray
     order: np.ndarray
     total: int
     official: bool
-    beyond: int
+    excess_shares: int
 
 
-def lay(cum_volume: np.ndarray, size: np.ndarray, total: int | None) -> Coverage:
+def compute_coverage(cum_volume: np.ndarray, size: np.ndarray, total: int | None) -> Coverage:
     """Lay the ticks of one symbol, venue and day (both int64, shape (n,), any order); design 6.3.
 
     `total`: the official volume of the same venue; None: as far as the ticks reach. Of ticks that cover the same shares the finer
@@ -62,30 +62,30 @@ def lay(cum_volume: np.ndarray, size: np.ndarray, total: int | None) -> Coverage
     """
     high = np.asarray(cum_volume, np.int64)
     size = np.asarray(size, np.int64)
-    laid = (size > 0) & (high != UNDEFINED) & (high >= size)
-    low = np.where(laid, high - np.where(laid, size, 0), 0)
-    order = np.flatnonzero(laid)
+    placed = (size > 0) & (high != UNDEFINED) & (high >= size)
+    low = np.where(placed, high - np.where(placed, size, 0), 0)
+    order = np.flatnonzero(placed)
     order = order[np.argsort(low[order], kind="stable")]
-    keep = laid.copy()
-    doubled = _copies(low, high, order, keep)
-    doubled += _overlaps(low, high, order[keep[order]], keep)
+    keep = placed.copy()
+    overlaps = _drop_copies(low, high, order, keep)
+    overlaps += _resolve_overlaps(low, high, order[keep[order]], keep)
     order = order[keep[order]]
     reach = np.maximum.accumulate(high[order])
     end = int(reach[-1]) if len(order) else 0
     day = end if total is None else total
     return Coverage(
-        gaps=_gaps(low[order], high[order], reach, order, day, len(high)),
-        doubled=np.array(sorted(doubled), DOUBLED),
+        gaps=_find_gaps(low[order], high[order], reach, order, day, len(high)),
+        overlaps=np.array(sorted(overlaps), OVERLAP),
         keep=keep,
-        unlaid=~laid,
+        unplaced=~placed,
         order=order,
         total=day,
         official=total is not None,
-        beyond=max(0, end - day),
+        excess_shares=max(0, end - day),
     )
 
 
-def gap_won(
+def compute_gap_values(
     coverage: Coverage, price_e4: np.ndarray, size: np.ndarray, cum_value: np.ndarray, value_change: np.ndarray
 ) -> np.ndarray:
     """What was traded in each gap, won, int64 (gaps,), UNDEFINED where the ticks around it do not tell.
@@ -94,22 +94,22 @@ def gap_won(
     constant) serves as well, but not for the gap at the day's beginning. Exact where prices are (spec kiwoom 3.1).
     """
     after, before = coverage.gaps["after"], coverage.gaps["before"]
-    won = np.full(len(coverage.gaps), UNDEFINED, np.int64)
+    gap_values = np.full(len(coverage.gaps), UNDEFINED, np.int64)
     if not len(price_e4):
-        return won
+        return gap_values
     inner = (after >= 0) & (before < len(price_e4))
     left, right = np.where(inner, after, 0), np.where(before < len(price_e4), before, 0)
     own = size[right] * price_e4[right] // 10_000
     for value, first in ((value_change, False), (cum_value, True)):
         known = inner & (value[left] != UNDEFINED) & (value[right] != UNDEFINED)
-        won = np.where(known, value[right] - own - value[left], won)
+        gap_values = np.where(known, value[right] - own - value[left], gap_values)
         if first:
             known = (after < 0) & (before < len(price_e4)) & (value[right] != UNDEFINED)
-            won = np.where(known, value[right] - own, won)
-    return won
+            gap_values = np.where(known, value[right] - own, gap_values)
+    return gap_values
 
 
-def gap_count(coverage: Coverage, side: np.ndarray, trade_count: np.ndarray) -> np.ndarray:
+def compute_gap_trades(coverage: Coverage, side: np.ndarray, trade_count: np.ndarray) -> np.ndarray:
     """How many trades were counted in each gap, int64 (gaps,), UNDEFINED where the ticks around it do not tell.
 
     Arrays (n,) of the ticks laid; `trade_count`: the day's trades up to each tick, its own included but for an auction's print
@@ -126,7 +126,7 @@ def gap_count(coverage: Coverage, side: np.ndarray, trade_count: np.ndarray) -> 
     return np.where(known, counted, counts)
 
 
-def _copies(low: np.ndarray, high: np.ndarray, order: np.ndarray, keep: np.ndarray) -> list[tuple]:
+def _drop_copies(low: np.ndarray, high: np.ndarray, order: np.ndarray, keep: np.ndarray) -> list[tuple]:
     """Take ticks that follow one of the same interval out of `keep`; the DOUBLED rows of them."""
     same = (low[order][1:] == low[order][:-1]) & (high[order][1:] == high[order][:-1])
     if not same.any():
@@ -136,10 +136,10 @@ def _copies(low: np.ndarray, high: np.ndarray, order: np.ndarray, keep: np.ndarr
     first = np.maximum.accumulate(np.where(run, 0, np.arange(len(order))))[second]
     keep[order[second]] = False
     found = (low[order[second]], high[order[second]], order[first], order[second])
-    return [(*row, int(Why.SAME)) for row in zip(*(column.tolist() for column in found), strict=True)]
+    return [(*row, int(OverlapKind.SAME)) for row in zip(*(column.tolist() for column in found), strict=True)]
 
 
-def _overlaps(low: np.ndarray, high: np.ndarray, order: np.ndarray, keep: np.ndarray) -> list[tuple]:
+def _resolve_overlaps(low: np.ndarray, high: np.ndarray, order: np.ndarray, keep: np.ndarray) -> list[tuple]:
     """Decide where ticks overlap; `order`: kept ticks by low. The DOUBLED rows; `keep` is changed."""
     reach = np.maximum.accumulate(high[order])
     over = np.flatnonzero(low[order][1:] < reach[:-1])
@@ -147,43 +147,45 @@ def _overlaps(low: np.ndarray, high: np.ndarray, order: np.ndarray, keep: np.nda
         return []
     begins = over[np.concatenate([[True], np.diff(over) > 1])]
     ends = over[np.concatenate([np.diff(over) > 1, [True]])] + 2
-    doubled: list[tuple] = []
+    overlaps: list[tuple] = []
     for begin, end in zip(begins.tolist(), ends.tolist(), strict=True):
         ticks = order[begin:end]
-        doubled += _decide(list(zip(low[ticks].tolist(), high[ticks].tolist(), ticks.tolist(), strict=True)), keep)
-    return [row for row in doubled if row[4] != Why.CROSSED or (keep[row[2]] and keep[row[3]])]
+        overlaps += _keep_finest(
+            list(zip(low[ticks].tolist(), high[ticks].tolist(), ticks.tolist(), strict=True)), keep
+        )
+    return [row for row in overlaps if row[4] != OverlapKind.CROSSED or (keep[row[2]] and keep[row[3]])]
 
 
-def _decide(ticks: list[tuple[int, int, int]], keep: np.ndarray) -> list[tuple]:
+def _keep_finest(ticks: list[tuple[int, int, int]], keep: np.ndarray) -> list[tuple]:
     """Which of some overlapping (low, high, index) stay: the finest first, each longer one against those that stand."""
     lows: list[int] = []
-    standing: list[tuple[int, int]] = []
-    doubled: list[tuple] = []
+    kept_ticks: list[tuple[int, int]] = []
+    overlaps: list[tuple] = []
     for low, high, index in sorted(ticks, key=lambda tick: (tick[1] - tick[0], tick[0], tick[2])):
         begin, end = bisect_left(lows, low), bisect_left(lows, high)
-        inside = [at for at in range(begin, end) if standing[at][0] <= high]
-        ends = [low, *(standing[at][0] for at in inside)]
+        inside = [at for at in range(begin, end) if kept_ticks[at][0] <= high]
+        ends = [low, *(kept_ticks[at][0] for at in inside)]
         if inside and ends[:-1] == [lows[at] for at in inside] and ends[-1] == high:
-            first = standing[inside[0]]
-            why = Why.SAME if len(inside) == 1 else Why.PARTS
-            doubled.append((low, high, first[1], index, int(why)))
+            first = kept_ticks[inside[0]]
+            kind = OverlapKind.SAME if len(inside) == 1 else OverlapKind.PARTS
+            overlaps.append((low, high, first[1], index, int(kind)))
             keep[index] = False
             continue
         for at in (begin - 1, end - 1):
-            if 0 <= at < len(lows) and at not in inside and lows[at] < high and standing[at][0] > low:
-                other = standing[at]
-                doubled.append((max(low, lows[at]), min(high, other[0]), other[1], index, int(Why.CROSSED)))
+            if 0 <= at < len(lows) and at not in inside and lows[at] < high and kept_ticks[at][0] > low:
+                other = kept_ticks[at]
+                overlaps.append((max(low, lows[at]), min(high, other[0]), other[1], index, int(OverlapKind.CROSSED)))
         for at in reversed(inside):
-            doubled.append((lows[at], standing[at][0], index, standing[at][1], int(Why.INSIDE)))
-            keep[standing[at][1]] = False
-            del lows[at], standing[at]
+            overlaps.append((lows[at], kept_ticks[at][0], index, kept_ticks[at][1], int(OverlapKind.INSIDE)))
+            keep[kept_ticks[at][1]] = False
+            del lows[at], kept_ticks[at]
         at = bisect_left(lows, low)
         lows.insert(at, low)
-        standing.insert(at, (high, index))
-    return doubled
+        kept_ticks.insert(at, (high, index))
+    return overlaps
 
 
-def _gaps(
+def _find_gaps(
     low: np.ndarray, high: np.ndarray, reach: np.ndarray, order: np.ndarray, total: int, count: int
 ) -> np.ndarray:
     """GAP rows of kept ticks by low; `reach`: how far those up to each reach."""

@@ -19,42 +19,42 @@ from loguru import logger
 from conf.clock import SECOND_NS
 from conf.home import Home
 from conf.market import KR, Market
-from ringbuf.records import PRICE_SCALE, TICK, UNDEFINED, Line, Venue, blank
+from ringbuf.records import PRICE_SCALE, TICK, UNDEFINED, FeedId, Venue, empty_records
 from ringbuf.vitals import Vitals
 from writer.ingest import backfill_filter
-from writer.journal.segment import lineage, mapped, paths
-from writer.snapshot_file import ReportFile
-from writer.volume.gap_tracker import Report, VolumeLine, report_of
+from writer.journal.segment import map_file, read_lineage, segment_paths
+from writer.snapshot_file import SnapshotFile
+from writer.volume.gap_tracker import GapReport, GapTracker, decode_gap_report
 
-TELL_NS = 5 * SECOND_NS
+WRITE_INTERVAL_NS = 5 * SECOND_NS
 
 
-class Gaps:
+class GapReporter:
     """The volume line of a market's ticks."""
 
     def __init__(self, home: Home, vitals: Vitals, market: Market = KR) -> None:
         """Take up what the last writer left; `replay` comes next, for each batch of the tick journal, then `begin`. Korea's sums
         are the counters of `vitals`."""
-        self._file = ReportFile(home.volume(market.name), "old gaps")
+        self._file = SnapshotFile(home.gap_report_path(market.name), "old gaps")
         self._market = market
         self._vitals = vitals if market is KR else None
-        self._clock = home.clock()
-        self._line = VolumeLine()
+        self._clock = home.load_clock()
+        self._tracker = GapTracker()
         self._since = ""
         self._lineage = ""
         self._row = 0
-        self._told_ns = 0
+        self._written_ns = 0
         try:
-            self._take_up(_journal_of(home, market))
+            self._restore(_read_journal_lineage(home, market))
         except FileNotFoundError:
             pass
         except (OSError, LookupError, ValueError) as error:
-            self._anew(f"{self._file.path}: {error}")
+            self._reset(f"{self._file.path}: {error}")
 
-    def _take_up(self, lineage: str | None) -> None:
-        known = report_of(self._file.path.read_bytes())
+    def _restore(self, lineage: str | None) -> None:
+        known = decode_gap_report(self._file.path.read_bytes())
         if known is not None and known.lineage == lineage:
-            self._line.restore(known.symbols)
+            self._tracker.restore(known.symbols)
             self._row, self._since = known.row, known.since
 
     def replay(self, batch: pa.RecordBatch) -> None:
@@ -63,98 +63,104 @@ class Gaps:
         behind = int(np.searchsorted(rows, self._row, side="right"))
         if behind < len(rows):
             if self._row and rows[behind] != self._row + 1:
-                self._anew(f"entries {self._row + 1} to {rows[behind] - 1} are not in the journal any more")
-            ticks = ticks_of(batch.slice(behind))
+                self._reset(f"entries {self._row + 1} to {rows[behind] - 1} are not in the journal any more")
+            ticks = decode_ticks(batch.slice(behind))
             # of a journal of which the beginning is gone, a fetched tick must not be taken for the first one seen
-            self.ticks(ticks[self.admitted(ticks)], int(rows[-1]))
+            self.add_ticks(ticks[self.accept_backfill(ticks)], int(rows[-1]))
 
     def begin(self, lineage: str, last_row: int) -> None:
         """The journal is recovered: it is `lineage` and ends at `last_row`."""
         if self._row and self._row != last_row:
-            self._anew(f"it counted up to entry {self._row}, the journal ends at {last_row}")
+            self._reset(f"it counted up to entry {self._row}, the journal ends at {last_row}")
         self._lineage, self._row = lineage, last_row
-        self._since = self._since or self._now()
+        self._since = self._since or self._format_now()
 
-    def _anew(self, why: str) -> None:
-        logger.warning("volume line: {}: it begins anew", why)
-        self._line, self._since, self._row = VolumeLine(), "", 0
+    def _reset(self, reason: str) -> None:
+        logger.warning("volume line: {}: it begins anew", reason)
+        self._tracker, self._since, self._row = GapTracker(), "", 0
 
-    def _now(self) -> str:
-        return f"{self._market.local(self._clock.now_ns()):%Y-%m-%d %H:%M:%S}"
+    def _format_now(self) -> str:
+        return f"{self._market.to_local(self._clock.now_ns()):%Y-%m-%d %H:%M:%S}"
 
-    def admitted(self, ticks: np.ndarray) -> np.ndarray:
+    def accept_backfill(self, ticks: np.ndarray) -> np.ndarray:
         """Which of a batch of ticks (TICK, in receive order) are to be journalled, bool (n,): see filled.py."""
-        return backfill_filter.admitted(ticks, self._line.gaps_at)
+        return backfill_filter.accept_backfill(ticks, self._tracker.find_open_gaps)
 
-    def ticks(self, ticks: np.ndarray, last_row: int) -> None:
+    def add_ticks(self, ticks: np.ndarray, last_row: int) -> None:
         """Ticks (TICK) up to entry `last_row` are in the journal."""
         if len(ticks):
-            self._since = self._since or f"{self._market.local(int(ticks['recv_ns'][0])):%Y-%m-%d %H:%M:%S}"
-            self._line.ticks(ticks)
+            self._since = self._since or f"{self._market.to_local(int(ticks['recv_ns'][0])):%Y-%m-%d %H:%M:%S}"
+            self._tracker.add_ticks(ticks)
         self._row = last_row
 
-    def books(self, books: np.ndarray) -> None:
+    def add_books(self, books: np.ndarray) -> None:
         """Books (ORDERBOOK) of any line."""
         if len(books):
-            self._line.books(books)
+            self._tracker.add_books(books)
 
-    def judge(self, through_ns: int) -> None:
+    def check(self, through_ns: int) -> None:
         """All ticks received up to `through_ns` (mono_ns) were given."""
-        self._line.judge(through_ns)
+        self._tracker.check(through_ns)
 
-    def tell(self, now_ns: int, at_once: bool = False) -> None:
+    def write(self, now_ns: int, force: bool = False) -> None:
         """Write the file and the vitals, every TELL_NS (mono_ns)."""
-        if now_ns - self._told_ns < TELL_NS and not at_once:
+        if now_ns - self._written_ns < WRITE_INTERVAL_NS and not force:
             return
-        self._told_ns = now_ns
-        report = Report(self._since, self._now(), self._lineage, self._row, self._line.symbols())
+        self._written_ns = now_ns
+        report = GapReport(self._since, self._format_now(), self._lineage, self._row, self._tracker.export_symbols())
         if self._vitals is not None:
-            today = report.newest()
-            for counter, field in COUNTED.items():
+            today = report.newest_day()
+            for counter, field in COUNTER_FIELDS.items():
                 self._vitals.set(counter, sum(getattr(symbol, field) for symbol in today))
         self._file.write(report)
 
 
-COUNTED = {
+COUNTER_FIELDS = {
     "gap_count": "gaps",
     "gap_shares": "gap_shares",
-    "gap_won": "gap_won",
+    "gap_won": "gap_value",
     "duplicate_ticks": "duplicates",
-    "witnessed_gaps": "witnessed",
+    "witnessed_gaps": "confirmed_by_book",
 }
 """Counter -> what of each symbol it sums, over the newest day."""
 
 
-def ticks_of(batch: pa.RecordBatch) -> np.ndarray:
+def decode_ticks(batch: pa.RecordBatch) -> np.ndarray:
     """TICK records from journal entries, as far as the volume line looks at them."""
-    found = blank(TICK, batch.num_rows)
+    found = empty_records(TICK, batch.num_rows)
     for name in ("cum_volume", "cum_value", "value_change", "trade_count", "size", "side", "flags"):
-        found[name] = _numbers(batch.column(name))
-    found["price_e4"] = _price_e4(batch.column("price"))
-    found["exch_ns"] = _numbers(batch.column("exch_time").cast(pa.int64()))
+        found[name] = _to_ints(batch.column(name))
+    found["price_e4"] = _to_price_e4(batch.column("price"))
+    found["exch_ns"] = _to_ints(batch.column("exch_time").cast(pa.int64()))
     received = batch.column("recv_time")
-    found["recv_ns"] = np.where(received.is_null(), found["exch_ns"], _numbers(received.cast(pa.int64())))
+    found["recv_ns"] = np.where(received.is_null(), found["exch_ns"], _to_ints(received.cast(pa.int64())))
     found["symbol"] = np.array([text.encode() for text in batch.column("symbol").to_pylist()], "S15")
-    found["venue"] = _codes(batch.column("venue"), {venue.name: int(venue) for venue in Venue})
-    found["line"] = _codes(batch.column("broker"), {line.name.lower(): int(line) for line in Line})
-    found["line"][received.is_null()] = Line.FILL
+    found["venue"] = _to_codes(batch.column("venue"), {venue.name: int(venue) for venue in Venue})
+    found["line"] = _to_codes(batch.column("broker"), {line.name.lower(): int(line) for line in FeedId})
+    found["line"][received.is_null()] = FeedId.GAPFILL
     return found
 
 
-def _price_e4(column: pa.Array) -> np.ndarray:
+def _to_price_e4(column: pa.Array) -> np.ndarray:
     """Whole units, or the float64 nearest to a number of 1/10,000; 0 for none."""
     values = column.fill_null(0).to_numpy(zero_copy_only=False)
     return np.rint(values * PRICE_SCALE).astype(np.int64)
 
 
-def _numbers(column: pa.Array, null: int = UNDEFINED) -> np.ndarray:
+def _to_ints(column: pa.Array, null: int = UNDEFINED) -> np.ndarray:
     return column.cast(pa.int64()).fill_null(null).to_numpy(zero_copy_only=False)
 
 
-def _codes(column: pa.Array, codes: dict[str, int]) -> list[int]:
+def _to_codes(column: pa.Array, codes: dict[str, int]) -> list[int]:
     return [codes.get(word, 0) for word in column.to_pylist()]
 
 
-def _journal_of(home: Home, market: Market) -> str | None:
+def _read_journal_lineage(home: Home, market: Market) -> str | None:
     """The lineage of the tick journal as it lies there."""
-    return next(filter(None, (lineage(mapped(path)) for path in paths(home.journal(f"{market.name}.tick")))), None)
+    return next(
+        filter(
+            None,
+            (read_lineage(map_file(path)) for path in segment_paths(home.journal_directory(f"{market.name}.tick"))),
+        ),
+        None,
+    )

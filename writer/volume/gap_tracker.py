@@ -18,16 +18,16 @@ import msgspec
 import numpy as np
 
 from ringbuf.records import ORDERBOOK, PRICE_SCALE, TICK, UNDEFINED, Flag, Side, Venue
-from writer.ingest.trading_day import session_days
+from writer.ingest.trading_day import compute_session_days
 
-PATIENCE_NS = 2_000_000_000
+BOOK_AHEAD_TOLERANCE_NS = 2_000_000_000
 """How long a book may be ahead of the ticks (mono_ns) before it witnesses that one is missing."""
 
-MOST_OPEN = 64
-MOST_VOLUME = 1 << 40
+MAX_OPEN_GAPS = 64
+MAX_VOLUME = 1 << 40
 """A cumulative volume beyond it is a mistake, not a volume."""
 
-_LINES = 4
+_FEED_COUNT = 4
 _NAME = "S16"
 _VENUES = [int(venue) for venue in Venue]
 _NO_DAY = -(2**31)
@@ -47,13 +47,13 @@ _STATE = np.dtype(
         ("duplicates", "<i8"),
         ("witnessed", "<i8"),
         ("ahead", "?"),  # a book has witnessed a missing tick, and none has come since
-        ("book", "<i8", (_LINES,)),  # the volume that waits for its tick, per line; 0 for none
-        ("book_ns", "<i8", (_LINES,)),
+        ("book", "<i8", (_FEED_COUNT,)),  # the volume that waits for its tick, per line; 0 for none
+        ("book_ns", "<i8", (_FEED_COUNT,)),
     ]
 )
 
 
-class Open(msgspec.Struct, array_like=True):
+class OpenGap(msgspec.Struct, array_like=True):
     """A gap (low, high] nobody has filled: `shares` of it are still missing; won and trades where the vendor's sums tell them.
 
     `begin_ns`, `end_ns`: exchange times of the ticks around it; 0: of the day's beginning, or not known.
@@ -62,23 +62,23 @@ class Open(msgspec.Struct, array_like=True):
     low: int
     high: int
     shares: int
-    won: int | None
+    value: int | None
     trades: int | None
     begin_ns: int = 0
     end_ns: int = 0
 
     @property
-    def whole(self) -> bool:
+    def is_contiguous(self) -> bool:
         """Whether it is one interval, and not several that were put together."""
         return self.shares == self.high - self.low
 
-    def fillable(self, start: int) -> bool:
+    def is_fillable(self, start: int) -> bool:
         """Whether it is certain that no tick of it is stored: what was before `start` may have been seen by a writer whose
         knowledge is lost."""
-        return self.whole and self.low >= start
+        return self.is_contiguous and self.low >= start
 
 
-class Symbol(msgspec.Struct):
+class SymbolGaps(msgspec.Struct):
     """One symbol and venue on `day` (YYYY-MM-DD). Missing now: `gaps`, `gap_shares`; `gap_won`, `gap_trades` of gaps that tell.
 
     `before_start`: shares missing below `start`, where the first tick seen began, not among the gaps; `volume`: how far the ticks
@@ -96,103 +96,107 @@ class Symbol(msgspec.Struct):
     before_start: int
     gaps: int
     gap_shares: int
-    gap_won: int
+    gap_value: int = msgspec.field(name="gap_won")  # these names are in files written before
     gap_trades: int
     gaps_found: int
     duplicates: int
-    unlaid: int
-    witnessed: int
+    unplaced: int = msgspec.field(name="unlaid")
+    confirmed_by_book: int = msgspec.field(name="witnessed")
     behind: int
     value: int | None
     change: int | None
     count: int | None
-    open: list[Open]
+    open: list[OpenGap]
     volume_ns: int = 0
 
 
-class Report(msgspec.Struct):
+class GapReport(msgspec.Struct):
     """`symbols` as they were after entry `row` of the tick journal `lineage`; `since`, `written`: Korean time."""
 
     since: str
     written: str
     lineage: str
     row: int
-    symbols: list[Symbol]
+    symbols: list[SymbolGaps]
 
-    def newest(self) -> list[Symbol]:
+    def newest_day(self) -> list[SymbolGaps]:
         """The symbols of the newest day."""
         day = max((symbol.day for symbol in self.symbols), default="")
         return [symbol for symbol in self.symbols if symbol.day == day]
 
 
-def report_of(text: bytes) -> Report | None:
+def decode_gap_report(text: bytes) -> GapReport | None:
     """A report from its JSON; None if it is none, or one of another version."""
     try:
-        return msgspec.json.decode(text, type=Report)
+        return msgspec.json.decode(text, type=GapReport)
     except msgspec.DecodeError:
         return None
 
 
-class VolumeLine:
+class GapTracker:
     """What is known of every symbol and venue."""
 
     def __init__(self) -> None:
         self._slots: dict[bytes, int] = {}
         self._state = np.zeros(0, _STATE)
-        self._open: list[list[Open]] = []
+        self._open: list[list[OpenGap]] = []
 
-    def ticks(self, ticks: np.ndarray) -> None:
+    def add_ticks(self, ticks: np.ndarray) -> None:
         """Follow ticks (TICK, in receive order)."""
         # what is another venue's by its own word is no part of this venue's volume
-        named = np.isin(ticks["venue"], _VENUES) & ((ticks["flags"] & Flag.VENUE_ODD) == 0)
+        named = np.isin(ticks["venue"], _VENUES) & ((ticks["flags"] & Flag.VENUE_MISMATCH) == 0)
         if not named.all():
             ticks = ticks[named]
-        days = _days(ticks)
+        days = _compute_days(ticks)
         for day in np.unique(days).tolist():
-            self._follow(ticks[days == day] if (days != day).any() else ticks, day)
+            self._add_day_ticks(ticks[days == day] if (days != day).any() else ticks, day)
 
-    def books(self, books: np.ndarray) -> None:
+    def add_books(self, books: np.ndarray) -> None:
         """Hear witnesses (ORDERBOOK, in receive order): of symbols that had a tick that day."""
         volume = books["cum_volume"]
-        slots = np.array([self._slots.get(name, -1) for name in _names(books)], np.int64)
-        known = (slots >= 0) & (volume > 0) & (volume < MOST_VOLUME) & (books["line"] < _LINES)
-        known[known] &= self._state["day"][slots[known]] == _days(books)[known]
+        slots = np.array([self._slots.get(name, -1) for name in _instrument_keys(books)], np.int64)
+        known = (slots >= 0) & (volume > 0) & (volume < MAX_VOLUME) & (books["line"] < _FEED_COUNT)
+        known[known] &= self._state["day"][slots[known]] == _compute_days(books)[known]
         at = np.flatnonzero(known)[::-1]
-        _, last = np.unique(slots[at] * _LINES + books["line"][at], return_index=True)  # each line's latest word
+        _, last = np.unique(slots[at] * _FEED_COUNT + books["line"][at], return_index=True)  # each line's latest word
         at = at[last]
-        slot, line, volume = slots[at], books["line"][at], volume[at]
-        waits, top = self._state["book"][slot, line], self._state["top"][slot]
+        slot, feed, volume = slots[at], books["line"][at], volume[at]
+        pending, top = self._state["book"][slot, feed], self._state["top"][slot]
         ahead = volume > top
-        new = ahead & ((waits == 0) | (volume < waits))
-        self._state["book"][slot, line] = np.where(new, volume, np.where(ahead, waits, 0))
-        self._state["book_ns"][slot[new], line[new]] = books["mono_ns"][at[new]]
+        new = ahead & ((pending == 0) | (volume < pending))
+        self._state["book"][slot, feed] = np.where(new, volume, np.where(ahead, pending, 0))
+        self._state["book_ns"][slot[new], feed[new]] = books["mono_ns"][at[new]]
 
-    def judge(self, through_ns: int) -> None:
+    def check(self, through_ns: int) -> None:
         """Every tick received up to `through_ns` (mono_ns) was given: count the symbols that wait too long for one."""
         state = self._state
-        late = (state["book"] > state["top"][:, None]) & (through_ns - state["book_ns"] > PATIENCE_NS)
+        late = (state["book"] > state["top"][:, None]) & (through_ns - state["book_ns"] > BOOK_AHEAD_TOLERANCE_NS)
         ahead = late.any(axis=1)
         state["witnessed"] += ahead & ~state["ahead"]
         state["ahead"] |= ahead
 
-    def symbols(self) -> list[Symbol]:
+    def export_symbols(self) -> list[SymbolGaps]:
         """Everything, by symbol and venue."""
         names = sorted(self._slots)
-        return [self._symbol(name, self._slots[name]) for name in names if self._state["ticks"][self._slots[name]]]
+        return [
+            self._build_symbol_gaps(name, self._slots[name])
+            for name in names
+            if self._state["ticks"][self._slots[name]]
+        ]
 
-    def gaps_at(self, tick: np.ndarray) -> list[tuple[int, int]]:
+    def find_open_gaps(self, tick: np.ndarray) -> list[tuple[int, int]]:
         """The open gaps (low, high] of the symbol, venue and day of one tick (TICK, shape (1,)), as far as `fillable`."""
-        slot = self._slots.get(_names(tick)[0], -1)
-        if slot < 0 or self._state["day"][slot] != _days(tick)[0]:
+        slot = self._slots.get(_instrument_keys(tick)[0], -1)
+        if slot < 0 or self._state["day"][slot] != _compute_days(tick)[0]:
             return []
         start = int(self._state["start"][slot])
-        return [(gap.low, gap.high) for gap in self._open[slot] if gap.fillable(start)]
+        return [(gap.low, gap.high) for gap in self._open[slot] if gap.is_fillable(start)]
 
-    def restore(self, symbols: Iterable[Symbol]) -> None:
+    def restore(self, symbols: Iterable[SymbolGaps]) -> None:
         """Continue from what `symbols` gave."""
         for known in symbols:
             name = known.symbol.encode().ljust(15, b"\0") + bytes([Venue[known.venue]])
-            slot = self._slot(name)
+            slot = self._ensure_slot(name)
             sums = [UNDEFINED if sum_ is None else sum_ for sum_ in (known.value, known.change, known.count)]
             day = (datetime.fromisoformat(known.day).replace(tzinfo=UTC) - datetime.fromtimestamp(0, UTC)).days
             row = self._state[slot]
@@ -200,16 +204,16 @@ class VolumeLine:
                 row[field] = number
             row["day"], row["top"], row["found"] = day, known.volume, known.gaps_found
             row["top_ns"] = known.volume_ns
-            for field in ("ticks", "unlaid", "start", "duplicates", "witnessed"):
-                row[field] = getattr(known, field)
+            row["ticks"], row["unlaid"], row["start"] = known.ticks, known.unplaced, known.start
+            row["duplicates"], row["witnessed"] = known.duplicates, known.confirmed_by_book
             self._open[slot] = list(known.open)
 
-    def _symbol(self, name: bytes, slot: int) -> Symbol:
+    def _build_symbol_gaps(self, name: bytes, slot: int) -> SymbolGaps:
         row = self._state[slot]
         start = int(row["start"])
         gaps = [gap for gap in self._open[slot] if gap.low >= start]
         value, change, count = (None if row[f] == UNDEFINED else int(row[f]) for f in ("value", "change", "count"))
-        return Symbol(
+        return SymbolGaps(
             symbol=name[:15].rstrip(b"\0").decode(errors="backslashreplace"),
             venue=Venue(name[15]).name,
             day=f"{datetime.fromtimestamp(int(row['day']) * 86_400, UTC):%Y-%m-%d}",
@@ -219,12 +223,12 @@ class VolumeLine:
             before_start=sum(gap.shares for gap in self._open[slot] if gap.low < start),
             gaps=len(gaps),
             gap_shares=sum(gap.shares for gap in gaps),
-            gap_won=sum(gap.won or 0 for gap in gaps),
+            gap_value=sum(gap.value or 0 for gap in gaps),
             gap_trades=sum(gap.trades or 0 for gap in gaps),
             gaps_found=int(row["found"]),
             duplicates=int(row["duplicates"]),
-            unlaid=int(row["unlaid"]),
-            witnessed=int(row["witnessed"]),
+            unplaced=int(row["unlaid"]),
+            confirmed_by_book=int(row["witnessed"]),
             behind=max(0, int(row["book"].max()) - int(row["top"])) if row["ahead"] else 0,
             value=value,
             change=change,
@@ -233,7 +237,7 @@ class VolumeLine:
             volume_ns=int(row["top_ns"]),
         )
 
-    def _slot(self, name: bytes) -> int:
+    def _ensure_slot(self, name: bytes) -> int:
         slot = self._slots.setdefault(name, len(self._slots))
         if slot == len(self._open):
             self._open.append([])
@@ -249,15 +253,15 @@ class VolumeLine:
             self._state["day"][slot] = day
             self._open[slot] = []
 
-    def _follow(self, ticks: np.ndarray, day: int) -> None:
+    def _add_day_ticks(self, ticks: np.ndarray, day: int) -> None:
         """Ticks of one day."""
-        slots = np.array([self._slot(name) for name in _names(ticks)], np.int64)
+        slots = np.array([self._ensure_slot(name) for name in _instrument_keys(ticks)], np.int64)
         self._begin_day(slots, day)
         now = self._state["day"][slots] == day
         volume, size = ticks["cum_volume"], ticks["size"]
-        laid = now & (size > 0) & (volume >= size) & (volume < MOST_VOLUME)
-        np.add.at(self._state["unlaid"], slots[now & ~laid], 1)
-        order = np.flatnonzero(laid)
+        placed = now & (size > 0) & (volume >= size) & (volume < MAX_VOLUME)
+        np.add.at(self._state["unlaid"], slots[now & ~placed], 1)
+        order = np.flatnonzero(placed)
         order = order[np.argsort(slots[order], kind="stable")]
         if len(order):
             self._advance(ticks[order], slots[order])
@@ -275,8 +279,8 @@ class VolumeLine:
         fresh = state["ticks"][slots[starts]] == 0
         seed = np.where(fresh, low[starts], state["top"][slots[starts]])
         for at in starts[fresh].tolist():
-            self._start(int(slots[at]), ticks[at], int(value[at]))
-        lift = group * MOST_VOLUME
+            self._record_first_tick(int(slots[at]), ticks[at], int(value[at]))
+        lift = group * MAX_VOLUME
         reach = np.maximum.accumulate(np.maximum(high, seed[group]) + lift) - lift
         top = np.where(first, seed[group], np.concatenate([[0], reach[:-1]]))
         ahead = np.maximum.accumulate(np.where(high > top, np.arange(count), -1))  # the tick that reaches furthest
@@ -289,7 +293,7 @@ class VolumeLine:
                     left = [column[before] for column in (*sums, ticks["exch_ns"])]
                 self._open_gap(slot, int(top[at]), ticks[at], [int(n) for n in left], [int(c[at]) for c in sums])
             else:
-                self._behind(slot, int(low[at]), int(high[at]), int(top[at]), int(ticks["price_e4"][at]))
+                self._fill_gaps(slot, int(low[at]), int(high[at]), int(top[at]), int(ticks["price_e4"][at]))
         ends = np.append(starts[1:], count) - 1
         mine = slots[ends]
         state["ticks"][mine] += ends - starts + 1
@@ -303,7 +307,7 @@ class VolumeLine:
         book = state["book"][mine]
         state["book"][mine] = np.where(book > reach[ends][:, None], book, 0)
 
-    def _start(self, slot: int, tick: np.void, value: int) -> None:
+    def _record_first_tick(self, slot: int, tick: np.void, value: int) -> None:
         """The day's first tick: what is below it was missed before the start."""
         self._state["start"][slot] = tick["cum_volume"] - tick["size"]
         if tick["cum_volume"] > tick["size"]:
@@ -315,52 +319,52 @@ class VolumeLine:
         own = int(tick["size"]) * int(tick["price_e4"]) // PRICE_SCALE
         *left, begin_ns = left
         sums = [None if UNDEFINED in ends else ends[1] - ends[0] for ends in zip(left, right, strict=True)]
-        won = next((sum_ - own for sum_ in (sums[1], sums[0]) if sum_ is not None), None)
+        value = next((sum_ - own for sum_ in (sums[1], sums[0]) if sum_ is not None), None)
         trades = None if sums[2] is None else sums[2] - int(tick["side"] != Side.NONE)
         start, gaps = int(self._state["start"][slot]), self._open[slot]
         self._state["found"][slot] += top >= start
-        gaps.append(Open(top, low, low - top, won, trades, begin_ns, int(tick["exch_ns"])))
-        if len(gaps) > MOST_OPEN:  # the two oldest become one that nothing fills any more
+        gaps.append(OpenGap(top, low, low - top, value, trades, begin_ns, int(tick["exch_ns"])))
+        if len(gaps) > MAX_OPEN_GAPS:  # the two oldest become one that nothing fills any more
             at = sum(gap.low < start for gap in gaps)
             at = at if at < len(gaps) - 1 else 0
             one, two = gaps[at : at + 2]
-            won = None if one.won is None or two.won is None else one.won + two.won
+            value = None if one.value is None or two.value is None else one.value + two.value
             trades = None if one.trades is None or two.trades is None else one.trades + two.trades
             shares = one.shares + two.shares
-            gaps[at : at + 2] = [Open(one.low, two.high, shares, won, trades, one.begin_ns, two.end_ns)]
+            gaps[at : at + 2] = [OpenGap(one.low, two.high, shares, value, trades, one.begin_ns, two.end_ns)]
 
-    def _behind(self, slot: int, low: int, high: int, top: int, price_e4: int) -> None:
+    def _fill_gaps(self, slot: int, low: int, high: int, top: int, price_e4: int) -> None:
         """A tick that begins below `top`: what of it is new fills gaps, else it came before."""
         new = max(0, high - top)
-        left = []
+        remaining = []
         for gap in self._open[slot]:
             begin, end = max(low, gap.low), min(high, gap.high)
-            if begin >= end or not gap.whole:
-                left.append(gap)
+            if begin >= end or not gap.is_contiguous:
+                remaining.append(gap)
                 continue
             new += end - begin
-            left += _pieces(gap, begin, end, price_e4)
-        self._open[slot] = left
+            remaining += _split_gap(gap, begin, end, price_e4)
+        self._open[slot] = remaining
         if new < high - low:
             self._state["duplicates"][slot] += 1
 
 
-def _pieces(gap: Open, begin: int, end: int, price_e4: int) -> list[Open]:
+def _split_gap(gap: OpenGap, begin: int, end: int, price_e4: int) -> list[OpenGap]:
     """What is left of a gap when (begin, end] of it is filled by one tick; the sums stay with the last piece."""
-    won = None if gap.won is None else gap.won - (end - begin) * price_e4 // PRICE_SCALE
+    value = None if gap.value is None else gap.value - (end - begin) * price_e4 // PRICE_SCALE
     trades = None if gap.trades is None else gap.trades - 1
     ends = [(low, high) for low, high in ((gap.low, begin), (end, gap.high)) if low < high]
     if len(ends) != 1:
-        won = trades = None
-    return [Open(low, high, high - low, won, trades, gap.begin_ns, gap.end_ns) for low, high in ends]
+        value = trades = None
+    return [OpenGap(low, high, high - low, value, trades, gap.begin_ns, gap.end_ns) for low, high in ends]
 
 
-def _days(records: np.ndarray) -> np.ndarray:
+def _compute_days(records: np.ndarray) -> np.ndarray:
     """The day of the session each record belongs to: each venue counts its volume by its own."""
-    return session_days(records)
+    return compute_session_days(records)
 
 
-def _names(records: np.ndarray) -> list[bytes]:
+def _instrument_keys(records: np.ndarray) -> list[bytes]:
     """Symbol and venue of each record, 16 bytes; the venue is never zero, so none is cut short."""
     begin = records.dtype.fields["symbol"][1]
     raw = np.ascontiguousarray(records).view(np.uint8).reshape(len(records), records.dtype.itemsize)

@@ -15,25 +15,25 @@ from random import Random
 from typing import NamedTuple
 
 from brokers.simulator.exchange.listing import AUCTIONS, CLOSING_PRICE, CONTINUOUS, Listing
-from brokers.simulator.exchange.order_flow import HURRIED, Fill
-from brokers.simulator.exchange.trade_history import DAY_S, row
-from conf.calendar import Calendar
+from brokers.simulator.exchange.order_flow import BACKFILL_MIX, Execution
+from brokers.simulator.exchange.trade_history import DAY_S, build_row
+from conf.calendar import TradingCalendar
 from conf.clock import KST, SECOND_NS
 from conf.instrument import Instrument
-from conf.market import hours_of, local
+from conf.market import hours_of, to_local
 
-CHUNK = 8192
-GATHERED = 300
+FLUSH_ROWS = 8192
+AUCTION_ORDERS = 300
 CLOSING_TRADES = 20
 BLOCK_SHARES = (500, 50_000)
 REGULAR_OPENS_S = 9 * 3600
 
 
-class HistoryError(ValueError):
+class BackfillError(ValueError):
     """A number of trades that cannot be understood or made; the message says why."""
 
 
-class Span(NamedTuple):
+class PhaseInterval(NamedTuple):
     """A phase of one day, seconds since 1970 UTC."""
 
     phase: str
@@ -47,51 +47,56 @@ def parse_counts(text: str) -> dict[str, int]:
     for part in filter(None, (piece.strip() for piece in text.split(","))):
         name, equals, number = part.rpartition("=")
         if not number.isdigit() or (equals and not name):
-            raise HistoryError(f"{part!r} is no number of trades: write e.g. 500, or 005930=300000")
+            raise BackfillError(f"{part!r} is no number of trades: write e.g. 500, or 005930=300000")
         counts[name] = int(number)
     return counts
 
 
-def wanted(counts: Mapping[str, int], instrument: Instrument) -> int:
+def requested_trade_count(counts: Mapping[str, int], instrument: Instrument) -> int:
     """The number of trades asked for one instrument."""
     return counts.get(str(instrument), counts.get("", 0))
 
 
-def midnight(day: date, zone: tzinfo = KST) -> int:
+def compute_midnight(day: date, zone: tzinfo = KST) -> int:
     """The first second of a day."""
     return int(datetime(day.year, day.month, day.day, tzinfo=zone).timestamp())
 
 
-def spans(calendar: Calendar, venue: str, day: date, until_s: int) -> list[Span]:
+def find_intervals(calendar: TradingCalendar, venue: str, day: date, until_s: int) -> list[PhaseInterval]:
     """The phases of `venue` on `day` that have begun before `until_s`, in order; the last may reach beyond it."""
-    found = [Span(one.phase, one.begin_ns // SECOND_NS, one.end_ns // SECOND_NS) for one in calendar.spans(venue, day)]
-    return [span for span in found if span.begin_s < until_s]
+    intervals = [
+        PhaseInterval(one.phase, one.begin_ns // SECOND_NS, one.end_ns // SECOND_NS)
+        for one in calendar.phase_spans(venue, day)
+    ]
+    return [span for span in intervals if span.begin_s < until_s]
 
 
-def earlier_days(calendar: Calendar, today: date, number: int, venue: str = "KRX") -> list[date]:
+def find_earlier_days(calendar: TradingCalendar, today: date, number: int, venue: str = "KRX") -> list[date]:
     """The `number` trading days of `venue` before `today`, oldest first."""
     days: list[date] = []
     day = today
     while len(days) < number:
         day -= timedelta(days=1)
-        if not calendar.why_closed(venue, day):
+        if not calendar.closed_reason(venue, day):
             days.insert(0, day)
     return days
 
 
-def so_far(calendar: Calendar, venue: str, now_ns: int, always_open: bool) -> list[Span]:
+def find_elapsed_intervals(
+    calendar: TradingCalendar, venue: str, now_ns: int, always_open: bool
+) -> list[PhaseInterval]:
     """The phases of the clock's day that have begun; one long regular session where the market is always open."""
     zone = hours_of(venue).zone
-    day, now_s = local(now_ns, zone).date(), now_ns // SECOND_NS
+    day, now_s = to_local(now_ns, zone).date(), now_ns // SECOND_NS
     if always_open:
-        begin_s = midnight(day, zone)
+        begin_s = compute_midnight(day, zone)
         opens_s = begin_s + REGULAR_OPENS_S
-        return [Span("regular", opens_s if opens_s < now_s else begin_s, begin_s + DAY_S)]
-    return spans(calendar, venue, day, now_s)
+        return [PhaseInterval("regular", opens_s if opens_s < now_s else begin_s, begin_s + DAY_S)]
+    return find_intervals(calendar, venue, day, now_s)
 
 
-def make_day(
-    listing: Listing, day: date, phases: list[Span], until_s: int, number: int, random: Random, blocks: int = 0
+def generate_day(
+    listing: Listing, day: date, phases: list[PhaseInterval], until_s: int, number: int, random: Random, blocks: int = 0
 ) -> None:
     """Let `number` trades happen to `listing` in `phases`, before `until_s`. HistoryError when no session has begun.
 
@@ -99,87 +104,89 @@ def make_day(
     the one of that moment.
     """
     if not any(span.phase in CONTINUOUS for span in phases):
-        raise HistoryError(f"no trades can be made for {listing.instrument} on {day}: its session has not begun")
+        raise BackfillError(f"no trades can be made for {listing.instrument} on {day}: its session has not begun")
     if listing.day.date != f"{day:%Y%m%d}":
-        listing.new_day(f"{day:%Y%m%d}")
-    maker = _Maker(listing, random, set(random.sample(range(number), min(blocks, number))) if blocks else set())
+        listing.begin_day(f"{day:%Y%m%d}")
+    generator = _DayGenerator(
+        listing, random, set(random.sample(range(number), min(blocks, number))) if blocks else set()
+    )
     singles = sum(span.phase in AUCTIONS and span.end_s < until_s for span in phases)
     closing = min(CLOSING_TRADES, number // 50) if any(span.phase == CLOSING_PRICE for span in phases) else 0
-    left = number - singles - closing
-    weight = sum(_weight(span, until_s) for span in phases)
+    remaining = number - singles - closing
+    weight = sum(_compute_weight(span, until_s) for span in phases)
     for span in phases:
         if span.phase in AUCTIONS and span.end_s < until_s and number > singles:
-            maker.auction(span.end_s)
+            generator.run_auction(span.end_s)
         elif span.phase == CLOSING_PRICE:
-            maker.at_the_close(closing, span.begin_s, min(span.end_s, until_s))
+            generator.trade_at_close(closing, span.begin_s, min(span.end_s, until_s))
         elif span.phase in CONTINUOUS:
-            share = round(left * _weight(span, until_s) / weight)
-            left, weight = left - share, weight - _weight(span, until_s)
-            maker.trade(max(share, 0), span.begin_s, min(span.end_s, until_s))
-    maker.keep()
-    listing.leave(None)
+            share = round(remaining * _compute_weight(span, until_s) / weight)
+            remaining, weight = remaining - share, weight - _compute_weight(span, until_s)
+            generator.trade_continuously(max(share, 0), span.begin_s, min(span.end_s, until_s))
+    generator.flush()
+    listing.end_phase(None)
     listing.phase = None
 
 
-def _weight(span: Span, until_s: int) -> int:
+def _compute_weight(span: PhaseInterval, until_s: int) -> int:
     """How busy a phase is: seconds, those of the regular session counting eightfold."""
     if span.phase not in CONTINUOUS:
         return 0
     return max(min(span.end_s, until_s) - span.begin_s, 1) * (8 if span.phase == "regular" else 1)
 
 
-class _Maker:
+class _DayGenerator:
     """Makes one day's trades of one listing."""
 
     def __init__(self, listing: Listing, random: Random, blocks: Collection[int]) -> None:
         self.listing = listing
         self.random = random
         self._blocks = blocks
-        self._entered = 0
-        self._made: list[tuple[int, ...]] = []
+        self._trade_count = 0
+        self._rows: list[tuple[int, ...]] = []
 
-    def trade(self, number: int, begin_s: int, end_s: int) -> None:
+    def trade_continuously(self, number: int, begin_s: int, end_s: int) -> None:
         """Continuous trading: `number` trades, more of them early."""
         flow, book, leader = self.listing.flow, self.listing.book, self.listing.leader
-        flow.fill_up(book)
+        flow.restore_depth(book)
         length_s = max(end_s - begin_s, 1)
         seconds = sorted(begin_s + int(length_s * self.random.random() ** 1.6) for _ in range(number))
         made = 0
         while made < number:
             if leader is not None:
-                self.listing.follow(leader.tape.price_at(seconds[made]))
-            fills = flow.trade_on(book, HURRIED)[: number - made]
-            if fills:
-                self._enter(fills, seconds[made])
-                made += len(fills)
+                self.listing.pull_toward(leader.history.find_price(seconds[made]))
+            executions = flow.generate_event(book, BACKFILL_MIX)[: number - made]
+            if executions:
+                self._record(executions, seconds[made])
+                made += len(executions)
 
-    def auction(self, at_s: int) -> None:
+    def run_auction(self, at_s: int) -> None:
         """A call auction and its print."""
-        for _ in range(GATHERED):
-            self.listing.flow.gather(self.listing.book)
-        self._enter(self.listing.leave("closing_auction"), at_s)
+        for _ in range(AUCTION_ORDERS):
+            self.listing.flow.add_auction_orders(self.listing.book)
+        self._record(self.listing.end_phase("closing_auction"), at_s)
 
-    def at_the_close(self, number: int, begin_s: int, end_s: int) -> None:
+    def trade_at_close(self, number: int, begin_s: int, end_s: int) -> None:
         """Trades at the closing price."""
         price = self.listing.day.last
         for at_s in sorted(self.random.randrange(begin_s, max(end_s, begin_s + 1)) for _ in range(number)):
-            self._enter([Fill(price, self.listing.flow.size(), -1)], at_s)
+            self._record([Execution(price, self.listing.flow.draw_size(), -1)], at_s)
 
-    def _enter(self, fills: list[Fill], at_s: int) -> None:
+    def _record(self, executions: list[Execution], at_s: int) -> None:
         """Ledger and tape, as a step of the market does it."""
         listing = self.listing
-        at = listing.at(at_s)
-        ask, bid = (listing.grid.prices[best] if best is not None else 0 for best in listing.best())
-        for fill in fills:
-            if self._entered in self._blocks:
-                listing.day.off_book(fill.price, self.random.randrange(*BLOCK_SHARES))
-            self._entered += 1
-            listing.day.trade(fill.price, fill.size, fill.side, at)
-            self._made.append(row(at_s, *fill, listing.day, ask, bid))
-        if len(self._made) >= CHUNK:
-            self.keep()
+        at = listing.format_time(at_s)
+        ask, bid = (listing.grid.prices[best] if best is not None else 0 for best in listing.best_indexes())
+        for execution in executions:
+            if self._trade_count in self._blocks:
+                listing.day.add_off_book(execution.price, self.random.randrange(*BLOCK_SHARES))
+            self._trade_count += 1
+            listing.day.add_trade(execution.price, execution.size, execution.side, at)
+            self._rows.append(build_row(at_s, *execution, listing.day, ask, bid))
+        if len(self._rows) >= FLUSH_ROWS:
+            self.flush()
 
-    def keep(self) -> None:
+    def flush(self) -> None:
         """Hand what was made to the tape."""
-        self.listing.tape.extend(self._made)
-        self._made.clear()
+        self.listing.history.extend(self._rows)
+        self._rows.clear()

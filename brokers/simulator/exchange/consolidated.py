@@ -18,78 +18,91 @@ from copy import copy
 import numpy as np
 
 from brokers.simulator.exchange.listing import Listing
-from brokers.simulator.exchange.models import Book, Day, Step
+from brokers.simulator.exchange.models import Book, DailyStats, MarketUpdate
 from brokers.simulator.exchange.order_book import LEVELS
-from brokers.simulator.exchange.trade_history import Tape, hhmmss, row
+from brokers.simulator.exchange.trade_history import TradeHistory, build_row, format_hhmmss
 from conf.instrument import Instrument
 
-PARTS = ("KRX", "NXT")
-_TRADE = ("exch_s", "price", "size", "side", "ask_price_1", "bid_price_1")
+COMPONENT_VENUES = ("KRX", "NXT")
+_TRADE_FIELDS = ("exch_s", "price", "size", "side", "ask_price_1", "bid_price_1")
 
 
-class Unified:
+class ConsolidatedListing:
     """The unified venue of one stock. `parts` are its listings, KRX first."""
 
-    def __init__(self, instrument: Instrument, parts: list[Listing]) -> None:
+    def __init__(self, instrument: Instrument, components: list[Listing]) -> None:
         self.instrument = instrument
-        self.parts = parts
-        self.tape = Tape()
-        self.shown: Book | None = None
-        days = [part.day for part in parts]
-        self._begin(days[0], sum(day.previous_volume for day in days), sum(day.previous_value for day in days))
+        self.components = components
+        self.history = TradeHistory()
+        self.last_book: Book | None = None
+        days = [part.day for part in components]
+        self._reset_day(days[0], sum(day.previous_volume for day in days), sum(day.previous_value for day in days))
 
-    def _begin(self, of: Day, volume: int, value: int) -> None:
+    def _reset_day(self, component_day: DailyStats, volume: int, value: int) -> None:
         """A day as that of a part, which has the same close before it; with a volume and a value before it of its own."""
-        self.day = Day(of.date, of.previous_close, volume, value, of.listed_shares, of.lower, of.upper)
-        self.tape.begin(self.day)
-        self.shown = None
+        self.day = DailyStats(
+            component_day.date,
+            component_day.previous_close,
+            volume,
+            value,
+            component_day.listed_shares,
+            component_day.lower,
+            component_day.upper,
+        )
+        self.history.begin_day(self.day)
+        self.last_book = None
 
-    def _new_day(self, of: Day) -> None:
+    def _begin_day(self, component_day: DailyStats) -> None:
         old = self.day
         volume, value = (old.cum_volume, old.cum_value) if old.last else (old.previous_volume, old.previous_value)
-        self._begin(of, volume, value)
+        self._reset_day(component_day, volume, value)
 
-    def follow(self, step: Step, trade_ids: Iterator[int], book_ids: Iterator[int]) -> Step | None:
+    def apply_update(
+        self, update: MarketUpdate, trade_ids: Iterator[int], book_ids: Iterator[int]
+    ) -> MarketUpdate | None:
         """What is shown here of a step of one of the parts; None if nothing."""
-        moved = next(part for part in self.parts if part.instrument == step.instrument)
-        if moved.day.date != self.day.date:
-            self._new_day(moved.day)
+        component = next(part for part in self.components if part.instrument == update.instrument)
+        if component.day.date != self.day.date:
+            self._begin_day(component.day)
         days = []
-        for trade in step.trades:
-            self.day.trade(trade.price, trade.size, trade.side, trade.at)
+        for trade in update.trades:
+            self.day.add_trade(trade.price, trade.size, trade.side, trade.at)
             days.append(copy(self.day))
-        heard = step.book or step.trades[-1].book
-        book = self._together(self._beside(moved, heard), heard.exch_s, heard.at, heard.mono_ns)
+        current_book = update.book or update.trades[-1].book
+        book = self._combine(
+            self._component_books(component, current_book), current_book.exch_s, current_book.at, current_book.mono_ns
+        )
         trades = [
             one._replace(id=next(trade_ids), instrument=self.instrument, day=day, book=book)
-            for one, day in zip(step.trades, days, strict=True)
+            for one, day in zip(update.trades, days, strict=True)
         ]
         for trade in trades:
-            self.tape.add(trade)
-        if step.book is None or (self.shown is not None and book.content() == self.shown.content()):
-            return Step(self.instrument, trades, None) if trades else None
-        book.follow(self.shown)
+            self.history.append(trade)
+        if update.book is None or (self.last_book is not None and book.content_key() == self.last_book.content_key()):
+            return MarketUpdate(self.instrument, trades, None) if trades else None
+        book.set_changes(self.last_book)
         book.id = next(book_ids)
-        self.shown = book
-        return Step(self.instrument, trades, book)
+        self.last_book = book
+        return MarketUpdate(self.instrument, trades, book)
 
-    def view(self, phase: str, exch_s: int, at: str, mono_ns: int) -> Book:
+    def build_book(self, phase: str, exch_s: int, at: str, mono_ns: int) -> Book:
         """The book of both venues as it would be shown in `phase`, without an id."""
-        books = [part.shown or part.view(phase, exch_s, at, mono_ns) for part in self.parts]
-        return self._together(books, exch_s, at, mono_ns)
+        books = [part.last_book or part.build_book(phase, exch_s, at, mono_ns) for part in self.components]
+        return self._combine(books, exch_s, at, mono_ns)
 
-    def _beside(self, moved: Listing, heard: Book) -> list[Book]:
+    def _component_books(self, component: Listing, current_book: Book) -> list[Book]:
         """The books of the venues that show one in their present phase; the one that moves is heard even as its session ends."""
         return [
-            heard if part is moved else part.shown
-            for part in self.parts
-            if part is moved or (part.shown and part.shown.phase == part.phase and part.day.date == self.day.date)
+            current_book if part is component else part.last_book
+            for part in self.components
+            if part is component
+            or (part.last_book and part.last_book.phase == part.phase and part.day.date == self.day.date)
         ]
 
-    def _together(self, books: list[Book], exch_s: int, at: str, mono_ns: int) -> Book:
+    def _combine(self, books: list[Book], exch_s: int, at: str, mono_ns: int) -> Book:
         first, middle = books[0], next((book for book in books if book.mid_price), books[0])
-        asks = _best([pair for book in books for pair in zip(book.ask_price, book.ask_size, strict=True)], 1)
-        bids = _best([pair for book in books for pair in zip(book.bid_price, book.bid_size, strict=True)], -1)
+        asks = _combine_levels([pair for book in books for pair in zip(book.ask_price, book.ask_size, strict=True)], 1)
+        bids = _combine_levels([pair for book in books for pair in zip(book.bid_price, book.bid_size, strict=True)], -1)
         return Book(
             id=0,
             instrument=self.instrument,
@@ -110,22 +123,22 @@ class Unified:
             mid_side=middle.mid_side,
         )
 
-    def make_day(self, date: str) -> None:
+    def merge_day(self, date: str) -> None:
         """The parts have made a day's history, or none: the same trades here, in the order of their seconds."""
-        parts = [part for part in self.parts if part.tape.days[-1].day.date == date]
-        if not parts or date == self.day.date:
+        components = [part for part in self.components if part.history.days[-1].day.date == date]
+        if not components or date == self.day.date:
             return
-        self._new_day(parts[0].day)
-        rows = np.concatenate([part.tape.rows(part.tape.days[-1].first) for part in parts])
-        made = []
+        self._begin_day(components[0].day)
+        rows = np.concatenate([part.history.read_rows(part.history.days[-1].first) for part in components])
+        merged = []
         for one in rows[np.argsort(rows["exch_s"], kind="stable")]:
-            exch_s, price, size, side, ask, bid = (int(one[name]) for name in _TRADE)
-            self.day.trade(price, size, side, hhmmss(exch_s))
-            made.append(row(exch_s, price, size, side, self.day, ask, bid))
-        self.tape.extend(made)
+            exch_s, price, size, side, ask, bid = (int(one[name]) for name in _TRADE_FIELDS)
+            self.day.add_trade(price, size, side, format_hhmmss(exch_s))
+            merged.append(build_row(exch_s, price, size, side, self.day, ask, bid))
+        self.history.extend(merged)
 
 
-def _best(levels: list[tuple[int, int]], sign: int) -> list[tuple[int, int]]:
+def _combine_levels(levels: list[tuple[int, int]], sign: int) -> list[tuple[int, int]]:
     """The ten best (price, size), sizes of one price added up; (0, 0) where there are fewer."""
     total: Counter[int] = Counter()
     for price, size in levels:

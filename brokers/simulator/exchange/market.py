@@ -17,166 +17,175 @@ from copy import copy
 from datetime import date
 from itertools import count
 
-from brokers.simulator.exchange.consolidated import PARTS, Unified
+from brokers.simulator.exchange.consolidated import COMPONENT_VENUES, ConsolidatedListing
 from brokers.simulator.exchange.listing import CLOSING_PRICE, CONTINUOUS, Listing
-from brokers.simulator.exchange.market_factor import Tide
-from brokers.simulator.exchange.models import Day, Step, Trade
-from brokers.simulator.exchange.order_flow import Fill
+from brokers.simulator.exchange.market_factor import MarketFactor
+from brokers.simulator.exchange.models import DailyStats, MarketUpdate, Trade
+from brokers.simulator.exchange.order_flow import Execution
 from conf.instrument import Instrument
 from conf.market import US
 
-LEADER, FOLLOWER = PARTS
-UNIFIED = "UN"
-ATTEMPTS = 4
-LATE_TRADES = 3
+LEADER, FOLLOWER = COMPONENT_VENUES
+CONSOLIDATED = "UN"
+MAX_ATTEMPTS = 4
+FORCED_TRADES = 3
 
 
-class Market:
+class SimulatedMarket:
     """All instruments by venue: `traded` those with orders of their own, `unified` those made of them, `listings` both.
 
     A unified instrument brings the two it is made of with it.
     """
 
     def __init__(self, instruments: Iterable[Instrument], seed: int) -> None:
-        asked = dict.fromkeys(instruments)
-        whole = [one for one in asked if one.venue == UNIFIED]
-        asked |= dict.fromkeys(Instrument(one.symbol, venue) for one in whole for venue in PARTS)
-        self.traded = {one: Listing(one, seed) for one in asked if one.venue not in (UNIFIED, FOLLOWER)}
-        for one in asked:
+        requested = dict.fromkeys(instruments)
+        consolidated_instruments = [one for one in requested if one.venue == CONSOLIDATED]
+        requested |= dict.fromkeys(
+            Instrument(one.symbol, venue) for one in consolidated_instruments for venue in COMPONENT_VENUES
+        )
+        self.primary_listings = {
+            one: Listing(one, seed) for one in requested if one.venue not in (CONSOLIDATED, FOLLOWER)
+        }
+        for one in requested:
             if one.venue == FOLLOWER:
-                self.traded[one] = Listing(one, seed, self.traded.get(Instrument(one.symbol, LEADER)))
-        self.unified = {
-            one: Unified(one, [self.traded[Instrument(one.symbol, venue)] for venue in PARTS]) for one in whole
+                self.primary_listings[one] = Listing(
+                    one, seed, self.primary_listings.get(Instrument(one.symbol, LEADER))
+                )
+        self.consolidated = {
+            one: ConsolidatedListing(
+                one, [self.primary_listings[Instrument(one.symbol, venue)] for venue in COMPONENT_VENUES]
+            )
+            for one in consolidated_instruments
         }
-        self.listings: dict[Instrument, Listing | Unified] = {
-            one: self.unified[one] if one in self.unified else self.traded[one] for one in asked
+        self.listings: dict[Instrument, Listing | ConsolidatedListing] = {
+            one: self.consolidated[one] if one in self.consolidated else self.primary_listings[one] for one in requested
         }
-        self._tide = Tide(seed)
+        self._factor = MarketFactor(seed)
         self._book_ids = count(1)
         self._trade_ids = count(1)
-        self.books = 0
-        self.trades = 0
+        self.book_count = 0
+        self.trade_count = 0
 
-    def advance(self, instrument: Instrument, phase: str | None, exch_s: int, mono_ns: int) -> Step | None:
+    def advance(self, instrument: Instrument, phase: str | None, exch_s: int, mono_ns: int) -> MarketUpdate | None:
         """Let one event happen to `instrument`, one of `traded`, whose venue is in `phase` at `exch_s`, seconds since 1970 UTC.
 
         None when nothing came of it that a feed would show.
         """
-        listing = self.traded[instrument]
-        date, at = listing.date(exch_s), listing.at(exch_s)
+        listing = self.primary_listings[instrument]
+        date, at = listing.find_trading_date(exch_s), listing.format_time(exch_s)
         if date != listing.day.date:
-            listing.new_day(date)
-        fills: list[Fill] = []
+            listing.begin_day(date)
+        executions: list[Execution] = []
         if phase != listing.phase:
-            fills = listing.leave(listing.phase)
+            executions = listing.end_phase(listing.phase)
             listing.phase = phase
             if phase in CONTINUOUS:
-                listing.flow.fill_up(listing.book)
-        if phase is None and not fills:
+                listing.flow.restore_depth(listing.book)
+        if phase is None and not executions:
             return None
         if instrument.market is US:
-            listing.flow.lift(self._tide.moved(listing.seen_s or exch_s, exch_s))
-            listing.seen_s = exch_s
-        return self._show(listing, phase, fills, exch_s, at, mono_ns)
+            listing.flow.shift_fair_value(self._factor.return_between(listing.last_event_s or exch_s, exch_s))
+            listing.last_event_s = exch_s
+        return self._build_update(listing, phase, executions, exch_s, at, mono_ns)
 
-    def unify(self, step: Step) -> Step | None:
+    def consolidate(self, update: MarketUpdate) -> MarketUpdate | None:
         """What the unified venue of the stock shows of a step; None if it is not listed there, or nothing is to be seen."""
-        whole = self.unified.get(Instrument(step.instrument.symbol, UNIFIED))
-        if whole is None:
+        listing = self.consolidated.get(Instrument(update.instrument.symbol, CONSOLIDATED))
+        if listing is None:
             return None
-        seen = whole.follow(step, self._trade_ids, self._book_ids)
-        if seen is not None:
-            self.trades += len(seen.trades)
-            self.books += seen.book is not None
-        return seen
+        consolidated_update = listing.apply_update(update, self._trade_ids, self._book_ids)
+        if consolidated_update is not None:
+            self.trade_count += len(consolidated_update.trades)
+            self.book_count += consolidated_update.book is not None
+        return consolidated_update
 
-    def unify_day(self, day: date) -> None:
+    def consolidate_day(self, day: date) -> None:
         """A day's history has been made: the unified venues have the same."""
-        for whole in self.unified.values():
-            whole.make_day(f"{day:%Y%m%d}")
+        for listing in self.consolidated.values():
+            listing.merge_day(f"{day:%Y%m%d}")
 
-    def seen_as(self, instrument: Instrument) -> list[Listing | Unified]:
+    def affected_listings(self, instrument: Instrument) -> list[Listing | ConsolidatedListing]:
         """Where what happens to one of `traded` is seen: there, and on the unified venue if the stock is listed on it."""
-        whole = self.unified.get(Instrument(instrument.symbol, UNIFIED))
-        return [self.traded[instrument], *([] if whole is None else [whole])]
+        consolidated = self.consolidated.get(Instrument(instrument.symbol, CONSOLIDATED))
+        return [self.primary_listings[instrument], *([] if consolidated is None else [consolidated])]
 
-    def origin(self, instrument: Instrument) -> Instrument:
+    def find_origin(self, instrument: Instrument) -> Instrument:
         """Where what happens to `instrument` really happens: for a unified one on KRX."""
-        return Instrument(instrument.symbol, LEADER) if instrument in self.unified else instrument
+        return Instrument(instrument.symbol, LEADER) if instrument in self.consolidated else instrument
 
-    def _show(
-        self, listing: Listing, phase: str | None, fills: list[Fill], exch_s: int, at: str, mono_ns: int
-    ) -> Step | None:
+    def _build_update(
+        self, listing: Listing, phase: str | None, executions: list[Execution], exch_s: int, at: str, mono_ns: int
+    ) -> MarketUpdate | None:
         # An auction's print and book carry the phase they belong to, even when the session ends with them.
-        named = phase or "closing_auction"
+        labelled_phase = phase or "closing_auction"
         book = None
-        for _ in range(ATTEMPTS):
-            if not fills and phase is not None:
-                fills = listing.act(phase)
-            days = self._enter(listing, fills, at)
-            book = listing.view(phase or "regular", exch_s, at, mono_ns)
-            if fills or listing.shown is None or book.content() != listing.shown.content():
+        for _ in range(MAX_ATTEMPTS):
+            if not executions and phase is not None:
+                executions = listing.run_event(phase)
+            days = self._apply_executions(listing, executions, at)
+            book = listing.build_book(phase or "regular", exch_s, at, mono_ns)
+            if executions or listing.last_book is None or book.content_key() != listing.last_book.content_key():
                 break
         else:
             return None
-        book.phase = named
-        book.follow(listing.shown)
+        book.phase = labelled_phase
+        book.set_changes(listing.last_book)
         trades = [
-            Trade(next(self._trade_ids), listing.instrument, named, exch_s, at, mono_ns, *fill, day, book)
-            for fill, day in zip(fills, days, strict=True)
+            Trade(next(self._trade_ids), listing.instrument, labelled_phase, exch_s, at, mono_ns, *fill, day, book)
+            for fill, day in zip(executions, days, strict=True)
         ]
-        self._keep(listing, trades)
+        self._record_trades(listing, trades)
         if phase == CLOSING_PRICE:
-            return Step(listing.instrument, trades, None) if trades else None
+            return MarketUpdate(listing.instrument, trades, None) if trades else None
         book.day = copy(listing.day)
         book.id = next(self._book_ids)
-        self.books += 1
-        listing.shown = book
-        return Step(listing.instrument, trades, book)
+        self.book_count += 1
+        listing.last_book = book
+        return MarketUpdate(listing.instrument, trades, book)
 
-    def _keep(self, listing: Listing, trades: list[Trade]) -> None:
+    def _record_trades(self, listing: Listing, trades: list[Trade]) -> None:
         for trade in trades:
-            listing.tape.add(trade)
-        self.trades += len(trades)
+            listing.history.append(trade)
+        self.trade_count += len(trades)
 
-    def late(self, instrument: Instrument, exch_s: int, mono_ns: int) -> Step | None:
+    def force_trades(self, instrument: Instrument, exch_s: int, mono_ns: int) -> MarketUpdate | None:
         """Three trades at the last price, whatever the phase; None on a day without any trade."""
-        listing = self.traded[instrument]
+        listing = self.primary_listings[instrument]
         day = listing.day
         if not day.last:
             return None
-        at = listing.at(exch_s)
-        fills = [Fill(day.last, listing.flow.size(), -1) for _ in range(LATE_TRADES)]
-        book = listing.shown or listing.view("regular", exch_s, at, mono_ns)
+        at = listing.format_time(exch_s)
+        executions = [Execution(day.last, listing.flow.draw_size(), -1) for _ in range(FORCED_TRADES)]
+        book = listing.last_book or listing.build_book("regular", exch_s, at, mono_ns)
         trades = [
             Trade(
                 next(self._trade_ids), instrument, listing.phase or "regular", exch_s, at, mono_ns, *fill, after, book
             )
-            for fill, after in zip(fills, self._enter(listing, fills, at), strict=True)
+            for fill, after in zip(executions, self._apply_executions(listing, executions, at), strict=True)
         ]
-        self._keep(listing, trades)
-        return Step(instrument, trades, None)
+        self._record_trades(listing, trades)
+        return MarketUpdate(instrument, trades, None)
 
-    def block(self, instrument: Instrument, shares: int) -> int:
+    def trade_block(self, instrument: Instrument, shares: int) -> int:
         """Volume that is traded off the book of one of `traded`: it is in the day's sums and in no trade. Its price."""
-        day = self.traded[instrument].day
+        day = self.primary_listings[instrument].day
         price = day.last or day.previous_close
-        day.off_book(price, shares)
-        for seen in self.seen_as(instrument)[1:]:
-            seen.day.off_book(price, shares)
+        day.add_off_book(price, shares)
+        for listing in self.affected_listings(instrument)[1:]:
+            listing.day.add_off_book(price, shares)
         return price
 
-    def count_made(self, number: int) -> int:
+    def allocate_trade_ids(self, number: int) -> int:
         """Trades were made at once (history.py): the id of the first."""
         first = next(self._trade_ids)
         self._trade_ids = count(first + number)
-        self.trades += number
+        self.trade_count += number
         return first
 
     @staticmethod
-    def _enter(listing: Listing, fills: list[Fill], at: str) -> list[Day]:
+    def _apply_executions(listing: Listing, executions: list[Execution], at: str) -> list[DailyStats]:
         days = []
-        for fill in fills:
-            listing.day.trade(fill.price, fill.size, fill.side, at)
+        for execution in executions:
+            listing.day.add_trade(execution.price, execution.size, execution.side, at)
             days.append(copy(listing.day))
         return days

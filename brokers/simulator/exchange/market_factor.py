@@ -12,27 +12,27 @@ from dataclasses import dataclass, field
 from random import Random
 
 STEP_S = 10
-MOVE = 0.0004
+RETURN_STDDEV = 0.0004
 """Standard deviation of one move, as a share of the price."""
-STEPS_MOST = 60
+MAX_STEPS = 60
 """Moves made up for after a pause; a longer one is a new beginning."""
 
 
 @dataclass
-class Tide:
+class MarketFactor:
     """The walk of one market."""
 
     seed: int
-    _moves: dict[int, float] = field(default_factory=dict)
+    _returns: dict[int, float] = field(default_factory=dict)
 
-    def moved(self, from_s: int, to_s: int) -> float:
+    def return_between(self, from_s: int, to_s: int) -> float:
         """The share of its price by which the market moved between two seconds."""
         last = to_s // STEP_S
-        return sum(self._move(step) for step in range(max(from_s // STEP_S, last - STEPS_MOST) + 1, last + 1))
+        return sum(self._draw_return(step) for step in range(max(from_s // STEP_S, last - MAX_STEPS) + 1, last + 1))
 
-    def _move(self, step: int) -> float:
-        if step not in self._moves:
-            if len(self._moves) > 10_000:
-                self._moves.clear()
-            self._moves[step] = Random(f"{self.seed}:tide:{step}").gauss(0.0, MOVE)
-        return self._moves[step]
+    def _draw_return(self, step: int) -> float:
+        if step not in self._returns:
+            if len(self._returns) > 10_000:
+                self._returns.clear()
+            self._returns[step] = Random(f"{self.seed}:tide:{step}").gauss(0.0, RETURN_STDDEV)
+        return self._returns[step]

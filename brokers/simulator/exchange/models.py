@@ -18,7 +18,7 @@ from conf.instrument import Instrument
 
 
 @dataclass(slots=True)
-class Day:
+class DailyStats:
     """One instrument's trading day. Prices and values in won, times HHMMSS, a price of 0 or a time of 000000 is "not yet"."""
 
     date: str
@@ -45,7 +45,7 @@ class Day:
     lower_at: str = "000000"
     opening_volume: int = 0
 
-    def trade(self, price: int, size: int, side: int, at: str) -> None:
+    def add_trade(self, price: int, size: int, side: int, at: str) -> None:
         """Enter one trade: `side` 1 buyer was the aggressor, -1 seller, 0 an auction."""
         self.cum_volume += size
         self.cum_value += size * price
@@ -68,7 +68,7 @@ class Day:
         if price == self.lower and self.lower_at == "000000":
             self.lower_at = at
 
-    def off_book(self, price: int, size: int) -> None:
+    def add_off_book(self, price: int, size: int) -> None:
         """Volume of the day that no trade on the book explains, such as a block."""
         self.cum_volume += size
         self.cum_value += size * price
@@ -80,7 +80,7 @@ class Book:
 
     id: int
     instrument: Instrument
-    day: Day
+    day: DailyStats
     phase: str
     exch_s: int
     at: str
@@ -103,14 +103,14 @@ class Book:
     def __post_init__(self) -> None:
         self.total_ask, self.total_bid = sum(self.ask_size), sum(self.bid_size)
 
-    def content(self) -> tuple[object, ...]:
+    def content_key(self) -> tuple[object, ...]:
         """What makes two books the same book."""
         return (
             *(tuple(levels) for levels in (self.ask_price, self.ask_size, self.bid_price, self.bid_size)),
             (self.cum_volume, self.expected_price, self.expected_size, self.mid_price, self.mid_size, self.mid_side),
         )
 
-    def follow(self, previous: Book | None) -> None:
+    def set_changes(self, previous: Book | None) -> None:
         """Fill in the changes of the sizes, level by level, since the book before."""
         if previous is not None:
             self.ask_change = [new - old for new, old in zip(self.ask_size, previous.ask_size, strict=True)]
@@ -129,12 +129,12 @@ class Trade(NamedTuple):
     price: int
     size: int
     side: int
-    day: Day
+    day: DailyStats
     """A copy of the ledger as it stood after this trade."""
     book: Book
 
 
-class Step(NamedTuple):
+class MarketUpdate(NamedTuple):
     """What one step of one instrument brought: trades in order, then the book they led to (None: no book is published)."""
 
     instrument: Instrument

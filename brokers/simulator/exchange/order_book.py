@@ -21,7 +21,7 @@ LEVELS = 10
 AUCTION_LEVELS = 3
 
 
-class Half:
+class BookSide:
     """One side of the book. `sign` is +1 where better means lower (asks), -1 for bids."""
 
     def __init__(self, sign: int) -> None:
@@ -43,9 +43,9 @@ class Half:
         """Indexes of all levels, best first."""
         return self.indexes if self.sign > 0 else self.indexes[::-1]
 
-    def shown(self, most: int = LEVELS) -> list[int]:
+    def top_levels(self, max_levels: int = LEVELS) -> list[int]:
         """Indexes of the levels a feed shows, best first."""
-        return self.indexes[:most] if self.sign > 0 else self.indexes[: -most - 1 : -1]
+        return self.indexes[:max_levels] if self.sign > 0 else self.indexes[: -max_levels - 1 : -1]
 
     def add(self, index: int, size: int) -> None:
         """Rest an order of `size` behind the others at `index`."""
@@ -61,10 +61,10 @@ class Half:
         queue = self.queues[index]
         size = queue[place]
         del queue[place]
-        self._less(index, size)
+        self._reduce(index, size)
         return size
 
-    def take(self, size: int, worst: int) -> list[tuple[int, int]]:
+    def execute(self, size: int, worst: int) -> list[tuple[int, int]]:
         """Execute up to `size` shares at levels not worse than `worst`: (index, size) of each order met, in order."""
         fills = []
         while size and self.indexes:
@@ -77,12 +77,12 @@ class Half:
                 queue.popleft()
             else:
                 queue[0] -= filled
-            self._less(index, filled)
+            self._reduce(index, filled)
             size -= filled
             fills.append((index, filled))
         return fills
 
-    def _less(self, index: int, size: int) -> None:
+    def _reduce(self, index: int, size: int) -> None:
         self.total[index] -= size
         if not self.queues[index]:
             del self.queues[index], self.total[index]
@@ -93,22 +93,22 @@ class OrderBook:
     """Both sides of one instrument."""
 
     def __init__(self) -> None:
-        self.asks = Half(+1)
-        self.bids = Half(-1)
+        self.asks = BookSide(+1)
+        self.bids = BookSide(-1)
 
-    def half(self, side: int) -> Half:
+    def get_side(self, side: int) -> BookSide:
         """The side where an order of `side` (+1 buy, -1 sell) rests."""
         return self.bids if side > 0 else self.asks
 
-    def send(self, side: int, index: int, size: int) -> list[tuple[int, int]]:
+    def submit(self, side: int, index: int, size: int) -> list[tuple[int, int]]:
         """A limit order in continuous trading: what it executes at once, (index, size) each; the rest is booked."""
-        fills = self.half(-side).take(size, index)
+        fills = self.get_side(-side).execute(size, index)
         rest = size - sum(filled for _, filled in fills)
         if rest:
-            self.half(side).add(index, rest)
+            self.get_side(side).add(index, rest)
         return fills
 
-    def equilibrium(self) -> tuple[int, int] | None:
+    def find_equilibrium(self) -> tuple[int, int] | None:
         """(index, size) at which a call auction would execute now, None if nothing would.
 
         The largest volume; of several prices the least imbalance, then the one nearest the middle of those.
@@ -120,32 +120,32 @@ class OrderBook:
         supply = list(accumulate(self.asks.total.get(index, 0) for index in span))
         demand = list(accumulate(self.bids.total.get(index, 0) for index in reversed(span)))[::-1]
         deeper = [(min(s, d), -abs(s - d)) for s, d in zip(supply, demand, strict=True)]
-        most = max(deeper)
-        places = [place for place, value in enumerate(deeper) if value == most]
-        return best_ask + places[len(places) // 2], most[0]
+        best = max(deeper)
+        places = [place for place, value in enumerate(deeper) if value == best]
+        return best_ask + places[len(places) // 2], best[0]
 
     def uncross(self) -> tuple[int, int] | None:
         """Execute the call auction: (index, size) of the one print, None if nothing executed."""
-        found = self.equilibrium()
+        found = self.find_equilibrium()
         if found is None:
             return None
         _, size = found
         last = max(self.asks.indexes[-1], self.bids.indexes[-1])
-        self.asks.take(size, last)
-        self.bids.take(size, 0)
+        self.asks.execute(size, last)
+        self.bids.execute(size, 0)
         return found
 
-    def after_auction(self, size: int) -> tuple[list[tuple[int, int]], list[tuple[int, int]]]:
+    def levels_after_auction(self, size: int) -> tuple[list[tuple[int, int]], list[tuple[int, int]]]:
         """What both sides would show if `size` shares were executed: (index, size) of asks and bids, best first."""
-        shown = []
-        for half in (self.asks, self.bids):
+        sides = []
+        for book_side in (self.asks, self.bids):
             left, levels = size, []
-            for index in half.in_order():
-                rest = half.total[index] - left
+            for index in book_side.in_order():
+                rest = book_side.total[index] - left
                 left = max(0, -rest)
                 if rest > 0:
                     levels.append((index, rest))
                     if len(levels) == AUCTION_LEVELS:
                         break
-            shown.append(levels)
-        return shown[0], shown[1]
+            sides.append(levels)
+        return sides[0], sides[1]

@@ -18,7 +18,7 @@ TOP_TICK = 1_000
 LIMIT_PERCENT = 30
 
 
-def tick(price: int) -> int:
+def find_tick_size(price: int) -> int:
     """The tick size at `price`, won."""
     for below, size in BANDS:
         if price < below:
@@ -28,36 +28,36 @@ def tick(price: int) -> int:
 
 def floor_to_tick(price: int) -> int:
     """The highest price on the grid that is not above `price`."""
-    return price - price % tick(price)
+    return price - price % find_tick_size(price)
 
 
-def limits(previous_close: int) -> tuple[int, int]:
+def compute_limits(previous_close: int) -> tuple[int, int]:
     """Lowest and highest price of the day: 30 % off the previous close, rounded inward to the grid."""
     reach = previous_close * LIMIT_PERCENT // 100
-    reach -= reach % tick(previous_close)
+    reach -= reach % find_tick_size(previous_close)
     lower = floor_to_tick(previous_close - reach)
     if lower < previous_close - reach:
-        lower += tick(lower)
+        lower += find_tick_size(lower)
     return lower, floor_to_tick(previous_close + reach)
 
 
-class Grid:
+class KrxPriceGrid:
     """All prices of one day, ascending; a price's place in it is its index."""
 
     def __init__(self, previous_close: int) -> None:
-        self.lower, self.upper = limits(previous_close)
+        self.lower, self.upper = compute_limits(previous_close)
         self.prices: list[int] = []
         price = self.lower
         while price <= self.upper:
             self.prices.append(price)
-            price += tick(price)
+            price += find_tick_size(price)
 
     @staticmethod
-    def floor(price: int) -> int:
+    def round_down(price: int) -> int:
         """The highest price on any such grid that is not above `price`."""
         return floor_to_tick(price)
 
-    def index(self, price: int) -> int:
+    def find_index(self, price: int) -> int:
         """The index of the lowest grid price that is not below `price`, kept inside the limits."""
         return min(bisect_left(self.prices, price), len(self.prices) - 1)
 
@@ -66,15 +66,15 @@ CENT = 100
 """In 1/10,000 of a dollar."""
 
 
-class Cents(Grid):
+class CentPriceGrid(KrxPriceGrid):
     """The same for a US instrument: every cent, 30 % around the previous close."""
 
     def __init__(self, previous_close: int) -> None:
         reach = previous_close * LIMIT_PERCENT // 100
-        self.lower, self.upper = self.floor(previous_close - reach) + CENT, self.floor(previous_close + reach)
+        self.lower, self.upper = self.round_down(previous_close - reach) + CENT, self.round_down(previous_close + reach)
         self.prices = list(range(self.lower, self.upper + 1, CENT))
 
     @staticmethod
-    def floor(price: int) -> int:
+    def round_down(price: int) -> int:
         """The whole cent that is not above `price`."""
         return price - price % CENT

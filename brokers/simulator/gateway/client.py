@@ -20,20 +20,20 @@ from typing import NamedTuple, Protocol
 from aiohttp import WSMsgType, web
 
 from brokers.simulator.exchange.models import Book, Trade
-from brokers.simulator.faults import LineFaults
-from brokers.simulator.ground_truth import LineNumber, Outcome, Stream, Truth
+from brokers.simulator.faults import FeedFaults
+from brokers.simulator.ground_truth import DeliveryOutcome, FeedId, GroundTruthWriter, Stream
 from conf.instrument import Instrument
 
-MOST_WAITING = 10_000
+MAX_QUEUED = 10_000
 SEND_BUFFER_BYTES = 1 << 18
 """Small, so that what a client never read is soon known to be unsent."""
-CLOSE_S = 2.0
-EARLY_NS = 500_000
+CLOSE_TIMEOUT_S = 2.0
+TIMER_EARLY_NS = 500_000
 """An event loop's timer may fire this much before its time."""
 SECOND_NS = 1_000_000_000
 
 
-class Item(NamedTuple):
+class QueuedItem(NamedTuple):
     """Something to send, not before `due_ns` (CLOCK_MONOTONIC): a book, or the trades of one sweep."""
 
     due_ns: int
@@ -41,152 +41,152 @@ class Item(NamedTuple):
     stream: Stream
     content: Book | list[Trade]
 
-    def ids(self) -> list[tuple[int, int]]:
+    def get_record_ids(self) -> list[tuple[int, int]]:
         """(first, last) id of each record in it."""
         if isinstance(self.content, Book):
             return [(self.content.id, self.content.id)]
         return [(trade.id, trade.id) for trade in self.content]
 
 
-class Frame(NamedTuple):
+class EncodedFrame(NamedTuple):
     """One text frame of data and the records it carries: (stream, first id, last id)."""
 
     payload: bytes
     records: list[tuple[Stream, int, int]]
-    spoiled: bool = False
+    corrupted: bool = False
 
 
-class Line(Protocol):
+class Feed(Protocol):
     """What a connection needs of the feed that it belongs to (feed.py)."""
 
-    number: LineNumber
-    truth: Truth
+    feed_id: FeedId
+    truth: GroundTruthWriter
     random: Random
-    faults: LineFaults
-    connections: dict[int, Connection]
+    faults: FeedFaults
+    connections: dict[int, ClientConnection]
 
     @property
     def flush_s(self) -> float:
         """Pause between two flushes of a connection; 0: none."""
 
     @property
-    def books_per_s(self) -> float:
+    def max_books_per_s(self) -> float:
         """The most books of one instrument that are sent in a second; 0: all."""
 
-    def frames(self, due: list[Item]) -> list[Frame]:
+    def encode_frames(self, due: list[QueuedItem]) -> list[EncodedFrame]:
         """What is due as the vendor's frames."""
 
 
-class Connection:
+class ClientConnection:
     """A client of a line, from the handshake until the socket is gone."""
 
-    def __init__(self, line: Line, number: int, ws: web.WebSocketResponse, transport: asyncio.Transport) -> None:
-        self.line = line
+    def __init__(self, feed: Feed, number: int, ws: web.WebSocketResponse, transport: asyncio.Transport) -> None:
+        self.feed = feed
         self.number = number
-        self.registered: set[tuple[Instrument, Stream]] = set()
+        self.subscriptions: set[tuple[Instrument, Stream]] = set()
         self.app_key = ""
         self.opened_ns = time.monotonic_ns()
         self.silent_until_ns = 0
         self.last_sent_ns = self.opened_ns
-        self.how = ""
+        self.disconnect_reason = ""
         self._ws = ws
         self._transport = transport
         transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
-        self._queue: deque[Item] = deque()
-        self._control: deque[bytes] = deque()
-        self._held: dict[Instrument, Item] = {}
-        self._free_ns: dict[Instrument, int] = {}
+        self._queue: deque[QueuedItem] = deque()
+        self._control_queue: deque[bytes] = deque()
+        self._pending_books: dict[Instrument, QueuedItem] = {}
+        self._next_book_ns: dict[Instrument, int] = {}
         self._wake = asyncio.Event()
-        self._alarm: asyncio.TimerHandle | None = None
-        self._data_ns = 0
-        self._flush_ns = int(line.flush_s * SECOND_NS)
+        self._timer: asyncio.TimerHandle | None = None
+        self._next_data_ns = 0
+        self._flush_ns = int(feed.flush_s * SECOND_NS)
 
-    def silent(self) -> bool:
+    def is_silent(self) -> bool:
         """True while this connection is half-open."""
         return time.monotonic_ns() < self.silent_until_ns
 
-    def say(self, text: str, late_s: float = 0.0) -> None:
+    def send_control(self, text: str, delay_s: float = 0.0) -> None:
         """Queue a control message; it does not wait for data."""
-        if late_s:
-            asyncio.get_running_loop().call_later(late_s, self.say, text)
+        if delay_s:
+            asyncio.get_running_loop().call_later(delay_s, self.send_control, text)
             return
-        self._control.append(text.encode())
+        self._control_queue.append(text.encode())
         self._wake.set()
 
-    def enqueue(self, item: Item) -> None:
+    def enqueue(self, item: QueuedItem) -> None:
         """Queue data; its time is put off where the item ahead of it is later."""
-        if self.how:
-            self._outcome(item, Outcome.LOST)
+        if self.disconnect_reason:
+            self._record_item(item, DeliveryOutcome.LOST)
             return
         if self._queue and self._queue[-1].due_ns > item.due_ns:
             item = item._replace(due_ns=self._queue[-1].due_ns)
         self._queue.append(item)
-        if self._alarm is None:
-            self._set_alarm(item.due_ns)
-        if len(self._queue) > MOST_WAITING:
-            self.cut("client stopped reading")
+        if self._timer is None:
+            self._set_timer(item.due_ns)
+        if len(self._queue) > MAX_QUEUED:
+            self.abort("client stopped reading")
 
-    def cut(self, how: str) -> None:
+    def abort(self, disconnect_reason: str) -> None:
         """End the TCP connection without a close frame; what waits is lost."""
-        self.how = self.how or how
+        self.disconnect_reason = self.disconnect_reason or disconnect_reason
         self._transport.abort()
         self._wake.set()
 
-    def hang_up(self, how: str) -> None:
+    def close_after_flush(self, disconnect_reason: str) -> None:
         """End the TCP connection without a close frame once what was said has left."""
-        self.how = self.how or how
+        self.disconnect_reason = self.disconnect_reason or disconnect_reason
         self._wake.set()
 
-    async def close(self, how: str, code: int, reason: bytes) -> None:
+    async def close(self, disconnect_reason: str, code: int, reason: bytes) -> None:
         """End with a close frame after what was said."""
-        self.how = self.how or how
-        await self._say_all()
+        self.disconnect_reason = self.disconnect_reason or disconnect_reason
+        await self._send_control_queue()
         await self._ws.close(code=code, message=reason)
 
-    async def write(self) -> None:
+    async def run_writer(self) -> None:
         """The writer: runs until the connection ends, then settles what is left."""
         try:
-            while not self.how:
+            while not self.disconnect_reason:
                 await self._wake.wait()
                 self._wake.clear()
-                await self._say_all()
-                if self._queue or self._held:
-                    now_ns = time.monotonic_ns() + EARLY_NS
-                    if now_ns >= self._data_ns:
+                await self._send_control_queue()
+                if self._queue or self._pending_books:
+                    now_ns = time.monotonic_ns() + TIMER_EARLY_NS
+                    if now_ns >= self._next_data_ns:
                         await self._send_due(now_ns)
-                    self._rearm()
-            await self._say_all()
+                    self._reset_timer()
+            await self._send_control_queue()
             self._transport.close()
         except ConnectionError:
-            self.how = self.how or "client vanished"
+            self.disconnect_reason = self.disconnect_reason or "client vanished"
 
-    def open(self) -> bool:
+    def is_open(self) -> bool:
         """True while TCP is up."""
         return not self._transport.is_closing()
 
-    async def finish(self, how: str, tasks: list[asyncio.Task[None]]) -> None:
+    async def finish(self, disconnect_reason: str, tasks: list[asyncio.Task[None]]) -> None:
         """Reading has ended: stop `tasks`, the writer first, and settle."""
-        self.how = self.how or how
+        self.disconnect_reason = self.disconnect_reason or disconnect_reason
         self._wake.set()
         writer, *others = tasks
         for task in others:
             task.cancel()
-        await asyncio.wait([writer], timeout=CLOSE_S)
+        await asyncio.wait([writer], timeout=CLOSE_TIMEOUT_S)
         self._transport.abort()  # a writer still waiting for the client wakes up by this, with everything accounted for
         await asyncio.gather(*tasks, return_exceptions=True)
-        self._settle()
+        self._record_unsent()
 
-    def _settle(self) -> None:
+    def _record_unsent(self) -> None:
         """What was not sent is lost; the end is written down."""
-        if self._alarm is not None:
-            self._alarm.cancel()
-        for item in (*self._held.values(), *self._queue):
-            self._outcome(item, Outcome.LOST)
-        self._held.clear()
+        if self._timer is not None:
+            self._timer.cancel()
+        for item in (*self._pending_books.values(), *self._queue):
+            self._record_item(item, DeliveryOutcome.LOST)
+        self._pending_books.clear()
         self._queue.clear()
-        self.line.connections.pop(self.number, None)
-        self.line.truth.connection(
-            self.line.number, self.number, self.app_key, self.opened_ns, time.monotonic_ns(), self.how
+        self.feed.connections.pop(self.number, None)
+        self.feed.truth.record_connection(
+            self.feed.feed_id, self.number, self.app_key, self.opened_ns, time.monotonic_ns(), self.disconnect_reason
         )
 
     async def send(self, payload: bytes) -> None:
@@ -194,76 +194,82 @@ class Connection:
         self.last_sent_ns = time.monotonic_ns()
         await self._ws.send_frame(payload, WSMsgType.TEXT)
 
-    async def _say_all(self) -> None:
-        while self._control:
-            payload = self._control.popleft()
-            if not self.silent():
+    async def _send_control_queue(self) -> None:
+        while self._control_queue:
+            payload = self._control_queue.popleft()
+            if not self.is_silent():
                 await self.send(payload)
 
     async def _send_due(self, now_ns: int) -> None:
-        due: list[Item] = []
-        gap_ns = int(SECOND_NS / self.line.books_per_s) if self.line.books_per_s else 0
+        due: list[QueuedItem] = []
+        interval_ns = int(SECOND_NS / self.feed.max_books_per_s) if self.feed.max_books_per_s else 0
         while self._queue and self._queue[0].due_ns <= now_ns:
             item = self._queue.popleft()
-            if gap_ns and item.stream is Stream.BOOK:
-                older = self._held.pop(item.instrument, None)
+            if interval_ns and item.stream is Stream.BOOK:
+                older = self._pending_books.pop(item.instrument, None)
                 if older is not None:
-                    self._outcome(older, Outcome.CONFLATED)
-                self._held[item.instrument] = item
+                    self._record_item(older, DeliveryOutcome.CONFLATED)
+                self._pending_books[item.instrument] = item
             else:
                 due.append(item)
-        for instrument in [name for name in self._held if not gap_ns or self._free_ns.get(name, 0) <= now_ns]:
-            due.append(self._held.pop(instrument))
-            self._free_ns[instrument] = max(self._free_ns.get(instrument, 0) + gap_ns, now_ns)
+        for instrument in [
+            name for name in self._pending_books if not interval_ns or self._next_book_ns.get(name, 0) <= now_ns
+        ]:
+            due.append(self._pending_books.pop(instrument))
+            self._next_book_ns[instrument] = max(self._next_book_ns.get(instrument, 0) + interval_ns, now_ns)
         due.sort(key=lambda item: item.due_ns)  # what was held came before what was not
         if due:
-            for frame in self.line.frames(due):
+            for frame in self.feed.encode_frames(due):
                 await self._deliver(frame)
 
-    async def _deliver(self, frame: Frame) -> None:
-        faults = self.line.faults
+    async def _deliver(self, frame: EncodedFrame) -> None:
+        faults = self.feed.faults
         now_ns = time.monotonic_ns()
-        if self.how or now_ns < self.silent_until_ns or now_ns < faults.quiet_until_ns:
-            self._record(frame, Outcome.LOST)
+        if self.disconnect_reason or now_ns < self.silent_until_ns or now_ns < faults.quiet_until_ns:
+            self._record_frame(frame, DeliveryOutcome.LOST)
             return
-        spoiled = faults.spoil(frame.payload, self.line.random)
-        payload = frame.payload if spoiled is None else spoiled
+        corrupted = faults.corrupt(frame.payload, self.feed.random)
+        payload = frame.payload if corrupted is None else corrupted
         try:
             await self.send(payload)
         except ConnectionError:
-            self.how = self.how or "client vanished"
-            self._record(frame, Outcome.LOST)
+            self.disconnect_reason = self.disconnect_reason or "client vanished"
+            self._record_frame(frame, DeliveryOutcome.LOST)
             return
-        self._record(frame, Outcome.SENT if spoiled is None and not frame.spoiled else Outcome.SPOILED)
-        if faults.duplicate and spoiled is None:
+        self._record_frame(
+            frame, DeliveryOutcome.SENT if corrupted is None and not frame.corrupted else DeliveryOutcome.CORRUPTED
+        )
+        if faults.duplicate and corrupted is None:
             faults.duplicate -= 1
             await self.send(payload)
-            self._record(frame, Outcome.REPEATED)
+            self._record_frame(frame, DeliveryOutcome.REPEATED)
 
-    def _record(self, frame: Frame, outcome: Outcome) -> None:
+    def _record_frame(self, frame: EncodedFrame, outcome: DeliveryOutcome) -> None:
         for stream, first, last in frame.records:
-            self.line.truth.sent(self.line.number, stream, outcome, self.number, first, last, self.last_sent_ns)
+            self.feed.truth.record_delivery(
+                self.feed.feed_id, stream, outcome, self.number, first, last, self.last_sent_ns
+            )
 
-    def _outcome(self, item: Item, outcome: Outcome) -> None:
+    def _record_item(self, item: QueuedItem, outcome: DeliveryOutcome) -> None:
         now_ns = time.monotonic_ns()
-        for first, last in item.ids():
-            self.line.truth.sent(self.line.number, item.stream, outcome, self.number, first, last, now_ns)
+        for first, last in item.get_record_ids():
+            self.feed.truth.record_delivery(self.feed.feed_id, item.stream, outcome, self.number, first, last, now_ns)
 
-    def _rearm(self) -> None:
+    def _reset_timer(self) -> None:
         times = [self._queue[0].due_ns] if self._queue else []
-        times += [self._free_ns.get(instrument, 0) for instrument in self._held]
-        if self._alarm is not None:
-            self._alarm.cancel()
-            self._alarm = None
+        times += [self._next_book_ns.get(instrument, 0) for instrument in self._pending_books]
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
         if times:
-            self._set_alarm(min(times))
+            self._set_timer(min(times))
 
-    def _set_alarm(self, at_ns: int) -> None:
+    def _set_timer(self, at_ns: int) -> None:
         """Wake the writer at `at_ns`, or at the flush after it; flushes keep a rhythm counted from the handshake."""
         now_ns = time.monotonic_ns()
         at_ns = max(at_ns, now_ns)
         if self._flush_ns:
             at_ns += -(at_ns - self.opened_ns) % self._flush_ns
-        self._data_ns = at_ns
+        self._next_data_ns = at_ns
         loop = asyncio.get_running_loop()
-        self._alarm = loop.call_at(loop.time() + (at_ns - now_ns) / SECOND_NS, self._wake.set)
+        self._timer = loop.call_at(loop.time() + (at_ns - now_ns) / SECOND_NS, self._wake.set)

@@ -13,40 +13,40 @@ from enum import Enum
 
 from aiohttp import WSMessage, WSMsgType, web
 
-from brokers.simulator.gateway.client import Connection
-from brokers.simulator.gateway.feed import Line
+from brokers.simulator.gateway.client import ClientConnection
+from brokers.simulator.gateway.feed import SimulatedFeed
 
-MOST_BYTES = 1 << 20
+MAX_MESSAGE_BYTES = 1 << 20
 POLL_S = 0.05
 
 
-class Ending(Enum):
+class ClientDisconnect(Enum):
     """How a client left."""
 
     CLOSED = "client closed"
     VANISHED = "client vanished"
 
 
-async def accept(request: web.Request, line: Line) -> tuple[web.WebSocketResponse, Connection]:
+async def accept(request: web.Request, feed: SimulatedFeed) -> tuple[web.WebSocketResponse, ClientConnection]:
     """Shake hands. During an outage the TCP connection ends instead."""
-    if line.refuses() and request.transport is not None:
+    if feed.is_refusing() and request.transport is not None:
         request.transport.abort()
         raise web.HTTPServiceUnavailable  # nobody will read it
-    ws = web.WebSocketResponse(autoping=False, autoclose=False, compress=False, max_msg_size=MOST_BYTES)
+    ws = web.WebSocketResponse(autoping=False, autoclose=False, compress=False, max_msg_size=MAX_MESSAGE_BYTES)
     await ws.prepare(request)
     assert request.transport is not None
-    return ws, line.open(ws, request.transport)
+    return ws, feed.add_client(ws, request.transport)
 
 
-async def read(ws: web.WebSocketResponse, connection: Connection) -> AsyncIterator[WSMessage]:
+async def read_messages(ws: web.WebSocketResponse, connection: ClientConnection) -> AsyncIterator[WSMessage]:
     """Messages of the client, its Close last. Ends when the socket does."""
     while True:
         message = await ws.receive()
         if message.type in (WSMsgType.CLOSING, WSMsgType.CLOSED, WSMsgType.ERROR):
             return
-        if connection.silent():
+        if connection.is_silent():
             if message.type is WSMsgType.CLOSE:
-                await _tcp_end(connection)
+                await _wait_for_tcp_end(connection)
                 return
             continue
         if message.type is WSMsgType.CLOSE:
@@ -56,6 +56,6 @@ async def read(ws: web.WebSocketResponse, connection: Connection) -> AsyncIterat
         yield message
 
 
-async def _tcp_end(connection: Connection) -> None:
-    while connection.open() and connection.silent():
+async def _wait_for_tcp_end(connection: ClientConnection) -> None:
+    while connection.is_open() and connection.is_silent():
         await asyncio.sleep(POLL_S)

@@ -11,17 +11,17 @@ from dataclasses import dataclass, field
 
 
 @dataclass
-class Quota:
+class TokenBucket:
     """`burst` calls at once, `per_s` more each second, for every key of its own."""
 
     burst: float
     per_s: float
-    _left: dict[Hashable, tuple[float, float]] = field(default_factory=dict)
+    _tokens: dict[Hashable, tuple[float, float]] = field(default_factory=dict)
 
-    def take(self, key: Hashable, now_s: float) -> bool:
+    def try_acquire(self, key: Hashable, now_s: float) -> bool:
         """Whether one more call is allowed now."""
-        left, then_s = self._left.get(key, (self.burst, now_s))
-        left = min(self.burst, left + (now_s - then_s) * self.per_s)
-        allowed = left >= 1
-        self._left[key] = (left - allowed, now_s)
+        tokens, last_s = self._tokens.get(key, (self.burst, now_s))
+        tokens = min(self.burst, tokens + (now_s - last_s) * self.per_s)
+        allowed = tokens >= 1
+        self._tokens[key] = (tokens - allowed, now_s)
         return allowed

@@ -20,61 +20,61 @@ from aiohttp import web
 from conf.clock import KST
 
 TOKEN_LIFE_S = 86_400
-SAME_TOKEN_S = 6 * 3600
-ISSUE_GAP_S = 60.0
-APPROVAL_GAP_S = 1.0
+TOKEN_REUSE_S = 6 * 3600
+MIN_ISSUE_INTERVAL_S = 60.0
+MIN_APPROVAL_INTERVAL_S = 1.0
 
 
 @dataclass
-class Token:
+class KisToken:
     text: str
     issued_s: float
     expires: datetime
 
 
-class Keys:
+class KeyStore:
     """Appkeys, their secrets, tokens and approvals. Times in monotonic seconds."""
 
     def __init__(self, random: Random) -> None:
         self._random = random
         self._secrets: dict[str, str] = {}
-        self._tokens: dict[str, Token] = {}
-        self._issued_s: dict[str, float] = {}
-        self._approved_s: dict[str, float] = {}
-        self._expired: set[str] = set()
+        self._tokens: dict[str, KisToken] = {}
+        self._last_issue_s: dict[str, float] = {}
+        self._last_approval_s: dict[str, float] = {}
+        self._expired_tokens: set[str] = set()
         self._approvals: dict[str, tuple[str, float]] = {}
 
-    def known(self, app_key: str, secret: str) -> bool:
+    def check_secret(self, app_key: str, secret: str) -> bool:
         """Whether the pair fits; a new key is taken at its word."""
         return self._secrets.setdefault(app_key, secret) == secret
 
-    def token(self, app_key: str, now_s: float) -> Token | None:
+    def issue(self, app_key: str, now_s: float) -> KisToken | None:
         """The token of a key: the same for six hours; None when a new one is asked for within a minute (spec kis 1.2)."""
         token = self._tokens.get(app_key)
-        if token is not None and now_s - token.issued_s < SAME_TOKEN_S:
+        if token is not None and now_s - token.issued_s < TOKEN_REUSE_S:
             return token
-        if now_s - self._issued_s.get(app_key, -ISSUE_GAP_S) < ISSUE_GAP_S:
+        if now_s - self._last_issue_s.get(app_key, -MIN_ISSUE_INTERVAL_S) < MIN_ISSUE_INTERVAL_S:
             return None
-        self._issued_s[app_key] = now_s
+        self._last_issue_s[app_key] = now_s
         text = "eyJ" + "".join(self._random.choices("ABCDEFGHabcdefgh0123456789", k=340))
-        self._tokens[app_key] = Token(text, now_s, datetime.now(KST) + timedelta(seconds=TOKEN_LIFE_S))
+        self._tokens[app_key] = KisToken(text, now_s, datetime.now(KST) + timedelta(seconds=TOKEN_LIFE_S))
         return self._tokens[app_key]
 
-    def holder(self, text: str) -> str | None:
+    def find_holder(self, text: str) -> str | None:
         """The appkey of a valid access token."""
         now = datetime.now(KST)
         return next((key for key, token in self._tokens.items() if token.text == text and now < token.expires), None)
 
     def expire(self) -> None:
         """All tokens end now; new ones can be had at once."""
-        self._expired.update(token.text for token in self._tokens.values())
+        self._expired_tokens.update(token.text for token in self._tokens.values())
         self._tokens.clear()
-        self._issued_s.clear()
+        self._last_issue_s.clear()
 
-    def expired(self, text: str) -> bool:
+    def is_expired(self, text: str) -> bool:
         """Whether this was a token whose time is over."""
         ended = any(token.text == text and datetime.now(KST) >= token.expires for token in self._tokens.values())
-        return ended or text in self._expired
+        return ended or text in self._expired_tokens
 
     def revoke(self, app_key: str, text: str) -> bool:
         """Forget a token; False when it is not this key's."""
@@ -84,43 +84,43 @@ class Keys:
         del self._tokens[app_key]
         return True
 
-    def approve(self, app_key: str, now_s: float) -> str | None:
+    def issue_approval(self, app_key: str, now_s: float) -> str | None:
         """A new approval key; None when asked twice in a second (spec kis 1.3)."""
-        if now_s - self._approved_s.get(app_key, -APPROVAL_GAP_S) < APPROVAL_GAP_S:
+        if now_s - self._last_approval_s.get(app_key, -MIN_APPROVAL_INTERVAL_S) < MIN_APPROVAL_INTERVAL_S:
             return None
-        self._approved_s[app_key] = now_s
+        self._last_approval_s[app_key] = now_s
         approval = str(uuid.UUID(int=self._random.getrandbits(128), version=4))
         self._approvals[approval] = (app_key, now_s + TOKEN_LIFE_S)
         return approval
 
-    def approved(self, approval: str, now_s: float) -> str | None:
+    def find_approval_holder(self, approval: str, now_s: float) -> str | None:
         """The appkey an approval key was issued to, while it is valid."""
         app_key, until_s = self._approvals.get(approval, ("", 0.0))
         return app_key if now_s < until_s else None
 
 
-class Desk:
+class AuthRoutes:
     """The /oauth2 calls."""
 
-    def __init__(self, keys: Keys) -> None:
+    def __init__(self, keys: KeyStore) -> None:
         self.keys = keys
 
-    def routes(self) -> list[web.RouteDef]:
+    def build_routes(self) -> list[web.RouteDef]:
         """What it answers."""
         return [
             web.post("/oauth2/tokenP", self.issue_token),
             web.post("/oauth2/revokeP", self.revoke_token),
-            web.post("/oauth2/Approval", self.approve),
+            web.post("/oauth2/Approval", self.issue_approval),
         ]
 
     async def issue_token(self, request: web.Request) -> web.Response:
         """POST /oauth2/tokenP (spec kis 1.2)."""
-        given, refusal = await self._credentials(request, "appsecret")
+        given, refusal = await self._check_credentials(request, "appsecret")
         if refusal is not None:
             return refusal
-        token = self.keys.token(given["appkey"], time.monotonic())
+        token = self.keys.issue(given["appkey"], time.monotonic())
         if token is None:
-            return gateway_refusal("EGW00133", "접근토큰 발급 잠시 후 다시 시도하세요(1분당 1회)")
+            return build_gateway_error("EGW00133", "접근토큰 발급 잠시 후 다시 시도하세요(1분당 1회)")
         left_s = int((token.expires - datetime.now(KST)).total_seconds())
         return web.json_response(
             {
@@ -133,37 +133,37 @@ class Desk:
 
     async def revoke_token(self, request: web.Request) -> web.Response:
         """POST /oauth2/revokeP; WebSocket slots stay as they are (spec kis 1.2)."""
-        given, refusal = await self._credentials(request, "appsecret")
+        given, refusal = await self._check_credentials(request, "appsecret")
         if refusal is not None:
             return refusal
         if not self.keys.revoke(given["appkey"], str(given.get("token", ""))):
-            return gateway_refusal("EGW00121", "유효하지 않은 token 입니다.")
+            return build_gateway_error("EGW00121", "유효하지 않은 token 입니다.")
         return web.json_response({"code": 200, "message": "접근토큰 폐기에 성공하였습니다"})
 
-    async def approve(self, request: web.Request) -> web.Response:
+    async def issue_approval(self, request: web.Request) -> web.Response:
         """POST /oauth2/Approval (spec kis 1.3): the secret is called `secretkey` here."""
-        given, refusal = await self._credentials(request, "secretkey")
+        given, refusal = await self._check_credentials(request, "secretkey")
         if refusal is not None:
             return refusal
-        approval = self.keys.approve(given["appkey"], time.monotonic())
+        approval = self.keys.issue_approval(given["appkey"], time.monotonic())
         if approval is None:
             body = {"rt_cd": "1", "msg_cd": "EGW00201", "msg1": "초당 거래건수를 초과하였습니다."}
             return web.json_response(body, status=500)
         return web.json_response({"approval_key": approval})
 
-    async def _credentials(self, request: web.Request, secret: str) -> tuple[dict[str, str], web.Response | None]:
+    async def _check_credentials(self, request: web.Request, secret: str) -> tuple[dict[str, str], web.Response | None]:
         """The body of an /oauth2 call and, unless its keys are good, the refusal."""
         try:
             given = await request.json()
         except ValueError:
             given = {}
         if not isinstance(given, dict) or not given.get("appkey"):
-            return {}, gateway_refusal("EGW00103", "유효하지 않은 AppKey입니다.")
-        if not given.get(secret) or not self.keys.known(given["appkey"], given[secret]):
-            return {}, gateway_refusal("EGW00105", "유효하지 않은 AppSecret입니다.")
+            return {}, build_gateway_error("EGW00103", "유효하지 않은 AppKey입니다.")
+        if not given.get(secret) or not self.keys.check_secret(given["appkey"], given[secret]):
+            return {}, build_gateway_error("EGW00105", "유효하지 않은 AppSecret입니다.")
         return given, None
 
 
-def gateway_refusal(code: str, text: str) -> web.Response:
+def build_gateway_error(code: str, text: str) -> web.Response:
     """An error of the token endpoints: 403 and no rt_cd (spec kis 1.2)."""
     return web.json_response({"error_description": text, "error_code": code}, status=403)

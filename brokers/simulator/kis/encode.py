@@ -8,8 +8,8 @@ Leaves to others: which client gets what (line.py), registrations (kis.py).
 
 from __future__ import annotations
 
-from brokers.simulator.exchange.models import Book, Day, Trade
-from brokers.simulator.gateway.client import Frame, Item
+from brokers.simulator.exchange.models import Book, DailyStats, Trade
+from brokers.simulator.gateway.client import EncodedFrame, QueuedItem
 from brokers.simulator.ground_truth import Stream
 
 TRADE_TR = {"KRX": "H0STCNT0", "NXT": "H0NXCNT0", "UN": "H0UNCNT0"}
@@ -17,8 +17,8 @@ BOOK_TR = {"KRX": "H0STASP0", "NXT": "H0NXASP0", "UN": "H0UNASP0"}
 WIDTH, BOOK_WIDTH = 47, 63
 PROFILES = {"46/59": (46, 59), "46/62": (46, 62), "47/63": (47, 63), "48/64": (48, 64)}
 """Fields of a trade and of a KRX book: as the document has it, before 2026-09-14, since then, one day (spec kis 3)."""
-KNOWN_LEAST = 46
-MOST_RECORDS = 20
+MIN_KNOWN_WIDTH = 46
+MAX_RECORDS = 20
 NO_SIDE = "3"
 
 MARKET_CODE = {"pre_market": "1", "after_market": "3", "closing_price": "5"}
@@ -26,52 +26,52 @@ OPERATION_CODE = {"pre_market": "10", "after_market": "30", "closing_price": "31
 HOUR_CODE = {"opening_auction": "B", "closing_auction": "A"}
 
 
-def frames(items: list[Item], widths: tuple[int, int]) -> list[Frame]:
+def encode_frames(items: list[QueuedItem], widths: tuple[int, int]) -> list[EncodedFrame]:
     """The frames for `items`, (trade, book) fields wide: a book each, trades up to twenty together."""
-    trade_more, book_more = widths[0] - WIDTH, widths[1] - BOOK_WIDTH
-    spoiled = widths[0] < KNOWN_LEAST
-    made = []
+    trade_extra, book_extra = widths[0] - WIDTH, widths[1] - BOOK_WIDTH
+    corrupted = widths[0] < MIN_KNOWN_WIDTH
+    encoded = []
     for item in items:
         if isinstance(item.content, Book):
             # NXT books were left out of the change (spec kis 3), unified ones were not that narrow before.
-            least = {"NXT": 0, "UN": -1}.get(item.instrument.venue, book_more)
-            text = "^".join(fit(book_fields(item.content), max(book_more, least)))
+            min_extra = {"NXT": 0, "UN": -1}.get(item.instrument.venue, book_extra)
+            text = "^".join(resize(encode_book(item.content), max(book_extra, min_extra)))
             payload = f"0|{BOOK_TR[item.instrument.venue]}|001|{text}".encode()
-            made.append(Frame(payload, [(Stream.BOOK, item.content.id, item.content.id)], spoiled))
+            encoded.append(EncodedFrame(payload, [(Stream.BOOK, item.content.id, item.content.id)], corrupted))
             continue
-        for start in range(0, len(item.content), MOST_RECORDS):
-            batch = item.content[start : start + MOST_RECORDS]
-            text = "^".join("^".join(fit(trade_fields(trade), trade_more)) for trade in batch)
+        for start in range(0, len(item.content), MAX_RECORDS):
+            batch = item.content[start : start + MAX_RECORDS]
+            text = "^".join("^".join(resize(encode_trade(trade), trade_extra)) for trade in batch)
             payload = f"0|{TRADE_TR[item.instrument.venue]}|{len(batch):03}|{text}".encode()
-            made.append(Frame(payload, [(Stream.TICK, trade.id, trade.id) for trade in batch], spoiled))
-    return made
+            encoded.append(EncodedFrame(payload, [(Stream.TICK, trade.id, trade.id) for trade in batch], corrupted))
+    return encoded
 
 
-def fit(fields: list[str], more: int) -> list[str]:
+def resize(fields: list[str], extra: int) -> list[str]:
     """`fields` with `more` appended behind them, or cut off where negative."""
-    return fields[:more] if more < 0 else fields + ["0"] * more
+    return fields[:extra] if extra < 0 else fields + ["0"] * extra
 
 
-def sign(price: int, day: Day) -> str:
+def encode_sign(price: int, day: DailyStats) -> str:
     """The code of a price against the previous close: 1 upper limit, 2 up, 3 flat, 4 lower limit, 5 down."""
     if price == day.upper:
         return "1"
     if price == day.lower:
         return "4"
-    return direction(price - day.previous_close)
+    return encode_direction(price - day.previous_close)
 
 
-def direction(change: int) -> str:
+def encode_direction(change: int) -> str:
     """2 up, 3 flat, 5 down."""
     return "2" if change > 0 else "5" if change < 0 else "3"
 
 
-def ratio(part: float, whole: float, scale: float = 100.0) -> str:
+def format_ratio(part: float, whole: float, scale: float = 100.0) -> str:
     """Two decimals; 0.00 of nothing."""
     return f"{scale * part / whole:.2f}" if whole else "0.00"
 
 
-def trade_fields(trade: Trade) -> list[str]:
+def encode_trade(trade: Trade) -> list[str]:
     """The 47 fields of spec kis 4.1."""
     day, book, price = trade.day, trade.book, trade.price
     change = price - day.previous_close
@@ -80,10 +80,10 @@ def trade_fields(trade: Trade) -> list[str]:
         trade.instrument.symbol,
         trade.at,
         str(price),
-        sign(price, day),
+        encode_sign(price, day),
         str(change),
-        ratio(change, day.previous_close),
-        ratio(day.cum_value, day.cum_volume, 1.0),
+        format_ratio(change, day.previous_close),
+        format_ratio(day.cum_value, day.cum_volume, 1.0),
         str(day.open),
         str(day.high),
         str(day.low),
@@ -95,20 +95,20 @@ def trade_fields(trade: Trade) -> list[str]:
         str(day.sells),
         str(day.buys),
         str(day.buys - day.sells),
-        ratio(day.buy_volume, day.sell_volume),
+        format_ratio(day.buy_volume, day.sell_volume),
         str(day.sell_volume),
         str(day.buy_volume),
         {1: "1", -1: "5"}.get(trade.side, NO_SIDE),
-        ratio(day.buy_volume, day.cum_volume, 1.0),
-        ratio(day.cum_volume, day.previous_volume),
+        format_ratio(day.buy_volume, day.cum_volume, 1.0),
+        format_ratio(day.cum_volume, day.previous_volume),
         day.open_at,
-        direction(price - day.open),
+        encode_direction(price - day.open),
         str(price - day.open),
         day.high_at,
-        direction(price - day.high),
+        encode_direction(price - day.high),
         str(price - day.high),
         day.low_at,
-        direction(price - day.low),
+        encode_direction(price - day.low),
         str(price - day.low),
         day.date,
         OPERATION_CODE.get(trade.phase, "20"),
@@ -117,9 +117,9 @@ def trade_fields(trade: Trade) -> list[str]:
         str(book.bid_size[0]),
         str(book.total_ask),
         str(book.total_bid),
-        ratio(day.cum_volume, day.listed_shares),
+        format_ratio(day.cum_volume, day.listed_shares),
         str(yesterday),
-        ratio(day.cum_volume, yesterday),
+        format_ratio(day.cum_volume, yesterday),
         "0",
         "",
         str(day.open),
@@ -127,7 +127,7 @@ def trade_fields(trade: Trade) -> list[str]:
     ]
 
 
-def book_fields(book: Book) -> list[str]:
+def encode_book(book: Book) -> list[str]:
     """The 63 fields of spec kis 4.2; 65 for NXT and 66 for the unified book."""
     day, venue = book.day, book.instrument.venue
     change = book.expected_price - day.previous_close
@@ -150,8 +150,8 @@ def book_fields(book: Book) -> list[str]:
         str(book.expected_size),
         str(book.expected_size or day.opening_volume),
         str(change),
-        direction(change),
-        ratio(change, day.previous_close),
+        encode_direction(change),
+        format_ratio(change, day.previous_close),
         str(book.cum_volume),
         str(sum(book.ask_change)),
         str(sum(book.bid_change)),

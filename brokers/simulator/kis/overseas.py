@@ -12,41 +12,41 @@ from collections.abc import Mapping
 
 from brokers.simulator.ground_truth import Stream
 from brokers.simulator.kis import overseas_bars, overseas_encode
-from brokers.simulator.kis.rest import Counter, QuotationError
-from brokers.simulator.kis.websocket import Feed
-from conf.instrument import Instrument, parse
+from brokers.simulator.kis.rest import CallTable, QuotationError
+from brokers.simulator.kis.websocket import TrCatalog
+from conf.instrument import Instrument, parse_instrument
 
 STREAMS = {overseas_encode.TRADE_TR: Stream.TICK, overseas_encode.BOOK_TR: Stream.BOOK}
 DAY_MARKET = ("BAQ", "BAY", "BAA")
 
 
-class Overseas:
+class OverseasSubscriptions:
     """What can be registered, and under which key each instrument was."""
 
     def __init__(self) -> None:
         self.keys: dict[Instrument, str] = {}
-        self.feed = Feed(frozenset(STREAMS), self.find)
+        self.catalog = TrCatalog(frozenset(STREAMS), self.resolve)
 
-    def find(self, tr_id: str, tr_key: str) -> tuple[Instrument, Stream]:
+    def resolve(self, tr_id: str, tr_key: str) -> tuple[Instrument, Stream]:
         """What a registration means. ValueError for an impossible key."""
         kind, exchange, ticker = tr_key[:1], tr_key[1:4], tr_key[4:]
         if kind not in ("D", "R") or (kind == "D" and exchange in DAY_MARKET):
             raise ValueError(tr_key)
-        instrument = parse(f"{exchange}.{ticker}")
+        instrument = parse_instrument(f"{exchange}.{ticker}")
         self.keys[instrument] = tr_key
         return instrument, STREAMS[tr_id]
 
 
-def _asked(query: Mapping[str, str]) -> Instrument:
+def _read_instrument(query: Mapping[str, str]) -> Instrument:
     """The instrument a call asks about. QuotationError."""
     try:
-        return parse(f"{query.get('EXCD', '')}.{query.get('SYMB', '')}")
+        return parse_instrument(f"{query.get('EXCD', '')}.{query.get('SYMB', '')}")
     except ValueError:
         raise QuotationError("OPSQ2001", "ERROR : INPUT INVALID_CHECK_EXCD") from None
 
 
-COUNTER = Counter(
+CALLS = CallTable(
     "/uapi/overseas-price/v1/quotations/",
     {"inquire-time-itemchartprice": ("HHDFS76950200", overseas_bars.inquire_time_itemchartprice)},
-    _asked,
+    _read_instrument,
 )

@@ -16,7 +16,7 @@ from datetime import datetime
 import numpy as np
 
 from brokers.simulator.exchange.listing import Listing
-from brokers.simulator.kis.overseas_encode import SCALE, dollars, times
+from brokers.simulator.kis.overseas_encode import SCALE, format_dollars, format_times
 from brokers.simulator.kis.rest_trades import InputError
 from conf.clock import KST
 from conf.market import NEW_YORK, hours_of
@@ -27,10 +27,10 @@ NUMBER = r"[1-9][0-9]{0,3}"
 
 def inquire_time_itemchartprice(listing: Listing | None, query: Mapping[str, str], now_s: int) -> dict[str, object]:
     """Up to NREC bars of NMIN minutes at or before KEYB."""
-    minutes, most = (_number(query, name) for name in ("NMIN", "NREC"))
+    minutes, max_rows = (_parse_number(query, name) for name in ("NMIN", "NREC"))
     if listing is None:
         return {"output1": {}, "output2": []}
-    rows, more = _bars(listing, minutes, min(most, ROWS), query.get("KEYB", ""), query.get("PINC") == "1")
+    rows, more = _build_bars(listing, minutes, min(max_rows, ROWS), query.get("KEYB", ""), query.get("PINC") == "1")
     output = {
         "rsym": f"D{query.get('EXCD', '')}{listing.instrument.symbol}",
         "zdiv": "4",
@@ -43,36 +43,38 @@ def inquire_time_itemchartprice(listing: Listing | None, query: Mapping[str, str
     return {"output1": output, "output2": rows}
 
 
-def _number(query: Mapping[str, str], name: str) -> int:
+def _parse_number(query: Mapping[str, str], name: str) -> int:
     if not re.fullmatch(NUMBER, query.get(name, "")):
         raise InputError(name)
     return int(query[name])
 
 
-def _bars(listing: Listing, minutes: int, most: int, key: str, earlier: bool) -> tuple[list[dict[str, str]], bool]:
+def _build_bars(
+    listing: Listing, minutes: int, max_rows: int, key: str, earlier: bool
+) -> tuple[list[dict[str, str]], bool]:
     """The rows, newest first, and whether older ones follow."""
-    tape, length_s = listing.tape, 60 * minutes
+    history, length_s = listing.history, 60 * minutes
     day_market = hours_of(listing.instrument.venue).zone is KST
-    oldest = 0 if earlier and not day_market else tape.days[-1].first
-    end = len(tape)
+    oldest = 0 if earlier and not day_market else history.days[-1].first
+    end = len(history)
     if key:
         try:
             until_s = int(datetime.strptime(key, "%Y%m%d%H%M%S").replace(tzinfo=NEW_YORK).timestamp())
         except ValueError:
             raise InputError("KEYB") from None
-        end = int(np.searchsorted(tape.column("exch_s"), (until_s // length_s + 1) * length_s))
-    groups = tape.groups(end, most + 1, oldest, tape.by_minute(minutes)) if end > oldest else None
+        end = int(np.searchsorted(history.read_column("exch_s"), (until_s // length_s + 1) * length_s))
+    groups = history.build_groups(end, max_rows + 1, oldest, history.split_by_minute(minutes)) if end > oldest else None
     if groups is None:
         return [], False
     first = groups.first.tolist()
-    values = tape.column("price").astype(np.int64) * tape.column("size")
+    values = history.read_column("price").astype(np.int64) * history.read_column("size")
     amounts = [int(values[low:high].sum()) for low, high in zip(first, [*first[1:], end], strict=True)]
     rows = []
     columns = (groups.open, groups.high, groups.low, groups.last, groups.size)
     for *prices, size, last_s, day, amount in zip(
         *(column.tolist() for column in columns), groups.rows["exch_s"].tolist(), groups.days, amounts, strict=True
     ):
-        texts = dict(zip(("open", "high", "low", "last"), map(dollars, prices), strict=True))
-        at = dict(zip(("xymd", "xhms", "kymd", "khms"), times(last_s // length_s * length_s), strict=True))
+        texts = dict(zip(("open", "high", "low", "last"), map(format_dollars, prices), strict=True))
+        at = dict(zip(("xymd", "xhms", "kymd", "khms"), format_times(last_s // length_s * length_s), strict=True))
         rows.append({"tymd": day.date} | at | texts | {"evol": str(size), "eamt": str(amount // SCALE)})
-    return rows[::-1][:most], len(rows) > most
+    return rows[::-1][:max_rows], len(rows) > max_rows

@@ -18,12 +18,12 @@ from typing import NamedTuple
 from aiohttp import web
 
 from brokers.simulator.exchange.listing import Listing
-from brokers.simulator.exchange.market import Market
-from brokers.simulator.exchange.models import Day
-from brokers.simulator.faults import LineFaults
-from brokers.simulator.gateway.token_bucket import Quota
+from brokers.simulator.exchange.market import SimulatedMarket
+from brokers.simulator.exchange.models import DailyStats
+from brokers.simulator.faults import FeedFaults
+from brokers.simulator.gateway.token_bucket import TokenBucket
 from brokers.simulator.kis import encode, rest_trades
-from brokers.simulator.kis.auth import Keys
+from brokers.simulator.kis.auth import KeyStore
 from conf.instrument import Instrument
 
 BASE = "/uapi/domestic-stock/v1/quotations/"
@@ -39,7 +39,7 @@ class QuotationError(Exception):
         self.code, self.text, self.rt_cd = code, text, rt_cd
 
 
-def inquire_price(day: Day | None, symbol: str) -> dict[str, str]:
+def inquire_price(day: DailyStats | None, symbol: str) -> dict[str, str]:
     """Price, day range, volume and limits; a code that is not listed has a price of zero."""
     if day is None:
         return {"stck_prpr": "0", "stck_shrn_iscd": symbol}
@@ -49,8 +49,8 @@ def inquire_price(day: Day | None, symbol: str) -> dict[str, str]:
         "rprs_mrkt_kor_name": "KOSPI",
         "stck_prpr": str(price),
         "prdy_vrss": str(change),
-        "prdy_vrss_sign": encode.sign(price, day),
-        "prdy_ctrt": encode.ratio(change, day.previous_close),
+        "prdy_vrss_sign": encode.encode_sign(price, day),
+        "prdy_ctrt": encode.format_ratio(change, day.previous_close),
         "acml_tr_pbmn": str(day.cum_value),
         "acml_vol": str(day.cum_volume),
         "stck_oprc": str(day.open),
@@ -63,7 +63,7 @@ def inquire_price(day: Day | None, symbol: str) -> dict[str, str]:
     }
 
 
-def search_info(day: Day | None, symbol: str) -> dict[str, str]:
+def search_info(day: DailyStats | None, symbol: str) -> dict[str, str]:
     """Master data; nothing is known but the code."""
     if day is None:
         raise QuotationError("KIER2620", "조회할 자료가 없습니다", "7")
@@ -81,70 +81,70 @@ def search_info(day: Day | None, symbol: str) -> dict[str, str]:
 Call = Callable[[Listing | None, Mapping[str, str], int], dict[str, object]]
 
 
-def _flat(call: Callable[[Day | None, str], dict[str, str]]) -> Call:
+def _wrap_day_call(call: Callable[[DailyStats | None, str], dict[str, str]]) -> Call:
     """A call that needs no more than the day."""
 
     def answer(listing: Listing | None, query: Mapping[str, str], now_s: int) -> dict[str, object]:
-        return {"output": call(listing.day if listing else None, _symbol(query))}
+        return {"output": call(listing.day if listing else None, _read_symbol(query))}
 
     return answer
 
 
-def _symbol(query: Mapping[str, str]) -> str:
+def _read_symbol(query: Mapping[str, str]) -> str:
     return query.get("FID_INPUT_ISCD") or query.get("PDNO", "")
 
 
-class Counter(NamedTuple):
+class CallTable(NamedTuple):
     """Where calls are made, name -> TR id and answer, and which instrument a query is about (QuotationError)."""
 
     base: str
     calls: Mapping[str, tuple[str, Call]]
-    find: Callable[[Mapping[str, str]], Instrument]
+    find_instrument: Callable[[Mapping[str, str]], Instrument]
 
 
-def _asked(query: Mapping[str, str]) -> Instrument:
+def _read_instrument(query: Mapping[str, str]) -> Instrument:
     division = DIVISIONS.get(query.get("FID_COND_MRKT_DIV_CODE", "J"))
     if division is None:
         raise QuotationError("OPSQ2001", "ERROR : INPUT INVALID_CHECK_MRKT_DIV_CODE")
-    return Instrument(_symbol(query), division)
+    return Instrument(_read_symbol(query), division)
 
 
 QUOTATIONS: Mapping[str, tuple[str, Call]] = {
-    "inquire-price": ("FHKST01010100", _flat(inquire_price)),
-    "search-info": ("CTPF1604R", _flat(search_info)),
+    "inquire-price": ("FHKST01010100", _wrap_day_call(inquire_price)),
+    "search-info": ("CTPF1604R", _wrap_day_call(search_info)),
     "inquire-ccnl": ("FHKST01010300", rest_trades.inquire_ccnl),
     "inquire-time-itemconclusion": ("FHPST01060000", rest_trades.inquire_time_itemconclusion),
     "inquire-time-itemchartprice": ("FHKST03010200", rest_trades.inquire_time_itemchartprice),
 }
 
 
-DOMESTIC = Counter(BASE, QUOTATIONS, _asked)
+DOMESTIC = CallTable(BASE, QUOTATIONS, _read_instrument)
 
 
-class Quotations:
+class QuotationRoutes:
     """The calls over one market; `now_s()` is the exchange's second."""
 
     def __init__(
         self,
-        keys: Keys,
-        market: Market,
+        keys: KeyStore,
+        market: SimulatedMarket,
         calls_per_s: float,
-        faults: LineFaults,
+        faults: FeedFaults,
         now_s: Callable[[], int],
-        counter: Counter = DOMESTIC,
+        call_table: CallTable = DOMESTIC,
     ) -> None:
-        self.counter = counter
+        self.call_table = call_table
         self.keys = keys
         self.market = market
         self.faults = faults
         self.now_s = now_s
-        self.quota = Quota(calls_per_s, calls_per_s)
+        self.token_bucket = TokenBucket(calls_per_s, calls_per_s)
 
-    def routes(self) -> list[web.RouteDef]:
+    def build_routes(self) -> list[web.RouteDef]:
         """One route for all calls."""
-        return [web.get(self.counter.base + "{name}", self.answer)]
+        return [web.get(self.call_table.base + "{name}", self.handle)]
 
-    async def answer(self, request: web.Request) -> web.Response:
+    async def handle(self, request: web.Request) -> web.Response:
         """Check as the gateway does, then answer from the ledger; HTTP 500 carries a gateway's refusal."""
         if self.faults.error:
             self.faults.error -= 1
@@ -152,37 +152,37 @@ class Quotations:
                 return web.Response(
                     status=502, text="<html><body>502 Bad Gateway</body></html>", content_type="text/html"
                 )
-            return _refused(QuotationError("EGW00002", "서버 에러가 발생했습니다."))
+            return _build_refusal(QuotationError("EGW00002", "서버 에러가 발생했습니다."))
         try:
-            outputs = self._outputs(request)
+            outputs = self._compute_outputs(request)
         except QuotationError as refusal:
-            return _refused(refusal)
+            return _build_refusal(refusal)
         headers = {"tr_id": request.headers["tr_id"], "tr_cont": "", "gt_uid": f"{time.monotonic_ns():032x}"}
         body = outputs | {"rt_cd": "0", "msg_cd": "MCA00000", "msg1": "정상처리 되었습니다."}
         return web.json_response(body, headers=headers)
 
-    def _outputs(self, request: web.Request) -> dict[str, object]:
+    def _compute_outputs(self, request: web.Request) -> dict[str, object]:
         token = request.headers.get("authorization", "").removeprefix("Bearer ")
-        app_key = self.keys.holder(token)
-        if app_key is None and self.keys.expired(token):
+        app_key = self.keys.find_holder(token)
+        if app_key is None and self.keys.is_expired(token):
             raise QuotationError("EGW00123", "기간이 만료된 token 입니다.")
         if app_key is None:
             raise QuotationError("EGW00121", "유효하지 않은 token 입니다.")
         if self.faults.limit:
             self.faults.limit -= 1
             raise QuotationError("EGW00201", "초당 거래건수를 초과하였습니다.")
-        if not self.quota.take(app_key, time.monotonic()):
+        if not self.token_bucket.try_acquire(app_key, time.monotonic()):
             raise QuotationError("EGW00201", "초당 거래건수를 초과하였습니다.")
-        tr_id, call = self.counter.calls.get(request.match_info["name"], ("", None))
+        tr_id, call = self.call_table.calls.get(request.match_info["name"], ("", None))
         if call is None or request.headers.get("tr_id") != tr_id:
             raise QuotationError("OPSQ0002", "없는 서비스 코드 입니다.")
-        listing = self.market.listings.get(self.counter.find(request.query))
+        listing = self.market.listings.get(self.call_table.find_instrument(request.query))
         try:
             return call(listing, request.query, self.now_s())
         except rest_trades.InputError as error:
             raise QuotationError("OPSQ2001", f"ERROR : INPUT INVALID_CHECK_{error}") from None
 
 
-def _refused(refusal: QuotationError) -> web.Response:
+def _build_refusal(refusal: QuotationError) -> web.Response:
     body = {"rt_cd": refusal.rt_cd, "msg_cd": refusal.code, "msg1": refusal.text}
     return web.json_response(body, status=200 if refusal.rt_cd == "7" else 500)

@@ -21,13 +21,13 @@ from typing import Any, NamedTuple
 
 from aiohttp import WSMsgType, web
 
-from brokers.simulator.gateway.client import Connection
-from brokers.simulator.gateway.feed import Line
-from brokers.simulator.gateway.handshake import Ending, accept, read
+from brokers.simulator.gateway.client import ClientConnection
+from brokers.simulator.gateway.feed import SimulatedFeed
+from brokers.simulator.gateway.handshake import ClientDisconnect, accept, read_messages
 from brokers.simulator.ground_truth import Stream
 from brokers.simulator.kis import encode
-from brokers.simulator.kis.auth import Keys
-from conf.instrument import Instrument, parse
+from brokers.simulator.kis.auth import KeyStore
+from conf.instrument import Instrument, parse_instrument
 
 STREAMS = {tr: (venue, Stream.TICK) for venue, tr in encode.TRADE_TR.items()}
 STREAMS |= {tr: (venue, Stream.BOOK) for venue, tr in encode.BOOK_TR.items()}
@@ -36,40 +36,40 @@ TRS = frozenset(STREAMS) | frozenset(
     | {"HDFSCNT0", "HDFSASP0", "HDFSASP1", "H0STCNI0", "H0STCNI9", "H0GSCNI0", "H0GSCNI9"}
 )
 """All that can be registered; for those that are not of the line's feed there is nothing to send."""
-REGISTER, RELEASE = "1", "2"
+SUBSCRIBE, UNSUBSCRIBE = "1", "2"
 
 
 @dataclass(frozen=True)
-class Rules:
+class KisRules:
     """What is a parameter because nobody knows the vendor's value, or because a test wants another one."""
 
-    registrations: int = 41
+    max_subscriptions: int = 41
     ping_idle_s: float = 10.0
     ping_grace_s: float = 60.0
     slot_release_s: float = 0.5
-    cut_on_empty_pong: bool = False
+    abort_on_empty_pong: bool = False
 
 
-class Feed(NamedTuple):
+class TrCatalog(NamedTuple):
     """What of the market a line sends: its TRs, and what a TR id and key of them mean (ValueError for an impossible key)."""
 
     trs: frozenset[str]
-    find: Callable[[str, str], tuple[Instrument, Stream]]
+    resolve: Callable[[str, str], tuple[Instrument, Stream]]
 
 
-def domestic(tr_id: str, tr_key: str) -> tuple[Instrument, Stream]:
+def resolve_domestic(tr_id: str, tr_key: str) -> tuple[Instrument, Stream]:
     """What a domestic registration means. ValueError for an impossible key."""
     venue, stream = STREAMS[tr_id]
-    named = parse(tr_key)
+    named = parse_instrument(tr_key)
     if named.venue != "KRX":
         raise ValueError("the TR names the venue, not the key")
     return Instrument(named.symbol, venue), stream
 
 
-DOMESTIC = Feed(frozenset(STREAMS), domestic)
+DOMESTIC = TrCatalog(frozenset(STREAMS), resolve_domestic)
 
 
-class Refusal(Exception):
+class SubscriptionRejected(Exception):
     """A registration that gets an error: msg_cd, msg1, rt_cd."""
 
     def __init__(self, code: str, text: str, rt_cd: str = "1") -> None:
@@ -77,14 +77,16 @@ class Refusal(Exception):
         self.code, self.text, self.rt_cd = code, text, rt_cd
 
 
-class InUse(Refusal):
+class AppKeyInUse(SubscriptionRejected):
     """A second session of an appkey: answered, then hung up on (spec kis 2.6)."""
 
     def __init__(self) -> None:
         super().__init__("OPSP8996", "ALREADY IN USE appkey", "9")
 
 
-def answer(tr_id: str, tr_key: str, rt_cd: str, code: str, text: str, output: dict[str, str] | None = None) -> str:
+def build_control_message(
+    tr_id: str, tr_key: str, rt_cd: str, code: str, text: str, output: dict[str, str] | None = None
+) -> str:
     """A control message in the compact form of spec kis 2.3."""
     body: dict[str, object] = {"rt_cd": rt_cd, "msg_cd": code, "msg1": text}
     if output is not None:
@@ -93,195 +95,198 @@ def answer(tr_id: str, tr_key: str, rt_cd: str, code: str, text: str, output: di
     return json.dumps(message, ensure_ascii=False, separators=(",", ":"))
 
 
-def part(message: Any, name: str, code: str) -> Any:
+def get_required(message: Any, name: str, code: str) -> Any:
     """`message[name]`; Refusal with `code` when it is not there."""
     if not isinstance(message, dict) or name not in message:
-        raise Refusal(code, f"JSON PARSING ERROR : {name} not found")
+        raise SubscriptionRejected(code, f"JSON PARSING ERROR : {name} not found")
     return message[name]
 
 
-class Session:
+class KisClientSession:
     """One client's conversation: what it registered, and its heartbeat."""
 
-    def __init__(self, vendor: Kis, connection: Connection) -> None:
-        self.vendor = vendor
+    def __init__(self, server: KisWebSocketServer, connection: ClientConnection) -> None:
+        self.server = server
         self.connection = connection
-        self.registered: set[tuple[str, str]] = set()
-        self.last_registration_ns = 0
-        random = vendor.random
+        self.subscriptions: set[tuple[str, str]] = set()
+        self.last_subscription_ns = 0
+        random = server.random
         self.secret = {
             "iv": "".join(random.choices("0123456789abcdef", k=16)),
             "key": "".join(random.choices("abcdefghijklmnopqrstuvwxyz", k=32)),
         }
         self.unanswered_since_ns = 0
 
-    def hear(self, text: str) -> None:
+    def on_text(self, text: str) -> None:
         """A text frame of the client: a registration, or the echo of a PINGPONG."""
         tr_id, tr_key = "(null)", ""
         try:
             try:
                 message = json.loads(text)
             except ValueError:
-                raise Refusal("OPSP9999", "JSON PARSING ERROR : invalid json format") from None
-            header = part(message, "header", "OPSP9998")
+                raise SubscriptionRejected("OPSP9999", "JSON PARSING ERROR : invalid json format") from None
+            header = get_required(message, "header", "OPSP9998")
             if isinstance(header, dict) and header.get("tr_id") == "PINGPONG":
-                self.alive()
+                self.on_pong()
                 return
-            wanted = part(part(message, "body", "OPSP9992"), "input", "OPSP9991")
-            tr_id, tr_key = str(part(wanted, "tr_id", "OPSP9991")), str(part(wanted, "tr_key", "OPSP9990"))
-            self._admit(header)
-            self._change(str(header.get("tr_type", "")), tr_id, tr_key)
-        except InUse as refusal:
-            self.connection.say(answer("(null)", "", refusal.rt_cd, refusal.code, refusal.text))
-            self.connection.hang_up("refused: appkey in use")
-        except Refusal as refusal:
-            self._reply(answer(tr_id, tr_key, refusal.rt_cd, refusal.code, refusal.text))
+            wanted = get_required(get_required(message, "body", "OPSP9992"), "input", "OPSP9991")
+            tr_id, tr_key = (
+                str(get_required(wanted, "tr_id", "OPSP9991")),
+                str(get_required(wanted, "tr_key", "OPSP9990")),
+            )
+            self._authenticate(header)
+            self._change_subscription(str(header.get("tr_type", "")), tr_id, tr_key)
+        except AppKeyInUse as refusal:
+            self.connection.send_control(build_control_message("(null)", "", refusal.rt_cd, refusal.code, refusal.text))
+            self.connection.close_after_flush("refused: appkey in use")
+        except SubscriptionRejected as refusal:
+            self._reply(build_control_message(tr_id, tr_key, refusal.rt_cd, refusal.code, refusal.text))
 
-    def names(self) -> set[str]:
+    def instrument_keys(self) -> set[str]:
         """The instrument keys registered."""
-        return {tr_key for _, tr_key in self.registered}
+        return {tr_key for _, tr_key in self.subscriptions}
 
-    def alive(self) -> None:
+    def on_pong(self) -> None:
         """The client answered the heartbeat."""
         self.unanswered_since_ns = 0
 
-    def _admit(self, header: dict[str, Any]) -> None:
+    def _authenticate(self, header: dict[str, Any]) -> None:
         """Check who speaks; the first registration takes the appkey's only slot."""
-        approval = str(part(header, "approval_key", "OPSP9996"))
+        approval = str(get_required(header, "approval_key", "OPSP9996"))
         if str(header.get("custtype", "")) not in ("P", "B"):
             code = "OPSP8998" if "custtype" in header else "OPSP9997"
-            raise Refusal(
+            raise SubscriptionRejected(
                 code, f"JSON PARSING ERROR : {'invalid custtype' if 'custtype' in header else 'custtype not found'}"
             )
         if self.connection.app_key:
             return  # an established session outlives its key (spec kis 1.3)
-        app_key = self.vendor.keys.approved(approval, time.monotonic())
+        app_key = self.server.keys.find_approval_holder(approval, time.monotonic())
         if app_key is None:
-            raise Refusal("OPSP0011", f"invalid approval : {approval}")
-        if not self.vendor.take_slot(app_key, self.connection):
-            raise InUse
+            raise SubscriptionRejected("OPSP0011", f"invalid approval : {approval}")
+        if not self.server.acquire_slot(app_key, self.connection):
+            raise AppKeyInUse
         self.connection.app_key = app_key
 
-    def _change(self, tr_type: str, tr_id: str, tr_key: str) -> None:
-        if tr_type not in (REGISTER, RELEASE):
-            raise Refusal("OPSP8997", "JSON PARSING ERROR : invalid tr_type")
+    def _change_subscription(self, tr_type: str, tr_id: str, tr_key: str) -> None:
+        if tr_type not in (SUBSCRIBE, UNSUBSCRIBE):
+            raise SubscriptionRejected("OPSP8997", "JSON PARSING ERROR : invalid tr_type")
         if tr_id not in TRS:
-            raise Refusal("OPSP8991", "SUBSCRIBE ERROR : invalid tr_id")
-        known = (tr_id, tr_key) in self.registered
-        if tr_type == RELEASE:
+            raise SubscriptionRejected("OPSP8991", "SUBSCRIBE ERROR : invalid tr_id")
+        known = (tr_id, tr_key) in self.subscriptions
+        if tr_type == UNSUBSCRIBE:
             if not known:
-                raise Refusal("OPSP0003", "UNSUBSCRIBE ERROR(not found!)")
-            self.registered.discard((tr_id, tr_key))
-            self.connection.registered.discard(self._stream(tr_id, tr_key))
-            self._reply(answer(tr_id, tr_key, "0", "OPSP0001", "UNSUBSCRIBE SUCCESS", self.secret))
+                raise SubscriptionRejected("OPSP0003", "UNSUBSCRIBE ERROR(not found!)")
+            self.subscriptions.discard((tr_id, tr_key))
+            self.connection.subscriptions.discard(self._resolve_stream(tr_id, tr_key))
+            self._reply(build_control_message(tr_id, tr_key, "0", "OPSP0001", "UNSUBSCRIBE SUCCESS", self.secret))
             return
         if known:
-            raise Refusal("OPSP0002", "ALREADY IN SUBSCRIBE")
-        stream = self._stream(tr_id, tr_key)
-        faults = self.connection.line.faults
+            raise SubscriptionRejected("OPSP0002", "ALREADY IN SUBSCRIBE")
+        stream = self._resolve_stream(tr_id, tr_key)
+        faults = self.connection.feed.faults
         if faults.refuse:
             faults.refuse -= 1
-            raise Refusal("OPSP0007", "SUBSCRIBE INTERNAL ERROR")
-        if len(self.registered) >= self.vendor.rules.registrations:
-            raise Refusal("OPSP0008", "MAX SUBSCRIBE OVER")
-        self.registered.add((tr_id, tr_key))
+            raise SubscriptionRejected("OPSP0007", "SUBSCRIBE INTERNAL ERROR")
+        if len(self.subscriptions) >= self.server.rules.max_subscriptions:
+            raise SubscriptionRejected("OPSP0008", "MAX SUBSCRIBE OVER")
+        self.subscriptions.add((tr_id, tr_key))
         if stream is not None:
-            self.connection.registered.add(stream)
-        self.last_registration_ns = time.monotonic_ns()
-        self._reply(answer(tr_id, tr_key, "0", "OPSP0000", "SUBSCRIBE SUCCESS", self.secret))
+            self.connection.subscriptions.add(stream)
+        self.last_subscription_ns = time.monotonic_ns()
+        self._reply(build_control_message(tr_id, tr_key, "0", "OPSP0000", "SUBSCRIBE SUCCESS", self.secret))
 
-    def _stream(self, tr_id: str, tr_key: str) -> tuple[Instrument, Stream] | None:
+    def _resolve_stream(self, tr_id: str, tr_key: str) -> tuple[Instrument, Stream] | None:
         """What of the market a registration means; None for TRs the line does not feed. Refusal of an impossible key."""
-        feed = self.vendor.feed
-        if tr_id not in feed.trs:
+        catalog = self.server.catalog
+        if tr_id not in catalog.trs:
             return None
         try:
-            return feed.find(tr_id, tr_key)
+            return catalog.resolve(tr_id, tr_key)
         except ValueError:
-            raise Refusal("OPSP8992", "SUBSCRIBE ERROR : invalid tr_key") from None
+            raise SubscriptionRejected("OPSP8992", "SUBSCRIBE ERROR : invalid tr_key") from None
 
     def _reply(self, text: str) -> None:
-        self.connection.say(text, self.connection.line.faults.late_ack_s)
+        self.connection.send_control(text, self.connection.feed.faults.late_ack_s)
 
-    async def heartbeat(self) -> None:
+    async def run_heartbeat(self) -> None:
         """PINGPONG whenever nothing was sent for a while; cut a client that leaves it unanswered (spec kis 2.5)."""
-        rules = self.vendor.rules
-        while not self.connection.how:
-            if self.connection.silent():
+        rules = self.server.rules
+        while not self.connection.disconnect_reason:
+            if self.connection.is_silent():
                 self.unanswered_since_ns = 0  # half-open: the server does not notice
             idle_s = (time.monotonic_ns() - self.connection.last_sent_ns) / 1e9
             if self.unanswered_since_ns and time.monotonic_ns() - self.unanswered_since_ns > rules.ping_grace_s * 1e9:
-                self.connection.cut("heartbeat unanswered")
+                self.connection.abort("heartbeat unanswered")
                 return
             if idle_s >= rules.ping_idle_s:
-                at = f"{self.vendor.now():%Y%m%d%H%M%S}"
-                self.connection.say(f'{{"header":{{"tr_id":"PINGPONG","datetime":"{at}"}}}}')
+                at = f"{self.server.now():%Y%m%d%H%M%S}"
+                self.connection.send_control(f'{{"header":{{"tr_id":"PINGPONG","datetime":"{at}"}}}}')
                 self.unanswered_since_ns = self.unanswered_since_ns or time.monotonic_ns()
                 idle_s = 0.0
             await asyncio.sleep(min(max(rules.ping_idle_s - idle_s, 0.01), rules.ping_grace_s))
 
 
-class Kis:
+class KisWebSocketServer:
     """The vendor's WebSocket side of one line."""
 
     def __init__(
         self,
-        line: Line,
-        rules: Rules,
-        keys: Keys,
+        feed: SimulatedFeed,
+        rules: KisRules,
+        keys: KeyStore,
         random: Random,
         now: Callable[[], datetime],
-        feed: Feed = DOMESTIC,
+        catalog: TrCatalog = DOMESTIC,
     ) -> None:
-        self.line = line
         self.feed = feed
+        self.catalog = catalog
         self.rules = rules
         self.random = random
         self.now = now
         self.keys = keys
-        self.sessions: set[Session] = set()
-        self._slots: dict[str, Connection | float] = {}
+        self.sessions: set[KisClientSession] = set()
+        self._slots: dict[str, ClientConnection | float] = {}
 
-    def routes(self) -> list[web.RouteDef]:
+    def build_routes(self) -> list[web.RouteDef]:
         """The paths a WebSocket is opened at (spec kis 2.1)."""
         return [
-            web.get("/", self.talk),
-            web.get("/tryitout", self.talk),
-            web.get("/tryitout/{any:.*}", self.talk),
+            web.get("/", self.handle_client),
+            web.get("/tryitout", self.handle_client),
+            web.get("/tryitout/{any:.*}", self.handle_client),
         ]
 
-    def take_slot(self, app_key: str, connection: Connection) -> bool:
+    def acquire_slot(self, app_key: str, connection: ClientConnection) -> bool:
         """Give the appkey's one session to `connection` unless another has it, or had it until a moment ago."""
         holder = self._slots.get(app_key)
-        if isinstance(holder, Connection) or (holder is not None and time.monotonic() < holder):
+        if isinstance(holder, ClientConnection) or (holder is not None and time.monotonic() < holder):
             return False
         self._slots[app_key] = connection
         return True
 
-    async def talk(self, request: web.Request) -> web.StreamResponse:
+    async def handle_client(self, request: web.Request) -> web.StreamResponse:
         """One WebSocket client from handshake to end."""
-        ws, connection = await accept(request, self.line)
-        session = Session(self, connection)
+        ws, connection = await accept(request, self.feed)
+        session = KisClientSession(self, connection)
         self.sessions.add(session)
-        tasks = [asyncio.create_task(connection.write()), asyncio.create_task(session.heartbeat())]
-        ending = Ending.VANISHED
+        tasks = [asyncio.create_task(connection.run_writer()), asyncio.create_task(session.run_heartbeat())]
+        disconnect = ClientDisconnect.VANISHED
         try:
-            async for message in read(ws, connection):
+            async for message in read_messages(ws, connection):
                 if message.type is WSMsgType.TEXT:
-                    session.hear(message.data)
+                    session.on_text(message.data)
                 elif message.type is WSMsgType.PING:
                     await ws.pong(message.data)
                 elif message.type is WSMsgType.PONG:
-                    if not message.data and self.rules.cut_on_empty_pong:
-                        connection.cut("unsolicited empty Pong")
+                    if not message.data and self.rules.abort_on_empty_pong:
+                        connection.abort("unsolicited empty Pong")
                     elif message.data:
-                        session.alive()
+                        session.on_pong()
                 elif message.type is WSMsgType.CLOSE:
-                    ending = Ending.CLOSED
+                    disconnect = ClientDisconnect.CLOSED
         finally:
             self.sessions.discard(session)
             if self._slots.get(connection.app_key) is connection:
-                wait_s = 0.0 if ending is Ending.CLOSED else self.rules.slot_release_s
+                wait_s = 0.0 if disconnect is ClientDisconnect.CLOSED else self.rules.slot_release_s
                 self._slots[connection.app_key] = time.monotonic() + wait_s
-            await connection.finish(ending.value, tasks)
+            await connection.finish(disconnect.value, tasks)
         return ws

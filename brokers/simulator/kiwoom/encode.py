@@ -13,8 +13,8 @@ from random import Random
 
 import msgspec
 
-from brokers.simulator.exchange.models import Book, Day, Trade
-from brokers.simulator.gateway.client import Frame, Item
+from brokers.simulator.exchange.models import Book, DailyStats, Trade
+from brokers.simulator.gateway.client import EncodedFrame, QueuedItem
 from brokers.simulator.ground_truth import Stream
 from conf.instrument import Instrument
 
@@ -24,7 +24,7 @@ BEFORE, REGULAR, AFTER = "1", "2", "3"
 SESSION_CODE = {"pre_market": BEFORE, "opening_auction": BEFORE, "closing_price": AFTER, "after_market": AFTER}
 
 
-def frames(items: list[Item], merge: float, random: Random) -> list[Frame]:
+def encode_frames(items: list[QueuedItem], merge_probability: float, random: Random) -> list[EncodedFrame]:
     """One frame for all entries of a slot, oldest first.
 
     Neighbouring trades of one instrument that agree in second, price and side become one print with probability `merge`.
@@ -32,61 +32,61 @@ def frames(items: list[Item], merge: float, random: Random) -> list[Frame]:
     entries, records = [], []
     for item in items:
         if isinstance(item.content, Book):
-            entries.append(entry("0D", item_code(item.instrument), book_values(item.content)))
+            entries.append(build_entry("0D", format_item_code(item.instrument), encode_book(item.content)))
             records.append((Stream.BOOK, item.content.id, item.content.id))
             continue
-        for group in merged(item.content, merge, random):
-            entries.append(entry("0B", item_code(item.instrument), trade_values(group)))
+        for group in merge_trades(item.content, merge_probability, random):
+            entries.append(build_entry("0B", format_item_code(item.instrument), encode_trade(group)))
             records.append((Stream.TICK, group[0].id, group[-1].id))
-    return [Frame(real(entries), records)]
+    return [EncodedFrame(build_real_frame(entries), records)]
 
 
-def item_code(instrument: Instrument) -> str:
+def format_item_code(instrument: Instrument) -> str:
     """The code as Kiwoom writes it: six characters (an ETN without its Q) and the venue's suffix (spec kiwoom 4)."""
     return str(instrument).removeprefix("Q")
 
 
-def merged(trades: list[Trade], merge: float, random: Random) -> list[list[Trade]]:
+def merge_trades(trades: list[Trade], merge_probability: float, random: Random) -> list[list[Trade]]:
     """The trades of a sweep, some neighbours put together."""
     groups: list[list[Trade]] = []
     for trade in trades:
         last = groups[-1][-1] if groups else None
         alike = last is not None and (last.price, last.side) == (trade.price, trade.side) and trade.side != 0
-        if alike and random.random() < merge:
+        if alike and random.random() < merge_probability:
             groups[-1].append(trade)
         else:
             groups.append([trade])
     return groups
 
 
-def entry(kind: str, item: str, values: dict[str, str]) -> dict[str, object]:
+def build_entry(kind: str, item: str, values: dict[str, str]) -> dict[str, object]:
     """One element of a frame's data."""
     return {"values": values, "type": kind, "name": NAMES[kind], "item": item}
 
 
-def real(entries: list[dict[str, object]]) -> bytes:
+def build_real_frame(entries: list[dict[str, object]]) -> bytes:
     """A REAL frame as on the wire."""
     return msgspec.json.encode({"data": entries, "trnm": "REAL"})
 
 
-def signed(number: int) -> str:
+def format_signed(number: int) -> str:
     """A true sign, plus included; no sign before zero."""
     return f"{number:+}" if number else "0"
 
 
-def percent(part: float, whole: float) -> str:
+def format_percent(part: float, whole: float) -> str:
     """A signed percentage with two decimals."""
     if not whole or not part:
         return "0.00"
     return f"{100 * part / whole:+.2f}"
 
 
-def share(part: float, whole: float) -> str:
+def format_share(part: float, whole: float) -> str:
     """An unsigned percentage with two decimals."""
     return f"{100 * part / whole:.2f}" if whole else "0.00"
 
 
-def priced(price: int, day: Day) -> str:
+def format_price(price: int, day: DailyStats) -> str:
     """A price with the side of the previous close for a sign; an empty level is -0 (spec kiwoom 1.7, 3.2)."""
     if not price:
         return "-0"
@@ -95,7 +95,7 @@ def priced(price: int, day: Day) -> str:
     return f"{'+' if price > day.previous_close else '-'}{price}"
 
 
-def sign_code(price: int, day: Day) -> str:
+def encode_sign(price: int, day: DailyStats) -> str:
     """1 upper limit, 2 up, 3 unchanged, 4 lower limit, 5 down."""
     if price == day.upper:
         return "1"
@@ -104,7 +104,7 @@ def sign_code(price: int, day: Day) -> str:
     return "2" if price > day.previous_close else "5" if price < day.previous_close else "3"
 
 
-def trade_values(group: list[Trade]) -> dict[str, str]:
+def encode_trade(group: list[Trade]) -> dict[str, str]:
     """The 43 FIDs of spec kiwoom 3.1 for one trade, or for several as one print."""
     trade = group[-1]
     day, book, price = trade.day, trade.book, trade.price
@@ -117,24 +117,24 @@ def trade_values(group: list[Trade]) -> dict[str, str]:
     same_time = day.previous_volume * 9 // 10
     return {
         "20": trade.at,
-        "10": priced(price, day),
-        "11": signed(price - day.previous_close),
-        "12": percent(price - day.previous_close, day.previous_close),
-        "27": priced(book.ask_price[0], day),
-        "28": priced(book.bid_price[0], day),
+        "10": format_price(price, day),
+        "11": format_signed(price - day.previous_close),
+        "12": format_percent(price - day.previous_close, day.previous_close),
+        "27": format_price(book.ask_price[0], day),
+        "28": format_price(book.bid_price[0], day),
         "15": f"{mark}{size}",
         "13": str(day.cum_volume),
         "14": str((day.cum_value + MILLION // 2) // MILLION),
-        "16": priced(day.open, day),
-        "17": priced(day.high, day),
-        "18": priced(day.low, day),
-        "25": sign_code(price, day),
-        "26": signed(against),
-        "29": signed(day.cum_value - day.previous_value),
+        "16": format_price(day.open, day),
+        "17": format_price(day.high, day),
+        "18": format_price(day.low, day),
+        "25": encode_sign(price, day),
+        "26": format_signed(against),
+        "29": format_signed(day.cum_value - day.previous_value),
         "30": f"{'-' if against < 0 else '+'}{100 * day.cum_volume / day.previous_volume:.2f}",
-        "31": share(day.cum_volume, day.listed_shares),
+        "31": format_share(day.cum_volume, day.listed_shares),
         "32": str(price * 231 // 100_000),
-        "228": share(day.buy_volume, day.sell_volume),
+        "228": format_share(day.buy_volume, day.sell_volume),
         "311": str(price * day.listed_shares // 10**8),
         "290": SESSION_CODE.get(trade.phase, REGULAR),
         "691": "0",
@@ -162,52 +162,52 @@ def trade_values(group: list[Trade]) -> dict[str, str]:
     }
 
 
-def book_values(book: Book) -> dict[str, str]:
+def encode_book(book: Book) -> dict[str, str]:
     """The FIDs of spec kiwoom 3.2, in the table's order."""
     day = book.day
     change = book.expected_price - day.previous_close if book.expected_price else 0
-    code = sign_code(book.expected_price, day) if book.expected_price else "3"
+    code = encode_sign(book.expected_price, day) if book.expected_price else "3"
     expected, amount = str(book.expected_price), str(book.expected_size)
     values = {"21": book.at}
     for first, numbers in ((41, book.ask_price), (51, book.bid_price)):
-        values.update((str(first + level), priced(price, day)) for level, price in enumerate(numbers))
+        values.update((str(first + level), format_price(price, day)) for level, price in enumerate(numbers))
     for first, numbers in ((61, book.ask_size), (71, book.bid_size)):
         values.update((str(first + level), str(size)) for level, size in enumerate(numbers))
     for first, numbers in ((81, book.ask_change), (91, book.bid_change)):
-        values.update((str(first + level), signed(size)) for level, size in enumerate(numbers))
+        values.update((str(first + level), format_signed(size)) for level, size in enumerate(numbers))
     net = book.total_bid - book.total_ask
     values |= {
         "121": str(book.total_ask),
-        "122": signed(sum(book.ask_change)),
+        "122": format_signed(sum(book.ask_change)),
         "125": str(book.total_bid),
-        "126": signed(sum(book.bid_change)),
+        "126": format_signed(sum(book.bid_change)),
         "23": expected,
         "24": amount,
-        "128": signed(net),
-        "129": share(book.total_bid, book.total_ask),
-        "138": signed(-net),
-        "139": share(book.total_ask, book.total_bid),
-        "200": signed(change),
-        "201": percent(change, day.previous_close),
+        "128": format_signed(net),
+        "129": format_share(book.total_bid, book.total_ask),
+        "138": format_signed(-net),
+        "139": format_share(book.total_ask, book.total_bid),
+        "200": format_signed(change),
+        "201": format_percent(change, day.previous_close),
         "238": code,
         "291": expected,
         "292": amount,
         "293": code,
-        "294": signed(change),
-        "295": percent(change, day.previous_close),
+        "294": format_signed(change),
+        "295": format_percent(change, day.previous_close),
     }
     values.update((str(fid), "0") for fid in range(621, 641))
     values |= {
         "13": str(book.cum_volume),
-        "299": share(book.expected_size, day.previous_volume),
+        "299": format_share(book.expected_size, day.previous_volume),
         "215": "",
         "216": "",
     }
     values.update((str(fid), "0") for fid in (*range(6044, 6088), *range(6100, 6116)))
-    return values | mid_values(book)
+    return values | encode_mid_price(book)
 
 
-def mid_values(book: Book) -> dict[str, str]:
+def encode_mid_price(book: Book) -> dict[str, str]:
     """What rests at the mid price, under the FIDs of its venue."""
     if not book.mid_price:
         return {}
@@ -220,12 +220,12 @@ def mid_values(book: Book) -> dict[str, str]:
         price: str(book.mid_price),
         ask: str(book.mid_size if book.mid_side < 0 else 0),
         bid: str(book.mid_size if book.mid_side > 0 else 0),
-        str(against): signed(change),
-        str(against + 1): sign_code(book.mid_price, day),
-        str(against + 2): percent(change, day.previous_close),
+        str(against): format_signed(change),
+        str(against + 1): encode_sign(book.mid_price, day),
+        str(against + 2): format_percent(change, day.previous_close),
     }
 
 
-def phase_values(code: str, at: str, left: str) -> dict[str, str]:
+def encode_phase(code: str, at: str, left: str) -> dict[str, str]:
     """The FIDs of a 0s message (spec kiwoom 3.3)."""
     return {"215": code, "20": at, "214": left}

@@ -19,12 +19,12 @@ from typing import NamedTuple
 
 from brokers.simulator.exchange.listing import Listing
 
-MOST_KEYS = 20_000
-CODE = r"[0-9A-Z]{6}(_NX|_AL)?"
-DATE = r"[12][0-9]{3}(0[1-9]|1[0-2])([0-2][0-9]|3[01])"
+MAX_KEYS = 20_000
+CODE_PATTERN = r"[0-9A-Z]{6}(_NX|_AL)?"
+DATE_PATTERN = r"[12][0-9]{3}(0[1-9]|1[0-2])([0-2][0-9]|3[01])"
 
 
-class Asked(NamedTuple):
+class ListRequest(NamedTuple):
     """A request for rows: `start` is where an earlier page said the next one begins, None for the first page."""
 
     listing: Listing
@@ -41,13 +41,13 @@ class Page(NamedTuple):
     next: int | None = None
 
 
-EMPTY = Page([])
+EMPTY_PAGE = Page([])
 
 
 class Field(NamedTuple):
     """A field of a request: the form of its value, and whether it may be missing."""
 
-    form: str
+    pattern: str
     optional: bool = False
 
 
@@ -58,64 +58,66 @@ class Tr(NamedTuple):
     list_key: str
     fields: Mapping[str, Field]
     names: tuple[str, ...]
-    answer: Callable[[Asked], Page]
-    moving: bool = False
-    head: tuple[str, ...] = ()
+    build_page: Callable[[ListRequest], Page]
+    head_moves: bool = False
+    head_fields: tuple[str, ...] = ()
     """Fields beside the list: the code, and the number of trades in the unfinished row, which is always empty here."""
 
-    def sentinel(self) -> dict[str, str]:
+    def build_sentinel(self) -> dict[str, str]:
         """The row that stands for nothing: every value empty (spec kiwoom 1.5)."""
         return dict.fromkeys(self.names, "")
 
 
-class Refused(Exception):
+class TrRequestRejected(Exception):
     """A request that gets no rows: outer code, text, inner code."""
 
     def __init__(self, code: int, text: str, inner: int) -> None:
         super().__init__(inner)
-        self.code, self.text, self.inner = code, text, inner
+        self.code, self.text, self.inner_code = code, text, inner
 
 
-def check(tr: Tr, given: Mapping[str, object]) -> dict[str, str]:
+def check_request(tr: Tr, given: Mapping[str, object]) -> dict[str, str]:
     """The fields of a request. Refused with 1511 for one without a value, 1517 for one of a bad form (spec kiwoom 1.5)."""
     fields = {}
-    for name, (form, optional) in tr.fields.items():
+    for name, (pattern, optional) in tr.fields.items():
         value = str(given.get(name) or "").strip()
         if not value and not optional:
-            raise Refused(2, f"필수 입력 값에 값이 존재하지 않습니다. 필수입력 파라미터={name}", 1511)
-        if value and not re.fullmatch(form, value):
+            raise TrRequestRejected(2, f"필수 입력 값에 값이 존재하지 않습니다. 필수입력 파라미터={name}", 1511)
+        if value and not re.fullmatch(pattern, value):
             if name == "stk_cd":
-                raise Refused(2, f"종목 정보가 없습니다. 입력한 종목코드 값을 확인바랍니다. 종목코드={value}", 1902)
-            raise Refused(2, f"입력 값의 형식이 올바르지 않습니다. 파라미터={name}, 사유=형식 오류", 1517)
+                raise TrRequestRejected(
+                    2, f"종목 정보가 없습니다. 입력한 종목코드 값을 확인바랍니다. 종목코드={value}", 1902
+                )
+            raise TrRequestRejected(2, f"입력 값의 형식이 올바르지 않습니다. 파라미터={name}, 사유=형식 오류", 1517)
         fields[name] = value
     return fields
 
 
-class Bookmark(NamedTuple):
+class PageCursor(NamedTuple):
     """Where a page begins, where the one before it began, and how long the tape was when that was said."""
 
     start: int
-    before: int
-    length: int
+    previous_start: int
+    history_length: int
 
 
 @dataclass
-class Bookmarks:
+class CursorStore:
     """The page keys handed out; the oldest are forgotten."""
 
     random: Random
     life_s: float
-    _kept: dict[str, tuple[Hashable, Bookmark, float]] = field(default_factory=dict)
+    _cursors: dict[str, tuple[Hashable, PageCursor, float]] = field(default_factory=dict)
 
-    def issue(self, asked: Hashable, bookmark: Bookmark, now_s: float) -> str:
+    def issue(self, request: Hashable, cursor: PageCursor, now_s: float) -> str:
         """A key for the next page of what was `asked`."""
         key = f"{self.random.getrandbits(160):040x}"
-        self._kept[key] = (asked, bookmark, now_s)
-        if len(self._kept) > MOST_KEYS:
-            del self._kept[next(iter(self._kept))]
+        self._cursors[key] = (request, cursor, now_s)
+        if len(self._cursors) > MAX_KEYS:
+            del self._cursors[next(iter(self._cursors))]
         return key
 
-    def find(self, key: str, asked: Hashable, now_s: float) -> Bookmark | None:
+    def find(self, key: str, request: Hashable, now_s: float) -> PageCursor | None:
         """What a key stands for; None when it is unknown, stale (`life_s`; 0: never) or was given for something else."""
-        of, bookmark, then_s = self._kept.get(key, (None, None, 0.0))
-        return bookmark if of == asked and not (self.life_s and now_s - then_s > self.life_s) else None
+        issued_for, cursor, issued_s = self._cursors.get(key, (None, None, 0.0))
+        return cursor if issued_for == request and not (self.life_s and now_s - issued_s > self.life_s) else None

@@ -21,17 +21,33 @@ import msgspec
 from aiohttp import web
 
 from brokers.simulator.exchange.listing import Listing
-from brokers.simulator.exchange.market import Market
-from brokers.simulator.faults import LineFaults
-from brokers.simulator.gateway.token_bucket import Quota
+from brokers.simulator.exchange.market import SimulatedMarket
+from brokers.simulator.faults import FeedFaults
+from brokers.simulator.gateway.token_bucket import TokenBucket
 from brokers.simulator.kiwoom.charts import CHARTS
-from brokers.simulator.kiwoom.encode import item_code
-from brokers.simulator.kiwoom.paging import EMPTY, Asked, Bookmark, Bookmarks, Page, Refused, Tr, check
-from brokers.simulator.kiwoom.trade_lists import BATCH_TOO_LARGE, PATH, PRINTS, SNAPSHOT_ID, SNAPSHOT_KEY, snapshots
+from brokers.simulator.kiwoom.encode import format_item_code
+from brokers.simulator.kiwoom.paging import (
+    EMPTY_PAGE,
+    CursorStore,
+    ListRequest,
+    Page,
+    PageCursor,
+    Tr,
+    TrRequestRejected,
+    check_request,
+)
+from brokers.simulator.kiwoom.trade_lists import (
+    BATCH_TOO_LARGE,
+    PATH,
+    SNAPSHOT_ID,
+    SNAPSHOT_KEY,
+    TRADE_LISTS,
+    build_snapshots,
+)
 from conf.clock import KST
 from conf.instrument import Instrument
 
-TRS: dict[str, Tr] = CHARTS | PRINTS
+TRS: dict[str, Tr] = CHARTS | TRADE_LISTS
 PATHS = {name: tr.path for name, tr in TRS.items()} | {SNAPSHOT_ID: PATH}
 OK_TEXT = "정상적으로 처리되었습니다"
 TOO_MANY = "허용된 요청 개수를 초과하였습니다"
@@ -39,7 +55,7 @@ HTML = "<html><head><title>{0}</title></head><body><center><h1>{0}</h1></center>
 
 
 @dataclass(frozen=True)
-class RestRules:
+class KiwoomRestRules:
     """What is a parameter because sources disagree, or because a test wants another value (spec kiwoom 1.6, 5)."""
 
     burst: float = 5
@@ -49,44 +65,44 @@ class RestRules:
     """How long a page key is good; 0: for ever."""
     keys_are_offsets: bool = False
     """A page key counts rows from the head of the list, so that new trades move the pages; else they are cursors."""
-    prints_paged: bool = True
+    trades_paged: bool = True
     """Whether ka10084 goes on by page keys; else by `tm` only (spec kiwoom 5.5)."""
     krx_only: bool = False
     """Whether a code with the suffix of another venue is answered as the bare one; the mock server's answer is not known."""
 
 
 @dataclass
-class Token:
+class KiwoomToken:
     text: str
     app_key: str
     until_s: float
     expires: datetime
 
 
-class Keys:
+class TokenStore:
     """App keys, secrets and tokens; times in monotonic seconds."""
 
     def __init__(self, random: Random, life_s: float) -> None:
         self._random = random
         self._life_s = life_s
         self._secrets: dict[str, str] = {}
-        self._tokens: dict[str, Token] = {}
+        self._tokens: dict[str, KiwoomToken] = {}
 
-    def known(self, app_key: str, secret: str) -> bool:
+    def check_secret(self, app_key: str, secret: str) -> bool:
         """Whether the pair fits; a new key is taken at its word."""
         return self._secrets.setdefault(app_key, secret) == secret
 
-    def issue(self, app_key: str, now_s: float) -> Token:
+    def issue(self, app_key: str, now_s: float) -> KiwoomToken:
         """The key's token; the same one while it is valid (spec kiwoom 1.3)."""
         for token in self._tokens.values():
             if token.app_key == app_key and now_s < token.until_s:
                 return token
         text = "".join(self._random.choices("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_", k=86))
-        token = Token(text, app_key, now_s + self._life_s, datetime.now(KST) + timedelta(seconds=self._life_s))
+        token = KiwoomToken(text, app_key, now_s + self._life_s, datetime.now(KST) + timedelta(seconds=self._life_s))
         self._tokens[text] = token
         return token
 
-    def holder(self, text: str, now_s: float) -> str | None:
+    def find_holder(self, text: str, now_s: float) -> str | None:
         """The app key of a valid token."""
         token = self._tokens.get(text)
         return token.app_key if token is not None and now_s < token.until_s else None
@@ -100,47 +116,47 @@ class Keys:
         return self._tokens.pop(text, None) is not None
 
 
-class Desk:
+class RestRoutes:
     """The REST calls. `move(instrument)` makes new trades happen (the fault movehead)."""
 
     def __init__(
         self,
-        keys: Keys,
-        market: Market,
-        rules: RestRules,
-        faults: LineFaults,
+        keys: TokenStore,
+        market: SimulatedMarket,
+        rules: KiwoomRestRules,
+        faults: FeedFaults,
         random: Random,
-        move: Callable[[Instrument], None],
+        force_trades: Callable[[Instrument], None],
     ) -> None:
         self.keys = keys
         self.rules = rules
         self.faults = faults
-        self.move = move
-        self.listings: dict[str, Listing] = {item_code(one): listing for one, listing in market.listings.items()}
-        self.quota = Quota(rules.burst, rules.per_s)
-        self.bookmarks = Bookmarks(random, rules.key_life_s)
+        self.force_trades = force_trades
+        self.listings: dict[str, Listing] = {format_item_code(one): listing for one, listing in market.listings.items()}
+        self.token_bucket = TokenBucket(rules.burst, rules.per_s)
+        self.cursors = CursorStore(random, rules.key_life_s)
 
-    def routes(self) -> list[web.RouteDef]:
+    def build_routes(self) -> list[web.RouteDef]:
         """What it answers."""
         return [
             web.post("/oauth2/token", self.issue_token),
             web.post("/oauth2/revoke", self.revoke_token),
-            web.post("/api/{path:.*}", self.call),
+            web.post("/api/{path:.*}", self.handle),
         ]
 
     async def issue_token(self, request: web.Request) -> web.Response:
         """POST /oauth2/token (spec kiwoom 1.3)."""
-        given = await body(request)
+        given = await read_body(request)
         if not given.get("grant_type"):
-            return refusal(2, "grant_type이 존재하지 않습니다", 8011)
+            return build_refusal(2, "grant_type이 존재하지 않습니다", 8011)
         if given["grant_type"] != "client_credentials":
-            return refusal(2, "grant_type의 값이 맞지 않습니다", 8012)
+            return build_refusal(2, "grant_type의 값이 맞지 않습니다", 8012)
         if not given.get("appkey") or not given.get("secretkey"):
-            return refusal(2, "입력파라미터로 appkey 또는 secretkey가 들어오지 않았습니다", 8020)
-        if not self.keys.known(str(given["appkey"]), str(given["secretkey"])):
-            return refusal(3, "App Key와 Secret Key 검증에 실패했습니다", 8001)
+            return build_refusal(2, "입력파라미터로 appkey 또는 secretkey가 들어오지 않았습니다", 8020)
+        if not self.keys.check_secret(str(given["appkey"]), str(given["secretkey"])):
+            return build_refusal(3, "App Key와 Secret Key 검증에 실패했습니다", 8001)
         token = self.keys.issue(str(given["appkey"]), time.monotonic())
-        return reply(
+        return build_response(
             {
                 "expires_dt": f"{token.expires:%Y%m%d%H%M%S}",
                 "token_type": "bearer",
@@ -152,38 +168,42 @@ class Desk:
 
     async def revoke_token(self, request: web.Request) -> web.Response:
         """POST /oauth2/revoke."""
-        given = await body(request)
+        given = await read_body(request)
         if not given.get("token"):
-            return refusal(2, "입력파라미터로 토큰이 들어오지 않았습니다", 8016)
+            return build_refusal(2, "입력파라미터로 토큰이 들어오지 않았습니다", 8016)
         if not self.keys.revoke(str(given["token"])):
-            return refusal(3, "토큰 폐기에 실패하였습니다", 8015)
-        return reply({"return_code": 0, "return_msg": OK_TEXT})
+            return build_refusal(3, "토큰 폐기에 실패하였습니다", 8015)
+        return build_response({"return_code": 0, "return_msg": OK_TEXT})
 
-    async def call(self, request: web.Request) -> web.Response:
+    async def handle(self, request: web.Request) -> web.Response:
         """POST /api/...: the TR is named by the header api-id (spec kiwoom 1.1, 1.5)."""
         api_id = request.headers.get("api-id", "").strip()
         if not api_id or api_id.lower() == "null":
-            return refusal(2, "API ID가 Null이거나 값이 없습니다", 1501)
+            return build_refusal(2, "API ID가 Null이거나 값이 없습니다", 1501)
         authorization = request.headers.get("authorization", "")
         if not authorization:
-            return refusal(3, "Header에 authorization 필드가 없습니다", 1513)
+            return build_refusal(3, "Header에 authorization 필드가 없습니다", 1513)
         scheme, blank, token = authorization.partition(" ")
         if not blank and scheme.lower() != "bearer":
-            return refusal(3, "Header의 authorization 필드 형식이 맞지 않습니다", 1514)
+            return build_refusal(3, "Header의 authorization 필드 형식이 맞지 않습니다", 1514)
         if scheme.lower() != "bearer":
-            return refusal(3, "Header의 authorization 필드에서 인증 방식을 인식할 수 없습니다", 1515)
+            return build_refusal(3, "Header의 authorization 필드에서 인증 방식을 인식할 수 없습니다", 1515)
         if not token.strip():
-            return refusal(3, "Header의 authorization 필드에 Token이 없습니다", 1516)
-        app_key = self.keys.holder(token.strip(), time.monotonic())
+            return build_refusal(3, "Header의 authorization 필드에 Token이 없습니다", 1516)
+        app_key = self.keys.find_holder(token.strip(), time.monotonic())
         if app_key is None:
-            return refusal(3, "Token이 유효하지 않습니다", 8005)
+            return build_refusal(3, "Token이 유효하지 않습니다", 8005)
         if api_id not in PATHS:
-            return refusal(2, f"해당 API ID는 존재하지 않습니다. API ID={api_id}", 1505)
+            return build_refusal(2, f"해당 API ID는 존재하지 않습니다. API ID={api_id}", 1505)
         if request.path != PATHS[api_id]:
-            return refusal(2, f"해당 URI는 지원하는 API ID가 아닙니다. API ID={api_id}", 1504)
-        return self._broken() or self._limited(app_key, api_id) or await self._answer(request, app_key, api_id)
+            return build_refusal(2, f"해당 URI는 지원하는 API ID가 아닙니다. API ID={api_id}", 1504)
+        return (
+            self._inject_error()
+            or self._check_rate_limit(app_key, api_id)
+            or await self._handle_tr(request, app_key, api_id)
+        )
 
-    def _broken(self) -> web.Response | None:
+    def _inject_error(self) -> web.Response | None:
         """The fault error: a gateway's page, in turn 502 and 500."""
         if not self.faults.error:
             return None
@@ -191,79 +211,81 @@ class Desk:
         status, text = (500, "500 Internal Server Error") if self.faults.error % 2 else (502, "502 Bad Gateway")
         return web.Response(status=status, text=HTML.format(text), content_type="text/html")
 
-    def _limited(self, app_key: str, api_id: str) -> web.Response | None:
+    def _check_rate_limit(self, app_key: str, api_id: str) -> web.Response | None:
         """429 and no page headers (spec kiwoom 1.5, 1.6)."""
         if self.faults.limit:
             self.faults.limit -= 1
-        elif self.quota.take((app_key, api_id), time.monotonic()):
+        elif self.token_bucket.try_acquire((app_key, api_id), time.monotonic()):
             return None
         inner = f"1700:허용된 API 요청 개수를 초과하였습니다. 유량={self.rules.burst:g}, API ID={api_id}"
-        return reply({"return_code": 5, "return_msg": f"{TOO_MANY}[{inner}]"}, 429)
+        return build_response({"return_code": 5, "return_msg": f"{TOO_MANY}[{inner}]"}, 429)
 
-    async def _answer(self, request: web.Request, app_key: str, api_id: str) -> web.Response:
-        given = await body(request)
+    async def _handle_tr(self, request: web.Request, app_key: str, api_id: str) -> web.Response:
+        given = await read_body(request)
         try:
             if api_id == SNAPSHOT_ID:
-                rows = snapshots(str(given.get("stk_cd") or ""), self.listings)
-                return self._rows({SNAPSHOT_KEY: rows}, api_id)
-            return self._page(request, TRS[api_id], check(TRS[api_id], given), app_key)
-        except Refused as refused:
-            if refused.inner == BATCH_TOO_LARGE:
-                return reply({"return_code": 5, "return_msg": f"{TOO_MANY}[{refused.inner}:{refused.text}]"}, 429)
-            return refusal(refused.code, refused.text, refused.inner)
+                rows = build_snapshots(str(given.get("stk_cd") or ""), self.listings)
+                return self._build_rows_response({SNAPSHOT_KEY: rows}, api_id)
+            return self._build_page(request, TRS[api_id], check_request(TRS[api_id], given), app_key)
+        except TrRequestRejected as rejection:
+            if rejection.inner_code == BATCH_TOO_LARGE:
+                return build_response(
+                    {"return_code": 5, "return_msg": f"{TOO_MANY}[{rejection.inner_code}:{rejection.text}]"}, 429
+                )
+            return build_refusal(rejection.code, rejection.text, rejection.inner_code)
 
-    def _page(self, request: web.Request, tr: Tr, fields: dict[str, str], app_key: str) -> web.Response:
+    def _build_page(self, request: web.Request, tr: Tr, fields: dict[str, str], app_key: str) -> web.Response:
         """One page, the first or the one its key stands for, with what the pending faults make of it."""
         api_id, now_s = request.headers["api-id"].strip(), time.monotonic()
         if self.faults.emptypage:
             self.faults.emptypage -= 1
             text = "예상치 못한 오류가 발생하였습니다[1999:예상치 못한 에러가 발생하였습니다. 사유=조회 지연]"
-            return self._rows({tr.list_key: []}, api_id, code=1, text=text)
+            return self._build_rows_response({tr.list_key: []}, api_id, code=1, text=text)
         listing = self.listings.get(fields["stk_cd"].partition("_")[0] if self.rules.krx_only else fields["stk_cd"])
-        asked = (app_key, api_id, tuple(sorted(fields.items())))
-        going_on = request.headers.get("cont-yn", "").upper() == "Y"
-        key = request.headers.get("next-key", "") if going_on else ""
-        bookmark = self.bookmarks.find(key, asked, now_s) if key else None
+        cursor_scope = (app_key, api_id, tuple(sorted(fields.items())))
+        is_continuation = request.headers.get("cont-yn", "").upper() == "Y"
+        key = request.headers.get("next-key", "") if is_continuation else ""
+        cursor = self.cursors.find(key, cursor_scope, now_s) if key else None
         if listing is None:
-            page = EMPTY
-        elif bookmark is not None and self.faults.repeatpage:
+            page = EMPTY_PAGE
+        elif cursor is not None and self.faults.repeatpage:
             self.faults.repeatpage -= 1
-            page = tr.answer(Asked(listing, fields, bookmark.before, self.rules.horizon_days))
-            return self._rows(self._named(tr, fields, page), api_id, key)
+            page = tr.build_page(ListRequest(listing, fields, cursor.previous_start, self.rules.horizon_days))
+            return self._build_rows_response(self._build_answer(tr, fields, page), api_id, key)
         else:
-            start = None if bookmark is None else self._start(tr, fields, listing, bookmark)
-            page = tr.answer(Asked(listing, fields, start, self.rules.horizon_days))
-        unpaged = api_id == "ka10084" and not self.rules.prints_paged
+            start = None if cursor is None else self._find_start(tr, fields, listing, cursor)
+            page = tr.build_page(ListRequest(listing, fields, start, self.rules.horizon_days))
+        unpaged = api_id == "ka10084" and not self.rules.trades_paged
         if listing is None or page.next is None or unpaged:
-            return self._rows(self._named(tr, fields, page), api_id)
-        next_key = self.bookmarks.issue(asked, Bookmark(page.next, page.start, len(listing.tape)), now_s)
-        return self._rows(self._named(tr, fields, page), api_id, next_key)
+            return self._build_rows_response(self._build_answer(tr, fields, page), api_id)
+        next_key = self.cursors.issue(cursor_scope, PageCursor(page.next, page.start, len(listing.history)), now_s)
+        return self._build_rows_response(self._build_answer(tr, fields, page), api_id, next_key)
 
-    def _start(self, tr: Tr, fields: dict[str, str], listing: Listing, bookmark: Bookmark) -> int:
+    def _find_start(self, tr: Tr, fields: dict[str, str], listing: Listing, cursor: PageCursor) -> int:
         """Where a page begins: at the row its key was given for, unless the head of the list moves the pages."""
         moves = self.rules.keys_are_offsets
-        if not tr.moving or fields.get("tdy_pred") == "2":  # nothing is traded on a day that is over
-            return bookmark.start
+        if not tr.head_moves or fields.get("tdy_pred") == "2":  # nothing is traded on a day that is over
+            return cursor.start
         if self.faults.movehead:
             self.faults.movehead -= 1
-            self.move(listing.instrument)
+            self.force_trades(listing.instrument)
             moves = True
-        return bookmark.start + (len(listing.tape) - bookmark.length) * moves
+        return cursor.start + (len(listing.history) - cursor.history_length) * moves
 
     @staticmethod
-    def _named(tr: Tr, fields: dict[str, str], page: Page) -> dict[str, Any]:
+    def _build_answer(tr: Tr, fields: dict[str, str], page: Page) -> dict[str, Any]:
         head = {"stk_cd": fields["stk_cd"][:6], "last_tic_cnt": ""}
-        return {name: head[name] for name in tr.head} | {tr.list_key: page.rows or [tr.sentinel()]}
+        return {name: head[name] for name in tr.head_fields} | {tr.list_key: page.rows or [tr.build_sentinel()]}
 
     @staticmethod
-    def _rows(
+    def _build_rows_response(
         answer: dict[str, Any], api_id: str, next_key: str = "", code: int = 0, text: str = OK_TEXT
     ) -> web.Response:
         headers = {"api-id": api_id, "cont-yn": "Y" if next_key else "N", "next-key": next_key}
-        return reply(answer | {"return_code": code, "return_msg": text}, 200, headers)
+        return build_response(answer | {"return_code": code, "return_msg": text}, 200, headers)
 
 
-async def body(request: web.Request) -> dict[str, Any]:
+async def read_body(request: web.Request) -> dict[str, Any]:
     """The JSON object of a request, empty when it is none."""
     try:
         given = await request.json()
@@ -272,13 +294,13 @@ async def body(request: web.Request) -> dict[str, Any]:
     return given if isinstance(given, dict) else {}
 
 
-def reply(answer: dict[str, Any], status: int = 200, headers: dict[str, str] | None = None) -> web.Response:
+def build_response(answer: dict[str, Any], status: int = 200, headers: dict[str, str] | None = None) -> web.Response:
     """A JSON answer, Korean as it is."""
     more = {"Content-Type": "application/json;charset=UTF-8", **(headers or {})}
     return web.Response(body=msgspec.json.encode(answer), status=status, headers=more)
 
 
-def refusal(code: int, text: str, inner: int) -> web.Response:
+def build_refusal(code: int, text: str, inner: int) -> web.Response:
     """An error: HTTP 200, the outer code, and the fine one inside the text (spec kiwoom 1.5)."""
     lead = "인증에 실패했습니다" if code == 3 else "입력 값 오류입니다"
-    return reply({"return_code": code, "return_msg": f"{lead}[{inner}:{text}]"})
+    return build_response({"return_code": code, "return_msg": f"{lead}[{inner}:{text}]"})

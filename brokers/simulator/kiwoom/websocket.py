@@ -18,12 +18,12 @@ from typing import Any
 import msgspec
 from aiohttp import WSMsgType, web
 
-from brokers.simulator.gateway.client import Connection
-from brokers.simulator.gateway.feed import Line
-from brokers.simulator.gateway.handshake import Ending, accept, read
+from brokers.simulator.gateway.client import ClientConnection
+from brokers.simulator.gateway.feed import SimulatedFeed
+from brokers.simulator.gateway.handshake import ClientDisconnect, accept, read_messages
 from brokers.simulator.ground_truth import Stream
 from brokers.simulator.kiwoom import encode
-from brokers.simulator.kiwoom.rest import Keys
+from brokers.simulator.kiwoom.rest import TokenStore
 from conf.instrument import Instrument
 
 TYPES = {"0B": Stream.TICK, "0D": Stream.BOOK}
@@ -47,90 +47,90 @@ LOGIN_REPLY_S = 0.02
 
 
 @dataclass(frozen=True)
-class Rules:
+class KiwoomRules:
     """What is a parameter because sources disagree, or because a test wants another value."""
 
-    items: int = 200
-    group_items: int = 200
-    ping_every_s: float = 10.0
-    pings_missed: int = 3
-    login_within_s: float = 10.0
+    max_items: int = 200
+    max_group_items: int = 200
+    ping_interval_s: float = 10.0
+    max_missed_pings: int = 3
+    login_timeout_s: float = 10.0
 
 
-def message(trnm: str, code: int, text: str, **more: str) -> str:
+def build_reply(trnm: str, code: int, text: str, **more: str) -> str:
     """A control reply as on the wire."""
     return msgspec.json.encode({"trnm": trnm, "return_code": code, "return_msg": text, **more}).decode()
 
 
-def system(code: str, text: str) -> str:
+def build_system_message(code: str, text: str) -> str:
     """A SYSTEM message."""
     return msgspec.json.encode({"trnm": "SYSTEM", "code": code, "message": text}).decode()
 
 
 @dataclass(eq=False)
-class Session:
+class KiwoomClientSession:
     """One client's conversation: its login, its groups, its heartbeat."""
 
-    vendor: Kiwoom
-    connection: Connection
+    server: KiwoomWebSocketServer
+    connection: ClientConnection
     logged_in: bool = False
     groups: dict[str, set[tuple[str, str]]] = field(default_factory=dict)
-    last_registration_ns: int = 0
-    unanswered: int = 0
-    _controls_s: dict[str, deque[float]] = field(default_factory=dict)
+    last_subscription_ns: int = 0
+    unanswered_pings: int = 0
+    _control_times_s: dict[str, deque[float]] = field(default_factory=dict)
 
-    def names(self) -> set[str]:
+    def instrument_keys(self) -> set[str]:
         """The item codes registered, over all groups."""
         return {item for registered in self.groups.values() for item, _ in registered if item}
 
-    def hear(self, text: str) -> None:
+    def on_text(self, text: str) -> None:
         """A text frame of the client."""
         try:
-            said = msgspec.json.decode(text)
+            request = msgspec.json.decode(text)
         except msgspec.DecodeError:
-            said = {}
-        trnm = said.get("trnm") if isinstance(said, dict) else None
+            request = {}
+        trnm = request.get("trnm") if isinstance(request, dict) else None
         if not isinstance(trnm, str) or not trnm:
-            self.connection.say(message("", 100002, "필수 파라미터가 누락되어 있습니다"))
+            self.connection.send_control(build_reply("", 100002, "필수 파라미터가 누락되어 있습니다"))
         elif trnm == "LOGIN":
-            self._login(said)
+            self._login(request)
         elif trnm == "PING":
-            self.unanswered = 0
+            self.unanswered_pings = 0
         elif not self.logged_in:
             text = "로그인 인증이 들어오기 전에 다른 전문이 들어왔습니다. 해당 전문은 무시됩니다. (TRNM=%s)"
-            self.connection.say(message(trnm, 100013, text))
+            self.connection.send_control(build_reply(trnm, 100013, text))
         elif trnm not in ("REG", "REMOVE"):
-            self.connection.say(message(trnm, 105108, "정의되어 있지 않는 TRNM입니다"))
-        elif self._too_many(trnm):
+            self.connection.send_control(build_reply(trnm, 105108, "정의되어 있지 않는 TRNM입니다"))
+        elif self._exceeds_control_rate(trnm):
             text = f"해당 TRNM으로 허용된 요청 건수를 초과하였습니다 (TRNM={trnm})"
-            self.connection.say(message(trnm, 105110, text))
+            self.connection.send_control(build_reply(trnm, 105110, text))
         else:
-            code, text = self._change(trnm, said)
-            self.connection.say(message(trnm, code, text), self.connection.line.faults.late_ack_s)
+            code, text = self._change_subscriptions(trnm, request)
+            self.connection.send_control(build_reply(trnm, code, text), self.connection.feed.faults.late_ack_s)
 
-    def _login(self, said: dict[str, Any]) -> None:
-        token = said.get("token")
+    def _login(self, request: dict[str, Any]) -> None:
+        token = request.get("token")
         if not token or not isinstance(token, str):
-            self.connection.say(message("LOGIN", 805002, "인증을 체크하기 위한 Token 값이 없습니다"))
+            self.connection.send_control(build_reply("LOGIN", 805002, "인증을 체크하기 위한 Token 값이 없습니다"))
             return
-        app_key = self.vendor.keys.holder(token, time.monotonic())
+        app_key = self.server.keys.find_holder(token, time.monotonic())
         loop = asyncio.get_running_loop()
         if app_key is None:
             text = "로그인 인증에 실패하였습니다 [CODE=8005 : Token이 유효하지 않습니다]"
-            self.connection.say(message("LOGIN", 3, text), LOGIN_REPLY_S)
-            loop.call_later(2 * LOGIN_REPLY_S, self.vendor.end, self, "refused: token")
+            self.connection.send_control(build_reply("LOGIN", 3, text), LOGIN_REPLY_S)
+            loop.call_later(2 * LOGIN_REPLY_S, self.server.close_session, self, "refused: token")
             return
         self.connection.app_key = app_key
         loop.call_later(LOGIN_REPLY_S, self._logged_in)
 
     def _logged_in(self) -> None:
-        self.vendor.displace(self)
+        self.server.end_older_sessions(self)
         self.logged_in = True
-        self.connection.say(message("LOGIN", 0, "", sor_yn="Y"))
+        self.connection.send_control(build_reply("LOGIN", 0, "", sor_yn="Y"))
 
-    def _too_many(self, trnm: str) -> bool:
+    def _exceeds_control_rate(self, trnm: str) -> bool:
         now_s = time.monotonic()
-        recent = self._controls_s.setdefault(trnm, deque())
+        recent = self._control_times_s.setdefault(trnm, deque())
         while recent and now_s - recent[0] >= 1.0:
             recent.popleft()
         if len(recent) >= CONTROL_PER_S:
@@ -138,126 +138,134 @@ class Session:
         recent.append(now_s)
         return False
 
-    def _change(self, trnm: str, said: dict[str, Any]) -> tuple[int, str]:
+    def _change_subscriptions(self, trnm: str, request: dict[str, Any]) -> tuple[int, str]:
         """REG or REMOVE: the reply's code and text (spec kiwoom 2.4, 2.5)."""
         try:
-            group = str(said["grp_no"])
-            wanted = {(str(item), str(kind)) for part in said["data"] for item in part["item"] for kind in part["type"]}
+            group = str(request["grp_no"])
+            wanted = {
+                (str(item), str(kind)) for part in request["data"] for item in part["item"] for kind in part["type"]
+            }
         except (KeyError, TypeError):
             return 100002, "필수 파라미터가 누락되어 있습니다"
-        faults = self.connection.line.faults
+        faults = self.connection.feed.faults
         if trnm == "REMOVE":
             for registered in self.groups.values():
                 registered -= wanted
-            self._follow()
+            self._update_connection()
             return 0, ""
         if faults.refuse:
             faults.refuse -= 1
             return 1, "실시간 등록에 실패하였습니다"
-        groups = {} if said.get("refresh") == "0" else {name: set(held) for name, held in self.groups.items()}
+        groups = {} if request.get("refresh") == "0" else {name: set(held) for name, held in self.groups.items()}
         groups.setdefault(group, set()).update(wanted)
-        rules = self.vendor.rules
-        if len({item for item, _ in groups[group] if item}) > rules.group_items:
-            return 105118, f"그룹별 등록 가능한 종목 개수를 초과하였습니다 ({rules.group_items})"
-        if len({item for held in groups.values() for item, _ in held if item}) > rules.items:
-            return 105115, f"등록 가능한 종목 개수를 초과하였습니다 ({rules.items})"
+        rules = self.server.rules
+        if len({item for item, _ in groups[group] if item}) > rules.max_group_items:
+            return 105118, f"그룹별 등록 가능한 종목 개수를 초과하였습니다 ({rules.max_group_items})"
+        if len({item for held in groups.values() for item, _ in held if item}) > rules.max_items:
+            return 105115, f"등록 가능한 종목 개수를 초과하였습니다 ({rules.max_items})"
         self.groups = groups
-        self.last_registration_ns = time.monotonic_ns()
-        self._follow()
+        self.last_subscription_ns = time.monotonic_ns()
+        self._update_connection()
         return 0, ""
 
-    def _follow(self) -> None:
+    def _update_connection(self) -> None:
         """Tell the line what is registered; codes that exist nowhere stay silent."""
         streams: set[tuple[Instrument, Stream]] = set()
         for item, kind in (pair for registered in self.groups.values() for pair in registered):
-            if kind in TYPES and item in self.vendor.items:
-                streams.add((self.vendor.items[item], TYPES[kind]))
-        self.connection.registered = streams
+            if kind in TYPES and item in self.server.items:
+                streams.add((self.server.items[item], TYPES[kind]))
+        self.connection.subscriptions = streams
 
     def wants_phases(self) -> bool:
         """Whether 0s is registered."""
         return any(kind == PHASE_TYPE for registered in self.groups.values() for _, kind in registered)
 
-    async def heartbeat(self) -> None:
+    async def run_heartbeat(self) -> None:
         """PING from LOGIN on; a client that does not echo is told so and closed (spec kiwoom 2.3)."""
-        rules = self.vendor.rules
-        deadline_s = time.monotonic() + rules.login_within_s
+        rules = self.server.rules
+        deadline_s = time.monotonic() + rules.login_timeout_s
         while not self.logged_in:
             if time.monotonic() > deadline_s:
-                self.vendor.end(self, "no login")
+                self.server.close_session(self, "no login")
                 return
             await asyncio.sleep(0.01)
-        while not self.connection.how:
-            await asyncio.sleep(rules.ping_every_s)
-            if self.connection.silent():
-                self.unanswered = 0  # half-open: the server does not notice
+        while not self.connection.disconnect_reason:
+            await asyncio.sleep(rules.ping_interval_s)
+            if self.connection.is_silent():
+                self.unanswered_pings = 0  # half-open: the server does not notice
                 continue
-            if self.unanswered >= rules.pings_missed:
-                self.connection.say(system("R10002", R10002))
-                self.vendor.end(self, "heartbeat unanswered")
+            if self.unanswered_pings >= rules.max_missed_pings:
+                self.connection.send_control(build_system_message("R10002", R10002))
+                self.server.close_session(self, "heartbeat unanswered")
                 return
-            self.unanswered += 1
-            self.connection.say('{"trnm":"PING"}')
+            self.unanswered_pings += 1
+            self.connection.send_control('{"trnm":"PING"}')
 
 
-class Kiwoom:
+class KiwoomWebSocketServer:
     """The vendor's WebSocket side of one line."""
 
-    def __init__(self, line: Line, rules: Rules, keys: Keys, instruments: list[Instrument]) -> None:
-        self.line = line
-        self.items = {encode.item_code(instrument): instrument for instrument in instruments}
+    def __init__(
+        self, feed: SimulatedFeed, rules: KiwoomRules, keys: TokenStore, instruments: list[Instrument]
+    ) -> None:
+        self.feed = feed
+        self.items = {encode.format_item_code(instrument): instrument for instrument in instruments}
         self.rules = rules
         self.keys = keys
-        self.sessions: set[Session] = set()
+        self.sessions: set[KiwoomClientSession] = set()
         self._closing: set[asyncio.Task[None]] = set()
 
-    def routes(self) -> list[web.RouteDef]:
+    def build_routes(self) -> list[web.RouteDef]:
         """The path a WebSocket is opened at (spec kiwoom 2.1)."""
         return [
-            web.get("/api/dostk/websocket", self.talk),
+            web.get("/api/dostk/websocket", self.handle_client),
         ]
 
-    def displace(self, newcomer: Session) -> None:
+    def end_older_sessions(self, newcomer: KiwoomClientSession) -> None:
         """End the older sessions of the newcomer's app key (spec kiwoom 2.7)."""
         for session in list(self.sessions):
             older = session is not newcomer and session.logged_in
-            if older and session.connection.app_key == newcomer.connection.app_key and not session.connection.how:
-                session.connection.say(system("R10001", R10001))
-                self.end(session, "displaced by a newer login")
+            if (
+                older
+                and session.connection.app_key == newcomer.connection.app_key
+                and not session.connection.disconnect_reason
+            ):
+                session.connection.send_control(build_system_message("R10001", R10001))
+                self.close_session(session, "displaced by a newer login")
 
-    def end(self, session: Session, how: str) -> None:
+    def close_session(self, session: KiwoomClientSession, how: str) -> None:
         """Close a session with 1000 "Bye" once what was said has left."""
         task = asyncio.create_task(session.connection.close(how, 1000, b"Bye"))
         self._closing.add(task)
         task.add_done_callback(self._closing.discard)
 
-    def announce(self, venue: str, before: str | None, after: str | None, at: str) -> None:
+    def send_phase_change(self, venue: str, before: str | None, after: str | None, at: str) -> None:
         """Tell who registered 0s that `venue` went from one phase to the next at `at`, HHMMSS."""
         codes = PHASES.get(venue, {})
         code = codes[after][0] if after in codes else codes[before][1] if before in codes else None
         if code is None:
             return
-        frame = encode.real([encode.entry(PHASE_TYPE, "", encode.phase_values(code, at, "000000"))])
+        frame = encode.build_real_frame([encode.build_entry(PHASE_TYPE, "", encode.encode_phase(code, at, "000000"))])
         for session in self.sessions:
             if session.logged_in and session.wants_phases():
-                session.connection.say(frame.decode())
+                session.connection.send_control(frame.decode())
 
-    async def talk(self, request: web.Request) -> web.StreamResponse:
+    async def handle_client(self, request: web.Request) -> web.StreamResponse:
         """One WebSocket client from handshake to end."""
-        ws, connection = await accept(request, self.line)
-        session = Session(self, connection)
+        ws, connection = await accept(request, self.feed)
+        session = KiwoomClientSession(self, connection)
         self.sessions.add(session)
-        tasks = [asyncio.create_task(connection.write()), asyncio.create_task(session.heartbeat())]
-        ending = Ending.VANISHED
+        tasks = [asyncio.create_task(connection.run_writer()), asyncio.create_task(session.run_heartbeat())]
+        disconnect = ClientDisconnect.VANISHED
         try:
-            async for received in read(ws, connection):
+            async for received in read_messages(ws, connection):
                 if received.type is WSMsgType.TEXT:
-                    session.hear(received.data)
+                    session.on_text(received.data)
                 elif received.type is WSMsgType.PING:
                     await ws.pong(received.data)
                 elif received.type is WSMsgType.CLOSE:
-                    ending = Ending.CLOSED
+                    disconnect = ClientDisconnect.CLOSED
         finally:
             self.sessions.discard(session)
-            await connection.finish(ending.value, tasks)
+            await connection.finish(disconnect.value, tasks)
         return ws

@@ -25,18 +25,18 @@ import msgspec
 import numpy as np
 
 from collectorctl.recover.matching import trade_count
-from collectorctl.recover.matching.gap_filling import stored
+from collectorctl.recover.matching.gap_filling import to_bar_rows
 from collectorctl.recover.matching.trade_count import Verdict
-from collectorctl.recover.plan import covered
+from collectorctl.recover.plan import compute_day_coverage
 from collectorctl.recover.store.evidence import Evidence
-from conf.clock import SECOND_NS, korean
+from conf.clock import SECOND_NS, to_kst
 from conf.instrument import Instrument
 from ringbuf.records import UNDEFINED
 from writer.volume.coverage import Coverage
 
 MILLION = 1_000_000
 MINUTE_NS = 60_000_000_000
-REASONS_MOST = 40
+MAX_REASONS = 40
 
 
 class Grade(StrEnum):
@@ -60,37 +60,37 @@ class Certificate(msgspec.Struct):
     recovered_ticks: int
     recovered_shares: int
     missing_shares: int
-    doubled_shares: int
+    overlapping_shares: int = msgspec.field(name="doubled_shares")
     off_book: list[str]
     residuals: list[str]
     value_difference: int | None
     value_agrees: bool
     anchors: int
-    anchors_denied: int
+    anchor_conflicts: int = msgspec.field(name="anchors_denied")  # named as the column on disk
     counts: int
-    counts_denied: int
-    books_denied: int
+    count_conflicts: int = msgspec.field(name="counts_denied")
+    book_conflicts: int = msgspec.field(name="books_denied")
     minutes: int
     minutes_agree: bool
     pages: int
-    pages_chain: bool
+    pages_complete: bool = msgspec.field(name="pages_chain")
     reasons: list[str]
     made_at: str = ""
 
-    def says(self) -> dict[str, object]:
+    def content(self) -> dict[str, object]:
         """Everything but when it was made."""
-        told = msgspec.to_builtins(self)
-        del told["made_at"]
-        return told
+        fields = msgspec.to_builtins(self)
+        del fields["made_at"]
+        return fields
 
 
 def certify(instrument: Instrument, day: date, ticks: np.ndarray, books: np.ndarray, evidence: Evidence) -> Certificate:
     """Judge. `ticks`: TICKS as on disk; `books`: every cumulative volume a stored book shows, ascending."""
     reasons: list[str] = []
     total = evidence.volume
-    coverage = covered(ticks, total)
-    kept = ticks[coverage.order]
-    doubled = int(coverage.doubled["high"].sum() - coverage.doubled["low"].sum())
+    coverage = compute_day_coverage(ticks, total)
+    placed = ticks[coverage.order]
+    overlapping = int(coverage.overlaps["high"].sum() - coverage.overlaps["low"].sum())
     missing = int(coverage.gaps["shares"].sum())
     if total is None:
         reasons.append("the official volume is not known")
@@ -98,180 +98,199 @@ def certify(instrument: Instrument, day: date, ticks: np.ndarray, books: np.ndar
         reasons.append("the day's sessions were not over")
     if missing:
         reasons.append(f"{missing} shares in {len(coverage.gaps)} gaps are missing")
-    if doubled:
-        reasons.append(f"{doubled} shares are covered twice")
-    if coverage.beyond:
-        reasons.append(f"ticks reach {coverage.beyond} shares beyond the official volume")
-    if coverage.unlaid.any():
-        reasons.append(f"{int(coverage.unlaid.sum())} ticks have no place on the volume line")
-    difference, value_agrees = _value(kept, evidence)
+    if overlapping:
+        reasons.append(f"{overlapping} shares are covered twice")
+    if coverage.excess_shares:
+        reasons.append(f"ticks reach {coverage.excess_shares} shares beyond the official volume")
+    if coverage.unplaced.any():
+        reasons.append(f"{int(coverage.unplaced.sum())} ticks have no place on the volume line")
+    difference, value_agrees = _check_value(placed, evidence)
     if not value_agrees:
         reasons.append("the value is not known" if difference is None else f"the value differs by {difference:+,} won")
-    bars = stored(evidence.bars)
-    off = _minutes(kept, bars)
+    bars = to_bar_rows(evidence.bars)
+    minute_differences = _compare_minutes(placed, bars)
     if len(bars) == 0 and (total or len(ticks)):
         reasons.append("there are no minute bars")
-    elif off:
-        reasons.append(f"{len(off)} minutes differ from the minute bars")
-    checked, denied = _between_live(kept)
-    if denied:
-        reasons.append(f"{denied} stretches between live ticks have another value than those ticks say")
-    counts, counts_denied = trade_count.between_live(ticks, coverage)
-    if counts_denied:
-        reasons.append(f"{counts_denied} stretches between live ticks have another number of trades than those count")
-    books_denied = _denied_by_books(kept, books)
-    if books_denied:
-        reasons.append(f"{books_denied} recovered ticks reach over a volume that a book showed")
+    elif minute_differences:
+        reasons.append(f"{len(minute_differences)} minutes differ from the minute bars")
+    checked, value_conflicts = _check_values(placed)
+    if value_conflicts:
+        reasons.append(f"{value_conflicts} stretches between live ticks have another value than those ticks say")
+    counts, count_conflicts = trade_count.check_counts(ticks, coverage)
+    if count_conflicts:
+        reasons.append(f"{count_conflicts} stretches between live ticks have another number of trades than those count")
+    book_conflicts = _count_book_conflicts(placed, books)
+    if book_conflicts:
+        reasons.append(f"{book_conflicts} recovered ticks reach over a volume that a book showed")
     if evidence.anchors_failed:
         reasons.append(f"{evidence.anchors_failed} live ticks have no row in the broker's list")
-    if not evidence.chains:
+    if not evidence.pages_complete:
         reasons.append("a list of pages is not whole")
     reasons += evidence.findings
-    plain = not reasons
-    off_book = _off_book(ticks, coverage, instrument.venue, off, evidence) if missing and len(bars) else []
+    is_clean = not reasons
+    off_book = (
+        _explain_off_book(ticks, coverage, instrument.venue, minute_differences, evidence)
+        if missing and len(bars)
+        else []
+    )
     # missing shares, minutes and value are one matter; anything else is another
-    matters = 1 + bool(off) + (not value_agrees)
-    explained = bool(off_book) and _worth(kept, missing, difference) and len(reasons) == matters
+    expected_reasons = 1 + bool(minute_differences) + (not value_agrees)
+    explained = bool(off_book) and _is_plausible_value(placed, missing, difference) and len(reasons) == expected_reasons
     return Certificate(
         symbol=instrument.symbol,
         venue=instrument.venue,
-        certificate=_grade(plain, explained, bars, evidence, missing),
+        certificate=_choose_grade(is_clean, explained, bars, evidence, missing),
         official_volume=total,
         live_ticks=int(ticks["live"].sum()),
         live_shares=int(ticks["size"][ticks["live"]].sum()),
         recovered_ticks=int((~ticks["live"]).sum()),
         recovered_shares=int(ticks["size"][~ticks["live"]].sum()),
         missing_shares=missing,
-        doubled_shares=doubled,
+        overlapping_shares=overlapping,
         off_book=off_book if explained else [],
-        residuals=[f"{korean(minute):%H:%M} {shares:+}" for minute, shares in sorted(off.items())],
+        residuals=[f"{to_kst(minute):%H:%M} {shares:+}" for minute, shares in sorted(minute_differences.items())],
         value_difference=difference,
         value_agrees=value_agrees,
         anchors=checked,
-        anchors_denied=denied,
+        anchor_conflicts=value_conflicts,
         counts=counts,
-        counts_denied=counts_denied,
-        books_denied=books_denied,
+        count_conflicts=count_conflicts,
+        book_conflicts=book_conflicts,
         minutes=len(bars),
-        minutes_agree=len(bars) > 0 and not off,
+        minutes_agree=len(bars) > 0 and not minute_differences,
         pages=evidence.pages,
-        pages_chain=evidence.chains,
-        reasons=[*([evidence.why] if evidence.why and missing else []), *reasons][:REASONS_MOST],
+        pages_complete=evidence.pages_complete,
+        reasons=[*([evidence.skip_reason] if evidence.skip_reason and missing else []), *reasons][:MAX_REASONS],
     )
 
 
-def _grade(plain: bool, explained: bool, bars: np.ndarray, evidence: Evidence, missing: int) -> str:
-    if plain:
+def _choose_grade(is_clean: bool, explained: bool, bars: np.ndarray, evidence: Evidence, missing: int) -> str:
+    if is_clean:
         return Grade.PROVEN
     if explained:
         return Grade.RECONCILED
-    if evidence.why and missing and evidence.session_over and int(bars["volume"].sum()) == evidence.volume:
+    if evidence.skip_reason and missing and evidence.session_over and int(bars["volume"].sum()) == evidence.volume:
         return Grade.MINUTE_ONLY
     return Grade.INCOMPLETE
 
 
-def _value(kept: np.ndarray, evidence: Evidence) -> tuple[int | None, bool]:
+def _check_value(placed: np.ndarray, evidence: Evidence) -> tuple[int | None, bool]:
     """Official value less that of the ticks, won, and whether that is the rounding of the official one."""
     if evidence.value_m is None:
         return None, False
-    own = int((kept["price"] * kept["size"]).sum())
-    rounded = int(kept["size"][kept["rounded"]].sum())  # a price half a won off
+    own = int((placed["price"] * placed["size"]).sum())
+    rounded = int(placed["size"][placed["rounded"]].sum())  # a price half a won off
     difference = evidence.value_m * MILLION - own
     return difference, abs(difference) < MILLION + rounded
 
 
-def _worth(kept: np.ndarray, shares: int, difference: int | None) -> bool:
+def _is_plausible_value(placed: np.ndarray, shares: int, difference: int | None) -> bool:
     """Whether so many won may be the worth of so many shares off the book: within the price limits of a day with these prices."""
-    if difference is None or not len(kept):
+    if difference is None or not len(placed):
         return False
-    least, most = shares * int(kept["price"].min()), shares * int(kept["price"].max())
-    return least * 7 // 13 - MILLION < difference < most * 13 // 7 + MILLION
+    min_value, max_value = shares * int(placed["price"].min()), shares * int(placed["price"].max())
+    return min_value * 7 // 13 - MILLION < difference < max_value * 13 // 7 + MILLION
 
 
-def _minutes(kept: np.ndarray, bars: np.ndarray) -> dict[int, int]:
+def _compare_minutes(placed: np.ndarray, bars: np.ndarray) -> dict[int, int]:
     """Minute -> shares that its bar has more than the ticks, where they differ.
 
     Brokers need not stamp alike: ticks of the second before or behind the edge of two minutes may count for either, as far as the
     bars say so to the share.
     """
-    minutes, where = np.unique(kept["exch_ns"] // MINUTE_NS * MINUTE_NS, return_inverse=True)
+    minutes, where = np.unique(placed["exch_ns"] // MINUTE_NS * MINUTE_NS, return_inverse=True)
     shares = np.zeros(len(minutes), np.int64)
-    np.add.at(shares, where, kept["size"])
-    off = dict(zip(minutes.tolist(), (-shares).tolist(), strict=True))
+    np.add.at(shares, where, placed["size"])
+    differences = dict(zip(minutes.tolist(), (-shares).tolist(), strict=True))
     for begin_ns, volume in zip(bars["exch_ns"].tolist(), bars["volume"].tolist(), strict=True):
-        off[begin_ns] = off.get(begin_ns, 0) + volume
-    for minute in sorted(off):
+        differences[begin_ns] = differences.get(begin_ns, 0) + volume
+    for minute in sorted(differences):
         edge = minute + MINUTE_NS
-        if off[minute] and abs(off[minute]) in _at_edge(kept, edge, behind=off[minute] > 0):
-            off[edge], off[minute] = off.get(edge, 0) + off[minute], 0
-    return {minute: shares for minute, shares in off.items() if shares}
+        if differences[minute] and abs(differences[minute]) in _shares_at_edge(
+            placed, edge, behind=differences[minute] > 0
+        ):
+            differences[edge], differences[minute] = differences.get(edge, 0) + differences[minute], 0
+    return {minute: shares for minute, shares in differences.items() if shares}
 
 
-def _at_edge(kept: np.ndarray, edge: int, behind: bool) -> np.ndarray:
+def _shares_at_edge(placed: np.ndarray, edge: int, behind: bool) -> np.ndarray:
     """Shares of the one, two, three ... ticks next to the edge of two minutes that are stamped within a second of it, where the
     ticks around them are not stamped otherwise."""
-    stamps = kept["exch_ns"]
+    stamps = placed["exch_ns"]
     earliest_after = np.minimum.accumulate(stamps[::-1])[::-1]
     latest_before = np.maximum.accumulate(stamps)
     near = (earliest_after >= edge - SECOND_NS) & (latest_before <= edge)
-    sizes = kept["size"][near & (stamps == (edge if behind else edge - SECOND_NS))]
+    sizes = placed["size"][near & (stamps == (edge if behind else edge - SECOND_NS))]
     return np.cumsum(sizes if behind else sizes[::-1])
 
 
-def _between_live(kept: np.ndarray) -> tuple[int, int]:
+def _check_values(placed: np.ndarray) -> tuple[int, int]:
     """Live ticks whose value since the live tick before could be checked, and how many of those deny what lies between."""
-    checked = denied = 0
-    tiled = np.concatenate([[0], np.cumsum(kept["cum_volume"][1:] - kept["size"][1:] != kept["cum_volume"][:-1])])[
-        : len(kept)
-    ]
-    worth = np.cumsum(kept["price"] * kept["size"])
-    rounded = np.cumsum(np.where(kept["rounded"], kept["size"], 0))
+    checked = conflicts = 0
+    discontinuities = np.concatenate(
+        [[0], np.cumsum(placed["cum_volume"][1:] - placed["size"][1:] != placed["cum_volume"][:-1])]
+    )[: len(placed)]
+    worth = np.cumsum(placed["price"] * placed["size"])
+    rounded = np.cumsum(np.where(placed["rounded"], placed["size"], 0))
     for name in ("cum_value", "value_change"):
-        known = np.flatnonzero(kept["live"] & (kept[name] != UNDEFINED))
+        known = np.flatnonzero(placed["live"] & (placed[name] != UNDEFINED))
         left, right = known[:-1], known[1:]
-        whole = tiled[left] == tiled[right]
-        said = kept[name][right] - kept[name][left]
-        off = np.abs(said - (worth[right] - worth[left])) > rounded[right] - rounded[left]
-        if name == "cum_value" and len(known) and tiled[known[0]] == 0 and kept["cum_volume"][0] == kept["size"][0]:
+        whole = discontinuities[left] == discontinuities[right]
+        reported = placed[name][right] - placed[name][left]
+        off = np.abs(reported - (worth[right] - worth[left])) > rounded[right] - rounded[left]
+        if (
+            name == "cum_value"
+            and len(known)
+            and discontinuities[known[0]] == 0
+            and placed["cum_volume"][0] == placed["size"][0]
+        ):
             checked += 1  # the day begins with nothing
-            denied += int(abs(kept[name][known[0]] - worth[known[0]]) > rounded[known[0]])
+            conflicts += int(abs(placed[name][known[0]] - worth[known[0]]) > rounded[known[0]])
         checked += int(whole.sum())
-        denied += int((off & whole).sum())
-    return checked, denied
+        conflicts += int((off & whole).sum())
+    return checked, conflicts
 
 
-def _denied_by_books(kept: np.ndarray, books: np.ndarray) -> int:
+def _count_book_conflicts(placed: np.ndarray, books: np.ndarray) -> int:
     """Recovered ticks with a book's cumulative volume inside them: at a book's moment every trade is whole."""
-    recovered = kept[~kept["live"]]
+    recovered = placed[~placed["live"]]
     low, high = recovered["cum_volume"] - recovered["size"], recovered["cum_volume"]
     inside = np.searchsorted(books, high, side="left") - np.searchsorted(books, low, side="right")
     return int((inside > 0).sum())
 
 
-def _off_book(ticks: np.ndarray, coverage: Coverage, venue: str, off: dict[int, int], evidence: Evidence) -> list[str]:
+def _explain_off_book(
+    ticks: np.ndarray, coverage: Coverage, venue: str, differences: dict[int, int], evidence: Evidence
+) -> list[str]:
     """The gaps, in words, if every one is volume off the book and the minutes differ by nothing else; else nothing.
 
     No trade lies in one if the counter of the ticks around it says so, or minute bars that do not hold it and yet hold every row.
     Where no counter tells anything, the broker's list of prints is believed, which carries their cumulative volume.
     """
-    kept, gaps, left = ticks[coverage.order], coverage.gaps, dict(off)
-    verdicts = trade_count.verdicts(ticks, coverage, venue).tolist()
-    begins, ends = kept["cum_volume"] - kept["size"], kept["cum_volume"]
-    words = []
+    placed, gaps, unexplained = ticks[coverage.order], coverage.gaps, dict(differences)
+    verdicts = trade_count.compute_verdicts(ticks, coverage, venue).tolist()
+    begins, ends = placed["cum_volume"] - placed["size"], placed["cum_volume"]
+    descriptions = []
     for number, (low, high, shares) in enumerate(gaps[["low", "high", "shares"]].tolist()):
         before, behind = np.searchsorted(ends, low, "right") - 1, np.searchsorted(begins, high)
-        since = int(kept["exch_ns"][before]) if before >= 0 else 0
-        until = int(kept["exch_ns"][behind]) if behind < len(kept) else None
-        held = [
-            m for m, more in left.items() if more >= shares and since - MINUTE_NS < m and (until is None or m <= until)
+        since = int(placed["exch_ns"][before]) if before >= 0 else 0
+        until = int(placed["exch_ns"][behind]) if behind < len(placed) else None
+        bars_with_volume = [
+            m
+            for m, more in unexplained.items()
+            if more >= shares and since - MINUTE_NS < m and (until is None or m <= until)
         ]
-        if held:
-            left[held[0]] -= shares
-        listed = (low, high) in {tuple(jump) for jump in evidence.jumps}
-        passed = (low, high) in {tuple(jump) for jump in evidence.passed}
-        told = verdicts[number] == Verdict.NO_TRADE or not held or (listed and verdicts[number] == Verdict.UNTOLD)
-        if verdicts[number] == Verdict.TRADES or not (told and (listed or passed)):
+        if bars_with_volume:
+            unexplained[bars_with_volume[0]] -= shares
+        listed = (low, high) in {tuple(jump) for jump in evidence.omitted}
+        rowless = (low, high) in {tuple(jump) for jump in evidence.rowless}
+        has_no_trade = (
+            verdicts[number] == Verdict.NO_TRADE
+            or not bars_with_volume
+            or (listed and verdicts[number] == Verdict.UNKNOWN)
+        )
+        if verdicts[number] == Verdict.TRADES or not (has_no_trade and (listed or rowless)):
             return []
-        clock = " to ".join(f"{korean(ns):%H:%M:%S}" if ns else "the edge of the day" for ns in (since, until))
-        words.append(f"{shares} shares (volume {low} to {high}), {clock}")
-    return [] if any(left.values()) else words
+        time_range = " to ".join(f"{to_kst(ns):%H:%M:%S}" if ns else "the edge of the day" for ns in (since, until))
+        descriptions.append(f"{shares} shares (volume {low} to {high}), {time_range}")
+    return [] if any(unexplained.values()) else descriptions

@@ -13,47 +13,49 @@ from datetime import date
 
 import numpy as np
 
-from brokers.history import Asked
-from collectorctl.recover.download.pager import Caller, FetchError
-from collectorctl.recover.plan import Official
+from brokers.history import PageRequest
+from collectorctl.recover.download.pager import FetchError, ThrottledClient
+from collectorctl.recover.plan import DailyTotal
 from conf.instrument import Instrument
 
-APART = ("KRX", "NXT")
+DISTINCT_VENUES = ("KRX", "NXT")
 """Two exchanges whose figures of one symbol and day are never the same; the unified ones are, where NXT has no trades."""
 
 
-class Figures:
+class DailyTotals:
     """Day charts up to `today`, as far as they tell of `day`."""
 
-    def __init__(self, caller: Caller, day: date, today: date) -> None:
-        self._caller = caller
+    def __init__(self, client: ThrottledClient, day: date, today: date) -> None:
+        self._client = client
         self._day = np.datetime64(day)
         self._today = today
-        self._known: dict[Instrument, np.ndarray] = {}
+        self._charts: dict[Instrument, np.ndarray] = {}
 
-    def of(self, instrument: Instrument, fresh: bool = False) -> tuple[Official | None, int]:
+    def get(self, instrument: Instrument, refresh: bool = False) -> tuple[DailyTotal | None, int]:
         """The day's figures (None: the broker has none) and the shares traded on the days since. FetchError."""
-        days = self._chart(instrument, fresh)
-        official = self._official(days)
-        if instrument.venue != "KRX" and official is not None and official.volume:
+        days = self._load_chart(instrument, refresh)
+        total = self._find_total(days)
+        if instrument.venue != "KRX" and total is not None and total.volume:
             one, other = (
-                official if venue == instrument.venue else self._official(self._chart(instrument._replace(venue=venue)))
-                for venue in APART
+                total
+                if venue == instrument.venue
+                else self._find_total(self._load_chart(instrument._replace(venue=venue)))
+                for venue in DISTINCT_VENUES
             )
             if one == other:
                 raise FetchError(
-                    f"{instrument}: the broker has the same {official.volume} shares for KRX and NXT: it does not tell "
+                    f"{instrument}: the broker has the same {total.volume} shares for KRX and NXT: it does not tell "
                     "venues apart, and nothing of what it says of this one is used"
                 )
-        return official, int(days["volume"][days["date"] > self._day].sum())
+        return total, int(days["volume"][days["date"] > self._day].sum())
 
-    def _chart(self, instrument: Instrument, fresh: bool = False) -> np.ndarray:
+    def _load_chart(self, instrument: Instrument, refresh: bool = False) -> np.ndarray:
         """DAYS."""
-        if fresh or instrument not in self._known:
-            reply = self._caller.ask(Asked("days", instrument, self._today))
-            self._known[instrument] = self._caller.quotes.days(reply.content)
-        return self._known[instrument]
+        if refresh or instrument not in self._charts:
+            response = self._client.fetch_page(PageRequest("days", instrument, self._today))
+            self._charts[instrument] = self._client.history.parse_days(response.content)
+        return self._charts[instrument]
 
-    def _official(self, days: np.ndarray) -> Official | None:
+    def _find_total(self, days: np.ndarray) -> DailyTotal | None:
         mine = days[days["date"] == self._day]
-        return Official(int(mine["volume"][0]), int(mine["value_m"][0])) if len(mine) == 1 else None
+        return DailyTotal(int(mine["volume"][0]), int(mine["value_m"][0])) if len(mine) == 1 else None

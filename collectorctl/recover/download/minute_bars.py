@@ -16,53 +16,53 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from brokers.history import BARS, Asked
-from collectorctl.recover.download.pager import Caller, FetchError
+from brokers.history import BAR_ROW, PageRequest
+from collectorctl.recover.download.pager import FetchError, ThrottledClient
 from collectorctl.recover.store import table_file
-from conf.clock import day_start
+from conf.clock import kst_midnight_ns
 from conf.instrument import Instrument
 from conf.market import KR, Market
 from ringbuf.records import PRICE_SCALE, UNDEFINED
-from writer.schema import times
+from writer.schema import timestamp_type
 
-PAGES_MOST = 4
+MAX_PAGES = 4
 """A day has some 720 minutes, a page 900."""
-_PRICES = ("open", "high", "low", "close")
-_NUMBERS = (*_PRICES, "volume", "cum_volume")
+_PRICE_COLUMNS = ("open", "high", "low", "close")
+_NUMERIC_COLUMNS = (*_PRICE_COLUMNS, "volume", "cum_volume")
 
 
-def schema(market: Market) -> pa.Schema:
+def build_schema(market: Market) -> pa.Schema:
     """The columns of a market's bars: prices as its ticks have them."""
-    price = pa.int64() if market.whole_prices else pa.float64()
+    price = pa.int64() if market.integer_prices else pa.float64()
     return pa.schema(
         [
             ("symbol", pa.string()),
             ("venue", pa.string()),
-            ("time", times(market)),
-            *((name, price if name in _PRICES else pa.int64()) for name in _NUMBERS),
+            ("time", timestamp_type(market)),
+            *((name, price if name in _PRICE_COLUMNS else pa.int64()) for name in _NUMERIC_COLUMNS),
             ("broker", pa.string()),
         ]
     )
 
 
-def file(data: Path, day: date, market: Market = KR) -> Path:
+def bars_path(data: Path, day: date, market: Market = KR) -> Path:
     """Where a day's bars are kept."""
     return data / market.name / "bar_1m" / f"date={day}" / "part-0.parquet"
 
 
-def fetch(caller: Caller, day: date, instrument: Instrument) -> list[list[int]]:
+def fetch_bars(client: ThrottledClient, day: date, instrument: Instrument) -> list[list[int]]:
     """The day's minutes, oldest first, each as the plain numbers of BARS. FetchError."""
-    begin_ns, end_ns = day_start(day), day_start(day + timedelta(days=1))
+    begin_ns, end_ns = kst_midnight_ns(day), kst_midnight_ns(day + timedelta(days=1))
     pages: list[np.ndarray] = []
     key = ""
-    for _ in range(PAGES_MOST):
-        reply = caller.ask(Asked("bars", instrument, day, key=key))
-        pages.append(caller.quotes.bars(reply.content))
-        key = reply.next_key
+    for _ in range(MAX_PAGES):
+        response = client.fetch_page(PageRequest("bars", instrument, day, key=key))
+        pages.append(client.history.parse_bars(response.content))
+        key = response.next_key
         if not key or (len(pages[-1]) and pages[-1]["exch_ns"].min() < begin_ns):
             break
     else:
-        raise FetchError(f"minute bars of {instrument}: {PAGES_MOST} pages do not reach the beginning of {day}")
+        raise FetchError(f"minute bars of {instrument}: {MAX_PAGES} pages do not reach the beginning of {day}")
     rows = np.concatenate(pages)[::-1]
     rows = rows[(rows["exch_ns"] >= begin_ns) & (rows["exch_ns"] < end_ns)]
     if (np.diff(rows["exch_ns"]) <= 0).any():
@@ -70,27 +70,27 @@ def fetch(caller: Caller, day: date, instrument: Instrument) -> list[list[int]]:
     return [list(row) for row in rows.tolist()]
 
 
-def keep(data: Path, day: date, bars: Mapping[Instrument, list[list[int]]], broker: str, market: Market = KR) -> None:
+def save(data: Path, day: date, bars: Mapping[Instrument, list[list[int]]], broker: str, market: Market = KR) -> None:
     """Store the bars of these instruments; others' stay. OSError."""
     if not bars:
         return
-    tables = [_table(instrument, rows, broker) for instrument, rows in bars.items()]
-    table_file.merge(file(data, day, market), pa.concat_tables(tables), ["symbol", "venue", "time"])
+    tables = [_build_table(instrument, rows, broker) for instrument, rows in bars.items()]
+    table_file.merge(bars_path(data, day, market), pa.concat_tables(tables), ["symbol", "venue", "time"])
 
 
-def _table(instrument: Instrument, rows: list[list[int]], broker: str) -> pa.Table:
+def _build_table(instrument: Instrument, rows: list[list[int]], broker: str) -> pa.Table:
     market = instrument.market
-    found = np.array([tuple(row) for row in rows], BARS)
+    found = np.array([tuple(row) for row in rows], BAR_ROW)
     columns = [
         pa.repeat(instrument.symbol, len(found)),
         pa.repeat(instrument.venue, len(found)),
-        pa.array(found["exch_ns"].copy()).cast(times(market)),
-        *(_numbers(found[name], name in _PRICES and not market.whole_prices) for name in _NUMBERS),
+        pa.array(found["exch_ns"].copy()).cast(timestamp_type(market)),
+        *(_to_array(found[name], name in _PRICE_COLUMNS and not market.integer_prices) for name in _NUMERIC_COLUMNS),
         pa.repeat(broker, len(found)),
     ]
-    return pa.table(columns, schema=schema(market))
+    return pa.table(columns, schema=build_schema(market))
 
 
-def _numbers(values: np.ndarray, is_e4: bool) -> pa.Array:
+def _to_array(values: np.ndarray, is_e4: bool) -> pa.Array:
     """A column; prices in 1/10,000 become the currency's."""
     return pa.array(values / PRICE_SCALE if is_e4 else values.copy(), mask=values == UNDEFINED)

@@ -23,126 +23,134 @@ from typing import Any
 
 import msgspec
 
-from brokers.history import Reply
+from brokers.history import PageResponse
 from conf.instrument import Instrument
 from writer import durable_io
 
-END = "end.json"
+END_FILE = "end.json"
 
 
 class PageError(Exception):
     """A page that does not carry the chain on; the message says which and why."""
 
 
-class _Kept(msgspec.Struct):
-    asked: str
-    next: str
+class _StoredPage(msgspec.Struct):
+    request_key: str = msgspec.field(name="asked")
+    next_key: str = msgspec.field(name="next")
     sha256: str
     content: str
 
 
-class Chain:
+class PageSequence:
     """One paged question: its pages in order, oldest call first."""
 
     def __init__(self, directory: Path) -> None:
         """Read what lies there; only pages that fit together are kept."""
         self.directory = directory
         self.next_key = ""
-        self.ended: dict[str, Any] | None = None
+        self.end_record: dict[str, Any] | None = None
         self.count = 0
         self._hashes: set[str] = set()
-        for page in self._whole():
-            self._take(page)
+        for page in self._read_valid_pages():
+            self._track_page(page)
         for path in directory.glob("*"):
-            if path.name not in {END, *(f"{number:06}.json.gz" for number in range(1, self.count + 1))}:
+            if path.name not in {END_FILE, *(f"{number:06}.json.gz" for number in range(1, self.count + 1))}:
                 path.unlink()
-        end = directory / END
+        end = directory / END_FILE
         if end.exists():
-            told = _json(end.read_bytes())
-            if told is not None and told.get("pages") == self.count:
-                self.ended = told
+            record = _decode_object(end.read_bytes())
+            if record is not None and record.get("pages") == self.count:
+                self.end_record = record
             else:
                 durable_io.remove(end)
 
     def __iter__(self) -> Iterator[bytes]:
         """The contents, in the order of the calls."""
         for number in range(1, self.count + 1):
-            yield _read(self._path(number)).content.encode()
+            yield _read_page(self._page_path(number)).content.encode()
 
-    def add(self, reply: Reply) -> None:
+    def add(self, response: PageResponse) -> None:
         """Keep the answer to `next_key`. PageError when it is one we have, or leads back to one."""
-        page = _Kept(
-            self.next_key, reply.next_key, sha256(reply.content).hexdigest(), reply.content.decode("utf-8", "replace")
+        page = _StoredPage(
+            self.next_key,
+            response.next_key,
+            sha256(response.content).hexdigest(),
+            response.content.decode("utf-8", "replace"),
         )
         if page.sha256 in self._hashes:
             raise PageError(
                 f"{self.directory}: page {self.count + 1} is one that came before: the list does not advance"
             )
-        if page.next and page.next == page.asked:
+        if page.next_key and page.next_key == page.request_key:
             raise PageError(
                 f"{self.directory}: page {self.count + 1} names itself as the next: the list does not advance"
             )
         self.directory.mkdir(parents=True, exist_ok=True)
         data = gzip.compress(msgspec.json.encode(page), 1, mtime=0)
-        put(self._path(self.count + 1), data)
-        self._take(page)
+        write_atomic(self._page_path(self.count + 1), data)
+        self._track_page(page)
 
-    def end(self, **said: Any) -> None:
+    def mark_complete(self, **fields: Any) -> None:
         """The chain is whole."""
-        self.ended = {"pages": self.count, **said}
-        put(self.directory / END, msgspec.json.encode(self.ended))
+        self.end_record = {"pages": self.count, **fields}
+        write_atomic(self.directory / END_FILE, msgspec.json.encode(self.end_record))
 
     def clear(self) -> None:
         """Forget all of it."""
         shutil.rmtree(self.directory, ignore_errors=True)
-        self.next_key, self.ended, self.count, self._hashes = "", None, 0, set()
+        self.next_key, self.end_record, self.count, self._hashes = "", None, 0, set()
 
-    def _take(self, page: _Kept) -> None:
+    def _track_page(self, page: _StoredPage) -> None:
         self.count += 1
-        self.next_key = page.next
+        self.next_key = page.next_key
         self._hashes.add(page.sha256)
 
-    def _whole(self) -> Iterator[_Kept]:
+    def _read_valid_pages(self) -> Iterator[_StoredPage]:
         key, number, seen = "", 1, set[str]()
-        while self._path(number).exists():
+        while self._page_path(number).exists():
             try:
-                page = _read(self._path(number))
+                page = _read_page(self._page_path(number))
             except (OSError, EOFError, zlib.error, msgspec.MsgspecError):
                 return
-            right = sha256(page.content.encode()).hexdigest() == page.sha256
-            if not right or page.asked != key or page.sha256 in seen or (number > 1 and not page.asked):
+            hash_matches = sha256(page.content.encode()).hexdigest() == page.sha256
+            if (
+                not hash_matches
+                or page.request_key != key
+                or page.sha256 in seen
+                or (number > 1 and not page.request_key)
+            ):
                 return
             yield page
             seen.add(page.sha256)
-            key, number = page.next, number + 1
+            key, number = page.next_key, number + 1
 
-    def _path(self, number: int) -> Path:
+    def _page_path(self, number: int) -> Path:
         return self.directory / f"{number:06}.json.gz"
 
 
-def folder(data: Path, date: str, instrument: Instrument) -> Path:
+def recovery_folder(data: Path, date: str, instrument: Instrument) -> Path:
     """Where an instrument's day of recovery lies; `date` as YYYY-MM-DD."""
     return data / "recover" / f"date={date}" / str(instrument).replace("/", "_")
 
 
-def put(path: Path, data: bytes) -> None:
+def write_atomic(path: Path, data: bytes) -> None:
     """Write a small file whole and durable; nothing is touched when it has that content already."""
     if path.exists() and path.read_bytes() == data:
         return
     path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}.tmp")
-    with os.fdopen(durable_io.write_aside(aside), "wb") as file:
+    temporary = path.with_name(f".{path.name}.tmp")
+    with os.fdopen(durable_io.open_temporary(temporary), "wb") as file:
         file.write(data)
         file.flush()
         durable_io.sync(file.fileno())
-    durable_io.rename(aside, path)
+    durable_io.rename(temporary, path)
 
 
-def _read(path: Path) -> _Kept:
-    return msgspec.json.decode(gzip.decompress(path.read_bytes()), type=_Kept)
+def _read_page(path: Path) -> _StoredPage:
+    return msgspec.json.decode(gzip.decompress(path.read_bytes()), type=_StoredPage)
 
 
-def _json(data: bytes) -> dict[str, Any] | None:
+def _decode_object(data: bytes) -> dict[str, Any] | None:
     try:
         return msgspec.json.decode(data, type=dict[str, Any])
     except msgspec.MsgspecError:

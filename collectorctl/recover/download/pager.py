@@ -17,146 +17,161 @@ from collections.abc import Callable
 
 import numpy as np
 
-from brokers.errors import RestError, RestLimited, RestUnreachable
-from brokers.history import PRINTS, Asked, Quotes, Reply
-from collectorctl.recover.download.page_store import Chain, PageError
-from collectorctl.recover.download.rate_limiter import Limiter
+from brokers.errors import RateLimited, RestError, ServiceUnavailable
+from brokers.history import TRADE_ROW, HistoricalData, PageRequest, PageResponse
+from collectorctl.recover.download.page_store import PageError, PageSequence
+from collectorctl.recover.download.rate_limiter import RateLimiter
 from conf.settings import Recover
 
-PAUSE_S, PAUSE_MOST_S = 1.0, 8.0
+RETRY_DELAY_S, MAX_RETRY_DELAY_S = 1.0, 8.0
 """After a refusal for the rate 1 s is enough (spec kiwoom 1.6); it doubles."""
 
-Told = Callable[[str], None]
+ProgressCallback = Callable[[str], None]
 
 
 class FetchError(Exception):
     """A page that cannot be had; the message says which and why. What was fetched is kept."""
 
 
-class Unanswered(FetchError):
+class NoAnswer(FetchError):
     """No answer after every attempt, or none for this key at all: what is kept is still good, and others fare no better."""
 
 
-class Caller:
+class ThrottledClient:
     """Every call of a run goes through here."""
 
-    def __init__(self, quotes: Quotes, settings: Recover, told: Told = lambda _: None) -> None:
+    def __init__(
+        self, history: HistoricalData, settings: Recover, on_progress: ProgressCallback = lambda _: None
+    ) -> None:
         """`told` hears of every page and every pause, in words."""
-        self.quotes = quotes
-        self.calls: dict[str, int] = {}
-        self.unanswered = ""
+        self.history = history
+        self.call_counts: dict[str, int] = {}
+        self.no_answer_message = ""
         """The last call that was given up without an answer, in words: what follows from the lack of it may be otherwise soon."""
         self._settings = settings
-        self._told = told
-        self._limiters: dict[str, Limiter] = {}
+        self._on_progress = on_progress
+        self._limiters: dict[str, RateLimiter] = {}
 
-    def ask(self, asked: Asked) -> Reply:
+    def fetch_page(self, request: PageRequest) -> PageResponse:
         """One page. FetchError when it cannot be had."""
-        pause_s = PAUSE_S
+        retry_delay_s = RETRY_DELAY_S
         for attempt in range(1, self._settings.attempts + 1):
-            limiter = self._limiter(asked.what)
+            limiter = self._get_limiter(request.kind)
             time.sleep(limiter.wait_s(time.monotonic()))
-            limiter.called(time.monotonic())
-            self.calls[asked.what] = self.calls.get(asked.what, 0) + 1
+            limiter.on_call(time.monotonic())
+            self.call_counts[request.kind] = self.call_counts.get(request.kind, 0) + 1
             try:
-                reply = self.quotes.ask(asked)
-            except RestLimited as error:
-                limiter.refused()
-                why = error
-            except RestUnreachable as error:
-                why = error
+                response = self.history.fetch_page(request)
+            except RateLimited as error:
+                limiter.on_refusal()
+                cause = error
+            except ServiceUnavailable as error:
+                cause = error
             except RestError as error:
                 # who is to wait is refused as such: key, address, permission; else it is this question
-                raise (self._given_up(str(error)) if error.wait_s else FetchError(str(error))) from error
+                raise (self._record_no_answer(str(error)) if error.retry_after_s else FetchError(str(error))) from error
             else:
-                limiter.succeeded()
-                return reply
+                limiter.on_success()
+                return response
             if attempt < self._settings.attempts:
-                self._told(f"{why}: again in {pause_s:g} s")
-                time.sleep(pause_s)
-                pause_s = min(2 * pause_s, PAUSE_MOST_S)
-        raise self._given_up(f"given up after {self._settings.attempts} attempts: {why}") from why
+                self._on_progress(f"{cause}: again in {retry_delay_s:g} s")
+                time.sleep(retry_delay_s)
+                retry_delay_s = min(2 * retry_delay_s, MAX_RETRY_DELAY_S)
+        raise self._record_no_answer(f"given up after {self._settings.attempts} attempts: {cause}") from cause
 
-    def _given_up(self, words: str) -> Unanswered:
-        self.unanswered = words
-        return Unanswered(words)
+    def _record_no_answer(self, message: str) -> NoAnswer:
+        self.no_answer_message = message
+        return NoAnswer(message)
 
-    def rate(self, what: str) -> float:
+    def get_rate(self, kind: str) -> float:
         """Calls a second that this kind has been found to bear."""
-        return self._limiter(what).rate
+        return self._get_limiter(kind).rate
 
-    def _limiter(self, what: str) -> Limiter:
-        if what not in self._limiters:
-            self._limiters[what] = Limiter(self._settings.calls_per_s_first, self._settings.calls_per_s_most)
-        return self._limiters[what]
+    def _get_limiter(self, kind: str) -> RateLimiter:
+        if kind not in self._limiters:
+            self._limiters[kind] = RateLimiter(self._settings.calls_per_s_first, self._settings.max_calls_per_s)
+        return self._limiters[kind]
 
 
-Read = Callable[[bytes], np.ndarray]
+ParsePage = Callable[[bytes], np.ndarray]
 """Makes PRINTS of an answer, newest first."""
-Older = Callable[[np.ndarray], bool]
+IsBeforeRange = Callable[[np.ndarray], bool]
 """Whether one of a page's rows lies before the range."""
 
 
-def fetch(caller: Caller, chain: Chain, first: Asked, read: Read, older: Older, **said: int) -> np.ndarray:
+def fetch_pages(
+    client: ThrottledClient,
+    sequence: PageSequence,
+    request: PageRequest,
+    parse: ParsePage,
+    is_before_range: IsBeforeRange,
+    **end_fields: int,
+) -> np.ndarray:
     """Ask page after page until one has a row before the range; the chain is then ended, and says so with `said`. All of its rows
     in true order, oldest first.
 
     Ended with `older=False` where the broker has no more. FetchError; what was fetched is kept, but for a page that led astray.
     """
-    if chain.ended is not None:
-        return _oldest_first([read(content) for content in chain])
-    goes_on = chain.count > 0
+    if sequence.end_record is not None:
+        return _oldest_first([parse(content) for content in sequence])
+    is_resumed = sequence.count > 0
     try:
-        seen, pages = _walk(caller, chain, first, read, older)
-        chain.end(older=seen, **said)
+        reached_start, pages = _walk(client, sequence, request, parse, is_before_range)
+        sequence.mark_complete(older=reached_start, **end_fields)
         return _oldest_first(pages)
-    except Unanswered:
+    except NoAnswer:
         raise
     except (FetchError, PageError, RestError) as error:
-        if not goes_on:
+        if not is_resumed:
             raise FetchError(str(error)) from error
-        chain.clear()
+        sequence.clear()
         try:
-            seen, pages = _walk(caller, chain, first, read, older)
+            reached_start, pages = _walk(client, sequence, request, parse, is_before_range)
         except (PageError, RestError) as again:
             raise FetchError(str(again)) from again
-        chain.end(older=seen, **said)
+        sequence.mark_complete(older=reached_start, **end_fields)
         return _oldest_first(pages)
 
 
-def _walk(caller: Caller, chain: Chain, first: Asked, read: Read, older: Older) -> tuple[bool, list[np.ndarray]]:
+def _walk(
+    client: ThrottledClient,
+    sequence: PageSequence,
+    request: PageRequest,
+    parse: ParsePage,
+    is_before_range: IsBeforeRange,
+) -> tuple[bool, list[np.ndarray]]:
     """To the end; whether that was a row before the range, and the rows of every page."""
     oldest: np.void | None = None
     pages = []
-    for content in chain:
-        rows = read(content)
+    for content in sequence:
+        rows = parse(content)
         pages.append(rows)
         oldest = rows[-1] if len(rows) else oldest
-        if len(rows) and older(rows):
+        if len(rows) and is_before_range(rows):
             return True, pages
-    if chain.count and not chain.next_key:
+    if sequence.count and not sequence.next_key:
         return False, pages
     while True:
-        reply = caller.ask(first._replace(key=chain.next_key))
-        rows = read(reply.content)
-        _check_order(chain, rows, oldest)
-        if not len(rows) and reply.next_key:
-            raise PageError(f"{chain.directory}: page {chain.count + 1} is empty, and yet the list goes on")
-        chain.add(reply)
+        response = client.fetch_page(request._replace(key=sequence.next_key))
+        rows = parse(response.content)
+        _check_order(sequence, rows, oldest)
+        if not len(rows) and response.next_key:
+            raise PageError(f"{sequence.directory}: page {sequence.count + 1} is empty, and yet the list goes on")
+        sequence.add(response)
         pages.append(rows)
-        if len(rows) and older(rows):
+        if len(rows) and is_before_range(rows):
             return True, pages
-        if not reply.next_key:
+        if not response.next_key:
             return False, pages
         oldest = rows[-1]
 
 
-def _check_order(chain: Chain, rows: np.ndarray, oldest: np.void | None) -> None:
+def _check_order(sequence: PageSequence, rows: np.ndarray, oldest: np.void | None) -> None:
     """PageError unless the rows go back in time, within the page and from the page before."""
     at = rows["exch_ns"] if oldest is None else np.concatenate([[oldest["exch_ns"]], rows["exch_ns"]])
     if (np.diff(at) > 0).any():
-        raise PageError(f"{chain.directory}: page {chain.count + 1} has a row newer than the one before it")
+        raise PageError(f"{sequence.directory}: page {sequence.count + 1} has a row newer than the one before it")
 
 
 def _oldest_first(pages: list[np.ndarray]) -> np.ndarray:
-    return (np.concatenate(pages) if pages else np.zeros(0, PRINTS))[::-1]
+    return (np.concatenate(pages) if pages else np.zeros(0, TRADE_ROW))[::-1]

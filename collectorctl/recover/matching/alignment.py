@@ -17,16 +17,16 @@ from typing import NamedTuple
 
 import numpy as np
 
-TICKS_AHEAD = 32
+LOOKAHEAD_TICKS = 32
 """How many live ticks of one stretch an offset has to suit before it is believed."""
 
-MOST_FAILURES = 20_000
+MAX_FAILURES = 20_000
 """Live ticks without rows after which the rows are taken for another day's."""
 
 NO_BOUND = 2**62
 
 
-class Rows(NamedTuple):
+class ChartRows(NamedTuple):
     """m chart rows: `edges` int64 (m + 1,) sums of sizes; int64 (m,): `price`, `second`, `run` grows where one of them changes."""
 
     edges: np.ndarray
@@ -35,7 +35,7 @@ class Rows(NamedTuple):
     run: np.ndarray
 
 
-class Ticks(NamedTuple):
+class LiveTicks(NamedTuple):
     """n live ticks in volume order: intervals (low, high], price, second; `joined` bool: begins where the one before ends."""
 
     low: np.ndarray
@@ -50,88 +50,94 @@ class Alignment(NamedTuple):
 
     offset: np.ndarray
     certain: np.ndarray
-    suits: np.ndarray
+    matches: np.ndarray
     checked: np.ndarray
 
 
-def rows_of(size: np.ndarray, price: np.ndarray, second: np.ndarray) -> Rows:
+def build_chart_rows(size: np.ndarray, price: np.ndarray, second: np.ndarray) -> ChartRows:
     """Chart rows, oldest first."""
     edges = np.zeros(len(size) + 1, np.int64)
     np.cumsum(size, out=edges[1:])
     change = np.ones(len(size), bool)
     change[1:] = (price[1:] != price[:-1]) | (second[1:] != second[:-1])
-    return Rows(edges, price, second, np.cumsum(change))
+    return ChartRows(edges, price, second, np.cumsum(change))
 
 
-def align(rows: Rows, ticks: Ticks, least: int, most: int, from_start: bool, to_end: bool) -> Alignment:
+def align(
+    rows: ChartRows, ticks: LiveTicks, min_offset: int, max_offset: int, from_start: bool, to_end: bool
+) -> Alignment:
     """The offset at each tick, which is known to lie in least .. most (NO_BOUND: nothing is known).
 
     `from_start`, `to_end`: the first row is the day's first, the last its last; else ticks outside their time are not checked.
     """
     count = len(ticks.low)
-    offset, certain, suits, checked = (np.zeros(count, kind) for kind in (np.int64, bool, bool, bool))
+    offset, certain, matches, checked = (np.zeros(count, kind) for kind in (np.int64, bool, bool, bool))
     if not len(rows.price):
-        return Alignment(offset, certain, suits, checked)
+        return Alignment(offset, certain, matches, checked)
     within = (ticks.second >= rows.second[0]) | from_start
     within &= (ticks.second <= rows.second[-1]) | to_end
     chosen = np.flatnonzero(within)
-    offset[chosen], certain[chosen], suits[chosen] = _bounded(
-        rows, Ticks(*(column[chosen] for column in ticks)), least, most
+    offset[chosen], certain[chosen], matches[chosen] = _bound_offsets(
+        rows, LiveTicks(*(column[chosen] for column in ticks)), min_offset, max_offset
     )
     checked = (ticks.second > rows.second[0]) | from_start
     checked &= (ticks.second < rows.second[-1]) | to_end
-    return Alignment(offset, certain, suits, (checked & within) | certain)
+    return Alignment(offset, certain, matches, (checked & within) | certain)
 
 
-def _bounded(rows: Rows, ticks: Ticks, least: int, most: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _bound_offsets(
+    rows: ChartRows, ticks: LiveTicks, min_offset: int, max_offset: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Offset, certain, suits of ticks that lie in the rows' time."""
-    lower, suits = _pass(rows, ticks, least, most)
-    if suits.all() and (lower == most).all():
-        return lower, suits, suits
+    lower, matches = _sweep(rows, ticks, min_offset, max_offset)
+    if matches.all() and (lower == max_offset).all():
+        return lower, matches, matches
     end = int(ticks.high[-1])
     rest = end - int(rows.edges[-1])
-    begin = -NO_BOUND if most >= NO_BOUND else rest - most
-    upper, suits_too = _pass(_turned_rows(rows), _turned(ticks, end), begin, rest - least)
-    upper, suits_too = rest - upper[::-1], suits_too[::-1]
-    return lower, suits & suits_too & (lower == upper), suits & suits_too
+    begin = -NO_BOUND if max_offset >= NO_BOUND else rest - max_offset
+    upper, matches_reversed = _sweep(_reverse_rows(rows), _reverse_ticks(ticks, end), begin, rest - min_offset)
+    upper, matches_reversed = rest - upper[::-1], matches_reversed[::-1]
+    return lower, matches & matches_reversed & (lower == upper), matches & matches_reversed
 
 
-def _turned_rows(rows: Rows) -> Rows:
+def _reverse_rows(rows: ChartRows) -> ChartRows:
     """The same rows, seen from the end."""
     edges = rows.edges[-1] - rows.edges[::-1]
-    return Rows(edges, rows.price[::-1], -rows.second[::-1], (rows.run[-1] if len(rows.run) else 0) - rows.run[::-1])
+    return ChartRows(
+        edges, rows.price[::-1], -rows.second[::-1], (rows.run[-1] if len(rows.run) else 0) - rows.run[::-1]
+    )
 
 
-def _turned(ticks: Ticks, end: int) -> Ticks:
+def _reverse_ticks(ticks: LiveTicks, end: int) -> LiveTicks:
     joined = np.concatenate([[False], ticks.joined[1:][::-1]]) if len(ticks.joined) else ticks.joined
-    return Ticks(end - ticks.high[::-1], end - ticks.low[::-1], ticks.price[::-1], -ticks.second[::-1], joined)
+    return LiveTicks(end - ticks.high[::-1], end - ticks.low[::-1], ticks.price[::-1], -ticks.second[::-1], joined)
 
 
-def _pass(rows: Rows, ticks: Ticks, offset: int, most: int) -> tuple[np.ndarray, np.ndarray]:
+def _sweep(rows: ChartRows, ticks: LiveTicks, offset: int, max_offset: int) -> tuple[np.ndarray, np.ndarray]:
     """For each tick the smallest offset that suits, never smaller than at the tick before; and whether one suits."""
     count = len(ticks.low)
-    offsets, suits = np.zeros(count, np.int64), np.zeros(count, bool)
+    offsets, matches = np.zeros(count, np.int64), np.zeros(count, bool)
     times = np.maximum.accumulate(rows.second) if len(rows.second) else rows.second
     at, width, failures = 0, 1 << 16, 0
-    while at < count and failures < MOST_FAILURES:
-        good = _suits(rows, ticks, slice(at, min(at + width, count)), offset)
+    while at < count and failures < MAX_FAILURES:
+        good = _find_matches(rows, ticks, slice(at, min(at + width, count)), offset)
         ends = at + (len(good) if good.all() else int(good.argmin()))
-        offsets[at:ends], suits[at:ends] = offset, True
+        offsets[at:ends], matches[at:ends] = offset, True
         if ends == at + len(good):
             at, width = ends, width * 4
             continue
-        at, width = ends, 2 * TICKS_AHEAD
-        found = _next(rows, ticks, times, at, offset, most)
+        at, width = ends, 2 * LOOKAHEAD_TICKS
+        found = _find_next_offset(rows, ticks, times, at, offset, max_offset)
         if found is None:
             offsets[at] = offset
             at, failures = at + 1, failures + 1
         else:
             offset = found
     offsets[at:] = offset
-    return offsets, suits
+    return offsets, matches
 
 
-def _suits(rows: Rows, ticks: Ticks, part: slice, offset: int) -> np.ndarray:
+def _find_matches(rows: ChartRows, ticks: LiveTicks, part: slice, offset: int) -> np.ndarray:
     """Whether each tick is exactly some rows, of its price and second, at this offset."""
     edges, last = rows.edges, len(rows.price)
     low, high = ticks.low[part] - offset, ticks.high[part] - offset
@@ -144,16 +150,18 @@ def _suits(rows: Rows, ticks: Ticks, part: slice, offset: int) -> np.ndarray:
     return good & (rows.price[begin] == ticks.price[part]) & (rows.second[begin] == ticks.second[part])
 
 
-def _next(rows: Rows, ticks: Ticks, times: np.ndarray, at: int, offset: int, most: int) -> int | None:
+def _find_next_offset(
+    rows: ChartRows, ticks: LiveTicks, times: np.ndarray, at: int, offset: int, max_offset: int
+) -> int | None:
     """The smallest offset above `offset` that suits tick `at` and those that follow it without a gap; None if there is none."""
     begin, end = np.searchsorted(times, [ticks.second[at], ticks.second[at] + 1])
     starts = begin + np.flatnonzero(rows.price[begin:end] == ticks.price[at])
     offsets = ticks.low[at] - rows.edges[starts]
-    offsets = offsets[(offsets > offset) & (offsets <= most)]
-    breaks = np.flatnonzero(~ticks.joined[at + 1 : at + TICKS_AHEAD])
-    ahead = slice(at, at + 1 + (int(breaks[0]) if len(breaks) else TICKS_AHEAD - 1))
+    offsets = offsets[(offsets > offset) & (offsets <= max_offset)]
+    breaks = np.flatnonzero(~ticks.joined[at + 1 : at + LOOKAHEAD_TICKS])
+    ahead = slice(at, at + 1 + (int(breaks[0]) if len(breaks) else LOOKAHEAD_TICKS - 1))
     ahead = slice(at, min(ahead.stop, len(ticks.low)))
     for candidate in offsets[::-1].tolist():
-        if _suits(rows, ticks, ahead, candidate).all():
+        if _find_matches(rows, ticks, ahead, candidate).all():
             return candidate
     return None

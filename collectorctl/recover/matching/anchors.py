@@ -28,51 +28,60 @@ MINUTE = np.dtype([("minute_ns", "<i8"), ("shares", "<i8")])
 
 MINUTE_NS = 60_000_000_000
 
-SHOWN = np.dtype([("cum_volume", "<i8"), ("first_ns", "<i8"), ("last_ns", "<i8")])
+BOOK_VOLUME = np.dtype([("cum_volume", "<i8"), ("first_ns", "<i8"), ("last_ns", "<i8")])
 """A cumulative volume that order books showed, and the exchange seconds of the first and of the last that did."""
 
 SKEW_NS = 2_000_000_000
 """Both stamps are the exchange's, in whole seconds; a line's may be rounded otherwise."""
 
-Mark = tuple[int, int]
+Anchor = tuple[int, int]
 """(row, offset): in front of that row the offset is certain."""
 
 
-def of_bars(line: alignment.Rows, bars: np.ndarray, coverage: Coverage) -> list[Mark]:
+def anchors_from_bars(chart: alignment.ChartRows, bars: np.ndarray, coverage: Coverage) -> list[Anchor]:
     """At the end of each minute (MINUTE), from bars that hold the whole official volume; else none."""
     if not coverage.official or int(bars["shares"].sum()) != coverage.total:
         return []
     bars = bars[np.argsort(bars["minute_ns"])]
-    row = np.searchsorted(line.second, bars["minute_ns"] + MINUTE_NS)
-    return list(zip(row.tolist(), (np.cumsum(bars["shares"]) - line.edges[row]).tolist(), strict=True))
+    row = np.searchsorted(chart.second, bars["minute_ns"] + MINUTE_NS)
+    return list(zip(row.tolist(), (np.cumsum(bars["shares"]) - chart.edges[row]).tolist(), strict=True))
 
 
-def steps(line: alignment.Rows, first: Mark, last: Mark, bars: list[Mark], books: np.ndarray) -> list[Mark]:
+def anchors_between(
+    chart: alignment.ChartRows, first: Anchor, last: Anchor, bars: list[Anchor], book_volumes: np.ndarray
+) -> list[Anchor]:
     """From `first` to `last`, with the marks of bars and books (SHOWN, ascending) between them; those of bars
     only if they go from one to the other without a step back."""
     inner = bars[bisect_left(bars, (first[0], 0)) : bisect_right(bars, (last[0], alignment.NO_BOUND))]
     found = [first, *inner, last]
     if any(a[1] > b[1] for a, b in pairwise(found)):
         found = [first, last]
-    return [found[0], *(mark for a, b in pairwise(found) for mark in (*_of_books(line, a, b, books), b))]
+    return [
+        found[0],
+        *(mark for a, b in pairwise(found) for mark in (*_anchors_from_books(chart, a, b, book_volumes), b)),
+    ]
 
 
-def _of_books(line: alignment.Rows, first: Mark, last: Mark, books: np.ndarray) -> list[Mark]:
+def _anchors_from_books(
+    chart: alignment.ChartRows, first: Anchor, last: Anchor, book_volumes: np.ndarray
+) -> list[Anchor]:
     """The last book before the volume passed and the first behind it, as far as only one of both can be meant."""
     if first[1] == last[1]:
         return []
-    edges = line.edges[first[0] : last[0] + 1]
+    edges = chart.edges[first[0] : last[0] + 1]
     low, high = int(edges[0]) + first[1], int(edges[-1]) + last[1]
-    books = books[np.searchsorted(books["cum_volume"], low, "right") : np.searchsorted(books["cum_volume"], high)]
-    second = line.second[first[0] : last[0]]
-    fewest = np.searchsorted(second, books["last_ns"] - SKEW_NS)
-    most = np.searchsorted(second, books["first_ns"] + SKEW_NS, "right")
+    book_volumes = book_volumes[
+        np.searchsorted(book_volumes["cum_volume"], low, "right") : np.searchsorted(book_volumes["cum_volume"], high)
+    ]
+    second = chart.second[first[0] : last[0]]
+    min_row = np.searchsorted(second, book_volumes["last_ns"] - SKEW_NS)
+    max_row = np.searchsorted(second, book_volumes["first_ns"] + SKEW_NS, "right")
     rows, fits = [], []
     for offset in (first[1], last[1]):
-        row = np.minimum(np.searchsorted(edges, books["cum_volume"] - offset), len(edges) - 1)
+        row = np.minimum(np.searchsorted(edges, book_volumes["cum_volume"] - offset), len(edges) - 1)
         rows.append(row)
-        fits.append((edges[row] == books["cum_volume"] - offset) & (fewest <= row) & (row <= most))
-    count = len(books)
+        fits.append((edges[row] == book_volumes["cum_volume"] - offset) & (min_row <= row) & (row <= max_row))
+    count = len(book_volumes)
     before = count if fits[0].all() else int(fits[0].argmin())
     behind = count if fits[1].all() else int(fits[1][::-1].argmin())
     if before + behind < count:

@@ -16,76 +16,78 @@ from typing import NamedTuple
 
 import numpy as np
 
-from brokers.history import BARS, PRINTS
+from brokers.history import BAR_ROW, TRADE_ROW
 from collectorctl.recover.matching.anchors import MINUTE, MINUTE_NS
 from collectorctl.recover.matching.placement import (
-    CHART,
-    NUMBERED,
-    Finding,
-    PlaceError,
+    CHART_ROW,
+    ROW_WITH_VOLUME,
+    Inconsistency,
+    PlacementError,
     Reason,
-    place_chart,
-    place_numbered,
+    place_by_alignment,
+    place_by_volume,
 )
-from collectorctl.recover.matching.trade_count import doubts, silent_before
+from collectorctl.recover.matching.trade_count import find_count_mismatches, is_after_silence
 from ringbuf.records import PRICE_SCALE, UNDEFINED
-from writer.volume.coverage import Coverage, gap_won
+from writer.volume.coverage import Coverage, compute_gap_values
 
-ANCHOR = np.dtype([*CHART.descr, ("cum_volume", "<i8")])
+ANCHOR = np.dtype([*CHART_ROW.descr, ("cum_volume", "<i8")])
 
 
-class Filled(NamedTuple):
+class FillResult(NamedTuple):
     """What became of the gaps. `findings`: why a gap stays open; `doubts`: what is wrong with gaps that are filled, by volume
     and value rightly; `jumps`: (low, high] that the broker's own list of prints leaves out, off the book; `passed`: (low, high]
     for which a tick chart has no rows, between two that it has; `unclear`: volume without rows that more books could place."""
 
-    prints: np.ndarray
+    trades: np.ndarray
     findings: list[str]
-    jumps: list[tuple[int, int]]
+    omitted: list[tuple[int, int]]
     anchors_checked: int = 0
     anchors_failed: int = 0
-    doubts: Sequence[str] = ()
-    passed: Sequence[tuple[int, int]] = ()
-    unclear: bool = False
+    mismatches: Sequence[str] = ()
+    rowless: Sequence[tuple[int, int]] = ()
+    needs_books: bool = False
 
 
-class Prints(NamedTuple):
+class TradeList(NamedTuple):
     """One list: PRINTS, oldest first. `newest`: it begins with the day's last print; `oldest`: it ends with its first."""
 
     rows: np.ndarray
-    newest: bool
-    oldest: bool
+    reaches_day_end: bool
+    reaches_day_start: bool
 
 
-def by_prints(ticks: np.ndarray, coverage: Coverage, lists: list[Prints]) -> Filled:
+def fill_by_trades(ticks: np.ndarray, coverage: Coverage, trade_lists: list[TradeList]) -> FillResult:
     """Fill from lists of prints, one for each gap."""
-    rows = np.concatenate([one.rows for one in lists]) if lists else np.zeros(0, PRINTS)
-    placed = place_numbered(coverage.gaps, numbered(rows), _won(ticks, coverage))
-    good = placed.accepted & ~np.isin(placed.gap, spoiled(coverage.gaps, rows, placed.gap, placed.errors))
+    rows = np.concatenate([one.rows for one in trade_lists]) if trade_lists else np.zeros(0, TRADE_ROW)
+    placed = place_by_volume(coverage.gaps, to_rows_with_volume(rows), _compute_values(ticks, coverage))
+    good = placed.accepted & ~np.isin(
+        placed.gap, find_inconsistent_gaps(coverage.gaps, rows, placed.gap, placed.inconsistencies)
+    )
     chosen = rows[good]
-    silent = np.concatenate([silent_before(one.rows["exch_ns"]) for one in lists]) if lists else good
-    return Filled(
+    silent = np.concatenate([is_after_silence(one.rows["exch_ns"]) for one in trade_lists]) if trade_lists else good
+    return FillResult(
         chosen[np.argsort(chosen["cum_volume"], kind="stable")],
-        [words(error) for error in placed.errors],
-        sorted({jump for one in lists for jump in _jumps(one, coverage.total)}),
-        doubts=doubts(ticks, coverage, chosen, placed.gap[good], silent[good]),
+        [format_inconsistency(error) for error in placed.inconsistencies],
+        sorted({interval for one in trade_lists for interval in _find_omitted(one, coverage.total)}),
+        mismatches=find_count_mismatches(ticks, coverage, chosen, placed.gap[good], silent[good]),
     )
 
 
-def by_ticks(
+def fill_by_chart(
     ticks: np.ndarray,
     coverage: Coverage,
-    prints: np.ndarray,
+    chart_rows: np.ndarray,
     bars: np.ndarray | None,
     from_start: bool,
     books: np.ndarray | None = None,
-) -> Filled:
+) -> FillResult:
     """Fill from a tick chart of the day (PRINTS without cumulative volume, oldest first); arguments as of place_chart."""
-    chart = np.zeros(len(prints), CHART)
+    chart = np.zeros(len(chart_rows), CHART_ROW)
     chart["size"], chart["price_e4"], chart["exch_ns"] = (
-        prints["size"],
-        prints["price"] * PRICE_SCALE,
-        prints["exch_ns"],
+        chart_rows["size"],
+        chart_rows["price"] * PRICE_SCALE,
+        chart_rows["exch_ns"],
     )
     anchors = np.zeros(len(ticks), ANCHOR)
     for name in ("size", "exch_ns", "cum_volume"):
@@ -96,74 +98,84 @@ def by_ticks(
         minutes = np.zeros(len(bars), MINUTE)
         minutes["minute_ns"], minutes["shares"] = bars["exch_ns"], bars["volume"]
     try:
-        placed = place_chart(coverage, anchors, chart, _won(ticks, coverage), minutes, from_start, books)
-    except PlaceError as error:
-        return Filled(np.zeros(0, PRINTS), [str(error)], [])
+        placed = place_by_alignment(
+            coverage, anchors, chart, _compute_values(ticks, coverage), minutes, from_start, books
+        )
+    except PlacementError as error:
+        return FillResult(np.zeros(0, TRADE_ROW), [str(error)], [])
     exact = placed.rows[placed.rows["exact"]]
-    found = prints[exact["row"]].copy()
+    found = chart_rows[exact["row"]].copy()
     found["cum_volume"] = exact["cum_volume"]
-    good = ~np.isin(exact["gap"], spoiled(coverage.gaps, found, exact["gap"], placed.findings))
-    silent = silent_before(prints["exch_ns"])[exact["row"]]
-    return Filled(
+    good = ~np.isin(exact["gap"], find_inconsistent_gaps(coverage.gaps, found, exact["gap"], placed.inconsistencies))
+    silent = is_after_silence(chart_rows["exch_ns"])[exact["row"]]
+    return FillResult(
         found[good],
-        [words(finding) for finding in placed.findings],
+        [format_inconsistency(inconsistency) for inconsistency in placed.inconsistencies],
         [],
         placed.anchors_checked,
         placed.anchors_failed,
-        doubts(ticks, coverage, found[good], exact["gap"][good], silent[good]),
-        [(one.low, one.high) for one in placed.residuals if one.reason == Reason.PASSED],
-        any(one.reason == Reason.NO_ROWS for one in placed.residuals) and len(prints) > 0,
+        find_count_mismatches(ticks, coverage, found[good], exact["gap"][good], silent[good]),
+        [(one.low, one.high) for one in placed.uncovered if one.reason == Reason.ROWLESS_BETWEEN_ROWS],
+        any(one.reason == Reason.NO_ROWS for one in placed.uncovered) and len(chart_rows) > 0,
     )
 
 
-def _won(ticks: np.ndarray, coverage: Coverage) -> np.ndarray:
-    return gap_won(coverage, ticks["price"] * PRICE_SCALE, ticks["size"], ticks["cum_value"], ticks["value_change"])
+def _compute_values(ticks: np.ndarray, coverage: Coverage) -> np.ndarray:
+    return compute_gap_values(
+        coverage, ticks["price"] * PRICE_SCALE, ticks["size"], ticks["cum_value"], ticks["value_change"]
+    )
 
 
-def numbered(prints: np.ndarray) -> np.ndarray:
+def to_rows_with_volume(trades: np.ndarray) -> np.ndarray:
     """PRINTS as NUMBERED rows."""
-    rows = np.zeros(len(prints), NUMBERED)
+    rows = np.zeros(len(trades), ROW_WITH_VOLUME)
     for name in ("size", "exch_ns", "cum_volume", "side"):
-        rows[name] = prints[name]
-    rows["price_e4"] = prints["price"] * PRICE_SCALE
+        rows[name] = trades[name]
+    rows["price_e4"] = trades["price"] * PRICE_SCALE
     for name in ("ask_price_1", "bid_price_1"):
-        known = prints[name] != UNDEFINED
-        rows[f"{name}_e4"] = np.where(known, np.where(known, prints[name], 0) * PRICE_SCALE, UNDEFINED)
+        known = trades[name] != UNDEFINED
+        rows[f"{name}_e4"] = np.where(known, np.where(known, trades[name], 0) * PRICE_SCALE, UNDEFINED)
     return rows
 
 
-def spoiled(gaps: np.ndarray, rows: np.ndarray, gap_of: np.ndarray, findings: list[Finding]) -> list[int]:
+def find_inconsistent_gaps(
+    gaps: np.ndarray, rows: np.ndarray, gap_of: np.ndarray, inconsistencies: list[Inconsistency]
+) -> list[int]:
     """Indexes of gaps that a finding touches; all of them when one does not say where."""
     found: set[int] = set()
-    for finding in findings:
-        if finding.low is not None and finding.high is not None:
-            touched = (gaps["low"] < finding.high) & (gaps["high"] > finding.low)
+    for inconsistency in inconsistencies:
+        if inconsistency.low is not None and inconsistency.high is not None:
+            touched = (gaps["low"] < inconsistency.high) & (gaps["high"] > inconsistency.low)
             found.update(np.flatnonzero(touched).tolist())
-        elif finding.minute_ns is not None:
-            minute = rows["exch_ns"] // MINUTE_NS * MINUTE_NS == finding.minute_ns
+        elif inconsistency.minute_ns is not None:
+            minute = rows["exch_ns"] // MINUTE_NS * MINUTE_NS == inconsistency.minute_ns
             found.update(np.unique(gap_of[minute]).tolist())
         else:
             return list(range(len(gaps)))
     return sorted(found)
 
 
-def _jumps(one: Prints, total: int) -> list[tuple[int, int]]:
+def _find_omitted(trade_list: TradeList, total: int) -> list[tuple[int, int]]:
     """Where a list leaves volume out: between neighbours, behind the day's last print, before its first."""
-    if not len(one.rows):
+    if not len(trade_list.rows):
         return []
-    ends, begins = one.rows["cum_volume"], one.rows["cum_volume"] - one.rows["size"]
-    lows = np.concatenate([[0] if one.oldest else begins[:1], ends])
-    highs = np.append(begins, total if one.newest else ends[-1])
+    ends, begins = trade_list.rows["cum_volume"], trade_list.rows["cum_volume"] - trade_list.rows["size"]
+    lows = np.concatenate([[0] if trade_list.reaches_day_start else begins[:1], ends])
+    highs = np.append(begins, total if trade_list.reaches_day_end else ends[-1])
     return [(int(lows[n]), int(highs[n])) for n in np.flatnonzero(highs > lows)]
 
 
-def words(finding: Finding) -> str:
+def format_inconsistency(inconsistency: Inconsistency) -> str:
     """What was found, and where."""
-    if finding.low is not None:
-        return f"{finding.what} (volume {finding.low} to {finding.high})"
-    return f"{finding.what} (minute {finding.minute_ns})" if finding.minute_ns is not None else finding.what
+    if inconsistency.low is not None:
+        return f"{inconsistency.message} (volume {inconsistency.low} to {inconsistency.high})"
+    return (
+        f"{inconsistency.message} (minute {inconsistency.minute_ns})"
+        if inconsistency.minute_ns is not None
+        else inconsistency.message
+    )
 
 
-def stored(bars: list[list[int]]) -> np.ndarray:
+def to_bar_rows(bars: list[list[int]]) -> np.ndarray:
     """BARS out of the plain numbers they are kept as."""
-    return np.array([tuple(bar) for bar in bars], BARS)
+    return np.array([tuple(bar) for bar in bars], BAR_ROW)

@@ -18,17 +18,17 @@ from typing import NamedTuple
 import numpy as np
 
 from collectorctl.recover.matching import alignment
-from collectorctl.recover.matching.anchors import MINUTE_NS, SHOWN, Mark, of_bars
-from collectorctl.recover.matching.anchors import steps as steps_between
+from collectorctl.recover.matching.anchors import BOOK_VOLUME, MINUTE_NS, Anchor, anchors_from_bars
+from collectorctl.recover.matching.anchors import anchors_between as steps_between
 from ringbuf.records import PRICE_SCALE, UNDEFINED
-from writer.volume.coverage import Coverage, Why, lay
+from writer.volume.coverage import Coverage, OverlapKind, compute_coverage
 
-CHART = np.dtype([("size", "<i8"), ("price_e4", "<i8"), ("exch_ns", "<i8")])
+CHART_ROW = np.dtype([("size", "<i8"), ("price_e4", "<i8"), ("exch_ns", "<i8")])
 """A row of a tick chart: shares, price in 1/10,000 won, second in ns since 1970 UTC."""
 
-NUMBERED = np.dtype(
+ROW_WITH_VOLUME = np.dtype(
     [
-        *CHART.descr,
+        *CHART_ROW.descr,
         ("cum_volume", "<i8"),
         ("side", "i1"),
         ("ask_price_1_e4", "<i8"),
@@ -37,27 +37,27 @@ NUMBERED = np.dtype(
 )
 """A row that carries its cumulative volume, side and best quotes."""
 
-PLACED = np.dtype([*CHART.descr, ("cum_volume", "<i8"), ("row", "<i8"), ("gap", "<i8"), ("exact", "?")])
+PLACED_ROW = np.dtype([*CHART_ROW.descr, ("cum_volume", "<i8"), ("row", "<i8"), ("gap", "<i8"), ("exact", "?")])
 """A chart row with its place: `row` its index in the rows given, `gap` the index of the gap it is in. Not `exact`: it belongs into
 this gap, but volume without rows passed before, between or behind such rows, and is laid behind them. Exact takes it that the rows
 lack no trade that was heard; where they do, some live tick fails, or something is residual."""
 
 
-class PlaceError(ValueError):
+class PlacementError(ValueError):
     """Rows that are no trades; the message says which."""
 
 
 class Reason(StrEnum):
     """Why an interval stays uncovered."""
 
-    PASSED = "volume without rows, between two rows: off-book, or just these rows are missing"
+    ROWLESS_BETWEEN_ROWS = "volume without rows, between two rows: off-book, or just these rows are missing"
     NO_ROWS = "volume without rows: off-book, or rows are missing"
     NOT_ANCHORED = "a live tick beside it has no rows"
     AMBIGUOUS = "volume without rows lies here or in another gap"
     NOT_FETCHED = "outside the time the rows cover"
 
 
-class Residual(NamedTuple):
+class UncoveredRange(NamedTuple):
     """(low, high] that stays uncovered."""
 
     low: int
@@ -65,40 +65,45 @@ class Residual(NamedTuple):
     reason: Reason
 
 
-class Finding(NamedTuple):
+class Inconsistency(NamedTuple):
     """A contradiction, with the interval (low, high] or the minute it was found in, where there is one."""
 
-    what: str
+    message: str
     low: int | None = None
     high: int | None = None
     minute_ns: int | None = None
 
 
-class Numbered(NamedTuple):
+class VolumePlacement(NamedTuple):
     """Of m numbered rows, shape (m,): `accepted`, `covered` bool, the rest is in `errors`; `gap` int64, -1 for none."""
 
     accepted: np.ndarray
     covered: np.ndarray
     gap: np.ndarray
-    errors: list[Finding]
+    inconsistencies: list[Inconsistency]
 
 
 class Placement(NamedTuple):
     """What became of chart rows: `rows` PLACED in volume order; `residuals` ascending; live ticks checked, and failed."""
 
     rows: np.ndarray
-    residuals: list[Residual]
-    findings: list[Finding]
+    uncovered: list[UncoveredRange]
+    inconsistencies: list[Inconsistency]
     anchors_checked: int
     anchors_failed: int
 
     @property
-    def clean(self) -> bool:
+    def is_clean(self) -> bool:
         """Every gap is filled, every row is where it is, nothing contradicts."""
-        return not self.residuals and not self.findings and not self.anchors_failed and bool(self.rows["exact"].all())
+        return (
+            not self.uncovered
+            and not self.inconsistencies
+            and not self.anchors_failed
+            and bool(self.rows["exact"].all())
+        )
 
 
-def place_numbered(gaps: np.ndarray, rows: np.ndarray, values: np.ndarray | None = None) -> Numbered:
+def place_by_volume(gaps: np.ndarray, rows: np.ndarray, values: np.ndarray | None = None) -> VolumePlacement:
     """Rows (NUMBERED, any order) that fall wholly into a gap (GAP, ascending) are accepted, each interval once and the finest.
 
     Rows that lie wholly in covered volume are `covered`, as are copies; a row over the edge of a gap, two different rows for one
@@ -106,7 +111,7 @@ def place_numbered(gaps: np.ndarray, rows: np.ndarray, values: np.ndarray | None
     accepted rows fill must be worth it.
     """
     high = rows["cum_volume"]
-    laid = lay(high, rows["size"], None)
+    coverage = compute_coverage(high, rows["size"], None)
     low = high - rows["size"]
     at = np.searchsorted(gaps["high"], low, side="right") if len(gaps) else np.zeros(len(rows), np.int64)
     some = at < len(gaps)
@@ -114,27 +119,29 @@ def place_numbered(gaps: np.ndarray, rows: np.ndarray, values: np.ndarray | None
     gap_high = np.where(some, gaps["high"][np.where(some, at, 0)], high) if len(gaps) else high
     touches = some & (high > gap_low)
     inside = touches & (low >= gap_low) & (high <= gap_high)
-    accepted = inside & laid.keep
-    covered = ~accepted & ~laid.unlaid & (~touches | inside)
-    errors = [
-        Finding("a row reaches over the edge of a gap", int(low[n]), int(high[n]))
-        for n in np.flatnonzero(touches & ~inside & laid.keep)
+    accepted = inside & coverage.keep
+    covered = ~accepted & ~coverage.unplaced & (~touches | inside)
+    inconsistencies = [
+        Inconsistency("a row reaches over the edge of a gap", int(low[n]), int(high[n]))
+        for n in np.flatnonzero(touches & ~inside & coverage.keep)
     ]
-    errors += [Finding(f"row {n} has no interval: size or cumulative volume") for n in np.flatnonzero(laid.unlaid)]
-    errors += _contradictions(rows, laid)
+    inconsistencies += [
+        Inconsistency(f"row {n} has no interval: size or cumulative volume") for n in np.flatnonzero(coverage.unplaced)
+    ]
+    inconsistencies += _find_conflicts(rows, coverage)
     if values is not None and len(gaps):
-        errors += _unworthy(gaps, at[accepted], rows[accepted], values)
-    return Numbered(accepted, covered, np.where(accepted, at, -1), errors)
+        inconsistencies += _find_wrong_values(gaps, at[accepted], rows[accepted], values)
+    return VolumePlacement(accepted, covered, np.where(accepted, at, -1), inconsistencies)
 
 
-def place_chart(
+def place_by_alignment(
     coverage: Coverage,
     live: np.ndarray,
     rows: np.ndarray,
     values: np.ndarray | None = None,
     minute_volume: np.ndarray | None = None,
     from_start: bool = True,
-    books: np.ndarray | None = None,
+    book_volumes: np.ndarray | None = None,
 ) -> Placement:
     """Give chart rows (CHART, oldest first, one day) their cumulative volume and put them into the gaps of `coverage`.
 
@@ -145,32 +152,36 @@ def place_chart(
     `from_start`: the first row is the day's first trade (a row of an older day was seen behind it). PlaceError. Design 7.3.
     """
     if len(rows) and rows["size"].min() <= 0:
-        raise PlaceError(f"row {int(rows['size'].argmin())} of {len(rows)} has no size: not a trade")
-    line = alignment.rows_of(rows["size"], rows["price_e4"], rows["exch_ns"])
-    ticks = _ticks(coverage, live)
-    rest = coverage.total - int(line.edges[-1])
-    ended = coverage.official and rest >= 0 and not coverage.beyond
-    found = alignment.align(line, ticks, 0, rest if ended else alignment.NO_BOUND, from_start, ended)
-    anchors = _anchors(ticks, found, coverage.total, from_start, rest if ended else None)
-    findings = _disorder(rows, rest if coverage.official else 0) + _torn(coverage.gaps, ticks, anchors)
-    bars = of_bars(line, minute_volume, coverage) if minute_volume is not None else []
-    shown = np.zeros(0, SHOWN) if books is None else books
-    placed, residuals, spans = _fill(coverage.gaps, ticks, line, rows, anchors, found, (bars, shown))
+        raise PlacementError(f"row {int(rows['size'].argmin())} of {len(rows)} has no size: not a trade")
+    chart = alignment.build_chart_rows(rows["size"], rows["price_e4"], rows["exch_ns"])
+    ticks = _build_live_ticks(coverage, live)
+    rest = coverage.total - int(chart.edges[-1])
+    ended = coverage.official and rest >= 0 and not coverage.excess_shares
+    found = alignment.align(chart, ticks, 0, rest if ended else alignment.NO_BOUND, from_start, ended)
+    anchors = _collect_anchors(ticks, found, coverage.total, from_start, rest if ended else None)
+    inconsistencies = _find_out_of_order(rows, rest if coverage.official else 0) + _find_missing_rows(
+        coverage.gaps, ticks, anchors
+    )
+    bars = anchors_from_bars(chart, minute_volume, coverage) if minute_volume is not None else []
+    known_book_volumes = np.zeros(0, BOOK_VOLUME) if book_volumes is None else book_volumes
+    placed, uncovered, spans = _fill_gaps(coverage.gaps, ticks, chart, rows, anchors, found, (bars, known_book_volumes))
     if values is not None:
-        findings += _unworthy(coverage.gaps, placed["gap"], placed, values)
+        inconsistencies += _find_wrong_values(coverage.gaps, placed["gap"], placed, values)
     if minute_volume is not None:
         ours = live[coverage.order]
         both = [np.concatenate([ours[name], placed[name]]) for name in ("exch_ns", "size")]
-        findings += _minute_findings(*_over(*both, minute_volume), spans)
-    return Placement(placed, residuals, findings, int(found.checked.sum()), int((found.checked & ~found.suits).sum()))
+        inconsistencies += _find_minute_inconsistencies(*_compute_minute_excess(*both, minute_volume), spans)
+    return Placement(
+        placed, uncovered, inconsistencies, int(found.checked.sum()), int((found.checked & ~found.matches).sum())
+    )
 
 
-def minute_findings(exch_ns: np.ndarray, size: np.ndarray, bars: np.ndarray) -> list[Finding]:
+def find_minute_inconsistencies(exch_ns: np.ndarray, size: np.ndarray, bars: np.ndarray) -> list[Inconsistency]:
     """Minutes of a day in which ticks (int64 (n,)) and `bars` (MINUTE) do not have the same number of shares."""
-    return _minute_findings(*_over(exch_ns, size, bars), [])
+    return _find_minute_inconsistencies(*_compute_minute_excess(exch_ns, size, bars), [])
 
 
-def _over(exch_ns: np.ndarray, size: np.ndarray, bars: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _compute_minute_excess(exch_ns: np.ndarray, size: np.ndarray, bars: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Minutes, and how many shares the ticks have more than the bar."""
     minutes = exch_ns // MINUTE_NS
     begins = np.flatnonzero(np.diff(minutes, prepend=-1))  # few, since ticks come in order
@@ -178,25 +189,27 @@ def _over(exch_ns: np.ndarray, size: np.ndarray, bars: np.ndarray) -> tuple[np.n
     minutes = np.concatenate([minutes[begins] * MINUTE_NS, bars["minute_ns"]])
     shares = np.concatenate([sums, -bars["shares"]])
     found, which = np.unique(minutes, return_inverse=True)
-    over = np.zeros(len(found), np.int64)
-    np.add.at(over, which, shares)
-    return found, over
+    excess = np.zeros(len(found), np.int64)
+    np.add.at(excess, which, shares)
+    return found, excess
 
 
-def _minute_findings(minutes: np.ndarray, over: np.ndarray, spans: list[_Span]) -> list[Finding]:
+def _find_minute_inconsistencies(
+    minutes: np.ndarray, excess: np.ndarray, spans: list[_RowlessSpan]
+) -> list[Inconsistency]:
     """Minutes that disagree, but for the volume without rows that passed in a span of time."""
     for span in spans:
         left = span.shares
         begin, end = np.searchsorted(minutes, [span.begin_ns // MINUTE_NS * MINUTE_NS, span.end_ns + 1])
-        for at in begin + np.flatnonzero(over[begin:end] < 0):
-            taken = min(left, -int(over[at]))
-            over[at] += taken
-            left -= taken
-    wrong = np.flatnonzero(over)
-    return [Finding(f"{over[n]:+} shares against the minute bar", minute_ns=int(minutes[n])) for n in wrong]
+        for at in begin + np.flatnonzero(excess[begin:end] < 0):
+            deducted = min(left, -int(excess[at]))
+            excess[at] += deducted
+            left -= deducted
+    wrong = np.flatnonzero(excess)
+    return [Inconsistency(f"{excess[n]:+} shares against the minute bar", minute_ns=int(minutes[n])) for n in wrong]
 
 
-class _Span(NamedTuple):
+class _RowlessSpan(NamedTuple):
     """Volume without rows: how much, and when it passed, ns since 1970 UTC."""
 
     shares: int
@@ -213,17 +226,17 @@ class _Anchors(NamedTuple):
     offset: np.ndarray
 
 
-def _ticks(coverage: Coverage, live: np.ndarray) -> alignment.Ticks:
-    kept = live[coverage.order]
-    high = kept["cum_volume"].astype(np.int64)
-    low = high - kept["size"]
+def _build_live_ticks(coverage: Coverage, live: np.ndarray) -> alignment.LiveTicks:
+    ordered = live[coverage.order]
+    high = ordered["cum_volume"].astype(np.int64)
+    low = high - ordered["size"]
     joined = np.zeros(len(high), bool)
     joined[1:] = low[1:] == high[:-1]
-    return alignment.Ticks(low, high, kept["price_e4"], kept["exch_ns"], joined)
+    return alignment.LiveTicks(low, high, ordered["price_e4"], ordered["exch_ns"], joined)
 
 
-def _anchors(
-    ticks: alignment.Ticks, found: alignment.Alignment, total: int, from_start: bool, end_offset: int | None
+def _collect_anchors(
+    ticks: alignment.LiveTicks, found: alignment.Alignment, total: int, from_start: bool, end_offset: int | None
 ) -> _Anchors:
     at = np.flatnonzero(found.certain)
     table = np.stack([at, ticks.low[at], ticks.high[at], found.offset[at]])
@@ -234,81 +247,83 @@ def _anchors(
     return _Anchors(*np.concatenate([first, table, last], axis=1))
 
 
-def _disorder(rows: np.ndarray, rest: int) -> list[Finding]:
+def _find_out_of_order(rows: np.ndarray, rest: int) -> list[Inconsistency]:
     """Rows that cannot be a day's, taken by themselves."""
     found = []
     if rest < 0:
-        found.append(Finding(f"the rows sum to {-rest} shares more than the day's volume"))
+        found.append(Inconsistency(f"the rows sum to {-rest} shares more than the day's volume"))
     back = np.flatnonzero(np.diff(rows["exch_ns"]) < 0)
     if len(back):
-        found.append(Finding(f"row {int(back[0]) + 1} is earlier than the one before it; {len(back)} such rows"))
+        found.append(Inconsistency(f"row {int(back[0]) + 1} is earlier than the one before it; {len(back)} such rows"))
     return found
 
 
-def _torn(gaps: np.ndarray, ticks: alignment.Ticks, anchors: _Anchors) -> list[Finding]:
+def _find_missing_rows(gaps: np.ndarray, ticks: alignment.LiveTicks, anchors: _Anchors) -> list[Inconsistency]:
     """Neighbouring anchors between which more volume has no rows than the gaps between them hold: live ticks without rows."""
     shares = np.concatenate([[0], np.cumsum(gaps["shares"])])
     through = shares[np.searchsorted(np.searchsorted(ticks.low, gaps["high"]), anchors.position, "right")]
     step = np.diff(anchors.offset)
     return [
-        Finding(f"the rows lack {step[n]} shares of the live ticks", int(anchors.high[n]), int(anchors.low[n + 1]))
+        Inconsistency(
+            f"the rows lack {step[n]} shares of the live ticks", int(anchors.high[n]), int(anchors.low[n + 1])
+        )
         for n in np.flatnonzero(step > np.diff(through))
     ]
 
 
-def _fill(
+def _fill_gaps(
     gaps: np.ndarray,
-    ticks: alignment.Ticks,
-    line: alignment.Rows,
+    ticks: alignment.LiveTicks,
+    chart: alignment.ChartRows,
     rows: np.ndarray,
     anchors: _Anchors,
     found: alignment.Alignment,
-    witnesses: tuple[list[Mark], np.ndarray],
-) -> tuple[np.ndarray, list[Residual], list[_Span]]:
+    extra_anchors: tuple[list[Anchor], np.ndarray],
+) -> tuple[np.ndarray, list[UncoveredRange], list[_RowlessSpan]]:
     """The rows of every gap that lies between two anchors; what stays uncovered; volume without rows."""
     next_ = np.searchsorted(ticks.low, gaps["high"])
     left = np.searchsorted(anchors.position, next_ - 1)
-    held = (left + 1 < len(anchors.position)) & (len(rows) > 0)
-    left = np.where(held, left, 0)
-    if held.any():
-        right = np.where(held, left + 1, 0)
-        held &= anchors.position[right] == next_  # then `left` is the tick before it
-        held &= anchors.offset[right] - anchors.offset[left] <= gaps["shares"]
-    chosen = np.flatnonzero(held)
+    anchored = (left + 1 < len(anchors.position)) & (len(rows) > 0)
+    left = np.where(anchored, left, 0)
+    if anchored.any():
+        right = np.where(anchored, left + 1, 0)
+        anchored &= anchors.position[right] == next_  # then `left` is the tick before it
+        anchored &= anchors.offset[right] - anchors.offset[left] <= gaps["shares"]
+    chosen = np.flatnonzero(anchored)
     left = left[chosen]
     offset, jump = anchors.offset[left], anchors.offset[left + 1] - anchors.offset[left]
-    begin = np.searchsorted(line.edges, gaps["low"][chosen] - offset)
-    end = np.searchsorted(line.edges, gaps["high"][chosen] - offset - jump)
-    residuals, spans, pieces = [], [], []
+    begin = np.searchsorted(chart.edges, gaps["low"][chosen] - offset)
+    end = np.searchsorted(chart.edges, gaps["high"][chosen] - offset - jump)
+    uncovered, spans, pieces = [], [], []
     for at in np.flatnonzero(jump).tolist():
         ends = (int(begin[at]), int(offset[at])), (int(end[at]), int(offset[at] + jump[at]))
-        steps = steps_between(line, *ends, *witnesses)
-        for (first, before), (last, after) in pairwise(steps):
+        anchor_points = steps_between(chart, *ends, *extra_anchors)
+        for (first, before), (last, after) in pairwise(anchor_points):
             pieces.append((first, last, before, chosen[at], before == after))
             if before < after:
-                high = int(line.edges[last]) + after
-                reason = Reason.PASSED if first == last else Reason.NO_ROWS
-                residuals.append(Residual(high - (after - before), high, reason))
-                spans.append(_Span(after - before, *_time_between(line, first, last)))
+                high = int(chart.edges[last]) + after
+                reason = Reason.ROWLESS_BETWEEN_ROWS if first == last else Reason.NO_ROWS
+                uncovered.append(UncoveredRange(high - (after - before), high, reason))
+                spans.append(_RowlessSpan(after - before, *_time_between(chart, first, last)))
     whole = jump == 0
     table = np.array([begin[whole], end[whole], offset[whole], chosen[whole], np.ones(int(whole.sum()), np.int64)])
     table = np.concatenate([table, np.array(pieces, np.int64).reshape(-1, 5).T], axis=1)
     table = table[:, np.argsort(table[0], kind="stable")]
-    placed = _rows_between(line, rows, *table[:4], table[4] == 1)
-    for number in np.flatnonzero(~held).tolist():
+    placed = _build_placed_rows(chart, rows, *table[:4], table[4] == 1)
+    for number in np.flatnonzero(~anchored).tolist():
         low, high = gaps[number][["low", "high"]].tolist()
-        residuals.append(Residual(low, high, _why(int(next_[number]), found, len(rows))))
-    return placed, sorted(residuals), spans
+        uncovered.append(UncoveredRange(low, high, _find_reason(int(next_[number]), found, len(rows))))
+    return placed, sorted(uncovered), spans
 
 
-def _time_between(line: alignment.Rows, first: int, last: int) -> tuple[int, int]:
+def _time_between(chart: alignment.ChartRows, first: int, last: int) -> tuple[int, int]:
     """The seconds of the rows around rows first .. last (exclusive)."""
-    begin_ns = int(line.second[first - 1]) if first else 0
-    return begin_ns, int(line.second[last]) if last < len(line.second) else alignment.NO_BOUND
+    begin_ns = int(chart.second[first - 1]) if first else 0
+    return begin_ns, int(chart.second[last]) if last < len(chart.second) else alignment.NO_BOUND
 
 
-def _rows_between(
-    line: alignment.Rows,
+def _build_placed_rows(
+    chart: alignment.ChartRows,
     rows: np.ndarray,
     begin: np.ndarray,
     end: np.ndarray,
@@ -320,47 +335,47 @@ def _rows_between(
     lengths = end - begin
     number = np.repeat(np.arange(len(begin)), lengths)
     at = np.arange(len(number)) + np.repeat(begin - (np.cumsum(lengths) - lengths), lengths)
-    placed = np.zeros(len(at), PLACED)
-    for name in CHART.names:
+    placed = np.zeros(len(at), PLACED_ROW)
+    for name in CHART_ROW.names:
         placed[name] = rows[name][at]
-    placed["cum_volume"] = line.edges[at + 1] + offset[number]
+    placed["cum_volume"] = chart.edges[at + 1] + offset[number]
     placed["row"], placed["gap"], placed["exact"] = at, gap[number], exact[number]
     return placed
 
 
-def _why(next_: int, found: alignment.Alignment, rows: int) -> Reason:
+def _find_reason(next_: int, found: alignment.Alignment, rows: int) -> Reason:
     """Why the gap before tick `next_` could not be filled."""
     beside = [n for n in (next_ - 1, next_) if 0 <= n < len(found.certain)]
     if not rows:
         return Reason.NO_ROWS
     if any(not found.checked[n] for n in beside):
         return Reason.NOT_FETCHED
-    if beside and all(found.suits[n] for n in beside):
+    if beside and all(found.matches[n] for n in beside):
         return Reason.AMBIGUOUS
     return Reason.NOT_ANCHORED
 
 
-def _contradictions(rows: np.ndarray, laid: Coverage) -> list[Finding]:
+def _find_conflicts(rows: np.ndarray, coverage: Coverage) -> list[Inconsistency]:
     """Two rows for one interval that are not copies, and rows that cross."""
     found = []
-    for low, high, first, second, why in laid.doubled.tolist():
+    for low, high, first, second, kind in coverage.overlaps.tolist():
         same = all(rows[name][first] == rows[name][second] for name in ("price_e4", "exch_ns", "side"))
-        if why == Why.CROSSED or (why == Why.SAME and not same):
-            found.append(Finding("two different rows for the same volume", low, high))
+        if kind == OverlapKind.CROSSED or (kind == OverlapKind.SAME and not same):
+            found.append(Inconsistency("two different rows for the same volume", low, high))
     return found
 
 
-def _unworthy(gaps: np.ndarray, gap: np.ndarray, rows: np.ndarray, values: np.ndarray) -> list[Finding]:
+def _find_wrong_values(gaps: np.ndarray, gap: np.ndarray, rows: np.ndarray, values: np.ndarray) -> list[Inconsistency]:
     """Gaps filled by `rows` (row i lies in gap[i]) whose value is not that of the rows, to the won."""
-    shares, worth_e4 = (np.zeros(len(gaps), np.int64) for _ in range(2))
+    shares, value_e4 = (np.zeros(len(gaps), np.int64) for _ in range(2))
     np.add.at(shares, gap, rows["size"])
-    np.add.at(worth_e4, gap, rows["size"] * rows["price_e4"])
+    np.add.at(value_e4, gap, rows["size"] * rows["price_e4"])
     known = (values != UNDEFINED) & (shares == gaps["shares"])
-    off = np.where(known, worth_e4 - np.where(known, values, 0) * PRICE_SCALE, 0)
+    excess_e4 = np.where(known, value_e4 - np.where(known, values, 0) * PRICE_SCALE, 0)
     return [
-        Finding(
-            f"rows are worth {off[n] / PRICE_SCALE:+,.0f} won against the ticks around them",
+        Inconsistency(
+            f"rows are worth {excess_e4[n] / PRICE_SCALE:+,.0f} won against the ticks around them",
             *gaps[n][["low", "high"]].tolist(),
         )
-        for n in np.flatnonzero(np.abs(off) >= PRICE_SCALE)
+        for n in np.flatnonzero(np.abs(excess_e4) >= PRICE_SCALE)
     ]

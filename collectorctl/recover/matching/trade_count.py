@@ -20,38 +20,38 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ringbuf.records import UNDEFINED, Line
-from writer.volume.coverage import Coverage, gap_count
+from ringbuf.records import UNDEFINED, FeedId
+from writer.volume.coverage import Coverage, compute_gap_trades
 
 AUCTION_NS = 30_000_000_000
 """The shortest call auction, on NXT after a halt (spec kis 6)."""
 
-SINGLE = Line.KIS
+SINGLE_TRADE_SOURCE = FeedId.KIS
 """The line whose ticks are single trades."""
 
-MANY = 1 << 40
+UNBOUNDED = 1 << 40
 
 
-GATHERED_NS = 9 * 60_000_000_000
+LONG_AUCTION_NS = 9 * 60_000_000_000
 """The auctions at the open and at the close gather longer than this."""
 
-INTERRUPTED_NS = {"KRX": 120_000_000_000}
+INTERRUPTION_AUCTION_NS = {"KRX": 120_000_000_000}
 """How long an auction gathers that interrupts trading, by venue; else AUCTION_NS."""
 
-MOVED = 100
+PRICE_MOVE_RATIO = 100
 """Such an auction follows a leap of the price; what is taken for one leaves a price that differs by 1 in MOVED or more."""
 
 
 class Verdict(IntEnum):
     """What the counters around a gap tell; of two that differ the one further from 0 counts."""
 
-    UNTOLD = 0
+    UNKNOWN = 0
     UNCLEAR = 1  # trades may be missing
     NO_TRADE = 2  # all that were counted are there: what is missing is no trade
     TRADES = -3  # some that were counted are not there
 
 
-class _Stretch(NamedTuple):
+class _LiveInterval(NamedTuple):
     """From one live tick to the next of its line, in true order; int64 (m,).
 
     `left`, `right`: positions of the two, -1 the day's beginning; `said`: trades counted on the way, the right tick's own
@@ -61,109 +61,116 @@ class _Stretch(NamedTuple):
 
     left: np.ndarray
     right: np.ndarray
-    said: np.ndarray
-    least: np.ndarray
-    most: np.ndarray
-    likely: np.ndarray
+    counted: np.ndarray
+    min_trades: np.ndarray
+    max_trades: np.ndarray
+    likely_min_trades: np.ndarray
 
 
-def doubts(ticks: np.ndarray, coverage: Coverage, rows: np.ndarray, gap: np.ndarray, silent: np.ndarray) -> list[str]:
+def find_count_mismatches(
+    ticks: np.ndarray, coverage: Coverage, rows: np.ndarray, gap: np.ndarray, silent: np.ndarray
+) -> list[str]:
     """Gaps that are filled, but not by as many trades as were counted, in words.
 
     `rows`: PRINTS, of which row i lies in gap[i]; `silent` bool: nobody traded for AUCTION_NS before it.
     """
-    counts = told(ticks, coverage)
-    shares, least, most = (np.zeros(len(counts), np.int64) for _ in range(3))
+    counts = count_trades_per_gap(ticks, coverage)
+    shares, min_trades, max_trades = (np.zeros(len(counts), np.int64) for _ in range(3))
     np.add.at(shares, gap, rows["size"])
-    np.add.at(least, gap, (rows["side"] != 0) | ~silent)
-    np.add.at(most, gap, 1)
+    np.add.at(min_trades, gap, (rows["side"] != 0) | ~silent)
+    np.add.at(max_trades, gap, 1)
     known = (counts != UNDEFINED) & (shares == coverage.gaps["shares"])
-    off = known & ((counts < least) | (counts > most))
+    off = known & ((counts < min_trades) | (counts > max_trades))
     return [
-        f"{most[n]} rows stand for {counts[n]} trades (volume {coverage.gaps['low'][n]} to {coverage.gaps['high'][n]})"
+        f"{max_trades[n]} rows stand for {counts[n]} trades (volume {coverage.gaps['low'][n]} to {coverage.gaps['high'][n]})"
         for n in np.flatnonzero(off)
     ]
 
 
-def told(ticks: np.ndarray, coverage: Coverage) -> np.ndarray:
+def count_trades_per_gap(ticks: np.ndarray, coverage: Coverage) -> np.ndarray:
     """How many trades each gap holds, int64; UNDEFINED where the ticks beside it do not tell."""
-    kept = ticks[coverage.order]
-    single = ticks["live"] & (ticks["line"] == SINGLE) & _believed(kept, SINGLE)
-    return gap_count(coverage, ticks["side"], np.where(single, ticks["trade_count"], UNDEFINED))
+    placed = ticks[coverage.order]
+    single = ticks["live"] & (ticks["line"] == SINGLE_TRADE_SOURCE) & _is_consistent(placed, SINGLE_TRADE_SOURCE)
+    return compute_gap_trades(coverage, ticks["side"], np.where(single, ticks["trade_count"], UNDEFINED))
 
 
-def between_live(ticks: np.ndarray, coverage: Coverage) -> tuple[int, int]:
+def check_counts(ticks: np.ndarray, coverage: Coverage) -> tuple[int, int]:
     """Stretches without a gap between live ticks that count, and how many of them deny what lies there."""
-    kept = ticks[coverage.order]
-    holes = np.cumsum(_holes(kept))
-    checked = denied = 0
-    for stretch in _stretches(kept):
-        whole = _since(holes, stretch.left, stretch.right) == 0
-        off = (stretch.said < stretch.least) | (stretch.said > stretch.most)
+    placed = ticks[coverage.order]
+    discontinuities = np.cumsum(_find_discontinuities(placed))
+    checked = conflicts = 0
+    for interval in _build_intervals(placed):
+        whole = _difference(discontinuities, interval.left, interval.right) == 0
+        off = (interval.counted < interval.min_trades) | (interval.counted > interval.max_trades)
         checked += int(whole.sum())
-        denied += int((whole & off).sum())
-    return checked, denied
+        conflicts += int((whole & off).sum())
+    return checked, conflicts
 
 
-def verdicts(ticks: np.ndarray, coverage: Coverage, venue: str) -> np.ndarray:
+def compute_verdicts(ticks: np.ndarray, coverage: Coverage, venue: str) -> np.ndarray:
     """Of each gap a Verdict, int64 (gaps,)."""
-    kept = ticks[coverage.order]
-    low = kept["cum_volume"] - kept["size"]
+    placed = ticks[coverage.order]
+    low = placed["cum_volume"] - placed["size"]
     behind = np.searchsorted(low, coverage.gaps["high"])  # the first tick behind each gap
     found = np.zeros(len(behind), np.int64)
-    for stretch in _stretches(kept, INTERRUPTED_NS.get(venue, AUCTION_NS)):
-        at = np.searchsorted(stretch.right, behind)
-        there = at < len(stretch.right)
+    for interval in _build_intervals(placed, INTERRUPTION_AUCTION_NS.get(venue, AUCTION_NS)):
+        at = np.searchsorted(interval.right, behind)
+        there = at < len(interval.right)
         at = np.where(there, at, 0)
-        some, none = stretch.said > stretch.most, stretch.said <= stretch.likely
-        said = np.where(some, Verdict.TRADES, np.where(none, Verdict.NO_TRADE, Verdict.UNCLEAR))[at]
-        found = np.where(there & (abs(said) > abs(found)), said, found)
+        some, none = interval.counted > interval.max_trades, interval.counted <= interval.likely_min_trades
+        verdict = np.where(some, Verdict.TRADES, np.where(none, Verdict.NO_TRADE, Verdict.UNCLEAR))[at]
+        found = np.where(there & (abs(verdict) > abs(found)), verdict, found)
     return found
 
 
-def silent_before(exch_ns: np.ndarray, least_ns: int = AUCTION_NS) -> np.ndarray:
+def is_after_silence(exch_ns: np.ndarray, min_ns: int = AUCTION_NS) -> np.ndarray:
     """Before which trades, in true order, nobody traded for so long, as before an auction's print; the first is one of them."""
     silent = np.ones(len(exch_ns), bool)
-    silent[1:] = np.diff(exch_ns) >= least_ns
+    silent[1:] = np.diff(exch_ns) >= min_ns
     return silent
 
 
-def _stretches(kept: np.ndarray, interrupted_ns: int = AUCTION_NS) -> list[_Stretch]:
+def _build_intervals(placed: np.ndarray, interrupted_ns: int = AUCTION_NS) -> list[_LiveInterval]:
     """Of every line whose counter is believed."""
-    sided = kept["side"] != 0
-    silent = silent_before(kept["exch_ns"])
-    least = np.cumsum(sided | ~(kept["live"] | silent))  # a live tick without a side is a print or says too little
-    long = silent_before(kept["exch_ns"], GATHERED_NS)
-    moved = abs(np.diff(kept["price"], prepend=kept["price"][:1])) * MOVED >= kept["price"]
-    interrupted = silent_before(kept["exch_ns"], interrupted_ns) & moved
-    likely = np.cumsum(sided | ~(kept["live"] | long | interrupted))
-    most = np.cumsum(np.where(kept["live"] & (kept["line"] != SINGLE), MANY, 1))
+    sided = placed["side"] != 0
+    silent = is_after_silence(placed["exch_ns"])
+    min_trades = np.cumsum(
+        sided | ~(placed["live"] | silent)
+    )  # a live tick without a side is a print or says too little
+    long = is_after_silence(placed["exch_ns"], LONG_AUCTION_NS)
+    moved = abs(np.diff(placed["price"], prepend=placed["price"][:1])) * PRICE_MOVE_RATIO >= placed["price"]
+    interrupted = is_after_silence(placed["exch_ns"], interrupted_ns) & moved
+    likely_min_trades = np.cumsum(sided | ~(placed["live"] | long | interrupted))
+    max_trades = np.cumsum(np.where(placed["live"] & (placed["line"] != SINGLE_TRADE_SOURCE), UNBOUNDED, 1))
     found = []
-    for line in np.unique(kept["line"][kept["live"]]).tolist():
-        right = np.flatnonzero(kept["live"] & (kept["line"] == line) & (kept["trade_count"] != UNDEFINED))
-        if not len(right) or not _believed(kept, line):
+    for feed in np.unique(placed["line"][placed["live"]]).tolist():
+        right = np.flatnonzero(placed["live"] & (placed["line"] == feed) & (placed["trade_count"] != UNDEFINED))
+        if not len(right) or not _is_consistent(placed, feed):
             continue
         left = np.concatenate([[-1], right[:-1]])
-        sums = (_since(column, left, right) for column in (kept["trade_count"], least, most, likely))
-        found.append(_Stretch(left, right, *sums))
+        sums = (
+            _difference(column, left, right)
+            for column in (placed["trade_count"], min_trades, max_trades, likely_min_trades)
+        )
+        found.append(_LiveInterval(left, right, *sums))
     return found
 
 
-def _since(sums: np.ndarray, left: np.ndarray, right: np.ndarray) -> np.ndarray:
+def _difference(sums: np.ndarray, left: np.ndarray, right: np.ndarray) -> np.ndarray:
     """How far running sums grew from one position to another; the day begins with nothing."""
     return sums[right] - np.where(left < 0, 0, sums[left])
 
 
-def _holes(kept: np.ndarray) -> np.ndarray:
+def _find_discontinuities(placed: np.ndarray) -> np.ndarray:
     """Which ticks do not begin where the one before ends, int64."""
-    ends = np.concatenate([[0], kept["cum_volume"][:-1]]) if len(kept) else kept["cum_volume"]
-    return (kept["cum_volume"] - kept["size"] != ends).astype(np.int64)
+    ends = np.concatenate([[0], placed["cum_volume"][:-1]]) if len(placed) else placed["cum_volume"]
+    return (placed["cum_volume"] - placed["size"] != ends).astype(np.int64)
 
 
-def _believed(kept: np.ndarray, line: int) -> bool:
+def _is_consistent(placed: np.ndarray, feed: int) -> bool:
     """Whether no two neighbours of a line deny that its counter counts their trades."""
-    count, sided = kept["trade_count"], kept["side"][1:] != 0
-    counts = kept["live"] & (kept["line"] == line) & (count != UNDEFINED)
-    pairs = (_holes(kept)[1:] == 0) & counts[1:] & counts[:-1]
+    count, sided = placed["trade_count"], placed["side"][1:] != 0
+    counts = placed["live"] & (placed["line"] == feed) & (count != UNDEFINED)
+    pairs = (_find_discontinuities(placed)[1:] == 0) & counts[1:] & counts[:-1]
     step = np.diff(np.where(counts, count, 0))
-    return not (pairs & ((step < sided) | (step > (1 if line == SINGLE else MANY)))).any()
+    return not (pairs & ((step < sided) | (step > (1 if feed == SINGLE_TRADE_SOURCE else UNBOUNDED)))).any()

@@ -24,188 +24,194 @@ from loguru import logger
 
 from collectorctl.recover.certificate import store
 from collectorctl.recover.certificate.certify import Certificate, Grade
-from collectorctl.recover.download.page_store import put
-from collectorctl.recover.horizon import OutOfReach
-from collectorctl.recover.job import FAILURES, NotNow, Request, Watcher, recovering
-from collectorctl.recover.plan import Item
+from collectorctl.recover.download.page_store import write_atomic
+from collectorctl.recover.horizon import DayUnavailable
+from collectorctl.recover.job import FAILURES, DayNotReady, ProgressListener, RecoveryRequest, recovery_job
+from collectorctl.recover.plan import InstrumentPlan
 from collectorctl.recover.schedule.schedule import Schedule
-from collectorctl.recover.schedule.state import Round, first_day, round_file
-from collectorctl.recover.store.day_ticks import symbols
-from conf.clock import korean
+from collectorctl.recover.schedule.state import LastRun, find_first_day, last_run_path
+from collectorctl.recover.store.day_ticks import find_instruments
+from conf.clock import to_kst
 from conf.home import Home
 from conf.instrument import Instrument
-from conf.process import Busy, Stop
+from conf.process import AlreadyRunning, ShutdownSignal
 from conf.settings import SettingsError
 from ringbuf.vitals import Vitals
 
-SETTLED = (Grade.PROVEN, Grade.RECONCILED, Grade.MINUTE_ONLY)
-WAIT_S = 5.0
-BEAT_S = 0.2
-LEAVE_S = 5.0
+FINAL_GRADES = (Grade.PROVEN, Grade.RECONCILED, Grade.MINUTE_ONLY)
+NOT_READY_RETRY_S = 5.0
+HEARTBEAT_INTERVAL_S = 0.2
+JOIN_TIMEOUT_S = 5.0
 """Longest wait for a run that was asked to stop; it is safe to kill."""
-STUCK_S = 600.0
+STALL_TIMEOUT_S = 600.0
 """A run that has not moved for so long hangs: a page takes seconds, with all its attempts a minute or two."""
 
 
-class Stopped(Exception):
+class ShutdownRequested(Exception):
     """The process was asked to stop."""
 
 
-class Trouble(NamedTuple):
+class RecoveryFailure(NamedTuple):
     """Why a day was not gone through; `failed`: not merely too early."""
 
-    words: str
+    message: str
     failed: bool
 
 
-class Told(Watcher):
+class StallDetector(ProgressListener):
     """Hears how a run moves on, in the run's own thread; a request to stop ends the run at its next word."""
 
-    def __init__(self, stop: Stop) -> None:
+    def __init__(self, stop: ShutdownSignal) -> None:
         self._stop = stop
-        self.moved_s = time.monotonic()
+        self.last_progress_s = time.monotonic()
         self.detail = "looking at what is there"
 
-    def asking(self, instruments: int) -> None:
+    def on_totals_started(self, instruments: int) -> None:
         """Official figures come first."""
-        self._moved(f"official figures of {instruments} instruments")
+        self._record_progress(f"official figures of {instruments} instruments")
 
-    def asked(self) -> None:
+    def on_total(self) -> None:
         """One more."""
-        self._moved(self.detail)
+        self._record_progress(self.detail)
 
-    def page(self, one: Item, pages: int, rate: float) -> None:
+    def on_page(self, plan: InstrumentPlan, pages: int, rate: float) -> None:
         """One more page."""
-        self._moved(f"{one.instrument}: page {pages} of about {one.pages}")
+        self._record_progress(f"{plan.instrument}: page {pages} of about {plan.pages}")
 
-    def done(self, one: Item) -> None:
+    def on_instrument_done(self, plan: InstrumentPlan) -> None:
         """One instrument is through."""
-        self._moved(f"{one.instrument}: placed")
+        self._record_progress(f"{plan.instrument}: placed")
 
-    def words(self, text: str) -> None:
+    def on_message(self, text: str) -> None:
         """Something a user should read."""
         logger.warning("{}", text)
-        self._moved(text)
+        self._record_progress(text)
 
-    def _moved(self, detail: str) -> None:
+    def _record_progress(self, detail: str) -> None:
         if self._stop.requested:
-            raise Stopped
-        self.detail, self.moved_s = detail, time.monotonic()
+            raise ShutdownRequested
+        self.detail, self.last_progress_s = detail, time.monotonic()
 
 
-class Rounds:
+class RecoveryRunner:
     """The work of one life of the process."""
 
-    def __init__(self, home: Home, schedule: Schedule, vitals: Vitals, stop: Stop) -> None:
+    def __init__(self, home: Home, schedule: Schedule, vitals: Vitals, stop: ShutdownSignal) -> None:
         self.home = home
         self._schedule = schedule
         self._vitals = vitals
         self._stop = stop
-        self._through: set[date] = set()
+        self._finished_days: set[date] = set()
 
-    def work(self) -> bool:
+    def run(self) -> bool:
         """One round, however long it takes; whether it came to its end. OSError when that cannot be kept."""
         while not self._stop.requested:
-            troubles = [self._recover(day, lacking) for day, lacking in self._left()]
-            trouble = max((one for one in troubles if one is not None), key=lambda one: one.failed, default=None)
+            failures = [self._recover_day(day, uncertified) for day, uncertified in self._find_unfinished_days()]
+            failure = max((one for one in failures if one is not None), key=lambda one: one.failed, default=None)
             if self._stop.requested:
                 break
-            if trouble is None:
-                trouble = self._keep()
-            if trouble is None:
+            if failure is None:
+                failure = self._save_last_run()
+            if failure is None:
                 return True
-            pause_s = self.home.settings.recover.retry_s if trouble.failed else WAIT_S
-            again = f"; again in {pause_s:.0f} s" if trouble.failed else ""
-            self._vitals.say("failing" if trouble.failed else "recovering", trouble.words + again)
-            self.rest(pause_s)
+            pause_s = self.home.settings.recover.retry_s if failure.failed else NOT_READY_RETRY_S
+            retry_text = f"; again in {pause_s:.0f} s" if failure.failed else ""
+            self._vitals.set_state("failing" if failure.failed else "recovering", failure.message + retry_text)
+            self.wait(pause_s)
         return False
 
-    def rest(self, seconds: float) -> None:
+    def wait(self, seconds: float) -> None:
         """Wait, with the heart beating; not past a request to stop."""
         end = time.monotonic() + seconds
-        while (left := end - time.monotonic()) > 0 and not self._stop.wait(min(left, BEAT_S)):
-            self._vitals.beat()
+        while (left := end - time.monotonic()) > 0 and not self._stop.wait(min(left, HEARTBEAT_INTERVAL_S)):
+            self._vitals.heartbeat()
 
-    def _days(self) -> list[date]:
-        return self._schedule.days(self.home.clock().now_ns(), first_day(self.home.data))
+    def _find_due_days(self) -> list[date]:
+        return self._schedule.find_due_days(self.home.load_clock().now_ns(), find_first_day(self.home.data))
 
-    def _left(self) -> list[tuple[date, list[Instrument]]]:
+    def _find_unfinished_days(self) -> list[tuple[date, list[Instrument]]]:
         """Days that are not settled, with what they lack (nothing named: everything)."""
         found = []
-        for day in self._days():
-            self._vitals.beat()
-            lacking = None if day in self._through else self._lacking(day)
-            if lacking is not None:
-                found.append((day, lacking))
+        for day in self._find_due_days():
+            self._vitals.heartbeat()
+            uncertified = None if day in self._finished_days else self._find_uncertified(day)
+            if uncertified is not None:
+                found.append((day, uncertified))
         return found
 
-    def _lacking(self, day: date) -> list[Instrument] | None:
+    def _find_uncertified(self, day: date) -> list[Instrument] | None:
         """The instruments of a day without a certificate that settles it; none named if it has no certificate; None: settled."""
-        certificates = self._certificates(day)
+        certificates = self._load_certificates(day)
         if not certificates:
             return []
-        there = {Instrument(*key) for key, one in certificates.items() if one.certificate in SETTLED}
-        wanted = symbols(self.home.data / "kr" / "tick", day) | {Instrument(*key) for key in certificates}
-        if day == korean(self.home.clock().now_ns()).date():
-            wanted |= set(self.home.settings.instruments())
-        return sorted(wanted - there) or None
+        certified = {Instrument(*key) for key, one in certificates.items() if one.certificate in FINAL_GRADES}
+        expected = find_instruments(self.home.data / "kr" / "tick", day) | {Instrument(*key) for key in certificates}
+        if day == to_kst(self.home.load_clock().now_ns()).date():
+            expected |= set(self.home.settings.instruments())
+        return sorted(expected - certified) or None
 
-    def _certificates(self, day: date) -> dict[tuple[str, str], Certificate]:
+    def _load_certificates(self, day: date) -> dict[tuple[str, str], Certificate]:
         return store.load(self.home.data, day)
 
-    def _recover(self, day: date, instruments: list[Instrument]) -> Trouble | None:
+    def _recover_day(self, day: date, instruments: list[Instrument]) -> RecoveryFailure | None:
         """Let a run of that day go its way, the heart beating as long as it moves; what was in the way."""
-        troubles: list[Trouble] = []
-        told = Told(self._stop)
-        thread = Thread(target=lambda: troubles.extend(self._run(Request(day, instruments), told)), daemon=True)
+        failures: list[RecoveryFailure] = []
+        detector = StallDetector(self._stop)
+        thread = Thread(
+            target=lambda: failures.extend(self._run_job(RecoveryRequest(day, instruments), detector)), daemon=True
+        )
         thread.start()
-        said = ""
+        published_detail = ""
         while thread.is_alive() and not self._stop.requested:
-            thread.join(BEAT_S)
-            if said != told.detail:
-                said = told.detail
-                self._vitals.say("recovering", f"{day}: {said}")
-            if time.monotonic() - told.moved_s < STUCK_S:
-                self._vitals.beat()
-        thread.join(LEAVE_S)
-        if not troubles and not self._stop.requested:
-            self._through.add(day)
-        return troubles[0] if troubles else None
+            thread.join(HEARTBEAT_INTERVAL_S)
+            if published_detail != detector.detail:
+                published_detail = detector.detail
+                self._vitals.set_state("recovering", f"{day}: {published_detail}")
+            if time.monotonic() - detector.last_progress_s < STALL_TIMEOUT_S:
+                self._vitals.heartbeat()
+        thread.join(JOIN_TIMEOUT_S)
+        if not failures and not self._stop.requested:
+            self._finished_days.add(day)
+        return failures[0] if failures else None
 
-    def _run(self, request: Request, told: Told) -> list[Trouble]:
+    def _run_job(self, request: RecoveryRequest, detector: StallDetector) -> list[RecoveryFailure]:
         """One run, to its end; what went wrong, if anything."""
         try:
-            with recovering(self.home, request, told) as run:
-                certificates = run.recover(run.plan())
-        except Stopped:
+            with recovery_job(self.home, request, detector) as job:
+                certificates = job.recover(job.plan())
+        except ShutdownRequested:
             return []
-        except (NotNow, Busy) as error:
-            return [Trouble(str(error), failed=False)]
-        except OutOfReach as error:  # the calendar was changed meanwhile
+        except (DayNotReady, AlreadyRunning) as error:
+            return [RecoveryFailure(str(error), failed=False)]
+        except DayUnavailable as error:  # the calendar was changed meanwhile
             logger.warning("{}", error)
             return []
         except (*FAILURES, SettingsError) as error:
             logger.error("{}: {}", request.day, error)
-            return [Trouble(str(error), failed=True)]
+            return [RecoveryFailure(str(error), failed=True)]
         except Exception as error:  # noqa: BLE001 logged, said, and tried again after a pause instead of at once
             logger.exception("{}: a bug", request.day)
             return [
-                Trouble(f"{request.day}: {type(error).__name__}: {error} (the traceback is in the log)", failed=True)
+                RecoveryFailure(
+                    f"{request.day}: {type(error).__name__}: {error} (the traceback is in the log)", failed=True
+                )
             ]
         logger.info("{}: {}", request.day, dict(Counter(one.certificate for one in certificates)))
-        missed = run.caller.unanswered if any(one.certificate not in SETTLED for one in certificates) else ""
-        return [Trouble(missed, failed=True)] if missed else []
+        no_answer = (
+            job.client.no_answer_message if any(one.certificate not in FINAL_GRADES for one in certificates) else ""
+        )
+        return [RecoveryFailure(no_answer, failed=True)] if no_answer else []
 
-    def _keep(self) -> Trouble | None:
+    def _save_last_run(self) -> RecoveryFailure | None:
         """Remember that this round ended, and how."""
         days = {
-            day: dict(sorted(Counter(one.certificate for one in self._certificates(day).values()).items()))
-            for day in self._days()
+            day: dict(sorted(Counter(one.certificate for one in self._load_certificates(day).values()).items()))
+            for day in self._find_due_days()
         }
-        made = Round(self.home.clock().now_ns(), days)
+        last_run = LastRun(self.home.load_clock().now_ns(), days)
         try:
-            put(round_file(self.home.data), msgspec.json.format(msgspec.json.encode(made), indent=1))
+            write_atomic(last_run_path(self.home.data), msgspec.json.format(msgspec.json.encode(last_run), indent=1))
         except OSError as error:
             logger.error("{}", error)
-            return Trouble(str(error), failed=True)
+            return RecoveryFailure(str(error), failed=True)
         return None

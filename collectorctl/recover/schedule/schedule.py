@@ -15,48 +15,48 @@ from __future__ import annotations
 
 from datetime import date, timedelta
 
-from conf.calendar import SEARCH_DAYS, Calendar
-from conf.clock import SECOND_NS, korean
+from conf.calendar import SEARCH_DAYS, TradingCalendar
+from conf.clock import SECOND_NS, to_kst
 from conf.settings import Settings
 
 
 class Schedule:
     """The Korean trading days of a home, and when each is due."""
 
-    def __init__(self, settings: Settings, calendar: Calendar) -> None:
-        self.on = settings.recover.automatic and settings.kiwoom.enabled
+    def __init__(self, settings: Settings, calendar: TradingCalendar) -> None:
+        self.enabled = settings.recover.automatic and settings.kiwoom.enabled
         self._calendar = calendar
         self._venues = {instrument.venue for instrument in settings.instruments()}
         self._delay_ns = round(settings.recover.after_close_minutes * 60) * SECOND_NS
         self._tick_days = settings.recover.tick_days
 
-    def due_ns(self, day: date) -> int | None:
+    def compute_due_ns(self, day: date) -> int | None:
         """From when on a day is recovered, ns since 1970 UTC; None for a day without a session."""
-        ends = [spans[-1].end_ns for venue in self._venues if (spans := self._calendar.spans(venue, day))]
+        ends = [spans[-1].end_ns for venue in self._venues if (spans := self._calendar.phase_spans(venue, day))]
         return max(ends) + self._delay_ns if ends else None
 
-    def days(self, now_ns: int, first: date | None) -> list[date]:
+    def find_due_days(self, now_ns: int, first: date | None) -> list[date]:
         """The days that a round looks at, the newest first; `first`: the first day the home has data of, None if it has none."""
         found: list[date] = []
-        day, back = korean(now_ns).date(), 0
+        day, back = to_kst(now_ns).date(), 0
         while first is not None and day >= first and back <= self._tick_days:
-            due_ns = self.due_ns(day)
+            due_ns = self.compute_due_ns(day)
             if due_ns is not None and due_ns <= now_ns:
                 found.append(day)
             back += due_ns is not None
             day -= timedelta(days=1)
         return found
 
-    def due(self, now_ns: int, first: date | None, ended_ns: int | None) -> date | None:
+    def find_due_day(self, now_ns: int, first: date | None, ended_ns: int | None) -> date | None:
         """The day for whose sake a round is due, None if none is; `ended_ns`: when the last round ended, None if there was none."""
-        newest = next(iter(self.days(now_ns, first)), None) if self.on else None
+        newest = next(iter(self.find_due_days(now_ns, first)), None) if self.enabled else None
         if newest is None:
             return None
-        done = ended_ns is not None and (self.due_ns(newest) or 0) <= ended_ns <= now_ns
+        done = ended_ns is not None and (self.compute_due_ns(newest) or 0) <= ended_ns <= now_ns
         return None if done else newest
 
-    def next_ns(self, now_ns: int) -> int | None:
+    def compute_next_due_ns(self, now_ns: int) -> int | None:
         """When a round will be due next, ns since 1970 UTC; None if there is no session within a month."""
-        today = korean(now_ns).date()
-        ahead = (self.due_ns(today + timedelta(days=number)) for number in range(SEARCH_DAYS))
+        today = to_kst(now_ns).date()
+        ahead = (self.compute_due_ns(today + timedelta(days=number)) for number in range(SEARCH_DAYS))
         return next((due_ns for due_ns in ahead if due_ns is not None and due_ns > now_ns), None)

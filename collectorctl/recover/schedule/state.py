@@ -18,25 +18,25 @@ from pathlib import Path
 import msgspec
 
 from collectorctl.recover.schedule.schedule import Schedule
-from conf.clock import SECOND_NS, korean
+from conf.clock import SECOND_NS, to_kst
 from conf.home import Home
 
 PROGRAM = "recover"
-_DAY = re.compile(r"date=(\d{4}-\d{2}-\d{2})")
+_DATE_FOLDER = re.compile(r"date=(\d{4}-\d{2}-\d{2})")
 
 
-class Round(msgspec.Struct, frozen=True):
+class LastRun(msgspec.Struct, frozen=True):
     """A round that ended: when, ns since 1970 UTC, and of each day it looked at how many certificates say what."""
 
     ended_ns: int
     days: dict[date, dict[str, int]]
 
 
-class Outlook(msgspec.Struct, frozen=True):
+class ScheduleState(msgspec.Struct, frozen=True):
     """`on`: it runs by itself; `last`: the last round in words; `due`: the day a round is due for, and since when in real
     seconds; `next`: when the next one will be."""
 
-    on: bool
+    enabled: bool
     last: str
     due: str
     due_s: float
@@ -44,57 +44,59 @@ class Outlook(msgspec.Struct, frozen=True):
 
     def __str__(self) -> str:
         """In one line."""
-        if not self.on:
+        if not self.enabled:
             return "by hand only (recover.automatic or kiwoom.enabled is false)"
         now = f"due now for {self.due}" if self.due else f"next {self.next}"
         return f"{now}; last: {self.last or 'never'}"
 
 
-def outlook(home: Home, schedule: Schedule) -> Outlook:
+def schedule_state(home: Home, schedule: Schedule) -> ScheduleState:
     """What there is to say now."""
-    clock = home.clock()
-    now_ns, last = clock.now_ns(), last_round(home.data)
-    day = schedule.due(now_ns, first_day(home.data), last.ended_ns if last else None)
-    waiting_ns = now_ns - (schedule.due_ns(day) or now_ns) if day else 0
-    next_ns = schedule.next_ns(now_ns)
-    return Outlook(
-        on=schedule.on,
-        last=in_words(last) if last else "",
+    clock = home.load_clock()
+    now_ns, last = clock.now_ns(), load_last_run(home.data)
+    day = schedule.find_due_day(now_ns, find_first_day(home.data), last.ended_ns if last else None)
+    waiting_ns = now_ns - (schedule.compute_due_ns(day) or now_ns) if day else 0
+    next_ns = schedule.compute_next_due_ns(now_ns)
+    return ScheduleState(
+        enabled=schedule.enabled,
+        last=format_last_run(last) if last else "",
         due=str(day or ""),
         due_s=waiting_ns / SECOND_NS / clock.anchor.speed,
-        next=f"{korean(next_ns):%Y-%m-%d %H:%M}" if next_ns else "",
+        next=f"{to_kst(next_ns):%Y-%m-%d %H:%M}" if next_ns else "",
     )
 
 
-def in_words(last: Round) -> str:
+def format_last_run(last: LastRun) -> str:
     """2026-11-20 20 PROVEN, 1 INCOMPLETE; 2026-11-19 1 INCOMPLETE (2026-11-20 20:14)."""
     newest = max(last.days, default=None)
-    said = [
-        f"{day} {_counted(counts)}"
+    day_texts = [
+        f"{day} {_format_counts(counts)}"
         for day, counts in sorted(last.days.items(), reverse=True)
         if day == newest or "INCOMPLETE" in counts
     ]
-    return f"{'; '.join(said) or 'nothing to do'} ({korean(last.ended_ns):%Y-%m-%d %H:%M})"
+    return f"{'; '.join(day_texts) or 'nothing to do'} ({to_kst(last.ended_ns):%Y-%m-%d %H:%M})"
 
 
-def _counted(counts: Mapping[str, int]) -> str:
-    return ", ".join(f"{count} {word}" for word, count in counts.items()) or "without a certificate"
+def _format_counts(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{count} {grade}" for grade, count in counts.items()) or "without a certificate"
 
 
-def round_file(data: Path) -> Path:
+def last_run_path(data: Path) -> Path:
     """Where the last round is kept."""
     return data / "recover" / "round.json"
 
 
-def last_round(data: Path) -> Round | None:
+def load_last_run(data: Path) -> LastRun | None:
     """The last round that ended; None if there was none, or nothing readable is left of it."""
     try:
-        return msgspec.json.decode(round_file(data).read_bytes(), type=Round)
+        return msgspec.json.decode(last_run_path(data).read_bytes(), type=LastRun)
     except (FileNotFoundError, msgspec.MsgspecError):
         return None
 
 
-def first_day(data: Path) -> date | None:
+def find_first_day(data: Path) -> date | None:
     """The first day of which this home has ticks or books, None if it has none yet."""
     names = (path.name for stream in ("orderbook", "tick") for path in (data / "kr" / stream).glob("date=*"))
-    return min((date.fromisoformat(found[1]) for name in names if (found := _DAY.fullmatch(name))), default=None)
+    return min(
+        (date.fromisoformat(found[1]) for name in names if (found := _DATE_FOLDER.fullmatch(name))), default=None
+    )

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import msgspec
 
-from collectorctl.recover.download.page_store import put
+from collectorctl.recover.download.page_store import write_atomic
 
-FILE = "evidence.json"
+FILE_NAME = "evidence.json"
 
 
 class Evidence(msgspec.Struct):
@@ -28,24 +28,24 @@ class Evidence(msgspec.Struct):
     value_m: int | None = None
     bars: list[list[int]] = []
     session_over: bool = False
-    why: str = ""
+    skip_reason: str = msgspec.field(name="why", default="")
     pages: int = 0
-    chains: bool = True
+    pages_complete: bool = msgspec.field(name="chains", default=True)
     anchors_checked: int = 0
     anchors_failed: int = 0
     findings: list[str] = []
-    jumps: list[tuple[int, int]] = []
-    passed: list[tuple[int, int]] = []
+    omitted: list[tuple[int, int]] = msgspec.field(name="jumps", default_factory=list)
+    rowless: list[tuple[int, int]] = msgspec.field(name="passed", default_factory=list)
 
 
 def load(folder: Path) -> Evidence | None:
     """What an earlier run kept; None if there is nothing, or nothing readable."""
     try:
-        return msgspec.json.decode((folder / FILE).read_bytes(), type=Evidence)
+        return msgspec.json.decode((folder / FILE_NAME).read_bytes(), type=Evidence)
     except (FileNotFoundError, msgspec.MsgspecError):
         return None
 
 
-def keep(folder: Path, evidence: Evidence) -> None:
+def save(folder: Path, evidence: Evidence) -> None:
     """Keep it, whole and durable."""
-    put(folder / FILE, msgspec.json.format(msgspec.json.encode(evidence), indent=1))
+    write_atomic(folder / FILE_NAME, msgspec.json.format(msgspec.json.encode(evidence), indent=1))

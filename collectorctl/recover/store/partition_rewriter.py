@@ -23,20 +23,17 @@ import pyarrow.parquet as pq
 
 from ringbuf.records import UNDEFINED
 from writer import durable_io
-from writer.ingest.backfill_filter import carried
+from writer.ingest.backfill_filter import forward_fill
+from writer.publish.partition import PartitionWriteError
 from writer.schema import PARQUET
 
 SCHEMA = PARQUET["kr.tick"]
 
-Added = Iterable[tuple[str, Callable[[], pa.Table]]]
+AddedRows = Iterable[tuple[str, Callable[[], pa.Table]]]
 """(symbol, its rows), by symbol and venue."""
 
 
-class PublishError(Exception):
-    """A file that could not be read or was not read back as written; the message says which. The old one is still there."""
-
-
-class Old:
+class ExistingPartition:
     """A published file, of which a row group is read at a time; empty where there is none."""
 
     def __init__(self, path: Path) -> None:
@@ -45,153 +42,159 @@ class Old:
         schema = self._file.schema_arrow if self._file else SCHEMA
         self.metadata: dict[bytes, bytes] = dict(schema.metadata or {})
         if not schema.remove_metadata().equals(SCHEMA):
-            raise PublishError(f"{path}: has columns of another version: upgrade it, or move it away and recover again")
+            raise PartitionWriteError(
+                f"{path}: has columns of another version: upgrade it, or move it away and recover again"
+            )
 
     def close(self) -> None:
         """Let go of the file."""
         if self._file is not None:
             self._file.close()
 
-    def groups(self, columns: list[str] | None = None) -> Iterator[pa.Table]:
+    def read_groups(self, columns: list[str] | None = None) -> Iterator[pa.Table]:
         """Its row groups."""
         for number in range(self._file.num_row_groups if self._file else 0):
             yield self._file.read_row_group(number, columns).replace_schema_metadata(None)  # type: ignore[union-attr]
 
-    def staying(self, gone: np.ndarray, columns: list[str] | None = None) -> Iterator[pa.Table]:
+    def read_remaining(self, removed: np.ndarray, columns: list[str] | None = None) -> Iterator[pa.Table]:
         """Its row groups without the rows at the positions `gone` (ascending)."""
         begin = 0
-        for group in self.groups(columns):
-            mine = gone[np.searchsorted(gone, begin) : np.searchsorted(gone, begin + len(group))] - begin
+        for group in self.read_groups(columns):
+            mine = removed[np.searchsorted(removed, begin) : np.searchsorted(removed, begin + len(group))] - begin
             begin += len(group)
-            yield _without(group, mine)
+            yield _drop_rows(group, mine)
 
-    def by_symbol(self, gone: np.ndarray) -> Iterator[pa.Table]:
+    def read_by_symbol(self, removed: np.ndarray) -> Iterator[pa.Table]:
         """What stays, in tables that hold whole symbols, one after the other."""
-        if not self._sorted():
-            yield _in_order(pa.concat_tables(self.staying(gone)))
+        if not self._is_sorted():
+            yield _sort_rows(pa.concat_tables(self.read_remaining(removed)))
             return
-        waits = SCHEMA.empty_table()
-        for group in self.staying(gone):
-            waits = pa.concat_tables([waits, group])
-            if not len(waits):
+        pending = SCHEMA.empty_table()
+        for group in self.read_remaining(removed):
+            pending = pa.concat_tables([pending, group])
+            if not len(pending):
                 continue
-            cut = pc.index(waits.column("symbol"), waits.column("symbol")[-1]).as_py()
-            if cut:
-                yield waits.slice(0, cut)
-                waits = waits.take(pa.array(np.arange(cut, len(waits))))  # lets the rest go
-        if len(waits):
-            yield waits
+            last_symbol_start = pc.index(pending.column("symbol"), pending.column("symbol")[-1]).as_py()
+            if last_symbol_start:
+                yield pending.slice(0, last_symbol_start)
+                pending = pending.take(pa.array(np.arange(last_symbol_start, len(pending))))  # lets the rest go
+        if len(pending):
+            yield pending
 
-    def _sorted(self) -> bool:
+    def _is_sorted(self) -> bool:
         """Whether symbols come in order; they do in all that the writer published."""
         last = ""
-        for group in self.groups(["symbol"]):
-            for symbol in _heads(group.column("symbol")):
+        for group in self.read_groups(["symbol"]):
+            for symbol in _run_starts(group.column("symbol")):
                 if symbol is None or symbol < last:
                     return False
                 last = symbol
         return True
 
 
-def _heads(symbols: pa.ChunkedArray) -> list[str | None]:
+def _run_starts(symbols: pa.ChunkedArray) -> list[str | None]:
     """The first of each run of the same symbol."""
-    words = symbols.combine_chunks()
-    codes = words.dictionary_encode()
+    names = symbols.combine_chunks()
+    codes = names.dictionary_encode()
     numbers = pc.fill_null(codes.indices, -1).to_numpy()
     at = np.flatnonzero(np.diff(numbers, prepend=-2)) if len(numbers) else np.zeros(0, np.int64)
-    return words.take(pa.array(at)).to_pylist()
+    return names.take(pa.array(at)).to_pylist()
 
 
-def _without(table: pa.Table, gone: np.ndarray) -> pa.Table:
+def _drop_rows(table: pa.Table, removed: np.ndarray) -> pa.Table:
     """All rows but those at these positions."""
-    if not len(gone):
+    if not len(removed):
         return table
-    stays = np.ones(len(table), bool)
-    stays[gone] = False
-    return table.filter(pa.array(stays))
+    keep = np.ones(len(table), bool)
+    keep[removed] = False
+    return table.filter(pa.array(keep))
 
 
-def rewrite(path: Path, old: Old, gone: np.ndarray, added: Callable[[], Added], row_group_rows: int) -> None:
+def rewrite(
+    path: Path, old: ExistingPartition, removed: np.ndarray, added: Callable[[], AddedRows], row_group_rows: int
+) -> None:
     """Put the file in the place of `path`. `gone`: positions of rows of the old one, ascending; `added` is asked more than once.
     PublishError, OSError."""
 
     def chunks() -> Iterator[pa.Table]:
-        return _even(_merged(old.by_symbol(gone), added()), row_group_rows)
+        return _rechunk(_merge(old.read_by_symbol(removed), added()), row_group_rows)
 
     count = sum(len(rows()) for _, rows in added())
-    for group in old.staying(gone, ["source"]):
+    for group in old.read_remaining(removed, ["source"]):
         count += pc.sum(pc.equal(group.column("source"), "recovered")).as_py() or 0
     schema = SCHEMA.with_metadata(old.metadata | {b"recovered_rows": str(count).encode()})
-    write(path.with_name(f".{path.name}.tmp"), path, schema, chunks)
+    write_verified(path.with_name(f".{path.name}.tmp"), path, schema, chunks)
 
 
-def _merged(old: Iterator[pa.Table], added: Added) -> Iterator[pa.Table]:
+def _merge(old: Iterator[pa.Table], added: AddedRows) -> Iterator[pa.Table]:
     """Both, symbol by symbol, each in true order."""
-    waiting = iter(added)
-    ahead = next(waiting, None)
+    remaining_added = iter(added)
+    next_added = next(remaining_added, None)
     for table in old:
-        last, mine = table.column("symbol")[-1].as_py() if len(table) else "", [table]
-        while ahead is not None and ahead[0] <= last:
-            mine.append(ahead[1]())
-            ahead = next(waiting, None)
-        yield _in_order(pa.concat_tables(mine))
-    while ahead is not None:
-        yield _in_order(ahead[1]())
-        ahead = next(waiting, None)
+        last, tables = table.column("symbol")[-1].as_py() if len(table) else "", [table]
+        while next_added is not None and next_added[0] <= last:
+            tables.append(next_added[1]())
+            next_added = next(remaining_added, None)
+        yield _sort_rows(pa.concat_tables(tables))
+    while next_added is not None:
+        yield _sort_rows(next_added[1]())
+        next_added = next(remaining_added, None)
 
 
-def _even(tables: Iterator[pa.Table], rows_each: int) -> Iterator[pa.Table]:
+def _rechunk(tables: Iterator[pa.Table], rows_each: int) -> Iterator[pa.Table]:
     """The same rows in tables of `rows_each`, the last one shorter; one that is empty if there is no row."""
-    waits, count, some = [], 0, False
+    pending, count, any_yielded = [], 0, False
     for table in tables:
-        waits.append(table)
+        pending.append(table)
         count += len(table)
         while count >= rows_each:
-            whole = pa.concat_tables(waits)
-            yield whole.slice(0, rows_each).combine_chunks()
-            some, count = True, count - rows_each
-            waits = [whole.slice(rows_each).take(pa.array(np.arange(count)))]
-    if count or not some:
-        yield pa.concat_tables([SCHEMA.empty_table(), *waits]).combine_chunks()
+            merged = pa.concat_tables(pending)
+            yield merged.slice(0, rows_each).combine_chunks()
+            any_yielded, count = True, count - rows_each
+            pending = [merged.slice(rows_each).take(pa.array(np.arange(count)))]
+    if count or not any_yielded:
+        yield pa.concat_tables([SCHEMA.empty_table(), *pending]).combine_chunks()
 
 
-def _in_order(table: pa.Table) -> pa.Table:
+def _sort_rows(table: pa.Table) -> pa.Table:
     """By symbol, venue and cumulative volume; a row without one stays behind the row it followed."""
     names, venues = (table.column(name).combine_chunks() for name in ("symbol", "venue"))
     volume = pc.fill_null(table.column("cum_volume"), UNDEFINED).to_numpy()
-    ranks = [_ranks(names), _ranks(venues)]
+    ranks = [_compute_ranks(names), _compute_ranks(venues)]
     same = np.ones(len(table), bool)
     if len(table):
         same[0] = False
         for rank in ranks:
             same[1:] &= rank[1:] == rank[:-1]
-    volume = carried(volume, ~same)
+    volume = forward_fill(volume, ~same)
     order = np.lexsort((np.arange(len(table)), volume, ranks[1], ranks[0]))
     return table.take(pa.array(order)).combine_chunks()
 
 
-def _ranks(column: pa.Array) -> np.ndarray:
+def _compute_ranks(column: pa.Array) -> np.ndarray:
     """Numbers in the order of the words."""
-    words = column.dictionary_encode()
-    order = np.empty(len(words.dictionary), np.int64)
-    order[np.argsort(np.array(words.dictionary.to_pylist(), object), kind="stable")] = np.arange(len(words.dictionary))
-    return order[words.indices.to_numpy()] if len(words.dictionary) else np.zeros(0, np.int64)
+    encoded = column.dictionary_encode()
+    order = np.empty(len(encoded.dictionary), np.int64)
+    order[np.argsort(np.array(encoded.dictionary.to_pylist(), object), kind="stable")] = np.arange(
+        len(encoded.dictionary)
+    )
+    return order[encoded.indices.to_numpy()] if len(encoded.dictionary) else np.zeros(0, np.int64)
 
 
-def write(aside: Path, path: Path, schema: pa.Schema, chunks: Callable[[], Iterable[pa.Table]]) -> None:
+def write_verified(temporary: Path, path: Path, schema: pa.Schema, chunks: Callable[[], Iterable[pa.Table]]) -> None:
     """Write each chunk as a row group, sync, read back, rename. PublishError, OSError: `path` is as it was.
 
     `chunks` is asked twice, so that none has to be kept until it is read back.
     """
     try:
-        with os.fdopen(durable_io.write_aside(aside), "wb") as file:
+        with os.fdopen(durable_io.open_temporary(temporary), "wb") as file:
             with pq.ParquetWriter(file, schema, compression="zstd", write_page_checksum=True) as writer:
                 for chunk in chunks():
-                    told = chunk.replace_schema_metadata(schema.metadata)
-                    writer.write_table(told, row_group_size=max(1, len(chunk)))
+                    with_metadata = chunk.replace_schema_metadata(schema.metadata)
+                    writer.write_table(with_metadata, row_group_size=max(1, len(chunk)))
             file.flush()
             durable_io.sync(file.fileno())
-        with pq.ParquetFile(aside, page_checksum_verification=True) as written:
+        with pq.ParquetFile(temporary, page_checksum_verification=True) as written:
             count = 0
             for number, chunk in enumerate(chunks()):
                 count = number + 1
@@ -199,12 +202,12 @@ def write(aside: Path, path: Path, schema: pa.Schema, chunks: Callable[[], Itera
                     count = -1
                     break
             if count != written.num_row_groups:
-                raise PublishError(
+                raise PartitionWriteError(
                     f"{path}: read back other rows than were written; the old file stays: check the disk"
                 )
-        durable_io.rename(aside, path)
+        durable_io.rename(temporary, path)
     except BaseException:
-        aside.unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
         raise
     finally:
         pa.default_memory_pool().release_unused()

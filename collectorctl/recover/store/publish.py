@@ -24,108 +24,114 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from collectorctl.recover.store.day_ticks import parts
-from collectorctl.recover.store.partition_rewriter import SCHEMA, Added, Old, PublishError, rewrite
-from collectorctl.recover.store.staging import Spool
+from collectorctl.recover.store.day_ticks import find_parts
+from collectorctl.recover.store.partition_rewriter import (
+    SCHEMA,
+    AddedRows,
+    ExistingPartition,
+    PartitionWriteError,
+    rewrite,
+)
+from collectorctl.recover.store.staging import StagingArea
 from conf.instrument import Instrument
 from ringbuf.records import UNDEFINED
 from writer import durable_io
 from writer.publish.partition import hour_directory
 from writer.schema import KOREAN_TIME, VERSION
 
-Key = tuple[str, str, int, int, str]
+RowKey = tuple[str, str, int, int, str]
 """Symbol, venue, cumulative volume, size, source."""
-Superseded = Mapping[Key, int]
+RedundantRows = Mapping[RowKey, int]
 """How many such rows stay: 1 of copies, 0 of a print whose parts are there."""
-_KEY = ["symbol", "venue", "cum_volume", "size", "source"]
+_KEY_COLUMNS = ["symbol", "venue", "cum_volume", "size", "source"]
 
 
 def publish(
-    directory: Path, day: date, recovered: Spool, superseded: Superseded, broker: str, row_group_rows: int
+    directory: Path, day: date, staging: StagingArea, redundant: RedundantRows, broker: str, row_group_rows: int
 ) -> list[Path]:
     """Rewrite what changes of a day; the files that did. PublishError, OSError."""
     for leftover in (directory / f"date={day:%Y-%m-%d}").glob("hour=*/.part-*.tmp"):
         durable_io.remove(leftover)
     changed = []
-    present = parts(directory, day)
+    present = find_parts(directory, day)
     first_of = {path.parent: path for path in reversed(present)}
-    for hour in recovered.hours():
-        home = hour_directory(directory, hour)
-        if home not in first_of:
-            home.mkdir(parents=True, exist_ok=True)
-            durable_io.sync_directory(home.parent)
-            first_of[home] = home / "part-0.parquet"
-            present.append(first_of[home])
-    hour_of = {hour_directory(directory, hour): hour for hour in recovered.hours()}
-    seen: Counter[Key] = Counter()
+    for hour in staging.hours():
+        hour_dir = hour_directory(directory, hour)
+        if hour_dir not in first_of:
+            hour_dir.mkdir(parents=True, exist_ok=True)
+            durable_io.sync_directory(hour_dir.parent)
+            first_of[hour_dir] = hour_dir / "part-0.parquet"
+            present.append(first_of[hour_dir])
+    hour_of = {hour_directory(directory, hour): hour for hour in staging.hours()}
+    seen: Counter[RowKey] = Counter()
     for path in sorted(present, key=lambda path: (path.parent.name, len(path.name), path.name)):
         hour = hour_of.get(path.parent) if first_of[path.parent] == path else None
-        if hour is None and not superseded:
+        if hour is None and not redundant:
             continue
-        old = _opened(path)
+        old = _open_partition(path)
         try:
-            gone = _gone(old, superseded, seen)
-            if hour is not None or len(gone):
-                rewrite(path, old, gone, partial(_added, recovered, hour, broker), row_group_rows)
+            removed = _find_removed(old, redundant, seen)
+            if hour is not None or len(removed):
+                rewrite(path, old, removed, partial(_read_added, staging, hour, broker), row_group_rows)
                 changed.append(path)
         except pa.ArrowInvalid as error:
-            raise _unreadable(path, error) from error
+            raise _unreadable_error(path, error) from error
         finally:
             old.close()
     return changed
 
 
-def _opened(path: Path) -> Old:
+def _open_partition(path: Path) -> ExistingPartition:
     try:
-        old = Old(path)
+        old = ExistingPartition(path)
     except (pa.ArrowInvalid, OSError) as error:
-        raise _unreadable(path, error) from error
+        raise _unreadable_error(path, error) from error
     old.metadata.setdefault(b"schema_version", str(VERSION).encode())
     return old
 
 
-def _unreadable(path: Path, error: Exception) -> PublishError:
-    return PublishError(f"{path}: unreadable ({error}): move it away and recover again")
+def _unreadable_error(path: Path, error: Exception) -> PartitionWriteError:
+    return PartitionWriteError(f"{path}: unreadable ({error}): move it away and recover again")
 
 
-def _added(recovered: Spool, hour: int | None, broker: str) -> Added:
+def _read_added(staging: StagingArea, hour: int | None, broker: str) -> AddedRows:
     """The recovered rows of an hour."""
-    for instrument in recovered.instruments(hour) if hour is not None else ():
-        yield instrument.symbol, partial(_rows_of, recovered, hour, instrument, broker)
+    for instrument in staging.instruments(hour) if hour is not None else ():
+        yield instrument.symbol, partial(_load_rows, staging, hour, instrument, broker)
 
 
-def _rows_of(recovered: Spool, hour: int, instrument: Instrument, broker: str) -> pa.Table:
-    return rows(instrument, recovered.rows(hour, instrument), broker)
+def _load_rows(staging: StagingArea, hour: int, instrument: Instrument, broker: str) -> pa.Table:
+    return to_published_rows(instrument, staging.load_rows(hour, instrument), broker)
 
 
-def rows(instrument: Instrument, prints: np.ndarray, broker: str) -> pa.Table:
+def to_published_rows(instrument: Instrument, trades: np.ndarray, broker: str) -> pa.Table:
     """PRINTS as published rows: no receive time, no sequence, `source` recovered."""
-    count = len(prints)
+    count = len(trades)
     columns: dict[str, pa.Array] = {
         "symbol": pa.repeat(instrument.symbol, count),
         "venue": pa.repeat(instrument.venue, count),
-        "exch_time": pa.array(prints["exch_ns"].copy()).cast(KOREAN_TIME),
-        "side": pa.array(prints["side"].copy()),
+        "exch_time": pa.array(trades["exch_ns"].copy()).cast(KOREAN_TIME),
+        "side": pa.array(trades["side"].copy()),
         "source": pa.repeat("recovered", count),
         "broker": pa.repeat(broker, count),
         "session": pa.repeat("UNKNOWN", count),
         "flags": pa.array(np.zeros(count, np.int64)),
     }
     for name in ("price", "size", "cum_volume", "ask_price_1", "bid_price_1"):
-        columns[name] = pa.array(prints[name].copy(), mask=prints[name] == UNDEFINED)
+        columns[name] = pa.array(trades[name].copy(), mask=trades[name] == UNDEFINED)
     arrays = [columns[field.name] if field.name in columns else pa.nulls(count, field.type) for field in SCHEMA]
     return pa.table(arrays, schema=SCHEMA)
 
 
-def _gone(old: Old, superseded: Superseded, seen: Counter[Key]) -> np.ndarray:
+def _find_removed(old: ExistingPartition, redundant: RedundantRows, seen: Counter[RowKey]) -> np.ndarray:
     """Positions of the superseded rows of a file, ascending; `seen` counts copies over all files of a day."""
-    named, found, begin = pa.array(sorted({symbol for symbol, *_ in superseded}), pa.string()), [], 0
-    for group in old.groups(_KEY) if superseded else ():
-        at = np.flatnonzero(pc.is_in(group.column("symbol"), named).to_numpy())
+    symbols, found, begin = pa.array(sorted({symbol for symbol, *_ in redundant}), pa.string()), [], 0
+    for group in old.read_groups(_KEY_COLUMNS) if redundant else ():
+        at = np.flatnonzero(pc.is_in(group.column("symbol"), symbols).to_numpy())
         for number, row in zip(at.tolist(), group.take(pa.array(at)).to_pylist(), strict=True):
-            key = tuple(row[name] for name in _KEY)
-            if key in superseded:
-                if seen[key] >= superseded[key]:
+            key = tuple(row[name] for name in _KEY_COLUMNS)
+            if key in redundant:
+                if seen[key] >= redundant[key]:
                     found.append(begin + number)
                 seen[key] += 1
         begin += len(group)

@@ -18,7 +18,7 @@ from conf.instrument import Instrument
 from conf.market import HOUR_NS
 
 
-class Spool:
+class StagingArea:
     """The rows of one run."""
 
     def __init__(self, folder: Callable[[Instrument], Path]) -> None:
@@ -26,13 +26,13 @@ class Spool:
         self._folder = folder
         self._paths: dict[int, dict[Instrument, Path]] = {}
 
-    def keep(self, instrument: Instrument, prints: np.ndarray) -> None:
+    def add(self, instrument: Instrument, trades: np.ndarray) -> None:
         """Put PRINTS aside. OSError."""
-        hours = prints["exch_ns"] // HOUR_NS * HOUR_NS
+        hours = trades["exch_ns"] // HOUR_NS * HOUR_NS
         for hour in np.unique(hours).tolist():
             path = self._folder(instrument) / f"filled-{hour // SECOND_NS}.npy"
             path.parent.mkdir(parents=True, exist_ok=True)
-            np.save(path, prints[hours == hour])
+            np.save(path, trades[hours == hour])
             self._paths.setdefault(hour, {})[instrument] = path
 
     def hours(self) -> list[int]:
@@ -43,7 +43,7 @@ class Spool:
         """Who has rows in an hour, in order."""
         return sorted(self._paths.get(hour, {}))
 
-    def rows(self, hour: int, instrument: Instrument) -> np.ndarray:
+    def load_rows(self, hour: int, instrument: Instrument) -> np.ndarray:
         """PRINTS of an instrument's hour."""
         return np.load(self._paths[hour][instrument])
 

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from collectorctl.recover.store.partition_rewriter import write
+from collectorctl.recover.store.partition_rewriter import write_verified
 
 
 def read(path: Path) -> pa.Table | None:
@@ -24,13 +24,13 @@ def read(path: Path) -> pa.Table | None:
 def merge(path: Path, table: pa.Table, order: list[str]) -> None:
     """Put `table` in the place of what the file has of its instruments (symbol, venue); sorted by `order`. OSError."""
     old = read(path)
-    whole = table
+    merged = table
     if old is not None:
-        mine = {(row["symbol"], row["venue"]) for row in table.select(["symbol", "venue"]).to_pylist()}
-        stays = [(row["symbol"], row["venue"]) not in mine for row in old.select(["symbol", "venue"]).to_pylist()]
-        whole = pa.concat_tables([old.filter(pa.array(stays, pa.bool_())).cast(table.schema), table])
-    whole = whole.take(pc.sort_indices(whole, [(name, "ascending") for name in order])).combine_chunks()
-    if old is not None and old.equals(whole):
+        replaced = {(row["symbol"], row["venue"]) for row in table.select(["symbol", "venue"]).to_pylist()}
+        keep = [(row["symbol"], row["venue"]) not in replaced for row in old.select(["symbol", "venue"]).to_pylist()]
+        merged = pa.concat_tables([old.filter(pa.array(keep, pa.bool_())).cast(table.schema), table])
+    merged = merged.take(pc.sort_indices(merged, [(name, "ascending") for name in order])).combine_chunks()
+    if old is not None and old.equals(merged):
         return
     path.parent.mkdir(parents=True, exist_ok=True)
-    write(path.with_name(f".{path.name}.tmp"), path, whole.schema, lambda: [whole])
+    write_verified(path.with_name(f".{path.name}.tmp"), path, merged.schema, lambda: [merged])

@@ -24,32 +24,36 @@ from supervisor import childutils
 from brokers.registry import BROKERS
 from collectorctl.recover.schedule.schedule import Schedule
 from collectorctl.recover.schedule.state import PROGRAM as ON_CALL
-from collectorctl.recover.schedule.state import outlook
-from collectorctl.supervision.status import HEALTHY, is_at_rest, lines_of, own_memory_mb
-from collectorctl.supervision.supervisor import Daemon, DaemonError, Program
-from collectorctl.supervision.watchdog.policy import Dog, Limits, Order, Seen
+from collectorctl.recover.schedule.state import schedule_state
+from collectorctl.supervision.status import HEALTHY_STATES, enabled_feeds, never_started, read_own_memory_mb
+from collectorctl.supervision.supervisor import Program, SupervisorClient, SupervisorError
+from collectorctl.supervision.watchdog.policy import Action, ProcessObservation, WatchdogLimits, WatchdogPolicy
 from conf.home import Home
-from conf.process import Stop, run
-from ringbuf.vitals import Reading, Vitals, VitalsError, read
+from conf.process import ShutdownSignal, run_process
+from ringbuf.vitals import Vitals, VitalsError, VitalsSnapshot, read_snapshot
 
 NAME = "watchdog"
-BEAT_S = 1.0
+HEARTBEAT_S = 1.0
 
 
-def watch(home: Home, stop: Stop, protocol: TextIO) -> None:
+def watch(home: Home, stop: ShutdownSignal, protocol: TextIO) -> None:
     """Answer supervisord's events until asked to stop."""
-    vitals = Vitals.create(home.vitals(NAME), NAME)
-    table = home.settings.watchdog
-    memory_mb = {name: getattr(table, f"{name}_memory_mb") for name in (*BROKERS, "fill", "writer")}
-    dog = Dog(Limits(table.stale_s, table.start_s, table.leave_s, table.revive_s, memory_mb))
-    daemon = Daemon(home)
-    schedule = Schedule(home.settings, home.calendar())
-    standing_down = False
-    vitals.say("running")
-    there = tell(protocol, childutils.listener.ready)
-    while there and not stop.requested:
-        vitals.beat()
-        if not select.select([sys.stdin], [], [], BEAT_S)[0]:
+    vitals = Vitals.create(home.vitals_path(NAME), NAME)
+    settings = home.settings.watchdog
+    memory_mb = {name: getattr(settings, f"{name}_memory_mb") for name in (*BROKERS, "gapfill", "writer")}
+    policy = WatchdogPolicy(
+        WatchdogLimits(
+            settings.stale_s, settings.start_s, settings.terminate_timeout_s, settings.fatal_restart_s, memory_mb
+        )
+    )
+    supervisor = SupervisorClient(home)
+    schedule = Schedule(home.settings, home.load_calendar())
+    stopping = False
+    vitals.set_state("running")
+    connected = send(protocol, childutils.listener.ready)
+    while connected and not stop.requested:
+        vitals.heartbeat()
+        if not select.select([sys.stdin], [], [], HEARTBEAT_S)[0]:
             continue
         line = sys.stdin.readline()
         if not line:
@@ -57,92 +61,97 @@ def watch(home: Home, stop: Stop, protocol: TextIO) -> None:
         headers = childutils.get_headers(line)
         sys.stdin.read(int(headers["len"]))
         if headers["eventname"] == "SUPERVISOR_STATE_CHANGE_STOPPING":
-            standing_down = True
+            stopping = True
             logger.info("supervisord stops: standing down")
-        elif headers["eventname"].startswith("TICK") and not standing_down:
+        elif headers["eventname"].startswith("TICK") and not stopping:
             try:
-                orders = [*dog.look(seen(home, daemon, schedule), time.monotonic()), *first_starts(home, daemon)]
-            except DaemonError as error:  # supervisord itself stands still: nothing can be said about the others
+                actions = [
+                    *policy.decide(observe(home, supervisor, schedule), time.monotonic()),
+                    *plan_first_starts(home, supervisor),
+                ]
+            except SupervisorError as error:  # supervisord itself stands still: nothing can be said about the others
                 logger.warning("{}", error)
-                orders = []
-            for order in orders:
-                carry_out(order, daemon)
+                actions = []
+            for action in actions:
+                execute(action, supervisor)
                 vitals.add("orders")
-        there = tell(protocol, childutils.listener.ok, childutils.listener.ready)
-    vitals.say("stopped")
+        connected = send(protocol, childutils.listener.ok, childutils.listener.ready)
+    vitals.set_state("stopped")
 
 
-def tell(protocol: TextIO, *words: Callable[[TextIO], None]) -> bool:
+def send(protocol: TextIO, *messages: Callable[[TextIO], None]) -> bool:
     """Say these words of the protocol; False when supervisord is gone, which may be noticed here sooner than by the signal."""
     try:
-        for word in words:
-            word(protocol)
+        for message in messages:
+            message(protocol)
     except BrokenPipeError:
         return False
     return True
 
 
-def seen(home: Home, daemon: Daemon, schedule: Schedule) -> list[Seen]:
+def observe(home: Home, supervisor: SupervisorClient, schedule: Schedule) -> list[ProcessObservation]:
     """Every process but this one, as it is now."""
-    found = []
-    for program in daemon.programs():
+    observations = []
+    for program in supervisor.list_programs():
         if program.name == NAME:
             continue
-        memory_mb = own_memory_mb(program.pid) if program.pid else None
-        vitals = _page(home, program)
-        age_s = (time.monotonic_ns() - vitals.beat_mono_ns) / 1e9 if vitals else None
-        works = vitals is not None and vitals.state in HEALTHY
-        due = _due(home, schedule) if program.name == ON_CALL and not program.held_down else ""
-        found.append(Seen(program.name, program.state, program.pid, age_s, works, memory_mb, due))
-    return found
+        memory_mb = read_own_memory_mb(program.pid) if program.pid else None
+        vitals = _read_own_vitals(home, program)
+        age_s = (time.monotonic_ns() - vitals.heartbeat_mono_ns) / 1e9 if vitals else None
+        healthy = vitals is not None and vitals.state in HEALTHY_STATES
+        due = _recovery_due_reason(home, schedule) if program.name == ON_CALL and not program.stopped_by_user else ""
+        observations.append(
+            ProcessObservation(program.name, program.state, program.pid, age_s, healthy, memory_mb, due)
+        )
+    return observations
 
 
-def first_starts(home: Home, daemon: Daemon) -> list[Order]:
+def plan_first_starts(home: Home, supervisor: SupervisorClient) -> list[Action]:
     """Programs that supervisord leaves to us: lines that are switched on and were never started. What was stopped stays so."""
-    wanted = lines_of(home.settings)
+    enabled = enabled_feeds(home.settings)
     return [
-        Order("start", program.name, 0, "is switched on")
-        for program in daemon.programs()
-        if program.name in wanted and is_at_rest(program)
+        Action("start", program.name, 0, "is switched on")
+        for program in supervisor.list_programs()
+        if program.name in enabled and never_started(program)
     ]
 
 
-def _due(home: Home, schedule: Schedule) -> str:
+def _recovery_due_reason(home: Home, schedule: Schedule) -> str:
     """Why a round of recovery is due, "" if none is or nobody can tell."""
     try:
-        day = outlook(home, schedule).due
+        day = schedule_state(home, schedule).due
     except OSError as error:
         logger.warning("{}: whether recovery is due cannot be told: {}", ON_CALL, error)
         return ""
     return f"recovery of {day} is due" if day else ""
 
 
-def _page(home: Home, program: Program) -> Reading | None:
+def _read_own_vitals(home: Home, program: Program) -> VitalsSnapshot | None:
     """The vitals of this very process."""
     try:
-        vitals = read(home.vitals(program.name))
+        vitals = read_snapshot(home.vitals_path(program.name))
     except (FileNotFoundError, VitalsError):
         return None
     return vitals if program.pid and vitals.pid == program.pid else None
 
 
-def carry_out(order: Order, daemon: Daemon) -> None:
+def execute(action: Action, supervisor: SupervisorClient) -> None:
     """Signal or start; a process that is gone meanwhile needs neither."""
-    logger.warning("{}: {}: {}", order.name, order.why, order.what)
+    logger.warning("{}: {}: {}", action.name, action.reason, action.command)
     try:
-        if order.what == "start":
-            daemon.start_program(order.name)
+        if action.command == "start":
+            supervisor.start_program(action.name)
         else:
-            os.kill(order.pid, getattr(signal, order.what))
-    except (ProcessLookupError, DaemonError, xmlrpc.client.Error) as error:
-        logger.warning("{}: {} came too late: {}", order.name, order.what, error)
+            os.kill(action.pid, getattr(signal, action.command))
+    except (ProcessLookupError, SupervisorError, xmlrpc.client.Error) as error:
+        logger.warning("{}: {} came too late: {}", action.name, action.command, error)
 
 
 def main() -> int:
     """Keep the real stdout for the protocol: one stray print there would end the dialogue for ever (practice 4.1)."""
     protocol = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)
-    return run(NAME, lambda home, stop: watch(home, stop, protocol))
+    return run_process(NAME, lambda home, stop: watch(home, stop, protocol))
 
 
 if __name__ == "__main__":

@@ -7,10 +7,10 @@ from collections.abc import Iterable
 from hypothesis import given
 from hypothesis import strategies as st
 
-from brokers.allocation.allocate import Connection, slots
-from brokers.allocation.failover import Sight, Takeover, spread
-from brokers.subscription import Registration
-from conf.instrument import parse
+from brokers.allocation.allocate import PlannedConnection, slots_used
+from brokers.allocation.failover import FailoverPolicy, FeedState, place_extra
+from brokers.subscription import Subscription
+from conf.instrument import parse_instrument
 
 S = 1_000_000_000
 AFTER_S, STEADY_S = 20, 60
@@ -27,12 +27,12 @@ def run(
     keys: int = 1,
 ) -> list[bool]:
     """Whether anything is taken over at each second; each function says how things stand at a second."""
-    takeover = Takeover(AFTER_S, STEADY_S, range(1, keys + 1))
+    takeover = FailoverPolicy(AFTER_S, STEADY_S, range(1, keys + 1))
     found = []
     for second in seconds:
-        other = Sight(beat(second) * S, int(up(second)), heard(second) * S)
-        own = Sight(second * S, int(own_up(second)), own_heard(second) * S)
-        found.append(bool(takeover.look(second * S, other, own, is_open(second))))
+        other = FeedState(beat(second) * S, int(up(second)), heard(second) * S)
+        own = FeedState(second * S, int(own_up(second)), own_heard(second) * S)
+        found.append(bool(takeover.update(second * S, other, own, is_open(second))))
     return found
 
 
@@ -111,17 +111,19 @@ def test_a_collector_that_hangs_or_is_gone_is_down() -> None:
     assert spans(run(range(200), beat=lambda s: min(s, 100), heard=lambda s: min(s, 100))) == [(126, 200)]
 
     assert spans(run(range(50), beat=lambda s: 10_000, heard=lambda s: 10_000)) == [(20, 50)]
-    takeover = Takeover(AFTER_S, STEADY_S, [1])
-    taken = [bool(takeover.look(s * S, None, Sight(s * S, 1, s * S), True)) for s in range(30)]
+    takeover = FailoverPolicy(AFTER_S, STEADY_S, [1])
+    taken = [bool(takeover.update(s * S, None, FeedState(s * S, 1, s * S), True)) for s in range(30)]
 
     assert spans(taken) == [(20, 30)]
 
 
 def test_each_connection_of_the_other_line_is_judged_by_itself() -> None:
     """Two keys, the second down: only its ticks change hands."""
-    takeover = Takeover(AFTER_S, STEADY_S, [1, 2])
+    takeover = FailoverPolicy(AFTER_S, STEADY_S, [1, 2])
     for second in range(100):
-        taken = takeover.look(second * S, Sight(second * S, 0b01, second * S), Sight(second * S, 1, second * S), True)
+        taken = takeover.update(
+            second * S, FeedState(second * S, 0b01, second * S), FeedState(second * S, 1, second * S), True
+        )
 
     assert taken == {2}
 
@@ -139,16 +141,19 @@ def test_ticks_change_hands_only_after_the_two_times(phases: list[tuple[bool, in
             assert all(ups[end - STEADY_S : end + 1])
 
 
-def registrations(stream: str, *numbers: int) -> tuple[Registration, ...]:
+def registrations(stream: str, *numbers: int) -> tuple[Subscription, ...]:
     """Of symbols by number."""
-    return tuple(Registration(parse(f"{n:06}"), stream) for n in numbers)
+    return tuple(Subscription(parse_instrument(f"{n:06}"), stream) for n in numbers)
 
 
 def test_ticks_of_symbols_that_are_there_cost_nothing_where_symbols_count() -> None:
     """Kiwoom, two full connections: each takes the ticks of its own symbols; a symbol of neither finds no place."""
-    own = [Connection(1, registrations("orderbook", 1, 2)), Connection(2, registrations("orderbook", 3, 4))]
+    own = [
+        PlannedConnection(1, registrations("orderbook", 1, 2)),
+        PlannedConnection(2, registrations("orderbook", 3, 4)),
+    ]
 
-    more, left_out = spread("kiwoom", 2, own, registrations("tick", 3, 1, 9))
+    more, left_out = place_extra("kiwoom", 2, own, registrations("tick", 3, 1, 9))
 
     assert more == {1: registrations("tick", 1), 2: registrations("tick", 3)}
     assert left_out == list(registrations("tick", 9))
@@ -156,9 +161,9 @@ def test_ticks_of_symbols_that_are_there_cost_nothing_where_symbols_count() -> N
 
 def test_ticks_take_the_slots_that_are_left_where_registrations_count() -> None:
     """KIS with two slots left on one key and one on the other: the most important three."""
-    own = [Connection(1, registrations("orderbook", 1)), Connection(2, registrations("orderbook", 2, 3))]
+    own = [PlannedConnection(1, registrations("orderbook", 1)), PlannedConnection(2, registrations("orderbook", 2, 3))]
 
-    more, left_out = spread("kis", 3, own, registrations("tick", 1, 2, 3, 4))
+    more, left_out = place_extra("kis", 3, own, registrations("tick", 1, 2, 3, 4))
 
     assert more == {1: registrations("tick", 1, 2), 2: registrations("tick", 3)}
     assert left_out == list(registrations("tick", 4))
@@ -174,11 +179,11 @@ def test_no_connection_is_given_more_than_its_limit(
     name: str, limit: int, books: list[list[int]], wanted: list[int]
 ) -> None:
     """Everything wanted is placed once or left out, and nothing is left out while there is a slot."""
-    own = [Connection(n, registrations("orderbook", *held[:limit])) for n, held in enumerate(books, 1)]
+    own = [PlannedConnection(n, registrations("orderbook", *held[:limit])) for n, held in enumerate(books, 1)]
 
-    more, left_out = spread(name, limit, own, registrations("tick", *wanted))
+    more, left_out = place_extra(name, limit, own, registrations("tick", *wanted))
 
-    taken = {c.key: slots(name, (*c.registrations, *more[c.key])) for c in own}
+    taken = {c.key: slots_used(name, (*c.subscriptions, *more[c.key])) for c in own}
     assert max(taken.values()) <= limit
     assert sorted([*left_out, *(r for rs in more.values() for r in rs)]) == sorted(registrations("tick", *wanted))
     assert not left_out or min(taken.values()) == limit

@@ -6,17 +6,17 @@ import json
 import signal
 from pathlib import Path
 
-from support.process_tree import until
+from support.process_tree import wait_until
 
-from brokers.decoded import Happening
-from brokers.feed.connection_events import BURST_NS, HAPPENINGS_MOST, Tidings
+from brokers.decoded import MarketEvent
+from brokers.feed.connection_events import BURST_NS, MAX_MARKET_EVENTS, ConnectionEvents
 from conf.clock import real
 from conf.instrument import Instrument
-from ringbuf.events import Events
-from ringbuf.records import EVENT, STREAM_WORDS, UNDEFINED, Kind, Line, Venue
+from ringbuf.events import EventPublisher
+from ringbuf.records import EVENT, STREAM_NAMES, UNDEFINED, EventType, FeedId, Venue
 from ringbuf.ring import Consumer
 
-FAST = "\n[feed]\nbackoff_first_s = 0.1\nbackoff_most_s = 0.3\n"
+FAST = "\n[feed]\nbackoff_first_s = 0.1\nbackoff_max_s = 0.3\n"
 PHASE = {"type": "0s", "name": "x", "item": "", "values": {"20": "100000", "214": "000000", "215": "3"}}
 INTERRUPTION = {"type": "1h", "name": "x", "item": "", "values": {"9001": "005930", "9068": "1", "1223": "100001"}}
 
@@ -35,24 +35,24 @@ def test_the_life_of_a_connection_is_told_in_order(run):
     process.records("event", 6)
 
     vendor.drop()
-    until("the second connection", lambda: len(vendor.opened) == 2)
+    wait_until("the second connection", lambda: len(vendor.opened) == 2)
     process.until_state("streaming")
     process.records("event", 10)
     process.stop()
 
-    first, both = [Kind.STARTED, Kind.CONNECTED], [Kind.ACKNOWLEDGED] * 2
-    ending = [Kind.DISCONNECTED, Kind.CONNECTED, *both, Kind.DISCONNECTED, Kind.STOPPED]
+    first, both = [EventType.STARTED, EventType.CONNECTED], [EventType.ACKNOWLEDGED] * 2
+    ending = [EventType.DISCONNECTED, EventType.CONNECTED, *both, EventType.DISCONNECTED, EventType.STOPPED]
     events = told(process, 12)
-    assert [event["kind"] for event in events] == [*first, *both, Kind.PHASE, Kind.VI, *ending]
-    assert {event["line"] for event in events} == {Line.KIWOOM}
+    assert [event["kind"] for event in events] == [*first, *both, EventType.PHASE, EventType.VI, *ending]
+    assert {event["line"] for event in events} == {FeedId.KIWOOM}
     assert [event["connection"] for event in events] == [0, *[1] * 10, 0]
-    assert [(e["symbol"], e["venue"], STREAM_WORDS[e["stream"]]) for e in events[2:4]] == [
+    assert [(e["symbol"], e["venue"], STREAM_NAMES[e["stream"]]) for e in events[2:4]] == [
         (b"005930", Venue.KRX, "orderbook"),
         (b"005930", Venue.KRX, "tick"),
     ]
-    assert (events[4]["words"], events[5]["symbol"], events[5]["number"]) == (b"3 open, in 000000", b"005930", 1)
+    assert (events[4]["message"], events[5]["symbol"], events[5]["value"]) == (b"3 open, in 000000", b"005930", 1)
     assert events[1]["recv_ns"] < events[6]["since_ns"] <= events[6]["recv_ns"]
-    assert b"connection" in events[6]["words"] and events[10]["words"] == b"asked to stop"
+    assert b"connection" in events[6]["message"] and events[10]["message"] == b"asked to stop"
     assert events[0]["since_ns"] == UNDEFINED
 
 
@@ -61,7 +61,7 @@ def test_after_a_kill_the_next_life_says_since_when_nobody_was_there(run):
     _, process = run("kis")
     process.until_state("streaming")
     process.records("event", 4)
-    beat_ns = process.vitals().beat_mono_ns
+    beat_ns = process.vitals().heartbeat_mono_ns
 
     process.popen.send_signal(signal.SIGKILL)
     process.popen.wait(10)
@@ -70,7 +70,7 @@ def test_after_a_kill_the_next_life_says_since_when_nobody_was_there(run):
     started = told(again, 5)[4]
     again.stop()
 
-    assert started["kind"] == Kind.STARTED
+    assert started["kind"] == EventType.STARTED
     assert 0 < started["recv_ns"] - started["since_ns"] < started["mono_ns"] - beat_ns + 1
 
 
@@ -94,37 +94,37 @@ def test_a_refusal_and_a_new_try_are_told_by_name(run):
 
     _, process = run("kis", "[feed]\nacknowledge_within_s = 0.5\n", prepare, '"005930", "000660"')
 
-    def words(kind: Kind) -> list[tuple[bytes, str, bytes]]:
+    def words(kind: EventType) -> list[tuple[bytes, str, bytes]]:
         events = [event for event in told(process, 4) if event["kind"] == kind]
-        return [(event["symbol"], STREAM_WORDS[event["stream"]], event["words"]) for event in events]
+        return [(event["symbol"], STREAM_NAMES[event["stream"]], event["message"]) for event in events]
 
-    until("the ring", lambda: process.home.ring("kis", "event").exists())
+    wait_until("the ring", lambda: process.home.ring_path("kis", "event").exists())
     process.records("event", 5)
-    assert (b"000660", "orderbook", b"OPSP0008 MAX SUBSCRIBE OVER") in words(Kind.REFUSED)
-    found = until(
-        "the new try", lambda: [e for e in process.records("event", 1).tolist() if e[12] == Kind.RESUBSCRIBED]
+    assert (b"000660", "orderbook", b"OPSP0008 MAX SUBSCRIBE OVER") in words(EventType.REFUSED)
+    found = wait_until(
+        "the new try", lambda: [e for e in process.records("event", 1).tolist() if e[12] == EventType.RESUBSCRIBED]
     )
     assert found[0][4] == b"005930"
 
 
 def test_a_burst_of_frames_put_aside_is_one_event_and_a_sum(tmp_path: Path):
     """The first at once, the rest once a minute, what is left when the connection ends."""
-    events = Events(tmp_path / "kis.event.ring", Line.KIS, real())
-    tidings = Tidings(events, real(), 2)
+    events = EventPublisher(tmp_path / "kis.event.ring", FeedId.KIS, real())
+    tidings = ConnectionEvents(events, real(), 2)
     for at in range(1000):
-        tidings.put_aside(f"reason {at}", at)
-    tidings.look(BURST_NS - 1)
-    tidings.look(BURST_NS)
-    tidings.look(3 * BURST_NS)
-    tidings.put_aside("one more", 3 * BURST_NS + 1)
-    tidings.put_aside("the last", 3 * BURST_NS + 2)
+        tidings.quarantined(f"reason {at}", at)
+    tidings.flush_if_due(BURST_NS - 1)
+    tidings.flush_if_due(BURST_NS)
+    tidings.flush_if_due(3 * BURST_NS)
+    tidings.quarantined("one more", 3 * BURST_NS + 1)
+    tidings.quarantined("the last", 3 * BURST_NS + 2)
     tidings.disconnected("x", 0)
     events.close()
 
     ring = Consumer.open(tmp_path / "kis.event.ring", EVENT)
     found = ring.read(1, 100).records
     ring.close()
-    assert [(event["number"], event["words"]) for event in found[found["kind"] == Kind.QUARANTINED]] == [
+    assert [(event["value"], event["message"]) for event in found[found["kind"] == EventType.QUARANTINED]] == [
         (1, b"reason 0"),
         (999, b"reason 999"),
         (1, b"one more"),
@@ -135,18 +135,18 @@ def test_a_burst_of_frames_put_aside_is_one_event_and_a_sum(tmp_path: Path):
 
 def test_a_vendor_that_will_not_stop_talking_fills_no_ring(tmp_path: Path):
     """A thousand a minute, the last of which says that the rest is left out; then again."""
-    events = Events(tmp_path / "kiwoom.event.ring", Line.KIWOOM, real())
-    tidings = Tidings(events, real(), 1)
+    events = EventPublisher(tmp_path / "kiwoom.event.ring", FeedId.KIWOOM, real())
+    tidings = ConnectionEvents(events, real(), 1)
     for at in range(5000):
-        tidings.happened([Happening(Kind.PHASE, f"{at}", Instrument("005930", "KRX"))], BURST_NS + at)
-    tidings.happened([Happening(Kind.PHASE, "again")], 2 * BURST_NS + 1)
+        tidings.market_events([MarketEvent(EventType.PHASE, f"{at}", Instrument("005930", "KRX"))], BURST_NS + at)
+    tidings.market_events([MarketEvent(EventType.PHASE, "again")], 2 * BURST_NS + 1)
     events.close()
 
     ring = Consumer.open(tmp_path / "kiwoom.event.ring", EVENT)
     found = ring.read(1, 9999).records
     ring.close()
-    assert len(found) == HAPPENINGS_MOST + 1
-    assert found["words"][-2:].tolist() == [
+    assert len(found) == MAX_MARKET_EVENTS + 1
+    assert found["message"][-2:].tolist() == [
         b"the 1000th within a minute: the rest of that minute is left out",
         b"again",
     ]
@@ -165,5 +165,5 @@ def test_a_halt_is_told_when_the_marks_on_trades_change(run):
     process.records("tick", 5)
     process.stop()
 
-    halts = [event for event in told(process, 10) if event["kind"] == Kind.HALT]
-    assert [(event["symbol"], event["number"]) for event in halts] == [(b"005930", 1), (b"005930", 0)]
+    halts = [event for event in told(process, 10) if event["kind"] == EventType.HALT]
+    assert [(event["symbol"], event["value"]) for event in halts] == [(b"005930", 1), (b"005930", 0)]

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from brokers.feed.heartbeat import Pulses
-from ringbuf.vitals import Vitals, read
+from brokers.feed.heartbeat import HeartbeatAggregator
+from ringbuf.vitals import Vitals, read_snapshot
 
 
 @pytest.fixture
@@ -23,25 +23,25 @@ def page(tmp_path: Path) -> Iterator[Vitals]:
 
 def test_the_heart_beats_as_slowly_as_the_slowest(page: Vitals) -> None:
     """A thread that hangs is seen by the watchdog, however lively the others are; one that left in order is not missed."""
-    pulses = Pulses(page)
-    lively, hung = pulses.add("key 1"), pulses.add("key 2")
-    hung_ns = hung.beat_ns
+    pulses = HeartbeatAggregator(page)
+    lively, hung = pulses.add_thread("key 1"), pulses.add_thread("key 2")
+    hung_ns = hung.heartbeat_ns
 
     for _ in range(3):
         time.sleep(0.002)
-        lively.beat()
-    seen = read(page.path).beat_mono_ns
-    hung.leave()
-    lively.beat()
+        lively.heartbeat()
+    seen = read_snapshot(page.path).heartbeat_mono_ns
+    hung.unregister()
+    lively.heartbeat()
 
     assert hung_ns == seen
-    assert read(page.path).beat_mono_ns == lively.beat_ns > hung_ns
+    assert read_snapshot(page.path).heartbeat_mono_ns == lively.heartbeat_ns > hung_ns
 
 
 def test_levels_are_sums_and_times_the_newest(page: Vitals) -> None:
     """Connected, requested, acknowledged, refused of all connections; the last data of any."""
-    pulses = Pulses(page)
-    one, two = pulses.add("key 1"), pulses.add("key 2")
+    pulses = HeartbeatAggregator(page)
+    one, two = pulses.add_thread("key 1"), pulses.add_thread("key 2")
 
     for pulse, connected, data_ns in ((one, 1, 70), (two, 1, 50), (one, 0, 70)):
         pulse.set("connected", connected)
@@ -52,32 +52,35 @@ def test_levels_are_sums_and_times_the_newest(page: Vitals) -> None:
 
 def test_one_connection_speaks_for_itself(page: Vitals) -> None:
     """As if there were no threads."""
-    pulses = Pulses(page)
-    pulses.add()
-    pulses.add("key 1").say("refused", "OPSP8996 ALREADY IN USE appkey")
+    pulses = HeartbeatAggregator(page)
+    pulses.add_thread()
+    pulses.add_thread("key 1").set_state("refused", "OPSP8996 ALREADY IN USE appkey")
 
-    assert (read(page.path).state, read(page.path).detail) == ("refused", "OPSP8996 ALREADY IN USE appkey")
+    assert (read_snapshot(page.path).state, read_snapshot(page.path).detail) == (
+        "refused",
+        "OPSP8996 ALREADY IN USE appkey",
+    )
 
 
 def test_what_all_connections_say_is_said_once(page: Vitals) -> None:
     """A closed market is closed for all."""
-    pulses = Pulses(page)
+    pulses = HeartbeatAggregator(page)
     for number in (1, 2):
-        pulses.add(f"key {number}").say("closed_market", "closed until Monday")
+        pulses.add_thread(f"key {number}").set_state("closed_market", "closed until Monday")
 
-    assert (read(page.path).state, read(page.path).detail) == ("closed_market", "closed until Monday")
+    assert (read_snapshot(page.path).state, read_snapshot(page.path).detail) == ("closed_market", "closed until Monday")
 
 
 def test_one_refused_while_others_stream_is_said_with_its_key(page: Vitals) -> None:
     """The state is the worst one's, the words name it; nothing needs saying when all stream."""
-    pulses = Pulses(page)
-    one, two, three = (pulses.add(f"key {n}") for n in (1, 2, 3))
-    one.say("streaming")
-    three.say("closed_market")
-    two.say("refused", "OPSP8996 ALREADY IN USE appkey")
-    worst = read(page.path)
-    two.say("streaming")
-    fine = read(page.path)
+    pulses = HeartbeatAggregator(page)
+    one, two, three = (pulses.add_thread(f"key {n}") for n in (1, 2, 3))
+    one.set_state("streaming")
+    three.set_state("closed_market")
+    two.set_state("refused", "OPSP8996 ALREADY IN USE appkey")
+    worst = read_snapshot(page.path)
+    two.set_state("streaming")
+    fine = read_snapshot(page.path)
 
     assert worst.state == "refused"
     assert worst.detail == "2 of 3 connections stream; key 2: refused: OPSP8996 ALREADY IN USE appkey"
@@ -86,16 +89,16 @@ def test_one_refused_while_others_stream_is_said_with_its_key(page: Vitals) -> N
 
 def test_no_count_is_lost_between_threads(page: Vitals) -> None:
     """Ten threads that are switched as often as can be, each counting, measuring and speaking."""
-    pulses = Pulses(page)
-    mine = [pulses.add(f"key {n}") for n in range(10)]
+    pulses = HeartbeatAggregator(page)
+    mine = [pulses.add_thread(f"key {n}") for n in range(10)]
     interval_s = sys.getswitchinterval()
     sys.setswitchinterval(1e-6)
 
     def work(pulse) -> None:
         for n in range(500):
             pulse.add("frames")
-            page.latency(1000)
-            pulse.say("streaming", f"{n}")
+            page.record_latency(1000)
+            pulse.set_state("streaming", f"{n}")
 
     threads = [threading.Thread(target=work, args=(pulse,)) for pulse in mine]
     try:
@@ -106,6 +109,6 @@ def test_no_count_is_lost_between_threads(page: Vitals) -> None:
     finally:
         sys.setswitchinterval(interval_s)
 
-    found = read(page.path)
+    found = read_snapshot(page.path)
     assert (found.counters["frames"], found.latency_count) == (5000, 5000)
     assert found.state == "streaming"

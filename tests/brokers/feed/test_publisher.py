@@ -7,12 +7,12 @@ import threading
 import time
 
 import pytest
-from support.process_tree import a_home
+from support.process_tree import temporary_home
 
-from brokers.allocation.allocate import plan
-from brokers.decoded import Decoded
-from brokers.feed.publisher import Rings
-from brokers.registry import broker
+from brokers.allocation.allocate import plan_connections
+from brokers.decoded import DecodedBatch
+from brokers.feed.publisher import RingPublisher
+from brokers.registry import load_broker
 from conf.home import Home
 from ringbuf.records import TICK, Flag, Session
 from ringbuf.ring import Consumer
@@ -25,25 +25,27 @@ FRIDAY_NOON = 1_795_143_600 * S  # 2026-11-20 12:00 in Seoul
 @pytest.fixture
 def rings():
     """Rings of a home, its vitals, and what can be read from them."""
-    with a_home("[ring]\norderbook_capacity = 1024\ntick_capacity = 1024\n") as root:
+    with temporary_home("[ring]\norderbook_capacity = 1024\ntick_capacity = 1024\n") as root:
         home = Home(root)
-        home.make()
-        vitals = Vitals.create(home.vitals("kiwoom"), "kiwoom")
-        made = Rings(home, "kiwoom", vitals, home.clock())
-        yield made, vitals, lambda: Consumer.open(home.ring("kiwoom", "tick"), TICK).read(1, 1000).records, home
+        home.create_directories()
+        vitals = Vitals.create(home.vitals_path("kiwoom"), "kiwoom")
+        made = RingPublisher(home, "kiwoom", vitals, home.load_clock())
+        yield made, vitals, lambda: Consumer.open(home.ring_path("kiwoom", "tick"), TICK).read(1, 1000).records, home
         made.close()
 
 
-def batch(home: Home, *times: str, mono_ns: int) -> Decoded:
+def batch(home: Home, *times: str, mono_ns: int) -> DecodedBatch:
     """Kiwoom trades at these times of day; they do not name their session."""
-    kiwoom = broker("kiwoom")
-    known = kiwoom.known(r for c in plan(home.settings, {}).connections["kiwoom"] for r in c.registrations)
+    kiwoom = load_broker("kiwoom")
+    known = kiwoom.subscriptions_by_code(
+        r for c in plan_connections(home.settings, {}).connections["kiwoom"] for r in c.subscriptions
+    )
     item = next(key for key in known if key.startswith("0B")).partition("|")[2]
-    made = Decoded()
+    made = DecodedBatch()
     for hhmmss in times:
         entry = '{"values":{"20":"%s","10":"5","15":"+1"},"type":"0B","item":"%s"}' % (hhmmss, item)  # noqa: UP031
         decoded = kiwoom.decode(f'{{"trnm":"REAL","data":[{entry}]}}'.encode(), known, FRIDAY_NOON, mono_ns)
-        made.take(decoded, mono_ns)
+        made.extend(decoded, mono_ns)
     return made
 
 
@@ -68,7 +70,7 @@ def test_the_calendar_names_the_session_where_the_frame_does_not(rings):
 def test_records_shortly_after_a_clock_step_are_marked(rings):
     """For a minute."""
     made, _, read, home = rings
-    made.clock_stepped(1000 * S)
+    made.on_clock_step(1000 * S)
 
     for second in (1001, 1059, 1061):
         made.publish(batch(home, "100000", mono_ns=second * S), [], [], second * S)
@@ -81,7 +83,7 @@ def test_records_are_counted_and_their_waiting_measured(rings):
     made, vitals, _, home = rings
     now_ns = time.monotonic_ns()
     both = batch(home, "100000", "100001", mono_ns=now_ns - S)
-    both.take(batch(home, "100002", mono_ns=now_ns), now_ns)
+    both.extend(batch(home, "100002", mono_ns=now_ns), now_ns)
 
     made.publish(both, [], [], now_ns)
 
@@ -95,7 +97,7 @@ def test_threads_that_publish_at_once_leave_every_record_once(rings):
     batches = [[batch(home, "100000", mono_ns=thread * 1000 + n) for n in range(120)] for thread in range(8)]
     together = threading.Barrier(8)
 
-    def work(mine: list[Decoded]) -> None:
+    def work(mine: list[DecodedBatch]) -> None:
         together.wait(30)
         for one in mine:
             made.publish(one, [], [], 5)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import time
 
-from support.process_tree import a_home
+from support.process_tree import temporary_home
 
-from conf.clock import SECOND_NS, korean
-from ringbuf.vitals import read
+from conf.clock import SECOND_NS, to_kst
+from ringbuf.vitals import read_snapshot
 
 HOME = """
 [universe]
@@ -41,17 +41,17 @@ silent_after_s = 120.0
 def test_a_collector_sleeps_between_sessions_and_is_back_before_the_next(make_vendor, make_process) -> None:
     """Closed properly after the end and the margin, no connection meanwhile, connected and registered before the beginning."""
     vendor = make_vendor("kis")
-    with a_home(HOME.format(port=vendor.port, sleep="true", start="09:44")) as root:
+    with temporary_home(HOME.format(port=vendor.port, sleep="true", start="09:44")) as root:
         process = make_process("kis", root)
-        clock = process.home.clock()
+        clock = process.home.load_clock()
         asleep = process.until_state("sleeping", 60)
         beats = []
         while vendor.opened[1:] == [] and len(beats) < 400:
-            beats.append(time.monotonic_ns() - read(process.home.vitals("kis")).beat_mono_ns)
+            beats.append(time.monotonic_ns() - read_snapshot(process.home.vitals_path("kis")).heartbeat_mono_ns)
             time.sleep(0.1)
-        woken = [f"{korean(clock.at(round(at_s * SECOND_NS))):%H:%M}" for at_s in vendor.opened]
+        woken = [f"{to_kst(clock.to_calendar_ns(round(at_s * SECOND_NS))):%H:%M}" for at_s in vendor.opened]
         process.until_state("streaming")
-        events = [one for one in process.records("event", 4) if one["words"] == b"outside all sessions"]
+        events = [one for one in process.records("event", 4) if one["message"] == b"outside all sessions"]
         process.stop()
 
     assert asleep.detail == "closed until Friday 2026-11-20 10:20 KST (KRX after-market)"
@@ -66,7 +66,7 @@ def test_a_collector_sleeps_between_sessions_and_is_back_before_the_next(make_ve
 def test_without_the_setting_a_closed_market_is_said_and_the_connection_stays(make_vendor, make_process) -> None:
     """The default: connected through the night."""
     vendor = make_vendor("kis")
-    with a_home(HOME.format(port=vendor.port, sleep="false", start="10:00")) as root:
+    with temporary_home(HOME.format(port=vendor.port, sleep="false", start="10:00")) as root:
         process = make_process("kis", root)
         closed = process.until_state("closed_market", 60)
         process.stop()

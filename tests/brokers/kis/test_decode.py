@@ -12,8 +12,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from brokers.kis.decode import decode, known
-from brokers.subscription import Registration
+from brokers.kis.decode import decode, subscriptions_by_code
+from brokers.subscription import Subscription
 from conf.instrument import Instrument
 from ringbuf.records import UNDEFINED, Flag, Session
 
@@ -21,8 +21,8 @@ SAMPLES = Path(__file__).parents[4] / "shared" / "specs" / "samples" / "kis"
 NOW = datetime(2026, 11, 20, 12, tzinfo=timezone(timedelta(hours=9)))
 NOW_NS = int(NOW.timestamp()) * 10**9
 VENUES = {"H0ST": "KRX", "H0NX": "NXT", "H0UN": "UN"}
-KNOWN = known(
-    Registration(Instrument(symbol, venue), stream)
+KNOWN = subscriptions_by_code(
+    Subscription(Instrument(symbol, venue), stream)
     for symbol in ("005930", "000660", "0074K0", "Q500001")
     for venue in ("KRX", "NXT", "UN")
     for stream in ("orderbook", "tick")
@@ -92,7 +92,7 @@ def test_recorded_frames_decode_field_by_field():
         decoded = decode(frame, KNOWN, NOW_NS, 77)
         rows = decoded.ticks if "CNT" in tr else decoded.books
 
-        assert (len(rows), decoded.rejected) == (int(count), [])
+        assert (len(rows), decoded.rejects) == (int(count), [])
         for at, row in enumerate(rows):
             record = fields[at * width : (at + 1) * width]
             (expect_tick if "CNT" in tr else expect_book)(record, row)
@@ -138,10 +138,10 @@ def test_mutated_recorded_frames_never_raise(data):
 
     decoded = decode(bytes(frame), KNOWN, NOW_NS)
 
-    assert all(raw and reason for raw, reason in decoded.rejected)
-    assert len(decoded.books) == len(decoded.book_of)
-    assert len(decoded.ticks) == len(decoded.tick_of)
-    assert decoded.rejected or len(decoded.books) or len(decoded.ticks) or decoded.control
+    assert all(raw and reason for raw, reason in decoded.rejects)
+    assert len(decoded.books) == len(decoded.book_subscriptions)
+    assert len(decoded.ticks) == len(decoded.tick_subscriptions)
+    assert decoded.rejects or len(decoded.books) or len(decoded.ticks) or decoded.control
 
 
 @settings(max_examples=500)
@@ -153,7 +153,7 @@ def test_no_bytes_make_it_raise(payload):
     """decode never raises, and never loses what it could not read."""
     decoded = decode(payload, KNOWN, NOW_NS)
 
-    assert decoded.rejected or decoded.control
+    assert decoded.rejects or decoded.control
 
 
 def tick(width: int = 47, code: str = "005930", **values: str) -> list[str]:
@@ -191,13 +191,13 @@ def test_a_trade_is_read_at_its_known_widths_and_beyond(width):
     decoded = decode(frame(tick(width), tick(width)), KNOWN, NOW_NS)
 
     if width < 46:
-        assert (len(decoded.ticks), len(decoded.rejected)) == (0, 1)
-        assert f"{2 * width} fields" in decoded.rejected[0][1]
+        assert (len(decoded.ticks), len(decoded.rejects)) == (0, 1)
+        assert f"{2 * width} fields" in decoded.rejects[0][1]
     else:
         surplus = "^".join(f"x{at}" for at in range(47, width)).encode()
         assert [surplus] * 2 == decoded.ticks["extra"].tolist()
         assert {bool(surplus)} == {bool(flags & Flag.EXTRA) for flags in decoded.ticks["flags"]}
-        assert decoded.wide == ([("H0STCNT0", width)] if width > 47 else [])
+        assert decoded.oversized_frames == ([("H0STCNT0", width)] if width > 47 else [])
 
 
 def test_a_book_of_krx_is_read_at_its_known_widths_only():
@@ -206,7 +206,7 @@ def test_a_book_of_krx_is_read_at_its_known_widths_only():
         decoded = decode(frame(book(width), tr="H0STASP0"), KNOWN, NOW_NS)
 
         assert (width in {59, 62, 63} or width > 63) == (len(decoded.books) == 1)
-        assert len(decoded.books) + len(decoded.rejected) == 1
+        assert len(decoded.books) + len(decoded.rejects) == 1
 
 
 @pytest.mark.parametrize(("tr", "documented"), [("H0NXASP0", {65}), ("H0UNASP0", {65, 66})])
@@ -216,13 +216,13 @@ def test_a_book_nobody_ever_saw_is_read_at_any_width_that_has_all_levels(tr, doc
     for width in range(55, 72):
         decoded = decode(frame(book(width, f53="777"), tr=tr), KNOWN, NOW_NS)
         if width < 59:
-            assert (len(decoded.books), len(decoded.rejected)) == (0, 1)
+            assert (len(decoded.books), len(decoded.rejects)) == (0, 1)
             continue
         (row,) = decoded.books
         plain[width] = [
             row[name].tolist() for name in ("ask_price_e4", "ask_size", "bid_price_e4", "bid_size", "cum_volume")
         ]
-        assert decoded.wide == ([] if width in documented else [(tr, width)])
+        assert decoded.oversized_frames == ([] if width in documented else [(tr, width)])
         known = width in documented or width > max(documented)
         surplus = book(width)[max(documented) if known else 59 :]
         assert row["extra"] == "^".join(surplus).encode()[:42]
@@ -246,7 +246,7 @@ def test_fields_that_are_shifted_are_never_taken_for_a_sound_book(tr, where, mor
 
     decoded = decode(frame(shifted, tr=tr), KNOWN, NOW_NS)
 
-    assert len(decoded.books) + len(decoded.rejected) == 1
+    assert len(decoded.books) + len(decoded.rejects) == 1
     for row in decoded.books:
         core = [
             "symbol",
@@ -261,7 +261,7 @@ def test_fields_that_are_shifted_are_never_taken_for_a_sound_book(tr, where, mor
         same = str(row[core]) == str(whole[core])
         assert same or row["flags"] & Flag.CHECKSUM
         assert row["flags"] & (Flag.EXTRA | Flag.CHECKSUM) or tr == "H0UNASP0"
-        assert decoded.wide or tr == "H0UNASP0"
+        assert decoded.oversized_frames or tr == "H0UNASP0"
 
 
 def test_surplus_that_does_not_fit_is_cut_and_flagged():
@@ -310,7 +310,7 @@ def test_a_field_a_trade_cannot_do_without_must_be_a_number(where, bad):
     decoded = decode(frame(tick(), bad_record, tick()), KNOWN, NOW_NS)
 
     assert len(decoded.ticks) == 2
-    assert [raw for raw, _ in decoded.rejected] == [frame(bad_record)]
+    assert [raw for raw, _ in decoded.rejects] == [frame(bad_record)]
 
 
 @pytest.mark.parametrize("bad", ["", "-1", "9" * 19, "9" * 30, "x", "1_0"])
@@ -321,7 +321,7 @@ def test_a_level_must_be_a_number(where, bad):
         bad = "9" * 20
     decoded = decode(frame(book(**{where: bad}), tr="H0STASP0"), KNOWN, NOW_NS)
 
-    assert (len(decoded.books), len(decoded.rejected)) == (0, 1)
+    assert (len(decoded.books), len(decoded.rejects)) == (0, 1)
 
 
 def test_empty_optional_fields_are_undefined():
@@ -355,14 +355,14 @@ def test_what_cannot_be_read_is_rejected_with_a_reason(payload, reason):
     """The raw frame comes back whole."""
     decoded = decode(payload, KNOWN, NOW_NS)
 
-    ((raw, said),) = decoded.rejected
+    ((raw, said),) = decoded.rejects
     assert raw == payload
     assert reason in said
 
 
 def test_a_frame_of_a_stream_nobody_registered_is_rejected():
     """A code known for its book is not thereby known for its trades (spec kis 3, rule 4)."""
-    only_books = known([Registration(Instrument("005930", "KRX"), "orderbook")])
+    only_books = subscriptions_by_code([Subscription(Instrument("005930", "KRX"), "orderbook")])
 
     assert not len(decode(frame(tick()), only_books, NOW_NS).ticks)
     assert len(decode(frame(book(), tr="H0STASP0"), only_books, NOW_NS).books)
@@ -452,7 +452,7 @@ def test_control_messages_are_handed_on():
 
     decoded = decode(payload, KNOWN, NOW_NS)
 
-    assert (decoded.control, decoded.rejected) == (payload, [])
+    assert (decoded.control, decoded.rejects) == (payload, [])
 
 
 def test_letters_and_etns_are_codes_like_any_other():

@@ -13,17 +13,17 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from brokers.kiwoom.decode import decode, known
-from brokers.subscription import Registration
-from conf.clock import time_of_day
+from brokers.kiwoom.decode import decode, subscriptions_by_code
+from brokers.subscription import Subscription
+from conf.clock import parse_time_of_day
 from conf.instrument import Instrument
-from ringbuf.records import UNDEFINED, Flag, Kind, Session
+from ringbuf.records import UNDEFINED, EventType, Flag, Session
 
 SAMPLES = Path(__file__).parents[4] / "shared" / "specs" / "samples" / "kiwoom"
 NOW = datetime(2026, 11, 20, 12, tzinfo=timezone(timedelta(hours=9)))
 NOW_NS = int(NOW.timestamp()) * 10**9
-KNOWN = known(
-    Registration(Instrument(symbol, venue), stream)
+KNOWN = subscriptions_by_code(
+    Subscription(Instrument(symbol, venue), stream)
     for symbol in ("005930", "373220", "000020", "Q500001")
     for venue in ("KRX", "NXT", "UN")
     for stream in ("orderbook", "tick")
@@ -76,7 +76,7 @@ def test_recorded_entries_decode_fid_by_fid():
 
         decoded = decode(wire(entry), KNOWN, NOW_NS, 77)
 
-        assert decoded.rejected == []
+        assert decoded.rejects == []
         (row,) = decoded.ticks if entry["type"] == "0B" else decoded.books
         assert (row["symbol"], row["venue"], row["line"]) == (item.encode(), 1, 2)
         assert (row["recv_ns"], row["mono_ns"]) == (NOW_NS, 77)
@@ -141,11 +141,11 @@ def test_mutated_recorded_frames_never_raise(data):
 
     decoded = decode(bytes(payload), KNOWN, NOW_NS)
 
-    assert all(raw and reason for raw, reason in decoded.rejected)
-    assert len(decoded.books) == len(decoded.book_of)
-    assert len(decoded.ticks) == len(decoded.tick_of)
-    for raw, _ in decoded.rejected:
-        assert decode(raw, KNOWN, NOW_NS).rejected  # it is still what it was
+    assert all(raw and reason for raw, reason in decoded.rejects)
+    assert len(decoded.books) == len(decoded.book_subscriptions)
+    assert len(decoded.ticks) == len(decoded.tick_subscriptions)
+    for raw, _ in decoded.rejects:
+        assert decode(raw, KNOWN, NOW_NS).rejects  # it is still what it was
 
 
 @settings(max_examples=500)
@@ -159,7 +159,7 @@ def test_no_bytes_make_it_raise(payload):
     """decode never raises, and never loses what it could not read."""
     decoded = decode(payload, KNOWN, NOW_NS)
 
-    assert decoded.rejected or decoded.control
+    assert decoded.rejects or decoded.control
 
 
 def trade(**values: str | None) -> dict[str, Any]:
@@ -271,7 +271,7 @@ def test_a_trade_that_names_another_venue_is_marked(item, named, odd):
     """A line moved to the unified venue by mistake tells it by FID 9081; a word nobody knows tells nothing."""
     (row,) = decode(wire(trade(item=item, f9081=named)), KNOWN, NOW_NS).ticks
 
-    assert bool(row["flags"] & Flag.VENUE_ODD) is odd
+    assert bool(row["flags"] & Flag.VENUE_MISMATCH) is odd
     assert row["venue"] == {"005930": 1, "005930_NX": 2, "005930_AL": 3}[item]
 
 
@@ -314,10 +314,10 @@ def test_a_bad_entry_costs_itself_alone(bad, reason):
     decoded = decode(wire(trade(), bad, book()), KNOWN, NOW_NS)
 
     assert (len(decoded.ticks), len(decoded.books)) == (1, 1)
-    ((raw, said),) = decoded.rejected
+    ((raw, said),) = decoded.rejects
     assert reason in said
     assert json.loads(raw) == {"data": [bad], "trnm": "REAL"}
-    assert decode(raw, KNOWN, NOW_NS).rejected == [(raw, said)]
+    assert decode(raw, KNOWN, NOW_NS).rejects == [(raw, said)]
 
 
 def test_a_bad_byte_in_a_name_costs_nothing():
@@ -343,8 +343,8 @@ def test_the_market_phase_is_told_in_words():
 
     decoded = decode(wire(entry), KNOWN, NOW_NS)
 
-    (phase,) = decoded.happened
-    assert (phase.kind, phase.words, decoded.rejected) == (Kind.PHASE, "3 open, in 000000", [])
+    (phase,) = decoded.market_events
+    assert (phase.kind, phase.message, decoded.rejects) == (EventType.PHASE, "3 open, in 000000", [])
 
 
 def test_an_interruption_names_its_symbol_whoever_registered_what():
@@ -356,12 +356,12 @@ def test_an_interruption_names_its_symbol_whoever_registered_what():
 
     decoded = decode(wire(entry, other, nobody), KNOWN, NOW_NS)
 
-    one, two = decoded.happened
-    assert (one.kind, one.instrument, one.number) == (Kind.VI, ("005930", "NXT"), 1)
-    assert one.words == "kind 1, applies 정적, at 71000"
-    assert one.exch_ns == time_of_day("100512", NOW_NS)
-    assert (two.instrument, two.number, two.exch_ns) == (("000660", "KRX"), UNDEFINED, UNDEFINED)
-    assert [reason for _, reason in decoded.rejected] == ["interruption of '' '?', which is no code"]
+    one, two = decoded.market_events
+    assert (one.kind, one.instrument, one.value) == (EventType.VI, ("005930", "NXT"), 1)
+    assert one.message == "kind 1, applies 정적, at 71000"
+    assert one.exch_ns == parse_time_of_day("100512", NOW_NS)
+    assert (two.instrument, two.value, two.exch_ns) == (("000660", "KRX"), UNDEFINED, UNDEFINED)
+    assert [reason for _, reason in decoded.rejects] == ["interruption of '' '?', which is no code"]
 
 
 @pytest.mark.parametrize(
@@ -371,4 +371,4 @@ def test_control_messages_are_handed_on(text):
     """Whatever is not REAL is the session's affair."""
     decoded = decode(text.encode(), KNOWN, NOW_NS)
 
-    assert (decoded.control, decoded.rejected) == (text.encode(), [])
+    assert (decoded.control, decoded.rejects) == (text.encode(), [])

@@ -10,7 +10,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-from support.vendor_clients import Simulator, simulator
+from support.vendor_clients import SimulatorHandle, start_simulator
 
 # a proxy of the machine has no business between two loopback sockets
 os.environ["NO_PROXY"] = os.environ["no_proxy"] = "127.0.0.1,localhost"
@@ -28,7 +28,9 @@ def home() -> Iterator[Path]:
 
 
 @pytest.fixture(scope="module")
-def start(home: Path) -> Iterator[Callable[..., Simulator]]:
+def start(home: Path) -> Iterator[Callable[..., SimulatorHandle]]:
     """Starts simulators over SYMBOLS that always trade and lose nothing; they end with the module."""
     with ExitStack() as stack:
-        yield lambda *options: stack.enter_context(simulator(home, *LOSSLESS, "--symbols", ",".join(SYMBOLS), *options))
+        yield lambda *options: stack.enter_context(
+            start_simulator(home, *LOSSLESS, "--symbols", ",".join(SYMBOLS), *options)
+        )

@@ -13,14 +13,14 @@ from typing import Any
 import pytest
 from support.vendor_clients import SAMPLES
 
-from brokers.simulator.exchange.market import Market
-from brokers.simulator.exchange.models import Book, Step
-from brokers.simulator.gateway.client import Item
+from brokers.simulator.exchange.market import SimulatedMarket
+from brokers.simulator.exchange.models import Book, MarketUpdate
+from brokers.simulator.gateway.client import QueuedItem
 from brokers.simulator.ground_truth import Stream
 from brokers.simulator.kis import encode as kis_encode
 from brokers.simulator.kiwoom import encode as kiwoom_encode
 from conf.clock import KST
-from conf.instrument import parse
+from conf.instrument import parse_instrument
 
 DAY_S = round(datetime(2026, 11, 20, tzinfo=KST).timestamp())
 INT, SIGNED, RATE, SIGNED_RATE = r"\d+", r"-?\d+", r"\d+\.\d\d", r"-?\d+\.\d\d"
@@ -48,9 +48,9 @@ KIWOOM_TRADE = {
 
 
 @pytest.fixture(scope="module")
-def steps() -> list[Step]:
+def steps() -> list[MarketUpdate]:
     """A stretch of regular session of one KRX and one NXT instrument, with sweeps, mid-price trades and a thin book."""
-    market = Market([parse(name) for name in ("005930", "0074K0", "000660_NX", "035420")], 5)
+    market = SimulatedMarket([parse_instrument(name) for name in ("005930", "0074K0", "000660_NX", "035420")], 5)
     found = []
     for number in range(1500):
         for instrument in market.listings:
@@ -60,14 +60,14 @@ def steps() -> list[Step]:
     return found
 
 
-def items(steps: list[Step]) -> list[Item]:
+def items(steps: list[MarketUpdate]) -> list[QueuedItem]:
     """The steps as a line queues them."""
     queued = []
     for step in steps:
         if step.trades:
-            queued.append(Item(0, step.instrument, Stream.TICK, step.trades))
+            queued.append(QueuedItem(0, step.instrument, Stream.TICK, step.trades))
         if step.book is not None:
-            queued.append(Item(0, step.instrument, Stream.BOOK, step.book))
+            queued.append(QueuedItem(0, step.instrument, Stream.BOOK, step.book))
     return queued
 
 
@@ -108,21 +108,21 @@ def sample_entries(pattern: str) -> list[dict[str, Any]]:
         ("48/64", {"H0STCNT0": 48, "H0STASP0": 64, "H0NXCNT0": 48, "H0NXASP0": 66}),
     ],
 )
-def test_kis_widths_follow_the_profile(steps: list[Step], profile: str, widths: dict[str, int]) -> None:
+def test_kis_widths_follow_the_profile(steps: list[MarketUpdate], profile: str, widths: dict[str, int]) -> None:
     """Documented, before 2026-09-14, since then, one day; NXT books stayed as they were (spec kis 3)."""
     found: dict[str, set[int]] = {}
-    for frame in kis_encode.frames(items(steps), kis_encode.PROFILES[profile]):
+    for frame in kis_encode.encode_frames(items(steps), kis_encode.PROFILES[profile]):
         text = frame.payload.decode()
         found.setdefault(text.split("|")[1], set()).update(len(record) for record in records(text))
 
     assert {name: {width} for name, width in widths.items()} == found
 
 
-def test_kis_fields_have_the_recorded_forms(steps: list[Step]) -> None:
+def test_kis_fields_have_the_recorded_forms(steps: list[MarketUpdate]) -> None:
     """One pattern per field, which recorded and simulated records both match."""
     recorded = [record for line in sample_lines("H0STCNT0.txt") for record in records(line)]
     recorded_books = [record for line in sample_lines("H0STASP0.txt") for record in records(line)]
-    frames = [frame.payload.decode() for frame in kis_encode.frames(items(steps), (47, 63))]
+    frames = [frame.payload.decode() for frame in kis_encode.encode_frames(items(steps), (47, 63))]
     trades = [record for text in frames if "CNT0|" in text for record in records(text)]
     books = [record for text in frames if "H0STASP0|" in text for record in records(text)]
 
@@ -134,11 +134,11 @@ def test_kis_fields_have_the_recorded_forms(steps: list[Step]) -> None:
     assert {"2"} == {row[46] for row in trades} == {row[62] for row in books}
 
 
-def test_kis_frames_keep_the_identities_of_the_captures(steps: list[Step]) -> None:
+def test_kis_frames_keep_the_identities_of_the_captures(steps: list[MarketUpdate]) -> None:
     """Spec kis 3: the ACML_VOL and ACML_TR_PBMN chains, counts, sums, directions; up to 20 records a frame."""
     last: dict[str, tuple[int, int]] = {}
     counts = set()
-    for frame in kis_encode.frames(items(steps), (47, 63)):
+    for frame in kis_encode.encode_frames(items(steps), (47, 63)):
         text = frame.payload.decode()
         if "CNT0|" not in text:
             for row in records(text):
@@ -167,32 +167,32 @@ def test_kis_frames_keep_the_identities_of_the_captures(steps: list[Step]) -> No
     assert 3 < max(counts) <= 20
 
 
-def test_a_long_sweep_is_cut_into_frames_of_twenty(steps: list[Step]) -> None:
+def test_a_long_sweep_is_cut_into_frames_of_twenty(steps: list[MarketUpdate]) -> None:
     """The most records captured in one frame (spec kis 3); every trade is in one of them, in order."""
     trades = [trade for step in steps for trade in step.trades if trade.instrument.symbol == "005930"][:45]
-    frames = kis_encode.frames([Item(0, trades[0].instrument, Stream.TICK, trades)], (47, 63))
+    frames = kis_encode.encode_frames([QueuedItem(0, trades[0].instrument, Stream.TICK, trades)], (47, 63))
 
     assert [len(records(frame.payload.decode())) for frame in frames] == [20, 20, 5]
     assert [first for frame in frames for _, first, _ in frame.records] == [trade.id for trade in trades]
 
 
-def test_changes_are_those_since_the_book_before(steps: list[Step]) -> None:
+def test_changes_are_those_since_the_book_before(steps: list[MarketUpdate]) -> None:
     """Level by level for Kiwoom (81..100), in total for KIS (54, 55)."""
     books = [step.book for step in steps if step.book is not None and step.instrument.symbol == "005930"]
     for before, after in itertools.pairwise(books):
-        values, row = kiwoom_encode.book_values(after), kis_encode.book_fields(after)
+        values, row = kiwoom_encode.encode_book(after), kis_encode.encode_book(after)
         asks = [after.ask_size[level] - before.ask_size[level] for level in range(10)]
         bids = [after.bid_size[level] - before.bid_size[level] for level in range(10)]
         assert [int(values[str(fid)]) for fid in range(81, 101)] == asks + bids
         assert (int(row[54]), int(row[55])) == (after.total_ask - before.total_ask, after.total_bid - before.total_bid)
 
 
-def test_kiwoom_entries_have_the_recorded_keys_and_forms(steps: list[Step]) -> None:
+def test_kiwoom_entries_have_the_recorded_keys_and_forms(steps: list[MarketUpdate]) -> None:
     """The 43 FIDs of 0B in the recorded order; every value matches one pattern with the recorded ones."""
     recorded = sample_entries("ws_real_0B_*.json")
     simulated = [
         entry
-        for frame in kiwoom_encode.frames(items(steps), 0.1, Random(1))
+        for frame in kiwoom_encode.encode_frames(items(steps), 0.1, Random(1))
         for entry in json.loads(frame.payload)["data"]
         if entry["type"] == "0B"
     ]
@@ -205,12 +205,12 @@ def test_kiwoom_entries_have_the_recorded_keys_and_forms(steps: list[Step]) -> N
             assert re.fullmatch(pattern, entry["values"][fid]), (fid, entry["values"][fid])
 
 
-def test_kiwoom_books_have_all_fids_of_the_recorded_one(steps: list[Step]) -> None:
+def test_kiwoom_books_have_all_fids_of_the_recorded_one(steps: list[MarketUpdate]) -> None:
     """A recorded 0D was trimmed; what it has, ours has in the same order, in the same form."""
     (recorded,) = sample_entries("ws_real_0D_*.json")
     books = [step.book for step in steps if step.book is not None]
     for book in books:
-        values = kiwoom_encode.book_values(book)
+        values = kiwoom_encode.encode_book(book)
         assert [fid for fid in values if fid in recorded["values"]] == list(recorded["values"])
         for fid in recorded["values"]:
             assert re.fullmatch(r"[+-]?\d+", values[fid])
@@ -220,14 +220,14 @@ def test_kiwoom_books_have_all_fids_of_the_recorded_one(steps: list[Step]) -> No
         assert sum(int(values[str(fid)]) for fid in range(91, 101)) == int(values["126"])
         empty = [fid for fid in range(41, 61) if values[str(fid)] == "-0"]
         assert all(values[str(fid + 20)] == "0" for fid in empty)
-    assert any(kiwoom_encode.book_values(book)["50"] == "-0" for book in books)
+    assert any(kiwoom_encode.encode_book(book)["50"] == "-0" for book in books)
 
 
-def test_kiwoom_prints_keep_the_identities_of_the_recordings(steps: list[Step]) -> None:
+def test_kiwoom_prints_keep_the_identities_of_the_recordings(steps: list[MarketUpdate]) -> None:
     """Spec kiwoom 3.1, identities 1 to 7, across merged prints."""
     last: dict[str, dict[str, int]] = {}
     merged = 0
-    for frame in kiwoom_encode.frames(items(steps), 0.3, Random(1)):
+    for frame in kiwoom_encode.encode_frames(items(steps), 0.3, Random(1)):
         assert frame.payload.startswith(b'{"data":[{"values":{')
         assert frame.payload.endswith(b'"trnm":"REAL"}')
         assert b'": ' not in frame.payload.replace(b'" 0"', b"")
@@ -259,7 +259,7 @@ def test_kiwoom_prints_keep_the_identities_of_the_recordings(steps: list[Step]) 
 
 def test_auction_prints_are_unsigned_and_auction_books_show_three_levels() -> None:
     """The opening print raises volume but neither side; expected price and size are filled before it (spec kiwoom 3.1, kis 4.2)."""
-    market = Market([parse("005930")], 9)
+    market = SimulatedMarket([parse_instrument("005930")], 9)
     (instrument,) = market.listings
     books: list[Book] = []
     for number in range(60):
@@ -267,8 +267,8 @@ def test_auction_prints_are_unsigned_and_auction_books_show_three_levels() -> No
         books += [step.book] if step is not None and step.book is not None else []
     step = market.advance(instrument, "regular", DAY_S + 9 * 3600, 0)
     (trade,) = step.trades
-    row = kis_encode.book_fields(books[-1])
-    values = kiwoom_encode.trade_values([trade])
+    row = kis_encode.encode_book(books[-1])
+    values = kiwoom_encode.encode_trade([trade])
 
     assert trade.side == 0
     assert re.fullmatch(r"\d+", values["15"])
@@ -277,23 +277,23 @@ def test_auction_prints_are_unsigned_and_auction_books_show_three_levels() -> No
     assert (row[47], row[48]) == (str(books[-1].expected_price), str(books[-1].expected_size))
     assert trade.price == books[-1].expected_price
     assert ["0"] * 7 == row[6:13] == row[16:23]
-    assert kiwoom_encode.book_values(books[-1])["291"] == row[47]
+    assert kiwoom_encode.encode_book(books[-1])["291"] == row[47]
 
 
-def test_both_vendors_tell_the_same_book_and_the_same_trade(steps: list[Step]) -> None:
+def test_both_vendors_tell_the_same_book_and_the_same_trade(steps: list[MarketUpdate]) -> None:
     """Levels, totals, volume, expectation and midpoint, read back from either text."""
     for step in steps:
         if step.instrument.venue != "KRX":
             continue
         if step.book is not None:
-            row, values = kis_encode.book_fields(step.book), kiwoom_encode.book_values(step.book)
+            row, values = kis_encode.encode_book(step.book), kiwoom_encode.encode_book(step.book)
             fids = [*range(41, 51), *range(51, 61), *range(61, 71), *range(71, 81), 121, 125]
             assert [abs(int(values[str(fid)])) for fid in fids] == [int(text) for text in row[3:45]]
             mid = int(values["6101"]) + int(values["6103"])
             told = (values["13"], values["23"], values["24"], values["6102"], str(mid), values["21"])
             assert told == (row[53], row[47], row[48], row[59], row[60], row[1])
         for trade in step.trades:
-            row, values = kis_encode.trade_fields(trade), kiwoom_encode.trade_values([trade])
+            row, values = kis_encode.encode_trade(trade), kiwoom_encode.encode_trade([trade])
             kis = (row[1], int(row[2]), int(row[12]), row[13], int(row[10]), int(row[11]), row[15], row[16])
             kiwoom = tuple(abs(int(values[fid])) for fid in ("10", "15", "27", "28"))
             assert (kis[1], kis[2], kis[4], kis[5]) == kiwoom

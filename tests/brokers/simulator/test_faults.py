@@ -12,11 +12,11 @@ from random import Random
 
 import pytest
 import websocket
-from support.vendor_clients import ROOT, KisClient, KiwoomClient, Simulator, connect
+from support.vendor_clients import ROOT, KisClient, KiwoomClient, SimulatorHandle, connect
 
-from brokers.simulator.faults import Fault, FaultError, LineFaults, parse, parse_timed
+from brokers.simulator.faults import Fault, FaultError, FeedFaults, parse, parse_timed
 
-Start = Callable[..., Simulator]
+Start = Callable[..., SimulatorHandle]
 
 
 @pytest.mark.parametrize(
@@ -31,7 +31,7 @@ Start = Callable[..., Simulator]
 def test_commands_are_a_line_a_word_and_an_amount(text: str, fault: Fault) -> None:
     """The same words on stdin and in --fault."""
     assert fault == parse(text)
-    assert (fault, 12.0) == parse_timed(f"{fault.line}:{' '.join(text.split()[1:])}@12")
+    assert (fault, 12.0) == parse_timed(f"{fault.feed}:{' '.join(text.split()[1:])}@12")
 
 
 @pytest.mark.parametrize(
@@ -61,11 +61,11 @@ def test_spoiled_frames_cannot_be_read(seed: int) -> None:
     """No JSON, no envelope with a known TR, or fewer fields than any record has; each fault as often as asked."""
     kis = b"0|H0STCNT0|002|" + b"^".join(b"%d" % number for number in range(94))
     kiwoom = b'{"data":[{"values":{"20":"115618"},"type":"0B","name":"x","item":"005930"}],"trnm":"REAL"}'
-    faults = LineFaults(garble=2, truncate=2, badutf8=2)
+    faults = FeedFaults(garble=2, truncate=2, badutf8=2)
     random = Random(seed)
-    spoiled = [faults.spoil(frame, random) for _ in range(3) for frame in (kis, kiwoom)]
+    spoiled = [faults.corrupt(frame, random) for _ in range(3) for frame in (kis, kiwoom)]
 
-    assert faults.spoil(kis, random) is None
+    assert faults.corrupt(kis, random) is None
     for frame in spoiled[0::2]:
         parts = frame.split(b"|", 3)
         assert len(parts) != 4 or parts[1] != b"H0STCNT0" or len(parts[3].split(b"^")) < 46
@@ -78,7 +78,7 @@ def test_a_drop_is_a_cut_and_the_server_goes_on(start: Start) -> None:
     """No close frame; the next connection works."""
     running = start()
     client = KiwoomClient(running.ready, "drop")
-    assert running.steer("kiwoom drop") == {"ok": True, "line": "kiwoom", "word": "drop", "amount": 0}
+    assert running.send_command("kiwoom drop") == {"ok": True, "feed": "kiwoom", "name": "drop", "value": 0}
 
     assert client.await_end() == "cut"
     again = KiwoomClient(running.ready, "drop")
@@ -92,10 +92,10 @@ def test_silence_is_half_open_and_ends(start: Start) -> None:
     client = KiwoomClient(running.ready, "silence")
     client.request("REG", ["005930"], ["0D"])
     client.await_trnm("REAL")
-    running.steer("kiwoom lateack 0.6")  # a reply that falls due in the silence
+    running.send_command("kiwoom lateack 0.6")  # a reply that falls due in the silence
     client.send({"trnm": "REG", "grp_no": "8", "refresh": "1", "data": []})
     client.read_for(0.1)
-    running.steer("kiwoom silence 1.5")
+    running.send_command("kiwoom silence 1.5")
     client.read_for(0.2)  # what was under way
     client.frames.clear()
     client.send({"trnm": "REG", "grp_no": "9", "refresh": "1", "data": []})
@@ -105,7 +105,7 @@ def test_silence_is_half_open_and_ends(start: Start) -> None:
     client.await_trnm("REAL")
 
     assert during == []
-    assert client.ended is None
+    assert client.end_reason is None
     other.close()
     client.close()
 
@@ -114,9 +114,9 @@ def test_quiet_keeps_heartbeats_only(start: Start) -> None:
     """No data, but PINGPONG."""
     running = start("--kis-ping-idle-s", "0.3", "--books-per-s", "20")
     client = KisClient(running.ready, "quiet")
-    client.register("H0STASP0", "005930")
+    client.subscribe("H0STASP0", "005930")
     client.await_frame(lambda frame: b"H0STASP0|" in frame)
-    running.steer("kis quiet 1.2")
+    running.send_command("kis quiet 1.2")
     client.read_for(0.2)
     client.frames.clear()
     client.read_for(0.8)
@@ -132,32 +132,32 @@ def test_width_changes_in_mid_session(start: Start) -> None:
     """From 47/63 to 48/64 without a reconnect; truth and old fields go on."""
     running = start("--books-per-s", "20")
     client = KisClient(running.ready, "width")
-    client.register("H0STASP0", "005930")
-    client.register("H0STCNT0", "005930")
+    client.subscribe("H0STASP0", "005930")
+    client.subscribe("H0STCNT0", "005930")
     client.await_frame(lambda frame: b"H0STCNT0|" in frame)
-    running.steer("kis width 48")
+    running.send_command("kis width 48")
     client.read_for(0.3)
-    before = {len(record) for record in client.records("H0STASP0")}
+    before = {len(record) for record in client.collect_records("H0STASP0")}
     client.frames.clear()
     client.await_frame(lambda frame: b"H0STCNT0|" in frame)
     client.await_frame(lambda frame: b"H0STASP0|" in frame)
     client.close()
 
     assert 63 in before
-    assert {64} == {len(record) for record in client.records("H0STASP0")}
-    assert {48} == {len(record) for record in client.records("H0STCNT0")}
+    assert {64} == {len(record) for record in client.collect_records("H0STASP0")}
+    assert {48} == {len(record) for record in client.collect_records("H0STCNT0")}
 
 
 def test_late_acknowledgements_come_behind_data_and_refusals_once(start: Start) -> None:
     """lateack delays replies, data does not wait; refuse answers one registration with the internal error."""
     running = start("--books-per-s", "20")
-    running.steer("kis lateack 1.0")
+    running.send_command("kis lateack 1.0")
     client = KisClient(running.ready, "late")
     begun_s = time.monotonic()
-    client.register("H0STASP0", "005930")
+    client.subscribe("H0STASP0", "005930")
     took_s = time.monotonic() - begun_s
-    running.steer("kis lateack 0")
-    running.steer("kis refuse 1")
+    running.send_command("kis lateack 0")
+    running.send_command("kis refuse 1")
     refused = client.request("1", "H0STASP0", "000660")
     accepted = client.request("1", "H0STASP0", "000660")
     client.close()
@@ -171,7 +171,7 @@ def test_an_outage_cuts_and_refuses_until_it_is_over(start: Start) -> None:
     """Connections are cut, new ones get no handshake; then all is well."""
     running = start()
     client = KisClient(running.ready, "outage")
-    running.steer("kis outage 1")
+    running.send_command("kis outage 1")
 
     assert client.await_end() == "cut"
     with pytest.raises((ConnectionError, websocket.WebSocketException)):
@@ -206,5 +206,5 @@ def test_an_unknown_command_is_answered_and_does_no_harm(start: Start) -> None:
     """One JSON line for each line on stdin."""
     running = start()
 
-    assert not running.steer("make it so")["ok"]
-    assert "kis" in running.steer("status")
+    assert not running.send_command("make it so")["ok"]
+    assert "kis" in running.send_command("status")

@@ -12,11 +12,19 @@ from pathlib import Path
 
 import psutil
 import pytest
-from support.vendor_clients import ROOT, KisClient, KiwoomClient, Simulator, kis_approval, kiwoom_token, simulator
+from support.vendor_clients import (
+    ROOT,
+    KisClient,
+    KiwoomClient,
+    SimulatorHandle,
+    request_kis_approval,
+    request_kiwoom_token,
+    start_simulator,
+)
 
 from brokers.simulator.ground_truth import load
 
-Start = Callable[..., Simulator]
+Start = Callable[..., SimulatorHandle]
 COMMAND = [sys.executable, "-m", "brokers.simulator"]
 
 
@@ -65,9 +73,9 @@ def test_it_lives_on_without_stdin_and_ends_by_itself_when_told_so(home: Path) -
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_ends_it_cleanly_with_the_truth_on_disk(home: Path, tmp_path: Path, number: int) -> None:
     """Exit 0; every client is cut, every record settled."""
-    with simulator(home, "--always-open", "--symbols", "005930", "--truth", str(tmp_path / "t")) as running:
+    with start_simulator(home, "--always-open", "--symbols", "005930", "--truth", str(tmp_path / "t")) as running:
         client = KisClient(running.ready)
-        client.register("H0STASP0", "005930")
+        client.subscribe("H0STASP0", "005930")
         client.await_frame(lambda frame: b"H0STASP0|" in frame)
         running.process.send_signal(number)
         ended = client.await_end()
@@ -76,7 +84,7 @@ def test_a_signal_ends_it_cleanly_with_the_truth_on_disk(home: Path, tmp_path: P
 
     assert (code, ended) == (0, "cut")
     assert [row["how"] for row in truth.connections] == ["simulator stopped"]
-    assert len(truth.sent) > 0
+    assert len(truth.deliveries) > 0
 
 
 def test_it_dies_with_its_parent(home: Path) -> None:
@@ -110,13 +118,13 @@ def test_wrong_options_and_settings_end_it_with_a_sentence(home: Path, tmp_path:
 def test_a_client_that_stops_reading_is_cut_and_costs_the_others_nothing(home: Path, tmp_path: Path) -> None:
     """Bounded memory: what it did not take is lost, and said to be."""
     options = ("--always-open", "--symbols", "005930", "--books-per-s", "4000", "--truth", str(tmp_path / "t"))
-    with simulator(home, *options) as running:
+    with start_simulator(home, *options) as running:
         stuck, good = KisClient(running.ready, "stuck"), KisClient(running.ready, "good")
         stuck.ws.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-        stuck.register("H0STASP0", "005930")
-        good.register("H0STASP0", "005930")
+        stuck.subscribe("H0STASP0", "005930")
+        good.subscribe("H0STASP0", "005930")
         deadline_s = time.monotonic() + 60
-        while running.steer("status")["kis"]["connections"] == 2:
+        while running.send_command("status")["kis"]["connections"] == 2:
             good.read_for(0.5)
             assert time.monotonic() < deadline_s
         good.frames.clear()
@@ -128,15 +136,15 @@ def test_a_client_that_stops_reading_is_cut_and_costs_the_others_nothing(home: P
 
     assert [row["how"] for row in truth.connections] == ["client stopped reading", "client closed"]
     assert memory_mb < 200
-    assert (truth.sent[truth.sent["connection"] == 1]["outcome"] == 1).sum() > 5_000
+    assert (truth.deliveries[truth.deliveries["connection"] == 1]["outcome"] == 1).sum() > 5_000
 
 
 def test_many_reconnects_leave_nothing_behind(start: Start) -> None:
     """Closed, vanished and never logged in: no connection and no descriptor stays."""
     running = start()
     process = psutil.Process(running.process.pid)
-    token = kiwoom_token(running.ready)["token"]
-    approval = kis_approval(running.ready)
+    token = request_kiwoom_token(running.ready)["token"]
+    approval = request_kis_approval(running.ready)
     before = process.num_fds()
     for number in range(60):
         for client in (
@@ -146,7 +154,7 @@ def test_many_reconnects_leave_nothing_behind(start: Start) -> None:
             client.vanish() if number % 2 else client.close()
     deadline_s = time.monotonic() + 15
     while True:
-        status = running.steer("status")
+        status = running.send_command("status")
         left = [status["kis"]["connections"], status["kiwoom"]["connections"], max(process.num_fds() - before, 0)]
         if left == [0, 0, 0]:
             break
@@ -164,20 +172,20 @@ def warped_home(root: Path, start: str, speed: float) -> Path:
 def test_the_day_opens_with_an_auction_print_and_a_phase_message(tmp_path: Path) -> None:
     """On a warped clock across 09:00: expected prices before, one unsigned print, then trading; 0s says so."""
     home = warped_home(tmp_path / "home", "2026-11-20T08:57:00+09:00", 60.0)
-    with simulator(home, "--kis-loss", "0", "--kiwoom-loss", "0") as running:
+    with start_simulator(home, "--kis-loss", "0", "--kiwoom-loss", "0") as running:
         kis, kiwoom = KisClient(running.ready), KiwoomClient(running.ready)
-        kis.register("H0STCNT0", "005930")
-        kis.register("H0STASP0", "005930")
+        kis.subscribe("H0STCNT0", "005930")
+        kis.subscribe("H0STASP0", "005930")
         kiwoom.request("REG", ["005930"], ["0B", "0D"])
         kiwoom.request("REG", [""], ["0s"], group="2")
         kiwoom.await_frame(lambda frame: b'"0B"' in frame, 20)
         kiwoom.read_for(2)
         kis.read_for(0.5)
-        (phase,) = kiwoom.entries("0s")
+        (phase,) = kiwoom.collect_entries("0s")
         kis.close()
         kiwoom.close()
-    first, *others = kiwoom.entries("0B")
-    books = kis.records("H0STASP0")
+    first, *others = kiwoom.collect_entries("0B")
+    books = kis.collect_records("H0STASP0")
     before = [row for row in books if row[1] < "090000"]
     after = [row for row in books if row[1] >= "090000"]
 
@@ -191,17 +199,17 @@ def test_the_day_opens_with_an_auction_print_and_a_phase_message(tmp_path: Path)
     assert any(int(row[48]) > 0 for row in before)
     assert after
     assert all((row[2], row[47]) == ("0", "0") for row in after)
-    assert kis.records("H0STCNT0")[0][13] == first["values"]["13"]
+    assert kis.collect_records("H0STCNT0")[0][13] == first["values"]["13"]
 
 
 def test_a_closed_market_is_silent_but_alive(tmp_path: Path) -> None:
     """On a Sunday nothing comes but heartbeats and acknowledgements."""
     home = warped_home(tmp_path / "home", "2026-11-22T10:00:00+09:00", 1.0)
-    with simulator(home, "--kiwoom-ping-every-s", "0.3") as running:
+    with start_simulator(home, "--kiwoom-ping-every-s", "0.3") as running:
         client = KiwoomClient(running.ready)
         assert client.request("REG", ["005930"], ["0B", "0D", "0s"])["return_code"] == 0
         client.read_for(1.0)
         client.close()
 
-    assert client.entries("0B") + client.entries("0D") + client.entries("0s") == []
+    assert client.collect_entries("0B") + client.collect_entries("0D") + client.collect_entries("0s") == []
     assert client.frames.count(b'{"trnm":"PING"}') >= 2

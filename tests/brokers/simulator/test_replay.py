@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.vendor_clients import SAMPLES, KisClient, KiwoomClient, simulator
+from support.vendor_clients import SAMPLES, KisClient, KiwoomClient, start_simulator
 
 
 @pytest.fixture(scope="module")
@@ -48,21 +48,21 @@ def kiwoom_expected(files: list[Path]) -> list[Any]:
 
 def test_every_sample_is_sent_as_on_the_wire(home: Path, files: list[Path]) -> None:
     """Each once and in the order of the files, unknown TRs and instruments too; `resend` sends them again."""
-    with simulator(home, "--frames", *map(str, files)) as running:
+    with start_simulator(home, "--frames", *map(str, files)) as running:
         kis, kiwoom = KisClient(running.ready), KiwoomClient(running.ready)
-        kis.register("H0STCNT0", "005930")
-        kis.register("H0STASP0", "005930")
+        kis.subscribe("H0STCNT0", "005930")
+        kis.subscribe("H0STASP0", "005930")
         kiwoom.request("REG", ["005930", "373220", "000020"], ["0B", "0D"])
         readers = [threading.Thread(target=client.read_for, args=(30,)) for client in (kis, kiwoom)]
         for reader in readers:
             reader.start()
         done: dict[str, int] = {}
         while set(done) != {"kis", "kiwoom"}:
-            done |= running.said()["frames_sent"]
-        assert running.steer("resend") == {"ok": True, "resend": True}
+            done |= running.read_response()["frames_sent"]
+        assert running.send_command("resend") == {"ok": True, "resend": True}
         again: dict[str, int] = {}
         while set(again) != {"kis", "kiwoom"}:
-            again |= running.said()["frames_sent"]
+            again |= running.read_response()["frames_sent"]
         running.stop()
         for reader in readers:
             reader.join()
@@ -82,9 +82,9 @@ def test_frames_wait_for_their_registration(home: Path, tmp_path: Path) -> None:
     """A frame of a registered code leaves at once; one of a foreign code after a settling time, order kept."""
     file = tmp_path / "mine.txt"
     file.write_text("0|H0STCNT0|001|005930^1\n0|H0STCNT0|001|999999^2\n0|H0STCNT0|001|005930^3\n")
-    with simulator(home, "--frames", str(file)) as running:
+    with start_simulator(home, "--frames", str(file)) as running:
         client = KisClient(running.ready)
-        client.register("H0STASP0", "005930")
+        client.subscribe("H0STASP0", "005930")
         client.read_for(0.8)
         early = [frame for frame in client.frames if frame[:1] == b"0"]
         client.await_frame(lambda frame: frame.endswith(b"^3"))
@@ -101,5 +101,5 @@ def test_files_without_frames_are_refused(home: Path, tmp_path: Path, name: str,
     if text is not None:
         file.write_text(text)
 
-    with pytest.raises(AssertionError, match=name), simulator(home, "--frames", str(file)):
+    with pytest.raises(AssertionError, match=name), start_simulator(home, "--frames", str(file)):
         pass

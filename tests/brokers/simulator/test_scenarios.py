@@ -11,20 +11,20 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from support.vendor_clients import WAIT_S, KisClient, KiwoomClient, Simulator, simulator
+from support.vendor_clients import WAIT_S, KisClient, KiwoomClient, SimulatorHandle, start_simulator
 
-from brokers.simulator.ground_truth import BOOKS, Outcome, load
-from brokers.simulator.scenarios import SCENARIOS, in_real_seconds
+from brokers.simulator.ground_truth import BOOKS, DeliveryOutcome, load
+from brokers.simulator.scenarios import SCENARIOS, to_real_seconds
 
-Start = Callable[..., Simulator]
+Start = Callable[..., SimulatorHandle]
 KOREA_S, DAY_S = 9 * 3600, 86_400
 
 
 def test_spans_of_a_script_are_market_time() -> None:
     """Ten minutes at a speed of 192 are 3.125 s for a line; what is no span stays as it is."""
-    assert in_real_seconds("kis outage 600", 192) == "kis outage 3.125"
-    assert in_real_seconds("kiwoom conflate 1", 192) == "kiwoom conflate 1"
-    assert in_real_seconds("market pace 10", 192) == "market pace 10"
+    assert to_real_seconds("kis outage 600", 192) == "kis outage 3.125"
+    assert to_real_seconds("kiwoom conflate 1", 192) == "kiwoom conflate 1"
+    assert to_real_seconds("market pace 10", 192) == "market pace 10"
 
 
 @pytest.mark.parametrize("name", sorted(SCENARIOS))
@@ -35,9 +35,11 @@ def test_every_act_of_a_scenario_is_a_command_and_happens_at_its_time(name: str)
     (home / "collector.toml").write_text(f'[clock]\nstart = "2026-11-20T08:58:00+09:00"\nspeed = {speed}\n')
     scenario = SCENARIOS[name]
     try:
-        with simulator(home, "--symbols", "005930", "--truth", str(home / "truth"), "--scenario", name) as running:
+        with start_simulator(
+            home, "--symbols", "005930", "--truth", str(home / "truth"), "--scenario", name
+        ) as running:
             deadline_s = time.monotonic() + WAIT_S
-            while len(acts := load(home / "truth").acts) < len(scenario.acts):
+            while len(acts := load(home / "truth").commands) < len(scenario.commands):
                 assert time.monotonic() < deadline_s, acts
                 assert running.process.poll() is None
                 time.sleep(0.05)
@@ -45,7 +47,7 @@ def test_every_act_of_a_scenario_is_a_command_and_happens_at_its_time(name: str)
     finally:
         shutil.rmtree(home)
 
-    assert [(act["at"], act["command"]) for act in acts] == sorted(scenario.acts)
+    assert [(act["at"], act["command"]) for act in acts] == sorted(scenario.commands)
     start_s = 8 * 3600 + 58 * 60
     for act in acts:
         hours, minutes, seconds = map(int, act["at"].split(":"))
@@ -56,9 +58,9 @@ def test_every_act_of_a_scenario_is_a_command_and_happens_at_its_time(name: str)
 def test_a_line_whose_clock_is_ahead_stamps_that_share_a_second_later(start: Start, tmp_path: Path) -> None:
     """40 % of the books, those of the other line none; nothing else of them differs."""
     running = start("--books-per-s", "60", "--truth", str(tmp_path / "truth"))
-    assert running.steer("kis skew 0.4")["ok"]
+    assert running.send_command("kis skew 0.4")["ok"]
     kis, kiwoom = KisClient(running.ready, "skew"), KiwoomClient(running.ready, "skew")
-    kis.register("H0STASP0", "005930")
+    kis.subscribe("H0STASP0", "005930")
     kiwoom.request("REG", ["005930"], ["0D"])
     kis.read_for(3)
     kiwoom.read_for(0.2)
@@ -69,7 +71,7 @@ def test_a_line_whose_clock_is_ahead_stamps_that_share_a_second_later(start: Sta
     for book in load(tmp_path / "truth").books:
         told.setdefault((_sizes_of(book), int(book["cum_volume"])), set()).add((int(book["exch_s"]) + KOREA_S) % DAY_S)
     late = Counter()
-    for record in kis.records("H0STASP0"):
+    for record in kis.collect_records("H0STASP0"):
         # fields 23 to 42 are the sizes, 53 the cumulative volume (spec kis 3)
         seconds = told[tuple(map(int, record[23:43])), int(record[53])]
         if len(seconds) == 1:  # a content that came back in another second says nothing
@@ -77,7 +79,7 @@ def test_a_line_whose_clock_is_ahead_stamps_that_share_a_second_later(start: Sta
 
     assert set(late) == {0, 1}
     assert 0.25 < late[1] / late.total() < 0.55
-    assert {_seconds(entry["values"]["21"]) for entry in kiwoom.entries("0D")} <= set().union(*told.values())
+    assert {_seconds(entry["values"]["21"]) for entry in kiwoom.collect_entries("0D")} <= set().union(*told.values())
 
 
 def _sizes_of(book: BOOKS) -> tuple[int, ...]:
@@ -97,19 +99,19 @@ def test_a_line_conflates_and_loses_from_the_command_on(start: Start, tmp_path: 
     counts = []
     for commands in (["conflate 2"], ["loss 1"], ["conflate 0", "loss 0"]):
         for command in commands:
-            assert running.steer(f"kiwoom {command}")["ok"]
+            assert running.send_command(f"kiwoom {command}")["ok"]
         client.read_for(0.3)  # what was under way
         client.frames.clear()
         client.read_for(2)
-        counts.append(len(client.entries("0D")))
+        counts.append(len(client.collect_entries("0D")))
     client.close()
-    outcomes = Counter(load(tmp_path / "truth").sent["outcome"].tolist())
+    outcomes = Counter(load(tmp_path / "truth").deliveries["outcome"].tolist())
 
     assert 2 <= counts[0] <= 6
     assert counts[1] == 0
     assert counts[2] > 30
-    assert outcomes[Outcome.CONFLATED] > 20
-    assert outcomes[Outcome.LOST] > 20
+    assert outcomes[DeliveryOutcome.CONFLATED] > 20
+    assert outcomes[DeliveryOutcome.LOST] > 20
 
 
 def test_the_market_can_be_made_to_move_faster(start: Start) -> None:
@@ -117,10 +119,10 @@ def test_the_market_can_be_made_to_move_faster(start: Start) -> None:
     running = start("--books-per-s", "5")
     seen = []
     for times in (1, 10):
-        assert running.steer(f"market pace {times}") == {"ok": True, "times": times}
-        before = running.steer("status")["books"]
+        assert running.send_command(f"market pace {times}") == {"ok": True, "rate_factor": times}
+        before = running.send_command("status")["books"]
         time.sleep(2)
-        seen.append(running.steer("status")["books"] - before)
+        seen.append(running.send_command("status")["books"] - before)
 
     assert 5 < seen[1] / seen[0] < 15
-    assert not running.steer("market pace x")["ok"]
+    assert not running.send_command("market pace x")["ok"]

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from brokers.errors import Closed, FrameError
-from brokers.transport.frame_parser import FrameScanner
+from brokers.errors import ConnectionClosed, ProtocolError
+from brokers.transport.frame_parser import FrameParser
 
 MOST = 1 << 20
 TEXT, BINARY, CLOSE, PING, PONG = 1, 2, 8, 9, 10
@@ -29,9 +29,9 @@ def encode(opcode: int, payload: bytes = b"", fin: bool = True, mask: bool = Fal
     return head + (b"\0\0\0\0" if mask else b"") + payload
 
 
-def scan(data: bytes, cuts: list[int], most: int = MOST) -> tuple[list[tuple[int, bytes]], FrameScanner]:
+def scan(data: bytes, cuts: list[int], most: int = MOST) -> tuple[list[tuple[int, bytes]], FrameParser]:
     """Feed `data` cut at these places."""
-    scanner = FrameScanner(most)
+    scanner = FrameParser(most)
     found = []
     edges = [0, *sorted(cuts), len(data)]
     for begin, end in pairwise(edges):
@@ -80,7 +80,7 @@ def test_any_chunking_gives_the_same_messages(stream, data):
     found, scanner = scan(sent, cuts)
 
     assert found == said
-    assert (scanner.ended is None) == (b"after the close" not in sent)
+    assert (scanner.error is None) == (b"after the close" not in sent)
 
 
 def test_one_byte_at_a_time():
@@ -90,7 +90,7 @@ def test_one_byte_at_a_time():
     found, scanner = scan(sent, list(range(len(sent))))
 
     assert found == [(TEXT, b"a" * 200), (PING, b"p")]
-    assert isinstance(scanner.ended, Closed)
+    assert isinstance(scanner.error, ConnectionClosed)
 
 
 def test_nothing_after_a_close_is_handed_out():
@@ -105,14 +105,14 @@ def test_invalid_utf8_is_a_message_like_any_other():
     found, scanner = scan(encode(TEXT, b"\xff\xfe\x80"), [])
 
     assert found == [(TEXT, b"\xff\xfe\x80")]
-    assert scanner.ended is None
+    assert scanner.error is None
 
 
 def test_a_close_says_its_code_and_reason():
     """In words for the log."""
     _, scanner = scan(encode(CLOSE, struct.pack("!H", 1000) + "안녕".encode()), [])
 
-    assert "1000 안녕" in str(scanner.ended)
+    assert "1000 안녕" in str(scanner.error)
 
 
 @pytest.mark.parametrize(
@@ -136,5 +136,5 @@ def test_what_is_not_rfc_6455_ends_the_stream_after_what_came_before(bad, words)
     found, scanner = scan(encode(TEXT, b"before") + bad + encode(TEXT, b"after"), [3], most=1000)
 
     assert found == [(TEXT, b"before")]
-    assert isinstance(scanner.ended, FrameError)
-    assert words in str(scanner.ended)
+    assert isinstance(scanner.error, ProtocolError)
+    assert words in str(scanner.error)

@@ -8,9 +8,9 @@ from datetime import datetime, timedelta
 
 import pytest
 
-from brokers.errors import RestLimited, RestRefused, RestUnreachable, mask
+from brokers.errors import RateLimited, RequestRejected, ServiceUnavailable, redact
 from brokers.kis import rest as kis_rest
-from brokers.kis.rest import Approval
+from brokers.kis.rest import ApprovalKey
 from brokers.kiwoom.rest import access_token
 from brokers.transport.token_cache import AccessToken, TokenFile
 from conf import clock
@@ -26,9 +26,9 @@ def vendor(make_vendor):
     return make_vendor("kis")
 
 
-def approval(vendor) -> Approval:
+def approval(vendor) -> ApprovalKey:
     """KIS's, against the server."""
-    return Approval(f"http://127.0.0.1:{vendor.port}", SECRETS, clock.real())
+    return ApprovalKey(f"http://127.0.0.1:{vendor.port}", SECRETS, clock.real())
 
 
 def token(vendor, path) -> AccessToken:
@@ -41,7 +41,7 @@ def test_an_approval_key_is_asked_for_once_and_again_after_it_was_refused(vendor
     keys = approval(vendor)
 
     assert [keys.get(), keys.get()] == ["approval-1", "approval-1"]
-    keys.spoil()
+    keys.invalidate()
     assert keys.get() == "approval-2"
 
 
@@ -60,14 +60,19 @@ def test_an_approval_key_near_its_end_is_renewed(vendor):
         (
             403,
             {"error_code": "EGW00133", "error_description": "접근토큰 발급 잠시 후"},
-            RestLimited,
+            RateLimited,
             "EGW00133: 접근토큰",
         ),
-        (500, {"rt_cd": "1", "msg_cd": "EGW00201", "msg1": "초당 거래건수를"}, RestLimited, "EGW00201"),
-        (403, {"error_code": "EGW00103", "error_description": "유효하지 않은 AppKey"}, RestRefused, "EGW00103: 유효"),
-        (200, {}, RestRefused, "HTTP 200"),
-        (429, {}, RestLimited, "429"),
-        (200, {"approval_key": 5}, RestRefused, "no reason"),
+        (500, {"rt_cd": "1", "msg_cd": "EGW00201", "msg1": "초당 거래건수를"}, RateLimited, "EGW00201"),
+        (
+            403,
+            {"error_code": "EGW00103", "error_description": "유효하지 않은 AppKey"},
+            RequestRejected,
+            "EGW00103: 유효",
+        ),
+        (200, {}, RequestRejected, "HTTP 200"),
+        (429, {}, RateLimited, "429"),
+        (200, {"approval_key": 5}, RequestRejected, "no reason"),
     ],
 )
 def test_kis_refusals_become_words(vendor, status, body, error, words):
@@ -76,15 +81,15 @@ def test_kis_refusals_become_words(vendor, status, body, error, words):
 
     with pytest.raises(error, match=words) as caught:
         approval(vendor).get()
-    assert caught.value.wait_s >= 10
+    assert caught.value.retry_after_s >= 10
 
 
 def test_a_server_that_is_not_there_or_talks_html_is_unreachable(vendor):
     """In words, with the address."""
-    with pytest.raises(RestUnreachable, match=r"127\.0\.0\.1:1/.*refused"):
-        Approval("http://127.0.0.1:1", SECRETS, clock.real()).get()
+    with pytest.raises(ServiceUnavailable, match=r"127\.0\.0\.1:1/.*refused"):
+        ApprovalKey("http://127.0.0.1:1", SECRETS, clock.real()).get()
     vendor.rest = lambda path, asked: (502, ["bad gateway"])
-    with pytest.raises(RestUnreachable, match="HTTP 502 without a JSON object"):
+    with pytest.raises(ServiceUnavailable, match="HTTP 502 without a JSON object"):
         approval(vendor).get()
 
 
@@ -117,9 +122,9 @@ def test_a_spoiled_token_is_renewed_unless_somebody_was_faster(vendor, tmp_path)
     one, two = token(vendor, tmp_path), token(vendor, tmp_path)
     one.get(), two.get()
 
-    one.spoil()
+    one.invalidate()
     assert one.get() == "token-2"
-    two.spoil()
+    two.invalidate()
     assert two.get() == "token-2"
 
 
@@ -169,12 +174,16 @@ def test_processes_that_ask_at_once_issue_one_token(tmp_path):
 @pytest.mark.parametrize(
     ("body", "error", "words"),
     [
-        ({"return_code": 3, "return_msg": "인증에 실패했습니다[8050:IP가 등록되지 않았습니다]"}, RestRefused, "8050"),
-        ({"return_code": "3", "return_msg": "[8030:x]"}, RestRefused, "8030"),
-        ({"returnCode": 2, "returnMsg": "[8020:x]"}, RestRefused, "8020"),
-        ({"return_code": 5, "return_msg": "허용된 [1700:유량=5]"}, RestLimited, "1700"),
-        ({"return_code": 0, "return_msg": "ok"}, RestRefused, "refused: 0"),
-        ({"return_code": 0, "token": "t", "expires_dt": "tomorrow"}, RestRefused, "expires_dt 'tomorrow'"),
+        (
+            {"return_code": 3, "return_msg": "인증에 실패했습니다[8050:IP가 등록되지 않았습니다]"},
+            RequestRejected,
+            "8050",
+        ),
+        ({"return_code": "3", "return_msg": "[8030:x]"}, RequestRejected, "8030"),
+        ({"returnCode": 2, "returnMsg": "[8020:x]"}, RequestRejected, "8020"),
+        ({"return_code": 5, "return_msg": "허용된 [1700:유량=5]"}, RateLimited, "1700"),
+        ({"return_code": 0, "return_msg": "ok"}, RequestRejected, "refused: 0"),
+        ({"return_code": 0, "token": "t", "expires_dt": "tomorrow"}, RequestRejected, "expires_dt 'tomorrow'"),
     ],
 )
 def test_kiwoom_refusals_become_words(vendor, tmp_path, body, error, words):
@@ -184,16 +193,16 @@ def test_kiwoom_refusals_become_words(vendor, tmp_path, body, error, words):
     with pytest.raises(error, match=words) as caught:
         token(vendor, tmp_path).get()
     assert not (tmp_path / "token" / "kiwoom.json").exists()
-    assert caught.value.wait_s >= 10
+    assert caught.value.retry_after_s >= 10
 
 
 def test_no_secret_is_in_a_message(vendor, tmp_path):
     """Even if the vendor repeats what it was sent."""
     vendor.rest = lambda path, asked: (403, {"error_code": "EGW00103", "error_description": f"bad {asked}"})
-    with pytest.raises(RestRefused) as caught:
+    with pytest.raises(RequestRejected) as caught:
         approval(vendor).get()
     vendor.rest = lambda path, asked: (200, {"return_code": 3, "return_msg": f"bad {asked}"})
-    with pytest.raises(RestRefused) as caught_too:
+    with pytest.raises(RequestRejected) as caught_too:
         token(vendor, tmp_path).get()
 
     for said in (str(caught.value), str(caught_too.value)):
@@ -204,15 +213,15 @@ def test_no_secret_is_in_a_message(vendor, tmp_path):
 
 def test_masking_hides_what_is_long_and_leaves_words():
     """Keys are long runs of letters and digits."""
-    assert mask("invalid approval : 0a1b2c3d-aaaa-bbbb-cccc-0123456789ab") == "invalid approval : ***"
-    assert mask("MAX SUBSCRIBE OVER 토큰이 유효하지 않습니다") == "MAX SUBSCRIBE OVER 토큰이 유효하지 않습니다"
+    assert redact("invalid approval : 0a1b2c3d-aaaa-bbbb-cccc-0123456789ab") == "invalid approval : ***"
+    assert redact("MAX SUBSCRIBE OVER 토큰이 유효하지 않습니다") == "MAX SUBSCRIBE OVER 토큰이 유효하지 않습니다"
 
 
 def test_a_redirect_is_not_followed(vendor):
     """A body with a secret in it is sent to nobody else."""
     vendor.rest = lambda path, asked: (307, {"msg_cd": "moved"}, {"Location": "/elsewhere"})
 
-    with pytest.raises(RestRefused, match="moved"):
+    with pytest.raises(RequestRejected, match="moved"):
         approval(vendor).get()
     assert len(vendor.posts) == 1
 
@@ -235,7 +244,7 @@ def test_kis_access_tokens_are_issued_once_for_all_processes(vendor, tmp_path):
     assert [("/oauth2/tokenP", {"appkey", "appsecret", "grant_type"})] == [(p, set(asked)) for p, asked in vendor.posts]
     last = kis_token(vendor, tmp_path)
     last.get()
-    last.spoil()
+    last.invalidate()
     vendor.rest = issued(vendor, life_s=500)  # less than the ten minutes before the end
     assert ["token-2", "token-3"] == [last.get(), last.get()]
 
@@ -243,10 +252,10 @@ def test_kis_access_tokens_are_issued_once_for_all_processes(vendor, tmp_path):
 @pytest.mark.parametrize(
     ("status", "body", "error", "wait_s"),
     [
-        (403, {"error_code": "EGW00133", "error_description": "1분당 1회"}, RestLimited, 60),
-        (403, {"error_code": "EGW00105", "error_description": "유효하지 않은 AppSecret"}, RestRefused, 60),
-        (200, {"access_token": ""}, RestRefused, 60),
-        (200, {"access_token": 7, "expires_in": 86400}, RestRefused, 60),
+        (403, {"error_code": "EGW00133", "error_description": "1분당 1회"}, RateLimited, 60),
+        (403, {"error_code": "EGW00105", "error_description": "유효하지 않은 AppSecret"}, RequestRejected, 60),
+        (200, {"access_token": ""}, RequestRejected, 60),
+        (200, {"access_token": 7, "expires_in": 86400}, RequestRejected, 60),
     ],
 )
 def test_a_refused_access_token_is_not_asked_for_again_within_the_vendors_minute(
@@ -257,4 +266,4 @@ def test_a_refused_access_token_is_not_asked_for_again_within_the_vendors_minute
 
     with pytest.raises(error) as caught:
         kis_token(vendor, tmp_path).get()
-    assert wait_s == caught.value.wait_s
+    assert wait_s == caught.value.retry_after_s

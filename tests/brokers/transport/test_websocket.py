@@ -12,10 +12,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from support.process_tree import until
+from support.process_tree import wait_until
 
-from brokers.errors import Closed, ConnectError, Cut, FrameError
-from brokers.transport.websocket import Wire, is_loopback
+from brokers.errors import ConnectError, ConnectionClosed, ConnectionClosedAbnormally, ProtocolError
+from brokers.transport.websocket import WebSocketConnection, is_loopback
 
 
 def serve(talk: Callable[[socket.socket], None], answer: Callable[[bytes], bytes] | None = None) -> str:
@@ -49,7 +49,7 @@ def text(payload: bytes) -> bytes:
     return bytes([0x81, len(payload)]) + payload
 
 
-def collect(wire: Wire, count: int) -> list[bytes]:
+def collect(wire: WebSocketConnection, count: int) -> list[bytes]:
     """Poll until there are `count` messages."""
     found: list[bytes] = []
 
@@ -57,7 +57,7 @@ def collect(wire: Wire, count: int) -> list[bytes]:
         found.extend(payload for payload, _ in wire.poll(0.2))
         return len(found) >= count
 
-    until(f"{count} messages", enough, 10)
+    wait_until(f"{count} messages", enough, 10)
     return found
 
 
@@ -72,7 +72,7 @@ def test_a_frame_in_single_bytes_and_many_frames_in_one_segment_are_all_read():
         peer.sendall(b"".join(text(b"%d" % n) for n in range(1000)))
         peer.recv(100)
 
-    wire = Wire.connect(serve(talk), 1 << 20)
+    wire = WebSocketConnection.connect(serve(talk), 1 << 20)
 
     assert collect(wire, 1001) == [b"slow", *(b"%d" % n for n in range(1000))]
     wire.close()
@@ -87,7 +87,7 @@ def test_everything_that_has_arrived_is_read_in_one_poll():
         ready.set()
         peer.recv(100)
 
-    wire = Wire.connect(serve(talk), 1 << 20)
+    wire = WebSocketConnection.connect(serve(talk), 1 << 20)
     assert ready.wait(10)
     time.sleep(0.1)
 
@@ -106,10 +106,10 @@ def test_a_ping_inside_fragments_is_answered_and_the_message_is_whole():
         peer.sendall(b"\x01\x03one" + b"\x89\x04ping" + b"\x80\x03two")
         got.append(peer.recv(100))
 
-    wire = Wire.connect(serve(talk), 1 << 20)
+    wire = WebSocketConnection.connect(serve(talk), 1 << 20)
 
     assert collect(wire, 1) == [b"onetwo"]
-    until("the pong", lambda: got)
+    wait_until("the pong", lambda: got)
     head, mask, body = got[0][:2], got[0][2:6], got[0][6:]
     assert head == b"\x8a\x84"
     assert bytes(b ^ m for b, m in zip(body, mask, strict=True)) == b"ping"
@@ -119,19 +119,19 @@ def test_a_ping_inside_fragments_is_answered_and_the_message_is_whole():
 @pytest.mark.parametrize(
     ("end", "error", "words"),
     [
-        (b"\x88\x05\x03\xe8Bye", Closed, "1000 Bye"),
-        (b"", Cut, "without a close frame"),
-        (b"\x81\xfe", FrameError, "masks"),
-        (b"\x81\x7f" + struct.pack("!Q", 1 << 40), FrameError, "frame_most_bytes"),
+        (b"\x88\x05\x03\xe8Bye", ConnectionClosed, "1000 Bye"),
+        (b"", ConnectionClosedAbnormally, "without a close frame"),
+        (b"\x81\xfe", ProtocolError, "masks"),
+        (b"\x81\x7f" + struct.pack("!Q", 1 << 40), ProtocolError, "frame_max_bytes"),
     ],
 )
 def test_messages_before_the_end_are_handed_out_first(end, error, words):
     """Whatever ends the connection, it is raised on the poll after; and again on every later one."""
-    wire = Wire.connect(serve(lambda peer: peer.sendall(text(b"last words") + end)), 1 << 20)
+    wire = WebSocketConnection.connect(serve(lambda peer: peer.sendall(text(b"last words") + end)), 1 << 20)
 
     found = collect(wire, 1)
     with pytest.raises(error, match=words):
-        until("the end", lambda: wire.poll(0.2), 5)
+        wait_until("the end", lambda: wire.poll(0.2), 5)
     with pytest.raises(error):
         wire.poll(0)
 
@@ -145,10 +145,10 @@ def test_a_broken_connection_is_closed_in_words():
     def talk(peer: socket.socket) -> None:
         peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
 
-    wire = Wire.connect(serve(talk), 1 << 20)
+    wire = WebSocketConnection.connect(serve(talk), 1 << 20)
 
-    with pytest.raises(Cut, match=r"broke|dropped"):
-        until("the end", lambda: wire.poll(0.2), 5)
+    with pytest.raises(ConnectionClosedAbnormally, match=r"broke|dropped"):
+        wait_until("the end", lambda: wire.poll(0.2), 5)
     wire.close()
 
 
@@ -163,22 +163,22 @@ def test_what_the_server_said_before_it_left_is_heard_though_sending_fails():
         peer.close()
         gone.set()
 
-    wire = Wire.connect(serve(talk), 1 << 20)
+    wire = WebSocketConnection.connect(serve(talk), 1 << 20)
     wire.send_text(b"one")
     assert gone.wait(10)
     wire.send_text(b"two")
     wire.send_text(b"three")
 
     assert collect(wire, 1) == [b"ALREADY IN USE"]
-    with pytest.raises(Closed):
-        until("the end", lambda: wire.poll(0.2), 5)
+    with pytest.raises(ConnectionClosed):
+        wait_until("the end", lambda: wire.poll(0.2), 5)
     wire.close()
 
 
 def test_closing_is_quick_though_the_peer_does_not_answer():
     """A stop is not held up by a server that ignores the close frame."""
     done = threading.Event()
-    wire = Wire.connect(serve(lambda peer: done.wait(10)), 1 << 20)
+    wire = WebSocketConnection.connect(serve(lambda peer: done.wait(10)), 1 << 20)
 
     begin = time.monotonic()
     wire.close()
@@ -190,7 +190,7 @@ def test_closing_is_quick_though_the_peer_does_not_answer():
 def test_poll_returns_when_its_time_is_up():
     """Silence is no error."""
     done = threading.Event()
-    wire = Wire.connect(serve(lambda peer: done.wait(10)), 1 << 20)
+    wire = WebSocketConnection.connect(serve(lambda peer: done.wait(10)), 1 << 20)
 
     begin = time.monotonic()
 
@@ -212,7 +212,7 @@ def test_a_handshake_that_fails_is_a_refusal_in_words(answer, words):
     url = serve(lambda peer: None, lambda request: answer)
 
     with pytest.raises(ConnectError, match=words):
-        Wire.connect(url, 1 << 20)
+        WebSocketConnection.connect(url, 1 << 20)
 
 
 def test_a_redirect_is_refused():
@@ -222,7 +222,7 @@ def test_a_redirect_is_refused():
     url = serve(lambda peer: None, lambda request: f"HTTP/1.1 302 Found\r\nLocation: {elsewhere}\r\n\r\n".encode())
 
     with pytest.raises(ConnectError, match="no connection"):
-        Wire.connect(url, 1 << 20)
+        WebSocketConnection.connect(url, 1 << 20)
     done.set()
 
 
@@ -232,7 +232,7 @@ def test_nobody_listening_is_a_refusal_in_words():
         port = closed.getsockname()[1]
 
     with pytest.raises(ConnectError, match=rf"127\.0\.0\.1:{port}.*refused"):
-        Wire.connect(f"ws://127.0.0.1:{port}/", 1 << 20)
+        WebSocketConnection.connect(f"ws://127.0.0.1:{port}/", 1 << 20)
 
 
 def test_loopback_never_goes_through_a_proxy_and_the_rest_does(monkeypatch):
@@ -245,9 +245,9 @@ def test_loopback_never_goes_through_a_proxy_and_the_rest_does(monkeypatch):
         monkeypatch.delenv(name, raising=False)
     done = threading.Event()
 
-    wire = Wire.connect(serve(lambda peer: done.wait(10)), 1 << 20)
+    wire = WebSocketConnection.connect(serve(lambda peer: done.wait(10)), 1 << 20)
     with pytest.raises(ConnectError, match="refused"):
-        Wire.connect("ws://vendor.invalid:21000/", 1 << 20)
+        WebSocketConnection.connect("ws://vendor.invalid:21000/", 1 << 20)
 
     done.set()
     wire.close()
@@ -272,7 +272,7 @@ def test_what_is_loopback(url, expected):
 def test_the_socket_notices_a_dead_peer():
     """TCP_NODELAY and TCP_USER_TIMEOUT are set, the receive buffer is large."""
     done = threading.Event()
-    wire = Wire.connect(serve(lambda peer: done.wait(10)), 1 << 20)
+    wire = WebSocketConnection.connect(serve(lambda peer: done.wait(10)), 1 << 20)
 
     assert wire._socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 20_000
     assert wire._socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)

@@ -12,14 +12,14 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from brokers.subscription import Registration
-from brokers.us.decode import decode, known, spelled
-from conf.instrument import Instrument, parse
-from ringbuf.records import UNDEFINED, Flag, Line, Session, Venue
+from brokers.subscription import Subscription
+from brokers.us.decode import decode, subscriptions_by_code, wire_code
+from conf.instrument import Instrument, parse_instrument
+from ringbuf.records import UNDEFINED, FeedId, Flag, Session, Venue
 
 SAMPLES = Path(__file__).parents[4] / "shared" / "specs" / "samples" / "kis"
-KNOWN = known(
-    Registration(parse(text), stream)
+KNOWN = subscriptions_by_code(
+    Subscription(parse_instrument(text), stream)
     for text in ("NAS.AAPL", "NAS.GOOGL", "NYS.BRK/B", "AMS.SPY", "BAQ.AAPL")
     for stream in ("orderbook", "tick")
 )
@@ -53,7 +53,7 @@ def tick(count: int = 1, **changed: str) -> bytes:
 def read(payload: bytes) -> np.void:
     """The one tick of a frame."""
     decoded = decode(payload, KNOWN, 0, 0)
-    assert decoded.rejected == []
+    assert decoded.rejects == []
     (row,) = decoded.ticks
     return row
 
@@ -70,7 +70,7 @@ def recorded(tr: str) -> Iterator[tuple[list[str], np.void]]:
         fields = line.decode().split("|")[3].split("^")
         rows = [*decoded.ticks, *decoded.books]
         width = len(fields) // len(rows)
-        assert decoded.rejected == [] and decoded.wide == []
+        assert decoded.rejects == [] and decoded.oversized_frames == []
         yield from ((fields[n * width : (n + 1) * width], row) for n, row in enumerate(rows))
 
 
@@ -81,7 +81,7 @@ def test_recorded_trades_are_read_field_by_field():
 
     assert len(found) == 7
     for f, row in found:
-        assert (f[1].encode(), Venue.NASDAQ, Line.US) == (row["symbol"], row["venue"], row["line"])
+        assert (f[1].encode(), Venue.NASDAQ, FeedId.US) == (row["symbol"], row["venue"], row["line"])
         assert {name: int(f[at]) for name, at in COUNTS.items()} == {name: row[name] for name in COUNTS}
         for name, at in (("price_e4", 11), ("ask_price_1_e4", 16), ("bid_price_1_e4", 15)):
             assert int(Decimal(f[at]) * 10_000) == row[name]
@@ -111,7 +111,7 @@ def test_the_recorded_book_is_read_field_by_field():
 
 def test_keys_are_spelled_by_exchange_and_by_what_was_bought():
     """D free, R paid; the day market has R only; both forms of a key are understood."""
-    keys = {text: [spelled(Registration(parse(text), "tick"), paid)[1] for paid in (False, True)] for text in (
+    keys = {text: [wire_code(Subscription(parse_instrument(text), "tick"), paid)[1] for paid in (False, True)] for text in (
         "NAS.AAPL", "NYS.BRK/B", "AMS.SPY", "BAQ.AAPL", "BAY.IBM", "BAA.SPY",
     )}  # fmt: skip
 
@@ -124,7 +124,7 @@ def test_keys_are_spelled_by_exchange_and_by_what_was_bought():
         "BAA.SPY": ["RBAASPY"] * 2,
     }
     paid = decode(tick().replace(b"DNAS", b"RNAS"), KNOWN, 0, 0)
-    assert Registration(Instrument("AAPL", "NASDAQ"), "tick") == paid.tick_of[0]
+    assert Subscription(Instrument("AAPL", "NASDAQ"), "tick") == paid.tick_subscriptions[0]
 
 
 @pytest.mark.parametrize(
@@ -187,7 +187,7 @@ def test_dates_that_contradict_each_other_are_flagged_and_new_yorks_holds(change
     row = read(tick(**changed))
 
     assert ns("2026-11-20 10:30:00") == row["exch_ns"]
-    assert row["flags"] == Flag.DATE_ODD
+    assert row["flags"] == Flag.DATE_MISMATCH
 
 
 def test_a_day_markets_evening_belongs_to_the_next_business_day():
@@ -199,7 +199,7 @@ def test_a_day_markets_evening_belongs_to_the_next_business_day():
         for tymd in ("20261120", "20261119")
     )
 
-    assert (0, Flag.DATE_ODD) == (right["flags"], wrong["flags"])
+    assert (0, Flag.DATE_MISMATCH) == (right["flags"], wrong["flags"])
     assert Venue.NASDAQ_DAY == right["venue"]
 
 
@@ -304,7 +304,7 @@ def test_a_wider_frame_is_read_by_its_known_prefix():
     """The surplus is kept raw and told once."""
     decoded = decode(f"0|HDFSCNT0|001|{TICK}^new^er".encode(), KNOWN, 0, 0)
 
-    assert [("HDFSCNT0", 28)] == decoded.wide
+    assert [("HDFSCNT0", 28)] == decoded.oversized_frames
     assert b"new^er" == decoded.ticks["extra"][0]
     assert decoded.ticks["price_e4"][0] == 1_705_000
 
@@ -333,7 +333,7 @@ def test_what_does_not_fit_is_handed_back_raw(payload: str):
     """Nothing is guessed, nothing raised."""
     decoded = decode(payload.encode(), KNOWN, 0, 0)
 
-    ((raw, reason),) = decoded.rejected
+    ((raw, reason),) = decoded.rejects
     assert (payload.encode(), True) == (raw, bool(reason))
     assert not decoded.tick_rows and not decoded.book_rows
 

@@ -9,11 +9,11 @@ import msgspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from support.process_tree import SECRETS, a_home, collectorctl, status, until
+from support.process_tree import SECRETS, read_status, run_collectorctl, temporary_home, wait_until
 
-from collectorctl.demo.environment import Simulator, connect_home
-from collectorctl.init import commented_out
-from conf.loader import load
+from collectorctl.demo.environment import SimulatorProcess, set_addresses
+from collectorctl.init import comment_out_settings
+from conf.loader import load_settings
 
 SETTINGS = """
 [universe]
@@ -29,9 +29,9 @@ def test_init_lays_out_a_home_and_touches_nothing_that_exists(tmp_path: Path) ->
     """Three files, three directories; what the user changed stays; every setting is there, commented out: nothing differs."""
     home = tmp_path / "home"
 
-    first = collectorctl(tmp_path, "init", str(home)).stdout
+    first = run_collectorctl(tmp_path, "init", str(home)).stdout
     (home / "supervisord.conf").write_text("mine")
-    second = collectorctl(tmp_path, "init", str(home)).stdout
+    second = run_collectorctl(tmp_path, "init", str(home)).stdout
 
     assert {"collector.toml", "supervisord.conf", ".env.example"} == {p.name for p in home.iterdir() if p.is_file()}
     assert {"data": 0o755, "run": 0o700, "log": 0o700} == {
@@ -40,20 +40,20 @@ def test_init_lays_out_a_home_and_touches_nothing_that_exists(tmp_path: Path) ->
     assert first.count("made") == 3
     assert second.count("kept") == 3
     assert (home / "supervisord.conf").read_text() == "mine"
-    assert load(home) == load(tmp_path)
+    assert load_settings(home) == load_settings(tmp_path)
 
 
 def test_the_commented_manual_becomes_the_manual_again_when_uncommented() -> None:
     """Removing the first # of a line brings the setting to life."""
     manual = "# a manual\n\n[kis]\n# why\nenabled = true\n"
 
-    assert commented_out(manual).splitlines()[1:] == ["", "[kis]", "# why", "#enabled = true"]
+    assert comment_out_settings(manual).splitlines()[1:] == ["", "[kis]", "# why", "#enabled = true"]
 
 
 def test_check_counts_registrations_and_says_ok() -> None:
     """Books on both brokers, ticks shared out."""
-    with a_home(SETTINGS) as root:
-        found = msgspec.json.decode(collectorctl(root, "check", "--json").stdout)
+    with temporary_home(SETTINGS) as root:
+        found = msgspec.json.decode(run_collectorctl(root, "check", "--json").stdout)
 
     assert {line["name"]: (line["books"], line["ticks"], line["registrations"]) for line in found["lines"]} == {
         "kis": (2, 1, 3),
@@ -76,10 +76,10 @@ def test_check_counts_registrations_and_says_ok() -> None:
 )
 def test_check_exits_78_and_names_the_key(settings: str, environment: dict[str, str], complaint: str) -> None:
     """Unknown setting, missing secret, one appkey in two places: one line each, no secret shown."""
-    with a_home(settings) as root:
+    with temporary_home(settings) as root:
         (root / ".env").write_text("".join(f"{name}={value}\n" for name, value in environment.items()))
 
-        ran = collectorctl(root, "check", check=False)
+        ran = run_collectorctl(root, "check", check=False)
 
     assert ran.returncode == 78
     assert complaint in ran.stderr
@@ -88,25 +88,25 @@ def test_check_exits_78_and_names_the_key(settings: str, environment: dict[str, 
 
 def test_status_says_until_when_the_market_is_closed() -> None:
     """A Saturday; in words and for machines."""
-    with a_home(SETTINGS.replace("2026-11-20", "2026-11-21").replace('"000660"', '"005930_NX"')) as root:
+    with temporary_home(SETTINGS.replace("2026-11-20", "2026-11-21").replace('"000660"', '"005930_NX"')) as root:
         words = "closed until Monday 2026-11-23 08:00 KST (NXT pre-market)"
 
-        assert status(root)["market"] == words
-        assert f"market: {words}\n" in collectorctl(root, "status", check=False).stdout
+        assert read_status(root)["market"] == words
+        assert f"market: {words}\n" in run_collectorctl(root, "status", check=False).stdout
 
 
 def test_what_does_not_fit_is_said_by_plan_check_and_status() -> None:
     """Two slots at KIS, one at Kiwoom for two symbols: no error, but named with what it costs."""
-    with a_home(SETTINGS.replace("[kis]", "[kiwoom]\nregistrations = 1\n[kis]\nregistrations = 2")) as root:
-        planned = msgspec.json.decode(collectorctl(root, "plan", "--json").stdout)
-        shown = collectorctl(root, "plan").stdout
-        checked = collectorctl(root, "check").stdout
-        seen = msgspec.json.decode(collectorctl(root, "status", "--json", check=False).stdout)
+    with temporary_home(SETTINGS.replace("[kis]", "[kiwoom]\nregistrations = 1\n[kis]\nregistrations = 2")) as root:
+        planned = msgspec.json.decode(run_collectorctl(root, "plan", "--json").stdout)
+        shown = run_collectorctl(root, "plan").stdout
+        checked = run_collectorctl(root, "check").stdout
+        seen = msgspec.json.decode(run_collectorctl(root, "status", "--json", check=False).stdout)
 
-    assert planned["short"] == seen["short"] == ["000660: no redundancy", "000660: ticks by recovery only"]
+    assert planned["shortfalls"] == seen["shortfalls"] == ["000660: no redundancy", "000660: ticks by recovery only"]
     assert planned["connections"] == [
-        {"broker": "kis", "key": 1, "books": 2, "ticks": 0, "slots": 2, "limit": 2},
-        {"broker": "kiwoom", "key": 1, "books": 1, "ticks": 1, "slots": 1, "limit": 1},
+        {"feed": "kis", "key": 1, "books": 2, "ticks": 0, "slots": 2, "limit": 2},
+        {"feed": "kiwoom", "key": 1, "books": 1, "ticks": 1, "slots": 1, "limit": 1},
     ]
     assert [share["books"] for share in planned["instruments"]] == [["kis", "kiwoom"], ["kis"]]
     assert "kis      key 1: 2 books, 0 ticks: 2 of 2 slots" in shown
@@ -116,17 +116,17 @@ def test_what_does_not_fit_is_said_by_plan_check_and_status() -> None:
 
 def test_stored_ticks_tell_what_to_expect() -> None:
     """The newest day counts, instruments of the universe only; the printed line is a setting that the plan follows."""
-    with a_home(SETTINGS) as root:
-        none = collectorctl(root, "plan", "--rates", check=False)
+    with temporary_home(SETTINGS) as root:
+        none = run_collectorctl(root, "plan", "--rates", check=False)
         for date, symbols in (("2026-11-19", ["005930"]), ("2026-11-20", ["000660"] * 3 + ["005930", "373220"])):
             for hour in ("09", "10"):
                 place = root / "data" / "kr" / "tick" / f"date={date}" / f"hour={hour}"
                 place.mkdir(parents=True)
                 table = pa.table({"symbol": symbols, "venue": ["KRX"] * len(symbols)})
                 pq.write_table(table, place / "part-0.parquet")
-        said = collectorctl(root, "plan", "--rates").stdout
+        said = run_collectorctl(root, "plan", "--rates").stdout
         (root / "collector.toml").write_text(f"[shards]\n{said}{SETTINGS}")
-        planned = msgspec.json.decode(collectorctl(root, "plan", "--json").stdout)
+        planned = msgspec.json.decode(run_collectorctl(root, "plan", "--json").stdout)
 
     assert (none.returncode, none.stdout) == (1, "")
     assert said.splitlines()[1] == 'rate = { "005930" = 2, "000660" = 6 }'
@@ -135,10 +135,10 @@ def test_stored_ticks_tell_what_to_expect() -> None:
 
 def test_secrets_that_others_may_read_are_refused() -> None:
     """Mode 0644 on .env: exit 78, and what to run."""
-    with a_home("") as root:
+    with temporary_home("") as root:
         (root / ".env").chmod(0o644)
 
-        ran = collectorctl(root, "check", check=False)
+        ran = run_collectorctl(root, "check", check=False)
 
     assert ran.returncode == 78
     assert "chmod 600" in ran.stderr
@@ -146,24 +146,29 @@ def test_secrets_that_others_may_read_are_refused() -> None:
 
 def test_tail_shows_the_newest_rows_while_the_writer_writes() -> None:
     """As text and as JSON, each row whole."""
-    with a_home(SETTINGS) as root, Simulator(root, root / "truth") as simulator:
-        connect_home(root, simulator.addresses)
-        collectorctl(root, "start")
-        until("rows are journalled", lambda: status(root)["processes"]["writer"]["counters"]["journal_rows"] > 50)
+    with temporary_home(SETTINGS) as root, SimulatorProcess(root, root / "truth") as simulator:
+        set_addresses(root, simulator.addresses)
+        run_collectorctl(root, "start")
+        wait_until(
+            "rows are journalled", lambda: read_status(root)["processes"]["writer"]["counters"]["journal_rows"] > 50
+        )
 
         books = [
-            msgspec.json.decode(line) for line in collectorctl(root, "tail", "orderbook", "--json").stdout.splitlines()
+            msgspec.json.decode(line)
+            for line in run_collectorctl(root, "tail", "orderbook", "--json").stdout.splitlines()
         ]
-        ticks = until("a tick is journalled", lambda: collectorctl(root, "tail", "tick", "-n", "3").stdout.splitlines())
+        ticks = wait_until(
+            "a tick is journalled", lambda: run_collectorctl(root, "tail", "tick", "-n", "3").stdout.splitlines()
+        )
 
         assert len(books) == 10
         assert {book["symbol"] for book in books} <= {"005930", "000660"}
         assert [book["row"] for book in books] == sorted(book["row"] for book in books)
         assert all(book["ask_price_1"] > book["bid_price_1"] > 0 for book in books)
-        events = collectorctl(root, "tail", "event", "-n", "50").stdout.splitlines()
+        events = run_collectorctl(root, "tail", "event", "-n", "50").stdout.splitlines()
         assert 0 < len(ticks) <= 3
         assert any(" kis    acknowledged  005930 KRX orderbook" in line for line in events)
         assert any(" writer started       pid " in line for line in events)
-        assert "begins" in collectorctl(root, "logs", "kis").stdout
-        assert "there is no such log" in collectorctl(root, "logs", "nobody", check=False).stderr
+        assert "begins" in run_collectorctl(root, "logs", "kis").stdout
+        assert "there is no such log" in run_collectorctl(root, "logs", "nobody", check=False).stderr
         assert stat.S_IMODE((root / "log").stat().st_mode) == 0o700

@@ -8,9 +8,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from brokers.simulator.ground_truth import BOOKS, SENT, TRADES
-from collectorctl.demo.oracle import MARGIN_NS, judge
-from collectorctl.demo.result import Verdict, allowance
+from brokers.simulator.ground_truth import BOOKS, DELIVERIES, TRADES
+from collectorctl.demo.oracle import MARGIN_NS, compare
+from collectorctl.demo.result import DemoResult, compute_allowance
 
 SECOND_NS = 1_000_000_000
 BEGIN_S = 1_763_596_800
@@ -33,7 +33,7 @@ def market(count: int) -> tuple[np.ndarray, np.ndarray]:
 
 def deliveries(rows: list[tuple[int, int, int, int, int]]) -> np.ndarray:
     """(line, stream, outcome, first_id, last_id), one a millisecond, all on connection 1."""
-    sent = np.zeros(len(rows), SENT)
+    sent = np.zeros(len(rows), DELIVERIES)
     for at, (line, stream, outcome, first, last) in enumerate(rows):
         sent[at] = (line, stream, outcome, 1, first, last, at * 1_000_000)
     return sent
@@ -68,7 +68,7 @@ def stored_ticks(trades: np.ndarray, at: list[int], broker: str = "kis") -> pd.D
     return pd.DataFrame(text | columns | {"exch_time": times})
 
 
-def verdict(books: list[tuple[int, bool, bool]], ticks: list[int], ended_ns: dict | None = None) -> Verdict:
+def verdict(books: list[tuple[int, bool, bool]], ticks: list[int], ended_ns: dict | None = None) -> DemoResult:
     """Judge a run in which KIS sent books 0..3 and trades 0..2, and Kiwoom books 1..3, against these rows."""
     market_books, trades = market(5)
     sent = deliveries(
@@ -77,7 +77,7 @@ def verdict(books: list[tuple[int, bool, bool]], ticks: list[int], ended_ns: dic
         + [(1, 2, 0, n, n) for n in (1, 2, 3)]
     )
     rows = stored_books(market_books, books)
-    return judge(market_books, trades, sent, ended_ns or {}, rows, stored_ticks(trades, ticks))
+    return compare(market_books, trades, sent, ended_ns or {}, rows, stored_ticks(trades, ticks))
 
 
 WHOLE = [(0, True, False), (1, True, True), (2, True, True), (3, True, True)]
@@ -87,7 +87,7 @@ def test_a_complete_run_passes() -> None:
     """Every delivery is there once, with both arrivals where both came."""
     found = verdict(WHOLE, [0, 1, 2])
 
-    assert found.complaints() == []
+    assert found.problems() == []
     assert (found.books.available, found.books.stored, found.ticks.available) == (4, 4, 3)
 
 
@@ -106,7 +106,7 @@ def test_a_complete_run_passes() -> None:
 )
 def test_each_way_of_being_wrong_is_found(books: list, ticks: list, complaint: str) -> None:
     """Missing, extra, doubled, unmatched, foreign rows."""
-    assert any(complaint in said for said in verdict(books, ticks).complaints())
+    assert any(complaint in said for said in verdict(books, ticks).problems())
 
 
 def test_a_row_whose_content_changed_is_found() -> None:
@@ -115,7 +115,7 @@ def test_a_row_whose_content_changed_is_found() -> None:
     rows = stored_books(books, [(0, True, False)])
     rows.loc[0, "total_ask_size"] += 1
 
-    found = judge(books, trades, deliveries([(1, 1, 0, 1, 1)]), {}, rows, stored_ticks(trades, []))
+    found = compare(books, trades, deliveries([(1, 1, 0, 1, 1)]), {}, rows, stored_ticks(trades, []))
 
     assert found.books.wrong == 1
 
@@ -124,8 +124,8 @@ def test_what_was_in_flight_when_a_connection_ended_may_be_there_or_not() -> Non
     """Within the margin of the end nobody can tell; before it a delivery counts."""
     soon, late = {(1, 1): MARGIN_NS // 2}, {(1, 1): 2 * MARGIN_NS, (2, 1): 2 * MARGIN_NS}
 
-    assert not [c for c in verdict(WHOLE[1:], [], soon).complaints() if "kis" in c and "stored" in c]
-    assert verdict(WHOLE[1:], [], late).books.lines["kis"].missing == 1
+    assert not [c for c in verdict(WHOLE[1:], [], soon).problems() if "kis" in c and "stored" in c]
+    assert verdict(WHOLE[1:], [], late).books.feeds["kis"].missing == 1
 
 
 def test_a_merged_print_covers_its_trades() -> None:
@@ -134,7 +134,7 @@ def test_a_merged_print_covers_its_trades() -> None:
     merged = stored_ticks(trades, [1], "kiwoom")
     merged["size"] = 20
 
-    found = judge(books, trades, deliveries([(2, 2, 0, 1, 2)]), {}, stored_books(books, []), merged)
+    found = compare(books, trades, deliveries([(2, 2, 0, 1, 2)]), {}, stored_books(books, []), merged)
 
     assert (found.ticks.missed, found.ticks.doubled, found.ticks.wrong) == (0, 0, 0)
 
@@ -150,19 +150,19 @@ def test_a_fetched_tick_has_to_be_a_trade_that_no_line_brought(fetched: list[int
         rows[name] = pd.NA
     sent = deliveries([(1, 2, 0, n, n) for n in (1, 2, 3)])
 
-    found = judge(books, trades, sent, {}, stored_books(books, []), rows).ticks
+    found = compare(books, trades, sent, {}, stored_books(books, []), rows).ticks
 
     assert (3, len(fetched), wrong) == (found.stored, found.fetched, found.wrong)
-    assert (0, 0) == (found.lines["kis"].missing, found.lines["kis"].extra)
+    assert (0, 0) == (found.feeds["kis"].missing, found.feeds["kis"].extra)
 
 
-def came_back(rows: list[tuple[int, bool, bool]]) -> Verdict:
+def came_back(rows: list[tuple[int, bool, bool]]) -> DemoResult:
     """Judge a market whose book came back (A, B, A); KIS delivered A and B, Kiwoom B and the second A."""
     books, trades = market(3)
     for side in ("ask_size", "cum_volume"):
         books[side][2] = books[side][0]
     sent = deliveries([(1, 1, 0, n, n) for n in (1, 2)] + [(2, 1, 0, n, n) for n in (2, 3)] + [(1, 2, 0, 1, 1)])
-    return judge(books, trades, sent, {}, stored_books(books, rows), stored_ticks(trades, [0]))
+    return compare(books, trades, sent, {}, stored_books(books, rows), stored_ticks(trades, [0]))
 
 
 @pytest.mark.parametrize(
@@ -184,11 +184,11 @@ def test_a_content_that_came_back_explains_only_what_it_can(rows: list, figures:
     verdict = came_back(rows)
     found = verdict.books
 
-    assert figures == (found.missed, found.doubled, found.missed_outright, found.doubled_outright)
-    assert any(figures[2:]) == any("explains" in said for said in verdict.breaches())
+    assert figures == (found.missed, found.doubled, found.missed_unexplained, found.doubled_unexplained)
+    assert any(figures[2:]) == any("explains" in said for said in verdict.strict_problems())
 
 
 def test_the_allowance_is_the_share_and_chance() -> None:
     """Large runs are held to the share, small ones to what chance makes of it."""
-    assert allowance(0.0005, 0) == 0
-    assert allowance(0.0005, 10**8) == pytest.approx(50_000, rel=0.02)
+    assert compute_allowance(0.0005, 0) == 0
+    assert compute_allowance(0.0005, 10**8) == pytest.approx(50_000, rel=0.02)

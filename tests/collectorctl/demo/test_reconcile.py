@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from brokers.simulator.ground_truth import TRADES
-from collectorctl.demo.reconcile import Tiling, tile
+from collectorctl.demo.reconcile import Reconciliation, reconcile
 
 BEGIN_S = 1_763_596_800
 
@@ -39,9 +39,9 @@ LIVE = [row(0, "live"), row(2, "live", size=20)]
 """The first trade, and the second and third as one print that a broker had merged; the last two are missing."""
 
 
-def judged(*recovered: dict[str, Any], live: list[dict[str, Any]] = LIVE) -> Tiling:
+def judged(*recovered: dict[str, Any], live: list[dict[str, Any]] = LIVE) -> Reconciliation:
     """The account of that day with these rows recovered."""
-    (found,) = tile(market(), pd.DataFrame([*live, *recovered]))
+    (found,) = reconcile(market(), pd.DataFrame([*live, *recovered]))
     return found
 
 
@@ -49,7 +49,7 @@ def test_recovered_rows_that_are_the_missing_trades_pass() -> None:
     """Two trades are in no live row; both were recovered: one without side, one with its quotes."""
     found = judged(row(3, side=0), row(4, ask_price_1=70_100, bid_price_1=70_000))
 
-    assert found.complaints() == []
+    assert found.problems() == []
     assert (5, 2, 2, 20, 2, 2) == (
         found.trades, found.live, found.missed, found.missed_shares, found.recovered, found.equal,
     )  # fmt: skip
@@ -67,8 +67,8 @@ def test_a_recovered_row_that_says_something_else_is_found(other: dict[str, Any]
     """It is wrong, and the trade it should have been is still lacking."""
     found = judged(row(3), row(4, **other))
 
-    assert (1, 1) == (found.wrong, found.lacking)
-    assert 2 == len(found.complaints())
+    assert (1, 1) == (found.wrong, found.missing)
+    assert 2 == len(found.problems())
 
 
 @pytest.mark.parametrize(
@@ -84,13 +84,13 @@ def test_rows_too_few_or_too_many_are_found(recovered: list, wrong: int, lacking
     """Not recovered, recovered twice, recovered although it was there."""
     found = judged(*recovered)
 
-    assert (wrong, lacking, twice) == (found.wrong, found.lacking, found.twice)
-    assert found.complaints()
+    assert (wrong, lacking, twice) == (found.wrong, found.missing, found.duplicated)
+    assert found.problems()
 
 
 def test_a_trade_in_two_live_rows_is_found() -> None:
     """A merged print beside one of its parts."""
     found = judged(row(3), row(4), live=[*LIVE, row(1, "live")])
 
-    assert 1 == found.twice
-    assert found.complaints()
+    assert 1 == found.duplicated
+    assert found.problems()

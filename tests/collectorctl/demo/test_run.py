@@ -9,7 +9,7 @@ import subprocess
 from pathlib import Path
 
 import msgspec
-from support.process_tree import BIN, a_home, status, until
+from support.process_tree import BIN, read_status, temporary_home, wait_until
 
 
 def test_the_demo_passes_and_crosses_hours() -> None:
@@ -28,14 +28,16 @@ def test_the_demo_passes_and_crosses_hours() -> None:
 
 def test_the_table_stays_exact_while_every_process_is_killed_in_turn() -> None:
     """SIGKILL of kis, kiwoom and writer during a demo: nothing missing, nothing doubled."""
-    with a_home("") as root:
+    with temporary_home("") as root:
         demo = subprocess.Popen(
             [BIN / "collectorctl", "demo", "--home", root, "--seconds", "36", "--json"],
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             text=True,
         )
-        until("the tree is healthy", lambda: (root / "run" / "supervisor.sock").exists() and status(root)["healthy"])
+        wait_until(
+            "the tree is healthy", lambda: (root / "run" / "supervisor.sock").exists() and read_status(root)["healthy"]
+        )
         for name in ("kis", "kiwoom", "writer"):
             kill(root, name)
         out, _ = demo.communicate(timeout=150)
@@ -43,8 +45,8 @@ def test_the_table_stays_exact_while_every_process_is_killed_in_turn() -> None:
         told = msgspec.json.decode(out)
         assert told["complaints"] == []
         assert demo.returncode == 0
-        assert told["verdict"]["books"]["available"] > 1000
-        assert len(told["figures"]["hours"]) >= 3
+        assert told["result"]["books"]["available"] > 1000
+        assert len(told["measurements"]["hours"]) >= 3
         certificates = {(one["before"], one["after"]) for one in told["recovery"]["instruments"]}
         assert {("INCOMPLETE", "PROVEN")} <= certificates <= {("INCOMPLETE", "PROVEN"), ("PROVEN", "PROVEN")}
         ticks = [one["ticks"] for one in told["recovery"]["instruments"]]
@@ -53,11 +55,13 @@ def test_the_table_stays_exact_while_every_process_is_killed_in_turn() -> None:
 
 def kill(root: Path, name: str) -> None:
     """SIGKILL a process of the home and wait until its successor is healthy."""
-    old = until(f"{name} runs", lambda: status(root)["processes"][name]["pid"])  # the demo itself may hold it down
+    old = wait_until(
+        f"{name} runs", lambda: read_status(root)["processes"][name]["pid"]
+    )  # the demo itself may hold it down
     os.kill(old, signal.SIGKILL)
 
     def again() -> bool:
-        process = status(root)["processes"][name]
+        process = read_status(root)["processes"][name]
         return process["healthy"] and process["pid"] != old
 
-    until(f"{name} is healthy again", again)
+    wait_until(f"{name} is healthy again", again)

@@ -8,13 +8,13 @@ import msgspec
 import numpy as np
 import pandas as pd
 import pytest
-from support.process_tree import BIN, a_home
+from support.process_tree import BIN, temporary_home
 
 from brokers.simulator import ground_truth
 from brokers.simulator.scenarios import SCENARIOS
 from collectorctl.demo import assertions
-from collectorctl.demo.oracle import BOOK, judge
-from collectorctl.demo.scenarios import MORNING, SCRIPTS, VENUES
+from collectorctl.demo.oracle import BOOK, compare
+from collectorctl.demo.scenarios import DEMO_SCENARIOS, MORNING, VENUES
 
 DAY = "2026-11-20"
 
@@ -36,21 +36,21 @@ def events(*told: tuple[str, str, str]) -> pd.DataFrame:
     """(time, line, kind) as stored events."""
     frame = pd.DataFrame(told, columns=["time", "line", "kind"])
     frame["time"] = pd.DatetimeIndex([at(clock) for clock in frame["time"]], dtype="datetime64[ns, Asia/Seoul]")
-    return frame.assign(words="kis.tick")
+    return frame.assign(message="kis.tick")
 
 
 def test_there_is_a_rehearsal_for_each_scenario() -> None:
     """And the ordinary ones; every scenario has conditions of its own."""
-    assert set(SCRIPTS) == {MORNING.name, VENUES.name, *SCENARIOS}
+    assert set(DEMO_SCENARIOS) == {MORNING.name, VENUES.name, *SCENARIOS}
     for name in SCENARIOS:
-        assert SCRIPTS[name].holds is not MORNING.holds
-        assert SCRIPTS[name].scenario == name
+        assert DEMO_SCENARIOS[name].assertion is not MORNING.assertion
+        assert DEMO_SCENARIOS[name].simulator_scenario == name
 
 
 def test_the_ordinary_rehearsal_needs_something_to_recover() -> None:
     """A day that was PROVEN as it stood shows nothing."""
-    assert assertions.morning(assertions.Seen(books(), events(), regained=1)) == []
-    assert assertions.morning(assertions.Seen(books(), events()))
+    assert assertions.check_morning(assertions.DemoData(books(), events(), newly_proven=1)) == []
+    assert assertions.check_morning(assertions.DemoData(books(), events()))
 
 
 def test_an_outage_is_told_and_the_survivor_is_never_silent() -> None:
@@ -58,37 +58,37 @@ def test_an_outage_is_told_and_the_survivor_is_never_silent() -> None:
     served = [(f"09:{minute:02}:30", False, True) for minute in range(12)]
     told = [("09:00:05", "kis", "disconnected"), ("09:11:00", "kis", "connected")]
 
-    assert assertions.kis_dies_at_open(assertions.Seen(books(*served), events(*told))) == []
+    assert assertions.check_kis_dies_at_open(assertions.DemoData(books(*served), events(*told))) == []
     for lacking in range(1, 11):
         left = books(*(one for minute, one in enumerate(served) if minute != lacking))
-        (words,) = assertions.kis_dies_at_open(assertions.Seen(left, events(*told)))
+        (words,) = assertions.check_kis_dies_at_open(assertions.DemoData(left, events(*told)))
         assert f"09:{lacking:02}" in words
     kis_only = books(*((clock, True, False) for clock, _, _ in served))
-    assert assertions.kis_dies_at_open(assertions.Seen(kis_only, events(*told)))
-    assert assertions.kis_dies_at_open(assertions.Seen(books(*served), events(told[0])))
-    assert assertions.kis_dies_at_open(
-        assertions.Seen(books(*served), events(("08:40:00", "kis", "disconnected"), told[1]))
+    assert assertions.check_kis_dies_at_open(assertions.DemoData(kis_only, events(*told)))
+    assert assertions.check_kis_dies_at_open(assertions.DemoData(books(*served), events(told[0])))
+    assert assertions.check_kis_dies_at_open(
+        assertions.DemoData(books(*served), events(("08:40:00", "kis", "disconnected"), told[1]))
     )
-    assert assertions.kis_dies_at_open(
-        assertions.Seen(books(*served), events(told[0], ("09:05:00", "kis", "connected")))
+    assert assertions.check_kis_dies_at_open(
+        assertions.DemoData(books(*served), events(told[0], ("09:05:00", "kis", "connected")))
     )
 
 
 @pytest.mark.parametrize(
     ("condition", "lines"),
     [
-        (assertions.kiwoom_conflates, ("kiwoom",)),
-        (assertions.wrong_venue, ("kis", "kiwoom")),
-        (assertions.stamp_skew, ()),
+        (assertions.check_kiwoom_conflates, ("kiwoom",)),
+        (assertions.check_wrong_venue, ("kis", "kiwoom")),
+        (assertions.check_stamp_skew, ()),
     ],
     ids=["conflates", "venue", "skew"],
 )
 def test_an_alarm_names_the_line_that_hides_something_and_no_other(
-    condition: assertions.Holds, lines: tuple[str, ...]
+    condition: assertions.Assertion, lines: tuple[str, ...]
 ) -> None:
     """Neither a missing alarm nor one too many passes."""
     for called in ((), ("kis",), ("kiwoom",), ("kis", "kiwoom")):
-        seen = assertions.Seen(books(), events(*(("09:30:00", line, "degraded") for line in called)))
+        seen = assertions.DemoData(books(), events(*(("09:30:00", line, "degraded") for line in called)))
         assert (condition(seen) == []) is (called == lines)
 
 
@@ -97,7 +97,7 @@ def test_losses_of_both_lines_show_in_the_arrivals() -> None:
 
     def of(every: int) -> list[str]:
         rows = [("09:30:00", n % every != 0, n % every != every // 2) for n in range(1000)]
-        return assertions.both_lose(assertions.Seen(books(*rows), events()))
+        return assertions.check_both_lose(assertions.DemoData(books(*rows), events()))
 
     assert of(50) == []
     assert len(of(2000)) == 2
@@ -109,29 +109,31 @@ def test_a_burst_that_did_not_come_or_overran_a_ring_does_not_pass() -> None:
     usual = [(f"{10 + n // 60:02}:{n % 60:02}:00", True, True) for n in range(90)]
     burst = [(f"09:{n % 8 + 1:02}:00", True, True) for n in range(80)]
 
-    assert assertions.open_burst(assertions.Seen(books(*usual, *burst), events())) == []
-    assert assertions.open_burst(assertions.Seen(books(*usual), events()))
-    assert assertions.open_burst(assertions.Seen(books(*usual, *burst), events(("09:05:00", "writer", "ring_loss"))))
+    assert assertions.check_open_burst(assertions.DemoData(books(*usual, *burst), events())) == []
+    assert assertions.check_open_burst(assertions.DemoData(books(*usual), events()))
+    assert assertions.check_open_burst(
+        assertions.DemoData(books(*usual, *burst), events(("09:05:00", "writer", "ring_loss")))
+    )
 
 
 def test_each_venue_must_have_twins_of_every_stock_and_nothing_outside_its_hours() -> None:
     """KRX has no book before its auction nor after its close, NXT none while it pauses at 08:50."""
     times = [(clock, True, True) for clock in ("08:40:00", "09:30:00")]
     whole = pd.concat([books(*times).assign(venue=venue, symbol="005930") for venue in ("KRX", "NXT", "UN")])
-    seen = lambda *more: assertions.Seen(pd.concat([whole, *more]), events())  # noqa: E731
+    seen = lambda *more: assertions.DemoData(pd.concat([whole, *more]), events())  # noqa: E731
 
-    assert assertions.venues(seen()) == []
+    assert assertions.check_venues(seen()) == []
     for clock, venue in (("08:29:59", "KRX"), ("08:55:00", "NXT"), ("11:55:00", "NXT"), ("12:04:01", "UN")):
         late = books((clock, True, False)).assign(venue=venue, symbol="005930")
-        assert assertions.venues(seen(late)) == [f"1 books of {venue} outside its hours"]
+        assert assertions.check_venues(seen(late)) == [f"1 books of {venue} outside its hours"]
     alone = books(("09:00:00", True, False)).assign(venue="KRX", symbol="000660")
-    assert len(assertions.venues(seen(alone))) == 3
+    assert len(assertions.check_venues(seen(alone))) == 3
 
 
 @pytest.mark.timeout(240)
 def test_a_day_of_one_stock_on_every_venue_is_right_on_each() -> None:
     """KRX, NXT and both unified, an outage, recovery: the oracle judges each venue as if it were alone; all are PROVEN."""
-    with a_home("") as root:
+    with temporary_home("") as root:
         ran = subprocess.run(
             [BIN / "collectorctl", "demo", "--home", root, "--scenario", "venues", "--seconds", "24", "--json"],
             capture_output=True,
@@ -148,11 +150,11 @@ def test_a_day_of_one_stock_on_every_venue_is_right_on_each() -> None:
     assert outcome["complaints"] == []
     for venue in ("KRX", "NXT", "UN"):
         events_of = [table[table["venue"] == venue.encode()] for table in (told.books, told.trades)]
-        ids = [np.isin(told.sent["first_id"], table["id"]) for table in events_of]
-        sent = told.sent[np.where(told.sent["stream"] == BOOK, *ids)]
+        ids = [np.isin(told.deliveries["first_id"], table["id"]) for table in events_of]
+        sent = told.deliveries[np.where(told.deliveries["stream"] == BOOK, *ids)]
         rows = [table[table["venue"] == venue] for table in (stored["orderbook"], live)]
-        verdict = judge(*events_of, sent, ended, *rows)
-        assert verdict.breaches() == []
+        verdict = compare(*events_of, sent, ended, *rows)
+        assert verdict.strict_problems() == []
         assert verdict.books.available > 50
     certificates = {(one["ticks"]["venue"], one["after"]) for one in outcome["recovery"]["instruments"]}
     assert certificates == {("KRX", "PROVEN"), ("NXT", "PROVEN"), ("UN", "PROVEN")}

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from collectorctl.gapfill.queue import AGAIN_S, CONFIRM_S, Limits, Waiting
+from collectorctl.gapfill.queue import CONFIRM_TIMEOUT_S, RETRY_DELAY_S, GapfillLimits, GapQueue
 from conf.instrument import Instrument
-from writer.volume.gap_tracker import Open, Report, Symbol
+from writer.volume.gap_tracker import GapReport, OpenGap, SymbolGaps
 
-LIMITS = Limits(settle_s=3.0, attempts=2, trades_most=300)
+LIMITS = GapfillLimits(settle_s=3.0, attempts=2, max_trades=300)
 NINE_NS = 1_795_132_800_000_000_000
 """2026-11-20 09:00:00 in Korea."""
 DAY = "2026-11-20"
@@ -17,75 +17,77 @@ VENUES = ["KRX"]
 
 def gap(
     low: int, minute: int = 0, won: int | None = None, trades: int | None = 5, shares: int = 10, end: bool = True
-) -> Open:
+) -> OpenGap:
     """One of ten shares (unless some of them are said to be filled), in a minute after nine."""
     at_ns = NINE_NS + minute * 60_000_000_000
-    return Open(low, low + 10, shares, won, trades, at_ns, at_ns + 1_000_000_000 if end else 0)
+    return OpenGap(low, low + 10, shares, won, trades, at_ns, at_ns + 1_000_000_000 if end else 0)
 
 
-def report(*gaps: Open, symbol: str = "005930", venue: str = "KRX", day: str = DAY, start: int = 0) -> Report:
+def report(*gaps: OpenGap, symbol: str = "005930", venue: str = "KRX", day: str = DAY, start: int = 0) -> GapReport:
     """The writer's, with one symbol."""
-    sums = dict.fromkeys(["gap_shares", "gap_won", "gap_trades", "gaps_found", "duplicates", "unlaid", "witnessed"], 0)
+    sums = dict.fromkeys(
+        ["gap_shares", "gap_value", "gap_trades", "gaps_found", "duplicates", "unplaced", "confirmed_by_book"], 0
+    )
     rest = {"before_start": 0, "gaps": len(gaps), "behind": 0, "value": None, "change": None, "count": None}
-    return Report(
+    return GapReport(
         since="",
         written="",
         lineage="",
         row=0,
         symbols=[
-            Symbol(
+            SymbolGaps(
                 symbol=symbol, venue=venue, day=day, ticks=1, volume=10**6, start=start, open=list(gaps), **sums, **rest
             )
         ],
     )
 
 
-def asked(waiting: Waiting, now_s: float) -> int | None:
+def asked(waiting: GapQueue, now_s: float) -> int | None:
     """Where the gap begins that is asked for now."""
-    found = waiting.next(VENUES, now_s)
+    found = waiting.next_gap(VENUES, now_s)
     return found.low if found else None
 
 
 def test_the_newest_comes_first_and_of_one_minute_the_most_valuable() -> None:
     """After it has rested; one that failed comes behind all others."""
-    waiting = Waiting(LIMITS)
-    waiting.hear(report(gap(0, 1, won=900), gap(20, 2, won=100), gap(40, 2, won=500), gap(60, 2)), DAY, 100.0)
+    waiting = GapQueue(LIMITS)
+    waiting.update(report(gap(0, 1, won=900), gap(20, 2, won=100), gap(40, 2, won=500), gap(60, 2)), DAY, 100.0)
     order = []
     assert asked(waiting, 102.9) is None
     for _ in range(4):
-        found = waiting.next(VENUES, 103.0)
+        found = waiting.next_gap(VENUES, 103.0)
         order.append(found.low)
-        assert not waiting.failed(found, 103.0)
+        assert not waiting.mark_failed(found, 103.0)
 
     assert [40, 20, 60, 0] == order
-    assert (None, 40) == (asked(waiting, 103 + AGAIN_S - 0.1), asked(waiting, 103 + AGAIN_S))
+    assert (None, 40) == (asked(waiting, 103 + RETRY_DELAY_S - 0.1), asked(waiting, 103 + RETRY_DELAY_S))
 
 
 def test_a_gap_that_fails_too_often_is_given_up_and_one_that_cannot_be_had_at_once() -> None:
     """It is not asked for again, though every report has it."""
-    waiting = Waiting(LIMITS)
+    waiting = GapQueue(LIMITS)
     found = report(gap(0), gap(20))
-    waiting.hear(found, DAY, 0.0)
-    first = waiting.next(VENUES, 10.0)
-    assert [False, True] == [waiting.failed(first, 10.0), waiting.failed(first, 50.0)]
-    assert waiting.failed(waiting.next(VENUES, 50.0), 50.0, for_good=True)
-    waiting.hear(found, DAY, 60.0)
+    waiting.update(found, DAY, 0.0)
+    first = waiting.next_gap(VENUES, 10.0)
+    assert [False, True] == [waiting.mark_failed(first, 10.0), waiting.mark_failed(first, 50.0)]
+    assert waiting.mark_failed(waiting.next_gap(VENUES, 50.0), 50.0, permanently=True)
+    waiting.update(found, DAY, 60.0)
 
     assert (None, 0) == (asked(waiting, 1000.0), len(waiting))
 
 
 def test_what_was_handed_over_waits_for_the_writer_to_say_so() -> None:
     """Gone from the next report: filled. Still there much later: asked for again. No report: nothing happens."""
-    waiting = Waiting(LIMITS)
+    waiting = GapQueue(LIMITS)
     both = report(gap(0), gap(20))
-    waiting.hear(both, DAY, 0.0)
+    waiting.update(both, DAY, 0.0)
     for _ in range(2):
-        waiting.handed_over(waiting.next(VENUES, 10.0), 10.0)
+        waiting.mark_published(waiting.next_gap(VENUES, 10.0), 10.0)
 
     assert asked(waiting, 1000.0) is None
-    assert [] == waiting.hear(both, DAY, 12.0).filled
+    assert [] == waiting.update(both, DAY, 12.0).filled
     assert asked(waiting, 1000.0) is None
-    heard = waiting.hear(report(gap(20)), DAY, 10.1 + CONFIRM_S)
+    heard = waiting.update(report(gap(20)), DAY, 10.1 + CONFIRM_TIMEOUT_S)
 
     assert [0] == [one.low for one in heard.filled]
     assert 20 == asked(waiting, 1000.0)
@@ -103,34 +105,34 @@ def test_what_was_handed_over_waits_for_the_writer_to_say_so() -> None:
     ],
     ids=["of another day", "before the start", "of several", "of no time", "beyond reach", "out of session"],
 )
-def test_what_calls_cannot_fill_is_not_asked_for(found: Report) -> None:
+def test_what_calls_cannot_fill_is_not_asked_for(found: GapReport) -> None:
     """Above all what was before the first tick a writer knows of: its ticks may be stored."""
-    waiting = Waiting(LIMITS)
+    waiting = GapQueue(LIMITS)
 
-    waiting.hear(found, DAY, 0.0)
+    waiting.update(found, DAY, 0.0)
 
     assert asked(waiting, 100.0) is None
 
 
 def test_a_gap_beyond_reach_is_told_once() -> None:
     """So that it can be counted."""
-    waiting = Waiting(LIMITS)
+    waiting = GapQueue(LIMITS)
     far = report(gap(0, trades=301), gap(20))
 
-    told = [[one.low for one in waiting.hear(far, DAY, at).beyond] for at in (0.0, 5.0)]
+    told = [[one.low for one in waiting.update(far, DAY, at).too_large] for at in (0.0, 5.0)]
 
     assert [[0], []] == told
 
 
 def test_the_rows_of_one_call_are_offered_to_all_gaps_of_the_instrument() -> None:
     """Not to another's, and not to one that was given up."""
-    waiting = Waiting(LIMITS)
+    waiting = GapQueue(LIMITS)
     two = report(gap(0, won=9), gap(20), gap(40))
     two.symbols += report(gap(0), symbol="000660").symbols
-    waiting.hear(two, DAY, 0.0)
-    beside = waiting.beside(waiting.next(VENUES, 10.0))
-    waiting.failed(beside[1], 10.0, for_good=True)
+    waiting.update(two, DAY, 0.0)
+    beside = waiting.open_gaps_of(waiting.next_gap(VENUES, 10.0))
+    waiting.mark_failed(beside[1], 10.0, permanently=True)
 
     assert [0, 20, 40] == [one.low for one in beside]
     assert {Instrument("005930", "KRX")} == {one.instrument for one in beside}
-    assert [0, 40] == [one.low for one in waiting.beside(beside[0])]
+    assert [0, 40] == [one.low for one in waiting.open_gaps_of(beside[0])]

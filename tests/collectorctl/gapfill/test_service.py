@@ -9,36 +9,36 @@ from contextlib import contextmanager
 import numpy as np
 import pytest
 from support.fake_vendor import (
-    Answer,
-    Liar,
+    FakeVendor,
+    Response,
     Rows,
-    a_market,
-    counted,
-    handed_over,
-    honest,
-    reading,
-    refused,
-    settings,
-    start,
-    tell,
-    told,
+    build_market,
+    build_refusal,
+    build_response,
+    format_settings,
+    read_counter,
+    read_ring,
+    read_vitals,
+    respond_correctly,
+    start_gapfill,
+    write_gap_report,
 )
-from support.process_tree import a_home, until
+from support.process_tree import temporary_home, wait_until
 
 from conf.home import Home
-from ringbuf.records import Line, Session
+from ringbuf.records import FeedId, Session
 
 GAP = slice(50, 62)
 
 
 @contextmanager
-def a_vendor(**options: object) -> Iterator[tuple[Home, Liar]]:
+def a_vendor(**options: object) -> Iterator[tuple[Home, FakeVendor]]:
     """A home with a gap of twelve trades in it, and the vendor who knows them."""
-    liar = Liar(a_market())
-    with a_home(settings(liar.url, **options)) as root:  # type: ignore[arg-type]
+    liar = FakeVendor(build_market())
+    with temporary_home(format_settings(liar.url, **options)) as root:  # type: ignore[arg-type]
         home = Home(root)
-        home.make()
-        tell(home, liar.market[: GAP.start], liar.market[GAP.stop :])
+        home.create_directories()
+        write_gap_report(home, liar.market[: GAP.start], liar.market[GAP.stop :])
         try:
             yield home, liar
         finally:
@@ -48,9 +48,9 @@ def a_vendor(**options: object) -> Iterator[tuple[Home, Liar]]:
 @contextmanager
 def at_work(home: Home) -> Iterator[None]:
     """The process runs, and ends when it is asked to."""
-    process = start(home)
+    process = start_gapfill(home)
     try:
-        until("it works", lambda: (at := reading(home)) and at.pid == process.pid and at.state != "starting")
+        wait_until("it works", lambda: (at := read_vitals(home)) and at.pid == process.pid and at.state != "starting")
         yield
         assert process.poll() is None
         process.terminate()
@@ -68,110 +68,114 @@ def changed(rows: Rows, volume: np.int64, **fields: str) -> Rows:
 def test_a_gap_is_filled_with_the_trades_that_happened() -> None:
     """Three pages are needed; the rows carry the session of the calendar and nothing that was not told."""
     with a_vendor() as (home, liar), at_work(home):
-        liar.lie = lambda rows: told(rows[:7])
-        until("the gap is handed over", lambda: len(handed_over(home)))
-        ticks = handed_over(home)
-        tell(home, liar.market)
-        until("the writer's word is heard", lambda: counted(home, "gaps_filled") == 1)
-        assert [1, 3, 1] == [counted(home, "gaps_asked"), counted(home, "calls"), liar.issued]
+        liar.respond = lambda rows: build_response(rows[:7])
+        wait_until("the gap is handed over", lambda: len(read_ring(home)))
+        ticks = read_ring(home)
+        write_gap_report(home, liar.market)
+        wait_until("the writer's word is heard", lambda: read_counter(home, "gaps_filled") == 1)
+        assert [1, 3, 1] == [read_counter(home, "gaps_asked"), read_counter(home, "calls"), liar.tokens_issued]
 
     for name in ("exch_ns", "price_e4", "size", "cum_volume"):
         assert np.array_equal(liar.market[GAP][name], ticks[name]), name
-    assert [{Line.FILL}, {Session.REGULAR}, {0}] == [set(ticks[name].tolist()) for name in ("line", "session", "side")]
+    assert [{FeedId.GAPFILL}, {Session.REGULAR}, {0}] == [
+        set(ticks[name].tolist()) for name in ("line", "session", "side")
+    ]
     assert (ticks["ask_price_1_e4"] == 70_500 * 10_000).all()
 
 
-LIES: dict[str, Callable[[Rows, np.int64], Answer]] = {
-    "lacks one": lambda rows, volume: told([row for row in rows if row["acml_vol"] != str(volume)]),
-    "price": lambda rows, volume: told(changed(rows, volume, stck_prpr="1")),
-    "size": lambda rows, volume: told(changed(rows, volume, cnqn="1000")),
-    "time": lambda rows, volume: told(changed(rows, volume, stck_cntg_hour="095900")),
-    "volume": lambda rows, volume: told(changed(rows, volume, acml_vol=str(volume - 1))),
-    "huge": lambda rows, volume: told(changed(rows, volume, acml_vol="9" * 18)),
-    "sign": lambda rows, volume: told(changed(rows, volume, cnqn="-3")),
-    "empty row": lambda rows, volume: told([{}]),
-    "text": lambda rows, volume: told("rows"),
-    "no data": lambda rows, volume: refused(200, "KIER2620")(rows),
+LIES: dict[str, Callable[[Rows, np.int64], Response]] = {
+    "lacks one": lambda rows, volume: build_response([row for row in rows if row["acml_vol"] != str(volume)]),
+    "price": lambda rows, volume: build_response(changed(rows, volume, stck_prpr="1")),
+    "size": lambda rows, volume: build_response(changed(rows, volume, cnqn="1000")),
+    "time": lambda rows, volume: build_response(changed(rows, volume, stck_cntg_hour="095900")),
+    "volume": lambda rows, volume: build_response(changed(rows, volume, acml_vol=str(volume - 1))),
+    "huge": lambda rows, volume: build_response(changed(rows, volume, acml_vol="9" * 18)),
+    "sign": lambda rows, volume: build_response(changed(rows, volume, cnqn="-3")),
+    "empty row": lambda rows, volume: build_response([{}]),
+    "text": lambda rows, volume: build_response("rows"),
+    "no data": lambda rows, volume: build_refusal(200, "KIER2620")(rows),
 }
 
 
 def test_what_is_not_proven_is_not_handed_over() -> None:
     """One process, a gap and a lie after the other: each is given up, nothing is in the ring; then the truth is."""
     with a_vendor(attempts=1, settle_s=0.0) as (home, liar):
-        liar.lie = lambda rows: told([])
+        liar.respond = lambda rows: build_response([])
         with at_work(home):
-            until("nothing is given up", lambda: counted(home, "gaps_given_up") == 1)
+            wait_until("nothing is given up", lambda: read_counter(home, "gaps_given_up") == 1)
             for number, (name, lie) in enumerate(LIES.items(), 1):
                 hole = slice(GAP.start - number, GAP.stop - number)
                 volume = liar.market["cum_volume"][hole.start + 5]
-                liar.lie = lambda rows, lie=lie, volume=volume: lie(rows, volume)
-                tell(home, liar.market[: hole.start], liar.market[hole.stop :])
-                until(f"{name} is given up", lambda number=number: counted(home, "gaps_given_up") == number + 1)
-                assert 0 == len(handed_over(home)), name
-            liar.lie = honest
-            tell(home, liar.market[:80], liar.market[90:])
-            until("the truth is handed over", lambda: len(handed_over(home)))
+                liar.respond = lambda rows, lie=lie, volume=volume: lie(rows, volume)
+                write_gap_report(home, liar.market[: hole.start], liar.market[hole.stop :])
+                wait_until(
+                    f"{name} is given up", lambda number=number: read_counter(home, "gaps_given_up") == number + 1
+                )
+                assert 0 == len(read_ring(home)), name
+            liar.respond = respond_correctly
+            write_gap_report(home, liar.market[:80], liar.market[90:])
+            wait_until("the truth is handed over", lambda: len(read_ring(home)))
 
-        assert np.array_equal(liar.market["cum_volume"][80:90], handed_over(home)["cum_volume"])
+        assert np.array_equal(liar.market["cum_volume"][80:90], read_ring(home)["cum_volume"])
 
 
 def test_an_answer_that_is_none_is_waited_out() -> None:
     """The gap keeps its attempts: afterwards it is filled."""
     with a_vendor(attempts=1) as (home, liar):
-        liar.lie = lambda rows: (502, b"<html>maintenance</html>")
+        liar.respond = lambda rows: (502, b"<html>maintenance</html>")
         with at_work(home):
-            until("it says so", lambda: reading(home).state == "retrying")
-            liar.lie = honest
-            until("the gap is handed over", lambda: len(handed_over(home)))
-            until("and nothing else is said", lambda: reading(home).state == "running")
+            wait_until("it says so", lambda: read_vitals(home).state == "retrying")
+            liar.respond = respond_correctly
+            wait_until("the gap is handed over", lambda: len(read_ring(home)))
+            wait_until("and nothing else is said", lambda: read_vitals(home).state == "running")
 
 
 def logged(home: Home) -> str:
     """What it wrote."""
-    return (home.log / "fill.log").read_text()
+    return (home.log / "gapfill.log").read_text()
 
 
 def test_more_trades_in_a_second_than_a_page_has_are_left_alone() -> None:
     """Paging cannot advance (spec kis 5): given up at once, not asked for again."""
     with a_vendor() as (home, liar):
         liar.market["exch_ns"] = liar.market["exch_ns"][0]
-        tell(home, liar.market[: GAP.start], liar.market[GAP.stop :])
+        write_gap_report(home, liar.market[: GAP.start], liar.market[GAP.stop :])
         with at_work(home):
-            until("it is given up", lambda: counted(home, "gaps_given_up") == 1)
-            calls = len(liar.called_s)
+            wait_until("it is given up", lambda: read_counter(home, "gaps_given_up") == 1)
+            calls = len(liar.call_times_s)
             time.sleep(1.0)
 
-        assert calls == len(liar.called_s) <= 3
+        assert calls == len(liar.call_times_s) <= 3
         assert "more trades in one second than a page has" in logged(home)
 
 
 def test_refusals_slow_it_down_and_it_never_asks_faster_than_it_may() -> None:
     """A refusal for the rate halves it; afterwards the gap is filled."""
     with a_vendor(calls_per_s=4.0, settle_s=0.0) as (home, liar):
-        liar.lie = refused(500, "EGW00201")
+        liar.respond = build_refusal(500, "EGW00201")
         with at_work(home):
-            until("it was refused three times", lambda: counted(home, "calls_limited") >= 3)
-            liar.lie = honest
-            until("the gap is handed over", lambda: len(handed_over(home)))
-            assert 0 == counted(home, "gaps_given_up")
+            wait_until("it was refused three times", lambda: read_counter(home, "calls_limited") >= 3)
+            liar.respond = respond_correctly
+            wait_until("the gap is handed over", lambda: len(read_ring(home)))
+            assert 0 == read_counter(home, "gaps_given_up")
 
         # half a second is what the rate has become by then; up to half a pause may be made up for
-        assert (np.diff(liar.called_s)[:3] > [0.95, 0.95, 1.2]).all(), liar.called_s
+        assert (np.diff(liar.call_times_s)[:3] > [0.95, 0.95, 1.2]).all(), liar.call_times_s
 
 
 def test_it_is_healthy_while_the_vendor_hangs_and_leaves_at_once() -> None:
     """The heart beats during a call that brings no answer."""
     with a_vendor() as (home, liar):
 
-        def hang(rows: Rows) -> Answer:
+        def hang(rows: Rows) -> Response:
             time.sleep(20)
-            return honest(rows)
+            return respond_correctly(rows)
 
-        liar.lie = hang
+        liar.respond = hang
         with at_work(home):
-            until("it has asked", lambda: len(liar.called_s))
+            wait_until("it has asked", lambda: len(liar.call_times_s))
             time.sleep(1.5)
-            assert time.monotonic_ns() - reading(home).beat_mono_ns < 1e9
+            assert time.monotonic_ns() - read_vitals(home).heartbeat_mono_ns < 1e9
             began = time.monotonic()
         assert time.monotonic() - began < 5
 
@@ -179,13 +183,13 @@ def test_it_is_healthy_while_the_vendor_hangs_and_leaves_at_once() -> None:
 def test_keys_that_are_refused_are_said_and_waited_for() -> None:
     """Refused in words, no second call within the minute."""
     with a_vendor() as (home, liar):
-        liar.lie = refused(403, "EGW00206")
+        liar.respond = build_refusal(403, "EGW00206")
         with at_work(home):
-            until("it says so", lambda: reading(home).state == "refused")
-            assert "EGW00206" in reading(home).detail
+            wait_until("it says so", lambda: read_vitals(home).state == "refused")
+            assert "EGW00206" in read_vitals(home).detail
             time.sleep(1.0)
 
-        assert 1 == len(liar.called_s)
+        assert 1 == len(liar.call_times_s)
 
 
 @pytest.mark.parametrize("clock", ["2026-11-20T21:00:00+09:00", "2026-11-23T10:01:00+09:00"])
@@ -193,11 +197,11 @@ def test_nothing_is_asked_outside_the_session_nor_of_another_day(clock: str) -> 
     """In the evening, and on the Monday after."""
     with a_vendor(clock=clock) as (home, liar):
         with at_work(home):
-            until("it has come round", lambda: reading(home).state in ("closed_market", "running"))
+            wait_until("it has come round", lambda: read_vitals(home).state in ("closed_market", "running"))
             time.sleep(1.5)
 
-        assert [] == liar.called_s
-        assert 0 == liar.issued
+        assert [] == liar.call_times_s
+        assert 0 == liar.tokens_issued
 
 
 def test_killed_at_any_instant_it_begins_anew_and_asks_no_faster() -> None:
@@ -205,18 +209,18 @@ def test_killed_at_any_instant_it_begins_anew_and_asks_no_faster() -> None:
     with a_vendor(calls_per_s=0.4, settle_s=0.0) as (home, liar):
         for lives in (1, 2):
             live_for(home, lambda: False)
-            assert [] == liar.called_s, lives
+            assert [] == liar.call_times_s, lives
         for lives in (1, 2):
-            live_for(home, lambda lives=lives: len(handed_over(home)) == 12 * lives, most_s=30)
+            live_for(home, lambda lives=lives: len(read_ring(home)) == 12 * lives, most_s=30)
 
-        volumes = handed_over(home)["cum_volume"].reshape(2, 12)
+        volumes = read_ring(home)["cum_volume"].reshape(2, 12)
         assert (volumes == liar.market[GAP]["cum_volume"]).all()
-        assert (np.diff(liar.called_s) > 2.4).all()
+        assert (np.diff(liar.call_times_s) > 2.4).all()
 
 
 def live_for(home: Home, enough: Callable[[], bool], most_s: float = 2.0) -> None:
     """A process that is killed after a while, or as soon as it is enough."""
-    process = start(home)
+    process = start_gapfill(home)
     try:
         give_up = time.monotonic() + most_s
         while not enough() and time.monotonic() < give_up:
@@ -226,14 +230,14 @@ def live_for(home: Home, enough: Callable[[], bool], most_s: float = 2.0) -> Non
         process.wait()
 
 
-@pytest.mark.parametrize("more", ["[fill]\nenabled = false\n", "[kis]\nenabled = false\n", ""])
+@pytest.mark.parametrize("more", ["[gapfill]\nenabled = false\n", "[kis]\nenabled = false\n", ""])
 def test_with_nothing_to_do_it_stays_and_says_why(more: str) -> None:
     """Switched off, without KIS, or without its keys."""
-    with a_home(f'[paths]\nring = "run/rings"\n{more}') as root:
+    with temporary_home(f'[paths]\nring = "run/rings"\n{more}') as root:
         if not more:
             (root / ".env").write_text("")
         home = Home(root)
-        home.make()
+        home.create_directories()
         with at_work(home):
-            assert "disabled" == reading(home).state
-            assert ("enabled is false" if more else "KIS_APP_KEY") in reading(home).detail
+            assert "disabled" == read_vitals(home).state
+            assert ("enabled is false" if more else "KIS_APP_KEY") in read_vitals(home).detail

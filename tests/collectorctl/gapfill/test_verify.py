@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from brokers.history import PRINTS
-from collectorctl.gapfill.queue import Gap
-from collectorctl.gapfill.verify import prove
+from brokers.history import TRADE_ROW
+from collectorctl.gapfill.queue import FillableGap
+from collectorctl.gapfill.verify import verify
 from conf.instrument import Instrument
 
 SAMSUNG = Instrument("005930", "KRX")
@@ -19,22 +19,22 @@ SECOND_NS = 1_000_000_000
 
 def a_day(sizes: list[int], prices: list[int], seconds: list[int]) -> np.ndarray:
     """PRINTS in true order; `seconds` between them."""
-    day = np.zeros(len(sizes), PRINTS)
+    day = np.zeros(len(sizes), TRADE_ROW)
     day["size"], day["price"] = sizes, prices
     day["cum_volume"] = np.cumsum(sizes)
     day["exch_ns"] = NINE_NS + np.cumsum(seconds) * SECOND_NS
     return day
 
 
-def missing(day: np.ndarray, begin: int, end: int, told: bool = True) -> Gap:
+def missing(day: np.ndarray, begin: int, end: int, told: bool = True) -> FillableGap:
     """The gap that begin to end (exclusive) leave; with what ticks around it tell."""
     mine = day[begin:end]
-    return Gap(
+    return FillableGap(
         SAMSUNG,
         "2026-11-20",
         low=int(mine["cum_volume"][0] - mine["size"][0]),
         high=int(mine["cum_volume"][-1]),
-        won=int((mine["size"] * mine["price"]).sum()) if told else None,
+        value=int((mine["size"] * mine["price"]).sum()) if told else None,
         trades=len(mine) if told else None,
         begin_ns=int(day["exch_ns"][begin - 1]) if begin else 0,
         end_ns=int(day["exch_ns"][min(end, len(day) - 1)]),
@@ -54,11 +54,11 @@ def test_rows_as_they_happened_fill_every_gap_whatever_their_order(found: list, 
     rows = np.concatenate([day, data.draw(st.sampled_from([day[:0], day[:5], day]))])
     rows = rows[data.draw(st.permutations(range(len(rows))))]
 
-    proof = prove(gaps, rows)
+    proof = verify(gaps, rows)
 
-    assert ({}, gaps) == (proof.doubts, list(proof.filled))
+    assert ({}, gaps) == (proof.mismatches, list(proof.fills))
     for gap, (begin, end) in zip(gaps, spans, strict=True):
-        assert np.array_equal(proof.filled[gap], day[begin:end])
+        assert np.array_equal(proof.fills[gap], day[begin:end])
 
 
 @given(trades, st.data())
@@ -87,11 +87,11 @@ def test_a_gap_is_filled_by_nothing_less_and_nothing_else(found: list, data: st.
     else:
         rows = rows[3:]
 
-    proof = prove([gap, other], rows)
+    proof = verify([gap, other], rows)
 
     # a row of no shares says that something is wrong with the whole page
-    assert [] == [one for one in proof.filled if one != other]
-    assert proof.filled.keys() == {other} or (rows["size"] <= 0).any()
+    assert [] == [one for one in proof.fills if one != other]
+    assert proof.fills.keys() == {other} or (rows["size"] <= 0).any()
 
 
 @pytest.mark.parametrize(
@@ -102,4 +102,4 @@ def test_the_print_of_an_auction_is_no_counted_trade(silence_s: int, counted: in
     day = a_day([5, 5, 5, 5, 5], [100] * 5, [0, 1, silence_s, 1, 1])
     gap = missing(day, 1, 4)._replace(trades=counted)
 
-    assert filled == bool(prove([gap], day).filled)
+    assert filled == bool(verify([gap], day).fills)

@@ -18,136 +18,138 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from support.day_fixture import (
-    BY_KIWOOM,
     DAY,
+    KIWOOM_SYMBOLS,
     SYMBOLS,
-    Finished,
+    FinishedDay,
     a_finished_day,
-    assert_true,
-    grades,
-    long_and_short,
-    now_and_then,
-    outage,
+    assert_matches_truth,
+    collect_grades,
+    lose_between,
+    lose_long_and_short,
+    lose_randomly,
     publish_ticks,
-    records,
+    to_tick_records,
 )
 from support.process_tree import BIN
 
 
 @pytest.fixture(scope="module")
-def the_day() -> Iterator[Finished]:
+def the_day() -> Iterator[FinishedDay]:
     """A day of 1,500 trades a symbol, over; its simulator goes on answering."""
     with a_finished_day() as day:
         yield day
 
 
 @pytest.fixture
-def finished(the_day: Finished) -> Finished:
+def finished(the_day: FinishedDay) -> FinishedDay:
     """The same day, of which nothing is stored."""
-    the_day.reset()
+    the_day.clear_data()
     return the_day
 
 
-def test_every_tick_of_a_day_with_loss_and_an_outage_is_there_once_and_the_day_is_proven(finished: Finished) -> None:
+def test_every_tick_of_a_day_with_loss_and_an_outage_is_there_once_and_the_day_is_proven(finished: FinishedDay) -> None:
     """Live rows keep their receive times, recovered ones have none; the certificate can be made again from the files."""
-    finished.publish_live(long_and_short)
-    lost = {symbol: long_and_short(finished.of(symbol)) for symbol in SYMBOLS}
+    finished.publish_live(lose_long_and_short)
+    lost = {symbol: lose_long_and_short(finished.true_trades(symbol)) for symbol in SYMBOLS}
 
     certificates = finished.recover()
 
-    assert {"PROVEN"} == grades(certificates)
-    assert_true(finished)
+    assert {"PROVEN"} == collect_grades(certificates)
+    assert_matches_truth(finished)
     for symbol in SYMBOLS:
-        stored = finished.stored(symbol)
+        stored = finished.load_stored(symbol)
         assert lost[symbol].tolist() == (stored.source == "recovered").tolist()
         assert lost[symbol].tolist() == stored.recv_time.isna().tolist()
         assert lost[symbol].tolist() == stored.seq.isna().tolist()
         live = stored[stored.source == "live"]
-        assert finished.of(symbol)["side"][~lost[symbol]].tolist() == live.side.tolist()
+        assert finished.true_trades(symbol)["side"][~lost[symbol]].tolist() == live.side.tolist()
     assert 0 == finished.run("verify", "--date", DAY).exit_code
 
 
-def test_recovering_twice_changes_no_byte(finished: Finished) -> None:
+def test_recovering_twice_changes_no_byte(finished: FinishedDay) -> None:
     """Not even of the certificates."""
-    finished.publish_live(long_and_short)
+    finished.publish_live(lose_long_and_short)
     finished.recover()
-    before = finished.data()
+    before = finished.read_published()
 
     again = finished.recover()
 
-    assert {"PROVEN"} == grades(again)
-    assert before == finished.data()
+    assert {"PROVEN"} == collect_grades(again)
+    assert before == finished.read_published()
 
 
-def test_a_dry_run_writes_nothing(finished: Finished) -> None:
+def test_a_dry_run_writes_nothing(finished: FinishedDay) -> None:
     """It says what is missing, by instrument."""
-    finished.publish_live(long_and_short)
-    before = sorted((finished.root / "data").rglob("*")), finished.data()
+    finished.publish_live(lose_long_and_short)
+    before = sorted((finished.root / "data").rglob("*")), finished.read_published()
 
     ran = finished.run("recover", "--date", "20261120", "--dry-run", "--json")
 
     plan = {one["instrument"][0]: one for one in msgspec.json.decode(ran.stdout)}
     for symbol in SYMBOLS:
-        trades = finished.of(symbol)
-        assert int(trades["size"][long_and_short(trades)].sum()) == plan[symbol]["shares"]
-    assert before == (sorted((finished.root / "data").rglob("*")), finished.data())
+        trades = finished.true_trades(symbol)
+        assert int(trades["size"][lose_long_and_short(trades)].sum()) == plan[symbol]["shares"]
+    assert before == (sorted((finished.root / "data").rglob("*")), finished.read_published())
 
 
-def test_a_small_gap_is_filled_from_prints_which_tell_the_side(finished: Finished) -> None:
+def test_a_small_gap_is_filled_from_prints_which_tell_the_side(finished: FinishedDay) -> None:
     """Two minutes of one symbol; the others are whole and nothing is asked for them but official figures."""
-    lost = outage("13:00", "13:04")
+    lost = lose_between("13:00", "13:04")
     finished.publish_live(lost, ["005930"])
-    publish_ticks(finished.root, records(np.concatenate([finished.of(symbol) for symbol in SYMBOLS[1:]])))
+    publish_ticks(
+        finished.root, to_tick_records(np.concatenate([finished.true_trades(symbol) for symbol in SYMBOLS[1:]]))
+    )
 
     certificates = finished.recover()
 
-    assert {"PROVEN"} == grades(certificates)
-    assert_true(finished)
-    assert finished.of("005930")["side"].tolist() == finished.stored("005930").side.tolist()
+    assert {"PROVEN"} == collect_grades(certificates)
+    assert_matches_truth(finished)
+    assert finished.true_trades("005930")["side"].tolist() == finished.load_stored("005930").side.tolist()
     assert certificates["005930"]["recovered_ticks"] > 0
 
 
-def test_an_hour_without_any_live_tick_and_a_symbol_without_any_get_files(finished: Finished) -> None:
+def test_an_hour_without_any_live_tick_and_a_symbol_without_any_get_files(finished: FinishedDay) -> None:
     """A day that was hardly collected at all."""
-    finished.publish_live(outage("09:30", "16:00"), SYMBOLS[:2])
+    finished.publish_live(lose_between("09:30", "16:00"), SYMBOLS[:2])
 
     certificates = finished.recover()
 
-    assert {"PROVEN"} == grades(certificates)
-    assert_true(finished)
+    assert {"PROVEN"} == collect_grades(certificates)
+    assert_matches_truth(finished)
 
 
-def test_a_later_part_of_an_hour_keeps_its_rows_and_every_part_its_place_in_the_journal(finished: Finished) -> None:
+def test_a_later_part_of_an_hour_keeps_its_rows_and_every_part_its_place_in_the_journal(finished: FinishedDay) -> None:
     """The writer reads from the parts how far an hour is published; copies of a row are stored once."""
-    trades = np.concatenate([finished.of(symbol) for symbol in SYMBOLS])
+    trades = np.concatenate([finished.true_trades(symbol) for symbol in SYMBOLS])
     early = trades["exch_s"] < pd.Timestamp(f"{DAY} 10:30", tz="Asia/Seoul").timestamp()
-    lost = long_and_short(trades)
-    publish_ticks(finished.root, records(trades[early & ~lost]))
-    publish_ticks(finished.root, records(trades[~early & ~lost]))
+    lost = lose_long_and_short(trades)
+    publish_ticks(finished.root, to_tick_records(trades[early & ~lost]))
+    publish_ticks(finished.root, to_tick_records(trades[~early & ~lost]))
     twice = trades[early & ~lost][5:25]
-    publish_ticks(finished.root, records(twice))
+    publish_ticks(finished.root, to_tick_records(twice))
     before = {path: pq.read_metadata(path).metadata for path in (finished.root / "data/kr/tick").rglob("*.parquet")}
 
     certificates = finished.recover()
 
-    assert {"PROVEN"} == grades(certificates)
+    assert {"PROVEN"} == collect_grades(certificates)
     for symbol in SYMBOLS:
-        stored = finished.stored(symbol).sort_values("cum_volume")
-        assert finished.of(symbol)["cum_volume"].tolist() == stored.cum_volume.tolist()
+        stored = finished.load_stored(symbol).sort_values("cum_volume")
+        assert finished.true_trades(symbol)["cum_volume"].tolist() == stored.cum_volume.tolist()
     for path, metadata in before.items():
         now = pq.read_metadata(path).metadata
         assert all(metadata[name] == now[name] for name in (b"lineage", b"row_from", b"row_to"))
 
 
-def test_killed_at_any_point_and_run_again_it_ends_with_the_same_bytes(finished: Finished) -> None:
+def test_killed_at_any_point_and_run_again_it_ends_with_the_same_bytes(finished: FinishedDay) -> None:
     """SIGKILL after a page, while an hour is rewritten, at the end, each a few times: as if it had never been interrupted."""
-    finished.publish_live(long_and_short)
-    live = finished.data()
+    finished.publish_live(lose_long_and_short)
+    live = finished.read_published()
     finished.recover()
-    whole = finished.data()
+    whole = finished.read_published()
 
     for what in ("pages", "published", "certified"):
-        finished.reset()
+        finished.clear_data()
         for name, content in live.items():
             (finished.root / "data" / name).parent.mkdir(parents=True, exist_ok=True)
             (finished.root / "data" / name).write_bytes(content)
@@ -155,12 +157,12 @@ def test_killed_at_any_point_and_run_again_it_ends_with_the_same_bytes(finished:
         again = finished.recover()
 
         assert any(killed), what
-        assert {"PROVEN"} == grades(again)
-        said = {name: content for name, content in finished.data().items() if "completeness" not in name}
+        assert {"PROVEN"} == collect_grades(again)
+        said = {name: content for name, content in finished.read_published().items() if "completeness" not in name}
         assert {name: content for name, content in whole.items() if "completeness" not in name} == said
 
 
-def _kill_when(day: Finished, what: str, live: dict[str, bytes]) -> bool:
+def _kill_when(day: FinishedDay, what: str, live: dict[str, bytes]) -> bool:
     """Start a recovery and kill it as soon as it has come as far as `what`; whether it was still there."""
     before = len(list((day.root / "data/recover").rglob("*.json.gz")))
     process = subprocess.Popen(
@@ -182,45 +184,45 @@ def _kill_when(day: Finished, what: str, live: dict[str, bytes]) -> bool:
     return process.wait() == -signal.SIGKILL
 
 
-def _changed(day: Finished, live: dict[str, bytes]) -> bool:
+def _changed(day: FinishedDay, live: dict[str, bytes]) -> bool:
     sizes = {name: (day.root / "data" / name).stat().st_size for name in live}
     return any(size != len(live[name]) for name, size in sizes.items())
 
 
 @pytest.mark.parametrize("fault", ["limit 1", "error 1", "expire", "repeatpage 1", "emptypage 1"])
-def test_a_fault_of_the_broker_is_overcome_or_said_never_proven_wrongly(finished: Finished, fault: str) -> None:
+def test_a_fault_of_the_broker_is_overcome_or_said_never_proven_wrongly(finished: FinishedDay, fault: str) -> None:
     """Whatever the answers, PROVEN means that the truth is stored; once the broker is well, so is the day."""
-    finished.publish_live(long_and_short)
-    assert finished.simulator.tell(f"kiwoom {fault}")["ok"]
+    finished.publish_live(lose_long_and_short)
+    assert finished.simulator.send_command(f"kiwoom {fault}")["ok"]
 
     first = finished.recover()
-    assert_true(finished, [symbol for symbol, one in first.items() if one["certificate"] == "PROVEN"])
+    assert_matches_truth(finished, [symbol for symbol, one in first.items() if one["certificate"] == "PROVEN"])
     again = finished.recover()
 
-    assert {"PROVEN"} == grades(again)
-    assert_true(finished)
+    assert {"PROVEN"} == collect_grades(again)
+    assert_matches_truth(finished)
 
 
 def test_trades_that_come_while_pages_are_fetched_make_nothing_proven_that_is_not() -> None:
     """The head moves under the pages and the day grows: what is proven at last is the day as it then is."""
     with a_finished_day("--kiwoom-keys", "offset") as day:
-        day.publish_live(long_and_short)
-        assert day.simulator.tell("kiwoom movehead 2")["ok"]
+        day.publish_live(lose_long_and_short)
+        assert day.simulator.send_command("kiwoom movehead 2")["ok"]
 
         certificates = day.recover()
 
         for symbol, one in certificates.items():
-            stored = day.stored(symbol)
+            stored = day.load_stored(symbol)
             exact = int(stored["size"].sum()) == one["official_volume"] and stored.cum_volume.is_monotonic_increasing
             assert (one["certificate"] == "PROVEN") <= exact
-        assert {"PROVEN"} == grades(day.recover())
+        assert {"PROVEN"} == collect_grades(day.recover())
 
 
 def test_volume_off_the_book_is_reconciled_and_never_proven() -> None:
     """A block is in the day's volume and in no list of prints."""
     with a_finished_day() as finished:
-        finished.publish_live(now_and_then(0.02))
-        assert finished.simulator.tell("market block 005930 4321")["ok"]
+        finished.publish_live(lose_randomly(0.02))
+        assert finished.simulator.send_command("market block 005930 4321")["ok"]
 
         certificates = finished.recover()
 
@@ -229,25 +231,25 @@ def test_volume_off_the_book_is_reconciled_and_never_proven() -> None:
         assert {"PROVEN"} == {certificates[symbol]["certificate"] for symbol in SYMBOLS[1:]}
 
 
-def test_what_a_budget_leaves_out_gets_minute_bars_beside_the_ticks(finished: Finished) -> None:
+def test_what_a_budget_leaves_out_gets_minute_bars_beside_the_ticks(finished: FinishedDay) -> None:
     """MINUTE_ONLY, and not one row among the ticks."""
-    finished.publish_live(long_and_short)
-    before = {name: content for name, content in finished.data().items() if "/tick/" in name}
+    finished.publish_live(lose_long_and_short)
+    before = {name: content for name, content in finished.read_published().items() if "/tick/" in name}
 
     certificates = finished.recover("--budget", "0.01s")
 
-    assert {"MINUTE_ONLY"} == grades(certificates)
-    assert before == {name: content for name, content in finished.data().items() if "/tick/" in name}
+    assert {"MINUTE_ONLY"} == collect_grades(certificates)
+    assert before == {name: content for name, content in finished.read_published().items() if "/tick/" in name}
     bars = pd.read_parquet(finished.root / "data/kr/bar_1m")
     for symbol in SYMBOLS:
-        trades = finished.of(symbol)
+        trades = finished.true_trades(symbol)
         minutes = pd.Series(trades["size"]).groupby(trades["exch_s"] // 60).sum()
         assert minutes.tolist() == bars[bars.symbol == symbol].volume.tolist()
 
 
-def test_it_refuses_in_words_what_cannot_be_recovered(finished: Finished) -> None:
+def test_it_refuses_in_words_what_cannot_be_recovered(finished: FinishedDay) -> None:
     """A holiday, a future day, one beyond the horizon, nonsense: exit 2; another run at work: 75. Nothing is written."""
-    finished.publish_live(long_and_short)
+    finished.publish_live(lose_long_and_short)
     before = sorted((finished.root / "data").rglob("*"))
 
     for date, words in (
@@ -266,9 +268,9 @@ def test_it_refuses_in_words_what_cannot_be_recovered(finished: Finished) -> Non
     assert before == sorted((finished.root / "data").rglob("*"))
 
 
-def test_another_run_at_work_is_waited_for_by_nobody(finished: Finished) -> None:
+def test_another_run_at_work_is_waited_for_by_nobody(finished: FinishedDay) -> None:
     """Exit 75, and a word."""
-    finished.publish_live(long_and_short)
+    finished.publish_live(lose_long_and_short)
     finished.recover()
     with (finished.root / "run/recovering.lock").open() as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -278,9 +280,9 @@ def test_another_run_at_work_is_waited_for_by_nobody(finished: Finished) -> None
     assert (75, True) == (ran.exit_code, "another recovery is at work" in ran.stderr)
 
 
-def test_minutes_alone_can_be_asked_for(finished: Finished) -> None:
+def test_minutes_alone_can_be_asked_for(finished: FinishedDay) -> None:
     """--mode minutes leaves the ticks as they are, for one symbol here; the other symbols get no certificate."""
-    finished.publish_live(long_and_short)
+    finished.publish_live(lose_long_and_short)
 
     certificates = finished.recover("--mode", "minutes", "--symbols", "000660")
 
@@ -289,9 +291,9 @@ def test_minutes_alone_can_be_asked_for(finished: Finished) -> None:
     assert 0 == certificates["000660"]["recovered_ticks"]
 
 
-def test_a_symbol_the_broker_does_not_know_does_not_stop_the_others(finished: Finished) -> None:
+def test_a_symbol_the_broker_does_not_know_does_not_stop_the_others(finished: FinishedDay) -> None:
     """It is INCOMPLETE, the others are PROVEN."""
-    finished.publish_live(long_and_short)
+    finished.publish_live(lose_long_and_short)
 
     certificates = finished.recover("--symbols", "999999,005930")
 
@@ -301,21 +303,21 @@ def test_a_symbol_the_broker_does_not_know_does_not_stop_the_others(finished: Fi
 def test_while_the_session_is_open_nothing_is_proven() -> None:
     """What has been traded so far is recovered; the day may go on."""
     with a_finished_day(clock=f"{DAY}T19:30:00+09:00") as day:
-        day.simulator.tell("market rest")
-        day.publish_live(now_and_then(0.1))
+        day.simulator.send_command("market rest")
+        day.publish_live(lose_randomly(0.1))
 
         certificates = day.recover()
 
-        assert {"INCOMPLETE"} == grades(certificates)
+        assert {"INCOMPLETE"} == collect_grades(certificates)
         assert {("the day's sessions were not over",)} == {tuple(one["reasons"]) for one in certificates.values()}
 
 
 FORGERIES = ["swap two sizes", "drop one and double another", "drop one", "leave out a page's worth", "shift a price"]
 
 
-def test_files_that_were_tampered_with_are_not_verified(finished: Finished) -> None:
+def test_files_that_were_tampered_with_are_not_verified(finished: FinishedDay) -> None:
     """The certificate is made from the rows, not believed."""
-    finished.publish_live(long_and_short)
+    finished.publish_live(lose_long_and_short)
     finished.recover()
     path = finished.root / f"data/kr/tick/date={DAY}/hour=10/part-0.parquet"
     table, content = pq.ParquetFile(path).read(), path.read_bytes()
@@ -368,25 +370,25 @@ LIES = ["swap two sizes", "drop one and double another", "leave out a page", MER
 
 
 @pytest.mark.parametrize("lie", LIES)
-def test_pages_that_lie_prove_nothing(finished: Finished, lie: str) -> None:
+def test_pages_that_lie_prove_nothing(finished: FinishedDay, lie: str) -> None:
     """A broker's list that is wrong is noticed, fetched again, and the truth is stored in the end."""
-    finished.publish_live(long_and_short)
+    finished.publish_live(lose_long_and_short)
     finished.recover()
     pages = {path: path.read_bytes() for path in (finished.root / "data/recover").rglob("*") if path.is_file()}
-    finished.reset()
-    finished.publish_live(long_and_short)
+    finished.clear_data()
+    finished.publish_live(lose_long_and_short)
     for path, content in pages.items():
         if path.name != "evidence.json":
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(content)
-    for symbol in set(SYMBOLS) - (BY_KIWOOM if lie == MERGED else set()):
+    for symbol in set(SYMBOLS) - (KIWOOM_SYMBOLS if lie == MERGED else set()):
         lie_in(finished.root / f"data/recover/date={DAY}/{symbol}/chart", lie)
 
     first = finished.recover()
 
-    assert_true(finished, [symbol for symbol, one in first.items() if one["certificate"] == "PROVEN"])
-    assert {"PROVEN"} == grades(finished.recover())
-    assert_true(finished)
+    assert_matches_truth(finished, [symbol for symbol, one in first.items() if one["certificate"] == "PROVEN"])
+    assert {"PROVEN"} == collect_grades(finished.recover())
+    assert_matches_truth(finished)
 
 
 def lie_in(chart: Path, lie: str) -> None:

@@ -7,7 +7,7 @@ import subprocess
 import time
 
 import pytest
-from support.day_fixture import DAY, Finished, a_finished_day, assert_true
+from support.day_fixture import DAY, FinishedDay, a_finished_day, assert_matches_truth
 from support.process_tree import BIN
 
 MOST_MB = 350
@@ -26,12 +26,12 @@ def test_a_heavy_day_is_proven_through_five_kills_within_bounded_memory() -> Non
 
         assert (5, 0) == (kills, code)
         assert max(most_mb, mb) < MOST_MB
-        assert_true(day, ["005930"])
+        assert_matches_truth(day, ["005930"])
         ran = day.run("verify", "--date", DAY)
         assert 0 == ran.exit_code, ran.output
 
 
-def run(day: Finished, pages: int | None) -> tuple[float, int]:
+def run(day: FinishedDay, pages: int | None) -> tuple[float, int]:
     """Recover, and kill when there are so many pages: MB at most, exit status."""
     command = [BIN / "collectorctl", "--home", day.root, "recover", "--date", DAY]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)

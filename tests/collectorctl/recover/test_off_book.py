@@ -6,11 +6,11 @@ from collections.abc import Iterator
 
 import numpy as np
 import pytest
-from support.day_fixture import SYMBOLS, Finished, a_finished_day, grades, long_and_short, publish_books
+from support.day_fixture import SYMBOLS, FinishedDay, a_finished_day, collect_grades, lose_long_and_short, publish_books
 
 
 @pytest.fixture(scope="module")
-def the_day() -> Iterator[Finished]:
+def the_day() -> Iterator[FinishedDay]:
     """Three trading days ago, each symbol with six blocks among its trades, with this seed one of them within the outage."""
     options = ("--seed", "2", "--blocks", "6")
     with a_finished_day(*options, trades="6000", clock="2026-11-25T20:30:00+09:00", days_ago=3) as day:
@@ -18,9 +18,9 @@ def the_day() -> Iterator[Finished]:
 
 
 @pytest.fixture
-def finished(the_day: Finished) -> Finished:
+def finished(the_day: FinishedDay) -> FinishedDay:
     """The same day, of which nothing is stored."""
-    the_day.reset()
+    the_day.clear_data()
     return the_day
 
 
@@ -31,9 +31,9 @@ def blocks(trades: np.ndarray) -> set[tuple[int, int]]:
     return {(int(a), int(b)) for a, b in zip(before, low, strict=True) if a < b}
 
 
-def right_rows(day: Finished, name: str) -> int:
+def right_rows(day: FinishedDay, name: str) -> int:
     """How many rows are stored of an instrument; each must be a trade of its own, with its volume, price and second."""
-    stored, trades = day.stored(name), day.of(name)
+    stored, trades = day.load_stored(name), day.true_trades(name)
     at = np.searchsorted(trades["cum_volume"], stored.cum_volume)
     assert len(np.unique(at)) == len(stored)
     for column in ("cum_volume", "size", "price"):
@@ -43,39 +43,39 @@ def right_rows(day: Finished, name: str) -> int:
 
 
 def test_blocks_within_an_outage_are_listed_and_every_tick_has_its_place_where_books_show_them(
-    finished: Finished,
+    finished: FinishedDay,
 ) -> None:
     """The other broker's books went on: they tell between which trades a block passed, the counter that no trade is missing."""
-    finished.publish_live(long_and_short)
-    publish_books(finished.root, np.concatenate([finished.of(name) for name in SYMBOLS]))
+    finished.publish_live(lose_long_and_short)
+    publish_books(finished.root, np.concatenate([finished.true_trades(name) for name in SYMBOLS]))
 
     certificates = finished.recover()
 
     for name in SYMBOLS:
-        trades, one = finished.of(name), certificates[name]
-        lost = long_and_short(trades)
+        trades, one = finished.true_trades(name), certificates[name]
+        lost = lose_long_and_short(trades)
         within = [low for low, _ in blocks(trades) if lost[np.searchsorted(trades["cum_volume"], low)]]
         assert within, "the seed must put a block into the outage"
         assert len(trades) == right_rows(finished, name)
         assert ("RECONCILED", 6) == (one["certificate"], len(one["off_book"])), one
         assert all(f"volume {low} to {high}" in " ".join(one["off_book"]) for low, high in blocks(trades))
         assert one["missing_shares"] == sum(high - low for low, high in blocks(trades))
-    before = finished.data()
-    assert {"RECONCILED"} == grades(finished.recover())
-    assert before == finished.data()
+    before = finished.read_published()
+    assert {"RECONCILED"} == collect_grades(finished.recover())
+    assert before == finished.read_published()
     assert 0 == finished.run("verify", "--date", "2026-11-20").exit_code
 
 
-def test_without_books_what_is_certain_is_stored_and_the_day_stays_incomplete(finished: Finished) -> None:
+def test_without_books_what_is_certain_is_stored_and_the_day_stays_incomplete(finished: FinishedDay) -> None:
     """Minute bars tell the minute of a block; the trades of that minute are left out, since any of them may be before it."""
-    finished.publish_live(long_and_short)
+    finished.publish_live(lose_long_and_short)
 
     certificates = finished.recover()
 
-    assert {"INCOMPLETE"} == grades(certificates)
+    assert {"INCOMPLETE"} == collect_grades(certificates)
     for name in SYMBOLS:
-        trades, one = finished.of(name), certificates[name]
-        lost = int(long_and_short(trades).sum())
+        trades, one = finished.true_trades(name), certificates[name]
+        lost = int(lose_long_and_short(trades).sum())
         assert len(trades) - lost < right_rows(finished, name) < len(trades)
         assert one["recovered_ticks"] > 0.9 * lost
         assert [] == one["off_book"]

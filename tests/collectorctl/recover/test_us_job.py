@@ -15,12 +15,12 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from support.process_tree import BIN, a_home, collectorctl, until
+from support.process_tree import BIN, run_collectorctl, temporary_home, wait_until
 
 from brokers.simulator import ground_truth
-from collectorctl.demo.environment import Simulator, connect_home
+from collectorctl.demo.environment import SimulatorProcess, set_addresses
 from conf.market import US
-from ringbuf.records import TICK, Line, Session, Venue, blank
+from ringbuf.records import TICK, FeedId, Session, Venue, empty_records
 from writer import schema
 from writer.publish.partition import hour_directory
 
@@ -36,29 +36,29 @@ speed = 1.5
 enabled = true
 [recover]
 calls_per_s_first = 10.0
-calls_per_s_most = 10.0
+max_calls_per_s = 10.0
 """
 
 
 @pytest.fixture(scope="module")
 def told() -> Iterator[dict[str, Any]]:
     """What the commands said and left, in the order in which a user would give them."""
-    with a_home(SETTINGS) as root, Simulator(
+    with temporary_home(SETTINGS) as root, SimulatorProcess(
         root, root / "truth", "--earlier-days", "2", "--earlier-trades", "900"
     ) as simulator:  # fmt: skip
-        connect_home(root, simulator.addresses)
+        set_addresses(root, simulator.addresses)
         run = ground_truth.load(root / "truth")
-        live = live_half(root, run.earlier)
-        before = collectorctl(root, "recover", "--market", "us", "--date", DAY, "--dry-run", "--json")
+        live = live_half(root, run.earlier_trades)
+        before = run_collectorctl(root, "recover", "--market", "us", "--date", DAY, "--dry-run", "--json")
         kill_after(root, 3)
         kept = pages(root)
-        simulator.tell("us limit 1")
-        simulator.tell("us error 1")
-        ran = collectorctl(root, "recover", "--market", "us", "--date", DAY, "--json")
+        simulator.send_command("us limit 1")
+        simulator.send_command("us error 1")
+        ran = run_collectorctl(root, "recover", "--market", "us", "--date", DAY, "--json")
         found = files(root)
-        again = collectorctl(root, "recover", "--market", "us", "--date", DAY, "--json")
+        again = run_collectorctl(root, "recover", "--market", "us", "--date", DAY, "--json")
         yield {
-            "truth": run.earlier,
+            "truth": run.earlier_trades,
             "live": live,
             "before": msgspec.json.decode(before.stdout),
             "kept": kept,
@@ -67,9 +67,9 @@ def told() -> Iterator[dict[str, Any]]:
             "pages": pages(root),
             "bars": pd.read_parquet(root / "data" / "us" / "bar_1m"),
             "completeness": pd.read_parquet(root / "data" / "us" / "completeness"),
-            "verified": collectorctl(root, "verify", "--market", "us", "--date", DAY, "--json", check=False),
+            "verified": run_collectorctl(root, "verify", "--market", "us", "--date", DAY, "--json", check=False),
             "refused": {
-                words: collectorctl(root, "recover", "--market", "us", *words.split(), check=False)
+                words: run_collectorctl(root, "recover", "--market", "us", *words.split(), check=False)
                 for words in (
                     "--date 2026-11-20",
                     "--date 2026-11-21",
@@ -95,7 +95,7 @@ def kill_after(root: Path, most: int) -> None:
     process = subprocess.Popen(
         [BIN / "collectorctl", "--home", root, "recover", "--market", "us", "--date", DAY], stdout=subprocess.DEVNULL
     )
-    until("some pages are kept", lambda: pages(root) >= most, 60)
+    wait_until("some pages are kept", lambda: pages(root) >= most, 60)
     process.send_signal(signal.SIGKILL)
     process.wait(30)
 
@@ -112,13 +112,13 @@ def live_half(root: Path, trades: np.ndarray) -> np.ndarray:
     mine = of_day(trades, "AAPL")
     noon = int(pd.Timestamp(f"{DAY} 12:00", tz="America/New_York").timestamp())
     mine = mine[mine["exch_s"] < noon]
-    ticks = blank(TICK, len(mine))
-    ticks["symbol"], ticks["venue"], ticks["line"], ticks["session"] = b"AAPL", Venue.NASDAQ, Line.US, Session.REGULAR
+    ticks = empty_records(TICK, len(mine))
+    ticks["symbol"], ticks["venue"], ticks["line"], ticks["session"] = b"AAPL", Venue.NASDAQ, FeedId.US, Session.REGULAR
     ticks["exch_ns"] = ticks["recv_ns"] = mine["exch_s"] * 10**9
     ticks["price_e4"], ticks["size"], ticks["cum_volume"] = mine["price"], mine["size"], mine["cum_volume"]
-    hours = schema.hours(ticks)
+    hours = schema.compute_hours(ticks)
     for hour in np.unique(hours).tolist():
-        batch = schema.entries("us.tick", ticks[hours == hour], 1, None).select(schema.PARQUET["us.tick"].names)
+        batch = schema.build_entries("us.tick", ticks[hours == hour], 1, None).select(schema.PARQUET["us.tick"].names)
         directory = hour_directory(root / "data" / "us" / "tick", hour, US)
         directory.mkdir(parents=True)
         pq.write_table(pa.Table.from_batches([batch]), directory / "part-0.parquet")

@@ -21,13 +21,13 @@ import pyarrow.parquet as pq
 import pytest
 from support import kill_at_write
 from support.day_fixture import publish_ticks
-from support.hostile_server import Server, frame
-from support.process_tree import a_home, collectorctl, until
+from support.hostile_server import HostileServer, build_frame
+from support.process_tree import run_collectorctl, temporary_home, wait_until
 
 from brokers.feed.quarantine import Quarantine
 from conf.home import Home
-from ringbuf.records import TICK, Flag, Line, Session, Venue, blank
-from ringbuf.vitals import read
+from ringbuf.records import TICK, FeedId, Flag, Session, Venue, empty_records
+from ringbuf.vitals import read_snapshot
 
 DAY = "2026-11-20"
 TEN = 1_795_136_400 * 10**9
@@ -93,7 +93,7 @@ def put_aside(root: Path, name: str, suffix: str = "") -> list[dict[str, Any]]:
 
 def again(root: Path, *options: str) -> dict[str, Any]:
     """Run the command."""
-    return json.loads(collectorctl(root, "requarantine", "--date", DAY, "--json", *options).stdout)
+    return json.loads(run_collectorctl(root, "reprocess", "--date", DAY, "--json", *options).stdout)
 
 
 @contextmanager
@@ -112,7 +112,7 @@ def process(root: Path, *module: str) -> Iterator[subprocess.Popen[bytes]]:
 def counter(root: Path, name: str, pid: int, counter: str) -> int:
     """A counter of a running process, 0 before there is one."""
     try:
-        vitals = read(Home(root).vitals(name))
+        vitals = read_snapshot(Home(root).vitals_path(name))
     except FileNotFoundError:
         return 0
     return vitals.counters[counter] if vitals.pid == pid else 0
@@ -121,7 +121,7 @@ def counter(root: Path, name: str, pid: int, counter: str) -> int:
 def test_a_real_collectors_quarantine_comes_back_exactly_once() -> None:
     """Frames of an instrument that was forgotten in the settings: put aside by the collector, placed when it is named, with the
     text's own numbers and the time of receipt; what still is nothing stays; running it again changes nothing."""
-    server = Server("kis")
+    server = HostileServer("kis")
     frames = [
         *(kis_tick(n, size=n, price=str(72000 + n)) for n in range(1, 6)),
         kis_book(7),
@@ -130,13 +130,13 @@ def test_a_real_collectors_quarantine_comes_back_exactly_once() -> None:
     ]
     address = f"127.0.0.1:{server.port}"
     urls = f'kiwoom.enabled = false\n[kis]\nws_url = "ws://{address}/"\nrest_url = "http://{address}"'
-    with a_home(settings(["005930"], more=urls)) as root:
+    with temporary_home(settings(["005930"], more=urls)) as root:
         with process(root, "brokers", "kis") as collector:
-            until("it streams", lambda: counter(root, "kis", collector.pid, "acknowledged") == 2)
+            wait_until("it streams", lambda: counter(root, "kis", collector.pid, "acknowledged") == 2)
             for text in frames:
-                assert server.send(frame(text))
-            until("all are put aside", lambda: counter(root, "kis", collector.pid, "quarantined") == len(frames))
-            busy = collectorctl(root, "requarantine", "--date", DAY, check=False)
+                assert server.send(build_frame(text))
+            wait_until("all are put aside", lambda: counter(root, "kis", collector.pid, "quarantined") == len(frames))
+            busy = run_collectorctl(root, "reprocess", "--date", DAY, check=False)
         kept = put_aside(root, "kis")
         nothing_yet = again(root)
         (root / "collector.toml").write_text(settings(["005930", "000660"], more=urls))
@@ -178,25 +178,25 @@ def test_a_real_collectors_quarantine_comes_back_exactly_once() -> None:
 
 def test_a_book_the_other_broker_had_delivered_is_not_doubled() -> None:
     """A and B came from Kiwoom and are published; of KIS's A, B and C, put aside, only C is a new row."""
-    kis, kiwoom = Server("kis"), Server("kiwoom")
+    kis, kiwoom = HostileServer("kis"), HostileServer("kiwoom")
     urls = "writer.twin_window_s = 60\nwriter.grace_s = 70\n" + "".join(
         f'{server.kind}.ws_url = "ws://127.0.0.1:{server.port}/"\n{server.kind}.rest_url = "http://127.0.0.1:{server.port}"\n'
         for server in (kis, kiwoom)
     )
-    with a_home(settings(["005930"], more=urls)) as root:
+    with temporary_home(settings(["005930"], more=urls)) as root:
         with process(root, "brokers", "kis") as collector:
-            until("kis streams", lambda: counter(root, "kis", collector.pid, "acknowledged") == 2)
+            wait_until("kis streams", lambda: counter(root, "kis", collector.pid, "acknowledged") == 2)
             for volume in (1, 2, 3):
-                assert kis.send(frame(kis_book(volume)))
-            until("all are put aside", lambda: counter(root, "kis", collector.pid, "quarantined") == 3)
+                assert kis.send(build_frame(kis_book(volume)))
+            wait_until("all are put aside", lambda: counter(root, "kis", collector.pid, "quarantined") == 3)
         (root / "collector.toml").write_text(settings(["005930", "000660"], more=urls))
         with process(root, "writer") as writer:
             with process(root, "brokers", "kiwoom") as collector:
-                until("kiwoom streams", lambda: counter(root, "kiwoom", collector.pid, "acknowledged") == 3)
+                wait_until("kiwoom streams", lambda: counter(root, "kiwoom", collector.pid, "acknowledged") == 3)
                 for volume in (1, 2):
-                    assert kiwoom.send(frame(kiwoom_book(volume)))
-                until("the writer has both", lambda: counter(root, "writer", writer.pid, "books_new") == 2)
-            busy = collectorctl(root, "requarantine", "--date", DAY, check=False)
+                    assert kiwoom.send(build_frame(kiwoom_book(volume)))
+                wait_until("the writer has both", lambda: counter(root, "writer", writer.pid, "books_new") == 2)
+            busy = run_collectorctl(root, "reprocess", "--date", DAY, check=False)
         did = again(root)
         books = rows(root, "orderbook").sort_values("cum_volume")
     kis.close()
@@ -212,32 +212,32 @@ def test_a_book_the_other_broker_had_delivered_is_not_doubled() -> None:
 @pytest.fixture
 def home() -> Iterator[Path]:
     """A home the day after, with a quarantine of both brokers: ticks, a book of both, a frame of which one part is none."""
-    with a_home(settings(["005930", "000660"], YESTERDAY)) as root:
+    with temporary_home(settings(["005930", "000660"], YESTERDAY)) as root:
         found = Home(root)
-        found.make()
-        quarantine = {name: Quarantine(found.quarantine(), name, 1 << 20) for name in ("kis", "kiwoom")}
+        found.create_directories()
+        quarantine = {name: Quarantine(found.quarantine_directory(), name, 1 << 20) for name in ("kis", "kiwoom")}
         texts = [kis_tick(1), kis_tick(2), kis_tick(2), kis_book(5), "never a frame"]
         broken = [*kis_fields(3), *kis_fields(4, price="x"), *kis_fields(5)]
         texts.append(f"0|H0STCNT0|003|{'^'.join(broken)}")
         for nth, text in enumerate(texts):
             # the two that are alike came in one read
             assert (
-                quarantine["kis"].keep(
+                quarantine["kis"].append(
                     text.encode(), "r", TEN + min(nth, 1 if nth == 2 else nth) * 10**9, nth if nth != 2 else 1
                 )
                 == ""
             )
-        assert quarantine["kis"].keep(kis_tick(6).encode(), "r", TEN + 3600 * 10**9, 99) == ""
-        assert quarantine["kiwoom"].keep(kiwoom_book(5).encode(), "r", TEN + 4 * 10**9, 3) == ""
-        assert quarantine["kiwoom"].keep(b"\xff\xfe", "r", TEN, 4) == ""
+        assert quarantine["kis"].append(kis_tick(6).encode(), "r", TEN + 3600 * 10**9, 99) == ""
+        assert quarantine["kiwoom"].append(kiwoom_book(5).encode(), "r", TEN + 4 * 10**9, 3) == ""
+        assert quarantine["kiwoom"].append(b"\xff\xfe", "r", TEN, 4) == ""
         yield root
 
 
 def test_a_tick_that_was_fetched_meanwhile_is_not_doubled(home: Path) -> None:
     """Stored are the recovered ticks of volume 1 and 5, and one of 6 at another price: what says the same of the same shares stays
     aside in the text alone, what contradicts is placed beside it."""
-    ticks = blank(TICK, 3)
-    ticks["symbol"], ticks["venue"], ticks["line"] = b"000660", Venue.KRX, Line.FILL
+    ticks = empty_records(TICK, 3)
+    ticks["symbol"], ticks["venue"], ticks["line"] = b"000660", Venue.KRX, FeedId.GAPFILL
     ticks["cum_volume"], ticks["size"], ticks["price_e4"] = [1, 5, 6], 1, np.array([72_000, 72_000, 71_000]) * 10_000
     ticks["exch_ns"], ticks["session"] = TEN, Session.REGULAR
     publish_ticks(home, ticks)
@@ -289,13 +289,13 @@ def test_killed_before_an_effect_on_the_disk_and_run_again_it_places_everything_
     places = []
     for at in range(1, 1000, every):
         with copied(home) as root:
-            child = fork.Process(target=kill_at_write.run, args=(root, date.fromisoformat(DAY), at))
+            child = fork.Process(target=kill_at_write.run_and_kill, args=(root, date.fromisoformat(DAY), at))
             child.start()
             child.join(30)
             if child.exitcode == 0:
                 break
             assert child.exitcode == -signal.SIGKILL
-            finisher = fork.Process(target=kill_at_write.run, args=(root, date.fromisoformat(DAY), 0))
+            finisher = fork.Process(target=kill_at_write.run_and_kill, args=(root, date.fromisoformat(DAY), 0))
             finisher.start()
             finisher.join(30)
             assert finisher.exitcode == 0, f"after a kill before effect {at}"
@@ -308,7 +308,7 @@ def test_killed_before_an_effect_on_the_disk_and_run_again_it_places_everything_
 @contextmanager
 def copied(home: Path) -> Iterator[Path]:
     """A copy of its data and settings."""
-    with a_home((home / "collector.toml").read_text()) as root:
+    with temporary_home((home / "collector.toml").read_text()) as root:
         shutil.copytree(home / "data", root / "data", dirs_exist_ok=True)
         yield root
 
@@ -316,9 +316,12 @@ def copied(home: Path) -> Iterator[Path]:
 def test_it_works_beside_a_writer_on_a_date_that_is_over(home: Path) -> None:
     """The files have names of their own."""
     with process(home, "writer") as writer:
-        until(
+        wait_until(
             "the writer runs",
-            lambda: Home(home).vitals("writer").exists() and read(Home(home).vitals("writer")).pid == writer.pid,
+            lambda: (
+                Home(home).vitals_path("writer").exists()
+                and read_snapshot(Home(home).vitals_path("writer")).pid == writer.pid
+            ),
         )
         again(home)
 
@@ -329,14 +332,16 @@ def test_two_at_once_are_refused(home: Path) -> None:
     """The second says which process holds it."""
     found = Home(home)
     holder = (
-        "import sys; from conf.process import Stop, hold; from pathlib import Path\n"
-        "hold(Path(sys.argv[1]), Stop()); print('held', flush=True); sys.stdin.read()"
+        "import sys; from conf.process import ShutdownSignal, acquire_lock; from pathlib import Path\n"
+        "acquire_lock(Path(sys.argv[1]), ShutdownSignal()); print('held', flush=True); sys.stdin.read()"
     )
     with subprocess.Popen(
-        [sys.executable, "-c", holder, str(found.lock("requarantine"))], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        [sys.executable, "-c", holder, str(found.lock_path("requarantine"))],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
     ) as other:
         assert other.stdout.readline() == b"held\n"
-        refused = collectorctl(home, "requarantine", "--date", DAY, check=False)
+        refused = run_collectorctl(home, "reprocess", "--date", DAY, check=False)
         other.communicate(b"")
 
     assert refused.returncode == 75
@@ -345,6 +350,6 @@ def test_two_at_once_are_refused(home: Path) -> None:
 
 def test_a_date_without_a_quarantine_says_so_in_words(home: Path) -> None:
     """Nothing to do is no error."""
-    told = collectorctl(home, "requarantine", "--date", "2026-11-19")
+    told = run_collectorctl(home, "reprocess", "--date", "2026-11-19")
 
     assert "placed: no rows" in told.stdout

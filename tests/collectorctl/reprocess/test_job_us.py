@@ -7,7 +7,7 @@ from datetime import datetime
 from pathlib import Path
 
 import pandas as pd
-from support.process_tree import a_home, collectorctl
+from support.process_tree import run_collectorctl, temporary_home
 
 from brokers.feed.quarantine import Quarantine
 from conf.clock import KST, SECOND_NS
@@ -23,16 +23,16 @@ SETTINGS = '[universe]\nus = ["NAS.AAPL"{more}]\n[us]\nenabled = true\n'
 
 def again(root: Path) -> dict:
     """Run the command."""
-    return json.loads(collectorctl(root, "requarantine", "--date", DAY, "--json").stdout)
+    return json.loads(run_collectorctl(root, "reprocess", "--date", DAY, "--json").stdout)
 
 
 def test_us_frames_of_a_forgotten_instrument_come_back_once_by_new_yorks_hour() -> None:
     """Nothing while it is not named; a tick and a book, late, in dollars, when it is; nothing more the next time."""
-    with a_home(SETTINGS.format(more="")) as root:
+    with temporary_home(SETTINGS.format(more="")) as root:
         aside = Quarantine(root / "data" / "quarantine", "us", 1 << 20)
         for number, text in enumerate((f"0|HDFSCNT0|001|{TICK}", f"0|HDFSASP0|001|{BOOK}", "0|HDFSCNT0|001|DNASNFLX")):
-            assert aside.keep(text.encode(), "not registered", RECEIVED_NS + number, number) == ""
-        Home(root).make()
+            assert aside.append(text.encode(), "not registered", RECEIVED_NS + number, number) == ""
+        Home(root).create_directories()
         nothing = again(root)
         (root / "collector.toml").write_text(SETTINGS.format(more=', "NAS.NFLX"'))
         did, repeated = again(root), again(root)

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import psutil
 import pytest
-from support.process_tree import BIN, SECRETS, a_home, collectorctl, status, until
+from support.process_tree import BIN, SECRETS, read_status, run_collectorctl, temporary_home, wait_until
 
-from collectorctl.demo.environment import Simulator, connect_home
+from collectorctl.demo.environment import SimulatorProcess, set_addresses
 
 SETTINGS = """
 [universe]
@@ -23,36 +23,36 @@ start = "2026-11-20T10:00:00+09:00"
 [kis]
 register_spacing_ms = 20
 [feed]
-backoff_most_s = 1.0
+backoff_max_s = 1.0
 """
 
 
 @pytest.fixture(scope="module")
 def running() -> Iterator[Path]:
     """A home whose tree runs against the simulator."""
-    with a_home(SETTINGS) as root, Simulator(root, root / "truth") as simulator:
-        connect_home(root, simulator.addresses)
-        collectorctl(root, "start")
+    with temporary_home(SETTINGS) as root, SimulatorProcess(root, root / "truth") as simulator:
+        set_addresses(root, simulator.addresses)
+        run_collectorctl(root, "start")
         yield root
 
 
 def pids(root: Path) -> dict[str, int]:
     """The ids of the processes that run, by name."""
-    return {name: process["pid"] for name, process in status(root)["processes"].items() if process["pid"]}
+    return {name: process["pid"] for name, process in read_status(root)["processes"].items() if process["pid"]}
 
 
 def healthy_again(root: Path, name: str, old: int) -> bool:
     """Whether a new process of that name is healthy."""
-    process = status(root)["processes"][name]
+    process = read_status(root)["processes"][name]
     return process["pid"] not in (0, old) and process["healthy"]
 
 
 def test_start_returns_when_every_process_is_healthy_by_vitals(running: Path) -> None:
     """After `start` the first look finds every process healthy with a fresh heartbeat and modest memory, but for the one that
     runs when it is due."""
-    seen = status(running)
+    seen = read_status(running)
 
-    assert {"kis", "kiwoom", "fill", "writer", "watchdog", "recover"} == set(seen["processes"])
+    assert {"kis", "kiwoom", "gapfill", "writer", "watchdog", "recover"} == set(seen["processes"])
     assert seen["healthy"]
     idle = seen["processes"].pop("recover")
     assert ("STOPPED", True, "nothing is due") == (idle["supervisor_state"], idle["healthy"], idle["verdict"])
@@ -65,7 +65,7 @@ def test_a_second_start_disturbs_nobody(running: Path) -> None:
     """`start` on a running home says so, exits 0, and keeps every process."""
     before = pids(running)
 
-    again = collectorctl(running, "start")
+    again = run_collectorctl(running, "start")
 
     assert "was running" in again.stdout
     assert before == pids(running)
@@ -80,26 +80,26 @@ def test_supervisorctl_restart_kis_works_in_the_home_and_leaves_the_others_alone
     )
 
     assert "kis: started" in ran.stdout
-    until("kis is healthy", lambda: healthy_again(running, "kis", before["kis"]))
+    wait_until("kis is healthy", lambda: healthy_again(running, "kis", before["kis"]))
     after = pids(running)
     assert before["kis"] != after["kis"]
     assert (before["kiwoom"], before["writer"]) == (after["kiwoom"], after["writer"])
 
 
-@pytest.mark.parametrize("name", ["kis", "kiwoom", "fill", "writer"])
+@pytest.mark.parametrize("name", ["kis", "kiwoom", "gapfill", "writer"])
 def test_a_killed_process_comes_back_and_the_others_do_not_notice(running: Path, name: str) -> None:
     """SIGKILL of one process: supervisord starts it again, the other pids stay."""
     before = pids(running)
 
     os.kill(before[name], signal.SIGKILL)
 
-    until(f"{name} is healthy", lambda: healthy_again(running, name, before[name]))
+    wait_until(f"{name} is healthy", lambda: healthy_again(running, name, before[name]))
     assert {n: p for n, p in before.items() if n != name} == {n: p for n, p in pids(running).items() if n != name}
 
 
 def test_restart_of_an_unknown_process_says_so(running: Path) -> None:
     """One line, exit 1, nothing harmed."""
-    ran = collectorctl(running, "restart", "nobody", check=False)
+    ran = run_collectorctl(running, "restart", "nobody", check=False)
 
     assert ran.returncode == 1
     assert "nobody: no such program" in ran.stderr
@@ -107,10 +107,10 @@ def test_restart_of_an_unknown_process_says_so(running: Path) -> None:
 
 def test_a_supervisord_that_stands_still_is_said_to_and_not_waited_for(running: Path) -> None:
     """SIGSTOP of supervisord: commands end with words instead of hanging; after SIGCONT all is as before."""
-    before, root = pids(running), status(running)["supervisor_pid"]
+    before, root = pids(running), read_status(running)["supervisor_pid"]
     os.kill(root, signal.SIGSTOP)
     try:
-        ran = collectorctl(running, "status", check=False, timeout_s=30)
+        ran = run_collectorctl(running, "status", check=False, timeout_s=30)
     finally:
         os.kill(root, signal.SIGCONT)
 
@@ -123,7 +123,7 @@ def test_only_the_owner_can_reach_the_tree_and_no_port_is_open(running: Path) ->
     """run/ is 0700, the socket 0600, and no process of the tree listens on TCP."""
     assert stat.S_IMODE((running / "run").stat().st_mode) == 0o700
     assert stat.S_IMODE((running / "run" / "supervisor.sock").stat().st_mode) == 0o600
-    for pid in [status(running)["supervisor_pid"], *pids(running).values()]:
+    for pid in [read_status(running)["supervisor_pid"], *pids(running).values()]:
         assert [c for c in psutil.Process(pid).net_connections("tcp") if c.status == psutil.CONN_LISTEN] == []
 
 
@@ -136,45 +136,47 @@ def test_no_secret_reaches_logs_status_or_data(running: Path) -> None:
     for path in written:
         content = path.read_bytes()
         assert not [s for s in secrets if s in content], path
-    assert not [s for s in secrets if s in collectorctl(running, "status", "--json").stdout.encode()]
+    assert not [s for s in secrets if s in run_collectorctl(running, "status", "--json").stdout.encode()]
 
 
 def test_stop_drains_to_zero_and_says_so() -> None:
     """Brokers go first, the writer publishes the open hour and empties the journal; a second stop finds nothing."""
-    with a_home(SETTINGS) as root, Simulator(root, root / "truth") as simulator:
-        connect_home(root, simulator.addresses)
-        collectorctl(root, "start")
-        until("rows are journalled", lambda: status(root)["processes"]["writer"]["counters"]["journal_rows"] > 50)
+    with temporary_home(SETTINGS) as root, SimulatorProcess(root, root / "truth") as simulator:
+        set_addresses(root, simulator.addresses)
+        run_collectorctl(root, "start")
+        wait_until(
+            "rows are journalled", lambda: read_status(root)["processes"]["writer"]["counters"]["journal_rows"] > 50
+        )
 
-        said = collectorctl(root, "stop").stdout
+        said = run_collectorctl(root, "stop").stdout
 
         assert "drained to zero" in said
-        assert "nothing runs here" in collectorctl(root, "stop").stdout
+        assert "nothing runs here" in run_collectorctl(root, "stop").stdout
         assert list((root / "data" / "kr" / "orderbook").rglob("part-*.parquet"))
-        assert sum(ring["backlog"] for ring in status(root)["rings"]) == 0
+        assert sum(ring["backlog"] for ring in read_status(root)["rings"]) == 0
 
 
 def test_start_refuses_wrong_settings_before_anything_runs() -> None:
     """Exit 78 with file, key and what to write; no supervisord afterwards."""
-    with a_home("") as root:
+    with temporary_home("") as root:
         (root / ".env").write_text("KIS_APP_KEY=key-of-kis\n")
-        ran = collectorctl(root, "start", check=False)
+        ran = run_collectorctl(root, "start", check=False)
 
         assert ran.returncode == 78
-        assert status(root)["supervisor_pid"] is None
+        assert read_status(root)["supervisor_pid"] is None
 
 
 def test_a_fresh_home_starts_under_plain_supervisord_in_the_foreground() -> None:
     """What a systemd unit does: no `collectorctl start` before it, only PATH given."""
-    with a_home(SETTINGS) as root, Simulator(root, root / "truth") as simulator:
-        connect_home(root, simulator.addresses)
+    with temporary_home(SETTINGS) as root, SimulatorProcess(root, root / "truth") as simulator:
+        set_addresses(root, simulator.addresses)
         supervisord = subprocess.Popen(
             [BIN / "supervisord", "-n", "-c", root / "supervisord.conf"],
             env={"PATH": f"{BIN}:{os.defpath}"},
             stdout=subprocess.DEVNULL,
         )
         try:
-            until("all are healthy", lambda: status(root)["healthy"])
+            wait_until("all are healthy", lambda: read_status(root)["healthy"])
         finally:
             supervisord.terminate()
             supervisord.wait(60)

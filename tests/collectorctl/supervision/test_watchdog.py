@@ -10,9 +10,9 @@ import sys
 import time
 from pathlib import Path
 
-from support.process_tree import a_home, collectorctl, status, until
+from support.process_tree import read_status, run_collectorctl, temporary_home, wait_until
 
-from collectorctl.demo.environment import Simulator, connect_home
+from collectorctl.demo.environment import SimulatorProcess, set_addresses
 
 SETTINGS = """
 [universe]
@@ -22,12 +22,12 @@ start = "2026-11-20T10:00:00+09:00"
 [kis]
 register_spacing_ms = 20
 [feed]
-backoff_most_s = 1.0
+backoff_max_s = 1.0
 [watchdog]
 stale_s = 3.0
 start_s = 15.0
-leave_s = 30.0
-revive_s = 1.0
+terminate_timeout_s = 30.0
+fatal_restart_s = 1.0
 kis_memory_mb = 120
 kiwoom_memory_mb = 120
 writer_memory_mb = 260
@@ -45,7 +45,7 @@ def orders(root: Path) -> list[tuple[str, str]]:
 
 def pids(root: Path) -> dict[str, int]:
     """The processes' ids by name."""
-    return {name: process["pid"] for name, process in status(root)["processes"].items()}
+    return {name: process["pid"] for name, process in read_status(root)["processes"].items()}
 
 
 def test_hung_collectors_are_aborted_then_killed_and_come_back() -> None:
@@ -53,20 +53,20 @@ def test_hung_collectors_are_aborted_then_killed_and_come_back() -> None:
 
     A quarantine file that is a pipe nobody reads blocks whoever opens it: a real loop that hangs.
     """
-    with a_home(SETTINGS) as root, Simulator(root, root / "truth") as simulator:
-        connect_home(root, simulator.addresses)
-        collectorctl(root, "start")
+    with temporary_home(SETTINGS) as root, SimulatorProcess(root, root / "truth") as simulator:
+        set_addresses(root, simulator.addresses)
+        run_collectorctl(root, "start")
         before = pids(root)
         pipe = root / "data" / "quarantine" / "date=2026-11-20" / "kiwoom.jsonl"
         pipe.parent.mkdir(parents=True)
         os.mkfifo(pipe)
-        simulator.tell("kiwoom garble 1")
+        simulator.send_command("kiwoom garble 1")
         os.kill(before["kis"], signal.SIGSTOP)
 
-        until("kiwoom is aborted", lambda: ("SIGABRT", "kiwoom") in orders(root), 40)
+        wait_until("kiwoom is aborted", lambda: ("SIGABRT", "kiwoom") in orders(root), 40)
         pipe.unlink()
-        until("kis is killed", lambda: ("SIGKILL", "kis") in orders(root), 20)
-        until("both are healthy again", lambda: status(root)["healthy"])
+        wait_until("kis is killed", lambda: ("SIGKILL", "kis") in orders(root), 20)
+        wait_until("both are healthy again", lambda: read_status(root)["healthy"])
 
         after = pids(root)
         assert before["kis"] != after["kis"] and before["kiwoom"] != after["kiwoom"]
@@ -74,11 +74,11 @@ def test_hung_collectors_are_aborted_then_killed_and_come_back() -> None:
         assert [("SIGABRT", "kis"), ("SIGKILL", "kis")] == [order for order in orders(root) if order[1] == "kis"]
         assert [("SIGABRT", "kiwoom")] == [order for order in orders(root) if order[1] == "kiwoom"]
         stack = (root / "log" / "kiwoom.out").read_text()
-        assert "quarantine.py" in stack and "in _append" in stack
-        assert status(root)["processes"]["watchdog"]["counters"]["orders"] == 3
+        assert "quarantine.py" in stack and "in _write_line" in stack
+        assert read_status(root)["processes"]["watchdog"]["counters"]["orders"] == 3
 
         done = len(orders(root))
-        assert "drained to zero" in collectorctl(root, "stop").stdout
+        assert "drained to zero" in run_collectorctl(root, "stop").stdout
         assert done == len(orders(root))
         log = (root / "log" / "watchdog.log").read_text()
         assert "standing down" in log and "watchdog ends as asked" in log
@@ -87,27 +87,27 @@ def test_hung_collectors_are_aborted_then_killed_and_come_back() -> None:
 LEAKING = """
 import sys, time
 from pathlib import Path
-from conf.process import run
+from conf.process import run_process
 from ringbuf.vitals import Vitals
 
 name, leak_mb = sys.argv[1], int(sys.argv[2])
 
 def body(home, stop):
-    vitals = Vitals.create(home.vitals(name), name)
-    vitals.say("streaming")
+    vitals = Vitals.create(home.vitals_path(name), name)
+    vitals.set_state("streaming")
     lives = home.run / f"{name}.lives"
     first = not lives.exists()
     with lives.open("a") as file:
         file.write(f"begin {time.monotonic()}\\n")
     held = bytearray(0)
     while not stop.wait(0.2):
-        vitals.beat()
+        vitals.heartbeat()
         if first and len(held) < leak_mb * 1_000_000:
             held += bytes(10_000_000)
     with lives.open("a") as file:
         file.write(f"end {time.monotonic()}\\n")
 
-sys.exit(run(name, body))
+sys.exit(run_process(name, body))
 """
 
 FAILING = """
@@ -122,9 +122,9 @@ time.sleep(1000)
 
 TALKING = """
 import sys
-from collectorctl.watchdog import __main__ as watchdog
-seen = watchdog.seen
-watchdog.seen = lambda *given: (print("a stray line"), seen(*given))[1]
+from collectorctl.supervision.watchdog import __main__ as watchdog
+observe = watchdog.observe
+watchdog.observe = lambda *given: (print("a stray line"), observe(*given))[1]
 sys.exit(watchdog.main())
 """
 
@@ -134,7 +134,7 @@ def test_fat_ones_leave_in_turn_the_writer_last_and_the_given_up_are_started_aga
 
     Each leaking program ends in order before the next is asked, the writer last; the failing one runs in the end.
     """
-    with a_home(SETTINGS) as root:
+    with temporary_home(SETTINGS) as root:
         for name, text in (("leaking.py", LEAKING), ("failing.py", FAILING), ("talking.py", TALKING)):
             (root / name).write_text(text)
         conf = (root / "supervisord.conf").read_text()
@@ -148,18 +148,21 @@ def test_fat_ones_leave_in_turn_the_writer_last_and_the_given_up_are_started_aga
             conf = conf.replace(f"command = {command}\n", f"command = {other}\n")
         failing = "[program:failing]\ncommand = python failing.py\ndirectory = %(here)s\nstartretries = 0\n"
         (root / "supervisord.conf").write_text(conf + failing)
-        collectorctl(root, "start", "--wait", "10", check=False)  # the failing one is not healthy, ever
+        run_collectorctl(root, "start", "--wait", "10", check=False)  # the failing one is not healthy, ever
 
-        until("one has been asked to leave", lambda: any(what == "SIGTERM" for what, _ in orders(root)), 40)
-        until("it works again", lambda: status(root)["processes"]["kis"]["healthy"])
+        wait_until("one has been asked to leave", lambda: any(what == "SIGTERM" for what, _ in orders(root)), 40)
+        wait_until("it works again", lambda: read_status(root)["processes"]["kis"]["healthy"])
         old = pids(root)["watchdog"]
         os.kill(old, signal.SIGKILL)
-        until("another watchdog runs", lambda: pids(root)["watchdog"] not in (0, old))
-        until("the writer has been asked", lambda: ("SIGTERM", "writer") in orders(root), 60)
-        until(
-            "every one works", lambda: all(s["healthy"] for n, s in status(root)["processes"].items() if n != "failing")
+        wait_until("another watchdog runs", lambda: pids(root)["watchdog"] not in (0, old))
+        wait_until("the writer has been asked", lambda: ("SIGTERM", "writer") in orders(root), 60)
+        wait_until(
+            "every one works",
+            lambda: all(s["healthy"] for n, s in read_status(root)["processes"].items() if n != "failing"),
         )
-        until("the failing one runs", lambda: status(root)["processes"]["failing"]["supervisor_state"] == "RUNNING")
+        wait_until(
+            "the failing one runs", lambda: read_status(root)["processes"]["failing"]["supervisor_state"] == "RUNNING"
+        )
 
         assert ["kis", "kiwoom", "writer"] == [name for what, name in orders(root) if what == "SIGTERM"]
         assert {("SIGTERM", "kis"), ("SIGTERM", "kiwoom"), ("SIGTERM", "writer"), ("start", "failing")} == set(
@@ -172,7 +175,7 @@ def test_fat_ones_leave_in_turn_the_writer_last_and_the_given_up_are_started_aga
         assert "a stray line" in (root / "log" / "watchdog.out").read_text()
 
         begun = time.monotonic()
-        collectorctl(root, "stop")
+        run_collectorctl(root, "stop")
         assert time.monotonic() - begun < 20
         assert [["begin", "end"] * 2] * 3 == [[what for what, _ in _lives(root, name)] for name in lives]
 
@@ -184,7 +187,7 @@ def _lives(root: Path, name: str) -> list[tuple[str, float]]:
 
 def test_it_ends_in_order_when_supervisord_is_gone_in_the_middle_of_an_answer() -> None:
     """A closed pipe is no bug: a SIGKILL of supervisord is noticed by whichever comes first, the signal or the pipe."""
-    with a_home("") as root:
+    with temporary_home("") as root:
         dog = subprocess.Popen(
             [sys.executable, "-m", "collectorctl.supervision.watchdog"],
             env=os.environ | {"COLLECTOR_HOME": str(root)},

@@ -6,15 +6,15 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-from support.writer_data import NINE_NS, SECOND_NS, books
+from support.writer_data import NINE_NS, SECOND_NS, make_books
 
-from ringbuf.records import EVENT, STREAM_WORDS, Kind, Line, Session, Venue, blank
-from writer.feeds.degradation import BUCKETS, Judgement, TwinWatch
-from writer.feeds.visibility import Sight, name_of
-from writer.ingest.book_arbiter import Merge
-from writer.schema import hours
+from ringbuf.records import EVENT, STREAM_NAMES, EventType, FeedId, Session, Venue, empty_records
+from writer.feeds.degradation import BUCKETS, DegradationDetector, Evaluation
+from writer.feeds.visibility import FeedVisibility, instrument_key
+from writer.ingest.book_arbiter import BookArbiter
+from writer.schema import compute_hours
 
-KIS, KIWOOM = Line.KIS, Line.KIWOOM
+KIS, KIWOOM = FeedId.KIS, FeedId.KIWOOM
 LINES = {int(KIS): "kis", int(KIWOOM): "kiwoom"}
 SYMBOLS = 4
 PER_S = 24
@@ -32,19 +32,21 @@ def as_they_are(found: np.ndarray, at_s: np.ndarray, chance: np.random.Generator
     return found
 
 
-def told(kind: Kind, line: Line, second: float, symbols: range = range(SYMBOLS), connection: int = 1) -> np.ndarray:
+def told(
+    kind: EventType, line: FeedId, second: float, symbols: range = range(SYMBOLS), connection: int = 1
+) -> np.ndarray:
     """Events at a second of the run."""
-    whole = kind in (Kind.DISCONNECTED, Kind.STARTED, Kind.STOPPED)
-    found = blank(EVENT, 1 if whole else len(symbols))
+    whole = kind in (EventType.DISCONNECTED, EventType.STARTED, EventType.STOPPED)
+    found = empty_records(EVENT, 1 if whole else len(symbols))
     found["kind"], found["line"], found["connection"] = kind, line, connection
     found["mono_ns"] = round((BEGIN_S + second) * SECOND_NS)
     if not whole:
         found["symbol"] = [b"%06d" % (n * 10) for n in symbols]
-        found["venue"], found["stream"] = Venue.KRX, STREAM_WORDS.index("orderbook")
+        found["venue"], found["stream"] = Venue.KRX, STREAM_NAMES.index("orderbook")
     return found
 
 
-BOTH_SEE = [told(Kind.ACKNOWLEDGED, KIS, 0), told(Kind.ACKNOWLEDGED, KIWOOM, 0)]
+BOTH_SEE = [told(EventType.ACKNOWLEDGED, KIS, 0), told(EventType.ACKNOWLEDGED, KIWOOM, 0)]
 
 
 def run(
@@ -53,12 +55,12 @@ def run(
     kiwoom: Change = as_they_are,
     events: list[np.ndarray] = BOTH_SEE,
     seed: int = 1,
-) -> list[tuple[float, Judgement]]:
+) -> list[tuple[float, Evaluation]]:
     """Judgements by second: a market of PER_S books a second; kis has 99 of 100, kiwoom at most two a second and symbol."""
     chance = np.random.default_rng(seed)
     count = seconds * PER_S
     at_s = np.sort(chance.random(count)) * seconds
-    market = books(range(count), KIS, symbols=SYMBOLS)
+    market = make_books(range(count), KIS, symbols=SYMBOLS)
     first = chance.random(count) < 0.99
     slot = np.floor(at_s * 2).astype(np.int64) * SYMBOLS + np.arange(count) % SYMBOLS
     second = np.zeros(count, bool)
@@ -75,29 +77,29 @@ def run(
     return watched(whole[np.argsort(whole["mono_ns"], kind="stable")], seconds, events)
 
 
-def watched(whole: np.ndarray, seconds: int, events: list[np.ndarray]) -> list[tuple[float, Judgement]]:
+def watched(whole: np.ndarray, seconds: int, events: list[np.ndarray]) -> list[tuple[float, Evaluation]]:
     """Books in receive order through merge and watch, second by second."""
-    merge, sight = Merge(TWINS_NS, ["KRX"]), Sight()
-    watch = TwinWatch(LINES, WINDOW_S * SECOND_NS, TWINS_NS + SECOND_NS, 100)
+    merge, sight = BookArbiter(TWINS_NS, ["KRX"]), FeedVisibility()
+    watch = DegradationDetector(LINES, WINDOW_S * SECOND_NS, TWINS_NS + SECOND_NS, 100)
     happened = np.concatenate(events)
     found, row, edge = [], 1, 0
     for second in range(seconds):
         now_ns = (BEGIN_S + second) * SECOND_NS
         begin, edge = edge, int(np.searchsorted(whole["mono_ns"], now_ns))
         some = whole[begin:edge]
-        watch.books(some, merge.take(some, hours(some), row))
-        merge.forget(row - 60 * PER_S)
+        watch.add_books(some, merge.arbitrate(some, compute_hours(some), row))
+        merge.expire(row - 60 * PER_S)
         row += len(some)
-        sight.events(happened[(happened["mono_ns"] <= now_ns) & (happened["mono_ns"] > now_ns - SECOND_NS)])
+        sight.add_events(happened[(happened["mono_ns"] <= now_ns) & (happened["mono_ns"] > now_ns - SECOND_NS)])
         if second % (WINDOW_S // BUCKETS) == 0:
-            found.append((second, watch.judge(sight, now_ns)))
+            found.append((second, watch.evaluate(sight, now_ns)))
     return found
 
 
-def tidings(judged: list[tuple[float, Judgement]]) -> list[tuple[str, str, str, str]]:
+def tidings(judged: list[tuple[float, Evaluation]]) -> list[tuple[str, str, str, str]]:
     """(what, line, symbol, first word) of everything that began or ended."""
     return [
-        (what, trouble.line, trouble.symbol, trouble.words.partition(":")[0])
+        (what, trouble.feed, trouble.symbol, trouble.message.partition(":")[0])
         for _, judgement in judged
         for what, troubles in (("began", judgement.began), ("ended", judgement.ended))
         for trouble in troubles
@@ -177,10 +179,10 @@ def test_a_line_that_fails_behind_the_other_is_told_within_two_windows_and_its_e
     (ended,) = [second for second, judgement in judged if judgement.ended]
     assert 400 < began <= 400 + 2 * WINDOW_S
     assert 700 < ended <= 700 + 3 * WINDOW_S
-    inside = [judgement.troubles for second, judgement in judged if began <= second < 700]
-    assert all([trouble.line for trouble in troubles] == [told_of] for troubles in inside)
+    inside = [judgement.degradations for second, judgement in judged if began <= second < 700]
+    assert all([trouble.feed for trouble in troubles] == [told_of] for troubles in inside)
     (last,) = inside[-1]
-    assert last.words.startswith(word)
+    assert last.message.startswith(word)
 
 
 def test_lines_without_a_book_in_common_are_both_told() -> None:
@@ -188,12 +190,12 @@ def test_lines_without_a_book_in_common_are_both_told() -> None:
     judged = run(300, kiwoom=elsewhere)
 
     assert tidings(judged) == [("began", "kis", "", "no twins"), ("began", "kiwoom", "", "no twins")]
-    assert judged[-1][1].lines[0].twin_share == judged[-1][1].lines[1].twin_share == 0
+    assert judged[-1][1].feeds[0].twin_share == judged[-1][1].feeds[1].twin_share == 0
 
 
 def test_of_lines_without_a_book_in_common_the_one_registered_later_is_told() -> None:
     """After a reconnect in mid-session it is on another venue; while it was down nothing was told."""
-    events = [*BOTH_SEE, told(Kind.DISCONNECTED, KIWOOM, 300), told(Kind.ACKNOWLEDGED, KIWOOM, 420)]
+    events = [*BOTH_SEE, told(EventType.DISCONNECTED, KIWOOM, 300), told(EventType.ACKNOWLEDGED, KIWOOM, 420)]
 
     judged = run(700, kiwoom=between(300, 420, nothing), events=events)
     assert tidings(judged) == []
@@ -206,10 +208,10 @@ def test_of_lines_without_a_book_in_common_the_one_registered_later_is_told() ->
     assert tidings(judged) == [("began", "kiwoom", "", "no twins")]
 
 
-@pytest.mark.parametrize("end", [Kind.DISCONNECTED, Kind.STOPPED, Kind.STARTED])
-def test_a_line_that_is_known_to_be_down_is_not_latent(end: Kind) -> None:
+@pytest.mark.parametrize("end", [EventType.DISCONNECTED, EventType.STOPPED, EventType.STARTED])
+def test_a_line_that_is_known_to_be_down_is_not_latent(end: EventType) -> None:
     """Its events said so; it is judged again a window after its registrations were confirmed."""
-    events = [*BOTH_SEE, told(end, KIS, 300), told(Kind.ACKNOWLEDGED, KIS, 600)]
+    events = [*BOTH_SEE, told(end, KIS, 300), told(EventType.ACKNOWLEDGED, KIS, 600)]
 
     assert tidings(run(900, between(300, 600, nothing), events=events)) == []
 
@@ -220,7 +222,10 @@ def test_one_symbol_that_is_silent_on_one_line_is_told_by_name() -> None:
     assert tidings(run(700, kiwoom=silent)) == [("began", "kiwoom", "000020", "silent")]
 
     one_less = [n for n in range(SYMBOLS) if n != 2]
-    events = [told(Kind.ACKNOWLEDGED, KIS, 0), *(told(Kind.ACKNOWLEDGED, KIWOOM, 0, range(n, n + 1)) for n in one_less)]
+    events = [
+        told(EventType.ACKNOWLEDGED, KIS, 0),
+        *(told(EventType.ACKNOWLEDGED, KIWOOM, 0, range(n, n + 1)) for n in one_less),
+    ]
     assert tidings(run(700, kiwoom=silent, events=events)) == []
 
     idle = between(
@@ -242,16 +247,16 @@ def test_auctions_are_not_judged_and_a_session_is_only_after_its_first_window() 
 
     judged = run(900, auction, none_in_it)
     assert tidings(judged) == []
-    assert judged[-1][1].lines[0].books > 1000
-    assert all(line.books == 0 for _, judgement in judged[:100] for line in judgement.lines)
+    assert judged[-1][1].feeds[0].books > 1000
+    assert all(line.books == 0 for _, judgement in judged[:100] for line in judgement.feeds)
 
 
 def test_the_shares_and_lags_of_a_window_are_those_of_its_books() -> None:
     """kis has nearly all, kiwoom one in three, all of them twins, 80 ms behind."""
-    kis, kiwoom = (judged := run(300)[-1][1]).lines
+    kis, kiwoom = (judged := run(300)[-1][1]).feeds
 
     assert kis.books == pytest.approx(WINDOW_S * PER_S * 0.99, rel=0.05)
-    assert (kis.win_share, kiwoom.win_share) == (1, 0)
+    assert (kis.first_share, kiwoom.first_share) == (1, 0)
     assert kiwoom.twin_share == pytest.approx(0.99, abs=0.02)
     assert kis.twin_share == pytest.approx(kiwoom.books / kis.books, abs=0.02)
     assert kiwoom.coverage == pytest.approx(kiwoom.books / (WINDOW_S * PER_S), abs=0.02)
@@ -260,13 +265,15 @@ def test_the_shares_and_lags_of_a_window_are_those_of_its_books() -> None:
 
 def test_the_same_events_again_change_nothing() -> None:
     """A restarted writer looks back into the ring and is then given the last of it once more."""
-    events = np.concatenate([*BOTH_SEE, told(Kind.DISCONNECTED, KIS, 5), told(Kind.ACKNOWLEDGED, KIS, 9, range(2), 2)])
-    sight = Sight()
-    sight.events(events)
-    sight.events(events[-4:])
+    events = np.concatenate(
+        [*BOTH_SEE, told(EventType.DISCONNECTED, KIS, 5), told(EventType.ACKNOWLEDGED, KIS, 9, range(2), 2)]
+    )
+    sight = FeedVisibility()
+    sight.add_events(events)
+    sight.add_events(events[-4:])
 
-    names = [name_of(b"%06d" % (n * 10), Venue.KRX) for n in range(SYMBOLS)]
+    names = [instrument_key(b"%06d" % (n * 10), Venue.KRX) for n in range(SYMBOLS)]
     at_ns = [(BEGIN_S + second) * SECOND_NS for second in (0, 9)]
-    assert [sight.since(KIS, name) for name in names] == [at_ns[1], at_ns[1], None, None]
-    assert [sight.since(KIWOOM, name) for name in names] == [at_ns[0]] * 4
-    assert (sight.newest(KIS), sight.newest(Line.US)) == (at_ns[1], 0)
+    assert [sight.visible_since_ns(KIS, name) for name in names] == [at_ns[1], at_ns[1], None, None]
+    assert [sight.visible_since_ns(KIWOOM, name) for name in names] == [at_ns[0]] * 4
+    assert (sight.newest_subscription_ns(KIS), sight.newest_subscription_ns(FeedId.US)) == (at_ns[1], 0)

@@ -10,23 +10,23 @@ from hypothesis import strategies as st
 from support.writer_data import (
     NINE_NS,
     SECOND_NS,
-    columns,
-    counted,
-    home_at,
-    parts,
-    published,
-    running,
-    shares,
-    start,
-    stop,
-    tick_records,
+    find_parts,
+    make_home,
+    make_tick_records,
+    read_counter,
+    read_published,
+    read_running_vitals,
+    share_numbers,
+    start_writer,
+    stop_writer,
+    volume_columns,
     wait_for,
 )
 
-from ringbuf.records import TICK, UNDEFINED, Line
+from ringbuf.records import TICK, UNDEFINED, FeedId
 from ringbuf.ring import Producer
-from writer.ingest.backfill_filter import admitted, standing
-from writer.volume.gap_tracker import VolumeLine
+from writer.ingest.backfill_filter import accept_backfill, prefer_live
+from writer.volume.gap_tracker import GapTracker
 
 intervals = st.lists(st.tuples(st.integers(0, 25), st.integers(1, 8), st.booleans()), max_size=12)
 """(low, size, live)."""
@@ -35,8 +35,8 @@ gaps = st.lists(st.tuples(st.integers(0, 25), st.integers(1, 12)), max_size=3)
 
 def mixed(found: list[tuple[int, int, bool]]) -> np.ndarray:
     """TICK records, some received and some fetched."""
-    ticks = tick_records([(low, size) for low, size, _ in found])
-    ticks["line"] = [Line.KIS if live else Line.FILL for _, _, live in found]
+    ticks = make_tick_records([(low, size) for low, size, _ in found])
+    ticks["line"] = [FeedId.KIS if live else FeedId.GAPFILL for _, _, live in found]
     return ticks
 
 
@@ -46,12 +46,12 @@ def test_a_fetched_tick_is_taken_up_where_nothing_else_is(found, open_gaps) -> N
     ticks = mixed(found)
     holes = [(low, low + size) for low, size in open_gaps]
 
-    stays = admitted(ticks, lambda tick: holes)
+    stays = accept_backfill(ticks, lambda tick: holes)
 
-    live = set().union(*(shares(low, low + size) for low, size, is_live in found if is_live))
+    live = set().union(*(share_numbers(low, low + size) for low, size, is_live in found if is_live))
     for (low, size, is_live), stayed in zip(found, stays.tolist(), strict=True):
-        mine = shares(low, low + size)
-        wanted = is_live or (any(mine <= shares(*hole) for hole in holes) and not mine & live)
+        mine = share_numbers(low, low + size)
+        wanted = is_live or (any(mine <= share_numbers(*hole) for hole in holes) and not mine & live)
         assert wanted == stayed
         live |= mine if stayed else set()
 
@@ -59,14 +59,14 @@ def test_a_fetched_tick_is_taken_up_where_nothing_else_is(found, open_gaps) -> N
 @given(intervals)
 def test_a_fetched_tick_goes_where_received_ones_cover_it(found) -> None:
     """Received ones stay, all of them; with none fetched the order is that of arrival, else that of the volume line."""
-    volume, size = columns([(low, size) for low, size, _ in found])
+    volume, size = volume_columns([(low, size) for low, size, _ in found])
     live = np.array([is_live for _, _, is_live in found], bool)
 
-    order = standing(np.zeros(len(found), np.int64), live, volume, size).tolist()
+    order = prefer_live(np.zeros(len(found), np.int64), live, volume, size).tolist()
 
-    covered = set().union(*(shares(low, low + size) for low, size, is_live in found if is_live))
+    covered = set().union(*(share_numbers(low, low + size) for low, size, is_live in found if is_live))
     for at, (low, size_, is_live) in enumerate(found):
-        assert (at in order) == (is_live or not shares(low, low + size_) <= covered)
+        assert (at in order) == (is_live or not share_numbers(low, low + size_) <= covered)
     assert len(order) == len(set(order))
     key = (lambda at: at) if live[order].all() else (lambda at: (volume[at], at))
     assert sorted(order, key=key) == order
@@ -78,35 +78,35 @@ def test_groups_are_kept_apart_and_a_tick_without_a_volume_stays_behind_its_neig
     live = np.array([True, True, True, True, True, False])
     volume = np.array([10, 5, 10, UNDEFINED, 30, 20])
 
-    order = standing(group, live, volume, np.array([5, 5, 10, 3, 10, 10])).tolist()
+    order = prefer_live(group, live, volume, np.array([5, 5, 10, 3, 10, 10])).tolist()
 
     assert [0, 1, 2, 3, 5, 4] == order
 
 
 def test_only_gaps_of_which_surely_nothing_is_stored_are_open_to_fetched_ticks() -> None:
     """Not what was before the first tick a writer knows of, which another one may have stored; not another day's or symbol's."""
-    line = VolumeLine()
-    line.ticks(tick_records([(10, 2), (20, 2), (30, 2)]))
-    line.ticks(tick_records([(24, 2)]))
-    asking = tick_records([(14, 2)])
-    tomorrow = tick_records([(14, 2)], exch_ns=NINE_NS + 24 * 3600 * SECOND_NS)
+    line = GapTracker()
+    line.add_ticks(make_tick_records([(10, 2), (20, 2), (30, 2)]))
+    line.add_ticks(make_tick_records([(24, 2)]))
+    asking = make_tick_records([(14, 2)])
+    tomorrow = make_tick_records([(14, 2)], exch_ns=NINE_NS + 24 * 3600 * SECOND_NS)
     other = asking.copy()
     other["symbol"] = b"000660"
 
-    assert [(12, 20), (22, 24), (26, 30)] == line.gaps_at(asking)
-    assert [] == line.gaps_at(tomorrow) == line.gaps_at(other)
+    assert [(12, 20), (22, 24), (26, 30)] == line.find_open_gaps(asking)
+    assert [] == line.find_open_gaps(tomorrow) == line.find_open_gaps(other)
 
 
 def fetched(begin: int, end: int) -> np.ndarray:
     """Fetched ticks of two shares each."""
     found = heard(begin, end)
-    found["line"], found["cum_value"], found["trade_count"] = Line.FILL, UNDEFINED, UNDEFINED
+    found["line"], found["cum_value"], found["trade_count"] = FeedId.GAPFILL, UNDEFINED, UNDEFINED
     return found
 
 
 def heard(begin: int, end: int) -> np.ndarray:
     """Ticks of two shares each, as received."""
-    found = tick_records([(2 * n, 2) for n in range(begin, end)])
+    found = make_tick_records([(2 * n, 2) for n in range(begin, end)])
     found["mono_ns"] = np.arange(len(found)) + begin
     return found
 
@@ -114,34 +114,34 @@ def heard(begin: int, end: int) -> np.ndarray:
 def test_a_gap_is_filled_once_whatever_is_killed_and_whatever_is_offered(place: Path) -> None:
     """Offered twice, beyond the gap, across the death of the writer, late by the feed itself, and after it was published: each tick
     once, in order."""
-    home = home_at(place, grace_s=1000.0, late_every_s=1000.0)
-    ticks = Producer.open(home.ring("kis", "tick"), TICK, 65536)
-    fill = Producer.open(home.ring("fill", "tick"), TICK, 1024)
-    first = start(home)
-    wait_for(lambda: running(home, first))
+    home = make_home(place, grace_s=1000.0, late_every_s=1000.0)
+    ticks = Producer.open(home.ring_path("kis", "tick"), TICK, 65536)
+    fill = Producer.open(home.ring_path("gapfill", "tick"), TICK, 1024)
+    first = start_writer(home)
+    wait_for(lambda: read_running_vitals(home, first))
     ticks.publish(heard(0, 100))
     ticks.publish(heard(150, 200))
-    wait_for(lambda: counted(home, "gap_shares") == 100)
+    wait_for(lambda: read_counter(home, "gap_shares") == 100)
     fill.publish(fetched(90, 130))
-    wait_for(lambda: counted(home, "rows_in_fill") == 30)
+    wait_for(lambda: read_counter(home, "rows_in_gapfill") == 30)
     fill.publish(fetched(100, 120))
-    wait_for(lambda: counted(home, "fill_refused_rows") == 30)
+    wait_for(lambda: read_counter(home, "gapfill_refused_rows") == 30)
     first.kill()
     first.wait()
     fill.publish(fetched(100, 150))
-    second = start(home)
-    wait_for(lambda: running(home, second) and counted(home, "fill_refused_rows") == 30)
-    wait_for(lambda: counted(home, "gap_count") == 0)
+    second = start_writer(home)
+    wait_for(lambda: read_running_vitals(home, second) and read_counter(home, "gapfill_refused_rows") == 30)
+    wait_for(lambda: read_counter(home, "gap_count") == 0)
     ticks.publish(heard(110, 112))
     ticks.publish(heard(200, 210))
-    wait_for(lambda: counted(home, "ticks_in") >= 32)
+    wait_for(lambda: read_counter(home, "ticks_in") >= 32)
 
     ticks.close()
     fill.close()
-    assert stop(second) == 0
+    assert stop_writer(second) == 0
 
-    (part,) = parts(home, "tick")
-    rows = published(home, "tick")
+    (part,) = find_parts(home, "tick")
+    rows = read_published(home, "tick")
     assert [2 * n + 2 for n in range(210)] == rows.cum_volume.tolist()
     expected = np.full(210, "live", object)
     expected[100:150] = "recovered"
@@ -153,10 +153,10 @@ def test_a_gap_is_filled_once_whatever_is_killed_and_whatever_is_offered(place: 
     assert rows[["symbol", "venue", "exch_time", "price", "size", "session"]].notna().all(axis=None)
     assert "part-0.parquet" == part.name
 
-    ticks = Producer.open(home.ring("kis", "tick"), TICK, 65536)
+    ticks = Producer.open(home.ring_path("kis", "tick"), TICK, 65536)
     ticks.publish(heard(120, 125))
     ticks.close()
-    third = start(home)
-    wait_for(lambda: running(home, third) and counted(home, "ticks_in") == 5)
-    assert stop(third) == 0
-    assert [2 * n + 2 for n in range(210)] == published(home, "tick").cum_volume.tolist()
+    third = start_writer(home)
+    wait_for(lambda: read_running_vitals(home, third) and read_counter(home, "ticks_in") == 5)
+    assert stop_writer(third) == 0
+    assert [2 * n + 2 for n in range(210)] == read_published(home, "tick").cum_volume.tolist()

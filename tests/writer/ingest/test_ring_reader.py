@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support.writer_data import ticks
+from support.writer_data import make_ticks
 
-from ringbuf.records import TICK, Line
-from ringbuf.ring import Loss, Producer
-from writer.ingest.ring_reader import ENDLESS_NS, Intake
+from ringbuf.records import TICK, FeedId
+from ringbuf.ring import Overrun, Producer
+from writer.ingest.ring_reader import NO_LIMIT_NS, RingReader
 
 NAMES = ("kis.tick", "kiwoom.tick")
 NOW = 10**15
@@ -22,16 +22,16 @@ def rings(place: Path, capacity: int = 1024) -> dict[str, Producer]:
     return {name: Producer.open(place / name, TICK, capacity) for name in NAMES}
 
 
-def intake(place: Path, positions: dict | None = None) -> Intake:
+def intake(place: Path, positions: dict | None = None) -> RingReader:
     """The two rings, attached."""
-    found = Intake({name: place / name for name in NAMES}, TICK, positions or {})
+    found = RingReader({name: place / name for name in NAMES}, TICK, positions or {})
     found.attach()
     return found
 
 
-def at(times: list[int], line: Line = Line.KIS) -> np.ndarray:
+def at(times: list[int], line: FeedId = FeedId.KIS) -> np.ndarray:
     """Ticks received at these mono_ns."""
-    found = ticks(range(len(times)), line)
+    found = make_ticks(range(len(times)), line)
     found["mono_ns"] = times
     return found
 
@@ -40,10 +40,10 @@ def test_records_of_both_rings_come_in_receive_order_behind_the_watermark(place:
     """What is younger than the limit stays; ties go to the line named first; the position is behind what was taken."""
     made = rings(place)
     made["kis.tick"].publish(at([1, 4, 5, 9, 30]))
-    made["kiwoom.tick"].publish(at([2, 5, 6, 31], Line.KIWOOM))
+    made["kiwoom.tick"].publish(at([2, 5, 6, 31], FeedId.KIWOOM))
     source = intake(place)
 
-    taken = source.take(limit_ns=10, now_ns=NOW, most=100)
+    taken = source.peek(limit_ns=10, now_ns=NOW, max_records=100)
 
     assert taken.records["mono_ns"].tolist() == [1, 2, 4, 5, 5, 6, 9]
     assert taken.records["line"].tolist() == [1, 2, 1, 1, 2, 2, 1]
@@ -56,12 +56,12 @@ def test_what_was_not_accepted_is_taken_again(place: Path) -> None:
     made["kis.tick"].publish(at([1, 2, 3]))
     source = intake(place)
 
-    first = source.take(ENDLESS_NS, NOW, 100)
-    again = source.take(ENDLESS_NS, NOW, 100)
-    source.accept(again)
+    first = source.peek(NO_LIMIT_NS, NOW, 100)
+    again = source.peek(NO_LIMIT_NS, NOW, 100)
+    source.advance(again)
 
     assert 3 == len(first.records) == len(again.records)
-    assert len(source.take(ENDLESS_NS, NOW, 100).records) == 0
+    assert len(source.peek(NO_LIMIT_NS, NOW, 100).records) == 0
 
 
 @given(st.lists(st.integers(0, 50), min_size=1, max_size=40), st.integers(1, 5), st.integers(0, 9), st.booleans())
@@ -81,9 +81,9 @@ def test_a_ring_that_two_threads_fill_is_taken_to_its_end(
         source = intake(place)
         taken: list[int] = []
         for _ in range(len(times) + 1):
-            part = source.take(ENDLESS_NS, NOW, most)
-            source.accept(part)
-            assert len(part.records) or not part.more
+            part = source.peek(NO_LIMIT_NS, NOW, most)
+            source.advance(part)
+            assert len(part.records) or not part.has_more
             taken += part.records["mono_ns"].tolist()
 
     assert sorted(times) == sorted(taken)
@@ -105,12 +105,12 @@ def test_small_reads_give_the_order_of_one_large_read(
         place = Path(name)
         made = rings(place)
         made["kis.tick"].publish(at(sorted(kis)))
-        made["kiwoom.tick"].publish(at(sorted(kiwoom), Line.KIWOOM))
-        at_once = intake(place).take(ENDLESS_NS, NOW, 1000).records
+        made["kiwoom.tick"].publish(at(sorted(kiwoom), FeedId.KIWOOM))
+        at_once = intake(place).peek(NO_LIMIT_NS, NOW, 1000).records
         source, pieces = intake(place), []
         while source.backlog:
-            taken = source.take(ENDLESS_NS, NOW, most)
-            source.accept(taken)
+            taken = source.peek(NO_LIMIT_NS, NOW, most)
+            source.advance(taken)
             pieces.append(taken.records)
         for ring in made.values():
             ring.close()
@@ -125,18 +125,18 @@ def test_small_reads_give_the_order_of_one_large_read(
 def test_a_lapped_ring_tells_exactly_what_is_lost_once(place: Path) -> None:
     """1,000 records into a ring of 256 after 100 were read: 101 to 744 are lost, and that is said one time."""
     made = rings(place, capacity=256)
-    made["kis.tick"].publish(ticks(range(100)))
+    made["kis.tick"].publish(make_ticks(range(100)))
     source = intake(place)
-    source.accept(source.take(ENDLESS_NS, ENDLESS_NS, 1000))
-    made["kis.tick"].publish(ticks(range(900)))
+    source.advance(source.peek(NO_LIMIT_NS, NO_LIMIT_NS, 1000))
+    made["kis.tick"].publish(make_ticks(range(900)))
 
-    taken = source.take(ENDLESS_NS, ENDLESS_NS, 1000)
-    source.accept(taken)
+    taken = source.peek(NO_LIMIT_NS, NO_LIMIT_NS, 1000)
+    source.advance(taken)
 
-    assert [Loss(101, 744)] == [lost.loss for lost in taken.lost]
-    assert taken.lost[0].after_ns > 0 and taken.lost[0].before_ns > 0
+    assert [Overrun(101, 744)] == [lost.overrun for lost in taken.overruns]
+    assert taken.overruns[0].after_ns > 0 and taken.overruns[0].before_ns > 0
     assert list(range(745, 1001)) == taken.records["seq"].tolist()
-    assert source.take(ENDLESS_NS, ENDLESS_NS, 1000).lost == []
+    assert source.peek(NO_LIMIT_NS, NO_LIMIT_NS, 1000).overruns == []
 
 
 def test_a_record_from_the_future_is_due_at_once(place: Path) -> None:
@@ -145,7 +145,7 @@ def test_a_record_from_the_future_is_due_at_once(place: Path) -> None:
     made["kis.tick"].publish(at([5000, 6000, 7]))
     source = intake(place)
 
-    taken = source.take(limit_ns=10, now_ns=20, most=100)
+    taken = source.peek(limit_ns=10, now_ns=20, max_records=100)
 
     assert len(taken.records) == 3
 
@@ -153,21 +153,21 @@ def test_a_record_from_the_future_is_due_at_once(place: Path) -> None:
 def test_rings_are_found_when_they_appear_and_again_when_they_are_replaced(place: Path) -> None:
     """No ring, one ring, another file in its place: the old one is read to its end first, then the new one from its start."""
     source = intake(place)
-    assert len(source.take(ENDLESS_NS, NOW, 100).records) == 0
+    assert len(source.peek(NO_LIMIT_NS, NOW, 100).records) == 0
     made = rings(place)
     made["kis.tick"].publish(at([1, 2]))
     source.attach()
-    source.accept(source.take(ENDLESS_NS, NOW, 1))
+    source.advance(source.peek(NO_LIMIT_NS, NOW, 1))
 
     (place / "kis.tick").unlink()
     made["kis.tick"].close()
     made["kis.tick"] = Producer.open(place / "kis.tick", TICK, 64)
     made["kis.tick"].publish(at([10, 11, 12]))
     source.attach()
-    old = source.take(ENDLESS_NS, NOW, 100)
-    source.accept(old)
+    old = source.peek(NO_LIMIT_NS, NOW, 100)
+    source.advance(old)
     source.attach()
-    new = source.take(ENDLESS_NS, NOW, 100)
+    new = source.peek(NO_LIMIT_NS, NOW, 100)
 
     assert (old.records["mono_ns"].tolist(), new.records["mono_ns"].tolist()) == ([2], [10, 11, 12])
     assert [made["kis.tick"].ring_id, 4] == new.positions["kis.tick"]
@@ -177,9 +177,9 @@ def test_positions_of_another_ring_mean_nothing(place: Path) -> None:
     """A ring the journal does not know is read from its first record; one it knows goes on where it was."""
     made = rings(place)
     made["kis.tick"].publish(at([1, 2, 3]))
-    made["kiwoom.tick"].publish(at([1, 2, 3], Line.KIWOOM))
+    made["kiwoom.tick"].publish(at([1, 2, 3], FeedId.KIWOOM))
     known = {"kis.tick": [made["kis.tick"].ring_id, 3], "kiwoom.tick": [12345, 3]}
 
-    taken = intake(place, known).take(ENDLESS_NS, NOW, 100)
+    taken = intake(place, known).peek(NO_LIMIT_NS, NOW, 100)
 
     assert sorted(taken.records["seq"].tolist()) == [1, 2, 3, 3]

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
-from support.writer_data import NINE_NS, ROOT, ticks
+from support.writer_data import NINE_NS, ROOT, make_ticks
 
 from writer import schema
 from writer.journal.journal import Journal, JournalError, read_rows
-from writer.journal.segment import mapped, whole_batches
+from writer.journal.segment import map_file, read_batches
 
 HOUR = 3600 * 1_000_000_000
 
@@ -20,13 +20,13 @@ HOUR = 3600 * 1_000_000_000
 def batch_of(journal: Journal, count: int, hour: int = NINE_NS) -> pa.RecordBatch:
     """The next entries of a tick journal."""
     first = journal.last_row + 1
-    return schema.entries("kr.tick", ticks(range(first, first + count), exch_ns=hour), first, None)
+    return schema.build_entries("kr.tick", make_ticks(range(first, first + count), exch_ns=hour), first, None)
 
 
 def opened(directory: Path) -> Journal:
     """The journal as it is recovered, with a new segment."""
     journal = Journal.open(directory, schema.JOURNAL["kr.tick"])
-    journal.begin([])
+    journal.roll([])
     return journal
 
 
@@ -51,7 +51,7 @@ def test_what_was_appended_is_found_again_with_its_positions(place: Path) -> Non
     journal = Journal.open(place, schema.JOURNAL["kr.tick"])
 
     assert (journal.last_row, journal.positions) == (21, {"kis.tick": [1, 22]})
-    assert journal.segments[0].held == {NINE_NS: 21}
+    assert journal.segments[0].newest_rows == {NINE_NS: 21}
     assert list(range(1, 22)) == rows_in(place)
     with pa.ipc.open_stream(str(place / "000000000001.arrows")) as stream:
         assert stream.read_all().num_rows == 21
@@ -60,16 +60,19 @@ def test_what_was_appended_is_found_again_with_its_positions(place: Path) -> Non
 def test_the_newest_segment_alone_knows_everything(place: Path) -> None:
     """With every older segment gone, positions, row numbers, ceilings and lineage go on."""
     journal = filled(place, 2)
-    journal.begin([["005930", 1, 20000, 77]])
+    journal.roll([["005930", 1, 20000, 77]])
     lineage = journal.lineage
-    assert [place / "000000000001.arrows"] == journal.let_go({NINE_NS: 14})
+    assert [place / "000000000001.arrows"] == journal.prune({NINE_NS: 14})
     journal.close()
 
     again = opened(place)
     again.append(batch_of(again, 1), again.positions)
 
     assert (lineage, 15, {"kis.tick": [1, 15]}) == (again.lineage, again.last_row, again.positions)
-    assert Journal.open(place, schema.JOURNAL["kr.tick"]).ceilings == [["005930", 1, 20000, 77]] or again.ceilings
+    assert (
+        Journal.open(place, schema.JOURNAL["kr.tick"]).volume_high_water == [["005930", 1, 20000, 77]]
+        or again.volume_high_water
+    )
     assert sorted(path.name for path in place.iterdir()) == ["000000000002.arrows", "000000000003.arrows"]
 
 
@@ -78,7 +81,7 @@ def test_a_tail_torn_at_any_byte_costs_only_the_last_batch(place: Path) -> None:
     filled(place, 3).close()
     path = place / "000000000001.arrows"
     whole = path.read_bytes()
-    last = list(whole_batches(mapped(path)))[-1]
+    last = list(read_batches(map_file(path)))[-1]
 
     for cut in range(last.begin, last.end):
         path.write_bytes(whole[:cut])
@@ -93,7 +96,7 @@ def test_a_segment_torn_before_its_first_batch_was_never_there(place: Path) -> N
     """Killed while beginning a segment: the one before it is the newest again, and its number is not lost."""
     filled(place, 2).close()
     beginning = (place / "000000000001.arrows").read_bytes()
-    first = next(whole_batches(mapped(place / "000000000001.arrows")))
+    first = next(read_batches(map_file(place / "000000000001.arrows")))
 
     for cut in (0, 1, first.begin - 1, first.begin, first.end - 1):
         (place / "000000000002.arrows").write_bytes(beginning[:cut])
@@ -123,7 +126,7 @@ def test_damage_in_the_middle_costs_what_it_hit_and_the_file_is_kept(place: Path
     filled(place, 5).close()
     path = place / "000000000001.arrows"
     data = bytearray(path.read_bytes())
-    third = list(whole_batches(mapped(path)))[3]
+    third = list(read_batches(map_file(path)))[3]
     at = {"body": third.end - 100, "frame": third.begin, "schema": 40}.get(where)
     at = data.index(b"kis.tick", third.begin) if at is None else at
     data[at : at + 4] = bytes(octet ^ 0x55 for octet in data[at : at + 4])
@@ -142,12 +145,12 @@ def test_a_segment_goes_only_when_all_of_it_is_published(place: Path) -> None:
     """Also rows of other hours, and rows its twins belong to, must be published; the newest always stays."""
     journal = filled(place, 1)
     journal.append(batch_of(journal, 5, NINE_NS + HOUR), {})
-    journal.begin([])
+    journal.roll([])
 
-    assert journal.let_go({NINE_NS: 7}) == []
-    assert journal.let_go({NINE_NS: 7, NINE_NS + HOUR: 11}) == []
-    assert [place / "000000000001.arrows"] == journal.let_go({NINE_NS: 7, NINE_NS + HOUR: 12})
-    assert journal.let_go({NINE_NS: 99, NINE_NS + HOUR: 99}) == []
+    assert journal.prune({NINE_NS: 7}) == []
+    assert journal.prune({NINE_NS: 7, NINE_NS + HOUR: 11}) == []
+    assert [place / "000000000001.arrows"] == journal.prune({NINE_NS: 7, NINE_NS + HOUR: 12})
+    assert journal.prune({NINE_NS: 99, NINE_NS + HOUR: 99}) == []
 
 
 def test_two_journals_in_one_directory_are_refused(place: Path) -> None:
@@ -191,7 +194,7 @@ for limit in range(size, size + 4000, 13):
 for limit in range(0, 1500, 13):
     resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
     try:
-        journal.begin([])
+        journal.roll([])
         raise SystemExit("begun beyond the limit")
     except OSError:
         assert 1 == len(journal.segments) == len(list(Path({place!r}).iterdir()))

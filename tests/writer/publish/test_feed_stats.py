@@ -12,22 +12,22 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support.writer_data import books, home_at, start, stop, ticks, wait_for
-from support.writer_data import counted as count_of
+from support.writer_data import make_books, make_home, make_ticks, start_writer, stop_writer, wait_for
+from support.writer_data import read_counter as count_of
 
 from conf.home import Home
 from conf.market import KR
-from ringbuf.records import ORDERBOOK, TICK, UNDEFINED, Flag, Line
+from ringbuf.records import ORDERBOOK, TICK, UNDEFINED, FeedId, Flag
 from ringbuf.ring import Producer
 from writer.publish import feed_stats
-from writer.publish.feed_stats import MINUTE_NS, NOBODY, Books, Ticks
-from writer.publish.feed_stats_file import newest_dates, refresh
-from writer.schema import times
+from writer.publish.feed_stats import MINUTE_NS, NO_FEED, BookColumns, TickColumns
+from writer.publish.feed_stats_file import find_newest_dates, refresh
+from writer.schema import timestamp_type
 
-COLUMNS = feed_stats.schema(times(KR), ("kis", "kiwoom"))
+COLUMNS = feed_stats.build_schema(timestamp_type(KR), ("kis", "kiwoom"))
 NAMES = [("000660", "KRX"), ("005930", "NXT"), ("005930", "KRX")]
-NO_TICKS = Ticks(*[np.empty(0, np.int64)] * 5)
-NO_BOOKS = Books(
+NO_TICKS = TickColumns(*[np.empty(0, np.int64)] * 5)
+NO_BOOKS = BookColumns(
     *[np.empty(0, np.int64)] * 2,
     np.empty((0, 2), np.int64),
     np.empty(0, np.int64),
@@ -53,7 +53,7 @@ def test_it_is_what_pandas_says_of_the_same_books(rows: list[tuple], speed: floa
         lambda ms: UNDEFINED if ms is None or math.isnan(ms) else int(ms * 10**6 * speed)
     )
     won = [int(not (kiwoom is None or (kis is not None and kis <= kiwoom))) for _, _, kis, kiwoom, *_ in rows]
-    made = Books(
+    made = BookColumns(
         frame["name"].to_numpy(np.int64),
         frame["minute"].to_numpy(np.int64) * MINUTE_NS,
         recv.to_numpy(np.int64).reshape(-1, 2),
@@ -62,7 +62,7 @@ def test_it_is_what_pandas_says_of_the_same_books(rows: list[tuple], speed: floa
         frame["timed"].to_numpy(bool),
     )
 
-    table = feed_stats.by_minute(made, NO_TICKS, NAMES, {}, speed, COLUMNS).to_pandas()
+    table = feed_stats.aggregate_by_minute(made, NO_TICKS, NAMES, {}, speed, COLUMNS).to_pandas()
 
     keys = sorted({(*NAMES[row[0]], row[1]) for row in rows})
     assert keys == [(row.symbol, row.venue, row.minute.minute) for row in table.itertuples()]
@@ -77,7 +77,7 @@ def test_it_is_what_pandas_says_of_the_same_books(rows: list[tuple], speed: floa
         assert (row.books, row.twins, row.timed) == (len(mine), len(both), len(lags))
         assert row.books_kis == sum(found[2] is not None for found in mine)
         assert row.books_kiwoom == sum(found[3] is not None for found in mine)
-        assert (row.won_kis, row.won_kiwoom) == (sum(f[6] == 0 for f in both), sum(f[6] == 1 for f in both))
+        assert (row.first_kis, row.first_kiwoom) == (sum(f[6] == 0 for f in both), sum(f[6] == 1 for f in both))
         assert row.late == sum(found[4] for found in mine)
         for percent, value in ((1, row.lag_p01_ms), (50, row.lag_p50_ms), (99, row.lag_p99_ms)):
             if lags:
@@ -90,11 +90,11 @@ def test_a_gap_is_counted_in_the_minute_of_the_tick_behind_it() -> None:
     """One inside the hour, one that began in the hour before; before the day's first tick nothing is known."""
     name = np.array([0, 0, 0, 1, 1])
     minute = np.array([0, 0, 3, 1, 2]) * MINUTE_NS
-    line = np.array([0, 1, NOBODY, 0, 0])
+    line = np.array([0, 1, NO_FEED, 0, 0])
     size, high = np.array([10, 5, 10, 7, 7]), np.array([110, 115, 160, 1007, 1014])
 
-    table = feed_stats.by_minute(
-        NO_BOOKS, Ticks(name, minute, line, size, high), NAMES, {NAMES[0]: 80, NAMES[2]: 9}, 1.0, COLUMNS
+    table = feed_stats.aggregate_by_minute(
+        NO_BOOKS, TickColumns(name, minute, line, size, high), NAMES, {NAMES[0]: 80, NAMES[2]: 9}, 1.0, COLUMNS
     ).to_pandas()
 
     assert table[["symbol", "gaps", "gap_shares", "volume"]].to_numpy().tolist() == [
@@ -114,33 +114,33 @@ def test_a_gap_is_counted_in_the_minute_of_the_tick_behind_it() -> None:
 @pytest.fixture
 def published(place: Path) -> Home:
     """A home with an hour published by a real writer: kiwoom has every second book, 80 ms later; ticks with a gap of 100."""
-    home = home_at(place, twin_window_s=1.0, grace_s=1.5)
+    home = make_home(place, twin_window_s=1.0, grace_s=1.5)
     rings = {
-        (line, stream): Producer.open(home.ring(line.name.lower(), stream), dtype, 4096)
-        for line in (Line.KIS, Line.KIWOOM)
+        (line, stream): Producer.open(home.ring_path(line.name.lower(), stream), dtype, 4096)
+        for line in (FeedId.KIS, FeedId.KIWOOM)
         for stream, dtype in (("orderbook", ORDERBOOK), ("tick", TICK))
     }
-    first = books(range(1000), Line.KIS)
-    second = books(range(0, 1000, 2), Line.KIWOOM, mono_ns=int(first["mono_ns"][0]) + 80_000_000)
+    first = make_books(range(1000), FeedId.KIS)
+    second = make_books(range(0, 1000, 2), FeedId.KIWOOM, mono_ns=int(first["mono_ns"][0]) + 80_000_000)
     second["recv_ns"] = first["recv_ns"][::2] + 80_000_000
     second["flags"][:50] = Flag.CLOCK_STEP
-    rings[Line.KIS, "orderbook"].publish(first)
-    rings[Line.KIWOOM, "orderbook"].publish(second)
+    rings[FeedId.KIS, "orderbook"].publish(first)
+    rings[FeedId.KIWOOM, "orderbook"].publish(second)
     numbers = np.array([*range(50, 60), *range(160, 170)])
-    some = ticks(numbers, Line.KIS)
+    some = make_ticks(numbers, FeedId.KIS)
     some["size"] = 1
-    rings[Line.KIS, "tick"].publish(some)
-    process = start(home)
+    rings[FeedId.KIS, "tick"].publish(some)
+    process = start_writer(home)
     for ring in rings.values():
         ring.close()
     wait_for(lambda: count_of(home, "books_twins") == 500)
-    assert stop(process) == 0
+    assert stop_writer(process) == 0
     return home
 
 
 def read(home: Home) -> pd.DataFrame:
     """As a user reads it."""
-    return pd.read_parquet(home.data / "kr" / "line_health")
+    return pd.read_parquet(home.data / "kr" / "feed_health")
 
 
 def test_a_published_hour_has_its_health_beside_it(published: Home) -> None:
@@ -153,18 +153,18 @@ def test_a_published_hour_has_its_health_beside_it(published: Home) -> None:
         500,
         500,
     )
-    assert (found.won_kis.sum(), found.won_kiwoom.sum()) == (500, 0)
+    assert (found.first_kis.sum(), found.first_kiwoom.sum()) == (500, 0)
     assert found.lag_p50_ms.dropna().unique().tolist() == [80.0]
     assert (found.gaps.sum(), found.gap_shares.sum(), found.volume.max()) == (1, 100, 169)
     assert str(found.minute.dt.tz) == "Asia/Seoul"
     assert found.date.astype(str).unique().tolist() == ["2026-11-20"]
-    assert newest_dates(published.data / "kr", 5) == ["2026-11-20"]
+    assert find_newest_dates(published.data / "kr", 5) == ["2026-11-20"]
 
 
 def test_it_is_made_again_only_of_other_files_and_then_comes_out_the_same(published: Home) -> None:
     """Twice changes nothing; deleted, damaged or with another part it is made again, of all parts."""
     root = published.data / "kr"
-    (path,) = root.glob("line_health/*/*/*.parquet")
+    (path,) = root.glob("feed_health/*/*/*.parquet")
     before, content = path.stat(), path.read_bytes()
 
     refresh(root, KR, "2026-11-20", 1.0)

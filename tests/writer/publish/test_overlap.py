@@ -11,24 +11,24 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support.writer_data import NINE_NS, SECOND_NS
 
-from ringbuf.records import TICK, UNDEFINED, Flag, Line, Side, Venue, blank
+from ringbuf.records import TICK, UNDEFINED, FeedId, Flag, Side, Venue, empty_records
 from writer import schema
 from writer.journal.journal import Journal
-from writer.publish.overlap import Received, once
-from writer.publish.partition import Task, publish
+from writer.publish.overlap import TickArrays, deduplicate
+from writer.publish.partition import PublishTask, publish
 
-KIS, KIWOOM = int(Line.KIS), int(Line.KIWOOM)
+KIS, KIWOOM = int(FeedId.KIS), int(FeedId.KIWOOM)
 
 
-def received(*ticks: tuple[int, int, int, int]) -> Received:
+def received(*ticks: tuple[int, int, int, int]) -> TickArrays:
     """Ticks of one symbol as (cumulative volume, size, price, line), in order of arrival."""
     columns = np.array(ticks, np.int64).reshape(-1, 4).T
-    return Received(np.zeros(len(ticks), np.int64), *columns)
+    return TickArrays(np.zeros(len(ticks), np.int64), *columns)
 
 
 def judged(*ticks: tuple[int, int, int, int]) -> tuple[list[int], list[int]]:
     """Which of them stay, which contradict, by position."""
-    stays, odd = once(received(*ticks))
+    stays, odd = deduplicate(received(*ticks))
     return np.flatnonzero(stays).tolist(), np.flatnonzero(odd).tolist()
 
 
@@ -80,7 +80,7 @@ def deliveries(draw: st.DrawFn) -> tuple[list[int], list[tuple[int, int, int, in
 def test_every_share_that_was_delivered_is_in_exactly_one_row(given_: tuple[list[int], list]) -> None:
     """Two lines, one of which merges prints, with losses and repeats, in any order of arrival."""
     sizes, told = given_
-    stays, odd = once(received(*told))
+    stays, odd = deduplicate(received(*told))
 
     counts = np.zeros(sum(sizes) + 1, int)
     for (high, size, _, _), stay in zip(told, stays.tolist(), strict=True):
@@ -93,10 +93,10 @@ def test_every_share_that_was_delivered_is_in_exactly_one_row(given_: tuple[list
 
 
 def tick(
-    numbers: list[int], line: Line = Line.KIS, size: int = 1, symbol: str = "005930", price: int = 700
+    numbers: list[int], line: FeedId = FeedId.KIS, size: int = 1, symbol: str = "005930", price: int = 700
 ) -> np.ndarray:
     """Ticks that end at these cumulative volumes."""
-    found = blank(TICK, len(numbers))
+    found = empty_records(TICK, len(numbers))
     found["symbol"], found["venue"], found["line"], found["side"] = symbol.encode(), Venue.KRX, line, Side.BUY
     found["price_e4"], found["size"], found["cum_volume"] = price * 10_000, size, numbers
     found["exch_ns"] = found["recv_ns"] = NINE_NS
@@ -109,20 +109,20 @@ class Kept:
     def __init__(self, place: Path) -> None:
         self.place = place
         self.journal = Journal.open(place / "journal", schema.JOURNAL["kr.tick"])
-        self.journal.begin([])
+        self.journal.roll([])
 
     def put(self, *found: np.ndarray) -> None:
         """Journal some ticks, received one after the other."""
         for some in found:
             some["mono_ns"] = self.journal.last_row * SECOND_NS + np.arange(len(some))
             some["seq"] = self.journal.last_row + 1 + np.arange(len(some))
-            self.journal.append(schema.entries("kr.tick", some, self.journal.last_row + 1, None), {})
+            self.journal.append(schema.build_entries("kr.tick", some, self.journal.last_row + 1, None), {})
 
     def publish(self) -> list:
         """The hour, as far as it is journalled."""
-        self.journal.begin([])
-        segments = tuple(segment.path for segment in self.journal.segments if NINE_NS in segment.held)
-        task = Task(
+        self.journal.roll([])
+        segments = tuple(segment.path for segment in self.journal.segments if NINE_NS in segment.newest_rows)
+        task = PublishTask(
             "kr.tick", self.place / "data", self.journal.lineage, NINE_NS, self.journal.last_row, segments, 64, 5.0
         )
         return publish(task)
@@ -135,8 +135,8 @@ class Kept:
 def test_an_hour_in_which_two_lines_collected_has_each_trade_once_and_says_how_many_went(place: Path) -> None:
     """The count stands in the file's metadata; publishing again changes nothing; other symbols and venues are not confused."""
     kept = Kept(place)
-    kept.put(tick([*range(1, 301)]), tick([*range(201, 401)], Line.KIWOOM), tick([7], Line.KIWOOM, symbol="000660"))
-    other = tick([7], Line.KIWOOM)
+    kept.put(tick([*range(1, 301)]), tick([*range(201, 401)], FeedId.KIWOOM), tick([7], FeedId.KIWOOM, symbol="000660"))
+    other = tick([7], FeedId.KIWOOM)
     other["venue"] = Venue.NXT
     kept.put(other, tick([300], price=701))
 
@@ -147,11 +147,11 @@ def test_an_hour_in_which_two_lines_collected_has_each_trade_once_and_says_how_m
     krx = rows[(rows.symbol == "005930") & (rows.venue == "KRX")]
     assert [*range(1, 301), 300, *range(301, 401)] == krx.sort_values(["cum_volume", "seq"]).cum_volume.tolist()
     assert (krx.broker == "kis").sum() == 301
-    assert krx[krx["flags"] == int(Flag.CONTRADICTS)].cum_volume.tolist() == [300, 300]
+    assert krx[krx["flags"] == int(Flag.CONFLICT)].cum_volume.tolist() == [300, 300]
     assert len(rows) == 403
     metadata = pq.read_metadata(part.path).metadata
     assert (metadata[b"ticks_doubled"], metadata[b"ticks_contradicting"]) == (b"100", b"2")
-    assert (part.doubled, part.contradicting) == (100, 2)
+    assert (part.duplicates, part.conflicts) == (100, 2)
     assert kept.publish() == []
     assert before == part.path.read_bytes()
 
@@ -163,12 +163,12 @@ def test_what_comes_after_a_part_was_published_is_told_apart_from_it(place: Path
     (first,) = kept.publish()
     before = first.path.read_bytes()
     kept.put(
-        tick([*range(150, 201)], Line.KIWOOM),
-        tick([204], Line.KIWOOM, size=4),
-        tick([210], Line.KIWOOM, size=6),
-        tick([100], Line.KIWOOM, price=701),
-        tick([*range(211, 221)], Line.KIWOOM),
-        tick([5], Line.KIWOOM, symbol="000270"),
+        tick([*range(150, 201)], FeedId.KIWOOM),
+        tick([204], FeedId.KIWOOM, size=4),
+        tick([210], FeedId.KIWOOM, size=6),
+        tick([100], FeedId.KIWOOM, price=701),
+        tick([*range(211, 221)], FeedId.KIWOOM),
+        tick([5], FeedId.KIWOOM, symbol="000270"),
     )
     (second,) = kept.publish()
 
@@ -176,8 +176,8 @@ def test_what_comes_after_a_part_was_published_is_told_apart_from_it(place: Path
     mine = rows[rows.symbol == "005930"]
     assert before == first.path.read_bytes()
     assert [*range(1, 101), 100, *range(101, 201), 210, *range(211, 221)] == sorted(mine.cum_volume)
-    assert mine[mine["flags"] == int(Flag.CONTRADICTS)].price.tolist() == [701]
-    assert (second.rows, second.doubled) == (12, 53)
+    assert mine[mine["flags"] == int(Flag.CONFLICT)].price.tolist() == [701]
+    assert (second.rows, second.duplicates) == (12, 53)
     assert sorted(set(rows.symbol)) == ["000270", "000660", "005930"]
 
 
@@ -186,10 +186,10 @@ def test_a_part_of_nothing_but_repeats_is_empty_and_read_like_any_other(place: P
     kept = Kept(place)
     kept.put(tick([1, 2, 3]))
     kept.publish()
-    kept.put(tick([1, 2, 3], Line.KIWOOM))
+    kept.put(tick([1, 2, 3], FeedId.KIWOOM))
 
     (part,) = kept.publish()
 
-    assert (part.rows, part.doubled) == (0, 3)
+    assert (part.rows, part.duplicates) == (0, 3)
     assert kept.publish() == []
     assert kept.rows().cum_volume.tolist() == [1, 2, 3]

@@ -10,14 +10,14 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from support.writer_data import NINE_NS, SECOND_NS, books
+from support.writer_data import NINE_NS, SECOND_NS, make_books
 
-from ringbuf.records import Line
+from ringbuf.records import FeedId
 from writer import durable_io, schema
-from writer.ingest.book_arbiter import Merge
+from writer.ingest.book_arbiter import BookArbiter
 from writer.journal.journal import Journal
 from writer.publish import partition
-from writer.publish.partition import Cancelled, PublicationError, Task, publish
+from writer.publish.partition import Cancelled, PartitionWriteError, PublishTask, publish
 
 HOUR = 3600 * SECOND_NS
 NINE = Path("date=2026-11-20/hour=09")
@@ -28,27 +28,27 @@ class Kept:
 
     def __init__(self, place: Path) -> None:
         self.place = place
-        self.merge = Merge(5 * SECOND_NS, ["KRX"])
+        self.merge = BookArbiter(5 * SECOND_NS, ["KRX"])
         self.journal = Journal.open(place / "journal", schema.JOURNAL["kr.orderbook"])
-        self.journal.begin([])
+        self.journal.roll([])
 
     def put(self, found: np.ndarray, rows: int = 50) -> None:
         """Journal some books, so many to a batch."""
         for begin in range(0, len(found), rows):
             some = found[begin : begin + rows]
-            taken = self.merge.take(some, schema.hours(some), self.journal.last_row + 1)
-            self.journal.append(schema.entries("kr.orderbook", some, self.journal.last_row + 1, taken), {})
+            taken = self.merge.arbitrate(some, schema.compute_hours(some), self.journal.last_row + 1)
+            self.journal.append(schema.build_entries("kr.orderbook", some, self.journal.last_row + 1, taken), {})
 
-    def task(self, row_to: int | None = None, hour: int = NINE_NS) -> Task:
+    def task(self, row_to: int | None = None, hour: int = NINE_NS) -> PublishTask:
         """Publish the hour up to that entry, else everything."""
-        self.journal.begin([])
-        return Task(
+        self.journal.roll([])
+        return PublishTask(
             dataset="kr.orderbook",
             directory=self.place / "data",
             lineage=self.journal.lineage,
             hour=hour,
             row_to=self.journal.last_row if row_to is None else row_to,
-            segments=tuple(segment.path for segment in self.journal.segments if hour in segment.held),
+            segments=tuple(segment.path for segment in self.journal.segments if hour in segment.newest_rows),
             row_group_rows=64,
             window_s=5.0,
         )
@@ -65,10 +65,10 @@ def test_an_hour_of_many_batches_and_segments_comes_out_whole_and_sorted(place: 
     random = np.random.default_rng(1)
     for turn in range(6):
         numbers = random.permutation(np.arange(turn * 100, turn * 100 + 100))
-        kept.put(books(numbers, Line.KIS, mono_ns=turn * SECOND_NS))
-        kept.put(books(numbers[:60], Line.KIWOOM, mono_ns=turn * SECOND_NS + 900_000))
-        kept.put(books([turn], Line.KIS, NINE_NS + HOUR, mono_ns=turn * SECOND_NS))
-        kept.journal.begin([])
+        kept.put(make_books(numbers, FeedId.KIS, mono_ns=turn * SECOND_NS))
+        kept.put(make_books(numbers[:60], FeedId.KIWOOM, mono_ns=turn * SECOND_NS + 900_000))
+        kept.put(make_books([turn], FeedId.KIS, NINE_NS + HOUR, mono_ns=turn * SECOND_NS))
+        kept.journal.roll([])
 
     (part,) = publish(kept.task())
 
@@ -77,7 +77,7 @@ def test_an_hour_of_many_batches_and_segments_comes_out_whole_and_sorted(place: 
     assert sorted(range(600)) == sorted(frame["cum_volume"])
     assert (frame["recv_time_kis"].notna().sum(), frame["recv_time_kiwoom"].notna().sum()) == (600, 360)
     assert frame["symbol"].is_monotonic_increasing
-    expected = books(frame["cum_volume"].to_numpy())
+    expected = make_books(frame["cum_volume"].to_numpy())
     for side in ("ask", "bid"):
         for n in range(10):
             assert (expected[f"{side}_price_e4"][:, n] // 10_000 == frame[f"{side}_price_{n + 1}"]).all()
@@ -90,7 +90,7 @@ def test_symbols_are_sorted_by_name_whenever_they_came(place: Path) -> None:
     """The last to come is the first in the alphabet."""
     kept = Kept(place)
     for number in (3, 2, 1, 0, 3, 1):
-        kept.put(books([number]))
+        kept.put(make_books([number]))
 
     publish(kept.task())
 
@@ -101,20 +101,20 @@ def test_symbols_are_sorted_by_name_whenever_they_came(place: Path) -> None:
 def test_a_whole_file_with_other_contents_is_found_out(place: Path) -> None:
     """A readable file of the right length is not enough: its values must be those that were written."""
     kept = Kept(place)
-    kept.put(books(range(100)))
+    kept.put(make_books(range(100)))
     (part,) = publish(kept.task())
     right = [partition._checksum(pq.ParquetFile(part.path).read_row_group(group)) for group in range(2)]
     partition._verify(part.path, 100, right)
 
     for rows, checksums in ((100, [right[0], right[1] + 1]), (99, right), (100, right[:1])):
-        with pytest.raises(PublicationError, match="read back"):
+        with pytest.raises(PartitionWriteError, match="read back"):
             partition._verify(part.path, rows, checksums)
 
 
 def test_publishing_again_changes_nothing(place: Path) -> None:
     """The same task a second time makes no file and touches none."""
     kept = Kept(place)
-    kept.put(books(range(100)))
+    kept.put(make_books(range(100)))
     task = kept.task()
     publish(task)
     before = {name: (place / "data" / name).stat() for name in files_in(place)}
@@ -127,9 +127,9 @@ def test_publishing_again_changes_nothing(place: Path) -> None:
 def test_rows_that_come_later_go_to_another_part(place: Path) -> None:
     """part-1 holds only what part-0 did not; together they are the hour."""
     kept = Kept(place)
-    kept.put(books(range(100)))
+    kept.put(make_books(range(100)))
     publish(kept.task())
-    kept.put(books(range(100, 130)))
+    kept.put(make_books(range(100, 130)))
 
     publish(kept.task())
 
@@ -141,9 +141,9 @@ def test_rows_that_come_later_go_to_another_part(place: Path) -> None:
 def test_only_settled_rows_are_published_but_with_twins_journalled_after_them(place: Path) -> None:
     """The range ends at a row; a twin that was journalled behind it still finds its row."""
     kept = Kept(place)
-    kept.put(books(range(10), Line.KIS, mono_ns=0))
-    kept.put(books(range(10, 20), Line.KIS, mono_ns=SECOND_NS))
-    kept.put(books(range(20), Line.KIWOOM, mono_ns=2 * SECOND_NS))
+    kept.put(make_books(range(10), FeedId.KIS, mono_ns=0))
+    kept.put(make_books(range(10, 20), FeedId.KIS, mono_ns=SECOND_NS))
+    kept.put(make_books(range(20), FeedId.KIWOOM, mono_ns=2 * SECOND_NS))
 
     publish(kept.task(row_to=10))
     frame = pd.read_parquet(place / "data")
@@ -158,8 +158,8 @@ def test_only_settled_rows_are_published_but_with_twins_journalled_after_them(pl
 def test_the_winner_is_who_received_first_even_if_journalled_second(place: Path) -> None:
     """A straggler: stamped earlier, published to its ring later. Broker, receive time and seq are its own; order follows."""
     kept = Kept(place)
-    kis = books([4, 8], Line.KIS, mono_ns=1000, symbols=1)
-    kiwoom = books([8], Line.KIWOOM, mono_ns=500, symbols=1)
+    kis = make_books([4, 8], FeedId.KIS, mono_ns=1000, symbols=1)
+    kiwoom = make_books([8], FeedId.KIWOOM, mono_ns=500, symbols=1)
     kiwoom["recv_ns"] = NINE_NS + 1
     kis["seq"], kiwoom["seq"] = (1, 2), 77
     kept.put(np.concatenate([kis, kiwoom]))
@@ -177,10 +177,10 @@ def test_the_winner_is_who_received_first_even_if_journalled_second(place: Path)
 
 def test_an_hour_beyond_the_largest_part_becomes_several(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each part sorted, none overlapping, twins included."""
-    monkeypatch.setattr(partition, "PART_MOST_ROWS", 70)
+    monkeypatch.setattr(partition, "MAX_PART_ROWS", 70)
     kept = Kept(place)
-    kept.put(books(range(200), Line.KIS, mono_ns=0))
-    kept.put(books(range(200), Line.KIWOOM, mono_ns=SECOND_NS))
+    kept.put(make_books(range(200), FeedId.KIS, mono_ns=0))
+    kept.put(make_books(range(200), FeedId.KIWOOM, mono_ns=SECOND_NS))
 
     made = publish(kept.task())
     frame = pd.read_parquet(place / "data")
@@ -193,7 +193,7 @@ def test_an_hour_beyond_the_largest_part_becomes_several(place: Path, monkeypatc
 def test_a_file_that_reads_back_otherwise_is_not_published(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A disk that changes a byte behind our back: an error, no part, no leftover; the next try succeeds."""
     kept = Kept(place)
-    kept.put(books(range(100)))
+    kept.put(make_books(range(100)))
     task = kept.task()
 
     def damaging(fd: int) -> None:
@@ -202,7 +202,7 @@ def test_a_file_that_reads_back_otherwise_is_not_published(place: Path, monkeypa
 
     with monkeypatch.context() as context:
         context.setattr(durable_io, "sync", damaging)
-        with pytest.raises((PublicationError, OSError)):
+        with pytest.raises((PartitionWriteError, OSError)):
             publish(task)
     assert files_in(place) == []
 
@@ -213,9 +213,11 @@ def test_a_file_that_reads_back_otherwise_is_not_published(place: Path, monkeypa
 
 def test_a_checksum_sees_every_column() -> None:
     """Changing any one value of any column changes it; so does a null in place of a zero."""
-    found = books(range(20))
+    found = make_books(range(20))
     found["extra"] = b"x"
-    batch = schema.entries("kr.orderbook", found, 1, Merge(1, []).take(found, schema.hours(found), 1))
+    batch = schema.build_entries(
+        "kr.orderbook", found, 1, BookArbiter(1, []).arbitrate(found, schema.compute_hours(found), 1)
+    )
     table = pa.Table.from_batches([batch]).select(schema.PARQUET["kr.orderbook"].names)
     before = partition._checksum(table)
 
@@ -233,7 +235,7 @@ def _some(kind: object) -> object:
 def test_a_leftover_of_a_killed_publication_goes(place: Path) -> None:
     """`.part-0.parquet.tmp` is never read and does not stay."""
     kept = Kept(place)
-    kept.put(books(range(100)))
+    kept.put(make_books(range(100)))
     (place / "data" / NINE).mkdir(parents=True)
     (place / "data" / NINE / ".part-0.parquet.tmp").write_bytes(b"half")
 
@@ -245,7 +247,7 @@ def test_a_leftover_of_a_killed_publication_goes(place: Path) -> None:
 def test_a_cancelled_publication_leaves_nothing(place: Path) -> None:
     """The process has to end: no file, no leftover."""
     kept = Kept(place)
-    kept.put(books(range(100)))
+    kept.put(make_books(range(100)))
 
     with pytest.raises(Cancelled):
         publish(kept.task(), lambda: True)
@@ -256,19 +258,19 @@ def test_a_cancelled_publication_leaves_nothing(place: Path) -> None:
 def test_an_unreadable_part_stops_the_hour_with_words(place: Path) -> None:
     """Nobody knows what it holds: guessing could double."""
     kept = Kept(place)
-    kept.put(books(range(100)))
+    kept.put(make_books(range(100)))
     (place / "data" / NINE).mkdir(parents=True)
     (place / "data" / NINE / "part-0.parquet").write_bytes(b"PAR1 not")
 
-    with pytest.raises(PublicationError, match="move it away"):
+    with pytest.raises(PartitionWriteError, match="move it away"):
         publish(kept.task())
 
 
 def test_the_hour_is_the_exchange_hour_in_korea_also_over_midnight(place: Path) -> None:
     """23:59 KST and 00:00 KST are two dates, whatever UTC says."""
     kept = Kept(place)
-    kept.put(books([1], exch_ns=NINE_NS + 15 * HOUR - SECOND_NS))
-    kept.put(books([2], exch_ns=NINE_NS + 15 * HOUR))
+    kept.put(make_books([1], exch_ns=NINE_NS + 15 * HOUR - SECOND_NS))
+    kept.put(make_books([2], exch_ns=NINE_NS + 15 * HOUR))
 
     publish(kept.task(hour=NINE_NS + 14 * HOUR))
     publish(kept.task(hour=NINE_NS + 15 * HOUR))
@@ -280,7 +282,7 @@ def test_the_hour_is_the_exchange_hour_in_korea_also_over_midnight(place: Path) 
 def test_the_metadata_say_what_made_it(place: Path) -> None:
     """Schema version, writer version, rule, window, and the range that makes publishing repeatable."""
     kept = Kept(place)
-    kept.put(books(range(10)))
+    kept.put(make_books(range(10)))
 
     (part,) = publish(kept.task())
     metadata = pq.read_metadata(part.path).metadata

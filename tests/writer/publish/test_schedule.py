@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from support.writer_data import NINE_NS, SECOND_NS
 
-from writer.publish.schedule import Hours
+from writer.publish.schedule import PublicationSchedule
 
 HOUR = 3600 * SECOND_NS
 GRACE, LATE = 20, 600
@@ -12,51 +12,51 @@ GRACE, LATE = 20, 600
 
 def test_an_hour_is_due_a_grace_after_its_end_and_late_rows_share_a_part() -> None:
     """Calendar past the hour, then real seconds: grace the first time, late_every afterwards."""
-    hours = Hours(GRACE, LATE)
-    hours.note({NINE_NS: 10})
+    hours = PublicationSchedule(GRACE, LATE)
+    hours.add_rows({NINE_NS: 10})
 
-    assert hours.due(NINE_NS + HOUR - 1, 1000) == []
-    assert hours.due(NINE_NS + HOUR, 1001) == []
-    assert hours.due(NINE_NS + HOUR, 1001 + GRACE - 1) == []
-    assert hours.due(NINE_NS + HOUR, 1001 + GRACE) == [NINE_NS]
+    assert hours.due_hours(NINE_NS + HOUR - 1, 1000) == []
+    assert hours.due_hours(NINE_NS + HOUR, 1001) == []
+    assert hours.due_hours(NINE_NS + HOUR, 1001 + GRACE - 1) == []
+    assert hours.due_hours(NINE_NS + HOUR, 1001 + GRACE) == [NINE_NS]
 
-    hours.published(NINE_NS, 10, NINE_NS + HOUR)
-    hours.note({NINE_NS: 11})
+    hours.mark_published(NINE_NS, 10, NINE_NS + HOUR)
+    hours.add_rows({NINE_NS: 11})
 
-    assert hours.due(NINE_NS + HOUR, 2000) == []
-    assert hours.due(NINE_NS + HOUR, 2000 + LATE - 1) == []
-    assert hours.due(NINE_NS + HOUR, 2000 + LATE) == [NINE_NS]
+    assert hours.due_hours(NINE_NS + HOUR, 2000) == []
+    assert hours.due_hours(NINE_NS + HOUR, 2000 + LATE - 1) == []
+    assert hours.due_hours(NINE_NS + HOUR, 2000 + LATE) == [NINE_NS]
 
 
 def test_an_hour_published_by_a_stop_before_its_end_still_gets_its_grace() -> None:
     """A part made in the open hour does not make what follows late."""
-    hours = Hours(GRACE, LATE)
-    hours.note({NINE_NS: 10})
-    hours.published(NINE_NS, 10, NINE_NS + HOUR // 2)
-    hours.note({NINE_NS: 20})
+    hours = PublicationSchedule(GRACE, LATE)
+    hours.add_rows({NINE_NS: 10})
+    hours.mark_published(NINE_NS, 10, NINE_NS + HOUR // 2)
+    hours.add_rows({NINE_NS: 20})
 
-    assert hours.due(NINE_NS + HOUR, 5000) == []
-    assert hours.due(NINE_NS + HOUR, 5000 + GRACE) == [NINE_NS]
+    assert hours.due_hours(NINE_NS + HOUR, 5000) == []
+    assert hours.due_hours(NINE_NS + HOUR, 5000 + GRACE) == [NINE_NS]
 
 
 def test_a_failure_is_not_tried_again_at_once() -> None:
     """Postponed until the time given."""
-    hours = Hours(GRACE, LATE)
-    hours.note({NINE_NS: 10})
-    hours.due(NINE_NS + HOUR, 0)
+    hours = PublicationSchedule(GRACE, LATE)
+    hours.add_rows({NINE_NS: 10})
+    hours.due_hours(NINE_NS + HOUR, 0)
     hours.postpone(NINE_NS, 500)
 
-    assert hours.due(NINE_NS + HOUR, 499) == []
-    assert hours.due(NINE_NS + HOUR, 500) == [NINE_NS]
+    assert hours.due_hours(NINE_NS + HOUR, 499) == []
+    assert hours.due_hours(NINE_NS + HOUR, 500) == [NINE_NS]
 
 
 def test_hours_that_are_done_are_forgotten_in_the_end() -> None:
     """A writer that runs for months remembers two days of hours."""
-    hours = Hours(GRACE, LATE)
+    hours = PublicationSchedule(GRACE, LATE)
     for n in range(100):
-        hours.note({NINE_NS + n * HOUR: n + 1})
-        hours.published(NINE_NS + n * HOUR, n + 1, NINE_NS + 200 * HOUR)
+        hours.add_rows({NINE_NS + n * HOUR: n + 1})
+        hours.mark_published(NINE_NS + n * HOUR, n + 1, NINE_NS + 200 * HOUR)
 
-    hours.forget(set())
+    hours.prune(set())
 
     assert len(hours.hours) == 48

@@ -4,17 +4,27 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from support.writer_data import book_at, counted, home_at, reading, running, start, stop, tick_records, wait_for
+from support.writer_data import (
+    make_book_at,
+    make_home,
+    make_tick_records,
+    read_counter,
+    read_running_vitals,
+    read_vitals,
+    start_writer,
+    stop_writer,
+    wait_for,
+)
 
-from collectorctl.supervision.status import look
+from collectorctl.supervision.status import collect_status
 from conf.home import Home
-from ringbuf.records import ORDERBOOK, TICK, Line
+from ringbuf.records import ORDERBOOK, TICK, FeedId
 from ringbuf.ring import Producer
 from ringbuf.vitals import Vitals
 from writer import schema
 from writer.journal.journal import Journal
-from writer.volume.gap_report import Gaps, ticks_of
-from writer.volume.gap_tracker import Report, VolumeLine, report_of
+from writer.volume.gap_report import GapReporter, decode_ticks
+from writer.volume.gap_tracker import GapReport, GapTracker, decode_gap_report
 
 LOST = range(400, 450)
 
@@ -22,46 +32,46 @@ LOST = range(400, 450)
 @pytest.fixture
 def home(place) -> Home:
     """A home whose hours are published only by a stop."""
-    return home_at(place, grace_s=1000.0, late_every_s=1000.0)
+    return make_home(place, grace_s=1000.0, late_every_s=1000.0)
 
 
-def told(home: Home) -> Report:
+def told(home: Home) -> GapReport:
     """The file as it lies there."""
-    return report_of((home.run / "volume.json").read_bytes())
+    return decode_gap_report((home.run / "volume.json").read_bytes())
 
 
 def heard(begin: int, end: int) -> np.ndarray:
     """Ticks of two shares each, begin to end, without those that were lost."""
-    found = tick_records([(2 * n, 2) for n in range(begin, end) if n not in LOST])
+    found = make_tick_records([(2 * n, 2) for n in range(begin, end) if n not in LOST])
     found["mono_ns"] = np.arange(len(found)) + begin
     return found
 
 
 def test_a_killed_writer_knows_its_gaps_again_and_status_reads_them(home: Home) -> None:
     """SIGKILL behind a told state and rows not yet told: the next life counts each tick once; vitals and file say the same."""
-    ring = Producer.open(home.ring("kis", "tick"), TICK, 65536)
-    first = start(home)
-    wait_for(lambda: running(home, first))
+    ring = Producer.open(home.ring_path("kis", "tick"), TICK, 65536)
+    first = start_writer(home)
+    wait_for(lambda: read_running_vitals(home, first))
     ring.publish(heard(0, 500))
-    wait_for(lambda: counted(home, "gap_shares") == 100)
+    wait_for(lambda: read_counter(home, "gap_shares") == 100)
     row = told(home).row
     ring.publish(heard(500, 800))
-    wait_for(lambda: counted(home, "ticks_in") == 750)
+    wait_for(lambda: read_counter(home, "ticks_in") == 750)
     assert told(home).row in (row, 750)
     first.kill()
     first.wait()
     ring.publish(heard(800, 1000))
-    second = start(home)
-    wait_for(lambda: running(home, second) and counted(home, "ticks_in") == 200)
+    second = start_writer(home)
+    wait_for(lambda: read_running_vitals(home, second) and read_counter(home, "ticks_in") == 200)
 
-    assert stop(second) == 0
+    assert stop_writer(second) == 0
 
-    expected = VolumeLine()
-    expected.ticks(heard(0, 1000))
+    expected = GapTracker()
+    expected.add_ticks(heard(0, 1000))
     report = told(home)
-    assert (expected.symbols(), 950) == (report.symbols, report.row)
-    assert report == look(home).volume
-    counters = reading(home).counters
+    assert (expected.export_symbols(), 950) == (report.symbols, report.row)
+    assert report == collect_status(home).gaps
+    counters = read_vitals(home).counters
     named = ("gap_count", "gap_shares", "gap_won", "duplicate_ticks", "witnessed_gaps")
     assert [1, 100, 10_000, 0, 0] == [counters[name] for name in named]
     ring.close()
@@ -69,47 +79,47 @@ def test_a_killed_writer_knows_its_gaps_again_and_status_reads_them(home: Home) 
 
 def test_the_other_brokers_books_witness_a_tick_that_never_came(home: Home) -> None:
     """KIS's ticks stop, Kiwoom's books go on: within seconds it is counted."""
-    ticks = Producer.open(home.ring("kis", "tick"), TICK, 1024)
-    books = Producer.open(home.ring("kiwoom", "orderbook"), ORDERBOOK, 1024)
-    process = start(home)
-    wait_for(lambda: running(home, process))
+    ticks = Producer.open(home.ring_path("kis", "tick"), TICK, 1024)
+    books = Producer.open(home.ring_path("kiwoom", "orderbook"), ORDERBOOK, 1024)
+    process = start_writer(home)
+    wait_for(lambda: read_running_vitals(home, process))
     ticks.publish(heard(0, 3))
-    wait_for(lambda: counted(home, "ticks_in") == 3)
-    books.publish(book_at(9, 1))
+    wait_for(lambda: read_counter(home, "ticks_in") == 3)
+    books.publish(make_book_at(9, 1))
 
-    wait_for(lambda: counted(home, "witnessed_gaps") == 1)
+    wait_for(lambda: read_counter(home, "witnessed_gaps") == 1)
 
     assert told(home).symbols[0].behind == 3
-    assert stop(process) == 0
+    assert stop_writer(process) == 0
     ticks.close()
     books.close()
 
 
 def journalled(records: np.ndarray, first_row: int = 1):
     """The journal's batch of some ticks."""
-    return schema.entries("kr.tick", records, first_row, None)
+    return schema.build_entries("kr.tick", records, first_row, None)
 
 
 def test_what_the_journal_keeps_of_a_tick_is_enough() -> None:
     """Written and read back, the volume line says the same of them."""
     records = heard(0, 500)
-    records["line"] = Line.KIWOOM
+    records["line"] = FeedId.KIWOOM
     records["flags"] = 7
-    line, again = VolumeLine(), VolumeLine()
+    line, again = GapTracker(), GapTracker()
 
-    line.ticks(records)
-    again.ticks(ticks_of(journalled(records)))
+    line.add_ticks(records)
+    again.add_ticks(decode_ticks(journalled(records)))
 
-    assert line.symbols() == again.symbols()
+    assert line.export_symbols() == again.export_symbols()
 
 
 def test_without_its_file_it_begins_with_what_the_journal_holds(home: Home) -> None:
     """`since` is the receive time of the first tick that is left."""
-    gaps = Gaps(home, Vitals.create(home.vitals("writer"), "writer"))
+    gaps = GapReporter(home, Vitals.create(home.vitals_path("writer"), "writer"))
 
     gaps.replay(journalled(heard(500, 600), first_row=451))
     gaps.begin("lineage", 550)
-    gaps.tell(10**15)
+    gaps.write(10**15)
 
     report = told(home)
     assert ("2026-11-20 09:00:00", 550, "lineage") == (report.since, report.row, report.lineage)
@@ -118,41 +128,41 @@ def test_without_its_file_it_begins_with_what_the_journal_holds(home: Home) -> N
 
 def test_where_file_and_journal_overlap_every_tick_counts_once(home: Home) -> None:
     """The file is true for 100 rows, the journal still holds 51 to 150: no tick twice, none lost, and `since` stays."""
-    vitals = Vitals.create(home.vitals("writer"), "writer")
-    journal = Journal.open(home.journal("kr.tick"), schema.JOURNAL["kr.tick"])
-    journal.begin([])
-    lived = Gaps(home, vitals)
+    vitals = Vitals.create(home.vitals_path("writer"), "writer")
+    journal = Journal.open(home.journal_directory("kr.tick"), schema.JOURNAL["kr.tick"])
+    journal.roll([])
+    lived = GapReporter(home, vitals)
     lived.begin(journal.lineage, 0)
-    lived.ticks(heard(0, 100), 100)
-    lived.tell(10**15)
+    lived.add_ticks(heard(0, 100), 100)
+    lived.write(10**15)
     since = told(home).since
 
-    again = Gaps(home, vitals)
+    again = GapReporter(home, vitals)
     again.replay(journalled(heard(50, 150), 51))
     again.begin(journal.lineage, 150)
-    again.tell(10**15)
+    again.write(10**15)
 
-    expected = VolumeLine()
-    expected.ticks(heard(0, 150))
-    assert (expected.symbols(), since) == (told(home).symbols, told(home).since)
+    expected = GapTracker()
+    expected.add_ticks(heard(0, 150))
+    assert (expected.export_symbols(), since) == (told(home).symbols, told(home).since)
 
 
 @pytest.mark.parametrize(("first_row", "last_row"), [(None, 90), (None, 120), (111, 120)])
 def test_where_file_and_journal_do_not_meet_it_begins_anew(home: Home, first_row: int | None, last_row: int) -> None:
     """Rows it counted are gone, or rows it never counted: false gaps would be worse than none; `since` is later."""
-    vitals = Vitals.create(home.vitals("writer"), "writer")
-    lived = Gaps(home, vitals)
-    journal = Journal.open(home.journal("kr.tick"), schema.JOURNAL["kr.tick"])
-    journal.begin([])
+    vitals = Vitals.create(home.vitals_path("writer"), "writer")
+    lived = GapReporter(home, vitals)
+    journal = Journal.open(home.journal_directory("kr.tick"), schema.JOURNAL["kr.tick"])
+    journal.roll([])
     lived.begin(journal.lineage, 0)
-    lived.ticks(heard(0, 100), 100)
-    lived.tell(10**15)
+    lived.add_ticks(heard(0, 100), 100)
+    lived.write(10**15)
 
-    again = Gaps(home, vitals)
+    again = GapReporter(home, vitals)
     if first_row is not None:
         again.replay(journalled(heard(110, 120), first_row))
     again.begin(journal.lineage, last_row)
-    again.tell(10**15)
+    again.write(10**15)
 
     gap_shares = [symbol.gap_shares for symbol in told(home).symbols]
     assert gap_shares == ([] if first_row is None else [0])
@@ -161,10 +171,10 @@ def test_where_file_and_journal_do_not_meet_it_begins_anew(home: Home, first_row
 def test_a_place_that_cannot_be_written_stops_nothing(home: Home) -> None:
     """A directory lies where the file should be: vitals are set all the same."""
     (home.run / "volume.json").mkdir()
-    vitals = Vitals.create(home.vitals("writer"), "writer")
-    gaps = Gaps(home, vitals)
-    gaps.ticks(heard(0, 500), 450)
+    vitals = Vitals.create(home.vitals_path("writer"), "writer")
+    gaps = GapReporter(home, vitals)
+    gaps.add_ticks(heard(0, 500), 450)
 
-    gaps.tell(10**15)
+    gaps.write(10**15)
 
     assert vitals.get("gap_shares") == 100

@@ -14,34 +14,36 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support.process_tree import until
-from support.vendor_clients import KiwoomRest, simulator
+from support.process_tree import wait_until
+from support.vendor_clients import KiwoomRest, start_simulator
 
 from brokers.simulator.exchange import backfill
-from brokers.simulator.exchange.market import Market
-from brokers.simulator.exchange.models import Book, Step
+from brokers.simulator.exchange.market import SimulatedMarket
+from brokers.simulator.exchange.models import Book, MarketUpdate
 from brokers.simulator.ground_truth import load
-from conf.calendar import Calendar
+from conf.calendar import TradingCalendar
 from conf.clock import KST
-from conf.instrument import Instrument, parse
-from conf.loader import load as load_settings
+from conf.instrument import Instrument, parse_instrument
+from conf.loader import load_settings as load_settings
 
 KRX, NXT, UN = (Instrument("005930", venue) for venue in ("KRX", "NXT", "UN"))
 DAY_S = round(datetime(2026, 11, 20, tzinfo=KST).timestamp())
 
 
-def play(seed: int, steps: int = 300, names: tuple[str, ...] = ("005930_AL",)) -> tuple[Market, list[Step]]:
+def play(
+    seed: int, steps: int = 300, names: tuple[str, ...] = ("005930_AL",)
+) -> tuple[SimulatedMarket, list[MarketUpdate]]:
     """Both venues from 08:00 to 20:00 by the calendar of defaults, `steps` events each, evenly spread."""
     with tempfile.TemporaryDirectory() as home:
-        calendar = Calendar(load_settings(Path(home)))
-    market = Market([parse(name) for name in names], seed)
-    played: list[Step] = []
+        calendar = TradingCalendar(load_settings(Path(home)))
+    market = SimulatedMarket([parse_instrument(name) for name in names], seed)
+    played: list[MarketUpdate] = []
     for number in range(steps):
         at_s = DAY_S + 8 * 3600 + number * 12 * 3600 // steps
-        for instrument in market.traded:
-            step = market.advance(instrument, calendar.phase(instrument.venue, at_s * 10**9), at_s, at_s * 10**9)
+        for instrument in market.primary_listings:
+            step = market.advance(instrument, calendar.find_phase(instrument.venue, at_s * 10**9), at_s, at_s * 10**9)
             if step is not None:
-                played += filter(None, (step, market.unify(step)))
+                played += filter(None, (step, market.consolidate(step)))
     return market, played
 
 
@@ -73,7 +75,7 @@ def test_the_unified_trades_are_those_of_both_venues_in_their_order(seed: int) -
     for name in ("cum_volume", "cum_value", "buys", "sells", "buy_volume", "sell_volume"):
         days = [market.listings[one].day for one in (KRX, NXT, UN)]
         assert getattr(days[0], name) + getattr(days[1], name) == getattr(days[2], name)
-    assert len(market.listings[UN].tape) == len(whole)
+    assert len(market.listings[UN].history) == len(whole)
 
 
 @settings(max_examples=5, deadline=None)
@@ -148,22 +150,22 @@ def test_what_is_asked_for_elsewhere_changes_no_venue() -> None:
 
 def test_days_follow_each_other_on_krxs_close(tmp_path: Path) -> None:
     """Made at once or live: the base of the day after is KRX's close on every venue, the volume before each one's own."""
-    calendar = Calendar(load_settings(tmp_path))
-    market = Market([UN], 4)
+    calendar = TradingCalendar(load_settings(tmp_path))
+    market = SimulatedMarket([UN], 4)
     day = datetime(2026, 11, 20, tzinfo=KST).date()
-    for one, listing in market.traded.items():
-        spans = backfill.spans(calendar, one.venue, day, DAY_S + 86_400)
-        backfill.make_day(listing, day, spans, DAY_S + 86_400, 500, Random(1))
-    market.unify_day(day)
+    for one, listing in market.primary_listings.items():
+        spans = backfill.find_intervals(calendar, one.venue, day, DAY_S + 86_400)
+        backfill.generate_day(listing, day, spans, DAY_S + 86_400, 500, Random(1))
+    market.consolidate_day(day)
     made = {one: listing.day for one, listing in market.listings.items()}
-    tapes = {one: listing.tape.rows() for one, listing in market.listings.items()}
-    market.unify_day(day.replace(day=21))  # nobody traded: no day
+    tapes = {one: listing.history.read_rows() for one, listing in market.listings.items()}
+    market.consolidate_day(day.replace(day=21))  # nobody traded: no day
     monday_s = DAY_S + 3 * 86_400 + 9 * 3600
     for one in (NXT, KRX):
         for number in range(50):
             step = market.advance(one, "regular", monday_s + number, 1)
             if step is not None:
-                market.unify(step)
+                market.consolidate(step)
 
     assert made[KRX].cum_volume + made[NXT].cum_volume == made[UN].cum_volume
     assert sorted(tapes[UN][["price", "size"]].tolist()) == sorted(
@@ -181,7 +183,7 @@ def running() -> Iterator[tuple[Path, object]]:
     root = Path(tempfile.mkdtemp(prefix="cc-", dir="/tmp"))
     (root / "collector.toml").write_text('[clock]\nstart = "2026-11-20T10:00:00+09:00"\nspeed = 1.0\n')
     options = ("--symbols", "005930,005930_NX,005930_AL", "--history", "300", "--truth", str(root / "truth"))
-    with simulator(
+    with start_simulator(
         root, *options, "--books-per-s", "40", "--kiwoom-calls-per-s", "1000", "--kiwoom-burst", "1000"
     ) as made:
         yield root / "truth", made
@@ -191,17 +193,17 @@ def running() -> Iterator[tuple[Path, object]]:
 def test_truth_and_rest_answers_agree_on_every_venue(running) -> None:
     """Off-book volume included: what happens on a venue is in the unified day, whichever of the two it is named by."""
     truth, process = running
-    until("there are trades of today", lambda: len(load(truth).trades) > 1200)
-    assert process.steer("market block 005930_NX 777")["ok"]
-    assert process.steer("market block 005930_AL 5")["ok"]
-    process.steer("market rest")
+    wait_until("there are trades of today", lambda: len(load(truth).trades) > 1200)
+    assert process.send_command("market block 005930_NX 777")["ok"]
+    assert process.send_command("market block 005930_AL 5")["ok"]
+    process.send_command("market rest")
     rest = KiwoomRest(process.ready)
     volumes = {}
     for code in ("005930", "005930_NX", "005930_AL"):
-        answer = rest.ask("ka10081", stk_cd=code, base_dt="20261120", upd_stkpc_tp="0").json()
+        answer = rest.call("ka10081", stk_cd=code, base_dt="20261120", upd_stkpc_tp="0").json()
         volumes[code] = int(answer["stk_dt_pole_chart_qry"][0]["trde_qty"])
-    until("all is on the disk", lambda: len(load(truth).trades) == process.steer("status")["trades"])
-    until("the blocks as well", lambda: len(load(truth).blocks) == 4)
+    wait_until("all is on the disk", lambda: len(load(truth).trades) == process.send_command("status")["trades"])
+    wait_until("the blocks as well", lambda: len(load(truth).blocks) == 4)
     trades = load(truth).trades
     sizes = {venue: int(trades["size"][trades["venue"] == venue].sum()) for venue in (b"KRX", b"NXT", b"UN")}
 

@@ -10,12 +10,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from brokers.simulator.exchange.market import Market
-from brokers.simulator.exchange.models import Step
-from brokers.simulator.exchange.order_book import Half, OrderBook
-from brokers.simulator.exchange.price_grid import Grid, floor_to_tick, limits, tick
+from brokers.simulator.exchange.market import SimulatedMarket
+from brokers.simulator.exchange.models import MarketUpdate
+from brokers.simulator.exchange.order_book import BookSide, OrderBook
+from brokers.simulator.exchange.price_grid import KrxPriceGrid, compute_limits, find_tick_size, floor_to_tick
 from conf.clock import KST
-from conf.instrument import parse
+from conf.instrument import parse_instrument
 
 DAY_S = round(datetime(2026, 11, 20, tzinfo=KST).timestamp())
 PHASES = {
@@ -30,29 +30,29 @@ NAMES = ("005930", "0074K0", "Q500001", "000660_NX", "035420_AL")
 seeds = st.integers(0, 2**32)
 
 
-def play(seed: int, steps: int = 80, names: tuple[str, ...] = NAMES, days: int = 1) -> list[Step]:
+def play(seed: int, steps: int = 80, names: tuple[str, ...] = NAMES, days: int = 1) -> list[MarketUpdate]:
     """`steps` events of each phase of a day, for each instrument."""
-    market = Market([parse(name) for name in names], seed)
+    market = SimulatedMarket([parse_instrument(name) for name in names], seed)
     played = []
     for day in range(days):
         for phase, begin_s in PHASES.items():
             for number in range(steps if phase else 2):
-                for instrument in market.traded:
+                for instrument in market.primary_listings:
                     at_s = DAY_S + day * 86_400 + begin_s + number // 10
                     step = market.advance(instrument, phase, at_s, at_s * 10**9)
                     if step is not None:
-                        played += filter(None, (step, market.unify(step)))
+                        played += filter(None, (step, market.consolidate(step)))
     return played
 
 
 @given(st.integers(1, 5_000_000))
 def test_the_grid_holds_every_tick_between_the_limits(previous_close: int) -> None:
     """Grid prices ascend by the tick of their price and stay within 30 % of the previous close."""
-    lower, upper = limits(floor_to_tick(previous_close))
-    prices = Grid(floor_to_tick(previous_close)).prices
+    lower, upper = compute_limits(floor_to_tick(previous_close))
+    prices = KrxPriceGrid(floor_to_tick(previous_close)).prices
 
     assert [lower, upper] == [prices[0], prices[-1]]
-    assert all(after - before == tick(before) for before, after in itertools.pairwise(prices))
+    assert all(after - before == find_tick_size(before) for before, after in itertools.pairwise(prices))
     assert all(floor_to_tick(price) == price for price in prices)
     assert lower * 10 >= floor_to_tick(previous_close) * 7
     assert upper * 10 <= floor_to_tick(previous_close) * 13
@@ -63,7 +63,7 @@ def test_the_grid_holds_every_tick_between_the_limits(previous_close: int) -> No
 )
 def test_tick_sizes_are_those_of_krx(price: int, size: int) -> None:
     """The table of spec kiwoom 9; 6,490 and 257,500 are recorded prices."""
-    assert size == tick(price)
+    assert size == find_tick_size(price)
 
 
 @settings(max_examples=6, deadline=None)
@@ -184,7 +184,7 @@ orders = st.lists(st.tuples(st.sampled_from((1, -1)), st.integers(0, 30), st.int
 def test_matching_conserves_shares_and_leaves_no_cross(sent: list[tuple[int, int, int]]) -> None:
     """Shares sent are shares resting plus twice the shares traded; best bid stays below best ask."""
     book = OrderBook()
-    traded = sum(size for side, index, size in sent for _, size in book.send(side, index, size))
+    traded = sum(size for side, index, size in sent for _, size in book.submit(side, index, size))
     resting = sum(book.asks.total.values()) + sum(book.bids.total.values())
 
     assert sum(size for _, _, size in sent) == resting + 2 * traded
@@ -197,7 +197,7 @@ def test_an_auction_executes_the_largest_volume_and_shows_the_rest_beforehand(se
     """Against a brute-force search over all prices; what was shown as the rest is the book after the print."""
     book = OrderBook()
     for side, index, size in sent:
-        book.half(side).add(index, size)
+        book.get_side(side).add(index, size)
     best = max(
         min(
             sum(size for side, at, size in sent if side < 0 and at <= index),
@@ -205,13 +205,13 @@ def test_an_auction_executes_the_largest_volume_and_shows_the_rest_beforehand(se
         )
         for index in range(31)
     )
-    found = book.equilibrium()
-    shown = book.after_auction(found[1] if found else 0)
+    found = book.find_equilibrium()
+    shown = book.levels_after_auction(found[1] if found else 0)
     printed = book.uncross()
 
     assert (best or None) == (found[1] if found else None)
     assert found == printed
-    rest = tuple([(index, half.total[index]) for index in half.shown(3)] for half in (book.asks, book.bids))
+    rest = tuple([(index, half.total[index]) for index in half.top_levels(3)] for half in (book.asks, book.bids))
     assert shown == rest
     if rest[0] and rest[1]:
         assert rest[1][0][0] < rest[0][0][0]
@@ -219,11 +219,11 @@ def test_an_auction_executes_the_largest_volume_and_shows_the_rest_beforehand(se
 
 def test_orders_of_a_level_are_met_in_time_order() -> None:
     """One fill for each order met, the last one perhaps in part."""
-    half = Half(+1)
+    half = BookSide(+1)
     for size in (5, 7, 9):
         half.add(10, size)
     half.add(12, 4)
 
-    assert half.take(13, 10) == [(10, 5), (10, 7), (10, 1)]
-    assert half.take(50, 11) == [(10, 8)]
+    assert half.execute(13, 10) == [(10, 5), (10, 7), (10, 1)]
+    assert half.execute(50, 11) == [(10, 8)]
     assert half.total == {12: 4}

@@ -14,41 +14,41 @@ from hypothesis import strategies as st
 
 from brokers.simulator.exchange import backfill
 from brokers.simulator.exchange.listing import Listing
-from brokers.simulator.exchange.market import Market
-from brokers.simulator.exchange.models import Day
-from brokers.simulator.exchange.trade_history import Tape, row
-from brokers.simulator.gateway.token_bucket import Quota
-from brokers.simulator.kiwoom.charts import tick_chart
-from brokers.simulator.kiwoom.paging import Asked
-from conf.calendar import Calendar
-from conf.instrument import parse
-from conf.loader import FILE, load
+from brokers.simulator.exchange.market import SimulatedMarket
+from brokers.simulator.exchange.models import DailyStats
+from brokers.simulator.exchange.trade_history import TradeHistory, build_row
+from brokers.simulator.gateway.token_bucket import TokenBucket
+from brokers.simulator.kiwoom.charts import build_tick_chart
+from brokers.simulator.kiwoom.paging import ListRequest
+from conf.calendar import TradingCalendar
+from conf.instrument import parse_instrument
+from conf.loader import SETTINGS_FILE, load_settings
 
 FRIDAY = date(2026, 11, 20)
 TRADES = st.lists(st.tuples(st.integers(0, 400), st.integers(50, 60), st.integers(1, 9)), min_size=1, max_size=60)
 
 
-def a_day(number: int) -> Day:
+def a_day(number: int) -> DailyStats:
     """A day without a trade yet."""
-    return Day(f"2026111{number}", 55, 1000, 55_000, 10**6, 40, 70)
+    return DailyStats(f"2026111{number}", 55, 1000, 55_000, 10**6, 40, 70)
 
 
-def taped(days: list[list[tuple[int, int, int]]]) -> Tape:
+def taped(days: list[list[tuple[int, int, int]]]) -> TradeHistory:
     """A tape of (second, price, size) trades."""
-    tape = Tape()
+    tape = TradeHistory()
     for number, trades in enumerate(days):
         day = a_day(number)
-        tape.begin(day)
+        tape.begin_day(day)
         for second, price, size in sorted(trades, key=lambda trade: trade[0]):
-            day.trade(price, size, 1, "000000")
-            tape.extend([row(number * 86_400 + second, price, size, 1, day, 0, 0)])
+            day.add_trade(price, size, 1, "000000")
+            tape.extend([build_row(number * 86_400 + second, price, size, 1, day, 0, 0)])
     return tape
 
 
 @pytest.fixture
-def calendar(tmp_path: Path) -> Calendar:
+def calendar(tmp_path: Path) -> TradingCalendar:
     """The default sessions; Friday is closed where a test says so."""
-    return Calendar(load(tmp_path))
+    return TradingCalendar(load_settings(tmp_path))
 
 
 @given(days=st.lists(TRADES, min_size=1, max_size=3), most=st.integers(1, 40), end=st.integers(1, 180))
@@ -56,14 +56,14 @@ def test_minutes_are_what_one_would_group_by_hand(days: list[list[tuple[int, int
     """Open, high, low, close, shares of each minute of each day, the newest `most` of them."""
     tape = taped(days)
     end = min(end, len(tape))
-    rows = tape.rows(0, end)
+    rows = tape.read_rows(0, end)
     hand = [
         (chunk[0][0], *(f(r["price"] for r in trades) for f in (max, min)), sum(int(r["size"]) for r in trades))
         for _, members in groupby(enumerate(rows), key=lambda one: int(one[1]["exch_s"]) // 60)
         for chunk in [list(members)]
         for trades in [[one for _, one in chunk]]
     ][-most:]
-    groups = tape.groups(end, most, 0, tape.by_minute(1))
+    groups = tape.build_groups(end, most, 0, tape.split_by_minute(1))
 
     assert hand == list(zip(groups.first, groups.high, groups.low, groups.size, strict=True))
     assert (groups.size == groups.volume).all()
@@ -79,7 +79,7 @@ def test_pages_of_groups_join_and_end_at_the_oldest_row(
     tape = taped(days)
     end, found = len(tape), []
     while end:
-        groups = tape.groups(end, most, 0, tape.by_number(number))
+        groups = tape.build_groups(end, most, 0, tape.split_by_count(number))
         found = [*zip(groups.first.tolist(), groups.size.tolist(), strict=True), *found]
         end = int(groups.first[0])
     firsts = [first for first, _ in found]
@@ -87,26 +87,26 @@ def test_pages_of_groups_join_and_end_at_the_oldest_row(
 
     assert total == sum(size for _, size in found)
     assert firsts == sorted(set(firsts))
-    assert {day.first for day in tape.traded()} <= set(firsts)
+    assert {day.first for day in tape.list_traded_days()} <= set(firsts)
     assert all(later - earlier <= number for earlier, later in pairwise([*firsts, len(tape)]))
 
 
 def test_a_day_without_a_trade_leaves_no_mark() -> None:
     """Holidays are no days of the tape."""
     tape = taped([[(1, 50, 1)]])
-    tape.begin(a_day(1))
-    tape.begin(a_day(2))
+    tape.begin_day(a_day(1))
+    tape.begin_day(a_day(2))
 
-    assert [day.day.date for day in tape.traded()] == ["20261110"]
+    assert [day.day.date for day in tape.list_traded_days()] == ["20261110"]
     assert [day.day.date for day in tape.days] == ["20261110", "20261112"]
-    assert tape.groups(len(tape), 9, len(tape), tape.by_minute(1)) is None
+    assert tape.build_groups(len(tape), 9, len(tape), tape.split_by_minute(1)) is None
 
 
 def test_the_tick_chart_goes_back_as_many_days_as_its_horizon() -> None:
     """Rolling: older days are not served, and the last page says that there is no more (spec kiwoom 5.1)."""
-    listing = Listing(parse("005930"), 1)
-    listing.tape = taped([[(1, 50, 1)] * 5, [(1, 50, 1)] * 5, [(1, 50, 1)] * 5])
-    page = tick_chart(Asked(listing, {"tic_scope": "1"}, None, 2))
+    listing = Listing(parse_instrument("005930"), 1)
+    listing.history = taped([[(1, 50, 1)] * 5, [(1, 50, 1)] * 5, [(1, 50, 1)] * 5])
+    page = build_tick_chart(ListRequest(listing, {"tic_scope": "1"}, None, 2))
 
     assert (len(page.rows), page.next) == (10, None)
     assert page.rows[-1]["cntr_tm"][:8] == "20261111"
@@ -114,24 +114,28 @@ def test_the_tick_chart_goes_back_as_many_days_as_its_horizon() -> None:
 
 def test_a_quota_lets_a_burst_through_and_then_its_rate() -> None:
     """Five at once, then 4.5 a second; a refused call costs nothing; keys do not share."""
-    quota = Quota(5, 4.5)
-    burst = [quota.take("a", 100.0) for _ in range(8)]
-    later = sum(quota.take("a", 100.0 + step / 100) for step in range(1000))
+    quota = TokenBucket(5, 4.5)
+    burst = [quota.try_acquire("a", 100.0) for _ in range(8)]
+    later = sum(quota.try_acquire("a", 100.0 + step / 100) for step in range(1000))
 
     assert burst == [True] * 5 + [False] * 3
     assert later in (44, 45)
-    assert quota.take("b", 100.0)
+    assert quota.try_acquire("b", 100.0)
 
 
 @pytest.mark.parametrize("until", ["09:10", "15:27", "15:50", "20:00", "24:00"])
-def test_a_history_has_exactly_the_trades_asked_for_in_the_phases_of_the_day(calendar: Calendar, until: str) -> None:
+def test_a_history_has_exactly_the_trades_asked_for_in_the_phases_of_the_day(
+    calendar: TradingCalendar, until: str
+) -> None:
     """Cumulative figures chain, seconds do not go back nor beyond the present, auctions print once without a side."""
-    until_s = backfill.midnight(FRIDAY) + int(until[:2]) * 3600 + int(until[3:]) * 60
-    market = Market([parse("005930")], 3)
+    until_s = backfill.compute_midnight(FRIDAY) + int(until[:2]) * 3600 + int(until[3:]) * 60
+    market = SimulatedMarket([parse_instrument("005930")], 3)
     (listing,) = market.listings.values()
-    backfill.make_day(listing, FRIDAY, backfill.spans(calendar, "KRX", FRIDAY, until_s), until_s, 2500, Random(1))
-    rows = listing.tape.rows()
-    phases = {calendar.phase("KRX", int(second) * 10**9) for second in rows["exch_s"][rows["side"] != 0]}
+    backfill.generate_day(
+        listing, FRIDAY, backfill.find_intervals(calendar, "KRX", FRIDAY, until_s), until_s, 2500, Random(1)
+    )
+    rows = listing.history.read_rows()
+    phases = {calendar.find_phase("KRX", int(second) * 10**9) for second in rows["exch_s"][rows["side"] != 0]}
 
     assert len(rows) == 2500
     assert (np.diff(rows["cum_volume"], prepend=0) == rows["size"]).all()
@@ -146,17 +150,19 @@ def test_a_history_has_exactly_the_trades_asked_for_in_the_phases_of_the_day(cal
     assert listing.day.cum_volume == rows["cum_volume"][-1]
 
 
-def test_a_history_is_continued_by_live_trading_and_is_the_same_for_the_same_seed(calendar: Calendar) -> None:
+def test_a_history_is_continued_by_live_trading_and_is_the_same_for_the_same_seed(calendar: TradingCalendar) -> None:
     """The next step adds to the same ledger; the price goes on from where it was."""
     tapes = []
     for _ in range(2):
-        market = Market([parse("005930")], 7)
-        (instrument, listing), until_s = *market.listings.items(), backfill.midnight(FRIDAY) + 11 * 3600
-        backfill.make_day(listing, FRIDAY, backfill.spans(calendar, "KRX", FRIDAY, until_s), until_s, 400, Random(1))
+        market = SimulatedMarket([parse_instrument("005930")], 7)
+        (instrument, listing), until_s = *market.listings.items(), backfill.compute_midnight(FRIDAY) + 11 * 3600
+        backfill.generate_day(
+            listing, FRIDAY, backfill.find_intervals(calendar, "KRX", FRIDAY, until_s), until_s, 400, Random(1)
+        )
         made = listing.day.cum_volume
         steps = [market.advance(instrument, "regular", until_s, 1) for _ in range(200)]
         first = next(trade for step in steps if step for trade in step.trades)
-        tapes.append(listing.tape.rows())
+        tapes.append(listing.history.read_rows())
 
         assert first.day.cum_volume == made + first.size
         assert abs(first.price - tapes[0]["price"][399]) < 0.1 * first.price
@@ -165,14 +171,14 @@ def test_a_history_is_continued_by_live_trading_and_is_the_same_for_the_same_see
 
 def test_earlier_days_are_trading_days(tmp_path: Path) -> None:
     """Weekends and closed days are left out; yesterday's close is today's base."""
-    (tmp_path / FILE).write_text(f"[calendar]\nclosed = [{FRIDAY}]\n")
-    calendar = Calendar(load(tmp_path))
-    days = backfill.earlier_days(calendar, date(2026, 11, 23), 2)
-    listing = Listing(parse("005930"), 1)
+    (tmp_path / SETTINGS_FILE).write_text(f"[calendar]\nclosed = [{FRIDAY}]\n")
+    calendar = TradingCalendar(load_settings(tmp_path))
+    days = backfill.find_earlier_days(calendar, date(2026, 11, 23), 2)
+    listing = Listing(parse_instrument("005930"), 1)
     for day in (*days, date(2026, 11, 23)):
-        end_s = backfill.midnight(day) + 86_400
-        backfill.make_day(listing, day, backfill.spans(calendar, "KRX", day, end_s), end_s, 50, Random(1))
-    first, second, last = (one.day for one in listing.tape.traded())
+        end_s = backfill.compute_midnight(day) + 86_400
+        backfill.generate_day(listing, day, backfill.find_intervals(calendar, "KRX", day, end_s), end_s, 50, Random(1))
+    first, second, last = (one.day for one in listing.history.list_traded_days())
 
     assert [date(2026, 11, 18), date(2026, 11, 19)] == days
     assert (first.date, last.date) == ("20261118", "20261123")
@@ -180,15 +186,15 @@ def test_earlier_days_are_trading_days(tmp_path: Path) -> None:
     assert last.previous_value == second.cum_value
 
 
-def test_a_history_before_the_session_is_refused_in_words(calendar: Calendar) -> None:
+def test_a_history_before_the_session_is_refused_in_words(calendar: TradingCalendar) -> None:
     """Sunday, and before the opening auction ends."""
-    listing = Listing(parse("005930"), 1)
-    sunday_ns = backfill.midnight(date(2026, 11, 22)) * 10**9 + 12 * 3600 * 10**9
+    listing = Listing(parse_instrument("005930"), 1)
+    sunday_ns = backfill.compute_midnight(date(2026, 11, 22)) * 10**9 + 12 * 3600 * 10**9
 
-    assert backfill.so_far(calendar, "KRX", sunday_ns, False) == []
-    with pytest.raises(backfill.HistoryError, match="has not begun"):
-        backfill.make_day(listing, FRIDAY, [], 0, 5, Random(1))
+    assert backfill.find_elapsed_intervals(calendar, "KRX", sunday_ns, False) == []
+    with pytest.raises(backfill.BackfillError, match="has not begun"):
+        backfill.generate_day(listing, FRIDAY, [], 0, 5, Random(1))
     for text in ("x", "=5", "005930=", "005930=-1", "1.5"):
-        with pytest.raises(backfill.HistoryError, match="no number of trades"):
+        with pytest.raises(backfill.BackfillError, match="no number of trades"):
             backfill.parse_counts(text)
     assert backfill.parse_counts("5, 005930=30") == {"": 5, "005930": 30}

@@ -9,18 +9,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from support.process_tree import a_home, until
-from support.vendor_clients import SAMPLES, KisClient, Simulator, simulator
+from support.process_tree import temporary_home, wait_until
+from support.vendor_clients import SAMPLES, KisClient, SimulatorHandle, start_simulator
 
-from brokers.simulator.exchange.market import Market
-from brokers.simulator.exchange.market_factor import Tide
-from brokers.simulator.exchange.models import Step
-from brokers.simulator.exchange.price_grid import Cents
-from brokers.simulator.gateway.client import Item
-from brokers.simulator.ground_truth import Run, Stream, load
+from brokers.simulator.exchange.market import SimulatedMarket
+from brokers.simulator.exchange.market_factor import MarketFactor
+from brokers.simulator.exchange.models import MarketUpdate
+from brokers.simulator.exchange.price_grid import CentPriceGrid
+from brokers.simulator.gateway.client import QueuedItem
+from brokers.simulator.ground_truth import GroundTruth, Stream, load
 from brokers.simulator.kis import overseas_encode
-from brokers.simulator.kis.overseas import Overseas
-from conf.instrument import parse
+from brokers.simulator.kis.overseas import OverseasSubscriptions
+from conf.instrument import parse_instrument
 
 OPENS_S = 1_795_185_000
 """2026-11-20 09:30 in New York."""
@@ -33,9 +33,9 @@ SHAPES = {"HDFSCNT0": TRADE, "HDFSASP0": BOOK}
 
 
 @pytest.fixture(scope="module")
-def steps() -> list[Step]:
+def steps() -> list[MarketUpdate]:
     """Half an hour of two exchanges and a day market."""
-    market = Market([parse(name) for name in ("NAS.AAPL", "NYS.BRK/B", "BAQ.AAPL")], 3)
+    market = SimulatedMarket([parse_instrument(name) for name in ("NAS.AAPL", "NYS.BRK/B", "BAQ.AAPL")], 3)
     found = []
     for number in range(900):
         for instrument in market.listings:
@@ -46,16 +46,18 @@ def steps() -> list[Step]:
 
 
 @pytest.fixture(scope="module")
-def sent(steps: list[Step]) -> list[str]:
+def sent(steps: list[MarketUpdate]) -> list[str]:
     """The frames of it, under free and day market keys."""
-    overseas = Overseas()
+    overseas = OverseasSubscriptions()
     for key in ("DNASAAPL", "DNYSBRK/B", "RBAQAAPL"):
-        overseas.find("HDFSCNT0", key)
+        overseas.resolve("HDFSCNT0", key)
     items = []
     for step in steps:
-        items += [Item(0, step.instrument, Stream.TICK, step.trades)] if step.trades else []
-        items += [Item(0, step.instrument, Stream.BOOK, step.book)] if step.book else []
-    return [frame.payload.decode() for frame in overseas_encode.frames(items, overseas_encode.WIDTHS, overseas.keys)]
+        items += [QueuedItem(0, step.instrument, Stream.TICK, step.trades)] if step.trades else []
+        items += [QueuedItem(0, step.instrument, Stream.BOOK, step.book)] if step.book else []
+    return [
+        frame.payload.decode() for frame in overseas_encode.encode_frames(items, overseas_encode.WIDTHS, overseas.keys)
+    ]
 
 
 def records(text: str) -> list[list[str]]:
@@ -115,13 +117,13 @@ def test_totals_are_the_sums_and_prices_are_cents(sent: list[str]) -> None:
 
 def test_the_whole_market_moves_together() -> None:
     """Prices of two instruments follow one tide: their moves by the minute are alike, and not the same."""
-    market = Market([parse("NAS.AAPL"), parse("NYS.IBM")], 11)
+    market = SimulatedMarket([parse_instrument("NAS.AAPL"), parse_instrument("NYS.IBM")], 11)
     closes = {instrument: [] for instrument in market.listings}
     for minute in range(120):
         for instrument, found in closes.items():
             for second in range(0, 60, 2):
                 market.advance(instrument, "regular", OPENS_S + 60 * minute + second, 0)
-            found.append(market.listings[instrument].flow.fair * 100 + market.listings[instrument].grid.lower)
+            found.append(market.listings[instrument].flow.fair_value * 100 + market.listings[instrument].grid.lower)
 
     moves = [np.diff(np.log(found)) for found in closes.values()]
 
@@ -130,63 +132,66 @@ def test_the_whole_market_moves_together() -> None:
 
 def test_the_tide_does_not_depend_on_who_asks() -> None:
     """Moves between the same two seconds are the same; parts add up; another seed is another tide."""
-    whole = Tide(1).moved(1000, 1100)
-    once_more = Tide(1)
+    whole = MarketFactor(1).return_between(1000, 1100)
+    once_more = MarketFactor(1)
 
-    assert whole == pytest.approx(once_more.moved(1000, 1040) + once_more.moved(1040, 1100))
-    assert whole != Tide(2).moved(1000, 1100)
+    assert whole == pytest.approx(once_more.return_between(1000, 1040) + once_more.return_between(1040, 1100))
+    assert whole != MarketFactor(2).return_between(1000, 1100)
 
 
 @pytest.mark.parametrize("close", [62_345, 1_000_000, 6_300_000])
 def test_the_grid_of_cents_has_every_cent_around_the_close(close: int) -> None:
     """In 1/10,000 of a dollar, 30 % either way."""
-    grid = Cents(close)
+    grid = CentPriceGrid(close)
 
     assert {100} == {b - a for a, b in pairwise(grid.prices)}
     assert grid.lower < close * 0.71 and grid.upper > close * 1.29
-    assert grid.prices[grid.index(Cents.floor(close))] == Cents.floor(close)
+    assert grid.prices[grid.find_index(CentPriceGrid.round_down(close))] == CentPriceGrid.round_down(close)
 
 
 @pytest.mark.parametrize("key", ["AAPL", "DNAS", "DBAQAAPL", "XNASAAPL", "DTSE7203", "RNASaapl", ""])
 def test_keys_that_cannot_be_are_refused(key: str) -> None:
     """Spec kis 2.7; the day market has no free form."""
     with pytest.raises(ValueError):
-        Overseas().find("HDFSCNT0", key)
+        OverseasSubscriptions().resolve("HDFSCNT0", key)
 
 
 def test_each_market_trades_in_its_own_hours() -> None:
     """Eleven in New York is past midnight in Korea: the US trades, Korea and the day market do not."""
     clock = '[clock]\nstart = "2026-11-20T11:00:00-05:00"\nspeed = 1.5\n'
     names = "NAS.AAPL,BAQ.AAPL,005930"
-    with a_home(clock) as root, simulator(root, "--symbols", names, "--truth", str(root / "truth")):
-        run = until("something was traded", lambda: traded(root / "truth"))
+    with temporary_home(clock) as root, start_simulator(root, "--symbols", names, "--truth", str(root / "truth")):
+        run = wait_until("something was traded", lambda: traded(root / "truth"))
 
     assert {(b"AAPL", b"NASDAQ")} == {(trade["symbol"], trade["venue"]) for trade in run.trades}
     assert {b"NASDAQ"} == set(run.books["venue"].tolist())
 
 
-def traded(directory: Path) -> Run | None:
+def traded(directory: Path) -> GroundTruth | None:
     """The truth once there are some trades."""
     run = load(directory) if (directory / "meta.json").exists() else None
     return run if run is not None and len(run.trades) > 20 else None
 
 
 @pytest.fixture(scope="module")
-def running() -> Iterator[Simulator]:
+def running() -> Iterator[SimulatorHandle]:
     """A simulator of one US instrument that always trades and loses nothing."""
-    with a_home("") as root, simulator(root, "--always-open", "--us-loss", "0", "--symbols", "NAS.AAPL") as started:
+    with (
+        temporary_home("") as root,
+        start_simulator(root, "--always-open", "--us-loss", "0", "--symbols", "NAS.AAPL") as started,
+    ):
         yield started
 
 
-def test_it_registers_overseas_keys_and_holds_to_one_session_an_appkey(running: Simulator) -> None:
+def test_it_registers_overseas_keys_and_holds_to_one_session_an_appkey(running: SimulatorHandle) -> None:
     """Its own port, its own appkeys: acknowledged, refused by code, and a second session is hung up on."""
     ready = {"kis": running.ready["us"]}
     first = KisClient(ready)
 
-    first.register("HDFSCNT0", "DNASAAPL")
+    first.subscribe("HDFSCNT0", "DNASAAPL")
     assert "OPSP8992" == first.request("1", "HDFSASP0", "DBAQAAPL")["body"]["msg_cd"]
     assert "OPSP8991" == first.request("1", "HDFSASP9", "DNASAAPL")["body"]["msg_cd"]
     second = KisClient(ready, approval=first.approval)
     assert "OPSP8996" == second.request("1", "HDFSCNT0", "DNASAAPL")["body"]["msg_cd"]
     first.read_for(2)
-    assert first.records("HDFSCNT0")
+    assert first.collect_records("HDFSCNT0")

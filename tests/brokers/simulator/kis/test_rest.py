@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from support.vendor_clients import KisClient, KisRest, simulator
+from support.vendor_clients import KisClient, KisRest, start_simulator
 
 from brokers.simulator.ground_truth import load
 
@@ -26,7 +26,7 @@ def evening() -> Iterator[tuple[KisRest, np.ndarray, dict[str, Any]]]:
     root = Path(tempfile.mkdtemp(prefix="cc-", dir="/tmp"))
     (root / "collector.toml").write_text('[clock]\nstart = "2026-11-20T20:30:00+09:00"\nspeed = 1.0\n')
     options = ("--symbols", "005930", "--history", "400", "--truth", str(root / "t"), "--kis-calls-per-s", "10000")
-    with simulator(root, *options) as running:
+    with start_simulator(root, *options) as running:
         yield KisRest(running.ready), load(root / "t").trades, running.ready
     shutil.rmtree(root)
 
@@ -38,7 +38,7 @@ def hours(trades: np.ndarray) -> list[str]:
 
 def ask(rest: KisRest, name: str, at: str = "", **more: str) -> Any:
     """The body of a successful call."""
-    answer = rest.ask(name, "005930", **({"FID_INPUT_HOUR_1": at} if at else {}), **more)
+    answer = rest.call(name, "005930", **({"FID_INPUT_HOUR_1": at} if at else {}), **more)
     assert (answer.status_code, answer.json()["rt_cd"]) == (200, "0"), answer.text
     return answer.json()
 
@@ -132,9 +132,9 @@ def test_wrong_requests_are_refused(evening: tuple) -> None:
     """A time that is none, an unknown division, a TR id that is not the call's, a token that is none."""
     rest, _, _ = evening
     answers = [
-        rest.ask(CONCLUSION, "005930"),
-        rest.ask(CONCLUSION, "005930", FID_INPUT_HOUR_1="2500"),
-        rest.ask(LAST, "005930", division="ZZ"),
+        rest.call(CONCLUSION, "005930"),
+        rest.call(CONCLUSION, "005930", FID_INPUT_HOUR_1="2500"),
+        rest.call(LAST, "005930", division="ZZ"),
     ]
     headers = {"authorization": f"Bearer {rest.token}", "tr_id": "FHKST01010100"}
     url = f"{rest.url}/uapi/domestic-stock/v1/quotations/{LAST}"
@@ -143,23 +143,24 @@ def test_wrong_requests_are_refused(evening: tuple) -> None:
     answers.append(rest.session.get(url, headers=headers, timeout=5))
 
     assert ["OPSQ2001", "OPSQ2001", "OPSQ2001", "OPSQ0002", "EGW00121"] == [a.json()["msg_cd"] for a in answers]
-    assert rest.ask(LAST, "999999").json()["output"] == []
-    assert rest.ask(LAST, "005930", division="NX").json()["output"] == []
+    assert rest.call(LAST, "999999").json()["output"] == []
+    assert rest.call(LAST, "005930", division="NX").json()["output"] == []
 
 
 def test_what_the_stream_sent_is_what_rest_says(home: Path) -> None:
     """While the market trades: time, price, size and cumulative volume of every H0STCNT0 record."""
     options = ("--always-open", "--symbols", "005930", "--kis-loss", "0", "--books-per-s", "20")
-    with simulator(home, *options, "--kis-calls-per-s", "10000") as running:
+    with start_simulator(home, *options, "--kis-calls-per-s", "10000") as running:
         client = KisClient(running.ready)
-        client.register("H0STCNT0", "005930")
+        client.subscribe("H0STCNT0", "005930")
         client.read_for(2.0)
-        running.steer("market rest")
+        running.send_command("market rest")
         client.read_for(0.5)
         client.close()
         rows = ask(KisRest(running.ready), CONCLUSION, "235959")["output2"]
     sent = {
-        record[13]: (record[1], record[2], record[12], record[10], record[11]) for record in client.records("H0STCNT0")
+        record[13]: (record[1], record[2], record[12], record[10], record[11])
+        for record in client.collect_records("H0STCNT0")
     }
     told = {
         row["acml_vol"]: tuple(row[name] for name in ("stck_cntg_hour", "stck_prpr", "cnqn", "askp", "bidp"))

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 import requests
 import websocket
-from support.vendor_clients import KisClient, Simulator, connect, kis_approval, post
+from support.vendor_clients import KisClient, SimulatorHandle, connect, post, request_kis_approval
 
-Start = Callable[..., Simulator]
+Start = Callable[..., SimulatorHandle]
 
 
 @pytest.fixture(scope="module")
@@ -87,7 +87,7 @@ def test_registrations_are_acknowledged_in_the_recorded_form(kis: dict[str, Any]
 def test_duplicates_releases_and_unknown_releases_have_their_codes(kis: dict[str, Any]) -> None:
     """OPSP0002, OPSP0001, OPSP0003 (spec kis 2.4); after a release nothing more comes."""
     client = KisClient(kis, "codes")
-    client.register("H0STASP0", "005930")
+    client.subscribe("H0STASP0", "005930")
     codes = [
         (ack["body"]["rt_cd"], ack["body"]["msg_cd"])
         for ack in (
@@ -102,14 +102,14 @@ def test_duplicates_releases_and_unknown_releases_have_their_codes(kis: dict[str
     client.close()
 
     assert codes == [("1", "OPSP0002"), ("0", "OPSP0001"), ("1", "OPSP0003")]
-    assert client.records("H0STASP0") == []
+    assert client.collect_records("H0STASP0") == []
 
 
 def test_the_42nd_registration_is_refused(kis: dict[str, Any]) -> None:
     """41 registrations a session, all products summed (spec kis 2.6); releasing one makes room."""
     client = KisClient(kis, "slots")
-    client.register("H0STCNT0", *(f"{number:06}" for number in range(1, 31)))
-    client.register("H0STASP0", *(f"{number:06}" for number in range(1, 12)))
+    client.subscribe("H0STCNT0", *(f"{number:06}" for number in range(1, 31)))
+    client.subscribe("H0STASP0", *(f"{number:06}" for number in range(1, 12)))
     over = client.request("1", "H0STASP0", "000099")
     client.request("2", "H0STASP0", "000001")
     room = client.request("1", "H0STASP0", "000099")
@@ -162,7 +162,7 @@ def test_an_unknown_approval_key_is_quoted_back(kis: dict[str, Any]) -> None:
 def test_a_second_session_of_an_appkey_is_refused_and_the_older_survives(kis: dict[str, Any]) -> None:
     """Handshake good, first registration answered OPSP8996 with rt_cd 9, then cut without a close frame (spec kis 2.6)."""
     older = KisClient(kis, "one-session")
-    older.register("H0STASP0", "005930")
+    older.subscribe("H0STASP0", "005930")
     newer = KisClient(kis, approval=older.approval)
     refused = newer.request("1", "H0STASP0", "000660")
     older.frames.clear()
@@ -179,10 +179,10 @@ def test_a_second_session_of_an_appkey_is_refused_and_the_older_survives(kis: di
 def test_a_slot_is_free_at_once_after_a_close_and_later_after_an_abnormal_end(kis: dict[str, Any]) -> None:
     """The slot-release delay holds for clients that vanish only (spec kis 9.2)."""
     client = KisClient(kis, "slot-release")
-    client.register("H0STCNT0", "005930")
+    client.subscribe("H0STCNT0", "005930")
     client.close()
     after_close = KisClient(kis, approval=client.approval)
-    after_close.register("H0STCNT0", "005930")
+    after_close.subscribe("H0STCNT0", "005930")
     after_close.vanish()
     time.sleep(0.1)  # the end has to arrive before the next attempt; the slot is held for 0.6 s
     too_early = KisClient(kis, approval=client.approval).request("1", "H0STCNT0", "005930")
@@ -243,9 +243,9 @@ def test_control_pings_are_answered_and_empty_pongs_can_be_fatal(kis: dict[str, 
 def test_a_new_approval_key_does_not_need_a_new_connection(kis: dict[str, Any]) -> None:
     """A session that is established goes on with whatever key it was opened with (spec kis 1.3)."""
     client = KisClient(kis, "renewed")
-    client.register("H0STCNT0", "005930")
+    client.subscribe("H0STCNT0", "005930")
     time.sleep(1.0)  # one approval a second
-    client.approval = kis_approval(kis, "renewed")
+    client.approval = request_kis_approval(kis, "renewed")
 
     assert client.request("1", "H0STASP0", "005930")["body"]["msg_cd"] == "OPSP0000"
     client.close()
@@ -257,7 +257,7 @@ def test_quotations_answer_from_the_market_and_refuse_strangers(start: Start) ->
     url = ready["kis"]["rest_url"]
     token = post(url + "/oauth2/tokenP", credentials("quotations")).json()["access_token"]
     client = KisClient(ready, "quotations-ws")
-    client.register("H0STCNT0", "005930")
+    client.subscribe("H0STCNT0", "005930")
     client.await_frame(lambda frame: b"H0STCNT0|" in frame)
 
     def ask(name: str, tr_id: str, division: str = "J", bearer: str = token) -> requests.Response:
@@ -277,9 +277,12 @@ def test_quotations_answer_from_the_market_and_refuse_strangers(start: Start) ->
         ask("inquire-price", "FHKST01010100", division="X"),
     ]
     volume = int(good.json()["output"]["acml_vol"])
-    while client.records("H0STCNT0")[-1][13] != str(volume) and int(client.records("H0STCNT0")[-1][13]) < volume:
+    while (
+        client.collect_records("H0STCNT0")[-1][13] != str(volume)
+        and int(client.collect_records("H0STCNT0")[-1][13]) < volume
+    ):
         client.receive()
-    seen = {row[13]: row[2] for row in client.records("H0STCNT0")}
+    seen = {row[13]: row[2] for row in client.collect_records("H0STCNT0")}
     client.close()
 
     assert (good.json()["rt_cd"], good.json()["msg_cd"]) == ("0", "MCA00000")

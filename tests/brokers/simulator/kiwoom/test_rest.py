@@ -13,11 +13,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
-from support.vendor_clients import SAMPLES, KiwoomClient, KiwoomRest, Simulator, rows_of, simulator
+from support.vendor_clients import SAMPLES, KiwoomClient, KiwoomRest, SimulatorHandle, extract_rows, start_simulator
 
 from brokers.simulator.ground_truth import load
 
-Start = Callable[..., Simulator]
+Start = Callable[..., SimulatorHandle]
 SYMBOLS = ("005930", "000660", "0074K0", "005930_NX", "005930_AL")
 TICKS = {"stk_cd": "005930", "tic_scope": "1", "upd_stkpc_tp": "0"}
 PRINTS = {"stk_cd": "005930", "tdy_pred": "1", "tic_min": "0", "tm": ""}
@@ -41,10 +41,12 @@ def evening() -> Iterator[Evening]:
     root = Path(tempfile.mkdtemp(prefix="cc-", dir="/tmp"))
     (root / "collector.toml").write_text('[clock]\nstart = "2026-11-20T20:30:00+09:00"\nspeed = 1.0\n')
     options = ("--history", "3000", "--earlier-days", "2", "--earlier-trades", "700", "--truth", str(root / "truth"))
-    with simulator(root, "--symbols", ",".join(SYMBOLS), *options, *UNLIMITED) as running:
+    with start_simulator(root, "--symbols", ",".join(SYMBOLS), *options, *UNLIMITED) as running:
         truth = load(root / "truth")
-        mine = [of(trades, b"005930", b"KRX") for trades in (truth.earlier, truth.trades)]
-        yield Evening(KiwoomRest(running.ready), *mine, (truth.earlier["id"].tolist(), truth.trades["id"].tolist()))
+        mine = [of(trades, b"005930", b"KRX") for trades in (truth.earlier_trades, truth.trades)]
+        yield Evening(
+            KiwoomRest(running.ready), *mine, (truth.earlier_trades["id"].tolist(), truth.trades["id"].tolist())
+        )
     shutil.rmtree(root)
 
 
@@ -71,7 +73,7 @@ def inner(answer: Any) -> str:
 
 def test_the_tick_chart_is_the_truth_of_all_days_newest_first(evening: Evening) -> None:
     """900 rows a page; together every trade of three days once, in order; the last page says that it is the last."""
-    pages = list(evening.rest.pages("ka10079", **TICKS))
+    pages = list(evening.rest.iterate_pages("ka10079", **TICKS))
     rows = [row for page in pages for row in page][::-1]
     truth = np.concatenate((evening.earlier, evening.today))
 
@@ -94,9 +96,9 @@ def test_trades_made_at_once_are_numbered_like_others(evening: Evening) -> None:
 
 def test_volume_summed_back_from_the_day_chart_is_zero_at_the_first_trade(evening: Evening) -> None:
     """ka10081's volume and value are those of the trades, day by day (spec kiwoom 5.10)."""
-    days = rows_of(evening.rest.ask("ka10081", stk_cd="005930", base_dt="20261120", upd_stkpc_tp="0"))
-    older = rows_of(evening.rest.ask("ka10081", stk_cd="005930", base_dt="20261119", upd_stkpc_tp="0"))
-    ticks = [row for page in evening.rest.pages("ka10079", **TICKS) for row in page]
+    days = extract_rows(evening.rest.call("ka10081", stk_cd="005930", base_dt="20261120", upd_stkpc_tp="0"))
+    older = extract_rows(evening.rest.call("ka10081", stk_cd="005930", base_dt="20261119", upd_stkpc_tp="0"))
+    ticks = [row for page in evening.rest.iterate_pages("ka10079", **TICKS) for row in page]
 
     assert [day["dt"] for day in days] == ["20261120", "20261119", "20261118"]
     assert older == days[1:]
@@ -112,7 +114,7 @@ def test_volume_summed_back_from_the_day_chart_is_zero_at_the_first_trade(evenin
 
 def test_larger_scopes_put_trades_of_one_day_together(evening: Evening) -> None:
     """tic_scope 30: open, high, low and shares of thirty trades each, counted from the day's first."""
-    rows = [row for page in evening.rest.pages("ka10079", **TICKS | {"tic_scope": "30"}) for row in page][::-1]
+    rows = [row for page in evening.rest.iterate_pages("ka10079", **TICKS | {"tic_scope": "30"}) for row in page][::-1]
     today = [row for row in rows if row["cntr_tm"].startswith("20261120")]
     parts = [evening.today[start : start + 30] for start in range(0, len(evening.today), 30)]
 
@@ -123,7 +125,7 @@ def test_larger_scopes_put_trades_of_one_day_together(evening: Evening) -> None:
 
 def test_prints_carry_side_quotes_and_a_gapless_cumulative_volume(evening: Evening) -> None:
     """ka10084 by trades: 100 a page, cont-yn to the day's first; acc - |qty| is the next row's acc (spec kiwoom 5.5)."""
-    pages = list(evening.rest.pages("ka10084", **PRINTS))
+    pages = list(evening.rest.iterate_pages("ka10084", **PRINTS))
     rows = [row for page in pages for row in page]
     oldest_first, truth = rows[::-1], evening.today
     marks = ["+" if side > 0 else "-" if side < 0 else "" for side in truth["side"]]
@@ -148,8 +150,8 @@ def test_prints_carry_side_quotes_and_a_gapless_cumulative_volume(evening: Eveni
 
 def test_prints_start_at_a_minute_and_reach_one_day_back(evening: Evening) -> None:
     """`tm` includes its minute; tdy_pred 2 is the trading day before; no key of another body is taken."""
-    rows = rows_of(evening.rest.ask("ka10084", **PRINTS | {"tm": "1009"}))
-    before = [row for page in evening.rest.pages("ka10084", **PRINTS | {"tdy_pred": "2"}) for row in page][::-1]
+    rows = extract_rows(evening.rest.call("ka10084", **PRINTS | {"tm": "1009"}))
+    before = [row for page in evening.rest.iterate_pages("ka10084", **PRINTS | {"tdy_pred": "2"}) for row in page][::-1]
     until = [at for at in stamps(evening.today, "%H%M%S") if at < "101000"]
 
     assert until[::-1][:100] == [row["tm"] for row in rows]
@@ -158,8 +160,8 @@ def test_prints_start_at_a_minute_and_reach_one_day_back(evening: Evening) -> No
 
 def test_minutes_of_prints_come_in_one_answer(evening: Evening) -> None:
     """One row a minute from the first to `tm`, quantity and sums of the minute (spec kiwoom 5.5)."""
-    answer = evening.rest.ask("ka10084", **PRINTS | {"tic_min": "1", "tm": "1009"})
-    rows = rows_of(answer)
+    answer = evening.rest.call("ka10084", **PRINTS | {"tic_min": "1", "tm": "1009"})
+    rows = extract_rows(answer)
     truth = evening.today[np.array(stamps(evening.today, "%H%M")) <= "1009"]
     minutes = [list(part) for _, part in groupby(truth, key=lambda one: one["exch_s"] // 60)][::-1]
 
@@ -172,8 +174,8 @@ def test_minutes_of_prints_come_in_one_answer(evening: Evening) -> None:
 
 def test_the_last_prints_are_the_first_of_the_day_list_with_value_in_won(evening: Evening) -> None:
     """ka10003: thirty rows; only the unit of the value differs (spec kiwoom 5.4)."""
-    last = rows_of(evening.rest.ask("ka10003", stk_cd="005930"))
-    day = rows_of(evening.rest.ask("ka10084", **PRINTS))[:30]
+    last = extract_rows(evening.rest.call("ka10003", stk_cd="005930"))
+    day = extract_rows(evening.rest.call("ka10084", **PRINTS))[:30]
     value = {"acc_trde_prica"}
 
     assert evening.today["cum_value"].tolist()[:-31:-1] == [int(row["acc_trde_prica"]) for row in last]
@@ -186,11 +188,11 @@ def test_the_last_prints_are_the_first_of_the_day_list_with_value_in_won(evening
 def test_minute_bars_add_up_to_the_day_and_are_stamped_with_their_start(evening: Evening, minutes: str) -> None:
     """sum(trde_qty) is the last acc_trde_qty; highs and lows are the trades'; prices signed by yesterday's close."""
     asked = TICKS | {"tic_scope": minutes, "base_dt": ""}
-    rows = [row for page in evening.rest.pages("ka10080", **asked) for row in page]
+    rows = [row for page in evening.rest.iterate_pages("ka10080", **asked) for row in page]
     bars = [row for row in rows if row["cntr_tm"].startswith("20261120")][::-1]
     length_s = 60 * int(minutes)
     parts = [list(part) for _, part in groupby(evening.today, key=lambda one: one["exch_s"] // length_s)]
-    base = int(rows_of(evening.rest.ask("ka10095", stk_cd="005930"))[0]["base_pric"])
+    base = int(extract_rows(evening.rest.call("ka10095", stk_cd="005930"))[0]["base_pric"])
 
     assert [stamps(np.array([part[0]["exch_s"] // length_s * length_s], [("exch_s", "<i8")]))[0] for part in parts] == [
         bar["cntr_tm"] for bar in bars
@@ -206,7 +208,7 @@ def test_minute_bars_add_up_to_the_day_and_are_stamped_with_their_start(evening:
 
 def test_minute_bars_begin_with_the_newest_day_asked_for(evening: Evening) -> None:
     """base_dt; no row of the day after."""
-    rows = rows_of(evening.rest.ask("ka10080", **TICKS | {"base_dt": "20261119"}))
+    rows = extract_rows(evening.rest.call("ka10080", **TICKS | {"base_dt": "20261119"}))
 
     assert rows[0]["cntr_tm"].startswith("20261119")
     assert rows[-1]["cntr_tm"].startswith("20261118")
@@ -214,8 +216,8 @@ def test_minute_bars_begin_with_the_newest_day_asked_for(evening: Evening) -> No
 
 def test_a_snapshot_of_many_tells_their_volume(evening: Evening) -> None:
     """ka10095: up to a hundred codes, unknown ones left out; one more is 1634, for ever (spec kiwoom 5.8)."""
-    rows = rows_of(evening.rest.ask("ka10095", stk_cd="|".join(("999999", *SYMBOLS, *["000660"] * 90))))
-    refused = evening.rest.ask("ka10095", stk_cd="|".join(["000660"] * 101))
+    rows = extract_rows(evening.rest.call("ka10095", stk_cd="|".join(("999999", *SYMBOLS, *["000660"] * 90))))
+    refused = evening.rest.call("ka10095", stk_cd="|".join(["000660"] * 101))
 
     assert [*SYMBOLS, *["000660"] * 90] == [row["stk_cd"] for row in rows]
     assert int(rows[0]["trde_qty"]) == evening.today["cum_volume"][-1]
@@ -227,9 +229,11 @@ def test_venues_are_different_lines(evening: Evening) -> None:
     """The suffix selects the venue; the answer's code has none (spec kiwoom 4)."""
     volumes = {}
     for code in ("005930", "005930_NX", "005930_AL"):
-        answer = evening.rest.ask("ka10081", stk_cd=code, base_dt="20261120", upd_stkpc_tp="0")
+        answer = evening.rest.call("ka10081", stk_cd=code, base_dt="20261120", upd_stkpc_tp="0")
         assert answer.json()["stk_cd"] == "005930"
-        volumes[rows_of(answer)[0]["trde_qty"]] = rows_of(evening.rest.ask("ka10003", stk_cd=code))[0]["stex_tp"]
+        volumes[extract_rows(answer)[0]["trde_qty"]] = extract_rows(evening.rest.call("ka10003", stk_cd=code))[0][
+            "stex_tp"
+        ]
 
     assert sorted(volumes.values()) == ["KRX", "NXT", "통합"]
 
@@ -247,9 +251,9 @@ def test_venues_are_different_lines(evening: Evening) -> None:
 )
 def test_nothing_is_one_row_of_empty_values(evening: Evening, tr: str, body: dict[str, str]) -> None:
     """Unknown codes and days that are not kept: success, the usual names, no value (spec kiwoom 1.5)."""
-    answer = evening.rest.ask(tr, **body)
-    (row,) = rows_of(answer)
-    usual = rows_of(evening.rest.ask(tr, **body | {"stk_cd": "005930", "base_dt": "20261120", "tm": ""}))[0]
+    answer = evening.rest.call(tr, **body)
+    (row,) = extract_rows(answer)
+    usual = extract_rows(evening.rest.call(tr, **body | {"stk_cd": "005930", "base_dt": "20261120", "tm": ""}))[0]
 
     assert list(usual) == list(row)
     assert set(row.values()) == {""}
@@ -273,7 +277,7 @@ def test_nothing_is_one_row_of_empty_values(evening: Evening, tr: str, body: dic
 )
 def test_wrong_requests_have_their_codes(evening: Evening, tr: str, body: dict[str, str], code: str) -> None:
     """HTTP 200, return_code 2, the fine code inside the text; no list, no page headers (spec kiwoom 1.5)."""
-    answer = evening.rest.ask(tr, **body)
+    answer = evening.rest.call(tr, **body)
 
     assert (answer.status_code, answer.json()["return_code"], inner(answer)) == (200, 2, code)
     assert set(answer.json()) == {"return_code", "return_msg"}
@@ -282,7 +286,7 @@ def test_wrong_requests_have_their_codes(evening: Evening, tr: str, body: dict[s
 
 def test_a_tr_is_bound_to_its_path_and_its_scheme(evening: Evening) -> None:
     """1504 on another path; 1515 for a scheme nobody knows."""
-    elsewhere = evening.rest.ask("ka10079", path="stkinfo", **TICKS)
+    elsewhere = evening.rest.call("ka10079", path="stkinfo", **TICKS)
     headers = {"api-id": "ka10079", "authorization": "Basic abc"}
     scheme = evening.rest.session.post(evening.rest.url + "chart", json=TICKS, headers=headers, timeout=5)
 
@@ -291,36 +295,40 @@ def test_a_tr_is_bound_to_its_path_and_its_scheme(evening: Evening) -> None:
 
 def test_without_a_good_key_it_is_page_one_again(evening: Evening) -> None:
     """cont-yn or next-key forgotten, an invented key, a key of another TR or body: no error, the first page."""
-    first = evening.rest.ask("ka10079", **TICKS)
+    first = evening.rest.call("ka10079", **TICKS)
     key = first.headers["next-key"]
-    other = evening.rest.ask("ka10084", **PRINTS).headers["next-key"]
-    second = rows_of(evening.rest.ask("ka10079", key, **TICKS))
-    again = rows_of(evening.rest.ask("ka10079", key, **TICKS))
-    wrong = [evening.rest.ask("ka10079", bad, **TICKS) for bad in ("nonsense", other)]
-    wrong.append(evening.rest.ask("ka10079", key, **TICKS | {"stk_cd": "000660"}))
+    other = evening.rest.call("ka10084", **PRINTS).headers["next-key"]
+    second = extract_rows(evening.rest.call("ka10079", key, **TICKS))
+    again = extract_rows(evening.rest.call("ka10079", key, **TICKS))
+    wrong = [evening.rest.call("ka10079", bad, **TICKS) for bad in ("nonsense", other)]
+    wrong.append(evening.rest.call("ka10079", key, **TICKS | {"stk_cd": "000660"}))
     headers = {"authorization": f"Bearer {evening.rest.token}", "api-id": "ka10079", "next-key": key}
     wrong.append(evening.rest.session.post(evening.rest.url + "chart", json=TICKS, headers=headers, timeout=5))
-    firsts = [rows_of(first), rows_of(first), rows_of(evening.rest.ask("ka10079", **TICKS | {"stk_cd": "000660"}))]
+    firsts = [
+        extract_rows(first),
+        extract_rows(first),
+        extract_rows(evening.rest.call("ka10079", **TICKS | {"stk_cd": "000660"})),
+    ]
 
     assert len(key) <= 50
-    assert second == again != rows_of(first)
-    assert [*firsts, rows_of(first)] == [rows_of(answer) for answer in wrong]
+    assert second == again != extract_rows(first)
+    assert [*firsts, extract_rows(first)] == [extract_rows(answer) for answer in wrong]
 
 
 def test_page_keys_can_become_stale_or_be_left_out() -> None:
     """--kiwoom-key-life-s: after that it is page 1 again; --kiwoom-prints-unpaged: ka10084 has none."""
     root = Path(tempfile.mkdtemp(prefix="cc-", dir="/tmp"))
     options = ("--always-open", "--symbols", "005930", "--history", "1000", "--kiwoom-key-life-s", "0.0001")
-    with simulator(root, *options, "--kiwoom-prints-unpaged") as running:
-        running.steer("market rest")
+    with start_simulator(root, *options, "--kiwoom-prints-unpaged") as running:
+        running.send_command("market rest")
         rest = KiwoomRest(running.ready)
-        first = rest.ask("ka10079", **TICKS)
-        second = rest.ask("ka10079", first.headers["next-key"], **TICKS)
-        prints = rest.ask("ka10084", **PRINTS)
+        first = rest.call("ka10079", **TICKS)
+        second = rest.call("ka10079", first.headers["next-key"], **TICKS)
+        prints = rest.call("ka10084", **PRINTS)
     shutil.rmtree(root)
 
-    assert rows_of(first) == rows_of(second)
-    assert (len(rows_of(prints)), prints.headers["cont-yn"], prints.headers["next-key"]) == (100, "N", "")
+    assert extract_rows(first) == extract_rows(second)
+    assert (len(extract_rows(prints)), prints.headers["cont-yn"], prints.headers["next-key"]) == (100, "N", "")
 
 
 def test_what_the_socket_sent_is_what_rest_says(home: Path) -> None:
@@ -336,16 +344,16 @@ def test_what_the_socket_sent_is_what_rest_says(home: Path) -> None:
         "--books-per-s",
         "60",
     )
-    with simulator(home, *options, *UNLIMITED) as running:
+    with start_simulator(home, *options, *UNLIMITED) as running:
         client = KiwoomClient(running.ready)
         client.request("REG", ["005930"], ["0B"])
         client.read_for(2.0)
-        running.steer("market rest")
+        running.send_command("market rest")
         client.read_for(0.5)
         client.close()
         rest = KiwoomRest(running.ready)
-        prints = [row for page in rest.pages("ka10084", **PRINTS) for row in page]
-        ticks = [row for page in rest.pages("ka10079", **TICKS) for row in page]
+        prints = [row for page in rest.iterate_pages("ka10084", **PRINTS) for row in page]
+        ticks = [row for page in rest.iterate_pages("ka10079", **TICKS) for row in page]
     fids = {
         "20": "tm",
         "10": "cur_prc",
@@ -356,7 +364,7 @@ def test_what_the_socket_sent_is_what_rest_says(home: Path) -> None:
     }
     fids |= {"28": "pri_buy_bid_unit", "25": "sign", "13": "acc_trde_qty", "14": "acc_trde_prica", "228": "cntr_str"}
     by_volume = {row["acc_trde_qty"]: row for row in prints}
-    sent = [entry["values"] for entry in client.entries("0B")]
+    sent = [entry["values"] for entry in client.collect_entries("0B")]
 
     assert len(sent) > 30
     assert [{fid: by_volume[values["13"]][name] for fid, name in fids.items()} for values in sent] == [
@@ -377,12 +385,12 @@ def test_recorded_answers_have_the_same_names_and_forms(evening: Evening) -> Non
     }
     for name, (tr, body) in asked.items():
         recorded = json.loads((SAMPLES / "kiwoom" / name).read_text(encoding="utf-8"))["body"]
-        answer = evening.rest.ask(tr, **body).json()
+        answer = evening.rest.call(tr, **body).json()
         assert set(recorded) <= set(answer), name
         (key,) = (key for key, value in recorded.items() if isinstance(value, list))
         trimmed = [field for field in answer[key][0] if field in recorded[key][0]]
         assert list(recorded[key][0]) == trimmed, name
-        rows = [row for page in evening.rest.pages(tr, **body) for row in page]
+        rows = [row for page in evening.rest.iterate_pages(tr, **body) for row in page]
         for field in recorded[key][0]:
             forms = {form(row[field]) for row in rows}
             assert {form(row[field]) for row in recorded[key]} <= forms | {"", "+0", "-0", "0"}, (name, field, forms)

@@ -10,9 +10,9 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from support.vendor_clients import KiwoomClient, Simulator, kiwoom_token, post
+from support.vendor_clients import KiwoomClient, SimulatorHandle, post, request_kiwoom_token
 
-Start = Callable[..., Simulator]
+Start = Callable[..., SimulatorHandle]
 KST = timedelta(hours=9)
 
 
@@ -30,7 +30,7 @@ def inner(answer: dict[str, Any]) -> str:
 
 def test_a_token_is_the_same_while_valid_and_its_end_is_in_korean_time(kiwoom: dict[str, Any]) -> None:
     """No expires_in; expires_dt is KST (spec kiwoom 1.3)."""
-    first, again = kiwoom_token(kiwoom, "same"), kiwoom_token(kiwoom, "same")
+    first, again = request_kiwoom_token(kiwoom, "same"), request_kiwoom_token(kiwoom, "same")
     ends = datetime.strptime(first["expires_dt"], "%Y%m%d%H%M%S")
 
     assert first == again
@@ -50,7 +50,7 @@ def test_a_token_is_the_same_while_valid_and_its_end_is_in_korean_time(kiwoom: d
 )
 def test_wrong_credentials_have_their_codes(kiwoom: dict[str, Any], body: dict[str, str], code: str) -> None:
     """HTTP 200, a generic outer code, the fine one inside the text (spec kiwoom 1.5)."""
-    kiwoom_token(kiwoom, "fits", "this one")
+    request_kiwoom_token(kiwoom, "fits", "this one")
     answer = post(kiwoom["kiwoom"]["rest_url"] + "/oauth2/token", body)
 
     assert answer.status_code == 200
@@ -62,11 +62,11 @@ def test_a_token_dies_at_its_end_and_on_revocation(start: Start) -> None:
     """8005 afterwards, in REST and at LOGIN; the next token is another one."""
     ready = start("--kiwoom-token-life-s", "0.8").ready
     url = ready["kiwoom"]["rest_url"]
-    short = kiwoom_token(ready, "short")["token"]
+    short = request_kiwoom_token(ready, "short")["token"]
     live = post(url + "/api/dostk/chart", {}, {"api-id": "zz99999", "authorization": f"Bearer {short}"}).json()
     time.sleep(0.9)
     expired = post(url + "/api/dostk/chart", {}, {"api-id": "zz99999", "authorization": f"Bearer {short}"}).json()
-    fresh = kiwoom_token(ready, "short")["token"]
+    fresh = request_kiwoom_token(ready, "short")["token"]
     revoked = post(url + "/oauth2/revoke", {"appkey": "short", "secretkey": "S" * 43, "token": fresh}).json()
     again = post(url + "/oauth2/revoke", {"appkey": "short", "secretkey": "S" * 43, "token": fresh}).json()
 
@@ -108,7 +108,7 @@ def test_what_is_sent_before_the_login_reply_is_ignored_and_said_so(kiwoom: dict
     assert [(reply["trnm"], reply["return_code"]) for reply in replies] == [("REG", 100013), ("LOGIN", 0)]
     assert "(TRNM=%s)" in replies[0]["return_msg"]
     assert replies[1] == {"trnm": "LOGIN", "return_code": 0, "return_msg": "", "sor_yn": "Y"}
-    assert client.entries("0B") == []
+    assert client.collect_entries("0B") == []
 
 
 def test_a_login_without_token_and_with_a_bad_one_are_refused(kiwoom: dict[str, Any]) -> None:
@@ -167,7 +167,7 @@ def test_an_echoed_ping_keeps_the_session_and_three_missed_end_it(kiwoom: dict[s
     told = json.loads(mute.await_trnm("SYSTEM"))
 
     assert pings >= 5
-    assert good.ended is None
+    assert good.end_reason is None
     assert told["code"] == "R10002"
     assert mute.await_end().startswith("1000")
 
@@ -206,14 +206,14 @@ def test_garbage_codes_are_accepted_and_stay_silent(kiwoom: dict[str, Any]) -> N
     client.await_frame(lambda frame: b'"0D"' in frame)
     removed = client.request("REMOVE", ["005930", "999999"], ["0B", "0D"])
     client.read_for(0.3)
-    items = {entry["item"] for entry in client.entries("0D") + client.entries("0B")}
+    items = {entry["item"] for entry in client.collect_entries("0D") + client.collect_entries("0B")}
     client.frames.clear()
     client.read_for(1.0)
     client.close()
 
     assert (accepted["return_code"], removed["return_code"]) == (0, 0)
     assert {"005930"} == items
-    assert client.entries("0D") == []
+    assert client.collect_entries("0D") == []
 
 
 def test_frames_leave_in_a_rhythm_with_all_entries_of_the_slot(start: Start) -> None:
@@ -242,4 +242,4 @@ def test_a_book_comes_four_times_a_second_at_most(start: Start) -> None:
     client.read_for(2.0)
     client.close()
 
-    assert 5 <= len(client.entries("0D")) <= 9
+    assert 5 <= len(client.collect_entries("0D")) <= 9

@@ -10,15 +10,15 @@ import pytest
 
 from collectorctl.recover.certificate.certify import certify
 from collectorctl.recover.matching import trade_count
-from collectorctl.recover.plan import covered
+from collectorctl.recover.plan import compute_day_coverage
 from collectorctl.recover.store import day_ticks
 from collectorctl.recover.store.evidence import Evidence
-from conf.clock import SECOND_NS, day_start
+from conf.clock import SECOND_NS, kst_midnight_ns
 from conf.instrument import Instrument
-from ringbuf.records import UNDEFINED, Line
+from ringbuf.records import UNDEFINED, FeedId
 
 DAY = date(2026, 11, 20)
-NINE_NS = day_start(DAY) + 9 * 3600 * SECOND_NS
+NINE_NS = kst_midnight_ns(DAY) + 9 * 3600 * SECOND_NS
 SAMSUNG = Instrument("005930", "KRX")
 NO_BOOKS = np.zeros(0, np.int64)
 Told = tuple[np.ndarray, np.ndarray, Evidence]
@@ -27,7 +27,7 @@ Told = tuple[np.ndarray, np.ndarray, Evidence]
 def honest(count: int = 400) -> Told:
     """Ticks ten seconds apart, of which the middle third is recovered; the books and figures that go with them."""
     random = np.random.default_rng(7)
-    ticks = np.zeros(count, day_ticks.TICKS)
+    ticks = np.zeros(count, day_ticks.DAY_TICK)
     ticks["exch_ns"] = NINE_NS + np.arange(count) * 10 * SECOND_NS
     ticks["price"] = 70_000 + 100 * random.integers(-5, 5, count)
     ticks["size"] = random.integers(1, 50, count)
@@ -37,7 +37,7 @@ def honest(count: int = 400) -> Told:
     ticks["cum_value"] = np.where(ticks["live"], worth, UNDEFINED)
     ticks["value_change"] = UNDEFINED
     ticks["side"] = np.where(ticks["live"], 1, 0)
-    ticks["line"] = np.where(ticks["live"], Line.KIS, 0)
+    ticks["line"] = np.where(ticks["live"], FeedId.KIS, 0)
     ticks["trade_count"] = np.where(ticks["live"], np.arange(1, count + 1), UNDEFINED)
     evidence = Evidence(int(ticks["cum_volume"][-1]), round(int(worth[-1]) / 1e6), session_over=True, pages=2)
     return ticks, ticks["cum_volume"][::3].copy(), with_bars(ticks, evidence)
@@ -187,7 +187,7 @@ def counts_more(ticks: np.ndarray) -> None:
 
 def counts_none_behind_the_gap(ticks: np.ndarray) -> None:
     """The first live tick behind what was recovered may be several trades."""
-    ticks["line"][265] = Line.KIWOOM
+    ticks["line"][265] = FeedId.KIWOOM
 
 
 def counts_nothing(ticks: np.ndarray) -> None:
@@ -203,7 +203,7 @@ def test_a_counter_that_is_none_denies_nothing(change: Callable[[np.ndarray], No
 
     told = certify(SAMSUNG, DAY, ticks, books, evidence)
 
-    assert ("PROVEN", 0) == (told.certificate, told.counts_denied), told.reasons
+    assert ("PROVEN", 0) == (told.certificate, told.count_conflicts), told.reasons
 
 
 def test_an_auctions_print_is_not_counted() -> None:
@@ -268,7 +268,7 @@ def test_a_minute_that_lacks_other_shares_than_those_at_its_edge_differs() -> No
         (changed(value_m=1), "value differs"),
         (changed(bars=[]), "no minute bars"),
         (changed(session_over=False), "not over"),
-        (changed(chains=False), "pages is not whole"),
+        (changed(pages_complete=False), "pages is not whole"),
         (changed(anchors_failed=1), "live ticks have no row"),
         (changed(findings=["a contradiction"]), "a contradiction"),
     ],
@@ -286,11 +286,11 @@ def test_a_listed_jump_reconciles_only_the_gap_it_explains() -> None:
     ticks, books, evidence = honest()
     total = evidence.volume
     assert total is not None
-    evidence.volume, evidence.value_m, evidence.jumps = total + 500, evidence.value_m + 35, [(total, total + 500)]
+    evidence.volume, evidence.value_m, evidence.omitted = total + 500, evidence.value_m + 35, [(total, total + 500)]
 
     whole = certify(SAMSUNG, DAY, ticks, books, evidence)
     less = certify(SAMSUNG, DAY, np.delete(ticks, 180), books, evidence)
-    evidence.jumps = []
+    evidence.omitted = []
     unlisted = certify(SAMSUNG, DAY, ticks, books, evidence)
 
     assert ["RECONCILED", "INCOMPLETE", "INCOMPLETE"] == [one.certificate for one in (whole, less, unlisted)]
@@ -300,19 +300,19 @@ def test_a_listed_jump_reconciles_only_the_gap_it_explains() -> None:
 def test_counters_of_two_lines_are_not_compared() -> None:
     """A day that was Kiwoom's first and KIS's then, which counts a thousand more."""
     ticks, books, evidence = honest()
-    ticks["line"][:100] = Line.KIWOOM
+    ticks["line"][:100] = FeedId.KIWOOM
     ticks["trade_count"][100:] += np.where(ticks["live"][100:], 1000, 0)
 
     told = certify(SAMSUNG, DAY, ticks, books, evidence)
 
-    assert ("PROVEN", 0) == (told.certificate, told.counts_denied), told.reasons
+    assert ("PROVEN", 0) == (told.certificate, told.count_conflicts), told.reasons
 
 
 def test_a_gap_alone_denies_no_count() -> None:
     """That a trade is missing there is no news."""
     ticks, books, evidence = honest()
 
-    assert 0 == certify(SAMSUNG, DAY, np.delete(ticks, 180), books, evidence).counts_denied
+    assert 0 == certify(SAMSUNG, DAY, np.delete(ticks, 180), books, evidence).count_conflicts
 
 
 @pytest.mark.parametrize(
@@ -327,7 +327,7 @@ def test_a_gap_alone_denies_no_count() -> None:
 def test_minutes_alone_are_a_day_only_if_they_add_up_to_it(why: str, over: bool, more: int, certificate: str) -> None:
     """Ticks were left out for a reason, the day is over, the bars have all of its shares."""
     ticks, books, evidence = honest()
-    evidence.why, evidence.session_over, evidence.bars[3][5] = why, over, evidence.bars[3][5] + more
+    evidence.skip_reason, evidence.session_over, evidence.bars[3][5] = why, over, evidence.bars[3][5] + more
 
     assert certificate == certify(SAMSUNG, DAY, np.delete(ticks, 180), books, evidence).certificate
 
@@ -337,7 +337,7 @@ def nothing(evidence: Evidence) -> None:
 
 
 def off_book(
-    listed: str, held: bool, trades: int = 0, line: Line = Line.KIS, change: Callable[[Evidence], None] = nothing
+    listed: str, held: bool, trades: int = 0, line: FeedId = FeedId.KIS, change: Callable[[Evidence], None] = nothing
 ) -> str:
     """The grade of a day with 500 shares missing between two recovered ticks, told as `listed`: jumps or passed. `held`: the minute
     bars have them; `trades`: so many of them the counter has; `line`: whose live ticks these are; `change` of the evidence."""
@@ -360,14 +360,14 @@ def off_book(
 def test_a_gap_is_volume_off_the_book_only_if_no_trade_lies_in_it() -> None:
     """The counter of the live ticks around it says so, or minute bars that do not hold it and yet hold every tick. Between prints
     it is believed where nobody can tell; one trade too many in the counter denies everything."""
-    for listed in ("jumps", "passed"):
+    for listed in ("omitted", "rowless"):
         for held in (True, False):
             assert "RECONCILED" == off_book(listed, held)
             assert "INCOMPLETE" == off_book(listed, held, trades=1)
-            assert "RECONCILED" == off_book(listed, held, line=Line.KIWOOM)
-        assert "INCOMPLETE" == off_book(listed, True, trades=1, line=Line.KIWOOM)
-        assert "RECONCILED" == off_book(listed, False, trades=1, line=Line.KIWOOM)
-    assert "RECONCILED" == off_book("jumps", True, line=Line.US)
+            assert "RECONCILED" == off_book(listed, held, line=FeedId.KIWOOM)
+        assert "INCOMPLETE" == off_book(listed, True, trades=1, line=FeedId.KIWOOM)
+        assert "RECONCILED" == off_book(listed, False, trades=1, line=FeedId.KIWOOM)
+    assert "RECONCILED" == off_book("omitted", True, line=FeedId.US)
 
 
 def other_minute(evidence: Evidence) -> None:
@@ -399,23 +399,23 @@ def other_volume(evidence: Evidence) -> None:
         other_volume,
         lambda evidence: setattr(evidence, "session_over", False),
         lambda evidence: setattr(evidence, "bars", []),
-        lambda evidence: setattr(evidence, "jumps", []),
+        lambda evidence: setattr(evidence, "omitted", []),
     ],
 )
 def test_volume_off_the_book_excuses_nothing_else(change: Callable[[Evidence], None]) -> None:
     """A listed gap with one more thing that is not right."""
     held = change is not other_minute
 
-    assert "INCOMPLETE" == off_book("jumps", held, change=change)
+    assert "INCOMPLETE" == off_book("omitted", held, change=change)
 
 
 def test_only_between_ticks_that_are_single_trades_a_gap_tells_how_many_it_holds() -> None:
     """Before one of Kiwoom, which may be several, it tells nothing."""
     found = []
-    for line in (Line.KIS, Line.KIWOOM):
+    for line in (FeedId.KIS, FeedId.KIWOOM):
         ticks, _, _ = honest()
         ticks["line"][ticks["live"]] = line
         ticks = np.delete(ticks, slice(133, 266))
-        found.append(trade_count.told(ticks, covered(ticks, None)).tolist())
+        found.append(trade_count.count_trades_per_gap(ticks, compute_day_coverage(ticks, None)).tolist())
 
     assert [[133], [UNDEFINED]] == found

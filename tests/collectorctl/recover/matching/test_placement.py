@@ -10,22 +10,22 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from support.writer_data import NINE_NS, SECOND_NS
 
-from collectorctl.recover.matching.anchors import MINUTE, MINUTE_NS, SHOWN
+from collectorctl.recover.matching.anchors import BOOK_VOLUME, MINUTE, MINUTE_NS
 from collectorctl.recover.matching.placement import (
-    CHART,
-    NUMBERED,
-    PlaceError,
+    CHART_ROW,
+    ROW_WITH_VOLUME,
     Placement,
+    PlacementError,
     Reason,
-    Residual,
-    minute_findings,
-    place_chart,
-    place_numbered,
+    UncoveredRange,
+    find_minute_inconsistencies,
+    place_by_alignment,
+    place_by_volume,
 )
 from ringbuf.records import UNDEFINED
-from writer.volume.coverage import Coverage, gap_won, lay
+from writer.volume.coverage import Coverage, compute_coverage, compute_gap_values
 
-LIVE = np.dtype([*CHART.descr, ("cum_volume", "<i8"), ("cum_value", "<i8"), ("side", "i1")])
+LIVE = np.dtype([*CHART_ROW.descr, ("cum_volume", "<i8"), ("cum_value", "<i8"), ("side", "i1")])
 
 
 class Day(NamedTuple):
@@ -75,22 +75,24 @@ def live_of(day: Day, heard: list[bool], merge: list[bool]) -> np.ndarray:
 
 def chart_of(day: Day) -> np.ndarray:
     """The rows that a faithful broker would give."""
-    return day.trades[list(CHART.names)].astype(CHART)
+    return day.trades[list(CHART_ROW.names)].astype(CHART_ROW)
 
 
 def placed(day: Day, live: np.ndarray, chart: np.ndarray, checks: bool = False) -> tuple[Coverage, Placement]:
     """Lay what was heard, place the rows; with `checks` also against values and minute bars."""
-    coverage = lay(live["cum_volume"], live["size"], day.total)
+    coverage = compute_coverage(live["cum_volume"], live["size"], day.total)
     unknown = np.full(len(live), UNDEFINED)
-    values = gap_won(coverage, live["price_e4"], live["size"], live["cum_value"], unknown) if checks else None
-    return coverage, place_chart(coverage, live, chart, values, day.bars() if checks else None)
+    values = (
+        compute_gap_values(coverage, live["price_e4"], live["size"], live["cum_value"], unknown) if checks else None
+    )
+    return coverage, place_by_alignment(coverage, live, chart, values, day.bars() if checks else None)
 
 
 def books_of(day: Day) -> np.ndarray:
     """What books showed: each trade's end, and the end of volume without a trade, in the second of the trade behind it."""
     trades = day.trades
     low = trades["cum_volume"] - trades["size"]
-    told = np.zeros(2 * len(trades), SHOWN)
+    told = np.zeros(2 * len(trades), BOOK_VOLUME)
     told["cum_volume"] = np.concatenate([trades["cum_volume"], low])
     told["first_ns"] = told["last_ns"] = np.concatenate([trades["exch_ns"], trades["exch_ns"]])
     _, first = np.unique(told["cum_volume"], return_index=True)
@@ -133,8 +135,8 @@ def test_a_faithful_chart_fills_every_gap_with_the_true_trades(drawn: tuple[Day,
         if ((coverage.gaps["low"] < t["cum_volume"]) & (t["cum_volume"] <= coverage.gaps["high"])).any()
     ]
     assert intervals(np.array(missing, LIVE)) == intervals(found.rows)
-    assert (found.findings, found.residuals, found.anchors_failed) == ([], [], 0)
-    assert found.clean
+    assert (found.inconsistencies, found.uncovered, found.anchors_failed) == ([], [], 0)
+    assert found.is_clean
 
 
 @given(days(jumps=True), st.sampled_from([None, False, True]), st.sampled_from([0, 1, 3]))
@@ -146,26 +148,28 @@ def test_what_is_called_exact_is_true_beside_volume_that_has_no_rows(
     rows no trade; no live tick fails; minute bars that hold the jumps, or do not, contradict nothing; books of a jump
     in one piece make no difference to that."""
     day, live = drawn
-    coverage = lay(live["cum_volume"], live["size"], day.total)
+    coverage = compute_coverage(live["cum_volume"], live["size"], day.total)
     books = books_of(day)
 
     ends = (day.trades["cum_volume"] - day.trades["size"])[day.jumps > 0]
     once = all(np.sum((ends > low) & (ends <= high)) < 2 for low, high in coverage.gaps[["low", "high"]].tolist())
     told = books[::each] if each and once else None
-    found = place_chart(coverage, live, chart_of(day), None, None if whole is None else day.bars(whole), books=told)
+    found = place_by_alignment(
+        coverage, live, chart_of(day), None, None if whole is None else day.bars(whole), book_volumes=told
+    )
 
-    for residual in found.residuals:
-        if residual.reason == Reason.PASSED:
+    for residual in found.uncovered:
+        if residual.reason == Reason.ROWLESS_BETWEEN_ROWS:
             inside = (day.trades["cum_volume"] > residual.low) & (day.trades["cum_volume"] <= residual.high)
             assert not inside.any()
     exact = found.rows[found.rows["exact"]]
     assert intervals(exact) <= intervals(day.trades)
     assert found.anchors_failed == 0
-    assert [finding for finding in found.findings if finding.minute_ns is None] == []
-    if Reason.AMBIGUOUS not in {residual.reason for residual in found.residuals}:
-        assert found.findings == []
+    assert [finding for finding in found.inconsistencies if finding.minute_ns is None] == []
+    if Reason.AMBIGUOUS not in {residual.reason for residual in found.uncovered}:
+        assert found.inconsistencies == []
     assert len(np.unique(found.rows["row"])) == len(found.rows)
-    uncovered = sum(residual.high - residual.low for residual in found.residuals)
+    uncovered = sum(residual.high - residual.low for residual in found.uncovered)
     assert int(coverage.gaps["shares"].sum()) == uncovered + int(found.rows["size"].sum())
     assert uncovered >= day.jumps.sum()
 
@@ -175,7 +179,7 @@ def test_what_is_called_exact_is_true_beside_volume_that_has_no_rows(
 def test_rows_missing_in_gaps_never_make_others_wrong(drawn: tuple[Day, np.ndarray], data: st.DataObject) -> None:
     """Rows of missing trades are missing in the chart, too: what is still called exact is true, and the result is not clean."""
     day, live = drawn
-    coverage = lay(live["cum_volume"], live["size"], day.total)
+    coverage = compute_coverage(live["cum_volume"], live["size"], day.total)
     in_gap = np.array(
         [((coverage.gaps["low"] < v) & (v <= coverage.gaps["high"])).any() for v in day.trades["cum_volume"]]
     )
@@ -185,7 +189,7 @@ def test_rows_missing_in_gaps_never_make_others_wrong(drawn: tuple[Day, np.ndarr
     _, found = placed(day, live, chart_of(day)[~gone])
 
     assert intervals(found.rows[found.rows["exact"]]) <= intervals(day.trades)
-    assert not found.clean
+    assert not found.is_clean
 
 
 @given(days(jumps=False), st.data())
@@ -211,10 +215,10 @@ def test_a_faulty_chart_is_clean_only_if_no_check_can_tell(drawn: tuple[Day, np.
 
     coverage, found = placed(day, live, chart, checks=True)
 
-    if not found.clean:
+    if not found.is_clean:
         return
-    both = np.concatenate([live[coverage.order][list(CHART.names)], found.rows[list(CHART.names)]])
-    assert minute_findings(both["exch_ns"], both["size"], day.bars()) == []
+    both = np.concatenate([live[coverage.order][list(CHART_ROW.names)], found.rows[list(CHART_ROW.names)]])
+    assert find_minute_inconsistencies(both["exch_ns"], both["size"], day.bars()) == []
     for number, (low, high) in enumerate(coverage.gaps[["low", "high"]].tolist()):
         truth = day.trades[(day.trades["cum_volume"] > low) & (day.trades["cum_volume"] <= high)]
         mine = found.rows[found.rows["gap"] == number]
@@ -237,20 +241,20 @@ def test_books_tell_between_which_rows_volume_off_the_book_passed(whole: bool | 
     )
     lost = [*range(600, 800), *range(900, 1000)]
     live = heard_of(day, lost)
-    coverage = lay(live["cum_volume"], live["size"], day.total)
+    coverage = compute_coverage(live["cum_volume"], live["size"], day.total)
     bars = None if whole is None else day.bars(whole)
     ends = day.trades["cum_volume"][[700, 920]] - day.trades["size"][[700, 920]]
 
-    without = place_chart(coverage, live, chart_of(day), None, bars)
-    told = place_chart(coverage, live, chart_of(day), None, bars, books=books_of(day))
+    without = place_by_alignment(coverage, live, chart_of(day), None, bars)
+    told = place_by_alignment(coverage, live, chart_of(day), None, bars, book_volumes=books_of(day))
 
     assert not without.rows["exact"].all()
     assert [(end - jump, end) for end, jump in zip(ends.tolist(), (5000, 1234), strict=True)] == [
-        (one.low, one.high) for one in told.residuals
+        (one.low, one.high) for one in told.uncovered
     ]
-    assert {Reason.PASSED} == {one.reason for one in told.residuals}
+    assert {Reason.ROWLESS_BETWEEN_ROWS} == {one.reason for one in told.uncovered}
     assert intervals(day.trades[lost]) == intervals(told.rows[told.rows["exact"]])
-    assert told.findings == []
+    assert told.inconsistencies == []
 
 
 def test_a_book_is_told_from_one_of_the_other_offset_by_its_second() -> None:
@@ -258,11 +262,11 @@ def test_a_book_is_told_from_one_of_the_other_offset_by_its_second() -> None:
     count = 200
     day = day_of([1] * count, [7, 8] * (count // 2), [5] * count, [0] * 100 + [50] + [0] * 99)
     live = heard_of(day, slice(1, count - 1))
-    coverage = lay(live["cum_volume"], live["size"], day.total)
+    coverage = compute_coverage(live["cum_volume"], live["size"], day.total)
 
-    found = place_chart(coverage, live, chart_of(day), books=books_of(day))
+    found = place_by_alignment(coverage, live, chart_of(day), book_volumes=books_of(day))
 
-    assert [Residual(100, 150, Reason.PASSED)] == found.residuals
+    assert [UncoveredRange(100, 150, Reason.ROWLESS_BETWEEN_ROWS)] == found.uncovered
     assert intervals(day.trades[1:-1]) == intervals(found.rows[found.rows["exact"]])
 
 
@@ -270,13 +274,13 @@ def test_books_that_suit_no_growth_of_the_volume_are_not_believed() -> None:
     """A book's volume in the middle of a row: as if there were no books."""
     day = day_of([5, 5, 5, 5, 5], [7, 8, 7, 8, 7], [40] * 5, [0, 0, 100, 0, 0])
     live = heard_of(day, slice(1, 4))
-    coverage = lay(live["cum_volume"], live["size"], day.total)
+    coverage = compute_coverage(live["cum_volume"], live["size"], day.total)
     books = books_of(day)
     books["cum_volume"][2] -= 2
 
-    found = place_chart(coverage, live, chart_of(day), books=books)
+    found = place_by_alignment(coverage, live, chart_of(day), book_volumes=books)
 
-    assert {Reason.NO_ROWS} == {one.reason for one in found.residuals}
+    assert {Reason.NO_ROWS} == {one.reason for one in found.uncovered}
     assert not found.rows["exact"].any()
 
 
@@ -306,8 +310,8 @@ def test_two_swapped_sizes_are_seen_wherever_they_are() -> None:
 
         _, found = placed(day, live, chart, checks=True)
 
-        assert not found.clean
-        assert found.findings != []
+        assert not found.is_clean
+        assert found.inconsistencies != []
         assert (found.anchors_failed > 0) == (one < 500)
 
 
@@ -320,10 +324,10 @@ def test_minute_bars_alone_tell_a_trade_dropped_and_another_doubled() -> None:
     _, unchecked = placed(day, live, chart)
     _, found = placed(day, live, chart, checks=True)
 
-    assert unchecked.clean
-    minutes = [(finding.what, (finding.minute_ns - NINE_NS) // MINUTE_NS) for finding in found.findings]
+    assert unchecked.is_clean
+    minutes = [(finding.message, (finding.minute_ns - NINE_NS) // MINUTE_NS) for finding in found.inconsistencies]
     assert [("+10 shares against the minute bar", 2), ("-10 shares against the minute bar", 5)] == minutes
-    assert not found.clean
+    assert not found.is_clean
 
 
 def test_a_doubled_row_out_of_its_time_is_seen_by_itself() -> None:
@@ -333,7 +337,9 @@ def test_a_doubled_row_out_of_its_time_is_seen_by_itself() -> None:
 
     _, found = placed(day, heard_of(day, slice(10, 90)), chart)
 
-    assert ["row 60 is earlier than the one before it; 1 such rows"] == [finding.what for finding in found.findings]
+    assert ["row 60 is earlier than the one before it; 1 such rows"] == [
+        finding.message for finding in found.inconsistencies
+    ]
 
 
 @pytest.mark.parametrize(
@@ -346,13 +352,13 @@ def test_a_dropped_page_is_never_clean_and_the_rest_is_right(page: slice) -> Non
 
     _, found = placed(day, live, np.delete(chart_of(day), page))
 
-    assert not found.clean
+    assert not found.is_clean
     assert intervals(found.rows[found.rows["exact"]]) <= intervals(day.trades)
     lost = day.trades["size"][max(500, page.start) : min(700, page.stop)].sum() if page.start < 700 else 0
-    assert sum(residual.high - residual.low for residual in found.residuals) >= lost
+    assert sum(residual.high - residual.low for residual in found.uncovered) >= lost
     if page.start >= 700 or page.stop <= 500:
-        assert (found.residuals, found.anchors_failed) == ([], 100)
-        assert len(found.findings) == 1
+        assert (found.uncovered, found.anchors_failed) == ([], 100)
+        assert len(found.inconsistencies) == 1
 
 
 def test_off_book_volume_is_listed_and_the_rows_around_it_are_kept() -> None:
@@ -371,33 +377,33 @@ def test_off_book_volume_is_listed_and_the_rows_around_it_are_kept() -> None:
     coverage, found = placed(day, live, chart_of(day), checks=True)
 
     end = int(coverage.gaps["high"][0])
-    assert [Residual(end - 5000, end, Reason.NO_ROWS)] == found.residuals
+    assert [UncoveredRange(end - 5000, end, Reason.NO_ROWS)] == found.uncovered
     assert [*range(500, 700), *range(900, 910)] == found.rows["row"].tolist()
     assert [False] * 200 + [True] * 10 == found.rows["exact"].tolist()
-    assert (found.findings, found.anchors_failed, found.anchors_checked) == ([], 0, 1790)
+    assert (found.inconsistencies, found.anchors_failed, found.anchors_checked) == ([], 0, 1790)
 
-    minute = place_chart(coverage, live, chart_of(day), None, day.bars(whole=True))
+    minute = place_by_alignment(coverage, live, chart_of(day), None, day.bars(whole=True))
 
     at = day.trades["exch_ns"] // MINUTE_NS
     same = (at == at[600])[minute.rows["row"]] & (minute.rows["row"] < 900)
     assert (~minute.rows["exact"]).tolist() == same.tolist()
     assert intervals(minute.rows[minute.rows["exact"]]) <= intervals(day.trades)
-    assert minute.findings == []
-    assert [5000] == [residual.high - residual.low for residual in minute.residuals]
+    assert minute.inconsistencies == []
+    assert [5000] == [residual.high - residual.low for residual in minute.uncovered]
 
 
 def test_rows_fetched_only_back_to_the_gap_are_enough() -> None:
     """The newest pages of the day: earlier live ticks are not held against them, earlier gaps are not fetched."""
     day = a_day()
     live = heard_of(day, [*range(100, 110), *range(500, 700)])
-    coverage = lay(live["cum_volume"], live["size"], day.total)
+    coverage = compute_coverage(live["cum_volume"], live["size"], day.total)
 
-    found = place_chart(coverage, live, chart_of(day)[450:], from_start=False)
+    found = place_by_alignment(coverage, live, chart_of(day)[450:], from_start=False)
 
     assert [*range(50, 250)] == found.rows["row"].tolist()
     assert intervals(day.trades[500:700]) == intervals(found.rows)
-    assert [Reason.NOT_FETCHED] == [residual.reason for residual in found.residuals]
-    assert (found.findings, found.anchors_failed) == ([], 0)
+    assert [Reason.NOT_FETCHED] == [residual.reason for residual in found.uncovered]
+    assert (found.inconsistencies, found.anchors_failed) == ([], 0)
 
 
 def test_during_the_day_rows_are_placed_up_to_the_last_live_tick() -> None:
@@ -405,11 +411,11 @@ def test_during_the_day_rows_are_placed_up_to_the_last_live_tick() -> None:
     day = a_day()
     live = heard_of(day, slice(500, 700))[:1500]
     for chart in (chart_of(day)[300:1900], chart_of(day)[300:1650]):
-        coverage = lay(live["cum_volume"], live["size"], None)
+        coverage = compute_coverage(live["cum_volume"], live["size"], None)
 
-        found = place_chart(coverage, live, chart, from_start=False)
+        found = place_by_alignment(coverage, live, chart, from_start=False)
 
-        assert found.clean
+        assert found.is_clean
         assert intervals(day.trades[500:700]) == intervals(found.rows)
 
 
@@ -419,12 +425,14 @@ def test_a_symbol_without_live_ticks_is_placed_whole_if_the_rows_are_the_days_vo
     none = np.zeros(0, LIVE)
 
     for more in (0, 1, -1):
-        found = place_chart(lay([], [], day.total + more), none, chart_of(day))
+        found = place_by_alignment(compute_coverage([], [], day.total + more), none, chart_of(day))
 
-        assert (more == 0) == found.clean
+        assert (more == 0) == found.is_clean
         assert found.anchors_checked == 0
     assert intervals(day.trades) == intervals(placed(day, none, chart_of(day))[1].rows)
-    assert ["the rows sum to 1 shares more than the day's volume"] == [finding.what for finding in found.findings]
+    assert ["the rows sum to 1 shares more than the day's volume"] == [
+        finding.message for finding in found.inconsistencies
+    ]
 
 
 def test_no_rows_are_no_fill_and_rows_of_another_day_fill_nothing() -> None:
@@ -437,11 +445,11 @@ def test_no_rows_are_no_fill_and_rows_of_another_day_fill_nothing() -> None:
     coverage, empty = placed(day, live, chart_of(day)[:0])
     _, found = placed(day, live, foreign)
 
-    assert {Reason.NO_ROWS} == {residual.reason for residual in empty.residuals}
+    assert {Reason.NO_ROWS} == {residual.reason for residual in empty.uncovered}
     for each in (empty, found):
         assert len(each.rows) == 0
-        assert coverage.gaps["shares"].sum() == sum(residual.high - residual.low for residual in each.residuals)
-        assert not each.clean
+        assert coverage.gaps["shares"].sum() == sum(residual.high - residual.low for residual in each.uncovered)
+        assert not each.is_clean
     assert found.anchors_failed == len(live)
 
 
@@ -454,23 +462,23 @@ def test_a_wrong_live_tick_costs_only_the_gap_beside_it() -> None:
     coverage, found = placed(day, live, chart_of(day))
 
     assert [*range(500, 700)] == found.rows["row"].tolist()
-    assert [Residual(*coverage.gaps[0][["low", "high"]].tolist(), Reason.NOT_ANCHORED)] == found.residuals
+    assert [UncoveredRange(*coverage.gaps[0][["low", "high"]].tolist(), Reason.NOT_ANCHORED)] == found.uncovered
     assert found.anchors_failed == 1
 
 
 def test_a_row_without_size_is_refused() -> None:
     """The sentinel row of an empty answer is no trade (spec kiwoom 8.17)."""
-    rows = np.zeros(2, CHART)
+    rows = np.zeros(2, CHART_ROW)
     rows["size"] = [5, 0]
 
-    with pytest.raises(PlaceError, match="row 1 of 2 has no size"):
-        place_chart(lay([], [], 5), np.zeros(0, LIVE), rows)
+    with pytest.raises(PlacementError, match="row 1 of 2 has no size"):
+        place_by_alignment(compute_coverage([], [], 5), np.zeros(0, LIVE), rows)
 
 
 def numbered(day: Day) -> np.ndarray:
     """The trades as rows that carry their cumulative volume."""
-    rows = np.zeros(len(day.trades), NUMBERED)
-    for name in (*CHART.names, "cum_volume", "side"):
+    rows = np.zeros(len(day.trades), ROW_WITH_VOLUME)
+    for name in (*CHART_ROW.names, "cum_volume", "side"):
         rows[name] = day.trades[name]
     return rows
 
@@ -480,46 +488,46 @@ def numbered(day: Day) -> np.ndarray:
 def test_numbered_rows_go_exactly_where_nobody_is(drawn: tuple[Day, np.ndarray], data: st.DataObject) -> None:
     """In any order, with page overlaps: accepted are the missing trades once, everything else is covered."""
     day, live = drawn
-    coverage = lay(live["cum_volume"], live["size"], day.total)
+    coverage = compute_coverage(live["cum_volume"], live["size"], day.total)
     twice = data.draw(st.lists(st.integers(0, len(day.trades) - 1), max_size=10))
     rows = numbered(day)[data.draw(st.permutations([*range(len(day.trades)), *twice]))]
 
-    found = place_numbered(coverage.gaps, rows)
+    found = place_by_volume(coverage.gaps, rows)
 
     missing = [((coverage.gaps["low"] < v) & (v <= coverage.gaps["high"])).any() for v in day.trades["cum_volume"]]
     assert intervals(day.trades[missing]) == intervals(rows[found.accepted])
     assert sum(missing) == found.accepted.sum()
     assert (found.accepted ^ found.covered).all()
-    assert found.errors == []
+    assert found.inconsistencies == []
 
 
 def test_numbered_rows_that_contradict_are_errors() -> None:
     """A row over a gap's edge, two rows for one interval, rows that cross, a row without interval; a gap not worth its won."""
-    gaps = lay([10, 30], [10, 10], 60).gaps
-    rows = np.zeros(7, NUMBERED)
+    gaps = compute_coverage([10, 30], [10, 10], 60).gaps
+    rows = np.zeros(7, ROW_WITH_VOLUME)
     rows["cum_volume"] = [15, 20, 20, 25, 45, 50, 3]
     rows["size"] = [5, 5, 5, 8, 10, 10, 4]
     rows["price_e4"] = 10_000 * np.array([1, 2, 3, 1, 1, 1, 1])
 
-    found = place_numbered(gaps, rows, np.array([14, UNDEFINED]))
+    found = place_by_volume(gaps, rows, np.array([14, UNDEFINED]))
 
     assert [(10, 20), (30, 60)] == gaps[["low", "high"]].tolist()
     assert [True, True, False, False, True, True, False] == found.accepted.tolist()
     assert [
         ("a row reaches over the edge of a gap", 17, 25),
         ("row 6 has no interval: size or cumulative volume", None, None),
-    ] == [(error.what, error.low, error.high) for error in found.errors[:2]]
+    ] == [(error.message, error.low, error.high) for error in found.inconsistencies[:2]]
     assert {("two different rows for the same volume", 15, 20), ("two different rows for the same volume", 40, 45)} <= {
-        (error.what, error.low, error.high) for error in found.errors
+        (error.message, error.low, error.high) for error in found.inconsistencies
     }
-    assert "rows are worth +1 won against the ticks around them" in [error.what for error in found.errors]
+    assert "rows are worth +1 won against the ticks around them" in [error.message for error in found.inconsistencies]
 
 
 def test_numbered_rows_without_gaps_are_all_covered() -> None:
     """Nothing is missing: nothing is accepted."""
     day = a_day(count=20)
 
-    found = place_numbered(lay(day.trades["cum_volume"], day.trades["size"], None).gaps, numbered(day))
+    found = place_by_volume(compute_coverage(day.trades["cum_volume"], day.trades["size"], None).gaps, numbered(day))
 
     assert found.covered.all()
     assert not found.accepted.any()
@@ -532,14 +540,14 @@ def test_a_live_tick_is_rows_of_its_own_price_and_second(name: str, at: list[int
     day = day_of([5] * 300, [100] * 300, [0, 1, 0] * 100, [0] * 300)
     live = heard_of(day, [100, *range(150, 160)])
     live["size"][100] = 10
-    assert placed(day, live, chart_of(day))[1].clean
+    assert placed(day, live, chart_of(day))[1].is_clean
     chart = chart_of(day)
     chart[name][at] += 1
 
     _, found = placed(day, live, chart)
 
     assert (1, len(found.rows)) == (found.anchors_failed, 10)
-    assert not found.clean
+    assert not found.is_clean
 
 
 def test_minute_bars_that_contradict_the_rows_do_not_tell_where_volume_passed() -> None:
@@ -548,12 +556,12 @@ def test_minute_bars_that_contradict_the_rows_do_not_tell_where_volume_passed() 
     jumps[300] = 500
     day = day_of([10] * 600, [100] * 600, [1] * 600, jumps)
     live = heard_of(day, slice(200, 400))
-    coverage = lay(live["cum_volume"], live["size"], day.total)
+    coverage = compute_coverage(live["cum_volume"], live["size"], day.total)
     bars = day.bars(whole=True)
-    assert place_chart(coverage, live, chart_of(day), None, bars).rows["exact"].sum() == 140
+    assert place_by_alignment(coverage, live, chart_of(day), None, bars).rows["exact"].sum() == 140
     bars["shares"][[3, 4]] += [900, -900]
 
-    found = place_chart(coverage, live, chart_of(day), None, bars)
+    found = place_by_alignment(coverage, live, chart_of(day), None, bars)
 
     assert not found.rows["exact"].any()
-    assert found.findings != []
+    assert found.inconsistencies != []

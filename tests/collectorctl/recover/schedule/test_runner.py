@@ -12,23 +12,23 @@ import msgspec
 import numpy as np
 import pandas as pd
 import pytest
-from support.day_fixture import SYMBOLS, a_finished_day, long_and_short, publish_ticks, records
-from support.process_tree import BIN, a_home, collectorctl, status, until
+from support.day_fixture import SYMBOLS, a_finished_day, lose_long_and_short, publish_ticks, to_tick_records
+from support.process_tree import BIN, read_status, run_collectorctl, temporary_home, wait_until
 
 from brokers.simulator import ground_truth
-from collectorctl.demo.environment import Simulator, connect_home
-from collectorctl.demo.oracle import judge
-from collectorctl.demo.reconcile import tile
-from collectorctl.supervision.supervisor import Daemon
+from collectorctl.demo.environment import SimulatorProcess, set_addresses
+from collectorctl.demo.oracle import compare
+from collectorctl.demo.reconcile import reconcile
+from collectorctl.supervision.supervisor import SupervisorClient
 from conf.home import Home
-from ringbuf.vitals import read
+from ringbuf.vitals import read_snapshot
 
 FEED = """
 [kis]
 register_spacing_ms = 20
 [feed]
-backoff_most_s = 1.0
-[fill]
+backoff_max_s = 1.0
+[gapfill]
 enabled = false
 """
 KR = msgspec.json.encode(SYMBOLS).decode()
@@ -67,7 +67,7 @@ retry_s = 10
 
 def recover(root: Path) -> dict:
     """The program as `status` sees it."""
-    return status(root)["processes"]["recover"]
+    return read_status(root)["processes"]["recover"]
 
 
 def certificates(root: Path, day: str) -> dict[str, str]:
@@ -91,7 +91,7 @@ def ended(root: Path) -> bool:
 def until_ended(root: Path, most_s: float) -> None:
     """Wait for that; what it said instead is told."""
     try:
-        until("recovery has ended", lambda: ended(root), most_s)
+        wait_until("recovery has ended", lambda: ended(root), most_s)
     except AssertionError as error:
         logs = [(root / f"log/{name}.log") for name in ("recover", "watchdog")]
         raise AssertionError(f"{recover(root)}\n{[log.read_text()[-3000:] for log in logs if log.exists()]}") from error
@@ -99,14 +99,14 @@ def until_ended(root: Path, most_s: float) -> None:
 
 def assert_at_rest(root: Path, trades: np.ndarray) -> int:
     """The day is proven, every trade is there once, the program has ended and is not due before Monday; recovered rows."""
-    seen = status(root)
+    seen = read_status(root)
     there = seen["processes"]["recover"]
     assert (True, "EXITED", "nothing is due") == (seen["healthy"], there["supervisor_state"], there["verdict"])
     assert "2026-11-20 3 PROVEN" in seen["recovery"]["last"]
     assert seen["recovery"]["next"].startswith("2026-11-23")
     assert dict.fromkeys(SYMBOLS, "PROVEN") == certificates(root, "2026-11-20")
-    tilings = tile(trades, pd.read_parquet(root / "data/kr/tick"))
-    assert [[], [], []] == [one.complaints() for one in tilings]
+    tilings = reconcile(trades, pd.read_parquet(root / "data/kr/tick"))
+    assert [[], [], []] == [one.problems() for one in tilings]
     return sum(one.recovered for one in tilings)
 
 
@@ -115,31 +115,31 @@ def test_a_tree_left_alone_proves_its_day_though_recovery_is_killed() -> None:
     slowly = ("--kiwoom-burst", "1", "--kiwoom-calls-per-s", "1")
     with a_finished_day(*slowly, clock="2026-11-20T20:10:00+09:00") as finished:
         root = finished.root
-        finished.publish_live(long_and_short)
-        collectorctl(root, "start")
+        finished.publish_live(lose_long_and_short)
+        run_collectorctl(root, "start")
 
-        daemon, page = Daemon(Home(root)), Home(root).vitals("recover")
-        started = lambda: any((p.name, p.state) == ("recover", "RUNNING") for p in daemon.programs())  # noqa: E731
-        until("recovery is at work", lambda: started() and read(page).state == "recovering")
-        os.kill(read(page).pid, signal.SIGKILL)
+        daemon, page = SupervisorClient(Home(root)), Home(root).vitals_path("recover")
+        started = lambda: any((p.name, p.state) == ("recover", "RUNNING") for p in daemon.list_programs())  # noqa: E731
+        wait_until("recovery is at work", lambda: started() and read_snapshot(page).state == "recovering")
+        os.kill(read_snapshot(page).pid, signal.SIGKILL)
         until_ended(root, 100)
 
         assert assert_at_rest(root, finished.trades) > 0
-        assert 0 == collectorctl(root, "verify", "--date", "2026-11-20").returncode
+        assert 0 == run_collectorctl(root, "verify", "--date", "2026-11-20").returncode
         assert 2 == begun(root)  # the watchdog's start, and supervisord's after the kill
-        assert 1 == status(root)["processes"]["watchdog"]["counters"]["orders"]
+        assert 1 == read_status(root)["processes"]["watchdog"]["counters"]["orders"]
 
 
 @pytest.mark.long
 def test_an_unattended_tree_ends_the_day_it_collected_with_a_proof() -> None:
     """A whole (short) day: collected with loss and an outage, published by the writer, proven after the close, all by itself."""
-    with a_home(UNATTENDED) as root, Simulator(
+    with temporary_home(UNATTENDED) as root, SimulatorProcess(
         root, root / "truth", "--kis-loss", "0.02", "--books-per-s", "20", "--kiwoom-burst", "1"
     ) as simulator:  # fmt: skip
-        connect_home(root, simulator.addresses)
-        collectorctl(root, "start")
-        until("ticks are stored", lambda: status(root)["processes"]["writer"]["counters"]["ticks_in"] > 20)
-        simulator.tell("kis outage 2")
+        set_addresses(root, simulator.addresses)
+        run_collectorctl(root, "start")
+        wait_until("ticks are stored", lambda: read_status(root)["processes"]["writer"]["counters"]["ticks_in"] > 20)
+        simulator.send_command("kis outage 2")
 
         until_ended(root, 120)
 
@@ -147,7 +147,7 @@ def test_an_unattended_tree_ends_the_day_it_collected_with_a_proof() -> None:
 
 
 def files_of(root: Path, day: str) -> dict[str, tuple[int, int, str]]:
-    """Every published file of a day but line_health, which the writer makes anew: inode, last change, content."""
+    """Every published file of a day but feed_health, which the writer makes anew: inode, last change, content."""
     return {
         str(path.relative_to(root)): (
             path.stat().st_ino,
@@ -155,26 +155,30 @@ def files_of(root: Path, day: str) -> dict[str, tuple[int, int, str]]:
             sha256(path.read_bytes()).hexdigest(),
         )
         for path in sorted((root / "data/kr").glob(f"*/date={day}/hour=*/part-*.parquet"))
-        if "line_health" not in path.parts
+        if "feed_health" not in path.parts
     }
 
 
 def test_recovering_yesterday_disturbs_nothing_of_today() -> None:
     """The box was off at yesterday's close. This morning, in the session: refused at first, and said so; then PROVEN. Of today's
     deliveries nothing is missing or doubled, and no file of today was touched."""
-    with a_home(NEXT_MORNING) as root, Simulator(
+    with temporary_home(NEXT_MORNING) as root, SimulatorProcess(
         root, root / "truth", "--earlier-trades", "1200", "--books-per-s", "20"
     ) as simulator:  # fmt: skip
-        connect_home(root, simulator.addresses)
-        earlier = ground_truth.load(root / "truth").earlier
+        set_addresses(root, simulator.addresses)
+        earlier = ground_truth.load(root / "truth").earlier_trades
         live = np.random.default_rng(1).random(len(earlier)) < 0.7
-        publish_ticks(root, records(earlier[live]))
+        publish_ticks(root, to_tick_records(earlier[live]))
 
-        daemon = Daemon(Home(root))
+        daemon = SupervisorClient(Home(root))
         start = subprocess.Popen([BIN / "collectorctl", "--home", root, "start"], stdout=subprocess.DEVNULL)
-        until("recovery begins by itself", lambda: any(p.name == "recover" and p.pid for p in daemon.programs()))
-        simulator.tell("kiwoom error 3")
-        seen = until("it fails", lambda: (now := status(root))["processes"]["recover"]["state"] == "failing" and now)
+        wait_until(
+            "recovery begins by itself", lambda: any(p.name == "recover" and p.pid for p in daemon.list_programs())
+        )
+        simulator.send_command("kiwoom error 3")
+        seen = wait_until(
+            "it fails", lambda: (now := read_status(root))["processes"]["recover"]["state"] == "failing" and now
+        )
         started = start.wait(60)
         first: dict[str, tuple[int, int, str]] = {}
 
@@ -183,11 +187,13 @@ def test_recovering_yesterday_disturbs_nothing_of_today() -> None:
                 first.setdefault(name, seen)
             return ended(root) and len(first) >= 2
 
-        until("yesterday is proven, and an hour of today published", over, 90)
-        simulator.tell("market rest")
-        until("all is taken up", lambda: status(root)["processes"]["writer"]["counters"]["backlog_records"] == 0)
+        wait_until("yesterday is proven, and an hour of today published", over, 90)
+        simulator.send_command("market rest")
+        wait_until(
+            "all is taken up", lambda: read_status(root)["processes"]["writer"]["counters"]["backlog_records"] == 0
+        )
         again = files_of(root, "2026-11-20")
-        collectorctl(root, "stop")
+        run_collectorctl(root, "stop")
 
         failing = seen["processes"]["recover"]
         assert ("again in 10 s" in failing["verdict"], failing["healthy"], seen["healthy"]) == (True, False, False)
@@ -196,8 +202,8 @@ def test_recovering_yesterday_disturbs_nothing_of_today() -> None:
         assert first == {name: again[name] for name in first}
         ticks = pd.read_parquet(root / "data/kr/tick")
         yesterday = ticks.date.astype(str) == "2026-11-19"
-        assert [[], [], []] == [one.complaints() for one in tile(earlier, ticks[yesterday])]
+        assert [[], [], []] == [one.problems() for one in reconcile(earlier, ticks[yesterday])]
         assert {"live"} == set(ticks[~yesterday].source)
         told = ground_truth.load(root / "truth")
         books = pd.read_parquet(root / "data/kr/orderbook")
-        assert [] == judge(told.books, told.trades, told.sent, {}, books, ticks[~yesterday]).complaints()
+        assert [] == compare(told.books, told.trades, told.deliveries, {}, books, ticks[~yesterday]).problems()

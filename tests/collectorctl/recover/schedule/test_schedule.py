@@ -11,10 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from collectorctl.recover.schedule.schedule import Schedule
-from collectorctl.recover.schedule.state import Round, first_day, in_words, last_round, round_file
-from conf.calendar import Calendar
-from conf.clock import SECOND_NS, day_start
-from conf.loader import load
+from collectorctl.recover.schedule.state import LastRun, find_first_day, format_last_run, last_run_path, load_last_run
+from conf.calendar import TradingCalendar
+from conf.clock import SECOND_NS, kst_midnight_ns
+from conf.loader import load_settings
 from conf.settings import Settings
 
 FRIDAY, MONDAY = date(2026, 11, 20), date(2026, 11, 23)
@@ -24,30 +24,30 @@ MINUTE_NS = 60 * SECOND_NS
 def settings(tmp_path: Path, text: str = "") -> Settings:
     """Settings of a home that says `text`."""
     (tmp_path / "collector.toml").write_text(text)
-    return load(tmp_path)
+    return load_settings(tmp_path)
 
 
 @pytest.fixture(scope="module")
 def schedule(tmp_path_factory: pytest.TempPathFactory) -> Schedule:
     """By the defaults: KRX ends at 20:00, ten minutes later a day is due."""
     made = settings(tmp_path_factory.mktemp("home"))
-    return Schedule(made, Calendar(made))
+    return Schedule(made, TradingCalendar(made))
 
 
 def at(day: date, time: str) -> int:
     """An instant, ns."""
     hour, minute = (int(part) for part in time.split(":"))
-    return day_start(day) + (60 * hour + minute) * MINUTE_NS
+    return kst_midnight_ns(day) + (60 * hour + minute) * MINUTE_NS
 
 
 def test_a_day_is_due_when_its_last_session_is_over_and_a_little_later(schedule: Schedule) -> None:
     """20:10 on a Friday; never on a Saturday; the next after it on Monday."""
-    assert at(FRIDAY, "20:10") == schedule.due_ns(FRIDAY)
-    assert schedule.due_ns(FRIDAY + timedelta(1)) is None
-    assert None is schedule.due(at(FRIDAY, "20:09"), FRIDAY, None)
-    assert FRIDAY == schedule.due(at(FRIDAY, "20:10"), FRIDAY, None)
-    assert at(FRIDAY, "20:10") == schedule.next_ns(at(FRIDAY, "20:09"))
-    assert at(MONDAY, "20:10") == schedule.next_ns(at(FRIDAY, "20:10"))
+    assert at(FRIDAY, "20:10") == schedule.compute_due_ns(FRIDAY)
+    assert schedule.compute_due_ns(FRIDAY + timedelta(1)) is None
+    assert None is schedule.find_due_day(at(FRIDAY, "20:09"), FRIDAY, None)
+    assert FRIDAY == schedule.find_due_day(at(FRIDAY, "20:10"), FRIDAY, None)
+    assert at(FRIDAY, "20:10") == schedule.compute_next_due_ns(at(FRIDAY, "20:09"))
+    assert at(MONDAY, "20:10") == schedule.compute_next_due_ns(at(FRIDAY, "20:10"))
 
 
 @pytest.mark.parametrize(
@@ -64,7 +64,7 @@ def test_a_round_that_ended_is_not_due_again_before_the_next_day_is_over(
     schedule: Schedule, now: int, ended: int, due: date | None
 ) -> None:
     """Whatever the hour, the one thing that counts is whether a round ended since the newest day was due."""
-    assert due == schedule.due(now, FRIDAY, ended)
+    assert due == schedule.find_due_day(now, FRIDAY, ended)
 
 
 @given(minutes=st.lists(st.integers(0, 20 * 24 * 60), min_size=1, max_size=60))
@@ -73,13 +73,13 @@ def test_over_three_weeks_every_trading_day_is_seen_to_once(schedule: Schedule, 
     ended, seen = None, []
     for minute in sorted(minutes):
         now = at(FRIDAY, "00:00") + minute * MINUTE_NS
-        due = schedule.due(now, FRIDAY, ended)
+        due = schedule.find_due_day(now, FRIDAY, ended)
         if due is not None:
             seen.append(due)
             ended = now
     last = at(FRIDAY, "00:00") + max(minutes) * MINUTE_NS
     trading = [FRIDAY + timedelta(n) for n in range(21) if (FRIDAY + timedelta(n)).weekday() < 5]
-    over = [day for day in trading if (schedule.due_ns(day) or last) <= last]
+    over = [day for day in trading if (schedule.compute_due_ns(day) or last) <= last]
 
     assert seen == sorted(set(seen))
     assert seen[-1:] == over[-1:]
@@ -91,21 +91,21 @@ def test_a_round_looks_back_to_the_first_day_of_the_home_and_no_further_than_tic
     """Newest first; no weekend; nothing from before the home; 20 trading days at most; nothing at all of a home without data."""
     now = at(MONDAY, "21:00")
 
-    assert [MONDAY, FRIDAY, FRIDAY - timedelta(1)] == schedule.days(now, FRIDAY - timedelta(1))
-    assert [FRIDAY] == schedule.days(at(MONDAY, "20:00"), FRIDAY)
-    assert 21 == len(schedule.days(now, date(2020, 1, 1)))
-    assert [] == schedule.days(now, None)
-    assert None is schedule.due(now, None, None)
+    assert [MONDAY, FRIDAY, FRIDAY - timedelta(1)] == schedule.find_due_days(now, FRIDAY - timedelta(1))
+    assert [FRIDAY] == schedule.find_due_days(at(MONDAY, "20:00"), FRIDAY)
+    assert 21 == len(schedule.find_due_days(now, date(2020, 1, 1)))
+    assert [] == schedule.find_due_days(now, None)
+    assert None is schedule.find_due_day(now, None, None)
 
 
 @pytest.mark.parametrize("off", ["[recover]\nautomatic = false\n", "[kiwoom]\nenabled = false\n"])
 def test_switched_off_nothing_is_ever_due(tmp_path: Path, off: str) -> None:
     """By the setting, or for want of the broker that has the ticks."""
     made = settings(tmp_path, off)
-    schedule = Schedule(made, Calendar(made))
+    schedule = Schedule(made, TradingCalendar(made))
 
-    assert not schedule.on
-    assert None is schedule.due(at(FRIDAY, "21:00"), FRIDAY, None)
+    assert not schedule.enabled
+    assert None is schedule.find_due_day(at(FRIDAY, "21:00"), FRIDAY, None)
 
 
 def test_a_holiday_and_the_latest_venue_count(tmp_path: Path) -> None:
@@ -115,15 +115,15 @@ def test_a_holiday_and_the_latest_venue_count(tmp_path: Path) -> None:
         '[universe]\nkr = ["005930", "005930_NX"]\n[calendar]\nclosed = ["2026-11-20"]\n[recover]\nafter_close_minutes = 0\n'
         '[sessions.KRX]\nclosing_price = ""\nafter_market = ""\n[sessions.NXT]\nafter_market = "15:40-18:30"\n',
     )
-    schedule = Schedule(made, Calendar(made))
+    schedule = Schedule(made, TradingCalendar(made))
 
-    assert None is schedule.due_ns(FRIDAY)
-    assert at(MONDAY, "18:30") == schedule.due_ns(MONDAY)
+    assert None is schedule.compute_due_ns(FRIDAY)
+    assert at(MONDAY, "18:30") == schedule.compute_due_ns(MONDAY)
 
 
 def test_what_is_kept_of_a_round_is_read_again_and_said(tmp_path: Path) -> None:
     """The newest day, and those that are still incomplete; damage counts as nothing kept."""
-    kept = Round(
+    kept = LastRun(
         at(FRIDAY, "20:14"),
         {
             FRIDAY: {"PROVEN": 19, "RECONCILED": 1},
@@ -131,21 +131,21 @@ def test_what_is_kept_of_a_round_is_read_again_and_said(tmp_path: Path) -> None:
             FRIDAY - timedelta(2): {"INCOMPLETE": 1, "PROVEN": 19},
         },
     )
-    file = round_file(tmp_path)
+    file = last_run_path(tmp_path)
     file.parent.mkdir(parents=True)
 
-    assert None is last_round(tmp_path)
+    assert None is load_last_run(tmp_path)
     file.write_bytes(msgspec.json.encode(kept))
-    assert kept == last_round(tmp_path)
+    assert kept == load_last_run(tmp_path)
     said = "2026-11-20 19 PROVEN, 1 RECONCILED; 2026-11-18 1 INCOMPLETE, 19 PROVEN (2026-11-20 20:14)"
-    assert said == in_words(kept)
+    assert said == format_last_run(kept)
     file.write_bytes(b"{")
-    assert None is last_round(tmp_path)
+    assert None is load_last_run(tmp_path)
 
 
 def test_the_first_day_is_that_of_any_dataset(tmp_path: Path) -> None:
     """None before anything was published; other names are passed over."""
-    assert None is first_day(tmp_path)
+    assert None is find_first_day(tmp_path)
     for name in ("tick/date=2026-11-19", "orderbook/date=2026-11-18", "tick/date=oops", "orderbook/.date=2026-01-01"):
         (tmp_path / "kr" / name).mkdir(parents=True)
-    assert date(2026, 11, 18) == first_day(tmp_path)
+    assert date(2026, 11, 18) == find_first_day(tmp_path)

@@ -15,9 +15,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from collectorctl.recover.store import partition_rewriter as rewriting
-from collectorctl.recover.store.partition_rewriter import SCHEMA, Old, PublishError, rewrite
+from collectorctl.recover.store.partition_rewriter import SCHEMA, ExistingPartition, PartitionWriteError, rewrite
 from collectorctl.recover.store.publish import publish
-from collectorctl.recover.store.staging import Spool
+from collectorctl.recover.store.staging import StagingArea
 
 SYMBOLS = ["000660", "005930", "0074K0", "373220"]
 ROW = st.tuples(st.sampled_from(SYMBOLS), st.sampled_from(["KRX", "NXT"]), st.one_of(st.none(), st.integers(1, 30)))
@@ -77,7 +77,7 @@ def test_it_is_the_same_as_with_the_whole_hour_in_memory(
     new = [row for row in new if row[2] is not None]
     goes = sorted(at for at in gone if at < len(old))
 
-    file = Old(path)
+    file = ExistingPartition(path)
     rewrite(path, file, np.array(goes, np.int64), partial(added, new), rows_each)
     file.close()
 
@@ -97,16 +97,16 @@ def test_what_reads_back_otherwise_is_not_put_in_place(tmp_path: Path, monkeypat
     """A disk that changes a row: the old file stays, and nothing is left behind."""
     path = tmp_path / "part-0.parquet"
     pq.write_table(table([("005930", "KRX", 5)], "live"), path)
-    before, sync = path.read_bytes(), rewriting.files.sync
+    before, sync = path.read_bytes(), rewriting.durable_io.sync
     other = table([("005930", "KRX", 6)], "live")
 
     def spoil(fd: int) -> None:
         sync(fd)
         pq.write_table(other, path.with_name(f".{path.name}.tmp"))
 
-    monkeypatch.setattr(rewriting.files, "sync", spoil)
-    file = Old(path)
-    with pytest.raises(PublishError, match="read back other rows"):
+    monkeypatch.setattr(rewriting.durable_io, "sync", spoil)
+    file = ExistingPartition(path)
+    with pytest.raises(PartitionWriteError, match="read back other rows"):
         rewrite(path, file, np.zeros(0, np.int64), list, 100)
 
     assert [path] == list(tmp_path.iterdir())
@@ -118,8 +118,8 @@ def test_a_file_of_another_version_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "part-0.parquet"
     pq.write_table(pa.table({"symbol": ["005930"]}), path)
 
-    with pytest.raises(PublishError, match="another version"):
-        Old(path)
+    with pytest.raises(PartitionWriteError, match="another version"):
+        ExistingPartition(path)
 
 
 def test_what_goes_is_found_in_whatever_row_group_it_lies(tmp_path: Path) -> None:
@@ -132,7 +132,7 @@ def test_what_goes_is_found_in_whatever_row_group_it_lies(tmp_path: Path) -> Non
         pq.write_table(told, home / f"part-{number}.parquet", row_group_size=4)
     gone = {("005930", "KRX", at, 1, "live"): 1 for at in (8, 16)}
 
-    changed = publish(tmp_path, date(2026, 11, 20), Spool(lambda _: tmp_path), gone, "kiwoom", 4)
+    changed = publish(tmp_path, date(2026, 11, 20), StagingArea(lambda _: tmp_path), gone, "kiwoom", 4)
 
     stored = [pq.ParquetFile(path).read().column("cum_volume").to_pylist() for path in sorted(home.iterdir())]
     assert [list(range(1, 13)), list(range(13, 21)), [3]] == stored
