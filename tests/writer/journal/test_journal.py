@@ -12,7 +12,7 @@ from support.writer_data import NINE_NS, ROOT, make_ticks
 
 from writer import schema
 from writer.journal.journal import Journal, JournalError, read_rows
-from writer.journal.segment import map_file, read_batches
+from writer.journal.segment import encode_metadata, map_file, read_batches
 
 HOUR = 3600 * 1_000_000_000
 
@@ -211,3 +211,15 @@ def test_a_write_that_fails_anywhere_leaves_the_log_as_it_was(place: Path) -> No
 
     journal = Journal.open(place, schema.JOURNAL["kr.tick"])
     assert (34, {"kis.tick": [1, 35]}, list(range(1, 35))) == (journal.last_row, journal.positions, rows_in(place))
+
+
+def test_events_written_with_the_earlier_column_names_are_read_with_the_present_ones() -> None:
+    """`words` and `number` are `message` and `value`; a batch's values and checksum are as written."""
+    batch = pa.RecordBatch.from_pydict({"row": [1, 2], "number": [7, None], "words": ["why", None]})
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, batch.schema) as stream:
+        stream.write_batch(batch, custom_metadata=encode_metadata(batch, {}))
+
+    (found,) = read_batches(sink.getvalue())
+
+    assert found.entries.to_pydict() == {"row": [1, 2], "value": [7, None], "message": ["why", None]}
