@@ -83,9 +83,9 @@ def _list_instruments(home: Home) -> list[Instrument]:
 
 def print_allocation_report(report: AllocationReport, console: Console) -> None:
     """Print it: connections, then instruments in order of priority."""
-    for row in report.connections:
+    for one in report.connections:
         console.print(
-            f"{row.feed:<8} key {row.key}: {row.books} books, {row.ticks} ticks: {row.slots} of {row.limit} slots"
+            f"{one.feed:<8} key {one.key}: {one.books} books, {one.ticks} ticks: {one.slots} of {one.limit} slots"
         )
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for column in ("instrument", "books", "ticks", "goes without"):
