@@ -88,7 +88,8 @@ class SubscriptionTable:
 
     def on_data(self, subscription: Subscription, mono_ns: int) -> bool:
         """Data came; True if it is the first since the subscription. Data may come before its acknowledgement (spec kis 2.3),
-        and of a stream nobody asked for: that has no line here."""
+        and of a stream nobody asked for: that has no line here.
+        """
         state = self.states.get(subscription)
         if state is None:
             return False

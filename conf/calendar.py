@@ -186,7 +186,7 @@ class TradingCalendar:
 
 
 def _to_ns(zone: tzinfo, day: date, time: str) -> int:
-    """ns since 1970 UTC of "HH:MM" ("24:00" at most) on a day in `zone`."""
+    """Ns since 1970 UTC of "HH:MM" ("24:00" at most) on a day in `zone`."""
     hour, minute = int(time[:2]), int(time[3:])
     local_time = datetime(day.year, day.month, day.day, hour % 24, minute, tzinfo=zone) + timedelta(days=hour // 24)
     return round(local_time.timestamp()) * SECOND_NS

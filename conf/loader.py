@@ -75,7 +75,8 @@ def load_settings(home: Path) -> Settings:
 
 def load_secrets(home: Path, broker: str, environ: Mapping[str, str] = os.environ, number: int = 1) -> Secrets:
     """Key pair `number` (1, 2, ...) of `broker` from the environment, else from HOME/.env (mode 0600). SettingsError names the
-    variable."""
+    variable.
+    """
     file = home / SECRETS_FILE
     stored = _read_env_file(file)
     values = []
@@ -195,7 +196,7 @@ def _reject_unknown(file: Path, own: dict[str, Any], known: dict[str, Any], pref
 
 
 def _format_error(file: Path, error: msgspec.ValidationError, defaults: dict[str, Any]) -> SettingsError:
-    """msgspec's message, `Expected ... - at `$.a.b[0]``, in the form of ours."""
+    """Msgspec's message, `Expected ... - at `$.a.b[0]``, in the form of ours."""
     what, _, path = str(error).partition(" - at `$.")
     key = path.rstrip("`")
     table, name = re.sub(r"\[[^]]*\]", "", key).split(".")

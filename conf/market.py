@@ -34,7 +34,8 @@ class VenueHours(NamedTuple):
 
 class Market(NamedTuple):
     """One market. `lines`: what collects it, in the order that breaks ties; `whole_prices`: whole units of the currency;
-    `fetched`: lines of ticks that were not received but asked for."""
+    `fetched`: lines of ticks that were not received but asked for.
+    """
 
     name: str
     zone: tzinfo

@@ -253,7 +253,8 @@ class Dataset:
 
     def _report_overrun(self, overrun: ring_reader.OverrunReport) -> None:
         """Records were overwritten unread: count, log and tell it. Told before the batch behind it is journalled, so that a kill
-        in between tells it twice rather than never."""
+        in between tells it twice rather than never.
+        """
         first, last = overrun.overrun
         count = last - first + 1
         self._vitals.add("lost_records", count)

@@ -42,7 +42,8 @@ SHUTDOWN_NO_SPACE_TIMEOUT_S = 10.0
 
 def find_datasets(home: Home) -> list[str]:
     """The datasets this home has: of every market that a line is switched on for, or that has a ring or a journal; and the one
-    that has the writer's own events."""
+    that has the writer's own events.
+    """
     names = [f"{market.name}.{stream}" for market in MARKETS.values() if _is_in_use(home, market) for stream in RINGS]
     own = f"{KR.name}.event"
     return names if own in names else [*names, own]

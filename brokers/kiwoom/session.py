@@ -54,7 +54,8 @@ _decode_message = msgspec.json.Decoder(_Message, strict=False).decode
 
 class _Request(NamedTuple):
     """One REG or REMOVE; `beside`: what is registered already and named again, so that it stays. Without registrations it is for a
-    `type` that has no item, and takes no slot."""
+    `type` that has no item, and takes no slot.
+    """
 
     trnm: str
     group: str
@@ -209,7 +210,8 @@ class KiwoomSession:
 
     def unsubscribe(self, subscriptions: Iterable[Subscription], mono_ns: int) -> None:
         """Queue a REMOVE of those that have been sent, and a REG of what their symbols keep, whatever a REMOVE means (spec 2.4);
-        nothing that waits of them is sent any more."""
+        nothing that waits of them is sent any more.
+        """
         dropped = set(subscriptions)
         waiting = [
             request._replace(subscriptions=tuple(r for r in request.subscriptions if r not in dropped))

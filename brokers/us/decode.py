@@ -217,7 +217,8 @@ def _find_session(instrument: Instrument) -> Session:
 
 def _infer_side(price: int, ask: int, bid: int, sums: tuple[int, int], previous: tuple[int, ...] | None) -> Side:
     """Who was the aggressor: by the vendor's sums of sell- and buy-initiated volume where the record before is at hand, else by the
-    quotes the print carries; between them nobody is."""
+    quotes the print carries; between them nobody is.
+    """
     if previous is not None and UNDEFINED not in (*sums, *previous):
         sold, bought = sums[0] - previous[0], sums[1] - previous[1]
         return Side.SELL if sold > 0 and not bought else Side.BUY if bought > 0 and not sold else Side.NONE

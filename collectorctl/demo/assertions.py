@@ -21,7 +21,8 @@ MIN_BURST_FACTOR = 3.0
 
 class DemoData(NamedTuple):
     """What a rehearsal left: the datasets kr.orderbook and kr.event as pandas reads them, and how many instruments are PROVEN that
-    were not before recovery."""
+    were not before recovery.
+    """
 
     books: pd.DataFrame
     events: pd.DataFrame

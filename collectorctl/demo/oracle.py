@@ -197,7 +197,8 @@ def _compare_ticks(
 
 def _build_coverage(stored: Iterable[tuple]) -> tuple[Callable[[tuple], bool], int]:
     """Of tick keys (symbol, venue, cumulative volume, size, ...): whether the shares of a key are all covered by `stored`, as a
-    function; and how many stored ones cover a share that another one covers already."""
+    function; and how many stored ones cover a share that another one covers already.
+    """
     spans: dict[tuple, list[list[int]]] = {}
     doubled = 0
     for symbol, venue, high, size, *_ in sorted(stored, key=lambda k: (k[0], k[1], k[2] - k[3], k[2])):

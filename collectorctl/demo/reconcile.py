@@ -22,7 +22,8 @@ import pandas as pd
 
 class Reconciliation(msgspec.Struct):
     """One instrument's day. `missed`: trades in no live row; `equal`: recovered rows that are one of those, each once;
-    `wrong`: all other recovered rows; `lacking`: trades in no row at all; `twice`: trades in several live rows."""
+    `wrong`: all other recovered rows; `lacking`: trades in no row at all; `twice`: trades in several live rows.
+    """
 
     symbol: str
     venue: str

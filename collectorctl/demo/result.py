@@ -100,6 +100,7 @@ class DemoResult(msgspec.Struct):
 
 def compute_allowance(share: float, available: int) -> float:
     """How many of `available` books make up `share`, and three standard deviations of such a rare count on top: in a run of
-    a minute the share is a handful, and a handful fluctuates."""
+    a minute the share is a handful, and a handful fluctuates.
+    """
     expected = share * available
     return expected + 3 * math.sqrt(expected)

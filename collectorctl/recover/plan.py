@@ -74,7 +74,8 @@ class InstrumentPlan:
 
 def compute_day_coverage(ticks: np.ndarray, total: int | None) -> Coverage:
     """The TICKS of an instrument's day on the volume line. What was received stands before what was fetched, even if that is finer:
-    a recovered tick that live ones cover wholly is not kept."""
+    a recovered tick that live ones cover wholly is not kept.
+    """
     coverage = compute_coverage(ticks["cum_volume"], ticks["size"], total)
     hidden = ~ticks["live"] & backfill_filter.find_covered(ticks["cum_volume"], ticks["size"], ticks["live"])
     copies = coverage.overlaps["second"][coverage.overlaps["why"] == OverlapKind.SAME]

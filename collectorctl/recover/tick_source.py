@@ -180,7 +180,8 @@ class TickSource:
     @staticmethod
     def count_stored_pages(data: Path, day: date, instrument: Instrument, is_complete: bool) -> tuple[int, bool]:
         """How many pages are kept, and whether every chain is whole. Of a day that is `whole` no chain is left unfinished: those
-        that an earlier run began and nobody needs any more go."""
+        that an earlier run began and nobody needs any more go.
+        """
         sequences = [PageSequence(path) for path in sorted(recovery_folder(data, str(day), instrument).glob("*/"))]
         for chain in sequences:
             if is_complete and chain.end_record is None:

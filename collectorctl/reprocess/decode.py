@@ -84,7 +84,8 @@ def find_hours(directory: Path) -> list[int]:
 @dataclass
 class Batch:
     """The frames of one hour of receipt: by broker the lines that are understood now and the lines of what of them is not; the
-    rows by dataset ("kr.tick"), in order of receipt; why other lines stay, with their number."""
+    rows by dataset ("kr.tick"), in order of receipt; why other lines stay, with their number.
+    """
 
     decoded: dict[str, list[bytes]] = field(default_factory=dict)
     leftover: dict[str, list[bytes]] = field(default_factory=dict)

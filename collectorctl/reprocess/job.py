@@ -32,7 +32,8 @@ WRITE_GRACE_NS = 600 * SECOND_NS
 
 class ReprocessReport(msgspec.Struct):
     """What was done, or would be: `frames` that are understood now, by broker; rows by dataset; books that the other broker had
-    delivered, and ticks whose shares others cover; frames and parts of frames that stay, by reason."""
+    delivered, and ticks whose shares others cover; frames and parts of frames that stay, by reason.
+    """
 
     date: str
     dry_run: bool

@@ -70,7 +70,8 @@ class Degradation(msgspec.Struct, frozen=True):
 
 class Evaluation(NamedTuple):
     """The last window: how the lines stand, lag of the second behind the first (ms; None without twins), what began and what ended
-    to be wrong with this judgement, and all that is wrong now."""
+    to be wrong with this judgement, and all that is wrong now.
+    """
 
     feeds: list[FeedShare]
     lag_p50_ms: float | None
@@ -182,7 +183,8 @@ class DegradationDetector:
 
     def _find_unmatched(self, sums: np.ndarray, visibility: FeedVisibility, usual: list[float]) -> dict[int, str]:
         """Both, unless one was given its registrations later than the other: that one. (If only one line's share of twins falls,
-        the other one has become thin or silent.)"""
+        the other one has become thin or silent.)
+        """
         min_share = np.maximum(MIN_MATCH_SHARE, MATCH_SHARE_DROP * np.array(usual))
         if sums[:, _DELIVERED].min() < self._min_books or (min_share * sums[:, _DELIVERED] < MIN_EXPECTED_BOOKS).any():
             return {}

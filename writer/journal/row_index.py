@@ -81,7 +81,8 @@ class JournalRows:
 
     def build_index(self, hour: int, row_from: int, row_to: int, max_rows: int) -> RowIndex:
         """New rows of `hour` with row_from < row <= row_to (the first `most` of them) and their twins, sorted by symbol and
-        venue (if `by_symbol`), then arrival (the winner's mono_ns, then row)."""
+        venue (if `by_symbol`), then arrival (the winner's mono_ns, then row).
+        """
         self._buffers = [map_file(path) for path in self._segments]
         names: dict[tuple[str, str], int] | None = {} if self._by_symbol else None
         rows, twins = _GrowingColumns(), _GrowingColumns()

@@ -31,7 +31,8 @@ INT64_MAX = 2**63 - 1
 
 class SelectedTicks(NamedTuple):
     """The rows that stay, in the order of publication; `flags` int64 (n,): bits to be added to each one's; how many received ticks
-    went because others cover them, and how many stay that contradict others."""
+    went because others cover them, and how many stay that contradict others.
+    """
 
     rows: RowIndex
     flags: np.ndarray

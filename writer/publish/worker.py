@@ -87,7 +87,8 @@ class Publisher:
 
     def _refresh_stats(self, task: PublishTask) -> Exception | None:
         """The health of the lines in the hours of this one's date, and of the newest dates: what a process that was killed left
-        behind, what recovery has written again."""
+        behind, what recovery has written again.
+        """
         dataset, market = task.dataset.partition(".")[2], task.market
         if len(market.feeds) < 2 or dataset not in STREAMS:
             return None

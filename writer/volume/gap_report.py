@@ -34,7 +34,8 @@ class GapReporter:
 
     def __init__(self, home: Home, vitals: Vitals, market: Market = KR) -> None:
         """Take up what the last writer left; `replay` comes next, for each batch of the tick journal, then `begin`. Korea's sums
-        are the counters of `vitals`."""
+        are the counters of `vitals`.
+        """
         self._file = SnapshotFile(home.gap_report_path(market.name), "old gaps")
         self._market = market
         self._vitals = vitals if market is KR else None

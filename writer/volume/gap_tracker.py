@@ -74,7 +74,8 @@ class OpenGap(msgspec.Struct, array_like=True):
 
     def is_fillable(self, start: int) -> bool:
         """Whether it is certain that no tick of it is stored: what was before `start` may have been seen by a writer whose
-        knowledge is lost."""
+        knowledge is lost.
+        """
         return self.is_contiguous and self.low >= start
 
 

@@ -51,7 +51,8 @@ def anchors_between(
     chart: alignment.ChartRows, first: Anchor, last: Anchor, bars: list[Anchor], book_volumes: np.ndarray
 ) -> list[Anchor]:
     """From `first` to `last`, with the marks of bars and books (SHOWN, ascending) between them; those of bars
-    only if they go from one to the other without a step back."""
+    only if they go from one to the other without a step back.
+    """
     inner = bars[bisect_left(bars, (first[0], 0)) : bisect_right(bars, (last[0], alignment.NO_BOUND))]
     found = [first, *inner, last]
     if any(a[1] > b[1] for a, b in pairwise(found)):

@@ -37,7 +37,8 @@ ANCHOR = np.dtype([*CHART_ROW.descr, ("cum_volume", "<i8")])
 class FillResult(NamedTuple):
     """What became of the gaps. `findings`: why a gap stays open; `doubts`: what is wrong with gaps that are filled, by volume
     and value rightly; `jumps`: (low, high] that the broker's own list of prints leaves out, off the book; `passed`: (low, high]
-    for which a tick chart has no rows, between two that it has; `unclear`: volume without rows that more books could place."""
+    for which a tick chart has no rows, between two that it has; `unclear`: volume without rows that more books could place.
+    """
 
     trades: np.ndarray
     findings: list[str]

@@ -34,7 +34,8 @@ class LastRun(msgspec.Struct, frozen=True):
 
 class ScheduleState(msgspec.Struct, frozen=True):
     """`on`: it runs by itself; `last`: the last round in words; `due`: the day a round is due for, and since when in real
-    seconds; `next`: when the next one will be."""
+    seconds; `next`: when the next one will be.
+    """
 
     enabled: bool
     last: str

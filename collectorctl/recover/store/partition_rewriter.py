@@ -114,7 +114,8 @@ def rewrite(
     path: Path, old: ExistingPartition, removed: np.ndarray, added: Callable[[], AddedRows], row_group_rows: int
 ) -> None:
     """Put the file in the place of `path`. `gone`: positions of rows of the old one, ascending; `added` is asked more than once.
-    PublishError, OSError."""
+    PublishError, OSError.
+    """
 
     def chunks() -> Iterator[pa.Table]:
         return _rechunk(_merge(old.read_by_symbol(removed), added()), row_group_rows)

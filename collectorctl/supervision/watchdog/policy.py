@@ -29,7 +29,8 @@ MEMORY_RESTART_INTERVAL_S = 600.0
 
 class ProcessObservation(NamedTuple):
     """One process at one look: `beat_age_s` None while there is no vitals page of this very pid; `works`: its page says so;
-    `due`: why it should run now, of a program that ends when it is done."""
+    `due`: why it should run now, of a program that ends when it is done.
+    """
 
     name: str
     state: str
