@@ -7,7 +7,7 @@ FAST := tests/conf tests/ringbuf tests/brokers/allocation tests/brokers/kis/test
   tests/collectorctl/recover/certificate tests/collectorctl/recover/matching tests/collectorctl/supervision/test_watchdog_policy.py \
   tests/collectorctl/demo/test_oracle.py tests/collectorctl/demo/test_reconcile.py tests/test_layers.py
 
-.PHONY: setup fast test long lint format
+.PHONY: setup fast test long lint types format
 
 setup:  ## a virtual environment with everything that the other verbs need
 	python3 -m venv .venv
@@ -25,6 +25,9 @@ long:  ## the kill runs, the heavy days, every demo scenario
 lint:
 	.venv/bin/ruff check . $(ARGS)
 	.venv/bin/ruff format --check .
+
+types:
+	.venv/bin/mypy $(ARGS)
 
 format:
 	.venv/bin/ruff check --fix .

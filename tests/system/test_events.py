@@ -178,20 +178,20 @@ def test_a_row_that_only_one_line_had_is_explained_by_the_others_sight(day: Path
 
 
 def test_a_gap_that_a_death_left_is_told_around_it(day: Path) -> None:
-    """Ticks that nobody had while their collector was dead, between the ticks on both sides."""
-    ticks = pd.read_parquet(day / "data" / "kr" / "tick")
-    dead = events_of(day).query("kind == 'started' and line == 'kis'").iloc[1]
-    symbol = ticks[ticks.broker == "kis"].symbol.iloc[0]
-    own = ticks[ticks.symbol == symbol].sort_values("cum_volume")
-    low, high = own.cum_volume.to_numpy()[:-1], (own.cum_volume - own["size"]).to_numpy()[1:]
-    open_ = {(int(a), int(b)) for a, b in zip(low[high > low], high[high > low], strict=True)}
+    """Ticks that nobody had while everybody was dead, between the ticks on both sides, whatever the instrument."""
+    ticks = pd.read_parquet(day / "data" / "kr" / "tick").sort_values("cum_volume")
+    dead = events_of(day).query("kind == 'started' and line == 'kis'").iloc[-1]
+    found = 0
+    for symbol, own in ticks.groupby("symbol"):
+        low, high = own.cum_volume.to_numpy()[:-1], (own.cum_volume - own["size"]).to_numpy()[1:]
+        open_ = {(int(a), int(b)) for a, b in zip(low[high > low], high[high > low], strict=True)}
 
-    moment = explained(day, symbol, dead.since + (dead.time - dead.since) / 2, 60)
+        gaps = explained(day, symbol, dead.since + (dead.time - dead.since) / 2, 60)["gaps"]
 
-    told = {(gap["low"], gap["high"]) for gap in moment["gaps"]}
-    assert told and told <= open_
-    assert all(gap["shares"] == gap["high"] - gap["low"] for gap in moment["gaps"])
-    assert np.isin([gap["high"] for gap in moment["gaps"]], high).all()
+        assert {(gap["low"], gap["high"]) for gap in gaps} <= open_
+        assert all(gap["shares"] == gap["high"] - gap["low"] for gap in gaps)
+        found += len(gaps)
+    assert found > 0
 
 
 def test_the_open_hour_is_explained_out_of_the_journal(day: Path) -> None:

@@ -32,6 +32,7 @@ from writer.journal.segment import (
     JournalBatch,
     encode_metadata,
     map_file,
+    map_segments,
     read_batches,
     read_lineage,
     salvage_batches,
@@ -260,11 +261,7 @@ def find_newest_rows(batch: pa.RecordBatch) -> dict[int, int]:
 
 def read_rows(directory: Path) -> Iterator[pa.RecordBatch]:
     """Every whole batch of a journal in order, oldest first; for readers beside a live writer (a segment may go or grow)."""
-    for path in segment_paths(directory):
-        try:
-            buffer = map_file(path)
-        except FileNotFoundError:
-            continue
+    for buffer in map_segments(directory):
         for batch in read_batches(buffer):
             if batch.entries.num_rows:
                 yield batch.entries

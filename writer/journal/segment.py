@@ -16,6 +16,7 @@ from __future__ import annotations
 import json
 import zlib
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -47,6 +48,13 @@ def map_file(path: Path) -> pa.Buffer:
         return pa.py_buffer(b"")
     with pa.memory_map(str(path)) as file:
         return file.read_buffer()
+
+
+def map_segments(directory: Path) -> Iterator[pa.Buffer]:
+    """The bytes of each segment of a journal in order; one that is removed meanwhile, because it was published, is skipped."""
+    for path in segment_paths(directory):
+        with suppress(FileNotFoundError):
+            yield map_file(path)
 
 
 def read_lineage(buffer: pa.Buffer) -> str | None:

@@ -1,0 +1,142 @@
+"""Read interface of stored rows: published partitions, and rows that only the journal has yet.
+
+    data/kr/orderbook/date=/hour=/part-*.parquet ─┐
+                                                  ├─> Catalog ─> explain, recover, reprocess, tail
+    data/journal/kr.orderbook/*.arrows           ─┘
+
+Guarantees:
+    * Nothing is changed, and a live writer is not disturbed: a segment that disappears while it is read was published.
+    * `unpublished` yields no row that a partition already holds, and no twin of such a row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from datetime import date
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from conf.home import Home
+from conf.instrument import Instrument
+from conf.market import HOUR_NS
+from writer.journal.journal import read_rows
+from writer.journal.segment import map_segments, read_batches, read_lineage
+from writer.publish.partition import hour_directory, read_published_to
+from writer.schema import PARQUET, parse_dataset
+
+PART_PATTERN = "part-*.parquet"
+
+
+class Catalog:
+    """What is stored in a home. Datasets are named as in "kr.tick"; instants are ns since 1970 UTC."""
+
+    def __init__(self, home: Home) -> None:
+        self._home = home
+
+    def directory(self, dataset: str) -> Path:
+        """The directory of a dataset's partitions."""
+        market, stream = parse_dataset(dataset)
+        return self._home.data / market.name / stream
+
+    def partitions(self, dataset: str, day: date) -> list[Path]:
+        """The published files of a day, by hour and number."""
+        return find_partitions(self.directory(dataset), day)
+
+    def partitions_between(self, dataset: str, begin_ns: int, end_ns: int) -> list[Path]:
+        """The published files of every hour that overlaps [begin_ns, end_ns), by hour and name."""
+        market, _ = parse_dataset(dataset)
+        hours = range(begin_ns // HOUR_NS * HOUR_NS, end_ns, HOUR_NS)
+        directories = dict.fromkeys(hour_directory(self.directory(dataset), hour, market) for hour in hours)
+        return [path for directory in directories for path in sorted(directory.glob(PART_PATTERN))]
+
+    def read(
+        self, dataset: str, instrument: Instrument, begin_ns: int, end_ns: int, columns: Sequence[str]
+    ) -> pa.Table:
+        """Rows of an instrument: published ones of every hour that overlaps [begin_ns, end_ns), and all unpublished ones."""
+        paths = self.partitions_between(dataset, begin_ns, end_ns)
+        tables = [table for path in paths for table in read_instrument(path, instrument, columns)]
+        for batch in self.unpublished(dataset):
+            table = pa.Table.from_batches([batch])
+            tables.append(table.filter(instrument_mask(table, instrument)).select(columns))
+        schema = pa.schema([PARQUET[dataset].field(name) for name in columns])
+        return pa.concat_tables([schema.empty_table(), *(table.cast(schema) for table in tables)])
+
+    def journal(self, dataset: str) -> Iterator[pa.RecordBatch]:
+        """Every whole batch of journal entries, oldest first, published or not."""
+        return read_rows(self._home.journal_directory(dataset))
+
+    def unpublished(self, dataset: str) -> Iterator[pa.RecordBatch]:
+        """Journal entries that are in no partition yet, oldest first; PartitionWriteError if a partition is unreadable."""
+        market, _ = parse_dataset(dataset)
+        published_to: dict[tuple[str, int], int] = {}
+        for buffer in map_segments(self._home.journal_directory(dataset)):
+            lineage = read_lineage(buffer) or ""
+            for batch in read_batches(buffer):
+                hours, hour_of = np.unique(batch.entries.column("hour").to_numpy(), return_inverse=True)
+                for hour in hours.tolist():
+                    if (lineage, hour) not in published_to:
+                        published_to[lineage, hour] = read_published_to(
+                            self.directory(dataset), hour, lineage, market
+                        )
+                limits = np.array([published_to[lineage, hour] for hour in hours.tolist()], np.int64)[hour_of]
+                row = pc.coalesce(batch.entries.column("twin_of"), batch.entries.column("row")).to_numpy()
+                if (row > limits).any():
+                    yield batch.entries.filter(pa.array(row > limits))
+
+    def journal_only(self, dataset: str, begin_ns: int, end_ns: int) -> list[int]:
+        """Hours that begin in [begin_ns, end_ns) and have unpublished entries, ascending."""
+        hours = {
+            hour
+            for batch in self.unpublished(dataset)
+            for hour in np.unique(batch.column("hour").to_numpy()).tolist()
+            if begin_ns <= hour < end_ns
+        }
+        return sorted(hours)
+
+
+def find_partitions(directory: Path, day: date) -> list[Path]:
+    """The published files of a day below a dataset's directory, by hour and number."""
+    found = (directory / f"date={day:%Y-%m-%d}").glob(f"hour=*/{PART_PATTERN}")
+    return sorted(found, key=lambda path: (path.parent.name, len(path.name), path.name))
+
+
+def read_row_groups(
+    path: Path, symbol: str, columns: Sequence[str] | None = None, dictionary: Sequence[str] = ()
+) -> Iterator[tuple[int, pa.Table]]:
+    """The row groups of a partition that may hold a symbol, each with the number of its first row in the file.
+
+    Args:
+        path: a published file.
+        symbol: judged by the row group's statistics; a group without statistics may hold it.
+        columns: to be read, None for all.
+        dictionary: columns of strings to be read as dictionaries.
+    """
+    with pq.ParquetFile(path, read_dictionary=list(dictionary)) as file:
+        first_row, column = 0, file.schema_arrow.get_field_index("symbol")
+        for number in range(file.num_row_groups):
+            group = file.metadata.row_group(number)
+            statistics = group.column(column).statistics
+            if statistics is None or not statistics.has_min_max or statistics.min <= symbol <= statistics.max:
+                yield first_row, file.read_row_group(number, columns)
+            first_row += group.num_rows
+
+
+def read_instrument(
+    path: Path, instrument: Instrument, columns: Sequence[str], dictionary: Sequence[str] = ()
+) -> Iterator[pa.Table]:
+    """`columns` of one instrument's rows in a partition, a row group at a time, none of them empty."""
+    read = list(dict.fromkeys(("symbol", "venue", *columns)))
+    for _, table in read_row_groups(path, instrument.symbol, read, [name for name in dictionary if name in read]):
+        found = table.filter(instrument_mask(table, instrument)).select(columns)
+        if len(found):
+            yield found
+
+
+def instrument_mask(table: pa.Table, instrument: Instrument) -> pa.Array:
+    """Which rows are an instrument's, bool (n,)."""
+    same = pc.and_(pc.equal(table["symbol"], instrument.symbol), pc.equal(table["venue"], instrument.venue))
+    return pc.fill_null(same, False).combine_chunks()
