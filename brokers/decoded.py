@@ -35,8 +35,8 @@ _STRUCT_CODES = {"<i8": "q", "<u4": "I", "|u1": "B", "|i1": "b"}
 def build_packer(dtype: np.dtype) -> struct.Struct:
     """A Struct with the layout of `dtype`; void fields are padding and take no value."""
     form = "<"
-    for name in dtype.names:
-        field = dtype.fields[name][0]
+    for name in dtype.names or ():
+        field = dtype[name]
         base, shape = field.subdtype or (field, ())
         count = int(np.prod(shape, dtype=int))
         if base.kind == "S":

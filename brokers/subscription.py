@@ -1,13 +1,14 @@
-"""A registration: one stream of one instrument, the unit in which vendors count; and the subscription ledger of one
-connection: what was asked, answered, heard (pure).
+"""Subscription: one stream of one instrument, and the state of every subscription of a connection (pure).
 
     requested --> acknowledged --> first data --> last data
         |  `----> refused
         `-- overdue after a while, silent after a longer one
 
-Promises: knows nothing of sockets and clocks; every time is a mono_ns passed in; registrations keep their order.
-Leaves to others: how it is spelled on the wire (sessions), which connection it goes to (allocation/), what to do about what
-is overdue or silent (feed/connection.py, the sessions).
+Guarantees:
+    * Subscriptions keep their order; every time is a mono_ns passed in.
+
+Not handled here:
+    * The spelling on the wire and the reaction to an overdue or silent subscription belong to the sessions.
 """
 
 from __future__ import annotations
@@ -87,8 +88,9 @@ class SubscriptionTable:
             self.answers.append((subscription, reason))
 
     def on_data(self, subscription: Subscription, mono_ns: int) -> bool:
-        """Data came; True if it is the first since the subscription. Data may come before its acknowledgement (spec kis 2.3),
-        and of a stream nobody asked for: that has no line here.
+        """Note that data came; True if it is the first since the subscription.
+
+        Data may come before its acknowledgement (docs/wire/kis.md 2.3), and of a stream that was not subscribed: it is ignored.
         """
         state = self.states.get(subscription)
         if state is None:

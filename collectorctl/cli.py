@@ -22,7 +22,11 @@ from conf.settings import SettingsError
 COMMAND_MODULES = (setup, lifecycle, inspect, simulation, recovery)
 """Where the commands are; adding one is a function in the module of its purpose."""
 
-_EXIT_CODES = {SettingsError: EXIT_CONFIG, AlreadyRunning: EXIT_ALREADY_RUNNING, SupervisorError: EXIT_BUG}
+_EXIT_CODES: dict[type[Exception], int] = {
+    SettingsError: EXIT_CONFIG,
+    AlreadyRunning: EXIT_ALREADY_RUNNING,
+    SupervisorError: EXIT_BUG,
+}
 
 
 class _CommandGroup(click.Group):

@@ -76,7 +76,7 @@ class SessionOpen(NamedTuple):
     phase: str
 
     def __str__(self) -> str:
-        """Monday 2026-11-23 08:00 KST (NXT pre-market)"""
+        """For people, such as "Monday 2026-11-23 08:00 KST (NXT pre-market)"."""
         at = to_local(self.ns, hours_of(self.venue).zone)
         zone = "KST" if at.tzinfo is KST else f"{at:%Z}"
         return f"{at:%A %Y-%m-%d %H:%M} {zone} ({self.venue} {self.phase.replace('_', '-')})"
@@ -160,7 +160,7 @@ class TradingCalendar:
         return min((found for venue in venues if (found := self.next_open(venue, ns))), default=None)
 
     def describe(self, venues: set[str], ns: int) -> str:
-        """ "KRX regular, NXT regular", or "closed until Monday 2026-11-23 08:00 KST (NXT pre-market)"."""
+        """For people: "KRX regular, NXT regular", or "closed until Monday 2026-11-23 08:00 KST (NXT pre-market)"."""
         phases = {venue: self.find_phase(venue, ns) for venue in sorted(venues)}
         if any(phases.values()):
             return ", ".join(f"{venue} {phase.replace('_', '-')}" for venue, phase in phases.items() if phase)

@@ -74,8 +74,9 @@ def load_settings(home: Path) -> Settings:
 
 
 def load_secrets(home: Path, broker: str, environ: Mapping[str, str] = os.environ, number: int = 1) -> Secrets:
-    """Key pair `number` (1, 2, ...) of `broker` from the environment, else from HOME/.env (mode 0600). SettingsError names the
-    variable.
+    """Key pair `number` (1, 2, ...) of `broker` from the environment, else from HOME/.env (mode 0600).
+
+    SettingsError names the variable.
     """
     file = home / SECRETS_FILE
     stored = _read_env_file(file)

@@ -33,8 +33,10 @@ class VenueHours(NamedTuple):
 
 
 class Market(NamedTuple):
-    """One market. `lines`: what collects it, in the order that breaks ties; `whole_prices`: whole units of the currency;
-    `fetched`: lines of ticks that were not received but asked for.
+    """One market.
+
+    `feeds`: what collects it, in the order that breaks ties. `integer_prices`: prices are whole units of the currency.
+    `backfill_sources`: feeds of ticks that were fetched, not received.
     """
 
     name: str

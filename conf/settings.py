@@ -25,12 +25,16 @@ class _Table(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     """One table of the TOML file: no defaults here, they stand in default.toml."""
 
 
-class Universe(_Table):
+class Universe(_Table, frozen=True):
+    """Which instruments are collected, by market."""
+
     kr: list[str]
     us: list[str]
 
 
-class Shards(_Table):
+class Shards(_Table, frozen=True):
+    """Which feed collects the ticks of which symbols, and failover between them."""
+
     kis: list[str]
     kiwoom: list[str]
     rate: dict[str, float]
@@ -38,19 +42,25 @@ class Shards(_Table):
     give_back_after_s: float
 
 
-class Paths(_Table):
+class Paths(_Table, frozen=True):
+    """Directories, relative to the home."""
+
     data: str
     run: str
     log: str
     ring: str
 
 
-class ClockTable(_Table):
+class ClockTable(_Table, frozen=True):
+    """Simulated clock of a rehearsal; the real one where `start` is empty."""
+
     start: str
     speed: float
 
 
-class CalendarTable(_Table):
+class CalendarTable(_Table, frozen=True):
+    """Days that deviate from the computed calendar."""
+
     closed: list[date]
     open: list[date]
     us_closed: list[date]
@@ -58,12 +68,16 @@ class CalendarTable(_Table):
     special: dict[str, str]
 
 
-class RingTable(_Table):
+class RingTable(_Table, frozen=True):
+    """Capacity of the rings, in records."""
+
     orderbook_capacity: int
     tick_capacity: int
 
 
-class Kis(_Table):
+class Kis(_Table, frozen=True):
+    """KIS: addresses, limits, subscription."""
+
     enabled: bool
     ws_url: str
     rest_url: str
@@ -73,7 +87,9 @@ class Kis(_Table):
     cut_wait_s: float
 
 
-class Kiwoom(_Table):
+class Kiwoom(_Table, frozen=True):
+    """Kiwoom: addresses, limits, subscription."""
+
     enabled: bool
     ws_url: str
     rest_url: str
@@ -83,11 +99,15 @@ class Kiwoom(_Table):
     cut_wait_s: float
 
 
-class Us(Kis):
+class Us(Kis, frozen=True):
+    """KIS overseas."""
+
     paid: bool
 
 
-class Feed(_Table):
+class Feed(_Table, frozen=True):
+    """Connections of every feed: timeouts, backoff, liveness."""
+
     dead_after_s: float
     silent_after_s: float
     acknowledge_within_s: float
@@ -99,11 +119,15 @@ class Feed(_Table):
     frame_max_bytes: int
 
 
-class Quarantine(_Table):
+class Quarantine(_Table, frozen=True):
+    """Raw frames that could not be decoded."""
+
     max_bytes: int
 
 
-class Writer(_Table):
+class Writer(_Table, frozen=True):
+    """Arbitration, journal and publication."""
+
     watermark_ms: int
     twin_window_s: float
     identity_cum_volume: list[Literal["KRX", "NXT", "UN"]]
@@ -114,12 +138,16 @@ class Writer(_Table):
     segment_max_bytes: int
 
 
-class Health(_Table):
+class Health(_Table, frozen=True):
+    """Detection of a degraded feed."""
+
     window_s: float
     min_books: int
 
 
-class Recover(_Table):
+class Recover(_Table, frozen=True):
+    """Recovery after the close."""
+
     calls_per_s_first: float
     max_calls_per_s: float
     attempts: int
@@ -130,7 +158,9 @@ class Recover(_Table):
     retry_s: float
 
 
-class Gapfill(_Table):
+class Gapfill(_Table, frozen=True):
+    """Backfill of gaps during the day."""
+
     enabled: bool
     calls_per_s: float
     settle_s: float
@@ -138,7 +168,9 @@ class Gapfill(_Table):
     attempts: int
 
 
-class Watchdog(_Table):
+class Watchdog(_Table, frozen=True):
+    """Limits beyond which the watchdog acts."""
+
     stale_s: float
     start_s: float
     terminate_timeout_s: float
@@ -150,13 +182,15 @@ class Watchdog(_Table):
     gapfill_memory_mb: float
 
 
-class Log(_Table):
+class Log(_Table, frozen=True):
+    """Log files."""
+
     level: Literal["TRACE", "DEBUG", "INFO", "WARNING", "ERROR"]
     rotation: str
     retention: int
 
 
-class Settings(_Table):
+class Settings(_Table, frozen=True):
     """All settings of a home; see default.toml for what each means."""
 
     universe: Universe

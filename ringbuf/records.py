@@ -197,11 +197,17 @@ RINGS: dict[str, np.dtype] = STREAMS | {"event": EVENT}
 STREAM_NAMES = ("", *STREAMS)
 """An event's `stream` by number; the first is none."""
 
-BOOK_KEY = slice(ORDERBOOK.fields["symbol"][1], ORDERBOOK.fields["total_ask_size"][1])
-"""Bytes of a book that say *which book* it is (design 6.2): symbol, venue, the 40 levels' numbers, cumulative volume."""
 
-BOOK_KEY_WITHOUT_VOLUME = slice(BOOK_KEY.start, ORDERBOOK.fields["cum_volume"][1])
-"""The same without the cumulative volume, for venues where one broker stamps it late."""
+def field_offset(dtype: np.dtype, name: str) -> int:
+    """Where a field of a record begins, in bytes."""
+    return dtype.fields[name][1]  # type: ignore[index]  # a record's dtype has fields
+
+
+BOOK_KEY = slice(field_offset(ORDERBOOK, "symbol"), field_offset(ORDERBOOK, "total_ask_size"))
+"""Bytes that identify a book's content for arbitration: symbol, venue, the 40 numbers of its levels, cumulative volume."""
+
+BOOK_KEY_WITHOUT_VOLUME = slice(BOOK_KEY.start, field_offset(ORDERBOOK, "cum_volume"))
+"""`BOOK_KEY` without the cumulative volume, for venues where one broker stamps it late."""
 
 
 def dtype_hash(dtype: np.dtype) -> int:
@@ -215,7 +221,7 @@ def empty_records(dtype: np.dtype, count: int) -> np.ndarray:
     Levels, the size of a trade, sides, flags and codes start at zero; shape (count,), dtype as given.
     """
     records = np.zeros(count, dtype)
-    for name in dtype.names:
+    for name in dtype.names or ():
         if name in _OPTIONAL:
             records[name] = UNDEFINED
     return records

@@ -116,7 +116,7 @@ class _MappedRing:
 
     def close(self) -> None:
         """Unmap and close; a producer's lock goes with it."""
-        self._header = self.slots = self._raw_slots = np.empty(0)
+        self._header, self.slots, self._raw_slots = np.empty(0, "<i8"), np.empty(0, np.void), np.empty(0, np.void)
         self._mmap.close()
         os.close(self.fd)
 

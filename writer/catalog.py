@@ -79,9 +79,7 @@ class Catalog:
                 hours, hour_of = np.unique(batch.entries.column("hour").to_numpy(), return_inverse=True)
                 for hour in hours.tolist():
                     if (lineage, hour) not in published_to:
-                        published_to[lineage, hour] = read_published_to(
-                            self.directory(dataset), hour, lineage, market
-                        )
+                        published_to[lineage, hour] = read_published_to(self.directory(dataset), hour, lineage, market)
                 limits = np.array([published_to[lineage, hour] for hour in hours.tolist()], np.int64)[hour_of]
                 row = pc.coalesce(batch.entries.column("twin_of"), batch.entries.column("row")).to_numpy()
                 if (row > limits).any():

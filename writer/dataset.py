@@ -252,8 +252,9 @@ class Dataset:
                 vitals.record_latency(max(0, int(lags.mean())), len(lags))
 
     def _report_overrun(self, overrun: ring_reader.OverrunReport) -> None:
-        """Records were overwritten unread: count, log and tell it. Told before the batch behind it is journalled, so that a kill
-        in between tells it twice rather than never.
+        """Count, log and emit records that were overwritten before they were read.
+
+        This is done before the batch behind the loss is journalled: a kill in between reports a loss twice rather than never.
         """
         first, last = overrun.overrun
         count = last - first + 1

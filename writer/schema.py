@@ -157,8 +157,9 @@ _STREAM_NAMES = pa.array(STREAM_NAMES)
 
 
 def compute_hours(records: np.ndarray) -> np.ndarray:
-    """Start of the exchange hour of each record, int64 ns (every market's offset is whole hours); of an event the hour it was
-    noticed in.
+    """Start of the exchange hour of each record, int64 ns (every market's offset from UTC is whole hours).
+
+    Of an event: the hour in which it was noticed.
     """
     ns = records["recv_ns"] if records.dtype == RINGS["event"] else compute_exchange_ns(records)
     return ns // HOUR_NS * HOUR_NS
@@ -167,8 +168,9 @@ def compute_hours(records: np.ndarray) -> np.ndarray:
 def build_entries(
     dataset: str, records: np.ndarray, first_row: int, arbitration: ArbitrationResult | None
 ) -> pa.RecordBatch:
-    """Journal entries of `records` (dtype of the dataset's stream), numbered from `first_row`; `taken` is what merge said, None
-    where nothing is merged.
+    """Journal entries of `records` (dtype of the dataset's stream), numbered from `first_row`.
+
+    `arbitration`: the arbiter's result, None where nothing is merged.
     """
     market, stream = parse_dataset(dataset)
     if stream == "event":

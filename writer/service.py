@@ -11,6 +11,7 @@ Leaves to others: one dataset's way (dataset.py), publishing (publisher.py), the
 from __future__ import annotations
 
 import time
+from typing import Any
 
 from loguru import logger
 
@@ -41,8 +42,9 @@ SHUTDOWN_NO_SPACE_TIMEOUT_S = 10.0
 
 
 def find_datasets(home: Home) -> list[str]:
-    """The datasets this home has: of every market that a line is switched on for, or that has a ring or a journal; and the one
-    that has the writer's own events.
+    """The datasets of this home.
+
+    Those of every market that a feed is enabled for, or that has a ring or a journal, and the writer's own events.
     """
     names = [f"{market.name}.{stream}" for market in MARKETS.values() if _is_in_use(home, market) for stream in RINGS]
     own = f"{KR.name}.event"
@@ -316,7 +318,7 @@ class WriterService:
         else:
             self._set_state("running", "; ".join(self._publish_errors.values()))
 
-    def _emit(self, kind: EventType, message: str = "", **fields: int) -> None:
+    def _emit(self, kind: EventType, message: str = "", **fields: Any) -> None:
         """An event of the writer's own; before there is a ring for it (no room), only the log has it."""
         if self._events is not None:
             self._events.emit(kind, message, **fields)

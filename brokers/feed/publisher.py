@@ -95,13 +95,15 @@ class RingPublisher:
             self._vitals.record_latency(now_ns - received_ns, count)
 
     def _emit_halts(self, ticks: np.ndarray, mono_ns: int) -> None:
-        for kind, message, (symbol, venue), value, exch_ns in self._halt_tracker.detect_changes(ticks):
+        for kind, message, instrument, value, exch_ns in self._halt_tracker.detect_changes(ticks):
+            symbol, venue = instrument or ("", "")
             self.events.emit(kind, message, symbol=symbol, venue=venue, value=value, mono_ns=mono_ns, exch_ns=exch_ns)
 
     def close(self) -> None:
         """Let go of the rings; they stay."""
-        for producer in (*self._producers.values(), self.events):
+        for producer in self._producers.values():
             producer.close()
+        self.events.close()
 
 
 class SessionResolver:

@@ -28,9 +28,17 @@ from ringbuf.records import PRICE_SCALE, UNDEFINED, Flag
 class RecordLayout(Protocol):
     """A type of record."""
 
-    stream: str
-    widths: frozenset[int]  # known widths; between two of them a frame may have been cut
-    known_width: int  # the largest of them
+    @property
+    def stream(self) -> str:
+        """Of the records."""
+
+    @property
+    def widths(self) -> frozenset[int]:
+        """Known numbers of fields; a frame between two of them may have been cut."""
+
+    @property
+    def known_width(self) -> int:
+        """The largest known number of fields."""
 
 
 LayoutT = TypeVar("LayoutT", bound=RecordLayout)
@@ -81,9 +89,10 @@ def read_frame(
         if rest or (width not in layout.widths and width < layout.known_width):
             raise ValueError(f"{len(fields)} fields are not {int(count)} records of a known width")
         prefix = tr.decode()
-        subscriptions = [by_code.get(f"{prefix}|{fields[at].decode('latin-1')}") for at in range(0, len(fields), width)]
-        if None in subscriptions:
-            raise ValueError("a record does not begin with a registered code")
+        try:
+            subscriptions = [by_code[f"{prefix}|{fields[at].decode('latin-1')}"] for at in range(0, len(fields), width)]
+        except KeyError:
+            raise ValueError("a record does not begin with a subscribed code") from None
     except ValueError as error:
         out.rejects.append((payload, str(error)))
         return out

@@ -12,7 +12,7 @@ Leaves to others: control messages (session.py), volume chains (the writer's vol
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from operator import itemgetter
 
 import msgspec
@@ -113,7 +113,7 @@ def decode(payload: bytes, by_code: Mapping[str, Subscription], recv_ns: int, mo
     return out
 
 
-def _parse_entries(payload: bytes) -> list[_Entry | msgspec.Raw] | None:
+def _parse_entries(payload: bytes) -> Sequence[_Entry | msgspec.Raw] | None:
     """The entries of a REAL frame, None for a control message. Entries stay raw where one of them is malformed."""
     try:
         frame = _decode_frame(payload)

@@ -53,8 +53,10 @@ _decode_message = msgspec.json.Decoder(_Message, strict=False).decode
 
 
 class _Request(NamedTuple):
-    """One REG or REMOVE; `beside`: what is registered already and named again, so that it stays. Without registrations it is for a
-    `type` that has no item, and takes no slot.
+    """One REG or REMOVE message.
+
+    `beside`: subscriptions that stand already and are named again so that they stay. Without subscriptions the message is for a
+    `type` that has no item and takes no slot.
     """
 
     trnm: str
@@ -209,8 +211,9 @@ class KiwoomSession:
         self._enqueue(new)
 
     def unsubscribe(self, subscriptions: Iterable[Subscription], mono_ns: int) -> None:
-        """Queue a REMOVE of those that have been sent, and a REG of what their symbols keep, whatever a REMOVE means (spec 2.4);
-        nothing that waits of them is sent any more.
+        """Queue a REMOVE of subscriptions that were sent, and a REG of what their symbols keep.
+
+        The REG is correct whatever a REMOVE means to the vendor (docs/wire/kiwoom.md 2.4). Requests that still wait are dropped.
         """
         dropped = set(subscriptions)
         waiting = [

@@ -88,7 +88,7 @@ class ControlChannel:
         except faults.FaultError as error:
             return {"ok": False, "error": str(error)}
         self._feeds[fault.feed].apply_fault(fault)
-        return {"ok": True} | fault._asdict()
+        return {"ok": True, **fault._asdict()}
 
     def _set_rate(self, arguments: list[str]) -> Response:
         if len(arguments) != 1 or not arguments[0].isdigit() or not int(arguments[0]):

@@ -25,7 +25,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 from hashlib import sha256
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import numpy as np
 
@@ -91,17 +91,23 @@ _DELIVERY = struct.Struct("<BBBiQQq")
 
 
 class FeedId(IntEnum):
+    """Feeds by number."""
+
     KIS = 1
     KIWOOM = 2
     US = 3
 
 
 class Stream(IntEnum):
+    """Streams by number."""
+
     BOOK = 1
     TICK = 2
 
 
 class DeliveryOutcome(IntEnum):
+    """What became of one record on its way to one client."""
+
     SENT = 0
     LOST = 1
     CONFLATED = 2
@@ -248,7 +254,7 @@ class GroundTruth:
     books: np.ndarray
     trades: np.ndarray
     deliveries: np.ndarray
-    connections: list[dict[str, object]]
+    connections: list[dict[str, Any]]
     earlier_trades: np.ndarray
     blocks: list[dict[str, object]]
     commands: list[dict[str, object]]

@@ -267,8 +267,8 @@ class SimulatorServer:
         for day in sorted(set(todays.values())):
             self.market.consolidate_day(day)
         mono_ns = time.monotonic_ns()
-        for instrument, listing in self.market.listings.items():
-            old, rows = before[instrument], listing.history.read_rows()
+        for instrument, all_trades in ((one, each.history.read_rows()) for one, each in self.market.listings.items()):
+            old, rows = before[instrument], all_trades
             first_id = self.market.allocate_trade_ids(len(rows) - old)
             self.truth.record_generated_trades("earlier.bin", instrument, rows[:old], earlier + 1, mono_ns)
             earlier += old

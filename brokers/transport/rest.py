@@ -56,12 +56,13 @@ class _AbortableAdapter(HTTPAdapter):
 
     def get_connection_with_tls_context(self, *arguments: Any, **options: Any) -> Any:
         """As the library's, with connections that leave their socket with us."""
-        pool = super().get_connection_with_tls_context(*arguments, **options)
+        pool: Any = super().get_connection_with_tls_context(*arguments, **options)
         if hasattr(pool.ConnectionCls, "tracks_socket"):
             return pool
         sockets = self._sockets
+        connection_class: Any = pool.ConnectionCls
 
-        class TrackedConnection(pool.ConnectionCls):
+        class TrackedConnection(connection_class):
             tracks_socket = True
 
             def connect(self) -> None:

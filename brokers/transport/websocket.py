@@ -97,7 +97,7 @@ class WebSocketConnection:
 
     def __init__(self, link: websocket.WebSocket, frame_max_bytes: int) -> None:
         self._link = link
-        self._socket = link.sock
+        self._socket: socket.socket = link.sock  # type: ignore[assignment]  # a link that is connected has one
         self._socket.settimeout(0)
         self._poll = select.poll()
         self._poll.register(self._socket, select.POLLIN)

@@ -216,8 +216,10 @@ def _find_session(instrument: Instrument) -> Session:
 
 
 def _infer_side(price: int, ask: int, bid: int, sums: tuple[int, int], previous: tuple[int, ...] | None) -> Side:
-    """Who was the aggressor: by the vendor's sums of sell- and buy-initiated volume where the record before is at hand, else by the
-    quotes the print carries; between them nobody is.
+    """The aggressor's side, 0 where nothing determines it.
+
+    Taken from the vendor's sums of sell- and buy-initiated volume where the record before is at hand, else from the quotes that
+    the trade carries.
     """
     if previous is not None and UNDEFINED not in (*sums, *previous):
         sold, bought = sums[0] - previous[0], sums[1] - previous[1]

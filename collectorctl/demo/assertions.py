@@ -20,8 +20,9 @@ MIN_BURST_FACTOR = 3.0
 
 
 class DemoData(NamedTuple):
-    """What a rehearsal left: the datasets kr.orderbook and kr.event as pandas reads them, and how many instruments are PROVEN that
-    were not before recovery.
+    """What a demo left on disk.
+
+    The datasets kr.orderbook and kr.event as pandas reads them, and how many instruments became PROVEN by recovery.
     """
 
     books: pd.DataFrame

@@ -13,8 +13,9 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from datetime import date, datetime
+from io import BufferedReader
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, cast
 
 import msgspec
 
@@ -138,11 +139,11 @@ class SimulatorProcess:
 
     def read_response(self, timeout_s: float) -> dict[str, Any]:
         """The next thing it says. StageError after `most_s` seconds, or when it is gone."""
-        pipe = self.process.stdout
+        pipe = cast(BufferedReader, self.process.stdout)  # opened with PIPE
         while b"\n" not in self._pending:
             if not select.select([pipe], [], [], timeout_s)[0]:
                 raise EnvironmentSetupError(f"the simulator says nothing for {timeout_s} s")
-            chunk = pipe.read1()  # type: ignore[union-attr]
+            chunk = pipe.read1()
             if not chunk:
                 raise EnvironmentSetupError("the simulator is gone")
             self._pending += chunk

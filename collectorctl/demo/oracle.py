@@ -196,8 +196,11 @@ def _compare_ticks(
 
 
 def _build_coverage(stored: Iterable[tuple]) -> tuple[Callable[[tuple], bool], int]:
-    """Of tick keys (symbol, venue, cumulative volume, size, ...): whether the shares of a key are all covered by `stored`, as a
-    function; and how many stored ones cover a share that another one covers already.
+    """Coverage of shares by stored ticks, for keys (symbol, venue, cumulative volume, size, ...).
+
+    Returns:
+        A function that says whether all shares of a key are covered by `stored`, and the number of stored ticks that cover a
+        share which another one covers already.
     """
     spans: dict[tuple, list[list[int]]] = {}
     doubled = 0

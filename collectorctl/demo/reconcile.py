@@ -14,6 +14,8 @@ Leaves to others: reading files, whether live rows were delivered so (oracle.py)
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Hashable, Mapping
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -21,8 +23,10 @@ import pandas as pd
 
 
 class Reconciliation(msgspec.Struct):
-    """One instrument's day. `missed`: trades in no live row; `equal`: recovered rows that are one of those, each once;
-    `wrong`: all other recovered rows; `lacking`: trades in no row at all; `twice`: trades in several live rows.
+    """Stored ticks of one instrument's day, reconciled with its trades.
+
+    `missed`: trades in no live row. `equal`: recovered rows that are one of those, each once. `wrong`: all other recovered rows.
+    `missing`: trades in no row at all. `duplicated`: trades in several live rows.
     """
 
     symbol: str
@@ -101,10 +105,9 @@ def _count_covering_rows(ends: np.ndarray, live: pd.DataFrame) -> np.ndarray:
     return np.cumsum(steps[:-1])
 
 
-def _is_equal(row: dict[str, object], trade: np.void) -> bool:
+def _is_equal(row: Mapping[Hashable, Any], trade: np.void) -> bool:
     """Whether a recovered row says what happened."""
-    second: pd.Timestamp = row["exch_time"]  # type: ignore[assignment]
-    exact = (row["price"], row["size"], second.timestamp())
+    exact = (row["price"], row["size"], row["exch_time"].timestamp())
     if exact != (int(trade["price"]), int(trade["size"]), int(trade["exch_s"])):
         return False
     quotes = all(pd.isna(row[name]) or row[name] == int(trade[name]) for name in ("ask_price_1", "bid_price_1"))

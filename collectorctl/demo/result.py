@@ -31,11 +31,12 @@ class FeedAccount(msgspec.Struct):
 
 
 class StreamAccount(msgspec.Struct):
-    """One stream: every line, and the rows on disk. `available` counts what either line certainly delivered; `stored`: rows that
-    came by a line, `fetched`: ticks asked for during the day, of which `wrong` counts what a line had delivered or nobody traded.
+    """One stream: every feed, and the rows on disk.
 
-    `..._unexplained`: those of the missed and the doubled that are not explained by a content that came back (A, B, A): one line's
-    first A may be taken for the other line's second one, so that one of two is stored, with both arrivals (design 6.2).
+    `available`: records that at least one feed certainly delivered. `stored`: rows that a feed brought. `fetched`: ticks backfilled
+    during the day, of which `wrong` counts those that a feed had delivered or nobody traded. `..._unexplained`: missed and doubled
+    books that are not explained by a content that came back (A, B, A): the arbiter may pair one feed's first A with the other
+    feed's second A, so that one of two rows is stored, with both arrivals.
     """
 
     feeds: dict[str, FeedAccount]
@@ -99,8 +100,9 @@ class DemoResult(msgspec.Struct):
 
 
 def compute_allowance(share: float, available: int) -> float:
-    """How many of `available` books make up `share`, and three standard deviations of such a rare count on top: in a run of
-    a minute the share is a handful, and a handful fluctuates.
+    """`share` of `available` books, plus three standard deviations of such a rare count.
+
+    In a run of one minute the share is a handful, and a handful fluctuates.
     """
     expected = share * available
     return expected + 3 * math.sqrt(expected)

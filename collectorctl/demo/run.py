@@ -149,7 +149,9 @@ class DemoRun:
             books = books[
                 books[[f"recv_time_{line}" for line in FEEDS.values() if line != untrusted]].notna().any(axis=1)
             ]
-            books, ticks = books.assign(**{f"recv_time_{untrusted}": pd.NaT}), ticks[ticks["broker"] != untrusted]
+            books = books.copy()
+            books[f"recv_time_{untrusted}"] = pd.NaT
+            ticks = ticks[ticks["broker"] != untrusted]
         return compare(
             truth.books,
             truth.trades,

@@ -211,9 +211,10 @@ def _select_events(
     names = ["time", "line", "kind", "symbol", "venue", "stream", "connection", "value", "since", "message"]
     chosen = day_events.loc[(near | reaches) & relevant, names]
     return [
-        {name: None if pd.isna(value) else value for name, value in row.items()} for row in chosen.to_dict("records")
+        {str(name): None if pd.isna(value) else value for name, value in row.items()}
+        for row in chosen.to_dict("records")
     ]
 
 
-def _to_datetime(time: pd.Timestamp) -> datetime | None:
+def _to_datetime(time: Any) -> datetime | None:
     return None if pd.isna(time) else time

@@ -11,11 +11,15 @@ Leaves to others: reading files (pandas).
 
 from __future__ import annotations
 
+from collections.abc import Hashable, Mapping
 from typing import Any, NamedTuple
 
 import pandas as pd
 
 UNKNOWN = "no event tells"
+
+
+_NEVER: Any = pd.NaT
 
 
 class OutageSpan(NamedTuple):
@@ -34,8 +38,8 @@ def find_outages(events: pd.DataFrame, feed: str, symbol: str, stream: str, venu
     feed_events = events[(events.line == feed)].sort_values(["time", "seq"], kind="stable")
     spans: list[OutageSpan] = []
     lost: list[OutageSpan] = []
-    since, reason, connection = pd.NaT, UNKNOWN, None
-    last = pd.NaT
+    since, last, connection = _NEVER, _NEVER, None
+    reason = UNKNOWN
     is_blind = True
     for event in feed_events.to_dict("records"):
         if event["kind"] == "ring_loss":
@@ -51,23 +55,23 @@ def find_outages(events: pd.DataFrame, feed: str, symbol: str, stream: str, venu
             is_blind, since, reason = True, _outage_begin(event, last), _describe_event(event)
         last = event["time"]
     if is_blind:
-        spans.append(OutageSpan(since, pd.NaT, reason))
+        spans.append(OutageSpan(since, _NEVER, reason))
     return sorted([*spans, *lost], key=lambda span: (not pd.isna(span.begin), span.begin))
 
 
-def _starts_outage(event: dict[str, Any], is_own: bool, connection: int | None) -> bool:
+def _starts_outage(event: Mapping[Hashable, Any], is_own: bool, connection: int | None) -> bool:
     kind = event["kind"]
     if is_own:
         return kind in ("resubscribed", "refused", "released")
     return kind in ("stopped", "started") or (kind == "disconnected" and event["connection"] == connection)
 
 
-def _outage_begin(event: dict[str, Any], last: pd.Timestamp) -> pd.Timestamp:
+def _outage_begin(event: Mapping[Hashable, Any], last: pd.Timestamp) -> pd.Timestamp:
     """Since when it is true: the event's own word; a start that knows no former life: since the last event before it."""
     if not pd.isna(event["since"]):
         return event["since"]
     return last if event["kind"] == "started" else event["time"]
 
 
-def _describe_event(event: dict[str, Any]) -> str:
+def _describe_event(event: Mapping[Hashable, Any]) -> str:
     return f"{event['kind']}: {event['message']}" if isinstance(event["message"], str) else event["kind"]

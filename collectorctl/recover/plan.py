@@ -73,8 +73,9 @@ class InstrumentPlan:
 
 
 def compute_day_coverage(ticks: np.ndarray, total: int | None) -> Coverage:
-    """The TICKS of an instrument's day on the volume line. What was received stands before what was fetched, even if that is finer:
-    a recovered tick that live ones cover wholly is not kept.
+    """Coverage of an instrument's day by its ticks (DAY_TICK).
+
+    Live ticks take precedence over recovered ones, even finer ones: a recovered tick that live ones cover wholly does not count.
     """
     coverage = compute_coverage(ticks["cum_volume"], ticks["size"], total)
     hidden = ~ticks["live"] & backfill_filter.find_covered(ticks["cum_volume"], ticks["size"], ticks["live"])

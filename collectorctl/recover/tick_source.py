@@ -179,8 +179,9 @@ class TickSource:
 
     @staticmethod
     def count_stored_pages(data: Path, day: date, instrument: Instrument, is_complete: bool) -> tuple[int, bool]:
-        """How many pages are kept, and whether every chain is whole. Of a day that is `whole` no chain is left unfinished: those
-        that an earlier run began and nobody needs any more go.
+        """The number of stored pages, and whether every sequence is complete.
+
+        Of a complete day, sequences that an earlier run left unfinished and that are not needed any more are removed.
         """
         sequences = [PageSequence(path) for path in sorted(recovery_folder(data, str(day), instrument).glob("*/"))]
         for chain in sequences:

@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from datetime import date, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -38,7 +39,7 @@ PAGES_FOLDER = "minutes"
 NO_TRADES = "no list of trades exists: minute bars are all there is"
 MAX_RESIDUALS = 40
 
-_EMPTY_VALUES = {str: "", int: 0, int | None: None, bool: False, list[str]: []}
+_EMPTY_VALUES: dict[Any, Any] = {str: "", int: 0, int | None: None, bool: False, list[str]: []}
 EMPTY_CERTIFICATE = {field.name: _EMPTY_VALUES[field.type] for field in msgspec.structs.fields(Certificate)}
 """A certificate of a day without trades to judge."""
 

@@ -83,8 +83,10 @@ def find_hours(directory: Path) -> list[int]:
 
 @dataclass
 class Batch:
-    """The frames of one hour of receipt: by broker the lines that are understood now and the lines of what of them is not; the
-    rows by dataset ("kr.tick"), in order of receipt; why other lines stay, with their number.
+    """The quarantined frames of one hour of receipt, decoded again.
+
+    By broker the lines that are decoded now and the lines of their parts that are not; the rows by dataset ("kr.tick"), in order of
+    receipt; the reasons why other lines stay, with their number.
     """
 
     decoded: dict[str, list[bytes]] = field(default_factory=dict)

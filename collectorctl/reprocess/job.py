@@ -31,8 +31,10 @@ WRITE_GRACE_NS = 600 * SECOND_NS
 
 
 class ReprocessReport(msgspec.Struct):
-    """What was done, or would be: `frames` that are understood now, by broker; rows by dataset; books that the other broker had
-    delivered, and ticks whose shares others cover; frames and parts of frames that stay, by reason.
+    """What was done, or with `dry_run` would be.
+
+    `frames` that are decoded now, by broker; `rows` by dataset; books that the other broker had delivered; ticks whose shares other
+    ticks cover; frames and parts of frames that remain, by reason.
     """
 
     date: str

@@ -239,17 +239,17 @@ def _build_process_status(home: Home, name: str, program: Program | None, recove
         healthy, verdict = evaluate_scheduled(program, recovery)
     else:
         healthy, verdict = evaluate(program, vitals, time.monotonic_ns())
-    common = {
-        "name": name,
-        "supervisor_state": program.state if program else "ABSENT",
-        "pid": program.pid if program else 0,
-        "healthy": healthy,
-        "verdict": vitals_error or verdict,
-    }
+    status = ProcessStatus(
+        name=name,
+        supervisor_state=program.state if program else "ABSENT",
+        pid=program.pid if program else 0,
+        healthy=healthy,
+        verdict=vitals_error or verdict,
+    )
     if program is None or vitals is None or vitals.pid != program.pid:
-        return ProcessStatus(**common)
-    return ProcessStatus(
-        **common,
+        return status
+    return msgspec.structs.replace(
+        status,
         state=vitals.state,
         detail=vitals.detail,
         uptime_s=round(time.time() - vitals.start_ns / 1e9, 1),

@@ -10,7 +10,6 @@ from itertools import pairwise
 from pathlib import Path
 
 import msgspec
-import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest

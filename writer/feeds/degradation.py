@@ -69,8 +69,10 @@ class Degradation(msgspec.Struct, frozen=True):
 
 
 class Evaluation(NamedTuple):
-    """The last window: how the lines stand, lag of the second behind the first (ms; None without twins), what began and what ended
-    to be wrong with this judgement, and all that is wrong now.
+    """The judgement of the last window.
+
+    Shares of the feeds, lag of the second arrival behind the first (ms; None without twins), degradations that began, that
+    ended, and all that hold now.
     """
 
     feeds: list[FeedShare]
@@ -182,8 +184,9 @@ class DegradationDetector:
         }
 
     def _find_unmatched(self, sums: np.ndarray, visibility: FeedVisibility, usual: list[float]) -> dict[int, str]:
-        """Both, unless one was given its registrations later than the other: that one. (If only one line's share of twins falls,
-        the other one has become thin or silent.)
+        """Both feeds, unless one was subscribed later than the other: then that one.
+
+        If only one feed's share of twins falls, the other feed has become thin or silent.
         """
         min_share = np.maximum(MIN_MATCH_SHARE, MATCH_SHARE_DROP * np.array(usual))
         if sums[:, _DELIVERED].min() < self._min_books or (min_share * sums[:, _DELIVERED] < MIN_EXPECTED_BOOKS).any():
@@ -272,7 +275,7 @@ class DegradationDetector:
 
     def _add(self, slot: np.ndarray, feed_index: np.ndarray, counter: int, bucket: np.ndarray) -> None:
         in_ring = bucket > self._newest - self._ring_size
-        np.add.at(self._counts, (slot[in_ring], feed_index[in_ring], counter, bucket[in_ring] % self._ring_size), 1)
+        np.add.at(self._counts, (slot[in_ring], feed_index[in_ring], counter, bucket[in_ring] % self._ring_size), 1)  # type: ignore[arg-type]
 
     def _ensure_slot(self, name: bytes) -> int:
         slot = self._slots.setdefault(name, len(self._slots))

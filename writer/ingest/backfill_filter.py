@@ -21,8 +21,10 @@ GapLookup = Callable[[np.ndarray], Iterable[tuple[int, int]]]
 
 
 def accept_backfill(ticks: np.ndarray, find_gaps: GapLookup) -> np.ndarray:
-    """Which of a batch of ticks (TICK, in receive order) are taken up, bool (n,): all received ones, and fetched ones that lie
-    wholly in an open gap that nothing before them in the batch, and no received one of it, covers.
+    """Which ticks of a batch (TICK, in receive order) are accepted, bool (n,).
+
+    All received ones; and backfilled ones that lie wholly in an open gap which no received tick of the batch and no earlier
+    backfilled one covers.
     """
     keep = np.ones(len(ticks), bool)
     fetched = np.flatnonzero(ticks["line"] == FeedId.GAPFILL)

@@ -113,31 +113,30 @@ class RingReader:
 
         A record from the future (mono_ns beyond `now_ns`: a ring that outlived a reboot) is due at once.
         """
-        found: list[tuple[RingCursor, np.ndarray, int]] = []
+        found: list[tuple[RingCursor, int, np.ndarray, int]] = []
         overruns: list[OverrunReport] = []
         has_more = False
         for cursor in self._cursors:
-            if cursor.consumer is None:
-                continue
-            batch = self._read(cursor, max_records)
-            if batch is None:
+            consumer = cursor.consumer
+            batch = self._read(cursor, consumer, max_records) if consumer else None
+            if consumer is None or batch is None:
                 continue
             if batch.overrun:
                 before_ns = int(batch.records["recv_ns"][0]) if len(batch.records) else 0
                 overruns.append(OverrunReport(cursor.name, batch.overrun, cursor.last_recv_ns, before_ns))
-            if len(batch.records) and batch.next_seq <= cursor.consumer.head:
+            if len(batch.records) and batch.next_seq <= consumer.head:
                 has_more = True
                 # the newest, not the last: all that was read must be due, else nothing might be, for ever
                 received = batch.records["mono_ns"]
                 if (received <= now_ns).any():
                     limit_ns = min(limit_ns, int(received[received <= now_ns].max()))
-            found.append((cursor, batch.records, batch.next_seq - len(batch.records)))
+            found.append((cursor, consumer.ring_id, batch.records, batch.next_seq - len(batch.records)))
         positions, last_recv_ns, parts = dict(self.positions), {}, []
-        for cursor, records, first_seq in found:
+        for cursor, ring_id, records, first_seq in found:
             undue = (records["mono_ns"] > limit_ns) & (records["mono_ns"] <= now_ns)
             due = int(undue.argmax()) if undue.any() else len(records)
             parts.append(records[:due])
-            positions[cursor.name] = [cursor.consumer.ring_id, first_seq + due]
+            positions[cursor.name] = [ring_id, first_seq + due]
             if due:
                 last_recv_ns[cursor.name] = int(records["recv_ns"][due - 1])
         records = np.concatenate(parts) if parts else np.empty(0, self._dtype)
@@ -150,13 +149,13 @@ class RingReader:
             last_recv_ns,
         )
 
-    def _read(self, cursor: RingCursor, max_records: int) -> Batch | None:
+    def _read(self, cursor: RingCursor, consumer: Consumer, max_records: int) -> Batch | None:
         """Read one ring; None if it is damaged, and then it is let go of, to be tried again."""
         try:
-            return cursor.consumer.read(cursor.next_seq, max_records)
+            return consumer.read(cursor.next_seq, max_records)
         except RingError as error:
             self._log_error_once(cursor, error)
-            cursor.consumer.close()
+            consumer.close()
             cursor.consumer = None
             return None
 

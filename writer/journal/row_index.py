@@ -62,10 +62,14 @@ class RowIndex:
 
     def take(self, chosen: np.ndarray) -> RowIndex:
         """Some of the rows, in this order."""
-        columns = (
-            column[chosen] for column in (self.row, self.location, self.twin_location, self.twin_is_first, self.group)
+        return RowIndex(
+            self.row[chosen],
+            self.location[chosen],
+            self.twin_location[chosen],
+            self.twin_is_first[chosen],
+            self.group[chosen],
+            self.has_more,
         )
-        return RowIndex(*columns, self.has_more)
 
 
 class JournalRows:
@@ -80,13 +84,15 @@ class JournalRows:
         self._table = np.empty((0, len(schema), 3), np.int64)
 
     def build_index(self, hour: int, row_from: int, row_to: int, max_rows: int) -> RowIndex:
-        """New rows of `hour` with row_from < row <= row_to (the first `most` of them) and their twins, sorted by symbol and
-        venue (if `by_symbol`), then arrival (the winner's mono_ns, then row).
+        """Index the new rows of `hour` with row_from < row <= row_to, at most the first `max_rows`, and their twins.
+
+        Sorted by symbol and venue (if `by_symbol`), then by arrival (the first arrival's mono_ns, then row).
         """
         self._buffers = [map_file(path) for path in self._segments]
         names: dict[tuple[str, str], int] | None = {} if self._by_symbol else None
         rows, twins = _GrowingColumns(), _GrowingColumns()
-        segment_of, tables = [], []
+        segment_of: list[int] = []
+        tables: list[np.ndarray] = []
         has_more = False
         for segment, buffer in enumerate(self._buffers):
             for journal_batch in read_batches(buffer):

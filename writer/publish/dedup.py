@@ -30,8 +30,10 @@ INT64_MAX = 2**63 - 1
 
 
 class SelectedTicks(NamedTuple):
-    """The rows that stay, in the order of publication; `flags` int64 (n,): bits to be added to each one's; how many received ticks
-    went because others cover them, and how many stay that contradict others.
+    """The rows that are published, in order.
+
+    `flags` int64 (n,): bits to be added to each row's. `duplicates`: received ticks left out because others cover them.
+    `conflicts`: ticks published though they contradict others.
     """
 
     rows: RowIndex
@@ -72,8 +74,9 @@ def select_ticks(entries: JournalRows, index: RowIndex, parts: Sequence[Path]) -
 
 def _gather_ticks(entries: JournalRows, location: RowLocation) -> TickArrays:
     """Rows of one symbol and venue, as far as they are laid."""
-    numbers = [_to_ints(entries.gather(name, location)) for name in _NUMERIC_COLUMNS]
-    return TickArrays(np.zeros(len(numbers[0]), np.int64), *numbers, _to_feed_codes(entries.gather("broker", location)))
+    volume, size, price = (_to_ints(entries.gather(name, location)) for name in _NUMERIC_COLUMNS)
+    feed = _to_feed_codes(entries.gather("broker", location))
+    return TickArrays(np.zeros(len(volume), np.int64), volume, size, price, feed)
 
 
 def read_published_overlapping(
@@ -124,8 +127,9 @@ def _read_published_within(
                 table = table.combine_chunks()
                 pairs = zip(table.column("symbol").to_pylist(), table.column("venue").to_pylist(), strict=True)
                 group = np.array([names.get(pair, -1) for pair in pairs], np.int64)
-                numbers = [_to_ints(table.column(name)) for name in _NUMERIC_COLUMNS]
-                rows = TickArrays(group, *numbers, _to_feed_codes(table.column("broker").combine_chunks()))
+                volume, size, price = (_to_ints(table.column(name)) for name in _NUMERIC_COLUMNS)
+                feed = _to_feed_codes(table.column("broker").combine_chunks())
+                rows = TickArrays(group, volume, size, price, feed)
                 near = (group >= 0) & (rows.cum_volume != UNDEFINED)
                 near &= (rows.cum_volume > low[group]) & (rows.cum_volume - rows.size < high[group])
                 found.append(rows.take(near))

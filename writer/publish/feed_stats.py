@@ -30,8 +30,10 @@ _MINUTE_BITS = 32
 
 
 class BookColumns(NamedTuple):
-    """n rows. `name` int64: number of (symbol, venue); `minute`: its start, ns; `recv_ns` (n, 2): when each line had it, UNDEFINED
-    for never; `won`: which line was first, 0 or 1; bool: `late`, `timed` (its times may be compared).
+    """Published books as columns of n rows.
+
+    `name` int64: number of (symbol, venue). `minute`: its start, ns. `recv_ns` (n, 2): when each feed had it, UNDEFINED for never.
+    `first`: which feed was first, 0 or 1. bool: `late`, `timed` (its times may be compared).
     """
 
     name: np.ndarray

@@ -111,7 +111,7 @@ def publish(task: PublishTask, cancelled: Callable[[], bool] = lambda: False) ->
     hour_dir.mkdir(parents=True, exist_ok=True)
     for leftover in hour_dir.glob(".part-*.tmp"):
         durable_io.remove(leftover)
-    done = []
+    done: list[Part] = []
     while True:
         row_from = read_published_to(task.directory, task.hour, task.lineage, task.market)
         entries = JournalRows(task.segments, JOURNAL[task.dataset], is_sorted_by_symbol(task.dataset))
@@ -222,17 +222,17 @@ def _checksum(table: pa.Table) -> int:
     crc = 0
     for column in table.columns:
         column = column.combine_chunks()
-        crc = zlib.crc32(np.packbits(column.is_null().to_numpy(zero_copy_only=False)), crc)
+        crc = zlib.crc32(np.packbits(column.is_null().to_numpy(zero_copy_only=False)).data, crc)
         if column.type == pa.string():
             lengths = pc.fill_null(pc.binary_length(column), 0).to_numpy()
             text = b"".join(pc.fill_null(column, "").cast(pa.binary()).to_pylist())
-            crc = zlib.crc32(text, zlib.crc32(np.ascontiguousarray(lengths), crc))
+            crc = zlib.crc32(text, zlib.crc32(np.ascontiguousarray(lengths).data, crc))
             continue
         if pa.types.is_timestamp(column.type):
             column = column.cast(pa.int64())
         elif pa.types.is_date32(column.type):
             column = column.cast(pa.int32())
-        crc = zlib.crc32(np.ascontiguousarray(pc.fill_null(column, 0).to_numpy()), crc)
+        crc = zlib.crc32(np.ascontiguousarray(pc.fill_null(column, 0).to_numpy()).data, crc)
     return crc
 
 

@@ -1,6 +1,6 @@
 """Publication of records that no ring holds: a journal of one batch, then every hour of it as the writer publishes it.
 
-    records ─arbitrate─> entries ─> journal (temporary) ─> <directory>/date=/hour=/part-0.parquet
+records ─arbitrate─> entries ─> journal (temporary) ─> <directory>/date=/hour=/part-0.parquet
 """
 
 from __future__ import annotations

@@ -86,8 +86,9 @@ class Publisher:
             self._results.put(PublishResult(task, parts, error, seconds, stats_error))
 
     def _refresh_stats(self, task: PublishTask) -> Exception | None:
-        """The health of the lines in the hours of this one's date, and of the newest dates: what a process that was killed left
-        behind, what recovery has written again.
+        """Refresh the feed statistics of this task's date and of the newest dates.
+
+        The latter are what a killed process left behind and what recovery has rewritten.
         """
         dataset, market = task.dataset.partition(".")[2], task.market
         if len(market.feeds) < 2 or dataset not in STREAMS:

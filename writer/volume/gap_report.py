@@ -33,8 +33,9 @@ class GapReporter:
     """The volume line of a market's ticks."""
 
     def __init__(self, home: Home, vitals: Vitals, market: Market = KR) -> None:
-        """Take up what the last writer left; `replay` comes next, for each batch of the tick journal, then `begin`. Korea's sums
-        are the counters of `vitals`.
+        """Restore what the last writer left; `replay` comes next, for each batch of the tick journal, then `begin`.
+
+        The sums over Korean instruments are counters of `vitals`.
         """
         self._file = SnapshotFile(home.gap_report_path(market.name), "old gaps")
         self._market = market

@@ -17,7 +17,7 @@ from datetime import UTC, datetime
 import msgspec
 import numpy as np
 
-from ringbuf.records import ORDERBOOK, PRICE_SCALE, TICK, UNDEFINED, Flag, Side, Venue
+from ringbuf.records import ORDERBOOK, PRICE_SCALE, TICK, UNDEFINED, Flag, Side, Venue, field_offset
 from writer.ingest.trading_day import compute_session_days
 
 BOOK_AHEAD_TOLERANCE_NS = 2_000_000_000
@@ -73,8 +73,9 @@ class OpenGap(msgspec.Struct, array_like=True):
         return self.shares == self.high - self.low
 
     def is_fillable(self, start: int) -> bool:
-        """Whether it is certain that no tick of it is stored: what was before `start` may have been seen by a writer whose
-        knowledge is lost.
+        """Whether it is certain that no tick of the interval is stored.
+
+        What was before `start` may have been read by a writer whose knowledge is lost.
         """
         return self.is_contiguous and self.low >= start
 
@@ -300,8 +301,8 @@ class GapTracker:
         state["ticks"][mine] += ends - starts + 1
         moved = ahead[ends] >= starts
         holder = ahead[ends][moved]
-        sums = (("value", value), ("change", ticks["value_change"]), ("count", ticks["trade_count"]))
-        for name, column in (*sums, ("top_ns", ticks["exch_ns"])):
+        columns = (("value", value), ("change", ticks["value_change"]), ("count", ticks["trade_count"]))
+        for name, column in (*columns, ("top_ns", ticks["exch_ns"])):
             state[name][mine[moved]] = column[holder]
         state["top"][mine] = reach[ends]
         state["ahead"][mine[moved]] = False
@@ -367,11 +368,11 @@ def _compute_days(records: np.ndarray) -> np.ndarray:
 
 def _instrument_keys(records: np.ndarray) -> list[bytes]:
     """Symbol and venue of each record, 16 bytes; the venue is never zero, so none is cut short."""
-    begin = records.dtype.fields["symbol"][1]
+    begin = field_offset(records.dtype, "symbol")
     raw = np.ascontiguousarray(records).view(np.uint8).reshape(len(records), records.dtype.itemsize)
     return np.ascontiguousarray(raw[:, begin : begin + 16]).view(_NAME).ravel().tolist()
 
 
 for _dtype in (TICK, ORDERBOOK):  # `_names` takes them for neighbours
-    if _dtype.fields["venue"][1] != _dtype.fields["symbol"][1] + 15:
+    if field_offset(_dtype, "venue") != field_offset(_dtype, "symbol") + 15:
         raise TypeError("symbol and venue of a record must be neighbours")

@@ -42,7 +42,7 @@ class PhaseInterval(NamedTuple):
 
 
 def parse_counts(text: str) -> dict[str, int]:
-    """ "500" or "005930=300000,000660=20": symbol -> trades, "" for all that are not named. HistoryError."""
+    """Symbol -> number of trades, of "500" or "005930=300000,000660=20"; "" stands for all not named. HistoryError."""
     counts = {}
     for part in filter(None, (piece.strip() for piece in text.split(","))):
         name, equals, number = part.rpartition("=")

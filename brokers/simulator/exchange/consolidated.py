@@ -92,11 +92,11 @@ class ConsolidatedListing:
 
     def _component_books(self, component: Listing, current_book: Book) -> list[Book]:
         """The books of the venues that show one in their present phase; the one that moves is heard even as its session ends."""
+        books = [(part, current_book if part is component else part.last_book) for part in self.components]
         return [
-            current_book if part is component else part.last_book
-            for part in self.components
-            if part is component
-            or (part.last_book and part.last_book.phase == part.phase and part.day.date == self.day.date)
+            book
+            for part, book in books
+            if book and (part is component or (book.phase == part.phase and part.day.date == self.day.date))
         ]
 
     def _combine(self, books: list[Book], exch_s: int, at: str, mono_ns: int) -> Book:
@@ -145,3 +145,7 @@ def _combine_levels(levels: list[tuple[int, int]], sign: int) -> list[tuple[int,
         if price:
             total[price] += size
     return [*sorted(total.items(), key=lambda level: sign * level[0])[:LEVELS], *[(0, 0)] * LEVELS][:LEVELS]
+
+
+AnyListing = Listing | ConsolidatedListing
+"""A listing of one venue, or that of both."""

@@ -17,7 +17,7 @@ from copy import copy
 from datetime import date
 from itertools import count
 
-from brokers.simulator.exchange.consolidated import COMPONENT_VENUES, ConsolidatedListing
+from brokers.simulator.exchange.consolidated import COMPONENT_VENUES, AnyListing, ConsolidatedListing
 from brokers.simulator.exchange.listing import CLOSING_PRICE, CONTINUOUS, Listing
 from brokers.simulator.exchange.market_factor import MarketFactor
 from brokers.simulator.exchange.models import DailyStats, MarketUpdate, Trade
@@ -57,7 +57,7 @@ class SimulatedMarket:
             )
             for one in consolidated_instruments
         }
-        self.listings: dict[Instrument, Listing | ConsolidatedListing] = {
+        self.listings: dict[Instrument, AnyListing] = {
             one: self.consolidated[one] if one in self.consolidated else self.primary_listings[one] for one in requested
         }
         self._factor = MarketFactor(seed)
@@ -104,7 +104,7 @@ class SimulatedMarket:
         for listing in self.consolidated.values():
             listing.merge_day(f"{day:%Y%m%d}")
 
-    def affected_listings(self, instrument: Instrument) -> list[Listing | ConsolidatedListing]:
+    def affected_listings(self, instrument: Instrument) -> list[AnyListing]:
         """Where what happens to one of `traded` is seen: there, and on the unified venue if the stock is listed on it."""
         consolidated = self.consolidated.get(Instrument(instrument.symbol, CONSOLIDATED))
         return [self.primary_listings[instrument], *([] if consolidated is None else [consolidated])]

@@ -27,6 +27,8 @@ MIN_APPROVAL_INTERVAL_S = 1.0
 
 @dataclass
 class KisToken:
+    """An access token that was issued."""
+
     text: str
     issued_s: float
     expires: datetime

@@ -15,7 +15,7 @@ from datetime import datetime
 
 import numpy as np
 
-from brokers.simulator.exchange.listing import Listing
+from brokers.simulator.exchange.consolidated import AnyListing
 from brokers.simulator.kis.overseas_encode import SCALE, format_dollars, format_times
 from brokers.simulator.kis.rest_trades import InputError
 from conf.clock import KST
@@ -25,7 +25,7 @@ ROWS = 120
 NUMBER = r"[1-9][0-9]{0,3}"
 
 
-def inquire_time_itemchartprice(listing: Listing | None, query: Mapping[str, str], now_s: int) -> dict[str, object]:
+def inquire_time_itemchartprice(listing: AnyListing | None, query: Mapping[str, str], now_s: int) -> dict[str, object]:
     """Up to NREC bars of NMIN minutes at or before KEYB."""
     minutes, max_rows = (_parse_number(query, name) for name in ("NMIN", "NREC"))
     if listing is None:
@@ -50,7 +50,7 @@ def _parse_number(query: Mapping[str, str], name: str) -> int:
 
 
 def _build_bars(
-    listing: Listing, minutes: int, max_rows: int, key: str, earlier: bool
+    listing: AnyListing, minutes: int, max_rows: int, key: str, earlier: bool
 ) -> tuple[list[dict[str, str]], bool]:
     """The rows, newest first, and whether older ones follow."""
     history, length_s = listing.history, 60 * minutes

@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 from aiohttp import web
 
-from brokers.simulator.exchange.listing import Listing
+from brokers.simulator.exchange.consolidated import AnyListing
 from brokers.simulator.exchange.market import SimulatedMarket
 from brokers.simulator.exchange.models import DailyStats
 from brokers.simulator.faults import FeedFaults
@@ -78,13 +78,13 @@ def search_info(day: DailyStats | None, symbol: str) -> dict[str, str]:
     }
 
 
-Call = Callable[[Listing | None, Mapping[str, str], int], dict[str, object]]
+Call = Callable[[AnyListing | None, Mapping[str, str], int], dict[str, object]]
 
 
 def _wrap_day_call(call: Callable[[DailyStats | None, str], dict[str, str]]) -> Call:
     """A call that needs no more than the day."""
 
-    def answer(listing: Listing | None, query: Mapping[str, str], now_s: int) -> dict[str, object]:
+    def answer(listing: AnyListing | None, query: Mapping[str, str], now_s: int) -> dict[str, object]:
         return {"output": call(listing.day if listing else None, _read_symbol(query))}
 
     return answer

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from brokers.simulator.exchange.listing import Listing
+from brokers.simulator.exchange.consolidated import AnyListing
 from brokers.simulator.exchange.models import DailyStats
 from brokers.simulator.exchange.trade_history import DAY_S, KOREA_S, format_hhmmss
 from brokers.simulator.kis.encode import encode_sign, format_ratio
@@ -31,7 +31,7 @@ class InputError(ValueError):
     """A parameter that is missing or has a bad form; its name."""
 
 
-def inquire_ccnl(listing: Listing | None, query: Query, now_s: int) -> Outputs:
+def inquire_ccnl(listing: AnyListing | None, query: Query, now_s: int) -> Outputs:
     """The last 30 trades, without cumulative volume."""
     rows = []
     if listing is not None:
@@ -49,7 +49,7 @@ def inquire_ccnl(listing: Listing | None, query: Query, now_s: int) -> Outputs:
     return {"output": rows}
 
 
-def inquire_time_itemconclusion(listing: Listing | None, query: Query, now_s: int) -> Outputs:
+def inquire_time_itemconclusion(listing: AnyListing | None, query: Query, now_s: int) -> Outputs:
     """Up to 30 trades of today at or before a second, with the cumulative volume."""
     until = _parse_second(query)
     if listing is None:
@@ -82,7 +82,7 @@ def inquire_time_itemconclusion(listing: Listing | None, query: Query, now_s: in
     return {"output1": output, "output2": rows}
 
 
-def inquire_time_itemchartprice(listing: Listing | None, query: Query, now_s: int) -> Outputs:
+def inquire_time_itemchartprice(listing: AnyListing | None, query: Query, now_s: int) -> Outputs:
     """Up to 30 minute bars at or before a time, into the day before if FID_PW_DATA_INCU_YN is Y."""
     until = _parse_second(query)
     if listing is None:
@@ -103,7 +103,7 @@ def inquire_time_itemchartprice(listing: Listing | None, query: Query, now_s: in
     return {"output1": output, "output2": (_build_untraded_bars(listing, until, now_s, bars) + bars)[:ROWS]}
 
 
-def _build_bars(listing: Listing, until: int, earlier_days: bool) -> list[dict[str, str]]:
+def _build_bars(listing: AnyListing, until: int, earlier_days: bool) -> list[dict[str, str]]:
     """The bars of minutes that had trades, newest first."""
     history = listing.history
     begin, end = _find_today(listing)
@@ -122,7 +122,9 @@ def _build_bars(listing: Listing, until: int, earlier_days: bool) -> list[dict[s
     ]
 
 
-def _build_untraded_bars(listing: Listing, until: int, now_s: int, bars: list[dict[str, str]]) -> list[dict[str, str]]:
+def _build_untraded_bars(
+    listing: AnyListing, until: int, now_s: int, bars: list[dict[str, str]]
+) -> list[dict[str, str]]:
     """Bars of minutes without a trade, newest first: the current one right after a busy minute, and the future."""
     day, now = listing.day, int(_to_seconds_of_day(now_s)) // MINUTE_S
     if not bars or f"{to_kst(now_s * SECOND_NS):%Y%m%d}" != day.date or bars[0]["stck_bsop_date"] != day.date:
@@ -163,12 +165,12 @@ def _to_seconds_of_day(exch_s):
     return (exch_s + KOREA_S) % DAY_S
 
 
-def _find_today(listing: Listing) -> tuple[int, int]:
+def _find_today(listing: AnyListing) -> tuple[int, int]:
     """First row and end of the day at hand, which may have no trade yet."""
     return listing.history.days[-1].first, len(listing.history)
 
 
-def _read_columns(listing: Listing, first: int, end: int) -> list[tuple]:
+def _read_columns(listing: AnyListing, first: int, end: int) -> list[tuple]:
     """(HHMMSS, price, size, sold, bought, cumulative volume, ask, bid) of each trade, newest first."""
     rows = listing.history.read_rows(first, end)[::-1]
     names = ("price", "size", "sell_volume", "buy_volume", "cum_volume", "ask_price_1", "bid_price_1")

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import NamedTuple
 
-from brokers.simulator.exchange.listing import Listing
+from brokers.simulator.exchange.consolidated import AnyListing
 
 MAX_KEYS = 20_000
 CODE_PATTERN = r"[0-9A-Z]{6}(_NX|_AL)?"
@@ -27,7 +27,7 @@ DATE_PATTERN = r"[12][0-9]{3}(0[1-9]|1[0-2])([0-2][0-9]|3[01])"
 class ListRequest(NamedTuple):
     """A request for rows: `start` is where an earlier page said the next one begins, None for the first page."""
 
-    listing: Listing
+    listing: AnyListing
     fields: Mapping[str, str]
     start: int | None
     horizon_days: int

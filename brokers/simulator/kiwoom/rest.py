@@ -20,7 +20,7 @@ from typing import Any
 import msgspec
 from aiohttp import web
 
-from brokers.simulator.exchange.listing import Listing
+from brokers.simulator.exchange.consolidated import AnyListing
 from brokers.simulator.exchange.market import SimulatedMarket
 from brokers.simulator.faults import FeedFaults
 from brokers.simulator.gateway.token_bucket import TokenBucket
@@ -73,6 +73,8 @@ class KiwoomRestRules:
 
 @dataclass
 class KiwoomToken:
+    """An access token that was issued."""
+
     text: str
     app_key: str
     until_s: float
@@ -132,7 +134,9 @@ class RestRoutes:
         self.rules = rules
         self.faults = faults
         self.force_trades = force_trades
-        self.listings: dict[str, Listing] = {format_item_code(one): listing for one, listing in market.listings.items()}
+        self.listings: dict[str, AnyListing] = {
+            format_item_code(one): listing for one, listing in market.listings.items()
+        }
         self.token_bucket = TokenBucket(rules.burst, rules.per_s)
         self.cursors = CursorStore(random, rules.key_life_s)
 
@@ -261,7 +265,7 @@ class RestRoutes:
         next_key = self.cursors.issue(cursor_scope, PageCursor(page.next, page.start, len(listing.history)), now_s)
         return self._build_rows_response(self._build_answer(tr, fields, page), api_id, next_key)
 
-    def _find_start(self, tr: Tr, fields: dict[str, str], listing: Listing, cursor: PageCursor) -> int:
+    def _find_start(self, tr: Tr, fields: dict[str, str], listing: AnyListing, cursor: PageCursor) -> int:
         """Where a page begins: at the row its key was given for, unless the head of the list moves the pages."""
         moves = self.rules.keys_are_offsets
         if not tr.head_moves or fields.get("tdy_pred") == "2":  # nothing is traded on a day that is over

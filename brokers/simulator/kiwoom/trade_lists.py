@@ -12,7 +12,7 @@ from datetime import datetime
 
 import numpy as np
 
-from brokers.simulator.exchange.listing import Listing
+from brokers.simulator.exchange.consolidated import AnyListing
 from brokers.simulator.exchange.models import DailyStats
 from brokers.simulator.exchange.trade_history import format_hhmmss
 from brokers.simulator.kiwoom.encode import (
@@ -110,7 +110,7 @@ def _build_trade_rows(
     return answer[::-1]
 
 
-def build_snapshots(codes: str, items: Mapping[str, Listing]) -> list[dict[str, str]]:
+def build_snapshots(codes: str, items: Mapping[str, AnyListing]) -> list[dict[str, str]]:
     """ka10095 for codes joined by |; those that do not exist are left out. Refused for too many of them, or none."""
     names = [name for name in codes.split("|") if name]
     if len(names) > MAX_CODES:
@@ -122,7 +122,7 @@ def build_snapshots(codes: str, items: Mapping[str, Listing]) -> list[dict[str, 
     ]
 
 
-def _build_snapshot(listing: Listing) -> dict[str, str]:
+def _build_snapshot(listing: AnyListing) -> dict[str, str]:
     """One stock of ka10095: what is not known here is empty."""
     day = listing.day
     book = listing.last_book or listing.build_book("regular", 0, "000000", 0)
@@ -171,7 +171,16 @@ def _build_snapshot(listing: Listing) -> dict[str, str]:
     return row
 
 
-_TRADE_FIELDS = ("tm", "cur_prc", "pred_pre", "pre_rt", "pri_sel_bid_unit", "pri_buy_bid_unit", "cntr_trde_qty", "sign")
+_TRADE_FIELDS: tuple[str, ...] = (
+    "tm",
+    "cur_prc",
+    "pred_pre",
+    "pre_rt",
+    "pri_sel_bid_unit",
+    "pri_buy_bid_unit",
+    "cntr_trde_qty",
+    "sign",
+)
 _TRADE_FIELDS += ("acc_trde_qty", "acc_trde_prica", "cntr_str", "stex_tp")
 
 TRADE_LISTS = {

@@ -214,8 +214,9 @@ def _compare_minutes(placed: np.ndarray, bars: np.ndarray) -> dict[int, int]:
 
 
 def _shares_at_edge(placed: np.ndarray, edge: int, behind: bool) -> np.ndarray:
-    """Shares of the one, two, three ... ticks next to the edge of two minutes that are stamped within a second of it, where the
-    ticks around them are not stamped otherwise.
+    """Shares of the one, two, three ... ticks next to the edge of two minutes that may count for either.
+
+    These are stamped within a second of the edge, and the ticks around them do not contradict it.
     """
     stamps = placed["exch_ns"]
     earliest_after = np.minimum.accumulate(stamps[::-1])[::-1]

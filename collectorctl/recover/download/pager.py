@@ -55,6 +55,7 @@ class ThrottledClient:
     def fetch_page(self, request: PageRequest) -> PageResponse:
         """One page. FetchError when it cannot be had."""
         retry_delay_s = RETRY_DELAY_S
+        cause: RestError
         for attempt in range(1, self._settings.attempts + 1):
             limiter = self._get_limiter(request.kind)
             time.sleep(limiter.wait_s(time.monotonic()))
@@ -107,10 +108,10 @@ def fetch_pages(
     is_before_range: IsBeforeRange,
     **end_fields: int,
 ) -> np.ndarray:
-    """Ask page after page until one has a row before the range; the chain is then ended, and says so with `said`. All of its rows
-    in true order, oldest first.
+    """Fetch page after page until one has a row before the range, and mark the sequence complete; all rows, oldest first.
 
-    Ended with `older=False` where the broker has no more. FetchError; what was fetched is kept, but for a page that led astray.
+    `older=False` is noted where the broker has no more. FetchError; pages that were fetched are kept, but for one that is out of
+    order.
     """
     if sequence.end_record is not None:
         return _oldest_first([parse(content) for content in sequence])

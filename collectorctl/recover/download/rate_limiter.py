@@ -1,8 +1,8 @@
-"""How fast one kind of call may be made: learned from the answers.
+r"""How fast one kind of call may be made: learned from the answers.
 
-    calls/s   4.5 ┤        /\\    ______  creeps on above the last refusal
-                  ┤      /   \\  /
-                  ┤    /      \\/          halved when refused, then quickly back to just below where that was
+    calls/s   4.5 ┤        /\    ______  creeps on above the last refusal
+                  ┤      /   \  /
+                  ┤    /      \/          halved when refused, then quickly back to just below where that was
               1.0 ┤  /
 
 Promises: pure; never above `most`; a refusal halves the rate.

@@ -50,8 +50,9 @@ def anchors_from_bars(chart: alignment.ChartRows, bars: np.ndarray, coverage: Co
 def anchors_between(
     chart: alignment.ChartRows, first: Anchor, last: Anchor, bars: list[Anchor], book_volumes: np.ndarray
 ) -> list[Anchor]:
-    """From `first` to `last`, with the marks of bars and books (SHOWN, ascending) between them; those of bars
-    only if they go from one to the other without a step back.
+    """The anchors of bars and books (BOOK_VOLUME, ascending) between `first` and `last`, both included.
+
+    Anchors of bars are used only if they go from one to the other without a step back.
     """
     inner = bars[bisect_left(bars, (first[0], 0)) : bisect_right(bars, (last[0], alignment.NO_BOUND))]
     found = [first, *inner, last]

@@ -35,9 +35,16 @@ ANCHOR = np.dtype([*CHART_ROW.descr, ("cum_volume", "<i8")])
 
 
 class FillResult(NamedTuple):
-    """What became of the gaps. `findings`: why a gap stays open; `doubts`: what is wrong with gaps that are filled, by volume
-    and value rightly; `jumps`: (low, high] that the broker's own list of prints leaves out, off the book; `passed`: (low, high]
-    for which a tick chart has no rows, between two that it has; `unclear`: volume without rows that more books could place.
+    """The outcome for an instrument's gaps.
+
+    Attributes:
+        trades: rows that fill gaps.
+        findings: why gaps stay open.
+        omitted: (low, high] that the broker's own list of trades leaves out: traded off the book.
+        anchors_checked: anchors that could be compared with a live tick; `anchors_failed`: those that differ.
+        mismatches: what is wrong with gaps whose volume and value are filled exactly.
+        rowless: (low, high] between two rows of a tick chart that has no row for them.
+        needs_books: more stored books could place volume that has no rows.
     """
 
     trades: np.ndarray

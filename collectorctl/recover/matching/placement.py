@@ -169,8 +169,8 @@ def place_by_alignment(
         inconsistencies += _find_wrong_values(coverage.gaps, placed["gap"], placed, values)
     if minute_volume is not None:
         ours = live[coverage.order]
-        both = [np.concatenate([ours[name], placed[name]]) for name in ("exch_ns", "size")]
-        inconsistencies += _find_minute_inconsistencies(*_compute_minute_excess(*both, minute_volume), spans)
+        exch_ns, size = (np.concatenate([ours[name], placed[name]]) for name in ("exch_ns", "size"))
+        inconsistencies += _find_minute_inconsistencies(*_compute_minute_excess(exch_ns, size, minute_volume), spans)
     return Placement(
         placed, uncovered, inconsistencies, int(found.checked.sum()), int((found.checked & ~found.matches).sum())
     )
@@ -309,7 +309,8 @@ def _fill_gaps(
     table = np.array([begin[whole], end[whole], offset[whole], chosen[whole], np.ones(int(whole.sum()), np.int64)])
     table = np.concatenate([table, np.array(pieces, np.int64).reshape(-1, 5).T], axis=1)
     table = table[:, np.argsort(table[0], kind="stable")]
-    placed = _build_placed_rows(chart, rows, *table[:4], table[4] == 1)
+    first_row, end_row, row_offset, gap, exact = table
+    placed = _build_placed_rows(chart, rows, first_row, end_row, row_offset, gap, exact == 1)
     for number in np.flatnonzero(~anchored).tolist():
         low, high = gaps[number][["low", "high"]].tolist()
         uncovered.append(UncoveredRange(low, high, _find_reason(int(next_[number]), found, len(rows))))
@@ -336,7 +337,7 @@ def _build_placed_rows(
     number = np.repeat(np.arange(len(begin)), lengths)
     at = np.arange(len(number)) + np.repeat(begin - (np.cumsum(lengths) - lengths), lengths)
     placed = np.zeros(len(at), PLACED_ROW)
-    for name in CHART_ROW.names:
+    for name in CHART_ROW.names or ():
         placed[name] = rows[name][at]
     placed["cum_volume"] = chart.edges[at + 1] + offset[number]
     placed["row"], placed["gap"], placed["exact"] = at, gap[number], exact[number]

@@ -33,8 +33,10 @@ class LastRun(msgspec.Struct, frozen=True):
 
 
 class ScheduleState(msgspec.Struct, frozen=True):
-    """`on`: it runs by itself; `last`: the last round in words; `due`: the day a round is due for, and since when in real
-    seconds; `next`: when the next one will be.
+    """Scheduled recovery as `status` shows it.
+
+    `enabled`: it runs by itself. `last`: the last run. `due`: the day a run is due for, and since how many real seconds.
+    `next`: when the next one will be.
     """
 
     enabled: bool

@@ -113,8 +113,14 @@ def _drop_rows(table: pa.Table, removed: np.ndarray) -> pa.Table:
 def rewrite(
     path: Path, old: ExistingPartition, removed: np.ndarray, added: Callable[[], AddedRows], row_group_rows: int
 ) -> None:
-    """Put the file in the place of `path`. `gone`: positions of rows of the old one, ascending; `added` is asked more than once.
-    PublishError, OSError.
+    """Replace `path` by a file with rows removed and added. PartitionWriteError, OSError.
+
+    Args:
+        path: the partition; created where there is none.
+        old: the partition as it is.
+        removed: positions of rows of the old one, ascending.
+        added: called more than once.
+        row_group_rows: rows of a row group.
     """
 
     def chunks() -> Iterator[pa.Table]:

@@ -65,14 +65,14 @@ def publish(
     hour_of = {hour_directory(directory, hour): hour for hour in staging.hours()}
     seen: Counter[RowKey] = Counter()
     for path in sorted(present, key=lambda path: (path.parent.name, len(path.name), path.name)):
-        hour = hour_of.get(path.parent) if first_of[path.parent] == path else None
-        if hour is None and not redundant:
+        added_hour = hour_of.get(path.parent) if first_of[path.parent] == path else None
+        if added_hour is None and not redundant:
             continue
         old = _open_partition(path)
         try:
             removed = _find_removed(old, redundant, seen)
-            if hour is not None or len(removed):
-                rewrite(path, old, removed, partial(_read_added, staging, hour, broker), row_group_rows)
+            if added_hour is not None or len(removed):
+                rewrite(path, old, removed, partial(_read_added, staging, added_hour, broker), row_group_rows)
                 changed.append(path)
         except pa.ArrowInvalid as error:
             raise _unreadable_error(path, error) from error
@@ -96,7 +96,9 @@ def _unreadable_error(path: Path, error: Exception) -> PartitionWriteError:
 
 def _read_added(staging: StagingArea, hour: int | None, broker: str) -> AddedRows:
     """The recovered rows of an hour."""
-    for instrument in staging.instruments(hour) if hour is not None else ():
+    if hour is None:
+        return
+    for instrument in staging.instruments(hour):
         yield instrument.symbol, partial(_load_rows, staging, hour, instrument, broker)
 
 

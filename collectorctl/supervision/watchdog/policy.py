@@ -28,8 +28,10 @@ MEMORY_RESTART_INTERVAL_S = 600.0
 
 
 class ProcessObservation(NamedTuple):
-    """One process at one look: `beat_age_s` None while there is no vitals page of this very pid; `works`: its page says so;
-    `due`: why it should run now, of a program that ends when it is done.
+    """One process as the watchdog observes it.
+
+    `heartbeat_age_s`: None while there is no vitals page of this pid. `healthy`: its vitals report a healthy state.
+    `due_reason`: why it should run now, for a program that ends when it is done.
     """
 
     name: str
@@ -135,11 +137,9 @@ class WatchdogPolicy:
         over: list[ProcessObservation] = []
         candidates: list[ProcessObservation] = []
         for process in processes:
-            limit = self.limits.memory_mb.get(process.name)
-            is_measured = (
-                limit is not None and process.pid and process.state == "RUNNING" and process.own_memory_mb is not None
-            )
-            is_over = bool(is_measured and process.own_memory_mb > limit)
+            limit_mb, own_mb = self.limits.memory_mb.get(process.name), process.own_memory_mb
+            is_running = process.pid > 0 and process.state == "RUNNING"
+            is_over = is_running and limit_mb is not None and own_mb is not None and own_mb > limit_mb
             streak = _count_streak(self._over_limit, process, is_over)
             if (
                 not is_over
