@@ -69,7 +69,7 @@ def build_kis_book_frame() -> bytes:
 
 
 def build_kiwoom_book_message() -> bytes:
-    """A 0D with the FIDs of spec kiwoom 3.2, about 170 of them."""
+    """A 0D with the FIDs of docs/wire/kiwoom.md 3.2, about 170 of them."""
     values = {"21": "100000"} | {str(fid): "-72000" for fid in range(41, 61)}
     values |= {str(fid): "12345" for fid in range(61, 81)} | {str(fid): "-17" for fid in range(81, 101)}
     values |= {"121": "123450", "125": "123450", "13": "1000003"}

@@ -1,8 +1,8 @@
-"""`python -m brokers NAME`: the collector process of one broker.
+"""Entry point of a collector process: `python -m brokers NAME`.
 
-Promises: exit 2 for a name that no broker has, 78 for a key that stands in two places; no room for the rings is waited out; else
-as conf/process.py says.
-Leaves to others: the rites of a process (conf/process.py), the connections (collector.py).
+Guarantees:
+    * Exit status 2 for a name that no broker has, 78 for a key that is configured twice, else as in conf/process.py.
+    * The process waits for room for the rings instead of exiting.
 """
 
 from __future__ import annotations

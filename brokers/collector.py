@@ -1,12 +1,13 @@
-"""The collector process of one broker: its connections, one thread each, into the broker's rings.
+"""Collector process: the connections of one broker, a thread each, into its rings.
 
-    plan ──> connection (key 1), thread ──┐
-         ──> connection (key 2), thread ──┼──> kis.orderbook.ring, kis.tick.ring
-    clock, other lines <── this loop   ───┘     (their ticks while they are down: standin.py)
+    allocation ──> connection (key 1), thread ──┐
+               ──> connection (key 2), thread ──┼──> kis.orderbook.ring, kis.tick.ring
+    clock, failover     <── this loop    ─┘     (the ticks of another feed while it is down)
 
-Promises: one connection's trouble is not another's; a thread that hangs stops the heartbeat of the whole, one that fails ends the
-process as a bug; a stop waits until the connections are closed.
-Leaves to others: everything on a connection (connection.py), who takes part in the heartbeat (pulse.py).
+Guarantees:
+    * A failing connection does not affect another one.
+    * A thread that hangs stops the heartbeat of the process; a thread that raises ends the process as a bug.
+    * A stop waits until the connections are closed.
 """
 
 from __future__ import annotations

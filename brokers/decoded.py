@@ -1,9 +1,9 @@
-"""What a decoder hands over: rows packed to the byte, whose they are, and what it could not read.
+"""Output of a decoder: packed rows, their subscriptions, and rejected input.
 
-    values in the dtype's order --Struct.pack--> bytes --joined--> one array per batch
+    values in the order of the dtype --Struct.pack--> bytes --joined--> one array per batch
 
-Promises: packing refuses what does not fit an int64 (struct.error), so no record can hold a wrapped number.
-Leaves to others: which field goes where (kis/decode.py, kiwoom/decode.py), sequence numbers (ringbuf/ring.py).
+Guarantees:
+    * Packing raises struct.error for a value outside int64, so no record can hold a wrapped number.
 """
 
 from __future__ import annotations

@@ -1,18 +1,18 @@
 """Errors between a collector and a broker.
 
 BrokerError
-├─ WireError                 the connection
-│  ├─ ConnectError           no connection came about
-│  ├─ Closed                 the other side ended it
-│  │  └─ Cut                 without a close frame, or it broke
-│  └─ FrameError             the other side does not speak RFC 6455, or sends too much at once
-├─ RestError                 a REST call
-│  ├─ RestUnreachable        no answer, or one that is none
-│  ├─ RestLimited            too many calls
-│  └─ RestRefused            understood and refused: keys, address, permission
-└─ SessionError              the dialogue on a connection
-   ├─ SessionLost            it has to be begun again
-   └─ SessionRefused         the vendor says no; waits by the vendor's rule
+├─ TransportError                  the connection
+│  ├─ ConnectError                 no connection was established
+│  ├─ ConnectionClosed             the server closed it
+│  │  └─ ConnectionClosedAbnormally   without a close frame, or it broke
+│  └─ ProtocolError                the bytes are not RFC 6455, or a frame is too large
+├─ RestError                       a REST call
+│  ├─ ServiceUnavailable           no response, or none of this API
+│  ├─ RateLimited                  too many calls
+│  └─ RequestRejected              rejected: keys, address, permission
+└─ SessionError                    the session on a connection
+   ├─ SessionExpired               a new connection is needed
+   └─ SessionRejected              rejected by the vendor, whose waiting time applies
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from __future__ import annotations
 import re
 
 MAX_MESSAGE_CHARS = 300
-"""Characters of a vendor's words that are repeated in a message."""
+"""Characters of a vendor's message that are quoted."""
 
 
 class BrokerError(Exception):
-    """Something between us and a broker. `wait_s`: not again sooner than this; `renew`: take a new key or token first."""
+    """Failure of a broker. `retry_after_s`: earliest next attempt; `refresh_credential`: take a new key or token first."""
 
     state = "retrying"
 
@@ -39,7 +39,7 @@ class TransportError(BrokerError):
 
 
 class ConnectError(TransportError):
-    """No connection came about."""
+    """No connection was established."""
 
 
 class ConnectionClosed(TransportError):
@@ -47,7 +47,7 @@ class ConnectionClosed(TransportError):
 
 
 class ConnectionClosedAbnormally(ConnectionClosed):
-    """It ended without a close frame: the vendor may not know yet."""
+    """The connection ended without a close frame: the vendor may not know yet."""
 
 
 class ProtocolError(TransportError):
@@ -55,11 +55,11 @@ class ProtocolError(TransportError):
 
 
 class RestError(BrokerError):
-    """A REST call did not bring what it should."""
+    """A REST call failed."""
 
 
 class ServiceUnavailable(RestError):
-    """No answer, or not one of this API."""
+    """No response, or none of this API."""
 
 
 class RateLimited(RestError):
@@ -67,25 +67,25 @@ class RateLimited(RestError):
 
 
 class RequestRejected(RestError):
-    """Understood and refused."""
+    """The request was understood and rejected."""
 
     state = "refused"
 
 
 class SessionError(BrokerError):
-    """The dialogue on a connection cannot go on."""
+    """The session on a connection cannot go on."""
 
 
 class SessionExpired(SessionError):
-    """Begin again with a new connection."""
+    """The session has to be begun again on a new connection."""
 
 
 class SessionRejected(SessionError):
-    """The vendor refuses this session."""
+    """The vendor rejects this session."""
 
     state = "refused"
 
 
 def redact(text: str) -> str:
-    """A vendor's words, with everything that could be a key or token hidden (KIS repeats the approval key in an error)."""
+    """A vendor's message, with everything that could be a key or token hidden (KIS repeats the approval key in an error)."""
     return re.sub(r"[A-Za-z0-9_\-./+=]{20,}", "***", text)[:MAX_MESSAGE_CHARS]

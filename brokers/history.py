@@ -1,9 +1,10 @@
-"""What a broker's REST market data is, whoever sells it: the calls, and the rows they bring.
+"""Protocol of historical and intraday REST market data, and the dtypes of its rows.
 
-    Asked ──ask──> Reply(content, next_key) ──ticks, prints, bars, days──> arrays, newest first as they came
+    PageRequest ──fetch_page──> PageResponse(content, next_key) ──parse_*──> arrays, newest first as received
 
-Promises: asking and reading are apart, so that an answer can be kept and read again; what an answer did not carry is UNDEFINED.
-Leaves to others: the vendor's words (BROKER/quotes.py), rates and repetition (collectorctl/recover/), what is missing.
+Guarantees:
+    * Fetching and parsing are separate, so that a response can be stored and parsed again.
+    * A value that the response did not carry is UNDEFINED.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""What a broker is: the protocols that its folder provides.
+"""Protocols of a broker: feed session, credential, and what else its folder provides.
 
-Promises: adding a broker is a folder with session.py and decode.py (and its calls), one line in BROKERS (registry.py), one
-table in the settings, one program in supervisord.conf; tests/brokers/test_contract.py holds every broker to the protocols.
-Leaves to others: the loop that drives a broker (connection.py), which instruments it gets (plan.py).
+Guarantees:
+    * Adding a broker takes a folder, one line in the registry, one settings table and one program in supervisord.conf
+      (docs/add-a-broker.md); tests/brokers/test_protocol.py holds every broker to the protocols.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
-"""Registry of brokers: the module, shard, counting unit and market of each.
+"""Registry of brokers: package, shard, limit unit and market of each.
 
-Promises: only the code of the broker that is asked for is imported.
+Guarantees:
+    * Only the code of the broker that is asked for is imported.
 """
 
 from __future__ import annotations

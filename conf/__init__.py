@@ -1,1 +1,1 @@
-"""What every process knows before it starts: settings, home, clock, instruments, rites."""
+"""What every process needs before it starts: settings, home, clock, calendar, instruments, process bootstrap."""

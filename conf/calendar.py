@@ -1,13 +1,18 @@
-"""Sessions as data: which phase of the trading day an instant lies in, which days have sessions, when the next one begins.
+"""Trading calendar: session phases, closed and special days, the next session open.
 
     [sessions.KRX]          the phases of a day ─────────────┐
-    [special_day.exam.KRX]  what lies over them that day ────┼─> Calendar.phase("KRX", ns) -> "regular"
-    Almanac                 holidays, as a library knows ────┤
+    [special_day.exam.KRX]  their changes on that day ────┼─> TradingCalendar.find_phase("KRX", ns) -> "regular"
+    HolidayTable            holidays of a library         ────┤
     [calendar]              what overrides the library ──────┘
 
-Promises: pure; a phase has its first minute and not its last ("09:00-15:20" ends as 15:20:00 begins); hours are those of the
-venue's own zone, daylight saving included; everybody who asks whether a market is open asks here.
-Leaves to others: where an Almanac comes from (almanac.py), halts, auctions inside the day and what else only the exchange knows.
+Guarantees:
+    * The module is pure.
+    * A phase includes its first minute and not its last: "09:00-15:20" ends as 15:20:00 begins.
+    * Hours are those of the venue's own zone, daylight saving included.
+    * Every process that asks whether a market is open asks this calendar.
+
+Not handled here:
+    * Halts and auctions inside the day, which only the exchange knows.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""The home's clock: the only place that knows what time it is.
+"""The home's clock: monotonic time, and its mapping to the real or a simulated calendar.
 
     calendar_ns
-        ^            warped, speed 150
+        ^            simulated, speed 150
         |          /
         |        /       real, speed 1 (re-anchored when the wall clock is stepped)
         |      / ......
@@ -9,9 +9,13 @@
         +---+---------------> mono_ns     CLOCK_MONOTONIC, one and the same for all processes
             anchor
 
-Promises: `mono_ns` never goes back and is comparable between processes; `at(mono_ns)` is a straight line between two
-re-anchorings; all processes of a home draw the same line (a warped clock's anchor is a file in run/).
-Leaves to others: waiting, which is always done in monotonic seconds, and what a session means (settings).
+Guarantees:
+    * `mono_ns` never goes back and is comparable between processes.
+    * `to_calendar_ns(mono_ns)` is linear between two re-anchorings.
+    * All processes of a home use one mapping: the anchor of a simulated clock is a file in run/.
+
+Not handled here:
+    * Waiting, which is always done in monotonic seconds.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""A lock on a directory, for the few lines that only one process of a home may be in at a time.
+"""File lock on a directory, for short critical sections between processes of a home.
 
-Promises: gone with its process, however that ends; nothing is left on disk.
-Leaves to others: locks held for life (process.py, ringbuf/ring.py).
+Guarantees:
+    * The lock ends with its process, however that ends; nothing is left on disk.
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
-"""What the library `holidays` knows of days without or with shorter sessions, kept as a file in the home.
+"""Holiday table of the `holidays` library, cached as a file in the home.
 
     python -m conf.holidays 2024 2029 ──JSON──> HOME/run/calendar.json ──> every process of the home
 
-Promises: a process reads a file of some kilobytes: the library itself takes 0.2 s and 20 MB, which collectors do not have, so it
-is run aside, once, when the file is missing, ends too soon or is another version's; without it nothing stops, weekends and
-[calendar] count alone, and a warning says so.
-Leaves to others: what the days mean (session.py), overriding them (settings).
+Guarantees:
+    * A process reads a file of some kilobytes. The library takes 0.2 s and 20 MB, so it runs in a subprocess, once, when the
+      file is missing, ends too soon or is of another version.
+    * If the table cannot be computed, nothing stops: weekends and [calendar] count alone, and a warning is logged.
 """
 
 from __future__ import annotations

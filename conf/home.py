@@ -1,4 +1,4 @@
-"""Where things lie in a home.
+"""Directory layout of an installation (home).
 
     HOME/
       collector.toml  supervisord.conf  .env
@@ -6,10 +6,10 @@
       run/    supervisor.sock  NAME.lock  NAME.vitals  {clock,calendar}.json  token/  ring -> where the rings are
       log/    NAME.log  NAME.out
 
-Promises: one place for every path; run/ and what is below it is for the owner only (0700), and a run/ that others own or
-may write in is refused; `make` may run in many processes at
-once and again at any time.
-Leaves to others: what the files contain.
+Guarantees:
+    * Every path of a home is built here.
+    * run/ is for its owner only (0700); a run/ that others own or may write in is refused.
+    * `create_directories` may run in many processes at once and any number of times.
 """
 
 from __future__ import annotations

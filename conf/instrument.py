@@ -1,4 +1,4 @@
-"""An instrument: one symbol on one venue.
+"""Instrument id: one symbol on one venue.
 
     "005930"     -> Instrument("005930", KRX)
     "005930_NX"  -> Instrument("005930", NXT)
@@ -7,8 +7,11 @@
     "NAS.AAPL"   -> Instrument("AAPL", NASDAQ)            NYS., AMS. likewise
     "BAQ.AAPL"   -> Instrument("AAPL", NASDAQ_DAY)        the day market; BAY., BAA. likewise
 
-Promises: `parse` accepts exactly the forms above and `str()` gives the form back.
-Leaves to others: how each vendor spells it on the wire.
+Guarantees:
+    * `parse` accepts exactly the forms above, and `str()` gives the form back.
+
+Not handled here:
+    * How each vendor spells an instrument on the wire.
 """
 
 from __future__ import annotations

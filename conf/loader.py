@@ -1,12 +1,12 @@
-"""Settings loader: default.toml, a home's collector.toml over it, secrets from the environment or the home's .env.
+"""Settings loader: default.toml, the home's collector.toml over it, secrets from the environment or the home's .env.
 
     conf/default.toml ──┐
     HOME/collector.toml ┴─> Settings (frozen, typed, checked)        environment ─┐
                                                                      HOME/.env ───┴─> Secrets
 
-Promises: a wrong setting is found before anything starts, and every error reads `file: key: what is wrong: what to write`;
-a secret's value is in no message and no repr.
-Leaves to others: what types cannot say (validation.py), where files lie in a home (home.py), exit codes (process.py).
+Guarantees:
+    * A wrong setting is found before anything starts; every error reads `file: key: what is wrong: what to write`.
+    * A secret's value is in no message and no repr.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The markets there are: whose clock each keeps, its venues, the lines that feed it, what its prices are counted in.
+"""Market definitions: time zone, venues, feeds and price unit of each market.
 
     venue  KRX  NXT  UN  |  NASDAQ  NYSE  AMEX  |  NASDAQ_DAY  NYSE_DAY  AMEX_DAY
     market        kr     |                   us                          hive dates and hours, time zones, currency
@@ -6,9 +6,9 @@
 
 The US day market is a venue of its own: another book, another volume, and hours that are fixed in Korean time.
 
-Promises: every venue belongs to one market and has one table of sessions; a zone comes from the zone database, daylight saving
-included, and its offset is whole hours at all times that have data.
-Leaves to others: what the sessions are (settings, session.py), how an instrument is written (instrument.py).
+Guarantees:
+    * Every venue belongs to one market and has one table of sessions.
+    * Zones come from the zone database, daylight saving included; their offset is whole hours at all times that have data.
 """
 
 from __future__ import annotations

@@ -1,14 +1,15 @@
-"""The rites of every process of the tree: home, log, lock, death with the parent, signals.
+"""Process bootstrap: home, logging, lock, exit with the parent, signals, exit codes.
 
     exit 0   stopped as asked
     exit 75  another instance holds the lock
     exit 78  the configuration is wrong (the message says where)
     exit 1   a bug (the traceback is in the log)
 
-Promises: one instance per name and home; no process outlives supervisord; SIGTERM and SIGINT only ask, the body decides when it
-is done; SIGABRT leaves every thread's stack on stderr, and no core file, which would hold secrets; nothing is printed but the
-last words of a process that cannot run.
-Leaves to others: what the process does (`body`), restarting it (supervisord), noticing that it hangs (watchdog).
+Guarantees:
+    * One instance runs per name and home, and no process outlives supervisord.
+    * SIGTERM and SIGINT only request a stop; `main` decides when it is done.
+    * SIGABRT prints every thread's stack to stderr and writes no core file, which would hold secrets.
+    * Nothing is printed but the final message of a process that cannot run.
 """
 
 from __future__ import annotations

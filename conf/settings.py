@@ -1,7 +1,4 @@
-"""Settings tables: the types of default.toml.
-
-Leaves to others: loading (loader.py), what types cannot say (validation.py).
-"""
+"""Settings tables: the types of default.toml."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""What a setting's type cannot say: ranges, forms, and how settings agree with each other.
+"""Validation of settings beyond their types: ranges, forms, agreement between settings.
 
-Promises: pure; `first_fault` finds a fault in any settings that the processes could not work with.
-Leaves to others: types and unknown names (settings.py).
+Guarantees:
+    * `first_violation` is pure and finds a violation in any settings that the processes could not work with.
 """
 
 from __future__ import annotations
@@ -102,7 +102,7 @@ _MINIMUM = {
 }
 
 MAX_GAPFILL_CALLS_PER_S = 18
-"""Calls a second that KIS answers for one appkey (spec kis 1.6)."""
+"""Calls a second that KIS answers for one appkey (docs/wire/kis.md 1.6)."""
 
 _MAXIMUM = 1 << 40
 """More than any count, size or duration here can mean; keeps every number within 64 bits and every wait finite."""

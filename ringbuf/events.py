@@ -1,10 +1,10 @@
-"""The producing side of an event ring: something happened, in one line.
+"""Event publisher: the producing side of an event ring.
 
-    events.tell(Kind.DISCONNECTED, "no frame for 30 s", connection=1, since_ns=...) --> LINE.event.ring --> kr/event
+    events.emit(EventType.DISCONNECTED, "no frame for 30 s", connection=1, since_ns=...) --> FEED.event.ring --> kr/event
 
-Promises: an event is told without waiting, from any thread of the process, and numbered in the order told; words longer than the
-record holds are cut between letters.
-Leaves to others: who reads it (the writer drains event rings as it drains the others), what follows from it (the readers).
+Guarantees:
+    * `emit` never blocks and may be called by any thread of the process; events are numbered in order.
+    * A message longer than the record holds is cut between two characters.
 """
 
 from __future__ import annotations

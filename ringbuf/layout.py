@@ -1,4 +1,4 @@
-"""Where each byte of a ring file and of a vitals page is; no behaviour.
+"""Byte layout of ring files and vitals pages.
 
     ring file                                    one cache line (64 bytes) per writer of a word
     0     +----------------------------------+
@@ -12,7 +12,7 @@
           +----------------------------------+
 
     vitals page, 4096 bytes
-    0     | magic version words_hash pid start_ns beat_mono_ns text_version |
+    0     | magic version counters_hash pid start_ns heartbeat_mono_ns text_version |
     64    | name 32   state 32   detail 384                                 |  UTF-8, zero padded
     512   | counters   160 x int64                                          |
     1792  | latency    288 x int64, see vitals.py                           |
@@ -20,8 +20,8 @@
 
 All numbers are little-endian int64; the constants below are indexes of 8-byte words unless named `_BYTES` or `_AT`.
 
-Promises: no two things overlap; a change of any number here comes with a new version, which ring.py and vitals.py refuse.
-Leaves to others: what the words mean and who may write them when (ring.py, vitals.py), the slots' content (records.py).
+Guarantees:
+    * A change of any number here comes with a new version, and ring.py and vitals.py refuse another version.
 """
 
 from __future__ import annotations

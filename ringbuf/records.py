@@ -1,20 +1,21 @@
-"""The three records that cross a ring, and the words they are written in.
+"""Record layouts of the rings: ORDERBOOK, TICK, EVENT; their enums and flags.
 
     ORDERBOOK  472 bytes        TICK  168 bytes             EVENT  256 bytes
     +--------------------+      +--------------------+      +--------------------+
-    | seq recv mono exch |      | seq recv mono exch |      | seq recv mono exch |  when, and the how-manieth on its line
-    | symbol venue       |      | symbol venue       |      | symbol venue       |  what; of an event they may be blank
-    | 10 x 4 levels      |      | price size side    |      | number since       |  content; in a book, `symbol` to `cum_volume`
-    | cum_volume         |      | cum_volume ...     |      | flags connection   |  is the identity (IDENTITY below)
+    | seq recv mono exch |      | seq recv mono exch |      | seq recv mono exch |  sequence number and times
+    | symbol venue       |      | symbol venue       |      | symbol venue       |  what; blank in an event of no instrument
+    | 10 x 4 levels      |      | price size side    |      | value since        |  content; in a book, `symbol` to `cum_volume`
+    | cum_volume         |      | cum_volume ...     |      | flags connection   |  is what arbitration compares (BOOK_KEY)
     | totals expected .. |      | best quotes        |      | line session       |
-    | line session flags |      | line session flags |      | kind stream        |  how it came
-    | extra              |      | extra              |      | words              |  fields of a wider frame than we know, raw
+    | line session flags |      | line session flags |      | kind stream        |  origin
+    | extra              |      | extra              |      | message            |  raw fields beyond the known ones
     +--------------------+      +--------------------+      +--------------------+
 
-Promises: integers only, little-endian, no padding the dtype does not name; times are int64 ns since 1970 UTC, prices int64
-in 1/10,000 of the currency (`_e4`), sizes int64 shares, values int64 whole units of the currency; what a frame did not
-carry is UNDEFINED.
-Leaves to others: how records are placed in memory (ring.py), what vendors call these fields (brokers/*/decode.py).
+Guarantees:
+    * Fields are little-endian integers; no padding that the dtype does not name.
+    * Times are int64 ns since 1970 UTC, prices int64 in 1/10,000 of the currency (`_e4`), sizes int64 shares, values int64
+      whole units of the currency.
+    * What a frame did not carry is UNDEFINED.
 """
 
 from __future__ import annotations

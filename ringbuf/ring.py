@@ -1,18 +1,22 @@
-"""One mmap ring: one producer process, one consumer process, fixed slots.
+"""Single-producer single-consumer ring of fixed slots in a memory-mapped file.
 
     producer                                            consumer
-    claim = head + n        "these slots change now"
+    claim = head + n        these slots change now
     slots[..] = records
-    head = head + n         "and now they are whole"     read head, copy slots, read claim:
+    head = head + n         and now they are complete     read head, copy slots, read claim:
                                                           what lies at or before claim - capacity may be
-                                                          half overwritten, so it is lost, and named
+                                                          half overwritten: it is reported as lost
 
-Promises: the producer never waits; a record that was being overwritten while it was read is never delivered, it is reported in
-`Loss` with its exact sequence numbers; a producer killed at any instruction leaves a ring that the next one continues, with
-nothing torn visible and the numbering going on; the last `capacity` records stay readable after they were consumed; a file of
-another layout is refused, never reinterpreted. All this rests on stores becoming visible in program order, as x86-64 has it; on a
-processor that reorders them the `seq` that each record carries, and the consumer checks, finds out most of it, not all.
-Leaves to others: remembering how far one has read (the writer's journal), what the records mean (records.py).
+This relies on stores becoming visible in program order, as on x86-64. On a processor that reorders stores, the `seq` of each
+record, which the consumer checks, detects most torn records, but not all.
+
+Guarantees:
+    * The producer never blocks.
+    * A record that is overwritten while it is read is not delivered; the consumer reports its exact sequence numbers as an
+      overrun.
+    * A producer killed at any instruction leaves a ring that the next producer continues: no torn record becomes visible, and
+      numbering goes on.
+    * The last `capacity` records stay readable after they were consumed; a file of another layout is refused.
 """
 
 from __future__ import annotations

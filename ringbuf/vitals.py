@@ -1,11 +1,11 @@
-"""One page per process that says how it is, readable from outside at any time.
+"""Vitals page: heartbeat, state, counters and latency histogram of a process in one memory-mapped page.
 
-    process --beat, count, say--> NAME.vitals (4096 bytes, mmap) --read--> status, watchdog
+    process --heartbeat, counters, state--> NAME.vitals (4096 bytes, mmap) --read--> status, watchdog
 
-Promises: writing is a store into memory and no system call; threads of the process may count and speak at once, and no count is
-lost; a reader never disturbs the process and never sees half a sentence; the page survives its process, so that a death can be
-told from a stall; a page of another version is refused.
-Leaves to others: judging (collectorctl/status.py), where the page lies (conf/home.py), its bytes (layout.py).
+Guarantees:
+    * Writing is a store into memory without a system call; threads of the process may write at once, and no count is lost.
+    * A reader never disturbs the process and never sees half a text.
+    * The page outlives its process, so that a death can be told from a stall; a page of another version is refused.
 """
 
 from __future__ import annotations

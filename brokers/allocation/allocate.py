@@ -1,23 +1,23 @@
-"""Which registration goes to which connection of which broker (pure).
+"""Allocation of subscriptions to connections (pure).
 
-    instruments, most important first ─┐      books   each on every broker       ┌─> kis     key 1: 41, key 2: 41 registrations
+    instruments, most important first ─┐      books   each on every broker       ┌─> kis     key 1: 41, key 2: 41 subscriptions
     keys and limits of each broker ────┼───>  ticks   each on one broker     ────┼─> kiwoom  key 1: 100 symbols
-    groups, expected rates ────────────┘      short   what found no place        └─> named, with what it costs
+    groups, expected rates ────────────┘      short   what has no slot           └─> reported, with the consequence
 
-What is best, in this order; within each line the more important instrument comes first, whatever it costs a less important one:
+Objectives in order; within each one the more important instrument comes first, whatever it costs a less important one:
 
     1  an instrument has its book on some broker          else `not collected`
     2  and on every broker                                else `no redundancy`
     3  its ticks come live from some broker               else `ticks by recovery only`
-    4  from the broker of its group in [shards]; in neither: from the one with less to expect so far, in turn
-       where nothing tells them apart
+    4  from the broker of its group in [shards]; in neither: from the one with the lower expected rate so far,
+       alternating where the rates are equal
 
-A vendor that counts symbols whatever their streams has the ticks of a symbol for nothing where it has its book.
+A vendor that counts symbols whatever their streams carries the ticks of a symbol without a further slot where it carries its book.
 
-Promises: no connection is given more than its limit; what is given is the best there is, by the list above, for one vendor that
-counts registrations and one that counts symbols (tests compare with all possibilities). The processes, `collectorctl plan`,
-`check` and `status` make the same plan.
-Leaves to others: how a registration is spelled on the wire (sessions), what moves while a line is down (takeover.py).
+Guarantees:
+    * No connection gets more than its limit. The allocation is optimal by the list above for one vendor that counts
+      subscriptions and one that counts symbols (tests compare with all possibilities).
+    * The collectors, `collectorctl plan`, `check` and `status` compute the same allocation.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
-"""Which keys a home has, as the plan counts them.
+"""Key pairs of a home, as the allocation counts them.
 
-Promises: every process and command of a home counts alike; a key that stands in two places is refused, and no message shows one.
-Leaves to others: reading them (conf/settings.py), whether all pairs are complete (each broker's credential).
+Guarantees:
+    * Every process and command of a home counts alike.
+    * A key that is configured twice is refused, and no message shows a key.
 """
 
 from __future__ import annotations

@@ -1,17 +1,18 @@
-"""When one line collects another's ticks in its place, and when no more (pure).
+"""Failover policy: when a feed subscribes to another feed's ticks, and when it releases them (pure).
 
-    the other    ─up────┐                                   ┌──────────up─────────────────────
+    the peer     ─up────┐                                   ┌──────────up─────────────────────
                         └───────────down────────────────────┘
-    its ticks    other  | nobody (a gap)   | this line      | both (told apart by volume)      | other
+    its ticks    peer   | no feed (a gap)  | this feed      | both (deduplicated by volume)    | peer
                           takeover_after_s                    give_back_after_s of being up
 
-Down is: not connected with everything registered; no heartbeat; or silent, which is judged by what this line hears: both lines have
-the books of the same instruments, so a market in which nothing happens makes neither look silent, and one in which something
-happens makes the line look silent that does not hear of it.
+A peer is down if it is not connected with everything subscribed, if its heartbeat stopped, or if it is silent. Silence is relative:
+both feeds carry the books of the same instruments, so a peer is silent if this feed received data in the last seconds and the peer
+did not. If both are quiet, neither is down.
 
-Promises: a line that comes and goes within the two times is neither taken over nor given back; while both are down, or no venue has
-a session, nothing is taken over; no connection is given more than its limit; the same sights give the same decisions.
-Leaves to others: seeing (standin.py), registering (connection.py), rows that both lines delivered (writer/overlap.py).
+Guarantees:
+    * A feed that goes down and up within the two times is neither taken over nor given back.
+    * While both feeds are down, or no venue has a session, nothing is taken over.
+    * No connection gets more than its limit; equal inputs give equal decisions.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
-"""Standing in for another line: how it is, read from its vitals page; what is taken over, said and told.
+"""Failover monitor: reads the peer's vitals page, applies the policy, emits what is taken over and given back.
 
-    run/ring/kis.vitals ──> Takeover ──> the ticks of kis ──spread──> more registrations of this line's connections
+    run/ring/kis.vitals ──> FailoverPolicy ──> the ticks of kis ──place_extra──> extra subscriptions of this feed's connections
 
-Promises: asks nobody anything; a page that cannot be read is a line that is not there; each symbol that is taken over or given back
-is an event, and each such moment a sentence in the log.
-Leaves to others: deciding (takeover.py), registering (connection.py).
+Guarantees:
+    * A page that cannot be read counts as a peer that is down.
+    * Each symbol that is taken over or given back is an event, and each such moment one log line.
 """
 
 from __future__ import annotations

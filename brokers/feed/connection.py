@@ -1,16 +1,16 @@
-"""One connection, and the one loop for all brokers: connect, log in, subscribe, read, decode, publish, answer, reconnect.
+"""Connection loop of all brokers: connect, log in, subscribe, read, decode, publish, reconnect.
 
-    credential -> wire -> session ---outgoing---> wire
+    credential -> websocket -> session ---outgoing---> websocket
                    |         ^ control
                    `-> decode +--> rings
                              `---> quarantine
 
-Promises: beats at least every second whatever it waits for; an outage is never a reason to exit; no attempt comes sooner than
-the vendor allows (BrokerError.wait_s) nor than the backoff; what was received before a failure is published; a stop
-closes the connection properly, so that the vendor's slot is free again; what is asked for in `more` is registered, and released
-when it is no longer asked for, without disturbing the rest.
-Leaves to others: what a vendor says and wants (sessions), judging silence (watch.py), bytes (wire.py, publish.py), the other
-connections of the broker (collector.py).
+Guarantees:
+    * The loop sends a heartbeat at least every second, whatever it waits for; an outage never ends it.
+    * No attempt comes sooner than the vendor allows (BrokerError.retry_after_s) nor than the backoff.
+    * What was received before a failure is published; a stop closes the connection properly, so that the vendor frees the
+      slot.
+    * Extra subscriptions (failover) are added and released without disturbing the others.
 """
 
 from __future__ import annotations
@@ -145,7 +145,7 @@ class FeedConnection:
         except BrokerError as error:
             reason = str(error)
             if isinstance(error, ConnectionClosedAbnormally):
-                # the vendor may hold the slot of a session whose end it has not noticed (spec kis 2.6)
+                # the vendor may hold the slot of a session whose end it has not noticed (docs/wire/kis.md 2.6)
                 error.retry_after_s = max(error.retry_after_s, getattr(self._settings, self._broker.name).cut_wait_s)
             raise
         finally:

@@ -1,10 +1,11 @@
-"""What happens on one connection, told as events.
+"""Events of one connection.
 
     connected .. acknowledged, acknowledged, refused .. phase, halt .. resubscribed .. quarantined (a burst is one) .. disconnected
 
-Promises: of frames put aside the first is told at once, what follows within BURST_NS is summed up; what a vendor says of the
-market beyond HAPPENINGS_MOST in that time is left out, and that is told; nothing here waits.
-Leaves to others: the ring they go to (ringbuf/events.py), what is done about it (connection.py), reading them (docs/events.md).
+Guarantees:
+    * Of quarantined frames the first is emitted at once; those that follow within BURST_NS are summed up in one event.
+    * Market events of the vendor beyond MAX_MARKET_EVENTS in that time are dropped, and the drop is an event.
+    * Nothing here blocks.
 """
 
 from __future__ import annotations

@@ -1,9 +1,12 @@
-"""Whose trading is halted, as far as the trades themselves say so (pure).
+"""Trading halts, detected from the vendor's mark on trades (pure).
 
-    trades with the vendor's mark, and without ──changed()──> halted, resumed
+    trades with the vendor's mark, and without ──detect_changes()──> halted, resumed
 
-Promises: a change is told once; only symbols that are halted are remembered.
-Leaves to others: a halt without trades, which a stream that costs a slot per symbol would tell (spec kis 4.3).
+Guarantees:
+    * A change is reported once; only halted symbols are remembered.
+
+Not handled here:
+    * A halt without trades: the stream that carries it costs a slot per symbol (docs/wire/kis.md 4.3).
 """
 
 from __future__ import annotations

@@ -1,12 +1,13 @@
-"""One vitals page for several threads: each has a pulse of its own, the page shows what they make together.
+"""Heartbeat aggregation: one vitals page for several threads.
 
-    connection 1  beat 12:00:07  connected 1  streaming ──┐            beat 12:00:03  (the oldest)
-    connection 2  beat 12:00:03  connected 0  retrying  ──┼──> page    connected 1    (the sum)
-    the process   beat 12:00:07                         ──┘            retrying: 1 of 2 connections stream; key 2: retrying: ...
+    connection 1  at 12:00:07  connected 1  streaming ──┐            at 12:00:03  (the oldest)
+    connection 2  at 12:00:03  connected 0  retrying  ──┼──> page    connected 1    (the sum)
+    the process   at 12:00:07                         ──┘            retrying: 1 of 2 connections stream; key 2: retrying: ...
 
-Promises: a thread that hangs is not hidden by those that do not; counts are never lost; levels are sums, times the newest; what is
-said is the worst, and names the connection when there are several.
-Leaves to others: the page (ringbuf/vitals.py), judging (collectorctl/status.py, watchdog).
+Guarantees:
+    * A thread that hangs is not hidden by the others: the page shows the oldest heartbeat.
+    * Counters are summed, levels are summed, times are the newest; no count is lost.
+    * The state is the worst one, and its detail names the connection when there are several.
 """
 
 from __future__ import annotations

@@ -1,14 +1,15 @@
-"""When silence is a fault: the deadlines of one connection (design 5).
+"""Liveness deadlines of one connection: when silence is a fault (pure).
 
     no frame at all ................ dead_after_s             always (the vendor's own heartbeat pause while closed)
     no data on the connection ...... silent_after_s           while a session is open
-    one registration silent ........ symbol_silent_after_s    while a session is open and others speak
+    one subscription silent ........ symbol_silent_after_s    while a session is open and others receive
     no acknowledgement ............. acknowledge_within_s     three times
     outside all sessions ........... may_sleep                where the settings want that
 
-Promises: knows neither socket nor clock, times are mono_ns passed in; heartbeats are frames but no data; a connection that was
-renewed for silence and stays silent is given twice the time, so that a quiet market is not answered with a storm of logins.
-Leaves to others: doing what follows from it (connection.py).
+Guarantees:
+    * Times are mono_ns passed in. Heartbeats are frames but not data.
+    * A connection that was renewed for silence and stays silent gets twice the time, so that a quiet market does not cause a
+      storm of logins.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from conf.settings import Settings
 MAX_ATTEMPTS = 3
 MAX_TIMEOUT_FACTOR = 8
 QUIET_PHASES = (None, "closing_price")
-"""Phases in which silence is normal: trades at the closing price are few, and no book comes with them (spec kiwoom 3.2)."""
+"""Phases in which silence is normal: trades at the closing price are few, and no book comes with them (docs/wire/kiwoom.md 3.2)."""
 
 
 class LivenessMonitor:

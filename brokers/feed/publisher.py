@@ -1,12 +1,12 @@
-"""A batch of decoded rows into the line's rings: flagged, given its session, counted.
+"""Publisher: decoded rows into the feed's rings, flagged, with their session, counted.
 
-    Decoded (rows of one poll) --> array per stream --> one publish each
+    DecodedBatch (rows of one poll) --> array per stream --> one publish each
 
-Promises: threads may publish at once: each batch goes in whole, in the order in which they come, and records of one instrument and
-stream, which come from one thread, stay in order; one publish per stream and batch; the first record of a registration after its
-subscription carries SNAPSHOT, records within a minute of a wall-clock step carry CLOCK_STEP; where the frame did not name its
-session, the calendar does.
-Leaves to others: decoding, who is heard first (ledger.py), rings (ringbuf/ring.py).
+Guarantees:
+    * Threads may publish at once: each batch goes in whole; records of one instrument and stream come from one thread and
+      stay in order.
+    * The first record of a subscription carries SNAPSHOT; records within a minute of a wall-clock step carry CLOCK_STEP.
+    * The session is taken from the calendar where the frame did not name it.
 """
 
 from __future__ import annotations

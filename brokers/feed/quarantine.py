@@ -1,11 +1,12 @@
-"""Raw frames that could not be decoded, one JSON object a line, to be decoded again after an upgrade.
+"""Quarantine: raw frames that could not be decoded, one JSON object a line, for `collectorctl reprocess`.
 
     data/quarantine/date=2026-11-20/kis.jsonl    {"recv_ns":...,"mono_ns":...,"broker":"kis","reason":"...","text":"..."}
-                                                 bytes that are no UTF-8 come as "base64" instead of "text"
+                                                 bytes that are not UTF-8 come as "base64" instead of "text"
 
-Promises: a line is whole or absent, also when the disk is full or several threads write; a file grows to `max_bytes` and no
-further; a full disk or a directory that cannot be written costs the frame, not the process, and is said in the return value.
-Leaves to others: counting (the collector), decoding again.
+Guarantees:
+    * A line is written whole or not at all, also when the disk is full or several threads write.
+    * A file grows to `max_bytes` and no further.
+    * A full disk costs the frame, not the process; the return value reports it.
 """
 
 from __future__ import annotations

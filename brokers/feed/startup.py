@@ -1,7 +1,7 @@
-"""What a process does that cannot work yet, or has nothing to do: it stays, beats, and says why.
+"""Helpers for a process that must not exit: wait for ring space, or idle while disabled.
 
-Promises: an outage is no reason to exit, and an exit would be taken for a crash.
-Leaves to others: the work (collector.py, collectorctl/fill), who looks at it (collectorctl/status.py).
+Guarantees:
+    * Both keep sending heartbeats and publish the reason as the state; an exit would be taken for a crash.
 """
 
 from __future__ import annotations

@@ -1,10 +1,13 @@
-"""KIS's domestic records (pure). Spec kis 4.1 to 4.3.
+"""KIS domestic records into rows (pure); docs/wire/kis.md 4.1 to 4.3.
 
     0|H0STCNT0|003|005930^094751^71950^...^71000^005930^094751^71900^...
-      `- what and where: trade or book, KRX, NXT or unified
+      `- record type: trade or book, on KRX, NXT or both
 
-Promises: never raises, whatever the bytes; see frame.py.
-Leaves to others: frames (frame.py), control messages (session.py), volume chains across frames (the writer's volume line).
+Guarantees:
+    * Never raises, whatever the bytes; see frame.py.
+
+Not handled here:
+    * Gaps across frames, which the writer detects by cumulative volume.
 """
 
 from __future__ import annotations
@@ -26,7 +29,7 @@ class DomesticLayout(NamedTuple):
     stream: str
     venue: Venue
     widths: frozenset[int]  # widths that are read; between two of them a frame may have been cut
-    known_width: int  # the largest documented one (spec kis 3)
+    known_width: int  # the largest documented one (docs/wire/kis.md 3)
     documented: frozenset[int]
     market: int  # MARKET_CLS_CODE
     mid: int  # midpoint price, its quantity behind it
@@ -34,7 +37,7 @@ class DomesticLayout(NamedTuple):
 
 _ABSENT = 1 << 30
 _CORE_WIDTH = 59
-"""The fields of a book that all venues and widths have in common: times, levels, totals, expectation, volume (spec kis 4.2)."""
+"""The fields of a book that all venues and widths have in common: times, levels, totals, expectation, volume (docs/wire/kis.md 4.2)."""
 
 
 def _build_layout(
@@ -70,7 +73,7 @@ _SIDES = {b"1": Side.BUY, b"5": Side.SELL}
 
 
 def wire_code(subscription: Subscription) -> tuple[str, str]:
-    """TR id and key of a registration; a code is spelled as the exchange does, with the Q of an ETN (spec kis 2.7)."""
+    """TR id and key of a registration; a code is spelled as the exchange does, with the Q of an ETN (docs/wire/kis.md 2.7)."""
     return TR_OF[subscription.instrument.venue, subscription.stream], subscription.instrument.symbol
 
 
@@ -93,7 +96,7 @@ def _decode_tick(
     mono_ns: int,
     frame_state: FrameState,
 ) -> None:
-    """Spec kis 4.1. ValueError or struct.error if a field that a trade cannot do without is no number."""
+    """docs/wire/kis.md 4.1. ValueError or struct.error if a field that a trade cannot do without is no number."""
     exch_ns = parse_time_of_day(f[1], recv_ns)
     price, size, cum_volume = parse_price_e4(f[2]), parse_uint(f[12]), parse_uint(f[13])
     cum_value = frame.parse_value(f[14])
@@ -138,7 +141,7 @@ def _decode_book(
     mono_ns: int,
     frame_state: FrameState,
 ) -> None:
-    """Spec kis 4.2. ValueError or struct.error if a level is no number; totals, expectation and midpoint may be empty."""
+    """docs/wire/kis.md 4.2. ValueError or struct.error if a level is no number; totals, expectation and midpoint may be empty."""
     exch_ns = parse_time_of_day(f[1], recv_ns)
     if b"".join(f[3:43]).isdigit():
         levels = [int(text) for text in f[3:43]]
@@ -155,7 +158,7 @@ def _decode_book(
         if (total_ask, total_bid) != (sum(sizes[:10]), sum(sizes[10:])):
             raise ValueError(f"{len(f)} fields are no documented width, and the sizes are not those of the totals")
         out.oversized_frames.append((TR_OF[layout.venue.name, "orderbook"], len(f)))
-    # In call auctions the totals may cover more than the levels shown (spec kis 4.2): judged in continuous trading only.
+    # In call auctions the totals may cover more than the levels shown (docs/wire/kis.md 4.2): judged in continuous trading only.
     if f[2] not in _SINGLE_PRICE and market in (b"", b"2"):
         if total_ask != UNDEFINED and total_ask != sum(sizes[:10]):
             flags |= Flag.CHECKSUM
@@ -193,7 +196,7 @@ def _decode_book(
 
 
 def _find_session(hour: bytes, market: bytes, operation: bytes) -> Session:
-    """HOUR_CLS_CODE tells the auctions, MARKET_CLS_CODE the market, NEW_MKOP_CLS_CODE the rest (spec kis 4.3)."""
+    """HOUR_CLS_CODE tells the auctions, MARKET_CLS_CODE the market, NEW_MKOP_CLS_CODE the rest (docs/wire/kis.md 4.3)."""
     session = _AUCTIONS.get(hour) or _MARKETS.get(market)
     if session is None:
         if operation == b"20":

@@ -1,14 +1,15 @@
-"""The form all KIS data frames have (pure), domestic and overseas. Spec kis 3.
+"""KIS data frames, domestic and overseas (pure); docs/wire/kis.md 3.
 
     0|TYPE|003|f0^f1^f2^...^f0^f1^f2^...
     |   |    |  `- records joined with ^, no separator between them: width = fields / count
     |   |    `- count
-    |   `- what and where: a Layout
+    |   `- record type: a RecordLayout
     `- 0 plain, 1 encrypted
 
-Promises: never raises, whatever the bytes; what cannot be read is handed back raw with a reason, the other records of the
-frame are kept; a width larger than known is read by its known prefix, the surplus kept in `extra`.
-Leaves to others: what the fields mean (decode.py of kis and us), control messages (session.py).
+Guarantees:
+    * Never raises, whatever the bytes: a record that cannot be read is returned raw with a reason, the other records of the
+      frame are kept.
+    * A record wider than known is read by its known prefix; the surplus is kept in `extra`.
 """
 
 from __future__ import annotations
@@ -118,7 +119,7 @@ def extra_fields(f: list[bytes], known_width: int) -> tuple[int, bytes]:
 
 
 def is_continuous(previous: tuple[int, ...] | None, cum_volume: int, cum_value: int, size: int, price_e4: int) -> bool:
-    """Within a frame volume and value advance trade by trade (spec kis 3); a fraction of the value may be cut off."""
+    """Within a frame volume and value advance trade by trade (docs/wire/kis.md 3); a fraction of the value may be cut off."""
     if previous is None:
         return True
     last_volume, last_value = previous[:2]

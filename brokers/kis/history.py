@@ -1,10 +1,11 @@
-"""KIS's REST market data, as far as gaps of today are filled from it: trades with their cumulative volume. Spec kis 1.4 to 1.7, 5.
+"""KIS REST market data: trades of today with their cumulative volume; docs/wire/kis.md 1.4 to 1.7, 5.
 
-    prints  FHPST01060000   30 rows a call at or before a second, newest first, no side                 today only
+    trades  FHPST01060000   30 rows a call at or before a second, newest first, no side                 today only
 
-Promises: the code of every answer is looked at before its rows; a token that is refused is renewed once and the call repeated once;
-what is no trade in every field that is needed is refused, not guessed.
-Leaves to others: HTTP (brokers/rest.py), tokens (brokers/token.py), when to call (collectorctl/fill/).
+Guarantees:
+    * The return code of every response is checked before its rows.
+    * A rejected token is renewed once and the call repeated once.
+    * A row that is not a trade in every required field is rejected.
 """
 
 from __future__ import annotations
@@ -70,7 +71,9 @@ class KisHistory:
         rows = np.zeros(len(found), TRADE_ROW)
         for trade, row in zip(rows, found, strict=True):
             trade["exch_ns"] = _parse_instant(row, begin_ns)
-            price = "stck_prpr" if "stck_prpr" in row else "stck_pbpr"  # the vendor's own tables disagree (spec kis 5)
+            price = (
+                "stck_prpr" if "stck_prpr" in row else "stck_pbpr"
+            )  # the vendor's own tables disagree (docs/wire/kis.md 5)
             for name, field in (("price", price), ("size", "cnqn"), ("cum_volume", "acml_vol")):
                 trade[name] = _parse_number(row, field)
             for name, field in (("ask_price_1", "askp"), ("bid_price_1", "bidp")):

@@ -1,8 +1,9 @@
-"""KIS REST: the approval key that a WebSocket session shows, the access token that a call shows, calls. Spec kis 1.2 to 1.7.
+"""KIS REST client: approval key of a WebSocket session, access token, calls; docs/wire/kis.md 1.2 to 1.7.
 
-Promises: an approval key is fresh per process, renewed when it nears its 24 hours or was refused; an access token is one per key,
-kept on disk for all processes, and after a refusal not asked for sooner than the vendor's minute.
-Leaves to others: HTTP (brokers/rest.py), the token's file (brokers/token.py).
+Guarantees:
+    * An approval key is issued per process, and renewed when it nears its 24 hours or was rejected.
+    * There is one access token per key, cached on disk for all processes; after a rejection none is requested within the
+      vendor's minute.
 """
 
 from __future__ import annotations
@@ -84,7 +85,7 @@ def access_token(rest_url: str, secrets: Secrets, path: Path, clock: Clock) -> A
 
 
 def _build_rejection(what: str, status: int, body: Mapping[str, object], limited_wait_s: float) -> RestError:
-    """The gateway's refusal of a key or token, in words (spec kis 1.5, 1.7)."""
+    """The gateway's refusal of a key or token, in words (docs/wire/kis.md 1.5, 1.7)."""
     code, text = parse_error(status, body)
     message = f"{what} refused: {code}: {text}"
     return (
@@ -95,7 +96,7 @@ def _build_rejection(what: str, status: int, body: Mapping[str, object], limited
 
 
 def parse_error(status: int, body: Mapping[str, object]) -> tuple[str, str]:
-    """Code and text of an answer: token calls and others name them differently (spec kis 1.2, 1.5)."""
+    """Code and text of an answer: token calls and others name them differently (docs/wire/kis.md 1.2, 1.5)."""
     code = str(body.get("error_code") or body.get("msg_cd") or f"HTTP {status}").strip()
     return code, redact(str(body.get("error_description") or body.get("msg1") or "no reason given").strip())
 
@@ -103,7 +104,7 @@ def parse_error(status: int, body: Mapping[str, object]) -> tuple[str, str]:
 REFRESH_CODES = frozenset({"EGW00121", "EGW00123"})
 RATE_LIMITED_CODE = "EGW00201"
 RATE_LIMITED_WAIT_S = 1.0
-"""The servers are a cluster that refuses below its own limit, too; the vendor says to try again at once (spec kis 1.6)."""
+"""The servers are a cluster that refuses below its own limit, too; the vendor says to try again at once (docs/wire/kis.md 1.6)."""
 CREDENTIAL_ERROR_CODES = frozenset({"EGW00103", "EGW00105", "EGW00206", "EGW00213", *REFRESH_CODES})
 """Refusals of whoever asks, whatever is asked."""
 
@@ -146,7 +147,7 @@ class KisRestClient:
 
 
 def _build_error(description: str, reply: JsonResponse) -> RestError:
-    """What an answer without rows means (spec kis 1.6, 1.7)."""
+    """What an answer without rows means (docs/wire/kis.md 1.6, 1.7)."""
     code, text = parse_error(reply.status, reply.body)
     message = f"{description}: {code}: {text}"
     if code == RATE_LIMITED_CODE:

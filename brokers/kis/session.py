@@ -1,14 +1,15 @@
-"""The KIS dialogue on one connection (sans-I/O). Spec kis 2.
+"""KIS WebSocket session protocol on one connection (sans-I/O); docs/wire/kis.md 2.
 
-    ours                                   theirs
-    register ---- spacing ---- register    {"header":{"tr_id","tr_key"},"body":{"rt_cd","msg_cd","msg1"}}
+    client                                 server
+    subscribe --- spacing --- subscribe    {"header":{"tr_id","tr_key"},"body":{"rt_cd","msg_cd","msg1"}}
                                            OPSP0000, OPSP0002  acknowledged      OPSP0008, 899x  refused
                                            OPSP0011  new approval key            OPSP8996  appkey in use, wait
-    the same text <------------------------{"header":{"tr_id":"PINGPONG",...}}
+    identical text <-----------------------{"header":{"tr_id":"PINGPONG",...}}
 
-Promises: registrations go out in order, never closer than the spacing; heartbeats are echoed verbatim and at once; after
-"appkey in use" no new attempt sooner than 10 s.
-Leaves to others: sockets, the clock (mono_ns is passed in), quotes (decode.py).
+Guarantees:
+    * Subscriptions are sent in order, never closer than the spacing.
+    * Heartbeats are echoed verbatim and at once.
+    * After "appkey in use" the next attempt comes after 10 s at the earliest.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ from conf.settings import Settings
 from ringbuf.records import FeedId
 
 IN_USE_WAIT_S = 10.0
-"""Least pause after OPSP8996; the slot of a badly closed session frees itself in 10 s to hours (spec kis 2.6)."""
+"""Least pause after OPSP8996; the slot of a badly closed session frees itself in 10 s to hours (docs/wire/kis.md 2.6)."""
 REFUSED_WAIT_S = 60.0
 
 _SUBSCRIBED_CODES = {"OPSP0000", "OPSP0002"}  # 0002: ALREADY IN SUBSCRIBE, with rt_cd "1", is what we want all the same
@@ -103,7 +104,7 @@ class KisSession:
         return messages
 
     def _encode_request(self, subscription: Subscription, tr_type: str) -> bytes:
-        """Spec kis 2.2; tr_type 1 registers, 2 releases."""
+        """docs/wire/kis.md 2.2; tr_type 1 registers, 2 releases."""
         tr_id, tr_key = self._wire_code(subscription)
         return msgspec.json.encode(
             {
@@ -118,7 +119,7 @@ class KisSession:
         )
 
     def receive(self, payload: bytes, mono_ns: int) -> ControlResult:
-        """Spec kis 2.3 to 2.5. SessionRefused for answers that concern the whole session."""
+        """docs/wire/kis.md 2.3 to 2.5. SessionRefused for answers that concern the whole session."""
         try:
             # a bad byte in the words must not cost the answer
             header, body = (message := _decode_message(payload.decode("utf-8", "replace"))).header, message.body
@@ -189,11 +190,11 @@ class Kis:
 
     name = "kis"
     feed_id = FeedId.KIS
-    heartbeat_s = 150.0  # not documented; "about 110 s" was seen (spec kis 2.5)
+    heartbeat_s = 150.0  # not documented; "about 110 s" was seen (docs/wire/kis.md 2.5)
     subscriptions_by_code = staticmethod(decode.subscriptions_by_code)
 
     def websocket_url(self, settings: Settings) -> str:
-        """The WebSocket's URL; any path is accepted by the vendor (spec kis 2.1)."""
+        """The WebSocket's URL; any path is accepted by the vendor (docs/wire/kis.md 2.1)."""
         return settings.kis.ws_url
 
     def create_credential(self, home: Home, number: int) -> ApprovalKey:

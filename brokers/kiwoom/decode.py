@@ -1,12 +1,13 @@
-"""Kiwoom frames into records (pure). Spec kiwoom 1.7, 2.6, 3 and 4.
+"""Kiwoom REAL frames into rows (pure); docs/wire/kiwoom.md 1.7, 2.6, 3 and 4.
 
     {"data":[{"values":{"20":"115618","10":"-257750",...},"type":"0B","name":"...","item":"005930"}, ...],"trnm":"REAL"}
-              FID -> text, signs mean something else in every field      |             `- as registered, with suffix
+              FID -> text, signs mean something else in every field      |             `- as subscribed, with suffix
                                         0B trade, 0D book, 0s market phase, 1h volatility interruption -'
 
-Promises: never raises, whatever the bytes; an entry that cannot be read is handed back as a frame of its own with a
-reason, the other entries are kept; a sign is never taken for a value (spec kiwoom 1.7.2).
-Leaves to others: control messages (session.py), volume chains (the writer's volume line).
+Guarantees:
+    * Never raises, whatever the bytes: an entry that cannot be read is returned as a frame of its own with a reason, the
+      other entries are kept.
+    * A sign is never taken for part of a value (docs/wire/kiwoom.md 1.7.2).
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from ringbuf.records import PRICE_SCALE, UNDEFINED, EventType, FeedId, Flag, Ses
 TYPE_OF = {"tick": "0B", "orderbook": "0D"}
 SUFFIX = {"KRX": "", "NXT": "_NX", "UN": "_AL"}
 VENUE_OF_NAME = {"KRX": "KRX", "NXT": "NXT", "통합": "UN", "SOR": "UN"}
-"""What FID 9081 of a trade says (spec kiwoom 3.1); of a unified item it may name the venue of the single trade."""
+"""What FID 9081 of a trade says (docs/wire/kiwoom.md 3.1); of a unified item it may name the venue of the single trade."""
 PHASE_TYPE, VI_TYPE = "0s", "1h"
 MILLION = 1_000_000
 
@@ -82,7 +83,7 @@ _size_values = itemgetter(*map(str, range(61, 81)))  # 61..70 asks, 71..80 bids
 
 
 def item_of(subscription: Subscription) -> str:
-    """The code as registered: six characters, an ETN without its Q, the venue as suffix (spec kiwoom 4)."""
+    """The code as registered: six characters, an ETN without its Q, the venue as suffix (docs/wire/kiwoom.md 4)."""
     symbol, venue = subscription.instrument
     return (symbol[1:] if len(symbol) == 7 else symbol) + SUFFIX[venue]
 
@@ -161,7 +162,7 @@ def _decode_entry(
 
 
 def _decode_interruption(entry: _Entry, recv_ns: int) -> MarketEvent:
-    """Spec kiwoom 3.4, unverified on the wire: of 9068 only "1", triggered, is known. ValueError without a code."""
+    """docs/wire/kiwoom.md 3.4, unverified on the wire: of 9068 only "1", triggered, is known. ValueError without a code."""
     v = entry.values
     code, _, suffix = (v.get("9001", "").strip() or entry.item).removeprefix("A").partition("_")
     venue = next((venue for venue, known in SUFFIX.items() if known == (suffix and f"_{suffix}")), None)
@@ -184,7 +185,7 @@ def _parse_event_time(text: str, recv_ns: int) -> int:
 
 
 def _decode_tick(v: dict[str, str], subscription: Subscription, recv_ns: int, mono_ns: int) -> bytes:
-    """Spec kiwoom 3.1. KeyError or ValueError without time, price or quantity."""
+    """docs/wire/kiwoom.md 3.1. KeyError or ValueError without time, price or quantity."""
     quantity = v["15"]
     price_e4, size = _parse_magnitude(v["10"]), _parse_magnitude(quantity)
     if UNDEFINED in (price_e4, size):
@@ -218,7 +219,7 @@ def _decode_tick(v: dict[str, str], subscription: Subscription, recv_ns: int, mo
 
 
 def _decode_book(v: dict[str, str], subscription: Subscription, recv_ns: int, mono_ns: int) -> bytes:
-    """Spec kiwoom 3.2. KeyError or ValueError if a level is missing; an empty one is zero (spec kiwoom 1.7.6)."""
+    """docs/wire/kiwoom.md 3.2. KeyError or ValueError if a level is missing; an empty one is zero (docs/wire/kiwoom.md 1.7.6)."""
     prices, sizes = _parse_levels(_price_values(v)), _parse_levels(_size_values(v))
     total_ask, total_bid = _parse_optional(v, "121"), _parse_optional(v, "125")
     expected_e4, expected_size = _parse_optional_e4(v, "291"), _parse_optional(v, "292")

@@ -1,13 +1,14 @@
-"""Kiwoom's REST market data: tick chart, prints of a day, minute and day chart. Spec kiwoom 1.4, 1.5, 1.7, 5.
+"""Kiwoom REST market data: tick chart, trade list of a day, minute and day bars; docs/wire/kiwoom.md 1.4, 1.5, 1.7, 5.
 
     ticks   ka10079   900 rows a page, date and time, no side, no cumulative volume          about 20 trading days back
-    prints  ka10084   100 rows a page, side, quotes, cumulative volume                       today and the day before
+    trades  ka10084   100 rows a page, side, quotes, cumulative volume                       today and the day before
     bars    ka10080   900 minutes a page, volume and cumulative volume                       about a year
     days    ka10081   600 days a page, volume and value
 
-Promises: the code of every answer is looked at before its rows; a token that is refused is renewed once and the call repeated once;
-a sign is never taken for a value; the one empty row that stands for "nothing" is no row.
-Leaves to others: HTTP (brokers/rest.py), tokens (brokers/token.py), when to call (collectorctl/recover/).
+Guarantees:
+    * The return code of every response is checked before its rows.
+    * A rejected token is renewed once and the call repeated once.
+    * A sign is never taken for part of a value; the one empty row that stands for "nothing" is dropped.
 """
 
 from __future__ import annotations
@@ -96,7 +97,7 @@ class KiwoomHistory:
         return inner_code(str(reply.body.get("return_msg", reply.body.get("returnMsg", ""))))
 
     def _raise_if_rejected(self, request: PageRequest, reply: HttpReply) -> None:
-        """An error unless the answer says that it is none (spec kiwoom 1.5)."""
+        """An error unless the answer says that it is none (docs/wire/kiwoom.md 1.5)."""
         outer = str(reply.body.get("return_code", reply.body.get("returnCode", f"HTTP {reply.status}"))).strip()
         if outer == "0" and reply.status == 200:
             return
@@ -110,7 +111,7 @@ class KiwoomHistory:
         raise RequestRejected(message)
 
     def parse_ticks(self, content: bytes) -> np.ndarray:
-        """PRINTS without side and cumulative volume (spec kiwoom 5.1)."""
+        """PRINTS without side and cumulative volume (docs/wire/kiwoom.md 5.1)."""
         found = _parse_rows("ticks", content)
         rows = _empty_trades(len(found))
         rows["exch_ns"] = [_parse_instant(_parse_text(row, "cntr_tm")) for row in found]
@@ -119,7 +120,7 @@ class KiwoomHistory:
         return rows
 
     def parse_trades(self, content: bytes, day: date) -> np.ndarray:
-        """PRINTS with everything (spec kiwoom 5.5)."""
+        """PRINTS with everything (docs/wire/kiwoom.md 5.5)."""
         found = _parse_rows("prints", content)
         rows = _empty_trades(len(found))
         rows["exch_ns"] = [_parse_instant(f"{day:%Y%m%d}{_parse_text(row, 'tm')}") for row in found]
@@ -131,7 +132,7 @@ class KiwoomHistory:
         return rows
 
     def parse_bars(self, content: bytes) -> np.ndarray:
-        """BARS (spec kiwoom 5.2)."""
+        """BARS (docs/wire/kiwoom.md 5.2)."""
         found = _parse_rows("bars", content)
         bars = np.zeros(len(found), BAR_ROW)
         fields = {"open": "open_pric", "high": "high_pric", "low": "low_pric", "close": "cur_prc", "volume": "trde_qty"}
@@ -143,7 +144,7 @@ class KiwoomHistory:
         return bars
 
     def parse_days(self, content: bytes) -> np.ndarray:
-        """DAYS (spec kiwoom 5.3)."""
+        """DAYS (docs/wire/kiwoom.md 5.3)."""
         found = _parse_rows("days", content)
         days = np.zeros(len(found), DAY_ROW)
         for day, row in zip(days, found, strict=True):
@@ -156,7 +157,7 @@ class KiwoomHistory:
 
 
 def code_of(instrument: Instrument) -> str:
-    """The code as Kiwoom writes it (spec kiwoom 4)."""
+    """The code as Kiwoom writes it (docs/wire/kiwoom.md 4)."""
     return instrument.symbol.removeprefix("Q") + SUFFIX[instrument.venue]
 
 
@@ -175,14 +176,14 @@ def _describe(request: PageRequest) -> str:
 
 
 def reject_other_venues(request: PageRequest, rows: list[Any]) -> None:
-    """QuotesError for prints that say they are another venue's; most answers do not say (spec kiwoom 5.4)."""
+    """QuotesError for prints that say they are another venue's; most answers do not say (docs/wire/kiwoom.md 5.4)."""
     exchanges = {str(row["stex_tp"]).strip() for row in rows if isinstance(row, dict) and row.get("stex_tp")}
     if wrong := sorted(exchanges - EXCHANGE_NAMES[request.instrument.venue] - {""}):
         raise HistoryError(f"{_describe(request)}: the answer is of {', '.join(wrong)}, another venue")
 
 
 def _parse_rows(kind: str, content: bytes) -> list[Mapping[str, Any]]:
-    """The list of an answer, without the empty row that stands for nothing (spec kiwoom 1.5)."""
+    """The list of an answer, without the empty row that stands for nothing (docs/wire/kiwoom.md 1.5)."""
     found = msgspec.json.decode(content).get(LISTS[kind])
     if not isinstance(found, list) or not all(isinstance(row, dict) for row in found):
         raise HistoryError(f"{CALLS[kind][0]}: {LISTS[kind]} is no list of rows")
@@ -204,7 +205,7 @@ def _parse_text(row: Mapping[str, Any], field: str) -> str:
 
 
 def _parse_number(row: Mapping[str, Any], field: str, optional: bool = False) -> int:
-    """A magnitude; signs in front say something else (spec kiwoom 1.7)."""
+    """A magnitude; signs in front say something else (docs/wire/kiwoom.md 1.7)."""
     digits = _parse_text(row, field).strip().lstrip("+-")
     if not digits and optional:
         return UNDEFINED

@@ -1,7 +1,7 @@
-"""Kiwoom REST: the access token that a LOGIN shows. Spec kiwoom 1.3, 1.5.
+"""Kiwoom REST client: access token and calls; docs/wire/kiwoom.md 1.3, 1.5.
 
-Promises: one token per key, kept on disk for all processes, renewed ten minutes before its end in Korean time.
-Leaves to others: HTTP (brokers/rest.py), the file (brokers/token.py).
+Guarantees:
+    * There is one token per key, cached on disk for all processes, renewed ten minutes before its end in Korean time.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _CODE = re.compile(r"(?:\[|CODE=)\s*([A-Z]*\d{4,6})")
 
 
 def inner_code(text: str) -> str:
-    """The fine-grained code inside a message, `[8005:...]` or `CODE=8005`; empty if there is none (spec kiwoom 1.5)."""
+    """The fine-grained code inside a message, `[8005:...]` or `CODE=8005`; empty if there is none (docs/wire/kiwoom.md 1.5)."""
     match = _CODE.search(text)
     return match[1] if match else ""
 

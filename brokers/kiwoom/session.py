@@ -1,13 +1,14 @@
-"""The Kiwoom dialogue on one connection (sans-I/O). Spec kiwoom 2.
+"""Kiwoom WebSocket session protocol on one connection (sans-I/O); docs/wire/kiwoom.md 2.
 
     LOGIN ------> reply 0 ------> REG (up to 100 symbols) ------> reply 0 ------> REG ... 0s, 1h --> streaming
-                     | 8005, 8103: a new token, once    | 105110: slower, again
+                     | 8005, 8103: a new token, once    | 105110: repeated, slower
                      | 8010, 8030, 8050 ...: refused    | 105115, 105118: refused
-    PING <------> the same text          SYSTEM R10001: somebody else uses the key, wait 60 s
+    PING <------> identical text         SYSTEM R10001: the key is used elsewhere, wait 60 s
 
-Promises: nothing is sent before the LOGIN reply (it would be ignored, 100013); one control request at a time, matched by order
-because replies carry no id; a group never has more than 100 items; heartbeats are echoed verbatim and at once.
-Leaves to others: sockets, the clock (mono_ns is passed in), market data (decode.py).
+Guarantees:
+    * Nothing is sent before the LOGIN reply (the vendor would answer 100013).
+    * One control request is open at a time: replies carry no id and are matched by order.
+    * A group has at most 100 items; heartbeats are echoed verbatim and at once.
 """
 
 from __future__ import annotations
@@ -140,7 +141,7 @@ class KiwoomSession:
         return messages
 
     def receive(self, payload: bytes, mono_ns: int) -> ControlResult:
-        """Spec kiwoom 2.2 to 2.8. SessionError for what concerns the whole session."""
+        """docs/wire/kiwoom.md 2.2 to 2.8. SessionError for what concerns the whole session."""
         try:
             message = _decode_message(
                 payload.decode("utf-8", "replace")
@@ -204,7 +205,7 @@ class KiwoomSession:
         return redact(f"{message.return_code} {message.return_msg}".replace(self._token, "***"))
 
     def subscribe(self, subscriptions: Iterable[Subscription], mono_ns: int) -> None:
-        """Queue more of them; what a symbol has already is named again, so that it stays whatever a REG means (spec kiwoom 2.4)."""
+        """Queue more of them; what a symbol has already is named again, so that it stays whatever a REG means (docs/wire/kiwoom.md 2.4)."""
         new = list(subscriptions)
         for subscription in new:
             self._subscription_table.add(subscription)
@@ -261,7 +262,7 @@ class KiwoomSession:
 
 
 def _encode_request(request: _Request) -> bytes:
-    """Spec kiwoom 2.4; refresh is always 1 (what 0 drops is not known)."""
+    """docs/wire/kiwoom.md 2.4; refresh is always 1 (what 0 drops is not known)."""
     if subscriptions := (*request.subscriptions, *request.already_subscribed):
         types: dict[str, list[str]] = {}
         for subscription in subscriptions:
@@ -281,7 +282,7 @@ class Kiwoom:
 
     name = "kiwoom"
     feed_id = FeedId.KIWOOM
-    heartbeat_s = 30.0  # recorded: 10 s; three missed are too many (spec kiwoom 2.3, 2.7)
+    heartbeat_s = 30.0  # recorded: 10 s; three missed are too many (docs/wire/kiwoom.md 2.3, 2.7)
     subscriptions_by_code = staticmethod(decode.subscriptions_by_code)
 
     def websocket_url(self, settings: Settings) -> str:

@@ -1,7 +1,10 @@
-"""How long to wait before the next attempt: doubling, with a ceiling, spread by chance (pure but for the dice).
+"""Exponential backoff with jitter.
 
-Promises: the n-th pause in a row is first x 2^n, at most `most_s`, times 0.8 to 1.2.
-Leaves to others: waiting; a vendor's own minimum (BrokerError.wait_s).
+Guarantees:
+    * The n-th pause in a row is first x 2^n, at most `max_s`, times 0.8 to 1.2.
+
+Not handled here:
+    * Waiting, and a vendor's own minimum (BrokerError.retry_after_s).
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
-"""A call that may block for long, made while the heart goes on beating.
+"""A blocking call in a thread of its own, while the caller keeps sending heartbeats.
 
-    caller ──> thread: call ─┬─> result, or its error        beat, 0.1 s, beat, 0.1 s ...
-                             └─> never: given up             a stop is noticed at once
+    caller ──> thread: call ─┬─> result, or its error        heartbeat every 0.1 s
+                             └─> timeout: abandoned          a stop is noticed at once
 
-Promises: the caller beats at least every 0.1 s and waits no longer than CALL_MOST_S; an abandoned call dies with the process.
-Leaves to others: what is called, and its own limits (rest.py, wire.py).
+Guarantees:
+    * The caller sends a heartbeat at least every 0.1 s and waits at most MAX_CALL_S; an abandoned call ends with the process.
 """
 
 from __future__ import annotations

@@ -1,16 +1,17 @@
-"""The bulk frame scanner: bytes of a server into WebSocket messages (sans-I/O, RFC 6455 section 5).
+"""WebSocket frame parser: bytes of a server into messages (sans-I/O, RFC 6455 section 5).
 
       fin op |mask len | length        | payload
-    +--------+---------+---------------+---------...   all whole frames of one read are cut out in one pass;
+    +--------+---------+---------------+---------...   all complete frames of one read are cut out in one pass;
     |  0x81  |  0..125 |               |               the rest waits in a buffer for the next read
     |  0x81  |   126   | 2 bytes       |
     |  0x81  |   127   | 8 bytes       |
     +--------+---------+---------------+
 
-Promises: any chunking gives the same messages; control frames may come between fragments; what was whole before a close
-frame or a fault is handed out first, `ended` says afterwards what happened; text is never validated as UTF-8 (a bad
-byte in a quote must not cost the connection, spec kis 8.9); the buffer holds at most one frame of `max_bytes` and one read.
-Leaves to others: sockets and answers (wire.py).
+Guarantees:
+    * Any chunking gives the same messages; control frames may come between fragments.
+    * Messages that were complete before a close frame or a fault are delivered first; `error` then holds the reason.
+    * Text is not validated as UTF-8: a bad byte in a quote must not cost the connection (docs/wire/kis.md 8.9).
+    * The buffer holds at most one frame of `max_bytes` and one read.
 """
 
 from __future__ import annotations

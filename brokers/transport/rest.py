@@ -1,9 +1,9 @@
-"""HTTPS JSON calls, and their failures in words.
+"""HTTPS client for JSON calls.
 
-Promises: no key, secret or token is in any message; redirects are refused (a body with a secret is not sent elsewhere); a
-call ends within CALL_S and an answer has at most ANSWER_MOST_BYTES, however the server goes about it; a loopback address never goes
-through a proxy.
-Leaves to others: what is called and which answers mean what (kis/rest.py, kiwoom/rest.py), keeping tokens (token.py).
+Guarantees:
+    * No key, secret or token is in any message; redirects are refused (a body with a secret is not sent elsewhere).
+    * A call ends within MAX_CALL_S and a response has at most MAX_ANSWER_BYTES, whatever the server does.
+    * A loopback address never goes through a proxy.
 """
 
 from __future__ import annotations
@@ -88,7 +88,7 @@ class _NoRedirectSession(requests.Session):
 
 
 class RestClient:
-    """A connection that is kept for the next call: a cold one costs up to 3 s (spec kiwoom 1.1)."""
+    """A connection that is kept for the next call: a cold one costs up to 3 s (docs/wire/kiwoom.md 1.1)."""
 
     def __init__(self) -> None:
         self._adapter = _AbortableAdapter()

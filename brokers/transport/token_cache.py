@@ -1,11 +1,11 @@
-"""An access token kept on disk, shared by all processes of a home.
+"""Access-token cache on disk, shared by all processes of a home.
 
-    get ──> run/token/BROKER.json good for ten minutes more? ──yes──> it
-                 └─no──> issue (one process at a time) ──> written aside, renamed
+    get ──> run/token/BROKER.json valid for ten more minutes? ──yes──> it
+                 └─no──> issue (one process at a time) ──> temporary file, rename
 
-Promises: a token file is 0600 in a 0700 directory and issued by one process at a time; one that others may have read or put there
-is not used.
-Leaves to others: the vendor's call that issues one (kis/rest.py, kiwoom/rest.py).
+Guarantees:
+    * A token file is 0600 in a 0700 directory; one process at a time issues a token.
+    * A file that others may have read or created is not used.
 """
 
 from __future__ import annotations

@@ -1,15 +1,16 @@
-"""One WebSocket connection: websocket-client's handshake, then our own reading in bulk.
+"""WebSocket client connection: websocket-client's handshake, then bulk reads of our own.
 
-    create_connection --socket--> recv_into 256 KiB, again while there is more --FrameScanner--> messages
-                                        `- the time is taken here, when the bytes left the socket
+    create_connection --socket--> recv_into 256 KiB, again while there is more --FrameParser--> messages
+                                        `- receive time is taken here
 
-websocket-client's own recv costs three system calls and 10 to 170 us a message; this costs about one (practice 5.1).
+websocket-client's own recv costs three system calls and 10 to 170 us a message; this costs about one.
 
-Promises: everything that has arrived is read in one wake-up (bounded, so that a flood cannot hold the loop); protocol pings are
-answered; messages received before a close or a failed send are handed out before the error is raised; TLS is verified;
-redirects are refused; a handshake is bounded in time and bytes; a loopback address never goes through a proxy, any other follows
-the environment.
-Leaves to others: what messages mean; waiting without a heartbeat (poll returns after its timeout).
+Guarantees:
+    * Everything that has arrived is read in one wake-up, within a bound, so that a flood cannot hold the loop; protocol pings
+      are answered.
+    * Messages received before a close or a failed send are delivered before the error is raised.
+    * TLS is verified, redirects are refused, and a handshake is bounded in time and bytes; a loopback address never goes
+      through a proxy, any other follows the environment.
 """
 
 from __future__ import annotations
@@ -187,7 +188,7 @@ class WebSocketConnection:
         """Send one text message.
 
         If the other side does not take it within SEND_S, no more is sent and `poll` raises Closed, but not before it has handed out
-        what that side had said: the reason why it left may be among it (spec kis 2.6).
+        what that side had said: the reason why it left may be among it (docs/wire/kis.md 2.6).
         """
         self._send(text, websocket.ABNF.OPCODE_TEXT)
 
@@ -203,7 +204,7 @@ class WebSocketConnection:
             self._socket.settimeout(0)
 
     def close(self) -> None:
-        """Say goodbye, wait up to CLOSE_S for the answer, close. A slot that was not released so stays taken (spec kis 2.6)."""
+        """Say goodbye, wait up to CLOSE_S for the answer, close. A slot that was not released so stays taken (docs/wire/kis.md 2.6)."""
         deadline = time.monotonic() + CLOSE_S
         try:
             self._socket.settimeout(CLOSE_S)

@@ -1,1 +1,1 @@
-"""KIS's feed of the US exchanges."""
+"""KIS overseas: the feed of the US exchanges."""

@@ -1,4 +1,4 @@
-"""KIS's overseas records (pure). Spec kis 4.4, 4.5.
+"""KIS overseas records into rows (pure); docs/wire/kis.md 4.4, 4.5.
 
     0|HDFSCNT0|002|DNASAAPL^AAPL^4^20230502^20230502^091912^20230502^221912^169.9200^...
                    |        |    | |        |        |      |        `- Korean time
@@ -10,12 +10,12 @@
                    |        `- ticker
                    `- D free or R paid, exchange; R and BAQ, BAY, BAA: the day market
 
-The exchange's own date and time are the tick's. When clocks are set back they name two instants; the Korean pair tells which.
+A tick's time is the exchange's own date and time. When clocks are set back these name two instants; the Korean pair decides.
 
-Promises: never raises, whatever the bytes (kis/frame.py); the session is left to the calendar, because the feed's own word for it
-contradicts its times (spec kis 4.4); a price finer than 1/10,000 is rounded half to even and flagged; dates that contradict each
-other are flagged.
-Leaves to others: frames (kis/frame.py), control messages (kis/session.py), the calendar's session (publish.py).
+Guarantees:
+    * Never raises, whatever the bytes (kis/frame.py).
+    * The session is left to the calendar: the value on the wire contradicts its own times (docs/wire/kis.md 4.4).
+    * A price finer than 1/10,000 is rounded half to even and flagged; dates that contradict each other are flagged.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ def is_day_market(instrument: Instrument) -> bool:
 
 
 def wire_code(subscription: Subscription, paid: bool = False) -> tuple[str, str]:
-    """TR id and key of a registration (spec kis 2.7); the day market's keys have one form only."""
+    """TR id and key of a registration (docs/wire/kis.md 2.7); the day market's keys have one form only."""
     instrument, stream = subscription
     kind = PAID if paid or is_day_market(instrument) else FREE
     return TR_OF[stream], f"{kind}{EXCHANGE_OF[instrument.venue]}{instrument.symbol}"
@@ -87,7 +87,7 @@ def _decode_tick(
     mono_ns: int,
     frame_state: FrameState,
 ) -> None:
-    """Spec kis 4.4. ValueError or struct.error if a field that a trade cannot do without cannot be read."""
+    """docs/wire/kis.md 4.4. ValueError or struct.error if a field that a trade cannot do without cannot be read."""
     instrument = _checked_instrument(f, subscription)
     exch_ns, flags = _parse_time(f[4:8], recv_ns)
     if f[3] and f[3] != _business_date(instrument.venue, exch_ns // HOUR_NS):
@@ -135,7 +135,7 @@ def _decode_book(
     mono_ns: int,
     frame_state: FrameState,
 ) -> None:
-    """Spec kis 4.5: level by level, bid first. ValueError or struct.error if a level cannot be read; an empty one is none."""
+    """docs/wire/kis.md 4.5: level by level, bid first. ValueError or struct.error if a level cannot be read; an empty one is none."""
     instrument = _checked_instrument(f, subscription)
     exch_ns, flags = _parse_time(f[3:7], recv_ns)
     total_bid, total_ask = parse_optional_uint(f[7]), parse_optional_uint(f[8])

@@ -1,10 +1,10 @@
-"""The US feed's REST market data: minute bars; there is no list of trades. Spec kis 1.4 to 1.7, 5.
+"""KIS overseas REST market data: minute bars (no list of trades exists); docs/wire/kis.md 1.4 to 1.7, 5.
 
     bars  HHDFS76950200   120 rows a call, newest first, paged by the exchange's time          day market: of today only
 
-Promises: a page's key is the minute before its oldest row, as the vendor wants it; the first page of a day begins at the day's end;
-what is no bar in every field is refused, not guessed; prices are 1/10,000 of a dollar.
-Leaves to others: keys, tokens and refusals (kis/rest.py), when to call (collectorctl/recover/minutes.py).
+Guarantees:
+    * A page's key is the minute before its oldest row; the first page of a day begins at the day's end.
+    * A row that is not a bar in every field is rejected; prices are 1/10,000 of a dollar.
 """
 
 from __future__ import annotations
@@ -95,7 +95,7 @@ class UsHistory:
 
 
 def _build_query(request: PageRequest) -> dict[str, str]:
-    """Spec kis 5: KEYB wants PINC 1 and NEXT 1; the day market has no earlier days."""
+    """docs/wire/kis.md 5: KEYB wants PINC 1 and NEXT 1; the day market has no earlier days."""
     instrument: Instrument = request.instrument
     today_only = is_day_market(instrument)
     key = request.key or ("" if today_only else f"{request.day:%Y%m%d}{DAY_ENDS}")

@@ -1,7 +1,7 @@
-"""The US feed: KIS's dialogue (kis/session.py) with keys of its own and an appkey of its own. Spec kis 2.
+"""KIS overseas session: the KIS session protocol with keys of its own; docs/wire/kis.md 2.
 
-Promises: nothing of the dialogue is written twice; what differs is the settings, the secrets, and how a registration is spelled.
-Leaves to others: the dialogue, the approval key (kis/rest.py), records (decode.py).
+Guarantees:
+    * Only settings, secrets and the spelling of a subscription differ from kis/session.py.
 """
 
 from __future__ import annotations

@@ -151,7 +151,7 @@ class Vendor:
 
 
 def kis_reply(tr_id: str, tr_key: str, rt_cd: str, code: str, words: str) -> str:
-    """A KIS control message, spec kis 2.3."""
+    """A KIS control message, docs/wire/kis.md 2.3."""
     body = {"rt_cd": rt_cd, "msg_cd": code, "msg1": words, "output": {"iv": "96de248bda413d58", "key": "n" * 32}}
     return json.dumps({"header": {"tr_id": tr_id, "tr_key": tr_key, "encrypt": "N"}, "body": body})
 

@@ -102,7 +102,7 @@ def test_kis_registers_books_and_ticks_and_publishes_what_comes(run):
 
 
 def test_kis_spaces_its_registrations(run):
-    """Two registrations are never closer than register_spacing_ms (spec kis 2.2)."""
+    """Two registrations are never closer than register_spacing_ms (docs/wire/kis.md 2.2)."""
     vendor, process = run("kis", universe='"005930", "000660"')
 
     process.until_state("streaming")
@@ -113,7 +113,7 @@ def test_kis_spaces_its_registrations(run):
 
 
 def test_kis_heartbeats_are_echoed_verbatim_as_text(run):
-    """PINGPONG comes back as the same text (spec kis 2.5)."""
+    """PINGPONG comes back as the same text (docs/wire/kis.md 2.5)."""
     vendor, process = run("kis")
     process.until_state("streaming")
 
@@ -180,7 +180,7 @@ def test_after_a_lost_connection_everything_is_registered_again(run, kind, how):
 
 @pytest.mark.parametrize(("how", "waits"), [("drop", True), ("close", False)])
 def test_a_session_that_was_cut_is_given_time_to_end(run, how, waits):
-    """Without a close frame KIS may hold the slot: no attempt before cut_wait_s; after a proper close at once (spec kis 2.6)."""
+    """Without a close frame KIS may hold the slot: no attempt before cut_wait_s; after a proper close at once (docs/wire/kis.md 2.6)."""
     vendor, process = run("kis", "cut_wait_s = 2.0" + FAST)
     process.until_state("streaming")
 
@@ -197,7 +197,7 @@ def _asked(messages: list[dict]) -> list:
 
 
 def test_kis_waits_ten_seconds_while_its_appkey_is_in_use(run):
-    """OPSP8996 is said in words and not answered by another attempt within 10 s (spec kis 2.6)."""
+    """OPSP8996 is said in words and not answered by another attempt within 10 s (docs/wire/kis.md 2.6)."""
     in_use = json.dumps(
         {
             "header": {"tr_id": "(null)", "tr_key": "", "encrypt": "N"},
@@ -298,7 +298,7 @@ def test_a_registration_without_an_answer_is_sent_again(run):
 
 
 def test_a_silent_connection_is_renewed_in_a_session(run):
-    """Heartbeats alone are no health: without data for silent_after_s the connection is begun again (spec kis 2.5)."""
+    """Heartbeats alone are no health: without data for silent_after_s the connection is begun again (docs/wire/kis.md 2.5)."""
     vendor, process = run("kis", "[feed]\nsilent_after_s = 1.0\nbackoff_first_s = 0.1\n")
     process.until_state("streaming")
 
@@ -339,7 +339,7 @@ def test_one_silent_symbol_is_registered_again_alone(run):
 
 
 def test_a_stop_closes_the_connection_properly(run):
-    """SIGTERM sends a close frame at once, frees the slot, says `stopped` and exits 0 (spec kis 2.6)."""
+    """SIGTERM sends a close frame at once, frees the slot, says `stopped` and exits 0 (docs/wire/kis.md 2.6)."""
     vendor, process = run("kis")
     process.until_state("streaming")
 
@@ -385,7 +385,7 @@ def test_the_heart_beats_while_nothing_comes_and_nobody_answers(run):
 
 
 def test_kiwoom_logs_in_waits_and_registers_in_chunks(run):
-    """LOGIN first and alone, then one REG at a time, both types of a symbol in one, 0s and 1h last (spec kiwoom 2.2, 2.4)."""
+    """LOGIN first and alone, then one REG at a time, both types of a symbol in one, 0s and 1h last (docs/wire/kiwoom.md 2.2, 2.4)."""
     vendor, process = run("kiwoom", "register_chunk = 2", universe='"005930", "000660_NX", "Q500001"')
 
     process.until_state("streaming")
@@ -407,7 +407,7 @@ def test_kiwoom_logs_in_waits_and_registers_in_chunks(run):
 
 
 def test_kiwoom_heartbeats_are_echoed_verbatim(run):
-    """PING comes back as the same text (spec kiwoom 2.3)."""
+    """PING comes back as the same text (docs/wire/kiwoom.md 2.3)."""
     vendor, process = run("kiwoom")
     process.until_state("streaming")
 
@@ -417,7 +417,7 @@ def test_kiwoom_heartbeats_are_echoed_verbatim(run):
 
 
 def test_kiwoom_slows_down_and_repeats_what_came_too_fast(run):
-    """105110 costs time, not a registration (spec kiwoom 2.5)."""
+    """105110 costs time, not a registration (docs/wire/kiwoom.md 2.5)."""
 
     def prepare(vendor):
         usual, refusals = vendor.answer, [1]
@@ -471,7 +471,7 @@ def test_data_around_a_refusal_is_published(run):
 
 
 def test_kiwoom_does_not_renew_what_renewing_cannot_mend(run):
-    """8050 (address not registered) is told in words, with no second token asked for (spec kiwoom 1.2)."""
+    """8050 (address not registered) is told in words, with no second token asked for (docs/wire/kiwoom.md 1.2)."""
 
     def prepare(vendor):
         vendor.rest = lambda path, body: (

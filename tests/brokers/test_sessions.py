@@ -62,7 +62,7 @@ def drain(session, begin_ns: int, seconds: float, step_ms: int = 10) -> list[tup
 
 
 def test_kis_registrations_leave_one_by_one_in_order():
-    """Books first as planned, never closer than the spacing (spec kis 2.2)."""
+    """Books first as planned, never closer than the spacing (docs/wire/kis.md 2.2)."""
     session, _ = kis(2)
 
     said = drain(session, T0, 2)
@@ -73,7 +73,7 @@ def test_kis_registrations_leave_one_by_one_in_order():
 
 
 def test_kis_is_streaming_when_everything_has_its_answer():
-    """Acknowledged or refused; OPSP0002 with rt_cd 1 is an acknowledgement (spec kis 2.4)."""
+    """Acknowledged or refused; OPSP0002 with rt_cd 1 is an acknowledgement (docs/wire/kis.md 2.4)."""
     session, ledger = kis()
     drain(session, T0, 1)
 
@@ -106,7 +106,7 @@ def test_kis_heartbeats_are_echoed_byte_for_byte_before_anything_else():
     ],
 )
 def test_kis_refusals_of_the_whole_session(message, wait_s, renew):
-    """They say how long to wait and whether a new key is wanted (spec kis 2.6)."""
+    """They say how long to wait and whether a new key is wanted (docs/wire/kis.md 2.6)."""
     session, _ = kis()
 
     with pytest.raises(SessionRejected) as caught:
@@ -183,7 +183,7 @@ def test_kis_understands_the_recorded_control_messages():
 
 
 def test_kiwoom_says_nothing_but_login_until_it_is_answered():
-    """A REG before the reply is ignored by the vendor (spec kiwoom 2.2)."""
+    """A REG before the reply is ignored by the vendor (docs/wire/kiwoom.md 2.2)."""
     session, _ = kiwoom()
 
     said = drain(session, T0, 5)
@@ -195,7 +195,7 @@ def test_kiwoom_says_nothing_but_login_until_it_is_answered():
 
 
 def test_kiwoom_registers_in_groups_of_a_hundred_one_message_at_a_time():
-    """Chunks within groups, each after the answer to the last and the spacing (spec kiwoom 2.4, 2.5)."""
+    """Chunks within groups, each after the answer to the last and the spacing (docs/wire/kiwoom.md 2.4, 2.5)."""
     session, ledger = kiwoom(130, chunk=60)
     session.pending_messages(T0)
     session.receive(reply("LOGIN"), T0)
@@ -235,7 +235,7 @@ def test_kiwoom_asks_for_each_symbols_own_types():
 
 
 def test_kiwoom_slows_down_when_told_and_sends_the_same_again():
-    """105110: at least a second, doubling (spec kiwoom 2.8)."""
+    """105110: at least a second, doubling (docs/wire/kiwoom.md 2.8)."""
     session, ledger = kiwoom()
     session.pending_messages(T0)
     session.receive(reply("LOGIN"), T0)
@@ -279,7 +279,7 @@ def test_kiwoom_refusals_of_a_request_are_told_by_name(code):
     ],
 )
 def test_kiwoom_login_refusals(words, wait_s, renew):
-    """The inner code decides, not the outer one (spec kiwoom 1.5)."""
+    """The inner code decides, not the outer one (docs/wire/kiwoom.md 1.5)."""
     session, _ = kiwoom()
     session.pending_messages(T0)
 
@@ -292,7 +292,7 @@ def test_kiwoom_login_refusals(words, wait_s, renew):
 
 
 def test_kiwoom_system_messages():
-    """R10001: another login, wait a minute; R10002: begin again; others are put aside (spec kiwoom 2.7)."""
+    """R10001: another login, wait a minute; R10002: begin again; others are put aside (docs/wire/kiwoom.md 2.7)."""
     session, _ = kiwoom()
 
     with pytest.raises(SessionRejected) as caught:
@@ -369,12 +369,12 @@ def test_kiwoom_removes_before_it_registers_a_silent_one_again():
     ],
 )
 def test_the_inner_code_is_found_in_both_forms(text, code):
-    """`[NNNN:...]` in REST, `CODE=NNNN` in the LOGIN reply (spec kiwoom 1.5)."""
+    """`[NNNN:...]` in REST, `CODE=NNNN` in the LOGIN reply (docs/wire/kiwoom.md 1.5)."""
     assert inner_code(text) == code
 
 
 def test_kis_registers_more_and_releases_it_while_streaming():
-    """tr_type 1, later 2 (spec kis 2.2), each of it alone; an answer to what was released meanwhile is no trouble."""
+    """tr_type 1, later 2 (docs/wire/kis.md 2.2), each of it alone; an answer to what was released meanwhile is no trouble."""
     session, ledger = kis(1)
     session.pending_messages(T0), session.pending_messages(T0 + 100 * MS)
     session.receive(ack("OPSP0000"), T0), session.receive(ack("OPSP0000", tr_id="H0STCNT0"), T0)

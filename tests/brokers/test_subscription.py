@@ -31,7 +31,7 @@ def watch(tmp_path):
 
 
 def test_the_first_data_after_each_subscription_is_the_first():
-    """Also when it comes before its acknowledgement (spec kis 2.3)."""
+    """Also when it comes before its acknowledgement (docs/wire/kis.md 2.3)."""
     ledger = SubscriptionTable([BOOK, TICK])
     ledger.on_requested(BOOK, 1)
 

@@ -1,6 +1,6 @@
 """python-kis, an independent client library, takes the simulator for KIS.
 
-It knows the widths of its day (46 fields a trade, 59 a book: spec kis 8, items 1 and 2) and refuses frames of today's,
+It knows the widths of its day (46 fields a trade, 59 a book: docs/wire/kis.md 8, items 1 and 2) and refuses frames of today's,
 so the simulator speaks the profile 46/59 here. Its hosts are constants; they are replaced, nothing else is.
 """
 

@@ -65,7 +65,7 @@ class FakeVendor:
         return f"http://127.0.0.1:{self.server.server_port}"
 
     def build_rows(self, until: str) -> Rows:
-        """Thirty trades at or before a second, newest first (spec kis 5)."""
+        """Thirty trades at or before a second, newest first (docs/wire/kis.md 5)."""
         hours = [
             f"{at:%H%M%S}"
             for at in (self.market["exch_ns"] + 9 * 3600 * SECOND_NS).astype("M8[ns]").astype("M8[s]").tolist()

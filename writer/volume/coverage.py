@@ -91,7 +91,7 @@ def compute_gap_values(
     """What was traded in each gap, won, int64 (gaps,), UNDEFINED where the ticks around it do not tell.
 
     Arrays int64 (n,) of the ticks laid; `cum_value` UNDEFINED where the vendor rounded it. `value_change` (cum_value less a
-    constant) serves as well, but not for the gap at the day's beginning. Exact where prices are (spec kiwoom 3.1).
+    constant) serves as well, but not for the gap at the day's beginning. Exact where prices are (docs/wire/kiwoom.md 3.1).
     """
     after, before = coverage.gaps["after"], coverage.gaps["before"]
     gap_values = np.full(len(coverage.gaps), UNDEFINED, np.int64)
@@ -113,7 +113,7 @@ def compute_gap_trades(coverage: Coverage, side: np.ndarray, trade_count: np.nda
     """How many trades were counted in each gap, int64 (gaps,), UNDEFINED where the ticks around it do not tell.
 
     Arrays (n,) of the ticks laid; `trade_count`: the day's trades up to each tick, its own included but for an auction's print
-    (side 0), which is none; UNDEFINED where a tick may be several trades. Nothing is told of the day's end. Spec kis 3.
+    (side 0), which is none; UNDEFINED where a tick may be several trades. Nothing is told of the day's end. docs/wire/kis.md 3.
     """
     after, before = coverage.gaps["after"], coverage.gaps["before"]
     counts = np.full(len(coverage.gaps), UNDEFINED, np.int64)

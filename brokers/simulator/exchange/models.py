@@ -5,7 +5,7 @@
 
 Promises: pure; a Trade and a Book are complete snapshots (encoding them later needs nothing else); within a day
 cum_volume and cum_value advance by exactly size and size x price, and by what is said to be off the book; a buy raises only
-the buy sums, a sell only the sell sums, an auction print neither (spec kis 3, kiwoom 3.1).
+the buy sums, a sell only the sell sums, an auction print neither (docs/wire/kis.md 3, kiwoom 3.1).
 Leaves to others: matching (book.py), what is traded when (flow.py, market.py), how vendors say it (kis_wire.py, kiwoom_wire.py).
 """
 

@@ -5,7 +5,7 @@
 
 US prices are cents, counted in 1/10,000 of a dollar; they have no limits but those of this grid.
 
-Promises: pure; prices are whole won; every price `Grid` names lies between the limits and on a tick (spec kiwoom 9).
+Promises: pure; prices are whole won; every price `Grid` names lies between the limits and on a tick (docs/wire/kiwoom.md 9).
 Leaves to others: half-tick prices of mid-price trades, which are off the grid by nature.
 """
 

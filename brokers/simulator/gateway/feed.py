@@ -32,7 +32,7 @@ SECOND_NS = 1_000_000_000
 
 
 BOOK_EXTRA_FIELDS = {"kis": 16, "us": 45}
-"""What a book has more of fields than a trade (spec kis 3)."""
+"""What a book has more of fields than a trade (docs/wire/kis.md 3)."""
 
 _HASH_MULTIPLIER = 2_654_435_761
 """Odd and irregular: multiples of it spread evenly over 32 bits."""

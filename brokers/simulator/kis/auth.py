@@ -2,7 +2,7 @@
 
     POST /oauth2/tokenP   /oauth2/revokeP   /oauth2/Approval
 
-Promises: spec kis 1.2 and 1.3: the same token for six hours, a new one at most once a minute, one approval a second; any key
+Promises: docs/wire/kis.md 1.2 and 1.3: the same token for six hours, a new one at most once a minute, one approval a second; any key
 pair is good, the first secret seen for a key is its right one.
 Leaves to others: where keys are wanted (kis.py, kis_quotations.py).
 """
@@ -51,7 +51,7 @@ class KeyStore:
         return self._secrets.setdefault(app_key, secret) == secret
 
     def issue(self, app_key: str, now_s: float) -> KisToken | None:
-        """The token of a key: the same for six hours; None when a new one is asked for within a minute (spec kis 1.2)."""
+        """The token of a key: the same for six hours; None when a new one is asked for within a minute (docs/wire/kis.md 1.2)."""
         token = self._tokens.get(app_key)
         if token is not None and now_s - token.issued_s < TOKEN_REUSE_S:
             return token
@@ -87,7 +87,7 @@ class KeyStore:
         return True
 
     def issue_approval(self, app_key: str, now_s: float) -> str | None:
-        """A new approval key; None when asked twice in a second (spec kis 1.3)."""
+        """A new approval key; None when asked twice in a second (docs/wire/kis.md 1.3)."""
         if now_s - self._last_approval_s.get(app_key, -MIN_APPROVAL_INTERVAL_S) < MIN_APPROVAL_INTERVAL_S:
             return None
         self._last_approval_s[app_key] = now_s
@@ -116,7 +116,7 @@ class AuthRoutes:
         ]
 
     async def issue_token(self, request: web.Request) -> web.Response:
-        """POST /oauth2/tokenP (spec kis 1.2)."""
+        """POST /oauth2/tokenP (docs/wire/kis.md 1.2)."""
         given, refusal = await self._check_credentials(request, "appsecret")
         if refusal is not None:
             return refusal
@@ -134,7 +134,7 @@ class AuthRoutes:
         )
 
     async def revoke_token(self, request: web.Request) -> web.Response:
-        """POST /oauth2/revokeP; WebSocket slots stay as they are (spec kis 1.2)."""
+        """POST /oauth2/revokeP; WebSocket slots stay as they are (docs/wire/kis.md 1.2)."""
         given, refusal = await self._check_credentials(request, "appsecret")
         if refusal is not None:
             return refusal
@@ -143,7 +143,7 @@ class AuthRoutes:
         return web.json_response({"code": 200, "message": "접근토큰 폐기에 성공하였습니다"})
 
     async def issue_approval(self, request: web.Request) -> web.Response:
-        """POST /oauth2/Approval (spec kis 1.3): the secret is called `secretkey` here."""
+        """POST /oauth2/Approval (docs/wire/kis.md 1.3): the secret is called `secretkey` here."""
         given, refusal = await self._check_credentials(request, "secretkey")
         if refusal is not None:
             return refusal
@@ -167,5 +167,5 @@ class AuthRoutes:
 
 
 def build_gateway_error(code: str, text: str) -> web.Response:
-    """An error of the token endpoints: 403 and no rt_cd (spec kis 1.2)."""
+    """An error of the token endpoints: 403 and no rt_cd (docs/wire/kis.md 1.2)."""
     return web.json_response({"error_description": text, "error_code": code}, status=403)

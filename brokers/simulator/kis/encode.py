@@ -1,8 +1,8 @@
 """KIS frames: a trade or a book as the fields of H0STCNT0, H0STASP0 and their NXT and unified sisters.
 
-    0|H0STCNT0|003|f0^f1^...^f46^f0^...        records follow each other without a separator (spec kis 3)
+    0|H0STCNT0|003|f0^f1^...^f46^f0^...        records follow each other without a separator (docs/wire/kis.md 3)
 
-Promises: pure; field order, formats and empty positions as in spec kis 4.1 and 4.2; the identities of spec kis 3 hold.
+Promises: pure; field order, formats and empty positions as in docs/wire/kis.md 4.1 and 4.2; the identities of docs/wire/kis.md 3 hold.
 Leaves to others: which client gets what (line.py), registrations (kis.py).
 """
 
@@ -16,7 +16,7 @@ TRADE_TR = {"KRX": "H0STCNT0", "NXT": "H0NXCNT0", "UN": "H0UNCNT0"}
 BOOK_TR = {"KRX": "H0STASP0", "NXT": "H0NXASP0", "UN": "H0UNASP0"}
 WIDTH, BOOK_WIDTH = 47, 63
 PROFILES = {"46/59": (46, 59), "46/62": (46, 62), "47/63": (47, 63), "48/64": (48, 64)}
-"""Fields of a trade and of a KRX book: as the document has it, before 2026-09-14, since then, one day (spec kis 3)."""
+"""Fields of a trade and of a KRX book: as the document has it, before 2026-09-14, since then, one day (docs/wire/kis.md 3)."""
 MIN_KNOWN_WIDTH = 46
 MAX_RECORDS = 20
 NO_SIDE = "3"
@@ -33,7 +33,7 @@ def encode_frames(items: list[QueuedItem], widths: tuple[int, int]) -> list[Enco
     encoded = []
     for item in items:
         if isinstance(item.content, Book):
-            # NXT books were left out of the change (spec kis 3), unified ones were not that narrow before.
+            # NXT books were left out of the change (docs/wire/kis.md 3), unified ones were not that narrow before.
             min_extra = {"NXT": 0, "UN": -1}.get(item.instrument.venue, book_extra)
             text = "^".join(resize(encode_book(item.content), max(book_extra, min_extra)))
             payload = f"0|{BOOK_TR[item.instrument.venue]}|001|{text}".encode()
@@ -72,7 +72,7 @@ def format_ratio(part: float, whole: float, scale: float = 100.0) -> str:
 
 
 def encode_trade(trade: Trade) -> list[str]:
-    """The 47 fields of spec kis 4.1."""
+    """The 47 fields of docs/wire/kis.md 4.1."""
     day, book, price = trade.day, trade.book, trade.price
     change = price - day.previous_close
     yesterday = day.previous_volume * 9 // 10
@@ -128,10 +128,10 @@ def encode_trade(trade: Trade) -> list[str]:
 
 
 def encode_book(book: Book) -> list[str]:
-    """The 63 fields of spec kis 4.2; 65 for NXT and 66 for the unified book."""
+    """The 63 fields of docs/wire/kis.md 4.2; 65 for NXT and 66 for the unified book."""
     day, venue = book.day, book.instrument.venue
     change = book.expected_price - day.previous_close
-    # Side 1 resting to sell, 2 resting to buy: the document does not say (spec kis 10).
+    # Side 1 resting to sell, 2 resting to buy: the document does not say (docs/wire/kis.md 10).
     mid = [str(book.mid_price), str(book.mid_size), {1: "2", -1: "1"}.get(book.mid_side, "0")]
     none = ["0", "0", "0"]
     return [

@@ -2,7 +2,7 @@
 
     D NAS AAPL    free                 R NAS AAPL    paid                 R BAQ AAPL    day market
 
-Promises: a key names an exchange and a ticker as in spec kis 2.7; frames carry the key that was registered.
+Promises: a key names an exchange and a ticker as in docs/wire/kis.md 2.7; frames carry the key that was registered.
 Leaves to others: fields (us_wire.py), minute bars (us_minutes.py).
 """
 

@@ -1,4 +1,4 @@
-"""KIS's overseas minute bars over REST. Spec kis 5.
+"""KIS's overseas minute bars over REST. docs/wire/kis.md 5.
 
     KEYB empty ─> newest 120 bars ─> KEYB = oldest bar's local time minus NMIN, NEXT 1, PINC 1 ─> the 120 before ...
 

@@ -2,7 +2,7 @@
 
     0|HDFSCNT0|002|DNASAAPL^AAPL^4^...^1^DNASAAPL^AAPL^4^...        26 fields a trade, 71 a book: bid before ask, level by level
 
-Promises: pure; field order, formats and signs as in spec kis 4.4 and 4.5: prices with four decimals, a change without its sign, a
+Promises: pure; field order, formats and signs as in docs/wire/kis.md 4.4 and 4.5: prices with four decimals, a change without its sign, a
 rate with it, New York's and Korea's date and time of one instant.
 Leaves to others: which client gets what (line.py), which key names an instrument (us.py).
 """
@@ -63,7 +63,7 @@ def format_times(exch_s: int) -> list[str]:
 
 
 def encode_trade(trade: Trade, key: str) -> list[str]:
-    """The 26 fields of spec kis 4.4."""
+    """The 26 fields of docs/wire/kis.md 4.4."""
     day, book, change = trade.day, trade.book, trade.price - trade.day.previous_close
     rate = format_ratio(change, day.previous_close)
     return [
@@ -94,7 +94,7 @@ def encode_trade(trade: Trade, key: str) -> list[str]:
 
 
 def encode_book(book: Book, key: str) -> list[str]:
-    """The 71 fields of spec kis 4.5."""
+    """The 71 fields of docs/wire/kis.md 4.5."""
     fields = [key, book.instrument.symbol, "4", *format_times(book.exch_s)]
     fields += map(str, (book.total_bid, book.total_ask, sum(book.bid_change), sum(book.ask_change)))
     for bid, ask, *counts in zip(

@@ -2,10 +2,10 @@
 
     GET /uapi/domestic-stock/v1/quotations/NAME      authorization: Bearer TOKEN, appkey, tr_id      -> rt_cd, msg_cd, output
 
-Promises: answers come from the market's own ledger, all values strings (spec kis 1.5); an unknown token, TR or market division
-gets its gateway code (spec kis 1.7).
+Promises: answers come from the market's own ledger, all values strings (docs/wire/kis.md 1.5); an unknown token, TR or market division
+gets its gateway code (docs/wire/kis.md 1.7).
 The throughput limit of 1.6 holds for each appkey.
-Leaves to others: tokens (kis_keys.py), trades and bars (kis_ticks.py). Of spec kis 5 only what fills a gap of today is
+Leaves to others: tokens (kis_keys.py), trades and bars (kis_ticks.py). Of docs/wire/kis.md 5 only what fills a gap of today is
 served, and what client libraries ask before they subscribe.
 """
 

@@ -2,7 +2,7 @@
 
     GET /  /tryitout  /tryitout/ANY
 
-Promises: what spec kis 2 and 9 state is enforced: one session per appkey (the older survives), 41 registrations, the codes of
+Promises: what docs/wire/kis.md 2 and 9 state is enforced: one session per appkey (the older survives), 41 registrations, the codes of
 2.4, PINGPONG.
 Leaves to others: tokens and approval keys (kis_keys.py), quotations over REST (kis_quotations.py), the market (line.py),
 fields (kis_wire.py).
@@ -78,7 +78,7 @@ class SubscriptionRejected(Exception):
 
 
 class AppKeyInUse(SubscriptionRejected):
-    """A second session of an appkey: answered, then hung up on (spec kis 2.6)."""
+    """A second session of an appkey: answered, then hung up on (docs/wire/kis.md 2.6)."""
 
     def __init__(self) -> None:
         super().__init__("OPSP8996", "ALREADY IN USE appkey", "9")
@@ -87,7 +87,7 @@ class AppKeyInUse(SubscriptionRejected):
 def build_control_message(
     tr_id: str, tr_key: str, rt_cd: str, code: str, text: str, output: dict[str, str] | None = None
 ) -> str:
-    """A control message in the compact form of spec kis 2.3."""
+    """A control message in the compact form of docs/wire/kis.md 2.3."""
     body: dict[str, object] = {"rt_cd": rt_cd, "msg_cd": code, "msg1": text}
     if output is not None:
         body["output"] = output
@@ -159,7 +159,7 @@ class KisClientSession:
                 code, f"JSON PARSING ERROR : {'invalid custtype' if 'custtype' in header else 'custtype not found'}"
             )
         if self.connection.app_key:
-            return  # an established session outlives its key (spec kis 1.3)
+            return  # an established session outlives its key (docs/wire/kis.md 1.3)
         app_key = self.server.keys.find_approval_holder(approval, time.monotonic())
         if app_key is None:
             raise SubscriptionRejected("OPSP0011", f"invalid approval : {approval}")
@@ -209,7 +209,7 @@ class KisClientSession:
         self.connection.send_control(text, self.connection.feed.faults.late_ack_s)
 
     async def run_heartbeat(self) -> None:
-        """PINGPONG whenever nothing was sent for a while; cut a client that leaves it unanswered (spec kis 2.5)."""
+        """PINGPONG whenever nothing was sent for a while; cut a client that leaves it unanswered (docs/wire/kis.md 2.5)."""
         rules = self.server.rules
         while not self.connection.disconnect_reason:
             if self.connection.is_silent():
@@ -248,7 +248,7 @@ class KisWebSocketServer:
         self._slots: dict[str, ClientConnection | float] = {}
 
     def build_routes(self) -> list[web.RouteDef]:
-        """The paths a WebSocket is opened at (spec kis 2.1)."""
+        """The paths a WebSocket is opened at (docs/wire/kis.md 2.1)."""
         return [
             web.get("/", self.handle_client),
             web.get("/tryitout", self.handle_client),

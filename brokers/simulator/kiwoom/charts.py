@@ -1,6 +1,6 @@
 """Kiwoom's charts: ka10079 by trades, ka10080 by minutes, ka10081 by days.
 
-Promises: pure; every row is computed from the tape; names, units and signs of spec kiwoom 5.1 to 5.3: prices of ticks and days
+Promises: pure; every row is computed from the tape; names, units and signs of docs/wire/kiwoom.md 5.1 to 5.3: prices of ticks and days
 unsigned, those of minutes signed by the side of the previous close.
 Leaves to others: pages' keys, limits, faults (kiwoom_pages.py, kiwoom_rest.py), prints with a side (kiwoom_prints.py).
 """
@@ -17,7 +17,7 @@ DAY_ROWS = 600
 
 
 def build_tick_chart(request: ListRequest) -> Page:
-    """ka10079: groups of `tic_scope` trades, no date to be passed, the last days only (spec kiwoom 5.1)."""
+    """ka10079: groups of `tic_scope` trades, no date to be passed, the last days only (docs/wire/kiwoom.md 5.1)."""
     history = request.listing.history
     end = len(history) if request.start is None else request.start
     oldest = history.find_horizon(request.horizon_days)
@@ -45,7 +45,7 @@ def build_tick_chart(request: ListRequest) -> Page:
 
 
 def build_minute_chart(request: ListRequest) -> Page:
-    """ka10080: bars stamped with their start; `base_dt` is the newest day (spec kiwoom 5.2)."""
+    """ka10080: bars stamped with their start; `base_dt` is the newest day (docs/wire/kiwoom.md 5.2)."""
     history, minutes = request.listing.history, int(request.fields["tic_scope"])
     end = request.start
     if end is None:
@@ -77,7 +77,7 @@ def build_minute_chart(request: ListRequest) -> Page:
 
 
 def build_day_chart(request: ListRequest) -> Page:
-    """ka10081: one row a day, today's growing; a place is a number of days (spec kiwoom 5.3)."""
+    """ka10081: one row a day, today's growing; a place is a number of days (docs/wire/kiwoom.md 5.3)."""
     history = request.listing.history
     end = history.count_days_until(request.fields["base_dt"]) if request.start is None else request.start
     first = max(end - DAY_ROWS, 0)

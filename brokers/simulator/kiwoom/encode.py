@@ -2,7 +2,7 @@
 
     {"data":[{"values":{"20":"115618",...},"type":"0B","name":"주식체결","item":"005930"},...],"trnm":"REAL"}
 
-Promises: pure; FIDs in the recorded order, formats and signs of spec kiwoom 1.7, 3.1 to 3.3; the identities of spec kiwoom
+Promises: pure; FIDs in the recorded order, formats and signs of docs/wire/kiwoom.md 1.7, 3.1 to 3.3; the identities of docs/wire/kiwoom.md
 3.1 hold, across merged prints too; compact JSON, data before trnm.
 Leaves to others: which client gets what (line.py), logins and registrations (kiwoom.py).
 """
@@ -42,7 +42,7 @@ def encode_frames(items: list[QueuedItem], merge_probability: float, random: Ran
 
 
 def format_item_code(instrument: Instrument) -> str:
-    """The code as Kiwoom writes it: six characters (an ETN without its Q) and the venue's suffix (spec kiwoom 4)."""
+    """The code as Kiwoom writes it: six characters (an ETN without its Q) and the venue's suffix (docs/wire/kiwoom.md 4)."""
     return str(instrument).removeprefix("Q")
 
 
@@ -87,7 +87,7 @@ def format_share(part: float, whole: float) -> str:
 
 
 def format_price(price: int, day: DailyStats) -> str:
-    """A price with the side of the previous close for a sign; an empty level is -0 (spec kiwoom 1.7, 3.2)."""
+    """A price with the side of the previous close for a sign; an empty level is -0 (docs/wire/kiwoom.md 1.7, 3.2)."""
     if not price:
         return "-0"
     if price == day.previous_close:
@@ -105,7 +105,7 @@ def encode_sign(price: int, day: DailyStats) -> str:
 
 
 def encode_trade(group: list[Trade]) -> dict[str, str]:
-    """The 43 FIDs of spec kiwoom 3.1 for one trade, or for several as one print."""
+    """The 43 FIDs of docs/wire/kiwoom.md 3.1 for one trade, or for several as one print."""
     trade = group[-1]
     day, book, price = trade.day, trade.book, trade.price
     size = sum(one.size for one in group)
@@ -163,7 +163,7 @@ def encode_trade(group: list[Trade]) -> dict[str, str]:
 
 
 def encode_book(book: Book) -> dict[str, str]:
-    """The FIDs of spec kiwoom 3.2, in the table's order."""
+    """The FIDs of docs/wire/kiwoom.md 3.2, in the table's order."""
     day = book.day
     change = book.expected_price - day.previous_close if book.expected_price else 0
     code = encode_sign(book.expected_price, day) if book.expected_price else "3"
@@ -227,5 +227,5 @@ def encode_mid_price(book: Book) -> dict[str, str]:
 
 
 def encode_phase(code: str, at: str, left: str) -> dict[str, str]:
-    """The FIDs of a 0s message (spec kiwoom 3.3)."""
+    """The FIDs of a 0s message (docs/wire/kiwoom.md 3.3)."""
     return {"215": code, "20": at, "214": left}

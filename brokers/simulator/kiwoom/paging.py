@@ -5,7 +5,7 @@
                               └────────────── Bookmarks: next-key -> place <────────────────┘
 
 Promises: pure; a key says nothing about what it stands for and is good for the same key, TR and body only; a place is a row
-number, which new trades do not move (spec kiwoom 1.4, 5).
+number, which new trades do not move (docs/wire/kiwoom.md 1.4, 5).
 Leaves to others: the rows (kiwoom_charts.py, kiwoom_prints.py), headers, limits and faults (kiwoom_rest.py).
 """
 
@@ -64,7 +64,7 @@ class Tr(NamedTuple):
     """Fields beside the list: the code, and the number of trades in the unfinished row, which is always empty here."""
 
     def build_sentinel(self) -> dict[str, str]:
-        """The row that stands for nothing: every value empty (spec kiwoom 1.5)."""
+        """The row that stands for nothing: every value empty (docs/wire/kiwoom.md 1.5)."""
         return dict.fromkeys(self.names, "")
 
 
@@ -77,7 +77,7 @@ class TrRequestRejected(Exception):
 
 
 def check_request(tr: Tr, given: Mapping[str, object]) -> dict[str, str]:
-    """The fields of a request. Refused with 1511 for one without a value, 1517 for one of a bad form (spec kiwoom 1.5)."""
+    """The fields of a request. Refused with 1511 for one without a value, 1517 for one of a bad form (docs/wire/kiwoom.md 1.5)."""
     fields = {}
     for name, (pattern, optional) in tr.fields.items():
         value = str(given.get(name) or "").strip()

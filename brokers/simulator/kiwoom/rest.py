@@ -2,7 +2,7 @@
 
     POST /oauth2/token   /oauth2/revoke   POST /api/dostk/...   api-id: ka10079   cont-yn: Y   next-key: KEY
 
-Promises: spec kiwoom 1.3 to 1.6: the same token while it is valid, KST stamps, errors with HTTP 200 and the fine code inside the
+Promises: docs/wire/kiwoom.md 1.3 to 1.6: the same token while it is valid, KST stamps, errors with HTTP 200 and the fine code inside the
 text, HTTP 429 without page headers; a key that is missing or stale brings page 1 again; any key pair is good, the first
 secret seen for a key is its right one.
 Leaves to others: the WebSocket (kiwoom.py), rows (kiwoom_charts.py, kiwoom_prints.py).
@@ -56,7 +56,7 @@ HTML = "<html><head><title>{0}</title></head><body><center><h1>{0}</h1></center>
 
 @dataclass(frozen=True)
 class KiwoomRestRules:
-    """What is a parameter because sources disagree, or because a test wants another value (spec kiwoom 1.6, 5)."""
+    """What is a parameter because sources disagree, or because a test wants another value (docs/wire/kiwoom.md 1.6, 5)."""
 
     burst: float = 5
     per_s: float = 4.5
@@ -66,7 +66,7 @@ class KiwoomRestRules:
     keys_are_offsets: bool = False
     """A page key counts rows from the head of the list, so that new trades move the pages; else they are cursors."""
     trades_paged: bool = True
-    """Whether ka10084 goes on by page keys; else by `tm` only (spec kiwoom 5.5)."""
+    """Whether ka10084 goes on by page keys; else by `tm` only (docs/wire/kiwoom.md 5.5)."""
     krx_only: bool = False
     """Whether a code with the suffix of another venue is answered as the bare one; the mock server's answer is not known."""
 
@@ -95,7 +95,7 @@ class TokenStore:
         return self._secrets.setdefault(app_key, secret) == secret
 
     def issue(self, app_key: str, now_s: float) -> KiwoomToken:
-        """The key's token; the same one while it is valid (spec kiwoom 1.3)."""
+        """The key's token; the same one while it is valid (docs/wire/kiwoom.md 1.3)."""
         for token in self._tokens.values():
             if token.app_key == app_key and now_s < token.until_s:
                 return token
@@ -149,7 +149,7 @@ class RestRoutes:
         ]
 
     async def issue_token(self, request: web.Request) -> web.Response:
-        """POST /oauth2/token (spec kiwoom 1.3)."""
+        """POST /oauth2/token (docs/wire/kiwoom.md 1.3)."""
         given = await read_body(request)
         if not given.get("grant_type"):
             return build_refusal(2, "grant_type이 존재하지 않습니다", 8011)
@@ -180,7 +180,7 @@ class RestRoutes:
         return build_response({"return_code": 0, "return_msg": OK_TEXT})
 
     async def handle(self, request: web.Request) -> web.Response:
-        """POST /api/...: the TR is named by the header api-id (spec kiwoom 1.1, 1.5)."""
+        """POST /api/...: the TR is named by the header api-id (docs/wire/kiwoom.md 1.1, 1.5)."""
         api_id = request.headers.get("api-id", "").strip()
         if not api_id or api_id.lower() == "null":
             return build_refusal(2, "API ID가 Null이거나 값이 없습니다", 1501)
@@ -216,7 +216,7 @@ class RestRoutes:
         return web.Response(status=status, text=HTML.format(text), content_type="text/html")
 
     def _check_rate_limit(self, app_key: str, api_id: str) -> web.Response | None:
-        """429 and no page headers (spec kiwoom 1.5, 1.6)."""
+        """429 and no page headers (docs/wire/kiwoom.md 1.5, 1.6)."""
         if self.faults.limit:
             self.faults.limit -= 1
         elif self.token_bucket.try_acquire((app_key, api_id), time.monotonic()):
@@ -305,6 +305,6 @@ def build_response(answer: dict[str, Any], status: int = 200, headers: dict[str,
 
 
 def build_refusal(code: int, text: str, inner: int) -> web.Response:
-    """An error: HTTP 200, the outer code, and the fine one inside the text (spec kiwoom 1.5)."""
+    """An error: HTTP 200, the outer code, and the fine one inside the text (docs/wire/kiwoom.md 1.5)."""
     lead = "인증에 실패했습니다" if code == 3 else "입력 값 오류입니다"
     return build_response({"return_code": code, "return_msg": f"{lead}[{inner}:{text}]"})

@@ -2,7 +2,7 @@
 
     GET /api/dostk/websocket
 
-Promises: what spec kiwoom 2 and 9 state is enforced: the newer session of a key ends the older one, 100013 before the LOGIN
+Promises: what docs/wire/kiwoom.md 2 and 9 state is enforced: the newer session of a key ends the older one, 100013 before the LOGIN
 reply, five REG a second, the item limits, R10002.
 Leaves to others: tokens and TRs over REST (kiwoom_rest.py), the market (line.py), fields (kiwoom_wire.py).
 """
@@ -38,7 +38,7 @@ PHASES: dict[str, dict[str, tuple[str, str]]] = {
     },
     "NXT": {"pre_market": ("P", "Q"), "regular": ("R", "S"), "after_market": ("U", "V")},
 }
-"""FID 215 when a phase begins, and when it ends without another one following at once (spec kiwoom 3.3)."""
+"""FID 215 when a phase begins, and when it ends without another one following at once (docs/wire/kiwoom.md 3.3)."""
 
 R10001 = "동일한 App key로 접속이 되었습니다. 기존 세션은 종료가 됩니다"
 R10002 = "사용자 프로그램으로부터 Heartbeat(연결유지) 메시지가 오지않아서 접속을 종료합니다"
@@ -139,7 +139,7 @@ class KiwoomClientSession:
         return False
 
     def _change_subscriptions(self, trnm: str, request: dict[str, Any]) -> tuple[int, str]:
-        """REG or REMOVE: the reply's code and text (spec kiwoom 2.4, 2.5)."""
+        """REG or REMOVE: the reply's code and text (docs/wire/kiwoom.md 2.4, 2.5)."""
         try:
             group = str(request["grp_no"])
             wanted = {
@@ -181,7 +181,7 @@ class KiwoomClientSession:
         return any(kind == PHASE_TYPE for registered in self.groups.values() for _, kind in registered)
 
     async def run_heartbeat(self) -> None:
-        """PING from LOGIN on; a client that does not echo is told so and closed (spec kiwoom 2.3)."""
+        """PING from LOGIN on; a client that does not echo is told so and closed (docs/wire/kiwoom.md 2.3)."""
         rules = self.server.rules
         deadline_s = time.monotonic() + rules.login_timeout_s
         while not self.logged_in:
@@ -216,13 +216,13 @@ class KiwoomWebSocketServer:
         self._closing: set[asyncio.Task[None]] = set()
 
     def build_routes(self) -> list[web.RouteDef]:
-        """The path a WebSocket is opened at (spec kiwoom 2.1)."""
+        """The path a WebSocket is opened at (docs/wire/kiwoom.md 2.1)."""
         return [
             web.get("/api/dostk/websocket", self.handle_client),
         ]
 
     def end_older_sessions(self, newcomer: KiwoomClientSession) -> None:
-        """End the older sessions of the newcomer's app key (spec kiwoom 2.7)."""
+        """End the older sessions of the newcomer's app key (docs/wire/kiwoom.md 2.7)."""
         for session in list(self.sessions):
             older = session is not newcomer and session.logged_in
             if (

@@ -24,7 +24,7 @@ from collectorctl.recover.download.rate_limiter import RateLimiter
 from conf.settings import Recover
 
 RETRY_DELAY_S, MAX_RETRY_DELAY_S = 1.0, 8.0
-"""After a refusal for the rate 1 s is enough (spec kiwoom 1.6); it doubles."""
+"""After a refusal for the rate 1 s is enough (docs/wire/kiwoom.md 1.6); it doubles."""
 
 ProgressCallback = Callable[[str], None]
 

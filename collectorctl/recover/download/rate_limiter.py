@@ -18,7 +18,7 @@ MIN_RATE = 0.1
 
 
 class RateLimiter:
-    """One kind of call of one app key (spec kiwoom 1.6); times in monotonic seconds."""
+    """One kind of call of one app key (docs/wire/kiwoom.md 1.6); times in monotonic seconds."""
 
     def __init__(self, initial_rate: float, max_rate: float) -> None:
         self.rate = initial_rate

@@ -4,7 +4,7 @@
     between          [ . ][ . ][ . ]                    three trades, neither two merged into one nor one cut in two
     or               [ . ]( 900 )[ . ][ . ]             three trades, so that the 900 shares are none: volume off the book
 
-A tick of KIS is one trade (spec kis 3), one of Kiwoom may be several (spec kiwoom 2.6), and their counters are not compared with
+A tick of KIS is one trade (docs/wire/kis.md 3), one of Kiwoom may be several (docs/wire/kiwoom.md 2.6), and their counters are not compared with
 each other. An auction's print is not counted, and a tick chart does not say which row is one: a row without a side may be, when
 nobody traded for AUCTION_NS before it. Between ticks of KIS two trades that became one row are always noticed; one that was cut in
 two only where no such silence makes room for an auction.
@@ -24,7 +24,7 @@ from ringbuf.records import UNDEFINED, FeedId
 from writer.volume.coverage import Coverage, compute_gap_trades
 
 AUCTION_NS = 30_000_000_000
-"""The shortest call auction, on NXT after a halt (spec kis 6)."""
+"""The shortest call auction, on NXT after a halt (docs/wire/kis.md 6)."""
 
 SINGLE_TRADE_SOURCE = FeedId.KIS
 """The line whose ticks are single trades."""

@@ -1,4 +1,4 @@
-"""KIS frames: recorded ones field by field against an index table of our own, then what spec kis 3 says about bad ones."""
+"""KIS frames: recorded ones field by field against an index table of our own, then what docs/wire/kis.md 3 says about bad ones."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ KNOWN = subscriptions_by_code(
     for stream in ("orderbook", "tick")
 )
 
-# spec kis 4.1 and 4.2, typed from the tables there: record field -> frame index
+# docs/wire/kis.md 4.1 and 4.2, typed from the tables there: record field -> frame index
 TICK_INDEX = {"size": 12, "cum_volume": 13, "cum_value": 14}
 TICK_PRICE_INDEX = {"price_e4": 2, "ask_price_1_e4": 10, "bid_price_1_e4": 11}
 BOOK_INDEX = {"cum_volume": 53, "total_ask_size": 43, "total_bid_size": 44, "expected_size": 48}
@@ -187,7 +187,7 @@ def frame(*records: list[str], tr: str = "H0STCNT0", count: int | None = None, f
 
 @pytest.mark.parametrize("width", range(40, 51))
 def test_a_trade_is_read_at_its_known_widths_and_beyond(width):
-    """46 and 47 are known; wider is read by its prefix and flagged; narrower is refused (spec kis 3)."""
+    """46 and 47 are known; wider is read by its prefix and flagged; narrower is refused (docs/wire/kis.md 3)."""
     decoded = decode(frame(tick(width), tick(width)), KNOWN, NOW_NS)
 
     if width < 46:
@@ -277,7 +277,7 @@ def test_surplus_that_does_not_fit_is_cut_and_flagged():
 
 @pytest.mark.parametrize(("tr", "venue", "mid"), [("H0STASP0", 1, 59), ("H0NXASP0", 2, 62), ("H0UNASP0", 3, 59)])
 def test_the_midpoint_is_the_venues_own(tr, venue, mid):
-    """KMID_* for KRX and unified, NMID_* for NXT (spec kis 4.2)."""
+    """KMID_* for KRX and unified, NMID_* for NXT (docs/wire/kis.md 4.2)."""
     fields = book(63 if tr == "H0STASP0" else 65)
     fields[mid : mid + 2] = ["72050", "31"]
 
@@ -361,7 +361,7 @@ def test_what_cannot_be_read_is_rejected_with_a_reason(payload, reason):
 
 
 def test_a_frame_of_a_stream_nobody_registered_is_rejected():
-    """A code known for its book is not thereby known for its trades (spec kis 3, rule 4)."""
+    """A code known for its book is not thereby known for its trades (docs/wire/kis.md 3, rule 4)."""
     only_books = subscriptions_by_code([Subscription(Instrument("005930", "KRX"), "orderbook")])
 
     assert not len(decode(frame(tick()), only_books, NOW_NS).ticks)
@@ -384,7 +384,7 @@ def test_a_frame_of_a_stream_nobody_registered_is_rejected():
     ],
 )
 def test_the_session_is_what_the_codes_say(hour, market, operation, session):
-    """Spec kis 4.3; what they do not say stays UNKNOWN for the calendar to fill."""
+    """docs/wire/kis.md 4.3; what they do not say stays UNKNOWN for the calendar to fill."""
     (row,) = decode(frame(tick(f43=hour, f46=market, f34=operation)), KNOWN, NOW_NS).ticks
 
     assert row["session"] == session
@@ -420,7 +420,7 @@ def test_sides_and_halts():
 
 
 def test_totals_are_checked_in_continuous_trading_only():
-    """A wrong sum is flagged on the record; in an auction totals may reach deeper (spec kis 4.2)."""
+    """A wrong sum is flagged on the record; in an auction totals may reach deeper (docs/wire/kis.md 4.2)."""
     wrong = [
         decode(frame(book(f43="101", f2=hour), tr="H0STASP0"), KNOWN, NOW_NS).books[0]["flags"] for hour in ("0", "A")
     ]
@@ -440,7 +440,7 @@ def test_totals_are_checked_in_continuous_trading_only():
     ],
 )
 def test_volume_and_value_must_advance_within_a_frame(second, flag):
-    """ACML_VOL by CNTG_VOL, ACML_TR_PBMN by size x price, a half won of a midpoint may be cut off (spec kis 3)."""
+    """ACML_VOL by CNTG_VOL, ACML_TR_PBMN by size x price, a half won of a midpoint may be cut off (docs/wire/kis.md 3)."""
     decoded = decode(frame(tick(), tick(**second)), KNOWN, NOW_NS)
 
     assert [0, flag] == decoded.ticks["flags"].tolist()
@@ -456,7 +456,7 @@ def test_control_messages_are_handed_on():
 
 
 def test_letters_and_etns_are_codes_like_any_other():
-    """0074K0, Q500001 (spec kis 2.7)."""
+    """0074K0, Q500001 (docs/wire/kis.md 2.7)."""
     decoded = decode(frame(tick(code="0074K0"), tick(code="Q500001")), KNOWN, NOW_NS)
 
     assert decoded.ticks["symbol"].tolist() == [b"0074K0", b"Q500001"]

@@ -120,7 +120,7 @@ def content(*rows: object) -> bytes:
 
 
 def test_a_row_is_read_field_by_field(quotes: KisHistory) -> None:
-    """A quote may be missing, and the price has two names (spec kis 5)."""
+    """A quote may be missing, and the price has two names (docs/wire/kis.md 5)."""
     rows = quotes.parse_trades(content(ROW, {**ROW, "stck_pbpr": "5"} | {"cnqn": " 8 "}), DAY)
 
     assert [(70100, 7, 90, 70200, UNDEFINED)] == rows[["price", "size", "cum_volume", "ask_price_1", "bid_price_1"]][

@@ -1,4 +1,4 @@
-"""Kiwoom frames: recorded ones FID by FID against a table of our own, then signs, gaps and garbage of spec kiwoom 1.7 and 3."""
+"""Kiwoom frames: recorded ones FID by FID against a table of our own, then signs, gaps and garbage of docs/wire/kiwoom.md 1.7 and 3."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def wire(*entries: dict[str, Any] | Any) -> bytes:
 
 
 def number(text: str | None) -> int:
-    """A value's true number, signs and blanks read as spec kiwoom 1.7 says; UNDEFINED if there is none."""
+    """A value's true number, signs and blanks read as docs/wire/kiwoom.md 1.7 says; UNDEFINED if there is none."""
     if text is None or not text.strip().strip("+-"):
         return UNDEFINED
     bare = text.strip()
@@ -108,7 +108,7 @@ def test_recorded_entries_decode_fid_by_fid():
 
 @pytest.mark.skipif(not SAMPLES.exists(), reason=f"recorded frames are not beside the checkout: {SAMPLES}")
 def test_recorded_series_keeps_its_identities():
-    """Volume advances by size and value by size x price over the consecutive recording (spec kiwoom 3.1)."""
+    """Volume advances by size and value by size x price over the consecutive recording (docs/wire/kiwoom.md 3.1)."""
     sample = json.loads((SAMPLES / "ws_real_0B_005930_20260911_seg1.json").read_text())
     rows = [
         row for received in sample["frames"] for row in decode(wire(*received["frame"]["data"]), KNOWN, NOW_NS).ticks
@@ -194,7 +194,7 @@ def _entry(kind: str, plain: dict[str, str], values: dict[str, str | None]) -> d
     ],
 )
 def test_the_sign_of_the_quantity_is_the_aggressor(text, side, size):
-    """+ bought, - sold, none an auction print; of two signs the last counts (spec kiwoom 1.7)."""
+    """+ bought, - sold, none an auction print; of two signs the last counts (docs/wire/kiwoom.md 1.7)."""
     (row,) = decode(wire(trade(f15=text)), KNOWN, NOW_NS).ticks
 
     assert (row["side"], row["size"]) == (side, size)
@@ -202,7 +202,7 @@ def test_the_sign_of_the_quantity_is_the_aggressor(text, side, size):
 
 @pytest.mark.parametrize("text", ["72000", "+72000", "-72000", "--72000", " -72000", "072000"])
 def test_the_sign_of_a_price_is_no_value(text):
-    """A minus means below yesterday's close (spec kiwoom 1.7.2)."""
+    """A minus means below yesterday's close (docs/wire/kiwoom.md 1.7.2)."""
     (row,) = decode(wire(trade(f10=text, f27=text)), KNOWN, NOW_NS).ticks
     (level,) = decode(wire(book(f41=text)), KNOWN, NOW_NS).books
 
@@ -211,7 +211,7 @@ def test_the_sign_of_a_price_is_no_value(text):
 
 @pytest.mark.parametrize("text", ["0", "-0", "+0", " 0", ""])
 def test_an_empty_level_is_zero_however_it_is_written(text):
-    """Spec kiwoom 1.7.6 and 3.2."""
+    """docs/wire/kiwoom.md 1.7.6 and 3.2."""
     (row,) = decode(wire(book(f50=text, f70=text, f121="45")), KNOWN, NOW_NS).books
 
     assert (row["ask_price_e4"][9], row["ask_size"][9], row["flags"]) == (0, 0, 0)
@@ -250,7 +250,7 @@ def test_the_expected_match_comes_from_the_auction_fids_first(values, expected):
     ("item", "venue", "mid"), [("005930", 1, 6102), ("005930_NX", 2, 6107), ("005930_AL", 3, 6102)]
 )
 def test_the_venue_is_the_suffix_and_the_midpoint_the_venues_own(item, venue, mid):
-    """6102 with 6101 and 6103, for NXT 6107 with 6106 and 6108 (spec kiwoom 3.2)."""
+    """6102 with 6101 and 6103, for NXT 6107 with 6106 and 6108 (docs/wire/kiwoom.md 3.2)."""
     asks, bids = (6106, 6108) if venue == 2 else (6101, 6103)
     values = {f"f{mid}": "-72050", f"f{asks}": "3", f"f{bids}": "4"}
 
@@ -338,7 +338,7 @@ def test_totals_are_checked_outside_auctions():
 
 
 def test_the_market_phase_is_told_in_words():
-    """0s carries no item (spec kiwoom 3.3)."""
+    """0s carries no item (docs/wire/kiwoom.md 3.3)."""
     entry = {"type": "0s", "name": "장시작시간", "item": "", "values": {"20": "090000", "214": "000000", "215": "3"}}
 
     decoded = decode(wire(entry), KNOWN, NOW_NS)
@@ -348,7 +348,7 @@ def test_the_market_phase_is_told_in_words():
 
 
 def test_an_interruption_names_its_symbol_whoever_registered_what():
-    """1h comes for the whole market; its code may carry an A, its kind is told in the vendor's words (spec kiwoom 3.4)."""
+    """1h comes for the whole market; its code may carry an A, its kind is told in the vendor's words (docs/wire/kiwoom.md 3.4)."""
     values = {"9001": "A005930_NX", "9068": "1", "1223": "100512", "1225": "정적", "1221": "71000"}
     entry = {"type": "1h", "name": "VI발동/해제", "item": "", "values": values}
     other = entry | {"values": {"9068": "2", "1223": ""}, "item": "000660"}

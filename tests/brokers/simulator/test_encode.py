@@ -72,7 +72,7 @@ def items(steps: list[MarketUpdate]) -> list[QueuedItem]:
 
 
 def records(text: str) -> list[list[str]]:
-    """A KIS frame's records as fields, split as spec kis 3 says."""
+    """A KIS frame's records as fields, split as docs/wire/kis.md 3 says."""
     _, _, count, payload = text.split("|", 3)
     fields = payload.split("^")
     width, rest = divmod(len(fields), int(count))
@@ -109,7 +109,7 @@ def sample_entries(pattern: str) -> list[dict[str, Any]]:
     ],
 )
 def test_kis_widths_follow_the_profile(steps: list[MarketUpdate], profile: str, widths: dict[str, int]) -> None:
-    """Documented, before 2026-09-14, since then, one day; NXT books stayed as they were (spec kis 3)."""
+    """Documented, before 2026-09-14, since then, one day; NXT books stayed as they were (docs/wire/kis.md 3)."""
     found: dict[str, set[int]] = {}
     for frame in kis_encode.encode_frames(items(steps), kis_encode.PROFILES[profile]):
         text = frame.payload.decode()
@@ -135,7 +135,7 @@ def test_kis_fields_have_the_recorded_forms(steps: list[MarketUpdate]) -> None:
 
 
 def test_kis_frames_keep_the_identities_of_the_captures(steps: list[MarketUpdate]) -> None:
-    """Spec kis 3: the ACML_VOL and ACML_TR_PBMN chains, counts, sums, directions; up to 20 records a frame."""
+    """docs/wire/kis.md 3: the ACML_VOL and ACML_TR_PBMN chains, counts, sums, directions; up to 20 records a frame."""
     last: dict[str, tuple[int, int]] = {}
     counts = set()
     for frame in kis_encode.encode_frames(items(steps), (47, 63)):
@@ -168,7 +168,7 @@ def test_kis_frames_keep_the_identities_of_the_captures(steps: list[MarketUpdate
 
 
 def test_a_long_sweep_is_cut_into_frames_of_twenty(steps: list[MarketUpdate]) -> None:
-    """The most records captured in one frame (spec kis 3); every trade is in one of them, in order."""
+    """The most records captured in one frame (docs/wire/kis.md 3); every trade is in one of them, in order."""
     trades = [trade for step in steps for trade in step.trades if trade.instrument.symbol == "005930"][:45]
     frames = kis_encode.encode_frames([QueuedItem(0, trades[0].instrument, Stream.TICK, trades)], (47, 63))
 
@@ -224,7 +224,7 @@ def test_kiwoom_books_have_all_fids_of_the_recorded_one(steps: list[MarketUpdate
 
 
 def test_kiwoom_prints_keep_the_identities_of_the_recordings(steps: list[MarketUpdate]) -> None:
-    """Spec kiwoom 3.1, identities 1 to 7, across merged prints."""
+    """docs/wire/kiwoom.md 3.1, identities 1 to 7, across merged prints."""
     last: dict[str, dict[str, int]] = {}
     merged = 0
     for frame in kiwoom_encode.encode_frames(items(steps), 0.3, Random(1)):
@@ -258,7 +258,7 @@ def test_kiwoom_prints_keep_the_identities_of_the_recordings(steps: list[MarketU
 
 
 def test_auction_prints_are_unsigned_and_auction_books_show_three_levels() -> None:
-    """The opening print raises volume but neither side; expected price and size are filled before it (spec kiwoom 3.1, kis 4.2)."""
+    """The opening print raises volume but neither side; expected price and size are filled before it (docs/wire/kiwoom.md 3.1, kis 4.2)."""
     market = SimulatedMarket([parse_instrument("005930")], 9)
     (instrument,) = market.listings
     books: list[Book] = []

@@ -56,7 +56,7 @@ def volume(rest: KiwoomRest) -> int:
 
 
 def test_more_than_the_quota_is_refused_for_that_key_and_tr_alone(home: Path) -> None:
-    """Five at once, then 4.5 a second: HTTP 429, code 5, the recorded sentence, no page headers (spec kiwoom 1.5, 1.6)."""
+    """Five at once, then 4.5 a second: HTTP 429, code 5, the recorded sentence, no page headers (docs/wire/kiwoom.md 1.5, 1.6)."""
     with start_simulator(home, "--always-open", "--symbols", "005930") as running:
         rest, other = KiwoomRest(running.ready), KiwoomRest(running.ready, "another")
         statuses = [rest.call("ka10079", **TICKS).status_code for _ in range(5)]
@@ -76,7 +76,7 @@ def test_more_than_the_quota_is_refused_for_that_key_and_tr_alone(home: Path) ->
 
 
 def test_kis_refuses_the_nineteenth_call_of_a_second(home: Path) -> None:
-    """HTTP 500, EGW00201 (spec kis 1.6)."""
+    """HTTP 500, EGW00201 (docs/wire/kis.md 1.6)."""
     with start_simulator(home, "--always-open", "--symbols", "005930") as running:
         rest = KisRest(running.ready)
         answers = [rest.call("inquire-ccnl", "005930") for _ in range(40)]
@@ -138,7 +138,7 @@ def test_a_page_can_be_the_one_before_again(resting: tuple[SimulatorHandle, Kiwo
 
 
 def test_a_page_can_be_empty_with_an_error_code(resting: tuple[SimulatorHandle, KiwoomRest, Path]) -> None:
-    """It looks like the end of the list to who does not read the code (spec kiwoom 5.1)."""
+    """It looks like the end of the list to who does not read the code (docs/wire/kiwoom.md 5.1)."""
     running, rest, _ = resting
     key = rest.call("ka10079", **TICKS).headers["next-key"]
     running.send_command("kiwoom emptypage 1")
@@ -237,7 +237,7 @@ def test_a_block_is_in_the_volume_and_in_no_trade(home: Path, tmp_path: Path) ->
 
 
 def test_merged_prints_and_equal_trades_of_a_second_are_there(home: Path) -> None:
-    """The socket puts trades together that REST lists one by one; equal rows are different trades (spec kiwoom 2.6)."""
+    """The socket puts trades together that REST lists one by one; equal rows are different trades (docs/wire/kiwoom.md 2.6)."""
     options = (
         "--always-open",
         "--symbols",

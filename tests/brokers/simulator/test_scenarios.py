@@ -72,7 +72,7 @@ def test_a_line_whose_clock_is_ahead_stamps_that_share_a_second_later(start: Sta
         told.setdefault((_sizes_of(book), int(book["cum_volume"])), set()).add((int(book["exch_s"]) + KOREA_S) % DAY_S)
     late = Counter()
     for record in kis.collect_records("H0STASP0"):
-        # fields 23 to 42 are the sizes, 53 the cumulative volume (spec kis 3)
+        # fields 23 to 42 are the sizes, 53 the cumulative volume (docs/wire/kis.md 3)
         seconds = told[tuple(map(int, record[23:43])), int(record[53])]
         if len(seconds) == 1:  # a content that came back in another second says nothing
             late[_seconds(record[1]) - min(seconds)] += 1

@@ -101,7 +101,7 @@ def test_nothing_after_a_close_is_handed_out():
 
 
 def test_invalid_utf8_is_a_message_like_any_other():
-    """Text is not validated (spec kis 8.9)."""
+    """Text is not validated (docs/wire/kis.md 8.9)."""
     found, scanner = scan(encode(TEXT, b"\xff\xfe\x80"), [])
 
     assert found == [(TEXT, b"\xff\xfe\x80")]

@@ -76,7 +76,7 @@ def test_an_approval_key_near_its_end_is_renewed(vendor):
     ],
 )
 def test_kis_refusals_become_words(vendor, status, body, error, words):
-    """The gateway's own code and text (spec kis 1.5, 1.7)."""
+    """The gateway's own code and text (docs/wire/kis.md 1.5, 1.7)."""
     vendor.rest = lambda path, asked: (status, body)
 
     with pytest.raises(error, match=words) as caught:
@@ -102,7 +102,7 @@ def test_a_token_is_kept_on_disk_for_everybody(vendor, tmp_path):
 
 
 def test_a_token_is_renewed_ten_minutes_before_its_end_in_korean_time(vendor, tmp_path):
-    """`expires_dt` is KST, whatever the machine's zone (spec kiwoom 8.2)."""
+    """`expires_dt` is KST, whatever the machine's zone (docs/wire/kiwoom.md 8.2)."""
 
     def ending_in(minutes: float):
         end = datetime.now(KST) + timedelta(minutes=minutes)
@@ -187,7 +187,7 @@ def test_processes_that_ask_at_once_issue_one_token(tmp_path):
     ],
 )
 def test_kiwoom_refusals_become_words(vendor, tmp_path, body, error, words):
-    """HTTP 200 means nothing; the inner code does (spec kiwoom 1.5)."""
+    """HTTP 200 means nothing; the inner code does (docs/wire/kiwoom.md 1.5)."""
     vendor.rest = lambda path, asked: (200, body)
 
     with pytest.raises(error, match=words) as caught:
@@ -232,7 +232,7 @@ def kis_token(vendor, path) -> AccessToken:
 
 
 def issued(vendor, life_s=86_400):
-    """An answer with a token, numbered by the calls so far (spec kis 1.2)."""
+    """An answer with a token, numbered by the calls so far (docs/wire/kis.md 1.2)."""
     return lambda path, asked: (200, {"access_token": f"token-{len(vendor.posts)}", "expires_in": life_s})
 
 
@@ -261,7 +261,7 @@ def test_kis_access_tokens_are_issued_once_for_all_processes(vendor, tmp_path):
 def test_a_refused_access_token_is_not_asked_for_again_within_the_vendors_minute(
     vendor, tmp_path, status, body, error, wait_s
 ):
-    """EGW00133 (spec kis 1.2)."""
+    """EGW00133 (docs/wire/kis.md 1.2)."""
     vendor.rest = lambda path, asked: (status, body)
 
     with pytest.raises(error) as caught:

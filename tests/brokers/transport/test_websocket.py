@@ -153,7 +153,7 @@ def test_a_broken_connection_is_closed_in_words():
 
 
 def test_what_the_server_said_before_it_left_is_heard_though_sending_fails():
-    """The reason for leaving comes before the error (spec kis 2.6: the refusal, then a dropped connection)."""
+    """The reason for leaving comes before the error (docs/wire/kis.md 2.6: the refusal, then a dropped connection)."""
     gone = threading.Event()
 
     def talk(peer: socket.socket) -> None:

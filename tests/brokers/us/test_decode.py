@@ -24,7 +24,7 @@ KNOWN = subscriptions_by_code(
     for stream in ("orderbook", "tick")
 )
 
-# spec kis 4.4 and 4.5, typed from the tables there
+# docs/wire/kis.md 4.4 and 4.5, typed from the tables there
 TICK = "DNASAAPL^AAPL^4^20261120^20261120^103000^20261121^003000^170.0000^171.0000^169.0000^170.5000^2^0.5000^+0.29"
 TICK += "^170.4900^170.5100^20^10^7^1000^170000^400^500^125.00^2"
 AT = {"xymd": 4, "xhms": 5, "kymd": 6, "khms": 7, "tymd": 3, "last": 11, "bid": 15, "ask": 16}
@@ -278,7 +278,7 @@ def test_volume_that_does_not_advance_by_the_size_is_flagged():
 
 
 def test_totals_that_are_not_the_sum_of_the_sizes_are_flagged():
-    """Ten sizes, one total a side (spec kis 4.5)."""
+    """Ten sizes, one total a side (docs/wire/kis.md 4.5)."""
     right, wrong = book_fields(), book_fields()
     wrong[7] = "1"
 

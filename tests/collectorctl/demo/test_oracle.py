@@ -129,7 +129,7 @@ def test_what_was_in_flight_when_a_connection_ended_may_be_there_or_not() -> Non
 
 
 def test_a_merged_print_covers_its_trades() -> None:
-    """Kiwoom may send trades 1 and 2 as one print of their joint size (spec kiwoom 2.6)."""
+    """Kiwoom may send trades 1 and 2 as one print of their joint size (docs/wire/kiwoom.md 2.6)."""
     books, trades = market(5)
     merged = stored_ticks(trades, [1], "kiwoom")
     merged["size"] = 20

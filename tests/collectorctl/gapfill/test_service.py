@@ -136,7 +136,7 @@ def logged(home: Home) -> str:
 
 
 def test_more_trades_in_a_second_than_a_page_has_are_left_alone() -> None:
-    """Paging cannot advance (spec kis 5): given up at once, not asked for again."""
+    """Paging cannot advance (docs/wire/kis.md 5): given up at once, not asked for again."""
     with a_vendor() as (home, liar):
         liar.market["exch_ns"] = liar.market["exch_ns"][0]
         write_gap_report(home, liar.market[: GAP.start], liar.market[GAP.stop :])

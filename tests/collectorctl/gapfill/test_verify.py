@@ -98,7 +98,7 @@ def test_a_gap_is_filled_by_nothing_less_and_nothing_else(found: list, data: st.
     ("silence_s", "counted", "filled"), [(0, 3, True), (0, 2, False), (30, 2, True), (30, 4, False)]
 )
 def test_the_print_of_an_auction_is_no_counted_trade(silence_s: int, counted: int, filled: bool) -> None:
-    """It has no side; a call auction lasts thirty seconds at least (spec kis 6)."""
+    """It has no side; a call auction lasts thirty seconds at least (docs/wire/kis.md 6)."""
     day = a_day([5, 5, 5, 5, 5], [100] * 5, [0, 1, silence_s, 1, 1])
     gap = missing(day, 1, 4)._replace(trades=counted)
 

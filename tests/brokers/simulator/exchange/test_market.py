@@ -62,7 +62,7 @@ def test_the_grid_holds_every_tick_between_the_limits(previous_close: int) -> No
     ("price", "size"), [(1999, 1), (2000, 5), (6490, 10), (49_950, 50), (199_900, 100), (257_500, 500)]
 )
 def test_tick_sizes_are_those_of_krx(price: int, size: int) -> None:
-    """The table of spec kiwoom 9; 6,490 and 257,500 are recorded prices."""
+    """The table of docs/wire/kiwoom.md 9; 6,490 and 257,500 are recorded prices."""
     assert size == find_tick_size(price)
 
 
@@ -96,7 +96,7 @@ def test_books_are_ordered_on_the_grid_and_sum_to_their_totals(seed: int) -> Non
 @settings(max_examples=6, deadline=None)
 @given(seeds)
 def test_trades_chain_in_volume_value_and_counts(seed: int) -> None:
-    """Within a day cumulative figures advance by each trade, sides raise their own sums, auctions neither (spec kis 3)."""
+    """Within a day cumulative figures advance by each trade, sides raise their own sums, auctions neither (docs/wire/kis.md 3)."""
     last: dict[object, tuple[int, ...]] = {}
     for step in play(seed, days=2):
         for trade in step.trades:
@@ -168,7 +168,7 @@ def test_a_day_has_both_auctions_mid_prices_equal_trades_and_sweeps() -> None:
 
 
 def test_the_next_day_begins_at_zero_from_the_old_close() -> None:
-    """Cumulative volume restarts; the previous close and volume are the old day's (spec kiwoom 3.1)."""
+    """Cumulative volume restarts; the previous close and volume are the old day's (docs/wire/kiwoom.md 3.1)."""
     steps = [step for step in play(3, 100, ("005930",), days=2) if step.trades]
     first = [step.trades[-1].day for step in steps if step.trades[-1].day.date == "20261120"][-1]
     second = next(step.trades[0].day for step in steps if step.trades[0].day.date == "20261121")

@@ -103,7 +103,7 @@ def test_a_day_without_a_trade_leaves_no_mark() -> None:
 
 
 def test_the_tick_chart_goes_back_as_many_days_as_its_horizon() -> None:
-    """Rolling: older days are not served, and the last page says that there is no more (spec kiwoom 5.1)."""
+    """Rolling: older days are not served, and the last page says that there is no more (docs/wire/kiwoom.md 5.1)."""
     listing = Listing(parse_instrument("005930"), 1)
     listing.history = taped([[(1, 50, 1)] * 5, [(1, 50, 1)] * 5, [(1, 50, 1)] * 5])
     page = build_tick_chart(ListRequest(listing, {"tic_scope": "1"}, None, 2))

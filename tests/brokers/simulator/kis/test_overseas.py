@@ -61,7 +61,7 @@ def sent(steps: list[MarketUpdate]) -> list[str]:
 
 
 def records(text: str) -> list[list[str]]:
-    """A frame's records as fields, split as spec kis 3 says."""
+    """A frame's records as fields, split as docs/wire/kis.md 3 says."""
     _, tr, count, payload = text.split("|", 3)
     fields = payload.split("^")
     assert len(fields) == int(count) * len(SHAPES[tr])
@@ -69,7 +69,7 @@ def records(text: str) -> list[list[str]]:
 
 
 def test_every_field_has_the_shape_of_the_recorded_ones(sent: list[str]) -> None:
-    """Both what was recorded and what is sent fit one list of forms (spec kis 4.4, 4.5)."""
+    """Both what was recorded and what is sent fit one list of forms (docs/wire/kis.md 4.4, 4.5)."""
     recorded: list[str] = []
     if SAMPLES.is_dir():
         recorded = [line for tr in SHAPES for line in (Path(SAMPLES) / "kis" / f"{tr}.txt").read_text().splitlines()]
@@ -98,7 +98,7 @@ def test_volume_value_and_sides_add_up_trade_by_trade(sent: list[str]) -> None:
 
 
 def test_changes_have_no_sign_and_rates_have_one(sent: list[str]) -> None:
-    """DIFF is the distance, SIGN its direction, RATE both (spec kis 8, item 16)."""
+    """DIFF is the distance, SIGN its direction, RATE both (docs/wire/kis.md 8, item 16)."""
     for text in sent:
         for fields in records(text) if "HDFSCNT0" in text else ():
             sign, diff, rate = fields[12:15]
@@ -151,7 +151,7 @@ def test_the_grid_of_cents_has_every_cent_around_the_close(close: int) -> None:
 
 @pytest.mark.parametrize("key", ["AAPL", "DNAS", "DBAQAAPL", "XNASAAPL", "DTSE7203", "RNASaapl", ""])
 def test_keys_that_cannot_be_are_refused(key: str) -> None:
-    """Spec kis 2.7; the day market has no free form."""
+    """docs/wire/kis.md 2.7; the day market has no free form."""
     with pytest.raises(ValueError):
         OverseasSubscriptions().resolve("HDFSCNT0", key)
 

@@ -1,4 +1,4 @@
-"""KIS's REST calls that a gap is filled from: they say what the stream and the truth say (spec kis 5)."""
+"""KIS's REST calls that a gap is filled from: they say what the stream and the truth say (docs/wire/kis.md 5)."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def test_the_day_is_told_beside_the_trades(evening: tuple) -> None:
 
 
 def test_the_last_thirty_have_no_cumulative_volume(evening: tuple) -> None:
-    """inquire-ccnl (spec kis 5)."""
+    """inquire-ccnl (docs/wire/kis.md 5)."""
     rest, truth, _ = evening
     rows = ask(rest, LAST)["output"]
 
@@ -113,7 +113,7 @@ def test_minute_bars_are_the_trades_of_their_minutes(evening: tuple) -> None:
 
 
 def test_bars_of_the_day_before_come_when_asked_for_and_the_future_repeats_the_price(evening: tuple) -> None:
-    """FID_PW_DATA_INCU_YN; a time that has not come is filled (spec kis 5)."""
+    """FID_PW_DATA_INCU_YN; a time that has not come is filled (docs/wire/kis.md 5)."""
     rest, truth, _ = evening
     first = hours(truth)[0][:4] + "00"
     mixed = ask(rest, BARS, first, FID_PW_DATA_INCU_YN="Y")["output2"]

@@ -1,4 +1,4 @@
-"""KIS's rules, met by a plain client over a real socket (spec kis 1, 2, 9)."""
+"""KIS's rules, met by a plain client over a real socket (docs/wire/kis.md 1, 2, 9)."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def credentials(app_key: str, secret_name: str = "appsecret", secret: str = "s")
 
 
 def test_a_token_is_the_same_for_hours_and_a_new_one_is_refused_within_a_minute(kis: dict[str, Any]) -> None:
-    """tokenP answers alike until it is revoked; then EGW00133 comes as 403 without rt_cd (spec kis 1.2)."""
+    """tokenP answers alike until it is revoked; then EGW00133 comes as 403 without rt_cd (docs/wire/kis.md 1.2)."""
     url = kis["kis"]["rest_url"]
     first = post(url + "/oauth2/tokenP", credentials("token-key")).json()
     again = post(url + "/oauth2/tokenP", credentials("token-key")).json()
@@ -45,7 +45,7 @@ def test_a_token_is_the_same_for_hours_and_a_new_one_is_refused_within_a_minute(
 
 
 def test_an_approval_wants_the_secret_under_another_name(kis: dict[str, Any]) -> None:
-    """`secretkey`, not `appsecret` (spec kis 1.3); a second one within a second is refused; so is another secret."""
+    """`secretkey`, not `appsecret` (docs/wire/kis.md 1.3); a second one within a second is refused; so is another secret."""
     url = kis["kis"]["rest_url"] + "/oauth2/Approval"
     wrong_name = post(url, credentials("approval-key"))
     good = post(url, credentials("approval-key", "secretkey"))
@@ -60,7 +60,7 @@ def test_an_approval_wants_the_secret_under_another_name(kis: dict[str, Any]) ->
 
 @pytest.mark.parametrize("path", ["", "/", "/tryitout", "/tryitout/H0STCNT0"])
 def test_every_documented_path_is_accepted(kis: dict[str, Any], path: str) -> None:
-    """Bare base, /tryitout and /tryitout/ANYTHING (spec kis 2.1)."""
+    """Bare base, /tryitout and /tryitout/ANYTHING (docs/wire/kis.md 2.1)."""
     ws = connect(kis["kis"]["ws_url"] + path)
 
     assert ws.connected
@@ -85,7 +85,7 @@ def test_registrations_are_acknowledged_in_the_recorded_form(kis: dict[str, Any]
 
 
 def test_duplicates_releases_and_unknown_releases_have_their_codes(kis: dict[str, Any]) -> None:
-    """OPSP0002, OPSP0001, OPSP0003 (spec kis 2.4); after a release nothing more comes."""
+    """OPSP0002, OPSP0001, OPSP0003 (docs/wire/kis.md 2.4); after a release nothing more comes."""
     client = KisClient(kis, "codes")
     client.subscribe("H0STASP0", "005930")
     codes = [
@@ -106,7 +106,7 @@ def test_duplicates_releases_and_unknown_releases_have_their_codes(kis: dict[str
 
 
 def test_the_42nd_registration_is_refused(kis: dict[str, Any]) -> None:
-    """41 registrations a session, all products summed (spec kis 2.6); releasing one makes room."""
+    """41 registrations a session, all products summed (docs/wire/kis.md 2.6); releasing one makes room."""
     client = KisClient(kis, "slots")
     client.subscribe("H0STCNT0", *(f"{number:06}" for number in range(1, 31)))
     client.subscribe("H0STASP0", *(f"{number:06}" for number in range(1, 12)))
@@ -120,7 +120,7 @@ def test_the_42nd_registration_is_refused(kis: dict[str, Any]) -> None:
 
 
 def test_malformed_requests_name_what_is_wrong(kis: dict[str, Any]) -> None:
-    """The parsing codes of spec kis 2.4, each with the literal (null) where the TR is not known."""
+    """The parsing codes of docs/wire/kis.md 2.4, each with the literal (null) where the TR is not known."""
     client = KisClient(kis, "malformed")
     header = {"approval_key": client.approval, "custtype": "P", "tr_type": "1", "content-type": "utf-8"}
     body = {"input": {"tr_id": "H0STCNT0", "tr_key": "005930"}}
@@ -147,7 +147,7 @@ def test_malformed_requests_name_what_is_wrong(kis: dict[str, Any]) -> None:
 
 
 def test_an_unknown_approval_key_is_quoted_back(kis: dict[str, Any]) -> None:
-    """OPSP0011 with the key in its text (spec kis 2.4); the connection stays."""
+    """OPSP0011 with the key in its text (docs/wire/kis.md 2.4); the connection stays."""
     client = KisClient(kis, approval="11111111-2222-3333-4444-555555555555")
     first = client.request("1", "H0STCNT0", "005930")
     second = client.request("1", "H0STCNT0", "005930")
@@ -160,7 +160,7 @@ def test_an_unknown_approval_key_is_quoted_back(kis: dict[str, Any]) -> None:
 
 
 def test_a_second_session_of_an_appkey_is_refused_and_the_older_survives(kis: dict[str, Any]) -> None:
-    """Handshake good, first registration answered OPSP8996 with rt_cd 9, then cut without a close frame (spec kis 2.6)."""
+    """Handshake good, first registration answered OPSP8996 with rt_cd 9, then cut without a close frame (docs/wire/kis.md 2.6)."""
     older = KisClient(kis, "one-session")
     older.subscribe("H0STASP0", "005930")
     newer = KisClient(kis, approval=older.approval)
@@ -177,7 +177,7 @@ def test_a_second_session_of_an_appkey_is_refused_and_the_older_survives(kis: di
 
 
 def test_a_slot_is_free_at_once_after_a_close_and_later_after_an_abnormal_end(kis: dict[str, Any]) -> None:
-    """The slot-release delay holds for clients that vanish only (spec kis 9.2)."""
+    """The slot-release delay holds for clients that vanish only (docs/wire/kis.md 9.2)."""
     client = KisClient(kis, "slot-release")
     client.subscribe("H0STCNT0", "005930")
     client.close()
@@ -200,7 +200,7 @@ def test_a_slot_is_free_at_once_after_a_close_and_later_after_an_abnormal_end(ki
 
 @pytest.mark.parametrize("answer", ["echo", "pong"])
 def test_an_idle_session_is_pinged_and_either_answer_keeps_it(kis: dict[str, Any], answer: str) -> None:
-    """PINGPONG when idle; the echoed text and a Pong with the same payload are equally good (spec kis 2.5)."""
+    """PINGPONG when idle; the echoed text and a Pong with the same payload are equally good (docs/wire/kis.md 2.5)."""
     client = KisClient(kis, f"ping-{answer}")
     deadline_s = time.monotonic() + 1.8  # longer than the grace
     pings = 0
@@ -228,7 +228,7 @@ def test_a_client_that_leaves_the_heartbeat_unanswered_is_cut(kis: dict[str, Any
 
 
 def test_control_pings_are_answered_and_empty_pongs_can_be_fatal(kis: dict[str, Any]) -> None:
-    """The server answers Pings; the optional cut on unsolicited empty Pongs works (spec kis 2.5)."""
+    """The server answers Pings; the optional cut on unsolicited empty Pongs works (docs/wire/kis.md 2.5)."""
     client = KisClient(kis, "pongs")
     client.ws.ping("hello")
     opcode, data = client.ws.recv_data(control_frame=True)
@@ -241,7 +241,7 @@ def test_control_pings_are_answered_and_empty_pongs_can_be_fatal(kis: dict[str, 
 
 
 def test_a_new_approval_key_does_not_need_a_new_connection(kis: dict[str, Any]) -> None:
-    """A session that is established goes on with whatever key it was opened with (spec kis 1.3)."""
+    """A session that is established goes on with whatever key it was opened with (docs/wire/kis.md 1.3)."""
     client = KisClient(kis, "renewed")
     client.subscribe("H0STCNT0", "005930")
     time.sleep(1.0)  # one approval a second
@@ -252,7 +252,7 @@ def test_a_new_approval_key_does_not_need_a_new_connection(kis: dict[str, Any]) 
 
 
 def test_quotations_answer_from_the_market_and_refuse_strangers(start: Start) -> None:
-    """The gateway's codes for a bad token, TR and market division; the price is the stream's (spec kis 1.5, 1.7)."""
+    """The gateway's codes for a bad token, TR and market division; the price is the stream's (docs/wire/kis.md 1.5, 1.7)."""
     ready = start("--books-per-s", "20").ready
     url = ready["kis"]["rest_url"]
     token = post(url + "/oauth2/tokenP", credentials("quotations")).json()["access_token"]

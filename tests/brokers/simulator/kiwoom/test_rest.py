@@ -1,4 +1,4 @@
-"""Kiwoom's REST market data, met by a plain client: the rows, the pages, and that they say what the truth says (spec kiwoom 5)."""
+"""Kiwoom's REST market data, met by a plain client: the rows, the pages, and that they say what the truth says (docs/wire/kiwoom.md 5)."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ def test_trades_made_at_once_are_numbered_like_others(evening: Evening) -> None:
 
 
 def test_volume_summed_back_from_the_day_chart_is_zero_at_the_first_trade(evening: Evening) -> None:
-    """ka10081's volume and value are those of the trades, day by day (spec kiwoom 5.10)."""
+    """ka10081's volume and value are those of the trades, day by day (docs/wire/kiwoom.md 5.10)."""
     days = extract_rows(evening.rest.call("ka10081", stk_cd="005930", base_dt="20261120", upd_stkpc_tp="0"))
     older = extract_rows(evening.rest.call("ka10081", stk_cd="005930", base_dt="20261119", upd_stkpc_tp="0"))
     ticks = [row for page in evening.rest.iterate_pages("ka10079", **TICKS) for row in page]
@@ -124,7 +124,7 @@ def test_larger_scopes_put_trades_of_one_day_together(evening: Evening) -> None:
 
 
 def test_prints_carry_side_quotes_and_a_gapless_cumulative_volume(evening: Evening) -> None:
-    """ka10084 by trades: 100 a page, cont-yn to the day's first; acc - |qty| is the next row's acc (spec kiwoom 5.5)."""
+    """ka10084 by trades: 100 a page, cont-yn to the day's first; acc - |qty| is the next row's acc (docs/wire/kiwoom.md 5.5)."""
     pages = list(evening.rest.iterate_pages("ka10084", **PRINTS))
     rows = [row for page in pages for row in page]
     oldest_first, truth = rows[::-1], evening.today
@@ -159,7 +159,7 @@ def test_prints_start_at_a_minute_and_reach_one_day_back(evening: Evening) -> No
 
 
 def test_minutes_of_prints_come_in_one_answer(evening: Evening) -> None:
-    """One row a minute from the first to `tm`, quantity and sums of the minute (spec kiwoom 5.5)."""
+    """One row a minute from the first to `tm`, quantity and sums of the minute (docs/wire/kiwoom.md 5.5)."""
     answer = evening.rest.call("ka10084", **PRINTS | {"tic_min": "1", "tm": "1009"})
     rows = extract_rows(answer)
     truth = evening.today[np.array(stamps(evening.today, "%H%M")) <= "1009"]
@@ -173,7 +173,7 @@ def test_minutes_of_prints_come_in_one_answer(evening: Evening) -> None:
 
 
 def test_the_last_prints_are_the_first_of_the_day_list_with_value_in_won(evening: Evening) -> None:
-    """ka10003: thirty rows; only the unit of the value differs (spec kiwoom 5.4)."""
+    """ka10003: thirty rows; only the unit of the value differs (docs/wire/kiwoom.md 5.4)."""
     last = extract_rows(evening.rest.call("ka10003", stk_cd="005930"))
     day = extract_rows(evening.rest.call("ka10084", **PRINTS))[:30]
     value = {"acc_trde_prica"}
@@ -215,7 +215,7 @@ def test_minute_bars_begin_with_the_newest_day_asked_for(evening: Evening) -> No
 
 
 def test_a_snapshot_of_many_tells_their_volume(evening: Evening) -> None:
-    """ka10095: up to a hundred codes, unknown ones left out; one more is 1634, for ever (spec kiwoom 5.8)."""
+    """ka10095: up to a hundred codes, unknown ones left out; one more is 1634, for ever (docs/wire/kiwoom.md 5.8)."""
     rows = extract_rows(evening.rest.call("ka10095", stk_cd="|".join(("999999", *SYMBOLS, *["000660"] * 90))))
     refused = evening.rest.call("ka10095", stk_cd="|".join(["000660"] * 101))
 
@@ -226,7 +226,7 @@ def test_a_snapshot_of_many_tells_their_volume(evening: Evening) -> None:
 
 
 def test_venues_are_different_lines(evening: Evening) -> None:
-    """The suffix selects the venue; the answer's code has none (spec kiwoom 4)."""
+    """The suffix selects the venue; the answer's code has none (docs/wire/kiwoom.md 4)."""
     volumes = {}
     for code in ("005930", "005930_NX", "005930_AL"):
         answer = evening.rest.call("ka10081", stk_cd=code, base_dt="20261120", upd_stkpc_tp="0")
@@ -250,7 +250,7 @@ def test_venues_are_different_lines(evening: Evening) -> None:
     ],
 )
 def test_nothing_is_one_row_of_empty_values(evening: Evening, tr: str, body: dict[str, str]) -> None:
-    """Unknown codes and days that are not kept: success, the usual names, no value (spec kiwoom 1.5)."""
+    """Unknown codes and days that are not kept: success, the usual names, no value (docs/wire/kiwoom.md 1.5)."""
     answer = evening.rest.call(tr, **body)
     (row,) = extract_rows(answer)
     usual = extract_rows(evening.rest.call(tr, **body | {"stk_cd": "005930", "base_dt": "20261120", "tm": ""}))[0]
@@ -276,7 +276,7 @@ def test_nothing_is_one_row_of_empty_values(evening: Evening, tr: str, body: dic
     ],
 )
 def test_wrong_requests_have_their_codes(evening: Evening, tr: str, body: dict[str, str], code: str) -> None:
-    """HTTP 200, return_code 2, the fine code inside the text; no list, no page headers (spec kiwoom 1.5)."""
+    """HTTP 200, return_code 2, the fine code inside the text; no list, no page headers (docs/wire/kiwoom.md 1.5)."""
     answer = evening.rest.call(tr, **body)
 
     assert (answer.status_code, answer.json()["return_code"], inner(answer)) == (200, 2, code)

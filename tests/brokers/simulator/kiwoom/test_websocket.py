@@ -1,4 +1,4 @@
-"""Kiwoom's rules, met by a plain client over a real socket (spec kiwoom 1, 2, 9)."""
+"""Kiwoom's rules, met by a plain client over a real socket (docs/wire/kiwoom.md 1, 2, 9)."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def inner(answer: dict[str, Any]) -> str:
 
 
 def test_a_token_is_the_same_while_valid_and_its_end_is_in_korean_time(kiwoom: dict[str, Any]) -> None:
-    """No expires_in; expires_dt is KST (spec kiwoom 1.3)."""
+    """No expires_in; expires_dt is KST (docs/wire/kiwoom.md 1.3)."""
     first, again = request_kiwoom_token(kiwoom, "same"), request_kiwoom_token(kiwoom, "same")
     ends = datetime.strptime(first["expires_dt"], "%Y%m%d%H%M%S")
 
@@ -49,7 +49,7 @@ def test_a_token_is_the_same_while_valid_and_its_end_is_in_korean_time(kiwoom: d
     ],
 )
 def test_wrong_credentials_have_their_codes(kiwoom: dict[str, Any], body: dict[str, str], code: str) -> None:
-    """HTTP 200, a generic outer code, the fine one inside the text (spec kiwoom 1.5)."""
+    """HTTP 200, a generic outer code, the fine one inside the text (docs/wire/kiwoom.md 1.5)."""
     request_kiwoom_token(kiwoom, "fits", "this one")
     answer = post(kiwoom["kiwoom"]["rest_url"] + "/oauth2/token", body)
 
@@ -90,14 +90,14 @@ def test_a_token_dies_at_its_end_and_on_revocation(start: Start) -> None:
 def test_calls_without_proper_headers_have_their_codes(
     kiwoom: dict[str, Any], headers: dict[str, str], code: str
 ) -> None:
-    """Checked in the order api-id, authorization, token (spec kiwoom 1.5)."""
+    """Checked in the order api-id, authorization, token (docs/wire/kiwoom.md 1.5)."""
     answer = post(kiwoom["kiwoom"]["rest_url"] + "/api/dostk/chart", {}, headers).json()
 
     assert code == inner(answer)
 
 
 def test_what_is_sent_before_the_login_reply_is_ignored_and_said_so(kiwoom: dict[str, Any]) -> None:
-    """100013 with the literal %s comes before the LOGIN reply, though LOGIN was sent first (spec kiwoom 2.2)."""
+    """100013 with the literal %s comes before the LOGIN reply, though LOGIN was sent first (docs/wire/kiwoom.md 2.2)."""
     client = KiwoomClient(kiwoom, "early", login=False)
     client.send({"trnm": "LOGIN", "token": client.token})
     client.send({"trnm": "REG", "grp_no": "1", "refresh": "1", "data": [{"item": ["005930"], "type": ["0B"]}]})
@@ -112,7 +112,7 @@ def test_what_is_sent_before_the_login_reply_is_ignored_and_said_so(kiwoom: dict
 
 
 def test_a_login_without_token_and_with_a_bad_one_are_refused(kiwoom: dict[str, Any]) -> None:
-    """805002; CODE=8005 inside the text, then a close (spec kiwoom 2.2)."""
+    """805002; CODE=8005 inside the text, then a close (docs/wire/kiwoom.md 2.2)."""
     client = KiwoomClient(kiwoom, "refused", login=False)
     client.send({"trnm": "LOGIN"})
     without = json.loads(client.receive())
@@ -133,7 +133,7 @@ def test_nobody_may_stay_without_login(kiwoom: dict[str, Any]) -> None:
 
 
 def test_unknown_and_incomplete_messages_have_their_codes(kiwoom: dict[str, Any]) -> None:
-    """100002 without trnm, 105108 for a trnm that does not exist (spec kiwoom 2.8)."""
+    """100002 without trnm, 105108 for a trnm that does not exist (docs/wire/kiwoom.md 2.8)."""
     client = KiwoomClient(kiwoom, "unknown")
     codes = []
     for message in ({"hello": 1}, {"trnm": "HELLO"}, {"trnm": "REG", "grp_no": "1"}):
@@ -146,7 +146,7 @@ def test_unknown_and_incomplete_messages_have_their_codes(kiwoom: dict[str, Any]
 
 
 def test_the_newer_login_of_a_key_ends_the_older_session(kiwoom: dict[str, Any]) -> None:
-    """R10001, then close 1000 "Bye" to the older; the newer works (spec kiwoom 2.7)."""
+    """R10001, then close 1000 "Bye" to the older; the newer works (docs/wire/kiwoom.md 2.7)."""
     older = KiwoomClient(kiwoom, "twice")
     newer = KiwoomClient(kiwoom, "twice")
     told = json.loads(older.await_trnm("SYSTEM"))
@@ -158,7 +158,7 @@ def test_the_newer_login_of_a_key_ends_the_older_session(kiwoom: dict[str, Any])
 
 
 def test_an_echoed_ping_keeps_the_session_and_three_missed_end_it(kiwoom: dict[str, Any]) -> None:
-    """PING comes in its rhythm from LOGIN on; R10002 and a close to who does not answer (spec kiwoom 2.3)."""
+    """PING comes in its rhythm from LOGIN on; R10002 and a close to who does not answer (docs/wire/kiwoom.md 2.3)."""
     good, mute = KiwoomClient(kiwoom, "echo"), KiwoomClient(kiwoom, "mute")
     mute.echo = False
     good.read_for(2.6)
@@ -173,7 +173,7 @@ def test_an_echoed_ping_keeps_the_session_and_three_missed_end_it(kiwoom: dict[s
 
 
 def test_five_registrations_a_second_are_accepted(kiwoom: dict[str, Any]) -> None:
-    """The sixth gets 105110; a second later there is room again (spec kiwoom 2.5)."""
+    """The sixth gets 105110; a second later there is room again (docs/wire/kiwoom.md 2.5)."""
     client = KiwoomClient(kiwoom, "hasty")
     codes = [client.request("REG", ["005930"], ["0B"])["return_code"] for _ in range(7)]
     time.sleep(1.1)
@@ -184,7 +184,7 @@ def test_five_registrations_a_second_are_accepted(kiwoom: dict[str, Any]) -> Non
 
 
 def test_items_are_limited_by_group_and_by_connection(kiwoom: dict[str, Any]) -> None:
-    """105118 and 105115; types do not count, a refused message changes nothing (spec kiwoom 2.5)."""
+    """105118 and 105115; types do not count, a refused message changes nothing (docs/wire/kiwoom.md 2.5)."""
     client = KiwoomClient(kiwoom, "full")
     codes = [
         client.request("REG", [f"{n:06}" for n in range(5)], ["0B"])["return_code"],
@@ -200,7 +200,7 @@ def test_items_are_limited_by_group_and_by_connection(kiwoom: dict[str, Any]) ->
 
 
 def test_garbage_codes_are_accepted_and_stay_silent(kiwoom: dict[str, Any]) -> None:
-    """The reply proves nothing (spec kiwoom 2.4); a removed item falls silent too."""
+    """The reply proves nothing (docs/wire/kiwoom.md 2.4); a removed item falls silent too."""
     client = KiwoomClient(kiwoom, "garbage")
     accepted = client.request("REG", ["GARBAGE", "005930"], ["0B", "0D"])
     client.await_frame(lambda frame: b'"0D"' in frame)
@@ -235,7 +235,7 @@ def test_frames_leave_in_a_rhythm_with_all_entries_of_the_slot(start: Start) -> 
 
 
 def test_a_book_comes_four_times_a_second_at_most(start: Start) -> None:
-    """0D is conflated (spec kiwoom 2.6): the newest state, at its time."""
+    """0D is conflated (docs/wire/kiwoom.md 2.6): the newest state, at its time."""
     ready = start("--books-per-s", "40").ready
     client = KiwoomClient(ready, "conflated")
     client.request("REG", ["005930"], ["0D"])

@@ -467,7 +467,7 @@ def test_a_wrong_live_tick_costs_only_the_gap_beside_it() -> None:
 
 
 def test_a_row_without_size_is_refused() -> None:
-    """The sentinel row of an empty answer is no trade (spec kiwoom 8.17)."""
+    """The sentinel row of an empty answer is no trade (docs/wire/kiwoom.md 8.17)."""
     rows = np.zeros(2, CHART_ROW)
     rows["size"] = [5, 0]
 
