@@ -1,1 +1,1 @@
-"""One process that turns rings into hourly Parquet: intake, merge, journal, publication."""
+"""Writer process: rings into a journal, and the journal into hourly Parquet."""

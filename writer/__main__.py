@@ -1,4 +1,4 @@
-"""python -m writer: the writer process of a home (COLLECTOR_HOME, else the current directory)."""
+"""Entry point of the writer process: `python -m writer` (home: COLLECTOR_HOME, else the current directory)."""
 
 import sys
 

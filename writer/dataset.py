@@ -1,12 +1,13 @@
-"""One dataset from its rings to its journal: intake, merge, entries, append.
+"""Pipeline of one dataset: ring reader, arbitration, journal entries, append.
 
-    Intake ──records──> Merge ──twins──> entries ──batch──> Journal         the same state again after a kill:
-                          ^                                   |             journal rows ──replay──> Merge
-                          └───────────── replay ──────────────┘
+    RingReader ─records─> BookArbiter ─twins─> entries ─batch─> Journal      after a kill, the state is rebuilt:
+                           ^                                  |          journal rows ──replay──> BookArbiter
+                           └──────────── replay ──────────────┘
 
-Promises: a record is in the journal exactly once, together with the position behind it; what could not be written is written again
-before anything more is taken; after `open` the state is that of a process that never died.
-Leaves to others: when to turn, sync and publish (drain.py).
+Guarantees:
+    * A record is in the journal exactly once, together with the ring position behind it.
+    * What could not be written is written again before anything more is read.
+    * After `open` the state is that of a process that never died.
 """
 
 from __future__ import annotations

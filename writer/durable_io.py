@@ -1,12 +1,13 @@
-"""Every effect the writer has on the disk, one function each.
+"""Durable file operations: every effect of the writer on the disk, one function each.
 
     append  sync                 a journal segment grows, and becomes durable
     create  truncate  remove     a segment begins, loses its torn tail, goes
-    write_aside  rename          a Parquet file is written under another name, and put in place
+    open_temporary  rename       a Parquet file is written under a temporary name, and put in place
 
-Promises: nothing in this package changes a file but through here, so that a test can stop the process at each of these points;
-a failed `append` leaves the file as it was; `rename`, `create` and `remove` are durable when they return.
-Leaves to others: what the bytes mean.
+Guarantees:
+    * No other module of the writer changes a file, so that a test can stop the process at each of these points.
+    * A failed `append` leaves the file as it was.
+    * `rename`, `create` and `remove` are durable when they return.
 """
 
 from __future__ import annotations

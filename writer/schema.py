@@ -1,15 +1,16 @@
-"""What the columns are: records as they cross a ring become journal entries and Parquet rows.
+"""Arrow schemas of journal and Parquet, and the conversion of records to their columns.
 
-    ORDERBOOK, TICK, EVENT records ──entries()──> RecordBatch of JOURNAL[dataset] ──publication──> table of PARQUET[dataset]
+    ORDERBOOK, TICK, EVENT records ──build_entries──> RecordBatch of JOURNAL[dataset] ──publication──> table of PARQUET[dataset]
 
-            times             prices           besides
+            times             prices           in addition
     kr.*    Asia/Seoul        int64 won        recv_time_kis, recv_time_kiwoom of a book
     us.*    America/New_York  float64 dollars  business_date
 
-Promises: vectorised and total: every record becomes an entry, whatever it holds; UNDEFINED becomes null; where prices are whole
-units, one that is not (a midpoint between two one-won ticks) is rounded half to even and its row flagged PRICE_ROUNDED; elsewhere
-they are the float64 nearest to the recorded 1/10,000; times carry their zone; `business_date` is the day of the venue's session.
-Leaves to others: which entries are twins (merge.py), the order of rows (gather.py).
+Guarantees:
+    * Every record becomes an entry, whatever it holds; UNDEFINED becomes null.
+    * Where prices are whole units, a fractional one (a midpoint between two one-won ticks) is rounded half to even and its
+      row flagged PRICE_ROUNDED; elsewhere prices are the float64 nearest to the recorded 1/10,000.
+    * Times carry their zone; `business_date` is the day of the venue's session.
 """
 
 from __future__ import annotations

@@ -1,11 +1,13 @@
-"""The writer's loop: drain the rings, keep the journal durable, have hours published.
+"""Writer main loop: read the rings, sync the journal, publish hours.
 
-    every turn     rings ─> merge ─> journal                  at most fsync_every_s   journal ─fsync─> rings may forget
-    hour is due    journal ─publisher thread─> Parquet        then                    the journal of it goes
+    every turn     rings ─> arbitrate ─> journal                  at most fsync_every_s   journal ─fsync─> rings may overwrite
+    hour is due    journal ─publisher thread─> Parquet        then                    the journal is pruned
 
-Promises: never waits for a disk that is full, a ring that is not there or an hour that is being published; stopping with the
-collectors gone leaves nothing in rings and journal, stopping beside living ones leaves everything where the next start finds it.
-Leaves to others: one dataset's way (dataset.py), publishing (publisher.py), the process's rites (conf/process.py).
+Guarantees:
+    * Never blocks. ENOSPC: data stays in the rings, the write is retried every second. Missing ring: attaching is retried
+      every second. Publication runs in its own thread.
+    * On shutdown, if all collectors have exited, everything is drained and published; otherwise the journal is synced, and
+      the next start resumes from it.
 """
 
 from __future__ import annotations

@@ -1,9 +1,10 @@
-"""A report for `status`, written over and over.
+"""Atomically replaced JSON snapshot for readers such as `status`.
 
     struct ──JSON──> .NAME.new ──rename──> HOME/run/NAME
 
-Promises: a reader finds a whole report, this one or the one before; a file that cannot be written stops nothing and is logged once.
-Leaves to others: what is told, how often (gaps.py, lines.py).
+Guarantees:
+    * A reader finds a complete snapshot, this one or the one before.
+    * A file that cannot be written stops nothing and is logged once.
 """
 
 from __future__ import annotations

@@ -1,1 +1,1 @@
-"""A simulated exchange with brokers in front of it: the market is seeded, the vendors are as documented."""
+"""Simulator: a seeded exchange, and servers of the vendors in front of it as their documents describe them."""

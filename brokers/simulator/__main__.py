@@ -1,11 +1,12 @@
-"""python -m brokers.simulator: one process, one port a broker, steered by lines on stdin.
+"""Entry point of the simulator: `python -m brokers.simulator`, one port per broker, commands on stdin.
 
     stdin   kis drop | kiwoom limit 3 | market rest | market move | market pace 10 | market block 005930 5000 | status | resend
     stdout  one JSON line for each, and for each act of a scenario
     stdout  {"kis": {"ws_url": ..., "rest_url": ...}, "kiwoom": {...}, "us": {...}}   first, when all ports listen
 
-Promises: listens on 127.0.0.1 only; SIGTERM and SIGINT end it with the truth on disk; the end of stdin does not end it.
-Leaves to others: everything else (server.py and what it puts together).
+Guarantees:
+    * The servers listen on 127.0.0.1 only.
+    * SIGTERM and SIGINT end the process with the ground truth on disk; the end of stdin does not end it.
 """
 
 from __future__ import annotations

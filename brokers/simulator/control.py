@@ -1,12 +1,12 @@
-"""Commands to a running simulator: typed on stdin, or played from a script by the time of day.
+"""Control channel of a running simulator: commands from stdin, or from a scenario by the time of day.
 
-    stdin ── a line ──> obey ──> a JSON line on stdout           faults: kis drop, kiwoom limit 3 ... (faults.py)
-    script ── its time ─> obey ──> the truth                     market rest | move | pace 10 | block 005930 5000
+    stdin ── a line ──> execute ──> a JSON line on stdout           faults: kis drop, kiwoom limit 3 ... (faults.py)
+    scenario ─ time ──> execute ──> ground truth                     market rest | move | pace 10 | block 005930 5000
                                                                  status, resend
 
-Promises: what cannot be understood changes nothing and is answered in words; an act of a script is written into the truth with the
-instant it happened.
-Leaves to others: doing it (line.py, pace.py, market.py), scripts (scenario.py).
+Guarantees:
+    * A command that cannot be parsed changes nothing and is answered with an error message.
+    * A command of a scenario is written to the ground truth with the instant it was executed.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Faults on command: what can be made to go wrong on a line, and the words for it.
+"""Fault injection commands: what can be made to fail on a feed, and the syntax.
 
     kis drop                 TCP ends, no close frame             kiwoom duplicate 3    next 3 data frames go out twice
-    kis cut 2                the same for the 2nd connection of those there are, the oldest being the 1st
+    kis cut 2                as drop, for the 2nd oldest connection
     kis silence 5            half-open for 5 s: TCP lives,        kis garble 1          next frame is noise
                              nothing comes, heartbeats included   kis truncate 1        next frame ends in the middle
     kis quiet 5              heartbeats, but no data              kis badutf8 1         next frame has an invalid byte
@@ -9,15 +9,16 @@
     kis conflate 2           most books a second and symbol from now on; 0: all
     kis unified 1            what is sent for KRX shows the unified venue of the stock (where it is listed); 0: no more
     kis outage 5             every connection cut and refused     kis width 48          fields per trade from now on
-    kis lateack 2            answers to registrations 2 s late    kis refuse 1          next registration is refused
+    kis lateack 2            answers to subscriptions 2 s late    kis refuse 1          next subscription is refused
     kiwoom expire            all tokens end now              kiwoom repeatpage 1   next page of a list is the one before
     kiwoom limit 3           next 3 REST calls: too many     kiwoom movehead 2     new trades move the next 2 pages
     kiwoom error 2           next 2 REST calls: 502, 500     kiwoom emptypage 1    next list is empty, with an error code
 
 expire, limit and error are there for kis, too; us has all that kis has (us width 27).
 
-Promises: parsing is pure and says what is wrong in words; a spoiled frame cannot be decoded, ever, so that the truth is sure.
-Leaves to others: doing it at the right frame (connection.py, kis.py, kiwoom.py; kiwoom_rest.py, kis_quotations.py).
+Guarantees:
+    * Parsing is pure and its errors name what is wrong.
+    * A corrupted frame can never be decoded, so that the ground truth is certain.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The truth on disk: what the market did, and what each line made of it.
+"""Ground-truth log: what the market did, and what each feed delivered of it.
 
     DIR/
       meta.json           seed, symbols, options of the run
@@ -6,15 +6,17 @@
       trades.bin          TRADES  every trade of the market       id 1, 2, 3 ...
       earlier.bin         TRADES  trades of the days before   id 1, 2, 3 ... of its own
       blocks.jsonl        one line for each volume that was traded off the book
-      sent.bin            SENT    for every registered (symbol, stream) of every connection: what became of it
-      acts.jsonl          one line for each act of a scenario
+      sent.bin            SENT    for every subscribed (symbol, stream) of every connection: what became of it
+      acts.jsonl          one line for each command of a scenario
       connections.jsonl   one line for each connection that ended
 
-Promises: files are only appended to, and reach the kernel at least every FLUSH_S; a record torn by a kill is cut off on
-reading; prices are won, or 1/10,000 of a dollar, times as said below; an app key is written as a hash only.
-Leaves to others: deciding (connection.py). Not known to anyone here: what still lay in the kernel's buffers when a
-connection was cut; such records are "sent" and may never have arrived. (Their mono_ns is within milliseconds of the
-connection's ended_mono_ns, unless the client had stopped reading.)
+Guarantees:
+    * Files are only appended to, and reach the kernel at least every FLUSH_S; a record torn by a kill is dropped on reading.
+    * Prices are won, or 1/10,000 of a dollar; an app key is written as a hash only.
+
+Not handled here:
+    * What still lay in the kernel's buffers when a connection was cut: such records are SENT and may never have arrived.
+      Their mono_ns is within milliseconds of the connection's ended_mono_ns, unless the client had stopped reading.
 """
 
 from __future__ import annotations

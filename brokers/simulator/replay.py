@@ -1,13 +1,13 @@
-"""Recorded frames instead of the seeded market: reading them from files, and sending them in order.
+"""Replay of recorded frames in place of the simulated market.
 
     *.txt                   KIS, one frame a line; *_payload_only.txt: one record a line, the TR is in the file's name
-                            overseas frames are the US line's if there is one, else they come by KIS's like all others
+                            overseas frames go to the US feed if there is one, else to KIS
     *.json  frame, frames   Kiwoom frames              entry      one element of `data`, put into a frame
-            exchange        a dialogue: what was received with trnm REAL      body   REST: left out, and said so
+            exchange        a dialogue: what was received with trnm REAL      body   REST: left out, and logged
 
-Promises: frames leave as on the wire (compact JSON), each once, in the order of the files, when a client has registered the
-frame's instrument, or SETTLE_S after its last registration (so that unknown TRs and instruments come too).
-Leaves to others: connections and registrations (kis.py, kiwoom.py).
+Guarantees:
+    * Frames leave as on the wire (compact JSON), each once, in the order of the files, when a client has subscribed the
+      frame's instrument, or SETTLE_S after its last subscription, so that unknown TRs and instruments come too.
 """
 
 from __future__ import annotations

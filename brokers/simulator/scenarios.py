@@ -1,10 +1,10 @@
-"""Scripted rehearsals: what goes wrong at which time of the trading day.
+"""Timed fault scripts: what fails at which time of the trading day (pure).
 
-    KIS_DIES    09:00:05  kis outage 600          at a speed of 192 that is told to the line as "kis outage 3.125"
+    KIS_DIES    09:00:05  kis outage 600          at a speed of 192 the feed gets it as "kis outage 3.125"
 
-Promises: pure; times of day and spans are the market's, so that a script means the same at every speed of the home's clock; every
-command is one that can be typed (faults.py, server.py).
-Leaves to others: waiting for the time and giving the command (server.py), what must hold meanwhile (collectorctl/demo/).
+Guarantees:
+    * Times of day and durations are those of the market, so that a scenario means the same at every speed of the clock.
+    * Every command is one that can be typed (faults.py, control.py).
 """
 
 from __future__ import annotations

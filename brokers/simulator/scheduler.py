@@ -1,10 +1,10 @@
-"""The market in real time: when which instrument moves, and what the exchange's clock says then.
+"""Real-time scheduler of market events: when which instrument moves, and the exchange second of the event.
 
-    CLOCK_MONOTONIC -> next due instrument -> Market.advance(phase, exchange second) -> truth, lines
+    CLOCK_MONOTONIC -> next due instrument -> Market.advance(phase, exchange second) -> ground truth, feeds
 
-Promises: events are paced in real seconds whatever the home's clock does; they are stamped with its exchange second; every
-step goes to the truth before any line.
-Leaves to others: what happens in a step (market.py), delay and loss (line.py).
+Guarantees:
+    * Events are paced in real seconds whatever the home's clock does, and stamped with its exchange second.
+    * Every step is written to the ground truth before any feed gets it.
 """
 
 from __future__ import annotations

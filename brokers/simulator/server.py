@@ -1,12 +1,13 @@
-"""All vendors, their lines and the market put together in one event loop.
+"""Simulator process: market, feeds and vendor servers in one event loop.
 
-    Pace ── step ──> Truth
-              └────> Line kis ──> Kis (port)          or, with recorded frames:  Replay ──> Kis, Kiwoom
-              ├────> Line kiwoom ──> Kiwoom (port)
-              └────> Line us ──> Kis, overseas (port)
+    Scheduler ── step ──> ground truth
+                   ├────> feed kis ──> KIS server            or, with recorded frames:  Replay ──> KIS, Kiwoom
+                   ├────> feed kiwoom ──> Kiwoom server
+                   └────> feed us ──> KIS overseas server
 
-Promises: ready is said once, after all ports listen; the end cuts every connection and leaves the truth complete.
-Leaves to others: the parts.
+Guarantees:
+    * Readiness is reported once, after all ports listen.
+    * A stop disconnects every client and leaves the ground truth complete.
 """
 
 from __future__ import annotations

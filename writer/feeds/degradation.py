@@ -1,19 +1,20 @@
-"""The latent-line alarm (design 6.2): a line that does not do its part while the other one hides it (pure).
+"""Detection of a degraded feed that the other feed hides (pure).
 
-    books ──> delivered, twinned, won by symbol, line and five-second bucket ──window──> judge()
+    books ──> delivered, twinned, first by symbol, feed and five-second bucket ──window──> evaluate()
 
-    silent        the other line has books, this one none
-    no twins      both have books, but of both far fewer find twins than used to: another venue, another depth, minutes behind
-    thin          of all books this line has far fewer than it used to: it conflates, or loses
+    silent        the other feed has books, this one none
+    no twins      both have books, but far fewer than usual find twins: another venue, another depth, minutes behind
+    thin          this feed has far fewer of all books than usual: it conflates, or loses
 
-Judged are only books that both lines are known to see for the whole window (sight.py): a line that is down is no secret, and a book
-that only one line has was planned so. Not judged: auctions, whose books are few and differ; the first window of a session or of
-the writer; windows with fewer than `min_books` books. "Thin" is measured by the line's own past, because brokers conflate by
-nature: one that used to have nine books in ten is thin below 90 % of that, another below half. Without a past there is no "thin".
+Only books that both feeds are subscribed to for the whole window count (visibility.py). Auctions do not count, whose books are few
+and differ, nor the first window of a session or of the writer, nor windows with fewer than `min_books` books. "Thin" is relative to
+the feed's own past, because brokers conflate by nature: a feed that had nine books in ten is thin below 90 % of that, another one
+below half. Without a past, no feed is thin.
 
-Promises: a function of what it was given, times passed in as mono_ns; a trouble is told once when it has lasted two buckets, and
-its end once when it has been away for a window; stamps do not matter, for twins are told by content.
-Leaves to others: which books are twins (merge.py), telling people (lines.py), what it was by the minute (health.py).
+Guarantees:
+    * The result depends on the arguments alone; times are mono_ns.
+    * A degradation is reported once it has lasted two buckets, and its end once it has been away for a window.
+    * Exchange stamps do not matter: twins are matched by content.
 """
 
 from __future__ import annotations

@@ -1,11 +1,12 @@
-"""How the lines stand, told to people while it is so.
+"""Feed monitor: runs the degradation checks, emits events, publishes a snapshot for `status`.
 
-    writer: books and their twins, events ──> TwinWatch ──each bucket──> HOME/run/lines.json ──> collectorctl status
-                                                  └── what begins, what ends ──> events degraded, restored; vitals; the log
+    writer: books and their twins, events ──> DegradationDetector ──each bucket──> HOME/run/lines.json ──> collectorctl status
+                                                  └── begin, end ──> events degraded, restored; vitals; the log
 
-Promises: what a line sees is known again after a restart of the writer from what its event ring still holds; the rest is learned
-anew; a file that cannot be written stops nothing.
-Leaves to others: the judgement (latent.py), the record of each minute (health_file.py).
+Guarantees:
+    * After a restart of the writer, a feed's subscriptions are known again from its event ring; its past shares are learned
+      anew.
+    * A snapshot that cannot be written stops nothing.
 """
 
 from __future__ import annotations

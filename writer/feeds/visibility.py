@@ -1,9 +1,9 @@
-"""Which line sees whose books, out of the events as they come (pure).
+"""Feed visibility: which feed is subscribed to which book, from the events (pure).
 
-    acknowledged ─> sees     disconnected (of its connection), stopped, started, resubscribed, refused, released ─> does not
+    acknowledged ─> visible     disconnected (of its connection), stopped, started, resubscribed, refused, released ─> not visible
 
-Promises: the same events again, in order, change nothing in the end; only books count.
-Leaves to others: asking it of a whole day's rows (collectorctl/explain/sight.py), judging a line (latent.py).
+Guarantees:
+    * Repeating events in order does not change the result; only books count.
 """
 
 from __future__ import annotations

@@ -1,11 +1,12 @@
-"""Ticks that were fetched during the day, among those that were received: which are taken up, which stay, where they go.
+"""Filter of backfilled ticks against open gaps and received ticks (pure).
 
-    open gaps (low, high]        (    gap    ]      fetched rows that lie wholly in one are taken up, each interval once:
-    fetched                   [x][ a ][ b ][x ]     whatever the process that fetches them does, nothing is covered twice
-    received later                    [ b ]         a fetched row that received ones cover wholly goes: live wins
+    open gaps (low, high]        (    gap    ]      backfilled rows that lie wholly in one are accepted, each
+    fetched                   [x][ a ][ b ][x ]     interval once: nothing is covered twice
+    received later                    [ b ]         a backfilled row that received ones cover wholly is dropped
 
-Promises: pure; a received tick is never touched; what is refused or goes is covered by others, or in no gap.
-Leaves to others: which gaps are open (tape.py), how fetched rows are found and proven (collectorctl/fill/).
+Guarantees:
+    * A received tick is never dropped.
+    * A backfilled tick that is dropped is covered by others, or lies in no gap.
 """
 
 from __future__ import annotations

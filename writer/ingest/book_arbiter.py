@@ -1,15 +1,17 @@
-"""First wins: two lines' order books become one, each stored once.
+"""First-wins arbitration: the order books of two feeds merged into one stream, each book stored once (pure).
 
     kis     A  B  .  A  C            stored   A  B  A  C  D
     kiwoom  .  A  B  A  .  D         twins    A  B  A            each keeps both arrival times
 
-A book waits for a book of the same content from the other line. If that comes within the window it is the twin of the oldest one
-waiting: it is not stored again, its arrival is. Otherwise it is a new row and waits itself.
+A book waits for a book of equal content from the other feed. One that comes within the window is the twin of the oldest book
+waiting: only its arrival is stored. Any other book is a new row and waits itself.
 
-Promises: pure: the result depends on the books given, in the order given, and on nothing else; the stored multiset is never less
-than either line's; a content that comes back (A, B, A) is stored again; a line that outlives the other is stored whole; what
-`replay` rebuilds from the journal is what `take` would have left behind; memory holds only rows not yet forgotten.
-Leaves to others: receive order (intake.py), when a row can have no twin any more (drain.py, which calls `forget`).
+Guarantees:
+    * The result depends on the books and their order alone.
+    * The stored multiset is never less than either feed's: a content that comes back (A, B, A) is stored again, and a feed
+      that outlives the other is stored whole.
+    * `replay` rebuilds from the journal exactly the state that `arbitrate` had left.
+    * Memory holds only rows that are not yet forgotten.
 """
 
 from __future__ import annotations

@@ -1,15 +1,16 @@
-"""The rings of one stream, read as one: records of all lines in receive order.
+"""Ring reader: several rings of one stream read as one stream in receive order.
 
-    kis.orderbook.ring     1 . 4 5 . . 9 |          taken: 1 2 4 5 6 9 (by mono_ns)     left: what is younger than
+    kis.orderbook.ring     1 . 4 5 . . 9 |          read: 1 2 4 5 6 9 (by mono_ns)     left: younger than
     kiwoom.orderbook.ring  . 2 . . 6 . . | 10             positions: kis 5, kiwoom 3          the watermark
 
-A collector may have several connections, one thread each: what one of them received may stand in the ring behind what another
-received a little later. The records of one instrument come from one thread, so their order is never in question.
+A collector may have several connections, one thread each, so a record may follow one that another thread received a little later.
+The records of one instrument come from one thread, in order.
 
-Promises: the same rings give the same order on every run, but for what a collector was slower to publish than the watermark; `take`
-changes nothing, so that what could not be journalled is taken again; a lapped ring's loss is told exactly, once; a ring that is
-absent, replaced or refused is tried again for ever.
-Leaves to others: remembering positions over a restart (journal.py), what the records mean (merge.py).
+Guarantees:
+    * Equal rings give an equal order on every run, but for what a collector publishes later than the watermark.
+    * `peek` changes nothing, so that what could not be journalled is read again.
+    * Records that a ring overwrote before they were read are reported exactly, once.
+    * A ring that is absent, replaced or refused is tried again for ever.
 """
 
 from __future__ import annotations

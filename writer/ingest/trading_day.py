@@ -1,7 +1,7 @@
-"""Which session's day a record belongs to, by its exchange time and the hours of its venue.
+"""Trading date of a record, by its exchange time and the hours of its venue (pure).
 
-Promises: pure and total: a code that no venue has is taken for Korea's; light, for those who read what the writer tells.
-Leaves to others: what the days are used for (schema.py, tape.py).
+Guarantees:
+    * Every record has a date: a venue code that does not exist is treated as Korean.
 """
 
 from __future__ import annotations

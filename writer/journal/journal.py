@@ -1,14 +1,15 @@
-"""The log of what the writer accepted: append, recover, let go of what is published.
+"""Write-ahead log of accepted rows: append, recover, prune what is published.
 
     data/journal/kr.orderbook/000000000007.arrows  000000000008.arrows  ...     see segment.py
 
-    positions in a batch's metadata ARE the commit: rows and how far the rings were read stand or fall together
+    the positions in a batch's metadata are the commit: rows and ring positions are written together or not at all
 
-Promises: after a kill at any instruction `open` finds every whole batch and cuts off the torn one, saying where; the newest segment
-alone knows positions, row numbers and the merge's ceilings; a write error leaves the log at the last whole batch; damage in the
-middle costs only the batches it hit, and the damaged file is kept aside; a segment goes only when every row in it, and every row
-its twins belong to, is published.
-Leaves to others: what is published (parquet.py), the rings (intake.py), the merge's state (drain.py).
+Guarantees:
+    * After a kill at any instruction `open` finds every complete batch and truncates the torn one, logging the offset.
+    * The newest segment alone holds positions, row numbers and volume high-water marks.
+    * A write error leaves the log at the last complete batch; damage in the middle costs only the damaged batches, and the
+      damaged file is kept as a backup.
+    * A segment is removed only when every row in it, and every row its twins belong to, is published.
 """
 
 from __future__ import annotations

@@ -1,15 +1,15 @@
-"""The rows of one hour, wherever they lie in the journal: an index of them, and any of them by number.
+"""Index of, and random access to, the journal rows of one hour.
 
-    segments, memory-mapped            Index, one entry per row                    gather: one numpy index per column
-    +----+----+----+                   symbol  winner's mono  batch  at            word = file[column's offset in batch + at]
+    segments, memory-mapped            one entry per row                           gather: one numpy index per column
+    +----+----+----+                   symbol  first mono_ns  batch  at            word = file[column's offset in batch + at]
     | 17 | 18 | 19 |  ──index()──>     000660  ...            412    7     ──>
     +----+----+----+                   005930  ...            17     30
 
 A column of an Arrow batch is one run of values in the file, so a row group is read by computing where each value lies instead of
 walking thousands of batches once per row group.
 
-Promises: memory is the index (some 80 bytes a row) and what is gathered, never the hour; the journal is only read.
-Leaves to others: what is published where (parquet.py).
+Guarantees:
+    * Memory holds the index (some 80 bytes a row) and what is gathered, never the whole hour.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""One segment of a journal on the disk: which of its batches are whole.
+"""Segment file of a journal: an Arrow IPC stream with a checksum per batch.
 
     000000000007.arrows     an Arrow IPC stream, readable by pyarrow alone
     +--------+---------+---------+---------+--
@@ -6,9 +6,9 @@
     +--------+---------+---------+---------+--
                each batch's custom_metadata: positions {"kis.orderbook": [ring_id, next_seq], ..}, last_row, crc of its body
 
-Promises: a batch is given out only if it is whole and its body has the checksum written with it; where damage begins, and whether
-whole batches lie behind it, is told exactly; nothing is changed.
-Leaves to others: what to do about damage (journal.py).
+Guarantees:
+    * A batch is returned only if it is complete and its body has the checksum written with it.
+    * The offset of damage, and complete batches behind it, are found; nothing is changed.
 """
 
 from __future__ import annotations

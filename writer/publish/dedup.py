@@ -1,11 +1,12 @@
-"""Which of an hour's ticks are published: one row for every share, whoever delivered it and however often.
+"""Selection of an hour's ticks for publication: one row for every share.
 
-    rows of the hour     ──> received: once (overlap.py) ──> fetched: where nothing was received (filled.py) ──> rows of the part
-    parts that are there ──┘
+    rows of the hour     ──> received: once (overlap.py) ──> backfilled: where none was received (backfill_filter.py) ──> the part
+    existing parts       ──┘
 
-Promises: the same rows give the same part; what is published stays as it is, later parts are told apart from it as well; of parts
-that are there only what overlaps with the new rows is held in memory, of the new ones one symbol's ticks at a time.
-Leaves to others: the rules (overlap.py, filled.py), writing the part (parquet.py).
+Guarantees:
+    * Equal rows give an equal part.
+    * Published parts are not changed; later parts are deduplicated against them as well.
+    * Memory holds the published rows that overlap with new ones, and the new ticks of one symbol at a time.
 """
 
 from __future__ import annotations

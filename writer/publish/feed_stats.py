@@ -1,15 +1,16 @@
-"""What each line did, by minute: books, twins, who was first and by how much, ticks and their gaps (pure).
+"""Per-minute statistics of each feed: books, twins, first arrivals, lag, ticks and gaps (pure).
 
     an hour's books ─┐                 minute  symbol  books_kis  books_kiwoom  twins  first_kis  lag_p50_ms  gaps  gap_shares ...
-                     ├─ by_minute() ─> 09:00   000660        212            90     90       88        80.1     0           0
+                     ├─ aggregate  ──> 09:00   000660        212            90     90       88        80.1     0           0
     an hour's ticks ─┘                 09:00   005930        ...
 
-A lag is how much later the second line had a book than the first, of the books that both had.
+A lag is how much later the second feed had a book than the first, for books that both had.
 
-Promises: a function of the rows alone, in whatever order and parts they come; a percentile is one of the values (nearest rank), so
-it equals what the same rows give anybody else; a gap is counted in the minute of the tick behind it, and so is one that began in
-an hour before, as far as `tops` tells.
-Leaves to others: reading and writing files (health_file.py), what is alarming (latent.py).
+Guarantees:
+    * The result depends on the rows alone, not on their order.
+    * A percentile is one of the values (nearest rank).
+    * A gap is counted in the minute of the tick behind it, also one that began in an hour before, as far as `last_volumes`
+      tells.
 """
 
 from __future__ import annotations

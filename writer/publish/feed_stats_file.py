@@ -1,12 +1,14 @@
-"""The health of the lines on disk: made of an hour's published books and ticks, and made again when those change.
+"""Dataset feed_health: per-minute feed statistics of an hour, computed from its published books and ticks.
 
     data/kr/orderbook/date=D/hour=H/*.parquet ─┐
     data/kr/tick/date=D/hour=H/*.parquet      ─┼─> data/kr/feed_health/date=D/hour=H/part-0.parquet
-    feed_health of D's hours before H: how far the ticks reached ─┘         its metadata names what it was made of
+    feed_health of D's hours before H: last volumes ─┘                      its metadata has a fingerprint of its inputs
 
-Promises: an hour's file is a function of those files; `refresh` makes what is missing or made of other files, and leaves alone what
-is not, so that it may be run at any time and killed at any instruction; memory is some 50 bytes a row of the hour.
-Leaves to others: the reckoning (health.py), when to refresh (publisher.py).
+Guarantees:
+    * An hour's file is a function of the files above.
+    * `refresh` writes what is missing or computed from other files, and nothing else; it may run at any time and be killed at
+      any instruction.
+    * Memory is some 50 bytes per row of the hour.
 """
 
 from __future__ import annotations

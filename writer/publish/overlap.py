@@ -1,14 +1,15 @@
-"""Ticks that were received more than once: while two lines collect a symbol, or because a broker repeats itself.
+"""Deduplication of overlapping ticks: received from two feeds, or repeated by one (pure).
 
-    line A   [ 7 ][   12   ][ 5 ]
-    line B        [ 4 ][ 8 ][ 5 ][ 9 ]      published:  [ 7 ][ 4 ][ 8 ][ 5 ][ 9 ]     every share in one row
+    feed A   [ 7 ][   12   ][ 5 ]
+    feed B        [ 4 ][ 8 ][ 5 ][ 9 ]      published:  [ 7 ][ 4 ][ 8 ][ 5 ][ 9 ]     every share in one row
 
-The same interval of cumulative volume at the same price is the same trade: who received it first is published. Of one line's merged
-print and its parts on another line the parts are, if they are all there, else the merged print. What contradicts stays, all of it,
-and is flagged: the same interval at another price, intervals that cross, or one within another on the same line.
+Equal intervals of cumulative volume at one price are one trade: the first received is published. Of a merged trade of one feed and
+its parts on the other feed, the parts are published if they are complete, else the merged trade. Ticks that contradict each other
+are all published and flagged: equal intervals at different prices, intervals that cross, or one within another on one feed.
 
-Promises: pure; a tick without a cumulative volume is never touched; a tick goes only if what stays covers its shares.
-Leaves to others: laying intervals (volume.py), ticks that were fetched (filled.py), rows and files (standing.py).
+Guarantees:
+    * A tick without a cumulative volume is never dropped.
+    * A tick is dropped only if the remaining ones cover its shares.
 """
 
 from __future__ import annotations

@@ -1,18 +1,18 @@
-"""An hour of the journal becomes a Parquet file.
+"""Partition writer: one hour of the journal into a Parquet file.
 
-    journal ─index, gather─> .part-0.parquet.tmp ─fsync, read back─> rename ─> part-0.parquet ─> (the journal may go)
+    journal ─index, gather─> .part-0.parquet.tmp ─fsync, read back─> rename ─> part-0.parquet ─> (the journal may be pruned)
 
     data/kr/orderbook/date=2026-11-20/hour=09/part-0.parquet      each part's metadata: lineage, row_from, row_to
 
-Where clocks are set back an hour comes twice: both have one directory, and a part of the second says so (`fold`).
+Where clocks are set back an hour occurs twice: both have one directory, and parts of the second carry `fold`.
 
-A part holds the rows row_from < row <= row_to of its hour. How far an hour is published is read from its parts, not remembered
-elsewhere: publishing again finds nothing to do, and a crash before the journal went doubles nothing.
+A part holds the rows row_from < row <= row_to of its hour. How far an hour is published is read from its parts alone:
+publishing again does nothing, and a crash before the journal was pruned doubles nothing.
 
-Promises: a part appears whole or not at all, and has been read back equal to what was written; parts of one lineage never overlap;
-memory is bounded by PART_MOST_ROWS' index and one row group.
-Leaves to others: which ticks stand (standing.py), when an hour is due (hours.py), deleting the journal (journal.py), the thread
-this runs in (publisher.py).
+Guarantees:
+    * A part appears complete or not at all, and has been read back equal to what was written.
+    * Parts of one lineage never overlap.
+    * Memory is bounded by the index of MAX_PART_ROWS rows and one row group.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
-"""Which hours have rows to publish, and since when they are due.
+"""Publication schedule: which hours have rows to publish, and since when they are due (pure).
 
-    rows ──note──> hour: newest row, published to          calendar past the hour's end ─> ripe ── grace ──> due
+    rows ──add_rows──> hour: newest row, published to          calendar past the hour's end ─> ripe ── grace ──> due
                                                            rows after its publication   ─> ripe ── late_every ──> due
 
-Promises: pure; every row noted comes due once the calendar has left its hour; times to wait are real (monotonic) nanoseconds.
-Leaves to others: publishing (parquet.py), the clock.
+Guarantees:
+    * Every row that was added comes due once the calendar has left its hour; waiting times are real (monotonic) ns.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
-"""The thread that publishes, beside the drain loop.
+"""Publication thread.
 
-    drain loop ──submit(Task)──> thread: parquet.publish, health_file.refresh ──Outcome──> drain loop (poll)
+    main loop ──submit(PublishTask)──> thread: partition.publish, feed_stats_file.refresh ──result──> main loop (poll)
 
-Promises: runs at lower priority than the drain loop and touches nothing of its state; whatever goes wrong comes back as an Outcome;
-what is published counts as published though the health of the lines could not be reckoned from it.
-Leaves to others: what to publish and what follows from it (drain.py), how (parquet.py).
+Guarantees:
+    * It runs at lower priority than the main loop and touches nothing of its state; every error comes back as a result.
+    * A published hour counts as published even if the feed statistics could not be computed from it.
 """
 
 from __future__ import annotations

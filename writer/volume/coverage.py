@@ -1,12 +1,15 @@
-"""The volume line: a day's ticks laid by cumulative volume, which is the sequence number that brokers do not give.
+"""Coverage of cumulative volume by ticks: gaps and overlaps of a day (pure).
 
     (0 ─────────────────────────────────────────────── total]        a tick of size q with cumulative volume v covers (v - q, v]
      [ t0 ][ t1 ]      [ t2 ][     t3     ]      [ t4 ]
-                  gap         [ t5 ][ t6  ]   gap                    t3 is a merged print, t5 and t6 are its parts: t3 goes
+                  gap         [ t5 ][ t6  ]   gap                    t3 is a merged trade, t5 and t6 its parts: t3 is dropped
 
-Promises: pure; input order does not matter but for exact copies, of which the first stays; the kept ticks cover all that any tick
-covers; total and kept shares differ by exactly the gaps, but for what `doubled` calls CROSSED and what is `beyond`.
-Leaves to others: following the line live (tape.py), filling gaps (place.py), what a day's gaps mean (collectorctl/recover).
+Cumulative volume serves as the sequence number that brokers do not provide.
+
+Guarantees:
+    * Input order does not matter but for exact copies, of which the first is kept.
+    * The kept ticks cover all shares that any tick covers.
+    * Total and kept shares differ by exactly the gaps, but for overlaps that are CROSSED and shares beyond the total.
 """
 
 from __future__ import annotations

@@ -1,13 +1,14 @@
-"""What the volume line knows, told to people and found again after a restart.
+"""Snapshot of the gap tracker for `status`, and its restoration after a restart.
 
-    writer: ticks, books ──> VolumeLine ──each 5 s──> HOME/run/volume.json ──> collectorctl status
-                                 ^                          | with the journal row it is true for
+    writer: ticks, books ──> GapTracker ──each 5 s──> HOME/run/volume.json ──> collectorctl status
+                                 ^                          | with the journal row it is valid for
                                  └──── next writer: state, then the journal's rows behind it
 
-Promises: a restarted writer knows what the one before it knew, to the tick; where the file is missing it begins anew with what the
-journal still holds, where file and journal do not meet (a power cut) with nothing, and `since` says so; a file that cannot be
-written stops nothing.
-Leaves to others: the reckoning (tape.py).
+Guarantees:
+    * A restarted writer has the state of the one before it, to the tick.
+    * Where the file is missing, the tracker starts from what the journal still holds; where file and journal do not meet (a
+      power cut), it starts empty, and `since` shows it.
+    * A file that cannot be written stops nothing.
 """
 
 from __future__ import annotations

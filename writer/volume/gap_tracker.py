@@ -1,12 +1,13 @@
-"""The volume line followed live: which shares went by without a tick.
+"""Streaming gap detection by cumulative volume (pure).
 
     ticks (0 ────────────][──────][  gap  ][──────] top          a tick that begins above `top` leaves a gap,
-    books                                         . . . . |      one below it fills a gap or comes twice;
-                                                  witness ┘      a book beyond `top` for two seconds: a tick is missing
+    books                                         . . . . |      one below it fills a gap or is a duplicate;
+                                                  witness ┘      a book beyond `top` for two seconds: a missing tick
 
-Promises: pure; constant memory per symbol and venue: of open gaps MOST_OPEN are kept, of older ones the sums; a new day begins with
-nothing; what was missed before the first tick is told apart from what was missed after it; `restore` continues `symbols`.
-Leaves to others: which ticks are kept (volume.py), telling people and remembering over a restart (gaps.py).
+Guarantees:
+    * Memory per symbol and venue is constant: at most MAX_OPEN_GAPS open gaps are kept, of older ones the sums.
+    * A new day begins empty; what was missed before the first tick is kept apart from what was missed after it.
+    * `restore` continues from `symbols`.
 """
 
 from __future__ import annotations

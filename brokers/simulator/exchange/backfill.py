@@ -1,10 +1,11 @@
-"""Trades from before the simulator was started: days gone by, and today so far, made at once.
+"""Backfill of the trade history: trades of earlier days, and of today up to now, generated at start.
 
-    spans of the day's sessions  ─>  orders (flow.py), as fast as they can be matched  ─>  ledger, tape; truth
+    intervals of the day's sessions  ─>  orders, as fast as they can be matched  ─>  totals, trade history; ground truth
 
-Promises: the same seeded market, books and ledger as live trading continues from; trading days only; exactly as many trades as
-asked for wherever a session has begun; seconds do not go back; no line hears of it.
-Leaves to others: what was traded when the clock runs (pace.py).
+Guarantees:
+    * Live trading continues from the same market, books and totals.
+    * Only trading days are generated, with exactly the requested number of trades wherever a session has begun.
+    * Seconds never go back; no feed delivers these trades.
 """
 
 from __future__ import annotations

@@ -1,12 +1,13 @@
-"""Both venues of a stock as one: what the unified feed shows of each step of KRX and of NXT.
+"""Consolidated listing: what the unified feed shows of both venues of a stock (pure).
 
-    KRX step ──┐                       trades   as they are, on a ledger of its own: volume = KRX + NXT
-               ├─> Unified.follow ─>   book     levels of the venues that trade just now, put together by price
+    KRX step ──┐                       trades   unchanged, with totals of their own: volume = KRX + NXT
+               ├─> ConsolidatedListing ─>   book     levels of the venues that trade now, merged by price
     NXT step ──┘
 
-Promises: pure; every trade of a venue is a trade here, in the same order, and nothing else is; ten levels a side are the best
-ten of both venues' ten; phase and expected price are KRX's if it trades, the mid price is that of the first that has one.
-Leaves to others: the venues themselves (market.py), histories (history.py), who hears of it (line.py).
+Guarantees:
+    * Every trade of a venue is a trade here, in the order of the venues, and there is no other.
+    * Ten levels a side are the best ten of both venues' ten.
+    * Phase and expected price are those of KRX while it trades; the mid price is the first that exists.
 """
 
 from __future__ import annotations

@@ -1,7 +1,4 @@
-"""One instrument on one venue of the simulated exchange: its orders, its day, the last book it showed.
-
-Leaves to others: phases and ids (market.py), both venues of a stock as one (consolidated.py).
-"""
+"""Listing: one instrument on one venue, with its orders, its day and its last book."""
 
 from __future__ import annotations
 

@@ -1,13 +1,15 @@
-"""The market: every instrument's book and ledger, moved one step at a time, from one seed.
+"""Simulated exchange: the books and daily totals of every instrument, advanced one step at a time from one seed (pure).
 
     phase      opening_auction   regular, pre_market, after_market   closing_auction   closing_price
-    a step     orders gather     one event of continuous trading     orders gather     now and then a trade at the close
-    leaving    one side-less print ................................  one side-less print
+    a step     orders gather     one event of continuous trading     orders gather     occasional trades at the close
+    leaving    one auction trade ..................................  one auction trade
 
-Promises: pure: time and phase are arguments; the same seed, steps and phases give the same market whatever the order in
-which instruments are named; books, trades and cumulative figures come from one ledger per instrument and day; ids count
-1, 2, 3 ... over the whole market, books and trades apart; every trade is on its instrument's tape.
-Leaves to others: pacing (pace.py), what brokers make of it (line.py), writing it down (truth.py).
+Guarantees:
+    * Time and phase are arguments. Equal seeds, steps and phases give equal markets, whatever the order in which instruments
+      are named.
+    * Books, trades and cumulative figures come from one set of totals per instrument and day.
+    * Ids count 1, 2, 3 ... over the whole market, books and trades apart; every trade is in the trade history of its
+      instrument.
 """
 
 from __future__ import annotations

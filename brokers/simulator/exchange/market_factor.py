@@ -1,9 +1,9 @@
-"""What all US instruments have in common: a random walk of the whole market.
+"""Common market factor: a random walk that all US instruments share (pure).
 
-    exchange second  ─>  step of STEP_S seconds  ─>  one move, the same for every instrument, drawn from seed and step alone
+    exchange second  ─>  step of STEP_S seconds  ─>  one move for all instruments, drawn from seed and step alone
 
-Promises: pure; a move depends on nothing but the seed and the second, so the order of instruments does not matter.
-Leaves to others: what instruments do besides (flow.py).
+Guarantees:
+    * A move depends on nothing but the seed and the second, so the order of instruments does not matter.
 """
 
 from __future__ import annotations

@@ -1,12 +1,13 @@
-"""What happened on the market: trades and books as events, and the day they add up to.
+"""Value types of the exchange: trades, books, and the daily totals they add up to (pure).
 
-    flow of orders -> OrderBook -> fills -> Day.trade() -> Trade     cumulative volume, value, counts: one ledger,
-                                         -> view        -> Book      from which every vendor's fields are computed
+    orders -> OrderBook -> fills -> DailyStats -> Trade     cumulative volume, value, counts: one set of totals
+                              -> levels    -> Book      from which every vendor's fields are computed
 
-Promises: pure; a Trade and a Book are complete snapshots (encoding them later needs nothing else); within a day
-cum_volume and cum_value advance by exactly size and size x price, and by what is said to be off the book; a buy raises only
-the buy sums, a sell only the sell sums, an auction print neither (docs/wire/kis.md 3, kiwoom 3.1).
-Leaves to others: matching (book.py), what is traded when (flow.py, market.py), how vendors say it (kis_wire.py, kiwoom_wire.py).
+Guarantees:
+    * A Trade and a Book are complete: encoding them later needs nothing else.
+    * Within a day cum_volume and cum_value advance by exactly size and size x price, and by what is traded off the book.
+    * A buy raises only the buy sums, a sell only the sell sums, an auction trade neither (docs/wire/kis.md 3,
+      docs/wire/kiwoom.md 3.1).
 """
 
 from __future__ import annotations

@@ -1,14 +1,15 @@
-"""A limit order book: price levels of orders in time priority, and the call auction over them.
+"""Limit order book: price levels in time priority, and the call auction over them (pure).
 
     asks   index 57  [12, 300]        every level is a queue of order sizes, oldest first;
-           index 56  [4, 4, 90]       an incoming order eats the queue from its front: one trade
-    -------------------------        for each order it meets
+           index 56  [4, 4, 90]       an incoming order consumes the queue from its front: one
+    -------------------------        trade for each order it meets
     bids   index 55  [70]
            index 53  [10, 2]
 
-Promises: pure; prices are indexes into a Grid; in continuous trading the book never stays crossed; matching conserves
-shares on both sides; an auction executes the largest volume that can be executed at one price.
-Leaves to others: who sends which order (flow.py), what it did to the day (market.py).
+Guarantees:
+    * Prices are indexes into a PriceGrid.
+    * In continuous trading the book never stays crossed; matching conserves shares on both sides.
+    * An auction executes the largest volume that can be executed at one price.
 """
 
 from __future__ import annotations

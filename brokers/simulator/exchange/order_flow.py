@@ -1,12 +1,12 @@
-"""The order flow: who sends what next. Seeded, plausible, and fond of the cases that trip decoders up.
+"""Random order generator: seeded, plausible, rich in the cases that decoders get wrong.
 
     fair value (random walk, pulled to the previous close, or to where the leader is)
         |  lean: above the book's middle -> more buyers
         v
     limit 40 %   cancel 30 %   market 20 % (some sweep many orders)   mid-price 10 %
 
-Promises: pure given its Random; never leaves the grid; keeps both sides of the book alive.
-Leaves to others: matching (book.py), the ledger (market.py).
+Guarantees:
+    * Prices never leave the grid; both sides of the book keep orders. The result depends on its Random alone.
 """
 
 from __future__ import annotations

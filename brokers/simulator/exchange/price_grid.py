@@ -1,12 +1,15 @@
-"""The KRX price grid: tick sizes by price, daily limits.
+"""Tick sizes and daily price limits of KRX (pure).
 
     price below    2,000  5,000  20,000  50,000  200,000  500,000  above
     tick               1      5      10      50      100      500  1,000        won
 
 US prices are cents, counted in 1/10,000 of a dollar; they have no limits but those of this grid.
 
-Promises: pure; prices are whole won; every price `Grid` names lies between the limits and on a tick (docs/wire/kiwoom.md 9).
-Leaves to others: half-tick prices of mid-price trades, which are off the grid by nature.
+Guarantees:
+    * Every price of a PriceGrid is whole won, lies between the limits and on a tick (docs/wire/kiwoom.md 9).
+
+Not handled here:
+    * Half-tick prices of mid-price trades, which are off the grid by nature.
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
-"""The tape of one instrument: every trade in order, day after day, in compact columns that REST answers are cut from.
+"""Trade history of one instrument: every trade in order, in compact columns from which REST responses are built (pure).
 
     rows   0 ......... 299 | 300 ................... 41_107 | 41_108 ...     ROW, 65 bytes a trade
     days   first 0, Day     first 300, Day                    first 41_108, Day (the one that still grows)
 
-Promises: pure; trades are only appended and never change place, so a row's number is a cursor; a day's totals are those of its
-ledger, what was traded off the book included; groups never reach across two days.
-Leaves to others: what happens (market.py, history.py), fields and pages (kiwoom_charts.py, kiwoom_prints.py, kis_ticks.py).
+Guarantees:
+    * Trades are only appended and never change place, so a row's number is a cursor.
+    * A day's totals include what was traded off the book; groups never span two days.
 """
 
 from __future__ import annotations

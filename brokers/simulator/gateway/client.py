@@ -1,11 +1,11 @@
-"""One WebSocket client: its queue, its writer, and what became of every record.
+"""One connected WebSocket client: send queue, writer task, and the outcome of every record.
 
-    enqueue -> queue (due times ascend) -> conflate -> pack -> spoil / silence -> socket
-    say ----> control -------------------------------------------------------^        at once
+    enqueue -> queue (due times ascend) -> conflate -> encode -> corrupt / silence -> socket
+    send control ------------------------------------------------------------^        at once
 
-Promises: one writer per socket; a client that stops reading costs at most MOST_WAITING records of memory and is then cut;
-an outcome is written for every record, at the latest when the connection ends.
-Leaves to others: what the client says (kis.py, kiwoom.py), packing (kis_wire.py, kiwoom_wire.py).
+Guarantees:
+    * One task writes to a socket; a client that stops reading holds at most MAX_QUEUED records and is then disconnected.
+    * An outcome is written for every record, at the latest when the connection ends.
 """
 
 from __future__ import annotations

@@ -1,11 +1,12 @@
-"""One broker's line: what of the market reaches its clients, how late, and what is lost on the way.
+"""One vendor's feed: latency, loss and conflation between the market and its clients.
 
-    market step -> Line.publish -> each Connection that registered it: due = now + latency +- jitter, never before the one
-                                   ahead of it; lost with the line's probability
+    market step -> SimulatedFeed.publish -> each subscribed client: due = now + latency +- jitter, never before the one
+                                            ahead of it; lost with the probability of the feed
 
-Promises: order per connection is kept; every record of a registered (instrument, stream) gets exactly one outcome in the
-truth (and one more for each repetition).
-Leaves to others: sending (connection.py), the vendor's words (kis.py, kiwoom.py).
+Guarantees:
+    * The order per connection is kept.
+    * Every record of a subscribed (instrument, stream) gets exactly one outcome in the ground truth, and one more for each
+      repetition.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
-"""The WebSocket side both vendors share: the handshake, and reading until the client is gone.
+"""WebSocket accept and read loop of both vendors.
 
-Promises: control frames are handed on, not swallowed; a half-open connection hears nothing, not even a Close; a client that
-closed properly is told from one that vanished.
-Leaves to others: what messages mean (kis.py, kiwoom.py).
+Guarantees:
+    * Control frames are passed on.
+    * A half-open connection receives nothing, not even a Close frame.
+    * A client that closed properly is told from one that vanished.
 """
 
 from __future__ import annotations

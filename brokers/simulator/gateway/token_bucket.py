@@ -1,7 +1,7 @@
-"""A throughput limit: a bucket of calls for each key, that fills up again with time.
+"""Token bucket per key (pure).
 
-Promises: pure: the time is an argument; a refused call costs nothing.
-Leaves to others: what a key is, and the words of a refusal (kiwoom_rest.py, kis_quotations.py).
+Guarantees:
+    * The time is an argument; a refused call costs nothing.
 """
 
 from __future__ import annotations

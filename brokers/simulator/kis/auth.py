@@ -1,10 +1,10 @@
-"""KIS's keys: access tokens and WebSocket approval keys, and the calls that issue them.
+"""KIS authentication server: access tokens and WebSocket approval keys.
 
     POST /oauth2/tokenP   /oauth2/revokeP   /oauth2/Approval
 
-Promises: docs/wire/kis.md 1.2 and 1.3: the same token for six hours, a new one at most once a minute, one approval a second; any key
-pair is good, the first secret seen for a key is its right one.
-Leaves to others: where keys are wanted (kis.py, kis_quotations.py).
+Guarantees:
+    * docs/wire/kis.md 1.2, 1.3: one token for six hours, a new one at most once a minute, one approval key a second.
+    * Any key pair is accepted; the first secret seen for a key is its right one.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""KIS frames: a trade or a book as the fields of H0STCNT0, H0STASP0 and their NXT and unified sisters.
+"""KIS frame encoder: trades and books as H0STCNT0, H0STASP0 and their NXT and unified counterparts (pure).
 
     0|H0STCNT0|003|f0^f1^...^f46^f0^...        records follow each other without a separator (docs/wire/kis.md 3)
 
-Promises: pure; field order, formats and empty positions as in docs/wire/kis.md 4.1 and 4.2; the identities of docs/wire/kis.md 3 hold.
-Leaves to others: which client gets what (line.py), registrations (kis.py).
+Guarantees:
+    * Field order, formats and empty positions are those of docs/wire/kis.md 4.1, 4.2; the identities of section 3 hold.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""KIS's overseas side: the same server (kis.py, kis_keys.py, kis_quotations.py) with overseas TRs, keys and calls.
+"""KIS overseas configuration of the KIS servers: record types, keys and calls.
 
     D NAS AAPL    free                 R NAS AAPL    paid                 R BAQ AAPL    day market
 
-Promises: a key names an exchange and a ticker as in docs/wire/kis.md 2.7; frames carry the key that was registered.
-Leaves to others: fields (us_wire.py), minute bars (us_minutes.py).
+Guarantees:
+    * A key names an exchange and a ticker as in docs/wire/kis.md 2.7; frames carry the key that was subscribed.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
-"""KIS's overseas minute bars over REST. docs/wire/kis.md 5.
+"""KIS overseas minute bars over REST (pure); docs/wire/kis.md 5.
 
     KEYB empty ─> newest 120 bars ─> KEYB = oldest bar's local time minus NMIN, NEXT 1, PINC 1 ─> the 120 before ...
 
-Promises: pure; at most 120 rows, newest first, every value a string; bars of minutes that had trades; earlier days only with
-PINC 1, and never of the day market.
-Leaves to others: tokens, limits and faults (kis_quotations.py).
+Guarantees:
+    * At most 120 rows, newest first, every value a string; minutes without trades have no bar.
+    * Earlier days are served only with PINC 1, and never of the day market.
 """
 
 from __future__ import annotations

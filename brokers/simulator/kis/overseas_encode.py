@@ -1,10 +1,10 @@
-"""KIS overseas frames: a US trade or book as the fields of HDFSCNT0 and HDFSASP0.
+"""KIS overseas frame encoder: US trades and books as HDFSCNT0 and HDFSASP0 (pure).
 
     0|HDFSCNT0|002|DNASAAPL^AAPL^4^...^1^DNASAAPL^AAPL^4^...        26 fields a trade, 71 a book: bid before ask, level by level
 
-Promises: pure; field order, formats and signs as in docs/wire/kis.md 4.4 and 4.5: prices with four decimals, a change without its sign, a
-rate with it, New York's and Korea's date and time of one instant.
-Leaves to others: which client gets what (line.py), which key names an instrument (us.py).
+Guarantees:
+    * Field order, formats and signs are those of docs/wire/kis.md 4.4, 4.5: prices with four decimals, a change without its
+      sign, a rate with it, New York's and Korea's date and time of one instant.
 """
 
 from __future__ import annotations

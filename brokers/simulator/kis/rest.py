@@ -1,12 +1,14 @@
-"""KIS's REST quotations: the gateway's checks, and one function for each call.
+"""KIS REST server: the gateway's checks, and one function per call.
 
     GET /uapi/domestic-stock/v1/quotations/NAME      authorization: Bearer TOKEN, appkey, tr_id      -> rt_cd, msg_cd, output
 
-Promises: answers come from the market's own ledger, all values strings (docs/wire/kis.md 1.5); an unknown token, TR or market division
-gets its gateway code (docs/wire/kis.md 1.7).
-The throughput limit of 1.6 holds for each appkey.
-Leaves to others: tokens (kis_keys.py), trades and bars (kis_ticks.py). Of docs/wire/kis.md 5 only what fills a gap of today is
-served, and what client libraries ask before they subscribe.
+Guarantees:
+    * Responses come from the market's own totals, every value a string (docs/wire/kis.md 1.5).
+    * An unknown token, TR or market division gets its gateway code (docs/wire/kis.md 1.7); the rate limit of 1.6 holds per
+      appkey.
+
+Not handled here:
+    * Calls of docs/wire/kis.md 5 that neither backfill today's gaps nor are made by client libraries before they subscribe.
 """
 
 from __future__ import annotations

@@ -1,9 +1,10 @@
-"""KIS's trades and minute bars of today over REST: the calls a gap is filled from.
+"""KIS REST trades and minute bars of today (pure).
 
-Promises: pure; at most 30 rows, newest first, every value a string (docs/wire/kis.md 5); acml_vol and cnqn of a row are those the stream
-sent for the trade; no call tells the side. Quirks kept: bars in the future repeat the price, the newest minute shows the
-volume of the one before until its first trade.
-Leaves to others: tokens, limits and faults (kis_quotations.py).
+Guarantees:
+    * At most 30 rows, newest first, every value a string (docs/wire/kis.md 5); acml_vol and cnqn of a row are those the
+      stream sent.
+    * No call has the side. Bars of the future repeat the price, and the newest minute shows the volume of the one before
+      until its first trade, as the vendor does.
 """
 
 from __future__ import annotations

@@ -1,11 +1,9 @@
-"""KIS's WebSocket as documented: it registers, refuses, pings and hangs up.
+"""KIS WebSocket server: subscriptions, rejections, PINGPONG, disconnects.
 
     GET /  /tryitout  /tryitout/ANY
 
-Promises: what docs/wire/kis.md 2 and 9 state is enforced: one session per appkey (the older survives), 41 registrations, the codes of
-2.4, PINGPONG.
-Leaves to others: tokens and approval keys (kis_keys.py), quotations over REST (kis_quotations.py), the market (line.py),
-fields (kis_wire.py).
+Guarantees:
+    * docs/wire/kis.md 2 and 9 are enforced: one session per appkey (the older survives), 41 subscriptions, the codes of 2.4.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""Kiwoom's charts: ka10079 by trades, ka10080 by minutes, ka10081 by days.
+"""Kiwoom chart TRs: ka10079 by trades, ka10080 by minutes, ka10081 by days (pure).
 
-Promises: pure; every row is computed from the tape; names, units and signs of docs/wire/kiwoom.md 5.1 to 5.3: prices of ticks and days
-unsigned, those of minutes signed by the side of the previous close.
-Leaves to others: pages' keys, limits, faults (kiwoom_pages.py, kiwoom_rest.py), prints with a side (kiwoom_prints.py).
+Guarantees:
+    * Every row is computed from the trade history, with the names, units and signs of docs/wire/kiwoom.md 5.1 to 5.3: prices
+      of ticks and days unsigned, those of minutes signed by the side of the previous close.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
-"""Kiwoom frames: trades as 0B entries, books as 0D entries, phases as 0s, several entries in one REAL frame.
+"""Kiwoom frame encoder: trades as 0B, books as 0D, phases as 0s entries of REAL frames (pure).
 
     {"data":[{"values":{"20":"115618",...},"type":"0B","name":"주식체결","item":"005930"},...],"trnm":"REAL"}
 
-Promises: pure; FIDs in the recorded order, formats and signs of docs/wire/kiwoom.md 1.7, 3.1 to 3.3; the identities of docs/wire/kiwoom.md
-3.1 hold, across merged prints too; compact JSON, data before trnm.
-Leaves to others: which client gets what (line.py), logins and registrations (kiwoom.py).
+Guarantees:
+    * FIDs are in the recorded order, with the formats and signs of docs/wire/kiwoom.md 1.7, 3.1 to 3.3.
+    * The identities of 3.1 hold, across merged trades too; JSON is compact, data before trnm.
 """
 
 from __future__ import annotations

@@ -1,12 +1,12 @@
-"""What Kiwoom's list TRs share: what is asked, a page of rows, the keys of the next one, what is wrong with a request.
+"""Paging of Kiwoom list TRs: request, page of rows, key of the next page (pure).
 
-    body + next-key  ─>  Asked(listing, fields, start)  ─>  a TR's answer  ─>  Page(rows newest first, start, next)
+    body + next-key  ─>  ListRequest(listing, fields, start)  ─>  a TR  ─>  Page(rows newest first, start, next)
                               ^                                                             |
-                              └────────────── Bookmarks: next-key -> place <────────────────┘
+                              └────────────── CursorStore: next-key -> position <────────────────┘
 
-Promises: pure; a key says nothing about what it stands for and is good for the same key, TR and body only; a place is a row
-number, which new trades do not move (docs/wire/kiwoom.md 1.4, 5).
-Leaves to others: the rows (kiwoom_charts.py, kiwoom_prints.py), headers, limits and faults (kiwoom_rest.py).
+Guarantees:
+    * A key reveals nothing and is valid for one app key, TR and body only.
+    * A position is a row number, which new trades do not move (docs/wire/kiwoom.md 1.4, 5).
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
-"""Kiwoom over REST: tokens, and TRs named by a header.
+"""Kiwoom REST server: tokens, and TRs named by a header.
 
     POST /oauth2/token   /oauth2/revoke   POST /api/dostk/...   api-id: ka10079   cont-yn: Y   next-key: KEY
 
-Promises: docs/wire/kiwoom.md 1.3 to 1.6: the same token while it is valid, KST stamps, errors with HTTP 200 and the fine code inside the
-text, HTTP 429 without page headers; a key that is missing or stale brings page 1 again; any key pair is good, the first
-secret seen for a key is its right one.
-Leaves to others: the WebSocket (kiwoom.py), rows (kiwoom_charts.py, kiwoom_prints.py).
+Guarantees:
+    * docs/wire/kiwoom.md 1.3 to 1.6: one token while it is valid, KST stamps, errors with HTTP 200 and the fine code inside
+      the text, HTTP 429 without page headers.
+    * A missing or stale key brings page 1 again; any key pair is accepted, the first secret seen for a key is its right one.
 """
 
 from __future__ import annotations

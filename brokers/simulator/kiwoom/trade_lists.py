@@ -1,8 +1,9 @@
-"""Kiwoom's prints and snapshots: ka10003 the last trades, ka10084 those of a day, ka10095 many stocks at a glance.
+"""Kiwoom trade lists and snapshots: ka10003 last trades, ka10084 trades of a day, ka10095 several stocks (pure).
 
-Promises: pure; acc_trde_qty chains from row to row by the row's own quantity, as on the wire; the side is in the sign of the
-quantity, none for an auction (docs/wire/kiwoom.md 5.4, 5.5, 5.8). Value is won in ka10003, million won elsewhere.
-Leaves to others: pages' keys, limits, faults (kiwoom_pages.py, kiwoom_rest.py), charts (kiwoom_charts.py).
+Guarantees:
+    * acc_trde_qty advances from row to row by the row's own quantity; the side is the sign of the quantity, none for an
+      auction (docs/wire/kiwoom.md 5.4, 5.5, 5.8).
+    * Values are won in ka10003, million won elsewhere.
 """
 
 from __future__ import annotations

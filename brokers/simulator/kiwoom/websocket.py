@@ -1,10 +1,10 @@
-"""Kiwoom's WebSocket as documented: it wants LOGIN first, echoes of its PINGs, and little REG.
+"""Kiwoom WebSocket server: LOGIN, REG and REMOVE, PING, disconnects.
 
     GET /api/dostk/websocket
 
-Promises: what docs/wire/kiwoom.md 2 and 9 state is enforced: the newer session of a key ends the older one, 100013 before the LOGIN
-reply, five REG a second, the item limits, R10002.
-Leaves to others: tokens and TRs over REST (kiwoom_rest.py), the market (line.py), fields (kiwoom_wire.py).
+Guarantees:
+    * docs/wire/kiwoom.md 2 and 9 are enforced: the newer session of a key ends the older one, 100013 before the LOGIN reply,
+      five REG a second, the item limits, R10002.
 """
 
 from __future__ import annotations
