@@ -1,1 +1,1 @@
-"""The command line over a home: start, watch, rehearse, read."""
+"""Command line over a home, and the processes beside collectors and writer: watchdog, gap filler, recovery."""

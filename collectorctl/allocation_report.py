@@ -1,7 +1,10 @@
-"""What will be registered where, and what finds no place, before anything starts.
+"""Report of the subscription allocation: what will be subscribed where, and what has no slot.
 
-Promises: starts and writes nothing; it is the plan that the processes obey (brokers/plan.py).
-Leaves to others: the plan itself, whether the brokers accept the keys.
+Guarantees:
+    * It starts and writes nothing; it is the allocation that the collectors use.
+
+Not handled here:
+    * Whether the brokers accept the keys.
 """
 
 from __future__ import annotations

@@ -1,8 +1,11 @@
-"""Everything that can be wrong before a start: settings and secrets; and what of the universe finds no place.
+"""Pre-flight checks: settings, secrets, and what of the universe has no slot.
 
-Promises: raises the first error found, in words (SettingsError); starts and writes nothing; what does not fit is named, and is no
-error: the home runs with what fits.
-Leaves to others: whether the brokers accept the keys.
+Guarantees:
+    * The first error found is raised as SettingsError; nothing is started or written.
+    * What has no slot is reported and is no error: the home runs with what fits.
+
+Not handled here:
+    * Whether the brokers accept the keys.
 """
 
 from __future__ import annotations

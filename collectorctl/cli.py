@@ -1,10 +1,10 @@
-"""`collectorctl`: the one place that knows all commands, and what their errors become.
+"""Root of the command line: all commands, and the exit status of their errors.
 
     exit 0 done   1 failed   2 usage   75 busy   78 configuration
 
-Promises: every command of a module in MODULES is one of collectorctl; an error is one line on stderr that says what, where,
-what to do.
-Leaves to others: the commands (commands/, by purpose) and all their work.
+Guarantees:
+    * Every command of a module in COMMAND_MODULES is a command of collectorctl.
+    * An error is one line on stderr that says what, where, what to do.
 """
 
 from __future__ import annotations

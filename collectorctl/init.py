@@ -1,12 +1,12 @@
-"""Lay out a home.
+"""Creation of a home.
 
-    HOME/collector.toml     every setting, commented out: the file is its own manual
+    HOME/collector.toml     every setting, commented out, with its meaning
     HOME/supervisord.conf   the process tree
     HOME/.env.example       the secrets' names
     HOME/data run log       empty; supervisord does not start without log/ and run/
 
-Promises: nothing that exists is touched; doing it again changes nothing.
-Leaves to others: what the settings mean (conf/default.toml).
+Guarantees:
+    * Nothing that exists is changed; repeating it changes nothing.
 """
 
 from __future__ import annotations

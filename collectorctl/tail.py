@@ -1,9 +1,9 @@
-"""The newest rows, read from the journal while the writer writes it.
+"""Tail of a dataset: the newest rows, read from the journal while the writer writes it.
 
     data/journal/kr.tick/*.arrows ──whole batches──> rows newer than the last one shown
 
-Promises: disturbs nobody; shows whole rows only, each once; a row is shown when it is accepted, before its twin is known.
-Leaves to others: the journal's form (writer/journal.py), rows that are already published (pandas).
+Guarantees:
+    * Complete rows are shown, each once, as soon as they are accepted, before their twin is known.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""What stored ticks say about how many to expect: a line for [shards] in collector.toml.
+"""Tick-rate estimate from stored ticks, as a line for [shards] in collector.toml.
 
     data/kr/tick/date=2026-11-20 ──count──> rate = { "005930" = 251033, "000660" = 120871 }
 
-Promises: reads the newest stored day, changes nothing; instruments of the universe only, most important first.
-Leaves to others: planning by it (brokers/plan.py), which reads no data, so that all processes plan alike.
+Guarantees:
+    * The newest stored day is read, nothing is changed; instruments of the universe only, most important first.
 """
 
 from __future__ import annotations

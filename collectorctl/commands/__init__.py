@@ -1,1 +1,1 @@
-"""The commands, by purpose: what each is called, takes and returns."""
+"""Commands by purpose: names, options, output."""

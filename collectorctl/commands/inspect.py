@@ -1,7 +1,7 @@
-"""Commands that look and change nothing: status, logs, tail, explain.
+"""Read-only commands: status, logs, tail, explain.
 
-Promises: they work while everything runs, and when nothing does.
-Leaves to others: what is seen (status.py, tail.py, explain/) and how it looks (table.py, explain/show.py).
+Guarantees:
+    * They work whether or not the home is running.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Commands that start and stop the process tree: start, stop, restart.
 
-Promises: each returns when what it asked for is so, or says what is not and why.
-Leaves to others: supervisord (daemon.py), judging (health.py).
+Guarantees:
+    * Each returns when its goal is reached, or reports what is missing and why.
 """
 
 from __future__ import annotations

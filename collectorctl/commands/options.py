@@ -1,7 +1,7 @@
-"""How commands take and print what is common to them.
+"""Shared options and JSON output of commands.
 
-Promises: every reporting command speaks JSON with --json, and the same JSON.
-Leaves to others: what is printed.
+Guarantees:
+    * Every reporting command prints JSON with --json.
 """
 
 from __future__ import annotations

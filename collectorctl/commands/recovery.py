@@ -1,7 +1,7 @@
 """Commands that act on the files of a day: recover, verify, reprocess.
 
-Promises: each may be repeated.
-Leaves to others: the work (recover/, reprocess/).
+Guarantees:
+    * Each may be repeated.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Commands that lay a home out and judge it before anything runs: init, check, plan.
+"""Commands before anything runs: init, check, plan.
 
-Promises: nothing here starts a process.
-Leaves to others: the work (init.py, check.py, plan.py).
+Guarantees:
+    * None of them starts a process.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Commands that need no broker: simulate, demo.
 
-Promises: nothing here touches a real broker.
-Leaves to others: the other side of the wire (brokers/simulator), the rehearsal (demo/).
+Guarantees:
+    * None of them connects to a real broker.
 """
 
 from __future__ import annotations

@@ -1,15 +1,15 @@
-"""A rehearsal without keys or network, judged against the truth.
+"""Demo: an end-to-end run without keys or network, compared with the ground truth.
 
-script.py     what is done to the tree, and when (pure)
-stage.py      a home with a short day, a simulator
-prompter.py   does what the script says
-rehearsal.py  start, run, stop, recover, compare
-recovery.py   the ending: certificates before and after
-oracle.py     what is on disk against what was sent (pure)
-verdict.py    what of that breaks a promise (pure)
-holds.py      what a scenario must leave behind besides (pure)
-tiling.py     what is on disk after recovery against what was traded (pure)
-report.py     the tables
+scenarios.py         timed actions on the process tree (pure)
+environment.py       a home with a short day, a simulator process
+scenario_runner.py   executes the actions
+run.py               start, run, stop, recover, compare
+recovery.py          recovery step: certificates before and after
+oracle.py            stored rows compared with what was sent (pure)
+result.py            violations and allowances (pure)
+assertions.py        scenario-specific assertions (pure)
+reconcile.py         recovered day compared with the trades (pure)
+report.py            tables
 """
 
 from collectorctl.demo.run import run_demo

@@ -1,9 +1,9 @@
-"""What each scenario must leave behind besides what every rehearsal must (pure).
+"""Scenario-specific assertions on what a demo stored (pure).
 
-    stored books, events ──holds──> in words what is not so
+    stored books, events ──check──> violations
 
-Promises: a scenario whose fault did not happen, or was not noticed by what is there to notice it, does not pass.
-Leaves to others: the general promises (verdict.py, recovery.py), the scripts (script.py).
+Guarantees:
+    * A scenario whose fault did not happen, or was not detected, does not pass.
 """
 
 from __future__ import annotations

@@ -1,9 +1,10 @@
-"""The stage of a rehearsal: a home with a warped clock, and the simulator that its brokers will call.
+"""Demo environment: a home with a simulated clock, and the simulator process its brokers connect to.
 
-    lay out a home ─> simulator (a process of its own) ─addresses─> collector.toml
+    create a home ─> simulator (a process of its own) ─addresses─> collector.toml
 
-Promises: no key, no network beyond 127.0.0.1; the simulator dies with the rehearsal.
-Leaves to others: starting the tree (daemon.py), judging (oracle.py).
+Guarantees:
+    * No key is needed, and no network beyond 127.0.0.1.
+    * The simulator ends with the demo.
 """
 
 from __future__ import annotations

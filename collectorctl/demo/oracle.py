@@ -1,20 +1,21 @@
-"""What is on disk against what was sent: the judge of a rehearsal.
+"""Oracle: stored rows compared with the ground truth (pure).
 
-    truth: market events, what each line sent ──┐
-                                                ├─> Verdict: missed, doubled, wrong
+    truth: market events, what each feed sent ──┐
+                                                ├─> DemoResult: missed, doubled, wrong
     Parquet: orderbook rows, tick rows        ──┘
 
-A delivery is *certain* when its connection lived on for MARGIN_NS after it was handed to the socket, and *in flight* otherwise:
-what lay in the kernel when a collector was killed, nobody can tell. Certain deliveries must be there, in-flight ones may.
-Only time in which the collector could run counts: one that is stopped (SIGSTOP) reads nothing, its connection lives on and its
-deliveries wait in the kernel; if it is killed before it has run for MARGIN_NS again, they are lost with it.
+A delivery is *certain* if its connection lasted MARGIN_NS after it was written to the socket, and *in flight* otherwise: what lay in
+the kernel when a collector was killed cannot be known. Certain deliveries must be stored, in-flight ones may be. Only time in which
+the collector could run counts: a stopped one (SIGSTOP) reads nothing while its connection lasts and its deliveries wait in the
+kernel; if it is killed before it has run for MARGIN_NS again, they are lost with it.
 
-Promises: pure; counts by content, never by order; every row on disk is accounted for. Stored books are compared whole (levels,
-totals, cumulative volume, expected and midpoint, exchange second); a line's arrivals by what makes books the same (levels and
-cumulative volume: design 6.2, a content that came back may have found its earlier self as twin). Ticks are compared by everything
-that is not rounded by a vendor, and by the shares they cover: every share that was certainly delivered, by whichever line and in
-whichever pieces, is in exactly one row, and every row is one that was delivered.
-Leaves to others: making the truth (brokers/simulator/truth.py), reading files, what is too much (verdict.py), printing.
+Guarantees:
+    * Rows are compared by content, never by order, and every stored row is accounted for.
+    * Stored books are compared in full (levels, totals, cumulative volume, expected and midpoint, exchange second); arrivals
+      of a feed by what arbitration compares (levels and cumulative volume), since a content that came back may have been
+      paired with its earlier occurrence.
+    * Ticks are compared by everything that no vendor rounds, and by shares: every share that was certainly delivered, by
+      whichever feed and in whichever pieces, is in exactly one row, and every row was delivered.
 """
 
 from __future__ import annotations

@@ -1,14 +1,14 @@
-"""Every trade of the market against the tick rows of a finished day: which came live, which were recovered, which are nowhere.
+"""Reconciliation of the stored ticks of a finished day with the true trades (pure).
 
-    trades of the truth ──in no live row──> missing ─┬─ must be the recovered rows, one for one
+    trades of the truth ──in no live row──> missing ─┬─ must equal the recovered rows, one for one
     tick rows ─┬─ live: the trades they cover        │
                └─ recovered ─────────────────────────┘
 
-A live row may cover several trades: a print that its broker had merged. A recovered row is one trade. It is equal to the truth
-when price, size, cumulative volume and second are, and side and best quotes wherever its source tells them.
+A live row may cover several trades, if its broker merged them. A recovered row is one trade; price, size, cumulative volume and
+second must be equal, and side and best quotes wherever its source has them.
 
-Promises: pure; by content, never by order.
-Leaves to others: reading files, whether live rows were delivered so (oracle.py), certificates (recovery.py).
+Guarantees:
+    * Rows are compared by content, never by order.
 """
 
 from __future__ import annotations

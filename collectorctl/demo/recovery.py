@@ -1,10 +1,10 @@
-"""The ending of a rehearsal: what the market's day lacks is recovered, and the certificates are compared.
+"""Recovery step of a demo: the missing ticks of the day are recovered, and certificates compared.
 
-    files as they were stopped ─> certificates: INCOMPLETE ─> recover ─> certificates: PROVEN
-                                                                 └─> every trade is in exactly one row (tiling.py)
+    files after the stop ─> certificates: INCOMPLETE ─> recover ─> certificates: PROVEN
+                                                                 └─> every trade is in exactly one row (reconcile.py)
 
-Promises: the same code that `collectorctl recover` runs, on the home as a user would leave it.
-Leaves to others: recovering (collectorctl/recover), the truth (tiling.py), the table (report.py).
+Guarantees:
+    * It runs the code of `collectorctl recover` on the home as a user would leave it.
 """
 
 from __future__ import annotations

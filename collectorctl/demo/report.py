@@ -1,7 +1,4 @@
-"""The table at the end of a rehearsal.
-
-Leaves to others: right and wrong (oracle.py).
-"""
+"""Tables of a demo."""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
-"""What a rehearsal's judge found, and what of it breaks a promise (pure).
+"""Result of a demo: accounts per stream, allowances and violations (pure).
 
-    oracle.py ─accounts─> Verdict ─complaints, breaches─> in words
+    oracle.py ─accounts─> DemoResult ─> violations
 
-Promises: what either line certainly delivered counts without allowance; only what first-wins cannot tell apart has one.
-Leaves to others: counting (oracle.py).
+Guarantees:
+    * What either feed certainly delivered has no allowance, but for what first-wins arbitration cannot tell apart.
 """
 
 from __future__ import annotations

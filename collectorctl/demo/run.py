@@ -1,10 +1,9 @@
-"""A rehearsal from curtain to verdict.
+"""Demo run: environment, process tree, scenario, stop, recovery, comparison.
 
-    stage ─> start ─> the market's day, with the script's acts ─> the close ─> stop ─> recover ─> judge
+    environment ─> start ─> trading day with the scenario's actions ─> close ─> stop ─> recover ─> compare
 
-Promises: whatever happens, nothing is left running; the home is kept when it was named, or when something was wrong.
-Leaves to others: what is done on the way (script.py, prompter.py), the ending (recovery.py), the verdict (oracle.py), the table
-(report.py).
+Guarantees:
+    * Nothing is left running, whatever happens; the home is kept if it was named, or if something was wrong.
 """
 
 from __future__ import annotations

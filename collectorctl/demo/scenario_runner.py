@@ -1,11 +1,11 @@
-"""Does what a script says, when its time has come.
+"""Executor of timed scenario actions.
 
-    kill NAME   SIGKILL, and held down under supervisord    ─> daemon
-    start NAME                                              ─> daemon
+    kill NAME   SIGKILL, and stopped under supervisord      ─> supervisor
+    start NAME                                              ─> supervisor
     anything else                                           ─> simulator
 
-Promises: an act that comes late, because the tree took long to start, makes those after it as late: an outage keeps its length.
-Leaves to others: the script (script.py), the clock.
+Guarantees:
+    * An action that is late, because the tree took long to start, delays those after it as much: an outage keeps its length.
 """
 
 from __future__ import annotations

@@ -1,13 +1,13 @@
-"""What is done to a tree in a rehearsal: acts, each at a time of the market's day.
+"""Demo scenarios: timed actions on the process tree (pure).
 
     08:30  the market ──────── kill kis ── start kis ──────────────> 12:00 the close
 
-An act is one line of words: `kill NAME` (SIGKILL, and held down), `start NAME`, or any command that the simulator understands
-(`kiwoom outage 5`, `market block 005930 5000`: brokers/simulator). What goes wrong at the brokers alone is the simulator's own
-script (brokers/simulator/scenario.py), which it plays by itself.
+An action is one line: `kill NAME` (SIGKILL, and stopped), `start NAME`, or any command of the simulator (`kiwoom outage 5`,
+`market block 005930 5000`). Faults at the brokers alone are scenarios of the simulator (brokers/simulator/scenarios.py), which it
+plays by itself.
 
-Promises: pure; acts are in the order of their times; SCRIPTS has every scenario of the simulator.
-Leaves to others: doing them (prompter.py, the simulator), what must hold afterwards (verdict.py, recovery.py, holds.py).
+Guarantees:
+    * Actions are in the order of their times; every scenario of the simulator has a demo scenario.
 """
 
 from __future__ import annotations

@@ -1,1 +1,1 @@
-"""What became of what a line delivered, and when a line could deliver nothing."""
+"""Explanation of stored rows: arrivals, reasons, gaps, and outages of each feed."""

@@ -1,7 +1,7 @@
-"""A moment as a person reads it.
+"""Text rendering of a timeline.
 
-Promises: one line a row, in order of arrival, each with its file and row.
-Leaves to others: the facts (moment.py).
+Guarantees:
+    * One line per row, in order of arrival, each with its file and row.
 """
 
 from __future__ import annotations

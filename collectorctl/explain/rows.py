@@ -1,12 +1,12 @@
-"""The stored rows of one symbol around an instant, and where each of them is.
+"""Lookup of stored rows of one symbol around an instant, with their location.
 
     data/kr/orderbook/date=/hour=/*.parquet ─┐
                                              ├─> rows with `file` and `row` (from 0), in order of arrival
     data/journal/kr.orderbook/*.arrows      ─┘   of the open hour: the journal, and the row's number in it (from 1)
 
-Promises: reads only; each row once, though a published row may still be in the journal; a row that is in the journal has both
-arrivals if its twin is in it as well.
-Leaves to others: what the rows mean (moment.py).
+Guarantees:
+    * Each row is found once, though a published row may still be in the journal.
+    * A row of the journal has both arrivals if its twin is in the journal as well.
 """
 
 from __future__ import annotations

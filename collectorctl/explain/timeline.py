@@ -1,10 +1,10 @@
-"""What became of what the lines delivered around an instant.
+"""Timeline of an instant: stored books and ticks, who was first and why, gaps, visibility of each feed.
 
-    rows, events, the day's ticks, certificate ──> Moment: books and ticks with who was first and why, gaps, sight of each line
+    rows, events, the day's ticks, certificate ──> Timeline
 
-Promises: every row within the window is told, with the file and row it became; a reason is what the data say, and where they do not
-tell, it says so.
-Leaves to others: finding rows (rows.py), telling it to a person (show.py).
+Guarantees:
+    * Every row within the window is listed, with its file and row.
+    * A reason is what the data show; where they do not, that is stated.
 """
 
 from __future__ import annotations

@@ -1,12 +1,15 @@
-"""When a line was blind for a symbol: out of the events of a day (pure).
+"""Outages of a feed for one symbol, from the events of a day (pure).
 
-    acknowledged ────seen────> disconnected (since its last frame) ──blind──> acknowledged ──seen──> ...
-                               stopped, started (since the last sign of life), resubscribed, refused, released
-    ring_loss                  its own span: seen by the line, lost before the writer read it
+    acknowledged ──visible──> disconnected (since its last frame) ──outage──> acknowledged ──visible──> ...
+                               stopped, started (since the last heartbeat), resubscribed, refused, released
+    ring_loss                  its own span: received by the feed, lost before the writer read it
 
-Promises: what is not inside a span was seen: the registration stood, on a living connection of a living process; before the first
-event that tells about it, sight is unknown and called blind. A frame the vendor itself never sent is no blindness: see feed_health.
-Leaves to others: reading files (pandas).
+Guarantees:
+    * Outside the spans the feed was subscribed on a living connection of a living process.
+    * Before the first event about it, visibility is unknown and counted as an outage.
+
+Not handled here:
+    * A frame the vendor never sent is no outage: see the dataset feed_health.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Short gaps are filled while the day goes on, from KIS's REST.
+"""Gap filler: short gaps are backfilled during the day, over KIS REST.
 
-waiting.py    which gap is asked for next (pure)
-proof.py      which fetched rows fill a gap, to the share, the won and the trade (pure)
-filler.py     the loop: hear of gaps, ask, prove, hand over
+queue.py      which gap is fetched next (pure)
+verify.py     which fetched rows fill a gap, to the share, the won and the trade (pure)
+service.py    the loop: read gaps, fetch, verify, publish
 __main__.py   the process
 """

@@ -1,7 +1,7 @@
-"""`python -m collectorctl.gapfill`: the process that fills gaps during the day.
+"""Entry point of the gap filler: `python -m collectorctl.gapfill`.
 
-Promises: with nothing to do, for want of keys or by the settings, it stays and says so; else as conf/process.py says.
-Leaves to others: the rites of a process (conf/process.py), the loop (filler.py).
+Guarantees:
+    * Without keys, or disabled, the process idles and publishes the reason as its state; else as in conf/process.py.
 """
 
 from __future__ import annotations

@@ -1,12 +1,13 @@
-"""The gaps that wait to be asked for, and which comes next.
+"""Queue of open gaps for the gap filler (pure).
 
-    volume.json ──hear──> waiting ──settle_s──> next ──> asked ─┬─ failed: again later, behind all others; `attempts` times at most
-                             ^                                  └─ handed over: gone from the next report, or it waits again
-                             └── gone from the report: filled, by us or by ticks that came late
+    volume.json ──update──> waiting ─settle_s─> next ──> fetched ─┬─ failed: again later, behind all others, at most `attempts` times
+                             ^                                 └─ published: absent from the next report, or it waits again
+                             └── absent from the report: filled, by gapfill or by late ticks
 
-Promises: pure; newest first, of those of one minute the most valuable; what cannot be reached or failed too often is not asked
-for; what was handed over is not asked for again before a later report says that it is still open.
-Leaves to others: asking (filler.py), whether rows fill a gap (proof.py).
+Guarantees:
+    * Newest first, within a minute the most valuable first.
+    * A gap out of reach, or one that failed too often, is not fetched; a gap whose rows were published is not fetched again
+      before a later report lists it as open.
 """
 
 from __future__ import annotations

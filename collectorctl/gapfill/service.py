@@ -1,12 +1,14 @@
-"""The loop that fills gaps while the day goes on.
+"""Gap-fill loop.
 
-    volume.json ─hear─> Waiting ─next─> pages of prints, newest first ─prove─> TICK records ─> fill.tick.ring ─> writer
-                                              ^ at calls_per_s at most
+    volume.json ─> GapQueue ─next─> pages of trades, newest first ─verify─> TICK records ─> gapfill.tick.ring ─> writer
+                                              ^ at most max_calls_per_s
 
-Promises: beats whatever it waits for; nothing is asked outside the sessions, nor faster than the setting; a refusal halves the
-rate, and every failure is waited out; only what is proven is handed over, a gap by one publish; what is handed over twice, across
-its own death even, the writer takes up once.
-Leaves to others: which gap (waiting.py), what proves it (proof.py), the vendor's words (brokers/kis/quotes.py), storing (writer/).
+Guarantees:
+    * The loop sends heartbeats whatever it waits for.
+    * Nothing is fetched outside the sessions, nor faster than the setting; a refusal halves the rate, and every failure is
+      waited out.
+    * Only verified rows are published, one publish per gap; rows published twice, even across a kill, are accepted once by
+      the writer.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
-"""Which fetched rows are the ticks that a gap lacks.
+"""Verification that fetched trades fill a gap exactly (pure).
 
-    live    [ t0 ](       gap        ][ t1 ]     value and count of t1 less those of t0: what the gap is worth, how many trades
-    rows     [ r ][ r ][ r ][  r  ][ r ][ r ]    those inside tile it, are worth it, are as many, and lie in its time: proven
+    live    [ t0 ](       gap        ][ t1 ]     value and count of t1 less those of t0: value and number of trades of the gap
+    rows     [ r ][ r ][ r ][  r  ][ r ][ r ]    accepted if they tile the gap with its value, number of trades and time
 
-Promises: pure; rows are placed by cumulative volume alone; a gap is filled whole or not at all.
-Leaves to others: placing (writer/place.py), asking (filler.py).
+Guarantees:
+    * Rows are placed by cumulative volume alone; a gap is filled whole or not at all.
 """
 
 from __future__ import annotations

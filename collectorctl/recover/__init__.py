@@ -1,1 +1,1 @@
-"""`collectorctl recover` and `verify`: the ticks that are missing of a day, and a proof that none is."""
+"""Recovery of missing ticks of a day, and the certificate that none is missing: `collectorctl recover`, `verify`."""

@@ -1,11 +1,11 @@
-"""python -m collectorctl.recover: recovery by itself, a program that runs when it is due and ends when it is done.
+"""Scheduled recovery process: `python -m collectorctl.recover`, started when a day is due.
 
-    watchdog ──a day is due──> supervisord starts it ─> a round ─> exit 0: it stays ended until the watchdog has it started again
-                                                  killed ─> supervisord starts it again at once, and the round goes on
+    watchdog ──a day is due──> supervisord starts it ─> a run ─> exit 0: it stays ended until the watchdog starts it again
+                                                  killed ─> supervisord starts it again at once, and the run is resumed
 
-Promises: runs at the lowest priority; ends only with a round that is over; whatever a day may say, it does not end before
-supervisord takes it for started (an earlier end counts as a failure, whatever its status).
-Leaves to others: the round (rounds.py), when (schedule.py, watchdog).
+Guarantees:
+    * It runs at the lowest priority and ends only with a complete run.
+    * It does not end before supervisord counts it as started: an earlier end would count as a failure, whatever its status.
 """
 
 from __future__ import annotations

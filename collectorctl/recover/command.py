@@ -1,9 +1,9 @@
-"""The two commands: words in, words and an exit status out.
+"""Implementation of the commands recover and verify: arguments in, output and exit status out.
 
-    exit 0 every instrument has what was asked for   1 not so   2 a day or an option that cannot be   75 another run is at work
+    exit 0 every instrument is complete   1 incomplete   2 invalid day or option   75 another run is active
 
-Promises: an error is one line on stderr; with --json the certificates (or the plan) are all that is on stdout.
-Leaves to others: the work (run.py, verify.py), tables (show.py).
+Guarantees:
+    * An error is one line on stderr; with --json only the certificates (or the plan) are on stdout.
 """
 
 from __future__ import annotations

@@ -1,8 +1,4 @@
-"""Which days can be asked for, and how: trading days, horizons, the end of the day's sessions.
-
-Promises: pure: settings, the calendar, an instant and a day in, answers out.
-Leaves to others: the clock.
-"""
+"""Recovery horizon: which days can still be fetched, and how (pure)."""
 
 from __future__ import annotations
 

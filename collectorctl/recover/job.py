@@ -1,11 +1,11 @@
-"""A run of recovery, stage by stage.
+"""Recovery job of one day: plan, download, fill, publish, certify.
 
     plan ─> fetch ─> fill ─┐ for each instrument, most missing value first
                            └─> publish ─> certify ─> data/kr/completeness/date=D/part-0.parquet
 
-Promises: one run at a time in a home; nothing is written for a day that cannot be recovered; a run that is killed is continued by
-the next, which ends with the same files; a run that finds nothing to do changes no byte.
-Leaves to others: each stage (the modules beside), the commands' words and exits (../commands/day.py), what is shown (show.py).
+Guarantees:
+    * One run at a time in a home; nothing is written for a day that cannot be recovered.
+    * A killed run is resumed by the next, which ends with equal files; a run that finds nothing to do changes no byte.
 """
 
 from __future__ import annotations

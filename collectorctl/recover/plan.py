@@ -1,10 +1,7 @@
-"""What is missing of a day, what fetching it takes, and what a budget leaves out.
+"""Recovery plan of a day: gaps, cost of fetching them, what a budget leaves out (pure).
 
-    TICKS ─lay─> Gap (low, high] between two ticks, in shares, won, time        official volume ─┐
-                     └─> pages as tick chart | as prints ─> the cheaper ─> seconds ─> Plan <─────┘  most missing value first
-
-Promises: pure.
-Leaves to others: the ticks (day.py), the official volume and the fetching (fetch.py), placing (fill.py).
+DAY_TICK ──> Gap (low, high] between two ticks, in shares, won, time        official volume ─┐
+                 └─> pages of chart | of trades ─> the cheaper ─> seconds ─> plan <─────┘  most missing value first
 """
 
 from __future__ import annotations

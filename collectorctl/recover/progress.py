@@ -1,7 +1,4 @@
-"""A run of recovery as a person sees it: the plan, progress with the time that is left, the certificates.
-
-Leaves to others: everything that is shown (plan.py, run.py, certify.py).
-"""
+"""Console progress and tables of a recovery run."""
 
 from __future__ import annotations
 

@@ -1,11 +1,12 @@
-"""One instrument's missing ticks, from the broker: which lists are asked for, and what is made of them.
+"""Source of one instrument's missing ticks: which lists are fetched, and what fills the gaps.
 
-    plan says ticks  ─> chart back to before the first gap ─> by_ticks ──┐ still open, prints in reach?
-    plan says prints ─> prints of each gap ──────────────────> by_prints ┴─> prints of what is open: a jump off the book?
-                                                                └─ contradictions, or open and unexplained: all anew, once
+    plan says ticks  ─> chart back to before the first gap ──> chart rows ─┐ still open, trades in reach?
+    plan says trades ─> trades of each gap ──────────────────> trade rows ─┴─> trades of what is open: volume off the book?
+                                                                └─ contradictions, or open and unexplained: all again, once
 
-Promises: pages that are kept are used before anything is asked; what contradicts is fetched once more, then left open and said.
-Leaves to others: pages (fetch.py, pages.py), placing (fill.py).
+Guarantees:
+    * Stored pages are used before anything is fetched.
+    * What contradicts is fetched once more, then left open and reported.
 """
 
 from __future__ import annotations

@@ -1,11 +1,12 @@
-"""A day of a market that sells no list of its trades (the US): its minute bars, and how far the live ticks agree with them.
+"""US recovery job: minute bars of a day, and how far the live ticks agree with them; the market has no list of trades.
 
     minute bars, page by page ─> data/us/bar_1m/date=D/part-0.parquet ─┐
     data/us/tick, rows of that session's day ──────────────────────────┴─> MINUTE_ONLY ─> data/us/completeness/date=D/
 
-Promises: pages that are kept are used before anything is asked, so that a run that was killed goes on; a run that finds nothing new
-changes no byte; ticks are never touched; the certificate can be made again from files alone.
-Leaves to others: the calls (brokers/us/quotes.py), pages (fetch.py, pages.py), the commands' words (command.py).
+Guarantees:
+    * Stored pages are used before anything is fetched, so a killed run is resumed; a run that finds nothing new changes no
+      byte.
+    * Ticks are never changed; the certificate can be computed again from files alone.
 """
 
 from __future__ import annotations

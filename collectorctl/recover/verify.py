@@ -1,7 +1,7 @@
-"""The certificates of a day made again, from files alone.
+"""Verification: the certificates of a day computed again from files alone.
 
-Promises: asks nobody, changes nothing; a certificate that the files do not bear out is named, with what differs.
-Leaves to others: what a certificate is (certify.py).
+Guarantees:
+    * Nothing is fetched or changed; a certificate that the files contradict is named, with the difference.
 """
 
 from __future__ import annotations

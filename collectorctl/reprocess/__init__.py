@@ -1,1 +1,1 @@
-"""Quarantined frames that today's decoders understand become late rows, once."""
+"""Reprocessing of the quarantine: frames that the current decoders can read become late rows, once."""

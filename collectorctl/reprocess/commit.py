@@ -1,18 +1,18 @@
-"""A batch of frames leaves the quarantine for the datasets, exactly once.
+"""Two-phase commit of reprocessed rows: a batch of frames leaves the quarantine for the datasets exactly once.
 
     data/quarantine/date=2026-11-20/
-      .placing.tmp/            1 built: lines taken, lines that are left of them, finished Parquet files
-      placing-3f0c.../         2 renamed: from here on it will be placed, whoever finishes it
-      kis.jsonl                3 loses the lines taken, gains those that are left of them
+      .placing.tmp/            1 built: decoded lines, the lines left of them, finished Parquet files
+      placing-3f0c.../         2 renamed: committed, any later run completes it
+      kis.jsonl                3 loses the decoded lines, gains those left of them
       (the Parquet files)      4 renamed into data/MARKET/STREAM/date=/hour=/part-requarantine-3f0c...-N.parquet
-      kis.placed.jsonl         5 gains the lines taken
+      kis.placed.jsonl         5 gains the decoded lines
 
-Each step may be done again without a difference, so a batch that was interrupted, anywhere, is simply finished. The files have
-names of their own, which no writer uses: it may run meanwhile.
+Each step is idempotent, so an interrupted batch is completed by repeating them. The files have names that the writer does not use,
+so it may run meanwhile.
 
-Promises: a line is in exactly one place that counts; a row appears whole, verified, once, whatever instruction is the last; nothing
-of a batch that was not committed is left but `.placing.tmp`.
-Leaves to others: which lines (frames.py), twins that are stored already (stored.py), one run at a time (again.py).
+Guarantees:
+    * A line is in exactly one valid place, and a row appears complete, verified and once, whatever instruction is the last.
+    * Of a batch that was not committed nothing is left but `.placing.tmp`.
 """
 
 from __future__ import annotations

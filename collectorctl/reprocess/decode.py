@@ -1,11 +1,12 @@
 """Quarantined frames, read and decoded again.
 
-    {"recv_ns":...,"mono_ns":...,"broker":"kis","reason":"...","text":"0|H0STCNT0|..."}     a line of brokers/quarantine.py
-        └─ decode, with everything this home's settings name ─> rows, or why still not
+    {"recv_ns":...,"mono_ns":...,"broker":"kis","reason":"...","text":"0|H0STCNT0|..."}     a line of brokers/feed/quarantine.py
+        └─ decode, with every instrument of this home's settings ─> rows, or the reason
 
-Promises: changes nothing; a frame of which one part is understood is split: its rows, and lines for the parts that still are not;
-what was part of the dialogue stays where it is; rows keep their times of receipt and carry LATE.
-Leaves to others: which books are stored already (stored.py), placing (placing.py).
+Guarantees:
+    * Nothing is changed here.
+    * A frame of which one part decodes is split into its rows and lines for the parts that do not.
+    * Control messages stay quarantined; rows keep their receive times and carry LATE.
 """
 
 from __future__ import annotations

@@ -1,10 +1,11 @@
-"""The command: one date's quarantine, an hour of receipt after the other.
+"""Reprocessing job: one date's quarantine, by hour of receipt.
 
-    finish what was interrupted ─> for each hour: decode again ─> leave out what is stored ─> commit ─> finish
+    complete interrupted batches ─> for each hour: decode ─> drop what is stored ─> commit ─> complete
 
-Promises: exactly once under a kill at any instruction and however often it is run; frames that still do not decode stay quarantined
-and are counted by reason; a date that a collector or the writer may still write is refused while one of them runs.
-Leaves to others: everything else, see the modules beside this one.
+Guarantees:
+    * Rows appear exactly once under a kill at any instruction and however often it is run.
+    * Frames that still do not decode stay quarantined and are counted by reason.
+    * A date that a collector or the writer may still write is refused while one of them runs.
 """
 
 from __future__ import annotations

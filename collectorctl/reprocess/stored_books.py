@@ -1,11 +1,14 @@
-"""Books of a quarantine that are stored already, because the other broker delivered them.
+"""Quarantined books that are stored already, because the other feed delivered them.
 
-    quarantined (kis)    A . B C          first wins (writer/merge.py), with both in order of receipt
+    quarantined (kis)    A . B C          first wins, with both in order of receipt
     stored (kiwoom)      A . B .    ─>    A and B are twins of stored rows, C is new
 
-Promises: the rule and the window are those of the writer; only rows that have one line's arrival can be twins; files are read by
-row group, and of them only what was received near a quarantined book is held.
-Leaves to others: recording the arrival (a published file is never changed: the frame keeps it).
+Guarantees:
+    * Rule and window are those of the writer; only rows with the arrival of one feed can be twins.
+    * Files are read by row group, and only rows received near a quarantined book are kept in memory.
+
+Not handled here:
+    * The arrival of such a book: a published file is never changed, and the frame keeps it.
 """
 
 from __future__ import annotations

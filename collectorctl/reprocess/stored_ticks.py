@@ -1,10 +1,10 @@
-"""Ticks of a quarantine whose shares are stored already: fetched since, or delivered by the other broker as well.
+"""Quarantined ticks whose shares are stored already: backfilled since, or delivered by the other feed.
 
     quarantined          [ a ][ b ]
-    stored        [ x ][ a ]                 a goes, b is new: one row for every share, as the writer keeps it (writer/overlap.py)
+    stored        [ x ][ a ]                 a is dropped, b is new: one row for every share (writer/publish/overlap.py)
 
-Promises: the rule is the writer's; what contradicts a stored tick is placed beside it.
-Leaves to others: recording the receipt of what goes (a published file is never changed: the frame keeps it), books (stored.py).
+Guarantees:
+    * The rule is the writer's; a tick that contradicts a stored one is stored as well.
 """
 
 from __future__ import annotations

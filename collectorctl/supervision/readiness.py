@@ -1,7 +1,7 @@
-"""Waiting for health after a start, and reading the last words after a stop.
+"""Readiness: waiting for healthy processes after a start, their final states after a stop.
 
-Promises: waits no longer than told; says what each process that is not healthy said last.
-Leaves to others: the verdict (status.py).
+Guarantees:
+    * It waits no longer than `timeout_s`, and reports the last state of each process that is not healthy.
 """
 
 from __future__ import annotations

@@ -1,11 +1,12 @@
-"""How a home is doing, judged from outside by vitals, not by what supervisord believes.
+"""Status snapshot of a home, judged by vitals, not by the state supervisord reports.
 
     supervisord: RUNNING, pid ──┐
-    vitals page: beat, state  ──┼─> judge() ─> healthy, or why not
+    vitals page: heartbeat    ──┼─> evaluate() ─> healthy, or the reason
     /proc: own memory         ──┘
 
-Promises: reading disturbs nobody; `judge` is pure; a process that is RUNNING but not healthy is called so, with the reason.
-Leaves to others: doing something about it (daemon.py, watchdog).
+Guarantees:
+    * Reading disturbs no process; `evaluate` is pure.
+    * A process that is RUNNING but not healthy is reported as such, with the reason.
 """
 
 from __future__ import annotations

@@ -1,7 +1,4 @@
-"""Status as a person reads it.
-
-Leaves to others: the facts (status.py).
-"""
+"""Text rendering of a status snapshot."""
 
 from __future__ import annotations
 

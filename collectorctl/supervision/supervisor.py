@@ -1,9 +1,9 @@
-"""supervisord as seen from the command line: start it, ask it, stop it.
+"""Client of supervisord: start it, query it, stop it.
 
     collectorctl ──XML-RPC over HOME/run/supervisor.sock──> supervisord ──> kis, kiwoom, writer
 
-Promises: one supervisord per home (its socket is the lock); nothing here waits without a limit.
-Leaves to others: whether a running process is healthy (status.py), what it does.
+Guarantees:
+    * There is one supervisord per home (its socket is the lock); every wait has a limit.
 """
 
 from __future__ import annotations

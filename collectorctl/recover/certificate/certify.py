@@ -1,19 +1,20 @@
-"""The certificate of one instrument's day: what is proven, what is not, and why.
+"""Completeness certificate of one instrument's day (pure).
 
-    ticks on disk ──lay──> do they tile (0, V]?       V, value: day chart       ─┐
+    ticks on disk ──────> do they tile (0, V]?       V, value: day chart       ─┐
           │  └──────sum──> is their value the day's?  minutes:  minute chart     ├─> PROVEN  RECONCILED  MINUTE_ONLY  INCOMPLETE
           ├────by minute─> are their minutes the bars?                           │
           ├────live──────> do value and number of trades between two live ticks? │
-          └────books─────> does a book deny a recovered tick?  pages: whole? ────┘
+          └────books─────> does a book contradict a tick?      pages: whole? ────┘
 
-PROVEN      all of it, of a day whose sessions are over.
-RECONCILED  all of it, but for intervals that the broker's own lists leave out and nobody counts a trade in: volume off the book,
-            listed with its place.
-MINUTE_ONLY ticks cannot or shall not be had; the minute bars add up to the day.
+PROVEN      every check passed, for a day whose sessions are over.
+RECONCILED  every check passed but for intervals that the broker's own lists leave out and in which no feed counts a trade: volume
+            traded off the book, listed with its place.
+MINUTE_ONLY ticks are not available or not wanted; the minute bars add up to the day.
 INCOMPLETE  anything else; what is missing is listed by minute.
 
-Promises: pure; the same files make the same certificate; one check that was not made is one that failed.
-Leaves to others: files (day.py, ledger of a run: evidence.py), recovering (run.py).
+Guarantees:
+    * Equal files give an equal certificate.
+    * A check that could not be made counts as failed.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""Certificates on disk: one row per instrument.
+"""Certificate table: one row per instrument and day.
 
     data/kr/completeness/date=2026-11-20/part-0.parquet
 
-Promises: a certificate that says nothing new keeps its row, and when it was made; those of other instruments stay.
-Leaves to others: what they say (certify.py).
+Guarantees:
+    * A certificate without news keeps its row and its time; those of other instruments stay.
 """
 
 from __future__ import annotations

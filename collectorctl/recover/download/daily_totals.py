@@ -1,10 +1,11 @@
-"""What the exchange counted of an instrument's day, and how much was traded since.
+"""Official daily volume and value of an instrument, from the day chart.
 
-    day chart of "005930_NX" ─> the day's row ─> Official          shares of the days behind it: what a tick chart pages through
-    day chart of "005930"    ─> the same row?  then this broker does not tell venues apart: nothing it says of NXT is believed
+    day chart of "005930_NX" ─> the day's row ─> DailyTotals       shares of later days: what a tick chart pages through
+    day chart of "005930"    ─> an equal row?  then this broker does not separate venues, and its figures of NXT are not used
 
-Promises: a venue is judged by its own figures only; a chart is asked for once a run unless a fresh one is wanted.
-Leaves to others: rates and repetition (fetch.py), what follows from the figures (plan.py, certify.py).
+Guarantees:
+    * A venue is judged by its own figures only.
+    * A chart is fetched once per run unless a fresh one is requested.
 """
 
 from __future__ import annotations

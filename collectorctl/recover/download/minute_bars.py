@@ -1,10 +1,10 @@
-"""Minute bars: asked for with every day, to judge its ticks by; stored where ticks cannot be had.
+"""Minute bars: downloaded with every day to check its ticks, stored where ticks are not available.
 
     data/kr/bar_1m/date=2026-11-20/part-0.parquet
-    symbol, venue, time (the minute's beginning), open high low close volume cum_volume, broker
+    symbol, venue, time (start of the minute), open high low close volume cum_volume, broker
 
-Promises: never mixed into ticks; a file that would not change is not written; bars of other instruments stay.
-Leaves to others: the calls (brokers/*/quotes.py), who gets them (run.py).
+Guarantees:
+    * Bars are never mixed with ticks; a file without changes is not written; bars of other instruments stay.
 """
 
 from __future__ import annotations

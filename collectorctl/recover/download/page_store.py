@@ -1,13 +1,13 @@
-"""The page ledger: what was fetched of one instrument's day, page by page, so that a run goes on where the last one was killed.
+"""Page store: fetched pages of one instrument's day on disk, so that a killed run is resumed.
 
     data/recover/date=2026-11-20/005930/chart/000001.json.gz  000002.json.gz ...   end.json
-                                        └ one chain a folder ┘                     └ says that the chain is whole
+                                        └ one sequence a folder                    └ marks the sequence complete
 
-    a page   {"asked": key, "next": key, "sha256": of content, "content": the answer as it came}
+    a page   {"asked": key, "next": key, "sha256": of content, "content": the response as received}
 
-Promises: a page appears whole or not at all; page n+1 was asked for with the key that page n gave; a page that does not fit (its
-hash, its key, a repeated content) ends what is believed of the chain.
-Leaves to others: what is in a page (brokers/*/quotes.py), when a chain is whole (fetch.py).
+Guarantees:
+    * A page appears complete or not at all; page n+1 was requested with the key of page n.
+    * A page that does not fit (hash, key, repeated content) ends the valid part of the sequence.
 """
 
 from __future__ import annotations

@@ -1,13 +1,14 @@
-"""Pages of one question, one after the other, at the rate the broker allows.
+"""Paging client: page after page of one request, throttled and retried.
 
-    Caller: wait for the rate ─> ask ─┬─> Reply
-                  ^                   └─ too soon, no answer: wait, again, `attempts` times at most
-    fetch:  Chain.next_key ─> ask ─> rows in order? ─> keep ─> older than the range? ─ no ─┐
+    client: wait for the rate ─> fetch ─┬─> PageResponse
+                  ^                     └─ rate limited, no response: wait, repeat, at most `attempts` times
+    range:  next_key ─> fetch ─> rows in order? ─> store ─> older than the range? ── no ───┐
                   ^─────────────────────────────────────────────────────────────────────────┘
 
-Promises: the end of a range is a row *older* than it, not the end of a page; a page that does not advance or comes out of order
-is an error; a chain that an earlier run left unfinished is continued, and begun anew once if the broker no longer knows its key.
-Leaves to others: the calls (brokers/*/quotes.py), keeping pages (pages.py), the rate (limiter.py), what the rows mean (fill.py).
+Guarantees:
+    * The end of a range is a row *older* than it, not the end of a page.
+    * A page that does not advance or is out of order is an error.
+    * An unfinished sequence of an earlier run is continued, and begun anew once if the broker no longer knows its key.
 """
 
 from __future__ import annotations

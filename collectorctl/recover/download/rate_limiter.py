@@ -1,12 +1,12 @@
-r"""How fast one kind of call may be made: learned from the answers.
+r"""Adaptive rate limiter of one kind of call (pure).
 
-    calls/s   4.5 ┤        /\    ______  creeps on above the last refusal
+    calls/s   4.5 ┤        /\    ______  increases slowly above the last refusal
                   ┤      /   \  /
-                  ┤    /      \/          halved when refused, then quickly back to just below where that was
+                  ┤    /      \/          halved when refused, then quickly back to just below that rate
               1.0 ┤  /
 
-Promises: pure; never above `most`; a refusal halves the rate.
-Leaves to others: the clock, waiting, calling (fetch.py).
+Guarantees:
+    * The rate never exceeds `max_calls_per_s`; a refusal halves it.
 """
 
 from __future__ import annotations

@@ -1,14 +1,15 @@
-"""Where the rows of a tick chart lie on the volume line: the offset at each live tick, as far as it is certain.
+"""Alignment of tick-chart rows with live ticks: bounds of the volume offset at each live tick (pure).
 
-    rows          [ 5 ][ 3 ][ 7 ][ 7 ][ 2 ][ 9 ]..[ 4 ][ 6 ]       a row begins where the sizes before it sum to, plus the offset
-    live                     [ t0 ][ t1 ]             [ t2 ]       a live tick is one row or a run of rows of its price and second
-    offset        0 ............................. d .......        it only grows: by volume that has no row
+    rows          [ 5 ][ 3 ][ 7 ][ 7 ][ 2 ][ 9 ]..[ 4 ][ 6 ]       a row begins at the sum of sizes before it, plus the offset
+    live                     [ t0 ][ t1 ]             [ t2 ]       a live tick is one row, or consecutive rows of its price, second
+    offset        0 ............................. d .......        it only grows: by volume without a row
 
-A pass from the day's beginning takes the smallest offset that suits, a pass from its end the largest. The true one lies between the
-two at every tick whose rows are all there, so where they meet it is known, however many equal trades there are.
+A pass from the day's beginning takes the smallest possible offset, a pass from its end the largest. The true offset lies between
+them at every tick whose rows are complete, so it is known where they meet, however many equal trades there are.
 
-Promises: pure; certain means that no other offset is possible, not that it is likely; linear but where the offset changes.
-Leaves to others: what lies between the live ticks (place.py).
+Guarantees:
+    * An offset is certain only if no other one is possible.
+    * Time is linear but where the offset changes.
 """
 
 from __future__ import annotations

@@ -1,16 +1,17 @@
-"""Where the offset of chart rows is certain between two live ticks, although volume without rows passed there.
+"""Anchors of chart rows from minute bars and books, between two live ticks (pure).
 
-    rows     ┌─────┬────┬──────┬───── jump ─────┬────┬──────┐      the offset grows by the jump, and nobody says behind which row
-    bars     ........................|......................|      a bar that holds the whole volume tells it at a minute's end
+    rows     ┌─────┬────┬──────┬───── jump ─────┬────┬──────┐      the offset grows by the jump behind an unknown row
+    bars     ........................|......................|      a bar with the whole volume gives it at the end of a minute
     books    .     .           .                .           .      a book's volume is the end of some row, at either offset
 
-Between two marks of one offset nothing but rows passed, since the offset only grows: each row there has its place. Between two
-marks of different offsets and without a row between them lies the jump, its place certain as well.
+Between two anchors of one offset nothing but rows passed, since the offset only grows: each row there has its place. Between two
+anchors of different offsets with no row between them lies the jump, and its place is certain as well.
 
-Promises: pure; a book is a mark only if it cannot be one of the other offset, too, when a row may be stamped SKEW_NS earlier or
-later than a book of its moment. Volume off the book is taken to pass in one piece between two marks of ticks or bars: where no one
-piece suits all books, they are no marks.
-Leaves to others: the live ticks (align.py), what becomes of the rows (place.py).
+Guarantees:
+    * A book is an anchor only if it cannot fit the other offset as well, when a row may be stamped SKEW_NS earlier or later
+      than a book of its moment.
+    * Volume off the book is taken to pass in one piece between two anchors of ticks or bars; where no single piece fits all
+      books, they are no anchors.
 """
 
 from __future__ import annotations

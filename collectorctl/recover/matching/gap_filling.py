@@ -1,12 +1,13 @@
-"""Fetched rows become the ticks that were missing: the gaps of one instrument's day, filled as far as the rows prove it.
+"""Fetched rows turned into the missing ticks of one instrument's day (pure).
 
-    gaps ─┬─ prints (cumulative volume is theirs) ─place_numbered─┬─> Filled: PRINTS in volume order
-          └─ ticks (sizes only) ─place_chart, anchored on live ───┘           what stays open, and why
+    gaps ─┬─ trades (with cumulative volume) ───────place_numbered─┬─> FillResult: rows in volume order
+          └─ chart rows (sizes only) ─place_chart, anchored on live ┘               what stays open, and why
 
-Promises: pure; a row whose place is not certain, or whose gap contradicts something, is not handed out: a wrong place would hide
-the gap from the next run. Only a counter that denies the number of rows does not hold them back, since their shares and won are
-right: the certificate will say it.
-Leaves to others: placing itself (writer/place.py), fetching (fetch.py), the certificate (certify.py).
+Guarantees:
+    * A row whose place is not certain, or whose gap contradicts something, is not used: a wrong place would hide the gap from
+      the next run.
+    * Only a trade count that contradicts the number of rows does not exclude them, since their shares and value are right;
+      the certificate reports it.
 """
 
 from __future__ import annotations

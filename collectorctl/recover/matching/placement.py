@@ -1,12 +1,12 @@
-"""Fetched rows put into the gaps of a volume line.
+"""Placement of fetched rows into gaps of cumulative volume (pure).
 
     live          [ t0 ][ t1 ]                    [ t2 ][ t3 ]      one symbol, venue, day; intervals of cumulative volume
-    gaps          .           (gap 0             ]                  what nobody covers
+    gaps          .           (gap 0             ]                  what no tick covers
     rows                      [ 7 ][ 7 ][ 2 ][ 9 ]                  a gap is filled by the rows whose sizes are exactly its shares
 
-Promises: pure; rows are never told apart by (time, price, size): equal trades in one second each get their place; a row is in at
-most one gap; what contradicts is a finding, what stays uncovered a residual; `clean` means neither.
-Leaves to others: laying the ticks (volume.py), where chart rows lie (align.py), fetching and certifying (collectorctl/recover).
+Guarantees:
+    * Rows are never identified by (time, price, size): equal trades in one second each get their place.
+    * A row is in at most one gap. A contradiction is an inconsistency, and what stays uncovered is reported.
 """
 
 from __future__ import annotations

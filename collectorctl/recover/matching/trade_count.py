@@ -1,16 +1,16 @@
-"""The trade counter of live ticks, as a witness: how many trades lie between two of them.
+"""Consistency check by the trade counter of live ticks (pure).
 
-    live      [ 17 ]                        [ 21 ]      so far counted, the tick's own trade included
-    between          [ . ][ . ][ . ]                    three trades, neither two merged into one nor one cut in two
-    or               [ . ]( 900 )[ . ][ . ]             three trades, so that the 900 shares are none: volume off the book
+    live      [ 17 ]                        [ 21 ]      trades so far, the tick's own included
+    between          [ . ][ . ][ . ]                    three trades, none merged, none split
+    or               [ . ]( 900 )[ . ][ . ]             three trades, so the 900 shares are volume off the book
 
-A tick of KIS is one trade (docs/wire/kis.md 3), one of Kiwoom may be several (docs/wire/kiwoom.md 2.6), and their counters are not compared with
-each other. An auction's print is not counted, and a tick chart does not say which row is one: a row without a side may be, when
-nobody traded for AUCTION_NS before it. Between ticks of KIS two trades that became one row are always noticed; one that was cut in
-two only where no such silence makes room for an auction.
+A tick of KIS is one trade (docs/wire/kis.md 3), a tick of Kiwoom may be several (docs/wire/kiwoom.md 2.6), so their counters are not
+compared. Auction trades are not counted, and a tick chart does not mark them: a row without a side may be one if there was no trade
+for AUCTION_NS before it. Between ticks of KIS two trades merged into one row are always detected; a trade split in two only where
+no such pause leaves room for an auction.
 
-Promises: pure; a counter that some pair of live neighbours denies is not believed: it counts something else than ticks on that day.
-Leaves to others: what follows (fill.py, certify.py).
+Guarantees:
+    * A counter that some pair of live neighbours contradicts is not used: it counts something else on that day.
 """
 
 from __future__ import annotations

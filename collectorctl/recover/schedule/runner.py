@@ -1,14 +1,15 @@
-"""A round: every day that is not settled is recovered, until each was gone through once.
+"""Runner of scheduled recovery: every unsettled day is recovered once.
 
-    days of the schedule ─> settled?  every certificate PROVEN, RECONCILED or MINUTE_ONLY ─> nothing is asked for
-                               └─ no ─> Run, in a thread ─┬─ every call answered: gone through, whatever its certificates say
-                                                          ├─ not yet: hours in the journal, another run: again in WAIT_S
-                                                          └─ failed: said in words, again in retry_s
+    days of the schedule ─> settled?  every certificate PROVEN, RECONCILED or MINUTE_ONLY ─> nothing is fetched
+                               └─ no ─> job, in a thread ─┬─ every call answered: done, whatever its certificates say
+                                                          ├─ unpublished hours, another run: again in WAIT_S
+                                                          └─ failed: reason published, again in retry_s
 
-Promises: a day that is settled costs no call; whatever goes wrong is logged, said and tried again, never sooner than WAIT_S; the
-heart beats as long as the run moves on, so that one that hangs is found by the watchdog; killed at any instruction, the next round
-goes on from the pages that are kept.
-Leaves to others: recovering a day (run.py), when a round is due (schedule.py), the process (__main__.py).
+Guarantees:
+    * A settled day costs no call.
+    * An error is logged, published as state and retried, never sooner than WAIT_S.
+    * The heartbeat follows the progress of the job, so that the watchdog finds one that hangs; a killed run is resumed from
+      the stored pages.
 """
 
 from __future__ import annotations

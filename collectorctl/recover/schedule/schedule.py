@@ -1,14 +1,13 @@
-"""When recovery is due by itself, and which days it then looks at.
+"""Schedule of recovery: when a run is due, and for which days (pure).
 
-    Friday   ── sessions ── 20:00 ── after_close_minutes ── 20:10 due ── a round ──> nothing is due until
+    Friday   ── sessions ── 20:00 ── after_close_minutes ── 20:10 due ── a run ──> nothing is due until
     Monday   ── sessions ── 20:00 ── after_close_minutes ── 20:10 due ...
 
-A round that ended before the newest such instant, or never, is due; so is one that ended in a future, as a clock that was wrong
-may have had it. It looks at every trading day that ticks can still be had of, back to the first day this home has data of: what
-was before the home is nobody's loss.
+A run is due if the last one ended before the newest such instant, or in the future (after a wrong clock), or never. It covers every
+trading day whose ticks can still be fetched, back to the first day with data in this home.
 
-Promises: pure; a round that has ended is not due again before the next trading day is over, whatever it found.
-Leaves to others: starting it (watchdog), what a day lacks (rounds.py), the clock.
+Guarantees:
+    * A run that has ended is not due again before the next trading day is over, whatever it found.
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
-"""Recovery by itself as seen from outside: how the last round ended, whether one is due, when the next will be.
+"""State of scheduled recovery: last run, whether one is due, when the next will be.
 
     data/recover/round.json ──┐
-    data/kr/*/date=* ─────────┼─> Outlook ─> status, watchdog
+    data/kr/*/date=* ─────────┼─> ScheduleState ─> status, watchdog
     schedule, clock ──────────┘
 
-Promises: reads a small file and a list of names, and nothing else: the watchdog asks every five seconds.
-Leaves to others: when a round is due (schedule.py), doing it (rounds.py).
+Guarantees:
+    * It reads a small file and a list of names only: the watchdog calls it every five seconds.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""One instrument's ticks of one day, out of the published files, and which hours are not published yet.
+"""Reader of one instrument's day: ticks and book volumes out of the published files.
 
-    data/kr/tick/date=D/hour=*/part-*.parquet ──one symbol──> TICKS in true order
+    data/kr/tick/date=D/hour=*/part-*.parquet ──one symbol──> DAY_TICK in order of cumulative volume
 
-Promises: reads one instrument at a time (files are sorted by symbol, so few row groups are touched); changes nothing.
-Leaves to others: what is missing (plan.py), changing files (publish.py).
+Guarantees:
+    * One instrument at a time is read (files are sorted by symbol, so few row groups are touched).
 """
 
 from __future__ import annotations

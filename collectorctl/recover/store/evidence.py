@@ -1,9 +1,9 @@
-"""What a run of recovery learned of one instrument's day besides ticks, kept so that the certificate can be made again from files.
+"""Evidence of a recovery run beside ticks, stored so that the certificate can be computed again from files.
 
     data/recover/date=2026-11-20/005930/evidence.json
 
-Promises: a file is whole or absent, and not written when nothing changed; no time of the run is in it.
-Leaves to others: what follows from it (certify.py).
+Guarantees:
+    * A file is complete or absent, and not written when nothing changed; it contains no time of the run.
 """
 
 from __future__ import annotations

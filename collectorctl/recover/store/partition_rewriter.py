@@ -1,13 +1,13 @@
-"""One hour's file written anew: some rows put in, some taken out, the rest as it was.
+"""Partition rewriter: one file of an hour with rows added and removed.
 
-    part-0.parquet ──row group by row group──> whole symbols ─┬─ less those that are gone ─┐
-                                                              │                            ├─ in true order ─> row groups
+    part-0.parquet ──row group by row group──> whole symbols ─┬─ less removed rows ───────┐
+                                                              │                            ├─ in volume order ─> row groups
     recovered rows ──────instrument by instrument─────────────┘                            ┘   ─> .part-0.parquet.tmp ─fsync,
-                                                                                        made again and compared─> rename
+                                                                                        read back and compared─> rename
 
-Promises: holds a row group and a symbol's hour in memory, not the hour; killed at any instruction, the file is the old or the
-new one; the same rows make the same bytes.
-Leaves to others: which rows (publish.py).
+Guarantees:
+    * Memory holds a row group and the hour of one symbol.
+    * After a kill at any instruction the file is the old or the new one; equal rows give equal bytes.
 """
 
 from __future__ import annotations

@@ -1,15 +1,15 @@
-"""Recovered rows go into the hour's file, in true order; rows that say what others say go out of it.
+"""Publication of recovered rows: merged into the partitions of a day, superseded rows removed.
 
     part-0.parquet ─┬─ live rows, less those that are superseded ─┐
-                    └─ the part's own metadata                    ├─ rewrite.py ─> part-0.parquet
+                    └─ the part's own metadata                    ├─ rewrite ────> part-0.parquet
     recovered rows of the hour (no receive time, no sequence) ────┘
 
 An hour changes by one rename of one file: its recovered rows go into its first part. A further part (rows that came late, a
-restart within the hour) keeps its name, its live rows and its place in the journal's lineage, so that the writer still knows how
-far the hour is published.
+restart within the hour) keeps its name, its live rows and its place in the journal's lineage, from which the writer reads how far
+the hour is published.
 
-Promises: a file that would not change is not written.
-Leaves to others: which rows (fill.py, plan.py), writing the file (rewrite.py).
+Guarantees:
+    * A file without changes is not written.
 """
 
 from __future__ import annotations

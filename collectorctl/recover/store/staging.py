@@ -1,9 +1,9 @@
-"""Recovered rows between filling and publishing: on disk, so that a run does not grow with its symbols.
+"""Staging files of recovered rows between filling and publication, so that memory does not grow with symbols.
 
-    data/recover/date=2026-11-20/005930/filled-1795132800.npy        PRINTS of an hour (its beginning, s since 1970 UTC)
+    data/recover/date=2026-11-20/005930/filled-1795132800.npy        rows of an hour (its start, s since 1970 UTC)
 
-Promises: holds nothing in memory but names; what an earlier run left is not read.
-Leaves to others: which rows (fill.py), where they go (publish.py).
+Guarantees:
+    * Memory holds names only; files of an earlier run are not read.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""A small Parquet file of a day with rows of several instruments, replaced as a whole.
+"""Small Parquet table of a day with rows of several instruments, replaced as a whole.
 
-Promises: rows of instruments that are not given stay; nothing is written when no row changes; killed at any instruction the file is
-the old or the new one.
-Leaves to others: what the rows are (bars.py, completeness.py).
+Guarantees:
+    * Rows of instruments that are not given stay; nothing is written when no row changes.
+    * After a kill at any instruction the file is the old or the new one.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
-"""The process that watches the others: hung, fat or given up.
+"""Watchdog: acts on processes that hang, grow or were given up.
 
-rules.py      what to do about what is seen (pure)
-__main__.py   supervisord's event listener: looks every five seconds, does what the rules say
+policy.py     which actions follow from what is observed (pure)
+__main__.py   supervisord event listener: observes every five seconds and executes the actions
 """

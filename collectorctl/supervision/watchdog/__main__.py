@@ -1,10 +1,11 @@
-"""supervisord's event listener: looks every five seconds, does what the rules say.
+"""Watchdog process: supervisord event listener that observes every five seconds and executes the policy.
 
     supervisord ──TICK_5──> watchdog ──signals──> kis, kiwoom, writer
                 <──start──────┘
 
-Promises: stdout carries the listener protocol and nothing else; beats every second; stands down when supervisord stops.
-Leaves to others: what is wrong with a process (rules.py), starting again what ended (supervisord).
+Guarantees:
+    * stdout carries the listener protocol and nothing else.
+    * It sends a heartbeat every second and does nothing while supervisord stops.
 """
 
 from __future__ import annotations

@@ -1,17 +1,19 @@
-"""What to do about a process that hangs, grows or was given up.
+"""Watchdog policy (pure).
 
-    seen                                              done
-    heartbeat older than stale_s, at two looks        SIGABRT: its stack goes to log/NAME.out
-    still the same process at the next look           SIGKILL: supervisord starts it again
-    own memory over the limit, at two looks           SIGTERM: it ends in order and is started again; the writer last, one at a time
-    not gone terminate_timeout_s after that                       as hung
-    FATAL: supervisord has given up                   started again, every fatal_restart_s, for ever
+    observed                                          action
+    heartbeat older than stale_s, observed twice       SIGABRT: its stack goes to log/NAME.out
+    the same process at the next observation          SIGKILL: supervisord starts it again
+    own memory over the limit, observed twice         SIGTERM: it ends in order and is started again; the writer last, one at a time
+    still running terminate_timeout_s later           as for a stale heartbeat
+    FATAL: supervisord gave up                        started again every fatal_restart_s
     ended or never started, and due                   started, not sooner than fatal_restart_s after the last time
 
-Promises: pure; one look is never enough to hurt a process (a machine that stood still makes every heartbeat old at once); while a
-process that was restarted for its memory does not work again, no other is restarted for its own (both brokers at once would be a
-hole), unless terminate_timeout_s passes; the dog only signals and starts, so that its own death can leave nothing stopped.
-Leaves to others: looking and doing (__main__.py), starting again what ended (supervisord).
+Guarantees:
+    * One observation is never enough for an action on a process: a machine that stood still makes every heartbeat old at
+      once.
+    * While a process that was restarted for its memory is not healthy again, no other is restarted for its memory (both feeds
+      at once would be a hole), unless terminate_timeout_s passes.
+    * The watchdog only signals and starts processes, so that its own death leaves nothing stopped.
 """
 
 from __future__ import annotations
