@@ -74,7 +74,7 @@ def count_delivered_and_missing(
 
 
 def main() -> None:
-    """Run and print the table."""
+    """Run and trade the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=float, default=60.0, help="length of one stretch")
     parser.add_argument("--rounds", type=int, default=1, help="stretches of each kind, in turn")

@@ -1,6 +1,6 @@
 """How soon after a SIGKILL the first record comes again: `python -m benchmarks.recovery_time`.
 
-    SIGKILL ──> supervisord notices, starts ──> imports, login, registration ──> first record
+    SIGKILL ──> supervisord notices, starts ──> imports, login, subscription ──> first record
                 `- the floor: the same for a shell script under the same supervisord, in the same run
 
 kis, kiwoom: a new record in the order-book ring. writer: a new row in its journal. The market never pauses (20 symbols, 10 events
@@ -89,7 +89,7 @@ def has_journalled(home: Home, old_pid: int) -> bool:
 
 
 def main() -> None:
-    """Run and print the table."""
+    """Run and trade the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--times", type=int, default=10)
     parser.add_argument("--seed", type=int, default=1)

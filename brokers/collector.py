@@ -50,7 +50,7 @@ class Collector:
         self._heartbeats = HeartbeatAggregator(vitals)
         self._heartbeat = self._heartbeats.add_thread()
         self._failures: list[BaseException] = []
-        # A stream that came without being asked for is data all the same: only its instrument has to be ours.
+        # a stream that was not subscribed is data as well: only its instrument has to be ours
         instruments = home.settings.instruments(BROKERS[broker.name].market)
         by_code = broker.subscriptions_by_code(
             Subscription(instrument, stream) for instrument in instruments for stream in STREAMS
@@ -86,7 +86,7 @@ class Collector:
         ]
         self._publisher.emit_started()
         for heartbeat in (self._heartbeat, *(heartbeat for _, heartbeat in self._connections)):
-            heartbeat.heartbeat()  # what was prepared until now may have taken long
+            heartbeat.heartbeat()  # the preparation until here may have taken long
         for thread in threads:
             thread.start()
         try:
@@ -119,7 +119,7 @@ class Collector:
             self._publisher.events.emit(EventType.CLOCK_STEP, value=step_ns)
 
     def _poll_failover(self) -> None:
-        """Look after the other lines' ticks."""
+        """Run the failover monitor."""
         now_ns = self._clock.mono_ns()
         own = FeedState(now_ns, self._vitals.get("up_keys"), self._vitals.get("last_data_mono_ns"))
         for monitor in self._failover_monitors:
@@ -133,7 +133,7 @@ class Collector:
         self._heartbeats.set_note("; ".join(filter(None, (monitor.status for monitor in self._failover_monitors))))
 
     def _close(self, threads: Sequence[threading.Thread]) -> None:
-        """Wait for the connections to be closed; then let go of the rings, unless somebody still writes."""
+        """Wait for the connections to close; then close the rings, unless a thread still writes."""
         deadline_ns = self._clock.mono_ns() + round(CLOSE_TIMEOUT_S * SECOND_NS)
         for thread in threads:
             while thread.is_alive() and self._clock.mono_ns() < deadline_ns:

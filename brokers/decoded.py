@@ -20,7 +20,7 @@ from ringbuf.records import ORDERBOOK, TICK, UNDEFINED, EventType
 
 
 class MarketEvent(NamedTuple):
-    """What a vendor says of the market that is neither book nor trade: an event of one of its kinds (records.py)."""
+    """A market event of the vendor that is neither book nor trade, as an event of one type (records.py)."""
 
     kind: EventType
     message: str
@@ -62,7 +62,7 @@ def to_records(dtype: np.dtype, rows: Sequence[bytes]) -> np.ndarray:
 
 
 class DecodedBatch:
-    """One message, or a batch of them: rows of both streams with the registrations they belong to, and the rest."""
+    """One message, or a batch of them: rows of both streams with the subscriptions they belong to, and the rest."""
 
     __slots__ = (
         "book_rows",

@@ -46,53 +46,53 @@ DAY_ROW = np.dtype([("date", "<M8[D]"), ("volume", "<i8"), ("value_m", "<i8")])
 
 
 class HistoryError(RestError):
-    """An answer that cannot be used: refused in words, or not of the form that is documented."""
+    """A response that cannot be used: rejected, or not of the documented form."""
 
 
 class PageRequest(NamedTuple):
-    """One page asked for. `what`: ticks, prints, bars or days; the key of the page before it says where to go on."""
+    """Request of one page. `kind`: ticks, trades, bars or days; `key` of the previous page continues it."""
 
     kind: str
     instrument: Instrument
-    day: date  # the newest day wanted, where the call can say so
-    previous_day: bool = False  # prints: of the previous trading day
-    until: str = ""  # prints: the newest wanted, Korean time; "HHMM" of Kiwoom, "HHMMSS" of KIS
+    day: date  # the newest day wanted, where the call has such a parameter
+    previous_day: bool = False  # trades: of the previous trading day
+    until: str = ""  # trades: the newest wanted, Korean time; "HHMM" of Kiwoom, "HHMMSS" of KIS
     key: str = ""
 
 
 class PageResponse(NamedTuple):
-    """An answer that was accepted: its bytes, and the key of the next page ("" when there is none)."""
+    """An accepted response: its bytes, and the key of the next page ("" for none)."""
 
     content: bytes
     next_key: str
 
 
 class IntradayTrades(Protocol):
-    """What every broker sells: prints with their cumulative volume."""
+    """What every broker sells: trades with their cumulative volume."""
 
     PAGE_ROWS: dict[str, int]
 
     def fetch_page(self, request: PageRequest) -> PageResponse:
-        """One call; `what` is one of PAGE_ROWS. RestError; RestLimited when it came too soon."""
+        """One call; `kind` is one of PAGE_ROWS. RestError; RateLimited when it came too soon."""
 
     def parse_trades(self, content: bytes, day: date) -> np.ndarray:
-        """PRINTS of a page of prints with cumulative volume, dated `day`, newest first; QuotesError."""
+        """TRADE_ROW of a page of trades with cumulative volume, dated `day`, newest first; HistoryError."""
 
     def close(self) -> None:
-        """Let go of the connection."""
+        """Close the connection."""
 
 
 class HistoricalData(IntradayTrades, Protocol):
-    """One broker's whole REST market data."""
+    """All REST market data of one broker."""
 
     def parse_ticks(self, content: bytes) -> np.ndarray:
-        """PRINTS of a page of ticks, newest first; QuotesError when it is none."""
+        """TRADE_ROW of a page of ticks, newest first; HistoryError when it is none."""
 
     def parse_bars(self, content: bytes) -> np.ndarray:
-        """BARS of one minute, newest first; QuotesError."""
+        """BAR_ROW of one minute, newest first; HistoryError."""
 
     def parse_days(self, content: bytes) -> np.ndarray:
-        """DAYS, newest first; QuotesError."""
+        """DAY_ROW, newest first; HistoryError."""
 
 
 def open_history(home: Home, broker: str) -> HistoricalData:

@@ -21,14 +21,14 @@ MAX_HEARTBEAT_BYTES = 4096
 
 
 class ControlResult(NamedTuple):
-    """What a control message meant, in words without secrets; `strange` if nobody expected it."""
+    """The effect of a control message, described without secrets; `unexpected` if no request explains it."""
 
     message: str = ""
     unexpected: bool = False
 
 
 class Credential(Protocol):
-    """What a session shows the vendor: an approval key, a token. Both calls may block on the network."""
+    """The credential of a session: an approval key, a token. Both calls may block on the network."""
 
     def get(self) -> str:
         """A valid one, from the cache or newly issued. RestError."""
@@ -48,19 +48,19 @@ class FeedSession(Protocol):
         """Text messages that are to be sent now; pacing is the session's affair."""
 
     def receive(self, payload: bytes, mono_ns: int) -> ControlResult:
-        """Take one control message. SessionError if the connection is of no more use."""
+        """Handle one control message. SessionError if the connection is unusable."""
 
     def subscribe(self, subscriptions: Iterable[Subscription], mono_ns: int) -> None:
-        """Ask for more than the session began with, while it goes on."""
+        """Add subscriptions to a running session."""
 
     def unsubscribe(self, subscriptions: Iterable[Subscription], mono_ns: int) -> None:
-        """Give some up, while the others go on."""
+        """Remove subscriptions from a running session."""
 
     def resubscribe(self, subscriptions: Iterable[Subscription], mono_ns: int, unsubscribe_first: bool) -> None:
-        """Ask once more, after releasing what the server may believe to be registered."""
+        """Ask once more, after releasing what the server may believe to be subscribed."""
 
     def check_timeouts(self, mono_ns: int) -> None:
-        """SessionLost if an answer is missing that is no registration's."""
+        """SessionExpired if a response is missing that is no subscription's."""
 
 
 class Broker(Protocol):
@@ -77,10 +77,10 @@ class Broker(Protocol):
         """Where the token of this home's key pair `number` (1, 2, ...) comes from. SettingsError if secrets are missing."""
 
     def create_session(self, settings: Settings, credential: str, subscription_table: SubscriptionTable) -> FeedSession:
-        """A new dialogue that registers what the ledger lists."""
+        """A new dialogue that subscribes what the ledger lists."""
 
     def subscriptions_by_code(self, subscriptions: Iterable[Subscription]) -> dict[str, Subscription]:
-        """The vendor's spelling of each registration, as `decode` looks it up."""
+        """The vendor's spelling of each subscription, as `decode` needs it."""
 
     def decode(
         self, payload: bytes, by_code: Mapping[str, Subscription], recv_ns: int, mono_ns: int = 0

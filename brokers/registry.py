@@ -17,8 +17,8 @@ class BrokerSpec(NamedTuple):
 
     module: str  # has BROKER
     shard: str  # the list of settings.shards whose ticks it collects; "" where it is alone in its market
-    limit_unit: str  # what its limit counts: "registrations", or "symbols" whatever their streams
-    market: str = "kr"  # whose instruments it collects; the brokers of one market stand in for each other
+    limit_unit: str  # what its limit counts: "subscriptions", or "symbols" whatever their streams
+    market: str = "kr"  # whose instruments it collects; brokers of one market fail over to each other
 
 
 BROKERS: dict[str, BrokerSpec] = {
@@ -29,5 +29,5 @@ BROKERS: dict[str, BrokerSpec] = {
 
 
 def load_broker(name: str) -> Broker:
-    """The broker of that name; only its own code is imported. KeyError if there is none."""
+    """The broker of that name; only its own code is imported. KeyError for an unknown name."""
     return import_module(BROKERS[name].module).BROKER

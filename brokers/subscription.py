@@ -32,7 +32,7 @@ class Subscription(NamedTuple):
 
 @dataclass(slots=True)
 class SubscriptionState:
-    """One registration's line in the ledger; times are mono_ns, 0 = not yet."""
+    """One subscription's line in the ledger; times are mono_ns, 0 = not yet."""
 
     requested_ns: int = 0
     acknowledged_ns: int = 0
@@ -43,25 +43,25 @@ class SubscriptionState:
 
 
 class SubscriptionTable:
-    """All registrations of one connection."""
+    """All subscriptions of one connection."""
 
     def __init__(self, subscriptions: Iterable[Subscription]) -> None:
         self.states: dict[Subscription, SubscriptionState] = {
             subscription: SubscriptionState() for subscription in subscriptions
         }
         self.answers: list[tuple[Subscription, str]] = []
-        """What the vendor answered since somebody emptied this: "" for a yes, its words for a no."""
+        """Responses of the vendor since it was last cleared: "" for accepted, else the message."""
 
     def add(self, subscription: Subscription) -> None:
-        """One more is wanted; one that is there stays as it stands."""
+        """Add a subscription; an existing one keeps its state."""
         self.states.setdefault(subscription, SubscriptionState())
 
     def remove(self, subscription: Subscription) -> None:
-        """It is wanted no longer; what still comes of it has no line."""
+        """It is wanted no longer; what still comes of it has no feed."""
         self.states.pop(subscription, None)
 
     def on_requested(self, subscription: Subscription, mono_ns: int) -> None:
-        """A registration went out: whatever was true of an earlier one is not true of this one."""
+        """A subscription went out: whatever was true of an earlier one is not true of this one."""
         state = self.states[subscription]
         state.requested_ns = mono_ns
         state.acknowledged_ns = state.first_data_ns = 0
@@ -69,7 +69,7 @@ class SubscriptionTable:
         state.attempts += 1
 
     def on_acknowledged(self, subscription: Subscription, mono_ns: int) -> bool:
-        """The vendor confirmed it; False if nobody was waiting for that (any more)."""
+        """The vendor acknowledged it; False if no request was waiting (any more)."""
         state = self.states.get(subscription)
         if state is None:
             return False
@@ -82,7 +82,7 @@ class SubscriptionTable:
         return is_new
 
     def on_refused(self, subscription: Subscription, reason: str) -> None:
-        """The vendor said no."""
+        """The vendor rejected it."""
         if subscription in self.states:
             self.states[subscription].refusal = reason
             self.answers.append((subscription, reason))
@@ -102,7 +102,7 @@ class SubscriptionTable:
         return True
 
     def unacknowledged(self, mono_ns: int, timeout_ns: int) -> list[Subscription]:
-        """Asked for longer ago than `within_ns` and neither confirmed nor refused."""
+        """Requested longer ago than `timeout_ns` and neither acknowledged nor refused."""
         return [
             subscription
             for subscription, state in self.states.items()
@@ -111,7 +111,7 @@ class SubscriptionTable:
         ]
 
     def stale(self, since_ns: int, subscriptions: Iterable[Subscription]) -> list[Subscription]:
-        """Those of `registrations` that were confirmed before `since_ns` and have brought nothing from then on."""
+        """Those of `subscriptions` that were acknowledged before `since_ns` and have had no data since."""
         return [
             subscription
             for subscription in subscriptions
@@ -120,9 +120,9 @@ class SubscriptionTable:
         ]
 
     def all_answered(self) -> bool:
-        """Whether every registration has its answer, yes or no."""
+        """Whether every subscription has its answer, yes or no."""
         return all(state.acknowledged_ns or state.refusal for state in self.states.values())
 
     def describe_refusals(self) -> list[str]:
-        """What was refused, in words."""
+        """Refused subscriptions with the reasons."""
         return [f"{subscription}: {state.refusal}" for subscription, state in self.states.items() if state.refusal]

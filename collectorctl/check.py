@@ -20,7 +20,7 @@ from conf.loader import load_secrets
 
 
 def check_home(home: Home) -> dict[str, Any]:
-    """What would be registered where; SettingsError instead if the home cannot be started."""
+    """What would be subscribed where; SettingsError instead if the home cannot be started."""
     for name, keys in key_counts(home).items():
         for number in range(1, keys + 1):
             load_secrets(home.root, name, number=number)

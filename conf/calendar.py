@@ -36,16 +36,16 @@ PHASES = (
     "intraday_auction",
     "day_market",
 )
-"""The phases there are; records name them by the same words (ringbuf.records.Session)."""
+"""All phases; records name them by the same strings (ringbuf.records.Session)."""
 
 TABLES = tuple(dict.fromkeys(hours.table for market in MARKETS.values() for hours in market.venues.values()))
-"""The tables of sessions there are; several venues may share one."""
+"""All tables of sessions; several venues may share one."""
 
 FIRST_DAY, EARLY_CLOSE = "first_day", "early_close"
 """Special days that are found without being named: Korea's first trading day of a year, New York's as the library has them."""
 
 SEARCH_DAYS = 31
-"""The next session is sought this far ahead; the longest holidays take ten days."""
+"""How far ahead the next session is searched; the longest holidays take ten days."""
 
 _LATEST_FIRST_DAY = 15
 _MAX_CACHED_DAYS = 4000
@@ -62,7 +62,7 @@ class HolidayTable(msgspec.Struct, frozen=True):
 
 
 NO_HOLIDAYS = HolidayTable("", date.max, date.min, {}, {})
-"""Nothing is known but weekends and what the settings say."""
+"""Without a holiday table: weekends and the settings alone."""
 
 
 class PhaseSpan(NamedTuple):
@@ -132,7 +132,7 @@ class TradingCalendar:
         return EARLY_CLOSE if day in self.holidays.shortened.get(US.name, {}) else ""
 
     def closed_reason(self, venue: str, day: date) -> str:
-        """Why a day has no session ("Saturday", "Chuseok", ...), "" if it has. What the settings say goes before the library."""
+        """Why a day has no session ("Saturday", "Chuseok", ...), "" if it has one. Settings take precedence over the library."""
         market = market_of(venue).name
         if day in self._closed[market]:
             return "closed by the settings"
@@ -185,7 +185,7 @@ class TradingCalendar:
         kind = self.special_day(venue, day)
         table, zone = hours_of(venue)
         phases = self._sessions[table] | (self._special_day_phases[kind].get(table, {}) if kind else {})
-        # of "", a phase that does not take place, nothing is left
+        # an override "" removes the phase of that day
         found = [(*span.split("-"), name) for name, span in phases.items() if span]
         return tuple(sorted(PhaseSpan(_to_ns(zone, day, a), _to_ns(zone, day, b), name) for a, b, name in found))
 

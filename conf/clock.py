@@ -36,11 +36,11 @@ KST = timezone(timedelta(hours=9), "Asia/Seoul")
 SECOND_NS = 1_000_000_000
 DAY_NS = 86_400 * SECOND_NS
 MIN_STEP_NS = SECOND_NS // 2
-"""A wall clock this far off its line was stepped, not slewed (NTP slews both clocks together)."""
+"""A wall clock this far off its feed was stepped, not slewed (NTP slews both clocks together)."""
 
 
 class Anchor(msgspec.Struct, frozen=True):
-    """One point of the line and its slope; `boot` tells whether mono_ns still means anything."""
+    """One point of the mapping and its slope; `boot` identifies the boot for which mono_ns is valid."""
 
     mono_ns: int
     calendar_ns: int
@@ -93,7 +93,7 @@ def real() -> Clock:
 
 
 def simulated(start: str, speed: float, anchor_file: Path) -> Clock:
-    """The warped clock that the home agreed on: whoever comes first writes the anchor, the rest read it.
+    """The simulated clock of the home: the first process writes the anchor, the others read it.
 
     `start` is an ISO time with offset. A file of another boot, start or speed is replaced, and so is one that a power cut
     left without its content.
@@ -173,7 +173,7 @@ def to_kst(ns: int) -> datetime:
 
 
 def _real_anchor() -> Anchor:
-    """Both clocks at one instant; a process that was stopped between the two readings must not take that for a step."""
+    """Both clocks at one instant; a process stopped between the two readings must not see that as a step."""
     while True:
         before = time.monotonic_ns()
         wall = time.time_ns()

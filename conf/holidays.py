@@ -76,7 +76,7 @@ def _compute_in_subprocess(first: int, last: int) -> HolidayTable:
 
 
 def compute_holidays(first: int, last: int) -> HolidayTable:
-    """The same, in this process: imports the library."""
+    """Compute the table in this process: imports the library."""
     from holidays import financial_holidays
 
     years = range(first, last + 1)

@@ -31,7 +31,7 @@ from conf.settings import Settings, SettingsError
 
 SHM = Path("/dev/shm")
 MAX_BOOK_BYTES, MAX_TICK_BYTES = 512, 192
-"""What a record takes at most, for asking whether there is room; the ring knows exactly."""
+"""Upper bound of a record's size, for the check of free space; the ring has the exact size."""
 
 
 class Home:
@@ -67,7 +67,7 @@ class Home:
             ) from None
 
     def _restrict_run(self) -> None:
-        """Keep others out of run/; SettingsError if they may have put something there already."""
+        """Restrict run/ to its owner; SettingsError if others may have created files there already."""
         found = self.run.stat()
         if found.st_uid != os.geteuid():
             what = f"belongs to user {found.st_uid}, you are user {os.geteuid()}"
@@ -88,7 +88,7 @@ class Home:
             ring.mkdir(mode=0o700)
 
     def _create_shared_memory_directory(self) -> Path | None:
-        """This home's own directory in /dev/shm; None if there is no room for three lines, or it cannot be private."""
+        """This home's own directory in /dev/shm; None if there is no room for three feeds, or it cannot be private."""
         needed_bytes = 3 * (
             self.settings.ring.orderbook_capacity * MAX_BOOK_BYTES + self.settings.ring.tick_capacity * MAX_TICK_BYTES
         )
@@ -97,7 +97,7 @@ class Home:
         directory = SHM / f"collectorctl-{os.getuid()}-{sha256(os.fsencode(self.root)).hexdigest()[:12]}"
         with suppress(FileExistsError):
             directory.mkdir(mode=0o700)
-        found = directory.lstat()  # anybody may write in /dev/shm: the name may have been taken by somebody else
+        found = directory.lstat()  # anybody may write in /dev/shm, so the name may belong to another user
         is_private = stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid() and not found.st_mode & 0o077
         return directory if is_private else None
 
@@ -106,7 +106,7 @@ class Home:
         return self.run / "ring" / f"{feed}.{stream}.ring"
 
     def vitals_path(self, name: str) -> Path:
-        """The vitals page of a process; beside the rings, so that no disk is written for a heartbeat."""
+        """The vitals page of a process; with the rings, so that a heartbeat costs no disk write."""
         return self.run / "ring" / f"{name}.vitals"
 
     def lock_path(self, name: str) -> Path:
@@ -126,7 +126,7 @@ class Home:
         return self.data / "journal" / dataset
 
     def gap_report_path(self, market: str) -> Path:
-        """What the writer last told of a market's volume line."""
+        """The snapshot of a market's gaps that the writer publishes."""
         return self.run / ("volume.json" if market == "kr" else f"volume.{market}.json")
 
     def quarantine_directory(self) -> Path:

@@ -52,7 +52,7 @@ class Instrument(NamedTuple):
 
 
 def parse_instrument(text: str) -> Instrument:
-    """The instrument a setting names; ValueError says which forms exist."""
+    """The instrument of a setting; ValueError lists the accepted forms."""
     match = _KR_PATTERN.fullmatch(text)
     if match is not None:
         return Instrument(match[1], VENUE_BY_SUFFIX[match[2] or ""])

@@ -34,7 +34,7 @@ SECRETS_FILE = ".env"
 
 
 class Secrets:
-    """A broker's key pair; shows nothing of itself."""
+    """A broker's key pair; its repr shows nothing."""
 
     __slots__ = ("app_key", "app_secret")
 
@@ -94,14 +94,14 @@ def load_secrets(home: Path, broker: str, environ: Mapping[str, str] = os.enviro
 
 
 def count_keys(home: Path, broker: str, environ: Mapping[str, str] = os.environ) -> int:
-    """How many key pairs `broker` has: the first, and those numbered 2, 3, ... up to the highest that is begun. SettingsError."""
+    """The number of key pairs of `broker`: the first, and 2, 3, ... up to the highest that has a variable. SettingsError."""
     known = _read_env_file(home / SECRETS_FILE) | {name: value for name, value in environ.items() if value}
     numbered = re.compile(rf"{broker.upper()}_APP_(?:KEY|SECRET)_([1-9]\d?)")
     return max([1, *(int(found[1]) for name, value in known.items() if value and (found := numbered.fullmatch(name)))])
 
 
 def reject_duplicate_keys(home: Path, brokers: Iterable[str], environ: Mapping[str, str] = os.environ) -> None:
-    """SettingsError if an app key stands in two places: a vendor lets it hold one session. Missing ones are passed over."""
+    """SettingsError if an app key is configured twice: a vendor allows it one session. Missing keys are skipped."""
     stored = _read_env_file(home / SECRETS_FILE)
     holders: dict[str, str] = {}
     for broker in brokers:
@@ -138,7 +138,7 @@ def _read_env_file(file: Path) -> dict[str, str | None]:
 
 
 def _merge(defaults: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:
-    """`own` laid over `defaults`, table by table."""
+    """`own` merged over `defaults`, table by table."""
     merged = dict(defaults)
     for key, value in own.items():
         base = defaults.get(key)
@@ -212,7 +212,7 @@ def _format_error(file: Path, error: msgspec.ValidationError, defaults: dict[str
 
 
 def _allowed_values(hint: Any) -> tuple[str, ...]:
-    """The words a setting of this type may have, () if it is free: of Literal["P", "B"] or of a list of them."""
+    """The allowed strings of a setting's type, () if any: of Literal["P", "B"] or of a list of them."""
     inner = get_args(hint)
     return inner if all(isinstance(value, str) for value in inner) else _allowed_values(inner[0])
 

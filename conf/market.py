@@ -26,7 +26,7 @@ DAY_NS = 24 * HOUR_NS
 
 
 class VenueHours(NamedTuple):
-    """Where a venue's sessions stand: a table under [sessions], in the time of `zone`."""
+    """The sessions of a venue: a table under [sessions], in the time of `zone`."""
 
     table: str
     zone: tzinfo
@@ -87,7 +87,7 @@ def market_of(venue: str) -> Market:
 
 
 def hours_of(venue: str) -> VenueHours:
-    """Where a venue's sessions stand. KeyError if there is no such venue."""
+    """The sessions of a venue. KeyError for an unknown venue."""
     return _MARKET_BY_VENUE[venue].venues[venue]
 
 

@@ -8,7 +8,7 @@
 Guarantees:
     * One instance runs per name and home, and no process outlives supervisord.
     * SIGTERM and SIGINT only request a stop; `main` decides when it is done.
-    * SIGABRT prints every thread's stack to stderr and writes no core file, which would hold secrets.
+    * SIGABRT trades every thread's stack to stderr and writes no core file, which would hold secrets.
     * Nothing is printed but the final message of a process that cannot run.
 """
 
@@ -55,7 +55,7 @@ class ShutdownSignal:
         self._wake_reader, self._wake_writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
 
     def request(self, *_: object) -> None:
-        """Ask to stop; fit to be a signal handler (no lock is taken)."""
+        """Request the stop; may be called as a signal handler (it takes no lock)."""
         self.requested = True
         os.write(self._wake_writer, b"x")
 
@@ -95,7 +95,7 @@ def run_process(name: str, main: Callable[[Home, ShutdownSignal], None]) -> int:
     except SettingsError as error:
         logger.error("{}", error)
         return _exit_with_message(EXIT_CONFIG, str(error))
-    except Exception as error:  # noqa: BLE001 the last line of defence: logged, said, and exited on
+    except Exception as error:  # noqa: BLE001 last resort: log it, print it, exit
         logger.exception("{} ends by a bug", name)
         return _exit_with_message(
             EXIT_BUG, f"{name}: {type(error).__name__}: {error} (the traceback is in {home.log / name}.log)"
@@ -107,10 +107,10 @@ def run_process(name: str, main: Callable[[Home, ShutdownSignal], None]) -> int:
 
 
 def read_supervisor_pid() -> int | None:
-    """Who started this process, by supervisord's pid file; None if there is none, or another supervisord started it.
+    """The parent process, by supervisord's pid file; None without one, or if another supervisord started this process.
 
-    A process that asked only now who its parent is would not notice that supervisord was killed while it was starting:
-    it would take its foster parent for the one that has to live.
+    Asking the kernel only now would miss a supervisord that was killed during the start: this process would take its foster
+    parent for the parent that has to live.
     """
     server = os.environ.get("SUPERVISOR_SERVER_URL", "").removeprefix("unix://")
     if Path(server).resolve() != (find_home_root() / "run" / "supervisor.sock").resolve():
@@ -122,7 +122,7 @@ def read_supervisor_pid() -> int | None:
 
 
 def exit_with_parent(parent: int | None = None) -> None:
-    """Let the kernel send SIGTERM when the parent dies; at once if it is no longer `parent` (practice 4.4)."""
+    """Let the kernel send SIGTERM when the parent dies; at once if the parent is not `parent` any more."""
     expected_parent = os.getppid() if parent is None else parent
     ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
     if os.getppid() != expected_parent:
@@ -151,7 +151,7 @@ def configure_logging(home: Home, name: str) -> None:
 
 
 def acquire_lock(path: Path, stop: ShutdownSignal) -> int:
-    """Lock `path` for the life of this process, waiting for a predecessor to finish; the open descriptor. Busy if it stays."""
+    """Lock `path` for the life of this process, waiting for a predecessor to finish; the open descriptor. AlreadyRunning if it stays."""
     fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     deadline = time.monotonic() + LOCK_TIMEOUT_S
     while True:
@@ -163,7 +163,7 @@ def acquire_lock(path: Path, stop: ShutdownSignal) -> int:
                 os.close(fd)
                 raise AlreadyRunning(f"{path}: process {holder or 'unknown'} holds it: stop that one first") from None
         else:
-            with suppress(OSError):  # a full disk: the lock holds all the same, only its holder's number is missing
+            with suppress(OSError):  # a full disk: the lock is valid, only its holder's pid is missing
                 os.ftruncate(fd, 0)
                 os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)
             return fd

@@ -49,7 +49,7 @@ class Paths(_Table, frozen=True):
 
 
 class ClockTable(_Table, frozen=True):
-    """Simulated clock of a rehearsal; the real one where `start` is empty."""
+    """Simulated clock of a demo; the real one where `start` is empty."""
 
     start: str
     speed: float

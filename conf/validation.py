@@ -105,7 +105,7 @@ MAX_GAPFILL_CALLS_PER_S = 18
 """Calls a second that KIS answers for one appkey (docs/wire/kis.md 1.6)."""
 
 _MAXIMUM = 1 << 40
-"""More than any count, size or duration here can mean; keeps every number within 64 bits and every wait finite."""
+"""Upper bound of any count, size or duration; keeps every number within 64 bits and every wait finite."""
 
 
 def _check_numbers(settings: Settings) -> Iterator[Violation]:

@@ -18,7 +18,7 @@ from ringbuf.records import EVENT, STREAM_NAMES, UNDEFINED, EventType, FeedId, V
 from ringbuf.ring import Producer
 
 EVENT_RING_CAPACITY = 8192
-"""Events a ring holds, 2 MB: every registration of a line, several times over, while the writer is away."""
+"""Events a ring holds, 2 MB: every subscription of a line, several times over, while the writer is away."""
 
 _MESSAGE_BYTES = EVENT["message"].itemsize
 
@@ -37,7 +37,7 @@ class EventPublisher:
     """The events of one line."""
 
     def __init__(self, path: Path, feed: FeedId, clock: Clock) -> None:
-        """Make or continue the ring at `path`. OSError if there is no room for it; RingError as Producer.open says."""
+        """Create or continue the ring at `path`. OSError without room for it; RingError as in Producer.open."""
         self._ring = Producer.open(path, EVENT, EVENT_RING_CAPACITY)
         self._feed = feed
         self._clock = clock
@@ -58,7 +58,7 @@ class EventPublisher:
         mono_ns: int | None = None,
         exch_ns: int = UNDEFINED,
     ) -> None:
-        """Something happened, now or at `mono_ns`; what the other words mean is said at each Kind (records.py).
+        """Publish an event, at this instant or at `mono_ns`; the fields are described at each EventType (records.py).
 
         `line`: whom it concerns, if not the teller; `venue`: KRX, NXT, UN or none; `stream`: orderbook, tick or none;
         `since_ns`: calendar time.
@@ -75,10 +75,10 @@ class EventPublisher:
             self._ring.publish(event)
 
     def emit_started(self, previous_heartbeat_ns: int | None) -> None:
-        """The process began; `former_ns`: mono_ns of the last sign of the one before it, None if that stopped in order."""
+        """The process began; `previous_heartbeat_ns`: mono_ns of the last heartbeat before, None after an orderly stop."""
         since_ns = UNDEFINED if previous_heartbeat_ns is None else self._clock.to_calendar_ns(previous_heartbeat_ns)
         self.emit(EventType.STARTED, f"pid {os.getpid()}", since_ns=since_ns)
 
     def close(self) -> None:
-        """Let go of the ring; it stays."""
+        """Close the ring; the file stays."""
         self._ring.close()

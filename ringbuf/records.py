@@ -26,14 +26,14 @@ from hashlib import sha256
 import numpy as np
 
 UNDEFINED = -(2**63)
-"""The one value for "the frame did not say"; Parquet shows it as null."""
+"""The value of a field that the frame did not carry; null in Parquet."""
 
 PRICE_SCALE = 10_000
 LEVELS = 10
 
 
 class FeedId(IntEnum):
-    """The feed a record came by: one per collector process, one for ticks fetched afterwards, one for what the writer tells."""
+    """The feed of a record: one per collector process, one for backfilled ticks, one for events of the writer."""
 
     KIS = 1
     KIWOOM = 2
@@ -89,41 +89,43 @@ class Flag(IntFlag):
     VALUE_ROUNDED = 1 << 5  # cum_value is rounded to a million won by the vendor
     CLOCK_STEP = 1 << 6  # the wall clock had been stepped shortly before
     HALTED = 1 << 7  # the vendor marked the symbol as halted
-    PRICE_ROUNDED = 1 << 8  # a price was finer than it is kept (a midpoint of one-won ticks): rounded half to even
+    PRICE_ROUNDED = 1 << 8  # a price finer than stored (a midpoint of one-won ticks): rounded half to even
     DATE_MISMATCH = 1 << 9  # the dates and times of the frame contradict each other
     CONFLICT = 1 << 10  # a tick covers shares that another one covers otherwise: one is wrong (set by the writer)
-    VENUE_MISMATCH = 1 << 11  # the frame names another venue than the one its stream was registered for
+    VENUE_MISMATCH = 1 << 11  # the frame names another venue than the one its stream was subscribed for
 
 
 class EventType(IntEnum):
-    """What an event says. Beside each: what `number`, `since` and `words` mean; without a word they are empty."""
+    """The type of an event, with the meaning of `value`, `since` and `message`; fields not named are empty."""
 
     STARTED = 1  # a process began; since: the last sign of life of the one before, if that did not stop in order
     STOPPED = 2  # a process ends as asked
-    CONNECTED = 3  # words: where to
-    DISCONNECTED = 4  # words: why; since: when the last frame came: from then on nothing was received
-    ACKNOWLEDGED = 5  # the vendor confirmed a registration: from here on its stream is seen
-    REFUSED = 6  # the vendor refused one; words: its own
-    RESUBSCRIBED = 7  # a registration is sent again; words: why
-    RELEASED = 8  # a registration was given up on purpose: from here on its stream is not seen on this line
-    TAKEN_OVER = 9  # this line collects a symbol's ticks in place of another; words: whose
+    CONNECTED = 3  # message: address
+    DISCONNECTED = 4  # message: reason; since: time of the last frame, after which nothing was received
+    ACKNOWLEDGED = 5  # the vendor confirmed a subscription: from here on its stream is seen
+    REFUSED = 6  # the vendor rejected a subscription; message: the vendor's
+    RESUBSCRIBED = 7  # a subscription is sent again; message: reason
+    RELEASED = 8  # a subscription was given up on purpose: from here on its stream is not seen on this feed
+    TAKEN_OVER = 9  # this feed collects a symbol's ticks in place of another; message: the other feed
     GIVEN_BACK = 10  # and does so no longer
-    PHASE = 11  # the market's phase; words: the vendor's code and what it means
-    VI = 12  # volatility interruption; number: 1 begins, 0 ends, undefined: not told
+    PHASE = 11  # the market's phase; message: the vendor's code and its meaning
+    VI = 12  # volatility interruption; value: 1 begins, 0 ends, undefined: unknown
     HALT = 13  # trading of a symbol; number: 1 halted, 0 resumed
     CLOCK_STEP = 14  # the wall clock was stepped; number: by so many ns
-    RING_LOSS = 15  # records were overwritten unread; number: how many, words: which, since: the last one before them
-    QUARANTINED = 16  # frames were put aside; number: how many since the last such event, words: the latest's reason
-    PAUSED = 17  # the disk takes nothing; words: the error
+    RING_LOSS = (
+        15  # records were overwritten unread; value: how many, message: which, since: the last record before them
+    )
+    QUARANTINED = 16  # frames were quarantined; value: how many since the last such event, message: the latest reason
+    PAUSED = 17  # writing failed, the rings hold the data; message: the error
     RESUMED = 18  # it does again; since: the pause
-    DEGRADED = 19  # a line does not do its part while another hides it; words: how
+    DEGRADED = 19  # a feed delivers much less than the other; message: how
     RESTORED = 20  # it does again; since: when it was called degraded
 
 
 _STAMPS = [
     ("seq", "<i8"),  # 1, 2, 3 ... on its ring, never reused; written by the ring
     ("recv_ns", "<i8"),  # calendar time at which the bytes left the socket (home's clock)
-    ("mono_ns", "<i8"),  # the same instant on CLOCK_MONOTONIC: order, windows, lags
+    ("mono_ns", "<i8"),  # the instant on CLOCK_MONOTONIC: for order, windows, lags
     ("exch_ns", "<i8"),  # exchange time, second resolution
 ]
 _ORIGIN = [
@@ -180,7 +182,7 @@ EVENT = np.dtype(
         ("value", "<i8"),
         ("since_ns", "<i8"),  # calendar time, like recv_ns
         ("flags", "<u4"),
-        ("connection", "<u4"),  # 1, 2, ... within its line; 0: the whole process
+        ("connection", "<u4"),  # 1, 2, ... within its feed; 0: the whole process
         ("line", "u1"),
         ("session", "u1"),
         ("kind", "u1"),

@@ -89,13 +89,13 @@ class _MappedRing:
                 f"{self.path}: {size} bytes do not hold {self.capacity} records: stop everything and delete the file"
             )
         self.slots = np.frombuffer(self._mmap, self.dtype, self.capacity, layout.RING_HEADER_BYTES)
-        # the same slots as bytes without fields: numpy copies records field by field otherwise, ten times slower
+        # the slots as bytes without fields: numpy copies records field by field otherwise, ten times slower
         self._raw_dtype = np.dtype((np.void, self.dtype.itemsize))
         self._raw_slots = self.slots.view(self._raw_dtype)
 
     @property
     def head(self) -> int:
-        """Sequence number of the newest whole record; 0 if there is none yet."""
+        """Sequence number of the newest complete record; 0 if there is none yet."""
         return int(self._header[layout.HEAD])
 
     @property
@@ -119,7 +119,7 @@ class _MappedRing:
         return (at_path.st_dev, at_path.st_ino) != (opened.st_dev, opened.st_ino)
 
     def close(self) -> None:
-        """Unmap and close; a producer's lock goes with it."""
+        """Unmap and close; releases the lock of a producer."""
         self._header, self.slots, self._raw_slots = np.empty(0, "<i8"), np.empty(0, np.void), np.empty(0, np.void)
         self._mmap.close()
         os.close(self.fd)
@@ -160,7 +160,7 @@ class Producer(_MappedRing):
         return ring
 
     def _lock(self) -> None:
-        """Hold the file for life. A consumer asking `producer_alive` holds it for an instant, hence the tries."""
+        """Lock the file for life. A consumer that tests for a producer holds the lock for an instant, hence the attempts."""
         for _ in range(100):
             try:
                 fcntl.flock(self.fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -196,7 +196,7 @@ class Producer(_MappedRing):
 
 
 class Consumer(_MappedRing):
-    """The one process that reads a ring; it says where it wants to read, the ring does not remember for it."""
+    """The one process that reads a ring; the position is passed in by the caller."""
 
     @classmethod
     def open(cls, path: Path, dtype: np.dtype) -> Self:
@@ -209,9 +209,9 @@ class Consumer(_MappedRing):
         return max(1, int(self._header[layout.CLAIM]) - self.capacity + 1)
 
     def read(self, next_seq: int, max_records: int) -> Batch:
-        """Up to `most` records from number `next_seq` on; empty when there are none yet.
+        """At most `max_records` records from number `next_seq` on; empty when there are none yet.
 
-        RingError when `next_seq` is nothing this ring can have handed out, or a slot holds another record than it must.
+        RingError when `next_seq` is no position of this ring, or a slot holds another record than it must.
         """
         head = self.head
         if not 1 <= next_seq <= head + 1:
@@ -253,8 +253,8 @@ class Consumer(_MappedRing):
 
 
 def _create(path: Path, dtype: np.dtype, capacity: int) -> None:
-    """Put a whole, empty ring at `path`, or leave the one that somebody else just put there."""
-    # never an existing file: one left by a maker killed after link() is a ring that somebody may have mapped
+    """Create a complete, empty ring at `path`, or keep one that another process has just created."""
+    # never an existing file: one left by a creator killed after link() may be mapped by a process
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     temporary.unlink(missing_ok=True)
     fd = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
@@ -275,7 +275,7 @@ def _create(path: Path, dtype: np.dtype, capacity: int) -> None:
         os.pwrite(fd, header.tobytes(), 0)
         os.link(temporary, path)
     except (FileExistsError, FileNotFoundError):
-        pass  # somebody else was faster (and may have cleared ours away): his is opened, and his lock decides
+        pass  # another process was faster (and may have removed our file): its file is opened, and its lock decides
     finally:
         os.close(fd)
         temporary.unlink(missing_ok=True)

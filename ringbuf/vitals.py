@@ -96,7 +96,7 @@ COUNTERS = (
     # watchdog
     "orders",
 )
-"""The vocabulary of counters: one for all processes; a count that a process does not keep stays zero."""
+"""The names of all counters, for all processes; a counter that a process does not use stays zero."""
 
 _COUNTER_INDEX = {name: number for number, name in enumerate(COUNTERS)}
 _COUNTERS_HASH = int.from_bytes(sha256(" ".join(COUNTERS).encode()).digest()[:7], "little")
@@ -108,7 +108,7 @@ INTERRUPTED = "interrupted"
 """The state read from a page whose process was stopped or killed while it was writing its state."""
 
 _MAX_READ_ATTEMPTS = 100
-"""Readings, a millisecond apart, before a page that stays in the middle of a sentence is called interrupted."""
+"""Reads, a millisecond apart, before a page whose text stays incomplete is reported as interrupted."""
 
 
 class VitalsError(Exception):
@@ -118,7 +118,7 @@ class VitalsError(Exception):
 class VitalsSnapshot(msgspec.Struct, frozen=True):
     """A process's vitals at one instant; times in ns, `latency_ns` maps a percentile ("50", "99", "99.9") to ns.
 
-    `latency_buckets`: the counts it is made of; those of two readings of one process, subtracted, are the time between them.
+    `latency_buckets`: the counts behind it; the difference of two reads of one process is the time between them.
     """
 
     name: str
@@ -139,7 +139,7 @@ class Vitals:
     def __init__(self, path: Path, fd: int) -> None:
         self.path = path
         self.previous_heartbeat_ns: int | None = None
-        """The last sign of life (mono_ns) of the process before, see `last_sign`."""
+        """The last heartbeat (mono_ns) of the previous process, see `last_heartbeat`."""
         self._lock = threading.Lock()  # between threads of this process; readers need none
         self._mmap = mmap.mmap(fd, layout.VITALS_BYTES)
         self._words = np.frombuffer(self._mmap, "<i8")
@@ -185,7 +185,7 @@ class Vitals:
         self._counters[_COUNTER_INDEX[counter]] = value
 
     def get(self, counter: str) -> int:
-        """What a counter stands at."""
+        """The value of a counter."""
         return int(self._counters[_COUNTER_INDEX[counter]])
 
     def record_latency(self, ns: int, count: int = 1) -> None:
@@ -194,7 +194,7 @@ class Vitals:
             self._latency[_bucket_index(ns)] += count
 
     def set_state(self, state: str, detail: str = "") -> None:
-        """What the process is doing, in one word and, where it helps, in a sentence."""
+        """Publish what the process is doing: a state, and a sentence of detail where it helps."""
         with self._lock:
             self._words[layout.TEXT_VERSION] += 1  # odd: being written
             self._write_text(layout.STATE_AT, layout.STATE_BYTES, state)
@@ -237,9 +237,9 @@ def read_snapshot(path: Path) -> VitalsSnapshot:
 
 
 def last_heartbeat(path: Path) -> int | None:
-    """When a process whose page is at `path` beat for the last time (mono_ns), if it was not stopped in order.
+    """The last heartbeat (mono_ns) of the process whose page is at `path`, if it was not stopped in order.
 
-    None if it was, if there is no page that can be read, or one of another boot, whose times mean nothing in this one.
+    None after an orderly stop, without a readable page, or for a page of another boot, whose times are not comparable.
     """
     try:
         previous = read_snapshot(path)
@@ -251,18 +251,18 @@ def last_heartbeat(path: Path) -> int | None:
 
 
 def compute_percentiles(buckets: np.ndarray) -> dict[str, int]:
-    """What `latency_ns` says, of any counts by bucket: percentile ("50", "99", "99.9") -> ns."""
+    """`latency_ns` for any counts by bucket: percentile ("50", "99", "99.9") -> ns."""
     return {str(percent): _compute_percentile(buckets, percent) for percent in (50, 99, 99.9)}
 
 
 def _read_page(fd: int) -> tuple[bytes, bool]:
-    """A page, and whether its text is whole: the same even text version was seen before it and after it."""
+    """A page, and whether its text is complete: one even text version was read before and after it."""
     for _ in range(_MAX_READ_ATTEMPTS):
         before, page, after = (os.pread(fd, layout.VITALS_BYTES + 1, 0) for _ in range(3))
         version = _read_text_version(before)
         if version % 2 == 0 and version == _read_text_version(after):
             return page, True
-        time.sleep(0.001)  # let the process finish its sentence
+        time.sleep(0.001)  # let the process finish writing the text
     return page, False
 
 
@@ -283,7 +283,7 @@ def _bucket_index(ns: int) -> int:
 
 
 def _compute_percentile(buckets: np.ndarray, percent: float) -> int:
-    """Upper edge, ns, of the bucket in which the percentile lies; 0 when nothing was counted."""
+    """Upper edge, ns, of the bucket of the percentile; 0 without counts."""
     total = int(buckets.sum())
     if total == 0:
         return 0

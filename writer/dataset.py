@@ -172,7 +172,7 @@ class Dataset:
     def _update_monitors(
         self, ring_batch: ring_reader.OrderedBatch, arbitration: book_arbiter.ArbitrationResult | None, now_ns: int
     ) -> None:
-        """The watch over the lines and the volume line follow what is journalled."""
+        """The watch over the feeds and the volume line follow what is journalled."""
         if self._feed_monitor is not None and self.arbiter is not None:
             self._feed_monitor.add_books(ring_batch.records, arbitration, min(ring_batch.through_ns, now_ns))
         elif self._feed_monitor is not None and self.stream == "event":

@@ -25,7 +25,7 @@ from writer.ingest.book_arbiter import IDENTITY_BYTES, NEW, ArbitrationResult
 from writer.ingest.trading_day import compute_exchange_ns, compute_session_days
 
 WRITER_FEED = "writer"
-"""The writer's own line: it has events only, which take the same way as everybody's."""
+"""The writer's own feed: it has events only, which take the same way as everybody's."""
 
 VERSION = 1
 _SIDES = ("ask", "bid")
@@ -48,7 +48,7 @@ KOREAN_TIME = timestamp_type(KR)
 
 
 def _arrival_columns(market: Market) -> list[str]:
-    """Where several lines bring the same books, each row keeps when each of them had it."""
+    """Where several feeds bring the same books, each row keeps when each of them had it."""
     return [f"recv_time_{line}" for line in market.feeds] if len(market.feeds) > 1 else []
 
 
@@ -108,7 +108,7 @@ def feeds_of(dataset: str) -> tuple[str, ...]:
 
 
 def is_merged(dataset: str) -> bool:
-    """Whether its rows are books that come by several lines, of which the first wins."""
+    """Whether its rows are books that come by several feeds, of which the first wins."""
     market, stream = parse_dataset(dataset)
     return stream == "orderbook" and len(market.feeds) > 1
 

@@ -38,14 +38,14 @@ MINUTES_BY_RECOVERY = "minute bars by recovery only"
 
 
 class PlannedConnection(NamedTuple):
-    """What one connection registers, most important first, and with which of the broker's keys (1, 2, ...)."""
+    """What one connection subscribes, most important first, and with which of the broker's keys (1, 2, ...)."""
 
     key: int
     subscriptions: tuple[Subscription, ...]
 
 
 class Shortfall(NamedTuple):
-    """What an instrument goes without, for want of slots."""
+    """What an instrument does not get for lack of slots."""
 
     instrument: Instrument
     consequence: str
@@ -62,7 +62,7 @@ class ConnectionPlan(NamedTuple):
 
 
 class Capacity(NamedTuple):
-    """What a broker's keys hold: `limit` each, of what its vendor `counts` ("registrations" or "symbols")."""
+    """What a broker's keys hold: `limit` each, of what its vendor `counts` ("subscriptions" or "symbols")."""
 
     name: str
     keys: int
@@ -121,10 +121,10 @@ def choose_tick_brokers(settings: Settings, market: str, brokers: Sequence[str])
 def allocate(
     instruments: Sequence[Instrument], capacities: Sequence[Capacity], preferred: Mapping[Instrument, str]
 ) -> Allocation:
-    """Give out the slots; `instruments` most important first, `wished`: the broker each one's ticks should come from."""
+    """Distribute the slots; `instruments` most important first, `preferred`: the broker of each one's ticks."""
     free_slots = {capacity.name: capacity.keys * capacity.limit for capacity in capacities}
     books: dict[str, list[Instrument]] = {name: [] for name in free_slots}
-    # where one book is all there is room for, it goes where the ticks come with it
+    # where only one book fits, it goes where the ticks come with it
     symbol_counting = [capacity.name for capacity in capacities if capacity.limit_unit == "symbols"]
     brokers = [*symbol_counting, *(name for name in free_slots if name not in symbol_counting)]
     for behind, instrument in enumerate(instruments, 1 - len(instruments)):
@@ -160,7 +160,7 @@ def allocate(
 
 
 def find_shortfalls(instruments: Iterable[Instrument], allocation: Allocation) -> list[Shortfall]:
-    """What each of `instruments` goes without."""
+    """The shortfall of each of `instruments`."""
     found = []
     for instrument in instruments:
         on = sum(instrument in books for books in allocation.books.values())
@@ -175,7 +175,7 @@ def find_shortfalls(instruments: Iterable[Instrument], allocation: Allocation) -
 
 
 def distribute(capacity: Capacity, books: Iterable[Instrument], ticks: Iterable[Instrument]) -> list[PlannedConnection]:
-    """A broker's registrations dealt out to its keys in turn, each key's books before its ticks; a key without any is left out."""
+    """A broker's subscriptions dealt out to its keys in turn, each key's books before its ticks; a key without any is left out."""
     subscriptions = [*(Subscription(i, "orderbook") for i in books), *(Subscription(i, "tick") for i in ticks)]
     key_by_unit: dict[object, int] = {}
     for subscription in subscriptions:
@@ -188,10 +188,10 @@ def distribute(capacity: Capacity, books: Iterable[Instrument], ticks: Iterable[
 
 
 def capacity_unit(name: str, subscription: Subscription) -> object:
-    """What of a registration its vendor counts."""
+    """The unit of a subscription that its vendor counts."""
     return subscription.instrument if BROKERS[name].limit_unit == "symbols" else subscription
 
 
 def slots_used(name: str, subscriptions: Iterable[Subscription]) -> int:
-    """How many of a broker's slots these take."""
+    """How many slots of a broker these take."""
     return len({capacity_unit(name, subscription) for subscription in subscriptions})

@@ -13,7 +13,7 @@ from conf.loader import count_keys, reject_duplicate_keys
 
 
 def key_counts(home: Home) -> dict[str, int]:
-    """Enabled broker -> how many key pairs it has. SettingsError for a key that stands in two places."""
+    """Enabled broker -> number of key pairs. SettingsError for a key that is configured twice."""
     enabled = [name for name in BROKERS if getattr(home.settings, name).enabled]
     reject_duplicate_keys(home.root, enabled)
     return {name: count_keys(home.root, name) for name in enabled}

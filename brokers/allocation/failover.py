@@ -25,13 +25,13 @@ from brokers.subscription import Subscription
 from conf.clock import SECOND_NS
 
 HEARTBEAT_TIMEOUT_NS = 5 * SECOND_NS
-"""A collector beats at least every second; this much later it hangs, or is no more."""
+"""A collector sends a heartbeat at least every second; this much later it hangs or has ended."""
 SILENCE_TIMEOUT_NS = 5 * SECOND_NS
-"""What one line hears the other hears within a second; this much later it has not."""
+"""Data of one feed reaches the other within a second; this much later the other is silent."""
 
 
 class FeedState(NamedTuple):
-    """What is seen of a line at an instant; times in mono_ns. `up`: bit k-1 for each key k whose connection stands."""
+    """A feed as observed; times in mono_ns. `up_keys`: bit k-1 for each key k whose connection is up."""
 
     heartbeat_ns: int
     up_keys: int
@@ -42,7 +42,7 @@ class FailoverPolicy:
     """What one line decides about the connections of another."""
 
     def __init__(self, takeover_after_s: float, give_back_after_s: float, keys: Iterable[int]) -> None:
-        """`keys`: the other line's connections."""
+        """`keys`: the other feed's connections."""
         self._takeover_after_ns = round(takeover_after_s * SECOND_NS)
         self._give_back_after_ns = round(give_back_after_s * SECOND_NS)
         self._since_ns: dict[int, int] = {}  # since when a key is what it is, up or down
@@ -52,12 +52,12 @@ class FailoverPolicy:
         self.active: frozenset[int] = frozenset()
 
     def update(self, now_ns: int, peer: FeedState | None, own: FeedState, is_open: bool) -> frozenset[int]:
-        """The keys of the other line whose ticks this one collects from now on; `other` None: it has never been seen.
+        """The keys of the other feed whose ticks this one collects from now on; `other` None: it has never been seen.
 
         `is_open`: whether a venue of its instruments has a session now.
         """
         is_silent = self._is_silent(now_ns, peer, own.last_data_ns) and is_open
-        # a beat far ahead is of another boot
+        # a heartbeat far ahead belongs to another boot
         is_alive = peer is not None and abs(now_ns - peer.heartbeat_ns) <= HEARTBEAT_TIMEOUT_NS and not is_silent
         active = set(self.active)
         for key, was_up in self._is_up.items():
@@ -74,7 +74,7 @@ class FailoverPolicy:
         return self.active
 
     def _is_silent(self, now_ns: int, peer: FeedState | None, own_data_ns: int) -> bool:
-        """Whether this line has been hearing what the other does not."""
+        """Whether this feed has received data that the other one has not."""
         peer_data_ns = peer.last_data_ns if peer is not None else 0
         if peer_data_ns != self._peer_last_data_ns or own_data_ns <= peer_data_ns:
             self._peer_last_data_ns, self._sole_receiver_since_ns = peer_data_ns, 0
@@ -86,9 +86,9 @@ class FailoverPolicy:
 def place_extra(
     name: str, limit: int, own: Sequence[PlannedConnection], wanted: Iterable[Subscription]
 ) -> tuple[dict[int, tuple[Subscription, ...]], list[Subscription]]:
-    """Where `wanted`, most important first, finds a place beside a broker's `own` plan: by key; and what finds none.
+    """Place `wanted`, most important first, beside a broker's own allocation: by key; and what has no slot.
 
-    A registration goes to the connection that need not count it (its symbol is there), else to the one with most room.
+    A subscription goes to the connection that need not count it (its symbol is there), else to the one with most free slots.
     """
     by_key: dict[int, list[Subscription]] = {connection.key: list(connection.subscriptions) for connection in own}
     units = {

@@ -37,7 +37,7 @@ class FailoverMonitor:
         peer_connections: Sequence[PlannedConnection],
         events: EventPublisher,
     ) -> None:
-        """`own`, `planned`: this line's and the other's plan."""
+        """`own`, `planned`: this feed's and the other's plan."""
         shards = home.settings.shards
         self._name, self._peer = name, peer
         self._own_connections, self._peer_connections = own_connections, peer_connections
@@ -53,14 +53,14 @@ class FailoverMonitor:
         self._active: frozenset[int] = frozenset()
         self.extra_subscriptions: dict[int, tuple[Subscription, ...]] = {}
         self.status = ""
-        """What there is to say about it now; empty while the other line does its part."""
+        """What is taken over; empty while the other feed is up."""
 
     def poll(self, mono_ns: int, calendar_ns: int, own: FeedState) -> None:
-        """About twice a second: bring `more` (by own key) and `words` up to date."""
+        """About twice a second: update `extra_subscriptions` (by own key) and `status`."""
         is_open = any(self._calendar.find_phase(venue, calendar_ns) is not None for venue in self._venues)
         try:
             peer = self._read_peer()
-        except OSError:  # we have no descriptor: nothing is known of the other line, and all stays as it is
+        except OSError:  # we have no descriptor: nothing is known of the other feed, and all stays as it is
             return
         active = self._policy.update(mono_ns, peer_state(peer), own, is_open)
         if active == self._active:
@@ -91,7 +91,7 @@ class FailoverMonitor:
             return None
 
     def _emit_changes(self, previous: dict[int, tuple[Subscription, ...]]) -> None:
-        """Events for what changed; the event's line is this one, its words name the other."""
+        """Emit events for what changed; the event's feed is this one, its message names the other."""
         for kind, included, excluded in (
             (EventType.GIVEN_BACK, previous, self.extra_subscriptions),
             (EventType.TAKEN_OVER, self.extra_subscriptions, previous),
@@ -108,7 +108,7 @@ class FailoverMonitor:
 
 
 def peer_state(snapshot: VitalsSnapshot | None) -> FeedState | None:
-    """What a vitals page shows of its line."""
+    """The feed state of a vitals page."""
     if snapshot is None:
         return None
     return FeedState(snapshot.heartbeat_mono_ns, snapshot.counters["up_keys"], snapshot.counters["last_data_mono_ns"])

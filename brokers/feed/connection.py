@@ -69,7 +69,7 @@ class ConnectionContext(NamedTuple):
 class FeedConnection:
     """One connection of one broker, for the life of the process; `run` is the body of its thread.
 
-    `more`: registrations beyond the plan's own, set by another thread.
+    `more`: subscriptions beyond the plan's own, set by another thread.
     """
 
     def __init__(self, context: ConnectionContext, planned: PlannedConnection, heartbeat: ThreadHeartbeat) -> None:
@@ -269,7 +269,7 @@ class FeedConnection:
     def _maintain(self, session: FeedSession, subscription_table: SubscriptionTable, now_ns: int) -> None:
         """Once a second, and when the session has come further: what is wanted now, overdue or silent, what to say.
 
-        SessionLost if the connection is of no use any more.
+        SessionExpired if the connection is of no use any more.
         """
         self._events.flush_if_due(now_ns)
         if self._trim_due:
@@ -304,11 +304,11 @@ class FeedConnection:
         )
 
     def _set_up(self, up: bool) -> None:
-        """Whether everything has been registered since the connection began; other lines look at it."""
+        """Whether everything has been subscribed since the connection began; other feeds look at it."""
         self._heartbeat.set("up_keys", 1 << self.planned.key - 1 if up else 0)
 
     def _sync_subscriptions(self, session: FeedSession, subscription_table: SubscriptionTable, now_ns: int) -> None:
-        """Release what is no longer wanted, then register what is wanted now."""
+        """Release what is no longer wanted, then subscribe what is wanted now."""
         wanted = dict.fromkeys((*self.planned.subscriptions, *self.extra))
         if unwanted := [subscription for subscription in subscription_table.states if subscription not in wanted]:
             session.unsubscribe(unwanted, now_ns)
@@ -344,7 +344,7 @@ class FeedConnection:
                 raise ShutdownRequested
 
     def _call_with_heartbeat(self, call: Callable[[], Result]) -> Result:
-        """See beating.py; nothing has been registered yet on the connection of a call that is abandoned."""
+        """See blocking_call.py; nothing has been subscribed yet on the connection of a call that is abandoned."""
         return call_with_heartbeat(call, self._heartbeat, self._stop)
 
 

@@ -24,7 +24,7 @@ MAX_MARKET_EVENTS = 1000
 
 
 class ConnectionEvents:
-    """One connection's events; `connection`: 1, 2, ... within its line."""
+    """One connection's events; `connection`: 1, 2, ... within its feed."""
 
     def __init__(self, events: EventPublisher, clock: Clock, connection: int) -> None:
         self._events = events
@@ -37,7 +37,7 @@ class ConnectionEvents:
         self._market_events_since_ns = 0
 
     def connected(self, url: str) -> None:
-        """The handshake is done; nothing is registered yet."""
+        """The handshake is done; nothing is subscribed yet."""
         self._events.emit(EventType.CONNECTED, url, connection=self._connection)
 
     def disconnected(self, reason: str, frame_ns: int) -> None:

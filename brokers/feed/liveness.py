@@ -82,7 +82,7 @@ class LivenessMonitor:
         return not self._calendar.is_open(venues, calendar_ns - self._margin_ns, calendar_ns + self._margin_ns)
 
     def check_connection(self, streaming: bool, mono_ns: int) -> None:
-        """SessionLost if the connection is dead, or silent in a session."""
+        """SessionExpired if the connection is dead, or silent in a session."""
         no_frame_ns = mono_ns - self.last_frame_ns
         if no_frame_ns > (self._dead_ns if self.is_open else self._closed_dead_ns) * self._timeout_factor:
             self._declare_dead(f"no frame of any kind for {no_frame_ns / SECOND_NS:.0f} s")
@@ -99,7 +99,7 @@ class LivenessMonitor:
         raise SessionExpired(reason)
 
     def unacknowledged_subscriptions(self, subscription_table: SubscriptionTable, mono_ns: int) -> list[Subscription]:
-        """Registrations to send again. SessionLost if one has been sent three times without an answer."""
+        """Subscriptions to send again. SessionExpired if one has been sent three times without an answer."""
         unacknowledged = subscription_table.unacknowledged(mono_ns, self._acknowledge_ns)
         for subscription in unacknowledged:
             if subscription_table.states[subscription].attempts >= MAX_ATTEMPTS:
@@ -107,7 +107,7 @@ class LivenessMonitor:
         return unacknowledged
 
     def stale_subscriptions(self, subscription_table: SubscriptionTable, mono_ns: int) -> list[Subscription]:
-        """Acknowledged registrations that stay silent in a session while the connection speaks."""
+        """Acknowledged subscriptions that stay silent in a session while the connection speaks."""
         since_ns = mono_ns - self._symbol_silent_ns
         if self._last_data_ns < since_ns:
             return []

@@ -53,7 +53,7 @@ class RingPublisher:
         self._lock = threading.Lock()
 
     def emit_started(self) -> None:
-        """Tell that the line began, and since when nobody was there: the last heartbeat before, or the last record, if later."""
+        """Tell that the feed began, and since when nobody was there: the last heartbeat before, or the last record, if later."""
         previous_heartbeat_ns = self._vitals.previous_heartbeat_ns
         if previous_heartbeat_ns is not None:
             rings = [ring for ring in self._producers.values() if ring.head]

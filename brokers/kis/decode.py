@@ -73,12 +73,12 @@ _SIDES = {b"1": Side.BUY, b"5": Side.SELL}
 
 
 def wire_code(subscription: Subscription) -> tuple[str, str]:
-    """TR id and key of a registration; a code is spelled as the exchange does, with the Q of an ETN (docs/wire/kis.md 2.7)."""
+    """TR id and key of a subscription; a code is spelled as the exchange does, with the Q of an ETN (docs/wire/kis.md 2.7)."""
     return TR_OF[subscription.instrument.venue, subscription.stream], subscription.instrument.symbol
 
 
 def subscriptions_by_code(subscriptions: Iterable[Subscription]) -> dict[str, Subscription]:
-    """`TR|code` -> registration."""
+    """`TR|code` -> subscription."""
     return {"|".join(wire_code(subscription)): subscription for subscription in subscriptions}
 
 

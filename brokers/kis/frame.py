@@ -44,7 +44,7 @@ class RecordLayout(Protocol):
 
 LayoutT = TypeVar("LayoutT", bound=RecordLayout)
 FrameState = dict[Subscription, tuple[int, ...]]
-"""What the frame's earlier records said of a registration, as far as the next one is compared with it."""
+"""What the frame's earlier records said of a subscription, as far as the next one is compared with it."""
 RecordReader = Callable[[DecodedBatch, list[bytes], LayoutT, Subscription, int, int, FrameState], None]
 """Appends one record: (out, its fields, layout, whose, recv_ns, mono_ns, before). ValueError, struct.error if it cannot be read."""
 

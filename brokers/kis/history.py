@@ -48,7 +48,7 @@ class KisHistory:
         self._client.close()
 
     def fetch_page(self, request: PageRequest) -> PageResponse:
-        """One page of prints of today, up to the second `until`. RestLimited, RestUnreachable, RestRefused, QuotesError."""
+        """One page of trades of today, up to the second `until`. RateLimited, ServiceUnavailable, RequestRejected, HistoryError."""
         if request.kind not in self.PAGE_ROWS:
             raise HistoryError(f"KIS is not asked for {request.kind}")
         query = {
@@ -63,7 +63,7 @@ class KisHistory:
         return PageResponse(reply.content, "")
 
     def parse_trades(self, content: bytes, day: date) -> np.ndarray:
-        """PRINTS without side, dated `day`, newest first; QuotesError."""
+        """TRADE_ROW without side, dated `day`, newest first; HistoryError."""
         found = msgspec.json.decode(content).get(ROWS)
         if not isinstance(found, list) or not all(isinstance(row, dict) for row in found):
             raise HistoryError(f"{ROWS} is no list of rows")

@@ -76,7 +76,7 @@ class KisSession:
         subscription_table: SubscriptionTable,
         wire_code: WireCode = decode.wire_code,
     ) -> None:
-        """`spelled`: TR id and key of a registration."""
+        """`spelled`: TR id and key of a subscription."""
         self._approval_key = approval_key
         self._customer_type = customer_type
         self._spacing_ns = spacing_ms * 1_000_000
@@ -89,11 +89,11 @@ class KisSession:
 
     @property
     def state(self) -> Literal["subscribing", "streaming"]:
-        """Streaming once every registration has its answer."""
+        """Streaming once every subscription has its answer."""
         return "streaming" if self._subscription_table.all_answered() else "subscribing"
 
     def pending_messages(self, mono_ns: int) -> list[bytes]:
-        """Echoes at once, and one registration when its time has come."""
+        """Echoes at once, and one subscription when its time has come."""
         messages, self._echoes = self._echoes, []
         if self._pending_requests and mono_ns >= self._next_send_ns:
             subscription, tr_type = self._pending_requests.popleft()
@@ -104,7 +104,7 @@ class KisSession:
         return messages
 
     def _encode_request(self, subscription: Subscription, tr_type: str) -> bytes:
-        """docs/wire/kis.md 2.2; tr_type 1 registers, 2 releases."""
+        """docs/wire/kis.md 2.2; tr_type 1 subscribes, 2 releases."""
         tr_id, tr_key = self._wire_code(subscription)
         return msgspec.json.encode(
             {
@@ -119,7 +119,7 @@ class KisSession:
         )
 
     def receive(self, payload: bytes, mono_ns: int) -> ControlResult:
-        """docs/wire/kis.md 2.3 to 2.5. SessionRefused for answers that concern the whole session."""
+        """docs/wire/kis.md 2.3 to 2.5. SessionRejected for answers that concern the whole session."""
         try:
             # a bad byte in the words must not cost the answer
             header, body = (message := _decode_message(payload.decode("utf-8", "replace"))).header, message.body
@@ -182,7 +182,7 @@ class KisSession:
             self._pending_requests.append((subscription, "1"))
 
     def check_timeouts(self, mono_ns: int) -> None:
-        """Nothing here is awaited but registrations, which the ledger knows."""
+        """Nothing here is awaited but subscriptions, which the ledger knows."""
 
 
 class Kis:
@@ -202,7 +202,7 @@ class Kis:
         return ApprovalKey(home.settings.kis.rest_url, load_secrets(home.root, "kis", number=number), home.load_clock())
 
     def create_session(self, settings: Settings, credential: str, subscription_table: SubscriptionTable) -> KisSession:
-        """A dialogue that registers what the ledger lists."""
+        """A dialogue that subscribes what the ledger lists."""
         return KisSession(credential, settings.kis.customer_type, settings.kis.register_spacing_ms, subscription_table)
 
     def decode(

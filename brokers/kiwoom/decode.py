@@ -83,13 +83,13 @@ _size_values = itemgetter(*map(str, range(61, 81)))  # 61..70 asks, 71..80 bids
 
 
 def item_of(subscription: Subscription) -> str:
-    """The code as registered: six characters, an ETN without its Q, the venue as suffix (docs/wire/kiwoom.md 4)."""
+    """The code as subscribed: six characters, an ETN without its Q, the venue as suffix (docs/wire/kiwoom.md 4)."""
     symbol, venue = subscription.instrument
     return (symbol[1:] if len(symbol) == 7 else symbol) + SUFFIX[venue]
 
 
 def subscriptions_by_code(subscriptions: Iterable[Subscription]) -> dict[str, Subscription]:
-    """`type|item` -> registration."""
+    """`type|item` -> subscription."""
     return {f"{TYPE_OF[r.stream]}|{item_of(r)}": r for r in subscriptions}
 
 

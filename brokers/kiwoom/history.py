@@ -47,7 +47,7 @@ LISTS = {
 }
 SUFFIX = {"KRX": "", "NXT": "_NX", "UN": "_AL"}
 EXCHANGE_NAMES = {"KRX": {"KRX"}, "NXT": {"NXT"}, "UN": {"통합", "KRX", "NXT"}}
-"""How a print says where it was traded; unified ones may name the exchange."""
+"""How a trade says where it was traded; unified ones may name the exchange."""
 REFRESH_CODES = frozenset({"8003", "8005", "8103"})
 RATE_LIMITED_CODES = frozenset({"1687", "1700", "1701", "1702"})
 
@@ -69,7 +69,7 @@ class KiwoomHistory:
         self._client.close()
 
     def fetch_page(self, request: PageRequest) -> PageResponse:
-        """One page. RestLimited, RestUnreachable, RestRefused, QuotesError."""
+        """One page. RateLimited, ServiceUnavailable, RequestRejected, HistoryError."""
         reply = self._call(request)
         if self._error_code(reply) in REFRESH_CODES:
             self._token.invalidate()
@@ -111,7 +111,7 @@ class KiwoomHistory:
         raise RequestRejected(message)
 
     def parse_ticks(self, content: bytes) -> np.ndarray:
-        """PRINTS without side and cumulative volume (docs/wire/kiwoom.md 5.1)."""
+        """TRADE_ROW without side and cumulative volume (docs/wire/kiwoom.md 5.1)."""
         found = _parse_rows("ticks", content)
         rows = _empty_trades(len(found))
         rows["exch_ns"] = [_parse_instant(_parse_text(row, "cntr_tm")) for row in found]
@@ -120,7 +120,7 @@ class KiwoomHistory:
         return rows
 
     def parse_trades(self, content: bytes, day: date) -> np.ndarray:
-        """PRINTS with everything (docs/wire/kiwoom.md 5.5)."""
+        """TRADE_ROW with everything (docs/wire/kiwoom.md 5.5)."""
         found = _parse_rows("prints", content)
         rows = _empty_trades(len(found))
         rows["exch_ns"] = [_parse_instant(f"{day:%Y%m%d}{_parse_text(row, 'tm')}") for row in found]
@@ -132,7 +132,7 @@ class KiwoomHistory:
         return rows
 
     def parse_bars(self, content: bytes) -> np.ndarray:
-        """BARS (docs/wire/kiwoom.md 5.2)."""
+        """BAR_ROW (docs/wire/kiwoom.md 5.2)."""
         found = _parse_rows("bars", content)
         bars = np.zeros(len(found), BAR_ROW)
         fields = {"open": "open_pric", "high": "high_pric", "low": "low_pric", "close": "cur_prc", "volume": "trde_qty"}
@@ -144,7 +144,7 @@ class KiwoomHistory:
         return bars
 
     def parse_days(self, content: bytes) -> np.ndarray:
-        """DAYS (docs/wire/kiwoom.md 5.3)."""
+        """DAY_ROW (docs/wire/kiwoom.md 5.3)."""
         found = _parse_rows("days", content)
         days = np.zeros(len(found), DAY_ROW)
         for day, row in zip(days, found, strict=True):
@@ -176,7 +176,7 @@ def _describe(request: PageRequest) -> str:
 
 
 def reject_other_venues(request: PageRequest, rows: list[Any]) -> None:
-    """QuotesError for prints that say they are another venue's; most answers do not say (docs/wire/kiwoom.md 5.4)."""
+    """HistoryError for trades that say they are another venue's; most answers do not say (docs/wire/kiwoom.md 5.4)."""
     exchanges = {str(row["stex_tp"]).strip() for row in rows if isinstance(row, dict) and row.get("stex_tp")}
     if wrong := sorted(exchanges - EXCHANGE_NAMES[request.instrument.venue] - {""}):
         raise HistoryError(f"{_describe(request)}: the answer is of {', '.join(wrong)}, another venue")

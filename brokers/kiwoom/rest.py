@@ -49,7 +49,7 @@ def access_token(rest_url: str, secrets: Secrets, path: Path, clock: Clock) -> A
 
 
 def _end_ns(expires_dt: str) -> int:
-    """`YYYYMMDDHHmmss` in Korean time. RestRefused if it is not."""
+    """`YYYYMMDDHHmmss` in Korean time. RequestRejected if it is not."""
     try:
         return int(datetime.strptime(expires_dt, "%Y%m%d%H%M%S").replace(tzinfo=KST).timestamp()) * SECOND_NS
     except ValueError:

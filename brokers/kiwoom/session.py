@@ -115,7 +115,7 @@ class KiwoomSession:
 
     @property
     def state(self) -> Literal["logging_in", "subscribing", "streaming"]:
-        """Streaming once every registration has its answer."""
+        """Streaming once every subscription has its answer."""
         if self._login != "done":
             return "logging_in"
         return "streaming" if self._subscription_table.all_answered() else "subscribing"
@@ -252,7 +252,7 @@ class KiwoomSession:
             self._pending_requests.append(_Request("REG", group, tuple(members)))
 
     def check_timeouts(self, mono_ns: int) -> None:
-        """SessionLost without a LOGIN reply; a REMOVE, 0s or 1h without one is given up: no data depends on them."""
+        """SessionExpired without a LOGIN reply; a REMOVE, 0s or 1h without one is given up: no data depends on them."""
         if mono_ns - self._sent_ns <= self._answer_within_ns:
             return
         if self._login == "sent":
@@ -299,7 +299,7 @@ class Kiwoom:
     def create_session(
         self, settings: Settings, credential: str, subscription_table: SubscriptionTable
     ) -> KiwoomSession:
-        """A dialogue that registers what the ledger lists."""
+        """A dialogue that subscribes what the ledger lists."""
         table = settings.kiwoom
         return KiwoomSession(
             credential,

@@ -36,7 +36,7 @@ PR_SET_PDEATHSIG = 1
 
 
 def feed_options(name: str, latency_ms: float, jitter_ms: float, flush_ms: float, books_per_s: float):
-    """The options every line has, with its own defaults."""
+    """The options every feed has, with its own defaults."""
 
     def add(command):
         for option in (
@@ -62,7 +62,7 @@ def feed_options(name: str, latency_ms: float, jitter_ms: float, flush_ms: float
 
 
 def build_feed_options(name: str, given: dict[str, float]) -> FeedOptions:
-    """One line's options out of all."""
+    """One feed's options out of all."""
     return FeedOptions(
         given[f"{name}_latency_ms"] / 1000,
         given[f"{name}_jitter_ms"] / 1000,

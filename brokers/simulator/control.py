@@ -110,7 +110,7 @@ class ControlChannel:
         return {"ok": True, "price": price, "shares": shares, "cum_volume": volume}
 
     def collect_status(self) -> Response:
-        """Counters of the market and of the lines."""
+        """Counters of the market and of the feeds."""
         return {
             "exch_s": self._scheduler.clock.now_ns() // SECOND_NS,
             "books": self._scheduler.market.book_count,

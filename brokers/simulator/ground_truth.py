@@ -82,7 +82,7 @@ DELIVERIES = np.dtype(
         ("stream", "u1"),
         ("outcome", "u1"),
         ("connection", "<i4"),
-        ("first_id", "<u8"),  # a merged print covers the trades first_id .. last_id of that symbol
+        ("first_id", "<u8"),  # a merged trade covers the trades first_id .. last_id of that symbol
         ("last_id", "<u8"),
         ("mono_ns", "<i8"),  # when it was handed to the socket, or given up
     ]
@@ -280,7 +280,7 @@ def load(directory: Path) -> GroundTruth:
 
 
 def hash_app_key(app_key: str) -> str:
-    """The name of an app key in the truth; empty for a connection that never showed one."""
+    """The name of an app key in the ground truth; empty for a connection that never showed one."""
     return sha256(app_key.encode()).hexdigest()[:16] if app_key else ""
 
 

@@ -47,11 +47,11 @@ class ReplaySession(Protocol):
     last_subscription_ns: int
 
     def instrument_keys(self) -> set[str]:
-        """The instrument keys registered, as the client wrote them."""
+        """The instrument keys subscribed, as the client wrote them."""
 
 
 def read_frames(files: Iterable[Path], warn: Callable[[str], None], overseas_feed: str = "kis") -> list[RecordedFrame]:
-    """The frames of `files`, in order, overseas ones for that line; `warn` hears what is left out. FramesError."""
+    """The frames of `files`, in order, overseas ones for that feed; `warn` hears what is left out. ReplayFileError."""
     found: list[RecordedFrame] = []
     for file in files:
         try:
@@ -122,7 +122,7 @@ class Replay:
         self._sessions: set[ReplaySession] = sessions
 
     async def run(self) -> tuple[str, int]:
-        """Send them all, waiting as long as it takes: the line, and how many were sent."""
+        """Send them all, waiting as long as it takes: the feed, and how many were sent."""
         for frame in self.recorded:
             while not await self._send(frame):
                 pass  # that client is gone: to the next one

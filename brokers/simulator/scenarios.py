@@ -59,7 +59,7 @@ SCENARIOS: dict[str, FaultScenario] = {
 
 
 def to_real_seconds(command: str, speed: float) -> str:
-    """A script's command as it is given: spans of market time become real seconds, in which lines wait."""
+    """A script's command as it is given: spans of market time become real seconds, in which feeds wait."""
     target, name, *arguments = command.split()
     if name in DURATION_FAULTS:
         arguments = [f"{float(arguments[0]) / speed:g}"]

@@ -79,7 +79,7 @@ class SimulatorConfig:
     blocks: int
 
     def build_metadata(self) -> dict[str, object]:
-        """What the truth says about the run."""
+        """What the ground truth says about the run."""
         return {
             "seed": self.seed,
             "symbols": [str(instrument) for instrument in self.instruments],

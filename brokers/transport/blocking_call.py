@@ -20,7 +20,7 @@ from conf.process import ShutdownSignal
 Result = TypeVar("Result")
 
 MAX_CALL_S = 60.0
-"""No handshake and no REST call may take longer, though a server that drips bytes would have it so."""
+"""Upper limit of a handshake or REST call, even if a server drips bytes."""
 HEARTBEAT_INTERVAL_S = 0.1
 
 
@@ -29,21 +29,21 @@ class ShutdownRequested(Exception):
 
 
 class Heartbeat(Protocol):
-    """What has to go on beating: a vitals page, or a thread's share of one."""
+    """Receives heartbeats: a vitals page, or a thread's share of one."""
 
     def heartbeat(self) -> None:
         """Alive."""
 
 
 def call_with_heartbeat(call: Callable[[], Result], heartbeat: Heartbeat, stop: ShutdownSignal) -> Result:
-    """The result of `call`, or what it raises. Stopping if asked to stop first; ConnectError when it takes too long."""
+    """The result of `call`, or its error; raises if a stop is requested first, ConnectError after MAX_CALL_S."""
     results: list[Result] = []
     failures: list[BaseException] = []
 
     def work() -> None:
         try:
             results.append(call())
-        except BaseException as error:  # noqa: BLE001 handed over to the thread that waits
+        except BaseException as error:  # noqa: BLE001 raised again in the waiting thread
             failures.append(error)
 
     thread = threading.Thread(target=work, daemon=True)

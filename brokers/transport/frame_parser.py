@@ -34,14 +34,14 @@ class FrameParser:
         self._fragments_opcode = TEXT
 
     def feed(self, data: bytes) -> list[tuple[int, bytes]]:
-        """Whole messages and control frames in `data`, as (opcode, payload), in order; nothing any more once `ended`."""
+        """Complete messages and control frames in `data`, as (opcode, payload), in order; nothing after `error`."""
         found: list[tuple[int, bytes]] = []
         if self.error:
             return found
         if self._remainder:
             self._remainder += data
             if len(self._remainder) < self._needed_bytes:
-                return found  # no copy of what lies here for every piece of a large frame
+                return found  # no copy of the buffer for every piece of a large frame
             data = bytes(self._remainder)
         self._needed_bytes = 0
         at, size, max_bytes = 0, len(data), self._max_bytes
@@ -78,7 +78,7 @@ class FrameParser:
         return found
 
     def _parse_uncommon(self, first: int, payload: bytes, found: list[tuple[int, bytes]]) -> bool:
-        """Everything but a whole data frame; False when it ends the stream."""
+        """Everything but a complete data frame; False when it ends the stream."""
         opcode = first & 0x0F
         if first & 0x70:
             self.error = ProtocolError(f"reserved bits are set in a frame beginning with {first:#04x}")

@@ -73,22 +73,22 @@ class _AbortableAdapter(HTTPAdapter):
         return pool
 
     def abort(self) -> None:
-        """Cut it."""
+        """Cut the connection."""
         self.aborted = True
         for connected in self._sockets:
-            with suppress(OSError):  # gone already
+            with suppress(OSError):  # closed already
                 socket.socket.shutdown(connected, socket.SHUT_RDWR)
 
 
 class _NoRedirectSession(requests.Session):
-    """A session that knows no redirects: the library reads the whole body of one, also when it does not follow it."""
+    """A session without redirects: the library reads the whole body of one even when it does not follow it."""
 
     def get_redirect_target(self, resp: requests.Response) -> None:
-        """None, whatever the answer says."""
+        """None, whatever the response."""
 
 
 class RestClient:
-    """A connection that is kept for the next call: a cold one costs up to 3 s (docs/wire/kiwoom.md 1.1)."""
+    """A connection that is kept for the next call: a new one costs up to 3 s (docs/wire/kiwoom.md 1.1)."""
 
     def __init__(self) -> None:
         self._adapter = _AbortableAdapter()
@@ -101,17 +101,17 @@ class RestClient:
         self.close()
 
     def close(self) -> None:
-        """Let go of the connection; the next call makes another."""
+        """Close the connection; the next call opens another."""
         if self._session is not None:
             self._session.close()
             self._session = None
 
     def post(self, url: str, body: Mapping[str, str], headers: Mapping[str, str] | None = None) -> JsonResponse:
-        """POST a JSON body. RestUnreachable without a JSON object in answer, RestLimited on HTTP 429."""
+        """POST a JSON body. ServiceUnavailable without a JSON object in answer, RateLimited on HTTP 429."""
         return self._call("POST", url, headers or {}, data=msgspec.json.encode(body))
 
     def get(self, url: str, query: Mapping[str, str], headers: Mapping[str, str] | None = None) -> JsonResponse:
-        """GET with a query. RestUnreachable without a JSON object in answer, RestLimited on HTTP 429."""
+        """GET with a query. ServiceUnavailable without a JSON object in answer, RateLimited on HTTP 429."""
         return self._call("GET", url, headers or {}, params=query)
 
     def _call(self, method: str, url: str, headers: Mapping[str, str], **request_options: Any) -> JsonResponse:
@@ -174,7 +174,7 @@ class RestClient:
 
 
 def post(url: str, body: dict[str, str], content_type: str = JSON_CONTENT_TYPE) -> Answer:
-    """POST a JSON body on a connection of its own. RestUnreachable without a JSON object in answer, RestLimited on HTTP 429."""
+    """POST a JSON body on a connection of its own. ServiceUnavailable without a JSON object in answer, RateLimited on HTTP 429."""
     with RestClient() as client:
         reply = client.post(url, body, {"content-type": content_type})
     return Answer(reply.status, reply.body)

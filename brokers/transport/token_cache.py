@@ -31,10 +31,10 @@ TokenIssuer = Callable[[], tuple[str, int]]
 
 
 class AccessToken:
-    """The access token of one key, as a session or a REST call shows it."""
+    """The access token of one key, as sessions and REST calls use it."""
 
     def __init__(self, path: Path, owner: str, clock: Clock, issue: TokenIssuer) -> None:
-        """`owner` tells keys and hosts apart; only its fingerprint is stored."""
+        """`owner` identifies key and host; only its fingerprint is stored."""
         self._file = TokenFile(path, owner)
         self._clock = clock
         self._issue = issue
@@ -46,12 +46,12 @@ class AccessToken:
         return self._last_token
 
     def invalidate(self) -> None:
-        """Take a new one next time."""
+        """Request a new token next time."""
         self._file.invalidate(self._last_token)
 
 
 class Token(msgspec.Struct):
-    """An access token as it lies on disk; `owner` is a fingerprint of the key it was issued to."""
+    """An access token on disk; `owner` is the fingerprint of its key."""
 
     text: str
     expires_ns: int
@@ -62,12 +62,12 @@ class TokenFile:
     """A broker's token, shared by all processes of a home."""
 
     def __init__(self, path: Path, owner: str) -> None:
-        """`owner` tells keys and hosts apart; only its fingerprint is stored."""
+        """`owner` identifies key and host; only its fingerprint is stored."""
         self.path = path
         self.owner = sha256(owner.encode()).hexdigest()[:16]
 
     def get(self, now_ns: int, issue: TokenIssuer) -> str:
-        """The token, newly issued (text, expires_ns) when there is none good for another ten minutes."""
+        """The token; newly issued (text, expires_ns) unless a stored one is valid for ten more minutes."""
         with self._locked():
             token = self._read()
             if token is None or token.expires_ns - now_ns < RENEW_BEFORE_NS:
@@ -75,7 +75,7 @@ class TokenFile:
                 token = Token(text, expires_ns, self.owner)
                 try:
                     self._write(token)
-                except OSError as error:  # a full disk: the token is good all the same
+                except OSError as error:  # a full disk: the token is valid, only not stored
                     logger.warning("{}: the token could not be kept: {}", self.path, error)
             return token.text
 
@@ -88,7 +88,7 @@ class TokenFile:
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
-        """Alone among all processes of the home. RestUnreachable when the lock cannot be opened (no descriptor, no room)."""
+        """Alone among all processes of the home. ServiceUnavailable when the lock cannot be opened (no descriptor, no room)."""
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             self.path.parent.chmod(0o700)
@@ -102,7 +102,7 @@ class TokenFile:
             os.close(fd)
 
     def _read(self) -> Token | None:
-        """The token on disk if it is this key's; one that others may have read or put there is not used."""
+        """The stored token if it is of this key; one that others may have read or created is not used."""
         try:
             fd = os.open(self.path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
         except FileNotFoundError:
@@ -123,7 +123,7 @@ class TokenFile:
 
     def _write(self, token: Token) -> None:
         temporary = self.path.with_name(f".{self.path.name}.new")
-        temporary.unlink(missing_ok=True)  # a leftover keeps the mode it has
+        temporary.unlink(missing_ok=True)  # a leftover keeps its old mode
         fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         try:
             os.write(fd, msgspec.json.encode(token))

@@ -54,7 +54,7 @@ def is_loopback(url: str) -> bool:
 
 
 class _BoundedSocket:
-    """The socket as the library has it while it shakes hands: bounded in time and bytes, which the library itself is not."""
+    """The socket during the handshake: bounded in time and bytes, which the library itself is not."""
 
     def __init__(self, connected: socket.socket) -> None:
         self._socket = connected
@@ -110,10 +110,10 @@ class WebSocketConnection:
 
     @classmethod
     def connect(cls, url: str, frame_max_bytes: int) -> WebSocketConnection:
-        """Shake hands with `url`; blocks for up to HANDSHAKE_S per address. ConnectError in words."""
+        """Connect to `url`; blocks for up to HANDSHAKE_S per address. ConnectError."""
         options = {}
         if is_loopback(url):
-            # the library looks at http_no_proxy only where a proxy is named (practice 5.3)
+            # the library reads http_no_proxy only where a proxy is named
             options = {"http_proxy_host": "none", "http_proxy_port": 1, "http_no_proxy": [urlsplit(url).hostname]}
         try:
             link = websocket.create_connection(
@@ -129,7 +129,7 @@ class WebSocketConnection:
             )
         except websocket.WebSocketBadStatusException as error:
             raise ConnectError(f"{url}: the server answers the handshake with HTTP {error.status_code}") from None
-        except Exception as error:  # noqa: BLE001 the library reads a stranger's bytes: whatever it makes of them, there is no connection
+        except Exception as error:  # noqa: BLE001 the library parses a server's bytes: whatever it raises, there is no connection
             reason = str(error)[:MAX_MESSAGE_CHARS] or type(error).__name__
             raise ConnectError(f"{url}: no connection: {reason}") from None
         return cls(link, frame_max_bytes)
@@ -137,7 +137,7 @@ class WebSocketConnection:
     def poll(self, timeout_s: float) -> list[tuple[bytes, int]]:
         """Messages that arrive within `timeout_s`, each with the mono_ns at which its last bytes left the socket.
 
-        Returns at once when there are some. Closed or FrameError once the messages before it have been handed out.
+        Returns at once when there are some. ConnectionClosed or ProtocolError once the messages before it were delivered.
         """
         if self._parser.error:
             raise self._parser.error
@@ -172,7 +172,7 @@ class WebSocketConnection:
         return messages
 
     def _read(self) -> bytes | None:
-        """What lies in the socket, None if nothing. The end of the connection is noted in the scanner."""
+        """The bytes in the socket, None for none. The end of the connection is set in the parser."""
         try:
             count = self._socket.recv_into(self._buffer)
         except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
@@ -187,8 +187,8 @@ class WebSocketConnection:
     def send_text(self, text: bytes) -> None:
         """Send one text message.
 
-        If the other side does not take it within SEND_S, no more is sent and `poll` raises Closed, but not before it has handed out
-        what that side had said: the reason why it left may be among it (docs/wire/kis.md 2.6).
+        If the server does not accept it within SEND_S, no more is sent and `poll` raises ConnectionClosed, after delivering what the
+        server had sent: the reason of the disconnect may be among it (docs/wire/kis.md 2.6).
         """
         self._send(text, websocket.ABNF.OPCODE_TEXT)
 
@@ -204,7 +204,7 @@ class WebSocketConnection:
             self._socket.settimeout(0)
 
     def close(self) -> None:
-        """Say goodbye, wait up to CLOSE_S for the answer, close. A slot that was not released so stays taken (docs/wire/kis.md 2.6)."""
+        """Close handshake: wait up to CLOSE_S for the answer. A slot that is not released stays taken (docs/wire/kis.md 2.6)."""
         deadline = time.monotonic() + CLOSE_S
         try:
             self._socket.settimeout(CLOSE_S)

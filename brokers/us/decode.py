@@ -62,14 +62,14 @@ def is_day_market(instrument: Instrument) -> bool:
 
 
 def wire_code(subscription: Subscription, paid: bool = False) -> tuple[str, str]:
-    """TR id and key of a registration (docs/wire/kis.md 2.7); the day market's keys have one form only."""
+    """TR id and key of a subscription (docs/wire/kis.md 2.7); the day market's keys have one form only."""
     instrument, stream = subscription
     kind = PAID if paid or is_day_market(instrument) else FREE
     return TR_OF[stream], f"{kind}{EXCHANGE_OF[instrument.venue]}{instrument.symbol}"
 
 
 def subscriptions_by_code(subscriptions: Iterable[Subscription]) -> dict[str, Subscription]:
-    """`TR|key` -> registration, under the free and the paid key."""
+    """`TR|key` -> subscription, under the free and the paid key."""
     return {"|".join(wire_code(r, paid)): r for r in subscriptions for paid in (False, True)}
 
 

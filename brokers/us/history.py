@@ -53,7 +53,7 @@ class UsHistory:
         self._client.close()
 
     def fetch_page(self, request: PageRequest) -> PageResponse:
-        """One page of minute bars up to the key, or to the end of the day. RestError; RestLimited when it came too soon."""
+        """One page of minute bars up to the key, or to the end of the day. RestError; RateLimited when it came too soon."""
         if request.kind not in self.PAGE_ROWS:
             raise HistoryError(f"the US feed has no {request.kind}")
         description = f"{TR} of {request.instrument}"
@@ -65,7 +65,7 @@ class UsHistory:
         )
 
     def parse_bars(self, content: bytes) -> np.ndarray:
-        """BARS of one minute, newest first, prices in 1/10,000; QuotesError."""
+        """BAR_ROW of one minute, newest first, prices in 1/10,000; HistoryError."""
         rows = _parse_rows(content, TR)
         found = np.zeros(len(rows), BAR_ROW)
         for bar, row in zip(found, rows, strict=True):
@@ -82,15 +82,15 @@ class UsHistory:
         return found
 
     def parse_ticks(self, content: bytes) -> np.ndarray:
-        """There are none: QuotesError."""
+        """There are none: HistoryError."""
         raise HistoryError("the US feed has no ticks")
 
     def parse_trades(self, content: bytes, day: object) -> np.ndarray:
-        """There are none: QuotesError."""
+        """There are none: HistoryError."""
         raise HistoryError("the US feed has no prints")
 
     def parse_days(self, content: bytes) -> np.ndarray:
-        """They are not asked for: QuotesError."""
+        """They are not asked for: HistoryError."""
         raise HistoryError("the US feed is not asked for days")
 
 

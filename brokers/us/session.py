@@ -37,7 +37,7 @@ class Us:
         return ApprovalKey(home.settings.us.rest_url, load_secrets(home.root, "us", number=number), home.load_clock())
 
     def create_session(self, settings: Settings, credential: str, subscription_table: SubscriptionTable) -> KisSession:
-        """A dialogue that registers what the ledger lists, under free or paid keys."""
+        """A dialogue that subscribes what the ledger lists, under free or paid keys."""
         table = settings.us
         wire_code = partial(decode.wire_code, paid=table.paid)
         return KisSession(credential, table.customer_type, table.register_spacing_ms, subscription_table, wire_code)

@@ -36,7 +36,7 @@ def init(root: Path, directory: Path | None) -> None:
 @as_json_option
 @click.pass_obj
 def check(root: Path, as_json: bool) -> None:
-    """Check settings, secrets and registrations without starting anything.
+    """Check settings, secrets and subscriptions without starting anything.
 
     Example: collectorctl check
     """
@@ -57,7 +57,7 @@ def check(root: Path, as_json: bool) -> None:
 @as_json_option
 @click.pass_obj
 def plan(root: Path, rates: bool, as_json: bool) -> None:
-    """What will be registered where; what finds no place, and what that costs.
+    """What will be subscribed where; what finds no place, and what that costs.
 
     No redundancy: one broker has the book. Ticks by recovery only: none live. Not collected: neither.
 

@@ -93,7 +93,7 @@ def check_wrong_venue(data: DemoData) -> list[str]:
 
 
 def check_both_lose(data: DemoData) -> list[str]:
-    """Neither line's losses are hidden: one in fifty books of the hour came by one line only, and no alarm cries over that."""
+    """Neither feed's losses are hidden: one in fifty books of the hour came by one line only, and no alarm cries over that."""
     hour = data.books[data.books["exch_time"].between(_timestamp("09:00:00"), _timestamp("10:00:00"))]
     problems = _check_degraded(data)
     for feed in ("kis", "kiwoom"):
@@ -118,7 +118,7 @@ def check_open_burst(data: DemoData) -> list[str]:
 
 
 def _check_degraded(data: DemoData, *feeds: str) -> list[str]:
-    """Exactly these lines were called degraded."""
+    """Exactly these feeds were called degraded."""
     degraded = set(data.events.loc[data.events["kind"] == "degraded", "line"])
     return [
         *(f"{line}: is not called degraded" for line in feeds if line not in degraded),

@@ -33,11 +33,11 @@ MARKET_OPEN, MARKET_CLOSE = "08:30:00", "12:00:00"
 
 CALLS_PER_S = 20.0
 REST_RATE_OPTIONS = ("--kiwoom-burst", "20", "--kiwoom-calls-per-s", "40")
-"""Calls of a recovery, and what the simulator bears. The real Kiwoom bears four or five a second; a rehearsal need not wait."""
+"""Calls of a recovery, and what the simulator bears. The real Kiwoom bears four or five a second; a demo need not wait."""
 
 
 class EnvironmentSetupError(Exception):
-    """The rehearsal cannot begin; the message says why."""
+    """The demo cannot begin; the message says why."""
 
 
 def create_demo_home(root: Path, seconds: float, universe: Sequence[str] = SYMBOLS) -> None:
@@ -98,7 +98,7 @@ _SECRETS = ("KIS_APP_KEY", "KIS_APP_SECRET", "KIWOOM_APP_KEY", "KIWOOM_APP_SECRE
 
 
 def parse_day_time(text: str) -> int:
-    """An instant of the rehearsal's day, "HH:MM:SS" Korean time, ns since 1970 UTC."""
+    """An instant of the demo's day, "HH:MM:SS" Korean time, ns since 1970 UTC."""
     return round(datetime.fromisoformat(f"{DAY}T{text}").replace(tzinfo=KST).timestamp()) * SECOND_NS
 
 
@@ -106,7 +106,7 @@ class SimulatorProcess:
     """The simulator as a process, steered by lines."""
 
     def __init__(self, root: Path, truth: Path, *options: str) -> None:
-        """Start it in the home `root` and wait until it serves. StageError when it does not."""
+        """Start it in the home `root` and wait until it serves. EnvironmentSetupError when it does not."""
         self.process = subprocess.Popen(
             [
                 sys.executable,
@@ -139,7 +139,7 @@ class SimulatorProcess:
         self.close()
 
     def read_response(self, timeout_s: float) -> dict[str, Any]:
-        """The next thing it says. StageError after `most_s` seconds, or when it is gone."""
+        """The next thing it says. EnvironmentSetupError after `most_s` seconds, or when it is gone."""
         pipe = cast(BufferedReader, self.process.stdout)  # opened with PIPE
         while b"\n" not in self._pending:
             if not select.select([pipe], [], [], timeout_s)[0]:

@@ -62,9 +62,9 @@ def compare(
 ) -> DemoResult:
     """Compare.
 
-    `books`, `trades`, `sent`: the truth's tables (brokers/simulator/truth.py). `ended_ns`: (line, connection) -> monotonic
+    `books`, `trades`, `sent`: the ground truth's tables (brokers/simulator/ground_truth.py). `ended_ns`: (line, connection) -> monotonic
     instant at which it ended, absent while it lives. `book_rows`, `tick_rows`: the datasets as pandas reads them.
-    `stopped_ns`: line -> the spans (begin, end), monotonic, in which its collector was stopped by a signal.
+    `stopped_ns`: feed -> the spans (begin, end), monotonic, in which its collector was stopped by a signal.
     `stamps`: False where lines stamp differently; then exchange seconds are not compared.
     """
     if not compare_stamps:
@@ -132,7 +132,7 @@ def _compare_books(
         _compare_feed(
             feed_account, delivered[feed], [_identity(key) for key, here in zip(stored, arrived, strict=True) if here]
         )
-    # what either line delivered: for one book the most that one line delivered of it, over all books of one content
+    # what either feed delivered: for one book the most that one line delivered of it, over all books of one content
     certain, possible = Counter[tuple](), Counter[tuple]()
     for certain_only, counts in ((True, certain), (False, possible)):
         per_id: dict[int, Counter[int]] = {}
@@ -164,7 +164,7 @@ def _compare_ticks(
     }
 
     def key(first: int, last: int) -> tuple:
-        # a merged print ends where its last trade ends and covers everything since its first began
+        # a merged trade ends where its last trade ends and covers everything since its first began
         begin, end = at[first], at[last]
         size = columns["cum_volume"][end] - columns["cum_volume"][begin] + columns["size"][begin]
         return (

@@ -1,6 +1,6 @@
 """Reconciliation of the stored ticks of a finished day with the true trades (pure).
 
-    trades of the truth ──in no live row──> missing ─┬─ must equal the recovered rows, one for one
+    trades of the ground truth ──in no live row──> missing ─┬─ must equal the recovered rows, one for one
     tick rows ─┬─ live: the trades they cover        │
                └─ recovered ─────────────────────────┘
 
@@ -55,7 +55,7 @@ class Reconciliation(msgspec.Struct):
 
 
 def reconcile(trades: np.ndarray, rows: pd.DataFrame) -> list[Reconciliation]:
-    """Compare each instrument's whole day. `trades`: the truth's TRADES; `rows`: the tick dataset as pandas reads it."""
+    """Compare each instrument's whole day. `trades`: the ground truth's TRADES; `rows`: the tick dataset as pandas reads it."""
     names = sorted(set(zip(trades["symbol"].tolist(), trades["venue"].tolist(), strict=True)))
     return [
         _reconcile_instrument(

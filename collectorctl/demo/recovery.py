@@ -25,7 +25,7 @@ from conf.home import Home
 
 
 class RecoveredInstrument(msgspec.Struct):
-    """One instrument: its certificates before and after, what was missing before, and its ticks against the truth.
+    """One instrument: its certificates before and after, what was missing before, and its ticks against the ground truth.
 
     `lacked`: trades in no row before the recovery; `misled`: its live ticks came from a line that showed something else
     than it said: they cannot be right.
@@ -77,7 +77,7 @@ def recover_and_compare(
 ) -> DemoRecovery:
     """Recover the day of a stopped home and judge it. The errors of a recovery.
 
-    `trades`: the truth's TRADES of the home's instruments; `misled`: the line whose ticks cannot be right.
+    `trades`: the ground truth's TRADES of the home's instruments; `misled`: the feed whose ticks cannot be right.
     """
     begin = time.monotonic()
     with ConsoleProgress(console) as progress, recovery_job(home, RecoveryRequest(day), progress) as job:

@@ -22,7 +22,7 @@ from conf.home import Home
 
 
 class DemoMeasurements(msgspec.Struct):
-    """What a rehearsal measured: bytes on disk per row, lag from KIS to Kiwoom in real ms, own memory in MB."""
+    """What a demo measured: bytes on disk per row, lag from KIS to Kiwoom in real ms, own memory in MB."""
 
     bytes_per_book: float
     bytes_per_tick: float
@@ -35,7 +35,7 @@ class DemoMeasurements(msgspec.Struct):
 
 
 class DemoOutcome(msgspec.Struct):
-    """A finished rehearsal: what it was about, acts that the market's day was too short for, and what was found.
+    """A finished demo: what it was about, acts that the market's day was too short for, and what was found.
 
     `broken`: what the script says must hold, and does not.
     """
@@ -48,13 +48,13 @@ class DemoOutcome(msgspec.Struct):
     measurements: DemoMeasurements
 
     def problems(self) -> list[str]:
-        """In words what breaks a promise; empty when the rehearsal passed."""
+        """In words what breaks a promise; empty when the demo passed."""
         skipped = [f"{act}: the market closed before it: give it more --seconds" for act in self.skipped_actions]
         return [*skipped, *self.result.problems(), *self.assertion_failures, *self.recovery.problems()]
 
 
 def measure(home: Home, status: Status, stop_s: float) -> DemoMeasurements:
-    """The figures of a finished rehearsal; `seen` is the last look before it stopped."""
+    """The figures of a finished demo; `seen` is the last look before it stopped."""
     sizes = {name: list((home.data / "kr" / name).rglob("part-*.parquet")) for name in ("orderbook", "tick")}
     books = pd.read_parquet(home.data / "kr" / "orderbook", columns=["recv_time_kis", "recv_time_kiwoom", "hour"])
     ticks = pd.read_parquet(home.data / "kr" / "tick", columns=["seq"])
@@ -178,7 +178,7 @@ def _format_share(part: int, whole: int) -> str:
 
 
 def _print_pandas_example(console: Console, root: Path) -> None:
-    """Two lines of pandas, run as a user would run them, and what they print."""
+    """Two lines of pandas, run as a user would run them, and what they trade."""
     lines = (
         f'import pandas as pd; books = pd.read_parquet("{root}/data/kr/orderbook")',
         'print(books[["symbol", "exch_time", "recv_time", "broker", "bid_price_1", "ask_price_1"]].tail(3).to_string())',

@@ -18,7 +18,7 @@ MAX_DOUBLED_SHARE = 0.0003
 
 
 class FeedAccount(msgspec.Struct):
-    """One line's deliveries of one stream against the rows that carry its arrival."""
+    """One feed's deliveries of one stream against the rows that carry its arrival."""
 
     sent: int = 0
     in_flight: int = 0
@@ -57,7 +57,7 @@ class DemoResult(msgspec.Struct):
     ticks: StreamAccount
 
     def problems(self) -> list[str]:
-        """In words what breaks a promise; empty when the rehearsal passed."""
+        """In words what breaks a promise; empty when the demo passed."""
         found = self._hard_problems()
         books = self.books
         for what, count, share in (

@@ -64,7 +64,7 @@ class DemoRun:
         self.truth = root / "truth"
 
     def run(self) -> DemoOutcome:
-        """Run it, recover its day and judge both. StageError, DaemonError, SettingsError, or the errors of a recovery."""
+        """Run it, recover its day and judge both. EnvironmentSetupError, SupervisorError, SettingsError, or the errors of a recovery."""
         create_demo_home(self.root, self.seconds, self.scenario.universe)
         options = ["--seed", str(self.seed), *REST_RATE_OPTIONS, *self.scenario.options]
         options += ["--scenario", self.scenario.simulator_scenario] if self.scenario.simulator_scenario else []
@@ -143,7 +143,7 @@ class DemoRun:
 
     def _compare(self, home: Home, truth: ground_truth.GroundTruth, books: pd.DataFrame) -> DemoResult:
         ticks, deliveries = _read_dataset(home, "tick"), truth.deliveries
-        if untrusted := self.scenario.untrusted_feed:  # the other line's promises hold as if it were alone
+        if untrusted := self.scenario.untrusted_feed:  # the other feed's promises hold as if it were alone
             deliveries = deliveries[deliveries["line"] != FeedId[untrusted.upper()]]
             books = books[
                 books[[f"recv_time_{line}" for line in FEEDS.values() if line != untrusted]].notna().any(axis=1)

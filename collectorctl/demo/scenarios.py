@@ -20,10 +20,10 @@ from collectorctl.demo.environment import SYMBOLS
 
 
 class DemoScenario(NamedTuple):
-    """A rehearsal: its name, what it is about, and its acts.
+    """A demo: its name, what it is about, and its acts.
 
-    `scenario`: the simulator's script; `options`: the simulator's; `stamps`: whether both lines stamp alike; `holds`: what else
-    must be so afterwards; `misled`: the line that shows something else than it says: nothing of it can be right, and no day that
+    `scenario`: the simulator's script; `options`: the simulator's; `stamps`: whether both feeds stamp alike; `holds`: what else
+    must be so afterwards; `misled`: the feed that shows something else than it says: nothing of it can be right, and no day that
     rests on it may be PROVEN; `universe`: what is collected.
     """
 
@@ -66,7 +66,7 @@ def _build_fault_scenario(
     compare_stamps: bool = True,
     untrusted_feed: str = "",
 ) -> DemoScenario:
-    """A rehearsal in which the simulator does all that goes wrong; `more`: options of its own."""
+    """A demo in which the simulator does all that goes wrong; `more`: options of its own."""
     description = SCENARIOS[scenario].description
     return DemoScenario(
         scenario,
@@ -95,4 +95,4 @@ DEMO_SCENARIOS: dict[str, DemoScenario] = {
         _build_fault_scenario("open-burst", assertions.check_open_burst),
     )
 }
-"""Every rehearsal there is, by name."""
+"""Every demo there is, by name."""

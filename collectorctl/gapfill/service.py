@@ -148,7 +148,7 @@ class GapFiller:
         self._mark_failed(gap, f"it reaches further back than {self._max_pages} pages", permanently=True)
 
     def _fetch_page(self, gap: FillableGap, until_ns: int) -> np.ndarray:
-        """PRINTS of the gap's day up to a second, at the rate that is allowed. BrokerError."""
+        """TRADE_ROW of the gap's day up to a second, at the rate that is allowed. BrokerError."""
         day = to_kst(until_ns).date()
         request = PageRequest("prints", gap.instrument, day, until=f"{to_kst(until_ns):%H%M%S}")
         for refusals in range(MAX_REFUSALS):

@@ -23,14 +23,14 @@ from writer.volume.coverage import GAP
 
 
 class VerifiedFills(NamedTuple):
-    """The gaps that are filled, each with its PRINTS in volume order; of others that rows lie in, what is wrong with them."""
+    """The gaps that are filled, each with its TRADE_ROW in volume order; of others that rows lie in, what is wrong with them."""
 
     fills: dict[FillableGap, np.ndarray]
     mismatches: dict[FillableGap, str]
 
 
 def verify(gaps: Sequence[FillableGap], trades: np.ndarray) -> VerifiedFills:
-    """Put PRINTS (any order, copies allowed) into the gaps of one instrument and day (ascending)."""
+    """Put TRADE_ROW (any order, copies allowed) into the gaps of one instrument and day (ascending)."""
     gap_rows = np.zeros(len(gaps), GAP)
     for name in ("low", "high"):
         gap_rows[name] = [getattr(gap, name) for gap in gaps]
@@ -57,7 +57,7 @@ def verify(gaps: Sequence[FillableGap], trades: np.ndarray) -> VerifiedFills:
 def _find_mismatch(gap: FillableGap, rows: np.ndarray) -> str:
     """What speaks against rows that tile a gap and are worth it; empty if nothing does."""
     at_ns = np.concatenate([[gap.begin_ns], rows["exch_ns"], [gap.end_ns]])
-    auctions = int(is_after_silence(at_ns)[1:-1].sum())  # their prints are not counted as trades
+    auctions = int(is_after_silence(at_ns)[1:-1].sum())  # their trades are not counted as trades
     if gap.trades is not None and not len(rows) - auctions <= gap.trades <= len(rows):
         return f"{len(rows)} rows for {gap.trades} trades"
     if (np.diff(at_ns) < 0).any():

@@ -36,7 +36,7 @@ COMPLETE_GRADES = (Grade.PROVEN, Grade.RECONCILED)
 
 
 def recover(home: Home, text: str, symbols: str, mode: str, budget: str, dry_run: bool, as_json: bool) -> int:
-    """Plan, and unless `dry_run` recover; the exit status. UsageError, SettingsError, Busy."""
+    """Plan, and unless `dry_run` recover; the exit status. UsageError, SettingsError, AlreadyRunning."""
     day = _parse_day(home, text)
     try:
         instruments = [parse_instrument(name.strip()) for name in symbols.split(",") if name.strip()]
@@ -64,7 +64,7 @@ def recover(home: Home, text: str, symbols: str, mode: str, budget: str, dry_run
 
 
 def recover_us(home: Home, text: str, symbols: str, dry_run: bool, as_json: bool) -> int:
-    """Minute bars and certificates of a US day; the exit status. UsageError, SettingsError, Busy."""
+    """Minute bars and certificates of a US day; the exit status. UsageError, SettingsError, AlreadyRunning."""
     day = _parse_day(home, text, US)
     try:
         chosen = [parse_instrument(name.strip()) for name in symbols.split(",") if name.strip()]

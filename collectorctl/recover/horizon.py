@@ -51,7 +51,7 @@ class DayAvailability:
 
     @property
     def trades_available(self) -> bool:
-        """Whether prints with side and cumulative volume can be asked for: today and the trading day before."""
+        """Whether trades with side and cumulative volume can be asked for: today and the trading day before."""
         return self._is_trading_day(self.today) and self.days_back <= 1
 
     def is_session_over(self, venue: str) -> bool:

@@ -154,7 +154,7 @@ class RecoveryJob:
         return [compute_certificate(self.home, self.day, one.instrument, self._collect_evidence(one)) for one in plans]
 
     def recover(self, plans: list[InstrumentPlan]) -> list[Certificate]:
-        """Do what was planned; a certificate for each instrument. FetchError, PublishError, OSError."""
+        """Do what was planned; a certificate for each instrument. FetchError, PartitionWriteError, OSError."""
         self.listener.on_planned(plans)
         staging = StagingArea(lambda instrument: recovery_folder(self.home.data, str(self.day), instrument))
         redundant: dict[RowKey, int] = {}
@@ -173,12 +173,12 @@ class RecoveryJob:
         return self._certify(plans)
 
     def _fill_gaps(self, plan: InstrumentPlan) -> tuple[np.ndarray, dict[RowKey, int]]:
-        """The PRINTS that belong into an instrument's gaps, and what then goes; the evidence is kept."""
+        """The TRADE_ROW that belong into an instrument's gaps, and what then goes; the evidence is kept."""
         ticks = day_ticks.load_ticks(self.ticks_dir, self.day, plan.instrument)
         found = self._collect_evidence(plan)
         trades = np.zeros(0, TRADE_ROW)
         if plan.method in ("ticks", "prints"):
-            on_page = lambda pages, rate: self.listener.on_page(plan, pages, rate)  # noqa: E731 a word for the line below
+            on_page = lambda pages, rate: self.listener.on_page(plan, pages, rate)  # noqa: E731 a word for the feed below
             load_books = lambda: day_ticks.load_book_volumes(self.books_dir, self.day, plan.instrument)  # noqa: E731 as above
             source = TickSource(self.home.data, self.client, self.availability, plan, load_books, on_page)
             trades = source.fill(ticks, found, lambda: self.daily_totals.get(plan.instrument, refresh=True)[0])
@@ -260,7 +260,7 @@ def compute_certificate(
 def recovery_job(
     home: Home, request: RecoveryRequest, listener: ProgressListener, writes: bool = True
 ) -> Iterator[RecoveryJob]:
-    """A run, alone in its home if it `writes`. Busy when another one is at work."""
+    """A run, alone in its home if it `writes`. AlreadyRunning when another one is at work."""
     fd = recovery_lock(home) if writes else -1
     pa.set_memory_pool(pa.system_memory_pool())  # gives back what was read of one instrument before the next
     try:
@@ -275,7 +275,7 @@ def recovery_job(
 
 
 def recovery_lock(home: Home) -> int:
-    """A descriptor that keeps other runs of this home out until it is closed. Busy."""
+    """A descriptor that keeps other runs of this home out until it is closed. AlreadyRunning."""
     home.create_directories()
     path = home.lock_path("recovering")
     fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)

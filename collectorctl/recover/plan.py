@@ -51,7 +51,7 @@ class MissingRange(NamedTuple):
 
 @dataclass
 class InstrumentPlan:
-    """One instrument of a plan. `by`: "" nothing to fetch, "ticks", "prints", or "bars" where ticks are left out, for `why`."""
+    """One instrument of a plan. `by`: "" nothing to fetch, "ticks", "trades", or "bars" where ticks are left out, for `why`."""
 
     instrument: Instrument
     daily_total: DailyTotal | None
@@ -143,14 +143,14 @@ def plan_instrument(
 ) -> InstrumentPlan:
     """What one instrument lacks and the cheaper way to it.
 
-    `later_shares`: traded on the days since, which a chart pages through. `prints_reach`: prints of that day can be had.
+    `later_shares`: traded on the days since, which a chart pages through. `prints_reach`: trades of that day can be had.
     """
     plan = InstrumentPlan(instrument, daily_total)
     coverage = compute_day_coverage(ticks, daily_total.volume if daily_total else None)
     plan.gaps = find_gaps(ticks, coverage)
     if not plan.gaps:
         return plan
-    # an auction is one print of thousands of shares and would tell too few trades
+    # an auction is one trade of thousands of shares and would tell too few trades
     sizes = np.sort(ticks["size"][coverage.keep])
     mean = float(sizes[: -max(1, len(sizes) // 1000)].mean()) if len(sizes) >= MIN_TICKS_FOR_MEAN else TYPICAL_SHARES
     price = _typical_price(ticks, daily_total)

@@ -111,7 +111,7 @@ def recover(
 
 
 def _fetch_bars(home: Home, client: ThrottledClient, day: date, instrument: Instrument) -> np.ndarray:
-    """BARS of that day's session, oldest first. FetchError."""
+    """BAR_ROW of that day's session, oldest first. FetchError."""
     if hours_of(instrument.venue).zone is KST and day != home.load_calendar().trading_day(
         instrument.venue, home.load_clock().now_ns()
     ):

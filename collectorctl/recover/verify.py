@@ -32,7 +32,7 @@ class VerifiedCertificate(msgspec.Struct):
 
 
 def verify(home: Home, day: date, market: Market = KR) -> list[VerifiedCertificate]:
-    """Every certificate of the day; empty when there is none. PublicationError, OSError."""
+    """Every certificate of the day; empty when there is none. PartitionWriteError, OSError."""
     found = []
     for (symbol, venue), stored in sorted(store.load(home.data, day, market).items()):
         instrument = Instrument(symbol, venue)

@@ -39,7 +39,7 @@ _DECODED_FILE, _LEFTOVER_FILE, _PARTS_FOLDER = "{}.taken", "{}.rest", "parts"
 
 
 def commit(home: Home, directory: Path, batch: Batch) -> None:
-    """Steps 1 and 2. OSError; PublicationError if a file could not be read back: nothing has changed."""
+    """Steps 1 and 2. OSError; PartitionWriteError if a file could not be read back: nothing has changed."""
     clear(directory)
     build_dir = directory / _BUILD_FOLDER
     build_dir.mkdir()

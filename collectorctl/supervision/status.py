@@ -86,7 +86,7 @@ class Status(msgspec.Struct, frozen=True):
     market: str = ""
     """Which sessions the universe's venues have now, or until when they are closed."""
     feed_health: FeedReport | None = None
-    """How the lines stand as the writer last judged them; None before it did."""
+    """How the feeds stand as the writer last judged them; None before it did."""
     events: list[str] = []
     """What happened last, of the open hour; without acknowledgements."""
     gaps: GapReport | None = None

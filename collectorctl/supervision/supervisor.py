@@ -96,14 +96,14 @@ class SupervisorClient:
             ) from None
 
     def find_pid(self) -> int | None:
-        """The process id of the home's supervisord, None if there is none. DaemonError when it does not answer."""
+        """The process id of the home's supervisord, None if there is none. SupervisorError when it does not answer."""
         try:
             return int(self._call("getPID"))
         except (OSError, xmlrpc.client.Error):
             return None
 
     def list_programs(self) -> list[Program]:
-        """What supervisord runs, in its order; empty when it is not there. DaemonError when it does not answer."""
+        """What supervisord runs, in its order; empty when it is not there. SupervisorError when it does not answer."""
         try:
             infos = self._call("getAllProcessInfo")
         except (OSError, xmlrpc.client.Error):
@@ -114,7 +114,7 @@ class SupervisorClient:
         """Start supervisord with every program, or the programs that are not up; whether supervisord was new.
 
         What was never started and is not switched on, or has ended as it should, is left to the watchdog, which knows what is due.
-        DaemonError when it refuses.
+        SupervisorError when it refuses.
         """
         if self.find_pid() is not None:
             for program in self.list_programs():
@@ -153,17 +153,17 @@ class SupervisorClient:
         return True
 
     def start_program(self, name: str) -> None:
-        """Start one program without waiting for it. DaemonError if there is no such program."""
+        """Start one program without waiting for it. SupervisorError if there is no such program."""
         with _translate_faults(name, ignored="ALREADY_STARTED"):
             self._call("startProcess", name, False)
 
     def stop_program(self, name: str) -> None:
-        """Stop one program and wait until it is gone. DaemonError if there is no such program."""
+        """Stop one program and wait until it is gone. SupervisorError if there is no such program."""
         with _translate_faults(name, ignored="NOT_RUNNING"):
             self._call("stopProcess", name, timeout_s=STOP_TIMEOUT_S)
 
     def stop(self) -> Iterator[list[str]]:
-        """Shut down; yields, about every quarter second, the names still running. DaemonError if it does not end in time."""
+        """Shut down; yields, about every quarter second, the names still running. SupervisorError if it does not end in time."""
         pid = self.find_pid()
         if pid is None:
             return
@@ -180,7 +180,7 @@ class SupervisorClient:
 
 @contextmanager
 def _translate_faults(name: str, ignored: str) -> Iterator[None]:
-    """Turns supervisord's faults about one program into a DaemonError, except the one that means "already so"."""
+    """Turns supervisord's faults about one program into a SupervisorError, except the one that means "already so"."""
     try:
         yield
     except xmlrpc.client.Fault as error:

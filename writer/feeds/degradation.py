@@ -35,7 +35,7 @@ MIN_CONSECUTIVE = 2
 """Judgements in a row before a trouble is told."""
 
 MIN_MATCH_SHARE = 0.05
-"""Share of twins below which two lines have nothing in common, whatever they used to have."""
+"""Share of twins below which two feeds have nothing in common, whatever they used to have."""
 MIN_EXPECTED_BOOKS = 12
 """A share is called too small only where even that would be so many books: chance does not halve a number beyond it."""
 MATCH_SHARE_DROP = 0.5
@@ -214,7 +214,7 @@ class DegradationDetector:
         return found
 
     def _update_baseline(self, sums: np.ndarray) -> None:
-        """A window in which no line is in trouble: what is usual."""
+        """A window in which no feed is in trouble: what is usual."""
         if self._count_union(sums) < 3 * self._min_books:
             return
         for at, (_, feed) in enumerate(self._feeds):
@@ -248,7 +248,7 @@ class DegradationDetector:
         return began, ended
 
     def _compute_shares(self, total: np.ndarray) -> list[FeedShare]:
-        """How the lines stand over all that was counted."""
+        """How the feeds stand over all that was counted."""
         twins, union = int(total[:, _TWINNED].min()), self._count_union(total)
         return [
             FeedShare(

@@ -31,7 +31,7 @@ from writer.snapshot_file import SnapshotFile
 
 
 class FeedReport(msgspec.Struct):
-    """How the lines stood over the last `window_s` when it was `written`; a lag is what the second is behind the first."""
+    """How the feeds stood over the last `window_s` when it was `written`; a lag is what the second is behind the first."""
 
     written: str
     window_s: float
@@ -53,7 +53,7 @@ class FeedMonitor:
     """The lines of a home's Korean books."""
 
     def __init__(self, home: Home, vitals: Vitals, events: EventPublisher) -> None:
-        """Look back into the event rings for what each line sees."""
+        """Look back into the event rings for what each feed sees."""
         settings = home.settings
         window_ns = round(settings.health.window_s * SECOND_NS)
         settle_ns = round(settings.writer.twin_window_s * SECOND_NS) + SECOND_NS

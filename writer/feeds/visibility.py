@@ -19,7 +19,7 @@ _FIELDS = ("line", "kind", "connection", "stream", "symbol", "venue", "mono_ns")
 
 
 class FeedVisibility:
-    """What each line sees now."""
+    """What each feed sees now."""
 
     def __init__(self) -> None:
         self._visible_since: dict[int, dict[bytes, tuple[int, int]]] = {}
@@ -42,12 +42,12 @@ class FeedVisibility:
                     del visible[disconnected]
 
     def visible_since_ns(self, feed: int, name: bytes) -> int | None:
-        """Since when (mono_ns) the line sees this book; None if it does not, or nobody told."""
+        """Since when (mono_ns) the feed sees this book; None if it does not, or nobody told."""
         found = self._visible_since.get(feed, {}).get(name)
         return None if found is None else found[0]
 
     def newest_subscription_ns(self, feed: int) -> int:
-        """When the line was last given something to see; 0 if it sees nothing."""
+        """When the feed was last given something to see; 0 if it sees nothing."""
         return max((since_ns for since_ns, _ in self._visible_since.get(feed, {}).values()), default=0)
 
 

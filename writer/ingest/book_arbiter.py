@@ -132,7 +132,7 @@ class BookArbiter:
         )
 
     def _pop_match(self, identity: bytes, feed: int, mono_ns: int) -> UnmatchedRow | None:
-        """The oldest row of the other line waiting for this content, within the window; it waits no longer."""
+        """The oldest row of the other feed waiting for this content, within the window; it waits no longer."""
         queue = self._unmatched.get(identity)
         if queue is None:
             return None

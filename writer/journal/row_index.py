@@ -31,7 +31,7 @@ _VALID, _DATA, _TEXT = range(3)
 
 @dataclass
 class RowLocation:
-    """Where entries are: batch number and position in it, each shape (n,) int32; NOWHERE for none."""
+    """Where entries are: batch number and position in it, each shape (n,) int32; NO_ROW for none."""
 
     batch: np.ndarray
     at: np.ndarray
@@ -121,7 +121,7 @@ class JournalRows:
         )
 
     def gather(self, column: str, location: RowLocation) -> pa.Array:
-        """Values of a journal column at `place`, shape (n,); null where that is NOWHERE."""
+        """Values of a journal column at `place`, shape (n,); null where that is NO_ROW."""
         number = self._schema.get_field_index(column)
         kind = self._schema.field(column).type
         present = location.batch != NO_ROW
@@ -245,7 +245,7 @@ def _number_names(batch: pa.RecordBatch, names: dict[tuple[str, str], int]) -> n
 
 
 def _compute_offsets(batch: pa.RecordBatch, base: int) -> np.ndarray:
-    """Byte offsets of a batch's columns in the file, shape (columns, 3) as _VALID, _DATA, _TEXT; NOWHERE for none."""
+    """Byte offsets of a batch's columns in the file, shape (columns, 3) as _VALID, _DATA, _TEXT; NO_ROW for none."""
     table = np.full((batch.num_columns, 3), NO_ROW, np.int64)
     for number, column in enumerate(batch.columns):
         for kind, buffer in enumerate(column.buffers()):

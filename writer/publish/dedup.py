@@ -138,7 +138,7 @@ def _read_published_within(
 
 
 def _to_feed_codes(brokers: pa.Array) -> np.ndarray:
-    """A line's code for its name, int64 (n,)."""
+    """A feed's code for its name, int64 (n,)."""
     names = brokers.dictionary_encode()
     codes = np.array([FeedId[word.upper()] for word in names.dictionary.to_pylist()] + [0], np.int64)
     return codes[pc.fill_null(names.indices, len(codes) - 1).to_numpy()]

@@ -127,7 +127,7 @@ def _build_table(
     for batch in _read_batches(root, "tick", date, hour, _TICK_COLUMNS):
         feed = pc.index_in(batch.column("broker"), pa.array(feeds)).fill_null(NO_FEED).to_numpy().astype(np.int8)
         feed[batch.column("recv_time").is_null().to_numpy(zero_copy_only=False)] = (
-            NO_FEED  # fetched: no line brought it
+            NO_FEED  # fetched: no feed brought it
         )
         size, cum_volume = (pc.fill_null(batch.column(name), UNDEFINED).to_numpy() for name in ("size", "cum_volume"))
         ticks.append(TickColumns(names.encode(batch), _compute_minutes(batch), feed, size, cum_volume))

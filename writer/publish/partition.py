@@ -71,7 +71,7 @@ class PublishTask(NamedTuple):
 
     @property
     def may_overlap(self) -> bool:
-        """Whether several lines may have brought the same ticks, or somebody fetched them."""
+        """Whether several feeds may have brought the same ticks, or somebody fetched them."""
         market, stream = parse_dataset(self.dataset)
         return stream == "tick" and (len(market.feeds) > 1 or bool(market.backfill_sources))
 
@@ -104,7 +104,7 @@ def read_published_to(directory: Path, hour: int, lineage: str, market: Market =
 def publish(task: PublishTask, cancelled: Callable[[], bool] = lambda: False) -> list[Part]:
     """Publish what of the hour is not yet published; the parts made, none if nothing was left.
 
-    PublicationError: the file read back was not what was written, or an existing part is unreadable. OSError: no space and the
+    PartitionWriteError: the file read back was not what was written, or an existing part is unreadable. OSError: no space and the
     like. Cancelled: `cancelled` said so between two row groups. In every case nothing half-done is visible.
     """
     hour_dir = hour_directory(task.directory, task.hour, task.market)
@@ -207,7 +207,7 @@ def write_row_groups(
 
 
 def _verify(temporary: Path, rows: int, checksums: list[int]) -> None:
-    """Read the file back, row group by row group; PublicationError unless every value is what was written."""
+    """Read the file back, row group by row group; PartitionWriteError unless every value is what was written."""
     with pq.ParquetFile(temporary, page_checksum_verification=True) as file:
         found = [_checksum(file.read_row_group(group, use_threads=False)) for group in range(file.num_row_groups)]
         if file.metadata.num_rows != rows or found != checksums:

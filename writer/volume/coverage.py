@@ -34,8 +34,8 @@ class OverlapKind(IntEnum):
     """Why an interval is covered twice."""
 
     SAME = 0  # the same interval again: the first given stays
-    PARTS = 1  # `second` is a merged print whose parts are all here, `first` is the first of them: the parts stay
-    INSIDE = 2  # `second` is a part of `first`, but not all parts are here: the merged print stays
+    PARTS = 1  # `second` is a merged trade whose parts are all here, `first` is the first of them: the parts stay
+    INSIDE = 2  # `second` is a part of `first`, but not all parts are here: the merged trade stays
     CROSSED = 3  # they overlap, neither holds the other: one of them is wrong, both stay
 
 
@@ -115,7 +115,7 @@ def compute_gap_values(
 def compute_gap_trades(coverage: Coverage, side: np.ndarray, trade_count: np.ndarray) -> np.ndarray:
     """How many trades were counted in each gap, int64 (gaps,), UNDEFINED where the ticks around it do not tell.
 
-    Arrays (n,) of the ticks laid; `trade_count`: the day's trades up to each tick, its own included but for an auction's print
+    Arrays (n,) of the ticks laid; `trade_count`: the day's trades up to each tick, its own included but for an auction's trade
     (side 0), which is none; UNDEFINED where a tick may be several trades. Nothing is told of the day's end. docs/wire/kis.md 3.
     """
     after, before = coverage.gaps["after"], coverage.gaps["before"]

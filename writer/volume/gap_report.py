@@ -86,7 +86,7 @@ class GapReporter:
         return f"{self._market.to_local(self._clock.now_ns()):%Y-%m-%d %H:%M:%S}"
 
     def accept_backfill(self, ticks: np.ndarray) -> np.ndarray:
-        """Which of a batch of ticks (TICK, in receive order) are to be journalled, bool (n,): see filled.py."""
+        """Which of a batch of ticks (TICK, in receive order) are to be journalled, bool (n,): see backfill_filter.py."""
         return backfill_filter.accept_backfill(ticks, self._tracker.find_open_gaps)
 
     def add_ticks(self, ticks: np.ndarray, last_row: int) -> None:
@@ -97,7 +97,7 @@ class GapReporter:
         self._row = last_row
 
     def add_books(self, books: np.ndarray) -> None:
-        """Books (ORDERBOOK) of any line."""
+        """Books (ORDERBOOK) of any feed."""
         if len(books):
             self._tracker.add_books(books)
 

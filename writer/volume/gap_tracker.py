@@ -161,7 +161,7 @@ class GapTracker:
         known = (slots >= 0) & (volume > 0) & (volume < MAX_VOLUME) & (books["line"] < _FEED_COUNT)
         known[known] &= self._state["day"][slots[known]] == _compute_days(books)[known]
         at = np.flatnonzero(known)[::-1]
-        _, last = np.unique(slots[at] * _FEED_COUNT + books["line"][at], return_index=True)  # each line's latest word
+        _, last = np.unique(slots[at] * _FEED_COUNT + books["line"][at], return_index=True)  # each feed's latest word
         at = at[last]
         slot, feed, volume = slots[at], books["line"][at], volume[at]
         pending, top = self._state["book"][slot, feed], self._state["top"][slot]

@@ -162,7 +162,7 @@ class _DayGenerator:
                 made += len(executions)
 
     def run_auction(self, at_s: int) -> None:
-        """A call auction and its print."""
+        """A call auction and its trade."""
         for _ in range(AUCTION_ORDERS):
             self.listing.flow.add_auction_orders(self.listing.book)
         self._record(self.listing.end_phase("closing_auction"), at_s)

@@ -118,7 +118,7 @@ class SimulatedMarket:
     def _build_update(
         self, listing: Listing, phase: str | None, executions: list[Execution], exch_s: int, at: str, mono_ns: int
     ) -> MarketUpdate | None:
-        # An auction's print and book carry the phase they belong to, even when the session ends with them.
+        # An auction's trade and book carry the phase they belong to, even when the session ends with them.
         labelled_phase = phase or "closing_auction"
         book = None
         for _ in range(MAX_ATTEMPTS):

@@ -126,7 +126,7 @@ class OrderBook:
         return best_ask + places[len(places) // 2], best[0]
 
     def uncross(self) -> tuple[int, int] | None:
-        """Execute the call auction: (index, size) of the one print, None if nothing executed."""
+        """Execute the call auction: (index, size) of the one trade, None if nothing executed."""
         found = self.find_equilibrium()
         if found is None:
             return None

@@ -89,7 +89,7 @@ class SimulatedFeed:
         return time.monotonic_ns() < self.faults.outage_until_ns
 
     def publish(self, update: MarketUpdate) -> None:
-        """Queue a step of the market for the clients that registered it, or lose it."""
+        """Queue a step of the market for the clients that subscribed it, or lose it."""
         now_ns = time.monotonic_ns()
         if self.faults.unified and update.instrument.market is KR:
             if update.instrument.venue != CONSOLIDATED:
@@ -104,7 +104,7 @@ class SimulatedFeed:
                 self._enqueue(connection, QueuedItem(0, update.instrument, Stream.BOOK, update.book), ids, now_ns)
 
     def encode_frames(self, due: list[QueuedItem]) -> list[EncodedFrame]:
-        """What is due as the vendor's frames, with the stamps this line puts on them."""
+        """What is due as the vendor's frames, with the stamps this feed puts on them."""
         encoded = self.encode([self._apply_skew(item) for item in due] if self.faults.skew else due)
         return [frame._replace(corrupted=True) for frame in encoded] if self.faults.unified else encoded
 

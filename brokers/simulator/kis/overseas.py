@@ -21,14 +21,14 @@ DAY_MARKET = ("BAQ", "BAY", "BAA")
 
 
 class OverseasSubscriptions:
-    """What can be registered, and under which key each instrument was."""
+    """What can be subscribed, and under which key each instrument was."""
 
     def __init__(self) -> None:
         self.keys: dict[Instrument, str] = {}
         self.catalog = TrCatalog(frozenset(STREAMS), self.resolve)
 
     def resolve(self, tr_id: str, tr_key: str) -> tuple[Instrument, Stream]:
-        """What a registration means. ValueError for an impossible key."""
+        """What a subscription means. ValueError for an impossible key."""
         kind, exchange, ticker = tr_key[:1], tr_key[1:4], tr_key[4:]
         if kind not in ("D", "R") or (kind == "D" and exchange in DAY_MARKET):
             raise ValueError(tr_key)

@@ -33,7 +33,7 @@ TRS = frozenset(STREAMS) | frozenset(
     {"H0STANC0", "H0NXANC0", "H0UNANC0", "H0STMKO0", "H0NXMKO0", "H0UNMKO0", "H0STOUP0", "H0STOAC0", "H0STOAA0"}
     | {"HDFSCNT0", "HDFSASP0", "HDFSASP1", "H0STCNI0", "H0STCNI9", "H0GSCNI0", "H0GSCNI9"}
 )
-"""All that can be registered; for those that are not of the line's feed there is nothing to send."""
+"""All that can be subscribed; for those that are not of the feed's feed there is nothing to send."""
 SUBSCRIBE, UNSUBSCRIBE = "1", "2"
 
 
@@ -56,7 +56,7 @@ class TrCatalog(NamedTuple):
 
 
 def resolve_domestic(tr_id: str, tr_key: str) -> tuple[Instrument, Stream]:
-    """What a domestic registration means. ValueError for an impossible key."""
+    """What a domestic subscription means. ValueError for an impossible key."""
     venue, stream = STREAMS[tr_id]
     named = parse_instrument(tr_key)
     if named.venue != "KRX":
@@ -68,7 +68,7 @@ DOMESTIC = TrCatalog(frozenset(STREAMS), resolve_domestic)
 
 
 class SubscriptionRejected(Exception):
-    """A registration that gets an error: msg_cd, msg1, rt_cd."""
+    """A subscription that gets an error: msg_cd, msg1, rt_cd."""
 
     def __init__(self, code: str, text: str, rt_cd: str = "1") -> None:
         super().__init__(code)
@@ -101,7 +101,7 @@ def get_required(message: Any, name: str, code: str) -> Any:
 
 
 class KisClientSession:
-    """One client's conversation: what it registered, and its heartbeat."""
+    """One client's conversation: what it subscribed, and its heartbeat."""
 
     def __init__(self, server: KisWebSocketServer, connection: ClientConnection) -> None:
         self.server = server
@@ -116,7 +116,7 @@ class KisClientSession:
         self.unanswered_since_ns = 0
 
     def on_text(self, text: str) -> None:
-        """A text frame of the client: a registration, or the echo of a PINGPONG."""
+        """A text frame of the client: a subscription, or the echo of a PINGPONG."""
         tr_id, tr_key = "(null)", ""
         try:
             try:
@@ -141,7 +141,7 @@ class KisClientSession:
             self._reply(build_control_message(tr_id, tr_key, refusal.rt_cd, refusal.code, refusal.text))
 
     def instrument_keys(self) -> set[str]:
-        """The instrument keys registered."""
+        """The instrument keys subscribed."""
         return {tr_key for _, tr_key in self.subscriptions}
 
     def on_pong(self) -> None:
@@ -149,7 +149,7 @@ class KisClientSession:
         self.unanswered_since_ns = 0
 
     def _authenticate(self, header: dict[str, Any]) -> None:
-        """Check who speaks; the first registration takes the appkey's only slot."""
+        """Check who speaks; the first subscription takes the appkey's only slot."""
         approval = str(get_required(header, "approval_key", "OPSP9996"))
         if str(header.get("custtype", "")) not in ("P", "B"):
             code = "OPSP8998" if "custtype" in header else "OPSP9997"
@@ -194,7 +194,7 @@ class KisClientSession:
         self._reply(build_control_message(tr_id, tr_key, "0", "OPSP0000", "SUBSCRIBE SUCCESS", self.secret))
 
     def _resolve_stream(self, tr_id: str, tr_key: str) -> tuple[Instrument, Stream] | None:
-        """What of the market a registration means; None for TRs the line does not feed. Refusal of an impossible key."""
+        """What of the market a subscription means; None for TRs the feed does not feed. Refusal of an impossible key."""
         catalog = self.server.catalog
         if tr_id not in catalog.trs:
             return None

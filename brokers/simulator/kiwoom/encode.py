@@ -27,7 +27,7 @@ SESSION_CODE = {"pre_market": BEFORE, "opening_auction": BEFORE, "closing_price"
 def encode_frames(items: list[QueuedItem], merge_probability: float, random: Random) -> list[EncodedFrame]:
     """One frame for all entries of a slot, oldest first.
 
-    Neighbouring trades of one instrument that agree in second, price and side become one print with probability `merge`.
+    Neighbouring trades of one instrument that agree in second, price and side become one trade with probability `merge`.
     """
     entries, records = [], []
     for item in items:
@@ -105,7 +105,7 @@ def encode_sign(price: int, day: DailyStats) -> str:
 
 
 def encode_trade(group: list[Trade]) -> dict[str, str]:
-    """The 43 FIDs of docs/wire/kiwoom.md 3.1 for one trade, or for several as one print."""
+    """The 43 FIDs of docs/wire/kiwoom.md 3.1 for one trade, or for several as one trade."""
     trade = group[-1]
     day, book, price = trade.day, trade.book, trade.price
     size = sum(one.size for one in group)

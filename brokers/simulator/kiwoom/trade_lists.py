@@ -53,7 +53,7 @@ def build_last_trades(request: ListRequest) -> Page:
 
 
 def build_day_trades(request: ListRequest) -> Page:
-    """ka10084: prints of today or of the trading day before, up to a minute; by trades in pages, or one row a minute."""
+    """ka10084: trades of today or of the trading day before, up to a minute; by trades in pages, or one row a minute."""
     history, fields = request.listing.history, request.fields
     days = len(history.list_traded_days()) - int(fields["tdy_pred"])
     if days < 0:

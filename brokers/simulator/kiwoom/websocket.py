@@ -80,7 +80,7 @@ class KiwoomClientSession:
     _control_times_s: dict[str, deque[float]] = field(default_factory=dict)
 
     def instrument_keys(self) -> set[str]:
-        """The item codes registered, over all groups."""
+        """The item codes subscribed, over all groups."""
         return {item for registered in self.groups.values() for item, _ in registered if item}
 
     def on_text(self, text: str) -> None:
@@ -169,7 +169,7 @@ class KiwoomClientSession:
         return 0, ""
 
     def _update_connection(self) -> None:
-        """Tell the line what is registered; codes that exist nowhere stay silent."""
+        """Tell the feed what is subscribed; codes that exist nowhere stay silent."""
         streams: set[tuple[Instrument, Stream]] = set()
         for item, kind in (pair for registered in self.groups.values() for pair in registered):
             if kind in TYPES and item in self.server.items:
@@ -177,7 +177,7 @@ class KiwoomClientSession:
         self.connection.subscriptions = streams
 
     def wants_phases(self) -> bool:
-        """Whether 0s is registered."""
+        """Whether 0s is subscribed."""
         return any(kind == PHASE_TYPE for registered in self.groups.values() for _, kind in registered)
 
     async def run_heartbeat(self) -> None:
@@ -240,7 +240,7 @@ class KiwoomWebSocketServer:
         task.add_done_callback(self._closing.discard)
 
     def send_phase_change(self, venue: str, before: str | None, after: str | None, at: str) -> None:
-        """Tell who registered 0s that `venue` went from one phase to the next at `at`, HHMMSS."""
+        """Tell who subscribed 0s that `venue` went from one phase to the next at `at`, HHMMSS."""
         codes = PHASES.get(venue, {})
         code = codes[after][0] if after in codes else codes[before][1] if before in codes else None
         if code is None:

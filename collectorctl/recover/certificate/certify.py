@@ -86,7 +86,7 @@ class Certificate(msgspec.Struct):
 
 
 def certify(instrument: Instrument, day: date, ticks: np.ndarray, books: np.ndarray, evidence: Evidence) -> Certificate:
-    """Judge. `ticks`: TICKS as on disk; `books`: every cumulative volume a stored book shows, ascending."""
+    """Judge. `ticks`: DAY_TICK as on disk; `books`: every cumulative volume a stored book shows, ascending."""
     reasons: list[str] = []
     total = evidence.volume
     coverage = compute_day_coverage(ticks, total)
@@ -268,7 +268,7 @@ def _explain_off_book(
     """The gaps, in words, if every one is volume off the book and the minutes differ by nothing else; else nothing.
 
     No trade lies in one if the counter of the ticks around it says so, or minute bars that do not hold it and yet hold every row.
-    Where no counter tells anything, the broker's list of prints is believed, which carries their cumulative volume.
+    Where no counter tells anything, the broker's list of trades is believed, which carries their cumulative volume.
     """
     placed, gaps, unexplained = ticks[coverage.order], coverage.gaps, dict(differences)
     verdicts = trade_count.compute_verdicts(ticks, coverage, venue).tolist()

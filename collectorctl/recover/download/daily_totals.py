@@ -51,7 +51,7 @@ class DailyTotals:
         return total, int(days["volume"][days["date"] > self._day].sum())
 
     def _load_chart(self, instrument: Instrument, refresh: bool = False) -> np.ndarray:
-        """DAYS."""
+        """DAY_ROW."""
         if refresh or instrument not in self._charts:
             response = self._client.fetch_page(PageRequest("days", instrument, self._today))
             self._charts[instrument] = self._client.history.parse_days(response.content)

@@ -51,7 +51,7 @@ def bars_path(data: Path, day: date, market: Market = KR) -> Path:
 
 
 def fetch_bars(client: ThrottledClient, day: date, instrument: Instrument) -> list[list[int]]:
-    """The day's minutes, oldest first, each as the plain numbers of BARS. FetchError."""
+    """The day's minutes, oldest first, each as the plain numbers of BAR_ROW. FetchError."""
     begin_ns, end_ns = kst_midnight_ns(day), kst_midnight_ns(day + timedelta(days=1))
     pages: list[np.ndarray] = []
     key = ""

@@ -96,7 +96,7 @@ class ThrottledClient:
 
 
 ParsePage = Callable[[bytes], np.ndarray]
-"""Makes PRINTS of an answer, newest first."""
+"""Makes TRADE_ROW of an answer, newest first."""
 IsBeforeRange = Callable[[np.ndarray], bool]
 """Whether one of a page's rows lies before the range."""
 

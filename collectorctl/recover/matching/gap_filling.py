@@ -59,7 +59,7 @@ class FillResult(NamedTuple):
 
 
 class TradeList(NamedTuple):
-    """One list: PRINTS, oldest first. `newest`: it begins with the day's last print; `oldest`: it ends with its first."""
+    """One list: TRADE_ROW, oldest first. `newest`: it begins with the day's last trade; `oldest`: it ends with its first."""
 
     rows: np.ndarray
     reaches_day_end: bool
@@ -67,7 +67,7 @@ class TradeList(NamedTuple):
 
 
 def fill_by_trades(ticks: np.ndarray, coverage: Coverage, trade_lists: list[TradeList]) -> FillResult:
-    """Fill from lists of prints, one for each gap."""
+    """Fill from lists of trades, one for each gap."""
     rows = np.concatenate([one.rows for one in trade_lists]) if trade_lists else np.zeros(0, TRADE_ROW)
     placed = place_by_volume(coverage.gaps, to_rows_with_volume(rows), _compute_values(ticks, coverage))
     good = placed.accepted & ~np.isin(
@@ -91,7 +91,7 @@ def fill_by_chart(
     from_start: bool,
     books: np.ndarray | None = None,
 ) -> FillResult:
-    """Fill from a tick chart of the day (PRINTS without cumulative volume, oldest first); arguments as of place_chart."""
+    """Fill from a tick chart of the day (TRADE_ROW without cumulative volume, oldest first); arguments as of place_chart."""
     chart = np.zeros(len(chart_rows), CHART_ROW)
     chart["size"], chart["price_e4"], chart["exch_ns"] = (
         chart_rows["size"],
@@ -136,7 +136,7 @@ def _compute_values(ticks: np.ndarray, coverage: Coverage) -> np.ndarray:
 
 
 def to_rows_with_volume(trades: np.ndarray) -> np.ndarray:
-    """PRINTS as NUMBERED rows."""
+    """TRADE_ROW as ROW_WITH_VOLUME rows."""
     rows = np.zeros(len(trades), ROW_WITH_VOLUME)
     for name in ("size", "exch_ns", "cum_volume", "side"):
         rows[name] = trades[name]
@@ -165,7 +165,7 @@ def find_inconsistent_gaps(
 
 
 def _find_omitted(trade_list: TradeList, total: int) -> list[tuple[int, int]]:
-    """Where a list leaves volume out: between neighbours, behind the day's last print, before its first."""
+    """Where a list leaves volume out: between neighbours, behind the day's last trade, before its first."""
     if not len(trade_list.rows):
         return []
     ends, begins = trade_list.rows["cum_volume"], trade_list.rows["cum_volume"] - trade_list.rows["size"]
@@ -186,5 +186,5 @@ def format_inconsistency(inconsistency: Inconsistency) -> str:
 
 
 def to_bar_rows(bars: list[list[int]]) -> np.ndarray:
-    """BARS out of the plain numbers they are kept as."""
+    """BAR_ROW out of the plain numbers they are kept as."""
     return np.array([tuple(bar) for bar in bars], BAR_ROW)

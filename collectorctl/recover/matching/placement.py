@@ -84,7 +84,7 @@ class VolumePlacement(NamedTuple):
 
 
 class Placement(NamedTuple):
-    """What became of chart rows: `rows` PLACED in volume order; `residuals` ascending; live ticks checked, and failed."""
+    """What became of chart rows: `rows` PLACED_ROW in volume order; `residuals` ascending; live ticks checked, and failed."""
 
     rows: np.ndarray
     uncovered: list[UncoveredRange]
@@ -104,7 +104,7 @@ class Placement(NamedTuple):
 
 
 def place_by_volume(gaps: np.ndarray, rows: np.ndarray, values: np.ndarray | None = None) -> VolumePlacement:
-    """Rows (NUMBERED, any order) that fall wholly into a gap (GAP, ascending) are accepted, each interval once and the finest.
+    """Rows (ROW_WITH_VOLUME, any order) that fall wholly into a gap (GAP, ascending) are accepted, each interval once and the finest.
 
     Rows that lie wholly in covered volume are `covered`, as are copies; a row over the edge of a gap, two different rows for one
     interval and rows that cross are errors. `values`: what each gap is worth in won (int64, UNDEFINED unknown): a gap that the
@@ -143,13 +143,13 @@ def place_by_alignment(
     from_start: bool = True,
     book_volumes: np.ndarray | None = None,
 ) -> Placement:
-    """Give chart rows (CHART, oldest first, one day) their cumulative volume and put them into the gaps of `coverage`.
+    """Give chart rows (CHART_ROW, oldest first, one day) their cumulative volume and put them into the gaps of `coverage`.
 
     `live`: the n ticks that were laid, any structured array with cum_volume, size, price_e4, exch_ns. `values`: won per gap
     (volume.gap_won). `minute_volume`: MINUTE bars of the whole day; live and placed together must agree with each, but for volume
     without rows. Where they sum to the official volume they also tell in which minute of a gap it passed. `books`: what order books
-    showed (marks.SHOWN, ascending), which tells it more closely.
-    `from_start`: the first row is the day's first trade (a row of an older day was seen behind it). PlaceError. Design 7.3.
+    showed (BOOK_VOLUME, ascending), which tells it more closely.
+    `from_start`: the first row is the day's first trade (a row of an older day was seen behind it). PlacementError. Design 7.3.
     """
     if len(rows) and rows["size"].min() <= 0:
         raise PlacementError(f"row {int(rows['size'].argmin())} of {len(rows)} has no size: not a trade")
@@ -332,7 +332,7 @@ def _build_placed_rows(
     gap: np.ndarray,
     exact: np.ndarray,
 ) -> np.ndarray:
-    """PLACED rows of the ranges begin[i] .. end[i] (exclusive), which lie in gap[i] at offset[i]."""
+    """PLACED_ROW rows of the ranges begin[i] .. end[i] (exclusive), which lie in gap[i] at offset[i]."""
     lengths = end - begin
     number = np.repeat(np.arange(len(begin)), lengths)
     at = np.arange(len(number)) + np.repeat(begin - (np.cumsum(lengths) - lengths), lengths)

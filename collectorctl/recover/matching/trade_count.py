@@ -52,7 +52,7 @@ class Verdict(IntEnum):
 
 
 class _LiveInterval(NamedTuple):
-    """From one live tick to the next of its line, in true order; int64 (m,).
+    """From one live tick to the next of its feed, in true order; int64 (m,).
 
     `left`, `right`: positions of the two, -1 the day's beginning; `said`: trades counted on the way, the right tick's own
     included; `least`, `most`: that there can be by what is there; `likely`: at least, if no auction interrupted trading and
@@ -72,7 +72,7 @@ def find_count_mismatches(
 ) -> list[str]:
     """Gaps that are filled, but not by as many trades as were counted, in words.
 
-    `rows`: PRINTS, of which row i lies in gap[i]; `silent` bool: nobody traded for AUCTION_NS before it.
+    `rows`: TRADE_ROW, of which row i lies in gap[i]; `silent` bool: nobody traded for AUCTION_NS before it.
     """
     counts = count_trades_per_gap(ticks, coverage)
     shares, min_trades, max_trades = (np.zeros(len(counts), np.int64) for _ in range(3))
@@ -124,19 +124,19 @@ def compute_verdicts(ticks: np.ndarray, coverage: Coverage, venue: str) -> np.nd
 
 
 def is_after_silence(exch_ns: np.ndarray, min_ns: int = AUCTION_NS) -> np.ndarray:
-    """Before which trades, in true order, nobody traded for so long, as before an auction's print; the first is one of them."""
+    """Before which trades, in true order, nobody traded for so long, as before an auction's trade; the first is one of them."""
     silent = np.ones(len(exch_ns), bool)
     silent[1:] = np.diff(exch_ns) >= min_ns
     return silent
 
 
 def _build_intervals(placed: np.ndarray, interrupted_ns: int = AUCTION_NS) -> list[_LiveInterval]:
-    """Of every line whose counter is believed."""
+    """Of every feed whose counter is believed."""
     sided = placed["side"] != 0
     silent = is_after_silence(placed["exch_ns"])
     min_trades = np.cumsum(
         sided | ~(placed["live"] | silent)
-    )  # a live tick without a side is a print or says too little
+    )  # a live tick without a side is a trade or says too little
     long = is_after_silence(placed["exch_ns"], LONG_AUCTION_NS)
     moved = abs(np.diff(placed["price"], prepend=placed["price"][:1])) * PRICE_MOVE_RATIO >= placed["price"]
     interrupted = is_after_silence(placed["exch_ns"], interrupted_ns) & moved

@@ -66,7 +66,7 @@ def find_instruments(directory: Path, day: date) -> set[Instrument]:
 
 
 def load_ticks(directory: Path, day: date, instrument: Instrument) -> np.ndarray:
-    """TICKS of an instrument, ordered by cumulative volume; rows without one (they cannot be placed) come first."""
+    """DAY_TICK of an instrument, ordered by cumulative volume; rows without one (they cannot be placed) come first."""
     columns = ["exch_time", *_NUMERIC_COLUMNS, "flags", "source", "broker"]
     pieces = [
         _ticks_from_table(table)
@@ -114,12 +114,12 @@ def _read_rows(path: Path, instrument: Instrument, columns: list[str]) -> Iterat
 
 
 def sort_ticks(found: np.ndarray) -> np.ndarray:
-    """TICKS by cumulative volume; of several that end there the live ones first."""
+    """DAY_TICK by cumulative volume; of several that end there the live ones first."""
     return found[np.lexsort((found["exch_ns"], ~found["live"], found["cum_volume"]))]
 
 
 def ticks_from_trades(trades: np.ndarray) -> np.ndarray:
-    """PRINTS as the TICKS they will be read as."""
+    """TRADE_ROW as the DAY_TICK they will be read as."""
     found = np.zeros(len(trades), DAY_TICK)
     for name in ("exch_ns", "price", "size", "side", "cum_volume"):
         found[name] = trades[name]
@@ -128,7 +128,7 @@ def ticks_from_trades(trades: np.ndarray) -> np.ndarray:
 
 
 def load_book_volumes(directory: Path, day: date, instrument: Instrument) -> np.ndarray:
-    """SHOWN: every cumulative volume that a stored book of the instrument shows, ascending."""
+    """BOOK_VOLUME: every cumulative volume that a stored book of the instrument shows, ascending."""
     columns = ("cum_volume", "exch_time")
     pieces = [
         [_to_int64(table, name) for name in columns]
@@ -158,7 +158,7 @@ def compute_day_bounds(market: Market, day: date) -> tuple[int, int]:
 
 
 def find_unpublished_hours(home: Home, day: date, market: Market = KR) -> list[str]:
-    """Hours of that day with ticks or books that are only in the journal, such as "kr.tick 15"; PublicationError."""
+    """Hours of that day with ticks or books that are only in the journal, such as "kr.tick 15"; PartitionWriteError."""
     begin_ns, end_ns = compute_day_bounds(market, day)
     unpublished_hours = set()
     for stream in ("orderbook", "tick"):

@@ -18,10 +18,10 @@ FILE_NAME = "evidence.json"
 
 
 class Evidence(msgspec.Struct):
-    """Official figures (None: not known), minute bars as BARS in plain numbers, and how placing went.
+    """Official figures (None: not known), minute bars as BAR_ROW in plain numbers, and how placing went.
 
     `why`: ticks were left out, in words. `chains`: every list of pages that was begun is whole. `jumps`, `passed`: (low, high]
-    that lie between two prints, between two rows of a tick chart.
+    that lie between two trades, between two rows of a tick chart.
     """
 
     volume: int | None = None

@@ -37,7 +37,7 @@ class ExistingPartition:
     """A published file, of which a row group is read at a time; empty where there is none."""
 
     def __init__(self, path: Path) -> None:
-        """PublishError when it is none of this version."""
+        """PartitionWriteError when it is none of this version."""
         self._file = pq.ParquetFile(path, page_checksum_verification=True) if path.exists() else None
         schema = self._file.schema_arrow if self._file else SCHEMA
         self.metadata: dict[bytes, bytes] = dict(schema.metadata or {})
@@ -189,7 +189,7 @@ def _compute_ranks(column: pa.Array) -> np.ndarray:
 
 
 def write_verified(temporary: Path, path: Path, schema: pa.Schema, chunks: Callable[[], Iterable[pa.Table]]) -> None:
-    """Write each chunk as a row group, sync, read back, rename. PublishError, OSError: `path` is as it was.
+    """Write each chunk as a row group, sync, read back, rename. PartitionWriteError, OSError: `path` is as it was.
 
     `chunks` is asked twice, so that none has to be kept until it is read back.
     """

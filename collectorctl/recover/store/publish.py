@@ -42,14 +42,14 @@ from writer.schema import KOREAN_TIME, VERSION
 RowKey = tuple[str, str, int, int, str]
 """Symbol, venue, cumulative volume, size, source."""
 RedundantRows = Mapping[RowKey, int]
-"""How many such rows stay: 1 of copies, 0 of a print whose parts are there."""
+"""How many such rows stay: 1 of copies, 0 of a trade whose parts are there."""
 _KEY_COLUMNS = ["symbol", "venue", "cum_volume", "size", "source"]
 
 
 def publish(
     directory: Path, day: date, staging: StagingArea, redundant: RedundantRows, broker: str, row_group_rows: int
 ) -> list[Path]:
-    """Rewrite what changes of a day; the files that did. PublishError, OSError."""
+    """Rewrite what changes of a day; the files that did. PartitionWriteError, OSError."""
     for leftover in (directory / f"date={day:%Y-%m-%d}").glob("hour=*/.part-*.tmp"):
         durable_io.remove(leftover)
     changed = []
@@ -107,7 +107,7 @@ def _load_rows(staging: StagingArea, hour: int, instrument: Instrument, broker: 
 
 
 def to_published_rows(instrument: Instrument, trades: np.ndarray, broker: str) -> pa.Table:
-    """PRINTS as published rows: no receive time, no sequence, `source` recovered."""
+    """TRADE_ROW as published rows: no receive time, no sequence, `source` recovered."""
     count = len(trades)
     columns: dict[str, pa.Array] = {
         "symbol": pa.repeat(instrument.symbol, count),

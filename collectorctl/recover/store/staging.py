@@ -27,7 +27,7 @@ class StagingArea:
         self._paths: dict[int, dict[Instrument, Path]] = {}
 
     def add(self, instrument: Instrument, trades: np.ndarray) -> None:
-        """Put PRINTS aside. OSError."""
+        """Put TRADE_ROW aside. OSError."""
         hours = trades["exch_ns"] // HOUR_NS * HOUR_NS
         for hour in np.unique(hours).tolist():
             path = self._folder(instrument) / f"filled-{hour // SECOND_NS}.npy"
@@ -44,7 +44,7 @@ class StagingArea:
         return sorted(self._paths.get(hour, {}))
 
     def load_rows(self, hour: int, instrument: Instrument) -> np.ndarray:
-        """PRINTS of an instrument's hour."""
+        """TRADE_ROW of an instrument's hour."""
         return np.load(self._paths[hour][instrument])
 
     def clear(self) -> None:

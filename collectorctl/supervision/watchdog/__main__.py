@@ -149,7 +149,7 @@ def execute(action: Action, supervisor: SupervisorClient) -> None:
 
 
 def main() -> int:
-    """Keep the real stdout for the protocol: one stray print there would end the dialogue for ever (practice 4.1)."""
+    """Keep the real stdout for the protocol: one stray trade there would end the dialogue for ever (practice 4.1)."""
     protocol = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)
     return run_process(NAME, lambda home, stop: watch(home, stop, protocol))
