@@ -36,7 +36,7 @@ KST = timezone(timedelta(hours=9), "Asia/Seoul")
 SECOND_NS = 1_000_000_000
 DAY_NS = 86_400 * SECOND_NS
 MIN_STEP_NS = SECOND_NS // 2
-"""A wall clock this far off its feed was stepped, not slewed (NTP slews both clocks together)."""
+"""A wall clock this far off its line was stepped, not slewed (NTP slews both clocks together)."""
 
 
 class Anchor(msgspec.Struct, frozen=True):

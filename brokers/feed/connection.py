@@ -107,7 +107,7 @@ class FeedConnection:
             pass
 
     def _sleep(self) -> None:
-        """As long as nothing is to be heard. Stopping if asked to stop meanwhile."""
+        """Sleep while no session is open; raises if a stop is requested meanwhile."""
         venues = self._find_venues()
         if not self._liveness.may_disconnect(venues, self._clock.now_ns()):
             return
@@ -145,7 +145,7 @@ class FeedConnection:
         except BrokerError as error:
             reason = str(error)
             if isinstance(error, ConnectionClosedAbnormally):
-                # the vendor may hold the slot of a session whose end it has not noticed (docs/wire/kis.md 2.6)
+                # the vendor may hold the slot of a session whose end it has not detected (docs/wire/kis.md 2.6)
                 error.retry_after_s = max(error.retry_after_s, getattr(self._settings, self._broker.name).cut_wait_s)
             raise
         finally:
@@ -172,7 +172,7 @@ class FeedConnection:
                     break
             for message in session.pending_messages(now_ns):
                 websocket.send_text(message)
-                self._heartbeat.heartbeat()  # the other side may take them slowly
+                self._heartbeat.heartbeat()  # the server may accept them slowly
             messages = websocket.poll(POLL_S if state == "streaming" else POLL_SUBSCRIBING_S)
             self._heartbeat.heartbeat()
             if messages:
@@ -228,7 +228,7 @@ class FeedConnection:
         session: FeedSession,
         subscription_table: SubscriptionTable,
     ) -> None:
-        """What of a message is no record."""
+        """Handle the parts of a message that are no records."""
         self._heartbeat.heartbeat()  # a poll may bring thousands of them
         for raw, reason in decoded.rejects:
             self._quarantine_frame(raw, reason, mono_ns)
@@ -255,7 +255,7 @@ class FeedConnection:
         self._update_subscription_counters(subscription_table)
 
     def _quarantine_frame(self, raw: bytes, reason: str, mono_ns: int) -> None:
-        """Put a frame aside, count it, say so once a minute. The key or token that was shown is not kept with it."""
+        """Quarantine a frame, count it, log it once a minute. Keys and tokens are removed from it."""
         if self._presented_credential:
             raw = raw.replace(self._presented_credential, b"***")
         reason = reason[:MAX_MESSAGE_CHARS]
@@ -267,7 +267,7 @@ class FeedConnection:
             logger.warning("a frame of {} bytes was put aside: {} {}", len(raw), reason, failure)
 
     def _maintain(self, session: FeedSession, subscription_table: SubscriptionTable, now_ns: int) -> None:
-        """Once a second, and when the session has come further: what is wanted now, overdue or silent, what to say.
+        """Once a second, and when the session state changed: maintain subscriptions and publish the state.
 
         SessionExpired if the connection is of no use any more.
         """
@@ -304,7 +304,7 @@ class FeedConnection:
         )
 
     def _set_up(self, up: bool) -> None:
-        """Whether everything has been subscribed since the connection began; other feeds look at it."""
+        """Whether everything has been subscribed since the connection began; failover of other feeds reads it."""
         self._heartbeat.set("up_keys", 1 << self.planned.key - 1 if up else 0)
 
     def _sync_subscriptions(self, session: FeedSession, subscription_table: SubscriptionTable, now_ns: int) -> None:
@@ -317,7 +317,7 @@ class FeedConnection:
             session.subscribe(new, now_ns)
 
     def _update_subscription_counters(self, subscription_table: SubscriptionTable) -> None:
-        """Requested, acknowledged and refused are levels: how the present connection stands."""
+        """Publish requested, acknowledged and refused as levels of the present connection."""
         self._events.subscription_answers(subscription_table)
         states = subscription_table.states.values()
         self._heartbeat.set("requested", sum(1 for line in states if line.requested_ns))
@@ -325,7 +325,7 @@ class FeedConnection:
         self._heartbeat.set("refused", sum(1 for line in states if line.refusal))
 
     def _back_off(self, error: BrokerError) -> None:
-        """Say what happened and wait as long as both the backoff and the vendor want. Stopping if asked to stop meanwhile."""
+        """Publish the error and wait as long as backoff and vendor require; raises if a stop is requested meanwhile."""
         state, pause_s = error.state, max(error.retry_after_s, self._backoff.next_s())
         if error.refresh_credential:
             if self._credential_refreshed:
@@ -344,12 +344,12 @@ class FeedConnection:
                 raise ShutdownRequested
 
     def _call_with_heartbeat(self, call: Callable[[], Result]) -> Result:
-        """See blocking_call.py; nothing has been subscribed yet on the connection of a call that is abandoned."""
+        """See blocking_call.py; no subscription was sent on the connection of an abandoned call."""
         return call_with_heartbeat(call, self._heartbeat, self._stop)
 
 
 def _release_memory() -> None:
-    """What a large message or an answer took: the allocator would keep it, in one arena for each thread that called."""
+    """Return freed memory of large messages to the system: the allocator keeps one arena per thread."""
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc only
     if trim is not None:
         trim(0)

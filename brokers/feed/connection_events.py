@@ -20,7 +20,7 @@ from ringbuf.records import UNDEFINED, EventType
 
 BURST_NS = 60 * SECOND_NS
 MAX_MARKET_EVENTS = 1000
-"""What a vendor may say of the market in BURST_NS: more than a market in turmoil has, less than fills a ring."""
+"""Market events of the vendor per BURST_NS: more than a turbulent market has, fewer than fill a ring."""
 
 
 class ConnectionEvents:
@@ -47,7 +47,7 @@ class ConnectionEvents:
         self._events.emit(EventType.DISCONNECTED, reason, connection=self._connection, since_ns=since_ns)
 
     def subscription_answers(self, subscription_table: SubscriptionTable) -> None:
-        """Tell the answers that the ledger has collected."""
+        """Emit the responses that the subscription table has collected."""
         answers, subscription_table.answers = subscription_table.answers, []
         for subscription, refusal in answers:
             self._emit_for_subscription(EventType.REFUSED if refusal else EventType.ACKNOWLEDGED, refusal, subscription)
@@ -63,7 +63,7 @@ class ConnectionEvents:
             self._emit_for_subscription(EventType.RESUBSCRIBED, reason, subscription)
 
     def market_events(self, events: Iterable[MarketEvent], mono_ns: int) -> None:
-        """What the vendor said of the market at `mono_ns`."""
+        """Emit a market event of the vendor, received at `mono_ns`."""
         if mono_ns - self._market_events_since_ns >= BURST_NS:
             self._market_event_count, self._market_events_since_ns = 0, mono_ns
         for kind, message, instrument, value, exch_ns in events:
@@ -86,13 +86,13 @@ class ConnectionEvents:
             )
 
     def quarantined(self, reason: str, mono_ns: int) -> None:
-        """A frame was put aside; why in words without secrets."""
+        """A frame was quarantined; the reason is without secrets."""
         self._quarantined_count += 1
         self._quarantine_reason = reason
         self.flush_if_due(mono_ns)
 
     def flush_if_due(self, mono_ns: int) -> None:
-        """About once a second: sum up what was put aside if it is time."""
+        """About once a second: emit the sum of quarantined frames if it is due."""
         if self._quarantined_count and mono_ns - self._quarantine_emitted_ns >= BURST_NS:
             self._quarantine_emitted_ns = mono_ns
             self._flush()

@@ -43,7 +43,7 @@ class HeartbeatAggregator:
         self._note = ""
 
     def add_thread(self, name: str = "") -> ThreadHeartbeat:
-        """A pulse for one more thread; one without a name says nothing."""
+        """The share of one more thread; one without a name has no state."""
         thread = ThreadHeartbeat(self, name)
         self._threads.append(thread)
         return thread
@@ -59,13 +59,13 @@ class HeartbeatAggregator:
             self.page.set(counter, max(values) if counter.endswith("_ns") else sum(values))
 
     def set_note(self, note: str) -> None:
-        """Something to say of the process, beside what its connections do; empty: nothing any more."""
+        """Set a note on the process, beside the state of its connections; empty removes it."""
         if note != self._note:
             self._note = note
             self.publish_state()
 
     def publish_state(self) -> None:
-        """Say what the worst one does, and why."""
+        """Publish the worst state, and the reason."""
         with self._lock:
             named = [thread for thread in self._threads if thread.name]
             state, detail = named[0].status if len(named) == 1 else self._combine(named)
@@ -97,7 +97,7 @@ class ThreadHeartbeat:
 
     @property
     def is_noteworthy(self) -> bool:
-        """Whether its state needs words beside the worst one's."""
+        """Whether its state is reported beside the worst one."""
         return self.status[0] not in HEALTHY_STATES or bool(self.status[1])
 
     def heartbeat(self) -> None:
@@ -119,6 +119,6 @@ class ThreadHeartbeat:
         self._aggregator.update_level(counter)
 
     def set_state(self, state: str, detail: str = "") -> None:
-        """What this thread is doing, in one word and, where it helps, in a sentence."""
+        """Publish what this thread is doing: a state, and a sentence of detail where it helps."""
         self.status = (state, detail)
         self._aggregator.publish_state()

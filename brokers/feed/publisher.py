@@ -35,7 +35,7 @@ class RingPublisher:
     """The rings of one line; `events` is the one of what happens to it."""
 
     def __init__(self, home: Home, feed: str, vitals: Vitals, clock: Clock) -> None:
-        """OSError if there is no room for them; then none is held."""
+        """OSError without room for the rings; then none stays open."""
         table = home.settings.ring
         capacities = {"orderbook": table.orderbook_capacity, "tick": table.tick_capacity}
         self._producers: dict[str, Producer] = {}
@@ -53,7 +53,7 @@ class RingPublisher:
         self._lock = threading.Lock()
 
     def emit_started(self) -> None:
-        """Tell that the feed began, and since when nobody was there: the last heartbeat before, or the last record, if later."""
+        """Emit that the feed began, and since when it was absent: last heartbeat or last record before, whichever is later."""
         previous_heartbeat_ns = self._vitals.previous_heartbeat_ns
         if previous_heartbeat_ns is not None:
             rings = [ring for ring in self._producers.values() if ring.head]
@@ -100,7 +100,7 @@ class RingPublisher:
             self.events.emit(kind, message, symbol=symbol, venue=venue, value=value, mono_ns=mono_ns, exch_ns=exch_ns)
 
     def close(self) -> None:
-        """Let go of the rings; they stay."""
+        """Close the rings; the files stay."""
         for producer in self._producers.values():
             producer.close()
         self.events.close()

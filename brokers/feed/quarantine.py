@@ -23,7 +23,7 @@ from conf.clock import to_kst
 
 
 class Quarantine:
-    """Where one broker's unreadable frames go."""
+    """The quarantine of one broker."""
 
     def __init__(self, root: Path, broker: str, max_bytes: int) -> None:
         self._root = root
@@ -32,7 +32,7 @@ class Quarantine:
         self._lock = threading.Lock()
 
     def append(self, raw: bytes, reason: str, recv_ns: int, mono_ns: int) -> str:
-        """Append one frame; an empty string, or why it was not kept."""
+        """Append one frame; an empty string, or why it could not be kept."""
         line: dict[str, Any] = {"recv_ns": recv_ns, "mono_ns": mono_ns, "broker": self._broker, "reason": reason}
         try:
             line["text"] = raw.decode()

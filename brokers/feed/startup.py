@@ -21,7 +21,7 @@ SPACE_RETRY_S = 1.0
 
 
 def retry_until_space(create: Callable[[], Resource], vitals: Vitals, stop: ShutdownSignal) -> Resource | None:
-    """What `make` makes, as soon as there is room for its rings; None if asked to stop before."""
+    """Run the given constructor as soon as there is room for its rings; None if a stop is requested before."""
     logged = ""
     while not stop.requested:
         try:

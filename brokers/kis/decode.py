@@ -158,7 +158,7 @@ def _decode_book(
         if (total_ask, total_bid) != (sum(sizes[:10]), sum(sizes[10:])):
             raise ValueError(f"{len(f)} fields are no documented width, and the sizes are not those of the totals")
         out.oversized_frames.append((TR_OF[layout.venue.name, "orderbook"], len(f)))
-    # In call auctions the totals may cover more than the levels shown (docs/wire/kis.md 4.2): judged in continuous trading only.
+    # in call auctions the totals may cover more than the levels (docs/wire/kis.md 4.2): checked in continuous trading only
     if f[2] not in _SINGLE_PRICE and market in (b"", b"2"):
         if total_ask != UNDEFINED and total_ask != sum(sizes[:10]):
             flags |= Flag.CHECKSUM
@@ -196,7 +196,7 @@ def _decode_book(
 
 
 def _find_session(hour: bytes, market: bytes, operation: bytes) -> Session:
-    """HOUR_CLS_CODE tells the auctions, MARKET_CLS_CODE the market, NEW_MKOP_CLS_CODE the rest (docs/wire/kis.md 4.3)."""
+    """HOUR_CLS_CODE has the auctions, MARKET_CLS_CODE the market, NEW_MKOP_CLS_CODE the rest (docs/wire/kis.md 4.3)."""
     session = _AUCTIONS.get(hour) or _MARKETS.get(market)
     if session is None:
         if operation == b"20":

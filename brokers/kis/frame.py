@@ -44,7 +44,7 @@ class RecordLayout(Protocol):
 
 LayoutT = TypeVar("LayoutT", bound=RecordLayout)
 FrameState = dict[Subscription, tuple[int, ...]]
-"""What the frame's earlier records said of a subscription, as far as the next one is compared with it."""
+"""Values of the previous record of a subscription in the frame, for comparison with the next one."""
 RecordReader = Callable[[DecodedBatch, list[bytes], LayoutT, Subscription, int, int, FrameState], None]
 """Appends one record: (out, its fields, layout, whose, recv_ns, mono_ns, before). ValueError, struct.error if it cannot be read."""
 
@@ -143,7 +143,7 @@ def parse_optional_uint(text: bytes) -> int:
 
 
 def parse_value(text: bytes) -> int:
-    """Whole units of the currency; a fraction, should one come, is cut off. UNDEFINED for an empty field. ValueError."""
+    """Whole units of the currency; a fraction is cut off. UNDEFINED for an empty field. ValueError."""
     if not text:
         return UNDEFINED
     units, _ = parse_decimal(text)

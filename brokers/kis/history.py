@@ -44,7 +44,7 @@ class KisHistory:
         )
 
     def close(self) -> None:
-        """Let go of the connection."""
+        """Close the connection."""
         self._client.close()
 
     def fetch_page(self, request: PageRequest) -> PageResponse:
@@ -98,4 +98,4 @@ def _parse_number(row: Mapping[str, Any], field: str) -> int:
 
 
 HISTORY = KisHistory
-"""What brokers.history looks up by the broker's name."""
+"""Looked up by brokers.history."""

@@ -45,7 +45,7 @@ class ApprovalKey:
         return self._key
 
     def invalidate(self) -> None:
-        """Take a new one next time."""
+        """Request a new key next time."""
         self._key = ""
 
     def _issue(self) -> str:
@@ -66,7 +66,7 @@ class ApprovalKey:
 
 
 def access_token(rest_url: str, secrets: Secrets, path: Path, clock: Clock) -> AccessToken:
-    """The access token of one appkey, kept at `path`."""
+    """The access token of one appkey, cached at `path`."""
 
     def issue() -> tuple[str, int]:
         status, body = post(
@@ -85,7 +85,7 @@ def access_token(rest_url: str, secrets: Secrets, path: Path, clock: Clock) -> A
 
 
 def _build_rejection(what: str, status: int, body: Mapping[str, object], limited_wait_s: float) -> RestError:
-    """The gateway's refusal of a key or token, in words (docs/wire/kis.md 1.5, 1.7)."""
+    """The gateway's message for a rejected key or token (docs/wire/kis.md 1.5, 1.7)."""
     code, text = parse_error(status, body)
     message = f"{what} refused: {code}: {text}"
     return (
@@ -104,16 +104,16 @@ def parse_error(status: int, body: Mapping[str, object]) -> tuple[str, str]:
 REFRESH_CODES = frozenset({"EGW00121", "EGW00123"})
 RATE_LIMITED_CODE = "EGW00201"
 RATE_LIMITED_WAIT_S = 1.0
-"""The servers are a cluster that refuses below its own limit, too; the vendor says to try again at once (docs/wire/kis.md 1.6)."""
+"""The servers are a cluster that rejects below its own limit, too; the vendor advises an immediate retry (1.6)."""
 CREDENTIAL_ERROR_CODES = frozenset({"EGW00103", "EGW00105", "EGW00206", "EGW00213", *REFRESH_CODES})
-"""Refusals of whoever asks, whatever is asked."""
+"""Rejections that concern the caller, whatever the request."""
 
 
 class KisRestClient:
     """GET calls with one app key; a token that is refused is renewed once and the call repeated once."""
 
     def __init__(self, rest_url: str, customer_type: str, secrets: Secrets, token: Path, clock: Clock) -> None:
-        """`token`: where the access token is kept."""
+        """`token`: cache of the access token."""
         self._base = rest_url.rstrip("/")
         self._customer = customer_type
         self._secrets = secrets
@@ -121,7 +121,7 @@ class KisRestClient:
         self._client = RestClient()
 
     def close(self) -> None:
-        """Let go of the connection."""
+        """Close the connection."""
         self._client.close()
 
     def get(self, path: str, tr: str, query: Mapping[str, str], description: str) -> JsonResponse:

@@ -35,7 +35,7 @@ IN_USE_WAIT_S = 10.0
 """Least pause after OPSP8996; the slot of a badly closed session frees itself in 10 s to hours (docs/wire/kis.md 2.6)."""
 REFUSED_WAIT_S = 60.0
 
-_SUBSCRIBED_CODES = {"OPSP0000", "OPSP0002"}  # 0002: ALREADY IN SUBSCRIBE, with rt_cd "1", is what we want all the same
+_SUBSCRIBED_CODES = {"OPSP0000", "OPSP0002"}  # 0002, ALREADY IN SUBSCRIBE, comes with rt_cd "1" and is a success
 _UNSUBSCRIBED_CODES = {"OPSP0001", "OPSP0003"}
 _REJECTED_CODES = {"OPSP0008", "OPSP8991", "OPSP8992", "OPSP8993"}
 _KEY_INVALID = "OPSP0011"
@@ -119,9 +119,9 @@ class KisSession:
         )
 
     def receive(self, payload: bytes, mono_ns: int) -> ControlResult:
-        """docs/wire/kis.md 2.3 to 2.5. SessionRejected for answers that concern the whole session."""
+        """docs/wire/kis.md 2.3 to 2.5. SessionRejected for responses that concern the whole session."""
         try:
-            # a bad byte in the words must not cost the answer
+            # a bad byte in the message must not cost the response
             header, body = (message := _decode_message(payload.decode("utf-8", "replace"))).header, message.body
         except (msgspec.MsgspecError, RecursionError) as error:
             return ControlResult(f"control message of another form: {error}", unexpected=True)

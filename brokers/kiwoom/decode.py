@@ -27,7 +27,7 @@ from ringbuf.records import PRICE_SCALE, UNDEFINED, EventType, FeedId, Flag, Ses
 TYPE_OF = {"tick": "0B", "orderbook": "0D"}
 SUFFIX = {"KRX": "", "NXT": "_NX", "UN": "_AL"}
 VENUE_OF_NAME = {"KRX": "KRX", "NXT": "NXT", "통합": "UN", "SOR": "UN"}
-"""What FID 9081 of a trade says (docs/wire/kiwoom.md 3.1); of a unified item it may name the venue of the single trade."""
+"""Venue by FID 9081 of a trade (docs/wire/kiwoom.md 3.1); of a unified item it may name the venue of the single trade."""
 PHASE_TYPE, VI_TYPE = "0s", "1h"
 MILLION = 1_000_000
 
@@ -125,7 +125,7 @@ def _parse_entries(payload: bytes) -> Sequence[_Entry | msgspec.Raw] | None:
 
 
 def _to_valid_utf8(payload: bytes) -> bytes:
-    """Valid UTF-8 whatever came: a bad byte in a name must not cost the numbers beside it."""
+    """Valid UTF-8 of any bytes: a bad byte in a name must not cost the numbers."""
     return payload.decode("utf-8", "replace").encode()
 
 

@@ -47,7 +47,7 @@ LISTS = {
 }
 SUFFIX = {"KRX": "", "NXT": "_NX", "UN": "_AL"}
 EXCHANGE_NAMES = {"KRX": {"KRX"}, "NXT": {"NXT"}, "UN": {"통합", "KRX", "NXT"}}
-"""How a trade says where it was traded; unified ones may name the exchange."""
+"""Spellings of the venue of a trade; unified ones may name the exchange."""
 REFRESH_CODES = frozenset({"8003", "8005", "8103"})
 RATE_LIMITED_CODES = frozenset({"1687", "1700", "1701", "1702"})
 
@@ -65,7 +65,7 @@ class KiwoomHistory:
         self._client = RestClient()
 
     def close(self) -> None:
-        """Let go of the connection."""
+        """Close the connection."""
         self._client.close()
 
     def fetch_page(self, request: PageRequest) -> PageResponse:
@@ -97,7 +97,7 @@ class KiwoomHistory:
         return inner_code(str(reply.body.get("return_msg", reply.body.get("returnMsg", ""))))
 
     def _raise_if_rejected(self, request: PageRequest, reply: HttpReply) -> None:
-        """An error unless the answer says that it is none (docs/wire/kiwoom.md 1.5)."""
+        """An error unless the response reports success (docs/wire/kiwoom.md 1.5)."""
         outer = str(reply.body.get("return_code", reply.body.get("returnCode", f"HTTP {reply.status}"))).strip()
         if outer == "0" and reply.status == 200:
             return
@@ -176,14 +176,14 @@ def _describe(request: PageRequest) -> str:
 
 
 def reject_other_venues(request: PageRequest, rows: list[Any]) -> None:
-    """HistoryError for trades that say they are another venue's; most answers do not say (docs/wire/kiwoom.md 5.4)."""
+    """HistoryError for trades that name another venue; most responses name none (docs/wire/kiwoom.md 5.4)."""
     exchanges = {str(row["stex_tp"]).strip() for row in rows if isinstance(row, dict) and row.get("stex_tp")}
     if wrong := sorted(exchanges - EXCHANGE_NAMES[request.instrument.venue] - {""}):
         raise HistoryError(f"{_describe(request)}: the answer is of {', '.join(wrong)}, another venue")
 
 
 def _parse_rows(kind: str, content: bytes) -> list[Mapping[str, Any]]:
-    """The list of an answer, without the empty row that stands for nothing (docs/wire/kiwoom.md 1.5)."""
+    """The list of a response, without the empty row that stands for nothing (docs/wire/kiwoom.md 1.5)."""
     found = msgspec.json.decode(content).get(LISTS[kind])
     if not isinstance(found, list) or not all(isinstance(row, dict) for row in found):
         raise HistoryError(f"{CALLS[kind][0]}: {LISTS[kind]} is no list of rows")
@@ -205,7 +205,7 @@ def _parse_text(row: Mapping[str, Any], field: str) -> str:
 
 
 def _parse_number(row: Mapping[str, Any], field: str, optional: bool = False) -> int:
-    """A magnitude; signs in front say something else (docs/wire/kiwoom.md 1.7)."""
+    """A magnitude; leading signs have another meaning (docs/wire/kiwoom.md 1.7)."""
     digits = _parse_text(row, field).strip().lstrip("+-")
     if not digits and optional:
         return UNDEFINED
@@ -231,4 +231,4 @@ def _parse_midnight(digits: str) -> int:
 
 
 HISTORY = KiwoomHistory
-"""What brokers.history looks up by the broker's name."""
+"""Looked up by brokers.history."""

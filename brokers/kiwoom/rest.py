@@ -21,13 +21,13 @@ _CODE = re.compile(r"(?:\[|CODE=)\s*([A-Z]*\d{4,6})")
 
 
 def inner_code(text: str) -> str:
-    """The fine-grained code inside a message, `[8005:...]` or `CODE=8005`; empty if there is none (docs/wire/kiwoom.md 1.5)."""
+    """The detailed code inside a message, `[8005:...]` or `CODE=8005`; empty without one (docs/wire/kiwoom.md 1.5)."""
     match = _CODE.search(text)
     return match[1] if match else ""
 
 
 def access_token(rest_url: str, secrets: Secrets, path: Path, clock: Clock) -> AccessToken:
-    """The access token of one app key, kept at `path`."""
+    """The access token of one app key, cached at `path`."""
 
     def issue() -> tuple[str, int]:
         status, body = post(

@@ -141,11 +141,11 @@ class KiwoomSession:
         return messages
 
     def receive(self, payload: bytes, mono_ns: int) -> ControlResult:
-        """docs/wire/kiwoom.md 2.2 to 2.8. SessionError for what concerns the whole session."""
+        """docs/wire/kiwoom.md 2.2 to 2.8. SessionError for responses that concern the whole session."""
         try:
             message = _decode_message(
                 payload.decode("utf-8", "replace")
-            )  # a bad byte in the words must not cost the answer
+            )  # a bad byte in the message must not cost the response
         except (msgspec.MsgspecError, RecursionError) as error:
             return ControlResult(f"control message of another form: {error}", unexpected=True)
         if message.trnm == "PING":

@@ -27,13 +27,13 @@ from brokers.simulator.scheduler import MarketScheduler
 from conf.clock import SECOND_NS, to_kst
 
 POLL_S = 0.01
-"""How often a script looks at the clock."""
+"""How often a scenario checks the clock."""
 
 Response = dict[str, object]
 
 
 class ControlChannel:
-    """What can be told to one run."""
+    """The commands of one run."""
 
     def __init__(
         self,
@@ -68,7 +68,7 @@ class ControlChannel:
             self._truth.record_command(timed.at, timed.command, time.monotonic_ns())
 
     def execute(self, command: str) -> Response:
-        """Carry out one command; what became of it."""
+        """Execute one command; the response."""
         match command.split():
             case ["status"]:
                 return {"ok": True} | self.collect_status()
@@ -120,5 +120,5 @@ class ControlChannel:
 
 
 def print_response(response: Response) -> None:
-    """One JSON line to whoever steers."""
+    """Write one JSON line to stdout."""
     click.echo(json.dumps(response, ensure_ascii=False))

@@ -54,23 +54,23 @@ FAULTS: dict[str, type | None] = {
     "emptypage": int,
 }
 PAGED_FAULTS = ("repeatpage", "movehead", "emptypage")
-"""Words for a line whose lists come in pages."""
+"""Faults of a feed whose lists come in pages."""
 SHARE_FAULTS = ("loss", "skew")
-"""Words whose amount is at most 1."""
+"""Faults whose amount is at most 1."""
 DURATION_FAULTS = ("silence", "quiet", "outage")
-"""Words whose amount is a span of time."""
+"""Faults whose amount is a duration."""
 MIN_WIDTH = {"kis": 44, "us": 20}
-"""Below 46 (US: 26) no trade or book can be read; at 43 a book would look like the one the vendor's document shows."""
+"""Below 46 (US: 26) no trade or book can be decoded; at 43 a book would look like the one of the vendor's document."""
 
 _LETTERS = b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
 
 
 class FaultError(ValueError):
-    """A fault command that cannot be understood; the message says which words there are."""
+    """An invalid fault command; the message lists the valid ones."""
 
 
 class Fault(NamedTuple):
-    """One command: on `line` ("kis"), `word` with `amount` (0 where the word takes none)."""
+    """One command: `name` on `feed` ("kis") with `amount` (0 where it has none)."""
 
     feed: str
     name: str
@@ -121,7 +121,7 @@ def parse_timed(text: str) -> tuple[Fault, float]:
 
 @dataclass
 class FeedFaults:
-    """What is wrong with one line at present. Times are CLOCK_MONOTONIC ns; counts go down as frames and answers are spoiled."""
+    """The active faults of one feed. Times are CLOCK_MONOTONIC ns; counts decrease as frames and responses are affected."""
 
     silent_until_ns: int = 0
     quiet_until_ns: int = 0
@@ -154,7 +154,7 @@ class FeedFaults:
 
 
 def garble_frame(frame: bytes, random: Random) -> bytes:
-    """Noise of the same length: letters and digits, so neither JSON nor an envelope."""
+    """Noise of equal length: letters and digits, so neither JSON nor an envelope."""
     return bytes(random.choices(_LETTERS, k=len(frame)))
 
 

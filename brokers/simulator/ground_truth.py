@@ -84,7 +84,7 @@ DELIVERIES = np.dtype(
         ("connection", "<i4"),
         ("first_id", "<u8"),  # a merged trade covers the trades first_id .. last_id of that symbol
         ("last_id", "<u8"),
-        ("mono_ns", "<i8"),  # when it was handed to the socket, or given up
+        ("mono_ns", "<i8"),  # when it was written to the socket, or dropped
     ]
 )
 _BOOK = struct.Struct("<Q15s10sqq40q7q")
@@ -108,7 +108,7 @@ class Stream(IntEnum):
 
 
 class DeliveryOutcome(IntEnum):
-    """What became of one record on its way to one client."""
+    """The outcome of one record on its way to one client."""
 
     SENT = 0
     LOST = 1
@@ -118,7 +118,7 @@ class DeliveryOutcome(IntEnum):
 
 
 class GroundTruthWriter:
-    """The writing side. Without a directory everything is counted and nothing is kept."""
+    """The writing side. Without a directory everything is counted and nothing is stored."""
 
     def __init__(self, directory: Path | None, meta: dict[str, object]) -> None:
         self.counts: dict[tuple[int, int, int], int] = {}
@@ -181,7 +181,7 @@ class GroundTruthWriter:
     def record_generated_trades(
         self, file: str, instrument: Instrument, rows: np.ndarray, first_id: int, mono_ns: int
     ) -> None:
-        """Trades that were made at once, `rows` as on the tape (tape.ROW): into "trades.bin" or "earlier.bin"."""
+        """Trades that were generated at once, `rows` as in the trade history: into "trades.bin" or "earlier.bin"."""
         if not self._files:
             return
         records = np.zeros(len(rows), TRADES)

@@ -41,7 +41,7 @@ class RecordedFrame(NamedTuple):
 
 
 class ReplaySession(Protocol):
-    """What a vendor's session shows to a replay."""
+    """The session of a vendor, as a replay needs it."""
 
     connection: ClientConnection
     last_subscription_ns: int
@@ -51,7 +51,7 @@ class ReplaySession(Protocol):
 
 
 def read_frames(files: Iterable[Path], warn: Callable[[str], None], overseas_feed: str = "kis") -> list[RecordedFrame]:
-    """The frames of `files`, in order, overseas ones for that feed; `warn` hears what is left out. ReplayFileError."""
+    """The frames of `files`, in order, overseas ones for that feed; `warn` gets what is skipped. ReplayFileError."""
     found: list[RecordedFrame] = []
     for file in files:
         try:
@@ -122,10 +122,10 @@ class Replay:
         self._sessions: set[ReplaySession] = sessions
 
     async def run(self) -> tuple[str, int]:
-        """Send them all, waiting as long as it takes: the feed, and how many were sent."""
+        """Send all frames, waiting as long as it takes: the feed, and how many were sent."""
         for frame in self.recorded:
             while not await self._send(frame):
-                pass  # that client is gone: to the next one
+                pass  # that client has disconnected: take the next one
         return self.feed, len(self.recorded)
 
     async def _send(self, frame: RecordedFrame) -> bool:

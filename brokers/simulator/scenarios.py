@@ -22,7 +22,7 @@ class TimedCommand(NamedTuple):
 
 
 class FaultScenario(NamedTuple):
-    """A script. `words`: what happens, for people."""
+    """A scenario. `description`: what happens, for people."""
 
     description: str
     commands: tuple[TimedCommand, ...]

@@ -32,7 +32,7 @@ ALWAYS_OPEN = "regular"
 
 @dataclass
 class MarketScheduler:
-    """Moves a market; `tell(venue, before, after, at)` hears of every change of phase."""
+    """Advances a market; a callback gets (venue, before, after, at) at every change of phase."""
 
     home: Home
     market: SimulatedMarket
@@ -107,7 +107,7 @@ class MarketScheduler:
                 feed.publish(venue_update)
 
     def _check_phases(self, now_ns: int) -> None:
-        """Notice changes of phase, and steps of the wall clock."""
+        """Detect changes of phase, and steps of the wall clock."""
         self.clock.detect_step()
         exch_s = self.clock.to_calendar_ns(now_ns) // SECOND_NS
         for venue in {instrument.venue for instrument in self.market.listings}:

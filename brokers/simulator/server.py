@@ -79,7 +79,7 @@ class SimulatorConfig:
     blocks: int
 
     def build_metadata(self) -> dict[str, object]:
-        """What the ground truth says about the run."""
+        """The run, as described in the ground truth."""
         return {
             "seed": self.seed,
             "symbols": [str(instrument) for instrument in self.instruments],
@@ -230,7 +230,7 @@ class SimulatorServer:
             if script_task.done():
                 script_task.result()
             if market_task.done():
-                market_task.result()  # a bug in the market must not look like a quiet one
+                market_task.result()  # a bug in the market must not look like a quiet market
                 await stop_task
         finally:
             market_task.cancel()
@@ -293,7 +293,7 @@ class SimulatorServer:
             await asyncio.sleep(0.01)
 
     def _resend(self) -> bool:
-        """Send what was recorded once more, unless there is nothing or it is being sent."""
+        """Send the recorded frames once more, unless there are none or they are being sent."""
         if self._replay_task is None or not self._replay_task.done():
             return False
         self._replay_task = asyncio.create_task(self._replay())

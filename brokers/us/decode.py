@@ -57,7 +57,7 @@ _LEVEL_FIELDS = 6
 
 
 def is_day_market(instrument: Instrument) -> bool:
-    """Whether its sessions are those of the day market."""
+    """Whether an instrument has the sessions of the day market."""
     return hours_of(instrument.venue).zone is KST
 
 
@@ -183,7 +183,7 @@ _READERS = {"orderbook": _decode_book, "tick": _decode_tick}
 def _checked_instrument(f: list[bytes], subscription: Subscription) -> Instrument:
     """Whose record it is. ValueError if the next fields are not a ticker and decimals: then all fields are shifted.
 
-    The ticker may be spelled otherwise than in the key; nobody knows for those with a class behind them.
+    The ticker may be spelled differently from the key; for tickers with a share class this is unverified.
     """
     if not f[1] or f[1].isdigit() or not (f[2].isdigit() and len(f[2]) < 3):
         raise ValueError(f"{f[0][:40]!r} is followed by {f[1][:40]!r} and {f[2][:40]!r}, not by a ticker and decimals")
@@ -211,7 +211,7 @@ def _business_date(venue: str, hour: int) -> bytes:
 
 
 def _find_session(instrument: Instrument) -> Session:
-    """The day market is one by its key; else the calendar tells."""
+    """The day market is identified by its key; else the calendar decides."""
     return Session.DAY_MARKET if is_day_market(instrument) else Session.UNKNOWN
 
 

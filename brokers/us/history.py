@@ -49,7 +49,7 @@ class UsHistory:
         )
 
     def close(self) -> None:
-        """Let go of the connection."""
+        """Close the connection."""
         self._client.close()
 
     def fetch_page(self, request: PageRequest) -> PageResponse:
@@ -82,11 +82,11 @@ class UsHistory:
         return found
 
     def parse_ticks(self, content: bytes) -> np.ndarray:
-        """There are none: HistoryError."""
+        """Not available: HistoryError."""
         raise HistoryError("the US feed has no ticks")
 
     def parse_trades(self, content: bytes, day: object) -> np.ndarray:
-        """There are none: HistoryError."""
+        """Not available: HistoryError."""
         raise HistoryError("the US feed has no prints")
 
     def parse_days(self, content: bytes) -> np.ndarray:
@@ -127,9 +127,9 @@ def _parse_local_time(row: Mapping[str, Any], description: str) -> datetime:
 
 
 def _parse_korean_ns(row: Mapping[str, Any]) -> int:
-    """Korea's time of a bar, which tells apart the two hours of a night in which clocks are set back."""
+    """Korea's time of a bar, which distinguishes the two hours of a night in which clocks are set back."""
     return parse_instant(KST, str(row.get("kymd")), str(row.get("khms")), 0)
 
 
 HISTORY = UsHistory
-"""What brokers.history looks up by the broker's name."""
+"""Looked up by brokers.history."""

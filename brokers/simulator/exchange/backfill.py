@@ -31,7 +31,7 @@ REGULAR_OPENS_S = 9 * 3600
 
 
 class BackfillError(ValueError):
-    """A number of trades that cannot be understood or made; the message says why."""
+    """A number of trades that is invalid or impossible; the message has the reason."""
 
 
 class PhaseInterval(NamedTuple):
@@ -43,7 +43,7 @@ class PhaseInterval(NamedTuple):
 
 
 def parse_counts(text: str) -> dict[str, int]:
-    """Symbol -> number of trades, of "500" or "005930=300000,000660=20"; "" stands for all not named. HistoryError."""
+    """Symbol -> number of trades, of "500" or "005930=300000,000660=20"; "" stands for all not named. BackfillError."""
     counts = {}
     for part in filter(None, (piece.strip() for piece in text.split(","))):
         name, equals, number = part.rpartition("=")
@@ -99,7 +99,7 @@ def find_elapsed_intervals(
 def generate_day(
     listing: Listing, day: date, phases: list[PhaseInterval], until_s: int, number: int, random: Random, blocks: int = 0
 ) -> None:
-    """Let `number` trades happen to `listing` in `phases`, before `until_s`. HistoryError when no session has begun.
+    """Generate `number` trades of `listing` in `phases`, before `until_s`. BackfillError when no session has begun.
 
     Before `blocks` of them volume is traded off the book. The listing is left between two phases, for live trading to begin
     the one of that moment.
@@ -130,7 +130,7 @@ def generate_day(
 
 
 def _compute_weight(span: PhaseInterval, until_s: int) -> int:
-    """How busy a phase is: seconds, those of the regular session counting eightfold."""
+    """The activity of a phase: seconds, those of the regular session counting eightfold."""
     if span.phase not in CONTINUOUS:
         return 0
     return max(min(span.end_s, until_s) - span.begin_s, 1) * (8 if span.phase == "regular" else 1)
@@ -174,7 +174,7 @@ class _DayGenerator:
             self._record([Execution(price, self.listing.flow.draw_size(), -1)], at_s)
 
     def _record(self, executions: list[Execution], at_s: int) -> None:
-        """Ledger and tape, as a step of the market does it."""
+        """Totals and trade history, as a step of the market updates them."""
         listing = self.listing
         at = listing.format_time(at_s)
         ask, bid = (listing.grid.prices[best] if best is not None else 0 for best in listing.best_indexes())
@@ -188,6 +188,6 @@ class _DayGenerator:
             self.flush()
 
     def flush(self) -> None:
-        """Hand what was made to the tape."""
+        """Append the generated trades to the trade history."""
         self.listing.history.extend(self._rows)
         self._rows.clear()

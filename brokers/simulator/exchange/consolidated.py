@@ -29,7 +29,7 @@ _TRADE_FIELDS = ("exch_s", "price", "size", "side", "ask_price_1", "bid_price_1"
 
 
 class ConsolidatedListing:
-    """The unified venue of one stock. `parts` are its listings, KRX first."""
+    """The unified venue of one stock. `components` are its listings, KRX first."""
 
     def __init__(self, instrument: Instrument, components: list[Listing]) -> None:
         self.instrument = instrument
@@ -40,7 +40,7 @@ class ConsolidatedListing:
         self._reset_day(days[0], sum(day.previous_volume for day in days), sum(day.previous_value for day in days))
 
     def _reset_day(self, component_day: DailyStats, volume: int, value: int) -> None:
-        """A day as that of a part, which has the same close before it; with a volume and a value before it of its own."""
+        """A day like that of a component, with its previous close; volume and value are its own."""
         self.day = DailyStats(
             component_day.date,
             component_day.previous_close,
@@ -61,7 +61,7 @@ class ConsolidatedListing:
     def apply_update(
         self, update: MarketUpdate, trade_ids: Iterator[int], book_ids: Iterator[int]
     ) -> MarketUpdate | None:
-        """What is shown here of a step of one of the parts; None if nothing."""
+        """The update of this listing after a step of a component; None for none."""
         component = next(part for part in self.components if part.instrument == update.instrument)
         if component.day.date != self.day.date:
             self._begin_day(component.day)
@@ -87,12 +87,12 @@ class ConsolidatedListing:
         return MarketUpdate(self.instrument, trades, book)
 
     def build_book(self, phase: str, exch_s: int, at: str, mono_ns: int) -> Book:
-        """The book of both venues as it would be shown in `phase`, without an id."""
+        """The book of both venues in `phase`, without an id."""
         books = [part.last_book or part.build_book(phase, exch_s, at, mono_ns) for part in self.components]
         return self._combine(books, exch_s, at, mono_ns)
 
     def _component_books(self, component: Listing, current_book: Book) -> list[Book]:
-        """The books of the venues that show one in their present phase; the one that moves is heard even as its session ends."""
+        """The books of venues that show one in their present phase; the venue that moves is included even as its session ends."""
         books = [(part, current_book if part is component else part.last_book) for part in self.components]
         return [
             book
@@ -125,7 +125,7 @@ class ConsolidatedListing:
         )
 
     def merge_day(self, date: str) -> None:
-        """The parts have made a day's history, or none: the same trades here, in the order of their seconds."""
+        """The components have generated a day, or none: add their trades in the order of their seconds."""
         components = [part for part in self.components if part.history.days[-1].day.date == date]
         if not components or date == self.day.date:
             return
@@ -140,7 +140,7 @@ class ConsolidatedListing:
 
 
 def _combine_levels(levels: list[tuple[int, int]], sign: int) -> list[tuple[int, int]]:
-    """The ten best (price, size), sizes of one price added up; (0, 0) where there are fewer."""
+    """The ten best (price, size), sizes of one price added; (0, 0) where there are fewer."""
     total: Counter[int] = Counter()
     for price, size in levels:
         if price:

@@ -22,7 +22,7 @@ UNLIMITED_SIZE = 1 << 40
 
 
 class Listing:
-    """One instrument: its orders, its day, the last book it showed. On NXT it follows `leader`, the same stock on KRX."""
+    """One instrument: its orders, its day, its last book. On NXT it follows `leader`, the stock on KRX."""
 
     def __init__(self, instrument: Instrument, seed: int, leader: Listing | None = None) -> None:
         self.instrument = instrument
@@ -51,7 +51,7 @@ class Listing:
         self.last_book = None
 
     def begin_day(self, date: str) -> None:
-        """Yesterday's close and volume become the previous ones; all orders are gone."""
+        """Start a day: yesterday's close and volume become the previous ones, all orders are removed."""
         old = self.day
         close = self.find_previous_close(date)
         if old.date and old.last:
@@ -79,7 +79,7 @@ class Listing:
         return f"{self.instrument.market.to_local(exch_s * SECOND_NS):%H%M%S}"
 
     def best_indexes(self) -> tuple[int | None, int | None]:
-        """Indexes of the best ask and the best bid, None where there is no order."""
+        """Indexes of the best ask and the best bid, None without orders."""
         return self.book.asks.best(), self.book.bids.best()
 
     def run_event(self, phase: str) -> list[Execution]:

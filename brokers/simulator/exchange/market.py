@@ -34,7 +34,7 @@ FORCED_TRADES = 3
 
 
 class SimulatedMarket:
-    """All instruments by venue: `traded` those with orders of their own, `unified` those made of them, `listings` both.
+    """All instruments by venue: `primary_listings` those with orders of their own, `consolidated` those made of them, `listings` both.
 
     A unified instrument brings the two it is made of with it.
     """
@@ -69,9 +69,9 @@ class SimulatedMarket:
         self.trade_count = 0
 
     def advance(self, instrument: Instrument, phase: str | None, exch_s: int, mono_ns: int) -> MarketUpdate | None:
-        """Let one event happen to `instrument`, one of `traded`, whose venue is in `phase` at `exch_s`, seconds since 1970 UTC.
+        """Execute one event of `instrument`, one of the primary listings, whose venue is in `phase` at `exch_s`, seconds since 1970 UTC.
 
-        None when nothing came of it that a feed would show.
+        None when no feed would show a change.
         """
         listing = self.primary_listings[instrument]
         date, at = listing.find_trading_date(exch_s), listing.format_time(exch_s)
@@ -91,7 +91,7 @@ class SimulatedMarket:
         return self._build_update(listing, phase, executions, exch_s, at, mono_ns)
 
     def consolidate(self, update: MarketUpdate) -> MarketUpdate | None:
-        """What the unified venue of the stock shows of a step; None if it is not listed there, or nothing is to be seen."""
+        """The unified venue's update after a step; None if the stock is not listed there, or nothing changed."""
         listing = self.consolidated.get(Instrument(update.instrument.symbol, CONSOLIDATED))
         if listing is None:
             return None
@@ -102,12 +102,12 @@ class SimulatedMarket:
         return consolidated_update
 
     def consolidate_day(self, day: date) -> None:
-        """A day's history has been made: the unified venues have the same."""
+        """Add a generated day to the unified venues."""
         for listing in self.consolidated.values():
             listing.merge_day(f"{day:%Y%m%d}")
 
     def affected_listings(self, instrument: Instrument) -> list[AnyListing]:
-        """Where what happens to one of `traded` is seen: there, and on the unified venue if the stock is listed on it."""
+        """The listings that an event of a primary one affects: itself, and the unified venue if the stock is listed there."""
         consolidated = self.consolidated.get(Instrument(instrument.symbol, CONSOLIDATED))
         return [self.primary_listings[instrument], *([] if consolidated is None else [consolidated])]
 
@@ -169,7 +169,7 @@ class SimulatedMarket:
         return MarketUpdate(instrument, trades, None)
 
     def trade_block(self, instrument: Instrument, shares: int) -> int:
-        """Volume that is traded off the book of one of `traded`: it is in the day's sums and in no trade. Its price."""
+        """Trade volume off the book: it is in the day's sums and in no trade. Its price."""
         day = self.primary_listings[instrument].day
         price = day.last or day.previous_close
         day.add_off_book(price, shares)

@@ -70,14 +70,14 @@ class DailyStats:
             self.lower_at = at
 
     def add_off_book(self, price: int, size: int) -> None:
-        """Volume of the day that no trade on the book explains, such as a block."""
+        """Volume of the day outside the book, such as a block trade."""
         self.cum_volume += size
         self.cum_value += size * price
 
 
 @dataclass(slots=True)
 class Book:
-    """Ten levels a side as every feed shows them; prices won, 0 and size 0 where there is no level."""
+    """Ten levels a side; prices in won, 0 and size 0 for an absent level."""
 
     id: int
     instrument: Instrument
@@ -105,7 +105,7 @@ class Book:
         self.total_ask, self.total_bid = sum(self.ask_size), sum(self.bid_size)
 
     def content_key(self) -> tuple[object, ...]:
-        """What makes two books the same book."""
+        """The content that identifies a book."""
         return (
             *(tuple(levels) for levels in (self.ask_price, self.ask_size, self.bid_price, self.bid_size)),
             (self.cum_volume, self.expected_price, self.expected_size, self.mid_price, self.mid_size, self.mid_side),
@@ -119,7 +119,7 @@ class Book:
 
 
 class Trade(NamedTuple):
-    """One trade and the day just after it; best quotes are those of `book`, the state its sweep left behind."""
+    """One trade and the day just after it; best quotes are those of `book`, the state after its order."""
 
     id: int
     instrument: Instrument

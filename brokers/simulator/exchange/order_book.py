@@ -35,7 +35,7 @@ class BookSide:
         return len(self.indexes)
 
     def best(self) -> int | None:
-        """Index of the best level, None when there is no order."""
+        """Index of the best level, None without orders."""
         if not self.indexes:
             return None
         return self.indexes[0] if self.sign > 0 else self.indexes[-1]
@@ -45,7 +45,7 @@ class BookSide:
         return self.indexes if self.sign > 0 else self.indexes[::-1]
 
     def top_levels(self, max_levels: int = LEVELS) -> list[int]:
-        """Indexes of the levels a feed shows, best first."""
+        """Indexes of the visible levels, best first."""
         return self.indexes[:max_levels] if self.sign > 0 else self.indexes[: -max_levels - 1 : -1]
 
     def add(self, index: int, size: int) -> None:
@@ -112,7 +112,7 @@ class OrderBook:
     def find_equilibrium(self) -> tuple[int, int] | None:
         """(index, size) at which a call auction would execute now, None if nothing would.
 
-        The largest volume; of several prices the least imbalance, then the one nearest the middle of those.
+        The largest volume; of several prices the least imbalance, then the one nearest the middle.
         """
         best_ask, best_bid = self.asks.best(), self.bids.best()
         if best_ask is None or best_bid is None or best_bid < best_ask:
@@ -137,7 +137,7 @@ class OrderBook:
         return found
 
     def levels_after_auction(self, size: int) -> tuple[list[tuple[int, int]], list[tuple[int, int]]]:
-        """What both sides would show if `size` shares were executed: (index, size) of asks and bids, best first."""
+        """Both sides after the execution of `size` shares: (index, size) of asks and bids, best first."""
         sides = []
         for book_side in (self.asks, self.bids):
             left, levels = size, []

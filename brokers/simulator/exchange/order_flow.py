@@ -50,7 +50,7 @@ class OrderFlow:
         self.grid = grid
         self.mean_value = self.fair_value = float(grid.find_index(previous_close))
         self.mean_reversion = 0.001
-        self.depth = 6 if random.random() < 0.15 else 14  # one in seven instruments shows fewer than ten levels
+        self.depth = 6 if random.random() < 0.15 else 14  # one instrument in seven has fewer than ten levels
         self.mid_side = 0
         self.mid_size = 0
 
@@ -79,7 +79,7 @@ class OrderFlow:
                         book_side.add(index, self.draw_size())
 
     def compute_mid_price(self, book: OrderBook) -> int:
-        """Midway between the best quotes, won; 0 where it is no whole number or a side is empty."""
+        """Midpoint of the best quotes, won; 0 where it is fractional or a side is empty."""
         ask, bid = book.asks.best(), book.bids.best()
         if ask is None or bid is None:
             return 0
@@ -115,7 +115,7 @@ class OrderFlow:
             self._add_auction_order(book, side)
 
     def shift_fair_value(self, share: float) -> None:
-        """The whole market moved by this share of the price: what the traders think it worth moves along."""
+        """The whole market moved by this share of the price: the fair value moves along."""
         at = min(max(round(self.fair_value), 1), len(self.grid.prices) - 1)
         steps = share * self.grid.prices[at] / (self.grid.prices[at] - self.grid.prices[at - 1])
         self.fair_value += steps
@@ -171,7 +171,7 @@ class OrderFlow:
         price = self.compute_mid_price(book)
         if not price:
             return []
-        if self.mid_side != -side:  # nobody to meet: rest
+        if self.mid_side != -side:  # no counterparty: rest
             self.mid_side, self.mid_size = side, self.mid_size * (self.mid_side == side) + self.draw_size()
             return []
         size = min(self.draw_size(), self.mid_size)

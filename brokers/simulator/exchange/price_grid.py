@@ -57,11 +57,11 @@ class KrxPriceGrid:
 
     @staticmethod
     def round_down(price: int) -> int:
-        """The highest price on any such grid that is not above `price`."""
+        """The highest grid price that is not above `price`."""
         return floor_to_tick(price)
 
     def find_index(self, price: int) -> int:
-        """The index of the lowest grid price that is not below `price`, kept inside the limits."""
+        """The index of the lowest grid price that is not below `price`, within the limits."""
         return min(bisect_left(self.prices, price), len(self.prices) - 1)
 
 
@@ -70,7 +70,7 @@ CENT = 100
 
 
 class CentPriceGrid(KrxPriceGrid):
-    """The same for a US instrument: every cent, 30 % around the previous close."""
+    """The grid of a US instrument: every cent, 30 % around the previous close."""
 
     def __init__(self, previous_close: int) -> None:
         reach = previous_close * LIMIT_PERCENT // 100
@@ -79,5 +79,5 @@ class CentPriceGrid(KrxPriceGrid):
 
     @staticmethod
     def round_down(price: int) -> int:
-        """The whole cent that is not above `price`."""
+        """The highest whole cent that is not above `price`."""
         return price - price % CENT

@@ -156,7 +156,7 @@ class TradeHistory:
         return divide
 
     def build_groups(self, end: int, max_groups: int, oldest: int, divide: GroupSplitter) -> TradeGroups | None:
-        """The newest `most` groups of the rows `oldest` .. `end`; None when there is no trade."""
+        """The newest `max_groups` groups of the rows `oldest` .. `end`; None without trades."""
         starts: list[np.ndarray] = []
         found, stop = 0, end
         for first, _ in reversed(self.list_traded_days()):
@@ -188,7 +188,7 @@ class TradeHistory:
 
 
 def build_row(exch_s: int, price: int, size: int, side: int, day: DailyStats, ask: int, bid: int) -> tuple[int, ...]:
-    """One trade as ROW has it; `day` as it stands after the trade."""
+    """One trade as a ROW; `day` after the trade."""
     sums = (day.cum_volume, day.cum_value, day.sells, day.buys, day.sell_volume, day.buy_volume)
     return (exch_s, price, size, side, *sums, ask, bid)
 

@@ -78,7 +78,7 @@ class Feed(Protocol):
 
 
 class ClientConnection:
-    """A client of a line, from the handshake until the socket is gone."""
+    """A client of a feed, from the handshake until the socket is closed."""
 
     def __init__(self, feed: Feed, number: int, ws: web.WebSocketResponse, transport: asyncio.Transport) -> None:
         self.feed = feed
@@ -133,12 +133,12 @@ class ClientConnection:
         self._wake.set()
 
     def close_after_flush(self, disconnect_reason: str) -> None:
-        """End the TCP connection without a close frame once what was said has left."""
+        """End the TCP connection without a close frame, after the queued messages."""
         self.disconnect_reason = self.disconnect_reason or disconnect_reason
         self._wake.set()
 
     async def close(self, disconnect_reason: str, code: int, reason: bytes) -> None:
-        """End with a close frame after what was said."""
+        """End with a close frame, after the queued messages."""
         self.disconnect_reason = self.disconnect_reason or disconnect_reason
         await self._send_control_queue()
         await self._ws.close(code=code, message=reason)
@@ -265,7 +265,7 @@ class ClientConnection:
             self._set_timer(min(times))
 
     def _set_timer(self, at_ns: int) -> None:
-        """Wake the writer at `at_ns`, or at the flush after it; flushes keep a rhythm counted from the handshake."""
+        """Wake the writer at `at_ns`, or at the flush after it; flushes have a rhythm counted from the handshake."""
         now_ns = time.monotonic_ns()
         at_ns = max(at_ns, now_ns)
         if self._flush_ns:

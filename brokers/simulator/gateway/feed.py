@@ -52,7 +52,7 @@ class FeedOptions(NamedTuple):
 
 @dataclass
 class SimulatedFeed:
-    """One broker's side of the market. `pack` turns what is due on a connection into frames."""
+    """One broker's feed of the market. `encode` turns due records of a connection into frames."""
 
     feed_id: FeedId
     options: FeedOptions
@@ -115,7 +115,7 @@ class SimulatedFeed:
         return item._replace(content=[trade._replace(at=self._skew_time(trade)) for trade in item.content])
 
     def _skew_time(self, one: Book | Trade) -> str:
-        """HHMMSS; which records are late in their second is drawn from their id, so that it is the same on every run."""
+        """HHMMSS; which records are late in their second depends on their id, so that every run is equal."""
         is_next_second = (one.id * _HASH_MULTIPLIER & _MAX_UINT32) < self.faults.skew * _MAX_UINT32
         at_s = (int(one.at[:2]) * 60 + int(one.at[2:4])) * 60 + int(one.at[4:]) + is_next_second
         return f"{at_s // 3600 % 24:02}{at_s // 60 % 60:02}{at_s % 60:02}"
@@ -164,7 +164,7 @@ class SimulatedFeed:
             connection.abort(reason)
 
     def collect_status(self) -> dict[str, object]:
-        """Counters for whoever steers the simulator."""
+        """Counters for the control channel."""
         outcomes: dict[str, dict[str, int]] = {stream.name.lower(): {} for stream in Stream}
         for (feed, stream, outcome), number in self.truth.counts.items():
             if feed == self.feed_id:

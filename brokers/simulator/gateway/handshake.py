@@ -29,10 +29,10 @@ class ClientDisconnect(Enum):
 
 
 async def accept(request: web.Request, feed: SimulatedFeed) -> tuple[web.WebSocketResponse, ClientConnection]:
-    """Shake hands. During an outage the TCP connection ends instead."""
+    """Accept the handshake. During an outage the TCP connection ends instead."""
     if feed.is_refusing() and request.transport is not None:
         request.transport.abort()
-        raise web.HTTPServiceUnavailable  # nobody will read it
+        raise web.HTTPServiceUnavailable  # no client reads it
     ws = web.WebSocketResponse(autoping=False, autoclose=False, compress=False, max_msg_size=MAX_MESSAGE_BYTES)
     await ws.prepare(request)
     assert request.transport is not None

@@ -47,11 +47,11 @@ class KeyStore:
         self._approvals: dict[str, tuple[str, float]] = {}
 
     def check_secret(self, app_key: str, secret: str) -> bool:
-        """Whether the pair fits; a new key is taken at its word."""
+        """Whether the pair is valid; the first secret of a new key is accepted."""
         return self._secrets.setdefault(app_key, secret) == secret
 
     def issue(self, app_key: str, now_s: float) -> KisToken | None:
-        """The token of a key: the same for six hours; None when a new one is asked for within a minute (docs/wire/kis.md 1.2)."""
+        """The token of a key, one for six hours; None when a new one is requested within a minute (docs/wire/kis.md 1.2)."""
         token = self._tokens.get(app_key)
         if token is not None and now_s - token.issued_s < TOKEN_REUSE_S:
             return token

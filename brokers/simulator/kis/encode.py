@@ -131,7 +131,7 @@ def encode_book(book: Book) -> list[str]:
     """The 63 fields of docs/wire/kis.md 4.2; 65 for NXT and 66 for the unified book."""
     day, venue = book.day, book.instrument.venue
     change = book.expected_price - day.previous_close
-    # Side 1 resting to sell, 2 resting to buy: the document does not say (docs/wire/kis.md 10).
+    # side 1 resting to sell, 2 resting to buy: undocumented (docs/wire/kis.md 10)
     mid = [str(book.mid_price), str(book.mid_size), {1: "2", -1: "1"}.get(book.mid_side, "0")]
     none = ["0", "0", "0"]
     return [

@@ -23,7 +23,7 @@ TRADE_TR, BOOK_TR = "HDFSCNT0", "HDFSASP0"
 WIDTHS = (26, 71)
 SCALE = 10_000
 MARKET_TYPE = {"pre_market": "1", "regular": "2", "after_market": "3"}
-"""As captured; the vendor's document has other words for them."""
+"""As captured; the vendor's document differs."""
 
 
 def encode_frames(

@@ -33,13 +33,13 @@ TRS = frozenset(STREAMS) | frozenset(
     {"H0STANC0", "H0NXANC0", "H0UNANC0", "H0STMKO0", "H0NXMKO0", "H0UNMKO0", "H0STOUP0", "H0STOAC0", "H0STOAA0"}
     | {"HDFSCNT0", "HDFSASP0", "HDFSASP1", "H0STCNI0", "H0STCNI9", "H0GSCNI0", "H0GSCNI9"}
 )
-"""All that can be subscribed; for those that are not of the feed's feed there is nothing to send."""
+"""All that can be subscribed; what the feed does not carry stays silent."""
 SUBSCRIBE, UNSUBSCRIBE = "1", "2"
 
 
 @dataclass(frozen=True)
 class KisRules:
-    """What is a parameter because nobody knows the vendor's value, or because a test wants another one."""
+    """Parameters, because the vendor's value is unknown or a test needs another one."""
 
     max_subscriptions: int = 41
     ping_idle_s: float = 10.0
@@ -49,7 +49,7 @@ class KisRules:
 
 
 class TrCatalog(NamedTuple):
-    """What of the market a line sends: its TRs, and what a TR id and key of them mean (ValueError for an impossible key)."""
+    """The subscriptions of a feed: its TRs, and the instrument of a TR id and key (ValueError for an impossible key)."""
 
     trs: frozenset[str]
     resolve: Callable[[str, str], tuple[Instrument, Stream]]
@@ -149,7 +149,7 @@ class KisClientSession:
         self.unanswered_since_ns = 0
 
     def _authenticate(self, header: dict[str, Any]) -> None:
-        """Check who speaks; the first subscription takes the appkey's only slot."""
+        """Check the key; the first subscription takes the only slot of the appkey."""
         approval = str(get_required(header, "approval_key", "OPSP9996"))
         if str(header.get("custtype", "")) not in ("P", "B"):
             code = "OPSP8998" if "custtype" in header else "OPSP9997"
@@ -194,7 +194,7 @@ class KisClientSession:
         self._reply(build_control_message(tr_id, tr_key, "0", "OPSP0000", "SUBSCRIBE SUCCESS", self.secret))
 
     def _resolve_stream(self, tr_id: str, tr_key: str) -> tuple[Instrument, Stream] | None:
-        """What of the market a subscription means; None for TRs the feed does not feed. Refusal of an impossible key."""
+        """The (instrument, stream) of a subscription; None for TRs that the feed does not carry. Rejection of an impossible key."""
         catalog = self.server.catalog
         if tr_id not in catalog.trs:
             return None
@@ -211,7 +211,7 @@ class KisClientSession:
         rules = self.server.rules
         while not self.connection.disconnect_reason:
             if self.connection.is_silent():
-                self.unanswered_since_ns = 0  # half-open: the server does not notice
+                self.unanswered_since_ns = 0  # half-open: the server does not detect it
             idle_s = (time.monotonic_ns() - self.connection.last_sent_ns) / 1e9
             if self.unanswered_since_ns and time.monotonic_ns() - self.unanswered_since_ns > rules.ping_grace_s * 1e9:
                 self.connection.abort("heartbeat unanswered")

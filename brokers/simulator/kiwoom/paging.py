@@ -25,7 +25,7 @@ DATE_PATTERN = r"[12][0-9]{3}(0[1-9]|1[0-2])([0-2][0-9]|3[01])"
 
 
 class ListRequest(NamedTuple):
-    """A request for rows: `start` is where an earlier page said the next one begins, None for the first page."""
+    """A request for rows: `start` is the position from an earlier page, None for the first page."""
 
     listing: AnyListing
     fields: Mapping[str, str]
@@ -34,7 +34,7 @@ class ListRequest(NamedTuple):
 
 
 class Page(NamedTuple):
-    """Rows, newest first; `start` and `next` are places (next None: there is no more)."""
+    """Rows, newest first; `start` and `next` are positions (next None: the list ends)."""
 
     rows: list[dict[str, str]]
     start: int = 0
@@ -94,7 +94,7 @@ def check_request(tr: Tr, given: Mapping[str, object]) -> dict[str, str]:
 
 
 class PageCursor(NamedTuple):
-    """Where a page begins, where the one before it began, and how long the tape was when that was said."""
+    """Where a page begins, where the previous one began, and the length of the history at that time."""
 
     start: int
     previous_start: int
@@ -103,7 +103,7 @@ class PageCursor(NamedTuple):
 
 @dataclass
 class CursorStore:
-    """The page keys handed out; the oldest are forgotten."""
+    """The issued page keys; the oldest are dropped."""
 
     random: Random
     life_s: float
@@ -118,6 +118,6 @@ class CursorStore:
         return key
 
     def find(self, key: str, request: Hashable, now_s: float) -> PageCursor | None:
-        """What a key stands for; None when it is unknown, stale (`life_s`; 0: never) or was given for something else."""
+        """The cursor of a key; None when it is unknown, stale (`life_s`; 0: never) or of another request."""
         issued_for, cursor, issued_s = self._cursors.get(key, (None, None, 0.0))
         return cursor if issued_for == request and not (self.life_s and now_s - issued_s > self.life_s) else None

@@ -91,11 +91,11 @@ class TokenStore:
         self._tokens: dict[str, KiwoomToken] = {}
 
     def check_secret(self, app_key: str, secret: str) -> bool:
-        """Whether the pair fits; a new key is taken at its word."""
+        """Whether the pair is valid; the first secret of a new key is accepted."""
         return self._secrets.setdefault(app_key, secret) == secret
 
     def issue(self, app_key: str, now_s: float) -> KiwoomToken:
-        """The key's token; the same one while it is valid (docs/wire/kiwoom.md 1.3)."""
+        """The token of the key, one while it is valid (docs/wire/kiwoom.md 1.3)."""
         for token in self._tokens.values():
             if token.app_key == app_key and now_s < token.until_s:
                 return token
@@ -114,7 +114,7 @@ class TokenStore:
         self._tokens.clear()
 
     def revoke(self, text: str) -> bool:
-        """Forget a token; False when there is none such."""
+        """Revoke a token; False for an unknown one."""
         return self._tokens.pop(text, None) is not None
 
 
@@ -239,7 +239,7 @@ class RestRoutes:
             return build_refusal(rejection.code, rejection.text, rejection.inner_code)
 
     def _build_page(self, request: web.Request, tr: Tr, fields: dict[str, str], app_key: str) -> web.Response:
-        """One page, the first or the one its key stands for, with what the pending faults make of it."""
+        """One page, the first or that of its key, after the pending faults."""
         api_id, now_s = request.headers["api-id"].strip(), time.monotonic()
         if self.faults.emptypage:
             self.faults.emptypage -= 1

@@ -112,7 +112,7 @@ def _build_trade_rows(
 
 
 def build_snapshots(codes: str, items: Mapping[str, AnyListing]) -> list[dict[str, str]]:
-    """ka10095 for codes joined by |; those that do not exist are left out. Refused for too many of them, or none."""
+    """ka10095 for codes joined by |; unknown ones are skipped. Rejected for too many of them, or none."""
     names = [name for name in codes.split("|") if name]
     if len(names) > MAX_CODES:
         raise TrRequestRejected(5, "허용된 요청 개수를 초과하였습니다", BATCH_TOO_LARGE)

@@ -169,7 +169,7 @@ class KiwoomClientSession:
         return 0, ""
 
     def _update_connection(self) -> None:
-        """Tell the feed what is subscribed; codes that exist nowhere stay silent."""
+        """Subscribe at the feed; unknown codes stay silent."""
         streams: set[tuple[Instrument, Stream]] = set()
         for item, kind in (pair for registered in self.groups.values() for pair in registered):
             if kind in TYPES and item in self.server.items:
@@ -181,7 +181,7 @@ class KiwoomClientSession:
         return any(kind == PHASE_TYPE for registered in self.groups.values() for _, kind in registered)
 
     async def run_heartbeat(self) -> None:
-        """PING from LOGIN on; a client that does not echo is told so and closed (docs/wire/kiwoom.md 2.3)."""
+        """PING from LOGIN on; a client that does not echo gets a message and is closed (docs/wire/kiwoom.md 2.3)."""
         rules = self.server.rules
         deadline_s = time.monotonic() + rules.login_timeout_s
         while not self.logged_in:
@@ -192,7 +192,7 @@ class KiwoomClientSession:
         while not self.connection.disconnect_reason:
             await asyncio.sleep(rules.ping_interval_s)
             if self.connection.is_silent():
-                self.unanswered_pings = 0  # half-open: the server does not notice
+                self.unanswered_pings = 0  # half-open: the server does not detect it
                 continue
             if self.unanswered_pings >= rules.max_missed_pings:
                 self.connection.send_control(build_system_message("R10002", R10002))
@@ -234,13 +234,13 @@ class KiwoomWebSocketServer:
                 self.close_session(session, "displaced by a newer login")
 
     def close_session(self, session: KiwoomClientSession, how: str) -> None:
-        """Close a session with 1000 "Bye" once what was said has left."""
+        """Close a session with 1000 "Bye", after the queued messages."""
         task = asyncio.create_task(session.connection.close(how, 1000, b"Bye"))
         self._closing.add(task)
         task.add_done_callback(self._closing.discard)
 
     def send_phase_change(self, venue: str, before: str | None, after: str | None, at: str) -> None:
-        """Tell who subscribed 0s that `venue` went from one phase to the next at `at`, HHMMSS."""
+        """Send clients that subscribed 0s that `venue` changed its phase at `at`, HHMMSS."""
         codes = PHASES.get(venue, {})
         code = codes[after][0] if after in codes else codes[before][1] if before in codes else None
         if code is None:
