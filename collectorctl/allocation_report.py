@@ -35,7 +35,7 @@ class ConnectionRow(msgspec.Struct, frozen=True):
 
 
 class InstrumentRow(msgspec.Struct, frozen=True):
-    """One instrument: the brokers its books and its ticks come from, and what it goes without."""
+    """One instrument: the brokers of its books and its ticks, and its shortfall."""
 
     instrument: str
     books: list[str]
@@ -52,7 +52,7 @@ class AllocationReport(msgspec.Struct, frozen=True):
 
 
 def build_allocation_report(home: Home) -> AllocationReport:
-    """The plan of `home`. SettingsError if an app key stands in two places."""
+    """The allocation of `home`. SettingsError if an app key is configured twice."""
     allocation = plan_connections(home.settings, key_counts(home))
     sources: dict[tuple[Instrument, str], list[str]] = {}
     rows = []
@@ -100,7 +100,7 @@ def print_allocation_report(report: AllocationReport, console: Console) -> None:
 
 
 def format_shortfalls(report: AllocationReport) -> str:
-    """What does not fit, in one line: how many instruments go without what, and the first of each."""
+    """The shortfalls in one line: how many instruments lack what, and the first of each."""
     if not report.shortfalls:
         return "everything fits"
     kinds = dict.fromkeys(shortfall for share in report.instruments for shortfall in share.shortfalls)

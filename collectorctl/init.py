@@ -36,7 +36,7 @@ def create_home(root: Path) -> list[tuple[Path, bool]]:
 
 
 def comment_out_settings(manual: str) -> str:
-    """The settings manual with every setting commented out, tables kept: what is not changed stays the default."""
+    """The default settings with every setting commented out, tables kept: what is not changed stays the default."""
     lines = [
         "# This home's settings. A line takes effect when its first # is removed; the values shown are the defaults.",
         *(f"#{line}" if line and not line.startswith(("#", "[")) else line for line in manual.splitlines()[1:]),

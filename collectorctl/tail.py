@@ -22,7 +22,7 @@ POLL_S = 0.5
 
 
 def read_newest_rows(home: Home, dataset: str, max_rows: int, follow: bool) -> Iterator[dict[str, Any]]:
-    """The last `most` rows of a dataset's journal, oldest first, as column -> value; with `follow` what comes after, too."""
+    """The last `max_rows` rows of a dataset's journal, oldest first, as column -> value; with `follow` also later ones."""
     last_row = 0
     while True:
         batches: deque[pa.RecordBatch] = deque()

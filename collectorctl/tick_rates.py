@@ -34,6 +34,6 @@ def read_stored_rates(home: Home) -> tuple[str, dict[str, int]]:
 
 
 def format_rate_setting(rates: dict[str, int]) -> str:
-    """The line as it stands in collector.toml."""
+    """The line for collector.toml."""
     pairs = ", ".join(f'"{text}" = {count}' for text, count in rates.items())
     return f"rate = {{ {pairs} }}"

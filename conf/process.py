@@ -151,7 +151,7 @@ def configure_logging(home: Home, name: str) -> None:
 
 
 def acquire_lock(path: Path, stop: ShutdownSignal) -> int:
-    """Lock `path` for the life of this process, waiting for a predecessor to finish; the open descriptor. AlreadyRunning if it stays."""
+    """Lock `path` for life, waiting for a predecessor to exit; the open descriptor. AlreadyRunning if it stays."""
     fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     deadline = time.monotonic() + LOCK_TIMEOUT_S
     while True:

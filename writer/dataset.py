@@ -42,7 +42,7 @@ MAX_RECORDS_PER_READ = 8192
 """Records of one ring in one turn: bounds the memory of a backlog."""
 
 STRAGGLER_NS = SECOND_NS
-"""How long a collector may take from stamping a record to publishing it, and still find the twin at the window's edge."""
+"""Upper bound of the time from stamping a record to publishing it; extends the window so that late twins are found."""
 
 
 class PreparedBatch(NamedTuple):
@@ -54,7 +54,7 @@ class PreparedBatch(NamedTuple):
 
 
 class Dataset:
-    """`name` such as "kr.orderbook": its lines' rings, its journal, its hours."""
+    """`name` such as "kr.orderbook": its rings, its journal, its hours."""
 
     def __init__(
         self,
@@ -124,7 +124,7 @@ class Dataset:
                     hour, partition.read_published_to(self.directory, hour, journal.lineage, self.market)
                 )
             except partition.PartitionWriteError as error:
-                logger.error("{}", error)  # said again when the hour is due; collecting goes on
+                logger.error("{}", error)  # logged again when the hour is due; collecting goes on
         if self.arbiter is not None:
             self.arbiter.restore_volume_high_water(journal.volume_high_water)
             for batch in since_opening:
@@ -148,7 +148,7 @@ class Dataset:
         return journal
 
     def process_batch(self, limit_ns: int, now_ns: int) -> bool:
-        """Take up what was received up to `limit_ns` (mono_ns); whether more is due. OSError: not written, do it again."""
+        """Process what was received up to `limit_ns` (mono_ns); whether more is due. OSError: not written, call again."""
         if self._prepared is None:
             ring_batch = self.reader.peek(limit_ns, now_ns, MAX_RECORDS_PER_READ)
             if not len(ring_batch.records) and ring_batch.positions == self.journal.positions:
@@ -285,7 +285,7 @@ class Dataset:
         return int(np.isin(new.column("hour").to_numpy(), late).sum())
 
     def sync(self) -> bool:
-        """Make the journal durable and tell the rings; whether there was anything. OSError."""
+        """Make the journal durable and advance the tails of the rings; whether there was anything. OSError."""
         dirty = self.journal.unsynced > 0
         self.journal.sync()
         if dirty:
@@ -313,19 +313,19 @@ class Dataset:
         )
 
     def prune_journal(self) -> None:
-        """Delete what of the journal is published."""
+        """Delete the published part of the journal."""
         for path in self.journal.prune(self.schedule.published_rows()):
             logger.info("{}: published, deleted", path)
         self.schedule.prune({hour for segment in self.journal.segments for hour in segment.newest_rows})
 
     def close(self) -> None:
-        """Let go of files and rings."""
+        """Close files and rings."""
         self.journal.close()
         self.reader.close()
 
 
 def _replay(arbiter: BookArbiter, batch: pa.RecordBatch, published_to: dict[int, int]) -> None:
-    """Let journalled rows wait for their twins again, as far as they are not published."""
+    """Restore the journalled rows that wait for twins, as far as they are not published."""
     names = ["row", "mono_ns", "hour", "identity", "broker"]
     twins = pc.fill_null(batch.column("twin_of"), NEW).to_pylist()
     for *entry, twin_of in zip(*(batch.column(name).to_pylist() for name in names), twins, strict=True):

@@ -54,7 +54,7 @@ def sync_directory(path: Path) -> None:
 
 
 def truncate(path: Path, size: int) -> None:
-    """Cut a file, durably."""
+    """Truncate a file, durably."""
     fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
     try:
         os.ftruncate(fd, size)
@@ -64,12 +64,12 @@ def truncate(path: Path, size: int) -> None:
 
 
 def open_temporary(path: Path) -> int:
-    """An open descriptor for a file that will be renamed when it is whole; what lies there is a leftover and goes."""
+    """An open descriptor for a file that will be renamed when complete; a leftover of that name is removed."""
     return os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
 
 
 def rename(temporary: Path, path: Path) -> None:
-    """Put a whole, synced file in place."""
+    """Put a complete, synced file in place."""
     temporary.rename(path)
     sync_directory(path.parent)
 
@@ -82,6 +82,6 @@ def link_backup(path: Path, backup: Path) -> None:
 
 
 def remove(path: Path) -> None:
-    """Take a file away; none there is fine."""
+    """Remove a file if it exists."""
     path.unlink(missing_ok=True)
     sync_directory(path.parent)

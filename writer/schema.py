@@ -25,7 +25,7 @@ from writer.ingest.book_arbiter import IDENTITY_BYTES, NEW, ArbitrationResult
 from writer.ingest.trading_day import compute_exchange_ns, compute_session_days
 
 WRITER_FEED = "writer"
-"""The writer's own feed: it has events only, which take the same way as everybody's."""
+"""The writer's own feed: it has events only, which are stored like those of the collectors."""
 
 VERSION = 1
 _SIDES = ("ask", "bid")
@@ -48,7 +48,7 @@ KOREAN_TIME = timestamp_type(KR)
 
 
 def _arrival_columns(market: Market) -> list[str]:
-    """Where several feeds bring the same books, each row keeps when each of them had it."""
+    """Where several feeds bring the same books, each row has the arrival time of each of them."""
     return [f"recv_time_{line}" for line in market.feeds] if len(market.feeds) > 1 else []
 
 
@@ -95,13 +95,13 @@ def _build_event_columns(market: Market) -> pa.Schema:
 
 
 def parse_dataset(dataset: str) -> tuple[Market, str]:
-    """What a dataset such as "kr.tick" holds."""
+    """Market and stream of a dataset such as "kr.tick"."""
     market, _, stream = dataset.partition(".")
     return MARKETS[market], stream
 
 
 def feeds_of(dataset: str) -> tuple[str, ...]:
-    """The lines that feed it, in the order that breaks ties; the writer's own events are among those of Korea."""
+    """The feeds of a dataset, in the order that breaks ties; the writer's own events are among those of Korea."""
     market, stream = parse_dataset(dataset)
     own = {"event": (WRITER_FEED,) if market is KR else (), "tick": market.backfill_sources}
     return (*market.feeds, *own.get(stream, ()))
@@ -126,7 +126,7 @@ PARQUET: dict[str, pa.Schema] = {
 """Dataset ("kr.tick") -> the columns of a published file (design 6.5)."""
 
 _ENTRY = [
-    ("row", pa.int64()),  # entry number, 1, 2, 3 ... over the journal's whole lineage
+    ("row", pa.int64()),  # entry number, 1, 2, 3 ... over the whole lineage of the journal
     ("twin_of", pa.int64()),  # null: a new row; else only the arrival of that row's twin, content columns null
     ("mono_ns", pa.int64()),
     ("hour", pa.int64()),  # start of the exchange hour the row is stored in, ns since 1970 UTC
@@ -136,7 +136,7 @@ JOURNAL: dict[str, pa.Schema] = {
     name: pa.schema([*_ENTRY, *([("identity", pa.binary(IDENTITY_BYTES))] if is_merged(name) else []), *columns])
     for name, columns in PARQUET.items()
 }
-"""Dataset -> a journal entry: the row as it will be published, and what the writer must know to go on."""
+"""Dataset -> a journal entry: the row as it will be published, and what the writer needs to continue."""
 
 
 def _names_by_code(members: type[EventType] | type[FeedId] | type[Session] | type[Venue], lower: bool) -> pa.Array:
@@ -160,7 +160,7 @@ _STREAM_NAMES = pa.array(STREAM_NAMES)
 def compute_hours(records: np.ndarray) -> np.ndarray:
     """Start of the exchange hour of each record, int64 ns (every market's offset from UTC is whole hours).
 
-    Of an event: the hour in which it was noticed.
+    Of an event: the hour in which it was emitted.
     """
     ns = records["recv_ns"] if records.dtype == RINGS["event"] else compute_exchange_ns(records)
     return ns // HOUR_NS * HOUR_NS
@@ -277,7 +277,7 @@ def _to_prices(
 
 
 def _to_whole_prices(price_e4: np.ndarray, rounded: np.ndarray, hidden: np.ndarray | bool) -> pa.Array:
-    """Whole units of the currency, half to even; `rounded` is set where a price was not whole."""
+    """Whole units of the currency, half to even; `rounded` is set for fractional prices."""
     units = price_e4 // PRICE_SCALE
     rest = price_e4 - units * PRICE_SCALE
     defined = price_e4 != UNDEFINED

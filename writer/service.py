@@ -38,7 +38,7 @@ POLL_INTERVAL_S = 0.2
 RETRY_S = 1.0
 PUBLISH_RETRY_S = 30.0
 PRODUCER_EXIT_TIMEOUT_S = 3.0
-"""How long a stop waits for the collectors to be gone before it hands over."""
+"""How long a stop waits for the collectors to exit before it leaves the rest to the next start."""
 
 SHUTDOWN_NO_SPACE_TIMEOUT_S = 10.0
 
@@ -128,7 +128,7 @@ class WriterService:
         return True
 
     def poll_once(self, drain_all: bool = False) -> bool:
-        """One round; whether more is due already. `endless`: the producers are gone, take everything."""
+        """One round; whether more is due already. Without a limit, when the producers have exited, everything is read."""
         now_ns = self._clock.mono_ns()
         self._vitals.heartbeat()
         limit_ns = NO_LIMIT_NS if drain_all else now_ns - self._settings.watermark_ms * 1_000_000
@@ -176,7 +176,7 @@ class WriterService:
             self._vitals.add("fsyncs", int(dataset.sync()))
 
     def _pause(self, error: OSError) -> None:
-        """The disk takes nothing: the rings hold what comes, and the same is tried again."""
+        """Writing failed: data stays in the rings, and the write is repeated."""
         if not self._paused_ns:
             self._paused_ns = self._clock.mono_ns()
             self._emit(EventType.PAUSED, str(error))
@@ -185,7 +185,7 @@ class WriterService:
         self._set_state("paused", f"{error}: the rings hold; if the disk is full make space, it goes on by itself")
 
     def _publish(self, now_ns: int) -> None:
-        """Take note of what was published; have the next hour published if one is due."""
+        """Note what was published; submit the next hour if one is due."""
         result = self._publisher.poll()
         if result is not None:
             self._handle_result(result)
@@ -220,18 +220,18 @@ class WriterService:
             logger.info(
                 "{}: {} rows, {} bytes, {:.1f} s -> {}", hour_name, part.rows, part.bytes, result.seconds, part.path
             )
-        if dataset.stream in STREAMS:  # events are told of, not counted
+        if dataset.stream in STREAMS:  # events are emitted, not counted
             self._rows_published += rows
             self._vitals.add("rows_published", rows)
         self._vitals.add("ticks_doubled", sum(part.duplicates for part in result.parts))
         self._vitals.add("ticks_contradicting", sum(part.conflicts for part in result.parts))
         self._vitals.add("hours_published", int(first))
         dataset.schedule.mark_published(task.hour, task.row_to, self._clock.now_ns())
-        self._write_gap_reports(self._clock.mono_ns(), force=True)  # before the journal forgets what was not told
+        self._write_gap_reports(self._clock.mono_ns(), force=True)  # before the journal is pruned
         dataset.prune_journal()
 
     def finish(self) -> None:
-        """Stop: drain to zero and publish everything if the collectors are gone, else hand over to the next start."""
+        """Stop: drain and publish everything if the collectors have exited, else leave the rest to the next start."""
         self._set_state("draining", "waiting for the collectors to be gone")
         deadline = time.monotonic() + PRODUCER_EXIT_TIMEOUT_S
         while self._live_producers() and time.monotonic() < deadline:
@@ -275,7 +275,7 @@ class WriterService:
         self._set_state("stopped", detail)
 
     def _publish_all(self) -> None:
-        """The collectors are gone and the rings are empty: leave nothing in the journal either."""
+        """The collectors have exited and the rings are empty: empty the journal as well."""
         self._set_state("publishing", "everything, the open hour included")
         self._wait_for_publisher()
         before = self._rows_published
@@ -298,7 +298,7 @@ class WriterService:
         self._set_state("stopped", detail)
 
     def _wait_for_publisher(self) -> PublishResult | None:
-        """Beat until the publisher is idle; the last outcome."""
+        """Send heartbeats until the publisher is idle; the last result."""
         result = None
         while self._publisher.current is not None:
             self._vitals.heartbeat()
@@ -321,7 +321,7 @@ class WriterService:
             self._set_state("running", "; ".join(self._publish_errors.values()))
 
     def _emit(self, kind: EventType, message: str = "", **fields: Any) -> None:
-        """An event of the writer's own; before there is a ring for it (no room), only the log has it."""
+        """Emit an event of the writer; before its ring exists (no room), only the log has it."""
         if self._events is not None:
             self._events.emit(kind, message, **fields)
 
@@ -331,7 +331,7 @@ class WriterService:
             self._vitals.set_state(state, detail)
 
     def close(self) -> None:
-        """Let go of everything; the vitals page stays for readers."""
+        """Close everything; the vitals page stays for readers."""
         if len(self._datasets) == len(self._dataset_names):
             self._write_gap_reports(self._clock.mono_ns(), force=True)
         for dataset in self._datasets:

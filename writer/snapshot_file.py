@@ -16,7 +16,7 @@ from loguru import logger
 
 
 class SnapshotFile:
-    """One file; `shows`: what a reader sees as long as it cannot be written."""
+    """One file; `stale_content`: what a reader sees as long as it cannot be written."""
 
     def __init__(self, path: Path, stale_content: str) -> None:
         self.path = path

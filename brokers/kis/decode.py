@@ -37,7 +37,7 @@ class DomesticLayout(NamedTuple):
 
 _ABSENT = 1 << 30
 _CORE_WIDTH = 59
-"""The fields of a book that all venues and widths have in common: times, levels, totals, expectation, volume (docs/wire/kis.md 4.2)."""
+"""The fields of a book that all venues and widths share: times, levels, totals, expectation, volume (docs/wire/kis.md 4.2)."""
 
 
 def _build_layout(

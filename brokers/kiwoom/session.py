@@ -205,7 +205,7 @@ class KiwoomSession:
         return redact(f"{message.return_code} {message.return_msg}".replace(self._token, "***"))
 
     def subscribe(self, subscriptions: Iterable[Subscription], mono_ns: int) -> None:
-        """Queue more of them; what a symbol has already is named again, so that it stays whatever a REG means (docs/wire/kiwoom.md 2.4)."""
+        """Queue more subscriptions; a symbol's existing ones are named again, so that they stay (docs/wire/kiwoom.md 2.4)."""
         new = list(subscriptions)
         for subscription in new:
             self._subscription_table.add(subscription)

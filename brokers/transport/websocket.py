@@ -187,8 +187,8 @@ class WebSocketConnection:
     def send_text(self, text: bytes) -> None:
         """Send one text message.
 
-        If the server does not accept it within SEND_S, no more is sent and `poll` raises ConnectionClosed, after delivering what the
-        server had sent: the reason of the disconnect may be among it (docs/wire/kis.md 2.6).
+        If the server does not accept it within SEND_S, no more is sent and `poll` raises ConnectionClosed, after delivering what
+        the server had sent: the reason of the disconnect may be among it (docs/wire/kis.md 2.6).
         """
         self._send(text, websocket.ABNF.OPCODE_TEXT)
 

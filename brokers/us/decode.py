@@ -135,7 +135,7 @@ def _decode_book(
     mono_ns: int,
     frame_state: FrameState,
 ) -> None:
-    """docs/wire/kis.md 4.5: level by level, bid first. ValueError or struct.error if a level cannot be read; an empty one is none."""
+    """docs/wire/kis.md 4.5: level by level, bid first. ValueError or struct.error for an unreadable level; an empty one is none."""
     instrument = _checked_instrument(f, subscription)
     exch_ns, flags = _parse_time(f[3:7], recv_ns)
     total_bid, total_ask = parse_optional_uint(f[7]), parse_optional_uint(f[8])

@@ -39,7 +39,7 @@ def check_morning(data: DemoData) -> list[str]:
 
 
 def check_kis_dies_at_open(data: DemoData) -> list[str]:
-    """The outage is told with its beginning and end, and all the while Kiwoom's books are stored, minute by minute."""
+    """The outage is an event with begin and end, and meanwhile Kiwoom's books are stored, minute by minute."""
     kis_events = data.events[data.events["line"] == "kis"].sort_values("time")
     opening = _timestamp("09:00:00")
     disconnects = kis_events[(kis_events["kind"] == "disconnected") & (kis_events["time"] >= opening)]
@@ -68,7 +68,7 @@ def check_venues(data: DemoData) -> list[str]:
     problems = []
     for venue, spans in hours.items():
         books = data.books[data.books["venue"] == venue]
-        # an auction's last book is of the instant at which its end is noticed, and a minute is a tenth of a second here
+        # an auction's last book is of the instant at which its end is detected, and a minute is a tenth of a second here
         late = pd.Timedelta(minutes=4)
         inside = [
             books["exch_time"].between(_timestamp(f"{begin}:00"), _timestamp(f"{end}:00") + late)
@@ -83,17 +83,17 @@ def check_venues(data: DemoData) -> list[str]:
 
 
 def check_stamp_skew(data: DemoData) -> list[str]:
-    """Nobody is called degraded: what makes books the same has no stamp in it."""
+    """No feed is called degraded: what identifies books has no time stamp in it."""
     return _check_degraded(data)
 
 
 def check_wrong_venue(data: DemoData) -> list[str]:
-    """Both lines are called degraded: their books find no twins any more, and nobody here can know which one is wrong."""
+    """Both feeds are called degraded: their books find no twins any more, and which one is wrong cannot be known here."""
     return _check_degraded(data, "kis", "kiwoom")
 
 
 def check_both_lose(data: DemoData) -> list[str]:
-    """Neither feed's losses are hidden: one in fifty books of the hour came by one line only, and no alarm cries over that."""
+    """The losses of neither feed are hidden: one in fifty books of the hour came by one feed only, without an alarm."""
     hour = data.books[data.books["exch_time"].between(_timestamp("09:00:00"), _timestamp("10:00:00"))]
     problems = _check_degraded(data)
     for feed in ("kis", "kiwoom"):

@@ -37,7 +37,7 @@ REST_RATE_OPTIONS = ("--kiwoom-burst", "20", "--kiwoom-calls-per-s", "40")
 
 
 class EnvironmentSetupError(Exception):
-    """The demo cannot begin; the message says why."""
+    """The demo cannot start; the message has the reason."""
 
 
 def create_demo_home(root: Path, seconds: float, universe: Sequence[str] = SYMBOLS) -> None:
@@ -139,7 +139,7 @@ class SimulatorProcess:
         self.close()
 
     def read_response(self, timeout_s: float) -> dict[str, Any]:
-        """The next thing it says. EnvironmentSetupError after `most_s` seconds, or when it is gone."""
+        """The next response. EnvironmentSetupError after `timeout_s` seconds, or when the process has exited."""
         pipe = cast(BufferedReader, self.process.stdout)  # opened with PIPE
         while b"\n" not in self._pending:
             if not select.select([pipe], [], [], timeout_s)[0]:

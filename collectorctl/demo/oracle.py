@@ -4,8 +4,8 @@
                                                 ├─> DemoResult: missed, doubled, wrong
     Parquet: orderbook rows, tick rows        ──┘
 
-A delivery is *certain* if its connection lasted MARGIN_NS after it was written to the socket, and *in flight* otherwise: what lay in
-the kernel when a collector was killed cannot be known. Certain deliveries must be stored, in-flight ones may be. Only time in which
+A delivery is *certain* if its connection lasted MARGIN_NS after it was written to the socket, else *in flight*: what lay in the
+kernel when a collector was killed cannot be known. Certain deliveries must be stored, in-flight ones may be. Only time in which
 the collector could run counts: a stopped one (SIGSTOP) reads nothing while its connection lasts and its deliveries wait in the
 kernel; if it is killed before it has run for MARGIN_NS again, they are lost with it.
 
@@ -62,7 +62,7 @@ def compare(
 ) -> DemoResult:
     """Compare.
 
-    `books`, `trades`, `sent`: the ground truth's tables (brokers/simulator/ground_truth.py). `ended_ns`: (line, connection) -> monotonic
+    `books`, `trades`, `sent`: tables of the ground truth. `ended_ns`: (feed, connection) -> monotonic
     instant at which it ended, absent while it lives. `book_rows`, `tick_rows`: the datasets as pandas reads them.
     `stopped_ns`: feed -> the spans (begin, end), monotonic, in which its collector was stopped by a signal.
     `stamps`: False where lines stamp differently; then exchange seconds are not compared.
@@ -154,7 +154,7 @@ def _compare_ticks(
     trades: np.ndarray, deliveries: np.ndarray, certain_until_ns: ConnectionInstants, rows: pd.DataFrame
 ) -> StreamAccount:
     live = (rows["source"] == "live").to_numpy()
-    # fetched ticks nobody delivered: they have to be trades that no live row holds
+    # backfilled ticks that no feed delivered: they have to be trades that no live row has
     fetched = reconcile(trades, rows) if not live.all() else []
     rows = rows[live]
     account = StreamAccount(feeds=_count_outcomes(deliveries), stored=len(rows), fetched=int((~live).sum()))
@@ -223,7 +223,7 @@ def _build_coverage(stored: Iterable[tuple]) -> tuple[Callable[[tuple], bool], i
 
 
 def _find_in_flight(deliveries: np.ndarray, certain_until_ns: ConnectionInstants) -> np.ndarray:
-    """Which deliveries were made so shortly before their connection ended that nobody can tell; shape of `sent`."""
+    """Deliveries so shortly before the end of their connection that their arrival is unknown; shape of `sent`."""
     limit_ns = np.array(
         [
             certain_until_ns.get((line, number), 1 << 62)
@@ -271,7 +271,7 @@ def _compare_merged(
 def _compare_by_identity(
     account: StreamAccount, certain: Counter[tuple], possible: Counter[tuple], stored: list[tuple], both: list[tuple]
 ) -> None:
-    """Compare by identity; `both`: the stored rows with both arrivals, each of which may stand for two books of one content."""
+    """Compare by identity; `both`: the stored rows with both arrivals, each of which may be two books of one content."""
     available, max_counts, counts, twins = (
         _sum_by_identity(Counter(keys)) for keys in (certain, possible, stored, both)
     )
@@ -301,7 +301,7 @@ _SCALARS = (
 
 
 _IDENTITY_BYTES = 8 * (4 * LEVELS + 1)
-"""Of a book's numbers those that make it the same book: levels, then cumulative volume."""
+"""The numbers of a book that identify it: levels, then cumulative volume."""
 
 
 def _identity(key: tuple) -> tuple:

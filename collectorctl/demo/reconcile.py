@@ -42,7 +42,7 @@ class Reconciliation(msgspec.Struct):
     duplicated: int
 
     def problems(self) -> list[str]:
-        """In words what is not as the market was."""
+        """Differences from the trades, as messages."""
         name = f"ticks of {self.symbol} {self.venue}"
         problems = []
         if self.wrong:
@@ -106,7 +106,7 @@ def _count_covering_rows(ends: np.ndarray, live: pd.DataFrame) -> np.ndarray:
 
 
 def _is_equal(row: Mapping[Hashable, Any], trade: np.void) -> bool:
-    """Whether a recovered row says what happened."""
+    """Whether a recovered row equals the trade."""
     exact = (row["price"], row["size"], row["exch_time"].timestamp())
     if exact != (int(trade["price"]), int(trade["size"]), int(trade["exch_s"])):
         return False

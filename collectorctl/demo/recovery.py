@@ -27,8 +27,8 @@ from conf.home import Home
 class RecoveredInstrument(msgspec.Struct):
     """One instrument: its certificates before and after, what was missing before, and its ticks against the ground truth.
 
-    `lacked`: trades in no row before the recovery; `misled`: its live ticks came from a line that showed something else
-    than it said: they cannot be right.
+    `missing_before`: trades in no row before the recovery; `untrusted`: its live ticks came from a feed that showed another
+    venue than it named: they cannot be right.
     """
 
     before: str

@@ -48,13 +48,13 @@ class DemoOutcome(msgspec.Struct):
     measurements: DemoMeasurements
 
     def problems(self) -> list[str]:
-        """In words what breaks a promise; empty when the demo passed."""
+        """Violations, as messages; empty when the demo passed."""
         skipped = [f"{act}: the market closed before it: give it more --seconds" for act in self.skipped_actions]
         return [*skipped, *self.result.problems(), *self.assertion_failures, *self.recovery.problems()]
 
 
 def measure(home: Home, status: Status, stop_s: float) -> DemoMeasurements:
-    """The figures of a finished demo; `seen` is the last look before it stopped."""
+    """The figures of a finished demo; of the last status before it stopped."""
     sizes = {name: list((home.data / "kr" / name).rglob("part-*.parquet")) for name in ("orderbook", "tick")}
     books = pd.read_parquet(home.data / "kr" / "orderbook", columns=["recv_time_kis", "recv_time_kiwoom", "hour"])
     ticks = pd.read_parquet(home.data / "kr" / "tick", columns=["seq"])

@@ -51,13 +51,13 @@ class StreamAccount(msgspec.Struct):
 
 
 class DemoResult(msgspec.Struct):
-    """Both streams, judged."""
+    """Both streams, compared."""
 
     books: StreamAccount
     ticks: StreamAccount
 
     def problems(self) -> list[str]:
-        """In words what breaks a promise; empty when the demo passed."""
+        """Violations, as messages; empty when the demo passed."""
         found = self._hard_problems()
         books = self.books
         for what, count, share in (
@@ -69,9 +69,9 @@ class DemoResult(msgspec.Struct):
         return found
 
     def strict_problems(self) -> list[str]:
-        """The same without any allowance, but with contents that came back held apart: for runs in which lines often break.
+        """Violations without any allowance, but with contents that came back kept apart: for runs in which feeds often break.
 
-        Where every few seconds one line alone has a book, its neighbour of the same content finds a twin more often.
+        Where every few seconds one feed alone has a book, its neighbour of equal content finds a twin more often.
         """
         found = self._hard_problems()
         for what in ("missed", "doubled"):

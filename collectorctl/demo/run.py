@@ -47,11 +47,11 @@ STOP_DELAY_S = 2.0
 """Between the last delivery and the stop: longer than oracle.MARGIN_NS, so that nothing is in flight at the end."""
 
 PROGRESS_INTERVAL_S = 10.0
-"""Where no terminal can show progress, a line this often."""
+"""Interval of progress lines where no terminal shows progress."""
 
 
 class DemoRun:
-    """One run of the whole tree against the simulator."""
+    """One run of the whole process tree against the simulator."""
 
     def __init__(
         self, root: Path, seconds: float, seed: int, console: Console, scenario: DemoScenario = MORNING
@@ -64,7 +64,7 @@ class DemoRun:
         self.truth = root / "truth"
 
     def run(self) -> DemoOutcome:
-        """Run it, recover its day and judge both. EnvironmentSetupError, SupervisorError, SettingsError, or the errors of a recovery."""
+        """Run it, recover its day, compare both. EnvironmentSetupError, SupervisorError, SettingsError, errors of a recovery."""
         create_demo_home(self.root, self.seconds, self.scenario.universe)
         options = ["--seed", str(self.seed), *REST_RATE_OPTIONS, *self.scenario.options]
         options += ["--scenario", self.scenario.simulator_scenario] if self.scenario.simulator_scenario else []
@@ -107,7 +107,7 @@ class DemoRun:
         )
 
     def _run_market(self, home: Home, runner: ScenarioRunner) -> Status:
-        """Show progress until the market has closed; the last look."""
+        """Show progress until the market has closed; the last status."""
         columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
         clock, close_ns = home.load_clock(), parse_day_time(MARKET_CLOSE)
         seconds = lambda until_ns: (until_ns - clock.now_ns()) / SECOND_NS / clock.anchor.speed  # noqa: E731 real ones
@@ -129,7 +129,7 @@ class DemoRun:
     @staticmethod
     def _format_progress(now_ns: int, status: Status) -> str:
         counters = {process.name: process.counters for process in status.processes}
-        count = lambda name, counter: counters.get(name, {}).get(counter, 0)  # noqa: E731 a word for a nested look-up
+        count = lambda name, counter: counters.get(name, {}).get(counter, 0)  # noqa: E731 a name for a nested look-up
         unhealthy = ", ".join(f"{p.name} {p.verdict}" for p in status.processes if not p.healthy)
         return (
             f"{to_kst(now_ns):%H:%M} KST  books kis {count('kis', 'books')} kiwoom {count('kiwoom', 'books')} "
@@ -167,7 +167,7 @@ def _read_dataset(home: Home, stream: str) -> pd.DataFrame:
 
 
 def run_demo(directory: Path | None, seconds: float, seed: int, name: str, as_json: bool) -> int:
-    """Play, show, tidy up; the exit status: 0 when every promise held."""
+    """Run, report, clean up; the exit status: 0 when there was no violation."""
     console = wide_console(stderr=as_json)
     root = directory.resolve() if directory else Path(tempfile.mkdtemp(prefix="collectorctl-demo-"))
     outcome = DemoRun(root, seconds, seed, console, DEMO_SCENARIOS[name]).run()

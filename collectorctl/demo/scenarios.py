@@ -66,7 +66,7 @@ def _build_fault_scenario(
     compare_stamps: bool = True,
     untrusted_feed: str = "",
 ) -> DemoScenario:
-    """A demo in which the simulator does all that goes wrong; `more`: options of its own."""
+    """A demo in which the simulator causes every fault, with options of its own."""
     description = SCENARIOS[scenario].description
     return DemoScenario(
         scenario,
@@ -95,4 +95,4 @@ DEMO_SCENARIOS: dict[str, DemoScenario] = {
         _build_fault_scenario("open-burst", assertions.check_open_burst),
     )
 }
-"""Every demo there is, by name."""
+"""Every demo scenario, by name."""

@@ -30,13 +30,13 @@ from writer.publish.partition import hour_directory, read_published_to
 from writer.schema import PARQUET, parse_dataset
 
 LATE_NS = HOUR_NS
-"""Rows are sought in the hour of the instant and in those whose hour ended or began this close to it."""
+"""Rows are searched in the hour of the instant and in hours that ended or began this close to it."""
 
 JOURNAL = "journal"
 
 
 def find_rows(home: Home, dataset: str, instrument: Instrument, begin_ns: int, end_ns: int) -> list[dict[str, Any]]:
-    """Rows of which the exchange time or an arrival lies in begin_ns .. end_ns, as column -> value."""
+    """Rows whose exchange time or arrival lies in begin_ns .. end_ns, as column -> value."""
     found = [
         {"file": str(path.relative_to(home.data)), "row": int(at)} | row
         for path, first, table in _read_row_groups(home, dataset, instrument, begin_ns, end_ns)
@@ -126,7 +126,7 @@ def _time_columns(names: Sequence[str] | dict[str, Any]) -> list[str]:
 def _find_journal_rows(
     home: Home, dataset: str, instrument: Instrument, begin_ns: int, end_ns: int
 ) -> list[dict[str, Any]]:
-    """What is not published yet; an arrival that came later than its row takes its place if it was earlier."""
+    """Unpublished rows; an arrival that came later than its row takes its place if it was earlier."""
     found: dict[int, dict[str, Any]] = {}
     for batch in _read_unpublished(home, dataset):
         table = pa.Table.from_batches([batch])

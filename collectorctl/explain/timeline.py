@@ -27,7 +27,7 @@ from ringbuf.records import UNDEFINED, Flag
 from writer.volume.coverage import compute_coverage
 
 EVENT_LOOKBACK_DAYS = 2
-"""How many days of events are looked at for the acknowledgement that a line's sight began with."""
+"""How many days of events are read to find the acknowledgement of a subscription."""
 BOOK_COLUMNS = ("ask_price_1", "ask_size_1", "bid_price_1", "bid_size_1", "cum_volume")
 TICK_COLUMNS = ("price", "size", "side", "cum_volume", "source")
 
@@ -124,7 +124,7 @@ def _build_book_row(
     row: dict[str, Any], market: Market, speed: float, day_events: pd.DataFrame, instrument: Instrument
 ) -> StoredRow:
     arrivals = {line: row[f"recv_time_{line}"] for line in market.feeds if row.get(f"recv_time_{line}")}
-    if not arrivals:  # a market with one line keeps its arrival as every row does
+    if not arrivals:  # a market with one feed has its arrival in recv_time
         arrivals = {row["broker"]: row["recv_time"]}
     return _build_row(
         row, arrivals, _explain_winner(row, arrivals, market, speed, day_events, instrument), BOOK_COLUMNS
@@ -201,7 +201,7 @@ def _find_gaps(home: Home, instrument: Instrument, at: datetime, begin_ns: int, 
 def _select_events(
     day_events: pd.DataFrame, instrument: Instrument, at: datetime, window_s: float, edges: list[datetime]
 ) -> list[dict[str, Any]]:
-    """Events that concern the symbol or nobody in particular: of the moment, and those that `edges` of blindness come from."""
+    """Events of the symbol or of no instrument: of the instant, and those at the `edges` of outages."""
     near = abs(day_events.time - pd.Timestamp(at)) <= timedelta(seconds=window_s)
     near |= day_events.time.isin(edges) | day_events.since.isin(edges)
     reaches = (day_events.since <= pd.Timestamp(at)) & (day_events.time >= pd.Timestamp(at))

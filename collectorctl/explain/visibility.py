@@ -26,7 +26,7 @@ _NEVER: Any = pd.NaT
 
 
 class OutageSpan(NamedTuple):
-    """From `begin` to `end` (pandas timestamps; NaT: not over, or not known since when) nothing was seen; why in words."""
+    """From `begin` to `end` (pandas timestamps; NaT: not over, or unknown) nothing was received; with the reason."""
 
     begin: pd.Timestamp
     end: pd.Timestamp
@@ -70,7 +70,7 @@ def _starts_outage(event: Mapping[Hashable, Any], is_own: bool, connection: int 
 
 
 def _outage_begin(event: Mapping[Hashable, Any], last: pd.Timestamp) -> pd.Timestamp:
-    """Since when it is true: the event's own word; a start that knows no former life: since the last event before it."""
+    """The event's own `since`; for a start without a known predecessor the last event before it."""
     if not pd.isna(event["since"]):
         return event["since"]
     return last if event["kind"] == "started" else event["time"]

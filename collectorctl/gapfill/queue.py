@@ -1,6 +1,6 @@
 """Queue of open gaps for the gap filler (pure).
 
-    volume.json ──update──> waiting ─settle_s─> next ──> fetched ─┬─ failed: again later, behind all others, at most `attempts` times
+    volume.json ──update──> waiting ─settle_s─> next ──> fetched ─┬─ failed: again later, behind all others, `attempts` times
                              ^                                 └─ published: absent from the next report, or it waits again
                              └── absent from the report: filled, by gapfill or by late ticks
 
@@ -20,7 +20,7 @@ from conf.instrument import Instrument
 from writer.volume.gap_tracker import GapReport
 
 CONFIRM_TIMEOUT_S = 15.0
-"""The writer tells its gaps every five seconds; one that is still there so long after it was handed over was not taken."""
+"""The writer publishes its gaps every five seconds; a gap still open so long after publishing its rows was not accepted."""
 RETRY_DELAY_S = 30.0
 """Pause after an attempt that brought no proof: the broker's list may lag behind its stream."""
 MINUTE_NS = 60_000_000_000
@@ -35,7 +35,7 @@ class GapfillLimits(NamedTuple):
 
 
 class FillableGap(NamedTuple):
-    """(low, high] of an instrument's day; `won`, `trades` None where the ticks around it do not tell; times: of those ticks."""
+    """(low, high] of an instrument's day; value and trades None where the ticks around it have none; times of those ticks."""
 
     instrument: Instrument
     day: str
@@ -57,7 +57,7 @@ class _GapState:
 
 @dataclass
 class QueueUpdate:
-    """What a report changed: gaps that are filled now and were handed over; gaps that are beyond reach, seen for the first time."""
+    """Changes by a report: published gaps that are filled now; gaps beyond reach, seen for the first time."""
 
     filled: list[FillableGap]
     too_large: list[FillableGap]
@@ -85,7 +85,7 @@ class GapQueue:
         return QueueUpdate(filled, new_too_large)
 
     def next_gap(self, venues: Collection[str], now_s: float) -> FillableGap | None:
-        """The gap to ask for now, of venues that are in session; None if there is none."""
+        """The gap to fetch now, of venues that are in session; None for none."""
         due = [
             (known.attempts, -(gap.end_ns // MINUTE_NS), -(gap.value or 0), gap)
             for gap, known in self._states.items()
@@ -94,7 +94,7 @@ class GapQueue:
         return min(due)[-1] if due else None
 
     def open_gaps_of(self, gap: FillableGap) -> list[FillableGap]:
-        """This gap and the others of its instrument that the same rows may fill, ascending."""
+        """This gap and the others of its instrument that its rows may fill, ascending."""
         return [
             other
             for other, known in self._states.items()

@@ -77,7 +77,7 @@ class GapFiller:
             self._ring.close()
 
     def _poll_once(self) -> bool:
-        """Hear and ask; whether something was asked."""
+        """Read the report and fetch one gap; whether anything was fetched."""
         self._vitals.heartbeat()
         self._clock.detect_step()
         self._read_report()
@@ -103,7 +103,7 @@ class GapFiller:
         return True
 
     def _read_report(self) -> None:
-        """Take up a new report of the writer, if there is one."""
+        """Read a new report of the writer, if there is one."""
         try:
             found = self._report_path.stat()
             if (found.st_mtime_ns, found.st_ino) == self._report_id:
@@ -111,7 +111,7 @@ class GapFiller:
             report = decode_gap_report(self._report_path.read_bytes())
             self._report_id = (found.st_mtime_ns, found.st_ino)
         except OSError:
-            return  # no writer has told anything yet, or we have no descriptor now: half a second later again
+            return  # no report yet, or no descriptor now: again in half a second
         if report is None:
             return
         update = self._queue.update(report, f"{to_kst(self._clock.now_ns()):%Y-%m-%d}", time.monotonic())
@@ -200,7 +200,7 @@ class GapFiller:
         return queued + self._max_pages * self._history.PAGE_ROWS["prints"] <= self._ring.capacity
 
     def _wait(self, seconds: float) -> None:
-        """Wait, beating and hearing. Stopping."""
+        """Wait, sending heartbeats and reading reports; raises if a stop is requested."""
         until = time.monotonic() + seconds
         while (left := until - time.monotonic()) > 0:
             self._vitals.heartbeat()

@@ -99,7 +99,7 @@ def recover_us(home: Home, text: str, symbols: str, dry_run: bool, as_json: bool
 
 
 def verify(home: Home, text: str, as_json: bool, market: Market = KR) -> int:
-    """Judge the day again; the exit status. UsageError."""
+    """Certify the day again; the exit status. UsageError."""
     day = _parse_day(home, text, market)
     try:
         found = verified(home, day, market)

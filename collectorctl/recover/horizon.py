@@ -14,7 +14,7 @@ CALENDAR_VENUE = "KRX"
 
 
 class DayUnavailable(Exception):
-    """A day that has no ticks, or none that can still be had; the message says why."""
+    """A day without ticks, or whose ticks cannot be fetched any more; the message has the reason."""
 
 
 class DayAvailability:

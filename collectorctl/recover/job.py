@@ -51,15 +51,15 @@ from writer.publish.partition import PartitionWriteError
 
 BROKER = "kiwoom"
 EXPECTED_RATE_SHARE = 0.9
-"""Of the highest rate: what is reckoned with until a run has learned better."""
+"""Share of the maximum rate that is assumed until a run has measured one."""
 
 
 class DayNotReady(Exception):
-    """The day cannot be recovered yet; the message says why and what to do."""
+    """The day cannot be recovered yet; the message has reason and remedy."""
 
 
 FAILURES = (DayNotReady, FetchError, PartitionWriteError, BrokerError, OSError)
-"""What may go wrong in a run without being a bug."""
+"""Errors of a run that are no bugs."""
 
 
 @dataclass
@@ -73,7 +73,7 @@ class RecoveryRequest:
 
 
 class ProgressListener:
-    """Hears of a run's progress; does nothing."""
+    """Receives the progress of a run; does nothing."""
 
     def on_totals_started(self, instruments: int) -> None:
         """The official figures of that many instruments are asked for."""
@@ -173,12 +173,12 @@ class RecoveryJob:
         return self._certify(plans)
 
     def _fill_gaps(self, plan: InstrumentPlan) -> tuple[np.ndarray, dict[RowKey, int]]:
-        """The TRADE_ROW that belong into an instrument's gaps, and what then goes; the evidence is kept."""
+        """The TRADE_ROW that fill an instrument's gaps, and rows that become redundant; the evidence is stored."""
         ticks = day_ticks.load_ticks(self.ticks_dir, self.day, plan.instrument)
         found = self._collect_evidence(plan)
         trades = np.zeros(0, TRADE_ROW)
         if plan.method in ("ticks", "prints"):
-            on_page = lambda pages, rate: self.listener.on_page(plan, pages, rate)  # noqa: E731 a word for the feed below
+            on_page = lambda pages, rate: self.listener.on_page(plan, pages, rate)  # noqa: E731 a name for the call below
             load_books = lambda: day_ticks.load_book_volumes(self.books_dir, self.day, plan.instrument)  # noqa: E731 as above
             source = TickSource(self.home.data, self.client, self.availability, plan, load_books, on_page)
             trades = source.fill(ticks, found, lambda: self.daily_totals.get(plan.instrument, refresh=True)[0])
@@ -237,7 +237,7 @@ class RecoveryJob:
         return {kind: max(0.1, learned.get(kind, expected)) for kind in ("ticks", "prints")}
 
     def _save_rates(self) -> None:
-        """What the broker bore; kept only when enough was asked to have learned it."""
+        """Store the rate that the broker accepted, if enough calls were made to measure it."""
         rates = self._load_rates()
         learned = {
             kind: round(self.client.get_rate(kind), 1) for kind in rates if self.client.call_counts.get(kind, 0) >= 20
@@ -249,7 +249,7 @@ class RecoveryJob:
 def compute_certificate(
     home: Home, day: date, instrument: Instrument, given_evidence: Evidence | None = None
 ) -> Certificate:
-    """The certificate of an instrument's day, from files alone; `found` in place of the evidence that was kept."""
+    """The certificate of an instrument's day, from files alone; evidence of this run replaces the stored one."""
     given_evidence = given_evidence or evidence.load(recovery_folder(home.data, str(day), instrument)) or Evidence()
     ticks = day_ticks.load_ticks(home.data / "kr" / "tick", day, instrument)
     books = day_ticks.load_book_volumes(home.data / "kr" / "orderbook", day, instrument)["cum_volume"]
@@ -260,7 +260,7 @@ def compute_certificate(
 def recovery_job(
     home: Home, request: RecoveryRequest, listener: ProgressListener, writes: bool = True
 ) -> Iterator[RecoveryJob]:
-    """A run, alone in its home if it `writes`. AlreadyRunning when another one is at work."""
+    """A run, exclusive in its home if it writes. AlreadyRunning when another one is active."""
     fd = recovery_lock(home) if writes else -1
     pa.set_memory_pool(pa.system_memory_pool())  # gives back what was read of one instrument before the next
     try:
@@ -275,7 +275,7 @@ def recovery_job(
 
 
 def recovery_lock(home: Home) -> int:
-    """A descriptor that keeps other runs of this home out until it is closed. AlreadyRunning."""
+    """A descriptor that excludes other runs of this home until it is closed. AlreadyRunning."""
     home.create_directories()
     path = home.lock_path("recovering")
     fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)

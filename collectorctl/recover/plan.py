@@ -21,13 +21,13 @@ from writer.ingest import backfill_filter
 from writer.volume.coverage import Coverage, OverlapKind, compute_coverage, compute_gap_values
 
 TYPICAL_SHARES = 50.0
-"""Of a trade, where a day has too few ticks to tell."""
+"""Assumed size of a trade, where a day has too few ticks to measure it."""
 MIN_TICKS_FOR_MEAN = 20
-"""Ticks that tell the mean size of a trade."""
+"""Ticks needed to measure the mean size of a trade."""
 
 
 class DailyTotal(NamedTuple):
-    """What the exchange counted of one instrument's day: shares, and won in millions (UNDEFINED where not told)."""
+    """The exchange's totals of one instrument's day: shares, and won in millions (UNDEFINED if unknown)."""
 
     volume: int
     value_m: int
@@ -77,7 +77,7 @@ def compute_day_coverage(ticks: np.ndarray, total: int | None) -> Coverage:
     coverage = compute_coverage(ticks["cum_volume"], ticks["size"], total)
     hidden = ~ticks["live"] & backfill_filter.find_covered(ticks["cum_volume"], ticks["size"], ticks["live"])
     copies = coverage.overlaps["second"][coverage.overlaps["why"] == OverlapKind.SAME]
-    hidden[copies] = False  # they go, or contradict: `superseded` looks
+    hidden[copies] = False  # they are dropped, or contradict
     if not hidden.any():
         return coverage
     low = ticks["cum_volume"] - ticks["size"]
@@ -98,7 +98,7 @@ def compute_day_coverage(ticks: np.ndarray, total: int | None) -> Coverage:
 
 
 def find_redundant_rows(instrument: Instrument, ticks: np.ndarray, coverage: Coverage) -> dict[RowKey, int]:
-    """Stored ticks that go, because others say the same of the same volume (design 6.3); ticks that contradict each other stay."""
+    """Stored ticks that are redundant, because others cover their volume; ticks that contradict each other stay."""
     found: dict[RowKey, int] = {}
     for _, _, first, second, kind in coverage.overlaps.tolist():
         same = all(ticks[name][first] == ticks[name][second] for name in ("price", "exch_ns"))
@@ -118,7 +118,7 @@ def _row_key(instrument: Instrument, tick: np.void) -> RowKey:
 
 
 def find_gaps(ticks: np.ndarray, coverage: Coverage) -> list[MissingRange]:
-    """Every gap with what the ticks around it tell."""
+    """Every gap with value, trades and times from the ticks around it."""
     values = compute_gap_values(
         coverage, ticks["price"] * PRICE_SCALE, ticks["size"], ticks["cum_value"], ticks["value_change"]
     ).tolist()
@@ -150,7 +150,7 @@ def plan_instrument(
     plan.gaps = find_gaps(ticks, coverage)
     if not plan.gaps:
         return plan
-    # an auction is one trade of thousands of shares and would tell too few trades
+    # an auction is one trade of thousands of shares and would give too few trades
     sizes = np.sort(ticks["size"][coverage.keep])
     mean = float(sizes[: -max(1, len(sizes) // 1000)].mean()) if len(sizes) >= MIN_TICKS_FOR_MEAN else TYPICAL_SHARES
     price = _typical_price(ticks, daily_total)
@@ -177,7 +177,7 @@ def _typical_price(ticks: np.ndarray, daily_total: DailyTotal | None) -> int:
 def fit_budget(
     plans: Iterable[InstrumentPlan], rates: Mapping[str, float], budget_s: float | None
 ) -> list[InstrumentPlan]:
-    """The items in the order of their missing value, those that a budget of seconds has no room for left out, `why` said."""
+    """The items in the order of their missing value; those beyond a budget of seconds are left out, with the reason."""
     ordered = sorted(plans, key=lambda one: (-one.value, one.instrument))
     spent_s = 0.0
     for one in ordered:

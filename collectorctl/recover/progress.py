@@ -22,7 +22,7 @@ GRADE_COLOURS = {"PROVEN": "green", "RECONCILED": "green", "MINUTE_ONLY": "yello
 
 
 class ConsoleProgress(ProgressListener):
-    """Progress on a terminal; elsewhere only what needs a word."""
+    """Progress on a terminal; elsewhere only messages that need attention."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
@@ -60,7 +60,7 @@ class ConsoleProgress(ProgressListener):
         self._instrument_task = self._progress.add_task("", total=None, left="")
 
     def on_page(self, plan: InstrumentPlan, pages: int, rate: float) -> None:
-        """Show how far one instrument is, and what is left of it and of all."""
+        """Show the progress of one instrument, and the rest of all."""
         remaining_s = max(0, plan.pages - pages) / rate
         others_s = sum(other.eta_s for other in self._plans.values() if other is not plan)
         self._progress.update(
@@ -78,7 +78,7 @@ class ConsoleProgress(ProgressListener):
         self._progress.advance(self._require_total_task(), plan.pages)
 
     def on_message(self, text: str) -> None:
-        """Say it."""
+        """Print a message."""
         self._progress.console.print(f"{time.strftime('%H:%M:%S')} {text}")
 
     def _require_total_task(self) -> TaskID:
@@ -87,7 +87,7 @@ class ConsoleProgress(ProgressListener):
 
 
 def show_plan(console: Console, plans: list[InstrumentPlan]) -> None:
-    """What is missing, by instrument and gap, and what it takes."""
+    """The missing ticks, by instrument and gap, and the cost of fetching them."""
     incomplete = [one for one in plans if one.gaps]
     console.print(f"{len(plans)} instruments, {len(plans) - len(incomplete)} without a gap")
     if not incomplete:
@@ -126,7 +126,7 @@ def show_plan(console: Console, plans: list[InstrumentPlan]) -> None:
 
 
 def show_day_states(console: Console, states: list[DayState]) -> None:
-    """What there is of a day of minute bars."""
+    """The state of a day of minute bars."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for column in ("symbol", "live ticks", "minutes stored", "pages kept"):
         table.add_column(column, justify="left" if column == "symbol" else "right")

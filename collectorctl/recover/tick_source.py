@@ -51,7 +51,7 @@ class TickSource:
         load_books: Callable[[], np.ndarray],
         on_page: PageCallback,
     ) -> None:
-        """`books`: what stored books showed (BOOK_VOLUME); `progress` hears how many pages are there, and the rate."""
+        """Stored book volumes (BOOK_VOLUME) serve as anchors; progress is reported as number of pages and rate."""
         self._folder = recovery_folder(data, str(availability.day), plan.instrument)
         self._client = client
         self._history = client.history
@@ -62,7 +62,7 @@ class TickSource:
         self._page_count = 0
 
     def fill(self, ticks: np.ndarray, evidence: Evidence, load_total: Callable[[], DailyTotal | None]) -> np.ndarray:
-        """TRADE_ROW that belong into the gaps of `ticks`; `found` learns how it went. `official` asks for the day's figures again."""
+        """TRADE_ROW that fill the gaps of `ticks`, with the evidence; the day's totals may be fetched again on demand."""
         is_first_run = not any(self._folder.glob("*/end.json"))
         result = self._attempt(ticks, evidence)
         if not self._is_settled(ticks, evidence, result) and not is_first_run:
@@ -152,7 +152,7 @@ class TickSource:
         return fill_by_trades(ticks, coverage, [self._fetch_trades(gap) for gap in find_gaps(ticks, coverage)])
 
     def _fetch_trades(self, gap: MissingRange) -> TradeList:
-        """The trades around one gap: from just behind it to one that lies before it."""
+        """The trades around one gap: from just behind it to one before it."""
         sequence = PageSequence(self._folder / f"prints-{gap.low}-{gap.high}")
         until = "" if gap.end_ns is None else f"{to_kst(gap.end_ns + MINUTE_NS):%H%M}"
         if gap.end_ns is not None and to_kst(gap.end_ns + MINUTE_NS).date() != self._availability.day:
@@ -169,7 +169,7 @@ class TickSource:
         return TradeList(rows, reaches_day_end=not until, reaches_day_start=not sequence.end_record["older"])  # type: ignore[index]
 
     def _count_pages_of(self, parse: Callable[[bytes], np.ndarray]) -> Callable[[bytes], np.ndarray]:
-        """`read`, and say that another page is there."""
+        """Parse a page, and report it as progress."""
 
         def parse_and_count(content: bytes) -> np.ndarray:
             self._page_count += 1

@@ -42,15 +42,15 @@ MAX_RESIDUALS = 40
 
 _EMPTY_VALUES: dict[Any, Any] = {str: "", int: 0, int | None: None, bool: False, list[str]: []}
 EMPTY_CERTIFICATE = {field.name: _EMPTY_VALUES[field.type] for field in msgspec.structs.fields(Certificate)}
-"""A certificate of a day without trades to judge."""
+"""A certificate of a day without trades to check."""
 
 
 class DayNotReady(Exception):
-    """The day cannot be recovered yet; the message says why and what to do."""
+    """The day cannot be recovered yet; the message has reason and remedy."""
 
 
 class DayState(msgspec.Struct):
-    """An instrument's day before a run: live ticks, bars that are stored, pages that are kept."""
+    """An instrument's day before a run: live ticks, stored bars, stored pages."""
 
     instrument: str
     live_ticks: int
@@ -78,7 +78,7 @@ def check_recoverable(home: Home, day: date, venues: Iterable[str]) -> None:
 
 
 def load_day_states(home: Home, day: date, instruments: Iterable[Instrument]) -> list[DayState]:
-    """How the day stands, from files alone."""
+    """The state of the day, from files alone."""
     return [
         DayState(
             str(one),
@@ -93,7 +93,7 @@ def load_day_states(home: Home, day: date, instruments: Iterable[Instrument]) ->
 def recover(
     home: Home, client: ThrottledClient, day: date, instruments: Iterable[Instrument], on_progress: ProgressCallback
 ) -> list[Certificate]:
-    """Fetch and store the bars of each instrument, and certify. Unanswered, OSError; other failures are told, and one's own."""
+    """Fetch and store the bars of each instrument, and certify. NoAnswer, OSError; other failures are reported per instrument."""
     instruments = sorted(instruments)
     for one in instruments:
         try:

@@ -27,12 +27,12 @@ class VerifiedCertificate(msgspec.Struct):
 
     @property
     def passed(self) -> bool:
-        """The stored certificate holds, and says that the day is whole."""
+        """Whether the stored certificate holds and the day is complete."""
         return not self.differs and self.now.certificate in (Grade.PROVEN, Grade.RECONCILED)
 
 
 def verify(home: Home, day: date, market: Market = KR) -> list[VerifiedCertificate]:
-    """Every certificate of the day; empty when there is none. PartitionWriteError, OSError."""
+    """Every certificate of the day; empty for none. PartitionWriteError, OSError."""
     found = []
     for (symbol, venue), stored in sorted(store.load(home.data, day, market).items()):
         instrument = Instrument(symbol, venue)

@@ -119,9 +119,9 @@ def clear(directory: Path) -> None:
 
 
 def _rewrite(file: Path, remove: Iterable[Path], append: Path) -> None:
-    """Drop lines from a file and append others, in one stroke; a file without lines goes.
+    """Remove lines from a file and append others, atomically; an empty file is removed.
 
-    Of lines that are the same, all are dropped: they decode alike, so they were taken together.
+    Of equal lines all are removed: they decode equally, so they were decoded together.
     """
     dropped = {sha256(line).digest() for other in remove for line in _read_lines(other)}
     if not dropped:

@@ -58,7 +58,7 @@ _decode_entry = msgspec.json.Decoder(QuarantineEntry).decode
 
 
 def read_lines(file: Path) -> Iterator[tuple[bytes, QuarantineEntry | None]]:
-    """Each line of a quarantine file as it is, with what it says; None for one that cannot be read. No file, no lines."""
+    """Each line of a quarantine file with its entry; None for an unreadable one. Without a file there are no lines."""
     if not file.exists():
         return
     with file.open("rb") as opened:
@@ -142,7 +142,7 @@ class Redecoder:
         rows[f"{market}.tick"] += decoded.tick_rows
 
     def _mark_late(self, records: np.ndarray) -> np.ndarray:
-        """In order of receipt. Monotonic times of several boots are not comparable: the calendar's take their place."""
+        """In order of receipt. Monotonic times of several boots are not comparable: calendar times replace them."""
         records = records[np.argsort(records["recv_ns"], kind="stable")]
         records["mono_ns"] = records["recv_ns"]
         records["flags"] |= np.uint32(Flag.LATE)

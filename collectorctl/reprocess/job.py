@@ -50,7 +50,7 @@ class ReprocessReport(msgspec.Struct):
 
 
 def reprocess(home: Home, date: Date, dry_run: bool) -> ReprocessReport:
-    """Decode a date's quarantine again and place what is understood. AlreadyRunning, with the reason in words; OSError."""
+    """Decode the quarantine of a date again and store what is decoded. AlreadyRunning, with the reason; OSError."""
     report = ReprocessReport(date=f"{date:%Y-%m-%d}", dry_run=dry_run)
     directory = home.quarantine_directory() / f"date={report.date}"
     if not directory.is_dir():
@@ -96,7 +96,7 @@ def _reprocess_hours(home: Home, directory: Path, report: ReprocessReport) -> No
 
 
 def _refuse_unpublished(home: Home, date: Date) -> None:
-    """AlreadyRunning while rows of that date are in the journal only: whether they say the same could not be told."""
+    """AlreadyRunning while rows of that date are only in the journal: duplicates could not be detected."""
     for stream in STREAMS:
         hours = sorted(to_kst(hour) for hour in stored_books.find_unpublished_hours(home, stream))
         unpublished = [f"{hour:%H}h" for hour in hours if hour.date() == date]
@@ -109,7 +109,7 @@ def _refuse_unpublished(home: Home, date: Date) -> None:
 
 @contextmanager
 def _locked(home: Home, date: Date) -> Iterator[None]:
-    """One run at a time; beside no process that may still write to that date. AlreadyRunning."""
+    """One run at a time, and none beside a process that may still write to that date. AlreadyRunning."""
     day_end = datetime.combine(date + timedelta(days=1), datetime.min.time(), KST)
     now_ns = home.load_clock().now_ns()
     names = ["requarantine"]

@@ -32,7 +32,7 @@ from writer.publish import partition
 
 _FEED_BY_COLUMN = {f"recv_time_{line}": FeedId[line.upper()] for line in ("kis", "kiwoom")}
 BOOKS = "kr.orderbook"
-"""The one dataset that several brokers feed with the same rows."""
+"""The one dataset whose rows several brokers deliver."""
 _SIDES = ("ask", "bid")
 _LEVELS = [f"{side}_{what}_{n + 1}" for side in _SIDES for what in ("price", "size") for n in range(LEVELS)]
 _COLUMNS = ["symbol", "venue", *_FEED_BY_COLUMN, "cum_volume", *_LEVELS]
@@ -77,7 +77,7 @@ def find_already_stored(home: Home, books: np.ndarray) -> np.ndarray:
 
 
 def _read_near(dataset: Path, books: np.ndarray, within_ns: int) -> np.ndarray:
-    """Stored rows of the same symbols with one line's arrival within the window of any of the books."""
+    """Stored rows of these symbols with the arrival of one feed within the window of any of the books."""
     symbols = pa.array([symbol.decode() for symbol in np.unique(books["symbol"])])
     pieces = [empty_records(ORDERBOOK, 0)]
     for path in find_files_near(dataset, books):
@@ -92,7 +92,7 @@ def _read_near(dataset: Path, books: np.ndarray, within_ns: int) -> np.ndarray:
 
 
 def find_files_near(dataset: Path, records: np.ndarray) -> Iterable[Path]:
-    """The files of the records' hours and of those beside them: the two brokers' exchange times may differ."""
+    """The files of the records' hours and the neighbouring ones: the exchange times of two brokers may differ."""
     hours = np.unique(records["recv_ns"] // HOUR_NS * HOUR_NS)
     for hour in sorted({int(hour) + step * HOUR_NS for hour in hours for step in (-1, 0, 1)}):
         yield from sorted(partition.hour_directory(dataset, hour).glob("[!._]*.parquet"))
@@ -105,7 +105,7 @@ def _is_near(stamps: np.ndarray, books: np.ndarray, within_ns: int) -> np.ndarra
 
 
 def _to_records(rows: pa.RecordBatch) -> np.ndarray:
-    """Stored rows as far as they say which book it is, who brought it and when."""
+    """Stored rows as records with identity, feed and arrival."""
     found = empty_records(ORDERBOOK, rows.num_rows)
     found["symbol"] = np.array([symbol.encode() for symbol in rows.column("symbol").to_pylist()])
     found["venue"] = [Venue[name] for name in rows.column("venue").to_pylist()]

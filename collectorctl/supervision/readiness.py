@@ -16,7 +16,7 @@ from ringbuf.vitals import VitalsError, read_snapshot
 
 
 def wait_until_healthy(home: Home, timeout_s: float, names: Sequence[str] | None = None) -> list[tuple[str, str]]:
-    """Wait until the processes `names` (default: all that always run) are healthy; (name, verdict) of those not in time."""
+    """Wait until the processes `names` (default: all permanent ones) are healthy; (name, verdict) of those not in time."""
     deadline = time.monotonic() + timeout_s
     while True:
         processes = [
@@ -40,7 +40,7 @@ def _read_last_line(home: Home, name: str) -> str:
 
 
 def final_states(home: Home) -> list[tuple[str, str]]:
-    """What each process of a stopped home said last, out of the vitals page that outlives it."""
+    """The final state of each process of a stopped home, from its vitals page."""
     states = []
     for name in configured_programs(home.settings):
         try:

@@ -36,7 +36,7 @@ from writer.volume.gap_tracker import GapReport, decode_gap_report
 MAX_EVENTS_READ, MAX_EVENTS_SHOWN = 200, 5
 
 STALE_S = 5.0
-"""Every loop beats about once a second; this much later it hangs."""
+"""Every loop sends a heartbeat about once a second; this much later it hangs."""
 
 HEALTHY_STATES = frozenset(
     ["streaming", "closed_market", "sleeping", "running", "publishing", "disabled", "recovering", "done"]
@@ -48,7 +48,7 @@ START_TIMEOUT_S = 90.0
 
 
 class ProcessStatus(msgspec.Struct, frozen=True):
-    """One process: what supervisord says, what its vitals say, and the verdict."""
+    """One process: state by supervisord, state by its vitals, and the verdict."""
 
     name: str
     supervisor_state: str
@@ -86,17 +86,17 @@ class Status(msgspec.Struct, frozen=True):
     market: str = ""
     """Which sessions the universe's venues have now, or until when they are closed."""
     feed_health: FeedReport | None = None
-    """How the feeds stand as the writer last judged them; None before it did."""
+    """State of the feeds as last evaluated by the writer; None before that."""
     events: list[str] = []
     """What happened last, of the open hour; without acknowledgements."""
     gaps: GapReport | None = None
-    """The volume line as the writer last told it: missing and doubled ticks by symbol; None before it did."""
+    """Gaps as last published by the writer: missing and doubled ticks by symbol; None before that."""
     us_gaps: GapReport | None = None
-    """The same of the US ticks, in dollars."""
+    """Gaps of the US ticks, in dollars."""
     shortfalls: list[str] = []
-    """What of the universe finds no place with the brokers, and what that costs."""
+    """Instruments without a slot, with the consequence."""
     allocation_summary: str = ""
-    """The same in one line."""
+    """The shortfalls in one line."""
     recovery: ScheduleState | None = None
     """Recovery by itself: the last round, the next one."""
 
@@ -122,7 +122,7 @@ def gapfill_programs(settings: Settings) -> list[str]:
 
 
 def evaluate(program: Program | None, vitals: VitalsSnapshot | None, now_mono_ns: int) -> tuple[bool, str]:
-    """Whether a process is healthy, and in words what it is doing or what is wrong."""
+    """Whether a process is healthy, and what it is doing or what is wrong."""
     if program is None:
         return False, "not supervised"
     if program.state != "RUNNING" and program.state != "STARTING":
@@ -137,7 +137,7 @@ def evaluate(program: Program | None, vitals: VitalsSnapshot | None, now_mono_ns
 
 
 def evaluate_scheduled(program: Program, recovery: ScheduleState) -> tuple[bool, str]:
-    """The same for a program that was not started, or has ended, because nothing was due for it."""
+    """The verdict on a program that was not started, or has ended, because nothing was due for it."""
     if recovery.due and recovery.due_s > START_TIMEOUT_S:
         why = "it was stopped" if program.stopped_by_user else "the watchdog should have started it"
         return False, f"due for {recovery.due} and does not run: {why}: `collectorctl restart {program.name}`"
@@ -145,7 +145,7 @@ def evaluate_scheduled(program: Program, recovery: ScheduleState) -> tuple[bool,
 
 
 def collect_status(home: Home) -> Status:
-    """Everything there is to see from outside."""
+    """The status of a home, from outside."""
     supervisor = SupervisorClient(home)
     pid = supervisor.find_pid()
     supervised = {program.name: program for program in supervisor.list_programs()}
@@ -189,7 +189,7 @@ def _describe_market(home: Home) -> str:
 
 
 def _read_allocation(home: Home) -> tuple[list[str], str]:
-    """What does not fit, each and in one line; keys that cannot be counted are said instead."""
+    """Each shortfall, and all in one line; the error instead if keys cannot be counted."""
     try:
         report = build_allocation_report(home)
     except SettingsError as error:
@@ -262,7 +262,7 @@ def _build_process_status(home: Home, name: str, program: Program | None, recove
 
 
 def read_own_memory_mb(pid: int) -> float | None:
-    """Resident minus shared memory, MB: rings and mapped files do not count. None when the process is gone."""
+    """Resident minus shared memory, MB: rings and mapped files do not count. None if the process does not exist."""
     try:
         memory = psutil.Process(pid).memory_info()
     except psutil.NoSuchProcess:

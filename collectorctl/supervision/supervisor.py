@@ -31,15 +31,15 @@ STOP_TIMEOUT_S = 180.0
 """More than all stopwaitsecs of supervisord.conf together."""
 
 RESPONSE_TIMEOUT_S = 5.0
-"""supervisord answers within milliseconds; one that was stopped by a signal never does, and its socket still takes calls."""
+"""supervisord answers within milliseconds; one that was stopped by a signal never does, though its socket accepts calls."""
 
 
 class SupervisorError(Exception):
-    """supervisord cannot be started, reached or stopped; the message says why and what to do."""
+    """supervisord cannot be started, reached or stopped; the message has reason and remedy."""
 
 
 class Program(msgspec.Struct, frozen=True):
-    """One program as supervisord sees it: `state` is its word (RUNNING, BACKOFF, ...), `pid` 0 when there is none."""
+    """One program as supervisord reports it: `state` (RUNNING, BACKOFF, ...), `pid` 0 for none."""
 
     name: str
     state: str
@@ -49,7 +49,7 @@ class Program(msgspec.Struct, frozen=True):
 
     @property
     def stopped_by_user(self) -> bool:
-        """Whether somebody stopped it, rather than nobody having started it yet."""
+        """Whether it was stopped by a user, rather than never started."""
         return self.state == "STOPPED" and self.start_s > 0
 
 
@@ -62,7 +62,7 @@ class _Connection(UnixStreamHTTPConnection):
 
 
 class _Transport(SupervisorTransport):
-    """XML-RPC over the socket, each answer awaited for `most_s` at most."""
+    """XML-RPC over the socket with a timeout for each response."""
 
     def __init__(self, path: Path, timeout_s: float) -> None:
         super().__init__(None, None, f"unix://{path}")
@@ -96,7 +96,7 @@ class SupervisorClient:
             ) from None
 
     def find_pid(self) -> int | None:
-        """The process id of the home's supervisord, None if there is none. SupervisorError when it does not answer."""
+        """The process id of the home's supervisord, None for none. SupervisorError when it does not answer."""
         try:
             return int(self._call("getPID"))
         except (OSError, xmlrpc.client.Error):

@@ -32,7 +32,7 @@ from writer.ingest.book_arbiter import NEW, ArbitrationResult
 BUCKETS = 12
 """Of a window."""
 MIN_CONSECUTIVE = 2
-"""Judgements in a row before a trouble is told."""
+"""Consecutive evaluations before a degradation is reported."""
 
 MIN_MATCH_SHARE = 0.05
 """Share of twins below which two feeds have nothing in common, whatever they used to have."""
@@ -61,7 +61,7 @@ class FeedShare(msgspec.Struct):
 
 
 class Degradation(msgspec.Struct, frozen=True):
-    """A line that is degraded; `symbol`, `venue` empty if it is so as a whole."""
+    """A degraded feed; `symbol`, `venue` are empty if it is degraded as a whole."""
 
     feed: str
     symbol: str
@@ -106,7 +106,7 @@ class DegradationDetector:
         self._active: dict[tuple[str, str, str], tuple[Degradation, int, int]] = {}
 
     def add_books(self, books: np.ndarray, arbitration: ArbitrationResult) -> None:
-        """Books (ORDERBOOK, in receive order) and what merge said of them."""
+        """Add books (ORDERBOOK, in receive order) and the arbiter's result."""
         index = self._index[books["line"]]
         chosen = np.flatnonzero((index >= 0) & np.isin(books["session"], _CONTINUOUS))
         if not len(chosen):
@@ -129,7 +129,7 @@ class DegradationDetector:
         self._lags.append((int(bucket[-1]), behind))
 
     def evaluate(self, visibility: FeedVisibility, through_ns: int) -> Evaluation:
-        """How it stands; every book received up to `through_ns` was given. Call once a bucket."""
+        """Evaluate; every book received up to `through_ns` was added. Call once a bucket."""
         end = through_ns // self._bucket_ns - self._settle_buckets
         begin = end - BUCKETS
         while self._lags and self._lags[0][0] < begin:
@@ -169,7 +169,7 @@ class DegradationDetector:
         return found
 
     def _find_feed_wide(self, total: np.ndarray, visibility: FeedVisibility) -> list[Degradation]:
-        """What is wrong with a line as a whole."""
+        """The degradation of a feed as a whole."""
         usual = [self._baseline_match_share.get(line, 0.0) for _, line in self._feeds]
         messages = (
             self._find_silent(total) or self._find_unmatched(total, visibility, usual) or self._find_low_coverage(total)
@@ -177,7 +177,7 @@ class DegradationDetector:
         return [Degradation(self._feeds[at][1], "", "", said) for at, said in messages.items()]
 
     def _find_silent(self, sums: np.ndarray) -> dict[int, str]:
-        """Line -> words, () where nothing is wrong."""
+        """Feed -> reasons, () for none."""
         return {
             at: f"silent: the other line has {sums[1 - at, _DELIVERED]} books in a window, this one none"
             for at in (0, 1)
@@ -214,7 +214,7 @@ class DegradationDetector:
         return found
 
     def _update_baseline(self, sums: np.ndarray) -> None:
-        """A window in which no feed is in trouble: what is usual."""
+        """Learn the usual shares from a window without a degradation."""
         if self._count_union(sums) < 3 * self._min_books:
             return
         for at, (_, feed) in enumerate(self._feeds):
@@ -229,7 +229,7 @@ class DegradationDetector:
     def _update_active(
         self, found: list[Degradation], is_judged: bool, end: int
     ) -> tuple[list[Degradation], list[Degradation]]:
-        """What became certain and what is over; `_standing`: trouble, how often in a row it was found, when last."""
+        """Degradations that became certain and those that ended; counts how often in a row each one was found."""
         began, ended = [], []
         now = {(trouble.feed, trouble.symbol, trouble.venue): trouble for trouble in found}
         for key, trouble in now.items():
@@ -248,7 +248,7 @@ class DegradationDetector:
         return began, ended
 
     def _compute_shares(self, total: np.ndarray) -> list[FeedShare]:
-        """How the feeds stand over all that was counted."""
+        """The shares of the feeds over the window."""
         twins, union = int(total[:, _TWINNED].min()), self._count_union(total)
         return [
             FeedShare(

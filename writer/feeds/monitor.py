@@ -53,7 +53,7 @@ class FeedMonitor:
     """The lines of a home's Korean books."""
 
     def __init__(self, home: Home, vitals: Vitals, events: EventPublisher) -> None:
-        """Look back into the event rings for what each feed sees."""
+        """Read the event rings for the subscriptions of each feed."""
         settings = home.settings
         window_ns = round(settings.health.window_s * SECOND_NS)
         settle_ns = round(settings.writer.twin_window_s * SECOND_NS) + SECOND_NS
@@ -80,13 +80,13 @@ class FeedMonitor:
         self._visibility.add_events(events)
 
     def add_books(self, books: np.ndarray, arbitration: ArbitrationResult | None, through_ns: int) -> None:
-        """Books (ORDERBOOK) and what merge said, None if there are none; all that came up to `through_ns` (mono_ns) were given."""
+        """Add books (ORDERBOOK) and the arbiter's result, None without books; complete up to `through_ns` (mono_ns)."""
         self._through_ns = through_ns
         if arbitration is not None and len(books):
             self._detector.add_books(books, arbitration)
 
     def evaluate(self, now_ns: int) -> None:
-        """Judge, each bucket of a window (mono_ns), and say what there is to say."""
+        """Evaluate once a bucket of the window (mono_ns), emit events, publish the report."""
         if now_ns - self._evaluated_ns < self._interval_ns:
             return
         self._evaluated_ns = now_ns
@@ -118,7 +118,7 @@ class FeedMonitor:
 
 
 def _key(degradation: Degradation) -> Degradation:
-    """The same without its words, which change."""
+    """The degradation without its message, which changes."""
     return msgspec.structs.replace(degradation, message="")
 
 

@@ -42,7 +42,7 @@ class FeedVisibility:
                     del visible[disconnected]
 
     def visible_since_ns(self, feed: int, name: bytes) -> int | None:
-        """Since when (mono_ns) the feed sees this book; None if it does not, or nobody told."""
+        """Since when (mono_ns) the feed is subscribed to this book; None if it is not, or if unknown."""
         found = self._visible_since.get(feed, {}).get(name)
         return None if found is None else found[0]
 

@@ -82,7 +82,7 @@ def forward_fill(cum_volume: np.ndarray, first: np.ndarray) -> np.ndarray:
 
 
 def find_covered(cum_volume: np.ndarray, size: np.ndarray, by: np.ndarray) -> np.ndarray:
-    """Which ticks lie wholly in what those of them that are in `by` (bool) cover together, bool (n,)."""
+    """Which ticks are wholly covered by those of them that are in `by` (bool), bool (n,)."""
     placed = (size > 0) & (cum_volume >= size)
     low, high = np.where(placed, cum_volume - size, 0), np.where(placed, cum_volume, 0)
     by_low = np.flatnonzero(placed & by)

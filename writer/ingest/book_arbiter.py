@@ -27,7 +27,7 @@ from ringbuf.records import BOOK_KEY, BOOK_KEY_WITHOUT_VOLUME, UNDEFINED, Venue
 
 RULE = "first-wins/1"
 NEW = -1
-"""In `Taken.twin_of`: a new row."""
+"""In `ArbitrationResult.twin_of`: a new row."""
 
 IDENTITY_BYTES = 16
 _INSTRUMENT = slice(BOOK_KEY.start, BOOK_KEY.start + 16)
@@ -46,7 +46,7 @@ class UnmatchedRow(NamedTuple):
 
 
 class ArbitrationResult(NamedTuple):
-    """What became of `n` books; each array has shape (n,).
+    """The result for n books; each array has shape (n,).
 
     `twin_of` int64: NEW, or the row this book is the twin of; `hour_ns` int64: start of the hour it is stored in (a twin's is its
     row's); `late` bool; `identity`: 16 bytes each, the content's digest; `lag_ns` int64: how much later than that row it was
@@ -64,7 +64,7 @@ class BookArbiter:
     """The state: who waits, and how far each symbol's cumulative volume has come."""
 
     def __init__(self, window_ns: int, volume_venues: Collection[str]) -> None:
-        """`window_ns`: how far apart twins may be received. `with_volume`: venues told apart by cumulative volume too."""
+        """`window_ns`: how far apart twins may be received; and the venues whose books are also compared by cumulative volume."""
         self.unmatched_count = 0
         """How many rows wait for a twin."""
         self._window_ns = window_ns
@@ -74,7 +74,7 @@ class BookArbiter:
         self._volume_high_water: dict[bytes, tuple[int, int]] = {}
 
     def arbitrate(self, books: np.ndarray, hour_ns: np.ndarray, first_row: int) -> ArbitrationResult:
-        """Judge `books` (ORDERBOOK, in receive order); book i gets entry number first_row + i. Design 6.2."""
+        """Arbitrate `books` (ORDERBOOK, in receive order); book i gets entry number first_row + i."""
         count = len(books)
         twin_of = np.full(count, NEW, np.int64)
         hours = hour_ns.copy()
@@ -95,7 +95,7 @@ class BookArbiter:
         return ArbitrationResult(twin_of, hours, late, identity, lag_ns)
 
     def replay(self, identity: bytes, row: UnmatchedRow, twin_of: int) -> None:
-        """Do again what `take` did with one journalled book: let it wait, or let it take its twin away."""
+        """Repeat what `arbitrate` did with one journalled book: let it wait, or match it with its twin."""
         if twin_of == NEW:
             self._add_unmatched(identity, row)
             return
@@ -106,7 +106,7 @@ class BookArbiter:
                 return
 
     def expire(self, row: int) -> None:
-        """Let rows up to `row` wait no longer: nothing that can still come is their twin."""
+        """Forget rows up to `row`: no twin of them can come any more."""
         while self._in_order and self._in_order[0][0] <= row:
             number, identity = self._in_order.popleft()
             queue = self._unmatched.get(identity)
@@ -121,7 +121,7 @@ class BookArbiter:
         ]
 
     def restore_volume_high_water(self, rows: Iterable[Iterable]) -> None:
-        """Take over what `ceilings` gave."""
+        """Restore the saved volume high-water marks."""
         for symbol, venue, day, volume in rows:
             self._volume_high_water[symbol.encode("latin-1").ljust(15, b"\0") + bytes([venue])] = (day, volume)
 
@@ -174,7 +174,7 @@ class BookArbiter:
 
 
 def _slice_bytes(books: np.ndarray, part: slice) -> list[bytes]:
-    """The same bytes of every book."""
+    """The compared bytes of every book."""
     raw = np.ascontiguousarray(books).view(np.uint8).reshape(len(books), books.dtype.itemsize)
     block = raw[:, part].tobytes()
     size = part.stop - part.start

@@ -42,8 +42,8 @@ class OverrunReport(NamedTuple):
 class OrderedBatch(NamedTuple):
     """Records in receive order, the positions behind them, and what was lost on the way.
 
-    `through_ns`: every record received up to this mono_ns is in here or was in an earlier take; `more`: the rings hold more that
-    is due already; `heard`: when each ring's last record in here was received.
+    `through_ns`: every record received up to this mono_ns is in this or an earlier batch; `has_more`: more is due already in the
+    rings; `last_recv_ns`: when the last record of each ring in here was received.
     """
 
     records: np.ndarray
@@ -76,7 +76,7 @@ class RingReader:
         self._cursors = [RingCursor(name, path) for name, path in rings.items()]
 
     def attach(self) -> None:
-        """Open rings that have appeared, and those whose file was replaced once the old one is read to its end."""
+        """Open rings that have appeared, and replaced ones once the old file is read to its end."""
         for cursor in self._cursors:
             consumer = cursor.consumer
             if consumer is not None and consumer.is_replaced and cursor.next_seq > consumer.head:
@@ -110,7 +110,7 @@ class RingReader:
         logger.info("{}: attached, reading from record {}, newest is {}", cursor.name, next_seq, consumer.head)
 
     def peek(self, limit_ns: int, now_ns: int, max_records: int) -> OrderedBatch:
-        """What was received up to `limit_ns` (mono_ns), at most `most` records of each ring.
+        """Records received up to `limit_ns` (mono_ns), at most `max_records` of each ring.
 
         A record from the future (mono_ns beyond `now_ns`: a ring that outlived a reboot) is due at once.
         """
@@ -151,7 +151,7 @@ class RingReader:
         )
 
     def _read(self, cursor: RingCursor, consumer: Consumer, max_records: int) -> Batch | None:
-        """Read one ring; None if it is damaged, and then it is let go of, to be tried again."""
+        """Read one ring; None if it is damaged: it is closed, and opened again later."""
         try:
             return consumer.read(cursor.next_seq, max_records)
         except RingError as error:
@@ -166,7 +166,7 @@ class RingReader:
         cursor.logged_errors.add(str(error))
 
     def advance(self, batch: OrderedBatch) -> None:
-        """Go on behind what was taken: it is journalled."""
+        """Advance behind the batch: it is journalled."""
         self.positions = batch.positions
         for cursor in self._cursors:
             if cursor.consumer is not None:
@@ -174,7 +174,7 @@ class RingReader:
                 cursor.last_recv_ns = batch.last_recv_ns.get(cursor.name, cursor.last_recv_ns)
 
     def commit(self) -> None:
-        """Tell the rings how far the reading is durable."""
+        """Publish the durable positions to the rings."""
         for cursor in self._cursors:
             if cursor.consumer is not None:
                 cursor.consumer.commit(cursor.next_seq)

@@ -51,14 +51,14 @@ class JournalError(Exception):
 
 @dataclass
 class Segment:
-    """One file of the log: whole up to `size` bytes; `held` maps an hour to the newest row of it that is in here."""
+    """One file of the log: complete up to `size` bytes; `newest_rows` maps an hour to its newest row in the file."""
 
     path: Path
     size: int = 0
     newest_rows: dict[int, int] = field(default_factory=dict)
 
     def add_rows(self, newest_rows: Mapping[int, int]) -> None:
-        """Take note of rows put in."""
+        """Note appended rows."""
         for hour, row in newest_rows.items():
             self.newest_rows[hour] = max(row, self.newest_rows.get(hour, 0))
 
@@ -84,7 +84,7 @@ class Journal:
     def open(
         cls, directory: Path, schema: pa.Schema, on_batch: Callable[[JournalBatch], None] = lambda _: None
     ) -> Journal:
-        """Recover what lies in `directory`; `seen` is shown every whole batch in order. `begin` comes next.
+        """Recover the journal in `directory`; `on_batch` gets every complete batch in order. `roll` comes next.
 
         JournalError: segments of two lineages, or of another version.
         """
@@ -131,7 +131,7 @@ class Journal:
         self.segments.append(segment)
 
     def _repair(self, path: Path, buffer: pa.Buffer, end: int) -> pa.Buffer | None:
-        """Cut a torn tail, or carry the good batches of a damaged segment into a new file; None if nothing is left."""
+        """Truncate a torn tail, or copy the good batches of a damaged segment into a new file; None if nothing is left."""
         head = next(read_batches(buffer), None)
         header = bytes(memoryview(buffer)[: head.begin]) if head else self._encode_header()
         salvaged = list(salvage_batches(buffer, end, header))
@@ -178,7 +178,7 @@ class Journal:
         return self._schema.with_metadata({"lineage": self.lineage, "schema_version": str(VERSION)})
 
     def roll(self, volume_high_water: list[list]) -> None:
-        """Close the segment that is open and begin the next, which knows everything needed to go on from it alone.
+        """Close the open segment and begin the next, from which alone the log can be continued.
 
         OSError: nothing has changed. What was appended is durable before the new segment claims the positions it brought.
         """
@@ -242,7 +242,7 @@ class Journal:
         return [segment.path for segment in published]
 
     def close(self) -> None:
-        """Close the file; what was appended and not synced is for the kernel to keep."""
+        """Close the file; what was appended and not synced is left to the kernel."""
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
@@ -261,7 +261,7 @@ def find_newest_rows(batch: pa.RecordBatch) -> dict[int, int]:
 
 
 def read_rows(directory: Path) -> Iterator[pa.RecordBatch]:
-    """Every whole batch of a journal in order, oldest first; for readers beside a live writer (a segment may go or grow)."""
+    """Every complete batch of a journal in order, oldest first; safe beside a live writer (segments may grow or be removed)."""
     for buffer in map_segments(directory):
         for batch in read_batches(buffer):
             if batch.entries.num_rows:

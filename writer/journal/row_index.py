@@ -55,7 +55,7 @@ class RowIndex:
     group: np.ndarray
     """A number for each row's symbol and venue, ascending."""
     has_more: bool
-    """Whether the range held more rows than were asked for; `row.max()` is then where to go on."""
+    """Whether the range held more rows than requested; continue at `row.max()`."""
 
     def __len__(self) -> int:
         return len(self.row)
@@ -121,7 +121,7 @@ class JournalRows:
         )
 
     def gather(self, column: str, location: RowLocation) -> pa.Array:
-        """Values of a journal column at `place`, shape (n,); null where that is NO_ROW."""
+        """Values of a journal column at `location`, shape (n,); null where that is NO_ROW."""
         number = self._schema.get_field_index(column)
         kind = self._schema.field(column).type
         present = location.batch != NO_ROW
@@ -166,7 +166,7 @@ class _GrowingColumns:
             pieces.append(piece)
 
     def to_arrays(self) -> list[np.ndarray]:
-        """The columns; the pieces are let go of one column after another."""
+        """The columns; memory of the pieces is freed column by column."""
         found = []
         for kind, pieces in zip(self._TYPES, self._pieces, strict=True):
             found.append(np.concatenate([np.empty(0, kind), *pieces]))
@@ -203,7 +203,7 @@ def _index_batch(
 ) -> tuple[bool, int | None]:
     """Put a batch's entries of that hour and range into the index, `room` new rows at most.
 
-    Whether there were any, and the last row taken if there was not room for all.
+    Whether there were any, and the last row included if there was no room for all.
     """
     if batch.num_rows == 0:
         return False, None
@@ -235,7 +235,7 @@ def _rank_names(names: dict[tuple[str, str], int]) -> np.ndarray:
 
 
 def _number_names(batch: pa.RecordBatch, names: dict[tuple[str, str], int]) -> np.ndarray:
-    """A number for each row's symbol and venue; `names` learns new ones."""
+    """A number for each row's symbol and venue; new ones are added to `names`."""
     symbol, venue = (batch.column(name).dictionary_encode() for name in ("symbol", "venue"))
     pair = symbol.indices.to_numpy().astype(np.int64) * len(venue.dictionary) + venue.indices.to_numpy()
     found, which = np.unique(pair, return_inverse=True)

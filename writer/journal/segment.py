@@ -29,7 +29,7 @@ _UNREADABLE = (pa.ArrowInvalid, OSError, EOFError, StopIteration, KeyError, Valu
 
 
 class JournalBatch(NamedTuple):
-    """A whole batch: its entries, what its custom_metadata says, and the file bytes [begin, end) it takes."""
+    """A complete batch: its entries, its custom_metadata, and its bytes [begin, end) in the file."""
 
     entries: pa.RecordBatch
     metadata: dict[str, Any]
@@ -67,7 +67,7 @@ def read_lineage(buffer: pa.Buffer) -> str | None:
 
 
 def encode_metadata(batch: pa.RecordBatch, values: dict[str, Any]) -> dict[str, str]:
-    """The custom_metadata to write `batch` with: what it says, and a checksum over that and the body it will have."""
+    """The custom_metadata to write `batch` with: `values`, and a checksum over them and the body."""
     metadata = {key: json.dumps(value) for key, value in values.items()}
     body = pa.ipc.read_message(batch.serialize()).body
     return metadata | {"crc": str(_checksum(body, {key.encode(): value.encode() for key, value in metadata.items()}))}
@@ -79,7 +79,7 @@ def _checksum(body: pa.Buffer, metadata: dict[bytes, bytes]) -> int:
 
 
 def read_batches(buffer: pa.Buffer) -> Iterator[JournalBatch]:
-    """Whole batches from the beginning up to the first that is not."""
+    """Complete batches from the beginning up to the first that is not."""
     messages, source = pa.BufferReader(buffer), pa.BufferReader(buffer)
     try:
         stream = pa.ipc.open_stream(source)
@@ -110,7 +110,7 @@ def _with_current_names(batch: pa.RecordBatch) -> pa.RecordBatch:
 
 
 def salvage_batches(buffer: pa.Buffer, begin: int, header: bytes) -> Iterator[JournalBatch]:
-    """Whole batches anywhere at or behind `begin`, past damage; `header` is the stream's schema message."""
+    """Complete batches anywhere at or behind `begin`, past damage; `header` is the schema message of the stream."""
     data = memoryview(buffer)
     raw = bytes(data[begin:])
     at = raw.find(_CONTINUATION)
@@ -125,7 +125,7 @@ def salvage_batches(buffer: pa.Buffer, begin: int, header: bytes) -> Iterator[Jo
 
 
 def _read_batch_at(raw: bytes, at: int, header: bytes) -> JournalBatch | None:
-    """The whole batch that begins exactly there, if one does."""
+    """The complete batch that begins exactly there, if any."""
     source = pa.BufferReader(pa.py_buffer(raw).slice(at))
     try:
         message = pa.ipc.read_message(source)

@@ -44,7 +44,7 @@ class SelectedTicks(NamedTuple):
 
 
 def select_ticks(entries: JournalRows, index: RowIndex, parts: Sequence[Path]) -> SelectedTicks:
-    """Of the rows of an hour, by symbol, venue and arrival, those that are published beside its `parts`."""
+    """The rows of an hour, by symbol, venue and arrival, that are published in addition to its `parts`."""
     edges = [0, *(np.flatnonzero(np.diff(index.group)) + 1).tolist(), len(index)]
     published = _read_published_by_group(entries, index, edges, parts) if parts else {}
     rows, conflicts, duplicates = [np.empty(0, np.int64)], [np.empty(0, bool)], 0
@@ -74,7 +74,7 @@ def select_ticks(entries: JournalRows, index: RowIndex, parts: Sequence[Path]) -
 
 
 def _gather_ticks(entries: JournalRows, location: RowLocation) -> TickArrays:
-    """Rows of one symbol and venue, as far as they are laid."""
+    """The ticks of one symbol and venue."""
     volume, size, price = (_to_ints(entries.gather(name, location)) for name in _NUMERIC_COLUMNS)
     feed = _to_feed_codes(entries.gather("broker", location))
     return TickArrays(np.zeros(len(volume), np.int64), volume, size, price, feed)
@@ -94,7 +94,7 @@ def read_published_overlapping(
 def _read_published_by_group(
     entries: JournalRows, index: RowIndex, edges: Sequence[int], parts: Sequence[Path]
 ) -> dict[int, TickArrays]:
-    """The same for an index, by where each symbol and venue begins in it."""
+    """Published ticks that overlap an index, by where each symbol and venue begins in it."""
     first = index.location[np.array(edges[:-1])]
     columns = (entries.gather(name, first).to_pylist() for name in ("symbol", "venue"))
     names = {name: number for number, name in enumerate(zip(*columns, strict=True))}

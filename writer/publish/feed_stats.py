@@ -46,7 +46,7 @@ class BookColumns(NamedTuple):
 
 
 class TickColumns(NamedTuple):
-    """n rows, int64: `name`, `minute` as above, `line` 0 or 1 or NOBODY (fetched afterwards), `size`, `cum_volume`."""
+    """n rows, int64: `name`, `minute` as above, `feed` 0 or 1 or NO_FEED (backfilled), `size`, `cum_volume`."""
 
     name: np.ndarray
     minute: np.ndarray
@@ -56,7 +56,7 @@ class TickColumns(NamedTuple):
 
 
 def build_schema(time: pa.DataType, feeds: Sequence[str]) -> pa.Schema:
-    """The columns, one row per minute, symbol and venue of which there is anything."""
+    """The columns, one row per minute, symbol and venue that has rows."""
     first, second = feeds
     counts = [
         "books",
@@ -91,7 +91,7 @@ def aggregate_by_minute(
 ) -> pa.Table:
     """The table of an hour, sorted by symbol, venue, minute.
 
-    `names`: (symbol, venue) by number. `tops`: how far the day's ticks reach before this hour. `speed`: calendar seconds per real
+    `names`: (symbol, venue) by number. `last_volumes`: cumulative volume of each before this hour. `speed`: calendar seconds per real
     second; lags are real. `columns`: what `schema` gave. Of the table, `volume` is how far the ticks reach after the minute, null
     where none came yet.
     """
@@ -156,7 +156,7 @@ def _count_gaps(
         mine = np.flatnonzero(ticks.name == number)
         last_volume = last_volumes.get(names[number], UNDEFINED)
         coverage = compute_coverage(ticks.cum_volume[mine], ticks.size[mine], None)
-        # what lies before the day's first tick may be auction or block, or missed: it is no gap here
+        # what lies before the day's first tick may be an auction, a block or missed: it is no gap here
         open_ = coverage.gaps[(coverage.gaps["after"] >= 0) | (last_volume != UNDEFINED)]
         low = np.maximum(open_["low"], last_volume)
         real = open_["high"] > low

@@ -54,7 +54,7 @@ class SymbolIndex:
 def refresh(root: Path, market: Market, date: str, speed: float, cancelled: Callable[[], bool] = lambda: False) -> None:
     """Bring the files of a date ("2026-11-20") below `root` (data/kr) up to date. OSError, pa.ArrowInvalid: what is in the way.
 
-    `speed`: of the clock the times were taken from. `cancelled` is asked between two hours.
+    `speed`: of the clock of the times. `cancelled` is called between two hours.
     """
     found = {path.name for stream in ("orderbook", "tick") for path in (root / stream / f"date={date}").glob("hour=*")}
     last_volumes: dict[tuple[str, str], int] = {}
@@ -72,14 +72,14 @@ def refresh(root: Path, market: Market, date: str, speed: float, cancelled: Call
 
 
 def find_newest_dates(root: Path, max_dates: int) -> list[str]:
-    """The newest dates of which there are books, oldest first."""
+    """The newest dates with books, oldest first."""
     return sorted(path.name.removeprefix("date=") for path in (root / "orderbook").glob("date=*"))[-max_dates:]
 
 
 def _compute_fingerprint(
     root: Path, date: str, hour: str, last_volumes: dict[tuple[str, str], int], speed: float
 ) -> bytes:
-    """What says whether a file would come out the same."""
+    """Identifies the inputs: an equal fingerprint means an equal file."""
     parts = [path for stream in ("orderbook", "tick") for path in _find_parts(root, stream, date, hour)]
     part_states = [(str(path.relative_to(root)), (stat := path.stat()).st_size, stat.st_mtime_ns) for path in parts]
     return json.dumps(

@@ -23,7 +23,7 @@ from writer.volume.coverage import OverlapKind, compute_coverage
 
 
 class TickArrays(NamedTuple):
-    """Ticks as arrays, int64 (n,): `group` a number for symbol and venue (of one day), `line` who delivered it."""
+    """Ticks as arrays, int64 (n,): `group` a number for symbol and venue (of one day), `feed` the receiver."""
 
     group: np.ndarray
     cum_volume: np.ndarray
@@ -64,9 +64,9 @@ def deduplicate(ticks: TickArrays) -> tuple[np.ndarray, np.ndarray]:
 
 
 def deduplicate_against(published: TickArrays, ticks: TickArrays) -> tuple[np.ndarray, np.ndarray]:
-    """The same of `ticks` that come after some of their hour are `published` (in any order).
+    """Deduplicate `ticks` that come after some of their hour are `published` (in any order).
 
-    Nothing takes those back: what they cover goes, be it finer.
+    Published ones are never retracted: a tick that they cover is dropped, even a finer one.
     """
     before = len(published.group)
     both = TickArrays(*(np.concatenate(columns) for columns in zip(published, ticks, strict=True)))

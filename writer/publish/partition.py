@@ -49,7 +49,7 @@ class PartitionWriteError(Exception):
 
 
 class Cancelled(Exception):
-    """The process has to end before the file was whole; nothing of it remains visible."""
+    """The process has to end before the file is complete; nothing of it remains visible."""
 
 
 class PublishTask(NamedTuple):
@@ -71,7 +71,7 @@ class PublishTask(NamedTuple):
 
     @property
     def may_overlap(self) -> bool:
-        """Whether several feeds may have brought the same ticks, or somebody fetched them."""
+        """Whether several feeds may have brought equal ticks, or some were backfilled."""
         market, stream = parse_dataset(self.dataset)
         return stream == "tick" and (len(market.feeds) > 1 or bool(market.backfill_sources))
 
@@ -102,10 +102,10 @@ def read_published_to(directory: Path, hour: int, lineage: str, market: Market =
 
 
 def publish(task: PublishTask, cancelled: Callable[[], bool] = lambda: False) -> list[Part]:
-    """Publish what of the hour is not yet published; the parts made, none if nothing was left.
+    """Publish what of the hour is not yet published; the new parts, none if nothing was left.
 
     PartitionWriteError: the file read back was not what was written, or an existing part is unreadable. OSError: no space and the
-    like. Cancelled: `cancelled` said so between two row groups. In every case nothing half-done is visible.
+    like. Cancelled: `cancelled` returned true between two row groups. In every case no partial file is visible.
     """
     hour_dir = hour_directory(task.directory, task.hour, task.market)
     hour_dir.mkdir(parents=True, exist_ok=True)
@@ -237,7 +237,7 @@ def _checksum(table: pa.Table) -> int:
 
 
 class _ExistingPart(NamedTuple):
-    """A part as it lies there; one that no writer made has an empty lineage."""
+    """An existing part; one that was not made by the writer has an empty lineage."""
 
     number: int
     lineage: str

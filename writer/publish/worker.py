@@ -28,7 +28,7 @@ REFRESHED_DATES = 2
 
 
 class PublishResult(NamedTuple):
-    """What became of a task: its parts, or the error."""
+    """The result of a task: its parts, or the error."""
 
     task: PublishTask
     parts: list[Part]
@@ -78,7 +78,7 @@ class Publisher:
             error = None
             try:
                 parts = publish(task, self._cancelled.is_set)
-            except Exception as caught:  # noqa: BLE001 the drain loop logs it, says so, and tries again
+            except Exception as caught:  # noqa: BLE001 the main loop logs it, publishes it as state and tries again
                 error = caught
             seconds = time.monotonic() - begin
             stats_error = self._refresh_stats(task) if parts else None
@@ -103,7 +103,7 @@ class Publisher:
 
 
 def _release_memory() -> None:
-    """What an hour's index took: both allocators would keep it for the next hour."""
+    """Return the memory of an hour's index to the system: both allocators would keep it for the next hour."""
     pa.default_memory_pool().release_unused()
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc only
     if trim is not None:

@@ -23,8 +23,8 @@ import numpy as np
 from ringbuf.records import UNDEFINED
 
 GAP = np.dtype([("low", "<i8"), ("high", "<i8"), ("shares", "<i8"), ("after", "<i8"), ("before", "<i8")])
-"""(low, high] is covered by nobody. `after`: index of the tick that ends at low, -1 at the day's beginning; `before`: index of the
-tick that begins at high (beyond it at the day's end), n if there is none."""
+"""(low, high] is covered by no tick. `after`: index of the tick that ends at low, -1 at the day's beginning; `before`: index of
+the tick that begins at high (beyond it at the day's end), n for none."""
 
 OVERLAP = np.dtype([("low", "<i8"), ("high", "<i8"), ("first", "<i8"), ("second", "<i8"), ("why", "i1")])
 """(low, high] is covered by tick `first`, which is kept, and by tick `second`, which is kept only if they are CROSSED."""
@@ -33,7 +33,7 @@ OVERLAP = np.dtype([("low", "<i8"), ("high", "<i8"), ("first", "<i8"), ("second"
 class OverlapKind(IntEnum):
     """Why an interval is covered twice."""
 
-    SAME = 0  # the same interval again: the first given stays
+    SAME = 0  # an equal interval: the first given stays
     PARTS = 1  # `second` is a merged trade whose parts are all here, `first` is the first of them: the parts stay
     INSIDE = 2  # `second` is a part of `first`, but not all parts are here: the merged trade stays
     CROSSED = 3  # they overlap, neither holds the other: one of them is wrong, both stay
@@ -42,9 +42,9 @@ class OverlapKind(IntEnum):
 class Coverage(NamedTuple):
     """What n ticks cover of (0, total].
 
-    `gaps` GAP, ascending; `doubled` DOUBLED; `keep` bool (n,): to be counted; `unlaid` bool (n,): no interval (size or cumulative
+    `gaps` GAP, ascending; `overlaps` OVERLAP; `keep` bool (n,): to be counted; `unplaced` bool (n,): no interval (size or cumulative
     volume undefined, or the size larger than the volume); `order` int64: indexes of the kept ticks in volume order; `total` shares,
-    `official` whether it was given, `beyond`: shares covered above it.
+    `official` whether it was given, `excess_shares`: shares covered above it.
     """
 
     gaps: np.ndarray
@@ -58,10 +58,10 @@ class Coverage(NamedTuple):
 
 
 def compute_coverage(cum_volume: np.ndarray, size: np.ndarray, total: int | None) -> Coverage:
-    """Lay the ticks of one symbol, venue and day (both int64, shape (n,), any order); design 6.3.
+    """Coverage of the ticks of one symbol, venue and day (both int64, shape (n,), any order).
 
     `total`: the official volume of the same venue; None: as far as the ticks reach. Of ticks that cover the same shares the finer
-    are kept: a tick goes when others tile it exactly, else those that lie inside it go; of copies the first stays.
+    are kept: a tick is dropped when others tile it exactly, else those inside it are dropped; of copies the first is kept.
     """
     high = np.asarray(cum_volume, np.int64)
     size = np.asarray(size, np.int64)
@@ -91,9 +91,9 @@ def compute_coverage(cum_volume: np.ndarray, size: np.ndarray, total: int | None
 def compute_gap_values(
     coverage: Coverage, price_e4: np.ndarray, size: np.ndarray, cum_value: np.ndarray, value_change: np.ndarray
 ) -> np.ndarray:
-    """What was traded in each gap, won, int64 (gaps,), UNDEFINED where the ticks around it do not tell.
+    """Value traded in each gap, won, int64 (gaps,), UNDEFINED where the ticks around it have none.
 
-    Arrays int64 (n,) of the ticks laid; `cum_value` UNDEFINED where the vendor rounded it. `value_change` (cum_value less a
+    Arrays int64 (n,) of the ticks; `cum_value` UNDEFINED where the vendor rounded it. `value_change` (cum_value less a
     constant) serves as well, but not for the gap at the day's beginning. Exact where prices are (docs/wire/kiwoom.md 3.1).
     """
     after, before = coverage.gaps["after"], coverage.gaps["before"]
@@ -113,10 +113,10 @@ def compute_gap_values(
 
 
 def compute_gap_trades(coverage: Coverage, side: np.ndarray, trade_count: np.ndarray) -> np.ndarray:
-    """How many trades were counted in each gap, int64 (gaps,), UNDEFINED where the ticks around it do not tell.
+    """Trades counted in each gap, int64 (gaps,), UNDEFINED where the ticks around it have no counter.
 
-    Arrays (n,) of the ticks laid; `trade_count`: the day's trades up to each tick, its own included but for an auction's trade
-    (side 0), which is none; UNDEFINED where a tick may be several trades. Nothing is told of the day's end. docs/wire/kis.md 3.
+    Arrays (n,) of the ticks; `trade_count`: the day's trades up to each tick, its own included but for an auction's trade
+    (side 0), which is none; UNDEFINED where a tick may be several trades. The day's end has no count. docs/wire/kis.md 3.
     """
     after, before = coverage.gaps["after"], coverage.gaps["before"]
     counts = np.full(len(coverage.gaps), UNDEFINED, np.int64)
@@ -130,7 +130,7 @@ def compute_gap_trades(coverage: Coverage, side: np.ndarray, trade_count: np.nda
 
 
 def _drop_copies(low: np.ndarray, high: np.ndarray, order: np.ndarray, keep: np.ndarray) -> list[tuple]:
-    """Take ticks that follow one of the same interval out of `keep`; the DOUBLED rows of them."""
+    """Remove ticks that follow one of an equal interval from `keep`; their OVERLAP rows."""
     same = (low[order][1:] == low[order][:-1]) & (high[order][1:] == high[order][:-1])
     if not same.any():
         return []
@@ -143,7 +143,7 @@ def _drop_copies(low: np.ndarray, high: np.ndarray, order: np.ndarray, keep: np.
 
 
 def _resolve_overlaps(low: np.ndarray, high: np.ndarray, order: np.ndarray, keep: np.ndarray) -> list[tuple]:
-    """Decide where ticks overlap; `order`: kept ticks by low. The DOUBLED rows; `keep` is changed."""
+    """Resolve overlapping ticks; `order`: kept ticks by low. The OVERLAP rows; `keep` is changed."""
     reach = np.maximum.accumulate(high[order])
     over = np.flatnonzero(low[order][1:] < reach[:-1])
     if not len(over):
@@ -160,7 +160,7 @@ def _resolve_overlaps(low: np.ndarray, high: np.ndarray, order: np.ndarray, keep
 
 
 def _keep_finest(ticks: list[tuple[int, int, int]], keep: np.ndarray) -> list[tuple]:
-    """Which of some overlapping (low, high, index) stay: the finest first, each longer one against those that stand."""
+    """Which of some overlapping (low, high, index) are kept: the finest first, longer ones against those that are kept."""
     lows: list[int] = []
     kept_ticks: list[tuple[int, int]] = []
     overlaps: list[tuple] = []
@@ -191,7 +191,7 @@ def _keep_finest(ticks: list[tuple[int, int, int]], keep: np.ndarray) -> list[tu
 def _find_gaps(
     low: np.ndarray, high: np.ndarray, reach: np.ndarray, order: np.ndarray, total: int, count: int
 ) -> np.ndarray:
-    """GAP rows of kept ticks by low; `reach`: how far those up to each reach."""
+    """GAP rows of kept ticks by low; `reach`: the highest end up to each."""
     edge = np.concatenate([[0], reach])
     start = np.append(low, max(total, int(edge[-1])))
     holder = np.concatenate([[-1], order[np.maximum.accumulate(np.where(high == reach, np.arange(len(order)), 0))]])

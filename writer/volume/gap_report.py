@@ -68,7 +68,7 @@ class GapReporter:
             if self._row and rows[behind] != self._row + 1:
                 self._reset(f"entries {self._row + 1} to {rows[behind] - 1} are not in the journal any more")
             ticks = decode_ticks(batch.slice(behind))
-            # of a journal of which the beginning is gone, a fetched tick must not be taken for the first one seen
+            # of a journal whose beginning was pruned, a backfilled tick must not count as the first one seen
             self.add_ticks(ticks[self.accept_backfill(ticks)], int(rows[-1]))
 
     def begin(self, lineage: str, last_row: int) -> None:
@@ -125,11 +125,11 @@ COUNTER_FIELDS = {
     "duplicate_ticks": "duplicates",
     "witnessed_gaps": "confirmed_by_book",
 }
-"""Counter -> what of each symbol it sums, over the newest day."""
+"""Counter -> the sum over symbols that it publishes, of the newest day."""
 
 
 def decode_ticks(batch: pa.RecordBatch) -> np.ndarray:
-    """TICK records from journal entries, as far as the volume line looks at them."""
+    """TICK records from journal entries, with the fields that the gap tracker uses."""
     found = empty_records(TICK, batch.num_rows)
     for name in ("cum_volume", "cum_value", "value_change", "trade_count", "size", "side", "flags"):
         found[name] = _to_ints(batch.column(name))
@@ -159,7 +159,7 @@ def _to_codes(column: pa.Array, codes: dict[str, int]) -> list[int]:
 
 
 def _read_journal_lineage(home: Home, market: Market) -> str | None:
-    """The lineage of the tick journal as it lies there."""
+    """The lineage of the stored tick journal."""
     return next(
         filter(
             None,

@@ -55,7 +55,7 @@ _STATE = np.dtype(
 
 
 class OpenGap(msgspec.Struct, array_like=True):
-    """A gap (low, high] nobody has filled: `shares` of it are still missing; won and trades where the vendor's sums tell them.
+    """An open gap (low, high]: `shares` of it are still missing; value and trades where the vendor's sums have them.
 
     `begin_ns`, `end_ns`: exchange times of the ticks around it; 0: of the day's beginning, or not known.
     """
@@ -82,7 +82,7 @@ class OpenGap(msgspec.Struct, array_like=True):
 
 
 class SymbolGaps(msgspec.Struct):
-    """One symbol and venue on `day` (YYYY-MM-DD). Missing now: `gaps`, `gap_shares`; `gap_won`, `gap_trades` of gaps that tell.
+    """One symbol and venue on `day` (YYYY-MM-DD). Missing now: `gaps`, `gap_shares`; value and trades of gaps that have them.
 
     `before_start`: shares missing below `start`, where the first tick seen began, not among the gaps; `volume`: how far the ticks
     reach, and `volume_ns` when (exchange time); `gaps_found`: gaps ever seen that day; `open`: what is missing, by interval,
@@ -146,7 +146,7 @@ class GapTracker:
 
     def add_ticks(self, ticks: np.ndarray) -> None:
         """Follow ticks (TICK, in receive order)."""
-        # what is another venue's by its own word is no part of this venue's volume
+        # volume that names another venue is no part of this venue
         named = np.isin(ticks["venue"], _VENUES) & ((ticks["flags"] & Flag.VENUE_MISMATCH) == 0)
         if not named.all():
             ticks = ticks[named]
@@ -155,13 +155,13 @@ class GapTracker:
             self._add_day_ticks(ticks[days == day] if (days != day).any() else ticks, day)
 
     def add_books(self, books: np.ndarray) -> None:
-        """Hear witnesses (ORDERBOOK, in receive order): of symbols that had a tick that day."""
+        """Process books (ORDERBOOK, in receive order) of symbols that had a tick that day, as evidence of missing ticks."""
         volume = books["cum_volume"]
         slots = np.array([self._slots.get(name, -1) for name in _instrument_keys(books)], np.int64)
         known = (slots >= 0) & (volume > 0) & (volume < MAX_VOLUME) & (books["line"] < _FEED_COUNT)
         known[known] &= self._state["day"][slots[known]] == _compute_days(books)[known]
         at = np.flatnonzero(known)[::-1]
-        _, last = np.unique(slots[at] * _FEED_COUNT + books["line"][at], return_index=True)  # each feed's latest word
+        _, last = np.unique(slots[at] * _FEED_COUNT + books["line"][at], return_index=True)  # the latest of each feed
         at = at[last]
         slot, feed, volume = slots[at], books["line"][at], volume[at]
         pending, top = self._state["book"][slot, feed], self._state["top"][slot]
@@ -188,7 +188,7 @@ class GapTracker:
         ]
 
     def find_open_gaps(self, tick: np.ndarray) -> list[tuple[int, int]]:
-        """The open gaps (low, high] of the symbol, venue and day of one tick (TICK, shape (1,)), as far as `fillable`."""
+        """The open gaps (low, high] of the symbol, venue and day of one tick (TICK, shape (1,)), as far as they can be filled."""
         slot = self._slots.get(_instrument_keys(tick)[0], -1)
         if slot < 0 or self._state["day"][slot] != _compute_days(tick)[0]:
             return []
@@ -337,7 +337,7 @@ class GapTracker:
             gaps[at : at + 2] = [OpenGap(one.low, two.high, shares, value, trades, one.begin_ns, two.end_ns)]
 
     def _fill_gaps(self, slot: int, low: int, high: int, top: int, price_e4: int) -> None:
-        """A tick that begins below `top`: what of it is new fills gaps, else it came before."""
+        """A tick that begins below `top`: its new part fills gaps, else it is a duplicate."""
         new = max(0, high - top)
         remaining = []
         for gap in self._open[slot]:
@@ -374,6 +374,6 @@ def _instrument_keys(records: np.ndarray) -> list[bytes]:
     return np.ascontiguousarray(raw[:, begin : begin + 16]).view(_NAME).ravel().tolist()
 
 
-for _dtype in (TICK, ORDERBOOK):  # `_names` takes them for neighbours
+for _dtype in (TICK, ORDERBOOK):  # `_instrument_keys` reads them as neighbours
     if field_offset(_dtype, "venue") != field_offset(_dtype, "symbol") + 15:
         raise TypeError("symbol and venue of a record must be neighbours")

@@ -34,7 +34,7 @@ FORCED_TRADES = 3
 
 
 class SimulatedMarket:
-    """All instruments by venue: `primary_listings` those with orders of their own, `consolidated` those made of them, `listings` both.
+    """All instruments by venue: `primary_listings` with orders of their own, `consolidated` built of them, `listings` both.
 
     A unified instrument brings the two it is made of with it.
     """
@@ -69,7 +69,7 @@ class SimulatedMarket:
         self.trade_count = 0
 
     def advance(self, instrument: Instrument, phase: str | None, exch_s: int, mono_ns: int) -> MarketUpdate | None:
-        """Execute one event of `instrument`, one of the primary listings, whose venue is in `phase` at `exch_s`, seconds since 1970 UTC.
+        """Execute one event of `instrument`, a primary listing, whose venue is in `phase` at `exch_s`, seconds since 1970 UTC.
 
         None when no feed would show a change.
         """

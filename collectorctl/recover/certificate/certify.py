@@ -41,7 +41,7 @@ MAX_REASONS = 40
 
 
 class Grade(StrEnum):
-    """What a certificate says."""
+    """The grade of a certificate."""
 
     PROVEN = "PROVEN"
     RECONCILED = "RECONCILED"
@@ -86,7 +86,7 @@ class Certificate(msgspec.Struct):
 
 
 def certify(instrument: Instrument, day: date, ticks: np.ndarray, books: np.ndarray, evidence: Evidence) -> Certificate:
-    """Judge. `ticks`: DAY_TICK as on disk; `books`: every cumulative volume a stored book shows, ascending."""
+    """Certify a day. `ticks`: DAY_TICK as stored; `books`: every cumulative volume of a stored book, ascending."""
     reasons: list[str] = []
     total = evidence.volume
     coverage = compute_day_coverage(ticks, total)
@@ -196,8 +196,8 @@ def _is_plausible_value(placed: np.ndarray, shares: int, difference: int | None)
 def _compare_minutes(placed: np.ndarray, bars: np.ndarray) -> dict[int, int]:
     """Minute -> shares that its bar has more than the ticks, where they differ.
 
-    Brokers need not stamp alike: ticks of the second before or behind the edge of two minutes may count for either, as far as the
-    bars say so to the share.
+    Brokers may stamp differently: ticks of the second before or behind the edge of two minutes may count for either, as far as
+    the bars agree to the share.
     """
     minutes, where = np.unique(placed["exch_ns"] // MINUTE_NS * MINUTE_NS, return_inverse=True)
     shares = np.zeros(len(minutes), np.int64)
@@ -228,7 +228,7 @@ def _shares_at_edge(placed: np.ndarray, edge: int, behind: bool) -> np.ndarray:
 
 
 def _check_values(placed: np.ndarray) -> tuple[int, int]:
-    """Live ticks whose value since the live tick before could be checked, and how many of those deny what lies between."""
+    """Live ticks whose value since the live tick before could be checked, and how many contradict what lies between."""
     checked = conflicts = 0
     discontinuities = np.concatenate(
         [[0], np.cumsum(placed["cum_volume"][1:] - placed["size"][1:] != placed["cum_volume"][:-1])]
@@ -255,7 +255,7 @@ def _check_values(placed: np.ndarray) -> tuple[int, int]:
 
 
 def _count_book_conflicts(placed: np.ndarray, books: np.ndarray) -> int:
-    """Recovered ticks with a book's cumulative volume inside them: at a book's moment every trade is whole."""
+    """Recovered ticks with a book's cumulative volume inside them: at the time of a book every trade is complete."""
     recovered = placed[~placed["live"]]
     low, high = recovered["cum_volume"] - recovered["size"], recovered["cum_volume"]
     inside = np.searchsorted(books, high, side="left") - np.searchsorted(books, low, side="right")
@@ -265,10 +265,10 @@ def _count_book_conflicts(placed: np.ndarray, books: np.ndarray) -> int:
 def _explain_off_book(
     ticks: np.ndarray, coverage: Coverage, venue: str, differences: dict[int, int], evidence: Evidence
 ) -> list[str]:
-    """The gaps, in words, if every one is volume off the book and the minutes differ by nothing else; else nothing.
+    """The gaps, as messages, if every one is volume off the book and the minutes differ by nothing else; else nothing.
 
-    No trade lies in one if the counter of the ticks around it says so, or minute bars that do not hold it and yet hold every row.
-    Where no counter tells anything, the broker's list of trades is believed, which carries their cumulative volume.
+    A gap has no trade if the counter of the ticks around it shows none, or if minute bars with every row do not contain it.
+    Without a counter, the broker's list of trades is used, which has their cumulative volume.
     """
     placed, gaps, unexplained = ticks[coverage.order], coverage.gaps, dict(differences)
     verdicts = trade_count.compute_verdicts(ticks, coverage, venue).tolist()

@@ -44,7 +44,7 @@ def load(data: Path, day: date, market: Market = KR) -> dict[tuple[str, str], Ce
 def save(
     data: Path, day: date, certificates: list[Certificate], made_at: str, market: Market = KR
 ) -> list[Certificate]:
-    """Store them, stamped `made_at` unless an older one says the same; as stored. OSError."""
+    """Store them, stamped `made_at` unless an older one is equal; as stored. OSError."""
     stored = load(data, day, market)
     for one in certificates:
         old = stored.get((one.symbol, one.venue))

@@ -20,11 +20,11 @@ from collectorctl.recover.plan import DailyTotal
 from conf.instrument import Instrument
 
 DISTINCT_VENUES = ("KRX", "NXT")
-"""Two exchanges whose figures of one symbol and day are never the same; the unified ones are, where NXT has no trades."""
+"""Two exchanges whose figures of one symbol and day never agree; unified ones do, where NXT has no trades."""
 
 
 class DailyTotals:
-    """Day charts up to `today`, as far as they tell of `day`."""
+    """Day charts up to `today`, as far as they contain `day`."""
 
     def __init__(self, client: ThrottledClient, day: date, today: date) -> None:
         self._client = client
@@ -51,7 +51,7 @@ class DailyTotals:
         return total, int(days["volume"][days["date"] > self._day].sum())
 
     def _load_chart(self, instrument: Instrument, refresh: bool = False) -> np.ndarray:
-        """DAY_ROW."""
+        """As DAY_ROW."""
         if refresh or instrument not in self._charts:
             response = self._client.fetch_page(PageRequest("days", instrument, self._today))
             self._charts[instrument] = self._client.history.parse_days(response.content)

@@ -46,7 +46,7 @@ def build_schema(market: Market) -> pa.Schema:
 
 
 def bars_path(data: Path, day: date, market: Market = KR) -> Path:
-    """Where a day's bars are kept."""
+    """The file of a day's bars."""
     return data / market.name / "bar_1m" / f"date={day}" / "part-0.parquet"
 
 

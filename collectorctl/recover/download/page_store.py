@@ -31,7 +31,7 @@ END_FILE = "end.json"
 
 
 class PageError(Exception):
-    """A page that does not carry the chain on; the message says which and why."""
+    """A page that does not continue the sequence; the message has page and reason."""
 
 
 class _StoredPage(msgspec.Struct):
@@ -45,7 +45,7 @@ class PageSequence:
     """One paged question: its pages in order, oldest call first."""
 
     def __init__(self, directory: Path) -> None:
-        """Read what lies there; only pages that fit together are kept."""
+        """Read the stored pages; only those that fit together are kept."""
         self.directory = directory
         self.next_key = ""
         self.end_record: dict[str, Any] | None = None
@@ -70,7 +70,7 @@ class PageSequence:
             yield _read_page(self._page_path(number)).content.encode()
 
     def add(self, response: PageResponse) -> None:
-        """Keep the answer to `next_key`. PageError when it is one we have, or leads back to one."""
+        """Store the response to `next_key`. PageError for a repeated page, or a key that leads back to one."""
         page = _StoredPage(
             self.next_key,
             response.next_key,
@@ -91,7 +91,7 @@ class PageSequence:
         self._track_page(page)
 
     def mark_complete(self, **fields: Any) -> None:
-        """The chain is whole."""
+        """Mark the sequence complete."""
         self.end_record = {"pages": self.count, **fields}
         write_atomic(self.directory / END_FILE, msgspec.json.encode(self.end_record))
 
@@ -129,12 +129,12 @@ class PageSequence:
 
 
 def recovery_folder(data: Path, date: str, instrument: Instrument) -> Path:
-    """Where an instrument's day of recovery lies; `date` as YYYY-MM-DD."""
+    """The recovery directory of an instrument's day; `date` as YYYY-MM-DD."""
     return data / "recover" / f"date={date}" / str(instrument).replace("/", "_")
 
 
 def write_atomic(path: Path, data: bytes) -> None:
-    """Write a small file whole and durable; nothing is touched when it has that content already."""
+    """Write a small file completely and durably; nothing is written when the content is unchanged."""
     if path.exists() and path.read_bytes() == data:
         return
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -31,11 +31,11 @@ ProgressCallback = Callable[[str], None]
 
 
 class FetchError(Exception):
-    """A page that cannot be had; the message says which and why. What was fetched is kept."""
+    """A page that cannot be fetched; the message has the reason. Fetched pages are kept."""
 
 
 class NoAnswer(FetchError):
-    """No answer after every attempt, or none for this key at all: what is kept is still good, and others fare no better."""
+    """No response after every attempt, or none for this key at all: stored pages stay valid, and other requests would fail too."""
 
 
 class ThrottledClient:
@@ -44,11 +44,11 @@ class ThrottledClient:
     def __init__(
         self, history: HistoricalData, settings: Recover, on_progress: ProgressCallback = lambda _: None
     ) -> None:
-        """`told` hears of every page and every pause, in words."""
+        """`on_progress` gets a message for every page and every pause."""
         self.history = history
         self.call_counts: dict[str, int] = {}
         self.no_answer_message = ""
-        """The last call that was given up without an answer, in words: what follows from the lack of it may be otherwise soon."""
+        """The last call that was given up without a response: conclusions from its absence may change soon."""
         self._settings = settings
         self._on_progress = on_progress
         self._limiters: dict[str, RateLimiter] = {}
@@ -70,7 +70,7 @@ class ThrottledClient:
             except ServiceUnavailable as error:
                 cause = error
             except RestError as error:
-                # who is to wait is refused as such: key, address, permission; else it is this question
+                # a rejection with a waiting time concerns key, address or permission; else it concerns this request
                 raise (self._record_no_answer(str(error)) if error.retry_after_s else FetchError(str(error))) from error
             else:
                 limiter.on_success()
@@ -98,7 +98,7 @@ class ThrottledClient:
 ParsePage = Callable[[bytes], np.ndarray]
 """Makes TRADE_ROW of an answer, newest first."""
 IsBeforeRange = Callable[[np.ndarray], bool]
-"""Whether one of a page's rows lies before the range."""
+"""Whether one row of a page lies before the range."""
 
 
 def fetch_pages(

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 INCREASE_FACTOR, SLOW_INCREASE_FACTOR = 1.25, 1.0002
 SAFE_RATE_SHARE = 0.96
-"""Where it goes back to after a refusal, as a share of the rate that was refused."""
+"""The rate after a refusal, as a share of the refused rate."""
 MIN_RATE = 0.1
 
 
@@ -31,7 +31,7 @@ class RateLimiter:
         return 0.0 if self._last_call_s is None else max(0.0, self._last_call_s + 1 / self.rate - now_s)
 
     def on_call(self, now_s: float) -> None:
-        """A call goes out; up to half a pause that the last one came late is made up for."""
+        """A call is made; up to half a pause of delay of the last one is made up for."""
         due_s = now_s if self._last_call_s is None else self._last_call_s + 1 / self.rate
         self._last_call_s = min(now_s, max(due_s, now_s - 0.5 / self.rate))
 

@@ -19,10 +19,10 @@ from typing import NamedTuple
 import numpy as np
 
 LOOKAHEAD_TICKS = 32
-"""How many live ticks of one stretch an offset has to suit before it is believed."""
+"""How many live ticks of one stretch an offset has to fit before it is accepted."""
 
 MAX_FAILURES = 20_000
-"""Live ticks without rows after which the rows are taken for another day's."""
+"""Live ticks without rows after which the rows are assumed to be of another day."""
 
 NO_BOUND = 2**62
 
@@ -102,7 +102,7 @@ def _bound_offsets(
 
 
 def _reverse_rows(rows: ChartRows) -> ChartRows:
-    """The same rows, seen from the end."""
+    """The rows in reverse order."""
     edges = rows.edges[-1] - rows.edges[::-1]
     return ChartRows(
         edges, rows.price[::-1], -rows.second[::-1], (rows.run[-1] if len(rows.run) else 0) - rows.run[::-1]
@@ -154,7 +154,7 @@ def _find_matches(rows: ChartRows, ticks: LiveTicks, part: slice, offset: int) -
 def _find_next_offset(
     rows: ChartRows, ticks: LiveTicks, times: np.ndarray, at: int, offset: int, max_offset: int
 ) -> int | None:
-    """The smallest offset above `offset` that suits tick `at` and those that follow it without a gap; None if there is none."""
+    """The smallest offset above `offset` that fits tick `at` and its contiguous successors; None for none."""
     begin, end = np.searchsorted(times, [ticks.second[at], ticks.second[at] + 1])
     starts = begin + np.flatnonzero(rows.price[begin:end] == ticks.price[at])
     offsets = ticks.low[at] - rows.edges[starts]

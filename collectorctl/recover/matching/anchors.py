@@ -33,14 +33,14 @@ BOOK_VOLUME = np.dtype([("cum_volume", "<i8"), ("first_ns", "<i8"), ("last_ns", 
 """A cumulative volume that order books showed, and the exchange seconds of the first and of the last that did."""
 
 SKEW_NS = 2_000_000_000
-"""Both stamps are the exchange's, in whole seconds; a line's may be rounded otherwise."""
+"""Both stamps are exchange times in whole seconds; feeds may round differently."""
 
 Anchor = tuple[int, int]
 """(row, offset): in front of that row the offset is certain."""
 
 
 def anchors_from_bars(chart: alignment.ChartRows, bars: np.ndarray, coverage: Coverage) -> list[Anchor]:
-    """At the end of each minute (MINUTE), from bars that hold the whole official volume; else none."""
+    """At the end of each minute (MINUTE), from bars with the whole official volume; else none."""
     if not coverage.official or int(bars["shares"].sum()) != coverage.total:
         return []
     bars = bars[np.argsort(bars["minute_ns"])]

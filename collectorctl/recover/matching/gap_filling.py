@@ -59,7 +59,7 @@ class FillResult(NamedTuple):
 
 
 class TradeList(NamedTuple):
-    """One list: TRADE_ROW, oldest first. `newest`: it begins with the day's last trade; `oldest`: it ends with its first."""
+    """One list: TRADE_ROW, oldest first; whether it begins with the day's last trade, and ends with its first."""
 
     rows: np.ndarray
     reaches_day_end: bool
@@ -136,7 +136,7 @@ def _compute_values(ticks: np.ndarray, coverage: Coverage) -> np.ndarray:
 
 
 def to_rows_with_volume(trades: np.ndarray) -> np.ndarray:
-    """TRADE_ROW as ROW_WITH_VOLUME rows."""
+    """TRADE_ROW as ROW_WITH_VOLUME."""
     rows = np.zeros(len(trades), ROW_WITH_VOLUME)
     for name in ("size", "exch_ns", "cum_volume", "side"):
         rows[name] = trades[name]
@@ -150,7 +150,7 @@ def to_rows_with_volume(trades: np.ndarray) -> np.ndarray:
 def find_inconsistent_gaps(
     gaps: np.ndarray, rows: np.ndarray, gap_of: np.ndarray, inconsistencies: list[Inconsistency]
 ) -> list[int]:
-    """Indexes of gaps that a finding touches; all of them when one does not say where."""
+    """Indexes of gaps that a finding concerns; all of them when it names none."""
     found: set[int] = set()
     for inconsistency in inconsistencies:
         if inconsistency.low is not None and inconsistency.high is not None:
@@ -186,5 +186,5 @@ def format_inconsistency(inconsistency: Inconsistency) -> str:
 
 
 def to_bar_rows(bars: list[list[int]]) -> np.ndarray:
-    """BAR_ROW out of the plain numbers they are kept as."""
+    """BAR_ROW from the stored plain numbers."""
     return np.array([tuple(bar) for bar in bars], BAR_ROW)

@@ -44,7 +44,7 @@ lack no trade that was heard; where they do, some live tick fails, or something 
 
 
 class PlacementError(ValueError):
-    """Rows that are no trades; the message says which."""
+    """Rows that are no trades; the message names them."""
 
 
 class Reason(StrEnum):
@@ -66,7 +66,7 @@ class UncoveredRange(NamedTuple):
 
 
 class Inconsistency(NamedTuple):
-    """A contradiction, with the interval (low, high] or the minute it was found in, where there is one."""
+    """A contradiction, with the interval (low, high] or the minute where it was found, if any."""
 
     message: str
     low: int | None = None
@@ -84,7 +84,7 @@ class VolumePlacement(NamedTuple):
 
 
 class Placement(NamedTuple):
-    """What became of chart rows: `rows` PLACED_ROW in volume order; `residuals` ascending; live ticks checked, and failed."""
+    """The result for chart rows: PLACED_ROW in volume order; uncovered ranges, ascending; live ticks checked, and failed."""
 
     rows: np.ndarray
     uncovered: list[UncoveredRange]
@@ -104,7 +104,7 @@ class Placement(NamedTuple):
 
 
 def place_by_volume(gaps: np.ndarray, rows: np.ndarray, values: np.ndarray | None = None) -> VolumePlacement:
-    """Rows (ROW_WITH_VOLUME, any order) that fall wholly into a gap (GAP, ascending) are accepted, each interval once and the finest.
+    """Accept rows (ROW_WITH_VOLUME, any order) that lie wholly in a gap (GAP, ascending), each interval once and the finest.
 
     Rows that lie wholly in covered volume are `covered`, as are copies; a row over the edge of a gap, two different rows for one
     interval and rows that cross are errors. `values`: what each gap is worth in won (int64, UNDEFINED unknown): a gap that the
@@ -149,7 +149,7 @@ def place_by_alignment(
     (volume.gap_won). `minute_volume`: MINUTE bars of the whole day; live and placed together must agree with each, but for volume
     without rows. Where they sum to the official volume they also tell in which minute of a gap it passed. `books`: what order books
     showed (BOOK_VOLUME, ascending), which tells it more closely.
-    `from_start`: the first row is the day's first trade (a row of an older day was seen behind it). PlacementError. Design 7.3.
+    `from_start`: the first row is the day's first trade (a row of an older day was seen behind it). PlacementError.
     """
     if len(rows) and rows["size"].min() <= 0:
         raise PlacementError(f"row {int(rows['size'].argmin())} of {len(rows)} has no size: not a trade")
@@ -177,7 +177,7 @@ def place_by_alignment(
 
 
 def find_minute_inconsistencies(exch_ns: np.ndarray, size: np.ndarray, bars: np.ndarray) -> list[Inconsistency]:
-    """Minutes of a day in which ticks (int64 (n,)) and `bars` (MINUTE) do not have the same number of shares."""
+    """Minutes of a day in which ticks (int64 (n,)) and `bars` (MINUTE) have different numbers of shares."""
     return _find_minute_inconsistencies(*_compute_minute_excess(exch_ns, size, bars), [])
 
 
@@ -248,7 +248,7 @@ def _collect_anchors(
 
 
 def _find_out_of_order(rows: np.ndarray, rest: int) -> list[Inconsistency]:
-    """Rows that cannot be a day's, taken by themselves."""
+    """Rows that cannot be of one day, judged by themselves."""
     found = []
     if rest < 0:
         found.append(Inconsistency(f"the rows sum to {-rest} shares more than the day's volume"))
@@ -280,7 +280,7 @@ def _fill_gaps(
     found: alignment.Alignment,
     extra_anchors: tuple[list[Anchor], np.ndarray],
 ) -> tuple[np.ndarray, list[UncoveredRange], list[_RowlessSpan]]:
-    """The rows of every gap that lies between two anchors; what stays uncovered; volume without rows."""
+    """The rows of every gap between two anchors; what stays uncovered; volume without rows."""
     next_ = np.searchsorted(ticks.low, gaps["high"])
     left = np.searchsorted(anchors.position, next_ - 1)
     anchored = (left + 1 < len(anchors.position)) & (len(rows) > 0)
@@ -367,7 +367,7 @@ def _find_conflicts(rows: np.ndarray, coverage: Coverage) -> list[Inconsistency]
 
 
 def _find_wrong_values(gaps: np.ndarray, gap: np.ndarray, rows: np.ndarray, values: np.ndarray) -> list[Inconsistency]:
-    """Gaps filled by `rows` (row i lies in gap[i]) whose value is not that of the rows, to the won."""
+    """Gaps filled by `rows` (row i lies in gap[i]) with another value than the rows, to the won."""
     shares, value_e4 = (np.zeros(len(gaps), np.int64) for _ in range(2))
     np.add.at(shares, gap, rows["size"])
     np.add.at(value_e4, gap, rows["size"] * rows["price_e4"])

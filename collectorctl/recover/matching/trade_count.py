@@ -4,7 +4,7 @@
     between          [ . ][ . ][ . ]                    three trades, none merged, none split
     or               [ . ]( 900 )[ . ][ . ]             three trades, so the 900 shares are volume off the book
 
-A tick of KIS is one trade (docs/wire/kis.md 3), a tick of Kiwoom may be several (docs/wire/kiwoom.md 2.6), so their counters are not
+A tick of KIS is one trade (docs/wire/kis.md 3), one of Kiwoom may be several (docs/wire/kiwoom.md 2.6), so their counters are not
 compared. Auction trades are not counted, and a tick chart does not mark them: a row without a side may be one if there was no trade
 for AUCTION_NS before it. Between ticks of KIS two trades merged into one row are always detected; a trade split in two only where
 no such pause leaves room for an auction.
@@ -39,11 +39,11 @@ INTERRUPTION_AUCTION_NS = {"KRX": 120_000_000_000}
 """How long an auction gathers that interrupts trading, by venue; else AUCTION_NS."""
 
 PRICE_MOVE_RATIO = 100
-"""Such an auction follows a leap of the price; what is taken for one leaves a price that differs by 1 in MOVED or more."""
+"""Such an auction follows a leap of the price: the price changes by 1 in MOVED or more."""
 
 
 class Verdict(IntEnum):
-    """What the counters around a gap tell; of two that differ the one further from 0 counts."""
+    """The verdict of the counters around a gap; of two different ones the one further from 0 counts."""
 
     UNKNOWN = 0
     UNCLEAR = 1  # trades may be missing
@@ -70,9 +70,9 @@ class _LiveInterval(NamedTuple):
 def find_count_mismatches(
     ticks: np.ndarray, coverage: Coverage, rows: np.ndarray, gap: np.ndarray, silent: np.ndarray
 ) -> list[str]:
-    """Gaps that are filled, but not by as many trades as were counted, in words.
+    """Gaps that are filled by another number of trades than was counted, as messages.
 
-    `rows`: TRADE_ROW, of which row i lies in gap[i]; `silent` bool: nobody traded for AUCTION_NS before it.
+    `rows`: TRADE_ROW, of which row i lies in gap[i]; a bool per row: no trade for AUCTION_NS before it.
     """
     counts = count_trades_per_gap(ticks, coverage)
     shares, min_trades, max_trades = (np.zeros(len(counts), np.int64) for _ in range(3))
@@ -88,14 +88,14 @@ def find_count_mismatches(
 
 
 def count_trades_per_gap(ticks: np.ndarray, coverage: Coverage) -> np.ndarray:
-    """How many trades each gap holds, int64; UNDEFINED where the ticks beside it do not tell."""
+    """How many trades each gap has, int64; UNDEFINED where the ticks around it have no counter."""
     placed = ticks[coverage.order]
     single = ticks["live"] & (ticks["line"] == SINGLE_TRADE_SOURCE) & _is_consistent(placed, SINGLE_TRADE_SOURCE)
     return compute_gap_trades(coverage, ticks["side"], np.where(single, ticks["trade_count"], UNDEFINED))
 
 
 def check_counts(ticks: np.ndarray, coverage: Coverage) -> tuple[int, int]:
-    """Stretches without a gap between live ticks that count, and how many of them deny what lies there."""
+    """Stretches without a gap between live ticks that have a counter, and how many of them contradict it."""
     placed = ticks[coverage.order]
     discontinuities = np.cumsum(_find_discontinuities(placed))
     checked = conflicts = 0
@@ -124,14 +124,14 @@ def compute_verdicts(ticks: np.ndarray, coverage: Coverage, venue: str) -> np.nd
 
 
 def is_after_silence(exch_ns: np.ndarray, min_ns: int = AUCTION_NS) -> np.ndarray:
-    """Before which trades, in true order, nobody traded for so long, as before an auction's trade; the first is one of them."""
+    """Trades, in volume order, before which there was no trade for so long, as before an auction; the first is one of them."""
     silent = np.ones(len(exch_ns), bool)
     silent[1:] = np.diff(exch_ns) >= min_ns
     return silent
 
 
 def _build_intervals(placed: np.ndarray, interrupted_ns: int = AUCTION_NS) -> list[_LiveInterval]:
-    """Of every feed whose counter is believed."""
+    """Of every feed whose counter is accepted."""
     sided = placed["side"] != 0
     silent = is_after_silence(placed["exch_ns"])
     min_trades = np.cumsum(

@@ -45,7 +45,7 @@ HEARTBEAT_INTERVAL_S = 0.2
 JOIN_TIMEOUT_S = 5.0
 """Longest wait for a run that was asked to stop; it is safe to kill."""
 STALL_TIMEOUT_S = 600.0
-"""A run that has not moved for so long hangs: a page takes seconds, with all its attempts a minute or two."""
+"""A job without progress for so long hangs: a page takes seconds, with all its attempts a minute or two."""
 
 
 class ShutdownRequested(Exception):
@@ -53,14 +53,14 @@ class ShutdownRequested(Exception):
 
 
 class RecoveryFailure(NamedTuple):
-    """Why a day was not gone through; `failed`: not merely too early."""
+    """Why a day was not completed; `failed`: not merely too early."""
 
     message: str
     failed: bool
 
 
 class StallDetector(ProgressListener):
-    """Hears how a run moves on, in the run's own thread; a request to stop ends the run at its next word."""
+    """Receives the progress of a job, in the job's thread; a requested stop ends the job at its next message."""
 
     def __init__(self, stop: ShutdownSignal) -> None:
         self._stop = stop
@@ -105,7 +105,7 @@ class RecoveryRunner:
         self._finished_days: set[date] = set()
 
     def run(self) -> bool:
-        """One round, however long it takes; whether it came to its end. OSError when that cannot be kept."""
+        """One run, however long it takes; whether it was completed. OSError when that cannot be stored."""
         while not self._stop.requested:
             failures = [self._recover_day(day, uncertified) for day, uncertified in self._find_unfinished_days()]
             failure = max((one for one in failures if one is not None), key=lambda one: one.failed, default=None)
@@ -122,7 +122,7 @@ class RecoveryRunner:
         return False
 
     def wait(self, seconds: float) -> None:
-        """Wait, with the heart beating; not past a request to stop."""
+        """Wait, sending heartbeats; a requested stop ends it."""
         end = time.monotonic() + seconds
         while (left := end - time.monotonic()) > 0 and not self._stop.wait(min(left, HEARTBEAT_INTERVAL_S)):
             self._vitals.heartbeat()
@@ -155,7 +155,7 @@ class RecoveryRunner:
         return store.load(self.home.data, day)
 
     def _recover_day(self, day: date, instruments: list[Instrument]) -> RecoveryFailure | None:
-        """Let a run of that day go its way, the heart beating as long as it moves; what was in the way."""
+        """Run the job of a day, with heartbeats as long as it progresses; the failure, if any."""
         failures: list[RecoveryFailure] = []
         detector = StallDetector(self._stop)
         thread = Thread(
@@ -190,7 +190,7 @@ class RecoveryRunner:
         except (*FAILURES, SettingsError) as error:
             logger.error("{}: {}", request.day, error)
             return [RecoveryFailure(str(error), failed=True)]
-        except Exception as error:  # noqa: BLE001 logged, said, and tried again after a pause instead of at once
+        except Exception as error:  # noqa: BLE001 logged, published, and tried again after a pause
             logger.exception("{}: a bug", request.day)
             return [
                 RecoveryFailure(

@@ -35,7 +35,7 @@ class Schedule:
         return max(ends) + self._delay_ns if ends else None
 
     def find_due_days(self, now_ns: int, first: date | None) -> list[date]:
-        """The days that a round looks at, the newest first; `first`: the first day the home has data of, None if it has none."""
+        """The days of a run, the newest first; `first`: the first day with data in the home, None for none."""
         found: list[date] = []
         day, back = to_kst(now_ns).date(), 0
         while first is not None and day >= first and back <= self._tick_days:
@@ -55,7 +55,7 @@ class Schedule:
         return None if done else newest
 
     def compute_next_due_ns(self, now_ns: int) -> int | None:
-        """When a round will be due next, ns since 1970 UTC; None if there is no session within a month."""
+        """When a run will be due next, ns since 1970 UTC; None if there is no session within a month."""
         today = to_kst(now_ns).date()
         ahead = (self.compute_due_ns(today + timedelta(days=number)) for number in range(SEARCH_DAYS))
         return next((due_ns for due_ns in ahead if due_ns is not None and due_ns > now_ns), None)

@@ -26,7 +26,7 @@ _DATE_FOLDER = re.compile(r"date=(\d{4}-\d{2}-\d{2})")
 
 
 class LastRun(msgspec.Struct, frozen=True):
-    """A round that ended: when, ns since 1970 UTC, and of each day it looked at how many certificates say what."""
+    """A completed run: when, ns since 1970 UTC, and the number of certificates by grade for each of its days."""
 
     ended_ns: int
     days: dict[date, dict[str, int]]
@@ -54,7 +54,7 @@ class ScheduleState(msgspec.Struct, frozen=True):
 
 
 def schedule_state(home: Home, schedule: Schedule) -> ScheduleState:
-    """What there is to say now."""
+    """The present state."""
     clock = home.load_clock()
     now_ns, last = clock.now_ns(), load_last_run(home.data)
     day = schedule.find_due_day(now_ns, find_first_day(home.data), last.ended_ns if last else None)
@@ -85,7 +85,7 @@ def _format_counts(counts: Mapping[str, int]) -> str:
 
 
 def last_run_path(data: Path) -> Path:
-    """Where the last round is kept."""
+    """The file of the last run."""
     return data / "recover" / "round.json"
 
 

@@ -39,7 +39,7 @@ DAY_TICK = np.dtype(
         ("trade_count", "<i8"),
         ("line", "u1"),  # of ringbuf.records.Line; 0 for recovered ones
         ("live", "?"),
-        ("rounded", "?"),  # the price was not whole won
+        ("rounded", "?"),  # the price was fractional
     ]
 )
 _NUMERIC_COLUMNS = ("price", "size", "side", "cum_volume", "cum_value", "value_change", "trade_count")
@@ -128,7 +128,7 @@ def ticks_from_trades(trades: np.ndarray) -> np.ndarray:
 
 
 def load_book_volumes(directory: Path, day: date, instrument: Instrument) -> np.ndarray:
-    """BOOK_VOLUME: every cumulative volume that a stored book of the instrument shows, ascending."""
+    """BOOK_VOLUME: every cumulative volume of a stored book of the instrument, ascending."""
     columns = ("cum_volume", "exch_time")
     pieces = [
         [_to_int64(table, name) for name in columns]
@@ -148,7 +148,7 @@ def load_book_volumes(directory: Path, day: date, instrument: Instrument) -> np.
 
 
 def compute_day_bounds(market: Market, day: date) -> tuple[int, int]:
-    """What belongs to a day of a market at most, [begin, end) in ns since 1970 UTC: the day in each zone its venues keep."""
+    """Widest bounds of a day of a market, [begin, end) in ns since 1970 UTC: the day in the zone of each of its venues."""
     zones = {hours.zone for hours in market.venues.values()}
     begins, ends = (
         [round(datetime.combine(date, time(), zone).timestamp()) * SECOND_NS for zone in zones]

@@ -20,7 +20,7 @@ FILE_NAME = "evidence.json"
 class Evidence(msgspec.Struct):
     """Official figures (None: not known), minute bars as BAR_ROW in plain numbers, and how placing went.
 
-    `why`: ticks were left out, in words. `chains`: every list of pages that was begun is whole. `jumps`, `passed`: (low, high]
+    `why`: reason why ticks were left out. `chains`: every sequence of pages is complete. `jumps`, `passed`: (low, high]
     that lie between two trades, between two rows of a tick chart.
     """
 
@@ -39,7 +39,7 @@ class Evidence(msgspec.Struct):
 
 
 def load(folder: Path) -> Evidence | None:
-    """What an earlier run kept; None if there is nothing, or nothing readable."""
+    """The evidence of an earlier run; None without a readable file."""
     try:
         return msgspec.json.decode((folder / FILE_NAME).read_bytes(), type=Evidence)
     except (FileNotFoundError, msgspec.MsgspecError):
@@ -47,5 +47,5 @@ def load(folder: Path) -> Evidence | None:
 
 
 def save(folder: Path, evidence: Evidence) -> None:
-    """Keep it, whole and durable."""
+    """Store it, completely and durably."""
     write_atomic(folder / FILE_NAME, msgspec.json.format(msgspec.json.encode(evidence), indent=1))

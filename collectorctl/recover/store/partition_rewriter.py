@@ -34,10 +34,10 @@ AddedRows = Iterable[tuple[str, Callable[[], pa.Table]]]
 
 
 class ExistingPartition:
-    """A published file, of which a row group is read at a time; empty where there is none."""
+    """A published file, read a row group at a time; empty if the file does not exist."""
 
     def __init__(self, path: Path) -> None:
-        """PartitionWriteError when it is none of this version."""
+        """PartitionWriteError for a file of another version."""
         self._file = pq.ParquetFile(path, page_checksum_verification=True) if path.exists() else None
         schema = self._file.schema_arrow if self._file else SCHEMA
         self.metadata: dict[bytes, bytes] = dict(schema.metadata or {})
@@ -47,7 +47,7 @@ class ExistingPartition:
             )
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the file."""
         if self._file is not None:
             self._file.close()
 
@@ -57,7 +57,7 @@ class ExistingPartition:
             yield self._file.read_row_group(number, columns).replace_schema_metadata(None)  # type: ignore[union-attr]
 
     def read_remaining(self, removed: np.ndarray, columns: list[str] | None = None) -> Iterator[pa.Table]:
-        """Its row groups without the rows at the positions `gone` (ascending)."""
+        """Its row groups without the rows at the positions `removed` (ascending)."""
         begin = 0
         for group in self.read_groups(columns):
             mine = removed[np.searchsorted(removed, begin) : np.searchsorted(removed, begin + len(group))] - begin
@@ -65,7 +65,7 @@ class ExistingPartition:
             yield _drop_rows(group, mine)
 
     def read_by_symbol(self, removed: np.ndarray) -> Iterator[pa.Table]:
-        """What stays, in tables that hold whole symbols, one after the other."""
+        """The remaining rows, in tables of complete symbols, one after the other."""
         if not self._is_sorted():
             yield _sort_rows(pa.concat_tables(self.read_remaining(removed)))
             return
@@ -77,7 +77,7 @@ class ExistingPartition:
             last_symbol_start = pc.index(pending.column("symbol"), pending.column("symbol")[-1]).as_py()
             if last_symbol_start:
                 yield pending.slice(0, last_symbol_start)
-                pending = pending.take(pa.array(np.arange(last_symbol_start, len(pending))))  # lets the rest go
+                pending = pending.take(pa.array(np.arange(last_symbol_start, len(pending))))  # frees the rest
         if len(pending):
             yield pending
 
@@ -93,7 +93,7 @@ class ExistingPartition:
 
 
 def _run_starts(symbols: pa.ChunkedArray) -> list[str | None]:
-    """The first of each run of the same symbol."""
+    """The first of each run of equal symbols."""
     names = symbols.combine_chunks()
     codes = names.dictionary_encode()
     numbers = pc.fill_null(codes.indices, -1).to_numpy()
@@ -102,7 +102,7 @@ def _run_starts(symbols: pa.ChunkedArray) -> list[str | None]:
 
 
 def _drop_rows(table: pa.Table, removed: np.ndarray) -> pa.Table:
-    """All rows but those at these positions."""
+    """All rows except those at the given positions."""
     if not len(removed):
         return table
     keep = np.ones(len(table), bool)
@@ -116,7 +116,7 @@ def rewrite(
     """Replace `path` by a file with rows removed and added. PartitionWriteError, OSError.
 
     Args:
-        path: the partition; created where there is none.
+        path: the partition; created if it does not exist.
         old: the partition as it is.
         removed: positions of rows of the old one, ascending.
         added: called more than once.
@@ -149,7 +149,7 @@ def _merge(old: Iterator[pa.Table], added: AddedRows) -> Iterator[pa.Table]:
 
 
 def _rechunk(tables: Iterator[pa.Table], rows_each: int) -> Iterator[pa.Table]:
-    """The same rows in tables of `rows_each`, the last one shorter; one that is empty if there is no row."""
+    """The rows in tables of `rows_each`, the last one shorter; one empty table for no rows."""
     pending, count, any_yielded = [], 0, False
     for table in tables:
         pending.append(table)
@@ -179,7 +179,7 @@ def _sort_rows(table: pa.Table) -> pa.Table:
 
 
 def _compute_ranks(column: pa.Array) -> np.ndarray:
-    """Numbers in the order of the words."""
+    """Numbers in the order of the strings."""
     encoded = column.dictionary_encode()
     order = np.empty(len(encoded.dictionary), np.int64)
     order[np.argsort(np.array(encoded.dictionary.to_pylist(), object), kind="stable")] = np.arange(
@@ -189,9 +189,9 @@ def _compute_ranks(column: pa.Array) -> np.ndarray:
 
 
 def write_verified(temporary: Path, path: Path, schema: pa.Schema, chunks: Callable[[], Iterable[pa.Table]]) -> None:
-    """Write each chunk as a row group, sync, read back, rename. PartitionWriteError, OSError: `path` is as it was.
+    """Write each chunk as a row group, sync, read back, rename. PartitionWriteError, OSError: `path` is unchanged.
 
-    `chunks` is asked twice, so that none has to be kept until it is read back.
+    `chunks` is called twice, so that no chunk has to be kept until it is read back.
     """
     try:
         with os.fdopen(durable_io.open_temporary(temporary), "wb") as file:

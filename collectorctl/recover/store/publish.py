@@ -42,7 +42,7 @@ from writer.schema import KOREAN_TIME, VERSION
 RowKey = tuple[str, str, int, int, str]
 """Symbol, venue, cumulative volume, size, source."""
 RedundantRows = Mapping[RowKey, int]
-"""How many such rows stay: 1 of copies, 0 of a trade whose parts are there."""
+"""How many such rows are kept: 1 of copies, 0 of a merged trade whose parts are stored."""
 _KEY_COLUMNS = ["symbol", "venue", "cum_volume", "size", "source"]
 
 

@@ -22,12 +22,12 @@ class StagingArea:
     """The rows of one run."""
 
     def __init__(self, folder: Callable[[Instrument], Path]) -> None:
-        """`folder`: where an instrument's files go."""
+        """`folder`: directory of an instrument's files."""
         self._folder = folder
         self._paths: dict[int, dict[Instrument, Path]] = {}
 
     def add(self, instrument: Instrument, trades: np.ndarray) -> None:
-        """Put TRADE_ROW aside. OSError."""
+        """Store rows (TRADE_ROW). OSError."""
         hours = trades["exch_ns"] // HOUR_NS * HOUR_NS
         for hour in np.unique(hours).tolist():
             path = self._folder(instrument) / f"filled-{hour // SECOND_NS}.npy"
@@ -44,7 +44,7 @@ class StagingArea:
         return sorted(self._paths.get(hour, {}))
 
     def load_rows(self, hour: int, instrument: Instrument) -> np.ndarray:
-        """TRADE_ROW of an instrument's hour."""
+        """The rows (TRADE_ROW) of an instrument's hour."""
         return np.load(self._paths[hour][instrument])
 
     def clear(self) -> None:

@@ -17,7 +17,7 @@ from collectorctl.recover.store.partition_rewriter import write_verified
 
 
 def read(path: Path) -> pa.Table | None:
-    """All rows; None while there is no such file."""
+    """All rows; None if the file does not exist."""
     return pq.ParquetFile(path).read() if path.exists() else None
 
 

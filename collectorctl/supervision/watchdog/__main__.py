@@ -58,7 +58,7 @@ def watch(home: Home, stop: ShutdownSignal, protocol: TextIO) -> None:
             continue
         line = sys.stdin.readline()
         if not line:
-            break  # supervisord is gone
+            break  # supervisord has exited
         headers = childutils.get_headers(line)
         sys.stdin.read(int(headers["len"]))
         if headers["eventname"] == "SUPERVISOR_STATE_CHANGE_STOPPING":
@@ -70,7 +70,7 @@ def watch(home: Home, stop: ShutdownSignal, protocol: TextIO) -> None:
                     *policy.decide(observe(home, supervisor, schedule), time.monotonic()),
                     *plan_first_starts(home, supervisor),
                 ]
-            except SupervisorError as error:  # supervisord itself stands still: nothing can be said about the others
+            except SupervisorError as error:  # supervisord itself hangs: nothing is known of the others
                 logger.warning("{}", error)
                 actions = []
             for action in actions:
@@ -81,7 +81,7 @@ def watch(home: Home, stop: ShutdownSignal, protocol: TextIO) -> None:
 
 
 def send(protocol: TextIO, *messages: Callable[[TextIO], None]) -> bool:
-    """Say these words of the protocol; False when supervisord is gone, which may be noticed here sooner than by the signal."""
+    """Write protocol lines; False when supervisord has exited, which may be detected here sooner than by the signal."""
     try:
         for message in messages:
             message(protocol)
@@ -118,7 +118,7 @@ def plan_first_starts(home: Home, supervisor: SupervisorClient) -> list[Action]:
 
 
 def _recovery_due_reason(home: Home, schedule: Schedule) -> str:
-    """Why a round of recovery is due, "" if none is or nobody can tell."""
+    """Why a recovery run is due, "" if none is or if unknown."""
     try:
         day = schedule_state(home, schedule).due
     except OSError as error:
@@ -137,7 +137,7 @@ def _read_own_vitals(home: Home, program: Program) -> VitalsSnapshot | None:
 
 
 def execute(action: Action, supervisor: SupervisorClient) -> None:
-    """Signal or start; a process that is gone meanwhile needs neither."""
+    """Signal or start; a process that has exited meanwhile needs neither."""
     logger.warning("{}: {}: {}", action.name, action.reason, action.command)
     try:
         if action.command == "start":
@@ -149,7 +149,7 @@ def execute(action: Action, supervisor: SupervisorClient) -> None:
 
 
 def main() -> int:
-    """Keep the real stdout for the protocol: one stray trade there would end the dialogue for ever (practice 4.1)."""
+    """Reserve the real stdout for the protocol: one stray print there would end the protocol for ever."""
     protocol = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)
     return run_process(NAME, lambda home, stop: watch(home, stop, protocol))

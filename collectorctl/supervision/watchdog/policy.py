@@ -26,7 +26,7 @@ RESTART_LAST = "writer"
 """Restarted for its memory only when no other process is over its limit: it is the one that all others fill."""
 
 MEMORY_RESTART_INTERVAL_S = 600.0
-"""A process that is over its limit again sooner than this after such a restart needs the memory: restarting it cures nothing."""
+"""A process over its limit again sooner than this after such a restart needs the memory: a restart does not help."""
 
 
 class ProcessObservation(NamedTuple):
@@ -66,11 +66,11 @@ class WatchdogLimits(NamedTuple):
 
 @dataclass
 class WatchdogPolicy:
-    """What was seen before: the memory between looks."""
+    """State between observations."""
 
     limits: WatchdogLimits
     _first_seen: dict[str, tuple[int, float]] = field(default_factory=dict)  # name -> pid, first seen
-    _stale: dict[str, tuple[int, int]] = field(default_factory=dict)  # name -> pid, looks in a row
+    _stale: dict[str, tuple[int, int]] = field(default_factory=dict)  # name -> pid, observations in a row
     _over_limit: dict[str, tuple[int, int]] = field(default_factory=dict)
     _terminating: tuple[str, int, float] | None = None  # name, pid, since; until its successor works
     _memory_restart_s: dict[str, float] = field(default_factory=dict)  # name -> when, for its memory
@@ -134,7 +134,7 @@ class WatchdogPolicy:
     def _check_memory(self, processes: Sequence[ProcessObservation], handled: set[str], now_s: float) -> list[Action]:
         """At most one restart for memory at a time, the writer only when the others are within their limits.
 
-        `ordered`: processes that something else is being done about.
+        `handled`: processes that have an action already.
         """
         over: list[ProcessObservation] = []
         candidates: list[ProcessObservation] = []
@@ -185,7 +185,7 @@ class WatchdogPolicy:
 
 
 def _count_streak(streaks: dict[str, tuple[int, int]], process: ProcessObservation, wrong: bool) -> int:
-    """At how many looks in a row, this one included, something was wrong with this very process; kept in `looks`."""
+    """The number of observations in a row, this one included, at which something was wrong with this very process."""
     if not wrong:
         streaks.pop(process.name, None)
         return 0
