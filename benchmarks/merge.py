@@ -2,7 +2,7 @@
 
 One true sequence of books. Each line sees it with its own latency, jitter, loss and conflation; kiwoom is away for 60 s.
 Missed: books that reached a line and are not stored. Doubled: books stored more often than they reached one.
-Compared with three rules that look simpler (design 6.2).
+Compared with three rules that look simpler.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """How fast rows find their places on the volume line: `python -m benchmarks.place`. Target: a million rows a second.
 
 One busy symbol's day with many equal trades in each second; 2 % of the live ticks are merged trades. It is laid, and the tick chart
-of the whole day placed, with values and minute bars as checks; best of three. Every placed row is compared with the ground truth. And the
+of the whole day placed, with values and minute bars as checks; best of three.
+Every placed row is compared with the ground truth. And the
 live side: ticks of 500 symbols through the line that the writer follows, in batches as it takes them.
 """
 

@@ -123,7 +123,7 @@ def parse_seconds_of_day(digits: str | bytes) -> int:
 def parse_time_of_day(digits: str | bytes, near_ns: int) -> int:
     """The instant of a vendor's HHMMSS, Korean time: of the days around `near_ns` the one that comes closest to it.
 
-    ns since 1970 UTC. ValueError when it is not a time of day. (Vendors send no date: design 8.)
+    ns since 1970 UTC. ValueError when it is not a time of day. (Vendors send no date.)
     """
     of_day_ns = (parse_seconds_of_day(digits) - 9 * 3600) * SECOND_NS
     return of_day_ns + (near_ns - of_day_ns + DAY_NS // 2) // DAY_NS * DAY_NS

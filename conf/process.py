@@ -38,7 +38,7 @@ EXIT_ALREADY_RUNNING = 75
 EXIT_CONFIG = 78
 
 LOCK_TIMEOUT_S = 10.0
-"""Longest wait for a dying predecessor; killing supervisord and starting again took 1.5 s (practice 4.1)."""
+"""Longest wait for a dying predecessor; killing supervisord and starting again took 1.5 s."""
 
 _PR_SET_PDEATHSIG = 1
 

@@ -43,7 +43,7 @@ class FeedId(IntEnum):
 
 
 class Venue(IntEnum):
-    """Where the trade or book belongs. Volumes of different venues are never mixed (design 6.3)."""
+    """Where the trade or book belongs. Volumes of different venues are never mixed."""
 
     KRX = 1
     NXT = 2

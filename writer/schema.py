@@ -123,7 +123,7 @@ PARQUET: dict[str, pa.Schema] = {
     for market in MARKETS.values()
     for stream in RINGS
 }
-"""Dataset ("kr.tick") -> the columns of a published file (design 6.5)."""
+"""Dataset ("kr.tick") -> the columns of a published file."""
 
 _ENTRY = [
     ("row", pa.int64()),  # entry number, 1, 2, 3 ... over the whole lineage of the journal

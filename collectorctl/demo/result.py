@@ -14,7 +14,7 @@ import msgspec
 
 MAX_MISSED_SHARE = 0.0005
 MAX_DOUBLED_SHARE = 0.0003
-"""Shares of available books that first-wins may miss or double (design 6.2)."""
+"""Shares of available books that first-wins may miss or double."""
 
 
 class FeedAccount(msgspec.Struct):

@@ -180,7 +180,7 @@ def test_after_a_lost_connection_everything_is_registered_again(run, kind, how):
 
 @pytest.mark.parametrize(("how", "waits"), [("drop", True), ("close", False)])
 def test_a_session_that_was_cut_is_given_time_to_end(run, how, waits):
-    """Without a close frame KIS may hold the slot: no attempt before cut_wait_s; after a proper close at once (docs/wire/kis.md 2.6)."""
+    """Without a close frame KIS may hold the slot: no attempt before cut_wait_s, else at once (docs/wire/kis.md 2.6)."""
     vendor, process = run("kis", "cut_wait_s = 2.0" + FAST)
     process.until_state("streaming")
 
@@ -385,7 +385,7 @@ def test_the_heart_beats_while_nothing_comes_and_nobody_answers(run):
 
 
 def test_kiwoom_logs_in_waits_and_registers_in_chunks(run):
-    """LOGIN first and alone, then one REG at a time, both types of a symbol in one, 0s and 1h last (docs/wire/kiwoom.md 2.2, 2.4)."""
+    """LOGIN first and alone, then one REG at a time, a symbol's types in one, 0s and 1h last (docs/wire/kiwoom.md 2.2, 2.4)."""
     vendor, process = run("kiwoom", "register_chunk = 2", universe='"005930", "000660_NX", "Q500001"')
 
     process.until_state("streaming")

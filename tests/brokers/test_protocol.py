@@ -87,7 +87,7 @@ SIMULATED_IN = {"kis": "kis/websocket.py", "kiwoom": "kiwoom/websocket.py", "us"
 
 @every_broker
 def test_a_broker_has_its_table_its_program_and_its_simulator(name):
-    """Adding a broker is more than a folder (design 3)."""
+    """Adding a broker is more than a folder."""
     defaults = tomllib.loads(resources.files("conf").joinpath("default.toml").read_text())
     programs = RawConfigParser()
     programs.read(ROOT / "conf" / "supervisord.conf")

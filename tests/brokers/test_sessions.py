@@ -422,7 +422,7 @@ def streaming_kiwoom(count: int, streams: tuple[str, ...]) -> tuple[KiwoomSessio
 
 
 def test_kiwoom_takes_ticks_on_beside_the_books_and_gives_them_up():
-    """The symbol's group, and all its types are named: whatever REG and REMOVE mean for the others, the book stays (spec 2.4)."""
+    """Whatever REG and REMOVE mean for the other types of the symbol, its book stays (docs/wire/kiwoom.md 2.4)."""
     session, ledger = streaming_kiwoom(2, ("orderbook",))
     more = Subscription(Instrument("000001", "KRX"), "tick")
 

@@ -80,7 +80,7 @@ def test_every_number_has_a_rule() -> None:
 
 
 def test_the_defaults_are_the_vendors_real_endpoints(tmp_path: Path) -> None:
-    """docs/wire/kis.md 1 and kiwoom 1: production, not the paper-trading hosts."""
+    """docs/wire/kis.md 1 and docs/wire/kiwoom.md 1: production, not the paper-trading hosts."""
     settings = load_settings(tmp_path)
 
     assert settings.kis.ws_url == "ws://ops.koreainvestment.com:21000"

@@ -3,7 +3,8 @@
     samples ─> simulate --frames ─WebSocket─> kis, kiwoom ─> rings ─> writer ─> Parquet ─> pandas
         └───────────────────────── this file's own reading of the text ─────────────> equal
 
-The expectations are read out of the frames' text here, by tables of this file's own (docs/wire/kis.md 4.1, 4.2; docs/wire/kiwoom.md 3.1, 3.2).
+The expectations are read out of the frames' text here, by tables of this file's own (docs/wire/kis.md 4.1, 4.2;
+docs/wire/kiwoom.md 3.1, 3.2).
 """
 
 from __future__ import annotations

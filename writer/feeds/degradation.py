@@ -165,7 +165,7 @@ class DegradationDetector:
         for name, slot in both:
             messages = self._find_silent(sums[slot]) or self._find_unmatched(sums[slot], visibility, [0.0, 0.0])
             symbol, venue = name[:15].rstrip(b"\0").decode(errors="backslashreplace"), Venue(name[15]).name
-            found += [Degradation(self._feeds[at][1], symbol, venue, said) for at, said in messages.items()]
+            found += [Degradation(self._feeds[at][1], symbol, venue, message) for at, message in messages.items()]
         return found
 
     def _find_feed_wide(self, total: np.ndarray, visibility: FeedVisibility) -> list[Degradation]:
@@ -174,7 +174,7 @@ class DegradationDetector:
         messages = (
             self._find_silent(total) or self._find_unmatched(total, visibility, usual) or self._find_low_coverage(total)
         )
-        return [Degradation(self._feeds[at][1], "", "", said) for at, said in messages.items()]
+        return [Degradation(self._feeds[at][1], "", "", message) for at, message in messages.items()]
 
     def _find_silent(self, sums: np.ndarray) -> dict[int, str]:
         """Feed -> reasons, () for none."""

@@ -91,7 +91,7 @@ def aggregate_by_minute(
 ) -> pa.Table:
     """The table of an hour, sorted by symbol, venue, minute.
 
-    `names`: (symbol, venue) by number. `last_volumes`: cumulative volume of each before this hour. `speed`: calendar seconds per real
+    `names`: (symbol, venue) by number. `last_volumes`: cumulative volume before this hour. `speed`: calendar seconds per real
     second; lags are real. `columns`: what `schema` gave. Of the table, `volume` is how far the ticks reach after the minute, null
     where none came yet.
     """

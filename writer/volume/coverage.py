@@ -42,7 +42,7 @@ class OverlapKind(IntEnum):
 class Coverage(NamedTuple):
     """What n ticks cover of (0, total].
 
-    `gaps` GAP, ascending; `overlaps` OVERLAP; `keep` bool (n,): to be counted; `unplaced` bool (n,): no interval (size or cumulative
+    `gaps` GAP; `overlaps` OVERLAP; `keep` bool (n,): to be counted; `unplaced` bool (n,): no interval (size or cumulative
     volume undefined, or the size larger than the volume); `order` int64: indexes of the kept ticks in volume order; `total` shares,
     `official` whether it was given, `excess_shares`: shares covered above it.
     """

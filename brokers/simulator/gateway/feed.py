@@ -175,6 +175,6 @@ class SimulatedFeed:
 
 def _as_wrong_venue(update: MarketUpdate) -> MarketUpdate:
     """A step of the unified venue as if it were one of KRX."""
-    shown = Instrument(update.instrument.symbol, LEADER)
-    book = None if update.book is None else replace(update.book, instrument=shown)
-    return MarketUpdate(shown, [trade._replace(instrument=shown) for trade in update.trades], book)
+    instrument = Instrument(update.instrument.symbol, LEADER)
+    book = None if update.book is None else replace(update.book, instrument=instrument)
+    return MarketUpdate(instrument, [trade._replace(instrument=instrument) for trade in update.trades], book)

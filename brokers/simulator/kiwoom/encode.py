@@ -51,8 +51,8 @@ def merge_trades(trades: list[Trade], merge_probability: float, random: Random) 
     groups: list[list[Trade]] = []
     for trade in trades:
         last = groups[-1][-1] if groups else None
-        alike = last is not None and (last.price, last.side) == (trade.price, trade.side) and trade.side != 0
-        if alike and random.random() < merge_probability:
+        is_mergeable = last is not None and (last.price, last.side) == (trade.price, trade.side) and trade.side != 0
+        if is_mergeable and random.random() < merge_probability:
             groups[-1].append(trade)
         else:
             groups.append([trade])

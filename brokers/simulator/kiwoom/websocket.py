@@ -156,12 +156,12 @@ class KiwoomClientSession:
         if faults.refuse:
             faults.refuse -= 1
             return 1, "실시간 등록에 실패하였습니다"
-        groups = {} if request.get("refresh") == "0" else {name: set(held) for name, held in self.groups.items()}
+        groups = {} if request.get("refresh") == "0" else {name: set(items) for name, items in self.groups.items()}
         groups.setdefault(group, set()).update(wanted)
         rules = self.server.rules
         if len({item for item, _ in groups[group] if item}) > rules.max_group_items:
             return 105118, f"그룹별 등록 가능한 종목 개수를 초과하였습니다 ({rules.max_group_items})"
-        if len({item for held in groups.values() for item, _ in held if item}) > rules.max_items:
+        if len({item for items in groups.values() for item, _ in items if item}) > rules.max_items:
             return 105115, f"등록 가능한 종목 개수를 초과하였습니다 ({rules.max_items})"
         self.groups = groups
         self.last_subscription_ns = time.monotonic_ns()

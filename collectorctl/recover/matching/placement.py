@@ -346,12 +346,12 @@ def _build_placed_rows(
 
 def _find_reason(next_: int, found: alignment.Alignment, rows: int) -> Reason:
     """Why the gap before tick `next_` could not be filled."""
-    beside = [n for n in (next_ - 1, next_) if 0 <= n < len(found.certain)]
+    neighbours = [n for n in (next_ - 1, next_) if 0 <= n < len(found.certain)]
     if not rows:
         return Reason.NO_ROWS
-    if any(not found.checked[n] for n in beside):
+    if any(not found.checked[n] for n in neighbours):
         return Reason.NOT_FETCHED
-    if beside and all(found.matches[n] for n in beside):
+    if neighbours and all(found.matches[n] for n in beside):
         return Reason.AMBIGUOUS
     return Reason.NOT_ANCHORED
 

@@ -1,4 +1,7 @@
-"""Kiwoom frames: recorded ones FID by FID against a table of our own, then signs, gaps and garbage of docs/wire/kiwoom.md 1.7 and 3."""
+"""Kiwoom frames: recorded ones FID by FID against a table of our own, then signs, gaps and garbage.
+
+See docs/wire/kiwoom.md 1.7 and 3.
+"""
 
 from __future__ import annotations
 

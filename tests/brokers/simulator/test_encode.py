@@ -258,7 +258,7 @@ def test_kiwoom_prints_keep_the_identities_of_the_recordings(steps: list[MarketU
 
 
 def test_auction_prints_are_unsigned_and_auction_books_show_three_levels() -> None:
-    """The opening print raises volume but neither side; expected price and size are filled before it (docs/wire/kiwoom.md 3.1, kis 4.2)."""
+    """The opening print raises volume but neither side; expected price and size are filled before it (docs/wire/kiwoom.md 3.1)."""
     market = SimulatedMarket([parse_instrument("005930")], 9)
     (instrument,) = market.listings
     books: list[Book] = []

@@ -1,4 +1,4 @@
-"""Kiwoom's REST market data, met by a plain client: the rows, the pages, and that they say what the truth says (docs/wire/kiwoom.md 5)."""
+"""Kiwoom's REST market data, met by a plain client: the rows, the pages, equal to the ground truth (docs/wire/kiwoom.md 5)."""
 
 from __future__ import annotations
 
