@@ -351,7 +351,7 @@ def _find_reason(next_: int, found: alignment.Alignment, rows: int) -> Reason:
         return Reason.NO_ROWS
     if any(not found.checked[n] for n in neighbours):
         return Reason.NOT_FETCHED
-    if neighbours and all(found.matches[n] for n in beside):
+    if neighbours and all(found.matches[n] for n in neighbours):
         return Reason.AMBIGUOUS
     return Reason.NOT_ANCHORED
 
