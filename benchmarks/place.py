@@ -13,7 +13,7 @@ import time
 
 import numpy as np
 
-from collectorctl.recover.matching.anchors import MINUTE, MINUTE_NS
+from collectorctl.recover.matching.anchors import MINUTE
 from collectorctl.recover.matching.placement import (
     CHART_ROW,
     ROW_WITH_VOLUME,
@@ -21,6 +21,7 @@ from collectorctl.recover.matching.placement import (
     place_by_alignment,
     place_by_volume,
 )
+from conf.clock import MINUTE_NS
 from ringbuf.records import ORDERBOOK, TICK, UNDEFINED, FeedId, Venue, empty_records
 from writer.volume.coverage import compute_coverage, compute_gap_values
 from writer.volume.gap_tracker import GapTracker

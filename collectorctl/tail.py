@@ -16,7 +16,7 @@ from typing import Any
 import pyarrow as pa
 
 from conf.home import Home
-from writer.journal.journal import read_rows
+from writer.catalog import Catalog
 
 POLL_S = 0.5
 
@@ -26,7 +26,7 @@ def read_newest_rows(home: Home, dataset: str, max_rows: int, follow: bool) -> I
     last_row = 0
     while True:
         batches: deque[pa.RecordBatch] = deque()
-        for batch in read_rows(home.journal_directory(dataset)):
+        for batch in Catalog(home).journal(dataset):
             if batch.column("row")[-1].as_py() <= last_row:
                 continue
             batches.append(batch)

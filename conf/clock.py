@@ -34,7 +34,9 @@ KST = timezone(timedelta(hours=9), "Asia/Seoul")
 """Korea has no daylight saving: a fixed offset is exact."""
 
 SECOND_NS = 1_000_000_000
-DAY_NS = 86_400 * SECOND_NS
+MINUTE_NS = 60 * SECOND_NS
+HOUR_NS = 60 * MINUTE_NS
+DAY_NS = 24 * HOUR_NS
 MIN_STEP_NS = SECOND_NS // 2
 """A wall clock this far off its line was stepped, not slewed (NTP slews both clocks together)."""
 

@@ -21,8 +21,6 @@ from zoneinfo import ZoneInfo
 from conf.clock import KST, SECOND_NS
 
 NEW_YORK = ZoneInfo("America/New_York")
-HOUR_NS = 3600 * SECOND_NS
-DAY_NS = 24 * HOUR_NS
 
 
 class VenueHours(NamedTuple):

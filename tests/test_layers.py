@@ -78,8 +78,8 @@ IMPURE = {
 
 MOST_LINES = 350
 
-RETIRED = set(
-    [
+RETIRED = {
+    *(
         "tidings",
         "pulse",
         "heart",
@@ -93,6 +93,8 @@ RETIRED = set(
         "siege",
         "blow",
         "blows",
+    ),
+    *(
         "liar",
         "prompter",
         "tide",
@@ -107,20 +109,9 @@ RETIRED = set(
         "tells",
         "said",
         "says",
-        "hear",
-        "heard",
-        "hears",
-        "speak",
-        "spoke",
-        "most",
-        "least",
-        "laid",
-        "carried",
-        "eldest",
-        "alike",
-        "rehearsal",
-    ]
-)
+    ),
+    *("hear", "heard", "hears", "speak", "spoke", "most", "least", "laid", "carried", "eldest", "alike", "rehearsal"),
+}
 """Figurative words and verbs of speech that identifiers had; docs/glossary.md has the words in use."""
 
 WRITER_INTERFACE = {

@@ -20,9 +20,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from conf.clock import HOUR_NS
 from conf.home import Home
 from conf.instrument import Instrument
-from conf.market import HOUR_NS
 from writer.journal.journal import read_rows
 from writer.journal.segment import map_segments, read_batches, read_lineage
 from writer.publish.partition import hour_directory, read_published_to

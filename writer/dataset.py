@@ -36,6 +36,7 @@ from writer.journal.journal import Journal, find_newest_rows
 from writer.journal.segment import JournalBatch
 from writer.publish import partition
 from writer.publish.schedule import PublicationSchedule
+from writer.publish.verified_file import PartitionWriteError
 from writer.volume.gap_report import GapReporter
 
 MAX_RECORDS_PER_READ = 8192
@@ -123,7 +124,7 @@ class Dataset:
                 self.schedule.resume(
                     hour, partition.read_published_to(self.directory, hour, journal.lineage, self.market)
                 )
-            except partition.PartitionWriteError as error:
+            except PartitionWriteError as error:
                 logger.error("{}", error)  # logged again when the hour is due; collecting goes on
         if self.arbiter is not None:
             self.arbiter.restore_volume_high_water(journal.volume_high_water)

@@ -19,7 +19,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from conf.market import HOUR_NS, KR, MARKETS, Market
+from conf.clock import HOUR_NS
+from conf.market import KR, MARKETS, Market
 from ringbuf.records import LEVELS, PRICE_SCALE, RINGS, STREAM_NAMES, UNDEFINED, EventType, FeedId, Flag, Session, Venue
 from writer.ingest.book_arbiter import IDENTITY_BYTES, NEW, ArbitrationResult
 from writer.ingest.trading_day import compute_exchange_ns, compute_session_days

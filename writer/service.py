@@ -27,7 +27,7 @@ from ringbuf.vitals import Vitals
 from writer.dataset import Dataset
 from writer.feeds.monitor import FeedMonitor
 from writer.ingest.ring_reader import NO_LIMIT_NS
-from writer.publish.partition import Cancelled
+from writer.publish.verified_file import Cancelled
 from writer.publish.worker import Publisher, PublishResult
 from writer.schema import WRITER_FEED, parse_dataset
 from writer.volume.gap_report import GapReporter

@@ -19,7 +19,7 @@ import numpy as np
 
 from brokers.decoded import DecodedBatch, to_records
 from brokers.feed.halts import HaltTracker
-from conf.clock import SECOND_NS, Clock
+from conf.clock import MINUTE_NS, SECOND_NS, Clock
 from conf.home import Home
 from ringbuf.events import EventPublisher
 from ringbuf.records import STREAMS, FeedId, Flag, Session, Venue
@@ -28,7 +28,6 @@ from ringbuf.vitals import Vitals
 
 CLOCK_STEP_WINDOW_NS = 60 * SECOND_NS
 _SNAPSHOT = np.uint32(Flag.SNAPSHOT)
-_MINUTE_NS = 60 * SECOND_NS
 
 
 class RingPublisher:
@@ -116,10 +115,10 @@ class SessionResolver:
     def resolve(self, array: np.ndarray) -> None:
         """Set `session` where it is UNKNOWN."""
         for at in np.flatnonzero(array["session"] == Session.UNKNOWN):
-            key = (int(array["venue"][at]), int(array["exch_ns"][at]) // _MINUTE_NS)
+            key = (int(array["venue"][at]), int(array["exch_ns"][at]) // MINUTE_NS)
             session = self._cache.get(key)
             if session is None:
-                name = self._calendar.find_phase(Venue(key[0]).name, key[1] * _MINUTE_NS)
+                name = self._calendar.find_phase(Venue(key[0]).name, key[1] * MINUTE_NS)
                 if len(self._cache) > 10_000:
                     self._cache.clear()
                 session = self._cache[key] = Session[name.upper()] if name else Session.UNKNOWN

@@ -28,9 +28,9 @@ from brokers.decoded import DecodedBatch, pack_book, pack_tick
 from brokers.kis import frame
 from brokers.kis.frame import FrameState, parse_optional_uint, parse_uint
 from brokers.subscription import Subscription
-from conf.clock import KST, SECOND_NS, parse_instant
+from conf.clock import HOUR_NS, KST, SECOND_NS, parse_instant
 from conf.instrument import VENUE_BY_EXCHANGE, Instrument
-from conf.market import HOUR_NS, NEW_YORK, hours_of, to_local
+from conf.market import NEW_YORK, hours_of, to_local
 from ringbuf.records import LEVELS, PRICE_SCALE, UNDEFINED, FeedId, Flag, Session, Side, Venue
 
 

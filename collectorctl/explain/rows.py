@@ -12,7 +12,6 @@ Guarantees:
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,13 +20,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from conf.clock import HOUR_NS
 from conf.home import Home
 from conf.instrument import Instrument
-from conf.market import HOUR_NS
-from writer.journal.journal import read_rows
-from writer.journal.segment import map_file, read_lineage, segment_paths
-from writer.publish.partition import hour_directory, read_published_to
-from writer.schema import PARQUET, parse_dataset
+from writer.catalog import Catalog, instrument_mask, read_row_groups
+from writer.schema import PARQUET
 
 LATE_NS = HOUR_NS
 """Rows are searched in the hour of the instant and in hours that ended or began this close to it."""
@@ -39,7 +36,8 @@ def find_rows(home: Home, dataset: str, instrument: Instrument, begin_ns: int, e
     """Rows whose exchange time or arrival lies in begin_ns .. end_ns, as column -> value."""
     found = [
         {"file": str(path.relative_to(home.data)), "row": int(at)} | row
-        for path, first, table in _read_row_groups(home, dataset, instrument, begin_ns, end_ns)
+        for path in Catalog(home).partitions_between(dataset, begin_ns - LATE_NS, end_ns + LATE_NS)
+        for first, table in read_row_groups(path, instrument.symbol)
         for at, row in _select_rows(table, first, instrument, begin_ns, end_ns)
     ]
     found += _find_journal_rows(home, dataset, instrument, begin_ns, end_ns)
@@ -51,64 +49,28 @@ def find_rows(home: Home, dataset: str, instrument: Instrument, begin_ns: int, e
 def read_ticks(home: Home, dataset: str, instrument: Instrument, begin_ns: int, end_ns: int) -> pd.DataFrame:
     """Every tick between two instants (a day): size, cum_volume, exch_time, recv_time."""
     columns = ["symbol", "venue", "exch_time", "recv_time", "size", "cum_volume"]
-    tables = [
-        table.select(columns).filter(_instrument_mask(table, instrument))
-        for _, _, table in _read_row_groups(home, dataset, instrument, begin_ns, end_ns)
-    ]
-    for batch in _read_unpublished(home, dataset):
-        table = pa.Table.from_batches([batch])
-        tables.append(table.select(columns).filter(_instrument_mask(table, instrument)))
-    return pa.concat_tables(tables).to_pandas() if tables else pd.DataFrame(columns=columns)
+    return Catalog(home).read(dataset, instrument, begin_ns - LATE_NS, end_ns + LATE_NS, columns).to_pandas()
 
 
 def read_events(home: Home, market: str, begin_ns: int, end_ns: int) -> pd.DataFrame:
     """Every event between two instants, in order."""
-    dataset = f"{market}.event"
+    dataset, catalog = f"{market}.event", Catalog(home)
     schema = PARQUET[dataset]
-    tables = [pq.ParquetFile(path).read() for path in _partition_files(home, dataset, begin_ns, end_ns)]
-    tables += [pa.Table.from_batches([batch]).select(schema.names) for batch in _read_unpublished(home, dataset)]
+    paths = catalog.partitions_between(dataset, begin_ns - LATE_NS, end_ns + LATE_NS)
+    tables = [pq.ParquetFile(path).read() for path in paths]
+    tables += [pa.Table.from_batches([batch]).select(schema.names) for batch in catalog.unpublished(dataset)]
     whole = pa.concat_tables([schema.empty_table(), *(table.cast(schema) for table in tables)]).to_pandas()
     times = whole.time.astype("int64")
     return whole[(times >= begin_ns) & (times <= end_ns)].sort_values("time", kind="stable").reset_index(drop=True)
-
-
-def _partition_files(home: Home, dataset: str, begin_ns: int, end_ns: int) -> Iterator[Path]:
-    market, stream = parse_dataset(dataset)
-    for hour in range((begin_ns - LATE_NS) // HOUR_NS * HOUR_NS, end_ns + LATE_NS, HOUR_NS):
-        yield from sorted(hour_directory(home.data / market.name / stream, hour, market).glob("*.parquet"))
-
-
-def _read_row_groups(
-    home: Home, dataset: str, instrument: Instrument, begin_ns: int, end_ns: int
-) -> Iterator[tuple[Path, int, pa.Table]]:
-    """File, number of its first row, and rows of each row group that may have the symbol."""
-    for path in _partition_files(home, dataset, begin_ns, end_ns):
-        with pq.ParquetFile(path) as file:
-            at, column = 0, file.schema_arrow.names.index("symbol")
-            for number in range(file.num_row_groups):
-                group = file.metadata.row_group(number)
-                statistics = group.column(column).statistics
-                if (
-                    statistics is None
-                    or not statistics.has_min_max
-                    or statistics.min <= instrument.symbol <= statistics.max
-                ):
-                    yield path, at, file.read_row_group(number)
-                at += group.num_rows
 
 
 def _select_rows(
     table: pa.Table, first: int, instrument: Instrument, begin_ns: int, end_ns: int
 ) -> Iterator[tuple[int, dict[str, Any]]]:
     at = np.flatnonzero(
-        _instrument_mask(table, instrument).to_numpy(zero_copy_only=False) & _time_mask(table, begin_ns, end_ns)
+        instrument_mask(table, instrument).to_numpy(zero_copy_only=False) & _time_mask(table, begin_ns, end_ns)
     )
     yield from zip((first + at).tolist(), table.take(pa.array(at)).to_pylist(), strict=True)
-
-
-def _instrument_mask(table: pa.Table, instrument: Instrument) -> pa.Array:
-    same = pc.and_(pc.equal(table["symbol"], instrument.symbol), pc.equal(table["venue"], instrument.venue))
-    return pc.fill_null(same, False).combine_chunks()
 
 
 def _time_mask(table: pa.Table, begin_ns: int, end_ns: int) -> np.ndarray:
@@ -128,7 +90,7 @@ def _find_journal_rows(
 ) -> list[dict[str, Any]]:
     """Unpublished rows; an arrival that came later than its row takes its place if it was earlier."""
     found: dict[int, dict[str, Any]] = {}
-    for batch in _read_unpublished(home, dataset):
+    for batch in Catalog(home).unpublished(dataset):
         table = pa.Table.from_batches([batch])
         for _, entry in _select_rows(table, 0, instrument, begin_ns, end_ns):
             found[entry["row"]] = {"file": JOURNAL} | entry
@@ -141,22 +103,3 @@ def _find_journal_rows(
             if twin["mono_ns"] < row["mono_ns"]:
                 row |= {name: twin[name] for name in ("broker", "recv_time", "seq", "mono_ns")}
     return list(found.values())
-
-
-def _read_unpublished(home: Home, dataset: str) -> Iterator[pa.RecordBatch]:
-    """The journal's entries, without rows that a file already has (and their twins)."""
-    directory = home.journal_directory(dataset)
-    market, stream = parse_dataset(dataset)
-    lineage = next(filter(None, (read_lineage(map_file(path)) for path in segment_paths(directory))), None)
-    published_to: dict[int, int] = {}
-    for batch in read_rows(directory):
-        hours = batch.column("hour").to_numpy()
-        number = pc.coalesce(batch.column("twin_of"), batch.column("row")).to_numpy()
-        for hour in np.unique(hours).tolist():
-            if hour not in published_to:
-                published_to[hour] = read_published_to(home.data / market.name / stream, hour, lineage or "", market)
-        is_unpublished = np.array(
-            [row > published_to[hour] for hour, row in zip(hours.tolist(), number.tolist(), strict=True)], bool
-        )
-        if is_unpublished.any():
-            yield batch.filter(pa.array(is_unpublished))

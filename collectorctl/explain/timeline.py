@@ -19,10 +19,10 @@ import pandas as pd
 from collectorctl.explain.rows import find_rows, read_events, read_ticks
 from collectorctl.explain.visibility import UNKNOWN, find_outages
 from collectorctl.recover.certificate.store import load
-from conf.clock import SECOND_NS
+from conf.clock import DAY_NS, SECOND_NS
 from conf.home import Home
 from conf.instrument import Instrument
-from conf.market import DAY_NS, Market
+from conf.market import Market
 from ringbuf.records import UNDEFINED, Flag
 from writer.volume.coverage import compute_coverage
 

@@ -16,6 +16,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from conf.clock import MINUTE_NS
 from conf.instrument import Instrument
 from writer.volume.gap_tracker import GapReport
 
@@ -23,7 +24,6 @@ CONFIRM_TIMEOUT_S = 15.0
 """The writer publishes its gaps every five seconds; a gap still open so long after publishing its rows was not accepted."""
 RETRY_DELAY_S = 30.0
 """Pause after an attempt that brought no proof: the broker's list may lag behind its stream."""
-MINUTE_NS = 60_000_000_000
 
 
 class GapfillLimits(NamedTuple):

@@ -29,7 +29,7 @@ from conf.home import Home
 from conf.instrument import parse_instrument
 from conf.market import KR, US, Market
 from conf.process import EXIT_BUG
-from writer.publish.partition import PartitionWriteError
+from writer.publish.verified_file import PartitionWriteError
 
 EXIT_USAGE = 2
 COMPLETE_GRADES = (Grade.PROVEN, Grade.RECONCILED)

@@ -47,7 +47,7 @@ from conf.home import Home
 from conf.instrument import Instrument
 from conf.process import AlreadyRunning
 from ringbuf.records import UNDEFINED
-from writer.publish.partition import PartitionWriteError
+from writer.publish.verified_file import PartitionWriteError
 
 BROKER = "kiwoom"
 EXPECTED_RATE_SHARE = 0.9

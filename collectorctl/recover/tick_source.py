@@ -26,7 +26,7 @@ from collectorctl.recover.matching.gap_filling import FillResult, TradeList, fil
 from collectorctl.recover.plan import DailyTotal, InstrumentPlan, MissingRange, compute_day_coverage, find_gaps
 from collectorctl.recover.store import day_ticks
 from collectorctl.recover.store.evidence import Evidence
-from conf.clock import kst_midnight_ns, to_kst
+from conf.clock import MINUTE_NS, kst_midnight_ns, to_kst
 from conf.instrument import Instrument
 from ringbuf.records import UNDEFINED
 from writer.volume.coverage import Coverage
@@ -34,7 +34,6 @@ from writer.volume.coverage import Coverage
 CHART_FOLDER = "chart"
 LEAD_TICKS = 64
 """Live ticks before the first gap that are fetched with it, so that its place is certain."""
-MINUTE_NS = 60_000_000_000
 
 PageCallback = Callable[[int, float], None]
 

@@ -24,16 +24,17 @@ import pyarrow.parquet as pq
 
 from brokers.history import BAR_ROW, PageRequest
 from collectorctl.recover.certificate import store
-from collectorctl.recover.certificate.certify import MINUTE_NS, Certificate, Grade
+from collectorctl.recover.certificate.certify import Certificate, Grade
 from collectorctl.recover.download import minute_bars
 from collectorctl.recover.download.page_store import PageSequence, recovery_folder
 from collectorctl.recover.download.pager import FetchError, NoAnswer, ProgressCallback, ThrottledClient, fetch_pages
 from collectorctl.recover.horizon import DayUnavailable
 from collectorctl.recover.store import day_ticks, table_file
-from conf.clock import KST, SECOND_NS, to_kst
+from conf.clock import KST, MINUTE_NS, SECOND_NS, to_kst
 from conf.home import Home
 from conf.instrument import Instrument
 from conf.market import US, hours_of
+from writer.catalog import find_partitions
 
 BROKER = "us"
 PAGES_FOLDER = "minutes"
@@ -149,7 +150,7 @@ def load_live_ticks(data: Path, day: date, instrument: Instrument) -> np.ndarray
     tables = [
         pq.read_table(path, columns=["exch_time", "size"], filters=wanted, partitioning=None)
         for near in (day - timedelta(days=1), day)  # a day market's session begins on the evening before
-        for path in day_ticks.find_parts(data / US.name / "tick", near)
+        for path in find_partitions(data / US.name / "tick", near)
     ]
     if not tables:
         return np.zeros((0, 2), np.int64)

@@ -23,16 +23,12 @@ from collections.abc import Iterable, Iterator
 from hashlib import sha256
 from pathlib import Path
 
-import numpy as np
-
 from brokers.registry import BROKERS
 from collectorctl.reprocess.decode import Batch
 from collectorctl.reprocess.stored_books import window_ns
 from conf.home import Home
-from writer import durable_io, schema
-from writer.ingest.book_arbiter import BookArbiter
-from writer.journal.journal import Journal
-from writer.publish import partition
+from writer import durable_io
+from writer.publish.records import publish_records
 
 _BUILD_FOLDER = ".placing.tmp"
 _DECODED_FILE, _LEFTOVER_FILE, _PARTS_FOLDER = "{}.taken", "{}.rest", "parts"
@@ -51,39 +47,11 @@ def commit(home: Home, directory: Path, batch: Batch) -> None:
     name = digest.hexdigest()[:16]
     for dataset, rows in batch.rows.items():
         if len(rows):
-            _build(home, build_dir, dataset, rows, f"requarantine/{name}")
+            directory, lineage = build_dir / _PARTS_FOLDER / dataset, f"requarantine/{name}"
+            publish_records(directory, dataset, rows, lineage, home.settings.writer, window_ns(home))
     for path in [*(found for found in build_dir.rglob("*") if found.is_dir()), build_dir]:
         durable_io.sync_directory(path)
     durable_io.rename(build_dir, directory / f"placing-{name}")
-
-
-def _build(home: Home, build_dir: Path, dataset: str, rows: np.ndarray, lineage: str) -> None:
-    """Publish `rows` below `aside`, the way the writer does: entries, a journal, an hour after the other."""
-    table = home.settings.writer
-    arbitration = None
-    if schema.is_merged(dataset):
-        arbitration = BookArbiter(window_ns(home), table.identity_cum_volume).arbitrate(
-            rows, schema.compute_hours(rows), 1
-        )
-    journal_dir = build_dir / "journal"
-    journal = Journal.open(journal_dir, schema.JOURNAL[dataset])
-    journal.roll([])
-    journal.append(schema.build_entries(dataset, rows, 1, arbitration), {})
-    journal.close()
-    for hour in sorted(journal.current.newest_rows):
-        partition.publish(
-            partition.PublishTask(
-                dataset=dataset,
-                directory=build_dir / _PARTS_FOLDER / dataset,
-                lineage=lineage,
-                hour=hour,
-                row_to=journal.last_row,
-                segments=(journal.current.path,),
-                row_group_rows=table.row_group_rows,
-                window_s=table.twin_window_s,
-            )
-        )
-    shutil.rmtree(journal_dir)
 
 
 def find_pending(directory: Path) -> list[Path]:

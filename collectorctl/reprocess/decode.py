@@ -24,8 +24,9 @@ from brokers.decoded import DecodedBatch, to_records
 from brokers.feed.publisher import SessionResolver
 from brokers.protocol import Broker, Subscription
 from brokers.registry import BROKERS, load_broker
+from conf.clock import HOUR_NS
 from conf.home import Home
-from conf.market import HOUR_NS, MARKETS
+from conf.market import MARKETS
 from ringbuf.records import STREAMS, Flag
 
 UNREADABLE = "the line is not one of a quarantine"

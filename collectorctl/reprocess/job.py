@@ -22,10 +22,11 @@ import msgspec
 
 from brokers.registry import BROKERS
 from collectorctl.reprocess import commit, decode, stored_books, stored_ticks
-from conf.clock import KST, SECOND_NS, to_kst
+from conf.clock import DAY_NS, KST, SECOND_NS, to_kst
 from conf.home import Home
 from conf.process import AlreadyRunning, ShutdownSignal, acquire_lock
 from ringbuf.records import STREAMS
+from writer.catalog import Catalog
 
 WRITE_GRACE_NS = 600 * SECOND_NS
 """A date may still be written so long after its end: a frame's line follows its receipt, and clocks are stepped."""
@@ -97,9 +98,11 @@ def _reprocess_hours(home: Home, directory: Path, report: ReprocessReport) -> No
 
 def _refuse_unpublished(home: Home, date: Date) -> None:
     """AlreadyRunning while rows of that date are only in the journal: duplicates could not be detected."""
+    catalog, begin_ns = Catalog(home), round(datetime.combine(date, datetime.min.time(), KST).timestamp()) * SECOND_NS
     for stream in STREAMS:
-        hours = sorted(to_kst(hour) for hour in stored_books.find_unpublished_hours(home, stream))
-        unpublished = [f"{hour:%H}h" for hour in hours if hour.date() == date]
+        unpublished = [
+            f"{to_kst(hour):%H}h" for hour in catalog.journal_only(f"kr.{stream}", begin_ns, begin_ns + DAY_NS)
+        ]
         if unpublished:
             raise AlreadyRunning(
                 f"{home.journal_directory(f'kr.{stream}')}: {', '.join(unpublished)} of {date:%Y-%m-%d} are not published "

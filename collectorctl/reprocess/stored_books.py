@@ -13,7 +13,6 @@ Not handled here:
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -21,14 +20,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from conf.clock import SECOND_NS
+from conf.clock import HOUR_NS, SECOND_NS
 from conf.home import Home
-from conf.market import HOUR_NS
 from ringbuf.records import LEVELS, ORDERBOOK, PRICE_SCALE, UNDEFINED, FeedId, Venue, empty_records
+from writer.catalog import Catalog
 from writer.ingest.book_arbiter import NEW, BookArbiter
-from writer.journal import segment
-from writer.journal.journal import find_newest_rows
-from writer.publish import partition
 
 _FEED_BY_COLUMN = {f"recv_time_{line}": FeedId[line.upper()] for line in ("kis", "kiwoom")}
 BOOKS = "kr.orderbook"
@@ -44,27 +40,9 @@ def window_ns(home: Home) -> int:
     return round(home.settings.writer.twin_window_s * SECOND_NS * (clock.speed if clock.start else 1.0))
 
 
-def find_unpublished_hours(home: Home, stream: str) -> set[int]:
-    """Hours of which the journal holds rows that are in no file yet."""
-    newest: dict[tuple[str, int], int] = {}
-    for path in segment.segment_paths(home.journal_directory(f"kr.{stream}")):
-        try:
-            buffer = segment.map_file(path)
-        except FileNotFoundError:
-            continue  # published meanwhile
-        lineage = segment.read_lineage(buffer) or ""
-        for batch in segment.read_batches(buffer):
-            for hour, row in find_newest_rows(batch.entries).items():
-                newest[lineage, hour] = max(row, newest.get((lineage, hour), 0))
-    directory = home.data / "kr" / stream
-    return {
-        hour for (lineage, hour), row in newest.items() if row > partition.read_published_to(directory, hour, lineage)
-    }
-
-
 def find_already_stored(home: Home, books: np.ndarray) -> np.ndarray:
     """Which of `books` (ORDERBOOK, in order of receipt, mono_ns equal to recv_ns) are twins of stored rows; bool, shape (n,)."""
-    stored = _read_near(home.data / "kr" / "orderbook", books, window_ns(home))
+    stored = _read_near(home, books, window_ns(home))
     both = np.concatenate([stored, books])
     order = np.argsort(both["mono_ns"], kind="stable")
     arbiter = BookArbiter(window_ns(home), home.settings.writer.identity_cum_volume)
@@ -76,11 +54,11 @@ def find_already_stored(home: Home, books: np.ndarray) -> np.ndarray:
     return found[len(stored) :]
 
 
-def _read_near(dataset: Path, books: np.ndarray, within_ns: int) -> np.ndarray:
+def _read_near(home: Home, books: np.ndarray, within_ns: int) -> np.ndarray:
     """Stored rows of these symbols with the arrival of one feed within the window of any of the books."""
     symbols = pa.array([symbol.decode() for symbol in np.unique(books["symbol"])])
     pieces = [empty_records(ORDERBOOK, 0)]
-    for path in find_files_near(dataset, books):
+    for path in find_partitions_near(home, BOOKS, books):
         with pq.ParquetFile(path) as file:
             for batch in file.iter_batches(columns=_COLUMNS):
                 one = pc.xor(*(pc.is_valid(batch.column(name)) for name in _FEED_BY_COLUMN))
@@ -91,11 +69,10 @@ def _read_near(dataset: Path, books: np.ndarray, within_ns: int) -> np.ndarray:
     return np.concatenate(pieces)
 
 
-def find_files_near(dataset: Path, records: np.ndarray) -> Iterable[Path]:
+def find_partitions_near(home: Home, dataset: str, records: np.ndarray) -> list[Path]:
     """The files of the records' hours and the neighbouring ones: the exchange times of two brokers may differ."""
-    hours = np.unique(records["recv_ns"] // HOUR_NS * HOUR_NS)
-    for hour in sorted({int(hour) + step * HOUR_NS for hour in hours for step in (-1, 0, 1)}):
-        yield from sorted(partition.hour_directory(dataset, hour).glob("[!._]*.parquet"))
+    first_ns, last_ns = int(records["recv_ns"].min()), int(records["recv_ns"].max())
+    return Catalog(home).partitions_between(dataset, first_ns - HOUR_NS, last_ns + HOUR_NS + 1)
 
 
 def _is_near(stamps: np.ndarray, books: np.ndarray, within_ns: int) -> np.ndarray:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from collectorctl.reprocess.stored_books import find_files_near
+from collectorctl.reprocess.stored_books import find_partitions_near
 from conf.home import Home
 from ringbuf.records import PRICE_SCALE, UNDEFINED, Venue
 from writer.publish.dedup import read_published_overlapping
@@ -34,7 +34,7 @@ def find_covered_ticks(home: Home, ticks: np.ndarray) -> np.ndarray:
     tick_arrays = TickArrays(group, ticks["cum_volume"], ticks["size"], price, ticks["line"].astype(np.int64)).take(
         order
     )
-    published = read_published_overlapping(list(find_files_near(home.data / "kr" / "tick", ticks)), names, tick_arrays)
+    published = read_published_overlapping(find_partitions_near(home, TICKS, ticks), names, tick_arrays)
     keep = np.ones(len(ticks), bool)
     keep[order] = deduplicate_against(published, tick_arrays)[0]
     return ~keep

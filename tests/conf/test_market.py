@@ -12,10 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from conf.calendar import TABLES, TradingCalendar
-from conf.clock import KST, SECOND_NS, parse_instant
+from conf.clock import HOUR_NS, KST, SECOND_NS, parse_instant
 from conf.instrument import VENUE_BY_EXCHANGE, Instrument, parse_instrument
 from conf.loader import load_settings
-from conf.market import HOUR_NS, KR, MARKETS, NEW_YORK, US, hours_of, market_of, utc_offset_ns
+from conf.market import KR, MARKETS, NEW_YORK, US, hours_of, market_of, utc_offset_ns
 from conf.settings import Settings, SettingsError
 from ringbuf.records import FeedId, Venue
 

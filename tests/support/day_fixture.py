@@ -22,9 +22,8 @@ from support.process_tree import temporary_home, wait_until
 from brokers.simulator import ground_truth
 from collectorctl.cli import main
 from collectorctl.demo.environment import SimulatorProcess, set_addresses
-from conf.clock import SECOND_NS
+from conf.clock import HOUR_NS, SECOND_NS
 from conf.instrument import Instrument, parse_instrument
-from conf.market import HOUR_NS
 from ringbuf.records import PRICE_SCALE, TICK, FeedId, Flag, Session, Venue, empty_records
 from writer import schema
 from writer.publish.partition import hour_directory

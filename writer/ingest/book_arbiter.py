@@ -23,6 +23,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from conf.clock import DAY_NS
 from ringbuf.records import BOOK_KEY, BOOK_KEY_WITHOUT_VOLUME, UNDEFINED, Venue
 
 RULE = "first-wins/1"
@@ -33,7 +34,6 @@ IDENTITY_BYTES = 16
 _INSTRUMENT = slice(BOOK_KEY.start, BOOK_KEY.start + 16)
 """Bytes of a book that hold symbol and venue."""
 _KST_NS = 9 * 3600 * 1_000_000_000
-_DAY_NS = 86_400 * 1_000_000_000
 
 
 class UnmatchedRow(NamedTuple):
@@ -81,7 +81,7 @@ class BookArbiter:
         late = np.zeros(count, bool)
         lag_ns = np.zeros(count, np.int64)
         identity = self._compute_identities(books)
-        days = (books["exch_ns"] + _KST_NS) // _DAY_NS
+        days = (books["exch_ns"] + _KST_NS) // DAY_NS
         names = _slice_bytes(books, _INSTRUMENT)
         stamps = zip(books["mono_ns"].tolist(), books["line"].tolist(), hour_ns.tolist(), strict=True)
         volumes, days = books["cum_volume"].tolist(), days.tolist()
@@ -127,9 +127,7 @@ class BookArbiter:
 
     def raise_volume_high_water(self, symbol: str, venue: int, exch_ns: int, volume: int) -> None:
         """Count one journalled row's cumulative volume."""
-        self._is_late(
-            symbol.encode("latin-1").ljust(15, b"\0") + bytes([venue]), (exch_ns + _KST_NS) // _DAY_NS, volume
-        )
+        self._is_late(symbol.encode("latin-1").ljust(15, b"\0") + bytes([venue]), (exch_ns + _KST_NS) // DAY_NS, volume)
 
     def _pop_match(self, identity: bytes, feed: int, mono_ns: int) -> UnmatchedRow | None:
         """The oldest row of the other feed waiting for this content, within the window; it waits no longer."""

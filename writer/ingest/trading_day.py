@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from conf.market import DAY_NS, HOUR_NS, KR, hours_of, utc_offset_ns
+from conf.clock import DAY_NS, HOUR_NS
+from conf.market import KR, hours_of, utc_offset_ns
 from ringbuf.records import Venue
 
 _VENUE_NAMES = {int(venue): venue.name for venue in Venue}

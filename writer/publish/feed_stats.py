@@ -21,10 +21,10 @@ from typing import NamedTuple
 import numpy as np
 import pyarrow as pa
 
+from conf.clock import MINUTE_NS
 from ringbuf.records import UNDEFINED
 from writer.volume.coverage import compute_coverage
 
-MINUTE_NS = 60 * 1_000_000_000
 PERCENTILES = (1, 50, 99)
 NO_FEED = -1
 _MINUTE_BITS = 32

@@ -22,11 +22,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from conf.clock import MINUTE_NS
 from conf.market import Market
 from ringbuf.records import UNDEFINED, Flag
-from writer import durable_io
-from writer.publish.feed_stats import MINUTE_NS, NO_FEED, BookColumns, TickColumns, aggregate_by_minute, build_schema
-from writer.publish.partition import write_row_groups
+from writer.publish.feed_stats import NO_FEED, BookColumns, TickColumns, aggregate_by_minute, build_schema
+from writer.publish.verified_file import write_verified
 from writer.schema import timestamp_type
 
 VERSION = 1
@@ -96,13 +96,7 @@ def _read_metadata(path: Path) -> dict[bytes, bytes]:
 
 def _write_file(path: Path, fingerprint: bytes, table: pa.Table) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.tmp")
-    try:
-        write_row_groups(temporary, table.schema.with_metadata({"made_of": fingerprint}), [table], lambda: False)
-        durable_io.rename(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
+    write_verified(path, table.schema.with_metadata({"made_of": fingerprint}), [table])
 
 
 def _build_table(

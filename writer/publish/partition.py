@@ -17,10 +17,8 @@ Guarantees:
 
 from __future__ import annotations
 
-import os
 import re
-import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -34,6 +32,7 @@ from writer import durable_io
 from writer.ingest.book_arbiter import RULE
 from writer.journal.row_index import JournalRows, RowLocation
 from writer.publish.dedup import SelectedTicks, select_ticks
+from writer.publish.verified_file import PartitionWriteError, write_verified
 from writer.schema import JOURNAL, PARQUET, VERSION, is_sorted_by_symbol, parse_dataset
 
 MAX_PART_ROWS = 1_000_000
@@ -42,14 +41,6 @@ MAX_PART_ROWS = 1_000_000
 _PART = re.compile(r"part-(\d+)\.parquet")
 _WINNER_COLUMNS = ("broker", "recv_time", "seq")
 _ARRIVAL_COLUMNS = ("recv_time_kis", "recv_time_kiwoom")
-
-
-class PartitionWriteError(Exception):
-    """A partition could not be written, read or verified; the message names file and remedy; what was there stays."""
-
-
-class Cancelled(Exception):
-    """The process has to end before the file is complete; nothing of it remains visible."""
 
 
 class PublishTask(NamedTuple):
@@ -137,7 +128,6 @@ def _publish_part(
 ) -> Part:
     number = 1 + max((part.number for part in _find_parts(hour_dir)), default=-1)
     path = hour_dir / f"part-{number}.parquet"
-    temporary = hour_dir / f".part-{number}.parquet.tmp"
     fold = {"fold": "1"} if task.market.to_local(task.hour).fold else {}
     schema = PARQUET[task.dataset].with_metadata(
         {
@@ -156,14 +146,7 @@ def _publish_part(
             **fold,
         }
     )
-    try:
-        written = write_row_groups(temporary, schema, _build_row_groups(task, entries, selection), cancelled)
-        _verify(temporary, len(selection.rows), written)
-        size = temporary.stat().st_size
-        durable_io.rename(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
+    size = write_verified(path, schema, _build_row_groups(task, entries, selection), cancelled)
     return Part(path, len(selection.rows), size, selection.duplicates, selection.conflicts)
 
 
@@ -186,54 +169,6 @@ def _gather_column(
     if name in _ARRIVAL_COLUMNS:
         return pc.coalesce(entries.gather(name, own), entries.gather(name, twin))
     return entries.gather(name, winner if name in _WINNER_COLUMNS else own)
-
-
-def write_row_groups(
-    temporary: Path, schema: pa.Schema, tables: Iterable[pa.Table], cancelled: Callable[[], bool]
-) -> list[int]:
-    """Write row groups and make the file durable; a checksum per row group."""
-    checksums = []
-    fd = durable_io.open_temporary(temporary)
-    with os.fdopen(fd, "wb") as file:
-        with pq.ParquetWriter(file, schema, compression="zstd", write_page_checksum=True) as writer:
-            for table in tables:
-                if cancelled():
-                    raise Cancelled(str(temporary))
-                writer.write_table(table, row_group_size=max(1, table.num_rows))
-                checksums.append(_checksum(table))
-        file.flush()
-        durable_io.sync(file.fileno())
-    return checksums
-
-
-def _verify(temporary: Path, rows: int, checksums: list[int]) -> None:
-    """Read the file back, row group by row group; PartitionWriteError unless every value is what was written."""
-    with pq.ParquetFile(temporary, page_checksum_verification=True) as file:
-        found = [_checksum(file.read_row_group(group, use_threads=False)) for group in range(file.num_row_groups)]
-        if file.metadata.num_rows != rows or found != checksums:
-            raise PartitionWriteError(
-                f"{temporary}: read back {file.metadata.num_rows} rows, {rows} were written, contents differ: the journal is kept, "
-                "it is tried again; check the disk if it happens twice"
-            )
-
-
-def _checksum(table: pa.Table) -> int:
-    """A checksum of every value and null of a table, whatever its memory layout."""
-    crc = 0
-    for column in table.columns:
-        column = column.combine_chunks()
-        crc = zlib.crc32(np.packbits(column.is_null().to_numpy(zero_copy_only=False)).data, crc)
-        if column.type == pa.string():
-            lengths = pc.fill_null(pc.binary_length(column), 0).to_numpy()
-            text = b"".join(pc.fill_null(column, "").cast(pa.binary()).to_pylist())
-            crc = zlib.crc32(text, zlib.crc32(np.ascontiguousarray(lengths).data, crc))
-            continue
-        if pa.types.is_timestamp(column.type):
-            column = column.cast(pa.int64())
-        elif pa.types.is_date32(column.type):
-            column = column.cast(pa.int32())
-        crc = zlib.crc32(np.ascontiguousarray(pc.fill_null(column, 0).to_numpy()).data, crc)
-    return crc
 
 
 class _ExistingPart(NamedTuple):

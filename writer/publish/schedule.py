@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from conf.market import HOUR_NS
+from conf.clock import HOUR_NS
 
 
 @dataclass

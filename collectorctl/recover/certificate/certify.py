@@ -30,13 +30,12 @@ from collectorctl.recover.matching.gap_filling import to_bar_rows
 from collectorctl.recover.matching.trade_count import Verdict
 from collectorctl.recover.plan import compute_day_coverage
 from collectorctl.recover.store.evidence import Evidence
-from conf.clock import SECOND_NS, to_kst
+from conf.clock import MINUTE_NS, SECOND_NS, to_kst
 from conf.instrument import Instrument
 from ringbuf.records import UNDEFINED
 from writer.volume.coverage import Coverage
 
 MILLION = 1_000_000
-MINUTE_NS = 60_000_000_000
 MAX_REASONS = 40
 
 

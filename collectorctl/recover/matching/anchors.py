@@ -22,12 +22,12 @@ from itertools import pairwise
 import numpy as np
 
 from collectorctl.recover.matching import alignment
+from conf.clock import MINUTE_NS
 from writer.volume.coverage import Coverage
 
 MINUTE = np.dtype([("minute_ns", "<i8"), ("shares", "<i8")])
 """A minute bar: its beginning, ns since 1970 UTC, and the shares traded in it."""
 
-MINUTE_NS = 60_000_000_000
 
 BOOK_VOLUME = np.dtype([("cum_volume", "<i8"), ("first_ns", "<i8"), ("last_ns", "<i8")])
 """A cumulative volume that order books showed, and the exchange seconds of the first and of the last that did."""

@@ -18,7 +18,7 @@ from typing import NamedTuple
 import numpy as np
 
 from brokers.history import BAR_ROW, TRADE_ROW
-from collectorctl.recover.matching.anchors import MINUTE, MINUTE_NS
+from collectorctl.recover.matching.anchors import MINUTE
 from collectorctl.recover.matching.placement import (
     CHART_ROW,
     ROW_WITH_VOLUME,
@@ -29,6 +29,7 @@ from collectorctl.recover.matching.placement import (
     place_by_volume,
 )
 from collectorctl.recover.matching.trade_count import find_count_mismatches, is_after_silence
+from conf.clock import MINUTE_NS
 from ringbuf.records import PRICE_SCALE, UNDEFINED
 from writer.volume.coverage import Coverage, compute_gap_values
 

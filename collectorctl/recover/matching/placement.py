@@ -18,8 +18,9 @@ from typing import NamedTuple
 import numpy as np
 
 from collectorctl.recover.matching import alignment
-from collectorctl.recover.matching.anchors import BOOK_VOLUME, MINUTE_NS, Anchor, anchors_from_bars
+from collectorctl.recover.matching.anchors import BOOK_VOLUME, Anchor, anchors_from_bars
 from collectorctl.recover.matching.anchors import anchors_between as steps_between
+from conf.clock import MINUTE_NS
 from ringbuf.records import PRICE_SCALE, UNDEFINED
 from writer.volume.coverage import Coverage, OverlapKind, compute_coverage
 

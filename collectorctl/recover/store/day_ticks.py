@@ -8,7 +8,6 @@ Guarantees:
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from datetime import date, datetime, time, timedelta
 from pathlib import Path
 
@@ -23,9 +22,7 @@ from conf.home import Home
 from conf.instrument import Instrument
 from conf.market import KR, Market
 from ringbuf.records import UNDEFINED, FeedId, Flag
-from writer.journal.journal import find_newest_rows
-from writer.journal.segment import map_file, read_batches, read_lineage, segment_paths
-from writer.publish import partition
+from writer.catalog import Catalog, find_partitions, read_instrument
 
 DAY_TICK = np.dtype(
     [
@@ -47,16 +44,10 @@ _NUMERIC_COLUMNS = ("price", "size", "side", "cum_volume", "cum_value", "value_c
 _DICTIONARY_COLUMNS = ("symbol", "venue", "source", "broker")
 
 
-def find_parts(directory: Path, day: date) -> list[Path]:
-    """The published files of a day, by hour and number."""
-    found = (directory / f"date={day:%Y-%m-%d}").glob("hour=*/part-*.parquet")
-    return sorted(found, key=lambda path: (path.parent.name, len(path.name), path.name))
-
-
 def find_instruments(directory: Path, day: date) -> set[Instrument]:
     """Every instrument that has ticks on that day."""
     found: set[Instrument] = set()
-    for path in find_parts(directory, day):
+    for path in find_partitions(directory, day):
         with pq.ParquetFile(path, read_dictionary=["symbol", "venue"]) as file:
             for number in range(file.num_row_groups):
                 group = file.read_row_group(number, ["symbol", "venue"])
@@ -70,8 +61,8 @@ def load_ticks(directory: Path, day: date, instrument: Instrument) -> np.ndarray
     columns = ["exch_time", *_NUMERIC_COLUMNS, "flags", "source", "broker"]
     pieces = [
         _ticks_from_table(table)
-        for path in find_parts(directory, day)
-        for table in _read_rows(path, instrument, columns)
+        for path in find_partitions(directory, day)
+        for table in read_instrument(path, instrument, columns, _DICTIONARY_COLUMNS)
     ]
     return sort_ticks(np.concatenate(pieces)) if pieces else np.zeros(0, DAY_TICK)
 
@@ -89,28 +80,6 @@ def _ticks_from_table(table: pa.Table) -> np.ndarray:
     for feed in FeedId:
         found["line"][found["live"] & pc.equal(brokers, feed.name.lower()).to_numpy()] = feed
     return found
-
-
-def _read_rows(path: Path, instrument: Instrument, columns: list[str]) -> Iterator[pa.Table]:
-    """The rows of one instrument in a file, a row group at a time."""
-    columns = ["symbol", "venue", *columns]
-    with pq.ParquetFile(path, read_dictionary=[name for name in _DICTIONARY_COLUMNS if name in columns]) as file:
-        at = file.schema_arrow.get_field_index("symbol")
-        for number in range(file.num_row_groups):
-            statistics = file.metadata.row_group(number).column(at).statistics
-            if (
-                statistics is not None
-                and statistics.has_min_max
-                and not statistics.min <= instrument.symbol <= statistics.max
-            ):
-                continue
-            group = file.read_row_group(number, columns)
-            mine = (
-                pc.equal(group.column(name), value) for name, value in zip(("symbol", "venue"), instrument, strict=True)
-            )
-            found = group.filter(pc.and_(*mine))
-            if len(found):
-                yield found
 
 
 def sort_ticks(found: np.ndarray) -> np.ndarray:
@@ -132,8 +101,8 @@ def load_book_volumes(directory: Path, day: date, instrument: Instrument) -> np.
     columns = ("cum_volume", "exch_time")
     pieces = [
         [_to_int64(table, name) for name in columns]
-        for path in find_parts(directory, day)
-        for table in _read_rows(path, instrument, list(columns))
+        for path in find_partitions(directory, day)
+        for table in read_instrument(path, instrument, columns)
     ]
     if not pieces:
         return np.zeros(0, BOOK_VOLUME)
@@ -159,25 +128,14 @@ def compute_day_bounds(market: Market, day: date) -> tuple[int, int]:
 
 def find_unpublished_hours(home: Home, day: date, market: Market = KR) -> list[str]:
     """Hours of that day with ticks or books that are only in the journal, such as "kr.tick 15"; PartitionWriteError."""
-    begin_ns, end_ns = compute_day_bounds(market, day)
-    unpublished_hours = set()
-    for stream in ("orderbook", "tick"):
-        directory = home.data / market.name / stream
-        newest: dict[tuple[str, int], int] = {}
-        for path in segment_paths(home.journal_directory(f"{market.name}.{stream}")):
-            try:
-                buffer = map_file(path)
-            except FileNotFoundError:
-                continue  # all of it was published meanwhile
-            name = read_lineage(buffer) or ""
-            for batch in read_batches(buffer):
-                for hour, row in find_newest_rows(batch.entries).items() if batch.entries.num_rows else ():
-                    if begin_ns <= hour < end_ns:
-                        newest[name, hour] = max(row, newest.get((name, hour), 0))
-        for (name, hour), row in newest.items():
-            if row > partition.read_published_to(directory, hour, name, market):
-                unpublished_hours.add(f"{market.name}.{stream} {market.to_local(hour):%H}")
-    return sorted(unpublished_hours)
+    catalog, bounds = Catalog(home), compute_day_bounds(market, day)
+    datasets = [f"{market.name}.{stream}" for stream in ("orderbook", "tick")]
+    hours = {
+        f"{dataset} {market.to_local(hour):%H}"
+        for dataset in datasets
+        for hour in catalog.journal_only(dataset, *bounds)
+    }
+    return sorted(hours)
 
 
 def _to_int64(table: pa.Table, name: str) -> np.ndarray:

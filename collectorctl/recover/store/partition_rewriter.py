@@ -12,7 +12,6 @@ Guarantees:
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
@@ -22,9 +21,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from ringbuf.records import UNDEFINED
-from writer import durable_io
 from writer.ingest.backfill_filter import forward_fill
-from writer.publish.partition import PartitionWriteError
+from writer.publish.verified_file import PartitionWriteError, write_verified
 from writer.schema import PARQUET
 
 SCHEMA = PARQUET["kr.tick"]
@@ -122,15 +120,14 @@ def rewrite(
         added: called more than once.
         row_group_rows: rows of a row group.
     """
-
-    def chunks() -> Iterator[pa.Table]:
-        return _rechunk(_merge(old.read_by_symbol(removed), added()), row_group_rows)
-
     count = sum(len(rows()) for _, rows in added())
     for group in old.read_remaining(removed, ["source"]):
         count += pc.sum(pc.equal(group.column("source"), "recovered")).as_py() or 0
     schema = SCHEMA.with_metadata(old.metadata | {b"recovered_rows": str(count).encode()})
-    write_verified(path.with_name(f".{path.name}.tmp"), path, schema, chunks)
+    try:
+        write_verified(path, schema, _rechunk(_merge(old.read_by_symbol(removed), added()), row_group_rows))
+    finally:
+        pa.default_memory_pool().release_unused()
 
 
 def _merge(old: Iterator[pa.Table], added: AddedRows) -> Iterator[pa.Table]:
@@ -186,35 +183,3 @@ def _compute_ranks(column: pa.Array) -> np.ndarray:
         len(encoded.dictionary)
     )
     return order[encoded.indices.to_numpy()] if len(encoded.dictionary) else np.zeros(0, np.int64)
-
-
-def write_verified(temporary: Path, path: Path, schema: pa.Schema, chunks: Callable[[], Iterable[pa.Table]]) -> None:
-    """Write each chunk as a row group, sync, read back, rename. PartitionWriteError, OSError: `path` is unchanged.
-
-    `chunks` is called twice, so that no chunk has to be kept until it is read back.
-    """
-    try:
-        with os.fdopen(durable_io.open_temporary(temporary), "wb") as file:
-            with pq.ParquetWriter(file, schema, compression="zstd", write_page_checksum=True) as writer:
-                for chunk in chunks():
-                    with_metadata = chunk.replace_schema_metadata(schema.metadata)
-                    writer.write_table(with_metadata, row_group_size=max(1, len(chunk)))
-            file.flush()
-            durable_io.sync(file.fileno())
-        with pq.ParquetFile(temporary, page_checksum_verification=True) as written:
-            count = 0
-            for number, chunk in enumerate(chunks()):
-                count = number + 1
-                if count > written.num_row_groups or not written.read_row_group(number).equals(chunk):
-                    count = -1
-                    break
-            if count != written.num_row_groups:
-                raise PartitionWriteError(
-                    f"{path}: read back other rows than were written; the old file stays: check the disk"
-                )
-        durable_io.rename(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-    finally:
-        pa.default_memory_pool().release_unused()

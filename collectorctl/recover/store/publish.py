@@ -24,19 +24,18 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from collectorctl.recover.store.day_ticks import find_parts
 from collectorctl.recover.store.partition_rewriter import (
     SCHEMA,
     AddedRows,
     ExistingPartition,
-    PartitionWriteError,
     rewrite,
 )
 from collectorctl.recover.store.staging import StagingArea
 from conf.instrument import Instrument
 from ringbuf.records import UNDEFINED
 from writer import durable_io
-from writer.publish.partition import hour_directory
+from writer.catalog import find_partitions, hour_directory
+from writer.publish.verified_file import PartitionWriteError
 from writer.schema import KOREAN_TIME, VERSION
 
 RowKey = tuple[str, str, int, int, str]
@@ -53,7 +52,7 @@ def publish(
     for leftover in (directory / f"date={day:%Y-%m-%d}").glob("hour=*/.part-*.tmp"):
         durable_io.remove(leftover)
     changed = []
-    present = find_parts(directory, day)
+    present = find_partitions(directory, day)
     first_of = {path.parent: path for path in reversed(present)}
     for hour in staging.hours():
         hour_dir = hour_directory(directory, hour)

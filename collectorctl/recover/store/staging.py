@@ -13,9 +13,8 @@ from pathlib import Path
 
 import numpy as np
 
-from conf.clock import SECOND_NS
+from conf.clock import HOUR_NS, SECOND_NS
 from conf.instrument import Instrument
-from conf.market import HOUR_NS
 
 
 class StagingArea:

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from collectorctl.recover.store.partition_rewriter import write_verified
+from writer.publish.verified_file import write_verified
 
 
 def read(path: Path) -> pa.Table | None:
@@ -33,4 +33,4 @@ def merge(path: Path, table: pa.Table, order: list[str]) -> None:
     if old is not None and old.equals(merged):
         return
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_verified(path.with_name(f".{path.name}.tmp"), path, merged.schema, lambda: [merged])
+    write_verified(path, merged.schema, [merged])

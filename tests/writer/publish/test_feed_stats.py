@@ -15,12 +15,13 @@ from hypothesis import strategies as st
 from support.writer_data import make_books, make_home, make_ticks, start_writer, stop_writer, wait_for
 from support.writer_data import read_counter as count_of
 
+from conf.clock import MINUTE_NS
 from conf.home import Home
 from conf.market import KR
 from ringbuf.records import ORDERBOOK, TICK, UNDEFINED, FeedId, Flag
 from ringbuf.ring import Producer
 from writer.publish import feed_stats
-from writer.publish.feed_stats import MINUTE_NS, NO_FEED, BookColumns, TickColumns
+from writer.publish.feed_stats import NO_FEED, BookColumns, TickColumns
 from writer.publish.feed_stats_file import find_newest_dates, refresh
 from writer.schema import timestamp_type
 

@@ -16,8 +16,9 @@ from ringbuf.records import FeedId
 from writer import durable_io, schema
 from writer.ingest.book_arbiter import BookArbiter
 from writer.journal.journal import Journal
-from writer.publish import partition
-from writer.publish.partition import Cancelled, PartitionWriteError, PublishTask, publish
+from writer.publish import partition, verified_file
+from writer.publish.partition import PublishTask, publish
+from writer.publish.verified_file import Cancelled, PartitionWriteError
 
 HOUR = 3600 * SECOND_NS
 NINE = Path("date=2026-11-20/hour=09")
@@ -103,12 +104,12 @@ def test_a_whole_file_with_other_contents_is_found_out(place: Path) -> None:
     kept = Kept(place)
     kept.put(make_books(range(100)))
     (part,) = publish(kept.task())
-    right = [partition._checksum(pq.ParquetFile(part.path).read_row_group(group)) for group in range(2)]
-    partition._verify(part.path, 100, right)
+    right = [verified_file._checksum(pq.ParquetFile(part.path).read_row_group(group)) for group in range(2)]
+    verified_file._verify(part.path, 100, right)
 
     for rows, checksums in ((100, [right[0], right[1] + 1]), (99, right), (100, right[:1])):
         with pytest.raises(PartitionWriteError, match="read back"):
-            partition._verify(part.path, rows, checksums)
+            verified_file._verify(part.path, rows, checksums)
 
 
 def test_publishing_again_changes_nothing(place: Path) -> None:
@@ -219,13 +220,13 @@ def test_a_checksum_sees_every_column() -> None:
         "kr.orderbook", found, 1, BookArbiter(1, []).arbitrate(found, schema.compute_hours(found), 1)
     )
     table = pa.Table.from_batches([batch]).select(schema.PARQUET["kr.orderbook"].names)
-    before = partition._checksum(table)
+    before = verified_file._checksum(table)
 
     for number, name in enumerate(table.column_names):
         values = table.column(name).to_pylist()
         other = [None if values[0] is not None else _some(table.schema.field(name).type), *values[1:]]
         changed = table.set_column(number, table.schema.field(name), pa.array(other, table.schema.field(name).type))
-        assert before != partition._checksum(changed), name
+        assert before != verified_file._checksum(changed), name
 
 
 def _some(kind: object) -> object:

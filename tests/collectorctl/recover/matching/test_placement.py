@@ -10,7 +10,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from support.writer_data import NINE_NS, SECOND_NS
 
-from collectorctl.recover.matching.anchors import BOOK_VOLUME, MINUTE, MINUTE_NS
+from collectorctl.recover.matching.anchors import BOOK_VOLUME, MINUTE
 from collectorctl.recover.matching.placement import (
     CHART_ROW,
     ROW_WITH_VOLUME,
@@ -22,6 +22,7 @@ from collectorctl.recover.matching.placement import (
     place_by_alignment,
     place_by_volume,
 )
+from conf.clock import MINUTE_NS
 from ringbuf.records import UNDEFINED
 from writer.volume.coverage import Coverage, compute_coverage, compute_gap_values
 

@@ -14,10 +14,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from collectorctl.recover.store import partition_rewriter as rewriting
-from collectorctl.recover.store.partition_rewriter import SCHEMA, ExistingPartition, PartitionWriteError, rewrite
+from collectorctl.recover.store.partition_rewriter import SCHEMA, ExistingPartition, rewrite
 from collectorctl.recover.store.publish import publish
 from collectorctl.recover.store.staging import StagingArea
+from writer import durable_io
+from writer.publish.verified_file import PartitionWriteError
 
 SYMBOLS = ["000660", "005930", "0074K0", "373220"]
 ROW = st.tuples(st.sampled_from(SYMBOLS), st.sampled_from(["KRX", "NXT"]), st.one_of(st.none(), st.integers(1, 30)))
@@ -97,16 +98,16 @@ def test_what_reads_back_otherwise_is_not_put_in_place(tmp_path: Path, monkeypat
     """A disk that changes a row: the old file stays, and nothing is left behind."""
     path = tmp_path / "part-0.parquet"
     pq.write_table(table([("005930", "KRX", 5)], "live"), path)
-    before, sync = path.read_bytes(), rewriting.durable_io.sync
+    before, sync = path.read_bytes(), durable_io.sync
     other = table([("005930", "KRX", 6)], "live")
 
     def spoil(fd: int) -> None:
         sync(fd)
         pq.write_table(other, path.with_name(f".{path.name}.tmp"))
 
-    monkeypatch.setattr(rewriting.durable_io, "sync", spoil)
+    monkeypatch.setattr(durable_io, "sync", spoil)
     file = ExistingPartition(path)
-    with pytest.raises(PartitionWriteError, match="read back other rows"):
+    with pytest.raises(PartitionWriteError, match="contents differ"):
         rewrite(path, file, np.zeros(0, np.int64), list, 100)
 
     assert [path] == list(tmp_path.iterdir())

@@ -1,0 +1,92 @@
+"""Parquet file that is verified before it appears: written, synced, read back, renamed.
+
+    tables ─row groups─> .NAME.tmp ─fsync, read back─> rename ─> NAME
+
+Guarantees:
+    * The file at `path` is the old or the complete new one, whatever instruction is the last.
+    * Every value read back equals the one that was written; memory holds one row group.
+"""
+
+from __future__ import annotations
+
+import os
+import zlib
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from writer import durable_io
+
+
+class PartitionWriteError(Exception):
+    """A partition could not be written, read or verified; the message names file and remedy; what was there stays."""
+
+
+class Cancelled(Exception):
+    """The process has to end before the file is complete; nothing of it remains visible."""
+
+
+def write_verified(
+    path: Path, schema: pa.Schema, tables: Iterable[pa.Table], cancelled: Callable[[], bool] = lambda: False
+) -> int:
+    """Replace `path` by a file with one row group per table; its size in bytes.
+
+    PartitionWriteError, OSError, Cancelled: `path` is unchanged and nothing else is left. `cancelled` is called before each table.
+    """
+    temporary = path.with_name(f".{path.name}.tmp")
+    rows, checksums = 0, []
+    try:
+        with os.fdopen(durable_io.open_temporary(temporary), "wb") as file:
+            with pq.ParquetWriter(file, schema, compression="zstd", write_page_checksum=True) as writer:
+                for table in tables:
+                    if cancelled():
+                        raise Cancelled(str(temporary))
+                    writer.write_table(table, row_group_size=max(1, table.num_rows))
+                    rows += table.num_rows
+                    checksums.append(_checksum(table))
+            file.flush()
+            durable_io.sync(file.fileno())
+        _verify(temporary, rows, checksums)
+        size = temporary.stat().st_size
+        durable_io.rename(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    return size
+
+
+def _verify(temporary: Path, rows: int, checksums: list[int]) -> None:
+    """Read the file back, row group by row group; PartitionWriteError unless every value is what was written."""
+    with pq.ParquetFile(temporary, page_checksum_verification=True) as file:
+        found = [_checksum(file.read_row_group(group, use_threads=False)) for group in range(file.num_row_groups)]
+        if file.metadata.num_rows != rows or found != checksums:
+            raise PartitionWriteError(
+                f"{temporary}: read back {file.metadata.num_rows} rows, {rows} were written, contents differ: nothing was "
+                "replaced, it is tried again; check the disk if it happens twice"
+            )
+
+
+def _checksum(table: pa.Table) -> int:
+    """A checksum of every value and null of a table, whatever its memory layout."""
+    crc = 0
+    for column in table.columns:
+        column = column.combine_chunks()
+        crc = zlib.crc32(np.packbits(column.is_null().to_numpy(zero_copy_only=False)).data, crc)
+        if column.type == pa.string():
+            lengths = pc.fill_null(pc.binary_length(column), 0).to_numpy()
+            text = b"".join(pc.fill_null(column, "").cast(pa.binary()).to_pylist())
+            crc = zlib.crc32(text, zlib.crc32(np.ascontiguousarray(lengths).data, crc))
+            continue
+        if pa.types.is_timestamp(column.type):
+            column = column.cast(pa.int64())
+        elif pa.types.is_date32(column.type):
+            column = column.cast(pa.int32())
+        elif not (pa.types.is_integer(column.type) or pa.types.is_floating(column.type)):
+            crc = zlib.crc32(repr(column.to_pylist()).encode(), crc)
+            continue
+        crc = zlib.crc32(np.ascontiguousarray(pc.fill_null(column, 0).to_numpy()).data, crc)
+    return crc
