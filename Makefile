@@ -1,7 +1,7 @@
 # Verbs of this repository. Each takes ARGS, for example: make test ARGS="-k ring"
 PYTHON := .venv/bin/python
 FAST := tests/conf tests/ringbuf tests/brokers/allocation tests/brokers/kis/test_decode.py tests/brokers/kiwoom/test_decode.py \
-  tests/brokers/us/test_decode.py tests/brokers/test_sessions.py tests/brokers/test_subscription.py \
+  tests/brokers/us/test_decode.py tests/brokers/test_golden_frames.py tests/brokers/test_sessions.py tests/brokers/test_subscription.py \
   tests/brokers/transport/test_frame_parser.py tests/writer/volume/test_coverage.py tests/writer/ingest/test_ring_reader.py \
   tests/writer/ingest/test_book_arbiter.py tests/writer/publish/test_schedule.py tests/writer/feeds \
   tests/collectorctl/recover/certificate tests/collectorctl/recover/matching tests/collectorctl/supervision/test_watchdog_policy.py \
