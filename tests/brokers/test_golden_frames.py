@@ -168,6 +168,7 @@ def json_swaps(payload: bytes) -> Iterator[tuple[str, bytes]]:
         if entry["type"] == "0D":
             used = used | ({"23", "24"} if values["291"] == "0" else {"291", "292"})
             used = used | ({"6106", "6107", "6108"} if entry["item"].endswith("_NX") else {"6101", "6102", "6103"})
+        used = used - ({"290"} if values.get("290") == "1" else set())  # only 2, regular, says something
         fids = list(values)
         for one, two in pairwise(fids):
             if used & {one, two} and {one, two} not in SUMS and values[one] != values[two]:
