@@ -1,1 +1,1 @@
-"""The lines to the brokers: connect, subscribe, decode, publish; a folder for each vendor."""
+"""Broker feeds: connect, subscribe, decode, publish; one folder per vendor."""

@@ -21,7 +21,7 @@ from ringbuf.vitals import Vitals
 
 
 def collect(name: str, home: Home, stop: ShutdownSignal) -> None:
-    """The body of the process: collect until asked to stop. SettingsError for keys that cannot be used."""
+    """Collect until a stop is requested. SettingsError for keys that cannot be used."""
     vitals = Vitals.create(home.vitals_path(name), name)
     try:
         plan = plan_connections(home.settings, key_counts(home))

@@ -1,8 +1,8 @@
 """Collector process: the connections of one broker, a thread each, into its rings.
 
     allocation ──> connection (key 1), thread ──┐
-               ──> connection (key 2), thread ──┼──> kis.orderbook.ring, kis.tick.ring
-    clock, failover     <── this loop    ─┘     (the ticks of another feed while it is down)
+               ──> connection (key 2), thread ──┴──> kis.orderbook.ring, kis.tick.ring
+    this loop: clock steps, failover            (with the ticks of another feed while that is down)
 
 Guarantees:
     * A failing connection does not affect another one.
@@ -39,7 +39,7 @@ CLOSE_TIMEOUT_S = 8.0
 
 
 class Collector:
-    """One broker's connections, for the life of the process."""
+    """The connections of one broker, their threads and the loop that watches them."""
 
     def __init__(self, home: Home, stop: ShutdownSignal, vitals: Vitals, broker: Broker, plan: ConnectionPlan) -> None:
         """SettingsError if a connection's secrets are missing."""
@@ -77,7 +77,7 @@ class Collector:
             raise
 
     def run(self) -> None:
-        """Until a stop is requested. Raises what a connection's thread failed with."""
+        """Run until a stop is requested. Raises the exception that ended a connection's thread."""
         threads = [
             threading.Thread(
                 target=self._run_connection, args=(connection, heartbeat), name=heartbeat.name, daemon=True
@@ -86,7 +86,7 @@ class Collector:
         ]
         self._publisher.emit_started()
         for heartbeat in (self._heartbeat, *(heartbeat for _, heartbeat in self._connections)):
-            heartbeat.heartbeat()  # the preparation until here may have taken long
+            heartbeat.heartbeat()  # the start until here may have taken long
         for thread in threads:
             thread.start()
         try:

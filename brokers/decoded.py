@@ -1,6 +1,6 @@
 """Output of a decoder: packed rows, their subscriptions, and rejected input.
 
-    values in the order of the dtype --Struct.pack--> bytes --joined--> one array per batch
+    values in dtype order --Struct.pack--> bytes --joined--> one array per batch
 
 Guarantees:
     * Packing raises struct.error for a value outside int64, so no record can hold a wrapped number.
@@ -45,10 +45,10 @@ def build_packer(dtype: np.dtype) -> struct.Struct:
             form += f"{base.itemsize}x"
         else:
             form += f"{count}{_STRUCT_CODES[base.str]}"
-    made = struct.Struct(form)
-    if made.size != dtype.itemsize:
-        raise TypeError(f"{dtype} has padding that its fields do not name: {made.size} bytes of {dtype.itemsize}")
-    return made
+    packer = struct.Struct(form)
+    if packer.size != dtype.itemsize:
+        raise TypeError(f"{dtype} has padding that its fields do not name: {packer.size} bytes of {dtype.itemsize}")
+    return packer
 
 
 pack_book = build_packer(ORDERBOOK).pack
@@ -82,7 +82,7 @@ class DecodedBatch:
         self.book_subscriptions: list[Subscription] = []
         self.tick_subscriptions: list[Subscription] = []
         self.rejects: list[tuple[bytes, str]] = []  # raw frame that can be decoded again later, reason
-        self.control: bytes | None = None  # the message is part of the dialogue, not of the data
+        self.control: bytes | None = None  # the message is a control message, not data
         self.market_events: list[MarketEvent] = []  # phases, interruptions, halts
         self.oversized_frames: list[tuple[str, int]] = []  # kind and width of frames wider than known
         self.rows_by_mono_ns: dict[int, int] = {}  # of a batch: mono_ns of receipt -> rows

@@ -12,7 +12,7 @@ BrokerError
 │  └─ RequestRejected              rejected: keys, address, permission
 └─ SessionError                    the session on a connection
    ├─ SessionExpired               a new connection is needed
-   └─ SessionRejected              rejected by the vendor, whose waiting time applies
+   └─ SessionRejected              rejected by the vendor; retry_after_s applies
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class ConnectionClosed(TransportError):
 
 
 class ConnectionClosedAbnormally(ConnectionClosed):
-    """The connection ended without a close frame: the vendor may not know yet."""
+    """The connection ended without a close frame: the vendor may still count it as open."""
 
 
 class ProtocolError(TransportError):
@@ -77,7 +77,7 @@ class SessionError(BrokerError):
 
 
 class SessionExpired(SessionError):
-    """The session has to be begun again on a new connection."""
+    """The session has to be restarted on a new connection."""
 
 
 class SessionRejected(SessionError):

@@ -68,12 +68,12 @@ class PageResponse(NamedTuple):
 
 
 class IntradayTrades(Protocol):
-    """What every broker sells: trades with their cumulative volume."""
+    """Intraday trades with their cumulative volume, which every broker has."""
 
     PAGE_ROWS: dict[str, int]
 
     def fetch_page(self, request: PageRequest) -> PageResponse:
-        """One call; `kind` is one of PAGE_ROWS. RestError; RateLimited when it came too soon."""
+        """One call; `kind` is one of PAGE_ROWS. RestError; RateLimited if it exceeded the rate limit."""
 
     def parse_trades(self, content: bytes, day: date) -> np.ndarray:
         """TRADE_ROW of a page of trades with cumulative volume, dated `day`, newest first; HistoryError."""
@@ -86,7 +86,7 @@ class HistoricalData(IntradayTrades, Protocol):
     """All REST market data of one broker."""
 
     def parse_ticks(self, content: bytes) -> np.ndarray:
-        """TRADE_ROW of a page of ticks, newest first; HistoryError when it is none."""
+        """TRADE_ROW of a page of ticks, newest first; HistoryError if it is not one."""
 
     def parse_bars(self, content: bytes) -> np.ndarray:
         """BAR_ROW of one minute, newest first; HistoryError."""

@@ -2,7 +2,7 @@
 
 Guarantees:
     * Adding a broker takes a folder, one line in the registry, one settings table and one program in supervisord.conf
-      (docs/add-a-broker.md); tests/brokers/test_protocol.py holds every broker to the protocols.
+      (docs/add-a-broker.md); tests/brokers/test_protocol.py checks every broker against the protocols.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from conf.settings import Settings
 from ringbuf.records import FeedId
 
 MAX_HEARTBEAT_BYTES = 4096
-"""A vendor's heartbeat has less than 200; what is echoed must not be what fills a connection."""
+"""Longest heartbeat that is echoed; a vendor's own has less than 200."""
 
 
 class ControlResult(NamedTuple):
@@ -34,18 +34,18 @@ class Credential(Protocol):
         """A valid one, from the cache or newly issued. RestError."""
 
     def invalidate(self) -> None:
-        """The vendor refused the last one: do not hand it out again."""
+        """Discard the last one, which the vendor refused."""
 
 
 class FeedSession(Protocol):
-    """The dialogue on one connection, without I/O: time is passed in as mono_ns."""
+    """The session protocol on one connection, without I/O: time is passed in as mono_ns."""
 
     @property
     def state(self) -> Literal["logging_in", "subscribing", "streaming"]:
-        """How far it has come."""
+        """The stage of the session."""
 
     def pending_messages(self, mono_ns: int) -> list[bytes]:
-        """Text messages that are to be sent now; pacing is the session's affair."""
+        """Text messages to send now; the session paces them."""
 
     def receive(self, payload: bytes, mono_ns: int) -> ControlResult:
         """Handle one control message. SessionError if the connection is unusable."""
@@ -57,10 +57,10 @@ class FeedSession(Protocol):
         """Remove subscriptions from a running session."""
 
     def resubscribe(self, subscriptions: Iterable[Subscription], mono_ns: int, unsubscribe_first: bool) -> None:
-        """Ask once more, after releasing what the server may believe to be subscribed."""
+        """Send subscriptions again; `unsubscribe_first` if the server may still count them as subscribed."""
 
     def check_timeouts(self, mono_ns: int) -> None:
-        """SessionExpired if a response is missing that is no subscription's."""
+        """SessionExpired if a response other than a subscription's is overdue."""
 
 
 class Broker(Protocol):
@@ -74,10 +74,10 @@ class Broker(Protocol):
         """The WebSocket's URL."""
 
     def create_credential(self, home: Home, number: int) -> Credential:
-        """Where the token of this home's key pair `number` (1, 2, ...) comes from. SettingsError if secrets are missing."""
+        """The credential of this home's key pair `number` (1, 2, ...). SettingsError if secrets are missing."""
 
     def create_session(self, settings: Settings, credential: str, subscription_table: SubscriptionTable) -> FeedSession:
-        """A new dialogue that subscribes what the ledger lists."""
+        """A new session that subscribes what the table lists."""
 
     def subscriptions_by_code(self, subscriptions: Iterable[Subscription]) -> dict[str, Subscription]:
         """The vendor's spelling of each subscription, as `decode` needs it."""

@@ -13,12 +13,12 @@ from brokers.protocol import Broker
 
 
 class BrokerSpec(NamedTuple):
-    """One line of the registry."""
+    """One entry of the registry."""
 
     module: str  # has BROKER
     shard: str  # the list of settings.shards whose ticks it collects; "" where it is alone in its market
-    limit_unit: str  # what its limit counts: "subscriptions", or "symbols" whatever their streams
-    market: str = "kr"  # whose instruments it collects; brokers of one market fail over to each other
+    limit_unit: str  # what its limit counts: "registrations" (subscriptions), or "symbols" whatever their streams
+    market: str = "kr"  # the market it collects; brokers of one market fail over to each other
 
 
 BROKERS: dict[str, BrokerSpec] = {

@@ -6,9 +6,6 @@
 
 Guarantees:
     * Subscriptions keep their order; every time is a mono_ns passed in.
-
-Not handled here:
-    * The spelling on the wire and the reaction to an overdue or silent subscription belong to the sessions.
 """
 
 from __future__ import annotations
@@ -21,7 +18,7 @@ from conf.instrument import Instrument
 
 
 class Subscription(NamedTuple):
-    """One stream of one instrument, as asked for on one connection."""
+    """One stream of one instrument, as subscribed on one connection."""
 
     instrument: Instrument
     stream: str  # "orderbook" or "tick"
@@ -32,7 +29,7 @@ class Subscription(NamedTuple):
 
 @dataclass(slots=True)
 class SubscriptionState:
-    """One subscription's line in the ledger; times are mono_ns, 0 = not yet."""
+    """State of one subscription; times are mono_ns, 0 = not yet."""
 
     requested_ns: int = 0
     acknowledged_ns: int = 0
@@ -57,11 +54,11 @@ class SubscriptionTable:
         self.states.setdefault(subscription, SubscriptionState())
 
     def remove(self, subscription: Subscription) -> None:
-        """It is wanted no longer; what still comes of it has no feed."""
+        """Remove a subscription; data that still arrives for it is ignored."""
         self.states.pop(subscription, None)
 
     def on_requested(self, subscription: Subscription, mono_ns: int) -> None:
-        """A subscription went out: whatever was true of an earlier one is not true of this one."""
+        """Record that a request was sent; the result of an earlier request is discarded."""
         state = self.states[subscription]
         state.requested_ns = mono_ns
         state.acknowledged_ns = state.first_data_ns = 0
@@ -69,7 +66,7 @@ class SubscriptionTable:
         state.attempts += 1
 
     def on_acknowledged(self, subscription: Subscription, mono_ns: int) -> bool:
-        """The vendor acknowledged it; False if no request was waiting (any more)."""
+        """The vendor acknowledged it; False if no request was pending."""
         state = self.states.get(subscription)
         if state is None:
             return False
@@ -88,9 +85,9 @@ class SubscriptionTable:
             self.answers.append((subscription, reason))
 
     def on_data(self, subscription: Subscription, mono_ns: int) -> bool:
-        """Note that data came; True if it is the first since the subscription.
+        """Record that data arrived; True if it is the first since the subscription.
 
-        Data may come before its acknowledgement (docs/wire/kis.md 2.3), and of a stream that was not subscribed: it is ignored.
+        Data may arrive before its acknowledgement (docs/wire/kis.md 2.3). Data of a stream that was not subscribed is ignored.
         """
         state = self.states.get(subscription)
         if state is None:
@@ -120,7 +117,7 @@ class SubscriptionTable:
         ]
 
     def all_answered(self) -> bool:
-        """Whether every subscription has its answer, yes or no."""
+        """Whether every subscription was acknowledged or refused."""
         return all(state.acknowledged_ns or state.refusal for state in self.states.values())
 
     def describe_refusals(self) -> list[str]:

@@ -1,9 +1,9 @@
 """Trading calendar: session phases, closed and special days, the next session open.
 
-    [sessions.KRX]          the phases of a day ─────────────┐
-    [special_day.exam.KRX]  their changes on that day ────┼─> TradingCalendar.find_phase("KRX", ns) -> "regular"
-    HolidayTable            holidays of a library         ────┤
-    [calendar]              what overrides the library ──────┘
+    [sessions.KRX]          the phases of a day ──────────────┐
+    [special_day.exam.KRX]  their changes on that day ────────┼─> TradingCalendar.find_phase("KRX", ns) -> "regular"
+    HolidayTable            holidays of a library ────────────┤
+    [calendar]              what overrides the library ───────┘
 
 Guarantees:
     * The module is pure.
@@ -39,20 +39,20 @@ PHASES = (
 """All phases; records name them by the same strings (ringbuf.records.Session)."""
 
 TABLES = tuple(dict.fromkeys(hours.table for market in MARKETS.values() for hours in market.venues.values()))
-"""All tables of sessions; several venues may share one."""
+"""All tables of [sessions]; several venues may share one."""
 
 FIRST_DAY, EARLY_CLOSE = "first_day", "early_close"
-"""Special days that are found without being named: Korea's first trading day of a year, New York's as the library has them."""
+"""Special days that need no setting: Korea's first trading day of a year, and New York's early closes in the library."""
 
 SEARCH_DAYS = 31
-"""How far ahead the next session is searched; the longest holidays take ten days."""
+"""How far ahead the next session is searched; the longest holiday lasts ten days."""
 
 _LATEST_FIRST_DAY = 15
 _MAX_CACHED_DAYS = 4000
 
 
 class HolidayTable(msgspec.Struct, frozen=True):
-    """What a library knows of the days from `first` to `last`: by market, closed and shortened days with their names."""
+    """Closed and shortened days from `first` to `last` with their names, by market; `source`: the library and its version."""
 
     source: str
     first: date
@@ -62,7 +62,7 @@ class HolidayTable(msgspec.Struct, frozen=True):
 
 
 NO_HOLIDAYS = HolidayTable("", date.max, date.min, {}, {})
-"""Without a holiday table: weekends and the settings alone."""
+"""The empty table: only weekends and the settings count."""
 
 
 class PhaseSpan(NamedTuple):
@@ -74,21 +74,21 @@ class PhaseSpan(NamedTuple):
 
 
 class SessionOpen(NamedTuple):
-    """The beginning of a phase of a venue, ns since 1970 UTC."""
+    """The beginning of a phase of a venue; `ns` since 1970 UTC."""
 
     ns: int
     venue: str
     phase: str
 
     def __str__(self) -> str:
-        """For people, such as "Monday 2026-11-23 08:00 KST (NXT pre-market)"."""
+        """Readable form, such as "Monday 2026-11-23 08:00 KST (NXT pre-market)"."""
         at = to_local(self.ns, hours_of(self.venue).zone)
         zone = "KST" if at.tzinfo is KST else f"{at:%Z}"
         return f"{at:%A %Y-%m-%d %H:%M} {zone} ({self.venue} {self.phase.replace('_', '-')})"
 
 
 class TradingCalendar:
-    """All sessions of all days."""
+    """Phases and closed days of every venue; the only source of session times."""
 
     def __init__(self, settings: Settings, holidays: HolidayTable = NO_HOLIDAYS) -> None:
         table = settings.calendar
@@ -108,7 +108,7 @@ class TradingCalendar:
         return None
 
     def trading_day(self, venue: str, ns: int) -> date:
-        """The date of an instant by which `venue` counts its trading days."""
+        """The date of an instant in the zone of `venue`."""
         return to_local(ns, hours_of(venue).zone).date()
 
     def phase_spans(self, venue: str, day: date) -> tuple[PhaseSpan, ...]:
@@ -123,7 +123,7 @@ class TradingCalendar:
         return spans
 
     def special_day(self, venue: str, day: date) -> str:
-        """Which special day it is at `venue`, "" for a day like any other."""
+        """Which special day it is at `venue`, "" for an ordinary day."""
         configured = self._special_days.get(day)
         if configured is not None and (not configured or hours_of(venue).table in self._special_day_phases[configured]):
             return configured
@@ -159,13 +159,13 @@ class TradingCalendar:
         )
 
     def next_open_if_closed(self, venues: set[str], ns: int) -> SessionOpen | None:
-        """The next opening of any of `venues`; None while one is open, or when nothing is to come."""
+        """The next opening of any of `venues`; None while one is open, or if none is found."""
         if self.is_open(venues, ns, ns):
             return None
         return min((found for venue in venues if (found := self.next_open(venue, ns))), default=None)
 
     def describe(self, venues: set[str], ns: int) -> str:
-        """For people: "KRX regular, NXT regular", or "closed until Monday 2026-11-23 08:00 KST (NXT pre-market)"."""
+        """Readable form: "KRX regular, NXT regular", or "closed until Monday 2026-11-23 08:00 KST (NXT pre-market)"."""
         phases = {venue: self.find_phase(venue, ns) for venue in sorted(venues)}
         if any(phases.values()):
             return ", ".join(f"{venue} {phase.replace('_', '-')}" for venue, phase in phases.items() if phase)

@@ -6,7 +6,7 @@
         |        /       real, speed 1 (re-anchored when the wall clock is stepped)
         |      / ......
         |    /.....
-        +---+---------------> mono_ns     CLOCK_MONOTONIC, one and the same for all processes
+        +---+---------------> mono_ns     CLOCK_MONOTONIC, equal in all processes
             anchor
 
 Guarantees:
@@ -38,7 +38,7 @@ MINUTE_NS = 60 * SECOND_NS
 HOUR_NS = 60 * MINUTE_NS
 DAY_NS = 24 * HOUR_NS
 MIN_STEP_NS = SECOND_NS // 2
-"""A wall clock this far off its line was stepped, not slewed (NTP slews both clocks together)."""
+"""A wall clock this far off the mapping was stepped, not slewed (NTP slews both clocks together)."""
 
 
 class Anchor(msgspec.Struct, frozen=True):
@@ -51,7 +51,7 @@ class Anchor(msgspec.Struct, frozen=True):
 
 
 def read_boot_id() -> str:
-    """The kernel's name for this boot: monotonic times of another boot are not comparable."""
+    """The kernel's id of this boot: monotonic times of another boot are not comparable."""
     return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
 
 
@@ -97,8 +97,7 @@ def real() -> Clock:
 def simulated(start: str, speed: float, anchor_file: Path) -> Clock:
     """The simulated clock of the home: the first process writes the anchor, the others read it.
 
-    `start` is an ISO time with offset. A file of another boot, start or speed is replaced, and so is one that a power cut
-    left without its content.
+    `start` is an ISO time with offset. A file of another boot, start or speed is replaced, and so is one that does not decode.
     """
     begin_ns = round(datetime.fromisoformat(start).timestamp()) * SECOND_NS
     boot = read_boot_id()
@@ -125,7 +124,7 @@ def parse_seconds_of_day(digits: str | bytes) -> int:
 def parse_time_of_day(digits: str | bytes, near_ns: int) -> int:
     """The instant of a vendor's HHMMSS, Korean time: of the days around `near_ns` the one that comes closest to it.
 
-    ns since 1970 UTC. ValueError when it is not a time of day. (Vendors send no date.)
+    ns since 1970 UTC. ValueError when it is not a time of day. (The Korean feeds send no date.)
     """
     of_day_ns = (parse_seconds_of_day(digits) - 9 * 3600) * SECOND_NS
     return of_day_ns + (near_ns - of_day_ns + DAY_NS // 2) // DAY_NS * DAY_NS
@@ -175,7 +174,7 @@ def to_kst(ns: int) -> datetime:
 
 
 def _real_anchor() -> Anchor:
-    """Both clocks at one instant; a process stopped between the two readings must not see that as a step."""
+    """Both clocks at one instant; read again if the process was suspended in between."""
     while True:
         before = time.monotonic_ns()
         wall = time.time_ns()

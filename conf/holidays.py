@@ -5,7 +5,7 @@
 Guarantees:
     * A process reads a file of some kilobytes. The library takes 0.2 s and 20 MB, so it runs in a subprocess, once, when the
       file is missing, ends too soon or is of another version.
-    * If the table cannot be computed, nothing stops: weekends and [calendar] count alone, and a warning is logged.
+    * If the table cannot be computed, only weekends and [calendar] count, and a warning is logged.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ from conf.calendar import NO_HOLIDAYS, HolidayTable
 from conf.market import KR, US
 
 YEARS_BACK, YEARS_AHEAD = 2, 3
-"""What is written; a file is good while it reaches from one year back to one year ahead."""
+"""Years that are computed; a file is used while it reaches from one year back to one year ahead."""
 
 COMPUTE_TIMEOUT_S = 60.0
 
 
 def load_holidays(file: Path, year: int) -> HolidayTable:
-    """The days around `year`, out of `file` or made anew (and written to `file` if its directory is there)."""
+    """The days around `year`, from `file` or computed (and written to `file` if its directory exists)."""
     found = _read_cached(file)
     try:
         if found.source == library_version() and found.first.year < year < found.last.year:
@@ -39,9 +39,9 @@ def load_holidays(file: Path, year: int) -> HolidayTable:
         computed = _compute_in_subprocess(year - YEARS_BACK, year + YEARS_AHEAD)
     except (ImportError, OSError, subprocess.SubprocessError, msgspec.MsgspecError) as error:
         logger.warning(
-            "the calendar of holidays cannot be made ({}); weekends and [calendar] count, and what {} says: "
+            "cannot compute the holiday table ({}); using weekends, [calendar] and {}: "
             "run `{} -m conf.holidays {} {}` to see why",
-            *(error, file.name if found.source else "no file", sys.executable, year, year),
+            *(error, file.name if found.source else "no cached table", sys.executable, year, year),
         )
         return found
     if file.parent.is_dir():
@@ -65,7 +65,7 @@ def _read_cached(file: Path) -> HolidayTable:
 
 @cache
 def _compute_in_subprocess(first: int, last: int) -> HolidayTable:
-    """The almanac of the years `first` to `last`, by a process that ends with it. SubprocessError, MsgspecError."""
+    """The table of the years `first` to `last`, computed in a subprocess. SubprocessError, MsgspecError."""
     completed = subprocess.run(
         [sys.executable, "-m", "conf.holidays", str(first), str(last)],
         capture_output=True,

@@ -3,12 +3,12 @@
     HOME/
       collector.toml  supervisord.conf  .env
       data/   kr/{orderbook,tick}/date=/hour=/part-N.parquet   journal/   quarantine/
-      run/    supervisor.sock  NAME.lock  NAME.vitals  {clock,calendar}.json  token/  ring -> where the rings are
+      run/    supervisor.sock  NAME.lock  NAME.vitals  {clock,calendar}.json  token/  ring -> directory of the rings
       log/    NAME.log  NAME.out
 
 Guarantees:
     * Every path of a home is built here.
-    * run/ is for its owner only (0700); a run/ that others own or may write in is refused.
+    * run/ has mode 0700; a run/ that another user owns or may write in is refused.
     * `create_directories` may run in many processes at once and any number of times.
 """
 
@@ -54,7 +54,7 @@ class Home:
         with directory_lock(self.run):
             ring = self.run / "ring"
             if ring.is_symlink() and not ring.exists():
-                ring.unlink()  # its target went with a reboot
+                ring.unlink()  # its target was in /dev/shm before a reboot
             if not ring.exists():
                 self._create_ring_directory(ring)
 
@@ -102,7 +102,7 @@ class Home:
         return directory if is_private else None
 
     def ring_path(self, feed: str, stream: str) -> Path:
-        """The ring of a line ("kis") and stream ("orderbook")."""
+        """The ring of a feed ("kis") and stream ("orderbook")."""
         return self.run / "ring" / f"{feed}.{stream}.ring"
 
     def vitals_path(self, name: str) -> Path:
@@ -110,7 +110,7 @@ class Home:
         return self.run / "ring" / f"{name}.vitals"
 
     def lock_path(self, name: str) -> Path:
-        """What only one process of that name holds."""
+        """The lock file that makes a process of that name the only one."""
         return self.run / f"{name}.lock"
 
     def token_path(self, broker: str, number: int = 1) -> Path:
@@ -118,7 +118,7 @@ class Home:
         return self.run / "token" / f"{broker}{f'-{number}' if number > 1 else ''}.json"
 
     def socket_path(self) -> Path:
-        """Where supervisord listens."""
+        """The unix socket of supervisord."""
         return self.run / "supervisor.sock"
 
     def journal_directory(self, dataset: str) -> Path:
@@ -134,11 +134,11 @@ class Home:
         return self.data / "quarantine"
 
     def load_clock(self) -> Clock:
-        """The clock all processes of this home share."""
+        """The clock that all processes of this home share."""
         table = self.settings.clock
         return clock.simulated(table.start, table.speed, self.run / "clock.json") if table.start else clock.real()
 
     def load_calendar(self) -> TradingCalendar:
-        """The sessions of all days, as all processes of this home see them."""
+        """The trading calendar that all processes of this home share."""
         year = to_kst(self.load_clock().now_ns()).year
         return TradingCalendar(self.settings, load_holidays(self.run / "calendar.json", year))

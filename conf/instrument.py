@@ -2,16 +2,13 @@
 
     "005930"     -> Instrument("005930", KRX)
     "005930_NX"  -> Instrument("005930", NXT)
-    "005930_AL"  -> Instrument("005930", UN)              both venues unified
+    "005930_AL"  -> Instrument("005930", UN)              both venues consolidated
     "Q500001"    -> Instrument("Q500001", KRX)            an ETN
     "NAS.AAPL"   -> Instrument("AAPL", NASDAQ)            NYS., AMS. likewise
     "BAQ.AAPL"   -> Instrument("AAPL", NASDAQ_DAY)        the day market; BAY., BAA. likewise
 
 Guarantees:
-    * `parse` accepts exactly the forms above, and `str()` gives the form back.
-
-Not handled here:
-    * How each vendor spells an instrument on the wire.
+    * `parse_instrument` accepts exactly the forms above, and `str()` gives the form back.
 """
 
 from __future__ import annotations

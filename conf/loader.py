@@ -34,7 +34,7 @@ SECRETS_FILE = ".env"
 
 
 class Secrets:
-    """A broker's key pair; its repr shows nothing."""
+    """A broker's key pair; its repr shows neither key nor secret."""
 
     __slots__ = ("app_key", "app_secret")
 
@@ -47,7 +47,7 @@ class Secrets:
 
 
 def load_settings(home: Path) -> Settings:
-    """The settings of a home, checked. SettingsError on anything that cannot be used."""
+    """The validated settings of a home. SettingsError for anything that cannot be used."""
     file = home / SETTINGS_FILE
     if not home.is_dir():
         raise SettingsError(
@@ -151,7 +151,7 @@ _FREE_KEY_TABLES = {"shards.rate", "calendar.special"}
 
 
 def _allowed_keys(defaults: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:
-    """What a file may have: what default.toml has, any phase at any venue, kinds of days of one's own."""
+    """Allowed keys: those of default.toml, any phase at any venue, and special days that `own` defines."""
     day = {venue: dict.fromkeys(PHASES, "") for venue in TABLES}
     kinds = own.get("special_day")
     own_kinds = kinds if isinstance(kinds, dict) else ()
@@ -172,7 +172,7 @@ _RENAMED = {
     "watchdog.revive_s": "watchdog.fatal_restart_s",
     "writer.segment_most_bytes": "writer.segment_max_bytes",
 }
-"""Keys of earlier files, and what they are called now."""
+"""Former keys and their present names."""
 
 
 def _reject_unknown(file: Path, own: dict[str, Any], known: dict[str, Any], prefix: str) -> None:
@@ -197,7 +197,7 @@ def _reject_unknown(file: Path, own: dict[str, Any], known: dict[str, Any], pref
 
 
 def _format_error(file: Path, error: msgspec.ValidationError, defaults: dict[str, Any]) -> SettingsError:
-    """Msgspec's message, `Expected ... - at `$.a.b[0]``, in the form of ours."""
+    """The SettingsError of msgspec's message, `Expected ... - at `$.a.b[0]``."""
     what, _, path = str(error).partition(" - at `$.")
     key = path.rstrip("`")
     table, name = re.sub(r"\[[^]]*\]", "", key).split(".")
@@ -212,7 +212,7 @@ def _format_error(file: Path, error: msgspec.ValidationError, defaults: dict[str
 
 
 def _allowed_values(hint: Any) -> tuple[str, ...]:
-    """The allowed strings of a setting's type, () if any: of Literal["P", "B"] or of a list of them."""
+    """The allowed strings of a setting's type, () if any string is allowed: of Literal["P", "B"] or of a list of them."""
     inner = get_args(hint)
     return inner if all(isinstance(value, str) for value in inner) else _allowed_values(inner[0])
 

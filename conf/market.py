@@ -33,8 +33,8 @@ class VenueHours(NamedTuple):
 class Market(NamedTuple):
     """One market.
 
-    `feeds`: what collects it, in the order that breaks ties. `integer_prices`: prices are whole units of the currency.
-    `backfill_sources`: feeds of ticks that were fetched, not received.
+    `feeds`: its live feeds; the earlier one wins a tie. `integer_prices`: prices are whole units of the currency.
+    `backfill_sources`: feeds of ticks fetched over REST.
     """
 
     name: str
@@ -46,12 +46,12 @@ class Market(NamedTuple):
 
     @property
     def zone_name(self) -> str:
-        """As the zone database has it."""
+        """The zone's name in the zone database."""
         return str(self.zone)
 
     @property
     def has_business_date(self) -> bool:
-        """Whether the day of a session may be another than the exchange's calendar day."""
+        """Whether the trading day of a session may differ from the exchange's calendar day."""
         return any(hours.zone is not self.zone for hours in self.venues.values())
 
     def to_local(self, ns: int) -> datetime:
@@ -96,5 +96,5 @@ def to_local(ns: int, zone: tzinfo) -> datetime:
 
 @lru_cache(maxsize=4096)
 def utc_offset_ns(zone: tzinfo, hour_ns: int) -> int:
-    """What `zone` is ahead of UTC in the hour that begins at `hour` (ns); daylight saving begins and ends with an hour."""
+    """UTC offset of `zone` in ns, in the hour that begins at `hour_ns`; daylight saving begins and ends with an hour."""
     return round(to_local(hour_ns, zone).utcoffset().total_seconds()) * SECOND_NS  # type: ignore[union-attr]

@@ -1,15 +1,15 @@
 """Process bootstrap: home, logging, lock, exit with the parent, signals, exit codes.
 
-    exit 0   stopped as asked
+    exit 0   stopped on request
     exit 75  another instance holds the lock
     exit 78  the configuration is wrong (the message says where)
     exit 1   a bug (the traceback is in the log)
 
 Guarantees:
     * One instance runs per name and home, and no process outlives supervisord.
-    * SIGTERM and SIGINT only request a stop; `main` decides when it is done.
-    * SIGABRT trades every thread's stack to stderr and writes no core file, which would hold secrets.
-    * Nothing is printed but the final message of a process that cannot run.
+    * SIGTERM and SIGINT only request a stop; `main` returns when it has stopped.
+    * SIGABRT prints every thread's stack to stderr and writes no core file, which would hold secrets.
+    * A process prints only its final message, if it cannot run.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ EXIT_ALREADY_RUNNING = 75
 EXIT_CONFIG = 78
 
 LOCK_TIMEOUT_S = 10.0
-"""Longest wait for a dying predecessor; killing supervisord and starting again took 1.5 s."""
+"""Longest wait for a dying predecessor; a restart after supervisord was killed took 1.5 s."""
 
 _PR_SET_PDEATHSIG = 1
 
@@ -48,7 +48,7 @@ class AlreadyRunning(Exception):
 
 
 class ShutdownSignal:
-    """The request to stop: a flag that a signal raises, and a wait that it cuts short."""
+    """The request to stop: a flag that a signal sets, and an interruptible wait."""
 
     def __init__(self) -> None:
         self.requested = False
@@ -60,7 +60,7 @@ class ShutdownSignal:
         os.write(self._wake_writer, b"x")
 
     def wait(self, seconds: float) -> bool:
-        """Sleep, but not past the request; whether it was made."""
+        """Sleep for `seconds` or until a stop is requested; whether one was requested."""
         if not self.requested and seconds > 0:
             select.select([self._wake_reader], [], [], seconds)
         return self.requested
@@ -72,7 +72,7 @@ def find_home_root() -> Path:
 
 
 def run_process(name: str, main: Callable[[Home, ShutdownSignal], None]) -> int:
-    """Run `body` as the process `name` of the home; the exit status."""
+    """Run `main` as the process `name` of the home; the exit status."""
     faulthandler.enable()
     resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
     stop = ShutdownSignal()
@@ -109,8 +109,7 @@ def run_process(name: str, main: Callable[[Home, ShutdownSignal], None]) -> int:
 def read_supervisor_pid() -> int | None:
     """The parent process, by supervisord's pid file; None without one, or if another supervisord started this process.
 
-    Asking the kernel only now would miss a supervisord that was killed during the start: this process would take its foster
-    parent for the parent that has to live.
+    getppid() alone would be wrong if supervisord was killed during the start: init is the parent then.
     """
     server = os.environ.get("SUPERVISOR_SERVER_URL", "").removeprefix("unix://")
     if Path(server).resolve() != (find_home_root() / "run" / "supervisor.sock").resolve():
@@ -122,7 +121,7 @@ def read_supervisor_pid() -> int | None:
 
 
 def exit_with_parent(parent: int | None = None) -> None:
-    """Let the kernel send SIGTERM when the parent dies; at once if the parent is not `parent` any more."""
+    """Make the kernel send SIGTERM when the parent dies; send it now if the parent is no longer `parent`."""
     expected_parent = os.getppid() if parent is None else parent
     ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
     if os.getppid() != expected_parent:
@@ -151,7 +150,7 @@ def configure_logging(home: Home, name: str) -> None:
 
 
 def acquire_lock(path: Path, stop: ShutdownSignal) -> int:
-    """Lock `path` for life, waiting for a predecessor to exit; the open descriptor. AlreadyRunning if it stays."""
+    """Lock `path` until exit, waiting for a predecessor; the open descriptor. AlreadyRunning if it does not exit in time."""
     fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     deadline = time.monotonic() + LOCK_TIMEOUT_S
     while True:

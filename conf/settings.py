@@ -12,14 +12,14 @@ from conf.instrument import Instrument, parse_instrument
 
 
 class SettingsError(Exception):
-    """A setting or secret that cannot be used; the message is the whole story."""
+    """A setting or secret that cannot be used; the message has file, key, fault and remedy."""
 
     def __init__(self, where: str | Path, key: str, what: str, write: str) -> None:
         super().__init__(f"{where}: {key}: {what}: {write}")
 
 
 class _Table(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """One table of the TOML file: no defaults here, they stand in default.toml."""
+    """One table of the TOML file: the defaults are in default.toml."""
 
 
 class Universe(_Table, frozen=True):
@@ -97,7 +97,7 @@ class Kiwoom(_Table, frozen=True):
 
 
 class Us(Kis, frozen=True):
-    """KIS overseas."""
+    """KIS overseas: the keys of [kis], and whether the feed is the paid one."""
 
     paid: bool
 

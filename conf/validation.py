@@ -1,7 +1,7 @@
 """Validation of settings beyond their types: ranges, forms, agreement between settings.
 
 Guarantees:
-    * `first_violation` is pure and finds a violation in any settings that the processes could not work with.
+    * `first_violation` is pure; settings without a violation can be used by every process.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class Violation(NamedTuple):
 
 
 def first_violation(settings: Settings) -> Violation | None:
-    """The first thing wrong with `settings`, in the order of default.toml within each kind of rule."""
+    """The first violation in `settings`, in the order of default.toml within each kind of rule."""
     for check in (
         _check_numbers,
         _check_universe,

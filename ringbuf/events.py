@@ -18,13 +18,13 @@ from ringbuf.records import EVENT, STREAM_NAMES, UNDEFINED, EventType, FeedId, V
 from ringbuf.ring import Producer
 
 EVENT_RING_CAPACITY = 8192
-"""Events a ring holds, 2 MB: every subscription of a line, several times over, while the writer is away."""
+"""Events a ring holds, 2 MB: every subscription of a feed, several times over, while the writer is down."""
 
 _MESSAGE_BYTES = EVENT["message"].itemsize
 
 
 class Clock(Protocol):
-    """What dates an event (conf.clock.Clock)."""
+    """The clock that stamps events (conf.clock.Clock)."""
 
     def mono_ns(self) -> int:
         """CLOCK_MONOTONIC."""
@@ -34,7 +34,7 @@ class Clock(Protocol):
 
 
 class EventPublisher:
-    """The events of one line."""
+    """The events of one feed."""
 
     def __init__(self, path: Path, feed: FeedId, clock: Clock) -> None:
         """Create or continue the ring at `path`. OSError without room for it; RingError as in Producer.open."""
@@ -60,7 +60,7 @@ class EventPublisher:
     ) -> None:
         """Publish an event, at this instant or at `mono_ns`; the fields are described at each EventType (records.py).
 
-        `line`: whom it concerns, if not the teller; `venue`: KRX, NXT, UN or none; `stream`: orderbook, tick or none;
+        `feed`: the feed it concerns, if not this process's; `venue`: KRX, NXT, UN or none; `stream`: orderbook, tick or none;
         `since_ns`: calendar time.
         """
         event = empty_records(EVENT, 1)

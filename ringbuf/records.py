@@ -38,7 +38,7 @@ class FeedId(IntEnum):
     KIS = 1
     KIWOOM = 2
     US = 3
-    GAPFILL = 4  # asked for over REST within the day (collectorctl/fill): never received live
+    GAPFILL = 4  # fetched over REST during the day (collectorctl/gapfill)
     WRITER = 9
 
 
@@ -71,7 +71,7 @@ class Session(IntEnum):
 
 
 class Side(IntEnum):
-    """Who was the aggressor."""
+    """The aggressor's side."""
 
     SELL = -1
     NONE = 0
@@ -81,7 +81,7 @@ class Side(IntEnum):
 class Flag(IntFlag):
     """One bit per finding; a flag never removes a record."""
 
-    SNAPSHOT = 1 << 0  # first of its symbol and stream after a subscription: what came before it was not seen
+    SNAPSHOT = 1 << 0  # first of its symbol and stream after a subscription: what came before it was not received
     LATE = 1 << 1  # its cumulative volume is behind what was already stored (set by the writer)
     CHECKSUM = 1 << 2  # totals are not the sum of the levels, or volume did not advance by the size
     EXTRA = 1 << 3  # the frame was wider than known; the surplus is in `extra`
@@ -91,35 +91,33 @@ class Flag(IntFlag):
     HALTED = 1 << 7  # the vendor marked the symbol as halted
     PRICE_ROUNDED = 1 << 8  # a price finer than stored (a midpoint of one-won ticks): rounded half to even
     DATE_MISMATCH = 1 << 9  # the dates and times of the frame contradict each other
-    CONFLICT = 1 << 10  # a tick covers shares that another one covers otherwise: one is wrong (set by the writer)
+    CONFLICT = 1 << 10  # a tick overlaps another one that differs: one is wrong (set by the writer)
     VENUE_MISMATCH = 1 << 11  # the frame names another venue than the one its stream was subscribed for
 
 
 class EventType(IntEnum):
     """The type of an event, with the meaning of `value`, `since` and `message`; fields not named are empty."""
 
-    STARTED = 1  # a process began; since: the last sign of life of the one before, if that did not stop in order
-    STOPPED = 2  # a process ends as asked
+    STARTED = 1  # a process began; since: the last heartbeat of its predecessor, if that did not stop in order
+    STOPPED = 2  # a process stopped on request
     CONNECTED = 3  # message: address
     DISCONNECTED = 4  # message: reason; since: time of the last frame, after which nothing was received
-    ACKNOWLEDGED = 5  # the vendor confirmed a subscription: from here on its stream is seen
+    ACKNOWLEDGED = 5  # the vendor confirmed a subscription: its stream is received from here on
     REFUSED = 6  # the vendor rejected a subscription; message: the vendor's
     RESUBSCRIBED = 7  # a subscription is sent again; message: reason
-    RELEASED = 8  # a subscription was given up on purpose: from here on its stream is not seen on this feed
+    RELEASED = 8  # a subscription was cancelled on purpose: this feed does not receive its stream from here on
     TAKEN_OVER = 9  # this feed collects a symbol's ticks in place of another; message: the other feed
-    GIVEN_BACK = 10  # and does so no longer
+    GIVEN_BACK = 10  # this feed no longer collects them; message: the other feed
     PHASE = 11  # the market's phase; message: the vendor's code and its meaning
     VI = 12  # volatility interruption; value: 1 begins, 0 ends, undefined: unknown
-    HALT = 13  # trading of a symbol; number: 1 halted, 0 resumed
-    CLOCK_STEP = 14  # the wall clock was stepped; number: by so many ns
-    RING_LOSS = (
-        15  # records were overwritten unread; value: how many, message: which, since: the last record before them
-    )
+    HALT = 13  # trading of a symbol; value: 1 halted, 0 resumed
+    CLOCK_STEP = 14  # the wall clock was stepped; value: by how many ns
+    RING_LOSS = 15  # records were overwritten unread; value: count, message: which, since: the last record before them
     QUARANTINED = 16  # frames were quarantined; value: how many since the last such event, message: the latest reason
     PAUSED = 17  # writing failed, the rings hold the data; message: the error
-    RESUMED = 18  # it does again; since: the pause
+    RESUMED = 18  # writing works again; since: when it paused
     DEGRADED = 19  # a feed delivers much less than the other; message: how
-    RESTORED = 20  # it does again; since: when it was called degraded
+    RESTORED = 20  # the feed delivers as much as the other again; since: when it was degraded
 
 
 _STAMPS = [
@@ -186,16 +184,16 @@ EVENT = np.dtype(
         ("line", "u1"),
         ("session", "u1"),
         ("kind", "u1"),
-        ("stream", "u1"),  # index into STREAM_WORDS
+        ("stream", "u1"),  # index into STREAM_NAMES
         ("message", "S180"),
     ]
 )
 
 STREAMS: dict[str, np.dtype] = {"orderbook": ORDERBOOK, "tick": TICK}
-"""What a broker can be asked for."""
+"""The streams a broker sends."""
 
 RINGS: dict[str, np.dtype] = STREAMS | {"event": EVENT}
-"""The rings of a line: its streams, and what happened to them."""
+"""The rings of a feed: its streams and its events."""
 
 STREAM_NAMES = ("", *STREAMS)
 """An event's `stream` by number; the first is none."""

@@ -1,9 +1,9 @@
 """Single-producer single-consumer ring of fixed slots in a memory-mapped file.
 
     producer                                            consumer
-    claim = head + n        these slots change now
+    claim = head + n        these slots are being written
     slots[..] = records
-    head = head + n         and now they are complete     read head, copy slots, read claim:
+    head = head + n         these slots are complete      read head, copy slots, read claim:
                                                           what lies at or before claim - capacity may be
                                                           half overwritten: it is reported as lost
 
@@ -46,7 +46,7 @@ class Overrun(NamedTuple):
 
 
 class Batch(NamedTuple):
-    """What a read found: `records` (an own copy, in sequence), the next number to ask for, and what was lost before them."""
+    """Result of a read: `records` (a copy, in sequence), the next number to read, and what was lost before them."""
 
     records: np.ndarray
     next_seq: int
@@ -100,7 +100,7 @@ class _MappedRing:
 
     @property
     def tail(self) -> int:
-        """The next number the consumer wants, as far as it has committed; 1 if it never has."""
+        """The next number to read, as last committed by the consumer; 1 before the first commit."""
         return int(self._header[layout.TAIL])
 
     @property
@@ -216,7 +216,7 @@ class Consumer(_MappedRing):
         head = self.head
         if not 1 <= next_seq <= head + 1:
             raise RingError(
-                f"{self.path}: record {next_seq} was asked for, there are 1 to {head}: the position is of another ring: "
+                f"{self.path}: record {next_seq} requested, the ring has 1 to {head}: the position is of another ring: "
                 "compare ring_id, and begin at `oldest` if it differs"
             )
         first = max(next_seq, self.oldest)
@@ -239,7 +239,7 @@ class Consumer(_MappedRing):
         return np.concatenate([self._raw_slots[begin:], self._raw_slots[: count - fits]]).view(self.dtype)
 
     def commit(self, next_seq: int) -> None:
-        """Publish how far the reading is safe, for status and for a producer that wants to replace the ring."""
+        """Publish the next number to read: everything before it is stored. Used by status and to replace the ring."""
         self._header[layout.TAIL] = next_seq
 
     def is_producer_alive(self) -> bool:

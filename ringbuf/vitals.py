@@ -4,8 +4,8 @@
 
 Guarantees:
     * Writing is a store into memory without a system call; threads of the process may write at once, and no count is lost.
-    * A reader never disturbs the process and never sees half a text.
-    * The page outlives its process, so that a death can be told from a stall; a page of another version is refused.
+    * A reader never disturbs the process and never reads a half-written text.
+    * The page outlives its process, so that a reader can tell an exit from a hang; a page of another version is refused.
 """
 
 from __future__ import annotations
@@ -112,13 +112,13 @@ _MAX_READ_ATTEMPTS = 100
 
 
 class VitalsError(Exception):
-    """A page that cannot be read; the message says which and why."""
+    """A page that cannot be read; the message has its path and the reason."""
 
 
 class VitalsSnapshot(msgspec.Struct, frozen=True):
     """A process's vitals at one instant; times in ns, `latency_ns` maps a percentile ("50", "99", "99.9") to ns.
 
-    `latency_buckets`: the counts behind it; the difference of two reads of one process is the time between them.
+    `latency_buckets`: the counts behind it; subtract those of an earlier read to get the interval between.
     """
 
     name: str
@@ -148,7 +148,7 @@ class Vitals:
 
     @classmethod
     def create(cls, path: Path, name: str) -> Self:
-        """Begin a fresh page at `path`, in place of the one of a former life; state `starting`, first heartbeat given."""
+        """Create a page at `path` in place of the previous process's; state `starting`, with a first heartbeat."""
         temporary = path.with_name(f".{path.name}.new")
         fd = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
         try:
@@ -172,16 +172,16 @@ class Vitals:
         return page
 
     def heartbeat(self, mono_ns: int | None = None) -> None:
-        """Alive: the loop came round, now or at `mono_ns`."""
+        """Record a heartbeat, now or at `mono_ns`."""
         self._words[layout.HEARTBEAT_MONO_NS] = time.monotonic_ns() if mono_ns is None else mono_ns
 
     def add(self, counter: str, count: int = 1) -> None:
-        """Count something."""
+        """Add `count` to a counter."""
         with self._lock:
             self._counters[_COUNTER_INDEX[counter]] += count
 
     def set(self, counter: str, value: int) -> None:
-        """State a level."""
+        """Set a counter that is a level."""
         self._counters[_COUNTER_INDEX[counter]] = value
 
     def get(self, counter: str) -> int:
@@ -189,12 +189,12 @@ class Vitals:
         return int(self._counters[_COUNTER_INDEX[counter]])
 
     def record_latency(self, ns: int, count: int = 1) -> None:
-        """Note that `count` records took `ns` nanoseconds."""
+        """Record a latency of `ns` nanoseconds for `count` records."""
         with self._lock:
             self._latency[_bucket_index(ns)] += count
 
     def set_state(self, state: str, detail: str = "") -> None:
-        """Publish what the process is doing: a state, and a sentence of detail where it helps."""
+        """Publish the state of the process, with a sentence of detail where it helps."""
         with self._lock:
             self._words[layout.TEXT_VERSION] += 1  # odd: being written
             self._write_text(layout.STATE_AT, layout.STATE_BYTES, state)
@@ -228,7 +228,9 @@ def read_snapshot(path: Path) -> VitalsSnapshot:
         start_ns=int(header[layout.START_NS]),
         heartbeat_mono_ns=int(header[layout.HEARTBEAT_MONO_NS]),
         state=_read_text(page, layout.STATE_AT, layout.STATE_BYTES) if is_intact else INTERRUPTED,
-        detail=_read_text(page, layout.DETAIL_AT, layout.DETAIL_BYTES) if is_intact else "in the middle of a sentence",
+        detail=_read_text(page, layout.DETAIL_AT, layout.DETAIL_BYTES)
+        if is_intact
+        else "the process ended while writing its state",
         counters={name: int(value) for name, value in zip(COUNTERS, counters, strict=True)},
         latency_ns=compute_percentiles(latency),
         latency_count=int(latency.sum()),
@@ -251,7 +253,7 @@ def last_heartbeat(path: Path) -> int | None:
 
 
 def compute_percentiles(buckets: np.ndarray) -> dict[str, int]:
-    """`latency_ns` for any counts by bucket: percentile ("50", "99", "99.9") -> ns."""
+    """Percentiles of counts by bucket: percentile ("50", "99", "99.9") -> ns."""
     return {str(percent): _compute_percentile(buckets, percent) for percent in (50, 99, 99.9)}
 
 

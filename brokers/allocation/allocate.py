@@ -2,7 +2,7 @@
 
     instruments, most important first ─┐      books   each on every broker       ┌─> kis     key 1: 41, key 2: 41 subscriptions
     keys and limits of each broker ────┼───>  ticks   each on one broker     ────┼─> kiwoom  key 1: 100 symbols
-    groups, expected rates ────────────┘      short   what has no slot           └─> reported, with the consequence
+    groups, expected rates ────────────┘      shortfall  what has no slot        └─> reported, with the consequence
 
 Objectives in order; within each one the more important instrument comes first, whatever it costs a less important one:
 
@@ -38,7 +38,7 @@ MINUTES_BY_RECOVERY = "minute bars by recovery only"
 
 
 class PlannedConnection(NamedTuple):
-    """What one connection subscribes, most important first, and with which of the broker's keys (1, 2, ...)."""
+    """The subscriptions of one connection, most important first, and the number of its key (1, 2, ...)."""
 
     key: int
     subscriptions: tuple[Subscription, ...]
@@ -62,7 +62,7 @@ class ConnectionPlan(NamedTuple):
 
 
 class Capacity(NamedTuple):
-    """What a broker's keys hold: `limit` each, of what its vendor `counts` ("subscriptions" or "symbols")."""
+    """What a broker's keys hold: `limit` each, in the vendor's `limit_unit` ("registrations" or "symbols")."""
 
     name: str
     keys: int
@@ -78,7 +78,7 @@ class Allocation(NamedTuple):
 
 
 def plan_connections(settings: Settings, keys: Mapping[str, int]) -> ConnectionPlan:
-    """The plan of a home; `keys`: broker -> how many key pairs it has, one where it is not named."""
+    """The plan of a home; `keys`: broker -> how many key pairs it has, one if it is missing."""
     connections: dict[str, list[PlannedConnection]] = {}
     shortfalls: list[Shortfall] = []
     for market in dict.fromkeys(entry.market for entry in BROKERS.values()):
@@ -124,7 +124,7 @@ def allocate(
     """Distribute the slots; `instruments` most important first, `preferred`: the broker of each one's ticks."""
     free_slots = {capacity.name: capacity.keys * capacity.limit for capacity in capacities}
     books: dict[str, list[Instrument]] = {name: [] for name in free_slots}
-    # where only one book fits, it goes where the ticks come with it
+    # if only one book fits, prefer a broker whose books carry the ticks without a further slot
     symbol_counting = [capacity.name for capacity in capacities if capacity.limit_unit == "symbols"]
     brokers = [*symbol_counting, *(name for name in free_slots if name not in symbol_counting)]
     for behind, instrument in enumerate(instruments, 1 - len(instruments)):
@@ -140,7 +140,7 @@ def allocate(
             brokers_with_free_ticks.setdefault(instrument, []).append(name)
     collected = {instrument for assigned in books.values() for instrument in assigned}
     chosen: dict[Instrument, str] = {}
-    for instrument in instruments:  # those whose ticks take a slot, first
+    for instrument in instruments:  # first the instruments whose ticks take a slot
         open_to = [name for name in (preferred[instrument], *brokers) if free_slots[name]]
         if instrument in collected and instrument not in brokers_with_free_ticks and open_to:
             chosen[instrument] = open_to[0]
@@ -175,7 +175,7 @@ def find_shortfalls(instruments: Iterable[Instrument], allocation: Allocation) -
 
 
 def distribute(capacity: Capacity, books: Iterable[Instrument], ticks: Iterable[Instrument]) -> list[PlannedConnection]:
-    """A broker's subscriptions dealt out to its keys in turn, each key's books before its ticks; a key without any is left out."""
+    """Distribute a broker's subscriptions over its keys in turn, books before ticks; a key without any is left out."""
     subscriptions = [*(Subscription(i, "orderbook") for i in books), *(Subscription(i, "tick") for i in ticks)]
     key_by_unit: dict[object, int] = {}
     for subscription in subscriptions:
@@ -193,5 +193,5 @@ def capacity_unit(name: str, subscription: Subscription) -> object:
 
 
 def slots_used(name: str, subscriptions: Iterable[Subscription]) -> int:
-    """How many slots of a broker these take."""
+    """Number of slots of a broker that `subscriptions` take."""
     return len({capacity_unit(name, subscription) for subscription in subscriptions})

@@ -1,7 +1,6 @@
-"""Key pairs of a home, as the allocation counts them.
+"""Number of key pairs of each broker, for the allocation.
 
 Guarantees:
-    * Every process and command of a home counts alike.
     * A key that is configured twice is refused, and no message shows a key.
 """
 

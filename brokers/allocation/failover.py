@@ -25,9 +25,9 @@ from brokers.subscription import Subscription
 from conf.clock import SECOND_NS
 
 HEARTBEAT_TIMEOUT_NS = 5 * SECOND_NS
-"""A collector sends a heartbeat at least every second; this much later it hangs or has ended."""
+"""A collector sends a heartbeat at least every second; after this long it hangs or has exited."""
 SILENCE_TIMEOUT_NS = 5 * SECOND_NS
-"""Data of one feed reaches the other within a second; this much later the other is silent."""
+"""Data of one feed reaches the other within a second; after this long the other is silent."""
 
 
 class FeedState(NamedTuple):
@@ -39,20 +39,20 @@ class FeedState(NamedTuple):
 
 
 class FailoverPolicy:
-    """What one line decides about the connections of another."""
+    """Decides which connections of another feed this feed replaces."""
 
     def __init__(self, takeover_after_s: float, give_back_after_s: float, keys: Iterable[int]) -> None:
         """`keys`: the other feed's connections."""
         self._takeover_after_ns = round(takeover_after_s * SECOND_NS)
         self._give_back_after_ns = round(give_back_after_s * SECOND_NS)
-        self._since_ns: dict[int, int] = {}  # since when a key is what it is, up or down
+        self._since_ns: dict[int, int] = {}  # when a key's state, up or down, began
         self._is_up: dict[int, bool] = dict.fromkeys(keys, False)
         self._peer_last_data_ns = 0
         self._sole_receiver_since_ns = 0
         self.active: frozenset[int] = frozenset()
 
     def update(self, now_ns: int, peer: FeedState | None, own: FeedState, is_open: bool) -> frozenset[int]:
-        """The keys of the other feed whose ticks this one collects from now on; `other` None: it has never been seen.
+        """The keys of the other feed whose ticks this one collects from now on; `peer` None: it has no vitals.
 
         `is_open`: whether a venue of its instruments has a session now.
         """

@@ -4,7 +4,7 @@
 
 Guarantees:
     * A page that cannot be read counts as a peer that is down.
-    * Each symbol that is taken over or given back is an event, and each such moment one log line.
+    * Each symbol that is taken over or given back is an event; each change of the set is one log line.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ MAX_NAMED = 12
 
 
 class FailoverMonitor:
-    """This line in place of one other."""
+    """Failover of this feed for one peer."""
 
     def __init__(
         self,
@@ -37,7 +37,7 @@ class FailoverMonitor:
         peer_connections: Sequence[PlannedConnection],
         events: EventPublisher,
     ) -> None:
-        """`own`, `planned`: this feed's and the other's plan."""
+        """`own_connections`, `peer_connections`: the allocation of this feed and of the peer."""
         shards = home.settings.shards
         self._name, self._peer = name, peer
         self._own_connections, self._peer_connections = own_connections, peer_connections
@@ -60,7 +60,7 @@ class FailoverMonitor:
         is_open = any(self._calendar.find_phase(venue, calendar_ns) is not None for venue in self._venues)
         try:
             peer = self._read_peer()
-        except OSError:  # we have no descriptor: nothing is known of the other feed, and all stays as it is
+        except OSError:  # no file descriptor is free: the peer's state is unknown, so change nothing
             return
         active = self._policy.update(mono_ns, peer_state(peer), own, is_open)
         if active == self._active:
@@ -68,7 +68,7 @@ class FailoverMonitor:
         self._active = active
         previous = self.extra_subscriptions
         wanted = [r for c in self._peer_connections if c.key in active for r in c.subscriptions if r.stream == "tick"]
-        wanted.sort(key=lambda registration: self._rank[registration.instrument])
+        wanted.sort(key=lambda subscription: self._rank[subscription.instrument])
         self.extra_subscriptions, left_out = place_extra(self._name, self._limit, self._own_connections, wanted)
         self._emit_changes(previous)
         count = sum(map(len, self.extra_subscriptions.values()))
@@ -76,7 +76,7 @@ class FailoverMonitor:
         if active:
             self.status = f"collects {count} of {len(wanted)} ticks in place of {self._peer}"
         if wanted:
-            logger.warning("{} is down: this line {}", self._peer, self.status)
+            logger.warning("{} is down: this feed {}", self._peer, self.status)
         else:
             logger.info("{} is back: its ticks are given back", self._peer)
         if left_out:
@@ -84,7 +84,7 @@ class FailoverMonitor:
             logger.warning("no slot for the ticks of {}{}", names, ", ..." * (len(left_out) > MAX_NAMED))
 
     def _read_peer(self) -> VitalsSnapshot | None:
-        """The other's vitals; None when it never had any, or of another version. OSError."""
+        """The other's vitals; None if the page is missing or of another version. OSError."""
         try:
             return read_snapshot(self._peer_vitals)
         except (FileNotFoundError, VitalsError):

@@ -25,14 +25,14 @@ HEARTBEAT_INTERVAL_S = 0.1
 
 
 class ShutdownRequested(Exception):
-    """A stop was requested while something was under way."""
+    """A stop was requested during the call."""
 
 
 class Heartbeat(Protocol):
     """Receives heartbeats: a vitals page, or a thread's share of one."""
 
     def heartbeat(self) -> None:
-        """Alive."""
+        """Record a heartbeat."""
 
 
 def call_with_heartbeat(call: Callable[[], Result], heartbeat: Heartbeat, stop: ShutdownSignal) -> Result:

@@ -2,7 +2,7 @@
 
 Guarantees:
     * No key, secret or token is in any message; redirects are refused (a body with a secret is not sent elsewhere).
-    * A call ends within MAX_CALL_S and a response has at most MAX_ANSWER_BYTES, whatever the server does.
+    * A call ends within CALL_S and a response has at most MAX_ANSWER_BYTES, whatever the server does.
     * A loopback address never goes through a proxy.
 """
 
@@ -24,21 +24,21 @@ from brokers.errors import MAX_MESSAGE_CHARS, RateLimited, ServiceUnavailable
 from brokers.transport.websocket import is_loopback
 
 CONNECT_S, ANSWER_S, CALL_S = 5.0, 10.0, 15.0
-"""To connect, between two pieces of the answer, and altogether."""
+"""Timeouts: to connect, between two reads of the response, and of the whole call."""
 MAX_ANSWER_BYTES = 1 << 20
 LIMITED_WAIT_S = 10.0
 JSON_CONTENT_TYPE = "application/json;charset=UTF-8"
 
 
 class Answer(NamedTuple):
-    """An answer that is a JSON object."""
+    """A response that is a JSON object."""
 
     status: int
     body: dict[str, Any]
 
 
 class JsonResponse(NamedTuple):
-    """An answer that is a JSON object, with its bytes and its headers (names in any case)."""
+    """A response that is a JSON object, with its bytes and its headers (names in any case)."""
 
     status: int
     body: dict[str, Any]
@@ -47,7 +47,7 @@ class JsonResponse(NamedTuple):
 
 
 class _AbortableAdapter(HTTPAdapter):
-    """A transport whose connection can be cut from another thread: a server that drips bytes passes every other timeout."""
+    """A transport that another thread can abort: a server that sends byte by byte never hits the other timeouts."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -55,7 +55,7 @@ class _AbortableAdapter(HTTPAdapter):
         self._sockets: list[socket.socket] = []
 
     def get_connection_with_tls_context(self, *arguments: Any, **options: Any) -> Any:
-        """As the library's, with connections that leave their socket with us."""
+        """The library's pool, with connections that record their sockets."""
         pool: Any = super().get_connection_with_tls_context(*arguments, **options)
         if hasattr(pool.ConnectionCls, "tracks_socket"):
             return pool
@@ -164,7 +164,7 @@ class RestClient:
             )
             content = answer.raw.read(MAX_ANSWER_BYTES + 1)
         except (OSError, ValueError, HTTPError, HTTPException) as error:
-            reason = f"not whole within {CALL_S:g} s" if adapter.aborted else _innermost_reason(error)
+            reason = f"incomplete after {CALL_S:g} s" if adapter.aborted else _innermost_reason(error)
             raise ServiceUnavailable(f"{url}: no answer: {reason}") from None
         finally:
             give_up.cancel()

@@ -1,6 +1,6 @@
 """Access-token cache on disk, shared by all processes of a home.
 
-    get ──> run/token/BROKER.json valid for ten more minutes? ──yes──> it
+    get ──> run/token/BROKER.json valid for ten more minutes? ──yes──> its token
                  └─no──> issue (one process at a time) ──> temporary file, rename
 
 Guarantees:
@@ -27,7 +27,7 @@ from conf.clock import SECOND_NS, Clock
 RENEW_BEFORE_NS = 600 * SECOND_NS
 
 TokenIssuer = Callable[[], tuple[str, int]]
-"""Asks the vendor: the token's text, and its end in ns since 1970 UTC. RestError."""
+"""Requests a token: its text, and its expiry in ns since 1970 UTC. RestError."""
 
 
 class AccessToken:
@@ -76,7 +76,7 @@ class TokenFile:
                 try:
                     self._write(token)
                 except OSError as error:  # a full disk: the token is valid, only not stored
-                    logger.warning("{}: the token could not be kept: {}", self.path, error)
+                    logger.warning("{}: cannot store the token: {}", self.path, error)
             return token.text
 
     def invalidate(self, text: str) -> None:
@@ -88,13 +88,13 @@ class TokenFile:
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
-        """Alone among all processes of the home. ServiceUnavailable when the lock cannot be opened (no descriptor, no room)."""
+        """Hold the lock of all processes of the home. ServiceUnavailable if it cannot be opened (no descriptor, disk full)."""
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             self.path.parent.chmod(0o700)
             fd = os.open(self.path.with_suffix(".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as error:
-            raise ServiceUnavailable(f"the token's place cannot be used: {error}") from None
+            raise ServiceUnavailable(f"cannot lock the token file: {error}") from None
         try:
             fcntl.flock(fd, fcntl.LOCK_EX)
             yield
@@ -108,12 +108,12 @@ class TokenFile:
         except FileNotFoundError:
             return None  # never issued
         except OSError as error:
-            logger.warning("{}: the token kept there is not used, a new one is issued: {}", self.path, error.strerror)
+            logger.warning("{}: cannot read the stored token, requesting a new one: {}", self.path, error.strerror)
             return None
         with os.fdopen(fd, "rb") as file:
             found = os.fstat(fd)
             if found.st_uid != os.geteuid() or stat.S_IMODE(found.st_mode) & 0o077:
-                logger.warning("{}: others than you may use it (mode 0600 is right): a new one is issued", self.path)
+                logger.warning("{}: other users have access (must be mode 0600), requesting a new token", self.path)
                 return None
             try:
                 token = msgspec.json.decode(file.read(), type=Token)

@@ -34,7 +34,7 @@ CLOSE_S = 0.5
 READ_BYTES = 1 << 18
 MAX_READS = 64
 MAX_MESSAGES = 20_000
-"""Reads and messages per poll: 16 MiB, or one read more than so many messages; then the loop gets its turn."""
+"""Reads and messages per poll: 16 MiB, or one read more than so many messages; then `poll` returns."""
 MAX_HANDSHAKE_BYTES = 1 << 16
 
 _SOCKET_OPTIONS = (
@@ -77,7 +77,7 @@ class _BoundedSocket:
 
 
 class _HandshakeSocket(websocket.WebSocket):
-    """The library's connection, which gets to see its socket through _Answer until the handshake is done."""
+    """The library's connection, which uses its socket through _BoundedSocket until the handshake is done."""
 
     _raw_socket: socket.socket | None = None
     _bounded_socket: _BoundedSocket | None = None
@@ -137,7 +137,7 @@ class WebSocketConnection:
     def poll(self, timeout_s: float) -> list[tuple[bytes, int]]:
         """Messages that arrive within `timeout_s`, each with the mono_ns at which its last bytes left the socket.
 
-        Returns at once when there are some. ConnectionClosed or ProtocolError once the messages before it were delivered.
+        Returns as soon as there are some. ConnectionClosed or ProtocolError once the messages before it were delivered.
         """
         if self._parser.error:
             raise self._parser.error
@@ -204,7 +204,7 @@ class WebSocketConnection:
             self._socket.settimeout(0)
 
     def close(self) -> None:
-        """Close handshake: wait up to CLOSE_S for the answer. A slot that is not released stays taken (docs/wire/kis.md 2.6)."""
+        """Close handshake: wait up to CLOSE_S for the answer. Without it the vendor keeps the slot taken (docs/wire/kis.md 2.6)."""
         deadline = time.monotonic() + CLOSE_S
         try:
             self._socket.settimeout(CLOSE_S)
@@ -214,6 +214,6 @@ class WebSocketConnection:
                 if self._poll.poll(left * 1000) and (data := self._read()):
                     self._parser.feed(data)
         except (websocket.WebSocketException, OSError):
-            pass  # it is gone already, which is what was wanted
+            pass  # closed already
         finally:
             self._link.shutdown()
