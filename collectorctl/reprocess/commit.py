@@ -47,8 +47,8 @@ def commit(home: Home, directory: Path, batch: Batch) -> None:
     name = digest.hexdigest()[:16]
     for dataset, rows in batch.rows.items():
         if len(rows):
-            directory, lineage = build_dir / _PARTS_FOLDER / dataset, f"requarantine/{name}"
-            publish_records(directory, dataset, rows, lineage, home.settings.writer, window_ns(home))
+            parts_dir, lineage = build_dir / _PARTS_FOLDER / dataset, f"requarantine/{name}"
+            publish_records(parts_dir, dataset, rows, lineage, home.settings.writer, window_ns(home))
     for path in [*(found for found in build_dir.rglob("*") if found.is_dir()), build_dir]:
         durable_io.sync_directory(path)
     durable_io.rename(build_dir, directory / f"placing-{name}")
