@@ -25,8 +25,19 @@ from conf.home import Home
 from conf.instrument import Instrument
 from writer.journal.journal import read_rows
 from writer.journal.segment import map_segments, read_batches, read_lineage
+from writer.publish.dedup import read_published_overlapping
 from writer.publish.partition import hour_directory, read_published_to
 from writer.schema import PARQUET, parse_dataset
+
+__all__ = [
+    "Catalog",
+    "find_partitions",
+    "hour_directory",
+    "instrument_mask",
+    "read_instrument",
+    "read_published_overlapping",
+    "read_row_groups",
+]
 
 PART_PATTERN = "part-*.parquet"
 

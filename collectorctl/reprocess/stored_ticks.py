@@ -14,7 +14,7 @@ import numpy as np
 from collectorctl.reprocess.stored_books import find_partitions_near
 from conf.home import Home
 from ringbuf.records import PRICE_SCALE, UNDEFINED, Venue
-from writer.publish.dedup import read_published_overlapping
+from writer.catalog import read_published_overlapping
 from writer.publish.overlap import TickArrays, deduplicate_against
 
 TICKS = "kr.tick"

@@ -29,8 +29,7 @@ from conf.settings import Settings, SettingsError
 from ringbuf.records import STREAMS
 from ringbuf.ring import Consumer, RingError
 from ringbuf.vitals import VitalsError, VitalsSnapshot, read_snapshot
-from writer.feeds.monitor import FeedReport
-from writer.feeds.monitor import decode_feed_report as lines_report
+from writer.feeds.monitor import FeedReport, decode_feed_report
 from writer.volume.gap_tracker import GapReport, decode_gap_report
 
 MAX_EVENTS_READ, MAX_EVENTS_SHOWN = 200, 5
@@ -199,7 +198,7 @@ def _read_allocation(home: Home) -> tuple[list[str], str]:
 
 def _read_feed_report(home: Home) -> FeedReport | None:
     try:
-        return lines_report((home.run / "lines.json").read_bytes())
+        return decode_feed_report((home.run / "lines.json").read_bytes())
     except FileNotFoundError:
         return None
 
