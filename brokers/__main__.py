@@ -17,7 +17,7 @@ from brokers.registry import BROKERS, load_broker
 from conf.home import Home
 from conf.loader import SETTINGS_FILE
 from conf.process import ShutdownSignal, run_process
-from ringbuf.vitals import Vitals
+from ringbuf.vitals import ProcessState, Vitals
 
 
 def collect(name: str, home: Home, stop: ShutdownSignal) -> None:
@@ -32,7 +32,7 @@ def collect(name: str, home: Home, stop: ShutdownSignal) -> None:
             if collector is not None:
                 collector.run()
     finally:
-        vitals.set_state("stopped")
+        vitals.set_state(ProcessState.STOPPED)
         vitals.close()
 
 

@@ -19,6 +19,8 @@ from __future__ import annotations
 
 import re
 
+from ringbuf.vitals import ProcessState
+
 MAX_MESSAGE_CHARS = 300
 """Characters of a vendor's message that are quoted."""
 
@@ -26,7 +28,7 @@ MAX_MESSAGE_CHARS = 300
 class BrokerError(Exception):
     """Failure of a broker. `retry_after_s`: earliest next attempt; `refresh_credential`: take a new key or token first."""
 
-    state = "retrying"
+    state = ProcessState.RETRYING
 
     def __init__(self, message: str, retry_after_s: float = 0.0, refresh_credential: bool = False) -> None:
         super().__init__(message)
@@ -69,7 +71,7 @@ class RateLimited(RestError):
 class RequestRejected(RestError):
     """The request was understood and rejected."""
 
-    state = "refused"
+    state = ProcessState.REFUSED
 
 
 class SessionError(BrokerError):
@@ -83,7 +85,7 @@ class SessionExpired(SessionError):
 class SessionRejected(SessionError):
     """The vendor rejects this session."""
 
-    state = "refused"
+    state = ProcessState.REFUSED
 
 
 def redact(text: str) -> str:

@@ -8,13 +8,14 @@ Guarantees:
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Literal, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 from brokers.decoded import DecodedBatch
 from brokers.subscription import Subscription, SubscriptionTable
 from conf.home import Home
 from conf.settings import Settings
 from ringbuf.records import FeedId
+from ringbuf.vitals import ProcessState
 
 MAX_HEARTBEAT_BYTES = 4096
 """Longest heartbeat that is echoed; a vendor's own has less than 200."""
@@ -41,7 +42,7 @@ class FeedSession(Protocol):
     """The session protocol on one connection, without I/O: time is passed in as mono_ns."""
 
     @property
-    def state(self) -> Literal["logging_in", "subscribing", "streaming"]:
+    def state(self) -> ProcessState:
         """The stage of the session."""
 
     def pending_messages(self, mono_ns: int) -> list[bytes]:

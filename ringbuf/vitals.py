@@ -14,6 +14,7 @@ import mmap
 import os
 import threading
 import time
+from enum import StrEnum
 from hashlib import sha256
 from pathlib import Path
 from typing import Self
@@ -104,8 +105,42 @@ _SUB_BUCKETS = 4
 """Latency buckets per doubling: a percentile is right within 25 %."""
 
 
-INTERRUPTED = "interrupted"
-"""The state read from a page whose process was stopped or killed while it was writing its state."""
+class ProcessState(StrEnum):
+    """What a process is doing; `is_healthy` where it does everything it is there for."""
+
+    STARTING = "starting"
+    WAITING = "waiting"  # for room for its rings
+    DISABLED = "disabled"
+    CONNECTING = "connecting"
+    LOGGING_IN = "logging_in"
+    SUBSCRIBING = "subscribing"
+    STREAMING = "streaming"
+    CLOSED_MARKET = "closed_market"
+    SLEEPING = "sleeping"  # disconnected outside the sessions
+    RETRYING = "retrying"
+    REFUSED = "refused"  # by the broker
+    RUNNING = "running"
+    PUBLISHING = "publishing"
+    PAUSED = "paused"  # the disk cannot be written
+    DRAINING = "draining"
+    RECOVERING = "recovering"
+    FAILING = "failing"
+    DONE = "done"
+    STOPPED = "stopped"
+    INTERRUPTED = "interrupted"  # read from a page whose process was stopped or killed while it was writing its state
+
+    @property
+    def is_healthy(self) -> bool:
+        """Whether the process needs no attention."""
+        return self in _HEALTHY
+
+
+_HEALTHY = frozenset(
+    [
+        *(ProcessState.STREAMING, ProcessState.CLOSED_MARKET, ProcessState.SLEEPING, ProcessState.DISABLED),
+        *(ProcessState.RUNNING, ProcessState.PUBLISHING, ProcessState.RECOVERING, ProcessState.DONE),
+    ]
+)
 
 _MAX_READ_ATTEMPTS = 100
 """Reads, a millisecond apart, before a page whose text stays incomplete is reported as interrupted."""
@@ -125,7 +160,7 @@ class VitalsSnapshot(msgspec.Struct, frozen=True):
     pid: int
     start_ns: int
     heartbeat_mono_ns: int
-    state: str
+    state: ProcessState
     detail: str
     counters: dict[str, int]
     latency_ns: dict[str, int]
@@ -165,7 +200,7 @@ class Vitals:
         page._words[layout.PID] = os.getpid()
         page._words[layout.START_NS] = time.time_ns()
         page._write_text(layout.NAME_AT, layout.NAME_BYTES, name)
-        page.set_state("starting")
+        page.set_state(ProcessState.STARTING)
         page.heartbeat()
         page._words[layout.MAGIC] = layout.VITALS_MAGIC
         temporary.replace(path)
@@ -193,7 +228,7 @@ class Vitals:
         with self._lock:
             self._latency[_bucket_index(ns)] += count
 
-    def set_state(self, state: str, detail: str = "") -> None:
+    def set_state(self, state: ProcessState, detail: str = "") -> None:
         """Publish the state of the process, with a sentence of detail where it helps."""
         with self._lock:
             self._words[layout.TEXT_VERSION] += 1  # odd: being written
@@ -227,7 +262,7 @@ def read_snapshot(path: Path) -> VitalsSnapshot:
         pid=int(header[layout.PID]),
         start_ns=int(header[layout.START_NS]),
         heartbeat_mono_ns=int(header[layout.HEARTBEAT_MONO_NS]),
-        state=_read_text(page, layout.STATE_AT, layout.STATE_BYTES) if is_intact else INTERRUPTED,
+        state=ProcessState(_read_text(page, layout.STATE_AT, layout.STATE_BYTES) if is_intact else "interrupted"),
         detail=_read_text(page, layout.DETAIL_AT, layout.DETAIL_BYTES)
         if is_intact
         else "the process ended while writing its state",
@@ -249,7 +284,7 @@ def last_heartbeat(path: Path) -> int | None:
         return None
     booted_ns = time.time_ns() - time.monotonic_ns()
     of_this_boot = previous.start_ns >= booted_ns and previous.heartbeat_mono_ns <= time.monotonic_ns()
-    return previous.heartbeat_mono_ns if of_this_boot and previous.state != "stopped" else None
+    return previous.heartbeat_mono_ns if of_this_boot and previous.state != ProcessState.STOPPED else None
 
 
 def compute_percentiles(buckets: np.ndarray) -> dict[str, int]:

@@ -23,7 +23,7 @@ from conf.market import KR, MARKETS, Market
 from conf.process import ShutdownSignal
 from ringbuf.events import EventPublisher
 from ringbuf.records import RINGS, STREAMS, EventType, FeedId
-from ringbuf.vitals import Vitals
+from ringbuf.vitals import ProcessState, Vitals
 from writer.dataset import Dataset
 from writer.feeds.monitor import FeedMonitor
 from writer.ingest.ring_reader import NO_LIMIT_NS
@@ -87,7 +87,7 @@ class WriterService:
         self._datasets: list[Dataset] = []
         self._gap_reporters: dict[str, GapReporter] = {}
         self._publisher = Publisher(self._clock.anchor.speed)
-        self._last_state = ("", "")
+        self._last_state: tuple[ProcessState | None, str] = (None, "")
         self._publish_errors: dict[str, str] = {}
         self._paused_ns = 0
         self._synced_ns = 0
@@ -182,7 +182,9 @@ class WriterService:
             self._emit(EventType.PAUSED, str(error))
             self._vitals.add("pauses")
             logger.error("{}: paused, the rings hold; if the disk is full make space, it goes on by itself", error)
-        self._set_state("paused", f"{error}: the rings hold; if the disk is full make space, it goes on by itself")
+        self._set_state(
+            ProcessState.PAUSED, f"{error}: the rings hold; if the disk is full make space, it goes on by itself"
+        )
 
     def _publish(self, now_ns: int) -> None:
         """Note what was published; submit the next hour if one is due."""
@@ -232,12 +234,12 @@ class WriterService:
 
     def finish(self) -> None:
         """Stop: drain and publish everything if the collectors have exited, else leave the rest to the next start."""
-        self._set_state("draining", "waiting for the collectors to be gone")
+        self._set_state(ProcessState.DRAINING, "waiting for the collectors to be gone")
         deadline = time.monotonic() + PRODUCER_EXIT_TIMEOUT_S
         while self._live_producers() and time.monotonic() < deadline:
             if not self.poll_once():
                 time.sleep(0.02)
-        self._set_state("draining")
+        self._set_state(ProcessState.DRAINING)
         self._emit(EventType.STOPPED)
         deadline = time.monotonic() + SHUTDOWN_NO_SPACE_TIMEOUT_S
         more = True
@@ -272,11 +274,11 @@ class WriterService:
         backlog = sum(dataset.reader.backlog for dataset in self._datasets)
         detail = f"handed over ({reason}): {backlog} records in the rings and the journal are for the next start"
         logger.info(detail)
-        self._set_state("stopped", detail)
+        self._set_state(ProcessState.STOPPED, detail)
 
     def _publish_all(self) -> None:
         """The collectors have exited and the rings are empty: empty the journal as well."""
-        self._set_state("publishing", "everything, the open hour included")
+        self._set_state(ProcessState.PUBLISHING, "everything, the open hour included")
         self._wait_for_publisher()
         before = self._rows_published
         failures = []
@@ -295,7 +297,7 @@ class WriterService:
         if failures:
             detail = f"drained to zero, but not published, the journal is kept: {'; '.join(failures)}"
         logger.info(detail)
-        self._set_state("stopped", detail)
+        self._set_state(ProcessState.STOPPED, detail)
 
     def _wait_for_publisher(self) -> PublishResult | None:
         """Send heartbeats until the publisher is idle; the last result."""
@@ -316,16 +318,16 @@ class WriterService:
     def _set_running_state(self) -> None:
         task = self._publisher.current
         if task is not None:
-            self._set_state("publishing", _format_hour(task.dataset, task.hour))
+            self._set_state(ProcessState.PUBLISHING, _format_hour(task.dataset, task.hour))
         else:
-            self._set_state("running", "; ".join(self._publish_errors.values()))
+            self._set_state(ProcessState.RUNNING, "; ".join(self._publish_errors.values()))
 
     def _emit(self, kind: EventType, message: str = "", **fields: Any) -> None:
         """Emit an event of the writer; before its ring exists (no room), only the log has it."""
         if self._events is not None:
             self._events.emit(kind, message, **fields)
 
-    def _set_state(self, state: str, detail: str = "") -> None:
+    def _set_state(self, state: ProcessState, detail: str = "") -> None:
         if (state, detail) != self._last_state:
             self._last_state = (state, detail)
             self._vitals.set_state(state, detail)

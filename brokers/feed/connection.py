@@ -38,6 +38,7 @@ from conf.calendar import TradingCalendar
 from conf.clock import SECOND_NS, Clock
 from conf.home import Home
 from conf.process import ShutdownSignal
+from ringbuf.vitals import ProcessState
 
 HEARTBEAT_INTERVAL_S = 0.5
 POLL_S = 0.25
@@ -113,7 +114,7 @@ class FeedConnection:
             return
         description = self._calendar.describe(venues, self._clock.now_ns())
         logger.info("sleeping: {}", description)
-        self._heartbeat.set_state("sleeping", description)
+        self._heartbeat.set_state(ProcessState.SLEEPING, description)
         while self._liveness.may_disconnect(venues, self._clock.now_ns()):
             self._heartbeat.heartbeat()
             if self._stop.wait(HEARTBEAT_INTERVAL_S):
@@ -125,7 +126,7 @@ class FeedConnection:
 
     def _run_once(self) -> None:
         """One connection from handshake to its end. BrokerError if it was not asked for."""
-        self._heartbeat.set_state("connecting")
+        self._heartbeat.set_state(ProcessState.CONNECTING)
         credential = self._call_with_heartbeat(self._credential.get)
         self._presented_credential = credential.encode()
         url, max_bytes = self._broker.websocket_url(self._settings), self._settings.feed.frame_max_bytes
@@ -162,7 +163,7 @@ class FeedConnection:
         self, websocket: WebSocketConnection, session: FeedSession, subscription_table: SubscriptionTable
     ) -> None:
         maintained_ns = 0
-        state = ""
+        state: ProcessState | None = None
         while not self._stop.requested:
             now_ns = self._clock.mono_ns()
             if now_ns - maintained_ns >= SECOND_NS or session.state != state:
@@ -173,7 +174,7 @@ class FeedConnection:
             for message in session.pending_messages(now_ns):
                 websocket.send_text(message)
                 self._heartbeat.heartbeat()  # the server may accept them slowly
-            messages = websocket.poll(POLL_S if state == "streaming" else POLL_SUBSCRIBING_S)
+            messages = websocket.poll(POLL_S if state == ProcessState.STREAMING else POLL_SUBSCRIBING_S)
             self._heartbeat.heartbeat()
             if messages:
                 self._handle_messages(messages, session, subscription_table)
@@ -280,7 +281,7 @@ class FeedConnection:
         self._liveness.update_open_venues(
             self._clock.to_calendar_ns(now_ns), {r.instrument.venue for r in subscription_table.states}, now_ns
         )
-        self._liveness.check_connection(session.state == "streaming", now_ns)
+        self._liveness.check_connection(session.state == ProcessState.STREAMING, now_ns)
         if unacknowledged := self._liveness.unacknowledged_subscriptions(subscription_table, now_ns):
             logger.warning("not acknowledged in time, registering again: {}", ", ".join(map(str, unacknowledged)))
             session.resubscribe(unacknowledged, now_ns, unsubscribe_first=False)
@@ -291,15 +292,15 @@ class FeedConnection:
             self._heartbeat.add("resubscribed", len(stale))
             self._events.resubscribed(stale, "silent for too long")
         self._update_subscription_counters(subscription_table)
-        if session.state == "streaming":
+        if session.state == ProcessState.STREAMING:
             self._credential_refreshed = False
             self._set_up(True)
-        is_closed = session.state == "streaming" and not self._liveness.is_open
+        is_closed = session.state == ProcessState.STREAMING and not self._liveness.is_open
         descriptions = (
             [self._calendar.describe(self._find_venues(), self._clock.to_calendar_ns(now_ns))] if is_closed else []
         )
         self._heartbeat.set_state(
-            "closed_market" if is_closed else session.state,
+            ProcessState.CLOSED_MARKET if is_closed else session.state,
             "; ".join((*descriptions, *subscription_table.describe_refusals())),
         )
 
@@ -331,7 +332,7 @@ class FeedConnection:
             if self._credential_refreshed:
                 pause_s = max(pause_s, REFUSED_WAIT_S)
             else:
-                state = "retrying"
+                state = ProcessState.RETRYING
             self._credential_refreshed = True
             self._call_with_heartbeat(self._credential.invalidate)
         logger.warning("{}; next attempt in {:.1f} s", error, pause_s)

@@ -15,20 +15,19 @@ from __future__ import annotations
 import threading
 import time
 
-from ringbuf.vitals import Vitals
+from ringbuf.vitals import ProcessState, Vitals
 
 SEVERITY_ORDER = (
-    "refused",
-    "retrying",
-    "starting",
-    "connecting",
-    "logging_in",
-    "subscribing",
-    "streaming",
-    "closed_market",
-    "sleeping",
+    ProcessState.REFUSED,
+    ProcessState.RETRYING,
+    ProcessState.STARTING,
+    ProcessState.CONNECTING,
+    ProcessState.LOGGING_IN,
+    ProcessState.SUBSCRIBING,
+    ProcessState.STREAMING,
+    ProcessState.CLOSED_MARKET,
+    ProcessState.SLEEPING,
 )
-HEALTHY_STATES = ("streaming", "closed_market", "sleeping")
 _NEVER_NS = 2**63 - 1
 
 
@@ -39,7 +38,7 @@ class HeartbeatAggregator:
         self.page = page
         self._lock = threading.Lock()
         self._threads: list[ThreadHeartbeat] = []
-        self._published = ("", "")
+        self._published: tuple[ProcessState | None, str] = (None, "")
         self._note = ""
 
     def add_thread(self, name: str = "") -> ThreadHeartbeat:
@@ -74,14 +73,14 @@ class HeartbeatAggregator:
                 self._published = status
                 self.page.set_state(*status)
 
-    def _combine(self, threads: list[ThreadHeartbeat]) -> tuple[str, str]:
+    def _combine(self, threads: list[ThreadHeartbeat]) -> tuple[ProcessState, str]:
         if len({thread.status for thread in threads}) == 1:
             return threads[0].status
         state = min((thread.status[0] for thread in threads), key=SEVERITY_ORDER.index)
         details = [": ".join(filter(None, (thread.name, *thread.status))) for thread in threads if thread.is_noteworthy]
         if not details:
             return state, ""
-        healthy = sum(thread.status[0] in HEALTHY_STATES for thread in threads)
+        healthy = sum(thread.status[0].is_healthy for thread in threads)
         return state, "; ".join([f"{healthy} of {len(threads)} connections stream", *details])
 
 
@@ -90,7 +89,7 @@ class ThreadHeartbeat:
 
     def __init__(self, aggregator: HeartbeatAggregator, name: str) -> None:
         self.name = name
-        self.status = ("starting", "")
+        self.status = (ProcessState.STARTING, "")
         self.heartbeat_ns = time.monotonic_ns()
         self.levels: dict[str, int] = {}
         self._aggregator = aggregator
@@ -98,7 +97,7 @@ class ThreadHeartbeat:
     @property
     def is_noteworthy(self) -> bool:
         """Whether its state is reported beside the worst one."""
-        return self.status[0] not in HEALTHY_STATES or bool(self.status[1])
+        return not self.status[0].is_healthy or bool(self.status[1])
 
     def heartbeat(self) -> None:
         """Alive: this thread's loop came round."""
@@ -118,7 +117,7 @@ class ThreadHeartbeat:
         self.levels[counter] = value
         self._aggregator.update_level(counter)
 
-    def set_state(self, state: str, detail: str = "") -> None:
+    def set_state(self, state: ProcessState, detail: str = "") -> None:
         """Publish what this thread is doing: a state, and a sentence of detail where it helps."""
         self.status = (state, detail)
         self._aggregator.publish_state()

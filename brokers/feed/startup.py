@@ -13,7 +13,7 @@ from loguru import logger
 
 from conf.loader import SETTINGS_FILE
 from conf.process import ShutdownSignal
-from ringbuf.vitals import Vitals
+from ringbuf.vitals import ProcessState, Vitals
 
 Resource = TypeVar("Resource")
 
@@ -31,7 +31,7 @@ def retry_until_space(create: Callable[[], Resource], vitals: Vitals, stop: Shut
             if message != logged:
                 logger.error("{}", message)
                 logged = message
-            vitals.set_state("waiting", message)
+            vitals.set_state(ProcessState.WAITING, message)
         vitals.heartbeat()
         stop.wait(SPACE_RETRY_S)
     return None
@@ -40,6 +40,6 @@ def retry_until_space(create: Callable[[], Resource], vitals: Vitals, stop: Shut
 def run_disabled(vitals: Vitals, stop: ShutdownSignal, reason: str) -> None:
     """Stay without doing anything until asked to stop."""
     logger.info("nothing to do: {}", reason)
-    vitals.set_state("disabled", reason)
+    vitals.set_state(ProcessState.DISABLED, reason)
     while not stop.wait(0.5):
         vitals.heartbeat()

@@ -16,7 +16,6 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
-from typing import Literal
 
 import msgspec
 
@@ -30,6 +29,7 @@ from conf.home import Home
 from conf.loader import load_secrets
 from conf.settings import Settings
 from ringbuf.records import FeedId
+from ringbuf.vitals import ProcessState
 
 IN_USE_WAIT_S = 10.0
 """Least pause after OPSP8996; the slot of a badly closed session frees itself in 10 s to hours (docs/wire/kis.md 2.6)."""
@@ -88,9 +88,9 @@ class KisSession:
         self._next_send_ns = 0
 
     @property
-    def state(self) -> Literal["subscribing", "streaming"]:
+    def state(self) -> ProcessState:
         """Streaming once every subscription has its answer."""
-        return "streaming" if self._subscription_table.all_answered() else "subscribing"
+        return ProcessState.STREAMING if self._subscription_table.all_answered() else ProcessState.SUBSCRIBING
 
     def pending_messages(self, mono_ns: int) -> list[bytes]:
         """Echoes at once, and one subscription when its time has come."""

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Mapping
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import msgspec
 
@@ -31,6 +31,7 @@ from conf.home import Home
 from conf.loader import load_secrets
 from conf.settings import Settings
 from ringbuf.records import FeedId
+from ringbuf.vitals import ProcessState
 
 MAX_GROUP_ITEMS = 100
 MARKET_GROUP = "9999"
@@ -114,11 +115,11 @@ class KiwoomSession:
                 self._pending_requests.append(_Request("REG", group, new, already_subscribed=already_subscribed))
 
     @property
-    def state(self) -> Literal["logging_in", "subscribing", "streaming"]:
+    def state(self) -> ProcessState:
         """Streaming once every subscription has its answer."""
         if self._login != "done":
-            return "logging_in"
-        return "streaming" if self._subscription_table.all_answered() else "subscribing"
+            return ProcessState.LOGGING_IN
+        return ProcessState.STREAMING if self._subscription_table.all_answered() else ProcessState.SUBSCRIBING
 
     def pending_messages(self, mono_ns: int) -> list[bytes]:
         """Echoes at once; LOGIN, or the next request when the last was answered and its time has come."""

@@ -15,7 +15,7 @@ from conf.home import Home
 from conf.loader import SETTINGS_FILE
 from conf.process import ShutdownSignal, run_process
 from conf.settings import SettingsError
-from ringbuf.vitals import Vitals
+from ringbuf.vitals import ProcessState, Vitals
 
 NAME = "gapfill"
 BROKER = "kis"
@@ -38,7 +38,7 @@ def serve(home: Home, stop: ShutdownSignal) -> None:
         if filler is not None:
             filler.run()
     finally:
-        vitals.set_state("stopped")
+        vitals.set_state(ProcessState.STOPPED)
         vitals.close()
 
 

@@ -32,7 +32,7 @@ from conf.market import KR
 from conf.process import ShutdownSignal
 from ringbuf.records import PRICE_SCALE, TICK, UNDEFINED, FeedId, Venue, empty_records
 from ringbuf.ring import Producer
-from ringbuf.vitals import Vitals
+from ringbuf.vitals import ProcessState, Vitals
 from writer.volume.gap_tracker import decode_gap_report
 
 RING_CAPACITY = 16_384
@@ -59,8 +59,8 @@ class GapFiller:
         self._limiter = RateLimiter(table.calls_per_s, table.calls_per_s)
         self._backoff = Backoff(BACKOFF_INITIAL_S, BACKOFF_MAX_S)
         self._session_resolver = SessionResolver(home)
-        self._failure_state: tuple[str, str] | None = None
-        self._last_state = ("", "")
+        self._failure_state: tuple[ProcessState, str] | None = None
+        self._last_state: tuple[ProcessState | None, str] = (None, "")
         self._ring = Producer.open(home.ring_path("gapfill", "tick"), TICK, RING_CAPACITY)
         # a process that dies and comes again is no reason to ask faster
         self._limiter.on_call(time.monotonic())
@@ -85,7 +85,12 @@ class GapFiller:
         gap = self._queue.next_gap(venues, time.monotonic())
         if gap is None:
             self._failure_state = None
-        self._set_state(*(self._failure_state or ("running" if venues else "closed_market", self._format_summary())))
+        self._set_state(
+            *(
+                self._failure_state
+                or (ProcessState.RUNNING if venues else ProcessState.CLOSED_MARKET, self._format_summary())
+            )
+        )
         if gap is None or not self._has_room():
             return False
         try:
@@ -94,7 +99,7 @@ class GapFiller:
             self._mark_failed(gap, str(error))
         except BrokerError as error:
             self._vitals.add("calls_failed")
-            state = "running" if isinstance(error, RateLimited) else error.state
+            state = ProcessState.RUNNING if isinstance(error, RateLimited) else error.state
             self._failure_state = (state, f"{error}; {self._format_summary()}")
             self._set_state(*self._failure_state)
             wait_s = max(error.retry_after_s, self._backoff.next_s())
@@ -215,7 +220,7 @@ class GapFiller:
         waiting_text = f"{len(self._queue)} wait, " if len(self._queue) else ""
         return f"{waiting_text}{gap_text}; {count('calls')} calls, {count('calls_limited') + count('calls_failed')} refused"
 
-    def _set_state(self, state: str, detail: str) -> None:
+    def _set_state(self, state: ProcessState, detail: str) -> None:
         if (state, detail) != self._last_state:
             self._last_state = (state, detail)
             self._vitals.set_state(state, detail)

@@ -21,7 +21,7 @@ from collectorctl.recover.schedule.schedule import Schedule
 from collectorctl.recover.schedule.state import PROGRAM, schedule_state
 from conf.home import Home
 from conf.process import ShutdownSignal, run_process
-from ringbuf.vitals import Vitals
+from ringbuf.vitals import ProcessState, Vitals
 
 NICENESS = 19
 MIN_RUNTIME_S = 5.0
@@ -39,10 +39,10 @@ def serve(home: Home, stop: ShutdownSignal) -> None:
         if not schedule.enabled or runner.run():
             summary = str(schedule_state(home, schedule))
             logger.info("{}", summary)
-            vitals.set_state("done", summary)
+            vitals.set_state(ProcessState.DONE, summary)
             runner.wait(started_s + MIN_RUNTIME_S - time.monotonic())
         else:
-            vitals.set_state("stopped", "in the middle of a round, which the next start goes on with")
+            vitals.set_state(ProcessState.STOPPED, "in the middle of a round, which the next start goes on with")
     finally:
         vitals.close()
 

@@ -37,11 +37,6 @@ MAX_EVENTS_READ, MAX_EVENTS_SHOWN = 200, 5
 STALE_S = 5.0
 """Every loop sends a heartbeat about once a second; this much later it hangs."""
 
-HEALTHY_STATES = frozenset(
-    ["streaming", "closed_market", "sleeping", "running", "publishing", "disabled", "recovering", "done"]
-)
-"""States in which a process does all it is there for."""
-
 START_TIMEOUT_S = 90.0
 """A program that is due is started by the watchdog long before this."""
 
@@ -132,7 +127,7 @@ def evaluate(program: Program | None, vitals: VitalsSnapshot | None, now_mono_ns
     if age_s > STALE_S:
         return False, f"no heartbeat for {age_s:.0f} s"
     description = f"{vitals.state}: {vitals.detail}" if vitals.detail else vitals.state
-    return vitals.state in HEALTHY_STATES, description
+    return vitals.state.is_healthy, description
 
 
 def evaluate_scheduled(program: Program, recovery: ScheduleState) -> tuple[bool, str]:

@@ -13,7 +13,7 @@ from conf.clock import real
 from ringbuf.events import EventPublisher
 from ringbuf.records import EVENT, STREAM_NAMES, UNDEFINED, EventType, FeedId, Venue
 from ringbuf.ring import Consumer
-from ringbuf.vitals import Vitals, last_heartbeat
+from ringbuf.vitals import ProcessState, Vitals, last_heartbeat
 
 
 @pytest.fixture
@@ -88,7 +88,7 @@ def test_the_last_sign_of_a_former_life_is_told_unless_it_ended_in_order(tmp_pat
     before_ns = time.monotonic_ns()
     vitals.heartbeat()
     killed = last_heartbeat(path)
-    vitals.set_state("stopped", "as asked")
+    vitals.set_state(ProcessState.STOPPED, "as asked")
 
     assert nobody is None
     assert before_ns <= killed <= time.monotonic_ns()

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from ringbuf import layout, vitals
 from ringbuf.vitals import (
     COUNTERS,
-    INTERRUPTED,
+    ProcessState,
     Vitals,
     VitalsError,
     VitalsSnapshot,
@@ -40,7 +40,7 @@ def test_what_is_written_is_read(path: Path) -> None:
     page.add("frames", 4)
     page.set("connected", 3)
     page.set("connected", 2)
-    page.set_state("streaming", "삼성전자 and 40 others")
+    page.set_state(ProcessState.STREAMING, "삼성전자 and 40 others")
 
     reading = read_snapshot(path)
 
@@ -84,7 +84,7 @@ def test_a_new_life_begins_a_new_page(path: Path) -> None:
     old.add("frames", 7)
 
     Vitals.create(path, "kis")
-    old.set_state("stopped")
+    old.set_state(ProcessState.STOPPED)
 
     assert read_snapshot(path).counters["frames"] == 0
     assert read_snapshot(path).state == "starting"
@@ -173,7 +173,7 @@ def test_a_file_name_that_is_no_text_can_be_said(path: Path) -> None:
     """Python gives such names lone surrogates, which UTF-8 refuses: a process must not die of its own complaint."""
     page = Vitals.create(path, "kis")
 
-    page.set_state("refused", "cannot read \udcff.toml")
+    page.set_state(ProcessState.REFUSED, "cannot read \udcff.toml")
 
     assert read_snapshot(path).detail == "cannot read ?.toml"
 
@@ -182,10 +182,10 @@ SPEAKER = """
 import sys
 import time
 from pathlib import Path
-from ringbuf.vitals import Vitals
+from ringbuf.vitals import ProcessState, Vitals
 page = Vitals.create(Path(sys.argv[1]), "speaker")
 page.add("frames", 3)
-texts = [(letter * (5 + 5 * n), letter * 380) for n, letter in enumerate("abcde")]
+texts = [(state, state[0] * 380) for state in map(ProcessState, ("waiting", "publishing", "closed_market", "done", "stopped"))]
 while True:
     for state, detail in texts:
         page.set_state(state, detail)
@@ -212,15 +212,13 @@ def test_a_reader_never_sees_half_a_sentence(path: Path, speaker: subprocess.Pop
     give_up = time.monotonic() + 3
     while time.monotonic() < give_up:
         reading = read_snapshot(path)
-        if reading.state == INTERRUPTED:
+        if reading.state == ProcessState.INTERRUPTED:
             interrupted += 1
             continue
-        letters = set(reading.state + reading.detail)
-        assert len(letters) == 1 or reading.state == "starting", reading
-        assert len(reading.detail) in (380, 0)
-        seen |= letters
+        assert reading.detail == reading.state[0] * 380 or (reading.state, reading.detail) == ("starting", ""), reading
+        seen.add(reading.state)
 
-    assert {"a", "b", "c", "d", "e"} <= seen
+    assert {"waiting", "publishing", "closed_market", "done", "stopped"} <= seen
     assert interrupted < 5
 
 
@@ -232,19 +230,19 @@ def test_a_page_survives_its_process(path: Path, speaker: subprocess.Popen) -> N
     reading = read_snapshot(path)
 
     assert (reading.pid, reading.counters["frames"]) == (speaker.pid, 3)
-    assert reading.state == INTERRUPTED or len(set(reading.state + reading.detail)) == 1
+    assert reading.state == ProcessState.INTERRUPTED or reading.detail == reading.state[0] * 380
 
 
 def test_a_sentence_that_stays_broken_off_is_called_so(path: Path) -> None:
     """A process stopped in the middle of `say` must not be quoted with two halves."""
     page = Vitals.create(path, "kis")
-    page.set_state("streaming", "all is well")
+    page.set_state(ProcessState.STREAMING, "all is well")
     page._words[layout.TEXT_VERSION] += 1
     page._write_text(layout.STATE_AT, layout.STATE_BYTES, "refused")
 
     reading = read_snapshot(path)
 
-    assert (reading.state, reading.pid) == (INTERRUPTED, os.getpid())
+    assert (reading.state, reading.pid) == (ProcessState.INTERRUPTED, os.getpid())
     assert "all is well" not in reading.detail
 
 

@@ -37,7 +37,7 @@ from conf.home import Home
 from conf.instrument import Instrument
 from conf.process import AlreadyRunning, ShutdownSignal
 from conf.settings import SettingsError
-from ringbuf.vitals import Vitals
+from ringbuf.vitals import ProcessState, Vitals
 
 FINAL_GRADES = (Grade.PROVEN, Grade.RECONCILED, Grade.MINUTE_ONLY)
 NOT_READY_RETRY_S = 5.0
@@ -117,7 +117,9 @@ class RecoveryRunner:
                 return True
             pause_s = self.home.settings.recover.retry_s if failure.failed else NOT_READY_RETRY_S
             retry_text = f"; again in {pause_s:.0f} s" if failure.failed else ""
-            self._vitals.set_state("failing" if failure.failed else "recovering", failure.message + retry_text)
+            self._vitals.set_state(
+                ProcessState.FAILING if failure.failed else ProcessState.RECOVERING, failure.message + retry_text
+            )
             self.wait(pause_s)
         return False
 
@@ -167,7 +169,7 @@ class RecoveryRunner:
             thread.join(HEARTBEAT_INTERVAL_S)
             if published_detail != detector.detail:
                 published_detail = detector.detail
-                self._vitals.set_state("recovering", f"{day}: {published_detail}")
+                self._vitals.set_state(ProcessState.RECOVERING, f"{day}: {published_detail}")
             if time.monotonic() - detector.last_progress_s < STALL_TIMEOUT_S:
                 self._vitals.heartbeat()
         thread.join(JOIN_TIMEOUT_S)

@@ -26,12 +26,12 @@ from brokers.registry import BROKERS
 from collectorctl.recover.schedule.schedule import Schedule
 from collectorctl.recover.schedule.state import PROGRAM as ON_CALL
 from collectorctl.recover.schedule.state import schedule_state
-from collectorctl.supervision.status import HEALTHY_STATES, enabled_feeds, never_started, read_own_memory_mb
+from collectorctl.supervision.status import enabled_feeds, never_started, read_own_memory_mb
 from collectorctl.supervision.supervisor import Program, SupervisorClient, SupervisorError
 from collectorctl.supervision.watchdog.policy import Action, ProcessObservation, WatchdogLimits, WatchdogPolicy
 from conf.home import Home
 from conf.process import ShutdownSignal, run_process
-from ringbuf.vitals import Vitals, VitalsError, VitalsSnapshot, read_snapshot
+from ringbuf.vitals import ProcessState, Vitals, VitalsError, VitalsSnapshot, read_snapshot
 
 NAME = "watchdog"
 HEARTBEAT_S = 1.0
@@ -50,7 +50,7 @@ def watch(home: Home, stop: ShutdownSignal, protocol: TextIO) -> None:
     supervisor = SupervisorClient(home)
     schedule = Schedule(home.settings, home.load_calendar())
     stopping = False
-    vitals.set_state("running")
+    vitals.set_state(ProcessState.RUNNING)
     connected = send(protocol, childutils.listener.ready)
     while connected and not stop.requested:
         vitals.heartbeat()
@@ -77,7 +77,7 @@ def watch(home: Home, stop: ShutdownSignal, protocol: TextIO) -> None:
                 execute(action, supervisor)
                 vitals.add("orders")
         connected = send(protocol, childutils.listener.ok, childutils.listener.ready)
-    vitals.set_state("stopped")
+    vitals.set_state(ProcessState.STOPPED)
 
 
 def send(protocol: TextIO, *messages: Callable[[TextIO], None]) -> bool:
@@ -99,7 +99,7 @@ def observe(home: Home, supervisor: SupervisorClient, schedule: Schedule) -> lis
         memory_mb = read_own_memory_mb(program.pid) if program.pid else None
         vitals = _read_own_vitals(home, program)
         age_s = (time.monotonic_ns() - vitals.heartbeat_mono_ns) / 1e9 if vitals else None
-        healthy = vitals is not None and vitals.state in HEALTHY_STATES
+        healthy = vitals is not None and vitals.state.is_healthy
         due = _recovery_due_reason(home, schedule) if program.name == ON_CALL and not program.stopped_by_user else ""
         observations.append(
             ProcessObservation(program.name, program.state, program.pid, age_s, healthy, memory_mb, due)

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from brokers.feed.heartbeat import HeartbeatAggregator
-from ringbuf.vitals import Vitals, read_snapshot
+from ringbuf.vitals import ProcessState, Vitals, read_snapshot
 
 
 @pytest.fixture
@@ -54,7 +54,7 @@ def test_one_connection_speaks_for_itself(page: Vitals) -> None:
     """As if there were no threads."""
     pulses = HeartbeatAggregator(page)
     pulses.add_thread()
-    pulses.add_thread("key 1").set_state("refused", "OPSP8996 ALREADY IN USE appkey")
+    pulses.add_thread("key 1").set_state(ProcessState.REFUSED, "OPSP8996 ALREADY IN USE appkey")
 
     assert (read_snapshot(page.path).state, read_snapshot(page.path).detail) == (
         "refused",
@@ -66,7 +66,7 @@ def test_what_all_connections_say_is_said_once(page: Vitals) -> None:
     """A closed market is closed for all."""
     pulses = HeartbeatAggregator(page)
     for number in (1, 2):
-        pulses.add_thread(f"key {number}").set_state("closed_market", "closed until Monday")
+        pulses.add_thread(f"key {number}").set_state(ProcessState.CLOSED_MARKET, "closed until Monday")
 
     assert (read_snapshot(page.path).state, read_snapshot(page.path).detail) == ("closed_market", "closed until Monday")
 
@@ -75,11 +75,11 @@ def test_one_refused_while_others_stream_is_said_with_its_key(page: Vitals) -> N
     """The state is the worst one's, the words name it; nothing needs saying when all stream."""
     pulses = HeartbeatAggregator(page)
     one, two, three = (pulses.add_thread(f"key {n}") for n in (1, 2, 3))
-    one.set_state("streaming")
-    three.set_state("closed_market")
-    two.set_state("refused", "OPSP8996 ALREADY IN USE appkey")
+    one.set_state(ProcessState.STREAMING)
+    three.set_state(ProcessState.CLOSED_MARKET)
+    two.set_state(ProcessState.REFUSED, "OPSP8996 ALREADY IN USE appkey")
     worst = read_snapshot(page.path)
-    two.set_state("streaming")
+    two.set_state(ProcessState.STREAMING)
     fine = read_snapshot(page.path)
 
     assert worst.state == "refused"
@@ -98,7 +98,7 @@ def test_no_count_is_lost_between_threads(page: Vitals) -> None:
         for n in range(500):
             pulse.add("frames")
             page.record_latency(1000)
-            pulse.set_state("streaming", f"{n}")
+            pulse.set_state(ProcessState.STREAMING, f"{n}")
 
     threads = [threading.Thread(target=work, args=(pulse,)) for pulse in mine]
     try:

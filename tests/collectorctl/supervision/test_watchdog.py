@@ -88,13 +88,13 @@ LEAKING = """
 import sys, time
 from pathlib import Path
 from conf.process import run_process
-from ringbuf.vitals import Vitals
+from ringbuf.vitals import ProcessState, Vitals
 
 name, leak_mb = sys.argv[1], int(sys.argv[2])
 
 def body(home, stop):
     vitals = Vitals.create(home.vitals_path(name), name)
-    vitals.set_state("streaming")
+    vitals.set_state(ProcessState.STREAMING)
     lives = home.run / f"{name}.lives"
     first = not lives.exists()
     with lives.open("a") as file:
