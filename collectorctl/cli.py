@@ -52,7 +52,7 @@ class _CommandGroup(click.Group):
 @click.version_option(package_name="collectorctl")
 @click.pass_context
 def main(ctx: click.Context, root: Path) -> None:
-    """Collect Korean market data from two brokers at once, and never have to apologise for it."""
+    """Collect Korean and US market data from several broker feeds, merge it, and certify that each day is complete."""
     ctx.obj = root
 
 

@@ -137,7 +137,7 @@ class Dataset:
         self._pending_watermarks.append((journal.last_row, time.monotonic_ns()))  # the rings may still hold their twins
         if journal.last_row:
             logger.info(
-                "{}: the journal goes on behind row {}, {} hours to publish, {} rows wait for twins",
+                "{}: the journal continues after row {}, {} hours to publish, {} rows wait for twins",
                 self.name,
                 journal.last_row,
                 len(self.schedule.unpublished_hours()),

@@ -148,7 +148,8 @@ class WriterService:
             self._pause(error)
             return False
         if self._paused_ns:
-            logger.info("the disk takes it again: going on")
+            paused_s = (self._clock.mono_ns() - self._paused_ns) / 1e9
+            logger.info("disk writable again, resumed after {:.1f} s", paused_s)
             self._emit(EventType.RESUMED, since_ns=self._clock.to_calendar_ns(self._paused_ns))
             self._paused_ns = 0
         self._vitals.set("backlog_records", sum(dataset.reader.backlog for dataset in self._datasets))
@@ -181,9 +182,12 @@ class WriterService:
             self._paused_ns = self._clock.mono_ns()
             self._emit(EventType.PAUSED, str(error))
             self._vitals.add("pauses")
-            logger.error("{}: paused, the rings hold; if the disk is full make space, it goes on by itself", error)
+            logger.error(
+                "{}: paused, data stays in the rings; if the disk is full make space, writing resumes by itself", error
+            )
         self._set_state(
-            ProcessState.PAUSED, f"{error}: the rings hold; if the disk is full make space, it goes on by itself"
+            ProcessState.PAUSED,
+            f"{error}: data stays in the rings; if the disk is full make space, writing resumes by itself",
         )
 
     def _publish(self, now_ns: int) -> None:
@@ -212,7 +216,7 @@ class WriterService:
             return
         self._publish_errors.pop(hour_name, None)
         if result.stats_error is not None:
-            logger.opt(exception=result.stats_error).error("{}: published, but not the health of its lines", hour_name)
+            logger.opt(exception=result.stats_error).error("{}: published, but not its feed statistics", hour_name)
         if not result.parts and dataset.schedule.hours[task.hour].newest_row > task.row_to:
             dataset.schedule.postpone(task.hour, self._clock.mono_ns() + SECOND_NS)  # nothing of it is settled yet
             return
@@ -234,7 +238,7 @@ class WriterService:
 
     def finish(self) -> None:
         """Stop: drain and publish everything if the collectors have exited, else leave the rest to the next start."""
-        self._set_state(ProcessState.DRAINING, "waiting for the collectors to be gone")
+        self._set_state(ProcessState.DRAINING, "waiting for the collectors to exit")
         deadline = time.monotonic() + PRODUCER_EXIT_TIMEOUT_S
         while self._live_producers() and time.monotonic() < deadline:
             if not self.poll_once():
@@ -272,7 +276,7 @@ class WriterService:
         except OSError as error:
             reason = f"{reason}; the journal's end may be lost with the power: {error}"
         backlog = sum(dataset.reader.backlog for dataset in self._datasets)
-        detail = f"handed over ({reason}): {backlog} records in the rings and the journal are for the next start"
+        detail = f"stopped with collectors running ({reason}): {backlog} records stay in rings and journal for the next start"
         logger.info(detail)
         self._set_state(ProcessState.STOPPED, detail)
 

@@ -241,7 +241,7 @@ class FeedConnection:
                     break
                 self._reported_widths.add((kind, width))
                 logger.warning(
-                    "{} comes with {} fields, a width nobody knows: what is not understood is kept in `extra`",
+                    "{} comes with {} fields, an unknown width: the surplus is kept in `extra`",
                     kind,
                     width,
                 )
@@ -265,7 +265,7 @@ class FeedConnection:
         self._heartbeat.add("quarantine_overflow" if failure else "quarantined")
         if mono_ns - self._quarantine_logged_ns > QUARANTINE_LOG_NS or not self._quarantine_logged_ns:
             self._quarantine_logged_ns = mono_ns
-            logger.warning("a frame of {} bytes was put aside: {} {}", len(raw), reason, failure)
+            logger.warning("a frame of {} bytes was quarantined: {} {}", len(raw), reason, failure)
 
     def _maintain(self, session: FeedSession, subscription_table: SubscriptionTable, now_ns: int) -> None:
         """Once a second, and when the session state changed: maintain subscriptions and publish the state.

@@ -59,7 +59,7 @@ class Quarantine:
                 raise
             if written < len(line):
                 os.ftruncate(fd, size)
-                return "quarantine cannot be written: no room for a whole line"
+                return "quarantine cannot be written: no room for a complete line"
             return ""
         finally:
             os.close(fd)

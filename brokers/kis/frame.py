@@ -133,7 +133,7 @@ def is_continuous(previous: tuple[int, ...] | None, cum_volume: int, cum_value: 
 def parse_uint(text: bytes) -> int:
     """A count without sign; stricter than int(), which takes blanks and underscores. ValueError."""
     if not text.isdigit():
-        raise ValueError(f"{text[:40]!r} is no whole number")
+        raise ValueError(f"{text[:40]!r} is not a whole number")
     return int(text)
 
 

@@ -50,7 +50,7 @@ class KisHistory:
     def fetch_page(self, request: PageRequest) -> PageResponse:
         """One page of trades of today, up to the second `until`. RateLimited, ServiceUnavailable, RequestRejected, HistoryError."""
         if request.kind not in self.PAGE_ROWS:
-            raise HistoryError(f"KIS is not asked for {request.kind}")
+            raise HistoryError(f"not available from KIS: {request.kind}")
         query = {
             "FID_COND_MRKT_DIV_CODE": DIVISION[request.instrument.venue],
             "FID_INPUT_ISCD": request.instrument.symbol,

@@ -133,7 +133,7 @@ class KisSession:
         code = body.msg_cd
         reason = redact(f"{code} {body.msg1}".strip())
         if code == _IN_USE:
-            raise SessionRejected(f"{reason}: another session holds the appkey", retry_after_s=IN_USE_WAIT_S)
+            raise SessionRejected(f"{reason}: the appkey is in use by another session", retry_after_s=IN_USE_WAIT_S)
         if code == _KEY_INVALID:
             raise SessionRejected(reason, refresh_credential=True)
         if code in _KEY_REJECTED_CODES:

@@ -276,7 +276,7 @@ def _parse_magnitude(text: str) -> int:
     if not digits:
         return UNDEFINED
     if not (digits.isdigit() and digits.isascii()):
-        raise ValueError(f"{text[:40]!r} is no whole number")
+        raise ValueError(f"{text[:40]!r} is not a whole number")
     return int(digits)
 
 

@@ -78,7 +78,7 @@ class KiwoomHistory:
         has_next = reply.headers.get("cont-yn", "").strip().upper() == "Y"
         key = reply.headers.get("next-key", "").strip()
         if has_next and not key:
-            raise HistoryError(f"{_describe(request)}: the answer goes on, but without the key of the next page")
+            raise HistoryError(f"{_describe(request)}: the response continues, but has no key of the next page")
         rows = reply.body.get(LISTS[request.kind])
         if not isinstance(rows, list):
             raise HistoryError(f"{_describe(request)}: an answer without {LISTS[request.kind]}")

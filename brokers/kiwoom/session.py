@@ -160,7 +160,7 @@ class KiwoomSession:
             return self._on_system(message)
         if message.trnm in ("REG", "REMOVE"):
             return self._on_reply(message, mono_ns)
-        return ControlResult(f"{redact(message.trnm)}: message of a kind nobody asked for", unexpected=True)
+        return ControlResult(f"{redact(message.trnm)}: unexpected message", unexpected=True)
 
     def _on_login(self, message: _Message, mono_ns: int) -> ControlResult:
         if message.return_code == 0:

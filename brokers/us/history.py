@@ -87,11 +87,11 @@ class UsHistory:
 
     def parse_trades(self, content: bytes, day: object) -> np.ndarray:
         """Not available: HistoryError."""
-        raise HistoryError("the US feed has no prints")
+        raise HistoryError("the US feed has no list of trades")
 
     def parse_days(self, content: bytes) -> np.ndarray:
         """They are not asked for: HistoryError."""
-        raise HistoryError("the US feed is not asked for days")
+        raise HistoryError("the US feed has no day chart")
 
 
 def _build_query(request: PageRequest) -> dict[str, str]:

@@ -41,8 +41,8 @@ def status(root: Path, as_json: bool, counters: bool) -> None:
 
 @click.command()
 @click.argument("name")
-@click.option("-n", "--lines", default=50, show_default=True, help="How many of the last lines.")
-@click.option("-f", "--follow", is_flag=True, help="Go on with what is written.")
+@click.option("-n", "--lines", default=50, show_default=True, help="Number of last lines.")
+@click.option("-f", "--follow", is_flag=True, help="Follow what is written.")
 @click.pass_obj
 def logs(root: Path, name: str, lines: int, follow: bool) -> None:
     """The log of a process.
@@ -60,8 +60,8 @@ def logs(root: Path, name: str, lines: int, follow: bool) -> None:
 @click.command()
 @click.argument("stream", type=click.Choice(["orderbook", "tick", "event"]), default="tick")
 @market_option
-@click.option("-n", "--rows", default=10, show_default=True, help="How many of the last rows.")
-@click.option("-f", "--follow", is_flag=True, help="Go on with what arrives.")
+@click.option("-n", "--rows", default=10, show_default=True, help="Number of last rows.")
+@click.option("-f", "--follow", is_flag=True, help="Follow what arrives.")
 @as_json_option
 @click.pass_obj
 def tail(root: Path, stream: str, market: str, rows: int, follow: bool, as_json: bool) -> None:

@@ -68,7 +68,7 @@ def verify(root: Path, text: str, market: str, as_json: bool) -> None:
 @click.option(
     "--date", type=click.DateTime(["%Y-%m-%d"]), required=True, help="The Korean date the frames were received on."
 )
-@click.option("--dry-run", is_flag=True, help="Say what would be placed; change nothing.")
+@click.option("--dry-run", is_flag=True, help="Report what would be stored; change nothing.")
 @as_json_option
 @click.pass_obj
 def reprocess(root: Path, date: datetime, dry_run: bool, as_json: bool) -> None:
@@ -95,4 +95,4 @@ def reprocess(root: Path, date: datetime, dry_run: bool, as_json: bool) -> None:
         f"{f', {report.ticks_covered} ticks whose shares are stored already' if report.ticks_covered else ''}"
     )
     for reason, count in report.remaining.items():
-        click.echo(f"still put aside: {count} x {reason}")
+        click.echo(f"still quarantined: {count} x {reason}")

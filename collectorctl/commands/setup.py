@@ -53,7 +53,7 @@ def check(root: Path, as_json: bool) -> None:
 
 
 @click.command()
-@click.option("--rates", is_flag=True, help="Print what the newest stored day says about [shards] rate, instead.")
+@click.option("--rates", is_flag=True, help="Print tick rates of the newest stored day for [shards] instead.")
 @as_json_option
 @click.pass_obj
 def plan(root: Path, rates: bool, as_json: bool) -> None:

@@ -35,7 +35,7 @@ def simulate(root: Path, options: tuple[str, ...]) -> None:
 )
 @click.option("--seed", default=1, show_default=True, help="The market's seed.")
 @click.option(
-    "--scenario", default="morning", show_default=True, help="What goes wrong; `--scenario list` tells which there are."
+    "--scenario", default="morning", show_default=True, help="Which faults occur; `--scenario list` lists them."
 )
 @as_json_option
 def demo(seconds: float, where: Path | None, seed: int, scenario: str, as_json: bool) -> None:

@@ -44,11 +44,11 @@ def check_kis_dies_at_open(data: DemoData) -> list[str]:
     opening = _timestamp("09:00:00")
     disconnects = kis_events[(kis_events["kind"] == "disconnected") & (kis_events["time"] >= opening)]
     if disconnects.empty:
-        return ["no event tells that kis was disconnected after 09:00"]
+        return ["no event: kis disconnected after 09:00"]
     begin = disconnects["time"].iloc[0]
     reconnects = kis_events[(kis_events["kind"] == "connected") & (kis_events["time"] > begin)]
     if reconnects.empty:
-        return ["no event tells that kis was connected again"]
+        return ["no event: kis connected again"]
     end = reconnects["time"].iloc[0]
     problems = [] if end - begin >= pd.Timedelta(minutes=10) else [f"kis was away for {end - begin} only"]
     minutes = pd.date_range(begin.ceil("min"), end.floor("min"), freq="min", inclusive="left")

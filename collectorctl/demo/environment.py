@@ -143,10 +143,10 @@ class SimulatorProcess:
         pipe = cast(BufferedReader, self.process.stdout)  # opened with PIPE
         while b"\n" not in self._pending:
             if not select.select([pipe], [], [], timeout_s)[0]:
-                raise EnvironmentSetupError(f"the simulator says nothing for {timeout_s} s")
+                raise EnvironmentSetupError(f"the simulator did not answer for {timeout_s} s")
             chunk = pipe.read1()
             if not chunk:
-                raise EnvironmentSetupError("the simulator is gone")
+                raise EnvironmentSetupError("the simulator has exited")
             self._pending += chunk
         first, _, self._pending = self._pending.partition(b"\n")
         return msgspec.json.decode(first)

@@ -87,16 +87,16 @@ def print_report(console: Console, root: Path, outcome: DemoOutcome, as_json: bo
     console.print(_build_delivery_table(result))
     for name, account in (("books", result.books), ("ticks", result.ticks)):
         console.print(
-            f"{name}: {account.available} available on either line, {account.stored} stored, "
+            f"{name}: {account.available} available on either feed, {account.stored} stored, "
             f"{f'{account.fetched} fetched during the day, ' if account.fetched else ''}"
             f"{account.missed} missed ({_format_share(account.missed, account.available)}), "
             f"{account.doubled} doubled ({_format_share(account.doubled, account.available)}), "
-            f"{account.wrong} differ from the truth"
+            f"{account.wrong} differ from the ground truth"
         )
     memory = ", ".join(f"{name} {mb:.0f} MB" for name, mb in measurements.own_memory_mb.items())
     console.print(
         f"hours {', '.join(measurements.hours)} in {measurements.files} files; {measurements.bytes_per_book:.0f} bytes per book, "
-        f"{measurements.bytes_per_tick:.0f} per tick; {measurements.twin_share:.1%} of the books came by both lines; "
+        f"{measurements.bytes_per_tick:.0f} per tick; {measurements.twin_share:.1%} of the books came by both feeds; "
         f"Kiwoom behind KIS by {measurements.lag_ms['50']:.0f} ms "
         f"(p1 {measurements.lag_ms['1']:.0f}, p99 {measurements.lag_ms['99']:.0f}); "
         f"own memory {memory}; stopped in {measurements.stop_s:.1f} s"
@@ -117,8 +117,8 @@ def print_report(console: Console, root: Path, outcome: DemoOutcome, as_json: bo
         console.print(f"[red]FAILED[/] {problem}")
     if not outcome.problems():
         console.print(
-            "[green]PASSED[/] nothing that either line delivered is missing, nothing is doubled beyond the allowance, "
-            "and after recovery every trade of the day is there once"
+            "[green]PASSED[/] nothing that either feed delivered is missing, nothing is doubled beyond the allowance, "
+            "and after recovery every trade of the day is stored once"
         )
 
 

@@ -167,7 +167,7 @@ def _explain_winner(
         if visibility.reason == UNKNOWN:
             return f"only {winner}: {line} is not known to have been registered for this symbol"
         return f"only {winner}: {line} was blind ({visibility.reason})"
-    return f"{winner} is the only line"
+    return f"{winner} is the only feed"
 
 
 def _find_visibility(

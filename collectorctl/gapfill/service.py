@@ -123,7 +123,7 @@ class GapFiller:
         self._vitals.add("gaps_filled", len(update.filled))
         self._vitals.add("gaps_given_up", len(update.too_large))
         for gap in update.too_large:
-            logger.info("{}: {} trades are more than is asked for during the day", _format_gap(gap), gap.trades)
+            logger.info("{}: {} trades are more than the gap filler fetches", _format_gap(gap), gap.trades)
 
     def _fill_gap(self, gap: FillableGap) -> None:
         """Ask page after page, until the gap is filled or cannot be. BrokerError."""
@@ -190,7 +190,7 @@ class GapFiller:
         self._ring.publish(ticks)
         self._vitals.add("ticks", len(ticks))
         self._queue.mark_published(gap, time.monotonic())
-        logger.info("{}: {} ticks, handed over to the writer", _format_gap(gap), len(ticks))
+        logger.info("{}: {} ticks, published to the writer", _format_gap(gap), len(ticks))
 
     def _mark_failed(self, gap: FillableGap, reason: str, permanently: bool = False) -> None:
         given_up = self._queue.mark_failed(gap, time.monotonic(), permanently)

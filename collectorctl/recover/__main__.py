@@ -42,7 +42,7 @@ def serve(home: Home, stop: ShutdownSignal) -> None:
             vitals.set_state(ProcessState.DONE, summary)
             runner.wait(started_s + MIN_RUNTIME_S - time.monotonic())
         else:
-            vitals.set_state(ProcessState.STOPPED, "in the middle of a round, which the next start goes on with")
+            vitals.set_state(ProcessState.STOPPED, "in the middle of a run, which the next start resumes")
     finally:
         vitals.close()
 

@@ -116,9 +116,7 @@ def verify(home: Home, text: str, as_json: bool, market: Market = KR) -> int:
     show_certificates(wide_console(), [one.now for one in found])
     for one in found:
         if one.differs:
-            click.echo(
-                f"{_format_name(one)}: the stored certificate says otherwise: {', '.join(one.differs)}", err=True
-            )
+            click.echo(f"{_format_name(one)}: the stored certificate differs: {', '.join(one.differs)}", err=True)
     return 0 if all(one.passed for one in found) else EXIT_BUG
 
 

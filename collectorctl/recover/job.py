@@ -143,7 +143,7 @@ class RecoveryJob:
                 one.method, one.pages, one.skip_reason = (
                     "bars",
                     0,
-                    self.availability.skip_reason or "minute bars were asked for",
+                    self.availability.skip_reason or "minute bars were requested",
                 )
             plans.append(one)
             self.listener.on_total()

@@ -181,7 +181,7 @@ def compute_certificate(data: Path, day: date, instrument: Instrument) -> Certif
     elif differences:
         reasons.append(f"{len(differences)} minutes of live ticks differ from the minute bars")
     if sequence.end_record is None:
-        reasons.append("the list of pages is not whole")
+        reasons.append("the list of pages is incomplete")
     is_complete = len(minutes) > 0 and sequence.end_record is not None
     fields = {
         "symbol": instrument.symbol,

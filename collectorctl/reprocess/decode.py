@@ -29,7 +29,7 @@ from conf.home import Home
 from conf.market import MARKETS
 from ringbuf.records import STREAMS, Flag
 
-UNREADABLE = "the line is not one of a quarantine"
+UNREADABLE = "the line is not a quarantine entry"
 
 
 class QuarantineEntry(msgspec.Struct, omit_defaults=True):

@@ -36,7 +36,7 @@ def _read_last_line(home: Home, name: str) -> str:
         lines = (home.log / f"{name}.out").read_text(errors="replace").splitlines()
     except FileNotFoundError:
         return ""
-    return f"; its last words: {lines[-1]}" if lines else ""
+    return f"; its last output: {lines[-1]}" if lines else ""
 
 
 def final_states(home: Home) -> list[tuple[str, str]]:

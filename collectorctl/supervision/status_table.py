@@ -68,7 +68,7 @@ def format_feeds(report: FeedReport) -> list[str]:
             if share is not None
         ]
         lines.append(
-            f"line {feed.feed:<8} {feed.books} books in {report.window_s:.0f} s; {'; '.join(shares) or 'none'}"
+            f"feed {feed.feed:<8} {feed.books} books in {report.window_s:.0f} s; {'; '.join(shares) or 'none'}"
         )
     if report.lag_p50_ms is not None and len(report.feeds) == 2:
         first, second = (line.feed for line in report.feeds)

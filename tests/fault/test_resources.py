@@ -149,7 +149,11 @@ def test_a_stop_on_a_full_disk_hands_over_and_the_next_life_publishes(place: Pat
 
     assert stop_writer(process) == 0
 
-    assert read_vitals(home).state == "stopped" and "handed over" in read_vitals(home).detail and find_parts(home) == []
+    assert (
+        read_vitals(home).state == "stopped"
+        and "for the next start" in read_vitals(home).detail
+        and find_parts(home) == []
+    )
     process = start_writer(home)
     wait_for(lambda: read_running_vitals(home, process))
     assert stop_writer(process) == 0

@@ -111,7 +111,7 @@ def test_beside_living_collectors_a_stop_hands_over(home: Home) -> None:
 
     assert stop_writer(process) == 0
 
-    assert "handed over" in read_vitals(home).detail and find_parts(home) == []
+    assert "for the next start" in read_vitals(home).detail and find_parts(home) == []
 
     fed(rings, 1000, 1500)
     process = start_writer(home)

@@ -179,7 +179,7 @@ class DegradationDetector:
     def _find_silent(self, sums: np.ndarray) -> dict[int, str]:
         """Feed -> reasons, () for none."""
         return {
-            at: f"silent: the other line has {sums[1 - at, _DELIVERED]} books in a window, this one none"
+            at: f"silent: the other feed has {sums[1 - at, _DELIVERED]} books in a window, this one none"
             for at in (0, 1)
             if sums[at, _DELIVERED] == 0 and sums[1 - at, _DELIVERED] >= self._min_books
         }
@@ -195,10 +195,10 @@ class DegradationDetector:
         shares = sums[:, _TWINNED] / sums[:, _DELIVERED]
         if (shares >= min_share).any():
             return {}
-        message = f"no twins: {shares.max():.0%} of its books at most have one on the other line"
+        message = f"no twins: {shares.max():.0%} of its books at most have a twin on the other feed"
         newest = [visibility.newest_subscription_ns(code) for code, _ in self._feeds]
         if abs(newest[0] - newest[1]) > BUCKETS * self._bucket_ns:
-            return {int(np.argmax(newest)): message + "; registered anew after the other line"}
+            return {int(np.argmax(newest)): message + "; subscribed again after the other feed"}
         return dict.fromkeys((0, 1), message + "; one of the two is wrong")
 
     def _find_low_coverage(self, sums: np.ndarray) -> dict[int, str]:

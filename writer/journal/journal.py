@@ -137,7 +137,7 @@ class Journal:
         salvaged = list(salvage_batches(buffer, end, header))
         lost = buffer.size - end - sum(whole.end - whole.begin for whole in salvaged)
         if not salvaged and end == 0:
-            logger.warning("{}: {} bytes, no whole batch: removed", path, buffer.size)
+            logger.warning("{}: {} bytes, no complete batch: removed", path, buffer.size)
             durable_io.remove(path)
             return None
         if not salvaged:
@@ -147,7 +147,7 @@ class Journal:
             return map_file(path)
         backup = path.with_name(path.name + ".damaged")
         logger.error(
-            "{}: damaged at {}, {} bytes unreadable; {} whole batches behind it are used; kept as {}",
+            "{}: damaged at {}, {} bytes unreadable; {} complete batches behind it are used; the damaged file is kept as {}",
             path,
             end,
             lost,

@@ -79,7 +79,7 @@ class GapReporter:
         self._since = self._since or self._format_now()
 
     def _reset(self, reason: str) -> None:
-        logger.warning("volume line: {}: it begins anew", reason)
+        logger.warning("gap tracking: {}: it starts empty", reason)
         self._tracker, self._since, self._row = GapTracker(), "", 0
 
     def _format_now(self) -> str:

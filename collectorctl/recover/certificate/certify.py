@@ -103,7 +103,7 @@ def certify(instrument: Instrument, day: date, ticks: np.ndarray, books: np.ndar
     if coverage.excess_shares:
         reasons.append(f"ticks reach {coverage.excess_shares} shares beyond the official volume")
     if coverage.unplaced.any():
-        reasons.append(f"{int(coverage.unplaced.sum())} ticks have no place on the volume line")
+        reasons.append(f"{int(coverage.unplaced.sum())} ticks have no cumulative volume")
     difference, value_agrees = _check_value(placed, evidence)
     if not value_agrees:
         reasons.append("the value is not known" if difference is None else f"the value differs by {difference:+,} won")
@@ -115,7 +115,7 @@ def certify(instrument: Instrument, day: date, ticks: np.ndarray, books: np.ndar
         reasons.append(f"{len(minute_differences)} minutes differ from the minute bars")
     checked, value_conflicts = _check_values(placed)
     if value_conflicts:
-        reasons.append(f"{value_conflicts} stretches between live ticks have another value than those ticks say")
+        reasons.append(f"{value_conflicts} stretches between live ticks have another value than the ticks show")
     counts, count_conflicts = trade_count.check_counts(ticks, coverage)
     if count_conflicts:
         reasons.append(f"{count_conflicts} stretches between live ticks have another number of trades than those count")
@@ -125,7 +125,7 @@ def certify(instrument: Instrument, day: date, ticks: np.ndarray, books: np.ndar
     if evidence.anchors_failed:
         reasons.append(f"{evidence.anchors_failed} live ticks have no row in the broker's list")
     if not evidence.pages_complete:
-        reasons.append("a list of pages is not whole")
+        reasons.append("a list of pages is incomplete")
     reasons += evidence.findings
     is_clean = not reasons
     off_book = (

@@ -45,8 +45,8 @@ class DailyTotals:
             )
             if one == other:
                 raise FetchError(
-                    f"{instrument}: the broker has the same {total.volume} shares for KRX and NXT: it does not tell "
-                    "venues apart, and nothing of what it says of this one is used"
+                    f"{instrument}: the broker has the same {total.volume} shares for KRX and NXT: it does not "
+                    "separate venues, and its figures of this one are not used"
                 )
         return total, int(days["volume"][days["date"] > self._day].sum())
 

@@ -111,8 +111,7 @@ def fetch_pages(
 ) -> np.ndarray:
     """Fetch page after page until one has a row before the range, and mark the sequence complete; all rows, oldest first.
 
-    `older=False` is noted where the broker has no more. FetchError; pages that were fetched are kept, but for one that is out of
-    order.
+    `older=False` is recorded where the broker has no more pages. FetchError: fetched pages are kept, except one out of order.
     """
     if sequence.end_record is not None:
         return _oldest_first([parse(content) for content in sequence])
@@ -158,7 +157,7 @@ def _walk(
         rows = parse(response.content)
         _check_order(sequence, rows, oldest)
         if not len(rows) and response.next_key:
-            raise PageError(f"{sequence.directory}: page {sequence.count + 1} is empty, and yet the list goes on")
+            raise PageError(f"{sequence.directory}: page {sequence.count + 1} is empty, but the list continues")
         sequence.add(response)
         pages.append(rows)
         if len(rows) and is_before_range(rows):

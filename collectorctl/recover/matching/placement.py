@@ -39,9 +39,9 @@ ROW_WITH_VOLUME = np.dtype(
 """A row that carries its cumulative volume, side and best quotes."""
 
 PLACED_ROW = np.dtype([*CHART_ROW.descr, ("cum_volume", "<i8"), ("row", "<i8"), ("gap", "<i8"), ("exact", "?")])
-"""A chart row with its place: `row` its index in the rows given, `gap` the index of the gap it is in. Not `exact`: it belongs into
-this gap, but volume without rows passed before, between or behind such rows, and is laid behind them. Exact takes it that the rows
-lack no trade that was heard; where they do, some live tick fails, or something is residual."""
+"""A chart row with its place: `row` its index in the given rows, `gap` the index of its gap. Not `exact`: the row belongs to the gap,
+but volume without rows passed before, between or behind its rows, and is placed behind them. Exact assumes that the rows lack no
+trade that was received live; otherwise some live tick fails, or a range stays uncovered."""
 
 
 class PlacementError(ValueError):
@@ -53,7 +53,7 @@ class Reason(StrEnum):
 
     ROWLESS_BETWEEN_ROWS = "volume without rows, between two rows: off-book, or just these rows are missing"
     NO_ROWS = "volume without rows: off-book, or rows are missing"
-    NOT_ANCHORED = "a live tick beside it has no rows"
+    NOT_ANCHORED = "a neighbouring live tick has no rows"
     AMBIGUOUS = "volume without rows lies here or in another gap"
     NOT_FETCHED = "outside the time the rows cover"
 
@@ -146,11 +146,18 @@ def place_by_alignment(
 ) -> Placement:
     """Give chart rows (CHART_ROW, oldest first, one day) their cumulative volume and put them into the gaps of `coverage`.
 
-    `live`: the n ticks that were laid, any structured array with cum_volume, size, price_e4, exch_ns. `values`: won per gap
-    (volume.gap_won). `minute_volume`: MINUTE bars of the whole day; live and placed together must agree with each, but for volume
-    without rows. Where they sum to the official volume they also tell in which minute of a gap it passed. `books`: what order books
-    showed (BOOK_VOLUME, ascending), which tells it more closely.
-    `from_start`: the first row is the day's first trade (a row of an older day was seen behind it). PlacementError.
+    Args:
+        coverage: of the day.
+        live: its n ticks, any structured array with cum_volume, size, price_e4, exch_ns.
+        rows: CHART_ROW.
+        values: won per gap (coverage.compute_gap_values).
+        minute_volume: MINUTE bars of the whole day; live and placed ticks must agree with each, but for volume without rows. If
+            they sum to the official volume they also bound the minute in which such volume passed.
+        from_start: whether the first row is the day's first trade (a row of an older day precedes it).
+        book_volumes: BOOK_VOLUME of stored books, ascending; closer bounds for volume without rows.
+
+    Raises:
+        PlacementError: a row is no trade.
     """
     if len(rows) and rows["size"].min() <= 0:
         raise PlacementError(f"row {int(rows['size'].argmin())} of {len(rows)} has no size: not a trade")

@@ -1,4 +1,4 @@
-"""Evidence of a recovery run beside ticks, stored so that the certificate can be computed again from files.
+"""Evidence of a recovery run, stored so that the certificate can be computed again from files.
 
     data/recover/date=2026-11-20/005930/evidence.json
 

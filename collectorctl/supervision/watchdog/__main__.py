@@ -122,7 +122,7 @@ def _recovery_due_reason(home: Home, schedule: Schedule) -> str:
     try:
         day = schedule_state(home, schedule).due
     except OSError as error:
-        logger.warning("{}: whether recovery is due cannot be told: {}", ON_CALL, error)
+        logger.warning("{}: unknown whether recovery is due: {}", ON_CALL, error)
         return ""
     return f"recovery of {day} is due" if day else ""
 

@@ -101,7 +101,7 @@ class WatchdogPolicy:
         if self._terminating is not None and self._terminating[:2] == (process.name, process.pid):
             waited_s = now_s - self._terminating[2]
             if waited_s > self.limits.terminate_timeout_s:
-                return f"asked to leave {waited_s:.0f} s ago and still there"
+                return f"SIGTERM sent {waited_s:.0f} s ago and still running"
         if process.heartbeat_age_s is None:
             # by our own clock: supervisord's start times are wall-clock times, which a step makes hours old
             up_s = now_s - self._first_seen[process.name][1]

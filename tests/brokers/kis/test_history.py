@@ -75,7 +75,7 @@ def test_a_token_that_ended_is_renewed_and_the_rate_is_named(evening) -> None:
 
 
 def test_a_question_that_makes_no_sense_is_this_questions_fault(evening) -> None:
-    """And one about what KIS is not asked for is none."""
+    """And one about what not available from KIS: is none."""
     quotes, _, _ = evening
 
     for wrong in (asked("9"), asked()._replace(kind="days")):

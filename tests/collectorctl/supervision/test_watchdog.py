@@ -150,7 +150,7 @@ def test_fat_ones_leave_in_turn_the_writer_last_and_the_given_up_are_started_aga
         (root / "supervisord.conf").write_text(conf + failing)
         run_collectorctl(root, "start", "--wait", "10", check=False)  # the failing one is not healthy, ever
 
-        wait_until("one has been asked to leave", lambda: any(what == "SIGTERM" for what, _ in orders(root)), 40)
+        wait_until("one has been SIGTERM sent", lambda: any(what == "SIGTERM" for what, _ in orders(root)), 40)
         wait_until("it works again", lambda: read_status(root)["processes"]["kis"]["healthy"])
         old = pids(root)["watchdog"]
         os.kill(old, signal.SIGKILL)
