@@ -129,6 +129,10 @@ class Home:
         """The snapshot of a market's gaps that the writer publishes."""
         return self.run / ("volume.json" if market == "kr" else f"volume.{market}.json")
 
+    def feed_report_path(self) -> Path:
+        """The snapshot of the feeds that the writer publishes."""
+        return self.run / "lines.json"
+
     def quarantine_directory(self) -> Path:
         """Raw frames that could not be decoded."""
         return self.data / "quarantine"

@@ -17,6 +17,7 @@ from brokers.allocation.allocate import PlannedConnection
 from brokers.allocation.failover import FailoverPolicy, FeedState, place_extra
 from brokers.registry import BROKERS
 from brokers.subscription import Subscription
+from conf.contracts import FAILOVER_COUNTERS
 from conf.home import Home
 from ringbuf.events import EventPublisher
 from ringbuf.records import EventType, FeedId
@@ -111,4 +112,4 @@ def peer_state(snapshot: VitalsSnapshot | None) -> FeedState | None:
     """The feed state of a vitals page."""
     if snapshot is None:
         return None
-    return FeedState(snapshot.heartbeat_mono_ns, snapshot.counters["up_keys"], snapshot.counters["last_data_mono_ns"])
+    return FeedState(snapshot.heartbeat_mono_ns, *(snapshot.counters[name] for name in FAILOVER_COUNTERS))

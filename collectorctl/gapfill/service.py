@@ -51,7 +51,7 @@ class GapFiller:
         table = home.settings.gapfill
         self._stop, self._vitals, self._history = stop, vitals, history
         self._clock, self._calendar = home.load_clock(), home.load_calendar()
-        self._report_path = home.run / "volume.json"
+        self._report_path = home.gap_report_path(KR.name)
         self._report_id: tuple[int, int] | None = None
         self._max_pages = table.max_pages
         page_rows = history.PAGE_ROWS["prints"]

@@ -193,7 +193,7 @@ def _read_allocation(home: Home) -> tuple[list[str], str]:
 
 def _read_feed_report(home: Home) -> FeedReport | None:
     try:
-        return decode_feed_report((home.run / "lines.json").read_bytes())
+        return decode_feed_report(home.feed_report_path().read_bytes())
     except FileNotFoundError:
         return None
 

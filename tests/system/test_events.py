@@ -6,6 +6,7 @@ import os
 import signal
 import time
 from collections.abc import Iterator
+from importlib import import_module
 from itertools import pairwise
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from collectorctl.cli import main
 from collectorctl.demo.environment import SimulatorProcess, set_addresses
 from collectorctl.explain.visibility import find_outages
 from collectorctl.supervision.status import collect_status
+from conf.contracts import CONTRACTS
 from conf.home import Home
 
 SETTINGS = """
@@ -81,6 +83,24 @@ def pid(root: Path, name: str) -> int:
 def events_of(root: Path) -> pd.DataFrame:
     """As a user reads them."""
     return pd.read_parquet(root / "data" / "kr" / "event")
+
+
+def test_every_file_of_a_home_has_a_contract(day: Path) -> None:
+    """What processes share has a named writer, reader and content; files that vanish with their process are not left."""
+    found = [path.relative_to(day) for path in day.rglob("*") if path.is_file()]
+    found += [Path("run/ring") / path.name for path in (day / "run" / "ring").iterdir()]
+    own = {"truth", "simulator.err", "open-hour.json"}
+
+    unknown = [
+        path.as_posix()
+        for path in found
+        if path.parts[0] not in own and not any(contract.matches(path) for contract in CONTRACTS)
+    ]
+
+    assert unknown == []
+    for contract in CONTRACTS:
+        module, _, attribute = contract.content.partition(":")
+        assert hasattr(import_module(module), attribute), contract.content
 
 
 def test_events_are_stored_once_across_kills_of_everybody(day: Path) -> None:

@@ -58,7 +58,7 @@ class FeedMonitor:
         window_ns = round(settings.health.window_s * SECOND_NS)
         settle_ns = round(settings.writer.twin_window_s * SECOND_NS) + SECOND_NS
         codes = {int(FeedId[feed.upper()]): feed for feed in KR.feeds}
-        self._file = SnapshotFile(home.run / "lines.json", "an old state of the feeds")
+        self._file = SnapshotFile(home.feed_report_path(), "an old state of the feeds")
         self._vitals = vitals
         self._events = events
         self._clock = home.load_clock()

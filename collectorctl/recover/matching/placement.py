@@ -39,8 +39,8 @@ ROW_WITH_VOLUME = np.dtype(
 """A row that carries its cumulative volume, side and best quotes."""
 
 PLACED_ROW = np.dtype([*CHART_ROW.descr, ("cum_volume", "<i8"), ("row", "<i8"), ("gap", "<i8"), ("exact", "?")])
-"""A chart row with its place: `row` its index in the given rows, `gap` the index of its gap. Not `exact`: it belongs to the gap, but
-volume without rows passed before, between or behind its rows, and is placed behind them. Exact assumes that the rows lack no
+"""A chart row with its place: `row` its index in the given rows, `gap` the index of its gap. Not `exact`: it belongs to the gap,
+but volume without rows passed before, between or behind its rows, and is placed behind them. Exact assumes that the rows lack no
 trade that was received live; otherwise some live tick fails, or a range stays uncovered."""
 
 
