@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -39,3 +40,18 @@ def test_every_test_that_the_delivery_page_names_exists() -> None:
 
     assert named
     assert named - defined == set()
+
+
+def test_the_python_of_the_documents_names_what_exists() -> None:
+    """An example that cannot be imported is worse than none."""
+    root = Path(__file__).parents[1]
+    imports = {
+        (module, name)
+        for page in (*(root / "docs").rglob("*.md"), root / "README.md")
+        for block in re.findall(r"```python\n(.*?)```", page.read_text(), re.S)
+        for module, names in re.findall(r"^from ([\w.]+) import ([\w, ]+)$", block, re.M)
+        for name in names.split(", ")
+    }
+
+    assert imports
+    assert [pair for pair in imports if not hasattr(import_module(pair[0]), pair[1])] == []
