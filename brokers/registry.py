@@ -17,14 +17,14 @@ class BrokerSpec(NamedTuple):
 
     module: str  # has BROKER
     shard: str  # the list of settings.shards whose ticks it collects; "" where it is alone in its market
-    limit_unit: str  # what its limit counts: "registrations" (subscriptions), or "symbols" whatever their streams
+    limit_unit: str  # what its limit counts: "subscriptions" (subscriptions), or "symbols" whatever their streams
     market: str = "kr"  # the market it collects; brokers of one market fail over to each other
 
 
 BROKERS: dict[str, BrokerSpec] = {
-    "kis": BrokerSpec("brokers.kis.session", "kis", "registrations"),
+    "kis": BrokerSpec("brokers.kis.session", "kis", "subscriptions"),
     "kiwoom": BrokerSpec("brokers.kiwoom.session", "kiwoom", "symbols"),
-    "us": BrokerSpec("brokers.us.session", "", "registrations", "us"),
+    "us": BrokerSpec("brokers.us.session", "", "subscriptions", "us"),
 }
 
 

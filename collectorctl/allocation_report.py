@@ -59,7 +59,7 @@ def build_allocation_report(home: Home) -> AllocationReport:
     for name, connections in allocation.connections.items():
         for connection in connections:
             streams = [registration.stream for registration in connection.subscriptions]
-            limit = getattr(home.settings, name).registrations
+            limit = getattr(home.settings, name).max_subscriptions
             used = slots_used(name, connection.subscriptions)
             rows.append(
                 ConnectionRow(name, connection.key, streams.count("orderbook"), streams.count("tick"), used, limit)

@@ -34,7 +34,7 @@ def check_home(home: Home) -> dict[str, Any]:
                 "keys": len(connections),
                 "books": sum(connection.books for connection in connections),
                 "ticks": sum(connection.ticks for connection in connections),
-                "registrations": sum(connection.slots for connection in connections),
+                "subscriptions": sum(connection.slots for connection in connections),
                 "limit": sum(connection.limit for connection in connections),
             }
         )

@@ -78,8 +78,8 @@ class Kis(_Table, frozen=True):
     enabled: bool
     ws_url: str
     rest_url: str
-    registrations: int
-    register_spacing_ms: int
+    max_subscriptions: int
+    subscribe_spacing_ms: int
     customer_type: Literal["P", "B"]
     cut_wait_s: float
 
@@ -90,9 +90,9 @@ class Kiwoom(_Table, frozen=True):
     enabled: bool
     ws_url: str
     rest_url: str
-    registrations: int
-    register_chunk: int
-    register_spacing_ms: int
+    max_subscriptions: int
+    subscribe_chunk: int
+    subscribe_spacing_ms: int
     cut_wait_s: float
 
 

@@ -62,7 +62,7 @@ class ConnectionPlan(NamedTuple):
 
 
 class Capacity(NamedTuple):
-    """What a broker's keys hold: `limit` each, in the vendor's `limit_unit` ("registrations" or "symbols")."""
+    """What a broker's keys hold: `limit` each, in the vendor's `limit_unit` ("subscriptions" or "symbols")."""
 
     name: str
     keys: int
@@ -84,7 +84,7 @@ def plan_connections(settings: Settings, keys: Mapping[str, int]) -> ConnectionP
     for market in dict.fromkeys(entry.market for entry in BROKERS.values()):
         instruments = settings.instruments(market)
         capacities = [
-            Capacity(name, keys.get(name, 1), getattr(settings, name).registrations, entry.limit_unit)
+            Capacity(name, keys.get(name, 1), getattr(settings, name).max_subscriptions, entry.limit_unit)
             for name, entry in BROKERS.items()
             if entry.market == market and getattr(settings, name).enabled
         ]

@@ -42,7 +42,7 @@ class FailoverMonitor:
         shards = home.settings.shards
         self._name, self._peer = name, peer
         self._own_connections, self._peer_connections = own_connections, peer_connections
-        self._limit = getattr(home.settings, name).registrations
+        self._limit = getattr(home.settings, name).max_subscriptions
         self._peer_vitals = home.vitals_path(peer)
         self._calendar = home.load_calendar()
         self._venues = {r.instrument.venue for connection in peer_connections for r in connection.subscriptions}

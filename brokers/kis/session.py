@@ -203,7 +203,7 @@ class Kis:
 
     def create_session(self, settings: Settings, credential: str, subscription_table: SubscriptionTable) -> KisSession:
         """A dialogue that subscribes what the ledger lists."""
-        return KisSession(credential, settings.kis.customer_type, settings.kis.register_spacing_ms, subscription_table)
+        return KisSession(credential, settings.kis.customer_type, settings.kis.subscribe_spacing_ms, subscription_table)
 
     def decode(
         self, payload: bytes, by_code: Mapping[str, Subscription], recv_ns: int, mono_ns: int = 0

@@ -186,7 +186,7 @@ class KiwoomSession:
         if request is None:
             return ControlResult(f"{message.trnm}: {self._describe(message)}: an answer to nothing", unexpected=True)
         count = len(request.subscriptions) + len(request.already_subscribed)
-        description = f"{request.trnm} of {count} registrations" if count else f"REG of {request.type}"
+        description = f"{request.trnm} of {count} subscriptions" if count else f"REG of {request.type}"
         if message.return_code == 0 or request.trnm == "REMOVE":
             for subscription in request.subscriptions if request.trnm == "REG" else ():
                 self._subscription_table.on_acknowledged(subscription, mono_ns)
@@ -304,8 +304,8 @@ class Kiwoom:
         table = settings.kiwoom
         return KiwoomSession(
             credential,
-            table.register_chunk,
-            table.register_spacing_ms,
+            table.subscribe_chunk,
+            table.subscribe_spacing_ms,
             settings.feed.acknowledge_within_s,
             subscription_table,
         )

@@ -40,7 +40,7 @@ class Us:
         """A dialogue that subscribes what the ledger lists, under free or paid keys."""
         table = settings.us
         wire_code = partial(decode.wire_code, paid=table.paid)
-        return KisSession(credential, table.customer_type, table.register_spacing_ms, subscription_table, wire_code)
+        return KisSession(credential, table.customer_type, table.subscribe_spacing_ms, subscription_table, wire_code)
 
     def decode(
         self, payload: bytes, by_code: Mapping[str, Subscription], recv_ns: int, mono_ns: int = 0

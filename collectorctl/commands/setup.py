@@ -48,7 +48,7 @@ def check(root: Path, as_json: bool) -> None:
     else:
         for feed in found["lines"]:
             click.echo(f"{feed['name']:<8} {feed['books']} books, {feed['ticks']} ticks: "
-                       f"{feed['registrations']} of {feed['limit']} registrations")  # fmt: skip
+                       f"{feed['subscriptions']} of {feed['limit']} subscriptions")  # fmt: skip
         click.echo(f"ok: settings and secrets are in order; {found['fit']}")
 
 

@@ -76,7 +76,7 @@ window_s = 5.0
 orderbook_capacity = 32768
 tick_capacity = 32768
 [kis]
-register_spacing_ms = 20
+subscribe_spacing_ms = 20
 [feed]
 backoff_max_s = 2.0
 [gapfill]

@@ -259,7 +259,7 @@ def run(make_vendor: Callable[[str], Vendor]) -> Iterator[Callable[..., tuple[Ve
             [{kind}]
             ws_url = "ws://127.0.0.1:{vendor.port}/api/dostk/websocket"
             rest_url = "http://127.0.0.1:{vendor.port}"
-            register_spacing_ms = 20
+            subscribe_spacing_ms = 20
             {"" if "cut_wait_s" in settings else "cut_wait_s = 0.0"}
             {settings}
             """

@@ -102,7 +102,7 @@ def test_kis_registers_books_and_ticks_and_publishes_what_comes(run):
 
 
 def test_kis_spaces_its_registrations(run):
-    """Two registrations are never closer than register_spacing_ms (docs/wire/kis.md 2.2)."""
+    """Two registrations are never closer than subscribe_spacing_ms (docs/wire/kis.md 2.2)."""
     vendor, process = run("kis", universe='"005930", "000660"')
 
     process.until_state("streaming")
@@ -386,7 +386,7 @@ def test_the_heart_beats_while_nothing_comes_and_nobody_answers(run):
 
 def test_kiwoom_logs_in_waits_and_registers_in_chunks(run):
     """LOGIN first and alone, then one REG at a time, a symbol's types in one, 0s and 1h last (docs/wire/kiwoom.md 2.2, 2.4)."""
-    vendor, process = run("kiwoom", "register_chunk = 2", universe='"005930", "000660_NX", "Q500001"')
+    vendor, process = run("kiwoom", "subscribe_chunk = 2", universe='"005930", "000660_NX", "Q500001"')
 
     process.until_state("streaming")
     wait_until("all requests", lambda: len(vendor.texts) == 5)
@@ -549,7 +549,7 @@ def test_an_unknown_broker_is_refused_by_name():
 
 def test_a_plan_that_does_not_fit_runs_with_what_fits(run):
     """Four registrations are wanted, three are allowed: the books, and the more important symbol's ticks."""
-    vendor, process = run("kis", "registrations = 3", universe='"005930", "000660"')
+    vendor, process = run("kis", "max_subscriptions = 3", universe='"005930", "000660"')
 
     process.until_state("streaming")
 

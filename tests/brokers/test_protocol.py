@@ -92,13 +92,13 @@ def test_a_broker_has_its_table_its_program_and_its_simulator(name):
     programs = RawConfigParser()
     programs.read(ROOT / "conf" / "supervisord.conf")
 
-    assert {"enabled", "ws_url", "rest_url", "registrations"} <= set(defaults[name])
+    assert {"enabled", "ws_url", "rest_url", "max_subscriptions"} <= set(defaults[name])
     assert f"{name}_memory_mb" in defaults["watchdog"]
     assert f"program:{name}" in programs.sections()
     assert (ROOT / "brokers" / "simulator" / SIMULATED_IN[name]).exists()
     assert name in MARKETS[BROKERS[name].market].feeds
     assert {name} == set(MARKETS[BROKERS[name].market].feeds) or BROKERS[name].shard in defaults["shards"]
-    assert BROKERS[name].limit_unit in ("registrations", "symbols")
+    assert BROKERS[name].limit_unit in ("subscriptions", "symbols")
 
 
 def test_shards_belong_to_one_broker_each():

@@ -100,7 +100,7 @@ def settings(tmp_path: Path) -> Callable[[str], Settings]:
         ('[universe]\nus = ["AAPL"]\n', "universe.us[0]"),
         ("[universe]\nus = []\n[us]\nenabled = true\n", "universe.us"),
         ('[us]\nws_url = "http://example.com"\n', "us.ws_url"),
-        ("[us]\nregistrations = 0\n", "us.registrations"),
+        ("[us]\nmax_subscriptions = 0\n", "us.max_subscriptions"),
         ('[sessions.US]\nregular = "9:30-16:00"\n', "sessions.US.regular"),
     ],
 )

@@ -87,7 +87,7 @@ def test_the_defaults_are_the_vendors_real_endpoints(tmp_path: Path) -> None:
     assert settings.kis.rest_url == "https://openapi.koreainvestment.com:9443"
     assert settings.kiwoom.ws_url == "wss://api.kiwoom.com:10000/api/dostk/websocket"
     assert settings.kiwoom.rest_url == "https://api.kiwoom.com"
-    assert (settings.kis.registrations, settings.kiwoom.registrations) == (41, 100)
+    assert (settings.kis.max_subscriptions, settings.kiwoom.max_subscriptions) == (41, 100)
 
 
 def test_a_homes_file_changes_what_it_names_and_nothing_else(tmp_path: Path) -> None:
@@ -168,9 +168,24 @@ def test_an_unknown_setting_is_refused_with_a_suggestion(tmp_path: Path, text: s
         ("[sessions]\nKRX = true\n", "sessions.KRX", "is a table, not true", "begin it with a line [sessions.KRX]"),
         ("[sessions.KRX]\nregular = 9\n", "sessions.KRX.regular", "9 is no span of time", 'e.g. "09:00-15:20"'),
         ("[sessions.KRX.regular]\n", "sessions.KRX.regular", "{} is no span of time", 'e.g. "09:00-15:20"'),
-        ("[kis]\nregistrations = '41'\n", "kis.registrations", "expected `int`, got `str`", "the default is 41"),
-        ("[kis]\nregistrations = 1.5\n", "kis.registrations", "expected `int`, got `float`", "the default is 41"),
-        ("[kis]\nregistrations = true\n", "kis.registrations", "expected `int`, got `bool`", "the default is 41"),
+        (
+            "[kis]\nmax_subscriptions = '41'\n",
+            "kis.max_subscriptions",
+            "expected `int`, got `str`",
+            "the default is 41",
+        ),
+        (
+            "[kis]\nmax_subscriptions = 1.5\n",
+            "kis.max_subscriptions",
+            "expected `int`, got `float`",
+            "the default is 41",
+        ),
+        (
+            "[kis]\nmax_subscriptions = true\n",
+            "kis.max_subscriptions",
+            "expected `int`, got `bool`",
+            "the default is 41",
+        ),
         ("[kis]\nenabled = 1\n", "kis.enabled", "expected `bool`, got `int`", "the default is true"),
         (
             "[kis.ws_url]\n",

@@ -29,7 +29,7 @@ kr = ["005930", "000660", "0074K0"]
 [clock]
 start = "2026-11-20T10:00:00+09:00"
 [kis]
-register_spacing_ms = 20
+subscribe_spacing_ms = 20
 [feed]
 acknowledge_within_s = 0.5
 backoff_first_s = 0.2

@@ -29,7 +29,7 @@ kr = {SYMBOLS}
 [clock]
 start = "2026-11-20T10:00:00+09:00"
 [kis]
-register_spacing_ms = 10
+subscribe_spacing_ms = 10
 cut_wait_s = 3.0
 [feed]
 backoff_first_s = 0.5
@@ -177,7 +177,7 @@ def test_two_kiwoom_keys_hold_twice_the_symbols(root: Path) -> None:
     """Each key has a token and a connection of its own, with half of the symbols, ticks and books together."""
     with (root / ".env").open("a") as file:
         file.write("KIWOOM_APP_KEY_2=second-key-of-kiwoom\nKIWOOM_APP_SECRET_2=second-secret-of-kiwoom\n")
-    (root / "collector.toml").write_text(f"{SETTINGS}\n[kiwoom]\nregistrations = 30\n")
+    (root / "collector.toml").write_text(f"{SETTINGS}\n[kiwoom]\nmax_subscriptions = 30\n")
     with SimulatorProcess(root, root / "truth", "--kiwoom-registrations", "30") as simulator:
         set_addresses(root, simulator.addresses)
         home = Home(root)

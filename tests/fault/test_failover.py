@@ -32,11 +32,11 @@ start = "2026-11-20T10:00:00+09:00"
 takeover_after_s = 2.0
 give_back_after_s = 3.0
 [kis]
-registrations = {KIS_SLOTS}
-register_spacing_ms = 20
+max_subscriptions = {KIS_SLOTS}
+subscribe_spacing_ms = 20
 cut_wait_s = 0.0
 [kiwoom]
-registrations = {len(SYMBOLS)}
+max_subscriptions = {len(SYMBOLS)}
 [feed]
 backoff_first_s = 0.3
 backoff_max_s = 0.5

@@ -151,7 +151,7 @@ def settings(kind: str, url: str, rest: str) -> str:
     [{kind}]
     ws_url = "{url}"
     rest_url = "{rest}"
-    register_spacing_ms = 20
+    subscribe_spacing_ms = 20
     cut_wait_s = 0.0
     """
 

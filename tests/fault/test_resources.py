@@ -46,7 +46,7 @@ TREE = """
 [universe]
 kr = ["005930", "000660", "0074K0"]
 [kis]
-register_spacing_ms = 20
+subscribe_spacing_ms = 20
 cut_wait_s = 0.0
 [feed]
 backoff_first_s = 0.2

@@ -46,7 +46,7 @@ speed = 600.0
 orderbook_capacity = 16384
 tick_capacity = 16384
 [kis]
-register_spacing_ms = 20
+subscribe_spacing_ms = 20
 [feed]
 backoff_first_s = 0.2
 backoff_max_s = 1.0

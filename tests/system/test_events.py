@@ -33,7 +33,7 @@ kr = ["005930", "000660", "0074K0"]
 start = "2026-11-20T09:55:00+09:00"
 speed = 300.0
 [kis]
-register_spacing_ms = 20
+subscribe_spacing_ms = 20
 [feed]
 backoff_first_s = 0.2
 backoff_max_s = 0.5

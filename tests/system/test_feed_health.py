@@ -24,7 +24,7 @@ kr = ["005930", "000660", "373220", "207940", "0074K0"]
 start = "2026-11-20T09:50:00+09:00"
 speed = 60.0
 [kis]
-register_spacing_ms = 20
+subscribe_spacing_ms = 20
 [health]
 window_s = 2.4
 min_books = 20

@@ -28,7 +28,7 @@ kis = ["005930", "000660", "0074K0", "373220"]
 [clock]
 start = "2026-11-20T10:00:00+09:00"
 [kis]
-register_spacing_ms = 20
+subscribe_spacing_ms = 20
 cut_wait_s = 1.0
 [feed]
 backoff_max_s = 1.0

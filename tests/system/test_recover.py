@@ -27,7 +27,7 @@ after_market = ""
 [writer]
 grace_s = 6.0
 [kis]
-register_spacing_ms = 20
+subscribe_spacing_ms = 20
 [feed]
 backoff_max_s = 1.0
 [recover]

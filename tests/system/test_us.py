@@ -39,7 +39,7 @@ start = "2026-11-01T00:54:00-04:00"
 speed = 180.0
 [us]
 enabled = true
-register_spacing_ms = 20
+subscribe_spacing_ms = 20
 [feed]
 backoff_max_s = 1.0
 [writer]
@@ -289,7 +289,7 @@ enabled = false
 enabled = false
 [us]
 enabled = true
-register_spacing_ms = 20
+subscribe_spacing_ms = 20
 """
 TICK_FIELDS = {"price": 11, "ask_price_1": 16, "bid_price_1": 15, "size": 19, "cum_volume": 20, "cum_value": 21}
 

@@ -85,7 +85,7 @@ def test_kis_counts_registrations_and_kiwoom_symbols(settings):
     """27 books and 14 ticks fill 41 registrations exactly; for Kiwoom 27 symbols are 27 whatever their streams."""
     kr = [f"{n:06}" for n in range(27)]
 
-    plans = plan_connections(settings(kr, kiwoom={"registrations": 27}), {})
+    plans = plan_connections(settings(kr, kiwoom={"max_subscriptions": 27}), {})
 
     assert len(plans.connections["kis"][0].subscriptions) == 41
     assert len(plans.connections["kiwoom"][0].subscriptions) == 40
@@ -106,7 +106,7 @@ def test_what_does_not_fit_is_named_with_what_it_costs(settings):
     """Most important first; the home runs with what fits."""
     kr = [f"{n:06}" for n in range(6)]
 
-    plans = plan_connections(settings(kr, kis={"registrations": 3}, kiwoom={"registrations": 2}), {})
+    plans = plan_connections(settings(kr, kis={"max_subscriptions": 3}, kiwoom={"max_subscriptions": 2}), {})
 
     assert asked(plans, "kiwoom", "orderbook") == kr[:2]
     assert asked(plans, "kis", "orderbook") == kr[2:5]
@@ -121,7 +121,7 @@ def test_what_does_not_fit_is_named_with_what_it_costs(settings):
 def test_two_venues_of_a_symbol_are_two_slots(settings):
     """KRX and NXT count one each, with either broker."""
     plans = plan_connections(
-        settings(["005930", "005930_NX", "000660"], kis={"registrations": 2}, kiwoom={"registrations": 2}), {}
+        settings(["005930", "005930_NX", "000660"], kis={"max_subscriptions": 2}, kiwoom={"max_subscriptions": 2}), {}
     )
 
     assert [slots_used(name, c.subscriptions) for name, (c,) in plans.connections.items()] == [2, 2]
@@ -202,7 +202,7 @@ def everything_possible(instruments: list[Instrument], capacities: list[Capacity
 def test_the_plan_is_the_best_there_is(data):
     """Compared with every possibility, for up to three instruments, on one broker of either kind or one of each."""
     instruments = [parse_instrument(f"{n:06}") for n in range(data.draw(st.integers(1, 3)))]
-    kinds = data.draw(st.permutations(["registrations", "symbols"]))[: data.draw(st.integers(1, 2))]
+    kinds = data.draw(st.permutations(["subscriptions", "symbols"]))[: data.draw(st.integers(1, 2))]
     capacities = [
         Capacity(name, data.draw(st.integers(1, 2)), data.draw(st.integers(1, 3)), kind)
         for name, kind in zip(("kis", "kiwoom"), kinds, strict=False)
@@ -221,7 +221,7 @@ def test_no_connection_holds_more_than_its_limit(count, kis_keys, kis_limit, kiw
     """And what is dealt out is what was given; an instrument is short of something or has everything."""
     instruments = [parse_instrument(f"{n:06}") for n in range(count)]
     capacities = [
-        Capacity("kis", kis_keys, kis_limit, "registrations"),
+        Capacity("kis", kis_keys, kis_limit, "subscriptions"),
         Capacity("kiwoom", kiwoom_keys, kiwoom_limit, "symbols"),
     ]
     wished = {i: ("kis", "kiwoom")[(n + first_to_kis) % 2] for n, i in enumerate(instruments)}

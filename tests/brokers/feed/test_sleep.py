@@ -29,7 +29,7 @@ enabled = false
 [kis]
 ws_url = "ws://127.0.0.1:{port}"
 rest_url = "http://127.0.0.1:{port}"
-register_spacing_ms = 20
+subscribe_spacing_ms = 20
 [feed]
 sleep_outside_sessions = {sleep}
 sleep_margin_s = 120.0

@@ -59,7 +59,7 @@ def test_one_appkey_in_kis_and_us_is_refused(home: Callable[..., Home]):
 
 def test_us_instruments_take_their_own_slots_and_what_does_not_fit_is_named(home: Callable[..., Home]):
     """Books first, then ticks; Korea's plan is as it was."""
-    text = '[universe]\nus = ["NAS.AAPL", "NYS.IBM", "BAQ.AAPL"]\n[us]\nenabled = true\nregistrations = {}\n'
+    text = '[universe]\nus = ["NAS.AAPL", "NYS.IBM", "BAQ.AAPL"]\n[us]\nenabled = true\nmax_subscriptions = {}\n'
 
     without, roomy, scarce, least = (
         plan_connections(home(t).settings, {}) for t in ("", *(text.format(n) for n in (6, 4, 2)))

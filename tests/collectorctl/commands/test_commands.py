@@ -21,7 +21,7 @@ kr = ["005930", "000660"]
 [clock]
 start = "2026-11-20T10:00:00+09:00"
 [kis]
-register_spacing_ms = 20
+subscribe_spacing_ms = 20
 """
 
 
@@ -55,7 +55,7 @@ def test_check_counts_registrations_and_says_ok() -> None:
     with temporary_home(SETTINGS) as root:
         found = msgspec.json.decode(run_collectorctl(root, "check", "--json").stdout)
 
-    assert {line["name"]: (line["books"], line["ticks"], line["registrations"]) for line in found["lines"]} == {
+    assert {line["name"]: (line["books"], line["ticks"], line["subscriptions"]) for line in found["lines"]} == {
         "kis": (2, 1, 3),
         "kiwoom": (2, 1, 2),
     }
@@ -64,7 +64,11 @@ def test_check_counts_registrations_and_says_ok() -> None:
 @pytest.mark.parametrize(
     ("settings", "environment", "complaint"),
     [
-        ("[kis]\nregistratons = 1\n", SECRETS, "kis.registratons: unknown setting: did you mean kis.registrations?"),
+        (
+            "[kis]\nmax_subscriptons = 1\n",
+            SECRETS,
+            "kis.max_subscriptons: unknown setting: did you mean kis.max_subscriptions?",
+        ),
         ("", SECRETS | {"KIWOOM_APP_KEY": ""}, "KIWOOM_APP_KEY"),
         ("", SECRETS | {"KIS_APP_KEY_2": "another-key"}, "KIS_APP_SECRET_2: is missing"),
         (
@@ -97,7 +101,9 @@ def test_status_says_until_when_the_market_is_closed() -> None:
 
 def test_what_does_not_fit_is_said_by_plan_check_and_status() -> None:
     """Two slots at KIS, one at Kiwoom for two symbols: no error, but named with what it costs."""
-    with temporary_home(SETTINGS.replace("[kis]", "[kiwoom]\nregistrations = 1\n[kis]\nregistrations = 2")) as root:
+    with temporary_home(
+        SETTINGS.replace("[kis]", "[kiwoom]\nmax_subscriptions = 1\n[kis]\nmax_subscriptions = 2")
+    ) as root:
         planned = msgspec.json.decode(run_collectorctl(root, "plan", "--json").stdout)
         shown = run_collectorctl(root, "plan").stdout
         checked = run_collectorctl(root, "check").stdout

@@ -20,7 +20,7 @@ kr = ["005930", "000660", "0074K0"]
 [clock]
 start = "2026-11-20T10:00:00+09:00"
 [kis]
-register_spacing_ms = 20
+subscribe_spacing_ms = 20
 [feed]
 backoff_max_s = 1.0
 [watchdog]

@@ -25,7 +25,7 @@ from ringbuf.vitals import read_snapshot
 
 FEED = """
 [kis]
-register_spacing_ms = 20
+subscribe_spacing_ms = 20
 [feed]
 backoff_max_s = 1.0
 [gapfill]
