@@ -71,7 +71,7 @@ def count_of(root: Path, name: str, counter: str) -> int:
 
 
 def test_a_full_disk_pauses_the_writer_through_its_death_and_space_resumes_it(place: Path) -> None:
-    """Not one byte left: paused and said so, before and after a SIGKILL; with room it goes on by itself, all stored once."""
+    """Not one byte left: paused and said so, before and after a SIGKILL; with room it writing resumes by itself, all stored once."""
     with small_disk(place / "data", 16) as disk:
         home = make_home(place, **PATIENT)
         process, feed = start_writer(home), RingFeeder(home)
@@ -80,7 +80,7 @@ def test_a_full_disk_pauses_the_writer_through_its_death_and_space_resumes_it(pl
         ballast = fill_disk(disk)
         feed.publish(3000)
         wait_for(lambda: read_vitals(home).state == "paused")
-        assert "No space left" in read_vitals(home).detail and "goes on by itself" in read_vitals(home).detail
+        assert "No space left" in read_vitals(home).detail and "writing resumes by itself" in read_vitals(home).detail
         process.kill()
         process.wait()
         process = start_writer(home)
@@ -182,7 +182,7 @@ def test_a_writer_without_descriptors_pauses_and_goes_on(place: Path) -> None:
 
 
 def test_a_collector_without_room_for_its_rings_says_so_and_waits(place: Path) -> None:
-    """A ring is reserved whole or not at all, so nothing can end in SIGBUS; with room the collector goes on by itself.
+    """A ring is reserved whole or not at all, so nothing can end in SIGBUS; with room the collector writing resumes by itself.
 
     There is room for the ring of books (31 MB), none for that of ticks (88 MB).
     """

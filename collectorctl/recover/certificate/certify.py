@@ -103,7 +103,7 @@ def certify(instrument: Instrument, day: date, ticks: np.ndarray, books: np.ndar
     if coverage.excess_shares:
         reasons.append(f"ticks reach {coverage.excess_shares} shares beyond the official volume")
     if coverage.unplaced.any():
-        reasons.append(f"{int(coverage.unplaced.sum())} ticks have no cumulative volume")
+        reasons.append(f"{int(coverage.unplaced.sum())} ticks have no place in the cumulative volume")
     difference, value_agrees = _check_value(placed, evidence)
     if not value_agrees:
         reasons.append("the value is not known" if difference is None else f"the value differs by {difference:+,} won")

@@ -326,7 +326,7 @@ def test_files_that_were_tampered_with_are_not_verified(finished: FinishedDay) -
         pq.write_table(forged(table, forgery), path)
         ran = finished.run("verify", "--date", DAY)
         assert 1 == ran.exit_code, forgery
-        assert "000660 KRX: the stored certificate says otherwise" in ran.stderr, forgery
+        assert "000660 KRX: the stored certificate differs" in ran.stderr, forgery
         told = msgspec.json.decode(finished.run("verify", "--date", DAY, "--json").stdout)
         assert {"000660": "INCOMPLETE"} == {
             one["now"]["symbol"]: one["now"]["certificate"] for one in told if one["now"]["certificate"] != "PROVEN"
