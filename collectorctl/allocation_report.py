@@ -44,7 +44,7 @@ class InstrumentRow(msgspec.Struct, frozen=True):
 
 
 class AllocationReport(msgspec.Struct, frozen=True):
-    """The plan of a home; `short` names what found no place, most important first."""
+    """The allocation of a home; `shortfalls`: what has no slot, most important first."""
 
     connections: list[ConnectionRow]
     instruments: list[InstrumentRow]

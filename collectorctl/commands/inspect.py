@@ -82,10 +82,10 @@ def tail(root: Path, stream: str, market: str, rows: int, follow: bool, as_json:
 @as_json_option
 @click.pass_obj
 def explain(root: Path, symbol: str, time: str, window_s: float, as_json: bool) -> None:
-    """What each line delivered of SYMBOL around TIME, which row won and why, and the file and row it became.
+    """What each feed delivered of SYMBOL around TIME, which was first and why, and file and row.
 
     SYMBOL is written as in the settings (005930, 005930_NX, NAS.AAPL); TIME is exchange time, 09:31:05.5 of today or
-    2026-11-20T09:31:05. Gaps of the volume line, what each line could see, events and the certificate of the day are told with it.
+    2026-11-20T09:31:05. Gaps, outages of each feed, events and the certificate of the day are shown as well.
 
     Example: collectorctl explain 005930 2026-11-20T09:31:05
     """

@@ -1,7 +1,7 @@
 """Shared options and JSON output of commands.
 
 Guarantees:
-    * Every reporting command trades JSON with --json.
+    * Every reporting command prints JSON with --json.
 """
 
 from __future__ import annotations

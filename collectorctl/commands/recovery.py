@@ -72,9 +72,9 @@ def verify(root: Path, text: str, market: str, as_json: bool) -> None:
 @as_json_option
 @click.pass_obj
 def reprocess(root: Path, date: datetime, dry_run: bool, as_json: bool) -> None:
-    """Decode the frames that were put aside on a date again, and place what is understood now as late rows, once.
+    """Decode the quarantined frames of a date again, and store what decodes now as late rows, once.
 
-    For after an upgrade, or after a forgotten instrument was added to the settings. What still is not understood stays where it is.
+    For after an upgrade, or after a forgotten instrument was added to the settings. What still does not decode stays quarantined.
     Exit 75 while a process may still write to that date.
 
     Example: collectorctl reprocess --date 2026-11-20 --dry-run
@@ -88,10 +88,10 @@ def reprocess(root: Path, date: datetime, dry_run: bool, as_json: bool) -> None:
     if report.finished:
         click.echo(f"finished {report.finished} batches of an earlier run that had been interrupted")
     for name, count in report.frames.items():
-        click.echo(f"{name:<8} {count} frames are understood now")
+        click.echo(f"{name:<8} {count} frames decode now")
     rows = ", ".join(f"{count} {stream} rows" for stream, count in report.rows.items()) or "no rows"
     click.echo(
-        f"{'would be placed' if dry_run else 'placed'}: {rows}; {report.already_stored} books the other broker had delivered"
+        f"{'would be stored' if dry_run else 'stored'}: {rows}; {report.already_stored} books the other broker had delivered"
         f"{f', {report.ticks_covered} ticks whose shares are stored already' if report.ticks_covered else ''}"
     )
     for reason, count in report.remaining.items():

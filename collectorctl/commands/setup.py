@@ -21,14 +21,14 @@ from conf.process import EXIT_BUG
 @click.argument("directory", type=click.Path(path_type=Path), required=False)
 @click.pass_obj
 def init(root: Path, directory: Path | None) -> None:
-    """Lay out a home: collector.toml, supervisord.conf, .env.example. Nothing that exists is touched.
+    """Create a home: collector.toml, supervisord.conf, .env.example. Nothing that exists is touched.
 
     Example: collectorctl init ~/collector
     """
     from collectorctl.init import create_home
 
     for path, made in create_home(directory or root):
-        click.echo(f"{'made' if made else 'kept'}  {path}")
+        click.echo(f"{'created' if made else 'exists '}  {path}")
     click.echo("Next: edit collector.toml, copy .env.example to .env (mode 0600), then `collectorctl check`.")
 
 
@@ -57,7 +57,7 @@ def check(root: Path, as_json: bool) -> None:
 @as_json_option
 @click.pass_obj
 def plan(root: Path, rates: bool, as_json: bool) -> None:
-    """What will be subscribed where; what finds no place, and what that costs.
+    """What will be subscribed where; what has no slot, and the consequence.
 
     No redundancy: one broker has the book. Ticks by recovery only: none live. Not collected: neither.
 

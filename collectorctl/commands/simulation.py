@@ -21,7 +21,7 @@ from collectorctl.commands.options import as_json_option
 def simulate(root: Path, options: tuple[str, ...]) -> None:
     """Serve KIS and Kiwoom from one seeded market, or recorded frames; commands on stdin cause faults.
 
-    Trades the addresses to put into collector.toml. `collectorctl simulate --help` lists all options.
+    Prints the addresses to put into collector.toml. `collectorctl simulate --help` lists all options.
 
     Example: collectorctl simulate --truth /tmp/truth --fault kis:drop@30
     """

@@ -35,7 +35,7 @@ Assertion = Callable[[DemoData], list[str]]
 
 def check_morning(data: DemoData) -> list[str]:
     """There was something to recover."""
-    return [] if data.newly_proven else ["no day went from INCOMPLETE to PROVEN: recovery had nothing to show"]
+    return [] if data.newly_proven else ["no day went from INCOMPLETE to PROVEN: recovery completed none"]
 
 
 def check_kis_dies_at_open(data: DemoData) -> list[str]:
@@ -78,7 +78,7 @@ def check_venues(data: DemoData) -> list[str]:
             problems.append(f"{outside} books of {venue} outside its hours")
         twins = books.dropna(subset=["recv_time_kis", "recv_time_kiwoom"]).groupby("symbol").size()
         if len(twins) != data.books["symbol"].nunique():
-            problems.append(f"{venue}: books of both lines for {len(twins)} stocks only")
+            problems.append(f"{venue}: books of both feeds for {len(twins)} stocks only")
     return problems
 
 

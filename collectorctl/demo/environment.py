@@ -69,7 +69,7 @@ after_market = ""
 # an hour lasts {3600 / speed:.0f} real seconds here
 grace_s = 6.0
 [health]
-# and the time over which a line is judged is {5 * speed / 60:.0f} minutes of the market
+# and the time over which a feed is judged is {5 * speed / 60:.0f} minutes of the market
 window_s = 5.0
 [ring]
 # some minutes of this market; the defaults are made for a real one's open

@@ -36,14 +36,14 @@ MARGIN_NS = 1_000_000_000
 
 FEEDS = {1: "kis", 2: "kiwoom"}
 ConnectionInstants = Mapping[tuple[int, int], int]
-"""(line, connection) -> monotonic ns."""
+"""(feed, connection) -> monotonic ns."""
 BOOK, TICK = 1, 2
 SENT, LOST, CONFLATED, CORRUPTED, REPEATED = range(5)
 _NO_STAMP = pd.Timestamp(0, tz="Asia/Seoul")
 
 
 class _Deliveries:
-    """What one line certainly delivered, and what it may have, as counts by key."""
+    """What one feed certainly delivered, and what it may have, as counts by key."""
 
     def __init__(self) -> None:
         self.certain: Counter[tuple] = Counter()
@@ -65,7 +65,7 @@ def compare(
     `books`, `trades`, `sent`: tables of the ground truth. `ended_ns`: (feed, connection) -> monotonic
     instant at which it ended, absent while it lives. `book_rows`, `tick_rows`: the datasets as pandas reads them.
     `stopped_ns`: feed -> the spans (begin, end), monotonic, in which its collector was stopped by a signal.
-    `stamps`: False where lines stamp differently; then exchange seconds are not compared.
+    `compare_stamps`: False where feeds stamp differently; then exchange seconds are not compared.
     """
     if not compare_stamps:
         books, trades = (_clear_stamps(table) for table in (books, trades))
@@ -132,7 +132,7 @@ def _compare_books(
         _compare_feed(
             feed_account, delivered[feed], [_identity(key) for key, here in zip(stored, arrived, strict=True) if here]
         )
-    # what either feed delivered: for one book the most that one line delivered of it, over all books of one content
+    # what either feed delivered: for one book the most that one feed delivered of it, over all books of one content
     certain, possible = Counter[tuple](), Counter[tuple]()
     for certain_only, counts in ((True, certain), (False, possible)):
         per_id: dict[int, Counter[int]] = {}

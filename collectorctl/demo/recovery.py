@@ -53,7 +53,7 @@ class DemoRecovery(msgspec.Struct):
 
     @property
     def has_untrusted(self) -> bool:
-        """Whether a line showed something else than it said; its books then witness against what is right, too."""
+        """Whether a feed showed another venue than it named; its books then contradict correct ticks, too."""
         return any(one.untrusted for one in self.instruments)
 
     def problems(self) -> list[str]:
@@ -75,9 +75,9 @@ class DemoRecovery(msgspec.Struct):
 def recover_and_compare(
     home: Home, day: date, trades: np.ndarray, console: Console, untrusted_feed: str = ""
 ) -> DemoRecovery:
-    """Recover the day of a stopped home and judge it. The errors of a recovery.
+    """Recover the day of a stopped home and compare it. The errors of a recovery.
 
-    `trades`: the ground truth's TRADES of the home's instruments; `misled`: the feed whose ticks cannot be right.
+    `trades`: the ground truth's TRADES of the home's instruments; `untrusted_feed`: the feed whose ticks cannot be right.
     """
     begin = time.monotonic()
     with ConsoleProgress(console) as progress, recovery_job(home, RecoveryRequest(day), progress) as job:

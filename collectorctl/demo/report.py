@@ -35,9 +35,9 @@ class DemoMeasurements(msgspec.Struct):
 
 
 class DemoOutcome(msgspec.Struct):
-    """A finished demo: what it was about, acts that the market's day was too short for, and what was found.
+    """A finished demo: description, actions that the trading day was too short for, and results.
 
-    `broken`: what the script says must hold, and does not.
+    `assertion_failures`: failed assertions of the scenario.
     """
 
     description: str
@@ -178,7 +178,7 @@ def _format_share(part: int, whole: int) -> str:
 
 
 def _print_pandas_example(console: Console, root: Path) -> None:
-    """Two lines of pandas, run as a user would run them, and what they trade."""
+    """Two lines of pandas, run as a user would run them, and what they print."""
     lines = (
         f'import pandas as pd; books = pd.read_parquet("{root}/data/kr/orderbook")',
         'print(books[["symbol", "exch_time", "recv_time", "broker", "bid_price_1", "ask_price_1"]].tail(3).to_string())',

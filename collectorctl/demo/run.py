@@ -143,7 +143,7 @@ class DemoRun:
 
     def _compare(self, home: Home, truth: ground_truth.GroundTruth, books: pd.DataFrame) -> DemoResult:
         ticks, deliveries = _read_dataset(home, "tick"), truth.deliveries
-        if untrusted := self.scenario.untrusted_feed:  # the other feed's promises hold as if it were alone
+        if untrusted := self.scenario.untrusted_feed:  # the other feed is compared as if it were alone
             deliveries = deliveries[deliveries["line"] != FeedId[untrusted.upper()]]
             books = books[
                 books[[f"recv_time_{line}" for line in FEEDS.values() if line != untrusted]].notna().any(axis=1)

@@ -34,11 +34,11 @@ class ScenarioRunner:
         return [act.command for act in self._remaining]
 
     def due_ns(self) -> int | None:
-        """When the next act is due, ns of the demo's clock; None after the last."""
+        """When the next action is due, ns of the demo's clock; None after the last."""
         return parse_day_time(self._remaining[0].at) + self._delay_ns if self._remaining else None
 
     def run_due(self, now_ns: int) -> str:
-        """Do the next act if it is due; which one, "" if none. EnvironmentSetupError when the simulator does not understand it."""
+        """Execute the next action if it is due; which one, "" if none. EnvironmentSetupError when the simulator rejects it."""
         due_ns = self.due_ns()
         if due_ns is None or now_ns < due_ns:
             return ""

@@ -20,11 +20,11 @@ from collectorctl.demo.environment import SYMBOLS
 
 
 class DemoScenario(NamedTuple):
-    """A demo: its name, what it is about, and its acts.
+    """A demo: its name, description and actions.
 
-    `scenario`: the simulator's script; `options`: the simulator's; `stamps`: whether both feeds stamp alike; `holds`: what else
-    must be so afterwards; `misled`: the feed that shows something else than it says: nothing of it can be right, and no day that
-    rests on it may be PROVEN; `universe`: what is collected.
+    `simulator_scenario` and options of the simulator; `compare_stamps`: whether both feeds stamp equally; assertions on the
+    result; `untrusted_feed`: shows another venue than it names, so none of its rows can be right, and no day that rests on it may
+    be PROVEN; `universe`: what is collected.
     """
 
     name: str
@@ -55,7 +55,7 @@ VENUES = DemoScenario(
 )
 
 _NO_CONFLATION = ("--kiwoom-books-per-s", "0")
-"""Without its usual conflation: what a line then lacks is the scenario's doing."""
+"""Without its usual conflation: what a feed then lacks is caused by the scenario."""
 _WITH_UNIFIED = ("--symbols", ",".join(f"{symbol},{symbol}_AL" for symbol in SYMBOLS))
 
 

@@ -19,12 +19,12 @@ def format_timeline(timeline: Timeline) -> Iterator[str]:
     yield f"{timeline.symbol} {timeline.venue}  {timeline.time:%Y-%m-%d %H:%M:%S} +- {timeline.window_s:g} s"
     for visibility in timeline.visibility:
         if visibility.visible:
-            yield f"  {visibility.feed:<7}saw its {visibility.stream}s"
+            yield f"  {visibility.feed:<7}received its {visibility.stream}s"
         elif visibility.reason == UNKNOWN:
-            yield f"  {visibility.feed:<7}is not known to have been registered for its {visibility.stream}s"
+            yield f"  {visibility.feed:<7}is not known to have been subscribed to its {visibility.stream}s"
         else:
             span = f"from {_format_time(visibility.begin)} to {_format_time(visibility.end)}"
-            yield f"  {visibility.feed:<7}BLIND for {visibility.stream}s {span}: {visibility.reason}"
+            yield f"  {visibility.feed:<7}OUTAGE of {visibility.stream}s {span}: {visibility.reason}"
     for name, rows in (("books", timeline.books), ("ticks", timeline.ticks)):
         yield f"{name}: {len(rows) or 'none'}"
         for row in rows:

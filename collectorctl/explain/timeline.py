@@ -56,7 +56,7 @@ class UncoveredInterval(msgspec.Struct):
 
 
 class VisibilityAt(msgspec.Struct):
-    """Whether a line saw a stream at the instant; if not, since when, until when, why."""
+    """Whether a feed received a stream at the instant; if not, since when, until when, why."""
 
     feed: str
     stream: str
@@ -163,10 +163,12 @@ def _explain_winner(
             continue
         visibility = _find_visibility(day_events, line, instrument, "orderbook", arrivals[winner])
         if visibility.visible:
-            return f"only {winner}: {line} saw this symbol, but had no such book within the twin window (left out, or lost)"
+            return (
+                f"only {winner}: {line} was subscribed, but had no such book within the twin window (left out, or lost)"
+            )
         if visibility.reason == UNKNOWN:
-            return f"only {winner}: {line} is not known to have been registered for this symbol"
-        return f"only {winner}: {line} was blind ({visibility.reason})"
+            return f"only {winner}: {line} is not known to have been subscribed to this symbol"
+        return f"only {winner}: {line} had an outage ({visibility.reason})"
     return f"{winner} is the only feed"
 
 

@@ -34,7 +34,7 @@ class OutageSpan(NamedTuple):
 
 
 def find_outages(events: pd.DataFrame, feed: str, symbol: str, stream: str, venue: str = "KRX") -> list[OutageSpan]:
-    """Spans in which `line` could see nothing of `stream` ("orderbook", "tick") of a symbol, in order of their beginning.
+    """Spans in which `feed` received nothing of `stream` ("orderbook", "tick") of a symbol, in order of their beginning.
 
     `events`: rows of kr/event as pandas reads them, of a day or more; begin with the day on which the feed was started.
     """

@@ -196,7 +196,7 @@ class GapFiller:
         given_up = self._queue.mark_failed(gap, time.monotonic(), permanently)
         self._vitals.add("gaps_given_up", int(given_up))
         logger.warning(
-            "{}: not filled: {}{}", _format_gap(gap), reason, "; given up, recovery will see" if given_up else ""
+            "{}: not filled: {}{}", _format_gap(gap), reason, "; given up, left to recovery" if given_up else ""
         )
 
     def _has_room(self) -> bool:

@@ -101,7 +101,7 @@ def configured_programs(settings: Settings) -> list[str]:
 
 
 def enabled_feeds(settings: Settings) -> list[str]:
-    """The lines that are switched on."""
+    """The enabled feeds."""
     return [name for name in BROKERS if getattr(settings, name).enabled]
 
 

@@ -55,7 +55,7 @@ def print_status(status: Status, counters: bool) -> None:
 
 
 def format_feeds(report: FeedReport) -> list[str]:
-    """The lines over the last window, one line each, and what is wrong with them in red."""
+    """The feeds over the last window, one line each, and degradations in red."""
     lines = []
     for feed in report.feeds:
         shares = [
@@ -90,7 +90,7 @@ def format_ticks(report: GapReport, currency: str = "won") -> str:
     )
     parts = [f"{gaps} gap{'s' * (gaps > 1)} ({shares:,} shares, {value:,} {currency})" if gaps else "no gap"]
     parts += [f"{duplicates:,} twice"] * bool(duplicates)
-    parts += [f"{confirmed} missing ticks witnessed by books"] * bool(confirmed)
+    parts += [f"{confirmed} missing ticks confirmed by books"] * bool(confirmed)
     parts += [f"{before_start:,} shares before the start"] * bool(before_start)
     worst = max(symbols, key=lambda symbol: symbol.gap_shares + symbol.behind)
     if worst.gap_shares + worst.behind:

@@ -54,7 +54,7 @@ class Program(msgspec.Struct, frozen=True):
 
 
 class _Connection(UnixStreamHTTPConnection):
-    """The vendor's connection, which has no patience of its own and would wait for ever."""
+    """The library's connection, which has no timeout of its own and would wait for ever."""
 
     def connect(self) -> None:
         super().connect()

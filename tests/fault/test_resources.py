@@ -71,7 +71,7 @@ def count_of(root: Path, name: str, counter: str) -> int:
 
 
 def test_a_full_disk_pauses_the_writer_through_its_death_and_space_resumes_it(place: Path) -> None:
-    """Not one byte left: paused and said so, before and after a SIGKILL; with room it writing resumes by itself, all stored once."""
+    """Not one byte left: paused and said so, before and after a SIGKILL; with room it resumes, all stored once."""
     with small_disk(place / "data", 16) as disk:
         home = make_home(place, **PATIENT)
         process, feed = start_writer(home), RingFeeder(home)

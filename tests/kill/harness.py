@@ -4,9 +4,9 @@
                                              blows ────────^        |
     truth, stops ──────────────────────────────────> oracle <───────┘
 
-Promises: every blow and its instant is remembered and told in the failure's message, with the seed; a stopped process is always
-continued or killed.
-Leaves to others: which blows (blows.py), right and wrong of rows (collectorctl/demo/oracle.py).
+Guarantees:
+    * Every injection and its instant is in the message of a failure, with the seed.
+    * A stopped process is always continued or killed.
 """
 
 from __future__ import annotations

@@ -10,8 +10,8 @@
     hang              SIGSTOP until the watchdog has had enough
     behead            SIGKILL of supervisord, then `collectorctl start`
 
-Promises: the same seed gives the same plan.
-Leaves to others: doing it (siege.py).
+Guarantees:
+    * Equal seeds give equal plans.
 """
 
 from __future__ import annotations

@@ -187,13 +187,13 @@ def test_a_row_that_only_one_line_had_is_explained_by_the_others_sight(day: Path
     moment = explained(day, "005930", row.recv_time_kis)
 
     whys = {book["reason"] for book in moment["books"]}
-    assert f"only kis: kiwoom was blind ({cut.reason})" in whys
+    assert f"only kis: kiwoom had an outage ({cut.reason})" in whys
     sight = {(seen["feed"], seen["stream"]): seen for seen in moment["visibility"]}
     assert sight["kis", "orderbook"]["visible"] and not sight["kiwoom", "orderbook"]["visible"]
     assert pd.Timestamp(sight["kiwoom", "orderbook"]["begin"]) == cut.begin
     assert any((event["line"], event["kind"]) == ("kiwoom", "disconnected") for event in moment["events"])
     text = said(day, "005930", row.recv_time_kis.isoformat()).stdout
-    assert "kiwoom BLIND for orderbooks" in text and "row " in text
+    assert "kiwoom OUTAGE of orderbooks" in text and "row " in text
 
 
 def test_a_gap_that_a_death_left_is_told_around_it(day: Path) -> None:

@@ -63,7 +63,7 @@ def watch(home: Home, stop: ShutdownSignal, protocol: TextIO) -> None:
         sys.stdin.read(int(headers["len"]))
         if headers["eventname"] == "SUPERVISOR_STATE_CHANGE_STOPPING":
             stopping = True
-            logger.info("supervisord stops: standing down")
+            logger.info("supervisord stops: the watchdog stops acting")
         elif headers["eventname"].startswith("TICK") and not stopping:
             try:
                 actions = [
@@ -108,7 +108,7 @@ def observe(home: Home, supervisor: SupervisorClient, schedule: Schedule) -> lis
 
 
 def plan_first_starts(home: Home, supervisor: SupervisorClient) -> list[Action]:
-    """Programs that supervisord leaves to us: lines that are switched on and were never started. What was stopped stays so."""
+    """Programs to be started by the watchdog: enabled feeds that were never started. What was stopped stays stopped."""
     enabled = enabled_feeds(home.settings)
     return [
         Action("start", program.name, 0, "is switched on")

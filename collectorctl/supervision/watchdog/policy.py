@@ -55,7 +55,7 @@ class Action(NamedTuple):
 
 
 class WatchdogLimits(NamedTuple):
-    """Settings: ages and patience in seconds, memory in MB per process name."""
+    """Settings: ages and timeouts in seconds, memory in MB per process name."""
 
     stale_s: float
     start_s: float

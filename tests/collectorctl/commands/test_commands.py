@@ -37,8 +37,8 @@ def test_init_lays_out_a_home_and_touches_nothing_that_exists(tmp_path: Path) ->
     assert {"data": 0o755, "run": 0o700, "log": 0o700} == {
         p.name: stat.S_IMODE(p.stat().st_mode) for p in home.iterdir() if p.is_dir()
     }
-    assert first.count("made") == 3
-    assert second.count("kept") == 3
+    assert first.count("created") == 3
+    assert second.count("exists") == 3
     assert (home / "supervisord.conf").read_text() == "mine"
     assert load_settings(home) == load_settings(tmp_path)
 
