@@ -23,12 +23,14 @@ from loguru import logger
 
 from brokers.allocation.allocate import PlannedConnection
 from brokers.decoded import DecodedBatch
-from brokers.errors import MAX_MESSAGE_CHARS, BrokerError, ConnectionClosedAbnormally, SessionError
+from brokers.errors import BrokerError, ConnectionClosedAbnormally, SessionError
 from brokers.feed.connection_events import ConnectionEvents
+from brokers.feed.connection_report import ConnectionReport
 from brokers.feed.heartbeat import ThreadHeartbeat
 from brokers.feed.liveness import LivenessMonitor
 from brokers.feed.publisher import RingPublisher
 from brokers.feed.quarantine import Quarantine
+from brokers.feed.rejects import Rejects
 from brokers.protocol import Broker, FeedSession
 from brokers.subscription import Subscription, SubscriptionTable
 from brokers.transport.backoff import Backoff
@@ -47,9 +49,6 @@ STABLE_NS = 10 * SECOND_NS
 """A connection that lasted this long was a good one: the backoff begins small again."""
 REFUSED_WAIT_S = 60.0
 """Pause after a key or token was refused that had just been renewed."""
-QUARANTINE_LOG_NS = 60 * SECOND_NS
-MAX_REPORTED_WIDTHS = 100
-"""Widths beyond the known ones that are remembered as reported."""
 LARGE_POLL_BYTES = 1 << 20
 """What a poll brings at the busiest is a tenth of it; after more, memory is given back."""
 
@@ -70,29 +69,30 @@ class ConnectionContext(NamedTuple):
 class FeedConnection:
     """One connection of one broker, for the life of the process; `run` is the body of its thread.
 
-    `more`: subscriptions beyond the plan's own, set by another thread.
+    `extra`: subscriptions beyond the plan's own, set by another thread.
     """
+
+    _session: FeedSession  # of the present or latest connection, like its table
+    _subscription_table: SubscriptionTable
 
     def __init__(self, context: ConnectionContext, planned: PlannedConnection, heartbeat: ThreadHeartbeat) -> None:
         """SettingsError if the secrets of its key are missing."""
-        home, self._broker, self._clock = context.home, context.broker, context.clock
+        home = context.home
         self.planned = planned
         self.extra: tuple[Subscription, ...] = ()
         self._settings = home.settings
-        self._stop = context.stop
-        self._heartbeat = heartbeat
+        self._broker, self._clock = context.broker, context.clock
+        self._calendar, self._stop = context.calendar, context.stop
         self._by_code = context.by_code
-        self._credential = self._broker.create_credential(home, planned.key)
         self._publisher = context.publisher
+        self._heartbeat = heartbeat
+        self._credential = self._broker.create_credential(home, planned.key)
+        self._credential_refreshed = False
         self._events = ConnectionEvents(context.publisher.events, self._clock, planned.key)
-        self._quarantine = context.quarantine
-        self._calendar = context.calendar
+        self._report = ConnectionReport(self._events, heartbeat, planned.key)
+        self._rejects = Rejects(context.quarantine, self._events, heartbeat, self._clock)
         self._liveness = LivenessMonitor(home.settings, context.calendar, self._broker.heartbeat_s)
         self._backoff = Backoff(home.settings.feed.backoff_first_s, home.settings.feed.backoff_max_s)
-        self._credential_refreshed = False
-        self._presented_credential = b""
-        self._reported_widths: set[tuple[str, int]] = set()
-        self._quarantine_logged_ns = 0
         self._trim_due = False
 
     def run(self) -> None:
@@ -116,9 +116,7 @@ class FeedConnection:
         logger.info("sleeping: {}", description)
         self._heartbeat.set_state(ProcessState.SLEEPING, description)
         while self._liveness.may_disconnect(venues, self._clock.now_ns()):
-            self._heartbeat.heartbeat()
-            if self._stop.wait(HEARTBEAT_INTERVAL_S):
-                raise ShutdownRequested
+            self._wait(HEARTBEAT_INTERVAL_S)
 
     def _find_venues(self) -> set[str]:
         """Of everything this connection is for."""
@@ -128,20 +126,17 @@ class FeedConnection:
         """One connection from handshake to its end. BrokerError if it was not asked for."""
         self._heartbeat.set_state(ProcessState.CONNECTING)
         credential = self._call_with_heartbeat(self._credential.get)
-        self._presented_credential = credential.encode()
+        self._rejects.credential = credential.encode()
         url, max_bytes = self._broker.websocket_url(self._settings), self._settings.feed.frame_max_bytes
         websocket = self._call_with_heartbeat(lambda: WebSocketConnection.connect(url, max_bytes))
         connected_ns = self._clock.mono_ns()
-        logger.info("connected to {}", url)
-        self._heartbeat.add("connects")
-        self._heartbeat.set("connected", 1)
-        subscription_table = SubscriptionTable((*self.planned.subscriptions, *self.extra))
-        session = self._broker.create_session(self._settings, credential, subscription_table)
+        self._subscription_table = SubscriptionTable((*self.planned.subscriptions, *self.extra))
+        self._session = self._broker.create_session(self._settings, credential, self._subscription_table)
         self._liveness.on_connected(connected_ns)
-        self._events.connected(url)
+        self._report.connected(url)
         reason = "the process failed"
         try:
-            self._message_loop(websocket, session, subscription_table)
+            self._message_loop(websocket)
             reason = "asked to stop" if self._stop.requested else "outside all sessions"
         except BrokerError as error:
             reason = str(error)
@@ -150,25 +145,19 @@ class FeedConnection:
                 error.retry_after_s = max(error.retry_after_s, getattr(self._settings, self._broker.name).cut_wait_s)
             raise
         finally:
-            self._events.subscription_answers(subscription_table)
-            self._events.disconnected(reason, self._liveness.last_frame_ns)
-            self._set_up(False)
-            self._heartbeat.set("connected", 0)
-            self._heartbeat.add("disconnects")
+            self._report.disconnected(reason, self._liveness.last_frame_ns, self._subscription_table)
             websocket.close()
             if self._clock.mono_ns() - connected_ns > STABLE_NS:
                 self._backoff.reset()
 
-    def _message_loop(
-        self, websocket: WebSocketConnection, session: FeedSession, subscription_table: SubscriptionTable
-    ) -> None:
-        maintained_ns = 0
+    def _message_loop(self, websocket: WebSocketConnection) -> None:
+        session, maintained_ns = self._session, 0
         state: ProcessState | None = None
         while not self._stop.requested:
             now_ns = self._clock.mono_ns()
             if now_ns - maintained_ns >= SECOND_NS or session.state != state:
                 maintained_ns, state = now_ns, session.state
-                self._maintain(session, subscription_table, now_ns)
+                self._maintain(now_ns)
                 if self._liveness.may_disconnect(self._find_venues(), self._clock.to_calendar_ns(now_ns)):
                     break
             for message in session.pending_messages(now_ns):
@@ -177,13 +166,11 @@ class FeedConnection:
             messages = websocket.poll(POLL_S if state == ProcessState.STREAMING else POLL_SUBSCRIBING_S)
             self._heartbeat.heartbeat()
             if messages:
-                self._handle_messages(messages, session, subscription_table)
+                self._handle_messages(messages)
         if messages := websocket.poll(0):  # what had arrived before the stop
-            self._handle_messages(messages, session, subscription_table)
+            self._handle_messages(messages)
 
-    def _handle_messages(
-        self, messages: list[tuple[bytes, int]], session: FeedSession, subscription_table: SubscriptionTable
-    ) -> None:
+    def _handle_messages(self, messages: list[tuple[bytes, int]]) -> None:
         """Decode and publish what one poll brought; control messages go to the session.
 
         If the session ends with one of them, the rest of the poll is published before SessionError is raised.
@@ -192,7 +179,7 @@ class FeedConnection:
         failure: SessionError | None = None
         first_books: list[int] = []
         first_ticks: list[int] = []
-        broker, by_code, clock = self._broker, self._by_code, self._clock
+        broker, by_code, clock, table = self._broker, self._by_code, self._clock, self._subscription_table
         for payload, mono_ns in messages:
             decoded = broker.decode(payload, by_code, clock.to_calendar_ns(mono_ns), mono_ns)
             for subscriptions, rows, firsts in (
@@ -200,18 +187,16 @@ class FeedConnection:
                 (decoded.tick_subscriptions, batch.tick_rows, first_ticks),
             ):
                 for nth, subscription in enumerate(subscriptions, len(rows)):
-                    if subscription_table.on_data(subscription, mono_ns):
+                    if table.on_data(subscription, mono_ns):
                         firsts.append(nth)
             batch.extend(decoded, mono_ns)
             if decoded.control or decoded.rejects or decoded.market_events or decoded.oversized_frames:
                 try:
-                    self._handle_non_data(payload, decoded, mono_ns, session, subscription_table)
+                    self._handle_non_data(payload, decoded, mono_ns)
                 except SessionError as error:
                     failure = failure or error
-        last_ns = messages[-1][1]
-        self._heartbeat.add("frames", len(messages))
-        size = sum(len(payload) for payload, _ in messages)
-        self._heartbeat.add("bytes", size)
+        last_ns, size = messages[-1][1], sum(len(payload) for payload, _ in messages)
+        self._report.received(len(messages), size)
         self._trim_due |= size > LARGE_POLL_BYTES
         self._liveness.on_frame(last_ns)
         if batch.rows_by_mono_ns and any(batch.rows_by_mono_ns.values()):
@@ -221,109 +206,63 @@ class FeedConnection:
         if failure:
             raise failure
 
-    def _handle_non_data(
-        self,
-        payload: bytes,
-        decoded: DecodedBatch,
-        mono_ns: int,
-        session: FeedSession,
-        subscription_table: SubscriptionTable,
-    ) -> None:
+    def _handle_non_data(self, payload: bytes, decoded: DecodedBatch, mono_ns: int) -> None:
         """Handle the parts of a message that are no records."""
         self._heartbeat.heartbeat()  # a poll may bring thousands of them
         for raw, reason in decoded.rejects:
-            self._quarantine_frame(raw, reason, mono_ns)
+            self._rejects.quarantine(raw, reason, mono_ns)
         self._events.market_events(decoded.market_events, mono_ns)
         if decoded.oversized_frames:
-            self._heartbeat.add("wide_frames")
-            for kind, width in set(decoded.oversized_frames) - self._reported_widths:
-                if len(self._reported_widths) >= MAX_REPORTED_WIDTHS:
-                    break
-                self._reported_widths.add((kind, width))
-                logger.warning(
-                    "{} comes with {} fields, an unknown width: the surplus is kept in `extra`",
-                    kind,
-                    width,
-                )
+            self._rejects.report_widths(decoded.oversized_frames)
         if decoded.control is None:
             return
         self._heartbeat.add("control")
-        result = session.receive(payload, mono_ns)
+        result = self._session.receive(payload, mono_ns)
         if result.message:
             logger.info("{}", result.message)
         if result.unexpected:
-            self._quarantine_frame(payload, result.message, mono_ns)
-        self._update_subscription_counters(subscription_table)
+            self._rejects.quarantine(payload, result.message, mono_ns)
+        self._report.subscriptions(self._subscription_table)
 
-    def _quarantine_frame(self, raw: bytes, reason: str, mono_ns: int) -> None:
-        """Quarantine a frame, count it, log it once a minute. Keys and tokens are removed from it."""
-        if self._presented_credential:
-            raw = raw.replace(self._presented_credential, b"***")
-        reason = reason[:MAX_MESSAGE_CHARS]
-        failure = self._quarantine.append(raw, reason, self._clock.to_calendar_ns(mono_ns), mono_ns)
-        self._events.quarantined(reason, mono_ns)
-        self._heartbeat.add("quarantine_overflow" if failure else "quarantined")
-        if mono_ns - self._quarantine_logged_ns > QUARANTINE_LOG_NS or not self._quarantine_logged_ns:
-            self._quarantine_logged_ns = mono_ns
-            logger.warning("a frame of {} bytes was quarantined: {} {}", len(raw), reason, failure)
-
-    def _maintain(self, session: FeedSession, subscription_table: SubscriptionTable, now_ns: int) -> None:
+    def _maintain(self, now_ns: int) -> None:
         """Once a second, and when the session state changed: maintain subscriptions and publish the state.
 
         SessionExpired if the connection is of no use any more.
         """
+        session, table, liveness = self._session, self._subscription_table, self._liveness
         self._events.flush_if_due(now_ns)
         if self._trim_due:
             self._trim_due = False
             _release_memory()
         session.check_timeouts(now_ns)
-        self._sync_subscriptions(session, subscription_table, now_ns)
-        self._liveness.update_open_venues(
-            self._clock.to_calendar_ns(now_ns), {r.instrument.venue for r in subscription_table.states}, now_ns
-        )
-        self._liveness.check_connection(session.state == ProcessState.STREAMING, now_ns)
-        if unacknowledged := self._liveness.unacknowledged_subscriptions(subscription_table, now_ns):
-            logger.warning("not acknowledged in time, registering again: {}", ", ".join(map(str, unacknowledged)))
+        self._sync_subscriptions(now_ns)
+        calendar_ns = self._clock.to_calendar_ns(now_ns)
+        liveness.update_open_venues(calendar_ns, {r.instrument.venue for r in table.states}, now_ns)
+        liveness.check_connection(session.state == ProcessState.STREAMING, now_ns)
+        if unacknowledged := liveness.unacknowledged_subscriptions(table, now_ns):
             session.resubscribe(unacknowledged, now_ns, unsubscribe_first=False)
-            self._events.resubscribed(unacknowledged, "not acknowledged in time")
-        if stale := self._liveness.stale_subscriptions(subscription_table, now_ns):
-            logger.warning("silent for too long, registering again: {}", ", ".join(map(str, stale)))
+            self._report.unacknowledged(unacknowledged)
+        if stale := liveness.stale_subscriptions(table, now_ns):
             session.resubscribe(stale, now_ns, unsubscribe_first=True)
-            self._heartbeat.add("resubscribed", len(stale))
-            self._events.resubscribed(stale, "silent for too long")
-        self._update_subscription_counters(subscription_table)
-        if session.state == ProcessState.STREAMING:
+            self._report.stale(stale)
+        self._report.subscriptions(table)
+        state, details = session.state, table.describe_refusals()
+        if state == ProcessState.STREAMING:
             self._credential_refreshed = False
-            self._set_up(True)
-        is_closed = session.state == ProcessState.STREAMING and not self._liveness.is_open
-        descriptions = (
-            [self._calendar.describe(self._find_venues(), self._clock.to_calendar_ns(now_ns))] if is_closed else []
-        )
-        self._heartbeat.set_state(
-            ProcessState.CLOSED_MARKET if is_closed else session.state,
-            "; ".join((*descriptions, *subscription_table.describe_refusals())),
-        )
+            self._report.streaming()
+            if not liveness.is_open:
+                state = ProcessState.CLOSED_MARKET
+                details.insert(0, self._calendar.describe(self._find_venues(), calendar_ns))
+        self._heartbeat.set_state(state, "; ".join(details))
 
-    def _set_up(self, up: bool) -> None:
-        """Whether everything has been subscribed since the connection began; failover of other feeds reads it."""
-        self._heartbeat.set("up_keys", 1 << self.planned.key - 1 if up else 0)
-
-    def _sync_subscriptions(self, session: FeedSession, subscription_table: SubscriptionTable, now_ns: int) -> None:
+    def _sync_subscriptions(self, now_ns: int) -> None:
         """Release what is no longer wanted, then subscribe what is wanted now."""
-        wanted = dict.fromkeys((*self.planned.subscriptions, *self.extra))
-        if unwanted := [subscription for subscription in subscription_table.states if subscription not in wanted]:
-            session.unsubscribe(unwanted, now_ns)
+        wanted, present = dict.fromkeys((*self.planned.subscriptions, *self.extra)), self._subscription_table.states
+        if unwanted := [subscription for subscription in present if subscription not in wanted]:
+            self._session.unsubscribe(unwanted, now_ns)
             self._events.unsubscribed(unwanted)
-        if new := [subscription for subscription in wanted if subscription not in subscription_table.states]:
-            session.subscribe(new, now_ns)
-
-    def _update_subscription_counters(self, subscription_table: SubscriptionTable) -> None:
-        """Publish requested, acknowledged and refused as levels of the present connection."""
-        self._events.subscription_answers(subscription_table)
-        states = subscription_table.states.values()
-        self._heartbeat.set("requested", sum(1 for line in states if line.requested_ns))
-        self._heartbeat.set("acknowledged", sum(1 for line in states if line.acknowledged_ns))
-        self._heartbeat.set("refused", sum(1 for line in states if line.refusal))
+        if new := [subscription for subscription in wanted if subscription not in present]:
+            self._session.subscribe(new, now_ns)
 
     def _back_off(self, error: BrokerError) -> None:
         """Publish the error and wait as long as backoff and vendor require; raises if a stop is requested meanwhile."""
@@ -340,9 +279,13 @@ class FeedConnection:
         _release_memory()
         until_ns = self._clock.mono_ns() + round(pause_s * SECOND_NS)
         while (left_ns := until_ns - self._clock.mono_ns()) > 0:
-            self._heartbeat.heartbeat()
-            if self._stop.wait(min(HEARTBEAT_INTERVAL_S, left_ns / SECOND_NS)):
-                raise ShutdownRequested
+            self._wait(min(HEARTBEAT_INTERVAL_S, left_ns / SECOND_NS))
+
+    def _wait(self, seconds: float) -> None:
+        """Wait no longer than one heartbeat; raises if a stop is requested meanwhile."""
+        self._heartbeat.heartbeat()
+        if self._stop.wait(seconds):
+            raise ShutdownRequested
 
     def _call_with_heartbeat(self, call: Callable[[], Result]) -> Result:
         """See blocking_call.py; no subscription was sent on the connection of an abandoned call."""

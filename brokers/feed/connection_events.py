@@ -99,12 +99,8 @@ class ConnectionEvents:
 
     def _flush(self) -> None:
         if self._quarantined_count:
-            self._events.emit(
-                EventType.QUARANTINED,
-                self._quarantine_reason,
-                connection=self._connection,
-                value=self._quarantined_count,
-            )
+            reason, count = self._quarantine_reason, self._quarantined_count
+            self._events.emit(EventType.QUARANTINED, reason, connection=self._connection, value=count)
         self._quarantined_count = 0
 
     def _emit_for_subscription(self, kind: EventType, message: str, subscription: Subscription) -> None:
