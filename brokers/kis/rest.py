@@ -50,7 +50,7 @@ class ApprovalKey:
 
     def _issue(self) -> str:
         # here, and here only, the appsecret is called secretkey
-        status, body = post(
+        reply = post(
             self._url,
             {
                 "grant_type": "client_credentials",
@@ -59,24 +59,24 @@ class ApprovalKey:
             },
             content_type="application/json; utf-8",
         )
-        key = body.get("approval_key")
-        if status == 200 and isinstance(key, str) and key:
+        key = reply.body.get("approval_key")
+        if reply.status == 200 and isinstance(key, str) and key:
             return key
-        raise _build_rejection("approval key", status, body, LIMITED_WAIT_S)
+        raise _build_rejection("approval key", reply, LIMITED_WAIT_S)
 
 
 def access_token(rest_url: str, secrets: Secrets, path: Path, clock: Clock) -> AccessToken:
     """The access token of one appkey, cached at `path`."""
 
     def issue() -> tuple[str, int]:
-        status, body = post(
+        reply = post(
             f"{rest_url.rstrip('/')}/oauth2/tokenP",
             {"grant_type": "client_credentials", "appkey": secrets.app_key, "appsecret": secrets.app_secret},
             content_type="application/json; charset=utf-8",
         )
-        token, life_s = body.get("access_token"), body.get("expires_in")
-        if status != 200 or not isinstance(token, str) or not token:
-            raise _build_rejection("access token", status, body, ISSUE_WAIT_S)
+        token, life_s = reply.body.get("access_token"), reply.body.get("expires_in")
+        if reply.status != 200 or not isinstance(token, str) or not token:
+            raise _build_rejection("access token", reply, ISSUE_WAIT_S)
         if not isinstance(life_s, int) or not 0 < life_s <= TOKEN_LIFE_S:
             life_s = TOKEN_LIFE_S  # a partner's lives longer; one that ends sooner is refused and then renewed
         return token, clock.now_ns() + life_s * SECOND_NS
@@ -84,9 +84,9 @@ def access_token(rest_url: str, secrets: Secrets, path: Path, clock: Clock) -> A
     return AccessToken(path, f"{rest_url} {secrets.app_key}", clock, issue)
 
 
-def _build_rejection(what: str, status: int, body: Mapping[str, object], limited_wait_s: float) -> RestError:
+def _build_rejection(what: str, reply: JsonResponse, limited_wait_s: float) -> RestError:
     """The gateway's message for a rejected key or token (docs/wire/kis.md 1.5, 1.7)."""
-    code, text = parse_error(status, body)
+    code, text = _parse_error(reply)
     message = f"{what} refused: {code}: {text}"
     return (
         RateLimited(message, limited_wait_s)
@@ -95,8 +95,9 @@ def _build_rejection(what: str, status: int, body: Mapping[str, object], limited
     )
 
 
-def parse_error(status: int, body: Mapping[str, object]) -> tuple[str, str]:
+def _parse_error(reply: JsonResponse) -> tuple[str, str]:
     """Code and text of an answer: token calls and others name them differently (docs/wire/kis.md 1.2, 1.5)."""
+    status, body, *_ = reply
     code = str(body.get("error_code") or body.get("msg_cd") or f"HTTP {status}").strip()
     return code, redact(str(body.get("error_description") or body.get("msg1") or "no reason given").strip())
 
@@ -127,7 +128,7 @@ class KisRestClient:
     def get(self, path: str, tr: str, query: Mapping[str, str], description: str) -> JsonResponse:
         """An answer that was not refused; `named` is what messages call it. RestError: limited, unreachable, refused, no use."""
         reply = self._call(path, tr, query)
-        if parse_error(reply.status, reply.body)[0] in REFRESH_CODES:
+        if _parse_error(reply)[0] in REFRESH_CODES:
             self._token.invalidate()
             reply = self._call(path, tr, query)
         if reply.status != 200 or reply.body.get("rt_cd") != "0":
@@ -148,7 +149,7 @@ class KisRestClient:
 
 def _build_error(description: str, reply: JsonResponse) -> RestError:
     """What an answer without rows means (docs/wire/kis.md 1.6, 1.7)."""
-    code, text = parse_error(reply.status, reply.body)
+    code, text = _parse_error(reply)
     message = f"{description}: {code}: {text}"
     if code == RATE_LIMITED_CODE:
         return RateLimited(message, RATE_LIMITED_WAIT_S)

@@ -24,8 +24,7 @@ import numpy as np
 from brokers.errors import RateLimited, RequestRejected, ServiceUnavailable, redact
 from brokers.history import BAR_ROW, DAY_ROW, TRADE_ROW, HistoryError, PageRequest, PageResponse
 from brokers.kiwoom.rest import access_token, inner_code
-from brokers.transport.rest import LIMITED_WAIT_S, RestClient
-from brokers.transport.rest import JsonResponse as HttpReply
+from brokers.transport.rest import LIMITED_WAIT_S, JsonResponse, RestClient
 from conf.clock import KST, SECOND_NS
 from conf.home import Home
 from conf.instrument import Instrument
@@ -85,7 +84,7 @@ class KiwoomHistory:
         reject_other_venues(request, rows)
         return PageResponse(reply.content, key if has_next else "")
 
-    def _call(self, request: PageRequest) -> HttpReply:
+    def _call(self, request: PageRequest) -> JsonResponse:
         name, path = CALLS[request.kind]
         headers = {"authorization": f"Bearer {self._token.get()}", "api-id": name}
         if request.key:
@@ -93,10 +92,10 @@ class KiwoomHistory:
         return self._client.post(self._url + path, _build_body(request), headers)
 
     @staticmethod
-    def _error_code(reply: HttpReply) -> str:
+    def _error_code(reply: JsonResponse) -> str:
         return inner_code(str(reply.body.get("return_msg", reply.body.get("returnMsg", ""))))
 
-    def _raise_if_rejected(self, request: PageRequest, reply: HttpReply) -> None:
+    def _raise_if_rejected(self, request: PageRequest, reply: JsonResponse) -> None:
         """An error unless the response reports success (docs/wire/kiwoom.md 1.5)."""
         outer = str(reply.body.get("return_code", reply.body.get("returnCode", f"HTTP {reply.status}"))).strip()
         if outer == "0" and reply.status == 200:

@@ -30,7 +30,7 @@ def access_token(rest_url: str, secrets: Secrets, path: Path, clock: Clock) -> A
     """The access token of one app key, cached at `path`."""
 
     def issue() -> tuple[str, int]:
-        status, body = post(
+        status, body, *_ = post(
             f"{rest_url.rstrip('/')}/oauth2/token",
             {"grant_type": "client_credentials", "appkey": secrets.app_key, "secretkey": secrets.app_secret},
         )

@@ -30,13 +30,6 @@ LIMITED_WAIT_S = 10.0
 JSON_CONTENT_TYPE = "application/json;charset=UTF-8"
 
 
-class Answer(NamedTuple):
-    """A response that is a JSON object."""
-
-    status: int
-    body: dict[str, Any]
-
-
 class JsonResponse(NamedTuple):
     """A response that is a JSON object, with its bytes and its headers (names in any case)."""
 
@@ -173,11 +166,10 @@ class RestClient:
         return answer.status_code, content, answer.headers
 
 
-def post(url: str, body: dict[str, str], content_type: str = JSON_CONTENT_TYPE) -> Answer:
+def post(url: str, body: dict[str, str], content_type: str = JSON_CONTENT_TYPE) -> JsonResponse:
     """POST a JSON body on a connection of its own. ServiceUnavailable without a JSON object in answer, RateLimited on HTTP 429."""
     with RestClient() as client:
-        reply = client.post(url, body, {"content-type": content_type})
-    return Answer(reply.status, reply.body)
+        return client.post(url, body, {"content-type": content_type})
 
 
 def _innermost_reason(error: Exception) -> str:
