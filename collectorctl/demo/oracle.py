@@ -27,7 +27,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 import numpy as np
 import pandas as pd
 
-from collectorctl.demo.reconcile import reconcile
+from collectorctl.demo.reconcile import reconcile, to_kst_days
 from collectorctl.demo.result import DemoResult, FeedAccount, StreamAccount
 from ringbuf.records import LEVELS
 
@@ -67,6 +67,7 @@ def compare(
     `stopped_ns`: feed -> the spans (begin, end), monotonic, in which its collector was stopped by a signal.
     `compare_stamps`: False where feeds stamp differently; then exchange seconds are not compared.
     """
+    trade_days, row_days = to_kst_days(trades["exch_s"]), to_kst_days(_to_unix_seconds(tick_rows["exch_time"]))
     if not compare_stamps:
         books, trades = (_clear_stamps(table) for table in (books, trades))
         book_rows, tick_rows = (rows.assign(exch_time=_NO_STAMP) for rows in (book_rows, tick_rows))
@@ -76,7 +77,9 @@ def compare(
     }
     return DemoResult(
         books=_compare_books(books, _select_stream(deliveries, BOOK), certain_until_ns, book_rows),
-        ticks=_compare_ticks(trades, _select_stream(deliveries, TICK), certain_until_ns, tick_rows),
+        ticks=_compare_ticks(
+            trades, trade_days, _select_stream(deliveries, TICK), certain_until_ns, tick_rows, row_days
+        ),
     )
 
 
@@ -151,23 +154,30 @@ def _compare_books(
 
 
 def _compare_ticks(
-    trades: np.ndarray, deliveries: np.ndarray, certain_until_ns: ConnectionInstants, rows: pd.DataFrame
+    trades: np.ndarray,
+    trade_days: np.ndarray,
+    deliveries: np.ndarray,
+    certain_until_ns: ConnectionInstants,
+    rows: pd.DataFrame,
+    row_days: np.ndarray,
 ) -> StreamAccount:
+    """Account of the ticks; `trade_days`, `row_days`: the day of each trade and row, on which its cumulative volume counts."""
     live = (rows["source"] == "live").to_numpy()
     # backfilled ticks that no feed delivered: they have to be trades that no live row has
     fetched = reconcile(trades, rows) if not live.all() else []
-    rows = rows[live]
+    rows, row_days = rows[live], row_days[live]
     account = StreamAccount(feeds=_count_outcomes(deliveries), stored=len(rows), fetched=int((~live).sum()))
     at = {trade: place for place, trade in enumerate(trades["id"].tolist())}
     columns = {
         name: trades[name].tolist() for name in ("symbol", "venue", "price", "side", "cum_volume", "size", "exch_s")
-    }
+    } | {"day": trade_days.tolist()}
 
     def key(first: int, last: int) -> tuple:
         # a merged trade ends where its last trade ends and covers everything since its first began
         begin, end = at[first], at[last]
         size = columns["cum_volume"][end] - columns["cum_volume"][begin] + columns["size"][begin]
         return (
+            columns["day"][end],
             columns["symbol"][end].decode(),
             columns["venue"][end].decode(),
             columns["cum_volume"][end],
@@ -178,7 +188,7 @@ def _compare_ticks(
         )
 
     delivered = _count_deliveries(deliveries, certain_until_ns, key)
-    stored = _tick_keys_of_rows(rows)
+    stored = _tick_keys_of_rows(rows, row_days)
     covered, account.doubled = _build_coverage(stored)
     certain, possible = set[tuple](), set[tuple]()
     for feed, feed_account in account.feeds.items():
@@ -197,7 +207,7 @@ def _compare_ticks(
 
 
 def _build_coverage(stored: Iterable[tuple]) -> tuple[Callable[[tuple], bool], int]:
-    """Coverage of shares by stored ticks, for keys (symbol, venue, cumulative volume, size, ...).
+    """Coverage of shares by stored ticks, for keys (day, symbol, venue, cumulative volume, size, ...).
 
     Returns:
         A function that says whether all shares of a key are covered by `stored`, and the number of stored ticks that cover a
@@ -205,8 +215,8 @@ def _build_coverage(stored: Iterable[tuple]) -> tuple[Callable[[tuple], bool], i
     """
     spans: dict[tuple, list[list[int]]] = {}
     doubled = 0
-    for symbol, venue, high, size, *_ in sorted(stored, key=lambda k: (k[0], k[1], k[2] - k[3], k[2])):
-        mine = spans.setdefault((symbol, venue), [])
+    for *name, high, size, _, _, _ in sorted(stored, key=lambda k: (k[:3], k[3] - k[4], k[3])):
+        mine = spans.setdefault(tuple(name), [])
         if mine and high - size <= mine[-1][1]:
             doubled += high - size < mine[-1][1]
             mine[-1][1] = max(mine[-1][1], high)
@@ -214,8 +224,8 @@ def _build_coverage(stored: Iterable[tuple]) -> tuple[Callable[[tuple], bool], i
             mine.append([high - size, high])
 
     def covered(key: tuple) -> bool:
-        symbol, venue, high, size, *_ = key
-        mine = spans.get((symbol, venue), [])
+        *name, high, size, _, _, _ = key
+        mine = spans.get(tuple(name), [])
         at = bisect_right(mine, high - size, key=lambda span: span[0]) - 1
         return at >= 0 and high <= mine[at][1]
 
@@ -337,8 +347,10 @@ def _book_keys_of_rows(rows: pd.DataFrame) -> list[tuple]:
     return _build_keys(rows["symbol"].tolist(), rows["venue"].tolist(), numbers)
 
 
-def _tick_keys_of_rows(rows: pd.DataFrame) -> list[tuple]:
-    columns = [rows[name].tolist() for name in ("symbol", "venue", "cum_volume", "size", "price", "side")]
+def _tick_keys_of_rows(rows: pd.DataFrame, days: np.ndarray) -> list[tuple]:
+    columns = [days.tolist()] + [
+        rows[name].tolist() for name in ("symbol", "venue", "cum_volume", "size", "price", "side")
+    ]
     return list(zip(*columns, _to_unix_seconds(rows["exch_time"]).tolist(), strict=True))
 
 

@@ -21,6 +21,8 @@ import msgspec
 import numpy as np
 import pandas as pd
 
+DAY_S, KST_OFFSET_S = 86_400, 9 * 3600
+
 
 class Reconciliation(msgspec.Struct):
     """Stored ticks of one instrument's day, reconciled with its trades.
@@ -31,6 +33,7 @@ class Reconciliation(msgspec.Struct):
 
     symbol: str
     venue: str
+    date: str
     trades: int
     live: int
     missed: int
@@ -43,7 +46,7 @@ class Reconciliation(msgspec.Struct):
 
     def problems(self) -> list[str]:
         """Differences from the trades, as messages."""
-        name = f"ticks of {self.symbol} {self.venue}"
+        name = f"ticks of {self.symbol} {self.venue} on {self.date}"
         problems = []
         if self.wrong:
             problems.append(f"{name}: {self.wrong} recovered rows are no trade that was missed")
@@ -55,20 +58,25 @@ class Reconciliation(msgspec.Struct):
 
 
 def reconcile(trades: np.ndarray, rows: pd.DataFrame) -> list[Reconciliation]:
-    """Compare each instrument's whole day. `trades`: the ground truth's TRADES; `rows`: the tick dataset as pandas reads it."""
-    names = sorted(set(zip(trades["symbol"].tolist(), trades["venue"].tolist(), strict=True)))
+    """Compare each instrument's days. `trades`: the ground truth's TRADES; `rows`: the tick dataset as pandas reads it."""
+    days, row_days = to_kst_days(trades["exch_s"]), rows["exch_time"].dt.strftime("%Y-%m-%d")
+    names = sorted(set(zip(trades["symbol"].tolist(), trades["venue"].tolist(), days.tolist(), strict=True)))
     return [
         _reconcile_instrument(
-            symbol.decode(),
-            venue.decode(),
-            trades[(trades["symbol"] == symbol) & (trades["venue"] == venue)],
-            rows[(rows["symbol"] == symbol.decode()) & (rows["venue"] == venue.decode())],
+            (symbol.decode(), venue.decode(), date := str(np.datetime64(day, "D"))),
+            trades[(trades["symbol"] == symbol) & (trades["venue"] == venue) & (days == day)],
+            rows[(rows["symbol"] == symbol.decode()) & (rows["venue"] == venue.decode()) & (row_days == date)],
         )
-        for symbol, venue in names
+        for symbol, venue, day in names
     ]
 
 
-def _reconcile_instrument(symbol: str, venue: str, trades: np.ndarray, rows: pd.DataFrame) -> Reconciliation:
+def to_kst_days(exch_s: np.ndarray) -> np.ndarray:
+    """Days since 1970 in Korea of instants (s since 1970 UTC), int64 (n,): cumulative volume begins anew with each."""
+    return (exch_s.astype(np.int64) + KST_OFFSET_S) // DAY_S
+
+
+def _reconcile_instrument(name: tuple[str, str, str], trades: np.ndarray, rows: pd.DataFrame) -> Reconciliation:
     trades = trades[np.argsort(trades["cum_volume"], kind="stable")]
     live, recovered = rows[rows["source"] == "live"], rows[rows["source"] != "live"]
     covered = _count_covering_rows(trades["cum_volume"], live)
@@ -80,8 +88,9 @@ def _reconcile_instrument(symbol: str, venue: str, trades: np.ndarray, rows: pd.
         if trade is not None and _is_equal(row, trade):
             matched[row["cum_volume"]] += 1
     return Reconciliation(
-        symbol=symbol,
-        venue=venue,
+        symbol=name[0],
+        venue=name[1],
+        date=name[2],
         trades=len(trades),
         live=len(live),
         missed=len(missed),

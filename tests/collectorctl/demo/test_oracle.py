@@ -192,3 +192,25 @@ def test_the_allowance_is_the_share_and_chance() -> None:
     """Large runs are held to the share, small ones to what chance makes of it."""
     assert compute_allowance(0.0005, 0) == 0
     assert compute_allowance(0.0005, 10**8) == pytest.approx(50_000, rel=0.02)
+
+
+def test_each_day_has_a_cumulative_volume_of_its_own() -> None:
+    """Three days whose volumes begin at zero: what is whole is called so, a row too many or too few is found on its day."""
+    _, day = market(5)
+    days = []
+    for number in range(3):
+        trades = day.copy()
+        trades["id"] += 5 * number
+        trades["exch_s"] += 86_400 * number
+        days.append(trades)
+    trades = np.concatenate(days)
+    sent = deliveries([(1, 2, 0, n, n) for n in range(1, 16)])
+
+    def judged(at: list[int]) -> tuple[int, int, int]:
+        books = stored_books(market(1)[0], [])
+        ticks = compare(market(1)[0], trades, sent, {}, books, stored_ticks(trades, at)).ticks
+        return ticks.missed, ticks.doubled, ticks.wrong
+
+    assert judged(list(range(15))) == (0, 0, 0)
+    assert judged([*range(15), 7]) == (0, 1, 0)
+    assert judged([n for n in range(15) if n != 12]) == (1, 0, 0)
