@@ -208,7 +208,7 @@ class WriterService:
         except OSError as error:
             reason = f"{reason}; the journal's end may be lost with the power: {error}"
         rest = f"{self._count_backlog()} records stay in rings and journal for the next start"
-        self._set_stopped(f"stopped with collectors running ({reason}): {rest}")
+        self._set_stopped(f"stopped before the rings were drained ({reason}): {rest}")
 
     def _set_stopped(self, detail: str) -> None:
         logger.info(detail)
