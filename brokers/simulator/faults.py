@@ -23,8 +23,9 @@ Guarantees:
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from random import Random
 from typing import NamedTuple
 
@@ -126,16 +127,8 @@ class FeedFaults:
     silent_until_ns: int = 0
     quiet_until_ns: int = 0
     outage_until_ns: int = 0
-    duplicate: int = 0
-    garble: int = 0
-    truncate: int = 0
-    badutf8: int = 0
-    refuse: int = 0
-    limit: int = 0
-    error: int = 0
-    repeatpage: int = 0
-    movehead: int = 0
-    emptypage: int = 0
+    pending: Counter[str] = field(default_factory=Counter)
+    """How often each fault that is counted (garble, limit, error ...) is still to happen."""
     late_ack_s: float = 0.0
     widths: tuple[int, int] | None = None
     loss: float | None = None
@@ -146,11 +139,15 @@ class FeedFaults:
     def corrupt(self, frame: bytes, random: Random) -> bytes | None:
         """`frame` as the next pending fault leaves it; None when none is pending."""
         for name, corrupt_frame in _CORRUPTORS.items():
-            pending = getattr(self, name)
-            if pending:
-                setattr(self, name, pending - 1)
+            if self.take(name):
                 return corrupt_frame(frame, random)
         return None
+
+    def take(self, name: str) -> bool:
+        """Whether a counted fault is pending; it is then counted down."""
+        is_pending = self.pending[name] > 0
+        self.pending[name] -= is_pending
+        return is_pending
 
 
 def garble_frame(frame: bytes, random: Random) -> bytes:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 import time
+from collections import Counter
 from pathlib import Path
 
 import pandas as pd
@@ -110,11 +111,15 @@ class DemoRun:
         """Show progress until the market has closed; the last status."""
         columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
         clock, close_ns = home.load_clock(), parse_day_time(MARKET_CLOSE)
-        seconds = lambda until_ns: (until_ns - clock.now_ns()) / SECOND_NS / clock.anchor.speed  # noqa: E731 real ones
+
+        def seconds_until(until_ns: int) -> float:
+            """In real seconds."""
+            return (until_ns - clock.now_ns()) / SECOND_NS / clock.anchor.speed
+
         with Progress(*columns, console=self.console, transient=True) as progress:
             task = progress.add_task("market", total=self.seconds)
             printed_s = time.monotonic()
-            while (left := seconds(close_ns)) > 0:
+            while (left := seconds_until(close_ns)) > 0:
                 if command := runner.run_due(clock.now_ns()):
                     self.console.print(f"{to_kst(clock.now_ns()):%H:%M} KST  {command}")
                 line = self._format_progress(clock.now_ns(), collect_status(home))
@@ -123,18 +128,20 @@ class DemoRun:
                     printed_s = time.monotonic()
                     self.console.print(line)
                 due_ns = runner.due_ns()
-                time.sleep(max(0.0, min(seconds(close_ns), 0.5, 0.5 if due_ns is None else seconds(due_ns))))
+                time.sleep(
+                    max(0.0, min(seconds_until(close_ns), 0.5, 0.5 if due_ns is None else seconds_until(due_ns)))
+                )
         return collect_status(home)
 
     @staticmethod
     def _format_progress(now_ns: int, status: Status) -> str:
-        counters = {process.name: process.counters for process in status.processes}
-        count = lambda name, counter: counters.get(name, {}).get(counter, 0)  # noqa: E731 a name for a nested look-up
+        counters = {process.name: Counter(process.counters) for process in status.processes}
+        kis, kiwoom, writer = (counters.get(name, Counter[str]()) for name in ("kis", "kiwoom", "writer"))
         unhealthy = ", ".join(f"{p.name} {p.verdict}" for p in status.processes if not p.healthy)
         return (
-            f"{to_kst(now_ns):%H:%M} KST  books kis {count('kis', 'books')} kiwoom {count('kiwoom', 'books')} "
-            f"merged {count('writer', 'books_new')}  ticks {count('writer', 'ticks_in')}  "
-            f"hours published {count('writer', 'hours_published')}  {unhealthy}"
+            f"{to_kst(now_ns):%H:%M} KST  books kis {kis['books']} kiwoom {kiwoom['books']} "
+            f"merged {writer['books_new']}  ticks {writer['ticks_in']}  "
+            f"hours published {writer['hours_published']}  {unhealthy}"
         )
 
     def _simulator_commands(self) -> list[TimedCommand]:

@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import date
+from functools import partial
 
 import msgspec
 import numpy as np
@@ -178,8 +179,8 @@ class RecoveryJob:
         found = self._collect_evidence(plan)
         trades = np.zeros(0, TRADE_ROW)
         if plan.method in ("ticks", "prints"):
-            on_page = lambda pages, rate: self.listener.on_page(plan, pages, rate)  # noqa: E731 a name for the call below
-            load_books = lambda: day_ticks.load_book_volumes(self.books_dir, self.day, plan.instrument)  # noqa: E731 as above
+            on_page = partial(self.listener.on_page, plan)
+            load_books = partial(day_ticks.load_book_volumes, self.books_dir, self.day, plan.instrument)
             source = TickSource(self.home.data, self.client, self.availability, plan, load_books, on_page)
             trades = source.fill(ticks, found, lambda: self.daily_totals.get(plan.instrument, refresh=True)[0])
         merged = day_ticks.sort_ticks(np.concatenate([ticks, day_ticks.ticks_from_trades(trades)]))

@@ -239,8 +239,7 @@ class ClientConnection:
         self._record_frame(
             frame, DeliveryOutcome.SENT if corrupted is None and not frame.corrupted else DeliveryOutcome.CORRUPTED
         )
-        if faults.duplicate and corrupted is None:
-            faults.duplicate -= 1
+        if corrupted is None and faults.take("duplicate"):
             await self.send(payload)
             self._record_frame(frame, DeliveryOutcome.REPEATED)
 

@@ -152,12 +152,18 @@ class SimulatedFeed:
                 self.faults.quiet_until_ns = until_ns
             case "lateack":
                 self.faults.late_ack_s = fault.value
-            case "loss" | "skew" | "conflate" | "unified" as name:
-                setattr(self.faults, name, fault.value)
+            case "loss":
+                self.faults.loss = fault.value
+            case "skew":
+                self.faults.skew = fault.value
+            case "conflate":
+                self.faults.conflate = fault.value
+            case "unified":
+                self.faults.unified = int(fault.value)
             case "width":
                 self.faults.widths = (int(fault.value), int(fault.value) + BOOK_EXTRA_FIELDS[self.name])
             case name:
-                setattr(self.faults, name, getattr(self.faults, name) + int(fault.value))
+                self.faults.pending[name] += int(fault.value)
 
     def _abort_all(self, reason: str) -> None:
         for connection in list(self.connections.values()):

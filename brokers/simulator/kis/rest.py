@@ -148,9 +148,8 @@ class QuotationRoutes:
 
     async def handle(self, request: web.Request) -> web.Response:
         """Check as the gateway does, then answer from the ledger; HTTP 500 carries a gateway's refusal."""
-        if self.faults.error:
-            self.faults.error -= 1
-            if self.faults.error % 2 == 0:
+        if self.faults.take("error"):
+            if self.faults.pending["error"] % 2 == 0:
                 return web.Response(
                     status=502, text="<html><body>502 Bad Gateway</body></html>", content_type="text/html"
                 )
@@ -170,8 +169,7 @@ class QuotationRoutes:
             raise QuotationError("EGW00123", "기간이 만료된 token 입니다.")
         if app_key is None:
             raise QuotationError("EGW00121", "유효하지 않은 token 입니다.")
-        if self.faults.limit:
-            self.faults.limit -= 1
+        if self.faults.take("limit"):
             raise QuotationError("EGW00201", "초당 거래건수를 초과하였습니다.")
         if not self.token_bucket.try_acquire(app_key, time.monotonic()):
             raise QuotationError("EGW00201", "초당 거래건수를 초과하였습니다.")

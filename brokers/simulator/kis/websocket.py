@@ -182,8 +182,7 @@ class KisClientSession:
             raise SubscriptionRejected("OPSP0002", "ALREADY IN SUBSCRIBE")
         stream = self._resolve_stream(tr_id, tr_key)
         faults = self.connection.feed.faults
-        if faults.refuse:
-            faults.refuse -= 1
+        if faults.take("refuse"):
             raise SubscriptionRejected("OPSP0007", "SUBSCRIBE INTERNAL ERROR")
         if len(self.subscriptions) >= self.server.rules.max_subscriptions:
             raise SubscriptionRejected("OPSP0008", "MAX SUBSCRIBE OVER")

@@ -209,17 +209,16 @@ class RestRoutes:
 
     def _inject_error(self) -> web.Response | None:
         """The fault error: a gateway's page, in turn 502 and 500."""
-        if not self.faults.error:
+        if not self.faults.take("error"):
             return None
-        self.faults.error -= 1
-        status, text = (500, "500 Internal Server Error") if self.faults.error % 2 else (502, "502 Bad Gateway")
+        status, text = (
+            (500, "500 Internal Server Error") if self.faults.pending["error"] % 2 else (502, "502 Bad Gateway")
+        )
         return web.Response(status=status, text=HTML.format(text), content_type="text/html")
 
     def _check_rate_limit(self, app_key: str, api_id: str) -> web.Response | None:
         """429 and no page headers (docs/wire/kiwoom.md 1.5, 1.6)."""
-        if self.faults.limit:
-            self.faults.limit -= 1
-        elif self.token_bucket.try_acquire((app_key, api_id), time.monotonic()):
+        if not self.faults.take("limit") and self.token_bucket.try_acquire((app_key, api_id), time.monotonic()):
             return None
         inner = f"1700:허용된 API 요청 개수를 초과하였습니다. 유량={self.rules.burst:g}, API ID={api_id}"
         return build_response({"return_code": 5, "return_msg": f"{TOO_MANY}[{inner}]"}, 429)
@@ -241,8 +240,7 @@ class RestRoutes:
     def _build_page(self, request: web.Request, tr: Tr, fields: dict[str, str], app_key: str) -> web.Response:
         """One page, the first or that of its key, after the pending faults."""
         api_id, now_s = request.headers["api-id"].strip(), time.monotonic()
-        if self.faults.emptypage:
-            self.faults.emptypage -= 1
+        if self.faults.take("emptypage"):
             text = "예상치 못한 오류가 발생하였습니다[1999:예상치 못한 에러가 발생하였습니다. 사유=조회 지연]"
             return self._build_rows_response({tr.list_key: []}, api_id, code=1, text=text)
         listing = self.listings.get(fields["stk_cd"].partition("_")[0] if self.rules.krx_only else fields["stk_cd"])
@@ -252,8 +250,7 @@ class RestRoutes:
         cursor = self.cursors.find(key, cursor_scope, now_s) if key else None
         if listing is None:
             page = EMPTY_PAGE
-        elif cursor is not None and self.faults.repeatpage:
-            self.faults.repeatpage -= 1
+        elif cursor is not None and self.faults.take("repeatpage"):
             page = tr.build_page(ListRequest(listing, fields, cursor.previous_start, self.rules.horizon_days))
             return self._build_rows_response(self._build_answer(tr, fields, page), api_id, key)
         else:
@@ -270,8 +267,7 @@ class RestRoutes:
         moves = self.rules.keys_are_offsets
         if not tr.head_moves or fields.get("tdy_pred") == "2":  # nothing is traded on a day that is over
             return cursor.start
-        if self.faults.movehead:
-            self.faults.movehead -= 1
+        if self.faults.take("movehead"):
             self.force_trades(listing.instrument)
             moves = True
         return cursor.start + (len(listing.history) - cursor.history_length) * moves

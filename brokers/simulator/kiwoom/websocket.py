@@ -153,8 +153,7 @@ class KiwoomClientSession:
                 registered -= wanted
             self._update_connection()
             return 0, ""
-        if faults.refuse:
-            faults.refuse -= 1
+        if faults.take("refuse"):
             return 1, "실시간 등록에 실패하였습니다"
         groups = {} if request.get("refresh") == "0" else {name: set(items) for name, items in self.groups.items()}
         groups.setdefault(group, set()).update(wanted)

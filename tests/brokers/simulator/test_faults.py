@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from random import Random
@@ -61,7 +62,7 @@ def test_spoiled_frames_cannot_be_read(seed: int) -> None:
     """No JSON, no envelope with a known TR, or fewer fields than any record has; each fault as often as asked."""
     kis = b"0|H0STCNT0|002|" + b"^".join(b"%d" % number for number in range(94))
     kiwoom = b'{"data":[{"values":{"20":"115618"},"type":"0B","name":"x","item":"005930"}],"trnm":"REAL"}'
-    faults = FeedFaults(garble=2, truncate=2, badutf8=2)
+    faults = FeedFaults(pending=Counter(garble=2, truncate=2, badutf8=2))
     random = Random(seed)
     spoiled = [faults.corrupt(frame, random) for _ in range(3) for frame in (kis, kiwoom)]
 
