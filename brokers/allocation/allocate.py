@@ -123,40 +123,41 @@ def allocate(
 ) -> Allocation:
     """Distribute the slots; `instruments` most important first, `preferred`: the broker of each one's ticks."""
     free_slots = {capacity.name: capacity.keys * capacity.limit for capacity in capacities}
-    books: dict[str, list[Instrument]] = {name: [] for name in free_slots}
     # if only one book fits, prefer a broker whose books carry the ticks without a further slot
-    symbol_counting = [capacity.name for capacity in capacities if capacity.limit_unit == "symbols"]
-    brokers = [*symbol_counting, *(name for name in free_slots if name not in symbol_counting)]
-    for behind, instrument in enumerate(instruments, 1 - len(instruments)):
-        placed = False
+    by_symbol = [capacity.name for capacity in capacities if capacity.limit_unit == "symbols"]
+    brokers = [*by_symbol, *(name for name in free_slots if name not in by_symbol)]
+    books = _allocate_books(instruments, brokers, free_slots)
+    collected = {instrument for assigned in books.values() for instrument in assigned}
+    carriers = {i: [name for name in by_symbol if i in books[name]] for i in instruments if i in collected}
+    ticks: dict[Instrument, str] = {}
+    for instrument, names in carriers.items():  # first the instruments whose ticks take a slot
+        if not names and (open_to := [name for name in (preferred[instrument], *brokers) if free_slots[name]]):
+            ticks[instrument] = open_to[0]
+            free_slots[open_to[0]] -= 1
+    for instrument, names in carriers.items():
+        if names:
+            choice = preferred[instrument]
+            if choice not in names and free_slots[choice]:
+                free_slots[choice] -= 1
+            elif choice not in names:
+                choice = names[0]
+            ticks[instrument] = choice
+    return Allocation(books, {name: [i for i in instruments if ticks.get(i) == name] for name in free_slots})
+
+
+def _allocate_books(
+    instruments: Sequence[Instrument], brokers: Sequence[str], free_slots: dict[str, int]
+) -> dict[str, list[Instrument]]:
+    """A first book for each instrument, further ones while slots remain for the first books of all others."""
+    books: dict[str, list[Instrument]] = {name: [] for name in free_slots}
+    for remaining, instrument in zip(range(len(instruments) - 1, -1, -1), instruments, strict=True):
+        reserved = 0
         for name in brokers:
-            if free_slots[name] and (not placed or sum(free_slots.values()) > -behind):
+            if free_slots[name] and sum(free_slots.values()) > reserved:
                 free_slots[name] -= 1
                 books[name].append(instrument)
-                placed = True
-    brokers_with_free_ticks: dict[Instrument, list[str]] = {}
-    for name in symbol_counting:
-        for instrument in books[name]:
-            brokers_with_free_ticks.setdefault(instrument, []).append(name)
-    collected = {instrument for assigned in books.values() for instrument in assigned}
-    chosen: dict[Instrument, str] = {}
-    for instrument in instruments:  # first the instruments whose ticks take a slot
-        open_to = [name for name in (preferred[instrument], *brokers) if free_slots[name]]
-        if instrument in collected and instrument not in brokers_with_free_ticks and open_to:
-            chosen[instrument] = open_to[0]
-            free_slots[open_to[0]] -= 1
-    for instrument in instruments:
-        if instrument not in brokers_with_free_ticks:
-            continue
-        choice = preferred[instrument]
-        if choice in brokers_with_free_ticks[instrument] or not free_slots[choice]:
-            chosen[instrument] = (
-                choice if choice in brokers_with_free_ticks[instrument] else brokers_with_free_ticks[instrument][0]
-            )
-        else:
-            chosen[instrument] = choice
-            free_slots[choice] -= 1
-    return Allocation(books, {name: [i for i in instruments if chosen.get(i) == name] for name in free_slots})
+                reserved = remaining
+    return books
 
 
 def find_shortfalls(instruments: Iterable[Instrument], allocation: Allocation) -> list[Shortfall]:
