@@ -27,8 +27,8 @@ from writer.dataset import Dataset
 from writer.feeds.monitor import FeedMonitor
 from writer.ingest.ring_reader import NO_LIMIT_NS
 from writer.publish.coordinator import PublicationCoordinator
-from writer.report import WriterReport
 from writer.schema import WRITER_FEED, parse_dataset
+from writer.service_report import WriterReport
 from writer.volume.gap_report import GapReporter
 
 POLL_INTERVAL_S = 0.2

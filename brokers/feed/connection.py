@@ -241,10 +241,11 @@ class FeedConnection:
         liveness.check_connection(session.state == ProcessState.STREAMING, now_ns)
         if unacknowledged := liveness.unacknowledged_subscriptions(table, now_ns):
             session.resubscribe(unacknowledged, now_ns, unsubscribe_first=False)
-            self._report.unacknowledged(unacknowledged)
+            self._report.resubscribed(unacknowledged, "not acknowledged in time")
         if stale := liveness.stale_subscriptions(table, now_ns):
             session.resubscribe(stale, now_ns, unsubscribe_first=True)
-            self._report.stale(stale)
+            self._report.resubscribed(stale, "silent for too long")
+            self._heartbeat.add("resubscribed", len(stale))
         self._report.subscriptions(table)
         state, details = session.state, table.describe_refusals()
         if state == ProcessState.STREAMING:

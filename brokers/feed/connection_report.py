@@ -51,15 +51,7 @@ class ConnectionReport:
         self._heartbeat.set("acknowledged", sum(1 for state in states if state.acknowledged_ns))
         self._heartbeat.set("refused", sum(1 for state in states if state.refusal))
 
-    def unacknowledged(self, subscriptions: Collection[Subscription]) -> None:
-        """These are sent again for want of an acknowledgement."""
-        self._resubscribed(subscriptions, "not acknowledged in time")
-
-    def stale(self, subscriptions: Collection[Subscription]) -> None:
-        """These are sent again for want of data."""
-        self._resubscribed(subscriptions, "silent for too long")
-        self._heartbeat.add("resubscribed", len(subscriptions))
-
-    def _resubscribed(self, subscriptions: Collection[Subscription], reason: str) -> None:
+    def resubscribed(self, subscriptions: Collection[Subscription], reason: str) -> None:
+        """These are sent again."""
         logger.warning("{}, registering again: {}", reason, ", ".join(map(str, subscriptions)))
         self._events.resubscribed(subscriptions, reason)

@@ -1,0 +1,86 @@
+"""Report of one dataset: counters of what is journalled, and of records that were lost before."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from loguru import logger
+
+from ringbuf.events import EventPublisher
+from ringbuf.records import STREAMS, UNDEFINED, EventType, FeedId
+from ringbuf.vitals import Vitals
+from writer import schema
+from writer.ingest.book_arbiter import ArbitrationResult, BookArbiter
+from writer.ingest.ring_reader import OverrunReport
+
+
+class DatasetReport:
+    """The report of the dataset `name`; `events` hears of losses, `arbiter` is that of its books."""
+
+    def __init__(self, name: str, vitals: Vitals, events: EventPublisher | None, arbiter: BookArbiter | None) -> None:
+        self._market, self._stream = schema.parse_dataset(name)
+        self._feeds = schema.feeds_of(name)
+        self._vitals = vitals
+        self._events = events
+        self._arbiter = arbiter
+
+    def journalled(
+        self,
+        batch: pa.RecordBatch,
+        records: np.ndarray,
+        arbitration: ArbitrationResult | None,
+        late_hours: Collection[int],
+        now_ns: int,
+    ) -> None:
+        """`records` are in the journal as `batch`; new rows of `late_hours` came after the hour was published and closed."""
+        vitals = self._vitals
+        if self._stream == "event":
+            vitals.add("events", len(records))
+            return
+        new = pc.is_null(batch.column("twin_of")).to_numpy(zero_copy_only=False)
+        vitals.add("journal_rows", len(records))
+        if late_hours:
+            vitals.add("late_rows", int((new & np.isin(batch.column("hour").to_numpy(), list(late_hours))).sum()))
+        for feed in self._feeds:
+            mine = records["line"] == FeedId[feed.upper()]
+            vitals.add(f"rows_in_{feed}", int(mine.sum()))
+            if self._arbiter is not None:
+                vitals.add(f"books_in_{feed}", int(mine.sum()))
+                vitals.add(f"books_first_{feed}", int((mine & new).sum()))
+        if self._arbiter is not None:
+            vitals.add("books_new", int(new.sum()))
+            vitals.add("books_twins", int((~new).sum()))
+            vitals.add("books_late", int(arbitration.late.sum()) if arbitration else 0)
+            vitals.set("waiting_books", self._arbiter.unmatched_count)
+        if self._stream == "tick":
+            vitals.add("ticks_in", len(records))
+        if len(records):
+            for lags in np.array_split(np.sort(now_ns - records["mono_ns"]), min(8, len(records))):
+                vitals.record_latency(max(0, int(lags.mean())), len(lags))
+
+    def lost(self, overrun: OverrunReport) -> None:
+        """Count, log and emit records that were overwritten before they were read.
+
+        This is done before the batch behind the loss is journalled: a kill in between reports a loss twice rather than never.
+        """
+        first, last = overrun.overrun
+        count = last - first + 1
+        self._vitals.add("lost_records", count)
+        after = self._market.to_local(overrun.after_ns) if overrun.after_ns else "the ring's beginning"
+        before = self._market.to_local(overrun.before_ns) if overrun.before_ns else "now"
+        message = f"records {first} to {last} ({count}) were overwritten before they were read"
+        message += f"; received between {after} and {before}"
+        logger.error("{}: {}", overrun.ring, message)
+        if self._events is not None:
+            feed, _, stream = overrun.ring.partition(".")
+            self._events.emit(
+                EventType.RING_LOSS,
+                message,
+                feed=FeedId[feed.upper()],
+                stream=stream if stream in STREAMS else "",
+                value=count,
+                since_ns=overrun.after_ns or UNDEFINED,
+            )
