@@ -13,23 +13,31 @@ Not handled here:
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import NamedTuple
+from dataclasses import dataclass
 
 from brokers.decoded import DecodedBatch, pack_book, pack_tick
-from brokers.kis import frame
-from brokers.kis.frame import FrameState, parse_optional_uint, parse_price_e4, parse_uint
+from brokers.kis.frame import (
+    Frame,
+    RecordLayout,
+    check_totals,
+    extra_fields,
+    is_continuous,
+    parse_optional_uint,
+    parse_price_e4,
+    parse_uint,
+    parse_value,
+    read_frame,
+)
 from brokers.subscription import Subscription
 from conf.clock import parse_time_of_day
 from ringbuf.records import PRICE_SCALE, UNDEFINED, FeedId, Flag, Session, Side, Venue
 
 
-class DomesticLayout(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class DomesticLayout(RecordLayout):
     """A TR's fields. Indexes are zero-based; a field that lies beyond a frame's width is not in that frame."""
 
-    stream: str
     venue: Venue
-    widths: frozenset[int]  # widths that are read; between two of them a frame may have been cut
-    known_width: int  # the largest documented one (docs/wire/kis.md 3)
     documented: frozenset[int]
     market: int  # MARKET_CLS_CODE
     mid: int  # midpoint price, its quantity behind it
@@ -47,7 +55,7 @@ def _build_layout(
     accepted_widths = (
         frozenset(widths) if stream == "tick" or venue == Venue.KRX else frozenset(range(_CORE_WIDTH, max(widths) + 1))
     )
-    return DomesticLayout(stream, venue, accepted_widths, max(widths), frozenset(widths), market, mid)
+    return DomesticLayout(stream, accepted_widths, max(widths), venue, frozenset(widths), market, mid)
 
 
 LAYOUTS: dict[bytes, DomesticLayout] = {
@@ -84,32 +92,24 @@ def subscriptions_by_code(subscriptions: Iterable[Subscription]) -> dict[str, Su
 
 def decode(payload: bytes, by_code: Mapping[str, Subscription], recv_ns: int, mono_ns: int = 0) -> DecodedBatch:
     """One message. `recv_ns` dates the exchange's HHMMSS; never raises."""
-    return frame.read_frame(payload, LAYOUTS, _READERS, by_code, recv_ns, mono_ns)
+    return read_frame(payload, LAYOUTS, _READERS, by_code, recv_ns, mono_ns)
 
 
-def _decode_tick(
-    out: DecodedBatch,
-    f: list[bytes],
-    layout: DomesticLayout,
-    subscription: Subscription,
-    recv_ns: int,
-    mono_ns: int,
-    frame_state: FrameState,
-) -> None:
+def _decode_tick(frame: Frame[DomesticLayout], f: list[bytes], subscription: Subscription) -> bytes:
     """docs/wire/kis.md 4.1. ValueError or struct.error if a field that a trade cannot do without is no number."""
-    exch_ns = parse_time_of_day(f[1], recv_ns)
+    layout, exch_ns = frame.layout, parse_time_of_day(f[1], frame.recv_ns)
     price, size, cum_volume = parse_price_e4(f[2]), parse_uint(f[12]), parse_uint(f[13])
-    cum_value = frame.parse_value(f[14])
+    cum_value = parse_value(f[14])
     sells, buys = parse_optional_uint(f[15]), parse_optional_uint(f[16])
-    flags, extra = frame.extra_fields(f, layout.known_width)
+    flags, extra = extra_fields(f, layout.known_width)
     if f[35] == b"Y":
         flags |= Flag.HALTED
-    if not frame.is_continuous(frame_state.get(subscription), cum_volume, cum_value, size, price):
+    if not is_continuous(frame.previous.get(subscription), cum_volume, cum_value, size, price):
         flags |= Flag.CHECKSUM
     row = pack_tick(
         0,
-        recv_ns,
-        mono_ns,
+        frame.recv_ns,
+        frame.mono_ns,
         exch_ns,
         subscription.instrument.symbol.encode(),
         layout.venue,
@@ -127,22 +127,13 @@ def _decode_tick(
         _find_session(f[43], f[layout.market] if len(f) > layout.market else b"", f[34]),
         extra,
     )
-    frame_state[subscription] = (cum_volume, cum_value)
-    out.tick_rows.append(row)
-    out.tick_subscriptions.append(subscription)
+    frame.previous[subscription] = (cum_volume, cum_value)
+    return row
 
 
-def _decode_book(
-    out: DecodedBatch,
-    f: list[bytes],
-    layout: DomesticLayout,
-    subscription: Subscription,
-    recv_ns: int,
-    mono_ns: int,
-    frame_state: FrameState,
-) -> None:
+def _decode_book(frame: Frame[DomesticLayout], f: list[bytes], subscription: Subscription) -> bytes:
     """docs/wire/kis.md 4.2. ValueError or struct.error if a level is no number; totals, expectation and midpoint may be empty."""
-    exch_ns = parse_time_of_day(f[1], recv_ns)
+    layout, exch_ns = frame.layout, parse_time_of_day(f[1], frame.recv_ns)
     if b"".join(f[3:43]).isdigit():
         levels = [int(text) for text in f[3:43]]
         prices = [price * PRICE_SCALE for price in levels[:20]]
@@ -153,25 +144,22 @@ def _decode_book(
     total_ask, total_bid = parse_optional_uint(f[43]), parse_optional_uint(f[44])
     documented = len(f) in layout.documented or len(f) > layout.known_width
     market = f[layout.market] if len(f) > layout.market else b""
-    flags, extra = frame.extra_fields(f, layout.known_width if documented else _CORE_WIDTH)
+    flags, extra = extra_fields(f, layout.known_width if documented else _CORE_WIDTH)
     if not documented:
         if (total_ask, total_bid) != (sum(sizes[:10]), sum(sizes[10:])):
             raise ValueError(f"{len(f)} fields are no documented width, and the sizes are not those of the totals")
-        out.oversized_frames.append((TR_OF[layout.venue.name, "orderbook"], len(f)))
+        frame.out.oversized_frames.append((TR_OF[layout.venue.name, "orderbook"], len(f)))
     # in call auctions the totals may cover more than the levels (docs/wire/kis.md 4.2): checked in continuous trading only
     if f[2] not in _SINGLE_PRICE and market in (b"", b"2"):
-        if total_ask != UNDEFINED and total_ask != sum(sizes[:10]):
-            flags |= Flag.CHECKSUM
-        if total_bid != UNDEFINED and total_bid != sum(sizes[10:]):
-            flags |= Flag.CHECKSUM
+        flags |= check_totals(total_ask, sizes[:10], total_bid, sizes[10:])
     mid = f[layout.mid : layout.mid + 2] if documented and len(f) > layout.mid + 1 else [b"", b""]
     session = _find_session(f[2], market, b"")
     if session == Session.UNKNOWN and f[2] == b"0" and layout.venue == Venue.KRX and not market:
         session = Session.REGULAR  # before MARKET_CLS_CODE came, these TRs carried one continuous session only
-    row = pack_book(
+    return pack_book(
         0,
-        recv_ns,
-        mono_ns,
+        frame.recv_ns,
+        frame.mono_ns,
         exch_ns,
         subscription.instrument.symbol.encode(),
         layout.venue,
@@ -191,8 +179,6 @@ def _decode_book(
         session,
         extra,
     )
-    out.book_rows.append(row)
-    out.book_subscriptions.append(subscription)
 
 
 def _find_session(hour: bytes, market: bytes, operation: bytes) -> Session:

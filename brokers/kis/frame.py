@@ -16,8 +16,9 @@ from __future__ import annotations
 
 import re
 import struct
-from collections.abc import Callable, Mapping
-from typing import Protocol, TypeVar
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Generic, TypeVar
 
 import msgspec
 
@@ -26,27 +27,31 @@ from brokers.subscription import Subscription
 from ringbuf.records import PRICE_SCALE, UNDEFINED, Flag
 
 
-class RecordLayout(Protocol):
+@dataclass(frozen=True, slots=True)
+class RecordLayout:
     """A type of record."""
 
-    @property
-    def stream(self) -> str:
-        """Of the records."""
-
-    @property
-    def widths(self) -> frozenset[int]:
-        """Known numbers of fields; a frame between two of them may have been cut."""
-
-    @property
-    def known_width(self) -> int:
-        """The largest known number of fields."""
+    stream: str
+    widths: frozenset[int]  # numbers of fields that are read; a frame between two of them may have been cut
+    known_width: int  # the largest documented one (docs/wire/kis.md 3)
 
 
 LayoutT = TypeVar("LayoutT", bound=RecordLayout)
-FrameState = dict[Subscription, tuple[int, ...]]
-"""Values of the previous record of a subscription in the frame, for comparison with the next one."""
-RecordReader = Callable[[DecodedBatch, list[bytes], LayoutT, Subscription, int, int, FrameState], None]
-"""Appends one record: (out, its fields, layout, whose, recv_ns, mono_ns, before). ValueError, struct.error if it cannot be read."""
+
+
+@dataclass(slots=True)
+class Frame(Generic[LayoutT]):
+    """What the records of one frame share."""
+
+    out: DecodedBatch
+    layout: LayoutT
+    recv_ns: int
+    mono_ns: int
+    previous: dict[Subscription, tuple[int, ...]] = field(default_factory=dict)  # cumulative values of the last record
+
+
+RecordReader = Callable[[Frame[LayoutT], list[bytes], Subscription], bytes]
+"""Packs one record: (its frame, its fields, whose). ValueError, struct.error if it cannot be read."""
 
 
 class _AnyObject(msgspec.Struct):
@@ -65,7 +70,7 @@ def read_frame(
     recv_ns: int,
     mono_ns: int,
 ) -> DecodedBatch:
-    """One message: `readers` by stream, `known` by `TYPE|first field`; never raises."""
+    """One message: `readers` by stream, `by_code` by `TYPE|first field`; never raises."""
     out = DecodedBatch()
     if payload[:1] == b"{":
         try:
@@ -99,12 +104,15 @@ def read_frame(
         return out
     if width > layout.known_width:
         out.oversized_frames.append((prefix, width))
-    read_record = readers[layout.stream]
-    frame_state: FrameState = {}
+    read_record, frame = readers[layout.stream], Frame(out, layout, recv_ns, mono_ns)
+    rows, row_subscriptions = (
+        (out.tick_rows, out.tick_subscriptions) if layout.stream == "tick" else (out.book_rows, out.book_subscriptions)
+    )
     for nth, subscription in enumerate(subscriptions):
         record = fields[nth * width : (nth + 1) * width]
         try:
-            read_record(out, record, layout, subscription, recv_ns, mono_ns, frame_state)
+            rows.append(read_record(frame, record, subscription))
+            row_subscriptions.append(subscription)
         except (ValueError, struct.error) as error:
             out.rejects.append((b"0|%b|001|%b" % (tr, b"^".join(record)), str(error)))
     return out
@@ -123,11 +131,20 @@ def is_continuous(previous: tuple[int, ...] | None, cum_volume: int, cum_value: 
     if previous is None:
         return True
     last_volume, last_value = previous[:2]
+    if UNDEFINED in (last_volume, cum_volume):
+        return True
     if cum_volume != last_volume + size:
         return False
     return UNDEFINED in (last_value, cum_value) or (
         abs((cum_value - last_value) * PRICE_SCALE - size * price_e4) < PRICE_SCALE
     )
+
+
+def check_totals(total_ask: int, ask_sizes: Sequence[int], total_bid: int, bid_sizes: Sequence[int]) -> int:
+    """Flag of totals that are not the sums of their sizes; an absent total is not checked."""
+    if total_ask in (UNDEFINED, sum(ask_sizes)) and total_bid in (UNDEFINED, sum(bid_sizes)):
+        return 0
+    return Flag.CHECKSUM
 
 
 def parse_uint(text: bytes) -> int:

@@ -22,29 +22,29 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from functools import lru_cache
-from typing import NamedTuple
 
 from brokers.decoded import DecodedBatch, pack_book, pack_tick
-from brokers.kis import frame
-from brokers.kis.frame import FrameState, parse_optional_uint, parse_uint
+from brokers.kis.frame import (
+    Frame,
+    RecordLayout,
+    check_totals,
+    extra_fields,
+    is_continuous,
+    parse_decimal,
+    parse_optional_uint,
+    parse_uint,
+    parse_value,
+    read_frame,
+)
 from brokers.subscription import Subscription
 from conf.clock import HOUR_NS, KST, SECOND_NS, parse_instant
 from conf.instrument import VENUE_BY_EXCHANGE, Instrument
 from conf.market import NEW_YORK, hours_of, to_local
 from ringbuf.records import LEVELS, PRICE_SCALE, UNDEFINED, FeedId, Flag, Session, Side, Venue
 
-
-class UsLayout(NamedTuple):
-    """A TR's fields."""
-
-    stream: str
-    widths: frozenset[int]
-    known_width: int
-
-
-LAYOUTS: dict[bytes, UsLayout] = {
-    b"HDFSCNT0": UsLayout("tick", frozenset({26}), 26),
-    b"HDFSASP0": UsLayout("orderbook", frozenset({71}), 71),
+LAYOUTS: dict[bytes, RecordLayout] = {
+    b"HDFSCNT0": RecordLayout("tick", frozenset({26}), 26),
+    b"HDFSASP0": RecordLayout("orderbook", frozenset({71}), 71),
 }
 TR_OF = {layout.stream: tr.decode() for tr, layout in LAYOUTS.items()}
 FREE, PAID = "D", "R"
@@ -75,35 +75,26 @@ def subscriptions_by_code(subscriptions: Iterable[Subscription]) -> dict[str, Su
 
 def decode(payload: bytes, by_code: Mapping[str, Subscription], recv_ns: int, mono_ns: int = 0) -> DecodedBatch:
     """One message; never raises."""
-    return frame.read_frame(payload, LAYOUTS, _READERS, by_code, recv_ns, mono_ns)
+    return read_frame(payload, LAYOUTS, _READERS, by_code, recv_ns, mono_ns)
 
 
-def _decode_tick(
-    out: DecodedBatch,
-    f: list[bytes],
-    layout: UsLayout,
-    subscription: Subscription,
-    recv_ns: int,
-    mono_ns: int,
-    frame_state: FrameState,
-) -> None:
+def _decode_tick(frame: Frame[RecordLayout], f: list[bytes], subscription: Subscription) -> bytes:
     """docs/wire/kis.md 4.4. ValueError or struct.error if a field that a trade cannot do without cannot be read."""
     instrument = _checked_instrument(f, subscription)
-    exch_ns, flags = _parse_time(f[4:8], recv_ns)
+    exch_ns, flags = _parse_time(f[4:8], frame.recv_ns)
     if f[3] and f[3] != _business_date(instrument.venue, exch_ns // HOUR_NS):
         flags |= Flag.DATE_MISMATCH
     price, ask, bid = _Price(f[11]), _Price(f[16]), _Price(f[15])
-    size, cum_volume, cum_value = parse_uint(f[19]), parse_optional_uint(f[20]), frame.parse_value(f[21])
+    size, cum_volume, cum_value = parse_uint(f[19]), parse_optional_uint(f[20]), parse_value(f[21])
     sells, buys = parse_optional_uint(f[22]), parse_optional_uint(f[23])
-    previous = frame_state.get(subscription)
-    is_comparable = previous is not None and UNDEFINED not in (previous[0], cum_volume)
-    if is_comparable and not frame.is_continuous(previous, cum_volume, cum_value, size, price.e4):
+    previous = frame.previous.get(subscription)
+    if not is_continuous(previous, cum_volume, cum_value, size, price.e4):
         flags |= Flag.CHECKSUM
-    wider, extra = frame.extra_fields(f, layout.known_width)
+    wider, extra = extra_fields(f, frame.layout.known_width)
     row = pack_tick(
         0,
-        recv_ns,
-        mono_ns,
+        frame.recv_ns,
+        frame.mono_ns,
         exch_ns,
         instrument.symbol.encode(),
         Venue[instrument.venue],
@@ -121,39 +112,28 @@ def _decode_tick(
         _find_session(instrument),
         extra,
     )
-    frame_state[subscription] = (cum_volume, cum_value, sells, buys)
-    out.tick_rows.append(row)
-    out.tick_subscriptions.append(subscription)
+    frame.previous[subscription] = (cum_volume, cum_value, sells, buys)
+    return row
 
 
-def _decode_book(
-    out: DecodedBatch,
-    f: list[bytes],
-    layout: UsLayout,
-    subscription: Subscription,
-    recv_ns: int,
-    mono_ns: int,
-    frame_state: FrameState,
-) -> None:
+def _decode_book(frame: Frame[RecordLayout], f: list[bytes], subscription: Subscription) -> bytes:
     """docs/wire/kis.md 4.5: level by level, bid first. ValueError or struct.error for an unreadable level; an empty one is none."""
     instrument = _checked_instrument(f, subscription)
-    exch_ns, flags = _parse_time(f[3:7], recv_ns)
+    exch_ns, flags = _parse_time(f[3:7], frame.recv_ns)
     total_bid, total_ask = parse_optional_uint(f[7]), parse_optional_uint(f[8])
     bids, asks, bid_sizes, ask_sizes = (
         f[first : 11 + LEVELS * _LEVEL_FIELDS : _LEVEL_FIELDS] for first in range(11, 15)
     )
     bid_prices, ask_prices = ([_Price(text or b"0") for text in texts] for texts in (bids, asks))
     bid_counts, ask_counts = ([parse_uint(text or b"0") for text in texts] for texts in (bid_sizes, ask_sizes))
-    for total, counts in ((total_bid, bid_counts), (total_ask, ask_counts)):
-        if total != UNDEFINED and total != sum(counts):
-            flags |= Flag.CHECKSUM
+    flags |= check_totals(total_ask, ask_counts, total_bid, bid_counts)
     for price in (*bid_prices, *ask_prices):
         flags |= price.flag
-    wider, extra = frame.extra_fields(f, layout.known_width)
-    row = pack_book(
+    wider, extra = extra_fields(f, frame.layout.known_width)
+    return pack_book(
         0,
-        recv_ns,
-        mono_ns,
+        frame.recv_ns,
+        frame.mono_ns,
         exch_ns,
         instrument.symbol.encode(),
         Venue[instrument.venue],
@@ -173,8 +153,6 @@ def _decode_book(
         _find_session(instrument),
         extra,
     )
-    out.book_rows.append(row)
-    out.book_subscriptions.append(subscription)
 
 
 _READERS = {"orderbook": _decode_book, "tick": _decode_tick}
@@ -242,7 +220,7 @@ class _Price:
         if not text:
             self.e4 = UNDEFINED
             return
-        units, fraction = frame.parse_decimal(text)
+        units, fraction = parse_decimal(text)
         self.e4 = units * PRICE_SCALE + int(fraction[:4].ljust(4, b"0"))
         rest = fraction[4:]  # without trailing zeros
         if rest:
