@@ -46,6 +46,7 @@ PURE = (
     "collectorctl/gapfill/verify.py",
     "collectorctl/recover/certificate/certify.py",
     "collectorctl/recover/matching/alignment.py",
+    "collectorctl/recover/matching/day_coverage.py",
     "collectorctl/recover/matching/gap_filling.py",
     "collectorctl/recover/matching/placement.py",
     "collectorctl/recover/matching/trade_count.py",

@@ -31,13 +31,8 @@ from collectorctl.recover.download.daily_totals import DailyTotals
 from collectorctl.recover.download.page_store import recovery_folder, write_atomic
 from collectorctl.recover.download.pager import FetchError, NoAnswer, ThrottledClient
 from collectorctl.recover.horizon import DayAvailability
-from collectorctl.recover.plan import (
-    InstrumentPlan,
-    compute_day_coverage,
-    find_redundant_rows,
-    fit_budget,
-    plan_instrument,
-)
+from collectorctl.recover.matching.day_coverage import DayCoverage
+from collectorctl.recover.plan import InstrumentPlan, find_redundant_rows, fit_budget, plan_instrument
 from collectorctl.recover.store import day_ticks, evidence
 from collectorctl.recover.store.evidence import Evidence
 from collectorctl.recover.store.publish import RowKey, publish
@@ -141,11 +136,8 @@ class RecoveryJob:
                 instrument, ticks, daily_total, later_shares, self.history.PAGE_ROWS, self.availability.trades_available
             )
             if one.method and self.mode == "minutes":
-                one.method, one.pages, one.skip_reason = (
-                    "bars",
-                    0,
-                    self.availability.skip_reason or "minute bars were requested",
-                )
+                one.method, one.pages = "bars", 0
+                one.skip_reason = self.availability.skip_reason or "minute bars were requested"
             plans.append(one)
             self.listener.on_total()
         return fit_budget(plans, rates, self.request.budget_s)
@@ -177,20 +169,19 @@ class RecoveryJob:
         """The TRADE_ROW that fill an instrument's gaps, and rows that become redundant; the evidence is stored."""
         ticks = day_ticks.load_ticks(self.ticks_dir, self.day, plan.instrument)
         found = self._collect_evidence(plan)
+        day = DayCoverage.of(ticks, found.volume)
         trades = np.zeros(0, TRADE_ROW)
         if plan.method in ("ticks", "prints"):
             on_page = partial(self.listener.on_page, plan)
             load_books = partial(day_ticks.load_book_volumes, self.books_dir, self.day, plan.instrument)
             source = TickSource(self.home.data, self.client, self.availability, plan, load_books, on_page)
-            trades = source.fill(ticks, found, lambda: self.daily_totals.get(plan.instrument, refresh=True)[0])
-        merged = day_ticks.sort_ticks(np.concatenate([ticks, day_ticks.ticks_from_trades(trades)]))
-        coverage = compute_day_coverage(merged, found.volume)
+            trades, day, *_ = source.fill(day, found, lambda: self.daily_totals.get(plan.instrument, refresh=True)[0])
         found.pages, found.pages_complete = TickSource.count_stored_pages(
-            self.home.data, self.day, plan.instrument, not len(coverage.gaps)
+            self.home.data, self.day, plan.instrument, not len(day.gaps)
         )
         evidence.save(recovery_folder(self.home.data, str(self.day), plan.instrument), found)
         del self._evidence[plan.instrument]
-        return trades, find_redundant_rows(plan.instrument, merged, coverage)
+        return trades, find_redundant_rows(plan.instrument, day)
 
     def _certify(self, plans: list[InstrumentPlan]) -> list[Certificate]:
         made_at = f"{to_kst(self.home.load_clock().now_ns()):%Y-%m-%dT%H:%M:%S%z}"

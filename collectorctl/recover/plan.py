@@ -14,11 +14,11 @@ from typing import NamedTuple
 import numpy as np
 
 from collectorctl.recover.matching import trade_count
+from collectorctl.recover.matching.day_coverage import DayCoverage
 from collectorctl.recover.store.publish import RowKey
 from conf.instrument import Instrument
-from ringbuf.records import PRICE_SCALE, UNDEFINED
-from writer.ingest import backfill_filter
-from writer.volume.coverage import Coverage, OverlapKind, compute_coverage, compute_gap_values
+from ringbuf.records import UNDEFINED
+from writer.volume.coverage import OverlapKind
 
 TYPICAL_SHARES = 50.0
 """Assumed size of a trade, where a day has too few ticks to measure it."""
@@ -69,43 +69,16 @@ class InstrumentPlan:
         return sum(gap.shares for gap in self.gaps)
 
 
-def compute_day_coverage(ticks: np.ndarray, total: int | None) -> Coverage:
-    """Coverage of an instrument's day by its ticks (DAY_TICK).
-
-    Live ticks take precedence over recovered ones, even finer ones: a recovered tick that live ones cover wholly does not count.
-    """
-    coverage = compute_coverage(ticks["cum_volume"], ticks["size"], total)
-    hidden = ~ticks["live"] & backfill_filter.find_covered(ticks["cum_volume"], ticks["size"], ticks["live"])
-    copies = coverage.overlaps["second"][coverage.overlaps["why"] == OverlapKind.SAME]
-    hidden[copies] = False  # they are dropped, or contradict
-    if not hidden.any():
-        return coverage
-    low = ticks["cum_volume"] - ticks["size"]
-    live = np.flatnonzero(ticks["live"] & ~coverage.unplaced)
-    live = live[np.argsort(low[live], kind="stable")]
-    covering = live[np.searchsorted(low[live], low[hidden], "right") - 1]
-    coverage = compute_coverage(ticks["cum_volume"], np.where(hidden, 0, ticks["size"]), total)
-    hidden_overlaps = np.zeros(int(hidden.sum()), coverage.overlaps.dtype)
-    hidden_overlaps["low"], hidden_overlaps["high"] = low[hidden], ticks["cum_volume"][hidden]
-    hidden_overlaps["first"], hidden_overlaps["second"], hidden_overlaps["why"] = (
-        covering,
-        np.flatnonzero(hidden),
-        OverlapKind.INSIDE,
-    )
-    return coverage._replace(
-        overlaps=np.sort(np.concatenate([coverage.overlaps, hidden_overlaps])), unplaced=coverage.unplaced & ~hidden
-    )
-
-
-def find_redundant_rows(instrument: Instrument, ticks: np.ndarray, coverage: Coverage) -> dict[RowKey, int]:
+def find_redundant_rows(instrument: Instrument, day: DayCoverage) -> dict[RowKey, int]:
     """Stored ticks that are redundant, because others cover their volume; ticks that contradict each other stay."""
+    ticks = day.ticks
     found: dict[RowKey, int] = {}
-    for _, _, first, second, kind in coverage.overlaps.tolist():
+    for _, _, first, second, kind in day.coverage.overlaps.tolist():
         same = all(ticks[name][first] == ticks[name][second] for name in ("price", "exch_ns"))
         if kind == OverlapKind.CROSSED or (kind == OverlapKind.SAME and not same):
             continue
         found.setdefault(_row_key(instrument, ticks[second]), 0)
-    for tick in ticks[coverage.order] if found else ():
+    for tick in day.placed if found else ():
         key = _row_key(instrument, tick)
         if key in found:
             found[key] += 1
@@ -117,14 +90,11 @@ def _row_key(instrument: Instrument, tick: np.void) -> RowKey:
     return (*instrument, int(tick["cum_volume"]), int(tick["size"]), source)
 
 
-def find_gaps(ticks: np.ndarray, coverage: Coverage) -> list[MissingRange]:
+def find_gaps(day: DayCoverage) -> list[MissingRange]:
     """Every gap with value, trades and times from the ticks around it."""
-    values = compute_gap_values(
-        coverage, ticks["price"] * PRICE_SCALE, ticks["size"], ticks["cum_value"], ticks["value_change"]
-    ).tolist()
-    counts = trade_count.count_trades_per_gap(ticks, coverage).tolist()
+    ticks, counts = day.ticks, trade_count.count_trades_per_gap(day).tolist()
     found = []
-    for gap, *sums in zip(coverage.gaps, values, counts, strict=True):
+    for gap, *sums in zip(day.gaps, day.gap_values.tolist(), counts, strict=True):
         after, before = int(gap["after"]), int(gap["before"])
         begin_ns = int(ticks["exch_ns"][after]) if after >= 0 else None
         end_ns = int(ticks["exch_ns"][before]) if before < len(ticks) else None
@@ -146,18 +116,18 @@ def plan_instrument(
     `later_shares`: traded on the days since, which a chart pages through. `prints_reach`: trades of that day can be had.
     """
     plan = InstrumentPlan(instrument, daily_total)
-    coverage = compute_day_coverage(ticks, daily_total.volume if daily_total else None)
-    plan.gaps = find_gaps(ticks, coverage)
+    day = DayCoverage.of(ticks, daily_total.volume if daily_total else None)
+    plan.gaps = find_gaps(day)
     if not plan.gaps:
         return plan
     # an auction is one trade of thousands of shares and would give too few trades
-    sizes = np.sort(ticks["size"][coverage.keep])
+    sizes = np.sort(day.placed["size"])
     mean = float(sizes[: -max(1, len(sizes) // 1000)].mean()) if len(sizes) >= MIN_TICKS_FOR_MEAN else TYPICAL_SHARES
     price = _typical_price(ticks, daily_total)
     trades = [max(1, round(gap.shares / mean)) if gap.trades is None else gap.trades for gap in plan.gaps]
     plan.trades = sum(trades)
     plan.value = sum(gap.value if gap.value is not None else gap.shares * price for gap in plan.gaps)
-    shares_back = coverage.total - plan.gaps[0].low + later_shares
+    shares_back = day.coverage.total - plan.gaps[0].low + later_shares
     ticks_pages = ceil(shares_back / mean / page_rows["ticks"]) + 1
     trade_pages = sum(ceil(count / page_rows["prints"]) + 1 for count in trades)
     plan.method, plan.pages = ("ticks", ticks_pages)

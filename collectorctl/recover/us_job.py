@@ -124,7 +124,7 @@ def _fetch_bars(home: Home, client: ThrottledClient, day: date, instrument: Inst
         sequence,
         PageRequest("bars", instrument, day),
         client.history.parse_bars,
-        lambda rows: bool(rows["exch_ns"].min() < begin_ns),
+        ("exch_ns", begin_ns),
     )
     pages = [client.history.parse_bars(content) for content in sequence]
     rows = np.concatenate([np.zeros(0, BAR_ROW), *pages])[::-1]

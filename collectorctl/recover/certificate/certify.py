@@ -26,14 +26,13 @@ import msgspec
 import numpy as np
 
 from collectorctl.recover.matching import trade_count
+from collectorctl.recover.matching.day_coverage import DayCoverage
 from collectorctl.recover.matching.gap_filling import to_bar_rows
 from collectorctl.recover.matching.trade_count import Verdict
-from collectorctl.recover.plan import compute_day_coverage
 from collectorctl.recover.store.evidence import Evidence
 from conf.clock import MINUTE_NS, SECOND_NS, to_kst
 from conf.instrument import Instrument
 from ringbuf.records import UNDEFINED
-from writer.volume.coverage import Coverage
 
 MILLION = 1_000_000
 MAX_REASONS = 40
@@ -86,52 +85,42 @@ class Certificate(msgspec.Struct):
 
 def certify(instrument: Instrument, day: date, ticks: np.ndarray, books: np.ndarray, evidence: Evidence) -> Certificate:
     """Certify a day. `ticks`: DAY_TICK as stored; `books`: every cumulative volume of a stored book, ascending."""
-    reasons: list[str] = []
-    total = evidence.volume
-    coverage = compute_day_coverage(ticks, total)
-    placed = ticks[coverage.order]
+    total, covered = evidence.volume, DayCoverage.of(ticks, evidence.volume)
+    coverage, placed = covered.coverage, covered.placed
     overlapping = int(coverage.overlaps["high"].sum() - coverage.overlaps["low"].sum())
     missing = int(coverage.gaps["shares"].sum())
-    if total is None:
-        reasons.append("the official volume is not known")
-    if not evidence.session_over:
-        reasons.append("the day's sessions were not over")
-    if missing:
-        reasons.append(f"{missing} shares in {len(coverage.gaps)} gaps are missing")
-    if overlapping:
-        reasons.append(f"{overlapping} shares are covered twice")
-    if coverage.excess_shares:
-        reasons.append(f"ticks reach {coverage.excess_shares} shares beyond the official volume")
-    if coverage.unplaced.any():
-        reasons.append(f"{int(coverage.unplaced.sum())} ticks have no place in the cumulative volume")
+    unplaced = int(coverage.unplaced.sum())
     difference, value_agrees = _check_value(placed, evidence)
-    if not value_agrees:
-        reasons.append("the value is not known" if difference is None else f"the value differs by {difference:+,} won")
+    value = "is not known" if difference is None else f"differs by {difference:+,} won"
     bars = to_bar_rows(evidence.bars)
     minute_differences = _compare_minutes(placed, bars)
-    if len(bars) == 0 and (total or len(ticks)):
-        reasons.append("there are no minute bars")
-    elif minute_differences:
-        reasons.append(f"{len(minute_differences)} minutes differ from the minute bars")
+    no_bars = len(bars) == 0 and (total or len(ticks))
     checked, value_conflicts = _check_values(placed)
-    if value_conflicts:
-        reasons.append(f"{value_conflicts} stretches between live ticks have another value than the ticks show")
-    counts, count_conflicts = trade_count.check_counts(ticks, coverage)
-    if count_conflicts:
-        reasons.append(f"{count_conflicts} stretches between live ticks have another number of trades than those count")
+    counts, count_conflicts = trade_count.check_counts(covered)
     book_conflicts = _count_book_conflicts(placed, books)
-    if book_conflicts:
-        reasons.append(f"{book_conflicts} recovered ticks reach over a volume that a book showed")
-    if evidence.anchors_failed:
-        reasons.append(f"{evidence.anchors_failed} live ticks have no row in the broker's list")
-    if not evidence.pages_complete:
-        reasons.append("a list of pages is incomplete")
-    reasons += evidence.findings
+    checks = (
+        (total is None, "the official volume is not known"),
+        (not evidence.session_over, "the day's sessions were not over"),
+        (missing, f"{missing} shares in {len(coverage.gaps)} gaps are missing"),
+        (overlapping, f"{overlapping} shares are covered twice"),
+        (coverage.excess_shares, f"ticks reach {coverage.excess_shares} shares beyond the official volume"),
+        (unplaced, f"{unplaced} ticks have no place in the cumulative volume"),
+        (not value_agrees, f"the value {value}"),
+        (no_bars, "there are no minute bars"),
+        (not no_bars and minute_differences, f"{len(minute_differences)} minutes differ from the minute bars"),
+        (value_conflicts, f"{value_conflicts} stretches between live ticks have another value than the ticks show"),
+        (
+            count_conflicts,
+            f"{count_conflicts} stretches between live ticks have another number of trades than those count",
+        ),
+        (book_conflicts, f"{book_conflicts} recovered ticks reach over a volume that a book showed"),
+        (evidence.anchors_failed, f"{evidence.anchors_failed} live ticks have no row in the broker's list"),
+        (not evidence.pages_complete, "a list of pages is incomplete"),
+    )
+    reasons = [text for failed, text in checks if failed] + evidence.findings
     is_clean = not reasons
     off_book = (
-        _explain_off_book(ticks, coverage, instrument.venue, minute_differences, evidence)
-        if missing and len(bars)
-        else []
+        _explain_off_book(covered, instrument.venue, minute_differences, evidence) if missing and len(bars) else []
     )
     # missing shares, minutes and value are one matter; anything else is another
     expected_reasons = 1 + bool(minute_differences) + (not value_agrees)
@@ -261,19 +250,17 @@ def _count_book_conflicts(placed: np.ndarray, books: np.ndarray) -> int:
     return int((inside > 0).sum())
 
 
-def _explain_off_book(
-    ticks: np.ndarray, coverage: Coverage, venue: str, differences: dict[int, int], evidence: Evidence
-) -> list[str]:
+def _explain_off_book(day: DayCoverage, venue: str, differences: dict[int, int], evidence: Evidence) -> list[str]:
     """The gaps, as messages, if every one is volume off the book and the minutes differ by nothing else; else nothing.
 
     A gap has no trade if the counter of the ticks around it shows none, or if minute bars with every row do not contain it.
     Without a counter, the broker's list of trades is used, which has their cumulative volume.
     """
-    placed, gaps, unexplained = ticks[coverage.order], coverage.gaps, dict(differences)
-    verdicts = trade_count.compute_verdicts(ticks, coverage, venue).tolist()
+    placed, unexplained = day.placed, dict(differences)
+    verdicts = trade_count.compute_verdicts(day, venue).tolist()
     begins, ends = placed["cum_volume"] - placed["size"], placed["cum_volume"]
     descriptions = []
-    for number, (low, high, shares) in enumerate(gaps[["low", "high", "shares"]].tolist()):
+    for number, (low, high, shares) in enumerate(day.gaps[["low", "high", "shares"]].tolist()):
         before, behind = np.searchsorted(ends, low, "right") - 1, np.searchsorted(begins, high)
         since = int(placed["exch_ns"][before]) if before >= 0 else 0
         until = int(placed["exch_ns"][behind]) if behind < len(placed) else None

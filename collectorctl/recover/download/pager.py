@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -97,8 +98,26 @@ class ThrottledClient:
 
 ParsePage = Callable[[bytes], np.ndarray]
 """Makes TRADE_ROW of an answer, newest first."""
-IsBeforeRange = Callable[[np.ndarray], bool]
-"""Whether one row of a page lies before the range."""
+
+
+@dataclass
+class PageProgress:
+    """Counts the pages of one instrument, whatever sequence they are of; `on_page` gets their number and the rate of a kind."""
+
+    client: ThrottledClient
+    kind: str
+    on_page: Callable[[int, float], None]
+    count: int = 0
+
+    def reporting(self, parse: ParsePage) -> ParsePage:
+        """Report each page as it is parsed."""
+
+        def parse_and_report(content: bytes) -> np.ndarray:
+            self.count += 1
+            self.on_page(self.count, self.client.get_rate(self.kind))
+            return parse(content)
+
+        return parse_and_report
 
 
 def fetch_pages(
@@ -106,18 +125,19 @@ def fetch_pages(
     sequence: PageSequence,
     request: PageRequest,
     parse: ParsePage,
-    is_before_range: IsBeforeRange,
+    begin: tuple[str, int],
     **end_fields: int,
 ) -> np.ndarray:
     """Fetch page after page until one has a row before the range, and mark the sequence complete; all rows, oldest first.
 
-    `older=False` is recorded where the broker has no more pages. FetchError: fetched pages are kept, except one out of order.
+    `begin`: a column, and the value from which on a row lies in the range. `older=False` is recorded where the broker has no
+    more pages. FetchError: fetched pages are kept, except one out of order.
     """
     if sequence.end_record is not None:
         return _oldest_first([parse(content) for content in sequence])
     is_resumed = sequence.count > 0
     try:
-        reached_start, pages = _walk(client, sequence, request, parse, is_before_range)
+        reached_start, pages = _walk(client, sequence, request, parse, begin)
         sequence.mark_complete(older=reached_start, **end_fields)
         return _oldest_first(pages)
     except NoAnswer:
@@ -126,20 +146,11 @@ def fetch_pages(
         if not is_resumed:
             raise FetchError(str(error)) from error
         sequence.clear()
-        try:
-            reached_start, pages = _walk(client, sequence, request, parse, is_before_range)
-        except (PageError, RestError) as again:
-            raise FetchError(str(again)) from again
-        sequence.mark_complete(older=reached_start, **end_fields)
-        return _oldest_first(pages)
+        return fetch_pages(client, sequence, request, parse, begin, **end_fields)
 
 
 def _walk(
-    client: ThrottledClient,
-    sequence: PageSequence,
-    request: PageRequest,
-    parse: ParsePage,
-    is_before_range: IsBeforeRange,
+    client: ThrottledClient, sequence: PageSequence, request: PageRequest, parse: ParsePage, begin: tuple[str, int]
 ) -> tuple[bool, list[np.ndarray]]:
     """To the end; whether that was a row before the range, and the rows of every page."""
     oldest: np.void | None = None
@@ -148,7 +159,7 @@ def _walk(
         rows = parse(content)
         pages.append(rows)
         oldest = rows[-1] if len(rows) else oldest
-        if len(rows) and is_before_range(rows):
+        if _reaches_before(rows, begin):
             return True, pages
     if sequence.count and not sequence.next_key:
         return False, pages
@@ -160,11 +171,15 @@ def _walk(
             raise PageError(f"{sequence.directory}: page {sequence.count + 1} is empty, but the list continues")
         sequence.add(response)
         pages.append(rows)
-        if len(rows) and is_before_range(rows):
+        if _reaches_before(rows, begin):
             return True, pages
         if not response.next_key:
             return False, pages
         oldest = rows[-1]
+
+
+def _reaches_before(rows: np.ndarray, begin: tuple[str, int]) -> bool:
+    return len(rows) > 0 and bool(rows[begin[0]].min() < begin[1])
 
 
 def _check_order(sequence: PageSequence, rows: np.ndarray, oldest: np.void | None) -> None:

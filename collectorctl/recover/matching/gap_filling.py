@@ -19,6 +19,7 @@ import numpy as np
 
 from brokers.history import BAR_ROW, TRADE_ROW
 from collectorctl.recover.matching.anchors import MINUTE
+from collectorctl.recover.matching.day_coverage import DayCoverage
 from collectorctl.recover.matching.placement import (
     CHART_ROW,
     ROW_WITH_VOLUME,
@@ -31,7 +32,6 @@ from collectorctl.recover.matching.placement import (
 from collectorctl.recover.matching.trade_count import find_count_mismatches, is_after_silence
 from conf.clock import MINUTE_NS
 from ringbuf.records import PRICE_SCALE, UNDEFINED
-from writer.volume.coverage import Coverage, compute_gap_values
 
 ANCHOR = np.dtype([*CHART_ROW.descr, ("cum_volume", "<i8")])
 
@@ -41,6 +41,7 @@ class FillResult(NamedTuple):
 
     Attributes:
         trades: rows that fill gaps.
+        day: the day with them.
         findings: why gaps stay open.
         omitted: (low, high] that the broker's own list of trades leaves out: traded off the book.
         anchors_checked: anchors that could be compared with a live tick; `anchors_failed`: those that differ.
@@ -50,8 +51,9 @@ class FillResult(NamedTuple):
     """
 
     trades: np.ndarray
+    day: DayCoverage
     findings: list[str]
-    omitted: list[tuple[int, int]]
+    omitted: Sequence[tuple[int, int]] = ()
     anchors_checked: int = 0
     anchors_failed: int = 0
     mismatches: Sequence[str] = ()
@@ -67,81 +69,71 @@ class TradeList(NamedTuple):
     reaches_day_start: bool
 
 
-def fill_by_trades(ticks: np.ndarray, coverage: Coverage, trade_lists: list[TradeList]) -> FillResult:
+def fill_by_trades(day: DayCoverage, trade_lists: list[TradeList]) -> FillResult:
     """Fill from lists of trades, one for each gap."""
     rows = np.concatenate([one.rows for one in trade_lists]) if trade_lists else np.zeros(0, TRADE_ROW)
-    placed = place_by_volume(coverage.gaps, to_rows_with_volume(rows), _compute_values(ticks, coverage))
+    placed = place_by_volume(day.gaps, to_rows_with_volume(rows), day.gap_values)
     good = placed.accepted & ~np.isin(
-        placed.gap, find_inconsistent_gaps(coverage.gaps, rows, placed.gap, placed.inconsistencies)
+        placed.gap, find_inconsistent_gaps(day.gaps, rows, placed.gap, placed.inconsistencies)
     )
     chosen = rows[good]
     silent = np.concatenate([is_after_silence(one.rows["exch_ns"]) for one in trade_lists]) if trade_lists else good
     return FillResult(
         chosen[np.argsort(chosen["cum_volume"], kind="stable")],
+        day.with_fills(chosen),
         [format_inconsistency(error) for error in placed.inconsistencies],
-        sorted({interval for one in trade_lists for interval in _find_omitted(one, coverage.total)}),
-        mismatches=find_count_mismatches(ticks, coverage, chosen, placed.gap[good], silent[good]),
+        sorted({interval for one in trade_lists for interval in _find_omitted(one, day.coverage.total)}),
+        mismatches=find_count_mismatches(day, chosen, placed.gap[good], silent[good]),
     )
 
 
 def fill_by_chart(
-    ticks: np.ndarray,
-    coverage: Coverage,
+    day: DayCoverage,
     chart_rows: np.ndarray,
-    bars: np.ndarray | None,
+    stored_bars: list[list[int]],
     from_start: bool,
     books: np.ndarray | None = None,
 ) -> FillResult:
     """Fill from a tick chart of the day (TRADE_ROW without cumulative volume, oldest first); arguments as of place_chart."""
-    chart = np.zeros(len(chart_rows), CHART_ROW)
-    chart["size"], chart["price_e4"], chart["exch_ns"] = (
-        chart_rows["size"],
-        chart_rows["price"] * PRICE_SCALE,
-        chart_rows["exch_ns"],
-    )
-    anchors = np.zeros(len(ticks), ANCHOR)
-    for name in ("size", "exch_ns", "cum_volume"):
-        anchors[name] = ticks[name]
-    anchors["price_e4"] = ticks["price"] * PRICE_SCALE
+    chart, anchors = _with_scaled_price(chart_rows, CHART_ROW), _with_scaled_price(day.ticks, ANCHOR)
     minutes = None
-    if bars is not None:
+    if stored_bars:
+        bars = to_bar_rows(stored_bars)
         minutes = np.zeros(len(bars), MINUTE)
         minutes["minute_ns"], minutes["shares"] = bars["exch_ns"], bars["volume"]
     try:
-        placed = place_by_alignment(
-            coverage, anchors, chart, _compute_values(ticks, coverage), minutes, from_start, books
-        )
+        placed = place_by_alignment(day.coverage, anchors, chart, day.gap_values, minutes, from_start, books)
     except PlacementError as error:
-        return FillResult(np.zeros(0, TRADE_ROW), [str(error)], [])
+        return FillResult(np.zeros(0, TRADE_ROW), day, [str(error)])
     exact = placed.rows[placed.rows["exact"]]
     found = chart_rows[exact["row"]].copy()
     found["cum_volume"] = exact["cum_volume"]
-    good = ~np.isin(exact["gap"], find_inconsistent_gaps(coverage.gaps, found, exact["gap"], placed.inconsistencies))
+    good = ~np.isin(exact["gap"], find_inconsistent_gaps(day.gaps, found, exact["gap"], placed.inconsistencies))
     silent = is_after_silence(chart_rows["exch_ns"])[exact["row"]]
     return FillResult(
         found[good],
+        day.with_fills(found[good]),
         [format_inconsistency(inconsistency) for inconsistency in placed.inconsistencies],
         [],
         placed.anchors_checked,
         placed.anchors_failed,
-        find_count_mismatches(ticks, coverage, found[good], exact["gap"][good], silent[good]),
+        find_count_mismatches(day, found[good], exact["gap"][good], silent[good]),
         [(one.low, one.high) for one in placed.uncovered if one.reason == Reason.ROWLESS_BETWEEN_ROWS],
         any(one.reason == Reason.NO_ROWS for one in placed.uncovered) and len(chart_rows) > 0,
     )
 
 
-def _compute_values(ticks: np.ndarray, coverage: Coverage) -> np.ndarray:
-    return compute_gap_values(
-        coverage, ticks["price"] * PRICE_SCALE, ticks["size"], ticks["cum_value"], ticks["value_change"]
-    )
+def _with_scaled_price(rows: np.ndarray, kind: np.dtype) -> np.ndarray:
+    found = np.zeros(len(rows), kind)
+    for name in set(kind.names or ()) & set(rows.dtype.names or ()):
+        found[name] = rows[name]
+    found["price_e4"] = rows["price"] * PRICE_SCALE
+    return found
 
 
 def to_rows_with_volume(trades: np.ndarray) -> np.ndarray:
     """TRADE_ROW as ROW_WITH_VOLUME."""
-    rows = np.zeros(len(trades), ROW_WITH_VOLUME)
-    for name in ("size", "exch_ns", "cum_volume", "side"):
-        rows[name] = trades[name]
-    rows["price_e4"] = trades["price"] * PRICE_SCALE
+    rows = _with_scaled_price(trades, ROW_WITH_VOLUME)
     for name in ("ask_price_1", "bid_price_1"):
         known = trades[name] != UNDEFINED
         rows[f"{name}_e4"] = np.where(known, np.where(known, trades[name], 0) * PRICE_SCALE, UNDEFINED)

@@ -28,13 +28,7 @@ CHART_ROW = np.dtype([("size", "<i8"), ("price_e4", "<i8"), ("exch_ns", "<i8")])
 """A row of a tick chart: shares, price in 1/10,000 won, second in ns since 1970 UTC."""
 
 ROW_WITH_VOLUME = np.dtype(
-    [
-        *CHART_ROW.descr,
-        ("cum_volume", "<i8"),
-        ("side", "i1"),
-        ("ask_price_1_e4", "<i8"),
-        ("bid_price_1_e4", "<i8"),
-    ]
+    [*CHART_ROW.descr, ("cum_volume", "<i8"), ("side", "i1"), ("ask_price_1_e4", "<i8"), ("bid_price_1_e4", "<i8")]
 )
 """A row that carries its cumulative volume, side and best quotes."""
 
@@ -316,9 +310,7 @@ def _fill_gaps(
     whole = jump == 0
     table = np.array([begin[whole], end[whole], offset[whole], chosen[whole], np.ones(int(whole.sum()), np.int64)])
     table = np.concatenate([table, np.array(pieces, np.int64).reshape(-1, 5).T], axis=1)
-    table = table[:, np.argsort(table[0], kind="stable")]
-    first_row, end_row, row_offset, gap, exact = table
-    placed = _build_placed_rows(chart, rows, first_row, end_row, row_offset, gap, exact == 1)
+    placed = _build_placed_rows(chart, rows, table[:, np.argsort(table[0], kind="stable")])
     for number in np.flatnonzero(~anchored).tolist():
         low, high = gaps[number][["low", "high"]].tolist()
         uncovered.append(UncoveredRange(low, high, _find_reason(int(next_[number]), found, len(rows))))
@@ -331,16 +323,9 @@ def _time_between(chart: alignment.ChartRows, first: int, last: int) -> tuple[in
     return begin_ns, int(chart.second[last]) if last < len(chart.second) else alignment.NO_BOUND
 
 
-def _build_placed_rows(
-    chart: alignment.ChartRows,
-    rows: np.ndarray,
-    begin: np.ndarray,
-    end: np.ndarray,
-    offset: np.ndarray,
-    gap: np.ndarray,
-    exact: np.ndarray,
-) -> np.ndarray:
+def _build_placed_rows(chart: alignment.ChartRows, rows: np.ndarray, ranges: np.ndarray) -> np.ndarray:
     """PLACED_ROW rows of the ranges begin[i] .. end[i] (exclusive), which lie in gap[i] at offset[i]."""
+    begin, end, offset, gap, exact = ranges
     lengths = end - begin
     number = np.repeat(np.arange(len(begin)), lengths)
     at = np.arange(len(number)) + np.repeat(begin - (np.cumsum(lengths) - lengths), lengths)

@@ -20,8 +20,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from collectorctl.recover.matching.day_coverage import DayCoverage
 from ringbuf.records import UNDEFINED, FeedId
-from writer.volume.coverage import Coverage, compute_gap_trades
+from writer.volume.coverage import compute_gap_trades
 
 AUCTION_NS = 30_000_000_000
 """The shortest call auction, on NXT after a halt (docs/wire/kis.md 6)."""
@@ -67,39 +68,36 @@ class _LiveInterval(NamedTuple):
     likely_min_trades: np.ndarray
 
 
-def find_count_mismatches(
-    ticks: np.ndarray, coverage: Coverage, rows: np.ndarray, gap: np.ndarray, silent: np.ndarray
-) -> list[str]:
+def find_count_mismatches(day: DayCoverage, rows: np.ndarray, gap: np.ndarray, silent: np.ndarray) -> list[str]:
     """Gaps that are filled by another number of trades than was counted, as messages.
 
     `rows`: TRADE_ROW, of which row i lies in gap[i]; a bool per row: no trade for AUCTION_NS before it.
     """
-    counts = count_trades_per_gap(ticks, coverage)
+    counts = count_trades_per_gap(day)
     shares, min_trades, max_trades = (np.zeros(len(counts), np.int64) for _ in range(3))
     np.add.at(shares, gap, rows["size"])
     np.add.at(min_trades, gap, (rows["side"] != 0) | ~silent)
     np.add.at(max_trades, gap, 1)
-    known = (counts != UNDEFINED) & (shares == coverage.gaps["shares"])
+    known = (counts != UNDEFINED) & (shares == day.gaps["shares"])
     off = known & ((counts < min_trades) | (counts > max_trades))
     return [
-        f"{max_trades[n]} rows stand for {counts[n]} trades (volume {coverage.gaps['low'][n]} to {coverage.gaps['high'][n]})"
+        f"{max_trades[n]} rows stand for {counts[n]} trades (volume {day.gaps['low'][n]} to {day.gaps['high'][n]})"
         for n in np.flatnonzero(off)
     ]
 
 
-def count_trades_per_gap(ticks: np.ndarray, coverage: Coverage) -> np.ndarray:
+def count_trades_per_gap(day: DayCoverage) -> np.ndarray:
     """How many trades each gap has, int64; UNDEFINED where the ticks around it have no counter."""
-    placed = ticks[coverage.order]
-    single = ticks["live"] & (ticks["line"] == SINGLE_TRADE_SOURCE) & _is_consistent(placed, SINGLE_TRADE_SOURCE)
-    return compute_gap_trades(coverage, ticks["side"], np.where(single, ticks["trade_count"], UNDEFINED))
+    ticks = day.ticks
+    single = ticks["live"] & (ticks["line"] == SINGLE_TRADE_SOURCE) & _is_consistent(day.placed, SINGLE_TRADE_SOURCE)
+    return compute_gap_trades(day.coverage, ticks["side"], np.where(single, ticks["trade_count"], UNDEFINED))
 
 
-def check_counts(ticks: np.ndarray, coverage: Coverage) -> tuple[int, int]:
+def check_counts(day: DayCoverage) -> tuple[int, int]:
     """Stretches without a gap between live ticks that have a counter, and how many of them contradict it."""
-    placed = ticks[coverage.order]
-    discontinuities = np.cumsum(_find_discontinuities(placed))
+    discontinuities = np.cumsum(_find_discontinuities(day.placed))
     checked = conflicts = 0
-    for interval in _build_intervals(placed):
+    for interval in _build_intervals(day.placed):
         whole = _difference(discontinuities, interval.left, interval.right) == 0
         off = (interval.counted < interval.min_trades) | (interval.counted > interval.max_trades)
         checked += int(whole.sum())
@@ -107,11 +105,11 @@ def check_counts(ticks: np.ndarray, coverage: Coverage) -> tuple[int, int]:
     return checked, conflicts
 
 
-def compute_verdicts(ticks: np.ndarray, coverage: Coverage, venue: str) -> np.ndarray:
+def compute_verdicts(day: DayCoverage, venue: str) -> np.ndarray:
     """Of each gap a Verdict, int64 (gaps,)."""
-    placed = ticks[coverage.order]
+    placed = day.placed
     low = placed["cum_volume"] - placed["size"]
-    behind = np.searchsorted(low, coverage.gaps["high"])  # the first tick behind each gap
+    behind = np.searchsorted(low, day.gaps["high"])  # the first tick behind each gap
     found = np.zeros(len(behind), np.int64)
     for interval in _build_intervals(placed, INTERRUPTION_AUCTION_NS.get(venue, AUCTION_NS)):
         at = np.searchsorted(interval.right, behind)

@@ -17,6 +17,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from collectorctl.recover.matching.anchors import BOOK_VOLUME
+from collectorctl.recover.matching.day_coverage import DAY_TICK, sort_ticks
 from conf.clock import SECOND_NS
 from conf.home import Home
 from conf.instrument import Instrument
@@ -24,21 +25,6 @@ from conf.market import KR, Market
 from ringbuf.records import UNDEFINED, FeedId, Flag
 from writer.catalog import Catalog, find_partitions, read_instrument
 
-DAY_TICK = np.dtype(
-    [
-        ("exch_ns", "<i8"),
-        ("price", "<i8"),  # won
-        ("size", "<i8"),
-        ("side", "i1"),
-        ("cum_volume", "<i8"),
-        ("cum_value", "<i8"),  # won; UNDEFINED where it is rounded
-        ("value_change", "<i8"),
-        ("trade_count", "<i8"),
-        ("line", "u1"),  # of ringbuf.records.Line; 0 for recovered ones
-        ("live", "?"),
-        ("rounded", "?"),  # the price was fractional
-    ]
-)
 _NUMERIC_COLUMNS = ("price", "size", "side", "cum_volume", "cum_value", "value_change", "trade_count")
 
 _DICTIONARY_COLUMNS = ("symbol", "venue", "source", "broker")
@@ -79,20 +65,6 @@ def _ticks_from_table(table: pa.Table) -> np.ndarray:
     brokers = table.column("broker")
     for feed in FeedId:
         found["line"][found["live"] & pc.equal(brokers, feed.name.lower()).to_numpy()] = feed
-    return found
-
-
-def sort_ticks(found: np.ndarray) -> np.ndarray:
-    """DAY_TICK by cumulative volume; of several that end there the live ones first."""
-    return found[np.lexsort((found["exch_ns"], ~found["live"], found["cum_volume"]))]
-
-
-def ticks_from_trades(trades: np.ndarray) -> np.ndarray:
-    """TRADE_ROW as the DAY_TICK they will be read as."""
-    found = np.zeros(len(trades), DAY_TICK)
-    for name in ("exch_ns", "price", "size", "side", "cum_volume"):
-        found[name] = trades[name]
-    found["cum_value"] = found["value_change"] = found["trade_count"] = UNDEFINED
     return found
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from collectorctl.recover.plan import compute_day_coverage, find_redundant_rows
-from collectorctl.recover.store import day_ticks
+from collectorctl.recover.matching.day_coverage import DAY_TICK, DayCoverage, sort_ticks
+from collectorctl.recover.plan import find_redundant_rows
 from conf.instrument import Instrument
 
 SAMSUNG = Instrument("005930", "KRX")
@@ -15,19 +15,19 @@ Row = tuple[int, int, bool]
 
 def ticks(*rows: Row, price: int = 100) -> np.ndarray:
     """(low, high, live) each, in the order in which they are read."""
-    found = np.zeros(len(rows), day_ticks.DAY_TICK)
+    found = np.zeros(len(rows), DAY_TICK)
     found["price"] = price
     found["cum_volume"] = [high for _, high, _ in rows]
     found["size"] = [high - low for low, high, _ in rows]
     found["live"] = [live for *_, live in rows]
-    return day_ticks.sort_ticks(found)
+    return sort_ticks(found)
 
 
 def gone(stored: np.ndarray) -> tuple[list[Row], int]:
     """What goes, and how many shares then are covered: never other ones than before."""
-    line = compute_day_coverage(stored, None)
+    line = DayCoverage.of(stored, None)
     found = []
-    left = find_redundant_rows(SAMSUNG, stored, line)
+    left = find_redundant_rows(SAMSUNG, line)
     seen = dict.fromkeys(left, 0)
     for tick in stored:
         source = "live" if tick["live"] else "recovered"
@@ -36,8 +36,8 @@ def gone(stored: np.ndarray) -> tuple[list[Row], int]:
             seen[key] += 1
             if seen[key] > left[key]:
                 found.append((int(tick["cum_volume"] - tick["size"]), int(tick["cum_volume"]), bool(tick["live"])))
-    assert not line.unplaced.any()
-    return found, int(stored["size"][line.order].sum())
+    assert not line.coverage.unplaced.any()
+    return found, int(line.placed["size"].sum())
 
 
 @pytest.mark.parametrize(

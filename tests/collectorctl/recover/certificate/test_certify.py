@@ -10,8 +10,7 @@ import pytest
 
 from collectorctl.recover.certificate.certify import certify
 from collectorctl.recover.matching import trade_count
-from collectorctl.recover.plan import compute_day_coverage
-from collectorctl.recover.store import day_ticks
+from collectorctl.recover.matching.day_coverage import DAY_TICK, DayCoverage
 from collectorctl.recover.store.evidence import Evidence
 from conf.clock import SECOND_NS, kst_midnight_ns
 from conf.instrument import Instrument
@@ -27,7 +26,7 @@ Told = tuple[np.ndarray, np.ndarray, Evidence]
 def honest(count: int = 400) -> Told:
     """Ticks ten seconds apart, of which the middle third is recovered; the books and figures that go with them."""
     random = np.random.default_rng(7)
-    ticks = np.zeros(count, day_ticks.DAY_TICK)
+    ticks = np.zeros(count, DAY_TICK)
     ticks["exch_ns"] = NINE_NS + np.arange(count) * 10 * SECOND_NS
     ticks["price"] = 70_000 + 100 * random.integers(-5, 5, count)
     ticks["size"] = random.integers(1, 50, count)
@@ -416,6 +415,6 @@ def test_only_between_ticks_that_are_single_trades_a_gap_tells_how_many_it_holds
         ticks, _, _ = honest()
         ticks["line"][ticks["live"]] = line
         ticks = np.delete(ticks, slice(133, 266))
-        found.append(trade_count.count_trades_per_gap(ticks, compute_day_coverage(ticks, None)).tolist())
+        found.append(trade_count.count_trades_per_gap(DayCoverage.of(ticks, None)).tolist())
 
     assert [[133], [UNDEFINED]] == found
