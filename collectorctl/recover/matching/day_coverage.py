@@ -28,7 +28,7 @@ DAY_TICK = np.dtype(
         ("cum_value", "<i8"),  # won; UNDEFINED where it is rounded
         ("value_change", "<i8"),
         ("trade_count", "<i8"),
-        ("line", "u1"),  # of ringbuf.records.Line; 0 for recovered ones
+        ("line", "u1"),  # of ringbuf.records.FeedId; 0 for recovered ones
         ("live", "?"),
         ("rounded", "?"),  # the price was fractional
     ]
