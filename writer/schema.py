@@ -153,7 +153,7 @@ _FEED_NAMES, _SESSION_NAMES, VENUE_NAMES = (
 )
 _FEED_NAMES = pc.replace_with_mask(
     _FEED_NAMES, pc.equal(_FEED_NAMES, "gapfill"), pa.scalar("kis")
-)  # whose REST told it
+)  # backfilled ticks come from KIS REST
 _EVENT_TYPE_NAMES = _names_by_code(EventType, lower=True)
 _STREAM_NAMES = pa.array(STREAM_NAMES)
 

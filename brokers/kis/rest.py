@@ -126,7 +126,7 @@ class KisRestClient:
         self._client.close()
 
     def get(self, path: str, tr: str, query: Mapping[str, str], description: str) -> JsonResponse:
-        """An answer that was not refused; `named` is what messages call it. RestError: limited, unreachable, refused, no use."""
+        """A successful response; messages call it `description`. RateLimited, ServiceUnavailable, RequestRejected, RestError."""
         reply = self._call(path, tr, query)
         if _parse_error(reply)[0] in REFRESH_CODES:
             self._token.invalidate()

@@ -172,7 +172,7 @@ class KisSession:
             self._subscription_table.remove(subscription)
 
     def resubscribe(self, subscriptions: Iterable[Subscription], mono_ns: int, unsubscribe_first: bool) -> None:
-        """Queue them once more; with `release` what the server holds is given up first, else it would answer 0002."""
+        """Queue them once more; with `unsubscribe_first` after an unsubscribe request, else the server answers 0002."""
         queued = {subscription for subscription, _ in self._pending_requests}
         for subscription in subscriptions:
             if subscription in queued:

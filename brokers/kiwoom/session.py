@@ -57,8 +57,8 @@ _decode_message = msgspec.json.Decoder(_Message, strict=False).decode
 class _Request(NamedTuple):
     """One REG or REMOVE message.
 
-    `beside`: subscriptions that stand already and are named again so that they stay. Without subscriptions the message is for a
-    `type` that has no item and takes no slot.
+    A REG also names existing subscriptions of its symbols, so that they stay. Without subscriptions the message is for a `type`
+    that has no item and takes no slot.
     """
 
     trnm: str

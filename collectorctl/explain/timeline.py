@@ -33,7 +33,7 @@ TICK_COLUMNS = ("price", "size", "side", "cum_volume", "source")
 
 
 class StoredRow(msgspec.Struct):
-    """One stored row: `arrivals` feed -> when, `why` who won, `place` file and row."""
+    """One stored row: `arrivals` feed -> when; `winner`, the first feed, and `reason`."""
 
     exch_time: datetime | None
     arrivals: dict[str, datetime]

@@ -18,7 +18,7 @@ class DayUnavailable(Exception):
 
 
 class DayAvailability:
-    """What can be had of `day` at `now_ns`. OutOfReach for a holiday, a future day, one beyond every horizon."""
+    """What can be had of `day` at `now_ns`. DayUnavailable for a holiday, a future day, one beyond every horizon."""
 
     def __init__(self, settings: Settings, calendar: TradingCalendar, now_ns: int, day: date) -> None:
         self.day = day
@@ -35,7 +35,7 @@ class DayAvailability:
         self.skip_reason = ""
 
     def resolve_mode(self, requested: str) -> str:
-        """ticks, minutes or auto, as far as the horizons allow. OutOfReach."""
+        """ticks, minutes or auto, as far as the horizons allow. DayUnavailable."""
         table = self._settings.recover
         if self.days_back > table.minute_days:
             raise DayUnavailable(

@@ -94,7 +94,7 @@ class RecoveryJob:
     """One run on one home; use `recovering` to be alone."""
 
     def __init__(self, home: Home, request: RecoveryRequest, listener: ProgressListener) -> None:
-        """SettingsError when keys are missing; OutOfReach for a day that no broker has."""
+        """SettingsError when keys are missing; DayUnavailable for a day that no broker has."""
         self.home = home
         self.day = request.day
         self.request = request
@@ -110,7 +110,7 @@ class RecoveryJob:
         self._evidence: dict[Instrument, Evidence] = {}
 
     def plan(self) -> list[InstrumentPlan]:
-        """What is missing and what it takes. Nothing is written. NotNow while hours of the day are unpublished; FetchError."""
+        """The plan; nothing is written. DayNotReady while hours of the day are unpublished; FetchError."""
         unpublished = day_ticks.find_unpublished_hours(self.home, self.day)
         if unpublished:
             raise DayNotReady(

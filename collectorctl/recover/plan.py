@@ -51,7 +51,7 @@ class MissingRange(NamedTuple):
 
 @dataclass
 class InstrumentPlan:
-    """One instrument of a plan. `by`: "" nothing to fetch, "ticks", "trades", or "bars" where ticks are left out, for `why`."""
+    """One instrument of a plan. `method`: "" nothing to fetch, "ticks", "prints", or "bars" (`skip_reason`)."""
 
     instrument: Instrument
     daily_total: DailyTotal | None
@@ -113,7 +113,7 @@ def plan_instrument(
 ) -> InstrumentPlan:
     """What one instrument lacks and the cheaper way to it.
 
-    `later_shares`: traded on the days since, which a chart pages through. `prints_reach`: trades of that day can be had.
+    `later_shares`: traded on the days since, which a chart pages through. `trades_available`: trades of that day can be fetched.
     """
     plan = InstrumentPlan(instrument, daily_total)
     day = DayCoverage.of(ticks, daily_total.volume if daily_total else None)

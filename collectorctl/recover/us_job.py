@@ -60,7 +60,7 @@ class DayState(msgspec.Struct):
 
 
 def check_recoverable(home: Home, day: date, venues: Iterable[str]) -> None:
-    """OutOfReach for a day that has, or had, no session; NotOver while one lasts or hours are unpublished."""
+    """DayUnavailable for a day without a session; DayNotReady while one lasts or hours are unpublished."""
     calendar, now_ns = home.load_calendar(), home.load_clock().now_ns()
     for venue in sorted(set(venues)):
         if day > calendar.trading_day(venue, now_ns):

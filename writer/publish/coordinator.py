@@ -1,4 +1,4 @@
-"""Publication coordinator: which hour is published next, and the bookkeeping of those that were.
+"""Publication coordinator: which hour is published next, and the bookkeeping of published hours.
 
     schedules of all datasets ─due hour─> Publisher ─result─> counters, errors, schedule ─> the journal is pruned
 

@@ -48,7 +48,7 @@ def encode_frames(items: list[QueuedItem], widths: tuple[int, int]) -> list[Enco
 
 
 def resize(fields: list[str], extra: int) -> list[str]:
-    """`fields` with `more` appended behind them, or cut off where negative."""
+    """`fields` with `extra` further ones, or cut by as many where negative."""
     return fields[:extra] if extra < 0 else fields + ["0"] * extra
 
 

@@ -27,7 +27,7 @@ SESSION_CODE = {"pre_market": BEFORE, "opening_auction": BEFORE, "closing_price"
 def encode_frames(items: list[QueuedItem], merge_probability: float, random: Random) -> list[EncodedFrame]:
     """One frame for all entries of a slot, oldest first.
 
-    Neighbouring trades of one instrument that agree in second, price and side become one trade with probability `merge`.
+    Neighbouring trades of one instrument that agree in second, price and side become one trade with `merge_probability`.
     """
     entries, records = [], []
     for item in items:

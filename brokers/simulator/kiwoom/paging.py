@@ -52,7 +52,7 @@ class Field(NamedTuple):
 
 
 class Tr(NamedTuple):
-    """One list TR. `moving`: its list has trades at its head, so that it can move between two pages."""
+    """One list TR. `head_moves`: its list has trades at its head, so that it can move between two pages."""
 
     path: str
     list_key: str

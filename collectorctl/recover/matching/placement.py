@@ -70,7 +70,7 @@ class Inconsistency(NamedTuple):
 
 
 class VolumePlacement(NamedTuple):
-    """Of m numbered rows, shape (m,): `accepted`, `covered` bool, the rest is in `errors`; `gap` int64, -1 for none."""
+    """Of m rows, shape (m,): `accepted`, `covered` bool, `gap` int64, -1 for none; the other rows are in `inconsistencies`."""
 
     accepted: np.ndarray
     covered: np.ndarray

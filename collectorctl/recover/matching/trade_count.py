@@ -55,9 +55,9 @@ class Verdict(IntEnum):
 class _LiveInterval(NamedTuple):
     """From one live tick to the next of its feed, in true order; int64 (m,).
 
-    `left`, `right`: positions of the two, -1 the day's beginning; `said`: trades counted on the way, the right tick's own
-    included; `least`, `most`: that there can be by what is there; `likely`: at least, if no auction interrupted trading and
-    ended at the price it began with.
+    `left`, `right`: positions of the two, -1 the day's beginning. `counted`: trades by the counter, the right tick's own included.
+    `min_trades`, `max_trades`: possible by the stored ticks. `likely_min_trades`: unless an auction interrupted trading and ended
+    at the price it began with.
     """
 
     left: np.ndarray
