@@ -4,6 +4,7 @@
 
 Guarantees:
     * Packing raises struct.error for a value outside int64, so no record can hold a wrapped number.
+    * Values are packed by position; tests/brokers/test_protocol.py checks that decoders name them as the dtype does, in its order.
 """
 
 from __future__ import annotations

@@ -98,14 +98,17 @@ def decode(payload: bytes, by_code: Mapping[str, Subscription], recv_ns: int, mo
 def _decode_tick(frame: Frame[DomesticLayout], f: list[bytes], subscription: Subscription) -> bytes:
     """docs/wire/kis.md 4.1. ValueError or struct.error if a field that a trade cannot do without is no number."""
     layout, exch_ns = frame.layout, parse_time_of_day(f[1], frame.recv_ns)
-    price, size, cum_volume = parse_price_e4(f[2]), parse_uint(f[12]), parse_uint(f[13])
+    price_e4, size, cum_volume = parse_price_e4(f[2]), parse_uint(f[12]), parse_uint(f[13])
     cum_value = parse_value(f[14])
     sells, buys = parse_optional_uint(f[15]), parse_optional_uint(f[16])
     flags, extra = extra_fields(f, layout.known_width)
     if f[35] == b"Y":
         flags |= Flag.HALTED
-    if not is_continuous(frame.previous.get(subscription), cum_volume, cum_value, size, price):
+    if not is_continuous(frame.previous.get(subscription), cum_volume, cum_value, size, price_e4):
         flags |= Flag.CHECKSUM
+    trade_count = UNDEFINED if UNDEFINED in (sells, buys) else sells + buys
+    ask_price_1_e4 = parse_price_e4(f[10]) if f[10] else UNDEFINED
+    bid_price_1_e4 = parse_price_e4(f[11]) if f[11] else UNDEFINED
     row = pack_tick(
         0,
         frame.recv_ns,
@@ -113,14 +116,14 @@ def _decode_tick(frame: Frame[DomesticLayout], f: list[bytes], subscription: Sub
         exch_ns,
         subscription.instrument.symbol.encode(),
         layout.venue,
-        price,
+        price_e4,
         size,
         cum_volume,
         cum_value,
         UNDEFINED,
-        UNDEFINED if UNDEFINED in (sells, buys) else sells + buys,
-        parse_price_e4(f[10]) if f[10] else UNDEFINED,
-        parse_price_e4(f[11]) if f[11] else UNDEFINED,
+        trade_count,
+        ask_price_1_e4,
+        bid_price_1_e4,
         _SIDES.get(f[21], Side.NONE),
         flags,
         FeedId.KIS,
@@ -141,21 +144,27 @@ def _decode_book(frame: Frame[DomesticLayout], f: list[bytes], subscription: Sub
     else:
         prices = [parse_price_e4(text) for text in f[3:23]]
         sizes = [parse_uint(text) for text in f[23:43]]
-    total_ask, total_bid = parse_optional_uint(f[43]), parse_optional_uint(f[44])
+    ask_price_e4, bid_price_e4, ask_size, bid_size = prices[:10], prices[10:], sizes[:10], sizes[10:]
+    total_ask_size, total_bid_size = parse_optional_uint(f[43]), parse_optional_uint(f[44])
     documented = len(f) in layout.documented or len(f) > layout.known_width
     market = f[layout.market] if len(f) > layout.market else b""
     flags, extra = extra_fields(f, layout.known_width if documented else _CORE_WIDTH)
     if not documented:
-        if (total_ask, total_bid) != (sum(sizes[:10]), sum(sizes[10:])):
+        if (total_ask_size, total_bid_size) != (sum(ask_size), sum(bid_size)):
             raise ValueError(f"{len(f)} fields are no documented width, and the sizes are not those of the totals")
         frame.out.oversized_frames.append((TR_OF[layout.venue.name, "orderbook"], len(f)))
     # in call auctions the totals may cover more than the levels (docs/wire/kis.md 4.2): checked in continuous trading only
     if f[2] not in _SINGLE_PRICE and market in (b"", b"2"):
-        flags |= check_totals(total_ask, sizes[:10], total_bid, sizes[10:])
+        flags |= check_totals(total_ask_size, ask_size, total_bid_size, bid_size)
     mid = f[layout.mid : layout.mid + 2] if documented and len(f) > layout.mid + 1 else [b"", b""]
     session = _find_session(f[2], market, b"")
     if session == Session.UNKNOWN and f[2] == b"0" and layout.venue == Venue.KRX and not market:
         session = Session.REGULAR  # before MARKET_CLS_CODE came, these TRs carried one continuous session only
+    cum_volume = parse_optional_uint(f[53])
+    expected_price_e4 = parse_price_e4(f[47]) if f[47] else UNDEFINED
+    expected_size = parse_optional_uint(f[48])
+    mid_price_e4 = parse_price_e4(mid[0]) if mid[0] else UNDEFINED
+    mid_size = parse_optional_uint(mid[1])
     return pack_book(
         0,
         frame.recv_ns,
@@ -163,17 +172,17 @@ def _decode_book(frame: Frame[DomesticLayout], f: list[bytes], subscription: Sub
         exch_ns,
         subscription.instrument.symbol.encode(),
         layout.venue,
-        *prices[:10],
-        *sizes[:10],
-        *prices[10:],
-        *sizes[10:],
-        parse_optional_uint(f[53]),
-        total_ask,
-        total_bid,
-        parse_price_e4(f[47]) if f[47] else UNDEFINED,
-        parse_optional_uint(f[48]),
-        parse_price_e4(mid[0]) if mid[0] else UNDEFINED,
-        parse_optional_uint(mid[1]),
+        *ask_price_e4,
+        *ask_size,
+        *bid_price_e4,
+        *bid_size,
+        cum_volume,
+        total_ask_size,
+        total_bid_size,
+        expected_price_e4,
+        expected_size,
+        mid_price_e4,
+        mid_size,
         flags,
         FeedId.KIS,
         session,

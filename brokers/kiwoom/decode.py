@@ -187,31 +187,34 @@ def _parse_event_time(text: str, recv_ns: int) -> int:
 def _decode_tick(v: dict[str, str], subscription: Subscription, recv_ns: int, mono_ns: int) -> bytes:
     """docs/wire/kiwoom.md 3.1. KeyError or ValueError without time, price or quantity."""
     quantity = v["15"]
-    price_e4, size = _parse_magnitude(v["10"]), _parse_magnitude(quantity)
-    if UNDEFINED in (price_e4, size):
+    price, size = _parse_magnitude(v["10"]), _parse_magnitude(quantity)
+    if UNDEFINED in (price, size):
         raise ValueError("price or quantity is empty")
     venue = subscription.instrument.venue
-    venue_flag = (
-        Flag.VENUE_MISMATCH if venue != "UN" and VENUE_OF_NAME.get(v.get("9081", "").strip(), venue) != venue else 0
-    )
+    flags = Flag.VENUE_MISMATCH if venue != "UN" and VENUE_OF_NAME.get(v.get("9081", "").strip(), venue) != venue else 0
     value, sells, buys = _parse_optional(v, "14"), _parse_optional(v, "1071"), _parse_optional(v, "1072")
+    price_e4, exch_ns, cum_volume = price * PRICE_SCALE, parse_time_of_day(v["20"], recv_ns), _parse_optional(v, "13")
+    cum_value = value if value == UNDEFINED else value * MILLION
+    value_change = _parse_signed(v.get("29", ""))
+    trade_count = UNDEFINED if UNDEFINED in (sells, buys) else sells + buys
+    ask_price_1_e4, bid_price_1_e4 = _parse_optional_e4(v, "27"), _parse_optional_e4(v, "28")
     return pack_tick(
         0,
         recv_ns,
         mono_ns,
-        parse_time_of_day(v["20"], recv_ns),
+        exch_ns,
         subscription.instrument.symbol.encode(),
         Venue[venue],
-        price_e4 * PRICE_SCALE,
+        price_e4,
         size,
-        _parse_optional(v, "13"),
-        value if value == UNDEFINED else value * MILLION,
-        _parse_signed(v.get("29", "")),
-        UNDEFINED if UNDEFINED in (sells, buys) else sells + buys,
-        _parse_optional_e4(v, "27"),
-        _parse_optional_e4(v, "28"),
+        cum_volume,
+        cum_value,
+        value_change,
+        trade_count,
+        ask_price_1_e4,
+        bid_price_1_e4,
         {"+": Side.BUY, "-": Side.SELL}.get(_last_sign(quantity), Side.NONE),
-        venue_flag | (0 if value == UNDEFINED else Flag.VALUE_ROUNDED),
+        flags | (0 if value == UNDEFINED else Flag.VALUE_ROUNDED),
         FeedId.KIWOOM,
         Session.REGULAR if v.get("290") == "2" else Session.UNKNOWN,
         b"",
@@ -221,37 +224,41 @@ def _decode_tick(v: dict[str, str], subscription: Subscription, recv_ns: int, mo
 def _decode_book(v: dict[str, str], subscription: Subscription, recv_ns: int, mono_ns: int) -> bytes:
     """docs/wire/kiwoom.md 3.2. KeyError or ValueError if a level is missing; an empty one is zero (docs/wire/kiwoom.md 1.7.6)."""
     prices, sizes = _parse_levels(_price_values(v)), _parse_levels(_size_values(v))
-    total_ask, total_bid = _parse_optional(v, "121"), _parse_optional(v, "125")
-    expected_e4, expected_size = _parse_optional_e4(v, "291"), _parse_optional(v, "292")
-    if expected_e4 in (0, UNDEFINED) and v.get("23"):  # 291 is filled in auctions only
-        expected_e4, expected_size = _parse_optional_e4(v, "23"), _parse_optional(v, "24")
-    flags = 0
+    total_ask_size, total_bid_size = _parse_optional(v, "121"), _parse_optional(v, "125")
+    expected_price_e4, expected_size = _parse_optional_e4(v, "291"), _parse_optional(v, "292")
+    if expected_price_e4 in (0, UNDEFINED) and v.get("23"):  # 291 is filled in auctions only
+        expected_price_e4, expected_size = _parse_optional_e4(v, "23"), _parse_optional(v, "24")
+    flags, ask_size, bid_size = 0, sizes[:10], sizes[10:]
     # With an expected price it is an auction, whose totals may reach deeper than ten levels.
-    if expected_e4 in (0, UNDEFINED) and (
-        total_ask not in (UNDEFINED, sum(sizes[:10])) or total_bid not in (UNDEFINED, sum(sizes[10:]))
+    if expected_price_e4 in (0, UNDEFINED) and (
+        total_ask_size not in (UNDEFINED, sum(ask_size)) or total_bid_size not in (UNDEFINED, sum(bid_size))
     ):
         flags = Flag.CHECKSUM
     nxt = subscription.instrument.venue == "NXT"
     mid_sizes = [_parse_optional(v, fid) for fid in (("6106", "6108") if nxt else ("6101", "6103"))]
     prices = [price * PRICE_SCALE for price in prices]
+    ask_price_e4, bid_price_e4 = prices[:10], prices[10:]
+    exch_ns, cum_volume = parse_time_of_day(v["21"], recv_ns), _parse_optional(v, "13")
+    mid_price_e4 = _parse_optional_e4(v, "6107" if nxt else "6102")
+    mid_size = UNDEFINED if UNDEFINED in mid_sizes else sum(mid_sizes)
     return pack_book(
         0,
         recv_ns,
         mono_ns,
-        parse_time_of_day(v["21"], recv_ns),
+        exch_ns,
         subscription.instrument.symbol.encode(),
         Venue[subscription.instrument.venue],
-        *prices[:10],
-        *sizes[:10],
-        *prices[10:],
-        *sizes[10:],
-        _parse_optional(v, "13"),
-        total_ask,
-        total_bid,
-        expected_e4,
+        *ask_price_e4,
+        *ask_size,
+        *bid_price_e4,
+        *bid_size,
+        cum_volume,
+        total_ask_size,
+        total_bid_size,
+        expected_price_e4,
         expected_size,
-        _parse_optional_e4(v, "6107" if nxt else "6102"),
-        UNDEFINED if UNDEFINED in mid_sizes else sum(mid_sizes),
+        mid_price_e4,
+        mid_size,
         flags,
         FeedId.KIWOOM,
         Session.UNKNOWN,

@@ -85,10 +85,11 @@ def _decode_tick(frame: Frame[RecordLayout], f: list[bytes], subscription: Subsc
     if f[3] and f[3] != _business_date(instrument.venue, exch_ns // HOUR_NS):
         flags |= Flag.DATE_MISMATCH
     price, ask, bid = _Price(f[11]), _Price(f[16]), _Price(f[15])
+    price_e4, ask_price_1_e4, bid_price_1_e4 = price.e4, ask.e4, bid.e4
     size, cum_volume, cum_value = parse_uint(f[19]), parse_optional_uint(f[20]), parse_value(f[21])
     sells, buys = parse_optional_uint(f[22]), parse_optional_uint(f[23])
     previous = frame.previous.get(subscription)
-    if not is_continuous(previous, cum_volume, cum_value, size, price.e4):
+    if not is_continuous(previous, cum_volume, cum_value, size, price_e4):
         flags |= Flag.CHECKSUM
     wider, extra = extra_fields(f, frame.layout.known_width)
     row = pack_tick(
@@ -98,15 +99,15 @@ def _decode_tick(frame: Frame[RecordLayout], f: list[bytes], subscription: Subsc
         exch_ns,
         instrument.symbol.encode(),
         Venue[instrument.venue],
-        price.e4,
+        price_e4,
         size,
         cum_volume,
         cum_value,
         UNDEFINED,
         UNDEFINED,
-        ask.e4,
-        bid.e4,
-        _infer_side(price.e4, ask.e4, bid.e4, (sells, buys), previous[2:] if previous else None),
+        ask_price_1_e4,
+        bid_price_1_e4,
+        _infer_side(price_e4, ask_price_1_e4, bid_price_1_e4, (sells, buys), previous[2:] if previous else None),
         flags | wider | price.flag | ask.flag | bid.flag,
         FeedId.US,
         _find_session(instrument),
@@ -120,15 +121,16 @@ def _decode_book(frame: Frame[RecordLayout], f: list[bytes], subscription: Subsc
     """docs/wire/kis.md 4.5: level by level, bid first. ValueError or struct.error for an unreadable level; an empty one is none."""
     instrument = _checked_instrument(f, subscription)
     exch_ns, flags = _parse_time(f[3:7], frame.recv_ns)
-    total_bid, total_ask = parse_optional_uint(f[7]), parse_optional_uint(f[8])
+    total_bid_size, total_ask_size = parse_optional_uint(f[7]), parse_optional_uint(f[8])
     bids, asks, bid_sizes, ask_sizes = (
         f[first : 11 + LEVELS * _LEVEL_FIELDS : _LEVEL_FIELDS] for first in range(11, 15)
     )
     bid_prices, ask_prices = ([_Price(text or b"0") for text in texts] for texts in (bids, asks))
-    bid_counts, ask_counts = ([parse_uint(text or b"0") for text in texts] for texts in (bid_sizes, ask_sizes))
-    flags |= check_totals(total_ask, ask_counts, total_bid, bid_counts)
+    bid_size, ask_size = ([parse_uint(text or b"0") for text in texts] for texts in (bid_sizes, ask_sizes))
+    flags |= check_totals(total_ask_size, ask_size, total_bid_size, bid_size)
     for price in (*bid_prices, *ask_prices):
         flags |= price.flag
+    bid_price_e4, ask_price_e4 = ([price.e4 for price in prices] for prices in (bid_prices, ask_prices))
     wider, extra = extra_fields(f, frame.layout.known_width)
     return pack_book(
         0,
@@ -137,13 +139,13 @@ def _decode_book(frame: Frame[RecordLayout], f: list[bytes], subscription: Subsc
         exch_ns,
         instrument.symbol.encode(),
         Venue[instrument.venue],
-        *(price.e4 for price in ask_prices),
-        *ask_counts,
-        *(price.e4 for price in bid_prices),
-        *bid_counts,
+        *ask_price_e4,
+        *ask_size,
+        *bid_price_e4,
+        *bid_size,
         UNDEFINED,
-        total_ask,
-        total_bid,
+        total_ask_size,
+        total_bid_size,
         UNDEFINED,
         UNDEFINED,
         UNDEFINED,

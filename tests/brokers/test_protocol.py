@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import tomllib
 from configparser import RawConfigParser
 from importlib import resources
@@ -20,7 +21,7 @@ from brokers.transport.backoff import Backoff
 from conf.home import Home
 from conf.instrument import Instrument
 from conf.market import MARKETS
-from ringbuf.records import ORDERBOOK, STREAMS, TICK, FeedId
+from ringbuf.records import ORDERBOOK, STREAMS, TICK, UNDEFINED, FeedId, empty_records
 
 ROOT = Path(__file__).parents[2]
 SYMBOLS = {"kr": ("005930", "0074K0", "Q500001"), "us": ("AAPL", "BRK/B", "F")}
@@ -130,6 +131,67 @@ def test_a_packed_row_reads_back_as_its_record(dtype):
     (row,) = np.frombuffer(build_packer(dtype).pack(*values), dtype)
 
     assert {name: row[name].tolist() for name in expected} == expected
+
+
+PACKED = {"pack_book": ORDERBOOK, "pack_tick": TICK}
+
+
+def packer_calls(source: str) -> list[ast.Call]:
+    """The calls of a packer in a module's source."""
+    return [
+        node
+        for node in ast.walk(ast.parse(source))
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in PACKED
+    ]
+
+
+def misnamed(call: ast.Call) -> list[str]:
+    """Arguments of a packer that are not named as the field at their place is.
+
+    A number is exactly that name (or UNDEFINED, or the 0 of `seq`); text and codes have it somewhere in their expression.
+    """
+    dtype = PACKED[call.func.id]
+    fields, (absent,) = [name for name in dtype.names if name != "_pad"], empty_records(dtype, 1)
+    assert (len(call.args), call.keywords) == (len(fields), [])
+    wrong = []
+    for field, argument in zip(fields, call.args, strict=True):
+        base, shape = dtype[field].subdtype or (dtype[field], ())
+        text = ast.unparse(argument)
+        if base.str == "<i8":
+            named = f"*{field}" if shape else field
+            is_optional = not shape and absent[field] == UNDEFINED
+            right = text.removeprefix("frame.") in (
+                named,
+                "UNDEFINED" if is_optional else "0" if field == "seq" else named,
+            )
+        else:
+            right = {"line": "feedid."}.get(field, field) in text.lower() or (field, text) == ("extra", "b''")
+        if not right:
+            wrong.append(f"line {argument.lineno}: {text} at the place of {field}")
+    return wrong
+
+
+@every_broker
+def test_values_are_packed_in_the_order_of_the_fields(name):
+    """Two numbers that trade places are as good for the packer; their names are not."""
+    calls = packer_calls((ROOT / "brokers" / name / "decode.py").read_text(encoding="utf-8"))
+
+    assert {call.func.id for call in calls} == set(PACKED)
+    assert [wrong for call in calls for wrong in misnamed(call)] == []
+
+
+@every_broker
+def test_two_values_that_trade_places_are_noticed(name):
+    """Every pair of neighbours, unless both are UNDEFINED."""
+    unnoticed = []
+    for call in packer_calls((ROOT / "brokers" / name / "decode.py").read_text(encoding="utf-8")):
+        given = call.args
+        for at in range(len(given) - 1):
+            call.args = [*given[:at], given[at + 1], given[at], *given[at + 2 :]]
+            if ast.unparse(given[at]) != ast.unparse(given[at + 1]) and not misnamed(call):
+                unnoticed.append(f"{ast.unparse(given[at])} and {ast.unparse(given[at + 1])}")
+
+    assert unnoticed == []
 
 
 def test_padding_without_a_name_is_refused():
