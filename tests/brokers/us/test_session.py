@@ -33,7 +33,7 @@ def home(tmp_path: Path) -> Callable[..., Home]:
 @pytest.mark.parametrize(("paid", "key"), [("false", "DNASAAPL"), ("true", "RNASAAPL")])
 def test_registrations_go_out_and_come_back_under_one_key(home: Callable[..., Home], paid: str, key: str):
     """Free or paid by the setting; the acknowledgement repeats the key."""
-    settings = home(f"[us]\nenabled = true\npaid = {paid}\nregister_spacing_ms = 0\n").settings
+    settings = home(f"[us]\nenabled = true\npaid = {paid}\nsubscribe_spacing_ms = 0\n").settings
     registration = Subscription(parse_instrument("NAS.AAPL"), "tick")
     ledger = SubscriptionTable([registration])
     session = BROKER.create_session(settings, "approval", ledger)

@@ -352,4 +352,4 @@ def test_a_date_without_a_quarantine_says_so_in_words(home: Path) -> None:
     """Nothing to do is no error."""
     told = run_collectorctl(home, "reprocess", "--date", "2026-11-19")
 
-    assert "placed: no rows" in told.stdout
+    assert "stored: no rows" in told.stdout

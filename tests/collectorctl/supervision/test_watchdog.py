@@ -81,7 +81,7 @@ def test_hung_collectors_are_aborted_then_killed_and_come_back() -> None:
         assert "drained to zero" in run_collectorctl(root, "stop").stdout
         assert done == len(orders(root))
         log = (root / "log" / "watchdog.log").read_text()
-        assert "standing down" in log and "watchdog ends as asked" in log
+        assert "the watchdog stops acting" in log and "watchdog ends as asked" in log
 
 
 LEAKING = """
