@@ -52,6 +52,7 @@ class PreparedBatch(NamedTuple):
     batch: pa.RecordBatch
     ring_batch: OrderedBatch
     arbitration: ArbitrationResult | None
+    refused_rows: int
 
 
 class Dataset:
@@ -140,10 +141,11 @@ class Dataset:
                 self._update_monitors(ring_batch, None, now_ns)
                 return False
             self._prepared = self._prepare(ring_batch, now_ns)
-        batch, ring_batch, arbitration = self._prepared
+        batch, ring_batch, arbitration, refused_rows = self._prepared
         if self.journal.current.size > self._settings.segment_max_bytes:
             self.begin_segment()
         self._vitals.add("journal_bytes", self.journal.append(batch, ring_batch.positions))
+        self._vitals.add("gapfill_refused_rows", refused_rows)
         self._prepared = None
         self.reader.advance(ring_batch)
         rows = find_newest_rows(batch)
@@ -157,7 +159,7 @@ class Dataset:
         return ring_batch.has_more
 
     def _prepare(self, ring_batch: OrderedBatch, now_ns: int) -> PreparedBatch:
-        ring_batch = self._filter_backfill(ring_batch)
+        ring_batch, refused_rows = self._filter_backfill(ring_batch)
         records, first_row = ring_batch.records, self.journal.last_row + 1
         for overrun in ring_batch.overruns:
             self._report.lost(overrun)
@@ -167,17 +169,14 @@ class Dataset:
         batch = schema.build_entries(self.name, records, first_row, arbitration)
         if self.stream in STREAMS:
             self._vitals.set("last_data_mono_ns", now_ns)
-        return PreparedBatch(batch, ring_batch, arbitration)
+        return PreparedBatch(batch, ring_batch, arbitration, refused_rows)
 
-    def _filter_backfill(self, ring_batch: OrderedBatch) -> OrderedBatch:
-        """Without fetched ticks that would cover something twice; their places in the ring are passed by like all others."""
+    def _filter_backfill(self, ring_batch: OrderedBatch) -> tuple[OrderedBatch, int]:
+        """Without fetched ticks that would cover something twice, and their number; their ring positions count as read."""
         if self._gap_reporter is None or self.stream != "tick":
-            return ring_batch
+            return ring_batch, 0
         keep = self._gap_reporter.accept_backfill(ring_batch.records)
-        if keep.all():
-            return ring_batch
-        self._vitals.add("gapfill_refused_rows", int(np.count_nonzero(~keep)))
-        return ring_batch._replace(records=ring_batch.records[keep])
+        return ring_batch._replace(records=ring_batch.records[keep]), int(np.count_nonzero(~keep))
 
     def _advance_watermark(self, through_ns: int) -> None:
         """Rows whose window has closed wait no longer and may be published."""
