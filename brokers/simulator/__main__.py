@@ -1,7 +1,7 @@
 """Entry point of the simulator: `python -m brokers.simulator`, one port per broker, commands on stdin.
 
     stdin   kis drop | kiwoom limit 3 | market rest | market move | market pace 10 | market block 005930 5000 | status | resend
-    stdout  one JSON line for each, and for each act of a scenario
+    stdout  one JSON line for each, and for each command of a scenario
     stdout  {"kis": {"ws_url": ..., "rest_url": ...}, "kiwoom": {...}, "us": {...}}   first, when all ports listen
 
 Guarantees:
@@ -52,7 +52,7 @@ def feed_options(name: str, latency_ms: float, jitter_ms: float, flush_ms: float
             ),
             click.option(f"--{name}-flush-ms", default=flush_ms, show_default=True, help="0: at once"),
             click.option(
-                f"--{name}-books-per-s", default=books_per_s, show_default=True, help="most books a symbol; 0: all"
+                f"--{name}-books-per-s", default=books_per_s, show_default=True, help="maximum books per symbol; 0: all"
             ),
         ):
             command = option(command)
@@ -123,7 +123,7 @@ def build_feed_options(name: str, given: dict[str, float]) -> FeedOptions:
 @click.option("--kiwoom-pings-missed", default=3, show_default=True)
 @click.option("--kiwoom-login-within-s", default=10.0, show_default=True)
 @click.option("--kiwoom-token-life-s", default=86_400.0, show_default=True)
-@click.option("--kiwoom-merge", default=0.08, show_default=True, help="probability that two like prints become one")
+@click.option("--kiwoom-merge", default=0.08, show_default=True, help="probability that two equal trades become one")
 @feed_options("us", 60.0, 10.0, 0.0, 0.0)
 @feed_options("kiwoom", 40.0, 15.0, 100.0, 4.0)
 @feed_options("kis", 15.0, 10.0, 0.0, 0.0)

@@ -49,7 +49,7 @@ class ControlChannel:
         self._resend = resend
 
     def read_stdin(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Obey stdin, line by line, until it ends; for a thread."""
+        """Execute the commands on stdin, line by line, until it ends; runs in a thread."""
         for line in sys.stdin:
             if line.strip():
                 loop.call_soon_threadsafe(self._respond, line)

@@ -6,7 +6,7 @@
                              nothing comes, heartbeats included   kis truncate 1        next frame ends in the middle
     kis quiet 5              heartbeats, but no data              kis badutf8 1         next frame has an invalid byte
     kis loss 0.02            that share is never sent, from now   kis skew 0.4          stamps 0.4 s ahead, from now on
-    kis conflate 2           most books a second and symbol from now on; 0: all
+    kis conflate 2           maximum books per second and symbol; 0: all
     kis unified 1            what is sent for KRX shows the unified venue of the stock (where it is listed); 0: no more
     kis outage 5             every connection cut and refused     kis width 48          fields per trade from now on
     kis lateack 2            answers to subscriptions 2 s late    kis refuse 1          next subscription is refused

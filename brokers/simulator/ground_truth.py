@@ -214,7 +214,7 @@ class GroundTruthWriter:
         last_id: int,
         mono_ns: int,
     ) -> None:
-        """What a connection of `line` did with one of its records."""
+        """The outcome of one record on a connection of a feed."""
         key = (feed, stream, outcome)
         self.counts[key] = self.counts.get(key, 0) + 1
         if self._files:

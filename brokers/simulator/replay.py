@@ -33,7 +33,7 @@ class ReplayFileError(Exception):
 
 
 class RecordedFrame(NamedTuple):
-    """One frame of `line` ("kis"), and the symbol it is about; empty where it is about none."""
+    """One frame of a feed ("kis"), and its symbol; empty without one."""
 
     feed: str
     symbol: str
@@ -114,7 +114,7 @@ def _first_item(frame: dict[str, Any]) -> str:
 
 
 class Replay:
-    """Sends one line's recorded frames to the sessions of its vendor."""
+    """Sends one feed's recorded frames to the sessions of its vendor."""
 
     def __init__(self, feed: str, recorded: list[RecordedFrame], sessions: set[Any]) -> None:
         self.feed = feed

@@ -43,7 +43,7 @@ SCENARIOS: dict[str, FaultScenario] = {
         "what KIS sends for KRX shows the unified venue from 09:45", (TimedCommand("09:45:00", "kis unified 1"),)
     ),
     "both-lose": FaultScenario(
-        "both lines lose one packet in fifty, each others, for an hour",
+        "both feeds lose one packet in fifty, independently, for an hour",
         (
             TimedCommand("09:00:00", "kis loss 0.02"),
             TimedCommand("09:00:00", "kiwoom loss 0.02"),

@@ -178,7 +178,7 @@ class SimulatedMarket:
         return price
 
     def allocate_trade_ids(self, number: int) -> int:
-        """Trades were made at once (history.py): the id of the first."""
+        """Allocate ids for generated trades (backfill.py); the first."""
         first = next(self._trade_ids)
         self._trade_ids = count(first + number)
         self.trade_count += number

@@ -74,7 +74,7 @@ class KeyStore:
         self._last_issue_s.clear()
 
     def is_expired(self, text: str) -> bool:
-        """Whether this was a token whose time is over."""
+        """Whether this is an expired token."""
         ended = any(token.text == text and datetime.now(KST) >= token.expires for token in self._tokens.values())
         return ended or text in self._expired_tokens
 

@@ -224,7 +224,7 @@ class KisClientSession:
 
 
 class KisWebSocketServer:
-    """The vendor's WebSocket side of one line."""
+    """The vendor's WebSocket server of one feed."""
 
     def __init__(
         self,

@@ -202,7 +202,7 @@ class KiwoomClientSession:
 
 
 class KiwoomWebSocketServer:
-    """The vendor's WebSocket side of one line."""
+    """The vendor's WebSocket server of one feed."""
 
     def __init__(
         self, feed: SimulatedFeed, rules: KiwoomRules, keys: TokenStore, instruments: list[Instrument]
