@@ -13,10 +13,9 @@ import time
 
 import numpy as np
 
+from brokers.history import TRADE_ROW
 from collectorctl.recover.matching.anchors import MINUTE
 from collectorctl.recover.matching.placement import (
-    CHART_ROW,
-    ROW_WITH_VOLUME,
     Placement,
     place_by_alignment,
     place_by_volume,
@@ -28,21 +27,19 @@ from writer.volume.gap_tracker import GapTracker
 
 SECOND_NS = 1_000_000_000
 NINE_NS = 1_795_132_800_000_000_000
-TRADE = np.dtype([*CHART_ROW.descr, ("cum_volume", "<i8"), ("cum_value", "<i8"), ("side", "i1")])
+TRADE = np.dtype([*TRADE_ROW.descr, ("cum_value", "<i8")])
 
 
 def generate_trades(count: int, jumps: int, random: np.random.Generator) -> np.ndarray:
     """A day's trades; before `jumps` of them volume passes without a trade."""
     trades = np.zeros(count, TRADE)
     trades["size"] = random.choice([1, 1, 1, 2, 5, 10, 33, 100], count)
-    trades["price_e4"] = (
-        70_000 + 100 * np.cumsum(random.choice([-1, 1], count) * (random.random(count) < 0.05))
-    ) * 10_000
+    trades["price"] = 70_000 + 100 * np.cumsum(random.choice([-1, 1], count) * (random.random(count) < 0.05))
     trades["exch_ns"] = NINE_NS + np.sort(random.integers(0, 23_400, count)) * SECOND_NS
     passed = np.zeros(count, np.int64)
     passed[random.choice(count, jumps, replace=False)] = 10_007
     trades["cum_volume"] = np.cumsum(trades["size"] + passed)
-    trades["cum_value"] = np.cumsum(trades["size"] * (trades["price_e4"] // 10_000))
+    trades["cum_value"] = np.cumsum(trades["size"] * trades["price"])
     return trades
 
 
@@ -50,7 +47,7 @@ def merge_neighbours(trades: np.ndarray, random: np.random.Generator) -> np.ndar
     """Some neighbours of one price and second as one tick."""
     ends = np.ones(len(trades), bool)
     follows = trades["cum_volume"][1:] - trades["size"][1:] == trades["cum_volume"][:-1]
-    follows &= trades["price_e4"][1:] == trades["price_e4"][:-1]
+    follows &= trades["price"][1:] == trades["price"][:-1]
     follows &= trades["exch_ns"][1:] == trades["exch_ns"][:-1]
     ends[:-1] = ~follows | (random.random(len(trades) - 1) > 0.02)
     begins = np.concatenate([[0], np.flatnonzero(ends)[:-1] + 1])
@@ -88,7 +85,7 @@ def measure_placement(count: int, random: np.random.Generator) -> None:
     ):
         trades = generate_trades(count, jumps, random)
         live = merge_neighbours(trades[received], random) if received.any() else trades[:0]
-        rows, minutes = trades[list(CHART_ROW.names)].astype(CHART_ROW), build_minute_bars(trades)
+        rows, minutes = trades[list(TRADE_ROW.names)].astype(TRADE_ROW), build_minute_bars(trades)
         unknown = np.full(len(live), UNDEFINED)
         coverage_s = placement_s = np.inf
         for _ in range(3):
@@ -96,7 +93,7 @@ def measure_placement(count: int, random: np.random.Generator) -> None:
             coverage = compute_coverage(live["cum_volume"], live["size"], int(trades["cum_volume"][-1]))
             coverage_s = min(coverage_s, time.perf_counter() - begin)
             begin = time.perf_counter()
-            values = compute_gap_values(coverage, live["price_e4"], live["size"], live["cum_value"], unknown)
+            values = compute_gap_values(coverage, live["price"] * 10_000, live["size"], live["cum_value"], unknown)
             placed = place_by_alignment(coverage, live, rows, values, minutes)
             placement_s = min(placement_s, time.perf_counter() - begin)
         assert placed.is_clean == (jumps == 0), placed.inconsistencies[:3]
@@ -104,12 +101,9 @@ def measure_placement(count: int, random: np.random.Generator) -> None:
             f"{title:<42}{len(live) / coverage_s:>14,.0f}{count / placement_s:>12,.0f}{len(coverage.gaps):>9,}"
             f"{len(placed.rows):>9,}{len(placed.uncovered):>11}{count_wrong(placed, trades):>7}"
         )
-    rows_with_volume = np.zeros(count, ROW_WITH_VOLUME)
-    for name in (*CHART_ROW.names, "cum_volume", "side"):
-        rows_with_volume[name] = trades[name]
     gaps = compute_coverage(trades["cum_volume"][::3], trades["size"][::3], int(trades["cum_volume"][-1])).gaps
     begin = time.perf_counter()
-    place_by_volume(gaps, rows_with_volume)
+    place_by_volume(gaps, rows)
     print(f"{'numbered rows into two thirds missing':<42}{'':>14}{count / (time.perf_counter() - begin):>12,.0f}")
 
 

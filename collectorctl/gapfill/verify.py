@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 
 from collectorctl.gapfill.queue import FillableGap
-from collectorctl.recover.matching.gap_filling import find_inconsistent_gaps, format_inconsistency, to_rows_with_volume
+from collectorctl.recover.matching.gap_filling import find_inconsistent_gaps, format_inconsistency
 from collectorctl.recover.matching.placement import place_by_volume
 from collectorctl.recover.matching.trade_count import is_after_silence
 from ringbuf.records import UNDEFINED
@@ -36,7 +36,7 @@ def verify(gaps: Sequence[FillableGap], trades: np.ndarray) -> VerifiedFills:
         gap_rows[name] = [getattr(gap, name) for gap in gaps]
     gap_rows["shares"] = gap_rows["high"] - gap_rows["low"]
     values = np.array([UNDEFINED if gap.value is None else gap.value for gap in gaps], np.int64)
-    placed = place_by_volume(gap_rows, to_rows_with_volume(trades), values)
+    placed = place_by_volume(gap_rows, trades, values)
     inconsistent = set(find_inconsistent_gaps(gap_rows, trades, placed.gap, placed.inconsistencies))
     fills, mismatches = {}, {}
     for number, gap in enumerate(gaps):

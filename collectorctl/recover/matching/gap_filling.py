@@ -21,8 +21,6 @@ from brokers.history import BAR_ROW, TRADE_ROW
 from collectorctl.recover.matching.anchors import MINUTE
 from collectorctl.recover.matching.day_coverage import DayCoverage
 from collectorctl.recover.matching.placement import (
-    CHART_ROW,
-    ROW_WITH_VOLUME,
     Inconsistency,
     PlacementError,
     Reason,
@@ -31,9 +29,6 @@ from collectorctl.recover.matching.placement import (
 )
 from collectorctl.recover.matching.trade_count import find_count_mismatches, is_after_silence
 from conf.clock import MINUTE_NS
-from ringbuf.records import PRICE_SCALE, UNDEFINED
-
-ANCHOR = np.dtype([*CHART_ROW.descr, ("cum_volume", "<i8")])
 
 
 class FillResult(NamedTuple):
@@ -72,7 +67,7 @@ class TradeList(NamedTuple):
 def fill_by_trades(day: DayCoverage, trade_lists: list[TradeList]) -> FillResult:
     """Fill from lists of trades, one for each gap."""
     rows = np.concatenate([one.rows for one in trade_lists]) if trade_lists else np.zeros(0, TRADE_ROW)
-    placed = place_by_volume(day.gaps, to_rows_with_volume(rows), day.gap_values)
+    placed = place_by_volume(day.gaps, rows, day.gap_values)
     good = placed.accepted & ~np.isin(
         placed.gap, find_inconsistent_gaps(day.gaps, rows, placed.gap, placed.inconsistencies)
     )
@@ -95,19 +90,17 @@ def fill_by_chart(
     books: np.ndarray | None = None,
 ) -> FillResult:
     """Fill from a tick chart of the day (TRADE_ROW without cumulative volume, oldest first); arguments as of place_chart."""
-    chart, anchors = _with_scaled_price(chart_rows, CHART_ROW), _with_scaled_price(day.ticks, ANCHOR)
     minutes = None
     if stored_bars:
         bars = to_bar_rows(stored_bars)
         minutes = np.zeros(len(bars), MINUTE)
         minutes["minute_ns"], minutes["shares"] = bars["exch_ns"], bars["volume"]
     try:
-        placed = place_by_alignment(day.coverage, anchors, chart, day.gap_values, minutes, from_start, books)
+        placed = place_by_alignment(day.coverage, day.ticks, chart_rows, day.gap_values, minutes, from_start, books)
     except PlacementError as error:
         return FillResult(np.zeros(0, TRADE_ROW), day, [str(error)])
     exact = placed.rows[placed.rows["exact"]]
-    found = chart_rows[exact["row"]].copy()
-    found["cum_volume"] = exact["cum_volume"]
+    found = exact[list(TRADE_ROW.names or ())].astype(TRADE_ROW)
     good = ~np.isin(exact["gap"], find_inconsistent_gaps(day.gaps, found, exact["gap"], placed.inconsistencies))
     silent = is_after_silence(chart_rows["exch_ns"])[exact["row"]]
     return FillResult(
@@ -121,23 +114,6 @@ def fill_by_chart(
         [(one.low, one.high) for one in placed.uncovered if one.reason == Reason.ROWLESS_BETWEEN_ROWS],
         any(one.reason == Reason.NO_ROWS for one in placed.uncovered) and len(chart_rows) > 0,
     )
-
-
-def _with_scaled_price(rows: np.ndarray, kind: np.dtype) -> np.ndarray:
-    found = np.zeros(len(rows), kind)
-    for name in set(kind.names or ()) & set(rows.dtype.names or ()):
-        found[name] = rows[name]
-    found["price_e4"] = rows["price"] * PRICE_SCALE
-    return found
-
-
-def to_rows_with_volume(trades: np.ndarray) -> np.ndarray:
-    """TRADE_ROW as ROW_WITH_VOLUME."""
-    rows = _with_scaled_price(trades, ROW_WITH_VOLUME)
-    for name in ("ask_price_1", "bid_price_1"):
-        known = trades[name] != UNDEFINED
-        rows[f"{name}_e4"] = np.where(known, np.where(known, trades[name], 0) * PRICE_SCALE, UNDEFINED)
-    return rows
 
 
 def find_inconsistent_gaps(

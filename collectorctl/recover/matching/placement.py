@@ -17,22 +17,15 @@ from typing import NamedTuple
 
 import numpy as np
 
+from brokers.history import TRADE_ROW
 from collectorctl.recover.matching import alignment
 from collectorctl.recover.matching.anchors import BOOK_VOLUME, Anchor, anchors_from_bars
 from collectorctl.recover.matching.anchors import anchors_between as steps_between
 from conf.clock import MINUTE_NS
-from ringbuf.records import PRICE_SCALE, UNDEFINED
+from ringbuf.records import UNDEFINED
 from writer.volume.coverage import Coverage, OverlapKind, compute_coverage
 
-CHART_ROW = np.dtype([("size", "<i8"), ("price_e4", "<i8"), ("exch_ns", "<i8")])
-"""A row of a tick chart: shares, price in 1/10,000 won, second in ns since 1970 UTC."""
-
-ROW_WITH_VOLUME = np.dtype(
-    [*CHART_ROW.descr, ("cum_volume", "<i8"), ("side", "i1"), ("ask_price_1_e4", "<i8"), ("bid_price_1_e4", "<i8")]
-)
-"""A row that carries its cumulative volume, side and best quotes."""
-
-PLACED_ROW = np.dtype([*CHART_ROW.descr, ("cum_volume", "<i8"), ("row", "<i8"), ("gap", "<i8"), ("exact", "?")])
+PLACED_ROW = np.dtype([*TRADE_ROW.descr, ("row", "<i8"), ("gap", "<i8"), ("exact", "?")])
 """A chart row with its place: `row` its index in the given rows, `gap` the index of its gap. Not `exact`: it belongs to the gap,
 but volume without rows passed before, between or behind its rows, and is placed behind them. Exact assumes that the rows lack no
 trade that was received live; otherwise some live tick fails, or a range stays uncovered."""
@@ -99,7 +92,7 @@ class Placement(NamedTuple):
 
 
 def place_by_volume(gaps: np.ndarray, rows: np.ndarray, values: np.ndarray | None = None) -> VolumePlacement:
-    """Accept rows (ROW_WITH_VOLUME, any order) that lie wholly in a gap (GAP, ascending), each interval once and the finest.
+    """Accept rows (TRADE_ROW, any order) that lie wholly in a gap (GAP, ascending), each interval once and the finest.
 
     Rows that lie wholly in covered volume are `covered`, as are copies; a row over the edge of a gap, two different rows for one
     interval and rows that cross are errors. `values`: what each gap is worth in won (int64, UNDEFINED unknown): a gap that the
@@ -138,12 +131,12 @@ def place_by_alignment(
     from_start: bool = True,
     book_volumes: np.ndarray | None = None,
 ) -> Placement:
-    """Give chart rows (CHART_ROW, oldest first, one day) their cumulative volume and put them into the gaps of `coverage`.
+    """Give chart rows of one day (TRADE_ROW, oldest first) their cumulative volume and put them into the gaps of `coverage`.
 
     Args:
         coverage: of the day.
-        live: its n ticks, any structured array with cum_volume, size, price_e4, exch_ns.
-        rows: CHART_ROW.
+        live: its n ticks, any structured array with cum_volume, size, price, exch_ns.
+        rows: TRADE_ROW; side, quotes and cumulative volume are not used.
         values: won per gap (coverage.compute_gap_values).
         minute_volume: MINUTE bars of the whole day; live and placed ticks must agree with each, but for volume without rows. If
             they sum to the official volume they also bound the minute in which such volume passed.
@@ -155,7 +148,7 @@ def place_by_alignment(
     """
     if len(rows) and rows["size"].min() <= 0:
         raise PlacementError(f"row {int(rows['size'].argmin())} of {len(rows)} has no size: not a trade")
-    chart = alignment.build_chart_rows(rows["size"], rows["price_e4"], rows["exch_ns"])
+    chart = alignment.build_chart_rows(rows["size"], rows["price"], rows["exch_ns"])
     ticks = _build_live_ticks(coverage, live)
     rest = coverage.total - int(chart.edges[-1])
     ended = coverage.official and rest >= 0 and not coverage.excess_shares
@@ -234,7 +227,7 @@ def _build_live_ticks(coverage: Coverage, live: np.ndarray) -> alignment.LiveTic
     low = high - ordered["size"]
     joined = np.zeros(len(high), bool)
     joined[1:] = low[1:] == high[:-1]
-    return alignment.LiveTicks(low, high, ordered["price_e4"], ordered["exch_ns"], joined)
+    return alignment.LiveTicks(low, high, ordered["price"], ordered["exch_ns"], joined)
 
 
 def _collect_anchors(
@@ -330,7 +323,7 @@ def _build_placed_rows(chart: alignment.ChartRows, rows: np.ndarray, ranges: np.
     number = np.repeat(np.arange(len(begin)), lengths)
     at = np.arange(len(number)) + np.repeat(begin - (np.cumsum(lengths) - lengths), lengths)
     placed = np.zeros(len(at), PLACED_ROW)
-    for name in CHART_ROW.names or ():
+    for name in TRADE_ROW.names or ():
         placed[name] = rows[name][at]
     placed["cum_volume"] = chart.edges[at + 1] + offset[number]
     placed["row"], placed["gap"], placed["exact"] = at, gap[number], exact[number]
@@ -353,7 +346,7 @@ def _find_conflicts(rows: np.ndarray, coverage: Coverage) -> list[Inconsistency]
     """Two rows for one interval that are not copies, and rows that cross."""
     found = []
     for low, high, first, second, kind in coverage.overlaps.tolist():
-        same = all(rows[name][first] == rows[name][second] for name in ("price_e4", "exch_ns", "side"))
+        same = all(rows[name][first] == rows[name][second] for name in ("price", "exch_ns", "side"))
         if kind == OverlapKind.CROSSED or (kind == OverlapKind.SAME and not same):
             found.append(Inconsistency("two different rows for the same volume", low, high))
     return found
@@ -361,15 +354,15 @@ def _find_conflicts(rows: np.ndarray, coverage: Coverage) -> list[Inconsistency]
 
 def _find_wrong_values(gaps: np.ndarray, gap: np.ndarray, rows: np.ndarray, values: np.ndarray) -> list[Inconsistency]:
     """Gaps filled by `rows` (row i lies in gap[i]) with another value than the rows, to the won."""
-    shares, value_e4 = (np.zeros(len(gaps), np.int64) for _ in range(2))
+    shares, value = (np.zeros(len(gaps), np.int64) for _ in range(2))
     np.add.at(shares, gap, rows["size"])
-    np.add.at(value_e4, gap, rows["size"] * rows["price_e4"])
+    np.add.at(value, gap, rows["size"] * rows["price"])
     known = (values != UNDEFINED) & (shares == gaps["shares"])
-    excess_e4 = np.where(known, value_e4 - np.where(known, values, 0) * PRICE_SCALE, 0)
+    excess = np.where(known, value - np.where(known, values, 0), 0)
     return [
         Inconsistency(
-            f"rows are worth {excess_e4[n] / PRICE_SCALE:+,.0f} won against the ticks around them",
+            f"rows are worth {excess[n]:+,} won against the ticks around them",
             *gaps[n][["low", "high"]].tolist(),
         )
-        for n in np.flatnonzero(np.abs(excess_e4) >= PRICE_SCALE)
+        for n in np.flatnonzero(excess)
     ]

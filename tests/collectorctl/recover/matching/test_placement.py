@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -10,10 +11,9 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from support.writer_data import NINE_NS, SECOND_NS
 
+from brokers.history import TRADE_ROW
 from collectorctl.recover.matching.anchors import BOOK_VOLUME, MINUTE
 from collectorctl.recover.matching.placement import (
-    CHART_ROW,
-    ROW_WITH_VOLUME,
     Placement,
     PlacementError,
     Reason,
@@ -26,7 +26,8 @@ from conf.clock import MINUTE_NS
 from ringbuf.records import UNDEFINED
 from writer.volume.coverage import Coverage, compute_coverage, compute_gap_values
 
-LIVE = np.dtype([*CHART_ROW.descr, ("cum_volume", "<i8"), ("cum_value", "<i8"), ("side", "i1")])
+CHART_FIELDS = ["size", "price", "exch_ns"]
+LIVE = np.dtype([*((name, "<i8") for name in (*CHART_FIELDS, "cum_volume", "cum_value")), ("side", "i1")])
 
 
 class Day(NamedTuple):
@@ -49,7 +50,7 @@ def day_of(size: list[int], price: list[int], step_s: list[int], jumps: list[int
     """Trades with these sizes, prices and seconds since the one before; `jumps`: volume without a trade before each."""
     trades = np.zeros(len(size), LIVE)
     trades["size"] = size
-    trades["price_e4"] = np.array(price, np.int64) * 10_000
+    trades["price"] = price
     trades["exch_ns"] = NINE_NS + np.cumsum(step_s) * SECOND_NS
     trades["cum_volume"] = np.cumsum(np.array(size, np.int64) + jumps)
     trades["cum_value"] = np.cumsum(np.array(size, np.int64) * price)
@@ -66,7 +67,7 @@ def live_of(day: Day, heard: list[bool], merge: list[bool]) -> np.ndarray:
         tick = day.trades[at].copy()
         last = found[-1] if found else None
         follows = last is not None and last["cum_volume"] == tick["cum_volume"] - tick["size"]
-        if follows and merge[at] and all(last[name] == tick[name] for name in ("price_e4", "exch_ns")):
+        if follows and merge[at] and all(last[name] == tick[name] for name in ("price", "exch_ns")):
             tick["size"] += last["size"]
             found[-1] = tick
         else:
@@ -74,9 +75,17 @@ def live_of(day: Day, heard: list[bool], merge: list[bool]) -> np.ndarray:
     return np.array(found, LIVE) if found else np.zeros(0, LIVE)
 
 
+def rows_of(trades: np.ndarray, names: Sequence[str]) -> np.ndarray:
+    """Trades as TRADE_ROW with these fields."""
+    rows = np.zeros(len(trades), TRADE_ROW)
+    for name in names:
+        rows[name] = trades[name]
+    return rows
+
+
 def chart_of(day: Day) -> np.ndarray:
     """The rows that a faithful broker would give."""
-    return day.trades[list(CHART_ROW.names)].astype(CHART_ROW)
+    return rows_of(day.trades, CHART_FIELDS)
 
 
 def placed(day: Day, live: np.ndarray, chart: np.ndarray, checks: bool = False) -> tuple[Coverage, Placement]:
@@ -84,7 +93,9 @@ def placed(day: Day, live: np.ndarray, chart: np.ndarray, checks: bool = False) 
     coverage = compute_coverage(live["cum_volume"], live["size"], day.total)
     unknown = np.full(len(live), UNDEFINED)
     values = (
-        compute_gap_values(coverage, live["price_e4"], live["size"], live["cum_value"], unknown) if checks else None
+        compute_gap_values(coverage, live["price"] * 10_000, live["size"], live["cum_value"], unknown)
+        if checks
+        else None
     )
     return coverage, place_by_alignment(coverage, live, chart, values, day.bars() if checks else None)
 
@@ -102,7 +113,7 @@ def books_of(day: Day) -> np.ndarray:
 
 def intervals(rows: np.ndarray) -> set[tuple[int, ...]]:
     """(end of the interval, size, price, second) of each row."""
-    names = ("cum_volume", "size", "price_e4", "exch_ns")
+    names = ("cum_volume", "size", "price", "exch_ns")
     return set(zip(*(rows[name].tolist() for name in names), strict=True))
 
 
@@ -218,14 +229,14 @@ def test_a_faulty_chart_is_clean_only_if_no_check_can_tell(drawn: tuple[Day, np.
 
     if not found.is_clean:
         return
-    both = np.concatenate([live[coverage.order][list(CHART_ROW.names)], found.rows[list(CHART_ROW.names)]])
+    both = np.concatenate([live[coverage.order][CHART_FIELDS], found.rows[CHART_FIELDS]])
     assert find_minute_inconsistencies(both["exch_ns"], both["size"], day.bars()) == []
     for number, (low, high) in enumerate(coverage.gaps[["low", "high"]].tolist()):
         truth = day.trades[(day.trades["cum_volume"] > low) & (day.trades["cum_volume"] <= high)]
         mine = found.rows[found.rows["gap"] == number]
         assert truth["size"].sum() == mine["size"].sum()
         if coverage.gaps["before"][number] < len(live):
-            assert (truth["size"] * truth["price_e4"]).sum() == (mine["size"] * mine["price_e4"]).sum()
+            assert (truth["size"] * truth["price"]).sum() == (mine["size"] * mine["price"]).sum()
 
 
 @pytest.mark.parametrize("whole", [None, False, True])
@@ -236,7 +247,7 @@ def test_books_tell_between_which_rows_volume_off_the_book_passed(whole: bool | 
     jumps[[700, 920]] = 5000, 1234
     day = day_of(
         plain.trades["size"].tolist(),
-        (plain.trades["price_e4"] // 10_000).tolist(),
+        plain.trades["price"].tolist(),
         np.diff(plain.trades["exch_ns"] // SECOND_NS, prepend=plain.trades["exch_ns"][0] // SECOND_NS).tolist(),
         jumps.tolist(),
     )
@@ -369,7 +380,7 @@ def test_off_book_volume_is_listed_and_the_rows_around_it_are_kept() -> None:
     plain = a_day()
     day = day_of(
         plain.trades["size"].tolist(),
-        (plain.trades["price_e4"] // 10_000).tolist(),
+        plain.trades["price"].tolist(),
         np.diff(plain.trades["exch_ns"] // SECOND_NS, prepend=NINE_NS // SECOND_NS).tolist(),
         jumps,
     )
@@ -458,7 +469,7 @@ def test_a_wrong_live_tick_costs_only_the_gap_beside_it() -> None:
     """Its price is garbled: the gap beside it is not filled, all others are, and it is counted."""
     day = a_day()
     live = heard_of(day, [*range(100, 110), *range(500, 700)])
-    live["price_e4"][100] += 50_000
+    live["price"][100] += 5
 
     coverage, found = placed(day, live, chart_of(day))
 
@@ -469,7 +480,7 @@ def test_a_wrong_live_tick_costs_only_the_gap_beside_it() -> None:
 
 def test_a_row_without_size_is_refused() -> None:
     """The sentinel row of an empty answer is no trade (docs/wire/kiwoom.md 8.17)."""
-    rows = np.zeros(2, CHART_ROW)
+    rows = np.zeros(2, TRADE_ROW)
     rows["size"] = [5, 0]
 
     with pytest.raises(PlacementError, match="row 1 of 2 has no size"):
@@ -478,10 +489,7 @@ def test_a_row_without_size_is_refused() -> None:
 
 def numbered(day: Day) -> np.ndarray:
     """The trades as rows that carry their cumulative volume."""
-    rows = np.zeros(len(day.trades), ROW_WITH_VOLUME)
-    for name in (*CHART_ROW.names, "cum_volume", "side"):
-        rows[name] = day.trades[name]
-    return rows
+    return rows_of(day.trades, [*CHART_FIELDS, "cum_volume", "side"])
 
 
 @given(days(jumps=True), st.data())
@@ -505,10 +513,10 @@ def test_numbered_rows_go_exactly_where_nobody_is(drawn: tuple[Day, np.ndarray],
 def test_numbered_rows_that_contradict_are_errors() -> None:
     """A row over a gap's edge, two rows for one interval, rows that cross, a row without interval; a gap not worth its won."""
     gaps = compute_coverage([10, 30], [10, 10], 60).gaps
-    rows = np.zeros(7, ROW_WITH_VOLUME)
+    rows = np.zeros(7, TRADE_ROW)
     rows["cum_volume"] = [15, 20, 20, 25, 45, 50, 3]
     rows["size"] = [5, 5, 5, 8, 10, 10, 4]
-    rows["price_e4"] = 10_000 * np.array([1, 2, 3, 1, 1, 1, 1])
+    rows["price"] = [1, 2, 3, 1, 1, 1, 1]
 
     found = place_by_volume(gaps, rows, np.array([14, UNDEFINED]))
 
@@ -534,7 +542,7 @@ def test_numbered_rows_without_gaps_are_all_covered() -> None:
     assert not found.accepted.any()
 
 
-@pytest.mark.parametrize("name", ["price_e4", "exch_ns"])
+@pytest.mark.parametrize("name", ["price", "exch_ns"])
 @pytest.mark.parametrize("at", [[100], [101], [100, 101]])
 def test_a_live_tick_is_rows_of_its_own_price_and_second(name: str, at: list[int]) -> None:
     """A merged print and the two rows it was: one or both with another price or second, and the tick has no rows."""
