@@ -48,7 +48,7 @@ class HeartbeatAggregator:
         return thread
 
     def heartbeat(self) -> None:
-        """The page is as old as the pulse that is longest ago."""
+        """Publish the oldest heartbeat of all threads."""
         self.page.heartbeat(min(thread.heartbeat_ns for thread in self._threads))
 
     def update_level(self, counter: str) -> None:

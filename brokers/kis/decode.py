@@ -151,7 +151,7 @@ def _decode_book(frame: Frame[DomesticLayout], f: list[bytes], subscription: Sub
     flags, extra = extra_fields(f, layout.known_width if documented else _CORE_WIDTH)
     if not documented:
         if (total_ask_size, total_bid_size) != (sum(ask_size), sum(bid_size)):
-            raise ValueError(f"{len(f)} fields are no documented width, and the sizes are not those of the totals")
+            raise ValueError(f"{len(f)} fields are no documented width, and the sizes do not add up to the totals")
         frame.out.oversized_frames.append((TR_OF[layout.venue.name, "orderbook"], len(f)))
     # in call auctions the totals may cover more than the levels (docs/wire/kis.md 4.2): checked in continuous trading only
     if f[2] not in _SINGLE_PRICE and market in (b"", b"2"):

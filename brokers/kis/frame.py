@@ -89,7 +89,7 @@ def read_frame(
             raise ValueError("encrypted, as quotes never are" if flag == b"1" else f"flag {flag[:8]!r} is unknown")
         layout = layouts.get(tr)
         if layout is None:
-            raise ValueError("type not registered")
+            raise ValueError("type not subscribed")
         fields = body.split(b"^")
         width, rest = divmod(len(fields), int(count))
         if rest or (width not in layout.widths and width < layout.known_width):

@@ -152,7 +152,7 @@ def _decode_entry(
     subscription = by_code.get(f"{entry.type}|{entry.item}")
     if subscription is None:
         is_known_type = entry.type in TYPE_OF.values()
-        raise ValueError(f"item {entry.item[:20]!r} not registered" if is_known_type else "type not registered")
+        raise ValueError(f"item {entry.item[:20]!r} not subscribed" if is_known_type else "type not subscribed")
     if entry.type == "0B":
         out.tick_rows.append(_decode_tick(entry.values, subscription, recv_ns, mono_ns))
         out.tick_subscriptions.append(subscription)

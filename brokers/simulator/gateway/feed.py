@@ -41,7 +41,7 @@ _MAX_UINT32 = (1 << 32) - 1
 
 
 class FeedOptions(NamedTuple):
-    """How a line behaves: seconds, a probability, flushes, books per second and instrument (0: as they come)."""
+    """Behaviour of a feed: seconds, a probability, flushes, books per second and instrument (0: as they come)."""
 
     latency_s: float
     jitter_s: float

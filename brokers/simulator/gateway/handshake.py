@@ -3,7 +3,7 @@
 Guarantees:
     * Control frames are passed on.
     * A half-open connection receives nothing, not even a Close frame.
-    * A client that closed properly is told from one that vanished.
+    * A client that closed properly is distinguished from one that vanished.
 """
 
 from __future__ import annotations

@@ -338,7 +338,7 @@ def test_empty_optional_fields_are_undefined():
     ("payload", "reason"),
     [
         (frame(tick(), flag="1"), "encrypted"),
-        (frame(tick(), tr="H0STANC0"), "type not registered"),
+        (frame(tick(), tr="H0STANC0"), "type not subscribed"),
         (frame(tick(), count=2), "47 fields are not 2 records"),
         (frame(tick(), [*tick(), "005930"]), "95 fields are not 2 records"),
         (frame(tick(code="123456")), "subscribed code"),
