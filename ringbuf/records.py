@@ -28,6 +28,9 @@ import numpy as np
 UNDEFINED = -(2**63)
 """The value of a field that the frame did not carry; null in Parquet."""
 
+MAX_INT64 = 2**63 - 1
+"""A bound that no instant and no volume reaches."""
+
 PRICE_SCALE = 10_000
 LEVELS = 10
 

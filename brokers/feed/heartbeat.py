@@ -15,6 +15,7 @@ from __future__ import annotations
 import threading
 import time
 
+from ringbuf.records import MAX_INT64
 from ringbuf.vitals import ProcessState, Vitals
 
 SEVERITY_ORDER = (
@@ -28,7 +29,6 @@ SEVERITY_ORDER = (
     ProcessState.CLOSED_MARKET,
     ProcessState.SLEEPING,
 )
-_NEVER_NS = 2**63 - 1
 
 
 class HeartbeatAggregator:
@@ -106,7 +106,7 @@ class ThreadHeartbeat:
 
     def unregister(self) -> None:
         """The thread ends in order: the page waits for it no longer."""
-        self.heartbeat_ns = _NEVER_NS
+        self.heartbeat_ns = MAX_INT64
 
     def add(self, counter: str, count: int = 1) -> None:
         """Count something."""

@@ -29,7 +29,7 @@ import pandas as pd
 
 from collectorctl.demo.reconcile import reconcile, to_kst_days
 from collectorctl.demo.result import DemoResult, FeedAccount, StreamAccount
-from ringbuf.records import LEVELS
+from ringbuf.records import LEVELS, MAX_INT64
 
 MARGIN_NS = 1_000_000_000
 """A collector that is alive has read and ringed a delivery long before this; its latency is a few ms."""
@@ -236,7 +236,7 @@ def _find_in_flight(deliveries: np.ndarray, certain_until_ns: ConnectionInstants
     """Deliveries so shortly before the end of their connection that their arrival is unknown; shape of `sent`."""
     limit_ns = np.array(
         [
-            certain_until_ns.get((line, number), 1 << 62)
+            certain_until_ns.get((line, number), MAX_INT64)
             for line, number in zip(deliveries["line"].tolist(), deliveries["connection"].tolist(), strict=True)
         ],
         dtype=np.int64,

@@ -23,10 +23,11 @@ from typing import NamedTuple
 import numpy as np
 from loguru import logger
 
+from ringbuf.records import MAX_INT64
 from ringbuf.ring import Batch, Consumer, Overrun, RingError
 from writer.journal.journal import RingPositions
 
-NO_LIMIT_NS = 2**63 - 1
+NO_LIMIT_NS = MAX_INT64
 """A limit in mono_ns that everything is older than."""
 
 

@@ -21,13 +21,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from ringbuf.records import UNDEFINED, FeedId, Flag
+from ringbuf.records import MAX_INT64, UNDEFINED, FeedId, Flag
 from writer.ingest.backfill_filter import prefer_live
 from writer.journal.row_index import JournalRows, RowIndex, RowLocation
 from writer.publish.overlap import TickArrays, deduplicate, deduplicate_against
 
 _NUMERIC_COLUMNS = ("cum_volume", "size", "price")
-INT64_MAX = 2**63 - 1
 
 
 class SelectedTicks(NamedTuple):
@@ -113,7 +112,7 @@ def _read_published_by_group(
 
 
 def _empty_ranges(count: int) -> tuple[np.ndarray, np.ndarray]:
-    return np.full(count, INT64_MAX), np.full(count, UNDEFINED)
+    return np.full(count, MAX_INT64), np.full(count, UNDEFINED)
 
 
 def _read_published_within(
