@@ -56,7 +56,8 @@ class Alignment(NamedTuple):
 
 
 def build_chart_rows(size: np.ndarray, price: np.ndarray, second: np.ndarray) -> ChartRows:
-    """Chart rows, oldest first."""
+    """Chart rows, oldest first; the columns are copied, so that fields of packed records may be given."""
+    price, second = (np.array(column, np.int64) for column in (price, second))
     edges = np.zeros(len(size) + 1, np.int64)
     np.cumsum(size, out=edges[1:])
     change = np.ones(len(size), bool)

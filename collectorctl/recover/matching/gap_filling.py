@@ -100,7 +100,8 @@ def fill_by_chart(
     except PlacementError as error:
         return FillResult(np.zeros(0, TRADE_ROW), day, [str(error)])
     exact = placed.rows[placed.rows["exact"]]
-    found = exact[list(TRADE_ROW.names or ())].astype(TRADE_ROW)
+    found = chart_rows[exact["row"]]
+    found["cum_volume"] = exact["cum_volume"]
     good = ~np.isin(exact["gap"], find_inconsistent_gaps(day.gaps, found, exact["gap"], placed.inconsistencies))
     silent = is_after_silence(chart_rows["exch_ns"])[exact["row"]]
     return FillResult(

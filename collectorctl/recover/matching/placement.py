@@ -17,7 +17,6 @@ from typing import NamedTuple
 
 import numpy as np
 
-from brokers.history import TRADE_ROW
 from collectorctl.recover.matching import alignment
 from collectorctl.recover.matching.anchors import BOOK_VOLUME, Anchor, anchors_from_bars
 from collectorctl.recover.matching.anchors import anchors_between as steps_between
@@ -25,7 +24,9 @@ from conf.clock import MINUTE_NS
 from ringbuf.records import UNDEFINED
 from writer.volume.coverage import Coverage, OverlapKind, compute_coverage
 
-PLACED_ROW = np.dtype([*TRADE_ROW.descr, ("row", "<i8"), ("gap", "<i8"), ("exact", "?")])
+_CHART_FIELDS = ("size", "price", "exch_ns")
+
+PLACED_ROW = np.dtype([*((name, "<i8") for name in (*_CHART_FIELDS, "cum_volume", "row", "gap")), ("exact", "?")])
 """A chart row with its place: `row` its index in the given rows, `gap` the index of its gap. Not `exact`: it belongs to the gap,
 but volume without rows passed before, between or behind its rows, and is placed behind them. Exact assumes that the rows lack no
 trade that was received live; otherwise some live tick fails, or a range stays uncovered."""
@@ -163,8 +164,7 @@ def place_by_alignment(
     if values is not None:
         inconsistencies += _find_wrong_values(coverage.gaps, placed["gap"], placed, values)
     if minute_volume is not None:
-        ours = live[coverage.order]
-        exch_ns, size = (np.concatenate([ours[name], placed[name]]) for name in ("exch_ns", "size"))
+        exch_ns, size = (np.concatenate([live[name][coverage.order], placed[name]]) for name in ("exch_ns", "size"))
         inconsistencies += _find_minute_inconsistencies(*_compute_minute_excess(exch_ns, size, minute_volume), spans)
     return Placement(
         placed, uncovered, inconsistencies, int(found.checked.sum()), int((found.checked & ~found.matches).sum())
@@ -222,12 +222,11 @@ class _Anchors(NamedTuple):
 
 
 def _build_live_ticks(coverage: Coverage, live: np.ndarray) -> alignment.LiveTicks:
-    ordered = live[coverage.order]
-    high = ordered["cum_volume"].astype(np.int64)
-    low = high - ordered["size"]
+    high, size, price, exch_ns = (live[name][coverage.order] for name in ("cum_volume", "size", "price", "exch_ns"))
+    low = high - size
     joined = np.zeros(len(high), bool)
     joined[1:] = low[1:] == high[:-1]
-    return alignment.LiveTicks(low, high, ordered["price"], ordered["exch_ns"], joined)
+    return alignment.LiveTicks(low, high, price, exch_ns, joined)
 
 
 def _collect_anchors(
@@ -323,7 +322,7 @@ def _build_placed_rows(chart: alignment.ChartRows, rows: np.ndarray, ranges: np.
     number = np.repeat(np.arange(len(begin)), lengths)
     at = np.arange(len(number)) + np.repeat(begin - (np.cumsum(lengths) - lengths), lengths)
     placed = np.zeros(len(at), PLACED_ROW)
-    for name in TRADE_ROW.names or ():
+    for name in _CHART_FIELDS:
         placed[name] = rows[name][at]
     placed["cum_volume"] = chart.edges[at + 1] + offset[number]
     placed["row"], placed["gap"], placed["exact"] = at, gap[number], exact[number]
