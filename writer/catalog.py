@@ -23,6 +23,7 @@ import pyarrow.parquet as pq
 from conf.clock import HOUR_NS
 from conf.home import Home
 from conf.instrument import Instrument
+from ringbuf.records import MAX_INT64
 from writer.journal.journal import read_rows
 from writer.journal.segment import map_segments, read_batches, read_lineage
 from writer.publish.dedup import read_published_overlapping
@@ -82,29 +83,38 @@ class Catalog:
 
     def unpublished(self, dataset: str) -> Iterator[pa.RecordBatch]:
         """Journal entries that are in no partition yet, oldest first; PartitionWriteError if a partition is unreadable."""
+        for entries, _, is_unpublished in self._find_unpublished(dataset):
+            yield entries.filter(pa.array(is_unpublished))
+
+    def journal_only(self, dataset: str, begin_ns: int, end_ns: int) -> list[int]:
+        """Hours that begin in [begin_ns, end_ns) and have unpublished entries, ascending."""
+        found: set[int] = set()
+        for _, hours, is_unpublished in self._find_unpublished(dataset, begin_ns, end_ns):
+            found.update(np.unique(hours[is_unpublished]).tolist())
+        return sorted(found)
+
+    def _find_unpublished(
+        self, dataset: str, begin_ns: int = 0, end_ns: int = MAX_INT64
+    ) -> Iterator[tuple[pa.RecordBatch, np.ndarray, np.ndarray]]:
+        """Batches with unpublished entries of hours that begin in [begin_ns, end_ns); partitions of no other hour are read.
+
+        Yields the entries, the hour of each, and which are unpublished.
+        """
         market, _ = parse_dataset(dataset)
         published_to: dict[tuple[str, int], int] = {}
         for buffer in map_segments(self._home.journal_directory(dataset)):
             lineage = read_lineage(buffer) or ""
-            for batch in read_batches(buffer):
-                hours, hour_of = np.unique(batch.entries.column("hour").to_numpy(), return_inverse=True)
-                for hour in hours.tolist():
+            for entries, *_ in read_batches(buffer):
+                hours = entries.column("hour").to_numpy()
+                row = pc.coalesce(entries.column("twin_of"), entries.column("row")).to_numpy()
+                is_unpublished = np.zeros(len(hours), bool)
+                for hour in np.unique(hours[(hours >= begin_ns) & (hours < end_ns)]).tolist():
                     if (lineage, hour) not in published_to:
-                        published_to[lineage, hour] = read_published_to(self.directory(dataset), hour, lineage, market)
-                limits = np.array([published_to[lineage, hour] for hour in hours.tolist()], np.int64)[hour_of]
-                row = pc.coalesce(batch.entries.column("twin_of"), batch.entries.column("row")).to_numpy()
-                if (row > limits).any():
-                    yield batch.entries.filter(pa.array(row > limits))
-
-    def journal_only(self, dataset: str, begin_ns: int, end_ns: int) -> list[int]:
-        """Hours that begin in [begin_ns, end_ns) and have unpublished entries, ascending."""
-        hours = {
-            hour
-            for batch in self.unpublished(dataset)
-            for hour in np.unique(batch.column("hour").to_numpy()).tolist()
-            if begin_ns <= hour < end_ns
-        }
-        return sorted(hours)
+                        newest = read_published_to(self.directory(dataset), hour, lineage, market)
+                        published_to[lineage, hour] = newest
+                    is_unpublished |= (hours == hour) & (row > published_to[lineage, hour])
+                if is_unpublished.any():
+                    yield entries, hours, is_unpublished
 
 
 def find_partitions(directory: Path, day: date) -> list[Path]:

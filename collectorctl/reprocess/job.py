@@ -22,7 +22,7 @@ import msgspec
 
 from brokers.registry import BROKERS
 from collectorctl.reprocess import commit, decode, stored_books, stored_ticks
-from conf.clock import DAY_NS, KST, SECOND_NS, to_kst
+from conf.clock import DAY_NS, KST, SECOND_NS, kst_midnight_ns, to_kst
 from conf.home import Home
 from conf.process import AlreadyRunning, ShutdownSignal, acquire_lock
 from ringbuf.records import STREAMS
@@ -98,7 +98,7 @@ def _reprocess_hours(home: Home, directory: Path, report: ReprocessReport) -> No
 
 def _refuse_unpublished(home: Home, date: Date) -> None:
     """AlreadyRunning while rows of that date are only in the journal: duplicates could not be detected."""
-    catalog, begin_ns = Catalog(home), round(datetime.combine(date, datetime.min.time(), KST).timestamp()) * SECOND_NS
+    catalog, begin_ns = Catalog(home), kst_midnight_ns(date)
     for stream in STREAMS:
         unpublished = [
             f"{to_kst(hour):%H}h" for hour in catalog.journal_only(f"kr.{stream}", begin_ns, begin_ns + DAY_NS)

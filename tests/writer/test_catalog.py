@@ -16,6 +16,7 @@ from writer import schema
 from writer.catalog import Catalog, read_row_groups
 from writer.journal.journal import Journal
 from writer.publish.partition import PublishTask, publish
+from writer.publish.verified_file import PartitionWriteError
 
 HOUR_NS = 3600 * SECOND_NS
 DAY = date(2026, 11, 20)
@@ -68,6 +69,16 @@ def test_hours_that_only_the_journal_has_are_named(home: Home) -> None:
     assert catalog.journal_only("kr.tick", NINE_NS, NINE_NS + 2 * HOUR_NS) == [NINE_NS, NINE_NS + HOUR_NS]
     assert catalog.journal_only("kr.tick", NINE_NS, NINE_NS + HOUR_NS) == [NINE_NS]
     assert catalog.journal_only("kr.orderbook", NINE_NS, NINE_NS + 2 * HOUR_NS) == []
+
+
+def test_a_damaged_partition_of_another_hour_does_not_matter(home: Home) -> None:
+    """Whether ten o'clock is published is not asked of nine o'clock's file."""
+    (part,) = (home.data / "kr" / "tick").rglob("part-*.parquet")
+    part.write_bytes(b"PAR1 not")
+
+    assert Catalog(home).journal_only("kr.tick", NINE_NS + HOUR_NS, NINE_NS + 2 * HOUR_NS) == [NINE_NS + HOUR_NS]
+    with pytest.raises(PartitionWriteError, match="move it away"):
+        Catalog(home).journal_only("kr.tick", NINE_NS, NINE_NS + HOUR_NS)
 
 
 def test_partitions_are_found_by_day_and_by_hour(home: Home) -> None:
