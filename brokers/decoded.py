@@ -69,6 +69,7 @@ class DecodedBatch:
         "book_rows",
         "book_subscriptions",
         "control",
+        "empty_trades",
         "market_events",
         "oversized_frames",
         "rejects",
@@ -84,6 +85,7 @@ class DecodedBatch:
         self.tick_subscriptions: list[Subscription] = []
         self.rejects: list[tuple[bytes, str]] = []  # raw frame that can be decoded again later, reason
         self.control: bytes | None = None  # the message is a control message, not data
+        self.empty_trades = 0  # records of trades without price and quantity: nothing was traded
         self.market_events: list[MarketEvent] = []  # phases, interruptions, halts
         self.oversized_frames: list[tuple[str, int]] = []  # kind and width of frames wider than known
         self.rows_by_mono_ns: dict[int, int] = {}  # of a batch: mono_ns of receipt -> rows

@@ -37,6 +37,8 @@ SECOND_NS = 1_000_000_000
 MINUTE_NS = 60 * SECOND_NS
 HOUR_NS = 60 * MINUTE_NS
 DAY_NS = 24 * HOUR_NS
+FUTURE_TOLERANCE_NS = 4 * HOUR_NS
+"""An exchange stamps nothing that is yet to happen; but a wall clock that is slow, by an hour or some, must not redate everything."""
 MIN_STEP_NS = SECOND_NS // 2
 """A wall clock this far off the mapping was stepped, not slewed (NTP slews both clocks together)."""
 
@@ -128,6 +130,16 @@ def parse_time_of_day(digits: str | bytes, near_ns: int) -> int:
     """
     of_day_ns = (parse_seconds_of_day(digits) - 9 * 3600) * SECOND_NS
     return of_day_ns + (near_ns - of_day_ns + DAY_NS // 2) // DAY_NS * DAY_NS
+
+
+def date_time_of_day(digits: str | bytes, recv_ns: int) -> tuple[int, bool]:
+    """The instant of a vendor's HHMMSS received at `recv_ns`, and whether it is of the day before because today's is yet to come.
+
+    As `parse_time_of_day`. ValueError.
+    """
+    exch_ns = parse_time_of_day(digits, recv_ns)
+    is_future = exch_ns - recv_ns > FUTURE_TOLERANCE_NS
+    return exch_ns - DAY_NS * is_future, is_future
 
 
 def parse_instant(zone: tzinfo, day: str, digits: str, near_ns: int) -> int:

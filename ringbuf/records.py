@@ -93,9 +93,11 @@ class Flag(IntFlag):
     CLOCK_STEP = 1 << 6  # the wall clock had been stepped shortly before
     HALTED = 1 << 7  # the vendor marked the symbol as halted
     PRICE_ROUNDED = 1 << 8  # a price finer than stored (a midpoint of one-won ticks): rounded half to even
-    DATE_MISMATCH = 1 << 9  # the dates and times of the frame contradict each other
+    DATE_MISMATCH = 1 << 9  # dates and times of the frame contradict each other, or its time of day was yet to come
     CONFLICT = 1 << 10  # a tick overlaps another one that differs: one is wrong (set by the writer)
     VENUE_MISMATCH = 1 << 11  # the frame names another venue than the one its stream was subscribed for
+    SIZE_ROUNDED = 1 << 12  # a size or volume with a fraction of a share, stored in whole shares that add up as before
+    UNREADABLE_FIELD = 1 << 13  # an optional field holds something that cannot be read; it is stored as empty
 
 
 class EventType(IntEnum):

@@ -43,6 +43,7 @@ COUNTERS = (
     "checksum_failed",
     "venue_odd",
     "wide_frames",
+    "empty_trades",
     "last_data_mono_ns",
     "up_keys",
     "taken_over",
@@ -117,6 +118,7 @@ class ProcessState(StrEnum):
     STREAMING = "streaming"
     CLOSED_MARKET = "closed_market"
     SLEEPING = "sleeping"  # disconnected outside the sessions
+    DEGRADED = "degraded"  # streams, but a large share of the records is rejected
     RETRYING = "retrying"
     REFUSED = "refused"  # by the broker
     RUNNING = "running"

@@ -11,6 +11,8 @@ Guarantees:
     * What was received before a failure is published; a stop closes the connection properly, so that the vendor frees the
       slot.
     * Extra subscriptions (failover) are added and released without disturbing the others.
+    * A connection that is closed twice in a row before its login was answered costs the token: the vendor may refuse one that
+      way, too.
 """
 
 from __future__ import annotations
@@ -23,14 +25,14 @@ from loguru import logger
 
 from brokers.allocation.allocate import PlannedConnection
 from brokers.decoded import DecodedBatch
-from brokers.errors import BrokerError, ConnectionClosedAbnormally, SessionError
+from brokers.errors import BrokerError, ConnectionClosed, ConnectionClosedAbnormally, SessionError
 from brokers.feed.connection_events import ConnectionEvents
 from brokers.feed.connection_report import ConnectionReport
 from brokers.feed.heartbeat import ThreadHeartbeat
 from brokers.feed.liveness import LivenessMonitor
 from brokers.feed.publisher import RingPublisher
 from brokers.feed.quarantine import Quarantine
-from brokers.feed.rejects import Rejects
+from brokers.feed.rejects import RejectRate, Rejects
 from brokers.protocol import Broker, FeedSession
 from brokers.subscription import Subscription, SubscriptionTable
 from brokers.transport.backoff import Backoff
@@ -47,6 +49,8 @@ POLL_S = 0.25
 POLL_SUBSCRIBING_S = 0.02
 STABLE_NS = 10 * SECOND_NS
 """A connection that lasted this long was a good one: the backoff begins small again."""
+MAX_CLOSED_LOGINS = 2
+"""Connections in a row that may be closed before the login was answered."""
 REFUSED_WAIT_S = 60.0
 """Pause after a key or token was refused that had just been renewed."""
 LARGE_POLL_BYTES = 1 << 20
@@ -88,9 +92,11 @@ class FeedConnection:
         self._heartbeat = heartbeat
         self._credential = self._broker.create_credential(home, planned.key)
         self._credential_refreshed = False
+        self._closed_logins = 0
         self._events = ConnectionEvents(context.publisher.events, self._clock, planned.key)
         self._report = ConnectionReport(self._events, heartbeat, planned.key)
         self._rejects = Rejects(context.quarantine, self._events, heartbeat, self._clock)
+        self._reject_rate = RejectRate()
         self._liveness = LivenessMonitor(home.settings, context.calendar, self._broker.heartbeat_s)
         self._backoff = Backoff(home.settings.feed.backoff_first_s, home.settings.feed.backoff_max_s)
         self._trim_due = False
@@ -143,6 +149,12 @@ class FeedConnection:
             if isinstance(error, ConnectionClosedAbnormally):
                 # the vendor may hold the slot of a session whose end it has not detected (docs/wire/kis.md 2.6)
                 error.retry_after_s = max(error.retry_after_s, getattr(self._settings, self._broker.name).cut_wait_s)
+            if self._session.state != ProcessState.LOGGING_IN:
+                self._closed_logins = 0
+            elif isinstance(error, ConnectionClosed):
+                self._closed_logins += 1
+                if self._closed_logins == MAX_CLOSED_LOGINS:
+                    self._closed_logins, error.refresh_credential = 0, True
             raise
         finally:
             self._report.disconnected(reason, self._liveness.last_frame_ns, self._subscription_table)
@@ -195,6 +207,10 @@ class FeedConnection:
                     self._handle_non_data(payload, decoded, mono_ns)
                 except SessionError as error:
                     failure = failure or error
+            self._reject_rate.add(0, len(decoded.rejects))
+            if decoded.empty_trades:
+                self._heartbeat.add("empty_trades", decoded.empty_trades)
+        self._reject_rate.add(len(batch.book_rows) + len(batch.tick_rows), 0)
         last_ns, size = messages[-1][1], sum(len(payload) for payload, _ in messages)
         self._report.received(len(messages), size)
         self._trim_due |= size > LARGE_POLL_BYTES
@@ -254,6 +270,9 @@ class FeedConnection:
             if not liveness.is_open:
                 state = ProcessState.CLOSED_MARKET
                 details.insert(0, self._calendar.describe(self._find_venues(), calendar_ns))
+            if alarm := self._reject_rate.check(now_ns):
+                state = ProcessState.DEGRADED
+                details.insert(0, alarm)
         self._heartbeat.set_state(state, "; ".join(details))
 
     def _sync_subscriptions(self, now_ns: int) -> None:

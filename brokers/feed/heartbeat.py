@@ -21,6 +21,7 @@ from ringbuf.vitals import ProcessState, Vitals
 SEVERITY_ORDER = (
     ProcessState.REFUSED,
     ProcessState.RETRYING,
+    ProcessState.DEGRADED,
     ProcessState.STARTING,
     ProcessState.CONNECTING,
     ProcessState.LOGGING_IN,

@@ -3,6 +3,7 @@
 Guarantees:
     * The key or token of the connection is removed from a frame before it is kept.
     * Every quarantined frame is counted, and one a minute is logged; an unknown width is logged once.
+    * A connection of whose records a tenth is rejected for a minute is reported as degraded until a minute is better.
 """
 
 from __future__ import annotations
@@ -18,8 +19,35 @@ from brokers.feed.quarantine import Quarantine
 from conf.clock import SECOND_NS, Clock
 
 LOG_INTERVAL_NS = 60 * SECOND_NS
+RATE_WINDOW_NS = 60 * SECOND_NS
+MAX_REJECT_SHARE = 0.1
+MIN_REJECTS = 10
+"""Fewer in a minute are single bad frames, whatever their share."""
 MAX_REPORTED_WIDTHS = 100
 """Widths beyond the known ones that are remembered as reported."""
+
+
+class RejectRate:
+    """Share of a connection's records that are rejected, minute by minute (pure)."""
+
+    def __init__(self) -> None:
+        self._begin_ns = self._records = self._rejects = 0
+        self._alarm = ""
+
+    def add(self, records: int, rejects: int) -> None:
+        """Count what a poll brought."""
+        self._records += records
+        self._rejects += rejects
+
+    def check(self, mono_ns: int) -> str:
+        """What was wrong with the last full minute; empty if nothing."""
+        self._begin_ns = self._begin_ns or mono_ns
+        if mono_ns - self._begin_ns >= RATE_WINDOW_NS:
+            total = self._records + self._rejects
+            is_large = self._rejects >= MIN_REJECTS and self._rejects >= total * MAX_REJECT_SHARE
+            self._alarm = f"{self._rejects} of {total} records rejected in a minute: see data/quarantine" * is_large
+            self._begin_ns, self._records, self._rejects = mono_ns, 0, 0
+        return self._alarm
 
 
 class Rejects:

@@ -14,6 +14,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import lru_cache
 
 from brokers.decoded import DecodedBatch, pack_book, pack_tick
 from brokers.kis.frame import (
@@ -21,7 +23,10 @@ from brokers.kis.frame import (
     RecordLayout,
     check_totals,
     extra_fields,
+    flag_unreadable,
     is_continuous,
+    is_empty_trade,
+    parse_optional,
     parse_optional_uint,
     parse_price_e4,
     parse_uint,
@@ -29,7 +34,7 @@ from brokers.kis.frame import (
     read_frame,
 )
 from brokers.subscription import Subscription
-from conf.clock import parse_time_of_day
+from conf.clock import DAY_NS, FUTURE_TOLERANCE_NS, KST, SECOND_NS, date_time_of_day, parse_instant
 from ringbuf.records import PRICE_SCALE, UNDEFINED, FeedId, Flag, Session, Side, Venue
 
 
@@ -95,20 +100,26 @@ def decode(payload: bytes, by_code: Mapping[str, Subscription], recv_ns: int, mo
     return read_frame(payload, LAYOUTS, _READERS, by_code, recv_ns, mono_ns)
 
 
-def _decode_tick(frame: Frame[DomesticLayout], f: list[bytes], subscription: Subscription) -> bytes:
-    """docs/wire/kis.md 4.1. ValueError or struct.error if a field that a trade cannot do without is no number."""
-    layout, exch_ns = frame.layout, parse_time_of_day(f[1], frame.recv_ns)
-    price_e4, size, cum_volume = parse_price_e4(f[2]), parse_uint(f[12]), parse_uint(f[13])
-    cum_value = parse_value(f[14])
+def _decode_tick(frame: Frame[DomesticLayout], f: list[bytes], subscription: Subscription) -> bytes | None:
+    """docs/wire/kis.md 4.1. ValueError or struct.error if time, price or quantity cannot be read."""
+    layout = frame.layout
+    exch_ns, flags = _parse_time(f[1], f[33], frame.recv_ns)
+    if is_empty_trade(f[2], f[12]):
+        return None
+    price_e4, size = parse_price_e4(f[2]), parse_uint(f[12])
+    cum_volume, cum_value = parse_optional_uint(f[13]), parse_value(f[14])
     sells, buys = parse_optional_uint(f[15]), parse_optional_uint(f[16])
-    flags, extra = extra_fields(f, layout.known_width)
+    ask_price_1_e4, bid_price_1_e4 = parse_optional(f[10], parse_price_e4), parse_optional(f[11], parse_price_e4)
+    flags |= flag_unreadable(
+        (*f[10:12], *f[13:17]), (ask_price_1_e4, bid_price_1_e4, cum_volume, cum_value, sells, buys)
+    )
+    wider, extra = extra_fields(f, layout.known_width)
+    flags |= wider
     if f[35] == b"Y":
         flags |= Flag.HALTED
     if not is_continuous(frame.previous.get(subscription), cum_volume, cum_value, size, price_e4):
         flags |= Flag.CHECKSUM
     trade_count = UNDEFINED if UNDEFINED in (sells, buys) else sells + buys
-    ask_price_1_e4 = parse_price_e4(f[10]) if f[10] else UNDEFINED
-    bid_price_1_e4 = parse_price_e4(f[11]) if f[11] else UNDEFINED
     row = pack_tick(
         0,
         frame.recv_ns,
@@ -136,7 +147,8 @@ def _decode_tick(frame: Frame[DomesticLayout], f: list[bytes], subscription: Sub
 
 def _decode_book(frame: Frame[DomesticLayout], f: list[bytes], subscription: Subscription) -> bytes:
     """docs/wire/kis.md 4.2. ValueError or struct.error if a level is no number; totals, expectation and midpoint may be empty."""
-    layout, exch_ns = frame.layout, parse_time_of_day(f[1], frame.recv_ns)
+    layout = frame.layout
+    exch_ns, redated = date_time_of_day(f[1], frame.recv_ns)
     if b"".join(f[3:43]).isdigit():
         levels = [int(text) for text in f[3:43]]
         prices = [price * PRICE_SCALE for price in levels[:20]]
@@ -161,10 +173,14 @@ def _decode_book(frame: Frame[DomesticLayout], f: list[bytes], subscription: Sub
     if session == Session.UNKNOWN and f[2] == b"0" and layout.venue == Venue.KRX and not market:
         session = Session.REGULAR  # before MARKET_CLS_CODE came, these TRs carried one continuous session only
     cum_volume = parse_optional_uint(f[53])
-    expected_price_e4 = parse_price_e4(f[47]) if f[47] else UNDEFINED
-    expected_size = parse_optional_uint(f[48])
-    mid_price_e4 = parse_price_e4(mid[0]) if mid[0] else UNDEFINED
-    mid_size = parse_optional_uint(mid[1])
+    expected_price_e4, expected_size = parse_optional(f[47], parse_price_e4), parse_optional_uint(f[48])
+    mid_price_e4, mid_size = parse_optional(mid[0], parse_price_e4), parse_optional_uint(mid[1])
+    flags |= flag_unreadable(
+        (*f[43:45], *f[47:49], f[53], *mid),
+        (total_ask_size, total_bid_size, expected_price_e4, expected_size, cum_volume, mid_price_e4, mid_size),
+    )
+    if redated:
+        flags |= Flag.DATE_MISMATCH
     return pack_book(
         0,
         frame.recv_ns,
@@ -188,6 +204,25 @@ def _decode_book(frame: Frame[DomesticLayout], f: list[bytes], subscription: Sub
         session,
         extra,
     )
+
+
+def _parse_time(digits: bytes, date: bytes, recv_ns: int) -> tuple[int, int]:
+    """Exchange time and flags of a trade: its business date decides, where it has one that is not yet to come. ValueError."""
+    exch_ns, redated = date_time_of_day(digits, recv_ns)
+    flags = int(Flag.DATE_MISMATCH) if redated else 0
+    if not date or date == _format_date((exch_ns + 9 * 3600 * SECOND_NS) // DAY_NS):
+        return exch_ns, flags
+    try:
+        dated_ns = parse_instant(KST, date.decode("ascii", "replace"), digits.decode("ascii"), recv_ns)
+    except ValueError:
+        return exch_ns, flags
+    return (exch_ns if dated_ns - recv_ns > FUTURE_TOLERANCE_NS else dated_ns), flags | Flag.DATE_MISMATCH
+
+
+@lru_cache(maxsize=16)
+def _format_date(days: int) -> bytes:
+    """YYYYMMDD of a day counted since 1970."""
+    return f"{datetime.fromtimestamp(days * 86_400, UTC):%Y%m%d}".encode()
 
 
 def _find_session(hour: bytes, market: bytes, operation: bytes) -> Session:

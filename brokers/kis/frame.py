@@ -10,6 +10,7 @@ Guarantees:
     * Never raises, whatever the bytes: a record that cannot be read is returned raw with a reason, the other records of the
       frame are kept.
     * A record wider than known is read by its known prefix; the surplus is kept in `extra`.
+    * An optional field never costs the record: one that cannot be read is UNDEFINED, and the record is flagged.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ import msgspec
 
 from brokers.decoded import EXTRA_BYTES, DecodedBatch
 from brokers.subscription import Subscription
-from ringbuf.records import PRICE_SCALE, UNDEFINED, Flag
+from ringbuf.records import MAX_INT64, PRICE_SCALE, UNDEFINED, Flag
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,8 +51,8 @@ class Frame(Generic[LayoutT]):
     previous: dict[Subscription, tuple[int, ...]] = field(default_factory=dict)  # cumulative values of the last record
 
 
-RecordReader = Callable[[Frame[LayoutT], list[bytes], Subscription], bytes]
-"""Packs one record: (its frame, its fields, whose). ValueError, struct.error if it cannot be read."""
+RecordReader = Callable[[Frame[LayoutT], list[bytes], Subscription], bytes | None]
+"""Packs one record: (its frame, its fields, whose); None for an empty trade. ValueError, struct.error if it cannot be read."""
 
 
 class _AnyObject(msgspec.Struct):
@@ -111,7 +112,11 @@ def read_frame(
     for nth, subscription in enumerate(subscriptions):
         record = fields[nth * width : (nth + 1) * width]
         try:
-            rows.append(read_record(frame, record, subscription))
+            row = read_record(frame, record, subscription)
+            if row is None:
+                out.empty_trades += 1
+                continue
+            rows.append(row)
             row_subscriptions.append(subscription)
         except (ValueError, struct.error) as error:
             out.rejects.append((b"0|%b|001|%b" % (tr, b"^".join(record)), str(error)))
@@ -147,24 +152,48 @@ def check_totals(total_ask: int, ask_sizes: Sequence[int], total_bid: int, bid_s
     return Flag.CHECKSUM
 
 
+def is_empty_trade(price: bytes, size: bytes) -> bool:
+    """Whether a record of a trade has neither price nor quantity: nothing was traded."""
+    return not price.strip(b"0.") and not size.strip(b"0.")
+
+
+def flag_unreadable(texts: Sequence[bytes], values: Sequence[int]) -> int:
+    """Flag of optional fields that are not empty and could not be read."""
+    if UNDEFINED not in values:
+        return 0
+    unreadable = any(text and value == UNDEFINED for text, value in zip(texts, values, strict=True))
+    return Flag.UNREADABLE_FIELD if unreadable else 0
+
+
 def parse_uint(text: bytes) -> int:
     """A count without sign; stricter than int(), which takes blanks and underscores. ValueError."""
-    if not text.isdigit():
+    if text.isdigit():
+        return int(text)
+    match = _NUMBER.fullmatch(text)
+    if match is None or (match[2] or b"").strip(b"0"):
         raise ValueError(f"{text[:40]!r} is not a whole number")
-    return int(text)
+    return int(match[1])
 
 
 def parse_optional_uint(text: bytes) -> int:
-    """A count, UNDEFINED for an empty field. ValueError."""
-    return parse_uint(text) if text else UNDEFINED
+    """A count; UNDEFINED for a field that is empty or holds none."""
+    return parse_optional(text, parse_uint)
+
+
+def parse_optional(text: bytes, parse: Callable[[bytes], int]) -> int:
+    """What `parse` makes of a field; UNDEFINED for one that is empty, cannot be read, or is larger than an int64."""
+    if not text:
+        return UNDEFINED
+    try:
+        number = parse(text)
+    except ValueError:
+        return UNDEFINED
+    return number if number <= MAX_INT64 else UNDEFINED
 
 
 def parse_value(text: bytes) -> int:
-    """Whole units of the currency; a fraction is cut off. UNDEFINED for an empty field. ValueError."""
-    if not text:
-        return UNDEFINED
-    units, _ = parse_decimal(text)
-    return units
+    """Whole units of the currency, a fraction is cut off; UNDEFINED for a field that is empty or holds no number."""
+    return parse_optional(text, lambda field: parse_decimal(field)[0])
 
 
 def parse_price_e4(text: bytes) -> int:

@@ -8,6 +8,7 @@ Guarantees:
     * Never raises, whatever the bytes: an entry that cannot be read is returned as a frame of its own with a reason, the
       other entries are kept.
     * A sign is never taken for part of a value (docs/wire/kiwoom.md 1.7.2).
+    * An optional field never costs the record: one that cannot be read is UNDEFINED, and the record is flagged.
 """
 
 from __future__ import annotations
@@ -15,14 +16,15 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterable, Mapping, Sequence
 from operator import itemgetter
+from typing import Any
 
 import msgspec
 
 from brokers.decoded import DecodedBatch, MarketEvent, pack_book, pack_tick
 from brokers.subscription import Subscription
-from conf.clock import parse_time_of_day
+from conf.clock import date_time_of_day, parse_time_of_day
 from conf.instrument import Instrument
-from ringbuf.records import PRICE_SCALE, UNDEFINED, EventType, FeedId, Flag, Session, Side, Venue
+from ringbuf.records import MAX_INT64, PRICE_SCALE, UNDEFINED, EventType, FeedId, Flag, Session, Side, Venue
 
 TYPE_OF = {"tick": "0B", "orderbook": "0D"}
 SUFFIX = {"KRX": "", "NXT": "_NX", "UN": "_AL"}
@@ -58,6 +60,14 @@ class _Entry(msgspec.Struct):
     item: str = ""
 
 
+class _UntypedEntry(msgspec.Struct):
+    """An entry whose values are not all text, as they are in the vendor's examples only."""
+
+    type: str
+    values: dict[str, Any]
+    item: str | None = ""
+
+
 class _Frame(msgspec.Struct):
     trnm: str
     data: list[_Entry] = []
@@ -75,10 +85,14 @@ class _Discriminator(msgspec.Struct):
 _decode_frame = msgspec.json.Decoder(_Frame).decode
 _decode_raw_frame = msgspec.json.Decoder(_RawFrame).decode
 _decode_raw_entry = msgspec.json.Decoder(_Entry).decode
+_decode_untyped_entry = msgspec.json.Decoder(_UntypedEntry).decode
 _decode_discriminator = msgspec.json.Decoder(_Discriminator).decode
 _UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 
 _price_values = itemgetter(*map(str, range(41, 61)))  # 41..50 asks, 51..60 bids
+_TICK_OPTIONAL = ("13", "14", "1071", "1072", "29", "27", "28")
+_BOOK_OPTIONAL = ("121", "125", "291", "292", "13")
+_BOOK_OPTIONAL_INDICATIVE = ("121", "125", "23", "24", "13")
 _size_values = itemgetter(*map(str, range(61, 81)))  # 61..70 asks, 71..80 bids
 
 
@@ -124,6 +138,16 @@ def _parse_entries(payload: bytes) -> Sequence[_Entry | msgspec.Raw] | None:
         return _decode_raw_frame(text).data if _decode_discriminator(text).trnm == "REAL" else None
 
 
+def _parse_raw_entry(raw: msgspec.Raw) -> _Entry:
+    """An entry with its values as text: numbers as they are written, null as empty. MsgspecError."""
+    try:
+        return _decode_raw_entry(raw)
+    except msgspec.ValidationError:
+        entry = _decode_untyped_entry(raw)
+    values = {fid: "" if value is None else str(value) for fid, value in entry.values.items()}
+    return _Entry(entry.type, values, entry.item or "")
+
+
 def _to_valid_utf8(payload: bytes) -> bytes:
     """Valid UTF-8 of any bytes: a bad byte in a name must not cost the numbers."""
     return payload.decode("utf-8", "replace").encode()
@@ -138,7 +162,7 @@ def _decode_entry(
     out: DecodedBatch, entry: _Entry | msgspec.Raw, by_code: Mapping[str, Subscription], recv_ns: int, mono_ns: int
 ) -> None:
     if isinstance(entry, msgspec.Raw):
-        entry = _decode_raw_entry(entry)
+        entry = _parse_raw_entry(entry)
     if entry.type == PHASE_TYPE:
         code = entry.values.get("215", "")
         message = f"{code} {_PHASES.get(code, 'unknown code')}, in {entry.values.get('214', '?')}"
@@ -154,7 +178,11 @@ def _decode_entry(
         is_known_type = entry.type in TYPE_OF.values()
         raise ValueError(f"item {entry.item[:20]!r} not subscribed" if is_known_type else "type not subscribed")
     if entry.type == "0B":
-        out.tick_rows.append(_decode_tick(entry.values, subscription, recv_ns, mono_ns))
+        row = _decode_tick(entry.values, subscription, recv_ns, mono_ns)
+        if row is None:
+            out.empty_trades += 1
+            return
+        out.tick_rows.append(row)
         out.tick_subscriptions.append(subscription)
     else:
         out.book_rows.append(_decode_book(entry.values, subscription, recv_ns, mono_ns))
@@ -184,20 +212,30 @@ def _parse_event_time(text: str, recv_ns: int) -> int:
         return UNDEFINED
 
 
-def _decode_tick(v: dict[str, str], subscription: Subscription, recv_ns: int, mono_ns: int) -> bytes:
-    """docs/wire/kiwoom.md 3.1. KeyError or ValueError without time, price or quantity."""
+def _decode_tick(v: dict[str, str], subscription: Subscription, recv_ns: int, mono_ns: int) -> bytes | None:
+    """docs/wire/kiwoom.md 3.1; None for an empty trade. KeyError or ValueError without time, price or quantity."""
     quantity = v["15"]
+    if not v["10"].strip(" +-0.") and not quantity.strip(" +-0."):
+        return None
     price, size = _parse_magnitude(v["10"]), _parse_magnitude(quantity)
     if UNDEFINED in (price, size):
         raise ValueError("price or quantity is empty")
     venue = subscription.instrument.venue
     flags = Flag.VENUE_MISMATCH if venue != "UN" and VENUE_OF_NAME.get(v.get("9081", "").strip(), venue) != venue else 0
-    value, sells, buys = _parse_optional(v, "14"), _parse_optional(v, "1071"), _parse_optional(v, "1072")
-    price_e4, exch_ns, cum_volume = price * PRICE_SCALE, parse_time_of_day(v["20"], recv_ns), _parse_optional(v, "13")
-    cum_value = value if value == UNDEFINED else value * MILLION
-    value_change = _parse_signed(v.get("29", ""))
+    exch_ns, redated = date_time_of_day(v["20"], recv_ns)
+    sells, buys = _parse_optional(v, "1071"), _parse_optional(v, "1072")
+    price_e4, cum_volume = price * PRICE_SCALE, _parse_optional(v, "13")
+    cum_value = _parse_optional(v, "14", MILLION)
+    value_change = _parse_optional(v, "29")
+    if value_change != UNDEFINED and _last_sign(v["29"]) == "-":  # a change, whose sign is a true one
+        value_change = -value_change
     trade_count = UNDEFINED if UNDEFINED in (sells, buys) else sells + buys
-    ask_price_1_e4, bid_price_1_e4 = _parse_optional_e4(v, "27"), _parse_optional_e4(v, "28")
+    ask_price_1_e4, bid_price_1_e4 = _parse_optional(v, "27", PRICE_SCALE), _parse_optional(v, "28", PRICE_SCALE)
+    flags |= _flag_unreadable(
+        v, _TICK_OPTIONAL, (cum_volume, cum_value, sells, buys, value_change, ask_price_1_e4, bid_price_1_e4)
+    )
+    if redated:
+        flags |= Flag.DATE_MISMATCH
     return pack_tick(
         0,
         recv_ns,
@@ -214,7 +252,7 @@ def _decode_tick(v: dict[str, str], subscription: Subscription, recv_ns: int, mo
         ask_price_1_e4,
         bid_price_1_e4,
         {"+": Side.BUY, "-": Side.SELL}.get(_last_sign(quantity), Side.NONE),
-        flags | (0 if value == UNDEFINED else Flag.VALUE_ROUNDED),
+        flags | (0 if cum_value == UNDEFINED else Flag.VALUE_ROUNDED),
         FeedId.KIWOOM,
         Session.REGULAR if v.get("290") == "2" else Session.UNKNOWN,
         b"",
@@ -225,9 +263,11 @@ def _decode_book(v: dict[str, str], subscription: Subscription, recv_ns: int, mo
     """docs/wire/kiwoom.md 3.2. KeyError or ValueError if a level is missing; an empty one is zero (docs/wire/kiwoom.md 1.7.6)."""
     prices, sizes = _parse_levels(_price_values(v)), _parse_levels(_size_values(v))
     total_ask_size, total_bid_size = _parse_optional(v, "121"), _parse_optional(v, "125")
-    expected_price_e4, expected_size = _parse_optional_e4(v, "291"), _parse_optional(v, "292")
+    expected_price_e4, expected_size = _parse_optional(v, "291", PRICE_SCALE), _parse_optional(v, "292")
+    fids = _BOOK_OPTIONAL
     if expected_price_e4 in (0, UNDEFINED) and v.get("23"):  # 291 is filled in auctions only
-        expected_price_e4, expected_size = _parse_optional_e4(v, "23"), _parse_optional(v, "24")
+        expected_price_e4, expected_size = _parse_optional(v, "23", PRICE_SCALE), _parse_optional(v, "24")
+        fids = _BOOK_OPTIONAL_INDICATIVE
     flags, ask_size, bid_size = 0, sizes[:10], sizes[10:]
     # With an expected price it is an auction, whose totals may reach deeper than ten levels.
     if expected_price_e4 in (0, UNDEFINED) and (
@@ -238,9 +278,14 @@ def _decode_book(v: dict[str, str], subscription: Subscription, recv_ns: int, mo
     mid_sizes = [_parse_optional(v, fid) for fid in (("6106", "6108") if nxt else ("6101", "6103"))]
     prices = [price * PRICE_SCALE for price in prices]
     ask_price_e4, bid_price_e4 = prices[:10], prices[10:]
-    exch_ns, cum_volume = parse_time_of_day(v["21"], recv_ns), _parse_optional(v, "13")
-    mid_price_e4 = _parse_optional_e4(v, "6107" if nxt else "6102")
+    exch_ns, redated = date_time_of_day(v["21"], recv_ns)
+    cum_volume, mid_price_e4 = _parse_optional(v, "13"), _parse_optional(v, "6107" if nxt else "6102", PRICE_SCALE)
     mid_size = UNDEFINED if UNDEFINED in mid_sizes else sum(mid_sizes)
+    flags |= _flag_unreadable(
+        v, fids, (total_ask_size, total_bid_size, expected_price_e4, expected_size, cum_volume)
+    ) | _flag_unreadable(v, ("6106", "6108", "6107") if nxt else ("6101", "6103", "6102"), (*mid_sizes, mid_price_e4))
+    if redated:
+        flags |= Flag.DATE_MISMATCH
     return pack_book(
         0,
         recv_ns,
@@ -282,9 +327,10 @@ def _parse_magnitude(text: str) -> int:
     digits = text.strip(" ").lstrip("+-")
     if not digits:
         return UNDEFINED
-    if not (digits.isdigit() and digits.isascii()):
+    whole, _, fraction = digits.partition(".")
+    if not (whole.isdigit() and whole.isascii()) or fraction.strip("0"):
         raise ValueError(f"{text[:40]!r} is not a whole number")
-    return int(digits)
+    return int(whole)
 
 
 def _last_sign(text: str) -> str:
@@ -293,17 +339,20 @@ def _last_sign(text: str) -> str:
     return text[: len(text) - len(text.lstrip("+-"))][-1:]
 
 
-def _parse_signed(text: str) -> int:
-    """A change, whose sign is a true one."""
-    number = _parse_magnitude(text)
-    return -number if number != UNDEFINED and _last_sign(text) == "-" else number
+def _parse_optional(v: dict[str, str], fid: str, factor: int = 1) -> int:
+    """`factor` times a field's magnitude; UNDEFINED for one that is missing, empty, unreadable or larger than an int64."""
+    try:
+        number = _parse_magnitude(v.get(fid, ""))
+    except ValueError:
+        return UNDEFINED
+    return number * factor if 0 <= number * factor <= MAX_INT64 else UNDEFINED
 
 
-def _parse_optional(v: dict[str, str], fid: str) -> int:
-    text = v.get(fid, "")
-    return int(text) if text.isdigit() and text.isascii() else _parse_magnitude(text)
-
-
-def _parse_optional_e4(v: dict[str, str], fid: str) -> int:
-    number = _parse_optional(v, fid)
-    return number if number == UNDEFINED else number * PRICE_SCALE
+def _flag_unreadable(v: dict[str, str], fids: Sequence[str], values: Sequence[int]) -> int:
+    """Flag of optional fields that are not empty and could not be read."""
+    if UNDEFINED not in values:
+        return 0
+    unreadable = any(
+        value == UNDEFINED and v.get(fid, "").strip(" +-") for fid, value in zip(fids, values, strict=True)
+    )
+    return Flag.UNREADABLE_FIELD if unreadable else 0

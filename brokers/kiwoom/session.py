@@ -4,6 +4,7 @@
                      | 8005, 8103: a new token, once    | 105110: repeated, slower
                      | 8010, 8030, 8050 ...: refused    | 105115, 105118: refused
     PING <------> identical text         SYSTEM R10001: the key is used elsewhere, wait 60 s
+                                         SYSTEM R10004 instead of a LOGIN reply: a new token
 
 Guarantees:
     * Nothing is sent before the LOGIN reply (the vendor would answer 100013).
@@ -176,6 +177,8 @@ class KiwoomSession:
         reason = redact(f"{message.code} {message.message}")
         if message.code == "R10001":
             raise SessionRejected(f"{reason} (another login with this app key)", retry_after_s=OTHER_LOGIN_WAIT_S)
+        if message.code == "R10004" and self._login == "sent":
+            raise SessionRejected(f"{reason} (token refused without a LOGIN reply)", refresh_credential=True)
         if message.code == "R10002":
             raise SessionExpired(f"{reason} (heartbeat missed)")
         return ControlResult(f"SYSTEM {reason}", unexpected=True)

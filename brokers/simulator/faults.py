@@ -13,6 +13,7 @@
     kiwoom expire            all tokens end now              kiwoom repeatpage 1   next page of a list is the one before
     kiwoom limit 3           next 3 REST calls: too many     kiwoom movehead 2     new trades move the next 2 pages
     kiwoom error 2           next 2 REST calls: 502, 500     kiwoom emptypage 1    next list is empty, with an error code
+    kiwoom mutelogin 2       how a dead token is refused from now on: 0 a LOGIN reply, 1 SYSTEM R10004 and a close, 2 a close
 
 expire, limit and error are there for kis, too; us has all that kis has (us width 27).
 
@@ -53,6 +54,7 @@ FAULTS: dict[str, type | None] = {
     "repeatpage": int,
     "movehead": int,
     "emptypage": int,
+    "mutelogin": int,
 }
 PAGED_FAULTS = ("repeatpage", "movehead", "emptypage")
 """Faults of a feed whose lists come in pages."""
@@ -104,6 +106,8 @@ def parse(text: str) -> Fault:
         raise FaultError(f"{text!r}: only {minimums} counts fields")
     if name in PAGED_FAULTS and feed != "kiwoom":
         raise FaultError(f"{text!r}: only kiwoom has pages")
+    if name == "mutelogin" and (feed != "kiwoom" or value > 2):
+        raise FaultError(f"{text!r}: only kiwoom has logins; write 0, 1 or 2")
     return Fault(feed, name, value)
 
 
@@ -135,6 +139,7 @@ class FeedFaults:
     conflate: float | None = None
     unified: int = 0
     skew: float = 0.0
+    mute_login: int = 0
 
     def corrupt(self, frame: bytes, random: Random) -> bytes | None:
         """`frame` as the next pending fault leaves it; None when none is pending."""

@@ -16,11 +16,14 @@ Guarantees:
     * Never raises, whatever the bytes (kis/frame.py).
     * The session is left to the calendar: the value on the wire contradicts its own times (docs/wire/kis.md 4.4).
     * A price finer than 1/10,000 is rounded half to even and flagged; dates that contradict each other are flagged.
+    * Sizes and volumes with a fraction of a share are stored in whole shares and flagged: a volume is cut off, and the size of
+      its trade is what it advances by, so that rows add up to the volume and a fraction opens no gap.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from fractions import Fraction
 from functools import lru_cache
 
 from brokers.decoded import DecodedBatch, pack_book, pack_tick
@@ -29,10 +32,11 @@ from brokers.kis.frame import (
     RecordLayout,
     check_totals,
     extra_fields,
+    flag_unreadable,
     is_continuous,
+    is_empty_trade,
     parse_decimal,
-    parse_optional_uint,
-    parse_uint,
+    parse_optional,
     parse_value,
     read_frame,
 )
@@ -40,7 +44,7 @@ from brokers.subscription import Subscription
 from conf.clock import HOUR_NS, KST, SECOND_NS, parse_instant
 from conf.instrument import VENUE_BY_EXCHANGE, Instrument
 from conf.market import NEW_YORK, hours_of, to_local
-from ringbuf.records import LEVELS, PRICE_SCALE, UNDEFINED, FeedId, Flag, Session, Side, Venue
+from ringbuf.records import LEVELS, MAX_INT64, PRICE_SCALE, UNDEFINED, FeedId, Flag, Session, Side, Venue
 
 LAYOUTS: dict[bytes, RecordLayout] = {
     b"HDFSCNT0": RecordLayout("tick", frozenset({26}), 26),
@@ -54,6 +58,7 @@ DATE_MISMATCH_NS = 2 * SECOND_NS
 
 EXCHANGE_OF = {venue: exchange for exchange, venue in VENUE_BY_EXCHANGE.items()}
 _LEVEL_FIELDS = 6
+_MILLIONTH = 1_000_000
 
 
 def is_day_market(instrument: Instrument) -> bool:
@@ -78,18 +83,27 @@ def decode(payload: bytes, by_code: Mapping[str, Subscription], recv_ns: int, mo
     return read_frame(payload, LAYOUTS, _READERS, by_code, recv_ns, mono_ns)
 
 
-def _decode_tick(frame: Frame[RecordLayout], f: list[bytes], subscription: Subscription) -> bytes:
-    """docs/wire/kis.md 4.4. ValueError or struct.error if a field that a trade cannot do without cannot be read."""
+def _decode_tick(frame: Frame[RecordLayout], f: list[bytes], subscription: Subscription) -> bytes | None:
+    """docs/wire/kis.md 4.4. ValueError or struct.error if time, price or quantity cannot be read."""
     instrument = _checked_instrument(f, subscription)
     exch_ns, flags = _parse_time(f[4:8], frame.recv_ns)
     if f[3] and f[3] != _business_date(instrument.venue, exch_ns // HOUR_NS):
         flags |= Flag.DATE_MISMATCH
-    price, ask, bid = _Price(f[11]), _Price(f[16]), _Price(f[15])
+    if is_empty_trade(f[11], f[19]):
+        return None
+    price, size_e6 = _Price(f[11]), _parse_quantity_e6(f[19])
+    if price.e4 == UNDEFINED:
+        raise ValueError("a trade without a price")
+    ask, bid = _OptionalPrice(f[16]), _OptionalPrice(f[15])
     price_e4, ask_price_1_e4, bid_price_1_e4 = price.e4, ask.e4, bid.e4
-    size, cum_volume, cum_value = parse_uint(f[19]), parse_optional_uint(f[20]), parse_value(f[21])
-    sells, buys = parse_optional_uint(f[22]), parse_optional_uint(f[23])
+    cum_volume_e6, sells, buys = (parse_optional(text, _parse_quantity_e6) for text in (f[20], f[22], f[23]))
+    cum_value = parse_value(f[21])
+    size, cum_volume, rounded = _round_to_shares(size_e6, cum_volume_e6)
+    flags |= rounded | flag_unreadable(
+        (*f[15:17], *f[20:24]), (bid_price_1_e4, ask_price_1_e4, cum_volume_e6, cum_value, sells, buys)
+    )
     previous = frame.previous.get(subscription)
-    if not is_continuous(previous, cum_volume, cum_value, size, price_e4):
+    if not is_continuous(previous, cum_volume, UNDEFINED if rounded else cum_value, size, price_e4):
         flags |= Flag.CHECKSUM
     wider, extra = extra_fields(f, frame.layout.known_width)
     row = pack_tick(
@@ -121,13 +135,19 @@ def _decode_book(frame: Frame[RecordLayout], f: list[bytes], subscription: Subsc
     """docs/wire/kis.md 4.5: level by level, bid first. ValueError or struct.error for an unreadable level; an empty one is none."""
     instrument = _checked_instrument(f, subscription)
     exch_ns, flags = _parse_time(f[3:7], frame.recv_ns)
-    total_bid_size, total_ask_size = parse_optional_uint(f[7]), parse_optional_uint(f[8])
+    total_bid_size, total_ask_size = (_cut_to_shares(parse_optional(text, _parse_quantity_e6)) for text in f[7:9])
+    flags |= flag_unreadable(f[7:9], (total_bid_size, total_ask_size))
     bids, asks, bid_sizes, ask_sizes = (
         f[first : 11 + LEVELS * _LEVEL_FIELDS : _LEVEL_FIELDS] for first in range(11, 15)
     )
     bid_prices, ask_prices = ([_Price(text or b"0") for text in texts] for texts in (bids, asks))
-    bid_size, ask_size = ([parse_uint(text or b"0") for text in texts] for texts in (bid_sizes, ask_sizes))
-    flags |= check_totals(total_ask_size, ask_size, total_bid_size, bid_size)
+    sizes_e6 = [_parse_quantity_e6(text or b"0") for text in (*bid_sizes, *ask_sizes)]
+    sizes = [_cut_to_shares(size_e6) for size_e6 in sizes_e6]
+    bid_size, ask_size = sizes[:LEVELS], sizes[LEVELS:]
+    if any(size_e6 % _MILLIONTH for size_e6 in sizes_e6):
+        flags |= Flag.SIZE_ROUNDED
+    else:
+        flags |= check_totals(total_ask_size, ask_size, total_bid_size, bid_size)
     for price in (*bid_prices, *ask_prices):
         flags |= price.flag
     bid_price_e4, ask_price_e4 = ([price.e4 for price in prices] for prices in (bid_prices, ask_prices))
@@ -209,6 +229,29 @@ def _infer_side(price: int, ask: int, bid: int, sums: tuple[int, int], previous:
     return Side.NONE
 
 
+def _parse_quantity_e6(text: bytes) -> int:
+    """A quantity in 1/1,000,000 share; finer digits are cut off. ValueError."""
+    if text.isdigit():
+        return int(text) * _MILLIONTH
+    units, fraction = parse_decimal(text)
+    return units * _MILLIONTH + int(fraction[:6].ljust(6, b"0"))
+
+
+def _cut_to_shares(quantity_e6: int) -> int:
+    """Whole shares of a quantity, UNDEFINED as it is."""
+    return quantity_e6 if quantity_e6 == UNDEFINED else quantity_e6 // _MILLIONTH
+
+
+def _round_to_shares(size_e6: int, cum_volume_e6: int) -> tuple[int, int, int]:
+    """Size, cumulative volume and flag of a trade in whole shares; without a volume the size is rounded half to even."""
+    if cum_volume_e6 == UNDEFINED:
+        size = round(Fraction(size_e6, _MILLIONTH))
+        return size, UNDEFINED, Flag.SIZE_ROUNDED if size_e6 % _MILLIONTH else 0
+    cum_volume = cum_volume_e6 // _MILLIONTH
+    rounded = size_e6 % _MILLIONTH or cum_volume_e6 % _MILLIONTH
+    return cum_volume - (cum_volume_e6 - size_e6) // _MILLIONTH, cum_volume, Flag.SIZE_ROUNDED if rounded else 0
+
+
 class _Price:
     """A price in 1/10,000: exact, or rounded half to even and flagged. UNDEFINED for an empty field. ValueError."""
 
@@ -228,3 +271,17 @@ class _Price:
         if rest:
             self.flag = int(Flag.PRICE_ROUNDED)
             self.e4 += rest > b"5" or (rest == b"5" and self.e4 % 2)
+
+
+class _OptionalPrice(_Price):
+    """A price that a trade can do without: UNDEFINED where it cannot be read."""
+
+    __slots__ = ()
+
+    def __init__(self, text: bytes) -> None:
+        try:
+            super().__init__(text)
+        except ValueError:
+            self.e4 = UNDEFINED
+        if self.e4 > MAX_INT64:
+            self.e4 = UNDEFINED

@@ -336,8 +336,8 @@ def _check_rows(decoded: DecodedBatch, subscriptions: frozenset[Subscription]) -
                 return f"{name} is negative: {values.min()}"
             if name.endswith("_e4") and ((values % 10_000 != 0) & (values < 0) & (values != UNDEFINED)).any():
                 return f"{name} is no price"
-        if (abs(array["exch_ns"] - RECV_NS) > 12 * 3600 * 10**9).any():
-            return "exchange time more than half a day from its receipt"
+        if (array["exch_ns"] - RECV_NS > 4 * 3600 * 10**9).any():
+            return "exchange time is yet to come"
         if [r.instrument.symbol.encode() for r in row_subscriptions] != array["symbol"].tolist():
             return "the symbol of a row is not its registration's"
     return ""

@@ -19,6 +19,7 @@ import pytest
 from support.process_tree import SAMPLES, read_status, run_collectorctl, temporary_home, wait_until
 
 from collectorctl.demo.environment import SimulatorProcess, set_addresses
+from ringbuf.records import Flag
 
 DAY = "2026-11-20"
 LEVELS = range(1, 11)
@@ -189,12 +190,19 @@ def test_rows_carry_zone_date_venue_and_source(played: dict) -> None:
     for name in ("books", "ticks"):
         frame = played[name]
         assert {"datetime64[ns, Asia/Seoul]"} == {str(frame[c].dtype) for c in ("exch_time", "recv_time")}
-        assert {DAY} == set(frame.exch_time.dt.strftime("%Y-%m-%d"))
-        assert {DAY} == {str(day) for day in frame["date"]}
+        dated_here = (
+            frame if name == "books" else frame[frame.broker != "kis"]
+        )  # trades of KIS carry their business date
+        assert {DAY} == set(dated_here.date.astype(str))
+        assert (frame.exch_time.dt.strftime("%Y-%m-%d") == frame.date.astype(str)).all()
         assert (frame.exch_time.dt.hour == frame.hour.astype(int)).all()
         assert {"KRX"} == set(frame.venue)
         assert frame.recv_time.notna().all()
-    assert {"live"} == set(played["ticks"].source)
+    ticks = played["ticks"]
+    business_dates = {f[33] for f in kis_records(played["samples"], "H0STCNT0")}
+    assert business_dates == set(ticks[ticks.broker == "kis"].exch_time.dt.strftime("%Y%m%d"))
+    assert (ticks[ticks.broker == "kis"]["flags"] & Flag.DATE_MISMATCH).all()
+    assert {"live"} == set(ticks.source)
     assert {"int64"} == {str(played["books"][f"{side}_price_{n}"].dtype) for side in ("ask", "bid") for n in LEVELS}
 
 

@@ -160,6 +160,8 @@ class SimulatedFeed:
                 self.faults.conflate = fault.value
             case "unified":
                 self.faults.unified = int(fault.value)
+            case "mutelogin":
+                self.faults.mute_login = int(fault.value)
             case "width":
                 self.faults.widths = (int(fault.value), int(fault.value) + BOOK_EXTRA_FIELDS[self.name])
             case name:

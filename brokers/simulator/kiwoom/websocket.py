@@ -42,6 +42,7 @@ PHASES: dict[str, dict[str, tuple[str, str]]] = {
 
 R10001 = "동일한 App key로 접속이 되었습니다. 기존 세션은 종료가 됩니다"
 R10002 = "사용자 프로그램으로부터 Heartbeat(연결유지) 메시지가 오지않아서 접속을 종료합니다"
+R10004 = "로그인 인증 정보(Token)가 들어오지 않아 접속을 종료합니다"
 CONTROL_PER_S = 5
 LOGIN_REPLY_S = 0.02
 
@@ -116,8 +117,12 @@ class KiwoomClientSession:
         app_key = self.server.keys.find_holder(token, time.monotonic())
         loop = asyncio.get_running_loop()
         if app_key is None:
-            text = "로그인 인증에 실패하였습니다 [CODE=8005 : Token이 유효하지 않습니다]"
-            self.connection.send_control(build_reply("LOGIN", 3, text), LOGIN_REPLY_S)
+            match self.connection.feed.faults.mute_login:
+                case 0:
+                    text = "로그인 인증에 실패하였습니다 [CODE=8005 : Token이 유효하지 않습니다]"
+                    self.connection.send_control(build_reply("LOGIN", 805004, text), LOGIN_REPLY_S)
+                case 1:
+                    self.connection.send_control(build_system_message("R10004", R10004), LOGIN_REPLY_S)
             loop.call_later(2 * LOGIN_REPLY_S, self.server.close_session, self, "refused: token")
             return
         self.connection.app_key = app_key

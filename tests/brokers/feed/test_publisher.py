@@ -13,13 +13,14 @@ from brokers.allocation.allocate import plan_connections
 from brokers.decoded import DecodedBatch
 from brokers.feed.publisher import RingPublisher
 from brokers.registry import load_broker
+from conf.clock import parse_seconds_of_day
 from conf.home import Home
 from ringbuf.records import TICK, Flag, Session
 from ringbuf.ring import Consumer
 from ringbuf.vitals import Vitals
 
 S = 10**9
-FRIDAY_NOON = 1_795_143_600 * S  # 2026-11-20 12:00 in Seoul
+FRIDAY_MIDNIGHT = 1_795_100_400 * S  # 2026-11-20 in Seoul
 
 
 @pytest.fixture
@@ -44,7 +45,8 @@ def batch(home: Home, *times: str, mono_ns: int) -> DecodedBatch:
     made = DecodedBatch()
     for hhmmss in times:
         entry = '{"values":{"20":"%s","10":"5","15":"+1"},"type":"0B","item":"%s"}' % (hhmmss, item)  # noqa: UP031
-        decoded = kiwoom.decode(f'{{"trnm":"REAL","data":[{entry}]}}'.encode(), known, FRIDAY_NOON, mono_ns)
+        recv_ns = FRIDAY_MIDNIGHT + parse_seconds_of_day(hhmmss) * S
+        decoded = kiwoom.decode(f'{{"trnm":"REAL","data":[{entry}]}}'.encode(), known, recv_ns, mono_ns)
         made.extend(decoded, mono_ns)
     return made
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta, timezone
+from datetime import datetime, timedelta, timezone
 from decimal import Decimal
 from pathlib import Path
 from random import Random
@@ -20,6 +20,7 @@ from ringbuf.records import UNDEFINED, Flag, Session
 SAMPLES = Path(__file__).parents[4] / "shared" / "specs" / "samples" / "kis"
 NOW = datetime(2026, 11, 20, 12, tzinfo=timezone(timedelta(hours=9)))
 NOW_NS = int(NOW.timestamp()) * 10**9
+TODAY = f"{NOW:%Y%m%d}"
 VENUES = {"H0ST": "KRX", "H0NX": "NXT", "H0UN": "UN"}
 KNOWN = subscriptions_by_code(
     Subscription(Instrument(symbol, venue), stream)
@@ -50,15 +51,14 @@ def e4(text: str) -> int:
     return int(scaled)
 
 
-def exch_ns(hhmmss: str) -> int:
-    """The instant of a time on the test's day."""
-    moment = NOW.replace(hour=int(hhmmss[:2]), minute=int(hhmmss[2:4]), second=int(hhmmss[4:]))
-    return int(moment.astimezone(UTC).timestamp()) * 10**9
+def exch_ns(hhmmss: str, day: str = TODAY) -> int:
+    """The instant of a Korean time on a day."""
+    return int(datetime.strptime(f"{day}{hhmmss}+0900", "%Y%m%d%H%M%S%z").timestamp()) * 10**9
 
 
 def expect_tick(f: list[str], row) -> None:
     """Every field of a tick against the frame's text."""
-    assert (f[0].encode(), exch_ns(f[1])) == (row["symbol"], row["exch_ns"])
+    assert (f[0].encode(), exch_ns(f[1], f[33])) == (row["symbol"], row["exch_ns"])
     assert {name: int(f[at]) for name, at in TICK_INDEX.items()} == {name: row[name] for name in TICK_INDEX}
     assert {n: e4(f[at]) for n, at in TICK_PRICE_INDEX.items()} == {n: row[n] for n in TICK_PRICE_INDEX}
     assert int(f[15]) + int(f[16]) == row["trade_count"]
@@ -89,14 +89,15 @@ def test_recorded_frames_decode_field_by_field():
         fields = body.split("^")
         width = len(fields) // int(count)
 
-        decoded = decode(frame, KNOWN, NOW_NS, 77)
+        now_ns = exch_ns("153500", fields[33] if "CNT" in tr else TODAY)
+        decoded = decode(frame, KNOWN, now_ns, 77)
         rows = decoded.ticks if "CNT" in tr else decoded.books
 
         assert (len(rows), decoded.rejects) == (int(count), [])
         for at, row in enumerate(rows):
             record = fields[at * width : (at + 1) * width]
             (expect_tick if "CNT" in tr else expect_book)(record, row)
-            assert (row["recv_ns"], row["mono_ns"], row["line"], row["venue"]) == (NOW_NS, 77, 1, 1)
+            assert (row["recv_ns"], row["mono_ns"], row["line"], row["venue"]) == (now_ns, 77, 1, 1)
             assert (row["flags"], row["session"], row["extra"]) == (0, Session.REGULAR, b"")
         seen += len(rows)
     assert seen > 25
@@ -302,7 +303,7 @@ def test_a_fraction_of_a_won_is_exact(text, price_e4):
     "bad",
     ["", "-3", "+3", " 3", "3 ", "1_0", "x", "9" * 30, "9" * 6000, "٣", "3e2"],
 )
-@pytest.mark.parametrize("where", ["f2", "f12", "f13"])
+@pytest.mark.parametrize("where", ["f2", "f12"])
 def test_a_field_a_trade_cannot_do_without_must_be_a_number(where, bad):
     """The record is rejected alone, as a frame that can be decoded again; the others stay."""
     bad_record = tick(**{where: bad})
@@ -460,3 +461,81 @@ def test_letters_and_etns_are_codes_like_any_other():
     decoded = decode(frame(tick(code="0074K0"), tick(code="Q500001")), KNOWN, NOW_NS)
 
     assert decoded.ticks["symbol"].tolist() == [b"0074K0", b"Q500001"]
+
+
+GARBAGE = ["", "x", "null", "-1", "1.5.2", "9" * 30, "9" * 5000, " ", "1_0", "7.0"]
+TRS = ("H0STCNT0", "H0STASP0")
+
+
+@given(
+    st.dictionaries(st.sampled_from([10, 11, 13, 14, 15, 16, 22, 39, 44, 45]), st.sampled_from(GARBAGE), min_size=1),
+    st.dictionaries(st.sampled_from([43, 44, 47, 48, 53, 59, 60]), st.sampled_from(GARBAGE), min_size=1),
+)
+def test_an_optional_field_never_costs_the_record(of_tick: dict[int, str], of_book: dict[int, str]):
+    """Whatever it holds: the record is stored, what could not be read is empty, and the row is flagged for it."""
+    decoded = decode(frame(tick(**{f"f{at}": text for at, text in of_tick.items()})), KNOWN, NOW_NS)
+    books = decode(frame(book(**{f"f{at}": text for at, text in of_book.items()}), tr="H0STASP0"), KNOWN, NOW_NS)
+
+    assert (decoded.rejects, books.rejects) == ([], [])
+    ((row,), (book_row,)) = decoded.ticks, books.books
+    read = {10: "ask_price_1_e4", 11: "bid_price_1_e4", 13: "cum_volume", 14: "cum_value"}
+    assert bool(row["flags"] & Flag.UNREADABLE_FIELD) == any(
+        of_tick.get(at, "") not in ("", "7.0") for at in (*read, 15, 16)
+    )
+    for at, name in read.items():
+        if at in of_tick and of_tick[at] != "7.0":
+            assert row[name] == UNDEFINED
+    assert bool(book_row["flags"] & Flag.UNREADABLE_FIELD) == any(text not in ("", "7.0") for text in of_book.values())
+
+
+def kst_ns(text: str) -> int:
+    """A Korean time, ns since 1970 UTC."""
+    return int(datetime.fromisoformat(f"{text}+09:00").timestamp()) * 10**9
+
+
+@pytest.mark.parametrize(
+    ("recv", "stamp", "expected", "flags"),
+    [
+        ("2026-11-24T08:35:05", "200000", "2026-11-23T20:00:00", Flag.DATE_MISMATCH),
+        ("2026-11-24T08:35:05", "153000", "2026-11-23T15:30:00", Flag.DATE_MISMATCH),
+        ("2026-11-24T07:55:00", "200000", "2026-11-23T20:00:00", 0),
+        ("2026-11-24T08:35:05", "083504", "2026-11-24T08:35:04", 0),
+        ("2026-11-24T09:00:00", "100000", "2026-11-24T10:00:00", 0),  # the wall clock is an hour slow
+        ("2026-11-24T00:00:02", "235959", "2026-11-23T23:59:59", 0),
+        ("2026-11-23T23:59:59", "000000", "2026-11-24T00:00:00", 0),
+    ],
+)
+def test_a_stamp_that_is_yet_to_come_is_of_the_day_before_and_flagged(recv, stamp, expected, flags):
+    """An exchange cannot stamp the future: what arrives in the morning with an evening's time was stamped yesterday."""
+    records = (tick(f1=stamp, f33=""), book(f1=stamp))
+    decoded = [decode(frame(record, tr=tr), KNOWN, kst_ns(recv)) for record, tr in zip(records, TRS, strict=True)]
+
+    for row in (*decoded[0].ticks, *decoded[1].books):
+        assert (row["exch_ns"], int(row["flags"]) & Flag.DATE_MISMATCH) == (kst_ns(expected), flags)
+
+
+@pytest.mark.parametrize(
+    ("date", "expected", "flags"),
+    [
+        ("20261124", "2026-11-24T10:00:00", 0),
+        ("20230324", "2023-03-24T10:00:00", Flag.DATE_MISMATCH),
+        ("20261123", "2026-11-23T10:00:00", Flag.DATE_MISMATCH),
+        ("20261125", "2026-11-24T10:00:00", Flag.DATE_MISMATCH),  # yet to come
+        ("20261324", "2026-11-24T10:00:00", 0),
+        ("", "2026-11-24T10:00:00", 0),
+    ],
+)
+def test_the_business_date_of_a_trade_decides_its_day(date, expected, flags):
+    """BSOP_DATE, docs/wire/kis.md 4.1: a frame of another day is filed there, and flagged."""
+    (row,) = decode(frame(tick(f1="100000", f33=date)), KNOWN, kst_ns("2026-11-24T10:00:01")).ticks
+
+    assert (row["exch_ns"], int(row["flags"]) & Flag.DATE_MISMATCH) == (kst_ns(expected), flags)
+
+
+@pytest.mark.parametrize("nothing", ["", "0"])
+def test_a_record_without_price_and_quantity_is_no_trade(nothing):
+    """It is counted, and neither stored nor quarantined; the trades beside it stay."""
+    decoded = decode(frame(tick(), tick(f2=nothing, f12=nothing), tick()), KNOWN, NOW_NS)
+
+    assert (len(decoded.ticks), len(decoded.tick_subscriptions)) == (2, 2)
+    assert (decoded.empty_trades, decoded.rejects) == (1, [])

@@ -344,3 +344,82 @@ def test_no_bytes_make_it_raise(noise: bytes, head: bytes):
     decode(head + noise, KNOWN, 0, 0)
     at = len(noise) % 150
     decode(tick()[:at] + noise + tick()[at:], KNOWN, 0, 0)
+
+
+BASE = (
+    "DNASAAPL^AAPL^4^20261124^20261124^100500^20261125^000500^258.6000^259.0200^258.4000^259.0200^3^0.0000^0.00^258.9600"
+    "^259.0200^200^20^10^4629^1198097^2222^680^30.60^1"
+)
+
+
+def read_base(changed: dict[int, str]) -> tuple[list[np.void], list[tuple[bytes, str]]]:
+    """The ticks and rejects of one record with some fields changed, by their index."""
+    fields = BASE.split("^")
+    for at, text in changed.items():
+        fields[at] = text
+    decoded = decode(f"0|HDFSCNT0|001|{'^'.join(fields)}".encode(), KNOWN, 0, 0)
+    return list(decoded.ticks), decoded.rejects
+
+
+@pytest.mark.parametrize(
+    ("changed", "size", "cum_volume", "flags"),
+    [
+        ({}, 10, 4629, 0),
+        ({19: "0.5"}, 1, 4629, Flag.SIZE_ROUNDED),
+        ({19: "10.000000"}, 10, 4629, 0),
+        ({20: "4629.5"}, 10, 4629, Flag.SIZE_ROUNDED),
+        ({19: "0.25", 20: "4629.25"}, 0, 4629, Flag.SIZE_ROUNDED),
+        ({19: "2.5", 20: ""}, 2, UNDEFINED, Flag.SIZE_ROUNDED),
+        ({22: "2222.25"}, 10, 4629, 0),
+        ({22: "null", 23: ""}, 10, 4629, Flag.UNREADABLE_FIELD),
+        ({20: "many"}, 10, UNDEFINED, Flag.UNREADABLE_FIELD),
+        ({20: "9" * 19}, 10, UNDEFINED, Flag.UNREADABLE_FIELD),
+        ({15: "-", 16: "9" * 30}, 10, 4629, Flag.UNREADABLE_FIELD),
+        ({21: "1.2.3", 24: "x", 25: "y", 13: "z"}, 10, 4629, Flag.UNREADABLE_FIELD),
+    ],
+)
+def test_a_fraction_of_a_share_or_an_unreadable_optional_field_costs_no_trade(
+    changed: dict[int, str], size: int, cum_volume: int, flags: int
+):
+    """The tape has fractions since February 2026: whole shares are stored, and the row says that they were rounded."""
+    (row,), rejects = read_base(changed)
+
+    assert rejects == []
+    assert (size, cum_volume, flags) == (row["size"], row["cum_volume"], row["flags"])
+
+
+@given(st.lists(st.integers(1, 5_000_000), min_size=1, max_size=30), st.integers(0, 10**9))
+def test_fractional_trades_add_up_to_the_volume_without_a_gap_or_an_overlap(sizes_e6: list[int], before_e6: int):
+    """Each trade begins, in whole shares, where the one before it ended, also over frames."""
+    end_e6, end = before_e6, before_e6 // 1_000_000
+    for size_e6 in sizes_e6:
+        end_e6 += size_e6
+        texts = [f"{n // 1_000_000}.{n % 1_000_000:06}" for n in (size_e6, end_e6)]
+        (row,), _ = read_base(dict(zip((19, 20), texts, strict=True)))
+        assert row["cum_volume"] - row["size"] == end
+        assert abs(int(row["size"]) * 1_000_000 - size_e6) < 1_000_000
+        assert bool(row["flags"] & Flag.SIZE_ROUNDED) == bool(size_e6 % 1_000_000 or end_e6 % 1_000_000)
+        end = int(row["cum_volume"])
+    assert end == end_e6 // 1_000_000
+
+
+def test_fractional_sizes_of_a_book_are_cut_to_whole_shares_and_flagged():
+    """The level stays; totals are not compared with rounded sizes."""
+    fields = book_fields()
+    fields[13] = "100.75"
+
+    (row,) = decode(f"0|HDFSASP0|001|{'^'.join(fields)}".encode(), KNOWN, 0, 0).books
+
+    assert (int(row["bid_size"][0]), int(row["flags"])) == (100, Flag.SIZE_ROUNDED)
+
+
+@pytest.mark.parametrize("nothing", ["", "0", "0.0000"])
+def test_a_us_record_without_price_and_quantity_is_no_trade(nothing: str):
+    """It is counted, and neither stored nor quarantined; with one of the two it is not overlooked."""
+    frame = tick(last=nothing)
+    fields = frame.decode().split("|")[3].split("^")
+    fields[19] = nothing
+    decoded = decode(f"0|HDFSCNT0|001|{'^'.join(fields)}".encode(), KNOWN, 0, 0)
+
+    assert (decoded.empty_trades, decoded.tick_rows, decoded.rejects) == (1, [], [])
+    assert decode(frame, KNOWN, 0, 0).empty_trades == 0
