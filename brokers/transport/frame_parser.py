@@ -27,6 +27,8 @@ class FrameParser:
 
     def __init__(self, max_bytes: int) -> None:
         self.error: TransportError | None = None
+        self.frame_count = 0
+        """How many frames were parsed, of any kind: what bounds the work of a poll."""
         self._max_bytes = max_bytes
         self._remainder = bytearray()
         self._needed_bytes = 0
@@ -44,7 +46,7 @@ class FrameParser:
                 return found  # no copy of the buffer for every piece of a large frame
             data = bytes(self._remainder)
         self._needed_bytes = 0
-        at, size, max_bytes = 0, len(data), self._max_bytes
+        at, size, max_bytes, count = 0, len(data), self._max_bytes, 0
         while size - at >= 2:
             first, length = data[at], data[at + 1]
             begin = at + 2
@@ -70,10 +72,12 @@ class FrameParser:
                 break
             payload = data[begin:end]
             at = end
+            count += 1
             if (first == _FIN | TEXT or first == _FIN | BINARY) and self._fragments is None:
                 found.append((first & 0x0F, payload))
             elif not self._parse_uncommon(first, payload, found):
                 break
+        self.frame_count += count
         self._remainder = bytearray(data[at:]) if at < size and not self.error else bytearray()
         return found
 

@@ -6,8 +6,8 @@
 websocket-client's own recv costs three system calls and 10 to 170 us a message; this costs about one.
 
 Guarantees:
-    * Everything that has arrived is read in one wake-up, within a bound, so that a flood cannot hold the loop; protocol pings
-      are answered.
+    * Everything that has arrived is read in one wake-up, within a bound of frames and bytes, so that no flood can hold the loop;
+      protocol pings are answered.
     * Messages received before a close or a failed send are delivered before the error is raised.
     * TLS is verified, redirects are refused, and a handshake is bounded in time and bytes; a loopback address never goes
       through a proxy, any other follows the environment.
@@ -33,8 +33,10 @@ SEND_S = 3.0
 CLOSE_S = 0.5
 READ_BYTES = 1 << 18
 MAX_READS = 64
-MAX_MESSAGES = 20_000
-"""Reads and messages per poll: 16 MiB, or one read more than so many messages; then `poll` returns."""
+MAX_POLL_BYTES = 4 << 20
+MAX_FRAMES = 20_000
+"""Reads, bytes and frames of any kind (pongs, pings and fragments are work as well) per poll, at most one read more; then `poll`
+returns."""
 MAX_HANDSHAKE_BYTES = 1 << 16
 
 _SOCKET_OPTIONS = (
@@ -148,10 +150,12 @@ class WebSocketConnection:
         self._has_more = False
         messages: list[tuple[bytes, int]] = []
         ping: bytes | None = None
+        frames_before, read_bytes = self._parser.frame_count, 0
         for _ in range(MAX_READS):
             data = self._read()
             if data is None:
                 break
+            read_bytes += len(data)
             mono_ns = time.monotonic_ns()
             for opcode, payload in self._parser.feed(data):
                 if opcode in (TEXT, BINARY):
@@ -162,7 +166,7 @@ class WebSocketConnection:
                 if not messages:
                     raise self._parser.error
                 return messages
-            if len(messages) >= MAX_MESSAGES:
+            if self._parser.frame_count - frames_before >= MAX_FRAMES or read_bytes >= MAX_POLL_BYTES:
                 self._has_more = True
                 break
         else:

@@ -340,6 +340,26 @@ def test_empty_fragments_without_end_hold_nobody_up(collector: Collector) -> Non
     collector.judge()
 
 
+@pytest.mark.parametrize(
+    ("start", "piece", "end"),
+    [(b"", b"\x8a\x00", b""), (b"", b"\x89\x00", b""), (b"\x01\x00", b"\x00\x00", b"\x80\x00")],
+    ids=["pongs", "pings", "continuations"],
+)
+def test_frames_that_say_nothing_hold_no_heartbeat_up(
+    collector: Collector, start: bytes, piece: bytes, end: bytes
+) -> None:
+    """Four million empty frames, faster than they can be read: the trade behind them is collected on the same connection."""
+    connection = len(collector.server.opened_s)
+
+    assert collector.server.send(start)
+    a_flood(piece, 8 << 20)(collector.server)
+    assert collector.server.send(end)
+    collector.collect_one()
+
+    assert len(collector.server.opened_s) == connection
+    collector.judge()
+
+
 def test_a_flood_of_unreadable_frames_fills_the_quarantine_to_its_limit_and_is_counted(collector: Collector) -> None:
     """60,000 messages nobody can read: those that find no room are counted, the trade behind them is collected."""
     overflow = collector.count("quarantine_overflow")

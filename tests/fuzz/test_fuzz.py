@@ -12,7 +12,7 @@ from fuzz import fuzzer
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from brokers.transport.websocket import MAX_MESSAGES, READ_BYTES, WebSocketConnection
+from brokers.transport.websocket import MAX_FRAMES, MAX_POLL_BYTES, READ_BYTES, WebSocketConnection
 
 
 @pytest.mark.parametrize("target", ["kis", "kiwoom", "frames"])
@@ -80,20 +80,60 @@ def wired() -> tuple[WebSocketConnection, socket.socket]:
     return WebSocketConnection(link, 1 << 22), theirs
 
 
-def test_a_poll_holds_few_messages_however_small_they_are(wired: tuple[WebSocketConnection, socket.socket]) -> None:
-    """Two million empty messages would be a hundred megabytes at once; they come in many polls, none missing."""
-    wire, theirs = wired
-    block, blocks = b"\x81\x00" * (READ_BYTES // 2), 16
-    sender = threading.Thread(target=lambda: [theirs.sendall(block) for _ in range(blocks)])
-    polls = []
+def flood(theirs: socket.socket, start: bytes, piece: bytes, blocks: int) -> threading.Thread:
+    """Send `start`, then so many reads' worth of `piece` in the background."""
+    block = piece * (READ_BYTES // len(piece))
 
+    def send() -> None:
+        theirs.sendall(start)
+        for _ in range(blocks):
+            theirs.sendall(block)
+
+    sender = threading.Thread(target=send)
     sender.start()
-    while sum(polls) < blocks * READ_BYTES // 2:
+    return sender
+
+
+@pytest.mark.parametrize(
+    ("start", "piece"),
+    [(b"", b"\x81\x00"), (b"", b"\x8a\x00"), (b"", b"\x89\x00"), (b"\x01\x00", b"\x00\x00")],
+    ids=["messages", "pongs", "pings", "continuations"],
+)
+def test_a_poll_parses_few_frames_however_small_they_are(
+    wired: tuple[WebSocketConnection, socket.socket], start: bytes, piece: bytes
+) -> None:
+    """Two million empty frames at once are seconds of work; they come in many polls, none missing, message or not."""
+    wire, theirs = wired
+    blocks, polls, messages = 16, [], 0
+    sent = blocks * READ_BYTES // 2 + len(start) // 2
+
+    sender = flood(theirs, start, piece, blocks)
+    while sum(polls) < sent:
+        before = wire._parser.frame_count
+        messages += len(wire.poll(5))
+        polls.append(wire._parser.frame_count - before)
+    sender.join()
+
+    assert sum(polls) == sent
+    assert messages == (sent if piece == b"\x81\x00" else 0)
+    assert max(polls) < MAX_FRAMES + READ_BYTES // 2
+
+
+def test_a_poll_reads_few_bytes_however_large_the_frames_are(
+    wired: tuple[WebSocketConnection, socket.socket],
+) -> None:
+    """Messages of 64 KiB: a poll returns before the server is done."""
+    wire, theirs = wired
+    size, blocks = 65_535, 64
+    piece = b"\x81\x7e\xff\xff" + b"x" * size
+    polls: list[int] = []
+
+    sender = flood(theirs, b"", piece, blocks)
+    while sum(polls) < blocks * (READ_BYTES // len(piece)):
         polls.append(len(wire.poll(5)))
     sender.join()
 
-    assert sum(polls) == blocks * READ_BYTES // 2
-    assert max(polls) <= MAX_MESSAGES + READ_BYTES // 2
+    assert max(polls) * size < MAX_POLL_BYTES + 2 * READ_BYTES
 
 
 def test_after_a_send_that_nobody_took_no_more_is_sent(
