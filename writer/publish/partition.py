@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -198,6 +199,7 @@ def _find_parts(hour_dir: Path) -> list[_ExistingPart]:
     return found
 
 
+@cache
 def _read_package_version() -> str:
     from importlib.metadata import PackageNotFoundError, version
 

@@ -114,7 +114,7 @@ def encode_trade(group: list[Trade]) -> dict[str, str]:
     rate = 100 * day.buy_volume / both if both else 50.0
     margin = price * 40 // 100
     against = day.cum_volume - day.previous_volume
-    same_time = day.previous_volume * 9 // 10
+    same_time = max(1, day.previous_volume * 9 // 10)
     return {
         "20": trade.at,
         "10": format_price(price, day),

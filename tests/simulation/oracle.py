@@ -1,0 +1,301 @@
+"""The judge of a simulated run: what is on disk against what was delivered, by date, symbol and venue.
+
+    deliveries, truth ──┐
+                        ├─> judge ─> findings in words, none for a run that kept every promise
+    Parquet, events ────┘
+
+Guarantees:
+    * It knows nothing of journal, arbitration and publication: it reads the files with pandas, and the trades and books of
+      the exchange by their numbers.
+    * Every delivery and every stored row is accounted for.
+"""
+
+from __future__ import annotations
+
+import re
+from bisect import bisect_left
+from collections import Counter, defaultdict
+from collections.abc import Iterable
+from itertools import pairwise
+from pathlib import Path
+from typing import NamedTuple
+
+import pandas as pd
+from simulation.plan import FEEDS, TWIN_WINDOW_S
+from simulation.world import Delivery, Evidence
+
+from brokers.simulator.exchange.models import Book
+from conf.clock import KST, SECOND_NS
+from conf.market import to_local
+from ringbuf.records import LEVELS, Flag
+from writer.journal.journal import read_rows
+from writer.volume.gap_tracker import decode_gap_report
+
+WINDOW_NS = round(TWIN_WINDOW_S * SECOND_NS)
+SIDES = ("ask_price", "ask_size", "bid_price", "bid_size")
+LEVEL_COLUMNS = [f"{side}_{level}" for side in SIDES for level in range(1, LEVELS + 1)]
+REST_COLUMNS = ["total_ask_size", "total_bid_size", "expected_price", "expected_size", "mid_price", "mid_size"]
+MAX_SHOWN = 5
+
+Name = tuple[str, str, str]
+"""Date, symbol, venue."""
+_LOSS = re.compile(r"records (\d+) to (\d+) \((\d+)\)")
+
+
+class Interval(NamedTuple):
+    """Shares (low, high] of a day, and what is said of them."""
+
+    low: int
+    high: int
+    price: int
+    side: int
+    exch_s: int
+
+
+def judge(evidence: Evidence) -> list[str]:
+    """What is wrong, the kinds that cost data first; empty if nothing is."""
+    findings = list(evidence.faults)
+    tables = {stream: _read_files(evidence, stream, findings) for stream in ("orderbook", "tick", "event")}
+    findings += _find_leftovers(evidence)
+    lost = _read_losses(evidence, tables["event"], findings)
+    deliveries = [one for one in evidence.deliveries if one.seq not in lost[one.feed, one.record.stream]]
+    _judge_books(
+        evidence, [one for one in deliveries if one.record.stream == "orderbook"], tables["orderbook"], findings
+    )
+    stored = _judge_ticks(
+        evidence, [one for one in deliveries if one.record.stream == "tick"], tables["tick"], findings
+    )
+    _judge_gap_report(evidence, stored, findings)
+    return findings
+
+
+def _date_of(exch_s: int) -> str:
+    return f"{to_local(exch_s * SECOND_NS, KST):%Y-%m-%d}"
+
+
+def _read_files(evidence: Evidence, stream: str, findings: list[str]) -> pd.DataFrame:
+    """All files of a dataset, as a user reads them, with date and hour of the directory."""
+    frames = []
+    for path in sorted((evidence.home.data / "kr" / stream).rglob("*")):
+        if not path.is_file():
+            continue
+        if path.suffix != ".parquet":
+            findings.append(f"{path} was left")
+            continue
+        try:
+            frame = pd.read_parquet(path, partitioning=None)
+        except (OSError, ValueError) as error:
+            findings.append(f"{path}: unreadable: {error}")
+            continue
+        frame["date"] = path.parent.parent.name.removeprefix("date=")
+        frame["hour"] = int(path.parent.name.removeprefix("hour="))
+        frames.append(frame)
+    return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
+
+
+def _find_leftovers(evidence: Evidence) -> list[str]:
+    journals = sorted((evidence.home.data / "journal").iterdir())
+    found = [
+        f"{path.name}: {sum(batch.num_rows for batch in read_rows(path))} rows left in the journal" for path in journals
+    ]
+    return [line for line in found if ": 0 rows" not in line]
+
+
+def _read_losses(
+    evidence: Evidence, events: pd.DataFrame, findings: list[str]
+) -> defaultdict[tuple[str, str], set[int]]:
+    """(feed, stream) -> the records that the writer says it lost."""
+    lost: defaultdict[tuple[str, str], set[int]] = defaultdict(set)
+    if not len(events):
+        findings.append("no event was stored")
+        return lost
+    losses = events[events["kind"] == "ring_loss"]
+    for feed, stream, value, message in losses[["line", "stream", "value", "message"]].itertuples(index=False):
+        match = _LOSS.match(message)
+        if match is None or stream is None:
+            findings.append(f"a loss that names no records: {feed} {stream} {message}")
+            continue
+        first, last, count = map(int, match.groups())
+        if not count == value == last - first + 1:
+            findings.append(f"a loss with two numbers: {message}, value {value}")
+        limit = evidence.claims[feed, stream] - evidence.plan.ring_capacity
+        if last > limit:
+            findings.append(f"{feed}.{stream}: {message}: only records up to {limit} can have been")
+        lost[feed, stream].update(range(first, last + 1))
+    return lost
+
+
+def _judge_books(evidence: Evidence, deliveries: list[Delivery], rows: pd.DataFrame, findings: list[str]) -> None:
+    """Each arrival of each feed in one row; equal contents within the window in one; every row a book that was delivered."""
+    arrivals: Counter[tuple] = Counter()
+    contents: set[tuple] = set()
+    when: defaultdict[tuple, list[tuple[int, str]]] = defaultdict(list)
+    for one in deliveries:
+        book = evidence.truth.books[one.record.first]
+        identity = _identity_of(book, one.record.exch_s)
+        arrivals[identity, one.feed, one.recv_ns] += 1
+        contents.add((identity, _rest_of(book), one.record.exch_s))
+        when[identity].append((one.arrived_ns, one.feed))
+    stored: Counter[tuple] = Counter()
+    counts: Counter[tuple] = Counter()
+    if len(rows):
+        received = {feed: rows[f"recv_time_{feed}"] for feed in FEEDS}
+        present = {feed: column.notna().to_numpy() for feed, column in received.items()}
+        instants = {feed: column.astype("int64").to_numpy() for feed, column in received.items()}
+        levels = rows[LEVEL_COLUMNS].fillna(-1).astype("int64").to_numpy().tolist()
+        rests = rows[REST_COLUMNS].fillna(0).astype("int64").to_numpy().tolist()
+        heads = rows[["date", "hour", "symbol", "venue", "cum_volume", "exch_time"]].itertuples(index=False)
+        for at, (date, hour, symbol, venue, volume, stamp) in enumerate(heads):
+            exch_s = stamp.value // SECOND_NS
+            identity = (date, symbol, venue, volume, tuple(levels[at]))
+            if (_date_of(exch_s), to_local(exch_s * SECOND_NS, KST).hour) != (date, hour):
+                findings.append(f"a book of {stamp} in {date} hour {hour}")
+            if (identity, tuple(rests[at]), exch_s) not in contents:
+                findings.append(f"a book that nobody delivered: {date} {symbol} {venue} {volume} {stamp}")
+            counts[identity] += 1
+            for feed in FEEDS:
+                if present[feed][at]:
+                    stored[identity, feed, int(instants[feed][at])] += 1
+    _compare_counters("book arrivals", arrivals, stored, findings)
+    for identity in sorted(set(when) | set(counts)):
+        low, high = _row_bounds(when[identity])
+        if not low <= counts[identity] <= high:
+            kind = "missing" if counts[identity] < low else "doubled"
+            findings.append(
+                f"book {kind}: {identity[:4]}: {counts[identity]} rows, {low} to {high} were expected; arrivals {when[identity]}"
+            )
+
+
+def _row_bounds(arrivals: list[tuple[int, str]]) -> tuple[int, int]:
+    """The fewest and the most rows that first-wins may make of one content that arrived at these instants."""
+    per_feed = Counter(feed for _, feed in arrivals)
+    low, high = max(per_feed.values(), default=0), 0
+    cluster: list[tuple[int, str]] = []
+    for one in [*sorted(arrivals), None]:
+        # a poll or two pass between arrival and receipt
+        if one is None or (cluster and one[0] - cluster[-1][0] > WINDOW_NS - SECOND_NS // 4):
+            of_feed = Counter(feed for _, feed in cluster)
+            is_short = not cluster or cluster[-1][0] - cluster[0][0] <= WINDOW_NS - SECOND_NS // 4
+            high += max(of_feed.values(), default=0) if is_short else of_feed.total()
+            cluster = []
+        if one is not None:
+            cluster.append(one)
+    return low, max(low, high)
+
+
+def _identity_of(book: Book, exch_s: int) -> tuple:
+    levels = (*book.ask_price, *book.ask_size, *book.bid_price, *book.bid_size)
+    return (_date_of(exch_s), *book.instrument, book.cum_volume, levels)
+
+
+def _rest_of(book: Book) -> tuple:
+    return (
+        book.total_ask,
+        book.total_bid,
+        book.expected_price,
+        book.expected_size,
+        book.mid_price,
+        book.mid_size,
+    )
+
+
+def _judge_ticks(
+    evidence: Evidence, deliveries: list[Delivery], rows: pd.DataFrame, findings: list[str]
+) -> dict[Name, list[Interval]]:
+    """Every share that was delivered in exactly one row, and no row that is neither a delivery nor a trade that was fetched."""
+    trades = evidence.truth.trades
+    delivered: dict[tuple[str, int], tuple[Name, Interval]] = {}
+    wanted: defaultdict[Name, list[Interval]] = defaultdict(list)
+    for one in deliveries:
+        first, last = trades[one.record.first], trades[one.record.last]
+        name = (_date_of(one.record.exch_s), *last.instrument)
+        high = last.day.cum_volume
+        interval = Interval(first.day.cum_volume - first.size, high, last.price, last.side, one.record.exch_s)
+        delivered[one.feed, one.seq] = name, interval
+        wanted[name].append(interval)
+    real = {
+        (
+            (_date_of(trade.exch_s), *trade.instrument),
+            Interval(trade.day.cum_volume - trade.size, trade.day.cum_volume, trade.price, trade.side, trade.exch_s),
+        )
+        for trade in trades.values()
+    }
+    stored: defaultdict[Name, list[Interval]] = defaultdict(list)
+    columns = [
+        "date",
+        "hour",
+        "symbol",
+        "venue",
+        "cum_volume",
+        "size",
+        "price",
+        "side",
+        "exch_time",
+        "source",
+        "broker",
+        "seq",
+        "flags",
+    ]
+    for date, hour, symbol, venue, volume, size, price, side, stamp, source, broker, seq, flags in (
+        rows[columns].itertuples(index=False) if len(rows) else ()
+    ):
+        exch_s = stamp.value // SECOND_NS
+        name = (date, symbol, venue)
+        interval = Interval(volume - size, volume, price, side, exch_s)
+        stored[name].append(interval)
+        if (_date_of(exch_s), to_local(exch_s * SECOND_NS, KST).hour) != (date, hour):
+            findings.append(f"a tick of {stamp} in {date} hour {hour}")
+        if source == "recovered":
+            if (name, interval) not in real:
+                findings.append(f"a fetched tick that was no trade: {name} {interval}")
+        elif delivered.get((broker, int(seq))) != (name, interval):
+            findings.append(f"a tick that nobody delivered: {name} {interval} of {broker} {seq}")
+        if flags & Flag.CONFLICT:
+            findings.append(f"a tick is flagged CONFLICT: {name} {interval}")
+    for name in sorted(set(wanted) | set(stored)):
+        mine = sorted(stored[name])
+        for one, other in pairwise(mine):
+            if other.low < one.high:
+                findings.append(f"shares in two rows: {name} {one} and {other}")
+        for interval in sorted(set(wanted[name])):
+            if missing := _uncovered(mine, interval.low, interval.high):
+                findings.append(f"delivered shares in no row: {name} {interval} lacks {missing}")
+    return stored
+
+
+def _uncovered(intervals: Iterable[Interval], low: int, high: int) -> int:
+    """Shares of (low, high] that no interval covers; they are ascending and do not overlap much."""
+    mine = list(intervals)
+    at = max(0, bisect_left([one.low for one in mine], low) - 1)
+    reached, missing = low, 0
+    for one in mine[at:]:
+        if one.low >= high:
+            break
+        missing += max(0, min(one.low, high) - reached)
+        reached = max(reached, min(one.high, high))
+    return missing + max(0, high - reached)
+
+
+def _judge_gap_report(evidence: Evidence, stored: dict[Name, list[Interval]], findings: list[str]) -> None:
+    """The writer's own account of the newest day says exactly what its rows lack."""
+    path: Path = evidence.home.gap_report_path("kr")
+    report = decode_gap_report(path.read_bytes()) if path.exists() else None
+    if report is None:
+        findings.append("no gap report")
+        return
+    for symbol in report.newest_day():
+        mine = sorted(stored[symbol.day, symbol.symbol, symbol.venue])
+        top = max((one.high for one in mine), default=0)
+        lacks = _uncovered(mine, 0, top)
+        if (symbol.volume, symbol.gap_shares + symbol.before_start) != (top, lacks):
+            findings.append(
+                f"the gap report of {symbol.symbol} {symbol.venue} says {symbol.gap_shares} + {symbol.before_start} shares up to "
+                f"{symbol.volume} are missing, the rows lack {lacks} up to {top}"
+            )
+
+
+def _compare_counters(what: str, expected: Counter[tuple], found: Counter[tuple], findings: list[str]) -> None:
+    for word, difference in (("not stored", expected - found), ("stored and never delivered", found - expected)):
+        if difference:
+            shown = [(*identity[:4], *rest) for identity, *rest in sorted(difference)[:MAX_SHOWN]]
+            findings.append(f"{difference.total()} {what} {word}: {shown}")

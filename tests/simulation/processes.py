@@ -1,0 +1,319 @@
+"""The processes of a home, each as an object that is turned by the scheduler: the product's own loops and files, no thread.
+
+    SimulatedCollector   frames ─> FeedConnection (decode, publish) ─> rings
+    SimulatedWriter      rings ─> WriterService.poll_once ─> journal, Parquet
+    SimulatedGapFiller   gap report ─> GapFiller ─> its ring
+
+Guarantees:
+    * A killed process leaves what a kernel would leave: files and rings as they were, locks free, descriptors closed.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from datetime import date
+from random import Random
+from typing import Any
+
+import numpy as np
+from simulation.network import INSTRUMENTS, SentFrame, Truth
+
+from brokers.allocation.allocate import plan_connections
+from brokers.feed.connection import ConnectionContext, FeedConnection
+from brokers.feed.heartbeat import HeartbeatAggregator
+from brokers.feed.publisher import RingPublisher
+from brokers.feed.quarantine import Quarantine
+from brokers.history import TRADE_ROW, PageRequest, PageResponse
+from brokers.registry import load_broker
+from brokers.simulator.exchange.models import Trade
+from brokers.subscription import Subscription, SubscriptionTable
+from collectorctl.gapfill.service import POLL_INTERVAL_S as GAPFILL_INTERVAL_S
+from collectorctl.gapfill.service import GapFiller
+from conf.clock import SECOND_NS, Clock, to_kst
+from conf.home import Home
+from conf.instrument import Instrument
+from ringbuf import layout
+from ringbuf.records import STREAMS
+from ringbuf.ring import Producer
+from ringbuf.vitals import Vitals
+from writer.publish.partition import Part, PublishTask, publish
+from writer.publish.worker import Publisher, PublishResult
+from writer.service import POLL_INTERVAL_S, RETRY_S, WriterService
+
+PAGE_ROWS = 30
+
+
+class SimulatedStop:
+    """A ShutdownSignal without signals and pipes; waiting lets virtual time pass."""
+
+    def __init__(self, sleep: Callable[[float], None]) -> None:
+        self.requested = False
+        self._sleep = sleep
+
+    def request(self, *_: object) -> None:
+        self.requested = True
+
+    def wait(self, seconds: float) -> bool:
+        if not self.requested and seconds > 0:
+            self._sleep(seconds)
+        return self.requested
+
+
+class InlinePublisher(Publisher):
+    """The publication thread's work, done in the turn that asks for its result; `delay_turns`: how many turns that is later."""
+
+    delay_turns: Callable[[], int] = staticmethod(lambda: 0)
+
+    def __init__(self, speed: float = 1.0) -> None:
+        self._speed = speed
+        self._left = 0
+        self._cancelled = threading.Event()
+        self.current = None
+
+    def submit(self, task: PublishTask) -> None:
+        self.current, self._left = task, self.delay_turns()
+
+    def poll(self) -> PublishResult | None:
+        if self.current is None:
+            return None
+        if self._left:
+            self._left -= 1
+            return None
+        task, self.current = self.current, None
+        parts: list[Part] = []
+        error = None
+        try:
+            parts = publish(task, self._cancelled.is_set)
+        except Exception as caught:  # noqa: BLE001 as the thread does
+            error = caught
+        return PublishResult(task, parts, error, 0.0, self._refresh_stats(task) if parts else None)
+
+    def stop(self, seconds: float) -> None:
+        self.current = None
+
+
+class SimulatedCollector:
+    """One feed's collector."""
+
+    def __init__(self, home: Home, feed: str, random: Random, sleep: Callable[[float], None]) -> None:
+        self.name = feed
+        self.is_alive = False
+        self._home, self._random, self._sleep = home, random, sleep
+        self._broker = load_broker(feed)
+        self._vitals: Vitals | None = None
+
+    def start(self) -> None:
+        """A new life: rings, connection, subscriptions."""
+        home = self._home
+        self._vitals = vitals = Vitals.create(home.vitals_path(self.name), self.name)
+        self._clock: Clock = home.load_clock()
+        self._checked_ns = 0
+        self.publisher = RingPublisher(home, self.name, vitals, self._clock)
+        subscriptions = [Subscription(instrument, stream) for instrument in INSTRUMENTS for stream in STREAMS]
+        heartbeat = HeartbeatAggregator(vitals).add_thread("key 1")
+        context = ConnectionContext(
+            home,
+            SimulatedStop(self._sleep),  # type: ignore[arg-type]
+            self._broker,
+            self._clock,
+            home.load_calendar(),
+            self.publisher,
+            Quarantine(home.quarantine_directory(), self.name, 1 << 20),
+            self._broker.subscriptions_by_code(subscriptions),
+        )
+        (planned,) = plan_connections(home.settings, {"kis": 1, "kiwoom": 1}).connections[self.name]
+        self._connection = FeedConnection(context, planned, heartbeat)
+        self._connection._subscription_table = SubscriptionTable(subscriptions)
+        self.publisher.emit_started()
+        self.is_alive = True
+
+    def heads(self) -> dict[str, int]:
+        """The newest record of each stream's ring."""
+        return {stream: ring.head for stream, ring in self._rings().items()}
+
+    def claims(self) -> dict[str, int]:
+        """What each stream's ring may have overwritten up to."""
+        return {stream: int(ring._header[layout.CLAIM]) for stream, ring in self._rings().items()}
+
+    def _rings(self) -> dict[str, Producer]:
+        return self.publisher._producers
+
+    def receive(self, frames: list[SentFrame], mono_ns: int) -> int:
+        """One poll that brings these frames; the receive time stamped on their records."""
+        self._check_clock(mono_ns)
+        self._connection._handle_messages([(frame.payload, mono_ns) for frame in frames])
+        return self._clock.to_calendar_ns(mono_ns)
+
+    def idle(self, mono_ns: int) -> None:
+        """One poll that brings nothing."""
+        self._check_clock(mono_ns)
+
+    def _check_clock(self, mono_ns: int) -> None:
+        if mono_ns - self._checked_ns >= SECOND_NS:
+            self._checked_ns = mono_ns
+            if self._clock.detect_step():
+                self.publisher.on_clock_step(mono_ns)
+
+    def tear(self) -> None:
+        """Killed in the middle of publishing: slots are claimed and half written, the head never moved."""
+        ring = self._rings()[self._random.choice(sorted(STREAMS))]
+        count = self._random.randrange(1, min(ring.capacity, 20))
+        head = ring.head
+        ring._header[layout.CLAIM] = max(int(ring._header[layout.CLAIM]), head + count)
+        for number in range(head, head + count - 1):
+            ring.slots[number % ring.capacity] = np.zeros((), ring.dtype)
+
+    def kill(self) -> None:
+        """Its end, in whatever way: no word is written any more."""
+        if self.is_alive:
+            self.is_alive = False
+            self.publisher.close()
+        if self._vitals is not None:
+            self._vitals.close()
+            self._vitals = None
+
+
+class SimulatedWriter:
+    """The writer, a turn at a time."""
+
+    def __init__(self, home: Home, random: Random, sleep: Callable[[float], None]) -> None:
+        self.name = "writer"
+        self.is_alive = False
+        self._home, self._random, self._sleep = home, random, sleep
+        self._service: WriterService | None = None
+        self._vitals: Vitals | None = None
+
+    def start(self) -> None:
+        """A new life; SimulatedDeath if it ends in its first effects."""
+        InlinePublisher.delay_turns = staticmethod(lambda: self._random.randrange(4))
+        self._is_open = False
+        self.stop = SimulatedStop(self._sleep)
+        self._vitals = Vitals.create(self._home.vitals_path("writer"), "writer")
+        self._service = WriterService(self._home, self.stop, self._vitals)  # type: ignore[arg-type]
+        self.is_alive = True
+
+    def turn(self) -> float:
+        """One turn of its loop; seconds until the next."""
+        service = self._service
+        assert service is not None
+        if not self._is_open:
+            self._is_open = service._open()
+            return 0.0 if self._is_open else RETRY_S
+        more = service.poll_once()
+        if more:
+            return 0.0
+        return RETRY_S if service._report.is_paused else POLL_INTERVAL_S * self._random.uniform(0.8, 1.2)
+
+    def finish(self) -> None:
+        """Its end as asked; the state it leaves is in `detail`."""
+        service = self._service
+        assert service is not None
+        self.stop.request()
+        service.finish()
+        service.close()
+        self.is_alive = False
+        self._service = self._vitals = None
+
+    def ring_tails(self) -> dict[str, int]:
+        """How far each ring is durably stored, as the writer publishes it."""
+        assert self._service is not None
+        return {
+            cursor.name: cursor.consumer.tail
+            for dataset in self._service._datasets
+            for cursor in dataset.reader._cursors
+            if cursor.consumer is not None
+        }
+
+    def kill(self) -> None:
+        """Its end without a last effect."""
+        self.is_alive = False
+        service, self._service = self._service, None
+        if service is not None:
+            for dataset in service._datasets:
+                dataset.close()
+            if service._report.events is not None:
+                service._report.events.close()
+        if self._vitals is not None:
+            self._vitals.close()
+            self._vitals = None
+
+
+class SimulatedHistory:
+    """KIS's list of trades over REST, from the truth."""
+
+    def __init__(self, truth: Truth) -> None:
+        self.PAGE_ROWS = {"prints": PAGE_ROWS}
+        self._truth = truth
+
+    def fetch_page(self, request: PageRequest) -> PageResponse:
+        """The newest trades of the day up to `until`; their numbers stand for the response's bytes."""
+        found = [
+            trade.id for trade in trades_of(self._truth, request.instrument, request.day) if trade.at <= request.until
+        ]
+        return PageResponse(np.array(found[::-1][:PAGE_ROWS], np.int64).tobytes(), "")
+
+    def parse_trades(self, content: bytes, day: date) -> np.ndarray:
+        """TRADE_ROW of those trades."""
+        return to_trade_rows([self._truth.trades[number] for number in np.frombuffer(content, np.int64).tolist()])
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+
+def trades_of(truth: Truth, instrument: Instrument, day: date) -> list[Trade]:
+    """An instrument's trades of a day in order."""
+    return [
+        trade
+        for trade in truth.trades.values()
+        if trade.instrument == instrument and to_kst(trade.exch_s * SECOND_NS).date() == day
+    ]
+
+
+def to_trade_rows(trades: list[Trade]) -> np.ndarray:
+    """As the broker's list shows them."""
+    rows = np.zeros(len(trades), TRADE_ROW)
+    for row, trade in zip(rows, trades, strict=True):
+        row["exch_ns"], row["price"], row["size"] = trade.exch_s * SECOND_NS, trade.price, trade.size
+        row["side"], row["cum_volume"] = trade.side, trade.day.cum_volume
+        row["ask_price_1"], row["bid_price_1"] = trade.book.ask_price[0], trade.book.bid_price[0]
+    return rows
+
+
+class SimulatedGapFiller:
+    """The gap filler, a turn at a time."""
+
+    def __init__(self, home: Home, truth: Truth, sleep: Callable[[float], None]) -> None:
+        self.name = "gapfill"
+        self.is_alive = False
+        self._home, self._truth, self._sleep = home, truth, sleep
+        self._vitals: Vitals | None = None
+
+    def start(self) -> None:
+        """A new life."""
+        self._vitals = Vitals.create(self._home.vitals_path("gapfill"), "gapfill")
+        stop: Any = SimulatedStop(self._sleep)
+        self._filler = GapFiller(self._home, stop, self._vitals, SimulatedHistory(self._truth))
+        self.is_alive = True
+
+    def turn(self) -> float:
+        """One turn of its loop; seconds until the next."""
+        return 0.0 if self._filler._poll_once() else GAPFILL_INTERVAL_S
+
+    def kill(self) -> None:
+        """Its end."""
+        if self.is_alive:
+            self.is_alive = False
+            self._filler._ring.close()
+        if self._vitals is not None:
+            self._vitals.close()
+            self._vitals = None
+
+
+def close_leftovers(known: set[str]) -> None:
+    """Close what objects of killed processes still hold open: the kernel would have."""
+    for name in set(os.listdir("/proc/self/fd")) - known:  # noqa: PTH208 no path is wanted
+        with suppress(OSError):
+            os.close(int(name))

@@ -1,0 +1,157 @@
+"""A home in one process, with clock, disk, network and scheduler simulated: short days under faults drawn from a seed.
+
+    pytest tests/simulation                             a few dozen dates, the same ones each time
+    pytest -m long -s tests/simulation                  a thousand dates from a fresh seed; SIMULATION_FIRST=4711 repeats them
+    SIMULATION_SEED=17 pytest tests/simulation -k short_days          one run, exactly as it was; see replay.py
+
+A run plays seconds around hour edges and midnights of up to three dates. The parts inside are the product's own: decoders on
+frames of the simulator's encoders, rings, arbitration, journal, publication, gap tracking, gap filling.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from simulation.oracle import judge
+from simulation.plan import FEEDS, PROCESSES, draw_plan
+from simulation.replay import assert_kept, chosen_plan, run
+from simulation.world import Evidence, play
+
+ROOT = Path(__file__).parents[2]
+SHORT_RUNS = 12
+LONG_DATES = 1000
+
+
+def test_short_days_keep_every_promise_whatever_fails() -> None:
+    """Each book stored, each share in one row, each loss told, each file readable; and the faults did happen."""
+    seed = os.environ.get("SIMULATION_SEED")
+    if seed is not None:
+        assert_kept(chosen_plan(int(seed)))
+        return
+    results = [assert_kept(draw_plan(number)) for number in range(SHORT_RUNS)]
+    lines = [line for result in results for line in result.history]
+    assert sum(result.plan.dates for result in results) >= 24
+    for text in ("disk killed at", " fails", "fault pause", "fault clock", "fault kill "):
+        assert any(text in line for line in lines), text
+
+
+@pytest.mark.long
+@pytest.mark.timeout(3600)
+def test_a_thousand_short_days_keep_every_promise_whatever_fails() -> None:
+    """The same from a fresh seed."""
+    first = int(os.environ.get("SIMULATION_FIRST") or secrets.randbelow(1_000_000_000))
+    print(f"SIMULATION_FIRST={first}")
+    dates, seed, outcomes = 0, first, Counter[str]()
+    while dates < LONG_DATES:
+        result = assert_kept(draw_plan(seed))
+        outcomes.update(
+            " ".join(line.split()[1:4]) for line in result.history if " killed " in line or " fault " in line
+        )
+        dates += result.plan.dates
+        seed += 1
+    print(f"{dates} dates in {seed - first} runs: {dict(outcomes)}")
+
+
+def test_a_seed_plays_the_same_run_in_every_process() -> None:
+    """The digest of all that was done, in this process and in a new one; another seed's is another."""
+    script = "from simulation.plan import draw_plan\nfrom simulation.replay import run\nprint(run(draw_plan(3)).trace)"
+    env = os.environ | {"PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}", "PYTHONHASHSEED": "17"}
+    other = subprocess.run(
+        [sys.executable, "-c", script], cwd=ROOT, env=env, capture_output=True, text=True, check=True
+    ).stdout.strip()
+
+    here, again, different = run(draw_plan(3)), run(draw_plan(3)), run(draw_plan(4))
+
+    assert [here.trace] * 2 == [again.trace, other]
+    assert here.history == again.history
+    assert here.trace != different.trace
+
+
+def test_plans_draw_every_fault_at_every_process() -> None:
+    """Nothing that the simulation can do is left out by chance."""
+    faults = [fault for seed in range(300) for fault in draw_plan(seed).faults]
+
+    assert {("kill", name) for name in PROCESSES} | {("pause", name) for name in (*FEEDS, "writer")} <= {
+        (fault.kind, fault.target) for fault in faults
+    }
+    assert {plan.dates for plan in map(draw_plan, range(300))} == {1, 2, 3}
+
+
+def parts(evidence: Evidence, stream: str) -> list[Path]:
+    return sorted((evidence.home.data / "kr" / stream).rglob("part-*.parquet"))
+
+
+def rewrite(path: Path, change: Callable[[pd.DataFrame], pd.DataFrame]) -> None:
+    change(pd.read_parquet(path, partitioning=None)).to_parquet(path)
+
+
+def without_a_book(evidence: Evidence) -> None:
+    rewrite(parts(evidence, "orderbook")[0], lambda rows: rows.iloc[1:])
+
+
+def with_a_book_twice(evidence: Evidence) -> None:
+    rewrite(parts(evidence, "orderbook")[0], lambda rows: pd.concat([rows, rows.iloc[:1]]))
+
+
+def with_another_size(evidence: Evidence) -> None:
+    rewrite(parts(evidence, "orderbook")[0], lambda rows: rows.assign(ask_size_3=rows["ask_size_3"] + 1))
+
+
+def without_a_tick(evidence: Evidence) -> None:
+    rewrite(parts(evidence, "tick")[0], lambda rows: rows.iloc[1:])
+
+
+def with_a_tick_twice(evidence: Evidence) -> None:
+    rewrite(parts(evidence, "tick")[0], lambda rows: pd.concat([rows, rows.iloc[:1]]))
+
+
+def with_another_price(evidence: Evidence) -> None:
+    rewrite(parts(evidence, "tick")[0], lambda rows: rows.assign(price=rows["price"] + 1))
+
+
+def in_another_hour(evidence: Evidence) -> None:
+    path = parts(evidence, "tick")[0]
+    moved = path.parent.with_name("hour=03")
+    moved.mkdir()
+    path.rename(moved / path.name)
+
+
+def torn(evidence: Evidence) -> None:
+    path = parts(evidence, "tick")[0]
+    path.write_bytes(path.read_bytes()[:-20])
+
+
+def with_half_a_file(evidence: Evidence) -> None:
+    parts(evidence, "orderbook")[0].with_name(".part-7.parquet.tmp").write_bytes(b"PAR1")
+
+
+@pytest.mark.parametrize(
+    ("damage", "words"),
+    [
+        (without_a_book, "book arrivals not stored"),
+        (with_a_book_twice, "book doubled"),
+        (with_another_size, "a book that nobody delivered"),
+        (without_a_tick, "delivered shares in no row"),
+        (with_a_tick_twice, "shares in two rows"),
+        (with_another_price, "a tick that nobody delivered"),
+        (in_another_hour, "in 2026-11-2"),
+        (torn, "unreadable"),
+        (with_half_a_file, "was left"),
+    ],
+    ids=lambda value: getattr(value, "__name__", ""),
+)
+def test_the_judge_finds_each_damage(damage: Callable[[Evidence], None], words: str) -> None:
+    """A run without faults, then one thing wrong on disk."""
+    plan = draw_plan(1)._replace(faults=())
+    with play(plan) as evidence:
+        assert [] == judge(evidence)
+        damage(evidence)
+        assert any(words in finding for finding in judge(evidence)), judge(evidence)

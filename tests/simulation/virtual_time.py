@@ -1,0 +1,67 @@
+"""Virtual time: what the product's modules find under the name `time` while a simulation runs.
+
+Guarantees:
+    * No time passes but what the scheduler, or a sleep of the code under test, lets pass.
+    * Every module of the product that is loaded reads this clock, whoever wrote it; the test's own machinery reads the real one.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+PRODUCT = ("conf", "ringbuf", "brokers", "writer", "collectorctl")
+BOOT_MONO_NS = 1_000_000 * 1_000_000_000
+
+
+class VirtualTime:
+    """The functions of the module `time` that the product uses, over one number."""
+
+    def __init__(self, calendar_ns: int) -> None:
+        self.mono_ns = BOOT_MONO_NS
+        self.true_offset_ns = calendar_ns - BOOT_MONO_NS
+        """Calendar less monotonic time, as the exchange has it."""
+        self.step_ns = 0
+        """By how much this machine's wall clock is wrong."""
+        self.sleep: Callable[[float], None] = self.pass_seconds
+        """What a sleep does; the scheduler lets others act meanwhile."""
+
+    @property
+    def calendar_ns(self) -> int:
+        """The exchange's time."""
+        return self.mono_ns + self.true_offset_ns
+
+    def monotonic_ns(self) -> int:
+        return self.mono_ns
+
+    def monotonic(self) -> float:
+        return self.mono_ns / 1e9
+
+    def time_ns(self) -> int:
+        return self.calendar_ns + self.step_ns
+
+    def time(self) -> float:
+        return self.time_ns() / 1e9
+
+    def pass_seconds(self, seconds: float) -> None:
+        """That much time goes by."""
+        self.mono_ns += max(1, round(seconds * 1e9))
+
+
+@contextmanager
+def installed(virtual: VirtualTime) -> Iterator[None]:
+    """Every loaded module of the product reads `virtual` instead of the clock."""
+    patched = [
+        module
+        for name, module in list(sys.modules.items())
+        if name.partition(".")[0] in PRODUCT and getattr(module, "time", None) is time
+    ]
+    for module in patched:
+        module.time = virtual  # type: ignore[attr-defined]
+    try:
+        yield
+    finally:
+        for module in patched:
+            module.time = time  # type: ignore[attr-defined]

@@ -1,0 +1,381 @@
+"""A seeded run of one home in one process: who acts next is drawn, and everything that is done is noted.
+
+    plan ─> scheduler ─> exchange, wires, collectors, writer, gap filler, disk, clock ─> Evidence (oracle.py judges it)
+
+Guarantees:
+    * Equal seeds and switches give equal traces, to the byte; `Evidence.trace` is their digest.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import shutil
+import tempfile
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, field
+from functools import cache
+from hashlib import sha256
+from heapq import heappop, heappush
+from pathlib import Path
+from random import Random
+from types import SimpleNamespace
+from typing import NamedTuple
+
+import msgspec
+from loguru import logger
+from simulation import disk as simulated_disk
+from simulation import virtual_time
+from simulation.disk import SimulatedDeath, SimulatedDisk
+from simulation.network import SentRecord, SimulatedExchange, SimulatedWire, Truth
+from simulation.plan import FEEDS, SECOND_NS, TWIN_WINDOW_S, Fault, Plan
+from simulation.processes import (
+    InlinePublisher,
+    SimulatedCollector,
+    SimulatedGapFiller,
+    SimulatedWriter,
+    close_leftovers,
+)
+from simulation.virtual_time import VirtualTime
+
+from collectorctl.gapfill import service as gapfill_service
+from conf.home import Home
+from writer.journal import journal
+from writer.publish import coordinator
+
+SETTLE_S = 8.0
+SETTINGS = f"""
+[universe]
+kr = ["005930", "005930_NX", "000660"]
+[shards]
+kis = []
+kiwoom = []
+[paths]
+ring = "run/rings"
+[writer]
+fsync_every_s = 0.2
+grace_s = 1.7
+late_every_s = 1.0
+twin_window_s = {TWIN_WINDOW_S}
+segment_max_bytes = 1048576
+[gapfill]
+calls_per_s = 18.0
+settle_s = 0.3
+"""
+
+
+class Delivery(NamedTuple):
+    """A record that a living collector put into its ring."""
+
+    feed: str
+    record: SentRecord
+    arrived_ns: int
+    """When its frame reached the machine, virtual mono_ns."""
+    recv_ns: int
+    seq: int
+
+
+@dataclass
+class Evidence:
+    """What the oracle judges."""
+
+    plan: Plan
+    home: Home
+    truth: Truth
+    deliveries: list[Delivery] = field(default_factory=list)
+    claims: dict[tuple[str, str], int] = field(default_factory=dict)
+    """(feed, stream) -> the highest number its ring may have overwritten up to."""
+    faults: list[str] = field(default_factory=list)
+    """What went wrong on the way: a process that raised."""
+    history: list[str] = field(default_factory=list)
+    trace: str = ""
+
+
+class World:
+    """One run."""
+
+    def __init__(self, plan: Plan, home: Home) -> None:
+        self.plan = plan
+        self.time = VirtualTime(plan.segments[0].begin_ns - SECOND_NS)
+        self.time.sleep = self._sleep
+        self._random = Random(f"{plan.seed} scheduler")
+        self._acting = ""
+        self._is_stopping = False
+        self._uuids = Random(f"{plan.seed} uuid")
+        self._heap: list[tuple[int, float, int, Callable[[], None]]] = []
+        self._count = 0
+        self._digest = sha256()
+        self.exchange = SimulatedExchange(plan)
+        self.evidence = Evidence(plan, home, self.exchange.truth)
+        self.disk = SimulatedDisk(home.data, self.note)
+        self._wires = {feed: SimulatedWire(feed, plan) for feed in FEEDS}
+        chances = {name: Random(f"{plan.seed} {name}") for name in (*FEEDS, "writer")}
+        sleep = self._sleep
+        self._collectors = {feed: SimulatedCollector(home, feed, chances[feed], sleep) for feed in FEEDS}
+        self._writer = SimulatedWriter(home, chances["writer"], sleep)
+        self._gapfill = SimulatedGapFiller(home, self.exchange.truth, sleep)
+        self._processes = {**self._collectors, "writer": self._writer, "gapfill": self._gapfill}
+        self._paused_until_ns = dict.fromkeys(self._processes, 0)
+        self._lives = dict.fromkeys(self._processes, 0)
+        self._unread: dict[str, list] = {feed: [] for feed in FEEDS}
+
+    def note(self, text: str) -> None:
+        """One line of the trace."""
+        line = f"{self.time.mono_ns - virtual_time.BOOT_MONO_NS:>16} {text}"
+        self._digest.update(line.encode() + b"\n")
+        self.evidence.history.append(line)
+
+    def make_uuid(self) -> uuid.UUID:
+        """A lineage that is the same in every run of the seed."""
+        return uuid.UUID(int=self._uuids.getrandbits(128), version=4)
+
+    def run(self) -> Evidence:
+        """Play all segments, let everything settle, stop."""
+        for name in self._processes:
+            self._start(name)
+        for segment in self.plan.segments:
+            self._play(segment.begin_ns, segment.end_ns)
+        self._settle()
+        self._stop()
+        self.evidence.trace = self._digest.hexdigest()
+        return self.evidence
+
+    def _at(self, mono_ns: int, act: Callable[[], None]) -> None:
+        self._count += 1
+        heappush(self._heap, (mono_ns, self._random.random(), self._count, act))
+
+    def _after(self, seconds: float, act: Callable[[], None]) -> None:
+        self._at(self.time.mono_ns + round(seconds * SECOND_NS), act)
+
+    def _run_until(self, mono_ns: int) -> None:
+        while self._heap and self._heap[0][0] <= mono_ns:
+            at_ns, _, _, act = heappop(self._heap)
+            self.time.mono_ns = max(self.time.mono_ns, at_ns)
+            act()
+        self.time.mono_ns = max(self.time.mono_ns, mono_ns)
+
+    def _sleep(self, seconds: float) -> None:
+        """The acting process sleeps: the others act meanwhile. SimulatedDeath if it is killed in its sleep."""
+        sleeper = self._acting
+        life = self._lives.get(sleeper)
+        self._run_until(self.time.mono_ns + max(1, round(seconds * SECOND_NS)))
+        self._acting = sleeper
+        if sleeper and (life != self._lives[sleeper] or not self._processes[sleeper].is_alive):
+            raise SimulatedDeath(sleeper)
+
+    def _play(self, begin_ns: int, end_ns: int) -> None:
+        """Trading from `begin_ns` to `end_ns` (calendar); the hours before pass in one step."""
+        offset_ns = self.time.true_offset_ns
+        self.time.mono_ns = max(self.time.mono_ns, begin_ns - offset_ns)
+        self.note("a segment begins")
+        for fault in self.plan.faults:
+            if begin_ns <= fault.at_ns < end_ns + 4 * SECOND_NS:
+                self._at(fault.at_ns - offset_ns, lambda fault=fault: self._inject(fault))  # type: ignore[misc]
+        self._trading_ends_ns = end_ns - offset_ns
+        self._after(0.0, self._trade)
+        self._run_until(end_ns - offset_ns + 4 * SECOND_NS)
+
+    def _trade(self) -> None:
+        update = self.exchange.advance(self.time.calendar_ns)
+        if update is not None:
+            for wire in self._wires.values():
+                wire.send(update, self.time.mono_ns)
+        next_ns = self.time.mono_ns + self.exchange.next_pause_ns()
+        if next_ns < self._trading_ends_ns:
+            self._at(next_ns, self._trade)
+
+    def _start(self, name: str) -> None:
+        """A new life of a process, unless it has one."""
+        process = self._processes[name]
+        if process.is_alive or self._is_stopping:
+            return
+        self._acting = name
+        self.note(f"{name} starts")
+        self._lives[name] += 1
+        life = self._lives[name]
+        if name in FEEDS:
+            self._wires[name].take_arrived(self.time.mono_ns)
+            self._unread[name] = []
+        try:
+            process.start()
+        except SimulatedDeath:
+            self._bury(name, 0.5)
+            return
+        except OSError as error:
+            self.note(f"{name} does not start: {error.strerror}")
+            self._bury(name, 0.5)
+            return
+        self._after(0.0, lambda: self._turn(name, life))
+
+    def _turn(self, name: str, life: int) -> None:
+        """A turn of a process, and the next one's date."""
+        process = self._processes[name]
+        if not process.is_alive or life != self._lives[name]:
+            return
+        if self.time.mono_ns < self._paused_until_ns[name]:
+            self._at(self._paused_until_ns[name], lambda: self._turn(name, life))
+            return
+        self._acting = name
+        try:
+            pause_s = self._collect(name) if name in FEEDS else process.turn()  # type: ignore[union-attr]
+        except SimulatedDeath:
+            if process.is_alive and life == self._lives[name]:  # else it was killed in its sleep, and is buried
+                self._bury(name, self._random.uniform(0.1, 1.0))
+            return
+        except Exception as error:  # noqa: BLE001 a bug: the process ends, supervisord starts it again, the oracle tells it
+            self.evidence.faults.append(f"{name} ended by a bug: {type(error).__name__}: {error}")
+            self.note(f"{name} raises {type(error).__name__}")
+            self._bury(name, 1.0)
+            return
+        if name not in FEEDS:
+            self.note(f"{name} turns")
+        self._after(pause_s + 0.001, lambda: self._turn(name, life))
+
+    def _collect(self, feed: str) -> float:
+        """One poll of a collector."""
+        collector, now_ns = self._collectors[feed], self.time.mono_ns
+        arrived = self._wires[feed].take_arrived(now_ns)
+        if not arrived:
+            collector.idle(now_ns)
+        else:
+            before = collector.heads()
+            recv_ns = collector.receive([frame for _, frame in arrived], now_ns)
+            for arrived_ns, frame in arrived:
+                for record in frame.records:
+                    before[record.stream] += 1
+                    self.evidence.deliveries.append(Delivery(feed, record, arrived_ns, recv_ns, before[record.stream]))
+            if before != collector.heads():
+                self.evidence.faults.append(
+                    f"{feed}: {before} records were expected, {collector.heads()} are in the rings"
+                )
+            self._note_claims(feed)
+            self.note(f"{feed} publishes {sorted(before.items())}")
+        return self._random.uniform(0.02, 0.12)
+
+    def _note_claims(self, feed: str) -> None:
+        for stream, claim in self._collectors[feed].claims().items():
+            self.evidence.claims[feed, stream] = claim
+
+    def _bury(self, name: str, seconds: float) -> None:
+        """A process ended; supervisord starts the next after `seconds`."""
+        if name in FEEDS:
+            self._wires[name].take_arrived(self.time.mono_ns)
+        self._processes[name].kill()
+        if name == "writer":
+            self.disk.restore_after_kill()
+        self._paused_until_ns[name] = 0
+        self._after(seconds, lambda: self._start(name))
+
+    def _inject(self, fault: Fault) -> None:
+        """One fault of the plan."""
+        self.note(f"fault {fault.kind} {fault.target} {fault.amount:g}")
+        name, kind = fault.target, fault.kind
+        if kind == "clock":
+            self.time.step_ns += round(fault.amount * SECOND_NS)
+        elif kind == "full":
+            self.disk.fill(True)
+            self._after(fault.amount, lambda: self.disk.fill(False))
+        elif kind == "error":
+            self.disk.arm("error", int(fault.amount))
+        elif kind in ("kill before", "kill half", "kill after"):
+            self.disk.arm(kind.removeprefix("kill "), int(fault.amount))
+        elif kind == "pause":
+            self._paused_until_ns[name] = self.time.mono_ns + round(fault.amount * SECOND_NS)
+        elif not self._processes[name].is_alive:
+            return
+        elif kind == "terminate":
+            self._terminate_writer(fault.amount)
+        else:
+            if kind == "kill torn":
+                self._collectors[name].tear()
+                self._note_claims(name)
+            self._bury(name, fault.amount)
+
+    def _terminate_writer(self, seconds: float) -> None:
+        """SIGTERM: what it does until it exits, then its successor."""
+        self._acting, life = "writer", self._lives["writer"]
+        with suppress(SimulatedDeath):
+            self._writer.finish()
+        if life == self._lives["writer"]:
+            self._bury("writer", seconds)
+
+    def _settle(self) -> None:
+        """No fault any more: the dead come back, what waits is done."""
+        self.disk.disarm()
+        self._paused_until_ns = dict.fromkeys(self._processes, 0)
+        self.note("settles")
+        self._run_until(self.time.mono_ns + round(SETTLE_S * SECOND_NS))
+
+    def _stop(self) -> None:
+        """`collectorctl stop`."""
+        self._is_stopping = True
+        for name in (*FEEDS, "gapfill"):
+            self._processes[name].kill()
+        self.note("stops")
+        self._acting = "writer"
+        self._writer.finish()
+
+
+@cache
+def _template() -> Home:
+    """A home with what is the same in every home and slow to make: the holiday table."""
+    root = Path(tempfile.mkdtemp(prefix="cc-simulation-", dir=_memory()))
+    (root / "collector.toml").write_text(SETTINGS)
+    home = Home(root)
+    home.create_directories()
+    time = VirtualTime(1_795_132_800 * SECOND_NS)
+    with virtual_time.installed(time):
+        home.load_calendar()
+    return home
+
+
+def _memory() -> str | None:
+    return "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
+
+
+@contextmanager
+def simulated_home(plan: Plan) -> Iterator[Home]:
+    """A fresh home for a plan, gone afterwards."""
+    root = Path(tempfile.mkdtemp(prefix="cc-simulation-", dir=_memory()))
+    known = set(os.listdir("/proc/self/fd"))  # noqa: PTH208
+    try:
+        (root / "collector.toml").write_text(SETTINGS)
+        for feed in FEEDS:
+            with (root / ".env").open("a") as env:
+                env.write(f"{feed.upper()}_APP_KEY=key-{feed}\n{feed.upper()}_APP_SECRET=secret-{feed}\n")
+        (root / ".env").chmod(0o600)
+        settings = _template().settings
+        # smaller than a home may have them, so that a pause of seconds is enough to lap one
+        ring = msgspec.structs.replace(
+            settings.ring, orderbook_capacity=plan.ring_capacity, tick_capacity=plan.ring_capacity
+        )
+        home = Home(root, msgspec.structs.replace(settings, ring=ring))
+        home.create_directories()
+        shutil.copy(_template().run / "calendar.json", home.run / "calendar.json")
+        yield home
+    finally:
+        gc.collect()
+        close_leftovers(known)
+        shutil.rmtree(root, ignore_errors=True)
+
+
+@contextmanager
+def play(plan: Plan) -> Iterator[Evidence]:
+    """The run of a plan; its home exists as long as the context."""
+    with simulated_home(plan) as home, ExitStack() as patches:
+        world = World(plan, home)
+        for name in virtual_time.PRODUCT:
+            logger.disable(name)
+            patches.callback(logger.enable, name)
+        patches.enter_context(virtual_time.installed(world.time))
+        patches.enter_context(simulated_disk.installed(world.disk))
+        for module, attribute, value in (
+            (journal, "uuid", SimpleNamespace(uuid4=world.make_uuid)),
+            (coordinator, "Publisher", InlinePublisher),
+            (gapfill_service, "call_with_heartbeat", lambda call, *_: call()),
+        ):
+            patches.callback(setattr, module, attribute, getattr(module, attribute))
+            setattr(module, attribute, value)
+        yield world.run()
