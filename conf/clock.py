@@ -38,7 +38,7 @@ MINUTE_NS = 60 * SECOND_NS
 HOUR_NS = 60 * MINUTE_NS
 DAY_NS = 24 * HOUR_NS
 FUTURE_TOLERANCE_NS = 4 * HOUR_NS
-"""An exchange stamps nothing that is yet to happen; but a wall clock that is slow, by an hour or some, must not redate everything."""
+"""An exchange stamps nothing that is yet to happen; a wall clock that is some hours slow must not redate everything."""
 MIN_STEP_NS = SECOND_NS // 2
 """A wall clock this far off the mapping was stepped, not slewed (NTP slews both clocks together)."""
 

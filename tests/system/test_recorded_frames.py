@@ -190,9 +190,7 @@ def test_rows_carry_zone_date_venue_and_source(played: dict) -> None:
     for name in ("books", "ticks"):
         frame = played[name]
         assert {"datetime64[ns, Asia/Seoul]"} == {str(frame[c].dtype) for c in ("exch_time", "recv_time")}
-        dated_here = (
-            frame if name == "books" else frame[frame.broker != "kis"]
-        )  # trades of KIS carry their business date
+        dated_here = frame if name == "books" else frame[frame.broker != "kis"]  # KIS's trades have a business date
         assert {DAY} == set(dated_here.date.astype(str))
         assert (frame.exch_time.dt.strftime("%Y-%m-%d") == frame.date.astype(str)).all()
         assert (frame.exch_time.dt.hour == frame.hour.astype(int)).all()
@@ -201,7 +199,7 @@ def test_rows_carry_zone_date_venue_and_source(played: dict) -> None:
     ticks = played["ticks"]
     business_dates = {f[33] for f in kis_records(played["samples"], "H0STCNT0")}
     assert business_dates == set(ticks[ticks.broker == "kis"].exch_time.dt.strftime("%Y%m%d"))
-    assert (ticks[ticks.broker == "kis"]["flags"] & Flag.DATE_MISMATCH).all()
+    assert (ticks[ticks.broker == "kis"]["flags"] & int(Flag.DATE_MISMATCH)).all()
     assert {"live"} == set(ticks.source)
     assert {"int64"} == {str(played["books"][f"{side}_price_{n}"].dtype) for side in ("ask", "bid") for n in LEVELS}
 
