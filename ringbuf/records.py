@@ -119,8 +119,8 @@ class EventType(IntEnum):
     CLOCK_STEP = 14  # the wall clock was stepped; value: by how many ns
     RING_LOSS = 15  # records were overwritten unread; value: count, message: which, since: the last record before them
     QUARANTINED = 16  # frames were quarantined; value: how many since the last such event, message: the latest reason
-    PAUSED = 17  # writing failed, the rings hold the data; message: the error
-    RESUMED = 18  # writing works again; since: when it paused
+    PAUSED = 17  # a dataset cannot be written, the rings hold its data; message: which, and the error
+    RESUMED = 18  # it can be written again; message: which, since: when it paused
     DEGRADED = 19  # a feed delivers much less than the other; message: how
     RESTORED = 20  # the feed delivers as much as the other again; since: when it was degraded
 

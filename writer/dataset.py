@@ -6,7 +6,7 @@
 
 Guarantees:
     * A record is in the journal exactly once, together with the ring position behind it.
-    * What could not be written is written again before anything more is read.
+    * What could not be written is written again before anything more is read; what failed is due until it succeeds.
     * After `open` the state is that of a process that never died.
 """
 
@@ -14,6 +14,8 @@ from __future__ import annotations
 
 import time
 from collections import deque
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -23,7 +25,6 @@ from loguru import logger
 
 from conf.clock import SECOND_NS
 from conf.home import Home
-from ringbuf.events import EventPublisher
 from ringbuf.records import RINGS, STREAMS
 from ringbuf.vitals import Vitals
 from writer import schema
@@ -64,12 +65,12 @@ class Dataset:
         name: str,
         vitals: Vitals,
         gap_reporter: GapReporter | None = None,
-        events: EventPublisher | None = None,
+        emit: Callable[..., None] | None = None,
         feed_monitor: FeedMonitor | None = None,
     ) -> None:
-        """Recover the journal and attach to the rings that exist; the gap reporter and the feed monitor follow what is journalled.
+        """Recover the journal; the gap reporter and the feed monitor follow what is journalled.
 
-        `events` hears of what was lost. JournalError; OSError.
+        What was lost is emitted as an event. JournalError; OSError.
         """
         settings = home.settings.writer
         self.market, self.stream = schema.parse_dataset(name)
@@ -85,15 +86,19 @@ class Dataset:
         self._feed_monitor = feed_monitor
         self._pending_watermarks: deque[tuple[int, int]] = deque()
         self._prepared: PreparedBatch | None = None
+        self._synced_ns = 0
+        self._attached_ns = 0
+        self._is_segment_due = False
+        self._is_prune_due = True
         is_merged = schema.is_merged(name)
         self._window_ns = round(settings.twin_window_s * SECOND_NS) if is_merged else 0
         self.arbiter = BookArbiter(self._window_ns, settings.identity_cum_volume) if is_merged else None
-        self._report = DatasetReport(name, vitals, events, self.arbiter)
+        self._report = DatasetReport(name, vitals, emit, self.arbiter)
         self.journal = self._recover(home.journal_directory(name))
         rings = {f"{line}.{self.stream}": home.ring_path(line, self.stream) for line in schema.feeds_of(name)}
         self.reader = RingReader(rings, RINGS[self.stream], self.journal.positions)
-        self.reader.attach()
-        self.prune_journal()
+        with suppress(OSError):  # the first step tries again
+            self.reader.attach()
 
     def _recover(self, directory: Path) -> Journal:
         """The journal, and from its rows the hours, the waiting rows and the ceilings."""
@@ -131,6 +136,24 @@ class Dataset:
             self._gap_reporter.begin(journal.lineage, journal.last_row)
         journal.roll(self.arbiter.export_volume_high_water() if self.arbiter else [])
         return journal
+
+    def step(self, limit_ns: int, now_ns: int, is_retry: bool = False) -> bool:
+        """Everything that is due, at a retry the fsync as well: what failed has then succeeded; whether more is due already.
+
+        OSError: what failed is due at the next call. Rings that cannot be attached come last: the others are read nevertheless.
+        """
+        if self._is_segment_due:
+            self.begin_segment()
+        has_more = self.process_batch(limit_ns, now_ns)
+        if is_retry or now_ns - self._synced_ns >= self._settings.fsync_every_s * SECOND_NS:
+            self._vitals.add("fsyncs", int(self.sync()))
+            self._synced_ns = now_ns
+        if self._is_prune_due:
+            self.prune_journal()
+        if is_retry or now_ns - self._attached_ns >= SECOND_NS:
+            self.reader.attach()
+            self._attached_ns = now_ns
+        return has_more
 
     def process_batch(self, limit_ns: int, now_ns: int) -> bool:
         """Process what was received up to `limit_ns` (mono_ns); whether more is due. OSError: not written, call again."""
@@ -209,7 +232,9 @@ class Dataset:
 
     def begin_segment(self) -> None:
         """Close the journal's segment, so that it can be published and deleted. OSError."""
+        self._is_segment_due = True
         self.journal.roll(self.arbiter.export_volume_high_water() if self.arbiter else [])
+        self._is_segment_due = False
         self.reader.commit()
 
     def build_publish_task(self, hour: int, include_unsettled: bool) -> partition.PublishTask:
@@ -228,10 +253,12 @@ class Dataset:
         )
 
     def prune_journal(self) -> None:
-        """Delete the published part of the journal."""
+        """Delete the published part of the journal. OSError."""
+        self._is_prune_due = True
         for path in self.journal.prune(self.schedule.published_rows()):
             logger.info("{}: published, deleted", path)
         self.schedule.prune({hour for segment in self.journal.segments for hour in segment.newest_rows})
+        self._is_prune_due = False
 
     def close(self) -> None:
         """Close files and rings."""

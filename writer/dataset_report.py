@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from loguru import logger
 
-from ringbuf.events import EventPublisher
 from ringbuf.records import STREAMS, UNDEFINED, EventType, FeedId
 from ringbuf.vitals import Vitals
 from writer import schema
@@ -18,13 +17,15 @@ from writer.ingest.ring_reader import OverrunReport
 
 
 class DatasetReport:
-    """The report of the dataset `name`; `events` hears of losses, `arbiter` is that of its books."""
+    """The report of the dataset `name`; losses are emitted as events, `arbiter` is that of its books."""
 
-    def __init__(self, name: str, vitals: Vitals, events: EventPublisher | None, arbiter: BookArbiter | None) -> None:
+    def __init__(
+        self, name: str, vitals: Vitals, emit: Callable[..., None] | None, arbiter: BookArbiter | None
+    ) -> None:
         self._market, self._stream = schema.parse_dataset(name)
         self._feeds = schema.feeds_of(name)
         self._vitals = vitals
-        self._events = events
+        self._emit = emit
         self._arbiter = arbiter
 
     def journalled(
@@ -74,9 +75,9 @@ class DatasetReport:
         message = f"records {first} to {last} ({count}) were overwritten before they were read"
         message += f"; received between {after} and {before}"
         logger.error("{}: {}", overrun.ring, message)
-        if self._events is not None:
+        if self._emit is not None:
             feed, _, stream = overrun.ring.partition(".")
-            self._events.emit(
+            self._emit(
                 EventType.RING_LOSS,
                 message,
                 feed=FeedId[feed.upper()],

@@ -1,11 +1,11 @@
 """Writer main loop: read the rings, sync the journal, publish hours.
 
-    every turn     rings ─> arbitrate ─> journal                  at most fsync_every_s   journal ─fsync─> rings may overwrite
-    hour is due    journal ─publisher thread─> Parquet        then                    the journal is pruned
+    every turn, each dataset   rings ─> arbitrate ─> journal      at most fsync_every_s   journal ─fsync─> rings may overwrite
+    hour is due                journal ─publisher thread─> Parquet     then               the journal is pruned
 
 Guarantees:
-    * Never blocks. ENOSPC: data stays in the rings, the write is retried every second. Missing ring: attaching is retried
-      every second. Publication runs in its own thread.
+    * A dataset that cannot be opened or written pauses alone: its data stays in the rings, and it is tried every second. No
+      ring: attaching is retried every second. Publication runs in its own thread.
     * On shutdown, if all collectors have exited, everything is drained and published; otherwise the journal is synced, and
       the next start resumes from it.
 """
@@ -16,7 +16,6 @@ import time
 
 from loguru import logger
 
-from conf.clock import SECOND_NS
 from conf.home import Home
 from conf.market import KR, MARKETS, Market
 from conf.process import ShutdownSignal
@@ -28,17 +27,19 @@ from writer.feeds.monitor import FeedMonitor
 from writer.ingest.ring_reader import NO_LIMIT_NS
 from writer.publish.coordinator import PublicationCoordinator
 from writer.schema import WRITER_FEED, parse_dataset
-from writer.service_report import WriterReport
+from writer.service_report import RETRY_NS, WriterReport
 from writer.volume.gap_report import GapReporter
 
 POLL_INTERVAL_S = 0.2
 """Pause between two turns when nothing is left to do: batches of this length, five wake-ups a second."""
 
-RETRY_S = 1.0
 PRODUCER_EXIT_TIMEOUT_S = 3.0
 """How long a stop waits for the collectors to exit before it leaves the rest to the next start."""
 
 SHUTDOWN_NO_SPACE_TIMEOUT_S = 10.0
+PAUSED_POLL_INTERVAL_S = 0.1
+HOME = "home"
+"""The name of what is no dataset's in a pause: the writer's own event ring, the search for datasets."""
 
 
 def find_datasets(home: Home) -> list[str]:
@@ -79,91 +80,75 @@ class WriterService:
         self._stop = stop
         self._vitals = vitals
         self._home = home
-        self._dataset_names = find_datasets(home)
+        self._dataset_names: list[str] = []
         self._feed_monitor: FeedMonitor | None = None
         self._datasets: list[Dataset] = []
         self._gap_reporters: dict[str, GapReporter] = {}
         self._report = WriterReport(vitals, self._clock)
-        self._publication = PublicationCoordinator(self._datasets, self._clock, vitals, self._write_gap_reports)
-        self._synced_ns = 0
-        self._attached_ns = 0
+        self._publication = PublicationCoordinator(
+            self._datasets, self._clock, vitals, self._report, self._write_gap_reports
+        )
+        self._looked_ns = 0
 
     def run(self) -> None:
         """Turn until asked to stop; then finish."""
-        while not self._open():
-            if self._stop.wait(RETRY_S):
-                return
+        self._vitals.heartbeat()
+        self._open(self._clock.mono_ns())
         while not self._stop.requested:
             if not self.poll_once():
-                self._stop.wait(RETRY_S if self._report.is_paused else POLL_INTERVAL_S)
+                self._stop.wait(POLL_INTERVAL_S)
         self.finish()
 
-    def _open(self) -> bool:
-        """Recover every dataset; False while the disk has no room even to begin."""
-        self._vitals.heartbeat()
-        try:
+    def _open(self, now_ns: int) -> None:
+        """Open what has appeared (a feed was enabled since) or could not be opened before, every dataset by itself."""
+        with self._report.isolate(HOME):
+            self._dataset_names += [name for name in find_datasets(self._home) if name not in self._dataset_names]
             if self._report.events is None:
                 events = EventPublisher(self._home.ring_path(WRITER_FEED, "event"), FeedId.WRITER, self._clock)
                 self._report.events = events
                 events.emit_started(self._vitals.previous_heartbeat_ns)
-                self._feed_monitor = FeedMonitor(self._home, self._vitals, events)
-            for name in self._dataset_names[len(self._datasets) :]:
-                market = parse_dataset(name)[0]
-                if market.name not in self._gap_reporters:
-                    self._gap_reporters[market.name] = GapReporter(self._home, self._vitals, market)
-                gap_reporter, feed_monitor = (
-                    self._gap_reporters[market.name],
-                    self._feed_monitor if market is KR else None,
-                )
-                self._datasets.append(
-                    Dataset(self._home, name, self._vitals, gap_reporter, self._report.events, feed_monitor)
-                )
-        except OSError as error:
-            self._report.pause(error)
-            return False
-        return True
+        if self._feed_monitor is None:
+            self._feed_monitor = FeedMonitor(self._home, self._vitals, self._report.emit)
+        is_open = {dataset.name for dataset in self._datasets}
+        for name in self._dataset_names:
+            if name not in is_open and self._report.is_due(name, now_ns):
+                with self._report.isolate(name):
+                    self._datasets.append(self._open_dataset(name))
+
+    def _open_dataset(self, name: str) -> Dataset:
+        market = parse_dataset(name)[0]
+        if market.name not in self._gap_reporters:
+            self._gap_reporters[market.name] = GapReporter(self._home, self._vitals, market)
+        feed_monitor = self._feed_monitor if market is KR else None
+        return Dataset(
+            self._home, name, self._vitals, self._gap_reporters[market.name], self._report.emit, feed_monitor
+        )
 
     def poll_once(self, drain_all: bool = False) -> bool:
         """One round; whether more is due already. Without a limit, when the producers have exited, everything is read."""
         now_ns = self._clock.mono_ns()
         self._vitals.heartbeat()
         limit_ns = NO_LIMIT_NS if drain_all else now_ns - self._settings.watermark_ms * 1_000_000
+        if now_ns - self._looked_ns >= RETRY_NS:
+            self._looked_ns = now_ns
+            self._report.check_clock()
+            self._open(now_ns)
         more = False
-        try:
-            self._run_every_second(now_ns)
-            for dataset in self._datasets:
-                more |= dataset.process_batch(limit_ns, now_ns)
-            if now_ns - self._synced_ns >= self._settings.fsync_every_s * SECOND_NS:
-                self._synced_ns = now_ns
-                self._sync()
-            self._publication.poll(now_ns)
-            for reporter in self._gap_reporters.values():
-                reporter.write(now_ns)
-            if self._feed_monitor is not None:
-                self._feed_monitor.evaluate(now_ns)
-        except OSError as error:
-            self._report.pause(error)
-            return False
-        self._report.resume()
+        for dataset in self._datasets:
+            if self._report.is_due(dataset.name, now_ns):
+                with self._report.isolate(dataset.name):
+                    more |= dataset.step(limit_ns, now_ns, is_retry=dataset.name in self._report.paused)
+        self._publication.poll(now_ns)
+        for reporter in self._gap_reporters.values():
+            reporter.write(now_ns)
+        if self._feed_monitor is not None:
+            self._feed_monitor.evaluate(now_ns)
         self._vitals.set("backlog_records", self._count_backlog())
-        if not self._stop.requested:
+        if self._report.paused:
+            self._report.set_state(*self._report.describe())
+        elif not self._stop.requested:
             self._report.set_state(*self._publication.describe())
         return more
-
-    def _run_every_second(self, now_ns: int) -> None:
-        if now_ns - self._attached_ns < SECOND_NS:
-            return
-        self._attached_ns = now_ns
-        self._report.check_clock()
-        for dataset in self._datasets:
-            dataset.reader.attach()
-        self._dataset_names += [name for name in find_datasets(self._home) if name not in self._dataset_names]
-        if len(self._datasets) < len(self._dataset_names):  # a line was switched on since
-            self._open()
-
-    def _sync(self) -> None:
-        for dataset in self._datasets:
-            self._vitals.add("fsyncs", int(dataset.sync()))
 
     def finish(self) -> None:
         """Stop: drain and publish everything if the collectors have exited, else leave the rest to the next start."""
@@ -177,22 +162,24 @@ class WriterService:
         deadline = time.monotonic() + SHUTDOWN_NO_SPACE_TIMEOUT_S
         more = True
         while not (alive := self._live_producers()) and more:
-            more = self.poll_once(drain_all=True) or self._report.is_paused or self._count_backlog() > 0
-            if not self._report.is_paused:
+            paused = bool(self._report.paused)
+            more = self.poll_once(drain_all=True) or paused or self._count_backlog() > 0
+            if not paused:
                 deadline = time.monotonic() + SHUTDOWN_NO_SPACE_TIMEOUT_S
             elif time.monotonic() > deadline:
-                self._stop_undrained("the disk is full")
-                return
+                break
             else:
-                time.sleep(RETRY_S / 10)
+                time.sleep(PAUSED_POLL_INTERVAL_S)
         if alive:  # they stayed, or are there again: twins of what they write are still to come
-            self._stop_undrained(f"{', '.join(alive)} still written")
+            self._publication.stop()
+            self._set_undrained(f"{', '.join(alive)} still written")
             return
         self._report.set_state(ProcessState.PUBLISHING, "everything, the open hour included")
-        try:
-            self._set_stopped(self._publication.publish_all())
-        except OSError as error:  # what is in the journal stays there
-            self._stop_undrained(str(error))
+        achieved = self._publication.publish_all()
+        if self._report.paused:  # what is in the journal stays there
+            self._set_undrained(self._report.failures)
+        else:
+            self._set_stopped(achieved)
 
     def _live_producers(self) -> list[str]:
         names = [name for dataset in self._datasets for name in dataset.reader.live_producers()]
@@ -201,14 +188,14 @@ class WriterService:
     def _count_backlog(self) -> int:
         return sum(dataset.reader.backlog for dataset in self._datasets)
 
-    def _stop_undrained(self, reason: str) -> None:
-        self._publication.stop()
-        try:
-            self._sync()
-        except OSError as error:
-            reason = f"{reason}; the journal's end may be lost with the power: {error}"
+    def _set_undrained(self, reason: str) -> None:
+        for dataset in self._datasets:
+            try:
+                dataset.sync()
+            except OSError as error:
+                reason = f"{reason}; {dataset.name}: the journal's end may be lost with the power: {error}"
         rest = f"{self._count_backlog()} records stay in rings and journal for the next start"
-        self._set_stopped(f"stopped before the rings were drained ({reason}): {rest}")
+        self._set_stopped(f"stopped before the rings were drained: {rest} ({reason})")
 
     def _set_stopped(self, detail: str) -> None:
         logger.info(detail)
@@ -220,8 +207,7 @@ class WriterService:
 
     def close(self) -> None:
         """Close everything; the vitals page stays for readers."""
-        if len(self._datasets) == len(self._dataset_names):
-            self._write_gap_reports()
+        self._write_gap_reports()
         for dataset in self._datasets:
             dataset.close()
         if self._report.events is not None:

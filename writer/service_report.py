@@ -1,17 +1,37 @@
-"""Report of the writer: its state, its events, and the pause while the disk cannot be written."""
+"""Report of the writer: its state, its events, and the pauses of datasets that cannot be written.
+
+Guarantees:
+    * A dataset that fails pauses alone: it is named in the state, the log and an event, and so is its end.
+"""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, NamedTuple
 
 from loguru import logger
 
 from conf.clock import SECOND_NS, Clock
 from ringbuf.events import EventPublisher
 from ringbuf.records import EventType
+from ringbuf.ring import RingError
 from ringbuf.vitals import ProcessState, Vitals
+from writer.journal.journal import JournalError
 
 _ADVICE = "data stays in the rings; if the disk is full make space, writing resumes by itself"
+
+RETRY_NS = SECOND_NS
+JOURNAL_RETRY_NS = 30 * SECOND_NS
+"""A journal that is refused needs a person, and is read whole at each attempt."""
+
+
+class Pause(NamedTuple):
+    """A pause: since when, why, and when it is tried again; times are mono_ns."""
+
+    since_ns: int
+    error: str
+    retry_ns: int
 
 
 class WriterReport:
@@ -22,12 +42,56 @@ class WriterReport:
         self._vitals = vitals
         self._clock = clock
         self._state: tuple[ProcessState | None, str] = (None, "")
-        self._paused_ns = 0
+        self._pauses: dict[str, Pause] = {}
 
     @property
-    def is_paused(self) -> bool:
-        """Whether writing failed and has not succeeded since."""
-        return self._paused_ns > 0
+    def paused(self) -> list[str]:
+        """The names of what failed and has not succeeded since."""
+        return list(self._pauses)
+
+    def is_due(self, name: str, now_ns: int) -> bool:
+        """Whether `name` may be tried now (mono_ns): always, unless it is paused."""
+        return name not in self._pauses or now_ns >= self._pauses[name].retry_ns
+
+    @contextmanager
+    def isolate(self, name: str) -> Iterator[None]:
+        """A block whose failure pauses `name` alone, and whose success ends that pause."""
+        try:
+            yield
+        except (OSError, RingError, JournalError) as error:
+            self.pause(name, error)
+        else:
+            self._resume(name)
+
+    def pause(self, name: str, error: Exception) -> None:
+        """`name` could not be written: its data stays in the rings, and the write is repeated."""
+        now_ns = self._clock.mono_ns()
+        known = self._pauses.get(name)
+        if known is None:
+            self.emit(EventType.PAUSED, f"{name}: {error}")
+            self._vitals.add("pauses")
+        if known is None or known.error != str(error):
+            logger.error("{}: {}: paused, {}", name, error, _ADVICE)
+        retry_ns = now_ns + (JOURNAL_RETRY_NS if isinstance(error, JournalError) else RETRY_NS)
+        self._pauses[name] = Pause(known.since_ns if known else now_ns, str(error), retry_ns)
+        self.set_state(*self.describe())
+
+    def _resume(self, name: str) -> None:
+        known = self._pauses.pop(name, None)
+        if known is not None:
+            paused_s = (self._clock.mono_ns() - known.since_ns) / 1e9
+            logger.info("{}: writable again, resumed after {:.1f} s", name, paused_s)
+            self.emit(EventType.RESUMED, name, since_ns=self._clock.to_calendar_ns(known.since_ns))
+
+    @property
+    def failures(self) -> str:
+        """What is paused: every name first, then the reasons."""
+        errors = dict.fromkeys(pause.error for pause in self._pauses.values())
+        return f"{', '.join(self._pauses)}: {'; '.join(errors)}"
+
+    def describe(self) -> tuple[ProcessState, str]:
+        """The state of a writer of which something is paused."""
+        return ProcessState.PAUSED, f"{self.failures}: {_ADVICE}"
 
     def set_state(self, state: ProcessState, detail: str = "") -> None:
         """Publish a state that changed."""
@@ -39,23 +103,6 @@ class WriterReport:
         """Emit an event of the writer."""
         if self.events is not None:
             self.events.emit(kind, message, **fields)
-
-    def pause(self, error: OSError) -> None:
-        """Writing failed: data stays in the rings, and the write is repeated."""
-        if not self._paused_ns:
-            self._paused_ns = self._clock.mono_ns()
-            self.emit(EventType.PAUSED, str(error))
-            self._vitals.add("pauses")
-            logger.error("{}: paused, {}", error, _ADVICE)
-        self.set_state(ProcessState.PAUSED, f"{error}: {_ADVICE}")
-
-    def resume(self) -> None:
-        """Writing succeeded."""
-        if self._paused_ns:
-            paused_s = (self._clock.mono_ns() - self._paused_ns) / 1e9
-            logger.info("disk writable again, resumed after {:.1f} s", paused_s)
-            self.emit(EventType.RESUMED, since_ns=self._clock.to_calendar_ns(self._paused_ns))
-            self._paused_ns = 0
 
     def check_clock(self) -> None:
         """Report a step of the wall clock."""

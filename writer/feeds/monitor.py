@@ -11,7 +11,7 @@ Guarantees:
 
 from __future__ import annotations
 
-from contextlib import suppress
+from collections.abc import Callable
 
 import msgspec
 import numpy as np
@@ -20,7 +20,6 @@ from loguru import logger
 from conf.clock import SECOND_NS, to_kst
 from conf.home import Home
 from conf.market import KR
-from ringbuf.events import EventPublisher
 from ringbuf.records import EVENT, EventType, FeedId
 from ringbuf.ring import Consumer, RingError
 from ringbuf.vitals import Vitals
@@ -52,15 +51,15 @@ def decode_feed_report(text: bytes) -> FeedReport | None:
 class FeedMonitor:
     """The lines of a home's Korean books."""
 
-    def __init__(self, home: Home, vitals: Vitals, events: EventPublisher) -> None:
-        """Read the event rings for the subscriptions of each feed."""
+    def __init__(self, home: Home, vitals: Vitals, emit: Callable[..., None]) -> None:
+        """Read the event rings for the subscriptions of each feed; degradations are emitted as events."""
         settings = home.settings
         window_ns = round(settings.health.window_s * SECOND_NS)
         settle_ns = round(settings.writer.twin_window_s * SECOND_NS) + SECOND_NS
         codes = {int(FeedId[feed.upper()]): feed for feed in KR.feeds}
         self._file = SnapshotFile(home.feed_report_path(), "an old state of the feeds")
         self._vitals = vitals
-        self._events = events
+        self._emit_event = emit
         self._clock = home.load_clock()
         self._window_s = settings.health.window_s
         self._interval_ns = window_ns // BUCKETS
@@ -70,10 +69,14 @@ class FeedMonitor:
         self._evaluated_ns = 0
         self._since_ns: dict[Degradation, int] = {}
         for feed in KR.feeds:
-            with suppress(FileNotFoundError, RingError):
+            try:
                 ring = Consumer.open(home.ring_path(feed, "event"), EVENT)
                 self._visibility.add_events(ring.read(ring.oldest, ring.capacity).records)
                 ring.close()
+            except FileNotFoundError:
+                pass
+            except (OSError, RingError) as error:
+                logger.warning("{}: the subscriptions of {} are known from its next events on", error, feed)
 
     def add_events(self, events: np.ndarray) -> None:
         """Events (EVENT), in order."""
@@ -112,7 +115,7 @@ class FeedMonitor:
     def _emit(self, kind: EventType, degradation: Degradation, message: str, since_ns: int | None = None) -> None:
         fields = {} if since_ns is None else {"since_ns": since_ns}
         feed = FeedId[degradation.feed.upper()]
-        self._events.emit(
+        self._emit_event(
             kind, message, feed=feed, symbol=degradation.symbol, venue=degradation.venue, stream="orderbook", **fields
         )
 

@@ -77,15 +77,27 @@ class RingReader:
         self._cursors = [RingCursor(name, path) for name, path in rings.items()]
 
     def attach(self) -> None:
-        """Open rings that have appeared, and replaced ones once the old file is read to its end."""
+        """Open rings that have appeared, and replaced ones once the old file is read to its end.
+
+        OSError: a ring cannot be opened (no descriptors, no permission); every other one was tried.
+        """
+        failure: OSError | None = None
         for cursor in self._cursors:
-            consumer = cursor.consumer
-            if consumer is not None and consumer.is_replaced and cursor.next_seq > consumer.head:
-                logger.info("{}: the ring's file was replaced", cursor.name)
-                consumer.close()
-                cursor.consumer = None
-            if cursor.consumer is None:
-                self._open(cursor)
+            try:
+                self._attach(cursor)
+            except OSError as error:
+                failure = error
+        if failure is not None:
+            raise failure
+
+    def _attach(self, cursor: RingCursor) -> None:
+        consumer = cursor.consumer
+        if consumer is not None and consumer.is_replaced and cursor.next_seq > consumer.head:
+            logger.info("{}: the ring's file was replaced", cursor.name)
+            consumer.close()
+            cursor.consumer = None
+        if cursor.consumer is None:
+            self._open(cursor)
 
     def _open(self, cursor: RingCursor) -> None:
         try:

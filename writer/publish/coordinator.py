@@ -4,6 +4,7 @@
 
 Guarantees:
     * One hour is published at a time; one that failed is tried again, its journal is kept.
+    * A dataset whose journal fails pauses, and hinders the publication of no other.
     * The journal is pruned of an hour only after `before_prune` was called.
 """
 
@@ -21,6 +22,7 @@ from writer.dataset import Dataset
 from writer.publish.verified_file import Cancelled
 from writer.publish.worker import Publisher, PublishResult
 from writer.schema import parse_dataset
+from writer.service_report import WriterReport
 
 RETRY_S = 30.0
 STOP_TIMEOUT_S = 2.0
@@ -30,11 +32,17 @@ class PublicationCoordinator:
     """Publication of `datasets`, a list that may grow."""
 
     def __init__(
-        self, datasets: Sequence[Dataset], clock: Clock, vitals: Vitals, before_prune: Callable[[], None]
+        self,
+        datasets: Sequence[Dataset],
+        clock: Clock,
+        vitals: Vitals,
+        report: WriterReport,
+        before_prune: Callable[[], None],
     ) -> None:
         self._datasets = datasets
         self._clock = clock
         self._vitals = vitals
+        self._writer_report = report
         self._before_prune = before_prune
         self._publisher = Publisher(clock.anchor.speed)
         self._errors: dict[str, str] = {}
@@ -47,34 +55,47 @@ class PublicationCoordinator:
         return ProcessState.RUNNING, "; ".join(self._errors.values())
 
     def poll(self, now_ns: int) -> None:
-        """Note what was published; submit the next hour if one is due. OSError."""
+        """Note what was published; submit the next hour if one is due."""
         if (result := self._publisher.poll()) is not None:
             self._handle_result(result)
         if self._publisher.current is not None:
             return
+        paused = self._writer_report.paused
         for dataset in self._datasets:
-            for hour in dataset.schedule.due_hours(self._clock.now_ns(), now_ns):
-                self._publisher.submit(dataset.build_publish_task(hour, include_unsettled=False))
+            for hour in dataset.schedule.due_hours(self._clock.now_ns(), now_ns) if dataset.name not in paused else ():
+                try:
+                    self._publisher.submit(dataset.build_publish_task(hour, include_unsettled=False))
+                except OSError as error:
+                    self._writer_report.pause(dataset.name, error)
+                    break
                 return
 
     def publish_all(self) -> str:
-        """Publish all that the journals hold and empty them; what was achieved. OSError."""
+        """Publish all that the journals of datasets hold that are not paused, and empty them; what was achieved."""
         self._wait()
         before, failures = self._rows_published, []
         for dataset in self._datasets:
-            for hour in dataset.schedule.unpublished_hours():
-                self._publisher.submit(dataset.build_publish_task(hour, include_unsettled=True))
-                result = self._wait()
-                if result is not None and result.error is not None:
-                    failures.append(f"{_format_hour(dataset.name, hour)} ({result.error})")
-            if dataset.journal.current.newest_rows:
-                dataset.begin_segment()
-            dataset.sync()
-            dataset.prune_journal()
+            if dataset.name not in self._writer_report.paused:
+                with self._writer_report.isolate(dataset.name):
+                    failures += self._publish_dataset(dataset)
         self.stop()
         if failures:
             return f"drained to zero, but not published, the journal is kept: {'; '.join(failures)}"
         return f"drained to zero: {self._rows_published - before} rows published"
+
+    def _publish_dataset(self, dataset: Dataset) -> list[str]:
+        """Publish a dataset and empty its journal; the hours that could not be published. OSError."""
+        failures = []
+        for hour in dataset.schedule.unpublished_hours():
+            self._publisher.submit(dataset.build_publish_task(hour, include_unsettled=True))
+            result = self._wait()
+            if result is not None and result.error is not None:
+                failures.append(f"{_format_hour(dataset.name, hour)} ({result.error})")
+        if dataset.journal.current.newest_rows:
+            dataset.begin_segment()
+        dataset.sync()
+        dataset.prune_journal()
+        return failures
 
     def stop(self) -> None:
         """Stop the publisher, in the middle of an hour if it must be."""
@@ -112,7 +133,10 @@ class PublicationCoordinator:
         self._report(dataset, hour_name, result)
         dataset.schedule.mark_published(task.hour, task.row_to, self._clock.now_ns())
         self._before_prune()
-        dataset.prune_journal()
+        try:
+            dataset.prune_journal()
+        except OSError as error:
+            self._writer_report.pause(dataset.name, error)
 
     def _report(self, dataset: Dataset, hour_name: str, result: PublishResult) -> None:
         """Log and count the parts that were published."""

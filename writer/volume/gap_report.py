@@ -106,8 +106,8 @@ class GapReporter:
         self._tracker.check(through_ns)
 
     def write(self, now_ns: int, force: bool = False) -> None:
-        """Write the file and the vitals, every TELL_NS (mono_ns)."""
-        if now_ns - self._written_ns < WRITE_INTERVAL_NS and not force:
+        """Write the file and the vitals, every WRITE_INTERVAL_NS (mono_ns); not before `begin`, which completes the state."""
+        if not self._lineage or (now_ns - self._written_ns < WRITE_INTERVAL_NS and not force):
             return
         self._written_ns = now_ns
         report = GapReport(self._since, self._format_now(), self._lineage, self._row, self._tracker.export_symbols())
