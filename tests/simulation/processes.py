@@ -41,7 +41,7 @@ from ringbuf.ring import Producer
 from ringbuf.vitals import Vitals
 from writer.publish.partition import Part, PublishTask, publish
 from writer.publish.worker import Publisher, PublishResult
-from writer.service import POLL_INTERVAL_S, RETRY_S, WriterService
+from writer.service import POLL_INTERVAL_S, WriterService
 
 PAGE_ROWS = 30
 
@@ -189,7 +189,6 @@ class SimulatedWriter:
     def start(self) -> None:
         """A new life; SimulatedDeath if it ends in its first effects."""
         InlinePublisher.delay_turns = staticmethod(lambda: self._random.randrange(4))
-        self._is_open = False
         self.stop = SimulatedStop(self._sleep)
         self._vitals = Vitals.create(self._home.vitals_path("writer"), "writer")
         self._service = WriterService(self._home, self.stop, self._vitals)  # type: ignore[arg-type]
@@ -199,13 +198,7 @@ class SimulatedWriter:
         """One turn of its loop; seconds until the next."""
         service = self._service
         assert service is not None
-        if not self._is_open:
-            self._is_open = service._open()
-            return 0.0 if self._is_open else RETRY_S
-        more = service.poll_once()
-        if more:
-            return 0.0
-        return RETRY_S if service._report.is_paused else POLL_INTERVAL_S * self._random.uniform(0.8, 1.2)
+        return 0.0 if service.poll_once() else POLL_INTERVAL_S * self._random.uniform(0.8, 1.2)
 
     def finish(self) -> None:
         """Its end as asked; the state it leaves is in `detail`."""
