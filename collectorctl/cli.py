@@ -16,6 +16,7 @@ import click
 
 from collectorctl.commands import inspect, lifecycle, recovery, setup, simulation
 from collectorctl.supervision.supervisor import SupervisorError
+from conf.filelock import LockHeld
 from conf.process import EXIT_ALREADY_RUNNING, EXIT_BUG, EXIT_CONFIG, AlreadyRunning
 from conf.settings import SettingsError
 
@@ -25,6 +26,7 @@ COMMAND_MODULES = (setup, lifecycle, inspect, simulation, recovery)
 _EXIT_CODES: dict[type[Exception], int] = {
     SettingsError: EXIT_CONFIG,
     AlreadyRunning: EXIT_ALREADY_RUNNING,
+    LockHeld: EXIT_ALREADY_RUNNING,
     SupervisorError: EXIT_BUG,
 }
 

@@ -99,19 +99,27 @@ def real() -> Clock:
 def simulated(start: str, speed: float, anchor_file: Path) -> Clock:
     """The simulated clock of the home: the first process writes the anchor, the others read it.
 
-    `start` is an ISO time with offset. A file of another boot, start or speed is replaced, and so is one that does not decode.
+    `start` is an ISO time with offset. A file of another boot, start or speed is replaced, and so is one that
+    does not decode. LockHeld.
     """
     begin_ns = round(datetime.fromisoformat(start).timestamp()) * SECOND_NS
     boot = read_boot_id()
-    anchor_file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    with directory_lock(anchor_file.parent):
+
+    def read() -> Anchor | None:
         found = _read_anchor(anchor_file)
-        if found is None or (found.boot, found.calendar_ns, found.speed) != (boot, begin_ns, speed):
-            found = Anchor(time.monotonic_ns(), begin_ns, speed, boot)
-            temporary = anchor_file.with_name(f".{anchor_file.name}.new")
-            temporary.write_bytes(msgspec.json.encode(found))
-            temporary.replace(anchor_file)
-    return Clock(found, is_simulated=True)
+        return found if found and (found.boot, found.calendar_ns, found.speed) == (boot, begin_ns, speed) else None
+
+    anchor = read()
+    if anchor is None:
+        anchor_file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with directory_lock(anchor_file.parent):
+            anchor = read()
+            if anchor is None:
+                anchor = Anchor(time.monotonic_ns(), begin_ns, speed, boot)
+                temporary = anchor_file.with_name(f".{anchor_file.name}.new")
+                temporary.write_bytes(msgspec.json.encode(anchor))
+                temporary.replace(anchor_file)
+    return Clock(anchor, is_simulated=True)
 
 
 def parse_seconds_of_day(digits: str | bytes) -> int:

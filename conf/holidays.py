@@ -6,6 +6,7 @@ Guarantees:
     * A process reads a file of some kilobytes. The library takes 0.2 s and 20 MB, so it runs in a subprocess, once, when the
       file is missing, ends too soon or is of another version.
     * If the table cannot be computed, only weekends and [calendar] count, and a warning is logged.
+    * A file that cannot be read or written costs the next process the computation, and nothing else.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from contextlib import suppress
 from datetime import date
 from functools import cache
 from importlib.metadata import version
@@ -31,7 +33,7 @@ COMPUTE_TIMEOUT_S = 60.0
 
 
 def load_holidays(file: Path, year: int) -> HolidayTable:
-    """The days around `year`, from `file` or computed (and written to `file` if its directory exists)."""
+    """The days around `year`, from `file` or computed (and written to `file` if its directory exists and can be written)."""
     found = _read_cached(file)
     try:
         if found.source == library_version() and found.first.year < year < found.last.year:
@@ -45,9 +47,7 @@ def load_holidays(file: Path, year: int) -> HolidayTable:
         )
         return found
     if file.parent.is_dir():
-        temporary = file.with_name(f".{file.name}.{os.getpid()}")
-        temporary.write_bytes(msgspec.json.encode(computed))
-        temporary.replace(file)
+        _write_cached(file, computed)
     return computed
 
 
@@ -59,8 +59,22 @@ def library_version() -> str:
 def _read_cached(file: Path) -> HolidayTable:
     try:
         return msgspec.json.decode(file.read_bytes(), type=HolidayTable)
-    except (FileNotFoundError, msgspec.MsgspecError):
+    except FileNotFoundError:
         return NO_HOLIDAYS
+    except (OSError, msgspec.MsgspecError) as error:
+        logger.warning("{}: cannot be read ({}): it is computed again", file, error)
+        return NO_HOLIDAYS
+
+
+def _write_cached(file: Path, table: HolidayTable) -> None:
+    temporary = file.with_name(f".{file.name}.{os.getpid()}")
+    try:
+        temporary.write_bytes(msgspec.json.encode(table))
+        temporary.replace(file)
+    except OSError as error:
+        logger.warning("{}: cannot be written ({}): every process computes it again until it can", file, error)
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
 
 
 @cache

@@ -24,7 +24,7 @@ from pathlib import Path
 from conf import clock
 from conf.calendar import TradingCalendar
 from conf.clock import Clock, to_kst
-from conf.filelock import directory_lock
+from conf.filelock import Wait, directory_lock, sleep
 from conf.holidays import load_holidays
 from conf.loader import SETTINGS_FILE, load_settings
 from conf.settings import Settings, SettingsError
@@ -45,14 +45,16 @@ class Home:
         self.run = self.root / self.settings.paths.run
         self.log = self.root / self.settings.paths.log
 
-    def create_directories(self) -> None:
-        """Create the directories that are missing, and the place for the rings."""
+    def create_directories(self, wait: Wait = sleep) -> None:
+        """Create the directories that are missing, and the place for the rings. LockHeld if another process keeps that from us."""
         self._create_directory("data", self.data, 0o777)
         self._create_directory("log", self.log, 0o700)
         self._create_directory("run", self.run, 0o700)
         self._restrict_run()
-        with directory_lock(self.run):
-            ring = self.run / "ring"
+        ring = self.run / "ring"
+        if ring.exists():
+            return
+        with directory_lock(self.run, wait):
             if ring.is_symlink() and not ring.exists():
                 ring.unlink()  # its target was in /dev/shm before a reboot
             if not ring.exists():
@@ -75,7 +77,8 @@ class Home:
         if found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
             write = f"look for what they put there, then run: chmod 700 {self.run}"
             raise SettingsError(self.run, "mode", "others than you may write in it", write)
-        self.run.chmod(0o700)
+        if stat.S_IMODE(found.st_mode) != 0o700:  # a read-only disk refuses even a change that changes nothing
+            self.run.chmod(0o700)
 
     def _create_ring_directory(self, ring: Path) -> None:
         if self.settings.paths.ring:

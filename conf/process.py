@@ -1,13 +1,13 @@
 """Process bootstrap: home, logging, lock, exit with the parent, signals, exit codes.
 
     exit 0   stopped on request
-    exit 75  another instance holds the lock
+    exit 75  another instance, or another start, holds a lock for too long
     exit 78  the configuration is wrong (the message says where)
     exit 1   a bug (the traceback is in the log)
 
 Guarantees:
     * One instance runs per name and home, and no process outlives supervisord.
-    * SIGTERM and SIGINT only request a stop; `main` returns when it has stopped.
+    * SIGTERM and SIGINT only request a stop; `main` returns when it has stopped. A wait for a lock ends at once.
     * SIGABRT prints every thread's stack to stderr and writes no core file, which would hold secrets.
     * A process prints only its final message, if it cannot run.
 """
@@ -16,19 +16,18 @@ from __future__ import annotations
 
 import ctypes
 import faulthandler
-import fcntl
 import os
 import resource
 import select
 import signal
 import sys
-import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
 from loguru import logger
 
+from conf.filelock import LockHeld, lock_file
 from conf.home import Home
 from conf.loader import SETTINGS_FILE
 from conf.settings import SettingsError
@@ -37,13 +36,10 @@ EXIT_BUG = 1
 EXIT_ALREADY_RUNNING = 75
 EXIT_CONFIG = 78
 
-LOCK_TIMEOUT_S = 10.0
-"""Longest wait for a dying predecessor; a restart after supervisord was killed took 1.5 s."""
-
 _PR_SET_PDEATHSIG = 1
 
 
-class AlreadyRunning(Exception):
+class AlreadyRunning(LockHeld):
     """Another process does this job in this home."""
 
 
@@ -82,12 +78,12 @@ def run_process(name: str, main: Callable[[Home, ShutdownSignal], None]) -> int:
         exit_with_parent(read_supervisor_pid())
     try:
         home = Home(find_home_root())
-        home.create_directories()
+        home.create_directories(stop.wait)
         configure_logging(home, name)
         lock = acquire_lock(home.lock_path(name), stop)
     except SettingsError as error:
         return _exit_with_message(EXIT_CONFIG, str(error))
-    except AlreadyRunning as error:
+    except LockHeld as error:
         return 0 if stop.requested else _exit_with_message(EXIT_ALREADY_RUNNING, str(error))
     logger.info("{} begins, pid {}", name, os.getpid())
     try:
@@ -95,6 +91,9 @@ def run_process(name: str, main: Callable[[Home, ShutdownSignal], None]) -> int:
     except SettingsError as error:
         logger.error("{}", error)
         return _exit_with_message(EXIT_CONFIG, str(error))
+    except LockHeld as error:
+        logger.error("{}", error)
+        return _exit_with_message(EXIT_ALREADY_RUNNING, str(error))
     except Exception as error:  # noqa: BLE001 last resort: log it, print it, exit
         logger.exception("{} ends by a bug", name)
         return _exit_with_message(
@@ -149,23 +148,18 @@ def configure_logging(home: Home, name: str) -> None:
     logger.configure(extra={"process": name})
 
 
-def acquire_lock(path: Path, stop: ShutdownSignal) -> int:
+def acquire_lock(path: Path, stop: ShutdownSignal, timeout_s: float | None = None) -> int:
     """Lock `path` until exit, waiting for a predecessor; the open descriptor. AlreadyRunning if it does not exit in time."""
     fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    deadline = time.monotonic() + LOCK_TIMEOUT_S
-    while True:
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            if time.monotonic() > deadline or stop.wait(0.05):
-                holder = os.pread(fd, 20, 0).decode(errors="replace").strip()
-                os.close(fd)
-                raise AlreadyRunning(f"{path}: process {holder or 'unknown'} holds it: stop that one first") from None
-        else:
-            with suppress(OSError):  # a full disk: the lock is valid, only its holder's pid is missing
-                os.ftruncate(fd, 0)
-                os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)
-            return fd
+    try:
+        lock_file(fd, path, stop.wait, timeout_s)
+    except LockHeld as error:
+        os.close(fd)
+        raise AlreadyRunning(str(error)) from None
+    with suppress(OSError):  # a full disk: the lock is valid, only its holder's pid is missing
+        os.ftruncate(fd, 0)
+        os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)
+    return fd
 
 
 def _exit_with_message(code: int, message: str) -> int:

@@ -132,20 +132,31 @@ class Producer(_MappedRing):
     def open(cls, path: Path, dtype: np.dtype, capacity: int) -> Self:
         """Continue the ring at `path`, or create it with room for `capacity` records.
 
-        A ring of another capacity is replaced if everything in it was consumed, else continued as it is.
-        RingError: another layout, or another producer holds it. OSError: no room (all of it is reserved here, so that
-        publishing can never fail for want of memory).
+        A ring of another capacity is replaced if everything in it was consumed and there is room for the new one, else
+        continued as it is. RingError: another layout, or another producer holds it. OSError: no room (all of it is reserved
+        here, so that publishing can never fail for want of memory); an existing ring needs none.
         """
         ring = cls._attach(path, dtype, capacity)
-        if ring.capacity != capacity and ring.tail > ring.head:
-            path.unlink()
-            ring.close()
-            ring = cls._attach(path, dtype, capacity)
-        for leftover in path.parent.glob(f".{path.name}.*"):  # by a producer that was killed while it made the ring
-            leftover.unlink(missing_ok=True)
+        try:
+            if ring.capacity != capacity and ring.tail > ring.head:
+                ring = ring._replace(capacity)
+            for leftover in path.parent.glob(f".{path.name}.*"):  # by a producer that was killed while it made the ring
+                leftover.unlink(missing_ok=True)
+        except BaseException:
+            ring.close()  # a lock that stays would keep this very process out at its next attempt
+            raise
         ring._header[layout.PRODUCER_PID] = os.getpid()
         ring._header[layout.PRODUCER_START_NS] = time.time_ns()
         return ring
+
+    def _replace(self, capacity: int) -> Self:
+        """The ring of another capacity in place of this one; this one still if there is no room beside it."""
+        try:
+            _create(self.path, self.dtype, capacity, replace=True)
+        except OSError:
+            return self
+        self.close()
+        return self._attach(self.path, self.dtype, capacity)
 
     @classmethod
     def _attach(cls, path: Path, dtype: np.dtype, capacity: int) -> Self:
@@ -154,7 +165,12 @@ class Producer(_MappedRing):
             _create(path, dtype, capacity)
         ring = cls(path, dtype)
         ring._lock()
-        if ring.is_replaced:  # its last producer put another in its place before the lock was ours
+        try:
+            is_replaced = ring.is_replaced  # its last producer put another in its place before the lock was ours
+        except BaseException:
+            ring.close()
+            raise
+        if is_replaced:
             ring.close()
             return cls._attach(path, dtype, capacity)
         return ring
@@ -252,8 +268,8 @@ class Consumer(_MappedRing):
         return False
 
 
-def _create(path: Path, dtype: np.dtype, capacity: int) -> None:
-    """Create a complete, empty ring at `path`, or keep one that another process has just created."""
+def _create(path: Path, dtype: np.dtype, capacity: int, replace: bool = False) -> None:
+    """Create a complete, empty ring at `path`; keep one that another process has just created, unless `replace`."""
     # never an existing file: one left by a creator killed after link() may be mapped by a process
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     temporary.unlink(missing_ok=True)
@@ -273,7 +289,10 @@ def _create(path: Path, dtype: np.dtype, capacity: int) -> None:
         header[layout.RING_ID] = time.time_ns()
         header[layout.TAIL] = 1
         os.pwrite(fd, header.tobytes(), 0)
-        os.link(temporary, path)
+        if replace:
+            temporary.replace(path)
+        else:
+            os.link(temporary, path)
     except (FileExistsError, FileNotFoundError):
         pass  # another process was faster (and may have removed our file): its file is opened, and its lock decides
     finally:

@@ -6,6 +6,8 @@ Guarantees:
     * Writing is a store into memory without a system call; threads of the process may write at once, and no count is lost.
     * A reader never disturbs the process and never reads a half-written text.
     * The page outlives its process, so that a reader can tell an exit from a hang; a page of another version is refused.
+    * Where there is no room for another page, the page of the previous process is used again; a reader that comes while it is
+      cleared is told that it is no vitals page.
 """
 
 from __future__ import annotations
@@ -185,18 +187,23 @@ class Vitals:
 
     @classmethod
     def create(cls, path: Path, name: str) -> Self:
-        """Create a page at `path` in place of the previous process's; state `starting`, with a first heartbeat."""
+        """Create a page at `path` in place of the previous process's; state `starting`, with a first heartbeat.
+
+        OSError without room for it if there is no page of a previous process to use again.
+        """
+        previous_heartbeat_ns = last_heartbeat(path)
         temporary = path.with_name(f".{path.name}.new")
-        fd = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
         try:
-            try:
-                os.posix_fallocate(fd, 0, layout.VITALS_BYTES)
-            except OSError as error:  # it names no file by itself
-                raise OSError(error.errno, error.strerror, str(path)) from None
+            fd, place = _allocate(temporary), temporary
+        except OSError as error:
+            fd, place = _open_allocated(path, error), path
+        try:
             page = cls(path, fd)
         finally:
             os.close(fd)
-        page.previous_heartbeat_ns = last_heartbeat(path)
+        page._words[layout.MAGIC] = 0
+        page._mmap[:] = bytes(layout.VITALS_BYTES)
+        page.previous_heartbeat_ns = previous_heartbeat_ns
         page._words[layout.VERSION] = layout.VITALS_VERSION
         page._words[layout.COUNTERS_HASH] = _COUNTERS_HASH
         page._words[layout.PID] = os.getpid()
@@ -205,7 +212,7 @@ class Vitals:
         page.set_state(ProcessState.STARTING)
         page.heartbeat()
         page._words[layout.MAGIC] = layout.VITALS_MAGIC
-        temporary.replace(path)
+        place.replace(path)
         return page
 
     def heartbeat(self, mono_ns: int | None = None) -> None:
@@ -246,6 +253,31 @@ class Vitals:
         """Unmap; the page stays for readers."""
         self._words = self._counters = self._latency = np.empty(0, "<i8")
         self._mmap.close()
+
+
+def _allocate(path: Path) -> int:
+    """A new file at `path` with room for a page, open. OSError; then nothing is left of it."""
+    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    try:
+        os.posix_fallocate(fd, 0, layout.VITALS_BYTES)
+    except OSError:
+        os.close(fd)
+        path.unlink()
+        raise
+    return fd
+
+
+def _open_allocated(path: Path, error: OSError) -> int:
+    """Open the page at `path` if all of it is allocated; else `error`, which names no file by itself, with the path."""
+    try:
+        fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    except FileNotFoundError:
+        raise OSError(error.errno, error.strerror, str(path)) from None
+    found = os.fstat(fd)
+    if found.st_size != layout.VITALS_BYTES or found.st_blocks * 512 < layout.VITALS_BYTES:
+        os.close(fd)
+        raise OSError(error.errno, error.strerror, str(path)) from None
+    return fd
 
 
 def read_snapshot(path: Path) -> VitalsSnapshot:

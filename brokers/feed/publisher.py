@@ -34,19 +34,19 @@ class RingPublisher:
     """The rings of one line; `events` is the one of what happens to it."""
 
     def __init__(self, home: Home, feed: str, vitals: Vitals, clock: Clock) -> None:
-        """OSError without room for the rings; then none stays open."""
+        """OSError without room for the rings; whatever fails, none stays open."""
         table = home.settings.ring
         capacities = {"orderbook": table.orderbook_capacity, "tick": table.tick_capacity}
+        self._session_resolver = SessionResolver(home)
         self._producers: dict[str, Producer] = {}
         self.events = EventPublisher(home.ring_path(feed, "event"), FeedId[feed.upper()], clock)
         try:
             for stream, dtype in STREAMS.items():
                 self._producers[stream] = Producer.open(home.ring_path(feed, stream), dtype, capacities[stream])
-        except OSError:
+        except BaseException:
             self.close()
             raise
         self._vitals = vitals
-        self._session_resolver = SessionResolver(home)
         self._halt_tracker = HaltTracker()
         self._clock_stepped_ns = -CLOCK_STEP_WINDOW_NS
         self._lock = threading.Lock()

@@ -10,7 +10,6 @@ Guarantees:
 
 from __future__ import annotations
 
-import fcntl
 import os
 import stat
 from collections.abc import Callable, Iterator
@@ -23,8 +22,12 @@ from loguru import logger
 
 from brokers.errors import ServiceUnavailable
 from conf.clock import SECOND_NS, Clock
+from conf.filelock import LockHeld, lock_file
 
 RENEW_BEFORE_NS = 600 * SECOND_NS
+
+LOCK_TIMEOUT_S = 30.0
+"""Longest wait for another process of the home to get a token; a request takes some seconds, or ends after fifteen."""
 
 TokenIssuer = Callable[[], tuple[str, int]]
 """Requests a token: its text, and its expiry in ns since 1970 UTC. RestError."""
@@ -88,7 +91,7 @@ class TokenFile:
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
-        """Hold the lock of all processes of the home. ServiceUnavailable if it cannot be opened (no descriptor, disk full)."""
+        """Hold the lock of all processes of the home. ServiceUnavailable: not to be had."""
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             self.path.parent.chmod(0o700)
@@ -96,7 +99,10 @@ class TokenFile:
         except OSError as error:
             raise ServiceUnavailable(f"cannot lock the token file: {error}") from None
         try:
-            fcntl.flock(fd, fcntl.LOCK_EX)
+            try:
+                lock_file(fd, self.path.with_suffix(".lock"), timeout_s=LOCK_TIMEOUT_S)
+            except LockHeld as error:
+                raise ServiceUnavailable(f"{error}, or wait until it has its token") from None
             yield
         finally:
             os.close(fd)

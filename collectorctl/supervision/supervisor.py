@@ -3,7 +3,8 @@
     collectorctl ──XML-RPC over HOME/run/supervisor.sock──> supervisord ──> kis, kiwoom, writer
 
 Guarantees:
-    * There is one supervisord per home (its socket is the lock); every wait has a limit.
+    * There is one supervisord per home: starts happen one after another, and the second finds the first's tree.
+    * Every wait has a limit, and a call leaves no open socket behind.
 """
 
 from __future__ import annotations
@@ -23,12 +24,19 @@ import psutil
 from supervisor.xmlrpc import SupervisorTransport, UnixStreamHTTPConnection
 
 from conf.home import Home
+from conf.process import ShutdownSignal, acquire_lock
 
 MAX_SOCKET_PATH_BYTES = 90
 """supervisord binds `path.PID` first and AF_UNIX ends at 107 bytes."""
 
 STOP_TIMEOUT_S = 180.0
 """More than all stopwaitsecs of supervisord.conf together."""
+
+SUPERVISORD_TIMEOUT_S, ANSWER_TIMEOUT_S = 60.0, 10.0
+"""Longest wait until supervisord is in the background, and until it answers."""
+
+START_TIMEOUT_S = SUPERVISORD_TIMEOUT_S + ANSWER_TIMEOUT_S
+"""Longest wait for another `collectorctl start`."""
 
 RESPONSE_TIMEOUT_S = 5.0
 """supervisord answers within milliseconds; one that was stopped by a signal never does, though its socket accepts calls."""
@@ -66,13 +74,13 @@ class _Transport(SupervisorTransport):
 
     def __init__(self, path: Path, timeout_s: float) -> None:
         super().__init__(None, None, f"unix://{path}")
-        self._path, self._timeout_s = path, timeout_s
-        self._get_connection = self._connection_with_timeout  # the vendor's class keeps its own here
 
-    def _connection_with_timeout(self) -> _Connection:
-        connection = _Connection("localhost", timeout=self._timeout_s)
-        connection.socketfile = str(self._path)
-        return connection
+        def get_connection() -> _Connection:
+            connection = _Connection("localhost", timeout=timeout_s)
+            connection.socketfile = str(path)
+            return connection
+
+        self._get_connection = get_connection  # the vendor's class keeps its own here
 
 
 class SupervisorClient:
@@ -85,9 +93,8 @@ class SupervisorClient:
     def _call(self, method: str, *arguments: object, timeout_s: float = RESPONSE_TIMEOUT_S) -> Any:
         transport = _Transport(self.home.socket_path(), timeout_s)
         try:
-            return getattr(xmlrpc.client.ServerProxy("http://127.0.0.1", transport=transport).supervisor, method)(
-                *arguments
-            )
+            with xmlrpc.client.ServerProxy("http://127.0.0.1", transport=transport) as proxy:
+                return getattr(proxy.supervisor, method)(*arguments)
         except TimeoutError:
             raise SupervisorError(
                 f"{self.home.socket_path()}: supervisord is there but does not answer within "
@@ -114,8 +121,16 @@ class SupervisorClient:
         """Start supervisord with every program, or the programs that are not up; whether supervisord was new.
 
         What was never started and is not switched on, or has ended as it should, is left to the watchdog, which knows what is due.
-        SupervisorError when it refuses.
+        SupervisorError when it refuses; AlreadyRunning if another start is at work for too long.
         """
+        # without the lock, two that find a socket left by a killed supervisord may remove each other's new one
+        lock = acquire_lock(self.home.lock_path("start"), ShutdownSignal(), START_TIMEOUT_S)
+        try:
+            return self._start()
+        finally:
+            os.close(lock)
+
+    def _start(self) -> bool:
         if self.find_pid() is not None:
             for program in self.list_programs():
                 enabled = getattr(getattr(self.home.settings, program.name, None), "enabled", False)
@@ -137,13 +152,15 @@ class SupervisorClient:
             capture_output=True,
             text=True,
             check=False,
-            timeout=60,
+            timeout=SUPERVISORD_TIMEOUT_S,
         )
         if completed.returncode != 0:
+            if self.find_pid() is not None:  # one that was started otherwise came first
+                return False
             raise SupervisorError(
                 f"{self.conf}: supervisord does not start: {(completed.stderr or completed.stdout).strip()[-500:]}"
             )
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + ANSWER_TIMEOUT_S
         while self.find_pid() is None:
             if time.monotonic() > deadline:
                 raise SupervisorError(

@@ -10,6 +10,7 @@ from pathlib import Path
 import msgspec
 import pytest
 from loguru import logger
+from support.small_disk import fill_disk, small_disk
 
 from conf import holidays
 from conf.calendar import NO_HOLIDAYS, HolidayTable
@@ -88,3 +89,25 @@ def test_a_home_without_a_run_directory_is_answered_and_left_as_it_is(tmp_path: 
 
     assert calendar.closed_reason("KRX", date(2026, 12, 25)) == "Christmas Day"
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_table_that_cannot_be_stored_is_used_all_the_same_and_said(tmp_path: Path, warnings: list[str]) -> None:
+    """A full disk: the days are right, nothing half-written stays, and with room the file is made."""
+    with small_disk(tmp_path / "disk", 1) as disk:
+        ballast = fill_disk(disk)
+
+        assert holidays.load_holidays(disk / "calendar.json", 2026).closed["kr"]
+        assert [path.name for path in disk.iterdir()] == ["ballast"]
+        ballast.unlink()
+        holidays.load_holidays(disk / "calendar.json", 2026)
+
+        assert (disk / "calendar.json").exists()
+    assert len(warnings) == 1 and "No space left on device" in warnings[0]
+
+
+def test_a_file_that_cannot_be_read_is_made_anew_and_said(file: Path, warnings: list[str]) -> None:
+    """Whatever lies there, no process stops for it."""
+    file.mkdir()
+
+    assert holidays.load_holidays(file, 2026).closed["kr"]
+    assert ["cannot be read" in warnings[0], "cannot be written" in warnings[1]] == [True, True]

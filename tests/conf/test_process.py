@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import re
 import select
@@ -15,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+from conf.home import Home
 from conf.loader import SETTINGS_FILE
 
 ROOT = Path(__file__).parents[2]
@@ -33,7 +35,8 @@ def main(tmp_path: Path, body: str) -> Path:
     module.write_text(
         "import os, sys, threading, time\nfrom conf import process\nfrom conf.process import run_process as run\n"
         "from conf.settings import SettingsError\n"
-        "if 'LOCK_WAIT_S' in os.environ:\n    process.LOCK_TIMEOUT_S = float(os.environ['LOCK_WAIT_S'])\n"
+        "from conf import filelock\n"
+        "filelock.LOCK_TIMEOUT_S = float(os.environ.get('LOCK_WAIT_S', filelock.LOCK_TIMEOUT_S))\n"
         "def say(text):\n    print(text, flush=True)\n"
         f"{body}\n"
         "sys.exit(run('kis', body))\n"
@@ -215,6 +218,61 @@ def test_a_process_asked_to_stop_while_it_waits_for_the_lock_ends_with_0(tmp_pat
             second.terminate()
 
             assert ended(second) == (0, "", "")
+
+
+@contextmanager
+def held(path: Path) -> Iterator[None]:
+    """The flock on a file or directory, in the hands of this process."""
+    fd = os.open(path, os.O_RDONLY)
+    fcntl.flock(fd, fcntl.LOCK_EX)
+    try:
+        yield
+    finally:
+        os.close(fd)
+
+
+def test_a_held_lock_on_the_run_directory_keeps_no_made_home_from_starting(tmp_path: Path) -> None:
+    """Whoever holds it, and for however long: where the rings have their place it is not needed."""
+    Home(tmp_path).create_directories()
+
+    with held(tmp_path / "run"), started(tmp_path) as process:
+        ready(process)
+
+
+def test_a_start_that_needs_the_held_lock_ends_with_75_and_names_the_holder(tmp_path: Path) -> None:
+    """Bounded: not a silent hang before there is a log."""
+    (tmp_path / "run").mkdir(mode=0o700)
+
+    with held(tmp_path / "run"), started(tmp_path, LOCK_WAIT_S="0.3") as process:
+        assert ended(process) == (75, "", f"{tmp_path / 'run'}: process {os.getpid()} holds it: stop that one first\n")
+
+
+def test_a_start_that_waits_for_the_held_lock_ends_when_it_is_asked_to(tmp_path: Path) -> None:
+    """SIGTERM is heard at once, and stopped as asked is no failure; the next one, with the lock free, runs."""
+    (tmp_path / "run").mkdir(mode=0o700)
+
+    with held(tmp_path / "run"), started(tmp_path, LOCK_WAIT_S="60") as process:
+        until(lambda: has_open(process.pid, tmp_path / "run"))
+        begin = time.monotonic()
+        process.terminate()
+
+        assert ended(process) == (0, "", "")
+        assert time.monotonic() - begin < 20
+    with started(tmp_path) as process:
+        ready(process)
+
+
+def test_a_simulated_clock_that_was_begun_is_read_without_the_lock(tmp_path: Path) -> None:
+    """Commands and processes of a demo do not queue for it either; the first one is bounded."""
+    (tmp_path / SETTINGS_FILE).write_text('[clock]\nstart = "2026-11-20T10:00:00+09:00"\n')
+    body = "def body(home, stop):\n    say(home.load_clock().is_simulated)\n"
+    Home(tmp_path).create_directories()
+
+    with held(tmp_path / "run"), started(tmp_path, body, LOCK_WAIT_S="0.3") as process:
+        assert ended(process) == (75, "", f"{tmp_path / 'run'}: process {os.getpid()} holds it: stop that one first\n")
+    Home(tmp_path).load_clock()
+    with held(tmp_path / "run"), started(tmp_path, body) as process:
+        assert ended(process) == (0, "True\n", "")
 
 
 def has_open(pid: int, path: Path) -> bool:

@@ -33,6 +33,7 @@ from support.writer_data import (
 
 from collectorctl.demo.environment import SimulatorProcess, set_addresses
 from conf import clock
+from conf.home import Home
 from conf.loader import load_settings
 from ringbuf.records import Flag
 from ringbuf.vitals import VitalsSnapshot, read_snapshot
@@ -215,6 +216,56 @@ def test_a_collector_without_room_for_its_rings_says_so_and_waits(place: Path) -
 
     wait_for(lambda: kis().state == "retrying")  # no vendor is there, but the rings are
     assert stop_writer(process) == 0
+
+
+def test_a_collector_killed_on_a_full_disk_with_its_rings_under_run_comes_up_again(place: Path) -> None:
+    """Rings, vitals page and locks are there already and need no room; the holiday table, which is gone, is done without."""
+    with small_disk(place / "run", 4) as disk:
+        disk.chmod(0o700)
+        make_home(place)
+        settings = (place / "collector.toml").read_text().replace("65536", "2048")
+        (place / "collector.toml").write_text(
+            settings + '[kis]\nws_url = "ws://127.0.0.1:9"\nrest_url = "http://127.0.0.1:9"\n'
+        )
+        home = Home(place)
+        environment = os.environ | {"COLLECTOR_HOME": str(place), "PYTHONPATH": str(ROOT)}
+        environment |= {"KIS_APP_KEY": "k", "KIS_APP_SECRET": "s"}
+
+        def start() -> subprocess.Popen[bytes]:
+            process = subprocess.Popen([sys.executable, "-m", "brokers", "kis"], env=environment)
+            started_writers.append(process)
+            return process
+
+        def state(process: subprocess.Popen[bytes]) -> str:
+            assert process.poll() is None, "it ended"
+            try:
+                found = read_snapshot(home.vitals_path("kis"))
+            except FileNotFoundError:
+                return ""
+            return found.state if found.pid == process.pid else ""
+
+        process = start()
+        wait_for(lambda: state(process) == "retrying")  # no vendor is there, but the rings are
+        (disk / "calendar.json").unlink()
+        ballast = fill_disk(disk)
+        process.kill()
+        process.wait()
+
+        process = start()
+        wait_for(lambda: state(process) == "retrying")
+        assert stop_writer(process) == 0
+
+        home.ring_path("kis", "tick").unlink()
+        with ballast.open("ab", buffering=0) as file, pytest.raises(OSError, match="No space"):
+            while True:
+                file.write(bytes(4096))
+        process = start()
+        wait_for(lambda: state(process) == "waiting")
+        assert "kis.tick.ring" in read_snapshot(home.vitals_path("kis")).detail
+        ballast.unlink()
+        wait_for(lambda: state(process) == "retrying")
+        assert stop_writer(process) == 0
+        assert (disk / "calendar.json").exists()
 
 
 def test_without_room_even_for_a_vitals_page_the_last_words_name_it(place: Path) -> None:

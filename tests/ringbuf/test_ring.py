@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from support.small_disk import fill_disk, small_disk
 
 from ringbuf import layout
 from ringbuf.records import ORDERBOOK, TICK, empty_records
@@ -396,3 +397,35 @@ def test_a_ring_for_which_there_is_no_room_leaves_nothing_behind(path: Path) -> 
 
     assert ran.returncode == 27  # EFBIG
     assert list(path.parent.iterdir()) == []
+
+
+def test_a_ring_of_another_capacity_stays_where_there_is_no_room_for_the_new_one(tmp_path: Path) -> None:
+    """A full disk never costs the ring that is there: it is continued, and replaced at a start with room."""
+    with small_disk(tmp_path / "disk", 1) as disk:
+        path = disk / "small.ring"
+        producer, consumer = open_small(path, 8)
+        producer.publish(some(1, 3))
+        consumer.commit(4)
+        producer.close()
+        ballast = fill_disk(disk)
+
+        producer = Producer.open(path, SMALL, 4096)
+        assert (producer.capacity, producer.head) == (8, 3)
+        producer.close()
+        ballast.unlink()
+
+        producer = Producer.open(path, SMALL, 4096)
+        assert (producer.capacity, producer.head, consumer.is_replaced) == (4096, 0, True)
+        assert [found.name for found in disk.iterdir()] == ["small.ring"]
+
+
+def test_an_attempt_that_fails_leaves_the_ring_unlocked(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same process opens it at its next attempt, instead of calling itself the other producer."""
+    open_small(path)[0].close()
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "glob", lambda *_: (_ for _ in ()).throw(OSError("Too many open files")))
+        with pytest.raises(OSError, match="Too many"):
+            Producer.open(path, SMALL, 8)
+
+    assert not Consumer.open(path, SMALL).is_producer_alive()
+    Producer.open(path, SMALL, 8)

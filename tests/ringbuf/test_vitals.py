@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from support.small_disk import fill_disk, small_disk
 
 from ringbuf import layout, vitals
 from ringbuf.vitals import (
@@ -303,3 +304,26 @@ def test_a_page_is_for_its_owner_only(path: Path) -> None:
     Vitals.create(path, "kis")
 
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
+
+
+def test_without_room_for_another_page_that_of_the_previous_process_is_used(tmp_path: Path) -> None:
+    """A full disk keeps no process that ran before from starting: the page is cleared, and nothing else is left behind."""
+    with small_disk(tmp_path / "disk", 1) as disk:
+        path = disk / "kis.vitals"
+        before = Vitals.create(path, "kis")
+        before.add("frames", 7)
+        before.set_state(ProcessState.STREAMING, "41 subscriptions")
+        last_ns = read_snapshot(path).heartbeat_mono_ns
+        before.close()
+        fill_disk(disk)
+
+        page = Vitals.create(path, "kis")
+
+        reading = read_snapshot(path)
+        assert (reading.pid, reading.state, reading.detail) == (os.getpid(), "starting", "")
+        assert reading.counters["frames"] == 0 and reading.heartbeat_mono_ns > last_ns
+        assert page.previous_heartbeat_ns == last_ns
+        assert sorted(found.name for found in disk.iterdir()) == ["ballast", "kis.vitals"]
+        with pytest.raises(OSError, match=r"No space left on device: '.*kiwoom\.vitals'"):
+            Vitals.create(disk / "kiwoom.vitals", "kiwoom")
+        assert sorted(found.name for found in disk.iterdir()) == ["ballast", "kis.vitals"]

@@ -16,7 +16,7 @@ from brokers.registry import load_broker
 from conf.clock import parse_seconds_of_day
 from conf.home import Home
 from ringbuf.records import TICK, Flag, Session
-from ringbuf.ring import Consumer
+from ringbuf.ring import Consumer, RingError
 from ringbuf.vitals import Vitals
 
 S = 10**9
@@ -121,3 +121,17 @@ def test_threads_that_publish_at_once_leave_every_record_once(rings):
     for number in range(8):
         own = records["mono_ns"][records["mono_ns"] // 1000 == number]
         assert own.tolist() == [number * 1000 + n for n in range(120)]
+
+
+@pytest.mark.parametrize("stream", ["orderbook", "tick"])
+def test_rings_that_cannot_all_be_opened_leave_none_locked(rings, stream):
+    """Whatever fails, the same process can try again: no ring is held by an attempt that came to nothing."""
+    _, vitals, _, home = rings
+    path = home.ring_path("us", stream)
+    path.write_bytes(bytes(8192))  # of no layout
+    for _ in range(2):
+        with pytest.raises(RingError, match="magic is 0"):
+            RingPublisher(home, "us", vitals, home.load_clock())
+    path.unlink()
+
+    RingPublisher(home, "us", vitals, home.load_clock()).close()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import fcntl
 import multiprocessing
+import os
 import time
 from datetime import datetime, timedelta
 
@@ -12,6 +14,7 @@ from brokers.errors import RateLimited, RequestRejected, ServiceUnavailable, red
 from brokers.kis import rest as kis_rest
 from brokers.kis.rest import ApprovalKey
 from brokers.kiwoom.rest import access_token
+from brokers.transport import token_cache
 from brokers.transport.token_cache import AccessToken, TokenFile
 from conf import clock
 from conf.clock import KST
@@ -136,6 +139,22 @@ def test_another_key_does_not_get_the_first_ones_token(vendor, tmp_path):
     )
 
     assert other.get() == "token-2"
+
+
+def test_a_token_lock_that_another_process_does_not_let_go_is_said_and_not_waited_for_for_ever(
+    vendor, tmp_path, monkeypatch
+):
+    """A process that was stopped while it asked for a token: the others say so and come again."""
+    path = tmp_path / "kiwoom.json"
+    monkeypatch.setattr(token_cache, "LOCK_TIMEOUT_S", 0.2)
+    fd = os.open(path.with_suffix(".lock"), os.O_RDWR | os.O_CREAT)
+    fcntl.flock(fd, fcntl.LOCK_EX)
+
+    with pytest.raises(ServiceUnavailable, match=rf"kiwoom\.lock: process {os.getpid()} holds it"):
+        TokenFile(path, "owner").get(0, lambda: ("token", 1))
+
+    os.close(fd)
+    assert TokenFile(path, "owner").get(0, lambda: ("token", 1)) == "token"
 
 
 def test_a_damaged_token_file_costs_one_call(vendor, tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import stat
@@ -14,6 +15,10 @@ import pytest
 from support.process_tree import BIN, SECRETS, read_status, run_collectorctl, temporary_home, wait_until
 
 from collectorctl.demo.environment import SimulatorProcess, set_addresses
+from collectorctl.supervision import supervisor
+from collectorctl.supervision.supervisor import SupervisorClient, SupervisorError
+from conf.home import Home
+from conf.process import AlreadyRunning, ShutdownSignal, acquire_lock
 
 SETTINGS = """
 [universe]
@@ -181,3 +186,60 @@ def test_a_fresh_home_starts_under_plain_supervisord_in_the_foreground() -> None
             supervisord.terminate()
             supervisord.wait(60)
         assert not list((root / "run").glob("*.sock"))
+
+
+@pytest.mark.parametrize("left", ["nothing", "the socket of a killed supervisord"])
+def test_of_two_starts_at_once_both_end_with_the_one_healthy_tree(left: str) -> None:
+    """One starts it, the other waits for it; there is one supervisord, also where a killed one left its socket."""
+    with temporary_home(SETTINGS) as root, SimulatorProcess(root, root / "truth") as simulator:
+        set_addresses(root, simulator.addresses)
+        if left != "nothing":
+            run_collectorctl(root, "start")
+            os.kill(read_status(root)["supervisor_pid"], signal.SIGKILL)
+
+        both = [
+            subprocess.Popen([BIN / "collectorctl", "--home", root, "start"], stdout=subprocess.PIPE, text=True)
+            for _ in range(2)
+        ]
+        said = sorted(process.communicate(timeout=200)[0] for process in both)
+
+        assert [process.returncode for process in both] == [0, 0]
+        assert said == ["started\nhealthy\n", "was running\nhealthy\n"]
+        supervisors = [
+            process.pid
+            for process in psutil.process_iter(["cmdline"])
+            if "supervisor.supervisord" in process.info["cmdline"]
+            and f"{root}/supervisord.conf" in process.info["cmdline"]
+        ]
+        assert supervisors == [read_status(root)["supervisor_pid"]]
+
+
+def test_a_start_beside_one_that_does_not_end_says_who_holds_it_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Bounded, in words, and nothing is started twice."""
+    with temporary_home(SETTINGS) as root:
+        home = Home(root)
+        home.create_directories()
+        monkeypatch.setattr(supervisor, "START_TIMEOUT_S", 0.2)
+        lock = acquire_lock(home.lock_path("start"), ShutdownSignal())
+        try:
+            with pytest.raises(AlreadyRunning, match=rf"run/start\.lock: process {os.getpid()} holds it"):
+                SupervisorClient(home).start()
+        finally:
+            os.close(lock)
+
+
+def test_a_call_to_supervisord_leaves_no_socket_open(running: Path) -> None:
+    """Closed at once, not when the garbage collector comes by; a call that fails as well."""
+    client = SupervisorClient(Home(running))
+    sockets = lambda: [connection.fd for connection in psutil.Process().net_connections("unix")]  # noqa: E731
+    before = sockets()
+    gc.disable()
+    try:
+        for _ in range(20):
+            assert client.list_programs()
+            with pytest.raises(SupervisorError, match="no such program"):
+                client.start_program("nobody")
+    finally:
+        gc.enable()
+
+    assert sockets() == before
