@@ -17,10 +17,14 @@ from collectorctl.allocation_report import build_allocation_report, format_short
 from collectorctl.supervision.status import enabled_feeds
 from conf.home import Home
 from conf.loader import load_secrets
+from conf.settings import SettingsError
+from ringbuf.machine import find_fault, read_machine
 
 
 def check_home(home: Home) -> dict[str, Any]:
     """What would be subscribed where; SettingsError instead if the home cannot be started."""
+    if fault := find_fault(read_machine()):
+        raise SettingsError(home.root, "machine", f"{read_machine()}: {fault}", "use another machine")
     for name, keys in key_counts(home).items():
         for number in range(1, keys + 1):
             load_secrets(home.root, name, number=number)
@@ -38,4 +42,10 @@ def check_home(home: Home) -> dict[str, Any]:
                 "limit": sum(connection.limit for connection in connections),
             }
         )
-    return {"home": str(home.root), "lines": feeds, "short": report.shortfalls, "fit": format_shortfalls(report)}
+    return {
+        "home": str(home.root),
+        "machine": str(read_machine()),
+        "lines": feeds,
+        "short": report.shortfalls,
+        "fit": format_shortfalls(report),
+    }

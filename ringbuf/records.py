@@ -117,7 +117,9 @@ class EventType(IntEnum):
     VI = 12  # volatility interruption; value: 1 begins, 0 ends, undefined: unknown
     HALT = 13  # trading of a symbol; value: 1 halted, 0 resumed
     CLOCK_STEP = 14  # the wall clock was stepped; value: by how many ns
-    RING_LOSS = 15  # records were overwritten unread; value: count, message: which, since: the last record before them
+    RING_LOSS = (
+        15  # records were overwritten unread or damaged; value: count, message: which, since: the last record before
+    )
     QUARANTINED = 16  # frames were quarantined; value: how many since the last such event, message: the latest reason
     PAUSED = 17  # a dataset cannot be written, the rings hold its data; message: which, and the error
     RESUMED = 18  # it can be written again; message: which, since: when it paused

@@ -2,18 +2,21 @@
 
     producer                                            consumer
     claim = head + n        these slots are being written
-    slots[..] = records
+    slots[..] = records, each with its checksum
     head = head + n         these slots are complete      read head, copy slots, read claim:
                                                           what lies at or before claim - capacity may be
                                                           half overwritten: it is reported as lost
+                                                          every other slot must hold its number and checksum
 
-This relies on stores becoming visible in program order, as on x86-64. On a processor that reorders stores, the `seq` of each
-record, which the consumer checks, detects most torn records, but not all.
+The order in which stores become visible is not relied on (layout.py): on arm64 a head may be seen before the slots behind it, or a
+slot before its claim. Such a slot fails its checksum, and is copied again for up to MAX_ATTEMPTS x RETRY_S; one that still fails
+is damaged.
 
 Guarantees:
     * The producer never blocks.
-    * A record that is overwritten while it is read is not delivered; the consumer reports its exact sequence numbers as an
-      overrun.
+    * A record that is overwritten while it is read is not delivered; nor is one whose slot holds anything else than was
+      published. The consumer reports the exact sequence numbers as a loss, and goes on with the next whole record.
+    * A producer keeps the numbers itself: a header that was overwritten is right again after its next publish.
     * A producer killed at any instruction leaves a ring that the next producer continues: no torn record becomes visible, and
       numbering goes on.
     * The last `capacity` records stay readable after they were consumed; a file of another layout is refused.
@@ -25,24 +28,38 @@ import fcntl
 import mmap
 import os
 import time
+import zlib
 from pathlib import Path
 from typing import NamedTuple, Self
 
 import numpy as np
 
 from ringbuf import layout
+from ringbuf.machine import check_machine
 from ringbuf.records import dtype_hash
+
+MAX_ATTEMPTS, RETRY_S = 10, 0.001
+"""Copies of a slot that does not hold its record before it is called damaged, and the pause between two."""
 
 
 class RingError(Exception):
     """A ring that cannot be used; the message says which, why, and what to do."""
 
 
-class Overrun(NamedTuple):
-    """Records overwritten before they were read: sequence numbers `first_seq` to `last_seq`, both included."""
+class Loss(NamedTuple):
+    """Records that cannot be read: sequence numbers `first_seq` to `last_seq`, both included.
+
+    Overwritten before they were read, or damaged: their slots hold something else.
+    """
 
     first_seq: int
     last_seq: int
+    is_damage: bool = False
+
+    @property
+    def record_count(self) -> int:
+        """How many records."""
+        return self.last_seq - self.first_seq + 1
 
 
 class Batch(NamedTuple):
@@ -50,13 +67,14 @@ class Batch(NamedTuple):
 
     records: np.ndarray
     next_seq: int
-    overrun: Overrun | None
+    loss: Loss | None
 
 
 class _MappedRing:
     """A ring file, open and mapped."""
 
     def __init__(self, path: Path, dtype: np.dtype) -> None:
+        check_machine()
         self.path = path
         self.dtype = dtype
         self.fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
@@ -76,7 +94,7 @@ class _MappedRing:
             (layout.MAGIC, layout.RING_MAGIC, "magic"),
             (layout.VERSION, layout.RING_VERSION, "layout version"),
             (layout.DTYPE, dtype_hash(self.dtype), "record layout"),
-            (layout.SLOT_BYTES, self.dtype.itemsize, "record size"),
+            (layout.SLOT_BYTES, self.dtype.itemsize + layout.CHECKSUM_BYTES, "slot size"),
         ):
             if self._header[word] != expected:
                 raise RingError(
@@ -84,29 +102,52 @@ class _MappedRing:
                     "drain it (collectorctl stop), then delete the file"
                 )
         self.capacity = int(self._header[layout.CAPACITY])
-        if size != layout.RING_HEADER_BYTES + self.capacity * self.dtype.itemsize:
+        self.ring_id = int(self._header[layout.RING_ID])
+        """A number each newly created file gets: positions in another file mean nothing in this one."""
+        if size != _file_bytes(self.dtype, self.capacity):
             raise RingError(
                 f"{self.path}: {size} bytes do not hold {self.capacity} records: stop everything and delete the file"
             )
-        self.slots = np.frombuffer(self._mmap, self.dtype, self.capacity, layout.RING_HEADER_BYTES)
-        # the slots as bytes without fields: numpy copies records field by field otherwise, ten times slower
-        self._raw_dtype = np.dtype((np.void, self.dtype.itemsize))
-        self._raw_slots = self.slots.view(self._raw_dtype)
+        # as bytes without fields: numpy copies records field by field otherwise, ten times slower
+        self._raw_record = np.dtype((np.void, self.dtype.itemsize))
+        self._slot = np.dtype([("record", self._raw_record), ("checksum", "<u8")])
+        raw_slot = np.dtype((np.void, self._slot.itemsize))
+        self._raw_slots = np.frombuffer(self._mmap, raw_slot, self.capacity, layout.RING_HEADER_BYTES)
+        self.slots = self._raw_slots.view([("record", self.dtype), ("checksum", "<u8")])["record"]
 
     @property
     def head(self) -> int:
         """Sequence number of the newest complete record; 0 if there is none yet."""
-        return int(self._header[layout.HEAD])
+        head, copy = int(self._header[layout.HEAD]), int(self._header[layout.HEAD_COPY])
+        if head == copy:
+            return head
+        # between the two stores, which may be where the producer was killed, or one of the words was damaged
+        newer, older = max(head, copy), min(head, copy)
+        return newer if newer > 0 and self._verify(self._copy(newer, 1), newer)[0] else older
+
+    @property
+    def _claim(self) -> int:
+        """Sequence number up to which the producer may have begun to write."""
+        return max(self.head, min(int(self._header[layout.CLAIM]), int(self._header[layout.CLAIM_COPY])))
+
+    def _copy(self, first: int, count: int) -> np.ndarray:
+        """The slots of `count` records from number `first` on."""
+        begin = (first - 1) % self.capacity
+        fits = min(count, self.capacity - begin)
+        if fits == count:
+            return self._raw_slots[begin : begin + count].copy().view(self._slot)
+        return np.concatenate([self._raw_slots[begin:], self._raw_slots[: count - fits]]).view(self._slot)
+
+    def _verify(self, slots: np.ndarray, first: int) -> np.ndarray:
+        """Which of these slots hold the records that belong there, numbered from `first`; shape (n,), bool."""
+        records = slots["record"].view(self.dtype)
+        numbered = records["seq"] == np.arange(first, first + len(slots))
+        return numbered & (slots["checksum"] == _checksums(slots))
 
     @property
     def tail(self) -> int:
         """The next number to read, as last committed by the consumer; 1 before the first commit."""
         return int(self._header[layout.TAIL])
-
-    @property
-    def ring_id(self) -> int:
-        """A number each newly created file gets: positions in another file mean nothing in this one."""
-        return int(self._header[layout.RING_ID])
 
     @property
     def is_replaced(self) -> bool:
@@ -128,6 +169,13 @@ class _MappedRing:
 class Producer(_MappedRing):
     """The one process that writes a ring."""
 
+    _published = _claimed = 0  # the numbers in the header, by this process's own account
+
+    @property
+    def head(self) -> int:
+        """Sequence number of the newest record that was published; 0 if there is none yet."""
+        return self._published or super().head
+
     @classmethod
     def open(cls, path: Path, dtype: np.dtype, capacity: int) -> Self:
         """Continue the ring at `path`, or create it with room for `capacity` records.
@@ -142,6 +190,8 @@ class Producer(_MappedRing):
                 ring = ring._replace(capacity)
             for leftover in path.parent.glob(f".{path.name}.*"):  # by a producer that was killed while it made the ring
                 leftover.unlink(missing_ok=True)
+            ring._published = ring.head
+            ring._claimed = ring._claim
         except BaseException:
             ring.close()  # a lock that stays would keep this very process out at its next attempt
             raise
@@ -199,16 +249,20 @@ class Producer(_MappedRing):
 
     def _publish(self, records: np.ndarray) -> None:
         count = len(records)
-        head = self.head
+        head = self._published
         records["seq"] = np.arange(head + 1, head + 1 + count)
+        slots = np.empty(count, self._slot)
+        slots["record"] = records.view(self._raw_record)
+        slots["checksum"] = _checksums(slots)
+        raw_slots = slots.view(self._raw_slots.dtype)
         # a producer that died may have claimed further than this batch reaches
-        self._header[layout.CLAIM] = max(self._header[layout.CLAIM], head + count)
+        self._claimed = max(self._claimed, head + count)
+        self._header[layout.CLAIM] = self._header[layout.CLAIM_COPY] = self._claimed
         first = head % self.capacity
         fits = min(count, self.capacity - first)
-        raw_records = records.view(self._raw_dtype)
-        self._raw_slots[first : first + fits] = raw_records[:fits]
-        self._raw_slots[: count - fits] = raw_records[fits:]
-        self._header[layout.HEAD] = head + count
+        self._raw_slots[first : first + fits] = raw_slots[:fits]
+        self._raw_slots[: count - fits] = raw_slots[fits:]
+        self._header[layout.HEAD] = self._header[layout.HEAD_COPY] = self._published = head + count
 
 
 class Consumer(_MappedRing):
@@ -222,12 +276,14 @@ class Consumer(_MappedRing):
     @property
     def oldest(self) -> int:
         """The lowest sequence number that can still be read; head + 1 when nothing can."""
-        return max(1, int(self._header[layout.CLAIM]) - self.capacity + 1)
+        claim, head = self._claim, self.head
+        # a batch is never larger than the ring: what was claimed beyond that is no number of this ring
+        return max(1, (claim if claim <= head + self.capacity else head) - self.capacity + 1)
 
     def read(self, next_seq: int, max_records: int) -> Batch:
-        """At most `max_records` records from number `next_seq` on; empty when there are none yet.
+        """At most `max_records` records from number `next_seq` on, up to the next damaged one; empty when there are none yet.
 
-        RingError when `next_seq` is no position of this ring, or a slot holds another record than it must.
+        RingError when `next_seq` is no position of this ring.
         """
         head = self.head
         if not 1 <= next_seq <= head + 1:
@@ -235,24 +291,23 @@ class Consumer(_MappedRing):
                 f"{self.path}: record {next_seq} requested, the ring has 1 to {head}: the position is of another ring: "
                 "compare ring_id, and begin at `oldest` if it differs"
             )
-        first = max(next_seq, self.oldest)
-        count = max(0, min(head - first + 1, max_records))
-        records = self._copy(first, count)
-        first_intact = max(first, self.oldest)  # what the producer claimed meanwhile may be torn in the copy
-        records = records[first_intact - first :]
-        end_seq = first_intact + len(records)
-        if len(records) and not np.array_equal(records["seq"], np.arange(first_intact, end_seq)):
-            raise RingError(
-                f"{self.path}: slots of records {first_intact} to {end_seq - 1} hold others: the file is damaged; delete it"
-            )
-        return Batch(records, end_seq, Overrun(next_seq, first_intact - 1) if first_intact > next_seq else None)
-
-    def _copy(self, first: int, count: int) -> np.ndarray:
-        begin = (first - 1) % self.capacity
-        fits = min(count, self.capacity - begin)
-        if fits == count:
-            return self._raw_slots[begin : begin + count].copy().view(self.dtype)
-        return np.concatenate([self._raw_slots[begin:], self._raw_slots[: count - fits]]).view(self.dtype)
+        for attempt in range(MAX_ATTEMPTS):
+            if attempt:
+                time.sleep(RETRY_S)
+            first = max(next_seq, self.oldest)
+            slots = self._copy(first, max(0, min(head - first + 1, max_records)))
+            first_intact = max(first, self.oldest)  # what the producer claimed meanwhile may be torn in the copy
+            slots = slots[first_intact - first :]
+            intact = self._verify(slots, first_intact)
+            if first_intact > next_seq or intact[:1].all():
+                break
+        loss = Loss(next_seq, first_intact - 1) if first_intact > next_seq else None
+        if loss is None and not intact[:1].all():
+            damaged = int(intact.argmax()) if intact.any() else len(intact)
+            loss = Loss(next_seq, next_seq + damaged - 1, is_damage=True)
+            first_intact, slots, intact = first_intact + damaged, slots[damaged:], intact[damaged:]
+        whole = len(intact) if intact.all() else int(intact.argmin())
+        return Batch(slots["record"][:whole].copy().view(self.dtype), first_intact + whole, loss)
 
     def commit(self, next_seq: int) -> None:
         """Publish the next number to read: everything before it is stored. Used by status and to replace the ring."""
@@ -268,6 +323,18 @@ class Consumer(_MappedRing):
         return False
 
 
+def _file_bytes(dtype: np.dtype, capacity: int) -> int:
+    """The size of a ring's file."""
+    return layout.RING_HEADER_BYTES + capacity * (dtype.itemsize + layout.CHECKSUM_BYTES)
+
+
+def _checksums(slots: np.ndarray) -> list[int]:
+    """The CRC-32 of each slot's record."""
+    stride, size = slots.dtype.itemsize, slots.dtype["record"].itemsize
+    data = slots.view(np.uint8).data
+    return [zlib.crc32(data[begin : begin + size]) for begin in range(0, len(data), stride)]
+
+
 def _create(path: Path, dtype: np.dtype, capacity: int, replace: bool = False) -> None:
     """Create a complete, empty ring at `path`; keep one that another process has just created, unless `replace`."""
     # never an existing file: one left by a creator killed after link() may be mapped by a process
@@ -277,14 +344,14 @@ def _create(path: Path, dtype: np.dtype, capacity: int, replace: bool = False) -
     try:
         # reserve every page now: writing to a hole of a full file system would be SIGBUS
         try:
-            os.posix_fallocate(fd, 0, layout.RING_HEADER_BYTES + capacity * dtype.itemsize)
+            os.posix_fallocate(fd, 0, _file_bytes(dtype, capacity))
         except OSError as error:  # it names no file by itself
             raise OSError(error.errno, error.strerror, str(path)) from None
         header = np.zeros(layout.RING_HEADER_BYTES // 8, "<i8")
         header[layout.MAGIC] = layout.RING_MAGIC
         header[layout.VERSION] = layout.RING_VERSION
         header[layout.DTYPE] = dtype_hash(dtype)
-        header[layout.SLOT_BYTES] = dtype.itemsize
+        header[layout.SLOT_BYTES] = dtype.itemsize + layout.CHECKSUM_BYTES
         header[layout.CAPACITY] = capacity
         header[layout.RING_ID] = time.time_ns()
         header[layout.TAIL] = 1

@@ -4,7 +4,8 @@
 
 Guarantees:
     * Writing is a store into memory without a system call; threads of the process may write at once, and no count is lost.
-    * A reader never disturbs the process and never reads a half-written text.
+    * A reader never disturbs the process and never reads a half-written text: the text carries its checksum, so that this
+      holds on processors that reorder stores, too (layout.py).
     * The page outlives its process, so that a reader can tell an exit from a hang; a page of another version is refused.
     * Where there is no room for another page, the page of the previous process is used again; a reader that comes while it is
       cleared is told that it is no vitals page.
@@ -16,6 +17,7 @@ import mmap
 import os
 import threading
 import time
+import zlib
 from enum import StrEnum
 from hashlib import sha256
 from pathlib import Path
@@ -25,6 +27,7 @@ import msgspec
 import numpy as np
 
 from ringbuf import layout
+from ringbuf.machine import check_machine
 
 COUNTERS = (
     # collectors
@@ -69,6 +72,7 @@ COUNTERS = (
     "rows_published",
     "late_rows",
     "lost_records",
+    "damaged_records",
     "waiting_books",
     "backlog_records",
     "pauses",
@@ -176,6 +180,7 @@ class Vitals:
     """A process's own page."""
 
     def __init__(self, path: Path, fd: int) -> None:
+        check_machine()
         self.path = path
         self.previous_heartbeat_ns: int | None = None
         """The last heartbeat (mono_ns) of the previous process, see `last_heartbeat`."""
@@ -208,7 +213,7 @@ class Vitals:
         page._words[layout.COUNTERS_HASH] = _COUNTERS_HASH
         page._words[layout.PID] = os.getpid()
         page._words[layout.START_NS] = time.time_ns()
-        page._write_text(layout.NAME_AT, layout.NAME_BYTES, name)
+        page._write_text(layout.NAME_AT, layout.NAME_BYTES, name)  # its checksum comes with the state
         page.set_state(ProcessState.STARTING)
         page.heartbeat()
         page._words[layout.MAGIC] = layout.VITALS_MAGIC
@@ -240,10 +245,9 @@ class Vitals:
     def set_state(self, state: ProcessState, detail: str = "") -> None:
         """Publish the state of the process, with a sentence of detail where it helps."""
         with self._lock:
-            self._words[layout.TEXT_VERSION] += 1  # odd: being written
             self._write_text(layout.STATE_AT, layout.STATE_BYTES, state)
             self._write_text(layout.DETAIL_AT, layout.DETAIL_BYTES, detail)
-            self._words[layout.TEXT_VERSION] += 1
+            self._words[layout.TEXT_CHECKSUM] = _text_checksum(self._mmap)
 
     def _write_text(self, at: int, size: int, text: str) -> None:
         encoded = text.encode(errors="replace")[: size - 1].decode(errors="ignore").encode()
@@ -327,18 +331,17 @@ def compute_percentiles(buckets: np.ndarray) -> dict[str, int]:
 
 
 def _read_page(fd: int) -> tuple[bytes, bool]:
-    """A page, and whether its text is complete: one even text version was read before and after it."""
+    """A page, and whether its text is complete."""
     for _ in range(_MAX_READ_ATTEMPTS):
-        before, page, after = (os.pread(fd, layout.VITALS_BYTES + 1, 0) for _ in range(3))
-        version = _read_text_version(before)
-        if version % 2 == 0 and version == _read_text_version(after):
+        page = os.pread(fd, layout.VITALS_BYTES + 1, 0)
+        if int.from_bytes(page[8 * layout.TEXT_CHECKSUM :][:8], "little") == _text_checksum(page):
             return page, True
         time.sleep(0.001)  # let the process finish writing the text
     return page, False
 
 
-def _read_text_version(page: bytes) -> int:
-    return int.from_bytes(page[8 * layout.TEXT_VERSION :][:8], "little")
+def _text_checksum(page: bytes | mmap.mmap) -> int:
+    return zlib.crc32(page[layout.NAME_AT : layout.COUNTERS_AT])
 
 
 def _read_text(page: bytes, at: int, size: int) -> str:

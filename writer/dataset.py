@@ -184,8 +184,8 @@ class Dataset:
     def _prepare(self, ring_batch: OrderedBatch, now_ns: int) -> PreparedBatch:
         ring_batch, refused_rows = self._filter_backfill(ring_batch)
         records, first_row = ring_batch.records, self.journal.last_row + 1
-        for overrun in ring_batch.overruns:
-            self._report.lost(overrun)
+        for loss in ring_batch.losses:
+            self._report.lost(loss)
         arbitration = (
             self.arbiter.arbitrate(records, schema.compute_hours(records), first_row) if self.arbiter else None
         )

@@ -13,7 +13,7 @@ from ringbuf.records import STREAMS, UNDEFINED, EventType, FeedId
 from ringbuf.vitals import Vitals
 from writer import schema
 from writer.ingest.book_arbiter import ArbitrationResult, BookArbiter
-from writer.ingest.ring_reader import OverrunReport
+from writer.ingest.ring_reader import LossReport
 
 
 class DatasetReport:
@@ -62,26 +62,27 @@ class DatasetReport:
             for lags in np.array_split(np.sort(now_ns - records["mono_ns"]), min(8, len(records))):
                 vitals.record_latency(max(0, int(lags.mean())), len(lags))
 
-    def lost(self, overrun: OverrunReport) -> None:
-        """Count, log and emit records that were overwritten before they were read.
+    def lost(self, report: LossReport) -> None:
+        """Count, log and emit records that were overwritten before they were read, or damaged in their ring.
 
         This is done before the batch behind the loss is journalled: a kill in between reports a loss twice rather than never.
         """
-        first, last = overrun.overrun
-        count = last - first + 1
-        self._vitals.add("lost_records", count)
-        after = self._market.to_local(overrun.after_ns) if overrun.after_ns else "the ring's beginning"
-        before = self._market.to_local(overrun.before_ns) if overrun.before_ns else "now"
-        message = f"records {first} to {last} ({count}) were overwritten before they were read"
+        loss = report.loss
+        self._vitals.add("lost_records", loss.record_count)
+        self._vitals.add("damaged_records", loss.record_count if loss.is_damage else 0)
+        after = self._market.to_local(report.after_ns) if report.after_ns else "the ring's beginning"
+        before = self._market.to_local(report.before_ns) if report.before_ns else "now"
+        how = "damaged in the ring" if loss.is_damage else "overwritten before they were read"
+        message = f"records {loss.first_seq} to {loss.last_seq} ({loss.record_count}) were {how}"
         message += f"; received between {after} and {before}"
-        logger.error("{}: {}", overrun.ring, message)
+        logger.error("{}: {}", report.ring, message)
         if self._emit is not None:
-            feed, _, stream = overrun.ring.partition(".")
+            feed, _, stream = report.ring.partition(".")
             self._emit(
                 EventType.RING_LOSS,
                 message,
                 feed=FeedId[feed.upper()],
                 stream=stream if stream in STREAMS else "",
-                value=count,
-                since_ns=overrun.after_ns or UNDEFINED,
+                value=loss.record_count,
+                since_ns=report.after_ns or UNDEFINED,
             )

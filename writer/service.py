@@ -147,8 +147,17 @@ class WriterService:
         if self._report.paused:
             self._report.set_state(*self._report.describe())
         elif not self._stop.requested:
-            self._report.set_state(*self._publication.describe())
+            self._report.set_state(*self._describe())
         return more
+
+    def _describe(self) -> tuple[ProcessState, str]:
+        """The state of a writer that turns: a feed whose ring cannot be read is not collected, whatever else works."""
+        if unreadable := self._unreadable_rings():
+            return ProcessState.FAILING, f"not read: {'; '.join(unreadable)}"
+        return self._publication.describe()
+
+    def _unreadable_rings(self) -> list[str]:
+        return [ring for dataset in self._datasets for ring in dataset.reader.unreadable]
 
     def finish(self) -> None:
         """Stop: drain and publish everything if the collectors have exited, else leave the rest to the next start."""
@@ -159,6 +168,9 @@ class WriterService:
                 time.sleep(0.02)
         self._report.set_state(ProcessState.DRAINING)
         self._report.emit(EventType.STOPPED)
+        for dataset in self._datasets:
+            with self._report.isolate(dataset.name):
+                dataset.reader.attach()  # to a ring that was made within the last second
         deadline = time.monotonic() + SHUTDOWN_NO_SPACE_TIMEOUT_S
         more = True
         while not (alive := self._live_producers()) and more:
@@ -175,7 +187,7 @@ class WriterService:
             self._set_undrained(f"{', '.join(alive)} still written")
             return
         self._report.set_state(ProcessState.PUBLISHING, "everything, the open hour included")
-        achieved = self._publication.publish_all()
+        achieved = self._publication.publish_all(self._unreadable_rings())
         if self._report.paused:  # what is in the journal stays there
             self._set_undrained(self._report.failures)
         else:

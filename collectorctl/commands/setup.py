@@ -49,6 +49,7 @@ def check(root: Path, as_json: bool) -> None:
         for feed in found["lines"]:
             click.echo(f"{feed['name']:<8} {feed['books']} books, {feed['ticks']} ticks: "
                        f"{feed['subscriptions']} of {feed['limit']} subscriptions")  # fmt: skip
+        click.echo(f"machine  {found['machine']}")
         click.echo(f"ok: settings and secrets are in order; {found['fit']}")
 
 

@@ -59,13 +59,14 @@ class ProcessStatus(msgspec.Struct, frozen=True):
 
 
 class RingLevel(msgspec.Struct, frozen=True):
-    """How full a ring is: `backlog` records the writer has not made safe yet."""
+    """How full a ring is: `backlog` records the writer has not made safe yet; `error`: why it cannot be read."""
 
     name: str
     capacity: int
     head: int
     backlog: int
     error: str = ""
+    note: str = ""
 
 
 class Status(msgspec.Struct, frozen=True):
@@ -77,6 +78,10 @@ class Status(msgspec.Struct, frozen=True):
     healthy: bool
     processes: list[ProcessStatus]
     rings: list[RingLevel]
+    lost_records: int = 0
+    """Records that the writer, since its start, could not read: overwritten before, or damaged in a ring."""
+    damaged_records: int = 0
+    """How many of these were damaged."""
     market: str = ""
     """Which sessions the universe's venues have now, or until when they are closed."""
     feed_health: FeedReport | None = None
@@ -152,18 +157,22 @@ def collect_status(home: Home) -> Status:
     recovery = schedule_state(home, Schedule(home.settings, home.load_calendar()))
     processes = [_build_process_status(home, name, supervised.get(name), recovery) for name in names]
     feed_health = _read_feed_report(home) if pid is not None else None
+    rings = [
+        *(_read_ring_level(home, line, stream) for line in enabled_feeds(home.settings) for stream in STREAMS),
+        *(_read_ring_level(home, line, "tick") for line in gapfill_programs(home.settings)),
+    ]
     return Status(
         home=str(home.root),
         now=f"{to_kst(home.load_clock().now_ns()):%Y-%m-%d %H:%M:%S} KST",
         supervisor_pid=pid,
         healthy=pid is not None
         and all(process.healthy for process in processes)
+        and not any(ring.error for ring in rings)
         and not (feed_health and feed_health.degraded),
         processes=processes,
-        rings=[
-            *(_read_ring_level(home, line, stream) for line in enabled_feeds(home.settings) for stream in STREAMS),
-            *(_read_ring_level(home, line, "tick") for line in gapfill_programs(home.settings)),
-        ],
+        rings=rings,
+        lost_records=_count_writers(processes, "lost_records"),
+        damaged_records=_count_writers(processes, "damaged_records"),
         market=_describe_market(home),
         feed_health=feed_health,
         events=_read_events(home),
@@ -173,6 +182,10 @@ def collect_status(home: Home) -> Status:
         allocation_summary=summary,
         recovery=recovery,
     )
+
+
+def _count_writers(processes: list[ProcessStatus], counter: str) -> int:
+    return sum(process.counters.get(counter, 0) for process in processes if process.name == "writer")
 
 
 def _describe_market(home: Home) -> str:
@@ -269,7 +282,7 @@ def _read_ring_level(home: Home, feed: str, stream: str) -> RingLevel:
     try:
         ring = Consumer.open(home.ring_path(feed, stream), STREAMS[stream])
     except FileNotFoundError:
-        return RingLevel(name, 0, 0, 0, "not made yet")
+        return RingLevel(name, 0, 0, 0, note="not made yet")
     except RingError as error:
         return RingLevel(name, 0, 0, 0, str(error))
     try:

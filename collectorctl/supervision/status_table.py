@@ -31,10 +31,8 @@ def print_status(status: Status, counters: bool) -> None:
     for process in status.processes:
         table.add_row(*_build_process_row(process))
     console.print(table)
-    for ring in status.rings:
-        console.print(
-            f"ring {ring.name:<18} {ring.error or f'{ring.backlog} of {ring.capacity} waiting, {ring.head} in all'}"
-        )
+    for line in format_rings(status):
+        console.print(line)
     if status.shortfalls:
         console.print(status.allocation_summary)
     if status.feed_health is not None:
@@ -52,6 +50,22 @@ def print_status(status: Status, counters: bool) -> None:
         for process in status.processes:
             text = ", ".join(f"{name} {count}" for name, count in process.counters.items() if count)
             console.print(f"{process.name}: {text}")
+
+
+def format_rings(status: Status) -> list[str]:
+    """Each ring, and what the writer could not read of them."""
+    lines = [
+        f"ring {ring.name:<18} {ring.note or f'{ring.backlog} of {ring.capacity} waiting, {ring.head} in all'}"
+        if not ring.error
+        else f"ring {ring.name:<18} [red]UNREADABLE[/] {ring.error}"
+        for ring in status.rings
+    ]
+    if status.lost_records:
+        lines.append(
+            f"[red]LOST[/] {status.lost_records} records since the writer's start: {status.damaged_records} damaged, "
+            "the rest overwritten unread (`tail event`: ring_loss)"
+        )
+    return lines
 
 
 def format_feeds(report: FeedReport) -> list[str]:

@@ -8,16 +8,19 @@ import signal
 import stat
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from support.small_disk import fill_disk, small_disk
 
 from ringbuf import layout
 from ringbuf.records import ORDERBOOK, TICK, empty_records
-from ringbuf.ring import Consumer, Overrun, Producer, RingError
+from ringbuf.ring import Consumer, Loss, Producer, RingError
 
 SMALL = np.dtype([("seq", "<i8"), ("content", "<i8", (3,))])
 
@@ -54,7 +57,7 @@ def test_records_come_out_once_in_order_and_numbered_from_one(path: Path) -> Non
 
     assert sent["seq"].tolist() == [1, 2, 3, 4, 5]
     assert np.array_equal(batch.records, sent)
-    assert (batch.next_seq, batch.overrun) == (6, None)
+    assert (batch.next_seq, batch.loss) == (6, None)
     assert consumer.read(6, 100).records.size == 0
     assert (consumer.head, consumer.oldest, consumer.capacity) == (5, 1, 8)
 
@@ -65,7 +68,7 @@ def test_an_empty_ring_gives_an_empty_batch(path: Path) -> None:
 
     batch = consumer.read(1, 10)
 
-    assert (len(batch.records), batch.next_seq, batch.overrun) == (0, 1, None)
+    assert (len(batch.records), batch.next_seq, batch.loss) == (0, 1, None)
     assert (consumer.head, consumer.oldest, consumer.tail) == (0, 1, 1)
 
 
@@ -103,7 +106,7 @@ def test_a_lapped_reader_learns_exactly_what_it_lost(path: Path) -> None:
     batch = consumer.read(1, 100)
     producer.publish(some(21, 1))
 
-    assert batch.overrun == Overrun(1, 12)
+    assert batch.loss == Loss(1, 12)
     assert batch.records["content"][:, 0].tolist() == list(range(13, 21))
     assert consumer.read(batch.next_seq, 100).records["seq"].tolist() == [21]
 
@@ -117,9 +120,9 @@ def test_a_batch_larger_than_the_ring_is_published_whole_and_keeps_its_end(path:
 
     batch = consumer.read(1, 100)
     assert sent["seq"].tolist() == list(range(1, 22))
-    assert batch.overrun == Overrun(1, consumer.oldest - 1)
+    assert batch.loss == Loss(1, consumer.oldest - 1)
     assert batch.records["content"][:, 0].tolist() == list(range(consumer.oldest, 22))
-    assert consumer.read(22, 1).overrun is None
+    assert consumer.read(22, 1).loss is None
 
 
 def test_records_stay_readable_after_they_were_consumed(path: Path) -> None:
@@ -155,11 +158,11 @@ def test_what_was_claimed_during_the_copy_is_lost_and_not_delivered(path: Path, 
 
     batch = consumer.read(1, 100)
 
-    assert batch.overrun == (Overrun(1, consumer.oldest - 1) if published else None)
+    assert batch.loss == (Loss(1, consumer.oldest - 1) if published else None)
     assert batch.records["content"][:, 0].tolist() == list(range(consumer.oldest, 9))
     consumer.meanwhile = lambda: None
     rest = consumer.read(batch.next_seq, 100)
-    assert rest.overrun is None
+    assert rest.loss is None
     assert rest.records["seq"].tolist() == list(range(batch.next_seq, 9 + published))
 
 
@@ -173,14 +176,138 @@ def test_a_position_of_another_ring_is_refused(path: Path) -> None:
             consumer.read(position, 1)
 
 
-def test_a_slot_with_another_record_is_called_damage(path: Path) -> None:
-    """Each record's own `seq` is checked: a file changed behind the ring's back is not delivered."""
+def slot_word(seq: int) -> int:
+    """The first word of the slot of a record of a ring of eight."""
+    return (layout.RING_HEADER_BYTES + (seq - 1) % 8 * (SMALL.itemsize + layout.CHECKSUM_BYTES)) // 8
+
+
+def test_a_damaged_slot_is_a_loss_with_its_number_and_reading_goes_on(path: Path) -> None:
+    """Number, content and checksum of a record are checked: what lies before the damage is delivered, then what lies behind it."""
+    producer, consumer = open_small(path)
+    producer.publish(some(1, 8))
+    set_word(path, slot_word(2), 77)
+    set_word(path, slot_word(4) + 2, 77)
+    set_word(path, slot_word(5) + 4, 77)
+
+    first = consumer.read(1, 100)
+    second = consumer.read(first.next_seq, 100)
+    third = consumer.read(second.next_seq, 100)
+
+    assert (first.records["seq"].tolist(), first.loss) == ([1], None)
+    assert (second.records["seq"].tolist(), second.loss) == ([3], Loss(2, 2, is_damage=True))
+    assert (third.records["seq"].tolist(), third.loss) == ([6, 7, 8], Loss(4, 5, is_damage=True))
+    producer.publish(some(9, 1))
+    assert consumer.read(third.next_seq, 100).records["content"][:, 0].tolist() == [9]
+
+
+def test_damage_up_to_the_newest_record_is_told_before_more_is_published(path: Path) -> None:
+    """Nothing whole lies behind it yet; the hole is complete nevertheless, and the next record is the next one."""
     producer, consumer = open_small(path)
     producer.publish(some(1, 3))
-    set_word(path, (layout.RING_HEADER_BYTES + SMALL.itemsize) // 8, 77)
+    set_word(path, slot_word(2) + 1, 77)
+    set_word(path, slot_word(3) + 1, 77)
 
-    with pytest.raises(RingError, match="slots of records 1 to 3 hold others"):
-        consumer.read(1, 3)
+    batch = consumer.read(2, 100)
+
+    assert (len(batch.records), batch.next_seq, batch.loss) == (0, 4, Loss(2, 3, is_damage=True))
+
+
+@pytest.mark.parametrize(("unread", "published_after"), [(8, 0), (8, 1), (3, 3), (0, 2)])
+def test_whichever_bit_of_a_ring_turns_over_nothing_wrong_is_delivered_and_what_is_lost_is_named(
+    path: Path, monkeypatch: pytest.MonkeyPatch, unread: int, published_after: int
+) -> None:
+    """Every bit of slots, head and claim, one at a time: right content only, every number once, at most one of them lost."""
+    monkeypatch.setattr("ringbuf.ring.RETRY_S", 0)
+    producer, consumer = open_small(path)
+    producer.publish(some(1, 8))
+    consumer.commit(9 - unread)
+    intact = path.read_bytes()
+    numbers = (layout.HEAD, layout.CLAIM, layout.HEAD_COPY, layout.CLAIM_COPY)
+    header_bits = [64 * word + bit for word in numbers for bit in range(64)]
+    slot_bits = range(8 * layout.RING_HEADER_BYTES, 8 * len(intact))
+    for bit in (*header_bits, *slot_bits):
+        producer._mmap[:] = intact
+        producer._published = producer._claimed = 8
+        producer._mmap[bit // 8] ^= 1 << bit % 8
+        delivered: list[int] = []
+        lost: list[int] = []
+        next_seq = 9 - unread
+        for newest in (8, 8 + published_after):
+            producer.publish(some(9, newest - 8))
+            while next_seq <= newest:
+                batch = consumer.read(next_seq, 100)
+                assert (batch.records["content"] == batch.records["seq"][:, None]).all()
+                assert batch.next_seq > next_seq, f"bit {bit} stops the reader at {next_seq}"
+                delivered += batch.records["seq"].tolist()
+                lost += range(batch.loss.first_seq, batch.loss.last_seq + 1) if batch.loss else []
+                next_seq = batch.next_seq
+        assert sorted(delivered + lost) == list(range(9 - unread, 9 + published_after)), f"bit {bit}"
+        assert len(lost) <= (bit >= 8 * layout.RING_HEADER_BYTES), f"bit {bit}"
+
+
+class SeesStoresLate(Consumer):
+    """A consumer on a processor that shows the producer's stores in any order; each copy shows a few more of them."""
+
+    pending: list[tuple[int, bytes]]
+    shown_per_copy = 0
+
+    def show(self, count: int) -> None:
+        for at, word in self.pending[:count]:
+            self._mmap[at : at + 8] = word
+        del self.pending[:count]
+
+    def _copy(self, first: int, count: int) -> np.ndarray:
+        self.show(self.shown_per_copy)
+        return super()._copy(first, count)
+
+
+def words_stored(before: bytes, after: bytes) -> list[tuple[int, bytes]]:
+    """Which words a publish stored, and what."""
+    return [(at, after[at : at + 8]) for at in range(0, len(after), 8) if before[at : at + 8] != after[at : at + 8]]
+
+
+@given(st.data(), st.integers(1, 8), st.integers(1, 8), st.booleans())
+@settings(max_examples=150, deadline=None)
+def test_in_whatever_order_stores_become_visible_no_record_is_wrong_and_none_is_missing(
+    data: st.DataObject, published: int, batch_size: int, lapped: bool
+) -> None:
+    """arm64 shows stores in any order: word by word, in a random one, what is read is right, and all of it comes once visible."""
+    with tempfile.TemporaryDirectory() as name:
+        path, seen_path = Path(name) / "ring", Path(name) / "seen"
+        producer = Producer.open(path, SMALL, 8)
+        producer.publish(some(1, published))
+        before = path.read_bytes()
+        seen_path.write_bytes(before)
+        producer.publish(some(published + 1, batch_size))
+        consumer = SeesStoresLate.open(seen_path, SMALL)
+        stores = words_stored(before, path.read_bytes())
+        consumer.pending = list(data.draw(st.permutations(stores)))
+        consumer.show(data.draw(st.integers(0, len(stores))))
+        consumer.shown_per_copy = max(1, len(stores) // 5)
+        next_seq, delivered, lost = (1 if lapped else published + 1), [], []
+        while next_seq <= published + batch_size:
+            batch = consumer.read(next_seq, 100)
+            consumer.show(1)
+            assert (batch.records["content"] == batch.records["seq"][:, None]).all()
+            delivered += batch.records["seq"].tolist()
+            lost += range(batch.loss.first_seq, batch.loss.last_seq + 1) if batch.loss else []
+            assert batch.loss is None or not batch.loss.is_damage
+            next_seq = batch.next_seq
+
+        assert sorted(delivered + lost) == list(range(1 if lapped else published + 1, published + batch_size + 1))
+        assert set(lost) <= set(range(1, published + batch_size - 8 + 1) if lapped else [])
+
+
+def test_a_producer_repairs_the_numbers_of_its_header(path: Path) -> None:
+    """Head and claim are its own account, not the file's: what was written over them is gone after the next publish."""
+    producer, consumer = open_small(path)
+    producer.publish(some(1, 3))
+    for word in (layout.HEAD, layout.CLAIM, layout.HEAD_COPY, layout.CLAIM_COPY):
+        set_word(path, word, 2**40)
+
+    producer.publish(some(4, 1))
+
+    assert consumer.read(1, 9).records["content"][:, 0].tolist() == [1, 2, 3, 4]
 
 
 def test_a_consumer_waits_for_a_ring_that_does_not_exist(path: Path) -> None:
@@ -208,7 +335,7 @@ def test_a_claim_of_a_dead_producer_is_respected(path: Path) -> None:
     """Killed in the middle of five records: what those may have overwritten is lost, the numbering goes on without a hole."""
     producer, consumer = open_small(path)
     producer.publish(some(1, 8))
-    producer._header[layout.CLAIM] = 13
+    producer._header[layout.CLAIM] = producer._header[layout.CLAIM_COPY] = 13
     producer.slots[:5]["content"] = -1
     producer.close()
 
@@ -216,7 +343,7 @@ def test_a_claim_of_a_dead_producer_is_respected(path: Path) -> None:
     producer = Producer.open(path, SMALL, 8)
     producer.publish(some(9, 1))
 
-    assert (batch.overrun, batch.records["seq"].tolist()) == (Overrun(1, 5), [6, 7, 8])
+    assert (batch.loss, batch.records["seq"].tolist()) == (Loss(1, 5), [6, 7, 8])
     assert consumer.oldest == 6
     assert consumer.read(6, 100).records["content"][:, 0].tolist() == [6, 7, 8, 9]
 
@@ -249,7 +376,7 @@ def test_a_second_producer_is_refused_and_the_first_one_named(path: Path) -> Non
         (layout.MAGIC, 0, "magic"),
         (layout.VERSION, layout.RING_VERSION + 1, "layout version"),
         (layout.DTYPE, 1, "record layout"),
-        (layout.SLOT_BYTES, SMALL.itemsize + 8, "record size"),
+        (layout.SLOT_BYTES, SMALL.itemsize, "slot size"),
         (layout.CAPACITY, 9, "bytes do not hold 9 records"),
     ],
 )
@@ -276,7 +403,9 @@ def test_a_ring_of_other_records_is_refused(path: Path) -> None:
         Consumer.open(path, ORDERBOOK)
 
 
-@pytest.mark.parametrize("size", [0, 100, layout.RING_HEADER_BYTES, layout.RING_HEADER_BYTES + SMALL.itemsize * 8 - 1])
+@pytest.mark.parametrize(
+    "size", [0, 100, layout.RING_HEADER_BYTES, layout.RING_HEADER_BYTES + (SMALL.itemsize + 8) * 8 - 1]
+)
 def test_a_truncated_ring_is_refused(path: Path, size: int) -> None:
     """A file that lost its end would be a bus error later; it is a sentence now."""
     open_small(path)[0].close()
@@ -378,7 +507,9 @@ def test_all_of_a_ring_is_reserved_at_once(path: Path) -> None:
     """No holes: publishing can never meet a full file system."""
     Producer.open(path, ORDERBOOK, 4096)
 
-    assert path.stat().st_blocks * 512 >= path.stat().st_size == layout.RING_HEADER_BYTES + 4096 * ORDERBOOK.itemsize
+    assert (
+        path.stat().st_blocks * 512 >= path.stat().st_size == layout.RING_HEADER_BYTES + 4096 * (ORDERBOOK.itemsize + 8)
+    )
 
 
 def test_a_ring_for_which_there_is_no_room_leaves_nothing_behind(path: Path) -> None:

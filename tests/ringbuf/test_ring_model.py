@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from ringbuf import layout
-from ringbuf.ring import Batch, Consumer, Overrun, Producer
+from ringbuf.ring import Batch, Consumer, Loss, Producer
 
 SMALL = np.dtype([("seq", "<i8"), ("content", "<i8", (3,))])
 
@@ -53,7 +53,7 @@ class AgainstAModel(RuleBasedStateMachine):
         """What a SIGKILL between the claim and the new head leaves."""
         more = min(more, self.capacity)
         self.claimed = max(self.claimed, self.published + more)
-        self.producer._header[layout.CLAIM] = self.claimed
+        self.producer._header[layout.CLAIM] = self.producer._header[layout.CLAIM_COPY] = self.claimed
         for seq in range(self.published + 1, self.published + 1 + min(written, more)):
             self.producer.slots[(seq - 1) % self.capacity] = (seq, -1)
         self.reopen_producer()
@@ -71,8 +71,8 @@ class AgainstAModel(RuleBasedStateMachine):
     @rule(most=st.integers(0, 12))
     def read_on(self, most: int) -> None:
         batch = self._check_read(self.next_seq, most)
-        if batch.overrun:
-            self.accounted += range(batch.overrun.first_seq, batch.overrun.last_seq + 1)
+        if batch.loss:
+            self.accounted += range(batch.loss.first_seq, batch.loss.last_seq + 1)
         self.accounted += batch.records["seq"].tolist()
         self.next_seq = batch.next_seq
         self.consumer.commit(self.next_seq)
@@ -87,7 +87,7 @@ class AgainstAModel(RuleBasedStateMachine):
         wanted = list(range(first, min(self.published, first + most - 1) + 1))
         assert batch.records["seq"].tolist() == wanted
         assert batch.records["content"].tolist() == [[seq] * 3 for seq in wanted]
-        assert batch.overrun == (Overrun(begin, first - 1) if first > begin else None)
+        assert batch.loss == (Loss(begin, first - 1) if first > begin else None)
         assert batch.next_seq == first + len(wanted)
         return batch
 

@@ -102,9 +102,9 @@ class Reader:
 
     def read(self, most: int) -> int:
         batch = self.ring.read(self.next_seq, most)
-        if batch.overrun is not None:
-            assert batch.overrun.first_seq == self.next_seq <= batch.overrun.last_seq
-            self.lost += batch.overrun.last_seq - batch.overrun.first_seq + 1
+        if batch.loss is not None:
+            assert batch.loss.first_seq == self.next_seq <= batch.loss.last_seq
+            self.lost += batch.loss.last_seq - batch.loss.first_seq + 1
             self.losses += 1
         assert torn(batch.records) == []
         in_order = np.concatenate([self._last, batch.records])

@@ -110,7 +110,7 @@ def test_the_vocabulary_fits_the_page() -> None:
     assert layout.DETAIL_AT + layout.DETAIL_BYTES == layout.COUNTERS_AT
     assert layout.COUNTERS_AT + 8 * layout.MAX_COUNTERS == layout.LATENCY_AT
     assert layout.LATENCY_AT + 8 * layout.LATENCY_BUCKETS == layout.VITALS_BYTES
-    assert 8 * layout.TEXT_VERSION + 8 <= layout.NAME_AT
+    assert 8 * layout.TEXT_CHECKSUM + 8 <= layout.NAME_AT
 
 
 @given(st.lists(st.integers(1, 10**13), min_size=1, max_size=300), st.sampled_from([50, 99, 99.9]))
@@ -238,7 +238,6 @@ def test_a_sentence_that_stays_broken_off_is_called_so(path: Path) -> None:
     """A process stopped in the middle of `say` must not be quoted with two halves."""
     page = Vitals.create(path, "kis")
     page.set_state(ProcessState.STREAMING, "all is well")
-    page._words[layout.TEXT_VERSION] += 1
     page._write_text(layout.STATE_AT, layout.STATE_BYTES, "refused")
 
     reading = read_snapshot(path)

@@ -29,6 +29,7 @@ from support.writer_data import (
 )
 
 from conf.home import Home
+from ringbuf import layout
 from ringbuf.records import ORDERBOOK, TICK, FeedId
 from ringbuf.ring import Producer
 from writer.journal.journal import read_rows
@@ -365,3 +366,47 @@ def test_an_hour_that_cannot_be_published_keeps_its_journal(place: Path) -> None
     assert "journal is kept" in read_vitals(home).detail
     assert sum(batch.num_rows for batch in read_rows(home.journal_directory("kr.orderbook"))) == 200
     assert len(read_published(home, "tick")) == 100
+
+
+def damage(ring: Producer, seq: int) -> None:
+    """Turn one bit over in the slot of a record."""
+    slot_bytes = ring.dtype.itemsize + layout.CHECKSUM_BYTES
+    ring._mmap[layout.RING_HEADER_BYTES + (seq - 1) % ring.capacity * slot_bytes + 100] ^= 1
+
+
+def test_a_damaged_slot_costs_its_record_and_the_feed_goes_on(home: Home) -> None:
+    """Two bad slots of 1,000: two records lost, said with their numbers and counted, the rest stored, and drained to zero."""
+    rings = Rings(home)
+    rings.book[KIS].publish(make_books(range(1000)))
+    damage(rings.book[KIS], 301)
+    damage(rings.book[KIS], 302)
+    process = start_writer(home)
+    wait_for(lambda: read_counter(home, "journal_rows") == 998)
+    rings.close()
+
+    assert stop_writer(process) == 0
+
+    assert (read_counter(home, "lost_records"), read_counter(home, "damaged_records")) == (2, 2)
+    assert sorted({*range(1000)} - {300, 301}) == sorted(read_published(home)["cum_volume"])
+    assert read_vitals(home).detail == "drained to zero: 998 rows published"
+    (loss,) = read_published(home, "event").query("kind == 'ring_loss'").itertuples()
+    assert (loss.line, loss.stream, loss.value) == ("kis", "orderbook", 2)
+    assert loss.message.startswith("records 301 to 302 (2) were damaged in the ring; received between")
+
+
+def test_a_ring_that_cannot_be_read_is_said_while_it_runs_and_by_a_stop(home: Home) -> None:
+    """A damaged header of a ring: the writer is not healthy, everything else is stored, and nothing is "drained to zero"."""
+    rings = Rings(home)
+    fed(rings, 0, 100)
+    rings.tick[KIWOOM].publish(make_ticks(range(700), KIWOOM))
+    rings.tick[KIWOOM]._header[layout.DTYPE] += 1
+    process = start_writer(home)
+    wait_for(lambda: read_counter(home, "journal_rows") == 300)
+    wait_for(lambda: read_vitals(home).state == "failing")
+
+    assert "not read: kiwoom.tick: " in read_vitals(home).detail and not read_vitals(home).state.is_healthy
+
+    rings.close()
+    assert stop_writer(process) == 0
+    assert read_vitals(home).detail.startswith("NOT drained, 200 rows published; unread: kiwoom.tick: ")
+    exactly(home, 100)

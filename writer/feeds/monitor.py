@@ -71,7 +71,11 @@ class FeedMonitor:
         for feed in KR.feeds:
             try:
                 ring = Consumer.open(home.ring_path(feed, "event"), EVENT)
-                self._visibility.add_events(ring.read(ring.oldest, ring.capacity).records)
+                next_seq = ring.oldest
+                while next_seq <= ring.head:
+                    batch = ring.read(next_seq, ring.capacity)
+                    self._visibility.add_events(batch.records)
+                    next_seq = batch.next_seq
                 ring.close()
             except FileNotFoundError:
                 pass

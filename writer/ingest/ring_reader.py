@@ -9,8 +9,9 @@ The records of one instrument come from one thread, in order.
 Guarantees:
     * Equal rings give an equal order on every run, but for what a collector publishes later than the watermark.
     * `peek` changes nothing, so that what could not be journalled is read again.
-    * Records that a ring overwrote before they were read are reported exactly, once.
-    * A ring that is absent, replaced or refused is tried again for ever.
+    * Records that a ring overwrote before they were read, and records whose slots are damaged, are reported exactly, once;
+      reading goes on behind them.
+    * A ring that is absent, replaced or refused is tried again for ever; `unreadable` says which and why.
 """
 
 from __future__ import annotations
@@ -24,18 +25,18 @@ import numpy as np
 from loguru import logger
 
 from ringbuf.records import MAX_INT64
-from ringbuf.ring import Batch, Consumer, Overrun, RingError
+from ringbuf.ring import Batch, Consumer, Loss, RingError
 from writer.journal.journal import RingPositions
 
 NO_LIMIT_NS = MAX_INT64
 """A limit in mono_ns that everything is older than."""
 
 
-class OverrunReport(NamedTuple):
+class LossReport(NamedTuple):
     """A loss on one ring; the records before and after it were received at these times (ns since 1970 UTC, 0 unknown)."""
 
     ring: str
-    overrun: Overrun
+    loss: Loss
     after_ns: int
     before_ns: int
 
@@ -49,7 +50,7 @@ class OrderedBatch(NamedTuple):
 
     records: np.ndarray
     positions: RingPositions
-    overruns: list[OverrunReport]
+    losses: list[LossReport]
     through_ns: int
     has_more: bool
     last_recv_ns: dict[str, int]
@@ -64,6 +65,7 @@ class RingCursor:
     consumer: Consumer | None = None
     next_seq: int = 1
     last_recv_ns: int = 0
+    error: str = ""
     logged_errors: set[str] = field(default_factory=set)
 
 
@@ -100,12 +102,13 @@ class RingReader:
             self._open(cursor)
 
     def _open(self, cursor: RingCursor) -> None:
+        cursor.error = ""
         try:
             cursor.consumer = Consumer.open(cursor.path, self._dtype)
         except FileNotFoundError:
             return
         except RingError as error:
-            self._log_error_once(cursor, error)
+            self._note_error(cursor, error)
             return
         consumer = cursor.consumer
         ring_id, next_seq = self.positions.get(cursor.name, [0, 1])
@@ -128,16 +131,16 @@ class RingReader:
         A record from the future (mono_ns beyond `now_ns`: a ring that outlived a reboot) is due at once.
         """
         found: list[tuple[RingCursor, int, np.ndarray, int]] = []
-        overruns: list[OverrunReport] = []
+        losses: list[LossReport] = []
         has_more = False
         for cursor in self._cursors:
             consumer = cursor.consumer
             batch = self._read(cursor, consumer, max_records) if consumer else None
             if consumer is None or batch is None:
                 continue
-            if batch.overrun:
+            if batch.loss:
                 before_ns = int(batch.records["recv_ns"][0]) if len(batch.records) else 0
-                overruns.append(OverrunReport(cursor.name, batch.overrun, cursor.last_recv_ns, before_ns))
+                losses.append(LossReport(cursor.name, batch.loss, cursor.last_recv_ns, before_ns))
             if len(batch.records) and batch.next_seq <= consumer.head:
                 has_more = True
                 # the newest, not the last: all that was read must be due, else nothing might be, for ever
@@ -157,23 +160,24 @@ class RingReader:
         return OrderedBatch(
             records[np.argsort(records["mono_ns"], kind="stable")],
             positions,
-            overruns,
+            losses,
             limit_ns,
             has_more,
             last_recv_ns,
         )
 
     def _read(self, cursor: RingCursor, consumer: Consumer, max_records: int) -> Batch | None:
-        """Read one ring; None if it is damaged: it is closed, and opened again later."""
+        """Read one ring; None if the position is none of it: it is closed, and opened again later."""
         try:
             return consumer.read(cursor.next_seq, max_records)
         except RingError as error:
-            self._log_error_once(cursor, error)
+            self._note_error(cursor, error)
             consumer.close()
             cursor.consumer = None
             return None
 
-    def _log_error_once(self, cursor: RingCursor, error: RingError) -> None:
+    def _note_error(self, cursor: RingCursor, error: RingError) -> None:
+        cursor.error = str(error)
         if str(error) not in cursor.logged_errors:
             logger.error("{}", error)
         cursor.logged_errors.add(str(error))
@@ -191,6 +195,11 @@ class RingReader:
         for cursor in self._cursors:
             if cursor.consumer is not None:
                 cursor.consumer.commit(cursor.next_seq)
+
+    @property
+    def unreadable(self) -> list[str]:
+        """Rings that exist and cannot be read, with the reason: what waits in them is unknown."""
+        return [f"{cursor.name}: {cursor.error}" for cursor in self._cursors if cursor.error]
 
     @property
     def backlog(self) -> int:

@@ -70,8 +70,11 @@ class PublicationCoordinator:
                     break
                 return
 
-    def publish_all(self) -> str:
-        """Publish all that the journals of datasets hold that are not paused, and empty them; what was achieved."""
+    def publish_all(self, unread: Sequence[str] = ()) -> str:
+        """Publish all that the journals of datasets hold that are not paused, and empty them; what was achieved.
+
+        `unread`: the rings that could not be read to their end, with the reason.
+        """
         self._wait()
         before, failures = self._rows_published, []
         for dataset in self._datasets:
@@ -80,8 +83,12 @@ class PublicationCoordinator:
                     failures += self._publish_dataset(dataset)
         self.stop()
         if failures:
-            return f"drained to zero, but not published, the journal is kept: {'; '.join(failures)}"
-        return f"drained to zero: {self._rows_published - before} rows published"
+            outcome = f"not published, the journal is kept: {'; '.join(failures)}"
+        else:
+            outcome = f"{self._rows_published - before} rows published"
+        if unread:
+            return f"NOT drained, {outcome}; unread: {'; '.join(unread)}"
+        return f"drained to zero, but {outcome}" if failures else f"drained to zero: {outcome}"
 
     def _publish_dataset(self, dataset: Dataset) -> list[str]:
         """Publish a dataset and empty its journal; the hours that could not be published. OSError."""

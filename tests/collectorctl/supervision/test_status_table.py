@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from collectorctl.supervision.status_table import format_ticks
+from collectorctl.supervision.status import RingLevel, Status
+from collectorctl.supervision.status_table import format_rings, format_ticks
 from ringbuf.records import TICK, Venue, empty_records
 from writer.volume.gap_tracker import GapReport, GapTracker
 
@@ -42,3 +43,20 @@ def test_the_table_names_totals_and_the_worst_symbol() -> None:
 
     line.add_ticks(ticks(b"000660", [10], NINE_NS + DAY_NS))
     assert said(line) == "ticks of 2026-11-21 since 2026-11-20 09:00:00: no gap"
+
+
+def test_the_table_says_what_a_ring_lost_and_which_ring_cannot_be_read() -> None:
+    """A damaged or overwritten record is shown as long as the writer runs, and an unreadable ring with its reason."""
+    rings = [
+        RingLevel("kis.tick", 8, 30, 2),
+        RingLevel("us.tick", 0, 0, 0, note="not made yet"),
+        RingLevel("kiwoom.tick", 0, 0, 0, "run/ring/kiwoom.tick.ring: magic is 0"),
+    ]
+    status = Status("home", "now", 1, False, [], rings, lost_records=5, damaged_records=2)
+
+    assert format_rings(status) == [
+        "ring kis.tick           2 of 8 waiting, 30 in all",
+        "ring us.tick            not made yet",
+        "ring kiwoom.tick        [red]UNREADABLE[/] run/ring/kiwoom.tick.ring: magic is 0",
+        "[red]LOST[/] 5 records since the writer's start: 2 damaged, the rest overwritten unread (`tail event`: ring_loss)",
+    ]

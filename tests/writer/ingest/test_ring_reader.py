@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from support.writer_data import make_ticks
 
 from ringbuf.records import TICK, FeedId
-from ringbuf.ring import Overrun, Producer
+from ringbuf.ring import Loss, Producer
 from writer.ingest.ring_reader import NO_LIMIT_NS, RingReader
 
 NAMES = ("kis.tick", "kiwoom.tick")
@@ -133,10 +133,10 @@ def test_a_lapped_ring_tells_exactly_what_is_lost_once(place: Path) -> None:
     taken = source.peek(NO_LIMIT_NS, NO_LIMIT_NS, 1000)
     source.advance(taken)
 
-    assert [Overrun(101, 744)] == [lost.overrun for lost in taken.overruns]
-    assert taken.overruns[0].after_ns > 0 and taken.overruns[0].before_ns > 0
+    assert [Loss(101, 744)] == [lost.loss for lost in taken.losses]
+    assert taken.losses[0].after_ns > 0 and taken.losses[0].before_ns > 0
     assert list(range(745, 1001)) == taken.records["seq"].tolist()
-    assert source.peek(NO_LIMIT_NS, NO_LIMIT_NS, 1000).overruns == []
+    assert source.peek(NO_LIMIT_NS, NO_LIMIT_NS, 1000).losses == []
 
 
 def test_a_record_from_the_future_is_due_at_once(place: Path) -> None:
