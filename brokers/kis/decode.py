@@ -146,16 +146,16 @@ def _decode_tick(frame: Frame[DomesticLayout], f: list[bytes], subscription: Sub
 
 
 def _decode_book(frame: Frame[DomesticLayout], f: list[bytes], subscription: Subscription) -> bytes:
-    """docs/wire/kis.md 4.2. ValueError or struct.error if a level is no number; totals, expectation and midpoint may be empty."""
+    """docs/wire/kis.md 4.2. ValueError or struct.error without a time, or if a level is no number; an empty level is zero."""
     layout = frame.layout
     exch_ns, redated = date_time_of_day(f[1], frame.recv_ns)
-    if b"".join(f[3:43]).isdigit():
+    if b"".join(f[3:43]).isdigit() and b"" not in f[3:43]:
         levels = [int(text) for text in f[3:43]]
         prices = [price * PRICE_SCALE for price in levels[:20]]
         sizes = levels[20:]
     else:
-        prices = [parse_price_e4(text) for text in f[3:23]]
-        sizes = [parse_uint(text) for text in f[23:43]]
+        prices = [parse_price_e4(text or b"0") for text in f[3:23]]
+        sizes = [parse_uint(text or b"0") for text in f[23:43]]
     ask_price_e4, bid_price_e4, ask_size, bid_size = prices[:10], prices[10:], sizes[:10], sizes[10:]
     total_ask_size, total_bid_size = parse_optional_uint(f[43]), parse_optional_uint(f[44])
     documented = len(f) in layout.documented or len(f) > layout.known_width

@@ -1,7 +1,7 @@
 """Kiwoom WebSocket session protocol on one connection (sans-I/O); docs/wire/kiwoom.md 2.
 
     LOGIN ------> reply 0 ------> REG (up to 100 symbols) ------> reply 0 ------> REG ... 0s, 1h --> streaming
-                     | 8005, 8103: a new token, once    | 105110: repeated, slower
+                     | 8005, 8103, 805004: a new token  | 105110: repeated, slower
                      | 8010, 8030, 8050 ...: refused    | 105115, 105118: refused
     PING <------> identical text         SYSTEM R10001: the key is used elsewhere, wait 60 s
                                          SYSTEM R10004 instead of a LOGIN reply: a new token
@@ -41,7 +41,7 @@ REFUSED_WAIT_S = 60.0
 MAX_SPACING_NS = 10 * SECOND_NS
 
 _REFRESH_CODES = {"8003", "8005", "8103"}
-_TOO_FAST, _NOT_LOGGED_IN = 105110, 100013
+_TOO_FAST, _NOT_LOGGED_IN, _TOKEN_REFUSED = 105110, 100013, 805004
 
 
 class _Message(msgspec.Struct):
@@ -168,8 +168,7 @@ class KiwoomSession:
             self._login, self._sent_ns = "done", mono_ns - self._spacing_ns
             return ControlResult("logged in")
         reason = self._describe(message)
-        code = inner_code(message.return_msg)
-        if code in _REFRESH_CODES:
+        if inner_code(message.return_msg) in _REFRESH_CODES or message.return_code == _TOKEN_REFUSED:
             raise SessionRejected(f"LOGIN refused: {reason}", refresh_credential=True)
         raise SessionRejected(f"LOGIN refused: {reason}", retry_after_s=REFUSED_WAIT_S)
 

@@ -306,6 +306,21 @@ def test_kiwoom_system_messages():
     assert session.receive(b'{"trnm":7}', T0).unexpected
 
 
+def test_a_kiwoom_token_refused_by_number_or_by_a_system_message_is_replaced():
+    """805004 whatever its text is, and R10004 while LOGIN is unanswered; later R10004 is only noted (docs/wire/kiwoom.md 2.8)."""
+    refused = b'{"trnm":"SYSTEM","code":"R10004","message":"x"}'
+    for answer in (reply("LOGIN", 805004, "x"), refused):
+        session, _ = kiwoom()
+        session.pending_messages(T0)
+        with pytest.raises(SessionRejected) as caught:
+            session.receive(answer, T0)
+        assert caught.value.refresh_credential
+    session, _ = kiwoom()
+    session.pending_messages(T0)
+    session.receive(reply("LOGIN"), T0)
+    assert session.receive(refused, T0).unexpected
+
+
 def test_kiwoom_without_a_login_reply_begins_again():
     """After the time an answer may take."""
     session, _ = kiwoom()

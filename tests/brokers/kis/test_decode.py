@@ -314,7 +314,7 @@ def test_a_field_a_trade_cannot_do_without_must_be_a_number(where, bad):
     assert [raw for raw, _ in decoded.rejects] == [frame(bad_record)]
 
 
-@pytest.mark.parametrize("bad", ["", "-1", "9" * 19, "9" * 30, "x", "1_0"])
+@pytest.mark.parametrize("bad", ["-1", "9" * 19, "9" * 30, "x", "1_0"])
 @pytest.mark.parametrize("where", ["f3", "f22", "f23", "f42"])
 def test_a_level_must_be_a_number(where, bad):
     """Nothing absurd is wrapped into an int64."""
@@ -323,6 +323,15 @@ def test_a_level_must_be_a_number(where, bad):
     decoded = decode(frame(book(**{where: bad}), tr="H0STASP0"), KNOWN, NOW_NS)
 
     assert (len(decoded.books), len(decoded.rejects)) == (0, 1)
+
+
+@pytest.mark.parametrize("where", [3, 12, 22, 23, 42])
+def test_an_empty_level_is_none_as_on_every_other_feed(where):
+    """In an auction fewer than ten levels are shown; an empty one is stored as zero and costs nothing."""
+    (row,) = decode(frame(book(**{f"f{where}": ""}), tr="H0STASP0"), KNOWN, NOW_NS).books
+
+    levels = [*row["ask_price_e4"], *row["bid_price_e4"], *row["ask_size"], *row["bid_size"]]
+    assert [at + 3 for at, value in enumerate(levels) if value == 0] == [where]
 
 
 def test_empty_optional_fields_are_undefined():
