@@ -223,9 +223,16 @@ class Dataset:
             self._gap_reporter.check(through_ns)
 
     def sync(self) -> bool:
-        """Make the journal durable and advance the tails of the rings; whether there was anything. OSError."""
-        dirty = self.journal.unsynced > 0
-        self.journal.sync()
+        """Make the journal durable and advance the tails of the rings; whether there was anything.
+
+        OSError: a new segment is due, which takes what was not durable.
+        """
+        dirty = self.journal.has_unsynced
+        try:
+            self.journal.sync()
+        except OSError:
+            self._is_segment_due = True
+            raise
         if dirty:
             self.reader.commit()
         return dirty

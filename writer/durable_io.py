@@ -19,7 +19,11 @@ from pathlib import Path
 def create(path: Path) -> int:
     """Begin a file that must not exist; an open descriptor for appending."""
     fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, 0o644)
-    sync_directory(path.parent)
+    try:
+        sync_directory(path.parent)
+    except OSError:
+        os.close(fd)
+        raise
     return fd
 
 

@@ -81,6 +81,7 @@ def paused_names(home: Home) -> set[str]:
     ("effect", "dataset"),
     [
         *(("append", name) for name in DATASETS),
+        *(("sync", name) for name in DATASETS),
         *(("create", name) for name in DATASETS[:2]),
         *(("remove", name) for name in DATASETS[:2]),
     ],

@@ -1,7 +1,7 @@
 """The disk of a simulation: real files, and faults at chosen effects of writer/durable_io.
 
     kill before | half | after      the process ends at this effect; nothing it would do afterwards reaches a file
-    error                           one effect fails
+    error                           one effect fails; a failed fsync drops the pages that were not durable
     full                            every effect that needs room fails, until `heal`
 
 Guarantees:
@@ -39,6 +39,7 @@ class SimulatedDisk:
         self._is_full = False
         self._is_dead = False
         self._kept: list[tuple[Path, Path]] = []
+        self._durable_bytes: dict[int, int] = {}
 
     def arm(self, kind: str, skip: int) -> None:
         """Let `kind` happen at the effect after the next `skip` ones."""
@@ -60,6 +61,8 @@ class SimulatedDisk:
         kind = self._take()
         if kind == "error" or (self._is_full and name in NEED_ROOM):
             self._note(f"disk {name} fails")
+            if name == "sync":
+                os.ftruncate(arguments[0], self._durable_bytes.get(os.fstat(arguments[0]).st_ino, 0))
             raise OSError(errno.EIO if kind == "error" else errno.ENOSPC, "simulated", str(self._data))
         if kind in ("before", "half"):
             if kind == "half" and name == "append":
@@ -68,6 +71,9 @@ class SimulatedDisk:
                 os.write(fd, bytes(data)[: len(data) // 2])
             self._die(name)
         result = real(*arguments)
+        if name == "sync":
+            status = os.fstat(arguments[0])
+            self._durable_bytes[status.st_ino] = status.st_size
         if kind == "after":
             self._die(name)
         return result

@@ -9,18 +9,23 @@ Guarantees:
     * The newest segment alone holds positions, row numbers and volume high-water marks.
     * A write error leaves the log at the last complete batch; damage in the middle costs only the damaged batches, and the
       damaged file is kept as a backup.
+    * After a failed fsync no page of that file counts which was not durable before: those batches are cut off, and written
+      again into the next segment, with the same row numbers. Should the old ones be on the disk after all, `open` cuts them:
+      a segment ends where the next one begins.
     * A segment is removed only when every row in it, and every row its twins belong to, is published.
 """
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import uuid
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -63,6 +68,35 @@ class Segment:
             self.newest_rows[hour] = max(row, self.newest_rows.get(hour, 0))
 
 
+class _Appended(NamedTuple):
+    """A batch that is not durable yet, with the positions it brought and its last row."""
+
+    batch: pa.RecordBatch
+    positions: RingPositions
+    last_row: int
+
+
+class _Durable(NamedTuple):
+    """How much of the newest segment is durable, and the positions and the last row there."""
+
+    size: int
+    positions: RingPositions
+    last_row: int
+
+
+class _Extent(NamedTuple):
+    """The complete batches of a segment, `size` bytes: rows begin_row < row <= last_row."""
+
+    path: Path
+    size: int
+    begin_row: int
+    last_row: int
+
+
+_DISTRUSTED: set[Path] = set()
+"""Segments of which an fsync failed in this process before they could be written again."""
+
+
 class Journal:
     """The log of one dataset; one process has it open."""
 
@@ -73,8 +107,10 @@ class Journal:
         self.last_row = 0
         self.volume_high_water: list[list] = []
         self.segments: list[Segment] = []
-        self.unsynced = 0
         self._schema = schema
+        self._unsynced: list[_Appended] = []
+        self._durable = _Durable(0, {}, 0)
+        self._is_failed = False
         self._number = 0
         self._fd = -1
         self._sink = io.BytesIO()
@@ -99,21 +135,77 @@ class Journal:
                 f"{directory}: segments of several journals ({', '.join(known)}): move all but one elsewhere"
             )
         journal.lineage = known[0] if known else journal.lineage
-        for path in lineages:
-            journal._number = int(path.stem)
+        journal._number = max((int(path.stem) for path in lineages), default=0)
+        found = [journal._mend(path) for path in lineages]
+        end_row: int | None = None
+        for segment in reversed(found):
+            if segment is not None:
+                journal._cut_superseded(segment, end_row)
+                end_row = segment.begin_row if end_row is None else min(end_row, segment.begin_row)
+        kept = [segment.path for segment in found if segment is not None]
+        for path in kept:
             journal._recover(path, on_batch)
+        if kept:
+            journal._make_durable(kept[-1])
         return journal
 
-    def _recover(self, path: Path, on_batch: Callable[[JournalBatch], None]) -> None:
-        """Read one segment; cut or mend it first where it is damaged."""
+    def _mend(self, path: Path) -> _Extent | None:
+        """Cut or mend a segment where it is damaged; None if nothing is left of it."""
         buffer = map_file(path)
-        size, end = buffer.size, 0
-        for batch in read_batches(buffer):
-            end = batch.end
-        if end < size or not size:
-            buffer = self._repair(path, buffer, end)
-            if buffer is None:
-                return
+        size, extent = buffer.size, _find_extent(path, buffer)
+        if extent.size == size and size:
+            return extent
+        repaired = self._repair(path, buffer, extent.size)
+        return None if repaired is None else _find_extent(path, repaired)
+
+    def _cut_superseded(self, segment: _Extent, end_row: int | None) -> None:
+        """Cut batches behind `end_row`, where the next segment begins: they were written again there after a failed fsync."""
+        if end_row is None or segment.last_row <= end_row:
+            return
+        size = next(
+            batch.begin for batch in read_batches(map_file(segment.path)) if batch.metadata["last_row"] > end_row
+        )
+        logger.warning(
+            "{}: rows {} to {} were written again into a later segment: cut at {}",
+            segment.path,
+            end_row + 1,
+            segment.last_row,
+            size,
+        )
+        durable_io.truncate(segment.path, size)
+
+    def _make_durable(self, path: Path) -> None:
+        """Make the newest segment durable before the next one claims its positions: a killed writer may not have done so.
+
+        After a failed fsync another one proves nothing: the file is written again. OSError: it is, at the next `open`.
+        """
+        if path not in _DISTRUSTED:
+            fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+            try:
+                durable_io.sync(fd)
+            except OSError as error:
+                logger.error("{}: fsync: {}: written again", path, error)
+                _DISTRUSTED.add(path)
+            finally:
+                os.close(fd)
+        if path in _DISTRUSTED:
+            self._replace(path, path.read_bytes())
+            _DISTRUSTED.discard(path)
+
+    def _replace(self, path: Path, data: bytes) -> None:
+        """Put a new file of that content in place, durably."""
+        temporary = path.with_name(path.name + ".tmp")
+        fd = durable_io.open_temporary(temporary)
+        try:
+            durable_io.append(fd, 0, data)
+            durable_io.sync(fd)
+        finally:
+            os.close(fd)
+        durable_io.rename(temporary, path)
+
+    def _recover(self, path: Path, on_batch: Callable[[JournalBatch], None]) -> None:
+        """Read one segment."""
+        buffer = map_file(path)
         metadata = pa.ipc.open_stream(pa.BufferReader(buffer)).schema.metadata or {}
         if metadata.get(b"schema_version") != str(VERSION).encode():
             raise JournalError(
@@ -156,15 +248,8 @@ class Journal:
         )
         data = memoryview(buffer)
         good = [bytes(data[:end]) or header, *(bytes(data[whole.begin : whole.end]) for whole in salvaged)]
-        repaired = path.with_name(path.name + ".tmp")
-        fd = durable_io.open_temporary(repaired)
-        try:
-            durable_io.append(fd, 0, b"".join(good))
-            durable_io.sync(fd)
-        finally:
-            os.close(fd)
         durable_io.link_backup(path, backup)
-        durable_io.rename(repaired, path)
+        self._replace(path, b"".join(good))
         return map_file(path)
 
     def _encode_header(self) -> bytes:
@@ -180,18 +265,27 @@ class Journal:
     def roll(self, volume_high_water: list[list]) -> None:
         """Close the open segment and begin the next, from which alone the log can be continued.
 
-        OSError: nothing has changed. What was appended is durable before the new segment claims the positions it brought.
+        OSError: nothing has changed. What was appended is durable before the new segment claims the positions it brought; after
+        a failed fsync the new segment begins where the old one was durable, and holds what was appended since.
         """
-        self.sync()
+        if self._is_failed:
+            durable_io.append(self._fd, self._durable.size, b"")  # which cuts what is behind
+        else:
+            self.sync()
+            self._durable = _Durable(self._durable.size, self.positions, self.last_row)
         path = self.directory / f"{self._number + 1:012d}{SUFFIX}"
+        if path.exists():
+            durable_io.remove(path)  # begun by an attempt that failed
         fd = durable_io.create(path)
         segment, sink = Segment(path), io.BytesIO()
         stream = pa.ipc.new_stream(sink, self._schema_with_metadata())
         nothing = pa.RecordBatch.from_pylist([], schema=self._schema)
+        opening = self._metadata(self._durable.positions, self._durable.last_row) | {"ceilings": volume_high_water}
         try:
-            data = _encode_batch(
-                sink, stream, nothing, self._metadata(self.positions, self.last_row) | {"ceilings": volume_high_water}
-            )
+            data = _encode_batch(sink, stream, nothing, opening)
+            for batch, positions, last_row in self._unsynced:
+                data += _encode_batch(sink, stream, batch, self._metadata(positions, last_row))
+                segment.add_rows(find_newest_rows(batch))
             durable_io.append(fd, 0, data)
             durable_io.sync(fd)
         except OSError:
@@ -199,7 +293,17 @@ class Journal:
             durable_io.remove(path)
             raise
         self.close()
+        if self._is_failed:
+            logger.info(
+                "{}: {} batches up to row {} that were not durable are written again",
+                path,
+                len(self._unsynced),
+                self.last_row,
+            )
         segment.size = len(data)
+        self._durable = _Durable(segment.size, self.positions, self.last_row)
+        self._unsynced.clear()
+        self._is_failed = False
         self.segments.append(segment)
         self._number += 1
         self._fd, self._sink, self._stream = fd, sink, stream
@@ -214,20 +318,43 @@ class Journal:
 
         Not yet durable: see `sync`. OSError: the log is as it was before, and so are positions and last_row.
         """
+        self._reject_failed()
         last_row = self.last_row + batch.num_rows
         data = _encode_batch(self._sink, self._stream, batch, self._metadata(positions, last_row))
         durable_io.append(self._fd, self.current.size, data)
         self.current.size += len(data)
         self.current.add_rows(find_newest_rows(batch))
         self.positions, self.last_row = positions, last_row
-        self.unsynced += 1
+        self._unsynced.append(_Appended(batch, positions, last_row))
         return len(data)
 
+    @property
+    def has_unsynced(self) -> bool:
+        """Whether something was appended that is not durable yet."""
+        return bool(self._unsynced)
+
     def sync(self) -> None:
-        """Make everything appended durable."""
-        if self.unsynced:
+        """Make everything appended durable.
+
+        OSError: the kernel may have dropped the pages, and would call the next fsync of this file a success. What was not
+        durable is cut off the file, so that no reader and no later life takes it for stored, and `roll` writes it again.
+        """
+        if not self._unsynced:
+            return
+        self._reject_failed()
+        try:
             durable_io.sync(self._fd)
-            self.unsynced = 0
+        except OSError:
+            self._is_failed = True
+            with suppress(OSError):  # `roll` does it again
+                durable_io.append(self._fd, self._durable.size, b"")
+            raise
+        self._durable = _Durable(self.current.size, self.positions, self.last_row)
+        self._unsynced.clear()
+
+    def _reject_failed(self) -> None:
+        if self._is_failed:
+            raise OSError(errno.EIO, "an fsync failed, and no new segment could be begun yet", str(self.current.path))
 
     def prune(self, published_to: Mapping[int, int]) -> list[Path]:
         """Delete closed segments of which every row is published (`published_to`: hour -> newest published row)."""
@@ -249,6 +376,16 @@ class Journal:
 
     def _metadata(self, positions: RingPositions, last_row: int) -> dict[str, Any]:
         return {"positions": positions, "last_row": last_row}
+
+
+def _find_extent(path: Path, buffer: pa.Buffer) -> _Extent:
+    """Where the complete batches of a segment begin and end."""
+    extent = _Extent(path, 0, 0, 0)
+    for batch in read_batches(buffer):
+        last_row = batch.metadata["last_row"]
+        begin_row = extent.begin_row if extent.size else last_row - batch.entries.num_rows
+        extent = _Extent(path, batch.end, begin_row, last_row)
+    return extent
 
 
 def find_newest_rows(batch: pa.RecordBatch) -> dict[int, int]:

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import subprocess
 import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pyarrow as pa
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from support.writer_data import NINE_NS, ROOT, make_ticks
 
-from writer import schema
+from writer import durable_io, schema
 from writer.journal.journal import Journal, JournalError, read_rows
 from writer.journal.segment import encode_metadata, map_file, read_batches
 
@@ -223,3 +230,152 @@ def test_events_written_with_the_earlier_column_names_are_read_with_the_present_
     (found,) = read_batches(sink.getvalue())
 
     assert found.entries.to_pydict() == {"row": [1, 2], "value": [7, None], "message": ["why", None]}
+
+
+class FailingDisk:
+    """fsyncs fail on demand, and the pages that were not durable are gone with the failure, as the kernel has it."""
+
+    def __init__(self) -> None:
+        self.failures = 0
+        """How many of the next fsyncs fail."""
+        self.dropped: dict[Path, bytes] = {}
+        """What each file held before its pages were dropped."""
+        self._durable_bytes: dict[Path, int] = {}
+
+    @contextmanager
+    def installed(self) -> Iterator[FailingDisk]:
+        """Every fsync of a journal's file goes through here."""
+        with pytest.MonkeyPatch.context() as patch:
+            remove = durable_io.remove
+
+            def forget(path: Path) -> None:
+                self._durable_bytes.pop(path, None)
+                self.dropped.pop(path, None)
+                remove(path)
+
+            patch.setattr(durable_io, "sync", self._sync)
+            patch.setattr(durable_io, "remove", forget)
+            yield self
+
+    def _sync(self, fd: int) -> None:
+        path = Path(f"/proc/self/fd/{fd}").readlink()
+        if self.failures:
+            self.failures -= 1
+            self.dropped[path] = path.read_bytes()
+            os.ftruncate(fd, self._durable_bytes.get(path, 0))
+            raise OSError(errno.EIO, "pages gone")
+        self._durable_bytes[path] = os.fstat(fd).st_size
+
+
+def test_what_a_failed_fsync_dropped_is_written_again_into_the_next_segment(place: Path) -> None:
+    """Nothing is appended to the file that failed, however often it is tried; rows and positions go on, each once."""
+    with FailingDisk().installed() as disk:
+        journal = filled(place, 2)
+        journal.append(batch_of(journal, 7), {"kis.tick": [1, 22]})
+        journal.append(batch_of(journal, 7), {"kis.tick": [1, 29]})
+        disk.failures = 1
+        with pytest.raises(OSError, match="pages gone"):
+            journal.sync()
+        for attempt in (journal.sync, lambda: journal.append(batch_of(journal, 1), {})):
+            with pytest.raises(OSError, match="no new segment could be begun yet"):
+                attempt()
+        assert list(range(1, 15)) == rows_in(place)
+        disk.failures = 1
+        with pytest.raises(OSError, match="pages gone"):
+            journal.roll([])
+
+        journal.roll([["005930", 1, 20000, 77]])
+        journal.append(batch_of(journal, 7), {"kis.tick": [1, 36]})
+        journal.sync()
+
+        assert list(range(1, 36)) == rows_in(place)
+        journal.close()
+        again = Journal.open(place, schema.JOURNAL["kr.tick"])
+        assert (35, {"kis.tick": [1, 36]}) == (again.last_row, again.positions)
+        assert [["005930", 1, 20000, 77]] == again.volume_high_water
+        assert [{NINE_NS: 14}, {NINE_NS: 35}] == [segment.newest_rows for segment in again.segments]
+
+
+def test_rows_that_are_on_the_disk_after_all_are_cut_where_the_next_segment_begins(place: Path) -> None:
+    """The whole old segment comes back after a power cut: each row is there once, as the later segment has it."""
+    with FailingDisk().installed() as disk:
+        journal = filled(place, 2)
+        journal.append(batch_of(journal, 7), {"kis.tick": [1, 22]})
+        disk.failures = 1
+        with pytest.raises(OSError, match="pages gone"):
+            journal.sync()
+        journal.roll([])
+        journal.append(batch_of(journal, 3), {"kis.tick": [1, 25]})
+        journal.roll([])
+        journal.close()
+        (path,) = disk.dropped
+        path.write_bytes(disk.dropped[path])
+
+        again = opened(place)
+
+    assert list(range(1, 25)) == rows_in(place)
+    assert (24, {"kis.tick": [1, 25]}) == (again.last_row, again.positions)
+
+
+def test_a_killed_writers_tail_is_made_durable_before_the_next_segment_counts_on_it(place: Path) -> None:
+    """Its fsync fails at the next start: the segment is written again, at that start or the next; a second fsync proves nothing."""
+    with FailingDisk().installed() as disk:
+        filled(place, 2).close()
+        path = place / "000000000001.arrows"
+        whole = path.read_bytes()
+        disk.failures = 2
+        with pytest.raises(OSError, match="pages gone"):
+            opened(place)
+        path.write_bytes(whole)  # still in the cache
+        before = path.stat().st_ino
+
+        journal = opened(place)
+
+        assert before != path.stat().st_ino, "a new file"
+    assert 14 == journal.last_row and list(range(1, 15)) == rows_in(place)
+
+
+STEPS = st.lists(
+    st.sampled_from(["append", "append", "sync", "failing sync", "roll", "failing roll", "kill", "power cut"]),
+    max_size=30,
+)
+
+
+@settings(deadline=None)
+@given(STEPS)
+def test_whatever_fsyncs_fail_every_durable_row_is_there_once_and_positions_follow_the_rows(steps: list[str]) -> None:
+    """Appends, fsyncs and segments in any order, some failing; kills, and power cuts after which dropped tails are there again.
+
+    A position is its last row + 1 throughout, so that what is not in the journal is read from the ring again.
+    """
+    with tempfile.TemporaryDirectory(prefix="cc-", dir="/tmp") as directory, FailingDisk().installed() as disk:
+        place = Path(directory)
+        journal, durable_row = opened(place), 0
+        for step in steps:
+            try:
+                if step == "append":
+                    journal.append(batch_of(journal, 3), {"kis.tick": [1, journal.last_row + 4]})
+                elif step in ("kill", "power cut"):
+                    journal.close()
+                    if step == "power cut":
+                        for path, content in disk.dropped.items():
+                            if path.exists():
+                                path.write_bytes(content)
+                        disk.dropped.clear()
+                    journal = opened(place)
+                    assert durable_row <= journal.last_row
+                else:
+                    disk.failures = int(step.startswith("failing"))
+                    (journal.roll([]) if step.endswith("roll") else journal.sync())
+                    durable_row = journal.last_row
+            except OSError:
+                pass
+            disk.failures = 0
+        journal.close()
+
+        journal = opened(place)
+
+        assert durable_row <= journal.last_row
+        assert list(range(1, journal.last_row + 1)) == rows_in(place)
+        assert not journal.last_row or {"kis.tick": [1, journal.last_row + 1]} == journal.positions
+        journal.close()
