@@ -56,6 +56,12 @@ class ProtocolError(TransportError):
     """Bytes that are no WebSocket frames, or a frame over the limit."""
 
 
+class KeyInUse(BrokerError):
+    """Another home of this host has the session of the key."""
+
+    state = ProcessState.REFUSED
+
+
 class RestError(BrokerError):
     """A REST call failed."""
 

@@ -2,7 +2,8 @@
 
 Guarantees:
     * The first error found is raised as SettingsError; nothing is started or written.
-    * What has no slot is reported and is no error: the home runs with what fits.
+    * What has no slot is reported and is no error: the home runs with what fits. So is a key that another home has in use; it
+      is refused at the start.
 
 Not handled here:
     * Whether the brokers accept the keys.
@@ -13,10 +14,12 @@ from __future__ import annotations
 from typing import Any
 
 from brokers.allocation.credentials import key_counts
+from brokers.transport.key_lock import find_keys_in_use
 from collectorctl.allocation_report import build_allocation_report, format_shortfalls
 from collectorctl.supervision.status import enabled_feeds
 from conf.home import Home
 from conf.loader import load_secrets
+from conf.process import AlreadyRunning
 from conf.settings import SettingsError
 from ringbuf.machine import find_fault, read_machine
 
@@ -48,4 +51,11 @@ def check_home(home: Home) -> dict[str, Any]:
         "lines": feeds,
         "short": report.shortfalls,
         "fit": format_shortfalls(report),
+        "keys_in_use": find_keys_in_use(home),
     }
+
+
+def reject_keys_in_use(home: Home) -> None:
+    """AlreadyRunning if another home of this host has a key of this one in use: the two would end each other's session for ever."""
+    if in_use := find_keys_in_use(home):
+        raise AlreadyRunning("; ".join(in_use))

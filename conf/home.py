@@ -14,6 +14,7 @@ Guarantees:
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import stat
@@ -29,7 +30,7 @@ from conf.holidays import load_holidays
 from conf.loader import SETTINGS_FILE, load_settings
 from conf.settings import Settings, SettingsError
 
-SHM = Path("/dev/shm")
+SHM, TMP, USER_RUNTIME = Path("/dev/shm"), Path("/tmp"), Path("/run/user")
 MAX_BOOK_BYTES, MAX_TICK_BYTES = 512, 192
 """Upper bound of a record's size, for the check of free space; the ring has the exact size."""
 
@@ -98,11 +99,27 @@ class Home:
         if not SHM.is_dir() or not os.access(SHM, os.W_OK) or shutil.disk_usage(SHM).free < needed_bytes:
             return None
         directory = SHM / f"collectorctl-{os.getuid()}-{sha256(os.fsencode(self.root)).hexdigest()[:12]}"
-        with suppress(FileExistsError):
-            directory.mkdir(mode=0o700)
-        found = directory.lstat()  # anybody may write in /dev/shm, so the name may belong to another user
-        is_private = stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid() and not found.st_mode & 0o077
-        return directory if is_private else None
+        return directory if _make_private(directory) else None
+
+    @property
+    def key_lock_directory(self) -> Path:
+        """Where the homes of this host have the locks of their keys."""
+        if self.settings.paths.key_locks:
+            return self.root / self.settings.paths.key_locks
+        for runtime in (Path(os.environ.get("XDG_RUNTIME_DIR") or "/nowhere"), USER_RUNTIME / str(os.getuid())):
+            if runtime.is_dir() and runtime.stat().st_uid == os.getuid():
+                return runtime / "collectorctl"
+        return TMP / f"collectorctl-{os.getuid()}"
+
+    def create_key_lock_directory(self) -> None:
+        """Create that directory if it is missing. OSError; a default one that others may have created is refused."""
+        directory = self.key_lock_directory
+        if self.settings.paths.key_locks:
+            directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+        elif not _make_private(directory):
+            raise PermissionError(
+                errno.EPERM, "others may write there: remove it, or set paths.key_locks", os.fspath(directory)
+            )
 
     def ring_path(self, feed: str, stream: str) -> Path:
         """The ring of a feed ("kis") and stream ("orderbook")."""
@@ -149,3 +166,11 @@ class Home:
         """The trading calendar that all processes of this home share."""
         year = to_kst(self.load_clock().now_ns()).year
         return TradingCalendar(self.settings, load_holidays(self.run / "calendar.json", year))
+
+
+def _make_private(directory: Path) -> bool:
+    """Create the directory if it is missing; whether it is this user's alone (its name may be taken where anybody may write)."""
+    with suppress(FileExistsError):
+        directory.mkdir(mode=0o700)
+    found = directory.lstat()
+    return stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid() and not found.st_mode & 0o077

@@ -46,6 +46,7 @@ class Paths(_Table, frozen=True):
     run: str
     log: str
     ring: str
+    key_locks: str
 
 
 class ClockTable(_Table, frozen=True):

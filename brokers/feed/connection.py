@@ -7,6 +7,7 @@
 
 Guarantees:
     * The loop sends a heartbeat at least every second, whatever it waits for; an outage never ends it.
+    * No connection is made with a key that another home of this host has in use.
     * No attempt comes sooner than the vendor allows (BrokerError.retry_after_s) nor than the backoff.
     * What was received before a failure is published; a stop closes the connection properly, so that the vendor frees the
       slot.
@@ -37,6 +38,7 @@ from brokers.protocol import Broker, FeedSession
 from brokers.subscription import Subscription, SubscriptionTable
 from brokers.transport.backoff import Backoff
 from brokers.transport.blocking_call import Result, ShutdownRequested, call_with_heartbeat
+from brokers.transport.key_lock import KeyLock
 from brokers.transport.websocket import WebSocketConnection
 from conf.calendar import TradingCalendar
 from conf.clock import SECOND_NS, Clock
@@ -90,6 +92,7 @@ class FeedConnection:
         self._by_code = context.by_code
         self._publisher = context.publisher
         self._heartbeat = heartbeat
+        self._key_lock = KeyLock(home, self._broker.name, planned.key)
         self._credential = self._broker.create_credential(home, planned.key)
         self._credential_refreshed = False
         self._closed_logins = 0
@@ -112,6 +115,8 @@ class FeedConnection:
                     self._back_off(error)
         except ShutdownRequested:
             pass
+        finally:
+            self._key_lock.release()
 
     def _sleep(self) -> None:
         """Sleep while no session is open; raises if a stop is requested meanwhile."""
@@ -130,6 +135,7 @@ class FeedConnection:
 
     def _run_once(self) -> None:
         """One connection from handshake to its end. BrokerError if it was not asked for."""
+        self._key_lock.acquire()
         self._heartbeat.set_state(ProcessState.CONNECTING)
         credential = self._call_with_heartbeat(self._credential.get)
         self._rejects.credential = credential.encode()

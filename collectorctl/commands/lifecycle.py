@@ -24,11 +24,12 @@ def start(root: Path, wait_s: float) -> None:
 
     Example: collectorctl start
     """
-    from collectorctl.check import check_home
+    from collectorctl.check import check_home, reject_keys_in_use
     from collectorctl.supervision.readiness import wait_until_healthy
 
     home = Home(root)
     check_home(home)
+    reject_keys_in_use(home)
     home.create_directories()
     new = SupervisorClient(home).start()
     click.echo("started" if new else "was running")

@@ -50,6 +50,8 @@ def check(root: Path, as_json: bool) -> None:
             click.echo(f"{feed['name']:<8} {feed['books']} books, {feed['ticks']} ticks: "
                        f"{feed['subscriptions']} of {feed['limit']} subscriptions")  # fmt: skip
         click.echo(f"machine  {found['machine']}")
+        for sentence in found["keys_in_use"]:
+            click.echo(sentence)
         click.echo(f"ok: settings and secrets are in order; {found['fit']}")
 
 
