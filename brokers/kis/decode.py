@@ -138,7 +138,7 @@ def _decode_tick(frame: Frame[DomesticLayout], f: list[bytes], subscription: Sub
         _SIDES.get(f[21], Side.NONE),
         flags,
         FeedId.KIS,
-        _find_session(f[43], f[layout.market] if len(f) > layout.market else b"", f[34]),
+        _find_session(f[43], f[layout.market] if len(f) > layout.market else b"", f[34], layout.venue),
         extra,
     )
     frame.previous[subscription] = (cum_volume, cum_value)
@@ -169,7 +169,7 @@ def _decode_book(frame: Frame[DomesticLayout], f: list[bytes], subscription: Sub
     if f[2] not in _SINGLE_PRICE and market in (b"", b"2"):
         flags |= check_totals(total_ask_size, ask_size, total_bid_size, bid_size)
     mid = f[layout.mid : layout.mid + 2] if documented and len(f) > layout.mid + 1 else [b"", b""]
-    session = _find_session(f[2], market, b"")
+    session = _find_session(f[2], market, b"", layout.venue)
     if session == Session.UNKNOWN and f[2] == b"0" and layout.venue == Venue.KRX and not market:
         session = Session.REGULAR  # before MARKET_CLS_CODE came, these TRs carried one continuous session only
     cum_volume = parse_optional_uint(f[53])
@@ -225,11 +225,14 @@ def _format_date(days: int) -> bytes:
     return f"{datetime.fromtimestamp(days * 86_400, UTC):%Y%m%d}".encode()
 
 
-def _find_session(hour: bytes, market: bytes, operation: bytes) -> Session:
-    """HOUR_CLS_CODE has the auctions, MARKET_CLS_CODE the market, NEW_MKOP_CLS_CODE the rest (docs/wire/kis.md 4.3)."""
+def _find_session(hour: bytes, market: bytes, operation: bytes, venue: Venue) -> Session:
+    """HOUR_CLS_CODE has the auctions, MARKET_CLS_CODE the market, NEW_MKOP_CLS_CODE the rest (docs/wire/kis.md 4.3).
+
+    Outside KRX 20 is the after-market, too (recorded at 17:14): the venue's hours decide.
+    """
     session = _AUCTIONS.get(hour) or _MARKETS.get(market)
     if session is None:
-        if operation == b"20":
+        if operation == b"20" and venue == Venue.KRX:
             return Session.REGULAR
         if operation[1:] == b"1":
             return Session.CLOSING_PRICE

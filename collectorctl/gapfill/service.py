@@ -8,7 +8,7 @@ Guarantees:
     * Nothing is fetched outside the sessions, nor faster than the setting; a refusal halves the rate, and every failure is
       waited out.
     * Only verified rows are published, one publish per gap; rows published twice, even across a kill, are accepted once by
-      the writer.
+      the writer. What the vendor's list leaves out of a gap stays open.
 """
 
 from __future__ import annotations
@@ -143,7 +143,11 @@ class GapFiller:
                 self._mark_failed(gap, "no more rows")
                 return
             if int((page["cum_volume"] - page["size"]).min()) <= gap.low:
-                self._mark_failed(gap, mismatch or "no rows of it")
+                if gap in result.partial_fills:
+                    logger.info("{}: {}, the vendor's list has no more", _format_gap(gap), mismatch)
+                    self._publish(gap, result.partial_fills[gap])
+                else:
+                    self._mark_failed(gap, mismatch or "no rows of it")
                 return
             oldest_ns = int(page["exch_ns"].min())
             if oldest_ns >= until_ns:

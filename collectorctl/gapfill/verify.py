@@ -2,9 +2,11 @@
 
     live    [ t0 ](       gap        ][ t1 ]     value and count of t1 less those of t0: value and number of trades of the gap
     rows     [ r ][ r ][ r ][  r  ][ r ][ r ]    accepted if they tile the gap with its value, number of trades and time
+    rows     [ r ][ r ]     [  r  ][ r ][ r ]    of a list that the vendor left rows out of: accepted if the rest can be worth
+                     residual                    what is left, and can be the trades that are left
 
 Guarantees:
-    * Rows are placed by cumulative volume alone; a gap is filled whole or not at all.
+    * Rows are placed by cumulative volume alone; a gap is filled whole, or its residual is no larger than what the list leaves out.
 """
 
 from __future__ import annotations
@@ -21,12 +23,19 @@ from collectorctl.recover.matching.trade_count import is_after_silence
 from ringbuf.records import UNDEFINED
 from writer.volume.coverage import GAP
 
+MAX_PRICE_RATIO = 2
+"""Prices of one day differ by less: limits are 30 % up and down."""
+
 
 class VerifiedFills(NamedTuple):
-    """The gaps that are filled, each with its TRADE_ROW in volume order; of others that rows lie in, what is wrong with them."""
+    """The gaps that are filled, each with its TRADE_ROW in volume order; of others that rows lie in, what is wrong with them.
+
+    `partial_fills`: rows of `mismatches` that are right if the list holds all that the vendor has of their gap.
+    """
 
     fills: dict[FillableGap, np.ndarray]
     mismatches: dict[FillableGap, str]
+    partial_fills: dict[FillableGap, np.ndarray]
 
 
 def verify(gaps: Sequence[FillableGap], trades: np.ndarray) -> VerifiedFills:
@@ -38,7 +47,7 @@ def verify(gaps: Sequence[FillableGap], trades: np.ndarray) -> VerifiedFills:
     values = np.array([UNDEFINED if gap.value is None else gap.value for gap in gaps], np.int64)
     placed = place_by_volume(gap_rows, trades, values)
     inconsistent = set(find_inconsistent_gaps(gap_rows, trades, placed.gap, placed.inconsistencies))
-    fills, mismatches = {}, {}
+    fills, mismatches, partial_fills = {}, {}, {}
     for number, gap in enumerate(gaps):
         rows = trades[placed.gap == number]
         rows = rows[np.argsort(rows["cum_volume"], kind="stable")]
@@ -47,11 +56,30 @@ def verify(gaps: Sequence[FillableGap], trades: np.ndarray) -> VerifiedFills:
         elif int(rows["size"].sum()) != gap.high - gap.low:
             if len(rows):
                 mismatches[gap] = f"rows of {rows['size'].sum()} of {gap.high - gap.low} shares"
+                if _is_plausible_part(gap, rows):
+                    partial_fills[gap] = rows
         elif mismatch := _find_mismatch(gap, rows):
             mismatches[gap] = mismatch
         else:
             fills[gap] = rows
-    return VerifiedFills(fills, mismatches)
+    return VerifiedFills(fills, mismatches, partial_fills)
+
+
+def _is_plausible_part(gap: FillableGap, rows: np.ndarray) -> bool:
+    """Whether what rows leave of a gap can be trades of its value and number, and nothing else speaks against the rows."""
+    at_ns = np.concatenate([[gap.begin_ns], rows["exch_ns"], [gap.end_ns]])
+    if (np.diff(at_ns) < 0).any() or not (rows["price"] > 0).all():
+        return False
+    shares = gap.high - gap.low - int(rows["size"].sum())
+    if gap.trades is not None and not gap.trades - len(rows) + int(is_after_silence(at_ns)[1:-1].sum()) >= 1:
+        return False
+    if gap.value is None:
+        return True
+    value = gap.value - int((rows["size"] * rows["price"]).sum())
+    return (
+        shares * int(rows["price"].min()) <= value * MAX_PRICE_RATIO
+        and value <= shares * int(rows["price"].max()) * MAX_PRICE_RATIO
+    )
 
 
 def _find_mismatch(gap: FillableGap, rows: np.ndarray) -> str:

@@ -548,3 +548,23 @@ def test_a_record_without_price_and_quantity_is_no_trade(nothing):
 
     assert (len(decoded.ticks), len(decoded.tick_subscriptions)) == (2, 2)
     assert (decoded.empty_trades, decoded.rejects) == (1, [])
+
+
+@pytest.mark.parametrize(
+    ("tr", "market", "session"),
+    [
+        ("H0UNCNT0", None, Session.UNKNOWN),
+        ("H0NXCNT0", None, Session.UNKNOWN),
+        ("H0STCNT0", None, Session.REGULAR),
+        ("H0UNCNT0", "3", Session.AFTER_MARKET),
+    ],
+)
+def test_a_trade_without_a_market_code_is_placed_by_its_venues_hours(tr, market, session):
+    """NEW_MKOP_CLS_CODE is 20 in the after-market of NXT and the unified venue, too; UNKNOWN is left to the calendar."""
+    fields = tick(f34="20") if market is None else tick(f34="20", f46=market)
+    if market is None:
+        fields = fields[:46]
+
+    (row,) = decode(frame(fields, tr=tr), KNOWN, NOW_NS).ticks
+
+    assert row["session"] == session

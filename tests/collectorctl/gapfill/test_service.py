@@ -84,7 +84,6 @@ def test_a_gap_is_filled_with_the_trades_that_happened() -> None:
 
 
 LIES: dict[str, Callable[[Rows, np.int64], Response]] = {
-    "lacks one": lambda rows, volume: build_response([row for row in rows if row["acml_vol"] != str(volume)]),
     "price": lambda rows, volume: build_response(changed(rows, volume, stck_prpr="1")),
     "size": lambda rows, volume: build_response(changed(rows, volume, cnqn="1000")),
     "time": lambda rows, volume: build_response(changed(rows, volume, stck_cntg_hour="095900")),
@@ -117,6 +116,19 @@ def test_what_is_not_proven_is_not_handed_over() -> None:
             wait_until("the truth is handed over", lambda: len(read_ring(home)))
 
         assert np.array_equal(liar.market["cum_volume"][80:90], read_ring(home)["cum_volume"])
+
+
+def test_a_row_that_the_vendor_leaves_out_costs_its_own_shares_only() -> None:
+    """The list reaches over the whole gap and lacks one row: the others are published, once."""
+    with a_vendor(attempts=1, settle_s=0.0) as (home, liar):
+        left_out = liar.market["cum_volume"][GAP.start + 5]
+        liar.respond = lambda rows: build_response([row for row in rows if row["acml_vol"] != str(left_out)])
+        write_gap_report(home, liar.market[: GAP.start], liar.market[GAP.stop :])
+        with at_work(home):
+            wait_until("the rest is published", lambda: len(read_ring(home)))
+
+        volumes = liar.market[GAP]["cum_volume"]
+        assert volumes[volumes != left_out].tolist() == read_ring(home)["cum_volume"].tolist()
 
 
 def test_an_answer_that_is_none_is_waited_out() -> None:
