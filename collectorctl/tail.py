@@ -1,6 +1,6 @@
 """Tail of a dataset: the newest rows, read from the journal while the writer writes it.
 
-    data/journal/kr.tick/*.arrows ──whole batches──> rows newer than the last one shown
+    data/journal/kr.tick/*.journal ──whole batches──> rows newer than the last one shown
 
 Guarantees:
     * Complete rows are shown, each once, as soon as they are accepted, before their twin is known.

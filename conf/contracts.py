@@ -62,7 +62,7 @@ CONTRACTS = tuple(
         ("run/ring/{feed}.{stream}.ring", "collector, gapfill, writer", "writer, status", "ringbuf.records:RINGS"),
         ("run/ring/{name}.vitals", "the program", "status, watchdog, the other feed", "ringbuf.vitals:VitalsSnapshot"),
         ("log/{name}", "the program", "user", "conf.process:configure_logging"),
-        ("data/journal/{dataset}/{number}.arrows", "writer", "collectorctl", "writer.catalog:Catalog"),
+        ("data/journal/{dataset}/{number}.journal", "writer", "collectorctl", "writer.catalog:Catalog"),
         (
             "data/{market}/{dataset}/date={date}/hour={hour}/part-{number}.parquet",
             "writer, recover, reprocess",

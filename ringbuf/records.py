@@ -125,6 +125,9 @@ class EventType(IntEnum):
     RESUMED = 18  # it can be written again; message: which, since: when it paused
     DEGRADED = 19  # a feed delivers much less than the other; message: how
     RESTORED = 20  # the feed delivers as much as the other again; since: when it was degraded
+    JOURNAL_DAMAGED = (
+        21  # a part of the journal is unreadable; value: rows lost, message: where, since: the last row before them
+    )
 
 
 _STAMPS = [

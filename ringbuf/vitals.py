@@ -71,6 +71,8 @@ COUNTERS = (
     "hours_published",
     "rows_published",
     "late_rows",
+    "journal_damaged",
+    "journal_lost_rows",
     "lost_records",
     "damaged_records",
     "waiting_books",

@@ -2,7 +2,7 @@
 
     data/kr/orderbook/date=/hour=/part-*.parquet ─┐
                                                   ├─> Catalog ─> explain, recover, reprocess, tail
-    data/journal/kr.orderbook/*.arrows           ─┘
+    data/journal/kr.orderbook/*.journal          ─┘
 
 Guarantees:
     * Nothing is changed, and a live writer is not disturbed: a segment that disappears while it is read was published.
@@ -24,11 +24,10 @@ from conf.clock import HOUR_NS
 from conf.home import Home
 from conf.instrument import Instrument
 from ringbuf.records import MAX_INT64
-from writer.journal.journal import read_rows
-from writer.journal.segment import map_segments, read_batches, read_lineage
+from writer.journal.reader import list_segments, read_batches, read_lineage, read_rows
 from writer.publish.dedup import read_published_overlapping
 from writer.publish.partition import hour_directory, read_published_to
-from writer.schema import PARQUET, parse_dataset
+from writer.schema import JOURNAL, PARQUET, parse_dataset
 
 __all__ = [
     "Catalog",
@@ -79,7 +78,7 @@ class Catalog:
 
     def journal(self, dataset: str) -> Iterator[pa.RecordBatch]:
         """Every whole batch of journal entries, oldest first, published or not."""
-        return read_rows(self._home.journal_directory(dataset))
+        return read_rows(self._home.journal_directory(dataset), JOURNAL[dataset])
 
     def unpublished(self, dataset: str) -> Iterator[pa.RecordBatch]:
         """Journal entries that are in no partition yet, oldest first; PartitionWriteError if a partition is unreadable."""
@@ -102,9 +101,9 @@ class Catalog:
         """
         market, _ = parse_dataset(dataset)
         published_to: dict[tuple[str, int], int] = {}
-        for buffer in map_segments(self._home.journal_directory(dataset)):
-            lineage = read_lineage(buffer) or ""
-            for entries, *_ in read_batches(buffer):
+        for path in list_segments(self._home.journal_directory(dataset)):
+            lineage = read_lineage(path) or ""
+            for entries, *_ in read_batches(path, JOURNAL[dataset]):
                 hours = entries.column("hour").to_numpy()
                 row = pc.coalesce(entries.column("twin_of"), entries.column("row")).to_numpy()
                 is_unpublished = np.zeros(len(hours), bool)

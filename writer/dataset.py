@@ -113,7 +113,7 @@ class Dataset:
                     self._gap_reporter.replay(batch.entries)
                 self.schedule.add_rows(find_newest_rows(batch.entries))
 
-        journal = Journal.open(directory, schema.JOURNAL[self.name], on_batch)
+        journal = Journal.open(directory, schema.JOURNAL[self.name], on_batch, self._report.damaged)
         for hour in list(self.schedule.hours):
             try:
                 published_to = partition.read_published_to(self.directory, hour, journal.lineage, self.market)

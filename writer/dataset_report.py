@@ -14,6 +14,8 @@ from ringbuf.vitals import Vitals
 from writer import schema
 from writer.ingest.book_arbiter import ArbitrationResult, BookArbiter
 from writer.ingest.ring_reader import LossReport
+from writer.journal.reader import describe
+from writer.journal.segment import Damage
 
 
 class DatasetReport:
@@ -61,6 +63,31 @@ class DatasetReport:
         if len(records):
             for lags in np.array_split(np.sort(now_ns - records["mono_ns"]), min(8, len(records))):
                 vitals.record_latency(max(0, int(lags.mean())), len(lags))
+
+    def damaged(self, damage: Damage) -> None:
+        """Count, log and emit a part of the journal that is unreadable.
+
+        A damage is found again by each start until the hours of its segment are published.
+        """
+        self._vitals.add("journal_damaged")
+        self._vitals.add("journal_lost_rows", damage.lost_rows or 0)
+        after = self._market.to_local(damage.after_ns) if damage.after_ns else "the segment's beginning"
+        before = self._market.to_local(damage.before_ns) if damage.before_ns else "its end"
+        message = describe(damage)
+        logger.error(
+            "{}; received between {} and {}; the rest is used, the file is kept until you delete it",
+            message,
+            after,
+            before,
+        )
+        if self._events is not None:
+            self._events.emit(
+                EventType.JOURNAL_DAMAGED,
+                message.removeprefix(f"{damage.path.parent.parent}/"),
+                stream=self._stream if self._stream in STREAMS else "",
+                value=UNDEFINED if damage.lost_rows is None else damage.lost_rows,
+                since_ns=damage.after_ns or UNDEFINED,
+            )
 
     def lost(self, report: LossReport) -> None:
         """Count, log and emit records that were overwritten before they were read, or damaged in their ring.

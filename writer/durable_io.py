@@ -3,16 +3,19 @@
     append  sync                 a journal segment grows, and becomes durable
     create  truncate  remove     a segment begins, loses its torn tail, goes
     open_temporary  rename       a Parquet file is written under a temporary name, and put in place
+    create_directory             the directories of journals and partitions
 
 Guarantees:
-    * No other module of the writer changes a file, so that a test can stop the process at each of these points.
+    * No other module of the writer changes a file, so that a test can stop the process, fail the disk, or cut the power at each of
+      these points; each system call is one of this module's `os`.
     * A failed `append` leaves the file as it was.
-    * `rename`, `create` and `remove` are durable when they return.
+    * `create_directory`, `rename`, `create` and `remove` are durable when they return.
 """
 
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from pathlib import Path
 
 
@@ -74,18 +77,45 @@ def open_temporary(path: Path) -> int:
 
 def rename(temporary: Path, path: Path) -> None:
     """Put a complete, synced file in place."""
-    temporary.rename(path)
+    os.rename(temporary, path)  # noqa: PTH104 see the module's first guarantee
     sync_directory(path.parent)
 
 
-def link_backup(path: Path, backup: Path) -> None:
-    """Give a file a second name, so that replacing the first keeps it."""
-    if not backup.exists():
-        os.link(path, backup)
-    sync_directory(path.parent)
+def replace(path: Path, data: bytes) -> None:
+    """Put a new file of that content in place of `path`."""
+    temporary = path.with_name(path.name + ".tmp")
+    fd = open_temporary(temporary)
+    try:
+        append(fd, 0, data)
+        sync(fd)
+    finally:
+        os.close(fd)
+    rename(temporary, path)
 
 
 def remove(path: Path) -> None:
     """Remove a file if it exists."""
-    path.unlink(missing_ok=True)
+    with suppress(FileNotFoundError):
+        os.unlink(path)  # noqa: PTH108
     sync_directory(path.parent)
+
+
+def create_directory(path: Path) -> None:
+    """Create a directory and its missing parents, if they are missing.
+
+    The names on the way are made durable also where they exist: a process that was killed may have made them and not synced them.
+    A directory that this process may not write in, and one of another file system, got no entry from it.
+    """
+    missing = []
+    at = path
+    while not at.exists():
+        missing.append(at)
+        at = at.parent
+    for directory in reversed(missing):
+        with suppress(FileExistsError):
+            os.mkdir(directory)  # noqa: PTH102
+    device = path.stat().st_dev
+    for parent in path.absolute().parents:
+        if parent.stat().st_dev != device or not os.access(parent, os.W_OK):
+            return
+        sync_directory(parent)

@@ -2,7 +2,7 @@
 
     data/kr/orderbook/date=/hour=/*.parquet ─┐
                                              ├─> rows with `file` and `row` (from 0), in order of arrival
-    data/journal/kr.orderbook/*.arrows      ─┘   of the open hour: the journal, and the row's number in it (from 1)
+    data/journal/kr.orderbook/*.journal     ─┘   of the open hour: the journal, and the row's number in it (from 1)
 
 Guarantees:
     * Each row is found once, though a published row may still be in the journal.

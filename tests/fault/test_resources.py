@@ -37,7 +37,7 @@ from conf.home import Home
 from conf.loader import load_settings
 from ringbuf.records import Flag
 from ringbuf.vitals import VitalsSnapshot, read_snapshot
-from writer.journal.journal import read_rows
+from writer.journal.reader import read_rows
 
 UNLIMITED = (resource.RLIM_INFINITY, resource.RLIM_INFINITY)
 PATIENT = {"grace_s": 1000.0, "late_every_s": 1000.0}

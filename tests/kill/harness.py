@@ -33,7 +33,7 @@ from collectorctl.demo.result import DemoResult
 from collectorctl.supervision.supervisor import SupervisorClient
 from conf.home import Home
 from ringbuf.vitals import VitalsError, read_snapshot
-from writer.journal.journal import read_rows
+from writer.journal.reader import read_rows
 from writer.journal.segment import segment_paths
 
 SETTINGS = """

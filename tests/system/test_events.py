@@ -117,7 +117,7 @@ def test_events_are_stored_once_across_kills_of_everybody(day: Path) -> None:
     assert len(cut) == 2 and (cut.since <= cut.time).all()
     assert {"connected", "acknowledged"} <= set(events[events.line == "kiwoom"].kind)
     assert events.time.dt.tz is not None and events.since.dt.tz is not None
-    assert list(day.glob("data/journal/kr.event/*.arrows")) != []
+    assert list(day.glob("data/journal/kr.event/*.journal")) != []
     assert events[events.line == "writer"].symbol.isna().all()
 
 

@@ -17,7 +17,7 @@ from ringbuf.vitals import Vitals
 from writer import durable_io
 from writer.dataset import STRAGGLER_NS, Dataset
 from writer.ingest.ring_reader import NO_LIMIT_NS
-from writer.journal.journal import read_rows
+from writer.journal.reader import read_rows
 
 WINDOW_NS = 5 * SECOND_NS
 

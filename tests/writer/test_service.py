@@ -32,7 +32,7 @@ from conf.home import Home
 from ringbuf import layout
 from ringbuf.records import ORDERBOOK, TICK, FeedId
 from ringbuf.ring import Producer
-from writer.journal.journal import read_rows
+from writer.journal.reader import read_rows
 
 HOUR = 3600 * SECOND_NS
 KIS, KIWOOM = FeedId.KIS, FeedId.KIWOOM

@@ -1,53 +1,58 @@
 """Write-ahead log of accepted rows: append, recover, prune what is published.
 
-    data/journal/kr.orderbook/000000000007.arrows  000000000008.arrows  ...     see segment.py
+    data/journal/kr.orderbook/000000000007.journal  000000000008.journal  ...     see segment.py
 
-    the positions in a batch's metadata are the commit: rows and ring positions are written together or not at all
+    the positions in a frame's metadata are the commit: rows and ring positions are written together or not at all
 
 Guarantees:
     * After a kill at any instruction `open` finds every complete batch and truncates the torn one, logging the offset.
     * The newest segment alone holds positions, row numbers and volume high-water marks.
-    * A write error leaves the log at the last complete batch; damage in the middle costs only the damaged batches, and the
-      damaged file is kept as a backup.
+    * A write error leaves the log at the last complete batch; damage costs only the batches it hit, is reported with the number
+      of rows, and the damaged file is kept under another name when the rest of it is published.
     * After a failed fsync no page of that file counts which was not durable before: those batches are cut off, and written
       again into the next segment, with the same row numbers. Should the old ones be on the disk after all, `open` cuts them:
       a segment ends where the next one begins.
+    * Segments of the format before are rewritten once; of an unknown format, version or lineage nothing is touched.
     * A segment is removed only when every row in it, and every row its twins belong to, is published.
 """
 
 from __future__ import annotations
 
 import errno
-import io
 import os
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from loguru import logger
 
+from ringbuf.records import MAX_INT64
 from writer import durable_io
+from writer.journal.former_segment import convert, find_former
+from writer.journal.frame import FrameEncoder
 from writer.journal.segment import (
     SUFFIX,
+    Damage,
+    FormatError,
     JournalBatch,
-    encode_metadata,
-    map_file,
-    map_segments,
-    read_batches,
-    read_lineage,
-    salvage_batches,
+    read_identity,
+    scan_segment,
     segment_paths,
 )
 from writer.schema import VERSION
 
 RingPositions = dict[str, list[int]]
 """Ring name ("kis.orderbook") -> [ring_id, next_seq]."""
+
+
+BACKUP_SUFFIX = ".damaged"
+_OTHER_VERSION = "let the version of collectorctl that wrote it publish it (collectorctl stop), then start this one"
 
 
 class JournalError(Exception):
@@ -60,7 +65,9 @@ class Segment:
 
     path: Path
     size: int = 0
+    last_row: int = 0
     newest_rows: dict[int, int] = field(default_factory=dict)
+    is_damaged: bool = False
 
     def add_rows(self, newest_rows: Mapping[int, int]) -> None:
         """Note appended rows."""
@@ -84,23 +91,18 @@ class _Durable(NamedTuple):
     last_row: int
 
 
-class _Extent(NamedTuple):
-    """The complete batches of a segment, `size` bytes: rows begin_row < row <= last_row."""
-
-    path: Path
-    size: int
-    begin_row: int
-    last_row: int
-
-
 _DISTRUSTED: set[Path] = set()
 """Segments of which an fsync failed in this process before they could be written again."""
+
+
+def _ignore(_: object) -> None:
+    """Nobody wants to know."""
 
 
 class Journal:
     """The log of one dataset; one process has it open."""
 
-    def __init__(self, directory: Path, schema: pa.Schema) -> None:
+    def __init__(self, directory: Path, schema: pa.Schema, on_damage: Callable[[Damage], None] = _ignore) -> None:
         self.directory = directory
         self.lineage = uuid.uuid4().hex
         self.positions: RingPositions = {}
@@ -111,156 +113,118 @@ class Journal:
         self._unsynced: list[_Appended] = []
         self._durable = _Durable(0, {}, 0)
         self._is_failed = False
+        self._encoder = FrameEncoder(schema, self.lineage, VERSION)
         self._number = 0
         self._fd = -1
-        self._sink = io.BytesIO()
-        self._stream: pa.ipc.RecordBatchStreamWriter | None = None
+        self._on_damage = on_damage
+        self._known_damages: set[tuple[Path, int]] = set()
+        self._tail: Damage | None = None
 
     @classmethod
     def open(
-        cls, directory: Path, schema: pa.Schema, on_batch: Callable[[JournalBatch], None] = lambda _: None
+        cls,
+        directory: Path,
+        schema: pa.Schema,
+        on_batch: Callable[[JournalBatch], None] = _ignore,
+        on_damage: Callable[[Damage], None] = _ignore,
     ) -> Journal:
         """Recover the journal in `directory`; `on_batch` gets every complete batch in order. `roll` comes next.
 
-        JournalError: segments of two lineages, or of another version.
+        `on_damage` gets what is unreadable, here and in `report`. JournalError: segments of two lineages, or of another version.
         """
-        journal = cls(directory, schema)
-        directory.mkdir(parents=True, exist_ok=True)
+        journal = cls(directory, schema, on_damage)
+        durable_io.create_directory(directory)
         for leftover in directory.glob("*.tmp"):
             durable_io.remove(leftover)
-        lineages = {path: read_lineage(map_file(path)) for path in segment_paths(directory)}
-        known = sorted(set(filter(None, lineages.values())))
+        known = sorted(_read_lineages(directory))
         if len(known) > 1:
             raise JournalError(
                 f"{directory}: segments of several journals ({', '.join(known)}): move all but one elsewhere"
             )
-        journal.lineage = known[0] if known else journal.lineage
-        journal._number = max((int(path.stem) for path in lineages), default=0)
-        found = [journal._mend(path) for path in lineages]
-        end_row: int | None = None
-        for segment in reversed(found):
-            if segment is not None:
-                journal._cut_superseded(segment, end_row)
-                end_row = segment.begin_row if end_row is None else min(end_row, segment.begin_row)
-        kept = [segment.path for segment in found if segment is not None]
-        for path in kept:
-            journal._recover(path, on_batch)
-        if kept:
-            journal._make_durable(kept[-1])
+        if known:
+            journal.lineage = known[0]
+            journal._encoder = FrameEncoder(schema, journal.lineage, VERSION)
+        for former in find_former(directory):
+            convert(former.path, schema, journal._encoder)
+        paths = segment_paths(directory)
+        for path, end_row in zip(paths, _find_ends(paths), strict=True):
+            journal._recover(path, end_row, on_batch)
+        journal._cut_torn_tail()
+        journal._settle_tail(None)
+        if journal.segments:
+            _make_durable(journal.segments[-1].path)
         return journal
 
-    def _mend(self, path: Path) -> _Extent | None:
-        """Cut or mend a segment where it is damaged; None if nothing is left of it."""
-        buffer = map_file(path)
-        size, extent = buffer.size, _find_extent(path, buffer)
-        if extent.size == size and size:
-            return extent
-        repaired = self._repair(path, buffer, extent.size)
-        return None if repaired is None else _find_extent(path, repaired)
-
-    def _cut_superseded(self, segment: _Extent, end_row: int | None) -> None:
-        """Cut batches behind `end_row`, where the next segment begins: they were written again there after a failed fsync."""
-        if end_row is None or segment.last_row <= end_row:
-            return
-        size = next(
-            batch.begin for batch in read_batches(map_file(segment.path)) if batch.metadata["last_row"] > end_row
-        )
-        logger.warning(
-            "{}: rows {} to {} were written again into a later segment: cut at {}",
-            segment.path,
-            end_row + 1,
-            segment.last_row,
-            size,
-        )
-        durable_io.truncate(segment.path, size)
-
-    def _make_durable(self, path: Path) -> None:
-        """Make the newest segment durable before the next one claims its positions: a killed writer may not have done so.
-
-        After a failed fsync another one proves nothing: the file is written again. OSError: it is, at the next `open`.
-        """
-        if path not in _DISTRUSTED:
-            fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
-            try:
-                durable_io.sync(fd)
-            except OSError as error:
-                logger.error("{}: fsync: {}: written again", path, error)
-                _DISTRUSTED.add(path)
-            finally:
-                os.close(fd)
-        if path in _DISTRUSTED:
-            self._replace(path, path.read_bytes())
-            _DISTRUSTED.discard(path)
-
-    def _replace(self, path: Path, data: bytes) -> None:
-        """Put a new file of that content in place, durably."""
-        temporary = path.with_name(path.name + ".tmp")
-        fd = durable_io.open_temporary(temporary)
-        try:
-            durable_io.append(fd, 0, data)
-            durable_io.sync(fd)
-        finally:
-            os.close(fd)
-        durable_io.rename(temporary, path)
-
-    def _recover(self, path: Path, on_batch: Callable[[JournalBatch], None]) -> None:
-        """Read one segment."""
-        buffer = map_file(path)
-        metadata = pa.ipc.open_stream(pa.BufferReader(buffer)).schema.metadata or {}
-        if metadata.get(b"schema_version") != str(VERSION).encode():
-            raise JournalError(
-                f"{path}: written by another version of collectorctl (entries {metadata.get(b'schema_version')}, here {VERSION}): "
-                "let that version publish it (collectorctl stop), then start this one"
-            )
-        segment = Segment(path, buffer.size)
-        for batch in read_batches(buffer):
-            segment.add_rows(find_newest_rows(batch.entries))
-            self.positions = batch.metadata["positions"]
-            self.last_row = batch.metadata["last_row"]
-            if "ceilings" in batch.metadata:
-                self.volume_high_water = batch.metadata["ceilings"]
-            on_batch(batch)
+    def _recover(self, path: Path, end_row: int, on_batch: Callable[[JournalBatch], None]) -> None:
+        """Read the next segment; cut what is behind `end_row`, where a later one begins."""
+        is_successor = bool(self.segments) and int(path.stem) == self._number + 1
+        self._number = int(path.stem)
+        segment = Segment(path, last_row=self.last_row)
+        tail = None
+        for found in scan_segment(path, self._schema, self.last_row if is_successor else None):
+            if isinstance(found, Damage):
+                segment.is_damaged = True
+                self._known_damages.add((path, found.begin))
+                if found.is_tail:
+                    tail = found
+                else:
+                    self._on_damage(found)
+                continue
+            if found.last_row > end_row:
+                logger.warning("{}: rows behind {} were written again into a later segment: cut", path, end_row)
+                durable_io.truncate(path, found.begin)
+                break
+            if not segment.size:
+                self._settle_tail(found.last_row - found.entries.num_rows if is_successor else None)
+            segment.size, segment.last_row = found.end, found.last_row
+            segment.add_rows(find_newest_rows(found.entries))
+            self.positions = found.metadata.get("positions", self.positions)
+            self.last_row = found.last_row
+            self.volume_high_water = found.metadata.get("ceilings", self.volume_high_water)
+            on_batch(found)
+        if not segment.size:
+            self._settle_tail(None)
+            tail = tail or Damage(path, 0, 0, "empty", 0, is_tail=True, is_torn=True)
+        self._tail = tail
         self.segments.append(segment)
 
-    def _repair(self, path: Path, buffer: pa.Buffer, end: int) -> pa.Buffer | None:
-        """Truncate a torn tail, or copy the good batches of a damaged segment into a new file; None if nothing is left."""
-        head = next(read_batches(buffer), None)
-        header = bytes(memoryview(buffer)[: head.begin]) if head else self._encode_header()
-        salvaged = list(salvage_batches(buffer, end, header))
-        lost = buffer.size - end - sum(whole.end - whole.begin for whole in salvaged)
-        if not salvaged and end == 0:
-            logger.warning("{}: {} bytes, no complete batch: removed", path, buffer.size)
+    def _settle_tail(self, row_behind: int | None) -> None:
+        """Report the damaged end of a segment, unless the next one says that it held no row: `row_behind`, where that one began."""
+        tail, self._tail = self._tail, None
+        if tail is None:
+            return
+        if row_behind is not None and tail.after_row is not None:
+            tail = tail._replace(lost_rows=row_behind - tail.after_row)
+        if tail.lost_rows == 0 and row_behind is not None:
+            self.segments[-1].is_damaged = not tail.is_torn
+            return
+        self._on_damage(tail)
+
+    def _cut_torn_tail(self) -> None:
+        """Truncate the newest segment to its last complete frame; without one, it was never begun."""
+        if self._tail is None or not self._tail.is_torn:
+            return
+        path, begin, end, *_ = self._tail
+        self.segments[-1].is_damaged, self._tail = False, None
+        if begin:
+            logger.warning("{}: torn tail: cut at {}, {} bytes of an unfinished batch", path, begin, end - begin)
+            durable_io.truncate(path, begin)
+        else:
+            logger.warning("{}: {} bytes, no complete batch: removed", path, end)
             durable_io.remove(path)
-            return None
-        if not salvaged:
-            logger.warning("{}: torn tail: cut at {}, {} bytes of an unfinished batch", path, end, lost)
-            del buffer
-            durable_io.truncate(path, end)
-            return map_file(path)
-        backup = path.with_name(path.name + ".damaged")
-        logger.error(
-            "{}: damaged at {}, {} bytes unreadable; {} complete batches behind it are used; the damaged file is kept as {}",
-            path,
-            end,
-            lost,
-            len(salvaged),
-            backup,
-        )
-        data = memoryview(buffer)
-        good = [bytes(data[:end]) or header, *(bytes(data[whole.begin : whole.end]) for whole in salvaged)]
-        durable_io.link_backup(path, backup)
-        self._replace(path, b"".join(good))
-        return map_file(path)
+            self.segments.pop()
+            self._number -= 1
 
-    def _encode_header(self) -> bytes:
-        """The schema message of this journal's segments."""
-        sink = io.BytesIO()
-        with pa.ipc.new_stream(sink, self._schema_with_metadata()):
-            pass
-        return sink.getvalue()[:-8]  # without the end mark
-
-    def _schema_with_metadata(self) -> pa.Schema:
-        return self._schema.with_metadata({"lineage": self.lineage, "schema_version": str(VERSION)})
+    def report(self, damage: Damage) -> None:
+        """Report what publication found unreadable in a closed segment, once."""
+        segment = next((segment for segment in self.segments if segment.path == damage.path), None)
+        if segment is None or damage.begin >= segment.size or (damage.path, damage.begin) in self._known_damages:
+            return
+        self._known_damages.add((damage.path, damage.begin))
+        segment.is_damaged = True
+        if damage.is_tail and damage.after_row is not None:
+            damage = damage._replace(lost_rows=segment.last_row - damage.after_row)
+        self._on_damage(damage)
 
     def roll(self, volume_high_water: list[list]) -> None:
         """Close the open segment and begin the next, from which alone the log can be continued.
@@ -270,22 +234,21 @@ class Journal:
         """
         if self._is_failed:
             durable_io.append(self._fd, self._durable.size, b"")  # which cuts what is behind
+            self.current.size, self.current.last_row = self._durable.size, self._durable.last_row
         else:
             self.sync()
             self._durable = _Durable(self._durable.size, self.positions, self.last_row)
         path = self.directory / f"{self._number + 1:012d}{SUFFIX}"
         if path.exists():
             durable_io.remove(path)  # begun by an attempt that failed
+        segment = Segment(path, last_row=self.last_row)
+        metadata = {"positions": self._durable.positions, "ceilings": volume_high_water}
+        data = self._encoder.encode_opening(self._durable.last_row, metadata)
+        for batch, positions, last_row in self._unsynced:
+            data += self._encoder.encode_batch(batch, len(data), last_row, {"positions": positions})
+            segment.add_rows(find_newest_rows(batch))
         fd = durable_io.create(path)
-        segment, sink = Segment(path), io.BytesIO()
-        stream = pa.ipc.new_stream(sink, self._schema_with_metadata())
-        nothing = pa.RecordBatch.from_pylist([], schema=self._schema)
-        opening = self._metadata(self._durable.positions, self._durable.last_row) | {"ceilings": volume_high_water}
         try:
-            data = _encode_batch(sink, stream, nothing, opening)
-            for batch, positions, last_row in self._unsynced:
-                data += _encode_batch(sink, stream, batch, self._metadata(positions, last_row))
-                segment.add_rows(find_newest_rows(batch))
             durable_io.append(fd, 0, data)
             durable_io.sync(fd)
         except OSError:
@@ -306,7 +269,7 @@ class Journal:
         self._is_failed = False
         self.segments.append(segment)
         self._number += 1
-        self._fd, self._sink, self._stream = fd, sink, stream
+        self._fd = fd
 
     @property
     def current(self) -> Segment:
@@ -319,11 +282,11 @@ class Journal:
         Not yet durable: see `sync`. OSError: the log is as it was before, and so are positions and last_row.
         """
         self._reject_failed()
-        last_row = self.last_row + batch.num_rows
-        data = _encode_batch(self._sink, self._stream, batch, self._metadata(positions, last_row))
-        durable_io.append(self._fd, self.current.size, data)
-        self.current.size += len(data)
-        self.current.add_rows(find_newest_rows(batch))
+        current, last_row = self.current, self.last_row + batch.num_rows
+        data = self._encoder.encode_batch(batch, current.size, last_row, {"positions": positions})
+        durable_io.append(self._fd, current.size, data)
+        current.size, current.last_row = current.size + len(data), last_row
+        current.add_rows(find_newest_rows(batch))
         self.positions, self.last_row = positions, last_row
         self._unsynced.append(_Appended(batch, positions, last_row))
         return len(data)
@@ -357,16 +320,24 @@ class Journal:
             raise OSError(errno.EIO, "an fsync failed, and no new segment could be begun yet", str(self.current.path))
 
     def prune(self, published_to: Mapping[int, int]) -> list[Path]:
-        """Delete closed segments of which every row is published (`published_to`: hour -> newest published row)."""
+        """Delete closed segments of which every row is published (`published_to`: hour -> newest published row).
+
+        A damaged one is kept under another name. OSError: call again.
+        """
         published = [
             segment
             for segment in self.segments[:-1]
             if all(row <= published_to.get(hour, 0) for hour, row in segment.newest_rows.items())
         ]
         for segment in published:
-            durable_io.remove(segment.path)
+            if segment.is_damaged:
+                backup = segment.path.with_name(segment.path.name + BACKUP_SUFFIX)
+                durable_io.rename(segment.path, backup)
+                logger.warning("{}: published but for what is damaged; kept as {}", segment.path, backup)
+            else:
+                durable_io.remove(segment.path)
             self.segments.remove(segment)
-        return [segment.path for segment in published]
+        return [segment.path for segment in published if not segment.is_damaged]
 
     def close(self) -> None:
         """Close the file; what was appended and not synced is left to the kernel."""
@@ -374,18 +345,49 @@ class Journal:
             os.close(self._fd)
             self._fd = -1
 
-    def _metadata(self, positions: RingPositions, last_row: int) -> dict[str, Any]:
-        return {"positions": positions, "last_row": last_row}
+
+def _read_lineages(directory: Path) -> set[str]:
+    """The lineages of the segments in a directory; JournalError if one was written by another version."""
+    found: list[tuple[Path, str | None, int | None]] = list(find_former(directory))
+    for path in segment_paths(directory):
+        try:
+            identity = read_identity(path)
+        except FormatError as error:
+            raise JournalError(f"{error}: {_OTHER_VERSION}") from error
+        found.append((path, identity and identity.lineage, identity and identity.schema_version))
+    for path, _, version in found:
+        if version not in (None, VERSION):
+            raise JournalError(f"{path}: entries of version {version}, this version has {VERSION}: {_OTHER_VERSION}")
+    return {lineage for _, lineage, _ in found if lineage is not None}
 
 
-def _find_extent(path: Path, buffer: pa.Buffer) -> _Extent:
-    """Where the complete batches of a segment begin and end."""
-    extent = _Extent(path, 0, 0, 0)
-    for batch in read_batches(buffer):
-        last_row = batch.metadata["last_row"]
-        begin_row = extent.begin_row if extent.size else last_row - batch.entries.num_rows
-        extent = _Extent(path, batch.end, begin_row, last_row)
-    return extent
+def _find_ends(paths: Sequence[Path]) -> list[int]:
+    """The row at which each segment ends, because a later one begins there."""
+    end_row, ends = MAX_INT64, []
+    for path in reversed(paths):
+        ends.append(end_row)
+        if (identity := read_identity(path)) is not None:
+            end_row = min(end_row, identity.begin_row)
+    return ends[::-1]
+
+
+def _make_durable(path: Path) -> None:
+    """Make the newest segment durable before the next one claims its positions: a killed writer may not have done so.
+
+    After a failed fsync another one proves nothing: the file is written again. OSError: it is, at the next `open`.
+    """
+    if path not in _DISTRUSTED:
+        fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+        try:
+            durable_io.sync(fd)
+        except OSError as error:
+            logger.error("{}: fsync: {}: written again", path, error)
+            _DISTRUSTED.add(path)
+        finally:
+            os.close(fd)
+    if path in _DISTRUSTED:
+        durable_io.replace(path, path.read_bytes())
+        _DISTRUSTED.discard(path)
 
 
 def find_newest_rows(batch: pa.RecordBatch) -> dict[int, int]:
@@ -395,22 +397,3 @@ def find_newest_rows(batch: pa.RecordBatch) -> dict[int, int]:
     hours = batch.column("hour").to_numpy()
     rows = pc.coalesce(batch.column("twin_of"), batch.column("row")).to_numpy()
     return {int(hour): int(rows[hours == hour].max()) for hour in np.unique(hours)}
-
-
-def read_rows(directory: Path) -> Iterator[pa.RecordBatch]:
-    """Every complete batch of a journal in order, oldest first; safe beside a live writer (segments may grow or be removed)."""
-    for buffer in map_segments(directory):
-        for batch in read_batches(buffer):
-            if batch.entries.num_rows:
-                yield batch.entries
-
-
-def _encode_batch(
-    sink: io.BytesIO, stream: pa.ipc.RecordBatchStreamWriter, batch: pa.RecordBatch, metadata: dict[str, Any]
-) -> bytes:
-    """The bytes that add `batch` to a stream (before the first batch: the schema's too)."""
-    stream.write_batch(batch, custom_metadata=encode_metadata(batch, metadata))
-    data = sink.getvalue()
-    sink.seek(0)
-    sink.truncate()
-    return data

@@ -1,7 +1,7 @@
 """Index of, and random access to, the journal rows of one hour.
 
-    segments, memory-mapped            one entry per row                           gather: one numpy index per column
-    +----+----+----+                   symbol  first mono_ns  batch  at            word = file[column's offset in batch + at]
+    segments                           one entry per row                           gather: slab by slab, one numpy index per column
+    +----+----+----+                   symbol  first mono_ns  batch  at            value = slab[column's offset in batch + at]
     | 17 | 18 | 19 |  ──index()──>     000660  ...            412    7     ──>
     +----+----+----+                   005930  ...            17     30
 
@@ -9,39 +9,30 @@ A column of an Arrow batch is one run of values in the file, so a row group is r
 walking thousands of batches once per row group.
 
 Guarantees:
-    * Memory holds the index (some 80 bytes a row) and what is gathered, never the whole hour.
+    * Every byte was checked when the index was built; what is damaged is left out and listed.
+    * Files are read, not mapped: a sector that cannot be read is an error, and no signal.
+    * Memory holds the index (some 80 bytes a row), one slab, and what is gathered, never the whole hour.
 """
 
 from __future__ import annotations
 
+import errno
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from writer.ingest.book_arbiter import NEW
-from writer.journal.segment import map_file, read_batches
+from writer.journal.gathered_column import NO_ROW, GatheredColumn, RowLocation
+from writer.journal.segment import Damage, JournalBatch, scan_segment
 
-NO_ROW = -1
-_VALID, _DATA, _TEXT = range(3)
-
-
-@dataclass
-class RowLocation:
-    """Where entries are: batch number and position in it, each shape (n,) int32; NO_ROW for none."""
-
-    batch: np.ndarray
-    at: np.ndarray
-
-    def __getitem__(self, chosen: np.ndarray | slice) -> RowLocation:
-        return RowLocation(self.batch[chosen], self.at[chosen])
-
-    def where(self, other: RowLocation, mask: np.ndarray) -> RowLocation:
-        """This place where `first`, else the other."""
-        return RowLocation(np.where(mask, self.batch, other.batch), np.where(mask, self.at, other.at))
+SLAB_BYTES = 1 << 24
+"""What is read at once of a segment."""
 
 
 @dataclass
@@ -72,15 +63,24 @@ class RowIndex:
         )
 
 
+class _Slab(NamedTuple):
+    """Frames of a segment without a gap between them, to be read at once: bytes [begin, end)."""
+
+    segment: int
+    begin: int
+    end: int
+
+
 class JournalRows:
-    """Journal entries in memory-mapped segments, by place."""
+    """Journal entries in segments, by place."""
 
     def __init__(self, segments: Sequence[Path], schema: pa.Schema, by_symbol: bool = True) -> None:
+        self.damages: list[Damage] = []
         self._segments = segments
         self._schema = schema
         self._by_symbol = by_symbol
-        self._buffers: list[pa.Buffer] = []
-        self._segment_of = np.empty(0, np.int32)
+        self._slabs: list[_Slab] = []
+        self._slab_of = np.empty(0, np.int32)
         self._table = np.empty((0, len(schema), 3), np.int64)
 
     def build_index(self, hour: int, row_from: int, row_to: int, max_rows: int) -> RowIndex:
@@ -88,14 +88,17 @@ class JournalRows:
 
         Sorted by symbol and venue (if `by_symbol`), then by arrival (the first arrival's mono_ns, then row).
         """
-        self._buffers = [map_file(path) for path in self._segments]
         names: dict[tuple[str, str], int] | None = {} if self._by_symbol else None
         rows, twins = _GrowingColumns(), _GrowingColumns()
-        segment_of: list[int] = []
+        slab_of: list[int] = []
         tables: list[np.ndarray] = []
         has_more = False
-        for segment, buffer in enumerate(self._buffers):
-            for journal_batch in read_batches(buffer):
+        self._slabs, self.damages = [], []
+        for segment, path in enumerate(self._segments):
+            for journal_batch in scan_segment(path, self._schema):
+                if isinstance(journal_batch, Damage):
+                    self.damages.append(journal_batch)
+                    continue
                 room = max_rows - rows.count
                 found, last = _index_batch(
                     journal_batch.entries, len(tables), hour, (row_from, row_to), room, names, rows, twins
@@ -103,9 +106,9 @@ class JournalRows:
                 if last is not None:
                     has_more, row_to = True, last  # from here on only twins of what is already in
                 if found:
-                    segment_of.append(segment)
-                    tables.append(_compute_offsets(journal_batch.entries, buffer.address))
-        self._segment_of = np.array(segment_of, np.int32)
+                    slab_of.append(self._put_in_slab(segment, journal_batch.begin, journal_batch.end))
+                    tables.append(_compute_offsets(journal_batch))
+        self._slab_of = np.array(slab_of, np.int32)
         self._table = np.array(tables).reshape(-1, len(self._schema), 3)
         row, mono_ns, name, batch, at = rows.to_arrays()
         twin_location, twin_is_first = _join_twins(row, mono_ns, twins)
@@ -120,33 +123,52 @@ class JournalRows:
             has_more,
         )
 
-    def gather(self, column: str, location: RowLocation) -> pa.Array:
-        """Values of a journal column at `location`, shape (n,); null where that is NO_ROW."""
-        number = self._schema.get_field_index(column)
-        kind = self._schema.field(column).type
-        present = location.batch != NO_ROW
-        offsets = self._table[location.batch, number]
-        segments = self._segment_of[location.batch]
-        valid, parts = present.copy(), []
-        width = 0 if kind == pa.string() else kind.bit_width // 8
-        values = np.zeros(len(location.at), f"i{width}") if width else np.zeros((len(location.at), 2), np.int64)
-        for segment, buffer in enumerate(self._buffers):
-            mine = np.flatnonzero(present & (segments == segment))
-            if not len(mine):
-                continue
-            offset, at = offsets[mine], location.at[mine].astype(np.int64)
-            valid[mine] = _read_bits(buffer, offset[:, _VALID], at)
-            if width:
-                values[mine] = _read_values(buffer, offset[:, _DATA], at, f"i{width}")
-                continue
-            begin, end = (_read_values(buffer, offset[:, _DATA], at + n, "i4").astype(np.int64) for n in (0, 1))
-            values[mine, 0], values[mine, 1] = offset[:, _TEXT] + begin, end - begin
-            parts.append((buffer, mine))
-        if pa.types.is_floating(kind):
-            return pa.array(values.view(f"f{width}"), mask=~valid)
-        if width:
-            return pa.array(values, mask=~valid).cast(kind)
-        return _build_strings(values, valid, parts)
+    def _put_in_slab(self, segment: int, begin: int, end: int) -> int:
+        """The number of the slab that a frame is in: the last one as long as it is not full and nothing lies between."""
+        if self._slabs:
+            last = self._slabs[-1]
+            if last.segment == segment and last.end == begin and end - last.begin <= SLAB_BYTES:
+                self._slabs[-1] = last._replace(end=end)
+                return len(self._slabs) - 1
+        self._slabs.append(_Slab(segment, begin, end))
+        return len(self._slabs) - 1
+
+    def gather(self, wanted: Sequence[tuple[str, RowLocation]]) -> list[pa.Array]:
+        """Values of journal columns at locations, shape (n,) each, null for NO_ROW, in one pass. OSError."""
+        columns = [GatheredColumn(self._schema, name, location) for name, location in wanted]
+        places: dict[int, dict[int, np.ndarray]] = {}
+        for column in columns:
+            if id(column.location) not in places:
+                places[id(column.location)] = self._split_by_slab(column.location)
+        buffer = bytearray(max((slab.end - slab.begin for slab in self._slabs), default=0))
+        for number in sorted({number for found in places.values() for number in found}):
+            slab = self._slabs[number]
+            self._read_slab(slab, buffer)
+            for column in columns:
+                if (mine := places[id(column.location)].get(number)) is not None:
+                    column.fill(buffer, self._table[column.location.batch[mine], column.number] - slab.begin, mine)
+        return [column.to_array() for column in columns]
+
+    def _split_by_slab(self, location: RowLocation) -> dict[int, np.ndarray]:
+        """Slab number -> which of the locations are in it."""
+        present = np.flatnonzero(location.batch != NO_ROW)
+        slabs = self._slab_of[location.batch[present]]
+        order = np.argsort(slabs, kind="stable")
+        numbers, begins = np.unique(slabs[order], return_index=True)
+        return dict(zip(numbers.tolist(), np.split(present[order], begins[1:]), strict=True)) if len(present) else {}
+
+    def _read_slab(self, slab: _Slab, buffer: bytearray) -> None:
+        """Read a slab to the beginning of the buffer."""
+        fd = os.open(self._segments[slab.segment], os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            view, at = memoryview(buffer)[: slab.end - slab.begin], slab.begin
+            while view:
+                count = os.preadv(fd, [view], at)
+                if not count:
+                    raise OSError(errno.EIO, "the file has become shorter", str(self._segments[slab.segment]))
+                view, at = view[count:], at + count
+        finally:
+            os.close(fd)
 
 
 class _GrowingColumns:
@@ -244,42 +266,13 @@ def _number_names(batch: pa.RecordBatch, names: dict[tuple[str, str], int]) -> n
     return np.array([names.setdefault(key, len(names)) for key in keys], np.int32)[which]
 
 
-def _compute_offsets(batch: pa.RecordBatch, base: int) -> np.ndarray:
-    """Byte offsets of a batch's columns in the file, shape (columns, 3) as _VALID, _DATA, _TEXT; NO_ROW for none."""
-    table = np.full((batch.num_columns, 3), NO_ROW, np.int64)
-    for number, column in enumerate(batch.columns):
+def _compute_offsets(batch: JournalBatch) -> np.ndarray:
+    """Byte offsets of a batch's columns in the file, shape (columns, 3) as VALID, DATA, TEXT; NO_ROW for none."""
+    table = np.full((batch.entries.num_columns, 3), NO_ROW, np.int64)
+    for number, column in enumerate(batch.entries.columns):
         for kind, buffer in enumerate(column.buffers()):
             if buffer is not None and buffer.size:
-                table[number, kind] = buffer.address - base
+                table[number, kind] = buffer.address - batch.origin
     if (table[table != NO_ROW] % 8).any():
         raise ValueError("a column of the journal does not begin at a multiple of 8 bytes: Arrow writes them so")
     return table
-
-
-def _read_values(buffer: pa.Buffer, offset: np.ndarray, at: np.ndarray, kind: str) -> np.ndarray:
-    """Value number `at` of the run of values that begins at byte `offset`."""
-    width = np.dtype(kind).itemsize
-    values = np.frombuffer(buffer, kind, buffer.size // width)
-    return values[offset // width + at]
-
-
-def _read_bits(buffer: pa.Buffer, offset: np.ndarray, at: np.ndarray) -> np.ndarray:
-    """Bit number `at` of the bitmap that begins at byte `offset`; set where there is no bitmap."""
-    some = offset != NO_ROW
-    octets = np.frombuffer(buffer, np.uint8)[np.where(some, offset + at // 8, 0)]
-    return ~some | (octets >> (at % 8).astype(np.uint8) & 1).astype(bool)
-
-
-def _build_strings(spans: np.ndarray, valid: np.ndarray, parts: list[tuple[pa.Buffer, np.ndarray]]) -> pa.Array:
-    """Strings from (file offset, length) pairs, shape (n, 2)."""
-    lengths = np.where(valid, spans[:, 1], 0)
-    ends = np.cumsum(lengths)
-    text = np.empty(int(ends[-1]) if len(ends) else 0, np.uint8)
-    for buffer, mine in parts:
-        size = lengths[mine]
-        within = np.arange(int(size.sum())) - np.repeat(np.cumsum(size) - size, size)
-        source = np.repeat(spans[mine, 0], size) + within
-        text[np.repeat(ends[mine] - size, size) + within] = np.frombuffer(buffer, np.uint8)[source]
-    offsets = np.concatenate([[0], ends]).astype(np.int32)
-    bitmap = np.packbits(valid, bitorder="little")
-    return pa.StringArray.from_buffers(len(valid), pa.py_buffer(offsets), pa.py_buffer(text), pa.py_buffer(bitmap))

@@ -123,6 +123,8 @@ class PublicationCoordinator:
         task = result.task
         dataset = next(dataset for dataset in self._datasets if dataset.directory == task.directory)
         hour_name = _format_hour(task.dataset, task.hour)
+        for damage in result.damages:
+            dataset.journal.report(damage)
         if result.error is not None:
             dataset.schedule.postpone(task.hour, self._clock.mono_ns() + round(RETRY_S * SECOND_NS))
             if not isinstance(result.error, Cancelled):

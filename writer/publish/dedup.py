@@ -6,7 +6,7 @@
 Guarantees:
     * Equal rows give an equal part.
     * Published parts are not changed; later parts are deduplicated against them as well.
-    * Memory holds the published rows that overlap with new ones, and the new ticks of one symbol at a time.
+    * Memory holds the published rows that overlap with new ones, and some 50 bytes of each new tick.
 """
 
 from __future__ import annotations
@@ -23,7 +23,8 @@ import pyarrow.parquet as pq
 
 from ringbuf.records import MAX_INT64, UNDEFINED, FeedId, Flag
 from writer.ingest.backfill_filter import prefer_live
-from writer.journal.row_index import JournalRows, RowIndex, RowLocation
+from writer.journal.gathered_column import RowLocation
+from writer.journal.row_index import JournalRows, RowIndex
 from writer.publish.overlap import TickArrays, deduplicate, deduplicate_against
 
 _NUMERIC_COLUMNS = ("cum_volume", "size", "price")
@@ -45,14 +46,11 @@ class SelectedTicks(NamedTuple):
 def select_ticks(entries: JournalRows, index: RowIndex, parts: Sequence[Path]) -> SelectedTicks:
     """The rows of an hour, by symbol, venue and arrival, that are published in addition to its `parts`."""
     edges = [0, *(np.flatnonzero(np.diff(index.group)) + 1).tolist(), len(index)]
-    published = _read_published_by_group(entries, index, edges, parts) if parts else {}
+    all_ticks, all_live = _gather_ticks(entries, index.location)
+    published = _read_published_by_group(entries, index, all_ticks, edges, parts) if parts else {}
     rows, conflicts, duplicates = [np.empty(0, np.int64)], [np.empty(0, bool)], 0
     for begin, end in pairwise(edges):
-        location = index.location[begin:end]
-        ticks, live = (
-            _gather_ticks(entries, location),
-            entries.gather("recv_time", location).is_valid().to_numpy(zero_copy_only=False),
-        )
+        ticks, live = all_ticks.take(slice(begin, end)), all_live[begin:end]
         received = ticks.take(live)
         keep, conflict = np.ones(end - begin, bool), np.zeros(end - begin, bool)
         keep[live], conflict[live] = (
@@ -72,11 +70,13 @@ def select_ticks(entries: JournalRows, index: RowIndex, parts: Sequence[Path]) -
     return SelectedTicks(index, np.where(conflict, int(Flag.CONFLICT), 0), duplicates, int(conflict.sum()))
 
 
-def _gather_ticks(entries: JournalRows, location: RowLocation) -> TickArrays:
-    """The ticks of one symbol and venue."""
-    volume, size, price = (_to_ints(entries.gather(name, location)) for name in _NUMERIC_COLUMNS)
-    feed = _to_feed_codes(entries.gather("broker", location))
-    return TickArrays(np.zeros(len(volume), np.int64), volume, size, price, feed)
+def _gather_ticks(entries: JournalRows, location: RowLocation) -> tuple[TickArrays, np.ndarray]:
+    """The ticks, in one group, and which of them were received, bool (n,)."""
+    names = (*_NUMERIC_COLUMNS, "broker", "recv_time")
+    *numbers, broker, recv_time = entries.gather([(name, location) for name in names])
+    volume, size, price = map(_to_ints, numbers)
+    ticks = TickArrays(np.zeros(len(volume), np.int64), volume, size, price, _to_feed_codes(broker))
+    return ticks, recv_time.is_valid().to_numpy(zero_copy_only=False)
 
 
 def read_published_overlapping(
@@ -91,15 +91,15 @@ def read_published_overlapping(
 
 
 def _read_published_by_group(
-    entries: JournalRows, index: RowIndex, edges: Sequence[int], parts: Sequence[Path]
+    entries: JournalRows, index: RowIndex, ticks: TickArrays, edges: Sequence[int], parts: Sequence[Path]
 ) -> dict[int, TickArrays]:
     """Published ticks that overlap an index, by where each symbol and venue begins in it."""
     first = index.location[np.array(edges[:-1])]
-    columns = (entries.gather(name, first).to_pylist() for name in ("symbol", "venue"))
+    columns = (column.to_pylist() for column in entries.gather([("symbol", first), ("venue", first)]))
     names = {name: number for number, name in enumerate(zip(*columns, strict=True))}
     low, high = _empty_ranges(len(names))
     for number, (begin, end) in enumerate(pairwise(edges)):
-        new = _gather_ticks(entries, index.location[begin:end])
+        new = ticks.take(slice(begin, end))
         new = new.take(new.cum_volume != UNDEFINED)
         if len(new.group):
             low[number], high[number] = (new.cum_volume - new.size).min(), new.cum_volume.max()

@@ -25,6 +25,7 @@ import pyarrow.parquet as pq
 from conf.clock import MINUTE_NS
 from conf.market import Market
 from ringbuf.records import UNDEFINED, Flag
+from writer import durable_io
 from writer.publish.feed_stats import NO_FEED, BookColumns, TickColumns, aggregate_by_minute, build_schema
 from writer.publish.verified_file import write_verified
 from writer.schema import timestamp_type
@@ -95,7 +96,7 @@ def _read_metadata(path: Path) -> dict[bytes, bytes]:
 
 
 def _write_file(path: Path, fingerprint: bytes, table: pa.Table) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
+    durable_io.create_directory(path.parent)
     write_verified(path, table.schema.with_metadata({"made_of": fingerprint}), [table])
 
 

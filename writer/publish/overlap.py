@@ -31,7 +31,7 @@ class TickArrays(NamedTuple):
     price: np.ndarray
     feed: np.ndarray
 
-    def take(self, chosen: np.ndarray) -> TickArrays:
+    def take(self, chosen: np.ndarray | slice) -> TickArrays:
         """Some of them."""
         return TickArrays(*(column[chosen] for column in self))
 

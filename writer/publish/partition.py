@@ -31,7 +31,9 @@ import pyarrow.parquet as pq
 from conf.market import KR, Market
 from writer import durable_io
 from writer.ingest.book_arbiter import RULE
-from writer.journal.row_index import JournalRows, RowLocation
+from writer.journal.gathered_column import RowLocation
+from writer.journal.row_index import JournalRows
+from writer.journal.segment import Damage
 from writer.publish.dedup import SelectedTicks, select_ticks
 from writer.publish.verified_file import PartitionWriteError, write_verified
 from writer.schema import JOURNAL, PARQUET, VERSION, is_sorted_by_symbol, parse_dataset
@@ -93,14 +95,20 @@ def read_published_to(directory: Path, hour: int, lineage: str, market: Market =
     return max((part.row_to for part in parts if (part.lineage, part.fold) == (lineage, fold)), default=0)
 
 
-def publish(task: PublishTask, cancelled: Callable[[], bool] = lambda: False) -> list[Part]:
+def publish(
+    task: PublishTask,
+    cancelled: Callable[[], bool] = lambda: False,
+    on_damage: Callable[[Damage], None] = lambda _: None,
+) -> list[Part]:
     """Publish what of the hour is not yet published; the new parts, none if nothing was left.
+
+    `on_damage` gets what of the journal is unreadable; the rest is published.
 
     PartitionWriteError: the file read back was not what was written, or an existing part is unreadable. OSError: no space and the
     like. Cancelled: `cancelled` returned true between two row groups. In every case no partial file is visible.
     """
     hour_dir = hour_directory(task.directory, task.hour, task.market)
-    hour_dir.mkdir(parents=True, exist_ok=True)
+    durable_io.create_directory(hour_dir)
     for leftover in hour_dir.glob(".part-*.tmp"):
         durable_io.remove(leftover)
     done: list[Part] = []
@@ -108,6 +116,8 @@ def publish(task: PublishTask, cancelled: Callable[[], bool] = lambda: False) ->
         row_from = read_published_to(task.directory, task.hour, task.lineage, task.market)
         entries = JournalRows(task.segments, JOURNAL[task.dataset], is_sorted_by_symbol(task.dataset))
         index = entries.build_index(task.hour, row_from, task.row_to, MAX_PART_ROWS)
+        for damage in entries.damages:
+            on_damage(damage)
         if not len(index):
             return done
         row_to = int(index.row.max()) if index.has_more else task.row_to
@@ -158,18 +168,23 @@ def _build_row_groups(task: PublishTask, entries: JournalRows, selection: Select
         chosen = slice(begin, begin + task.row_group_rows)
         own, twin = index.location[chosen], index.twin_location[chosen]
         winner = twin.where(own, index.twin_is_first[chosen])
-        columns = {name: _gather_column(entries, name, own, twin, winner) for name in schema.names}
+        columns = _gather_columns(entries, schema.names, own, twin, winner)
         if (found := selection.flags[chosen]).any():
             columns["flags"] = pc.bit_wise_or(columns["flags"], pa.array(found))
         yield pa.table(list(columns.values()), schema)
 
 
-def _gather_column(
-    entries: JournalRows, name: str, own: RowLocation, twin: RowLocation, winner: RowLocation
-) -> pa.Array:
-    if name in _ARRIVAL_COLUMNS:
-        return pc.coalesce(entries.gather(name, own), entries.gather(name, twin))
-    return entries.gather(name, winner if name in _WINNER_COLUMNS else own)
+def _gather_columns(
+    entries: JournalRows, names: list[str], own: RowLocation, twin: RowLocation, winner: RowLocation
+) -> dict[str, pa.Array]:
+    """The columns of a row group; each arrival is that of the row or of its twin."""
+    wanted = [(name, winner if name in _WINNER_COLUMNS else own) for name in names]
+    arrivals = [name for name in names if name in _ARRIVAL_COLUMNS]
+    found = entries.gather([*wanted, *((name, twin) for name in arrivals)])
+    columns = dict(zip(names, found, strict=False))
+    for name, of_twin in zip(arrivals, found[len(names) :], strict=True):
+        columns[name] = pc.coalesce(columns[name], of_twin)
+    return columns
 
 
 class _ExistingPart(NamedTuple):

@@ -19,6 +19,7 @@ from typing import NamedTuple
 import pyarrow as pa
 
 from ringbuf.records import STREAMS
+from writer.journal.segment import Damage
 from writer.publish.feed_stats_file import find_newest_dates, refresh
 from writer.publish.partition import Part, PublishTask, publish
 
@@ -28,12 +29,13 @@ REFRESHED_DATES = 2
 
 
 class PublishResult(NamedTuple):
-    """The result of a task: its parts, or the error."""
+    """The result of a task: its parts, or the error; `damages`: what of the journal was unreadable."""
 
     task: PublishTask
     parts: list[Part]
     error: Exception | None
     seconds: float
+    damages: list[Damage]
     stats_error: Exception | None = None
 
 
@@ -75,15 +77,16 @@ class Publisher:
         while (task := self._tasks.get()) is not None:
             begin = time.monotonic()
             parts: list[Part] = []
+            damages: list[Damage] = []
             error = None
             try:
-                parts = publish(task, self._cancelled.is_set)
+                parts = publish(task, self._cancelled.is_set, damages.append)
             except Exception as caught:  # noqa: BLE001 the main loop logs it, publishes it as state and tries again
                 error = caught
             seconds = time.monotonic() - begin
             stats_error = self._refresh_stats(task) if parts else None
             _release_memory()
-            self._results.put(PublishResult(task, parts, error, seconds, stats_error))
+            self._results.put(PublishResult(task, parts, error, seconds, damages, stats_error))
 
     def _refresh_stats(self, task: PublishTask) -> Exception | None:
         """Refresh the feed statistics of this task's date and of the newest dates.

@@ -23,7 +23,7 @@ from conf.market import KR, Market
 from ringbuf.records import PRICE_SCALE, TICK, UNDEFINED, FeedId, Venue, empty_records
 from ringbuf.vitals import Vitals
 from writer.ingest import backfill_filter
-from writer.journal.segment import map_file, read_lineage, segment_paths
+from writer.journal.reader import list_segments, read_lineage
 from writer.snapshot_file import SnapshotFile
 from writer.volume.gap_tracker import GapReport, GapTracker, decode_gap_report
 
@@ -160,10 +160,5 @@ def _to_codes(column: pa.Array, codes: dict[str, int]) -> list[int]:
 
 def _read_journal_lineage(home: Home, market: Market) -> str | None:
     """The lineage of the stored tick journal."""
-    return next(
-        filter(
-            None,
-            (read_lineage(map_file(path)) for path in segment_paths(home.journal_directory(f"{market.name}.tick"))),
-        ),
-        None,
-    )
+    paths = list_segments(home.journal_directory(f"{market.name}.tick"))
+    return next(filter(None, map(read_lineage, paths)), None)

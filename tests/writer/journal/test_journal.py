@@ -15,11 +15,13 @@ import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.former_journal import write_former_segment
 from support.writer_data import NINE_NS, ROOT, make_ticks
 
 from writer import durable_io, schema
-from writer.journal.journal import Journal, JournalError, read_rows
-from writer.journal.segment import encode_metadata, map_file, read_batches
+from writer.journal.journal import Journal, JournalError
+from writer.journal.reader import list_segments, read_batches, read_lineage, read_rows
+from writer.journal.segment import Damage
 
 HOUR = 3600 * 1_000_000_000
 
@@ -46,13 +48,21 @@ def filled(directory: Path, batches: int, count: int = 7) -> Journal:
     return journal
 
 
+def damages_of(directory: Path) -> tuple[Journal, list[Damage]]:
+    """The journal as it is recovered, with a new segment, and what it reported."""
+    found: list[Damage] = []
+    journal = Journal.open(directory, schema.JOURNAL["kr.tick"], on_damage=found.append)
+    journal.roll([])
+    return journal, found
+
+
 def rows_in(directory: Path) -> list[int]:
     """Entry numbers of everything readable."""
     return [row for batch in read_rows(directory) for row in batch.column("row").to_pylist()]
 
 
 def test_what_was_appended_is_found_again_with_its_positions(place: Path) -> None:
-    """Rows, row numbers, positions and hours survive; the next segment goes on counting; plain pyarrow reads it."""
+    """Rows, row numbers, positions and hours survive; the next segment goes on counting."""
     filled(place, 3).close()
 
     journal = Journal.open(place, schema.JOURNAL["kr.tick"])
@@ -60,8 +70,6 @@ def test_what_was_appended_is_found_again_with_its_positions(place: Path) -> Non
     assert (journal.last_row, journal.positions) == (21, {"kis.tick": [1, 22]})
     assert journal.segments[0].newest_rows == {NINE_NS: 21}
     assert list(range(1, 22)) == rows_in(place)
-    with pa.ipc.open_stream(str(place / "000000000001.arrows")) as stream:
-        assert stream.read_all().num_rows == 21
 
 
 def test_the_newest_segment_alone_knows_everything(place: Path) -> None:
@@ -69,7 +77,7 @@ def test_the_newest_segment_alone_knows_everything(place: Path) -> None:
     journal = filled(place, 2)
     journal.roll([["005930", 1, 20000, 77]])
     lineage = journal.lineage
-    assert [place / "000000000001.arrows"] == journal.prune({NINE_NS: 14})
+    assert [place / "000000000001.journal"] == journal.prune({NINE_NS: 14})
     journal.close()
 
     again = opened(place)
@@ -80,15 +88,15 @@ def test_the_newest_segment_alone_knows_everything(place: Path) -> None:
         Journal.open(place, schema.JOURNAL["kr.tick"]).volume_high_water == [["005930", 1, 20000, 77]]
         or again.volume_high_water
     )
-    assert sorted(path.name for path in place.iterdir()) == ["000000000002.arrows", "000000000003.arrows"]
+    assert sorted(path.name for path in place.iterdir()) == ["000000000002.journal", "000000000003.journal"]
 
 
 def test_a_tail_torn_at_any_byte_costs_only_the_last_batch(place: Path) -> None:
     """Cut at every offset of the last batch: the batches before it are whole, positions are theirs, the log ends there."""
     filled(place, 3).close()
-    path = place / "000000000001.arrows"
+    path = place / "000000000001.journal"
     whole = path.read_bytes()
-    last = list(read_batches(map_file(path)))[-1]
+    last = list(read_batches(path))[-1]
 
     for cut in range(last.begin, last.end):
         path.write_bytes(whole[:cut])
@@ -101,23 +109,26 @@ def test_a_tail_torn_at_any_byte_costs_only_the_last_batch(place: Path) -> None:
 
 def test_a_segment_torn_before_its_first_batch_was_never_there(place: Path) -> None:
     """Killed while beginning a segment: the one before it is the newest again, and its number is not lost."""
-    filled(place, 2).close()
-    beginning = (place / "000000000001.arrows").read_bytes()
-    first = next(read_batches(map_file(place / "000000000001.arrows")))
+    journal = filled(place, 2)
+    journal.roll([])
+    journal.close()
+    path = place / "000000000002.journal"
+    whole = path.read_bytes()
+    first, second = read_batches(path)
 
-    for cut in (0, 1, first.begin - 1, first.begin, first.end - 1):
-        (place / "000000000002.arrows").write_bytes(beginning[:cut])
+    for cut in (0, 1, 87, 88, 89, first.end - 1, first.end, second.end - 1, second.end):
+        path.write_bytes(whole[:cut])
 
         journal = Journal.open(place, schema.JOURNAL["kr.tick"])
 
-        assert (journal.last_row, len(journal.segments)) == (14, 1), cut
-        assert not (place / "000000000002.arrows").exists()
+        assert (14, {"kis.tick": [1, 15]}) == (journal.last_row, journal.positions), cut
+        assert (cut >= first.end) == path.exists() == (len(journal.segments) == 2), cut
 
 
 def test_a_zeroed_tail_is_torn_too(place: Path) -> None:
     """After a power cut a file can be longer than what was written."""
     filled(place, 2).close()
-    path = place / "000000000001.arrows"
+    path = place / "000000000001.journal"
     size = path.stat().st_size
     with path.open("ab") as file:
         file.write(b"\0" * 5000)
@@ -127,25 +138,112 @@ def test_a_zeroed_tail_is_torn_too(place: Path) -> None:
     assert (14, size) == (journal.last_row, path.stat().st_size)
 
 
-@pytest.mark.parametrize("where", ["body", "frame", "metadata", "schema"])
+@pytest.mark.parametrize("where", ["body", "header", "metadata", "first opening", "second opening", "both openings"])
 def test_damage_in_the_middle_costs_what_it_hit_and_the_file_is_kept(place: Path, where: str) -> None:
-    """Batches on both sides of it are used; the damaged file stays beside, whole, under another name."""
+    """Batches on both sides of it are used, the rows in it counted; the file is kept once the rest of it is published."""
     filled(place, 5).close()
-    path = place / "000000000001.arrows"
+    path = place / "000000000001.journal"
     data = bytearray(path.read_bytes())
-    third = list(read_batches(map_file(path)))[3]
-    at = {"body": third.end - 100, "frame": third.begin, "schema": 40}.get(where)
-    at = data.index(b"kis.tick", third.begin) if at is None else at
-    data[at : at + 4] = bytes(octet ^ 0x55 for octet in data[at : at + 4])
+    first, second, *batches = read_batches(path)
+    third = batches[2]
+    places = {
+        "body": [third.end - 100],
+        "header": [third.begin],
+        "metadata": [data.index(b"kis.tick", third.begin)],
+        "first opening": [40],
+        "second opening": [second.end - 100],
+        "both openings": [first.end - 100, second.end - 100],
+    }
+    for at in places[where]:
+        data[at : at + 4] = bytes(octet ^ 0x55 for octet in data[at : at + 4])
     path.write_bytes(data)
 
-    journal = opened(place)
+    journal, (damage,) = damages_of(place)
 
-    survivors = list(range(1, 36)) if where == "schema" else [*range(1, 15), *range(22, 36)]
-    assert survivors == rows_in(place)
+    survivors = list(range(1, 36)) if "opening" in where else [*range(1, 15), *range(22, 36)]
+    assert survivors == rows_in(place) or where == "both openings"
+    assert survivors == [
+        row for batch in read_rows(place, schema.JOURNAL["kr.tick"]) for row in batch["row"].to_pylist()
+    ]
+    assert (path, 35 - len(survivors)) == (damage.path, damage.lost_rows)
     assert (journal.last_row, journal.positions) == (35, {"kis.tick": [1, 36]})
-    assert bytes(data) == (place / "000000000001.arrows.damaged").read_bytes()
-    assert survivors == rows_in(place), "and once more: mending is done"
+    assert [] == journal.prune({NINE_NS: 35})
+    assert bytes(data) == (place / "000000000001.journal.damaged").read_bytes()
+    assert [place / "000000000002.journal"] == list_segments(place)
+
+
+def test_a_damaged_end_is_read_again_from_the_rings_and_no_loss_in_the_next_life(place: Path) -> None:
+    """The last batch of the newest segment: positions are those before it; once they were read again, nothing is missing."""
+    filled(place, 3).close()
+    path = place / "000000000001.journal"
+    data = bytearray(path.read_bytes())
+    data[-100] ^= 1
+    path.write_bytes(data)
+
+    journal, (damage,) = damages_of(place)
+    journal.append(batch_of(journal, 7), {"kis.tick": [1, 22]})
+    journal.close()
+    journal, later = damages_of(place)
+
+    assert (7, True, 14) == (damage.lost_rows, damage.is_tail, damage.after_row)
+    assert ([], list(range(1, 22))) == (later, rows_in(place))
+
+
+def test_a_damaged_end_that_was_not_read_again_is_a_loss_in_every_life(place: Path) -> None:
+    """The last batch of an older segment: what follows begins behind it."""
+    journal = filled(place, 3)
+    journal.roll([])
+    journal.append(batch_of(journal, 7), {"kis.tick": [1, 29]})
+    journal.close()
+    path = place / "000000000001.journal"
+    data = bytearray(path.read_bytes())
+    data[-100] ^= 1
+    path.write_bytes(data)
+
+    for _ in range(2):
+        journal, (damage,) = damages_of(place)
+        journal.close()
+
+        assert (7, path) == (damage.lost_rows, damage.path)
+        assert ([*range(1, 15), *range(22, 29)], 28) == (rows_in(place), journal.last_row)
+
+
+def test_a_frame_of_another_place_or_of_before_is_damage(place: Path) -> None:
+    """A disk that answers with an old block: its checksum is right, but it is not what was written there."""
+    filled(place, 3).close()
+    path = place / "000000000001.journal"
+    data = path.read_bytes()
+    *_, second, third = read_batches(path)
+    assert second.end - second.begin == third.end - third.begin
+
+    path.write_bytes(data[: third.begin] + data[second.begin : second.end])
+
+    _, (damage,) = damages_of(place)
+    assert (third.begin, len(data)) == (damage.begin, damage.end)
+    assert list(range(1, 15)) == rows_in(place)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [(("writer.journal.frame.FORMAT", 3), "format 3"), (("writer.journal.journal.VERSION", 2), "version 2")],
+)
+def test_a_journal_of_another_version_is_refused_before_anything_is_touched(
+    place: Path, monkeypatch: pytest.MonkeyPatch, change: tuple[str, int], words: str
+) -> None:
+    """Also where another segment would have been cut."""
+    with monkeypatch.context() as context:
+        context.setattr(*change)
+        journal = Journal(place, schema.JOURNAL["kr.tick"])
+        journal.roll([])
+        journal.close()
+    with (place / "000000000001.journal").open("ab") as file:
+        file.write(b"torn")
+    before = {path.name: path.read_bytes() for path in place.iterdir()}
+
+    with pytest.raises(JournalError, match=f"{words}.*collectorctl stop"):
+        Journal.open(place, schema.JOURNAL["kr.tick"])
+
+    assert before == {path.name: path.read_bytes() for path in place.iterdir()}
 
 
 def test_a_segment_goes_only_when_all_of_it_is_published(place: Path) -> None:
@@ -156,7 +254,7 @@ def test_a_segment_goes_only_when_all_of_it_is_published(place: Path) -> None:
 
     assert journal.prune({NINE_NS: 7}) == []
     assert journal.prune({NINE_NS: 7, NINE_NS + HOUR: 11}) == []
-    assert [place / "000000000001.arrows"] == journal.prune({NINE_NS: 7, NINE_NS + HOUR: 12})
+    assert [place / "000000000001.journal"] == journal.prune({NINE_NS: 7, NINE_NS + HOUR: 12})
     assert journal.prune({NINE_NS: 99, NINE_NS + HOUR: 99}) == []
 
 
@@ -164,7 +262,7 @@ def test_two_journals_in_one_directory_are_refused(place: Path) -> None:
     """Segments of another lineage are named, not mixed in."""
     filled(place / "a", 1).close()
     filled(place / "b", 1).close()
-    (place / "b" / "000000000001.arrows").rename(place / "a" / "000000000002.arrows")
+    (place / "b" / "000000000001.journal").rename(place / "a" / "000000000002.journal")
 
     with pytest.raises(JournalError, match="several journals"):
         Journal.open(place / "a", schema.JOURNAL["kr.tick"])
@@ -173,7 +271,7 @@ def test_two_journals_in_one_directory_are_refused(place: Path) -> None:
 def test_a_reader_beside_a_live_writer_sees_whole_batches_only(place: Path) -> None:
     """Half a batch at the end is not there yet."""
     journal = filled(place, 2)
-    path = place / "000000000001.arrows"
+    path = place / "000000000001.journal"
     with path.open("ab") as file:
         file.write(b"\xff\xff\xff\xff\x10")
 
@@ -220,14 +318,94 @@ def test_a_write_that_fails_anywhere_leaves_the_log_as_it_was(place: Path) -> No
     assert (34, {"kis.tick": [1, 35]}, list(range(1, 35))) == (journal.last_row, journal.positions, rows_in(place))
 
 
-def test_events_written_with_the_earlier_column_names_are_read_with_the_present_ones() -> None:
-    """`words` and `number` are `message` and `value`; a batch's values and checksum are as written."""
-    batch = pa.RecordBatch.from_pydict({"row": [1, 2], "number": [7, None], "words": ["why", None]})
-    sink = pa.BufferOutputStream()
-    with pa.ipc.new_stream(sink, batch.schema) as stream:
-        stream.write_batch(batch, custom_metadata=encode_metadata(batch, {}))
+LINEAGE = "0123456789abcdef0123456789abcdef"
 
-    (found,) = read_batches(sink.getvalue())
+
+def write_former(place: Path, count: int = 3) -> list[Path]:
+    """A journal of the format before: `count` segments of two batches of seven ticks."""
+    last_row, paths = 0, []
+    for number in range(1, count + 1):
+        appended = [(pa.RecordBatch.from_pylist([], schema=schema.JOURNAL["kr.tick"]), last_row)]
+        for _ in range(2):
+            ticks = make_ticks(range(last_row + 1, last_row + 8))
+            appended.append((schema.build_entries("kr.tick", ticks, last_row + 1, None), last_row + 7))
+            last_row += 7
+        paths.append(place / f"{number:012d}.arrows")
+        write_former_segment(
+            paths[-1],
+            schema.JOURNAL["kr.tick"],
+            LINEAGE,
+            [
+                (batch, {"positions": {"kis.tick": [1, row + 1]}, "last_row": row} | ({} if n else {"ceilings": []}))
+                for n, (batch, row) in enumerate(appended)
+            ],
+        )
+    return paths
+
+
+def test_a_journal_of_the_format_before_is_read_and_rewritten_once(place: Path) -> None:
+    """Nothing is lost in an upgrade: every row, the positions, the lineage; readers see it before and after."""
+    write_former(place)
+    assert (list(range(1, 43)), {LINEAGE}) == (rows_in(place), set(map(read_lineage, list_segments(place))))
+
+    journal, damages = damages_of(place)
+
+    assert (LINEAGE, 42, {"kis.tick": [1, 43]}) == (journal.lineage, journal.last_row, journal.positions)
+    assert ([], list(range(1, 43)), []) == (damages, rows_in(place), list(place.glob("*.arrows*")))
+    assert [f"{n:012d}.journal" for n in range(1, 5)] == sorted(path.name for path in place.iterdir())
+    journal.append(batch_of(journal, 3), journal.positions)
+    assert list(range(1, 46)) == rows_in(place)
+
+
+def test_an_upgrade_that_is_killed_is_done_again(place: Path) -> None:
+    """Between the two names, or with half a file under a temporary one."""
+    former = {path: path.read_bytes() for path in write_former(place)}
+    opened(place).close()
+    for path, data in former.items():
+        path.write_bytes(data)
+    (place / "000000000003.journal").unlink()
+    (place / "000000000003.journal.tmp").write_bytes(b"half")
+
+    journal = opened(place)
+
+    assert (list(range(1, 43)), 42) == (rows_in(place), journal.last_row)
+    assert [f"{n:012d}.journal" for n in range(1, 6)] == sorted(path.name for path in place.iterdir())
+
+
+@pytest.mark.parametrize("at", [4, -100, -3000])
+def test_a_damaged_segment_of_the_format_before_is_kept(place: Path, at: int) -> None:
+    """What is whole of it is used."""
+    paths = write_former(place)
+    data = bytearray(paths[1].read_bytes())
+    data[at] ^= 0x55
+    paths[1].write_bytes(data)
+
+    journal = opened(place)
+
+    assert set(range(1, 43)) - set(range(15, 29)) <= set(rows_in(place))
+    assert (42, LINEAGE) == (journal.last_row, journal.lineage)
+    assert bytes(data) == (place / "000000000002.arrows.damaged").read_bytes()
+
+
+def test_a_journal_of_the_format_before_and_of_another_version_is_refused_untouched(place: Path) -> None:
+    """Nothing is rewritten of what could not be read right."""
+    (path, *_) = write_former(place)
+    batch = pa.RecordBatch.from_pylist([], schema=schema.JOURNAL["kr.tick"])
+    write_former_segment(path, batch.schema, LINEAGE, [(batch, {"last_row": 0})], version=2)
+    data = path.read_bytes()
+
+    with pytest.raises(JournalError, match=r"version 2.*collectorctl stop"):
+        Journal.open(place, schema.JOURNAL["kr.tick"])
+
+    assert (data, 3) == (path.read_bytes(), len(list(place.iterdir())))
+
+
+def test_events_written_with_the_earlier_column_names_are_read_with_the_present_ones(place: Path) -> None:
+    """`words` and `number` are `message` and `value`."""
+    batch = pa.RecordBatch.from_pydict({"row": [1, 2], "number": [7, None], "words": ["why", None]})
+    write_former_segment(place / "1.arrows", batch.schema, LINEAGE, [(batch, {"last_row": 2})])
+
+    (found,) = read_batches(place / "1.arrows")
 
     assert found.entries.to_pydict() == {"row": [1, 2], "value": [7, None], "message": ["why", None]}
 
@@ -321,7 +499,7 @@ def test_a_killed_writers_tail_is_made_durable_before_the_next_segment_counts_on
     """Its fsync fails at the next start: the segment is written again, at that start or the next; a second fsync proves nothing."""
     with FailingDisk().installed() as disk:
         filled(place, 2).close()
-        path = place / "000000000001.arrows"
+        path = place / "000000000001.journal"
         whole = path.read_bytes()
         disk.failures = 2
         with pytest.raises(OSError, match="pages gone"):
