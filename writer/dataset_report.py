@@ -80,8 +80,8 @@ class DatasetReport:
             after,
             before,
         )
-        if self._events is not None:
-            self._events.emit(
+        if self._emit is not None:
+            self._emit(
                 EventType.JOURNAL_DAMAGED,
                 message.removeprefix(f"{damage.path.parent.parent}/"),
                 stream=self._stream if self._stream in STREAMS else "",

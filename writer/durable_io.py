@@ -100,6 +100,10 @@ def remove(path: Path) -> None:
     sync_directory(path.parent)
 
 
+_durable_directories: set[tuple[Path, int]] = set()
+"""Directories that this process has made durable with their parents, and their inodes."""
+
+
 def create_directory(path: Path) -> None:
     """Create a directory and its missing parents, if they are missing.
 
@@ -107,15 +111,18 @@ def create_directory(path: Path) -> None:
     A directory that this process may not write in, and one of another file system, got no entry from it.
     """
     missing = []
-    at = path
+    at = path = path.absolute()
     while not at.exists():
         missing.append(at)
         at = at.parent
     for directory in reversed(missing):
         with suppress(FileExistsError):
             os.mkdir(directory)  # noqa: PTH102
-    device = path.stat().st_dev
-    for parent in path.absolute().parents:
-        if parent.stat().st_dev != device or not os.access(parent, os.W_OK):
-            return
+    found = path.stat()
+    if (path, found.st_ino) in _durable_directories:
+        return
+    for parent in path.parents:
+        if parent.stat().st_dev != found.st_dev or not os.access(parent, os.W_OK):
+            break
         sync_directory(parent)
+    _durable_directories.add((path, found.st_ino))

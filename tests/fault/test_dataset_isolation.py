@@ -144,7 +144,7 @@ def test_a_journal_that_is_refused_stops_no_other(home: Home) -> None:
         journal.roll([])
         journal.close()
         home.journal_directory("kr.event").mkdir(parents=True, exist_ok=True)
-        journal.current.path.rename(home.journal_directory("kr.event") / f"{number:012d}.arrows")
+        journal.current.path.rename(home.journal_directory("kr.event") / f"{number:012d}.journal")
     process, feed = start_faulty_writer(home), Feed(home)
     feed.publish()
 

@@ -63,9 +63,9 @@ def convert(path: Path, schema: pa.Schema, encoder: FrameEncoder) -> None:
     if batches:
         durable_io.replace(target, b"".join(_encode(batches, schema, encoder)))
     logger.info("{}: {} batches rewritten as {}", path, len(batches), target.name)
-    if lost_bytes and batches:
+    if lost_bytes:
         backup = path.with_name(path.name + ".damaged")
-        logger.error("{}: {} bytes unreadable; the damaged file is kept as {}", path, lost_bytes, backup)
+        logger.error("{}: {} bytes are in no complete batch; the file is kept as {}", path, lost_bytes, backup)
         durable_io.rename(path, backup)
     else:
         durable_io.remove(path)
