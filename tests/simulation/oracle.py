@@ -28,7 +28,7 @@ from brokers.simulator.exchange.models import Book
 from conf.clock import KST, SECOND_NS
 from conf.market import to_local
 from ringbuf.records import LEVELS, Flag
-from writer.journal.journal import read_rows
+from writer.journal.reader import read_rows
 from writer.volume.gap_tracker import decode_gap_report
 
 WINDOW_NS = round(TWIN_WINDOW_S * SECOND_NS)
