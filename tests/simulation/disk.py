@@ -2,7 +2,8 @@
 
     kill before | half | after      the process ends at this effect; nothing it would do afterwards reaches a file
     error                           one effect fails; a failed fsync drops the pages that were not durable
-    full                            every effect that needs room fails, until `heal`
+    full, refuse                    every effect that needs room, or every one, fails until it is over
+    power                           what was appended and not synced is gone, in part or all of it
 
 Guarantees:
     * Equal plans meet equal effects: they are counted, not timed.
@@ -17,6 +18,7 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from random import Random
 from typing import Any
 
 from writer import durable_io
@@ -36,7 +38,7 @@ class SimulatedDisk:
         self._data = data
         self._note = note
         self._armed: tuple[str, int] | None = None
-        self._is_full = False
+        self._is_full = self._is_refusing = False
         self._is_dead = False
         self._kept: list[tuple[Path, Path]] = []
         self._durable_bytes: dict[int, int] = {}
@@ -47,11 +49,15 @@ class SimulatedDisk:
 
     def disarm(self) -> None:
         """Nothing more happens."""
-        self._armed, self._is_full = None, False
+        self._armed, self._is_full, self._is_refusing = None, False, False
 
     def fill(self, is_full: bool) -> None:
         """Whether there is room."""
         self._is_full = is_full
+
+    def refuse(self, is_refusing: bool) -> None:
+        """Whether nothing works."""
+        self._is_refusing = is_refusing
 
     def effect(self, name: str, real: Callable[..., Any], *arguments: Any) -> Any:
         """One effect, or what the plan has in its place."""
@@ -59,7 +65,7 @@ class SimulatedDisk:
             raise SimulatedDeath(name)
         self._note(f"disk {name} {_describe(arguments, self._data)}")
         kind = self._take()
-        if kind == "error" or (self._is_full and name in NEED_ROOM):
+        if kind == "error" or self._is_refusing or (self._is_full and name in NEED_ROOM):
             self._note(f"disk {name} fails")
             if name == "sync":
                 os.ftruncate(arguments[0], self._durable_bytes.get(os.fstat(arguments[0]).st_ino, 0))
@@ -73,6 +79,11 @@ class SimulatedDisk:
         result = real(*arguments)
         if name == "sync":
             status = os.fstat(arguments[0])
+            self._durable_bytes[status.st_ino] = status.st_size
+        elif name in ("create", "open_temporary"):
+            self._durable_bytes[os.fstat(result).st_ino] = 0
+        elif name == "truncate":
+            status = arguments[0].stat()
             self._durable_bytes[status.st_ino] = status.st_size
         if kind == "after":
             self._die(name)
@@ -94,6 +105,27 @@ class SimulatedDisk:
             os.link(path, kept)
             self._kept.append((kept, path))
         raise SimulatedDeath(name)
+
+    def cut_power(self, random: Random) -> None:
+        """The machine goes off: journals end where they were synced, or a little behind."""
+        for path in sorted((self._data / "journal").rglob("*.arrows")):
+            size, synced = path.stat().st_size, self._durable_bytes.get(path.stat().st_ino, 0)
+            left = synced + random.randrange(size - synced + 1) if size > synced else size
+            os.truncate(path, left)
+            self._note(f"disk loses {size - left} bytes of {path.relative_to(self._data)}")
+
+    def flip_bit(self, random: Random) -> str:
+        """One bit of one journal changes; the dataset it is in, empty if there is none."""
+        paths = [path for path in sorted((self._data / "journal").rglob("*.arrows")) if path.stat().st_size]
+        if not paths:
+            return ""
+        path = random.choice(paths)
+        data = bytearray(path.read_bytes())
+        bit = random.randrange(8 * len(data))
+        data[bit // 8] ^= 1 << bit % 8
+        path.write_bytes(data)
+        self._note(f"disk bit {bit} of {path.relative_to(self._data)} flips")
+        return path.parent.name
 
     def restore_after_kill(self) -> None:
         """The process is gone: what it had half written is there, what follows belongs to the next."""

@@ -25,6 +25,8 @@ from conf.instrument import parse_instrument
 from conf.market import to_local
 
 INSTRUMENTS = tuple(map(parse_instrument, ("005930", "005930_NX", "000660")))
+GARBLED_BYTES = 20
+"""What is left of a frame that nobody can decode."""
 STREAM_NAMES = {Stream.BOOK: "orderbook", Stream.TICK: "tick"}
 
 
@@ -101,7 +103,9 @@ class SimulatedWire:
             )
             arrival_ns = self._last_ns
             if random.random() < behaviour.late:
-                arrival_ns += round(random.uniform(0.0, 0.5) * TWIN_WINDOW_S * SECOND_NS)
+                arrival_ns += round(random.uniform(0.0, random.choice((0.5, 3.0))) * TWIN_WINDOW_S * SECOND_NS)
+            if random.random() < behaviour.garbled:
+                frame = SentFrame(frame.payload[:GARBLED_BYTES], ())
             self._queue(arrival_ns, frame)
             if random.random() < behaviour.repeated:
                 self._queue(arrival_ns + round(random.uniform(0.0, 0.4) * TWIN_WINDOW_S * SECOND_NS), frame)

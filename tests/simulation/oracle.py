@@ -22,12 +22,16 @@ from typing import NamedTuple
 
 import pandas as pd
 from simulation.plan import FEEDS, TWIN_WINDOW_S
+from simulation.processes import to_trade_rows, trades_of
 from simulation.world import Delivery, Evidence
 
 from brokers.simulator.exchange.models import Book
+from collectorctl.recover.matching.day_coverage import DayCoverage
+from collectorctl.recover.matching.gap_filling import TradeList, fill_by_chart, fill_by_trades
+from collectorctl.recover.store.day_ticks import load_ticks
 from conf.clock import KST, SECOND_NS
 from conf.market import to_local
-from ringbuf.records import LEVELS, Flag
+from ringbuf.records import LEVELS, UNDEFINED, Flag
 from writer.journal.reader import read_rows
 from writer.volume.gap_tracker import decode_gap_report
 
@@ -59,6 +63,7 @@ def judge(evidence: Evidence) -> list[str]:
     findings += _find_leftovers(evidence)
     lost = _read_losses(evidence, tables["event"], findings)
     deliveries = [one for one in evidence.deliveries if one.seq not in lost[one.feed, one.record.stream]]
+    _judge_quarantine(evidence, findings)
     _judge_books(
         evidence, [one for one in deliveries if one.record.stream == "orderbook"], tables["orderbook"], findings
     )
@@ -66,6 +71,8 @@ def judge(evidence: Evidence) -> list[str]:
         evidence, [one for one in deliveries if one.record.stream == "tick"], tables["tick"], findings
     )
     _judge_gap_report(evidence, stored, findings)
+    if not any("unreadable" in finding for finding in findings):
+        _judge_placement(evidence, findings)
     return findings
 
 
@@ -119,21 +126,42 @@ def _read_losses(
         if not count == value == last - first + 1:
             findings.append(f"a loss with two numbers: {message}, value {value}")
         limit = evidence.claims[feed, stream] - evidence.plan.ring_capacity
-        if last > limit:
+        if last > limit and not evidence.durable:
             findings.append(f"{feed}.{stream}: {message}: only records up to {limit} can have been")
         lost[feed, stream].update(range(first, last + 1))
     return lost
 
 
+def _is_certain(evidence: Evidence, delivery: Delivery) -> bool:
+    """Whether it must be stored: a power cut takes what was not durable yet, a flipped bit its batch."""
+    stream = delivery.record.stream
+    is_durable = delivery.seq <= evidence.durable.get((delivery.boot, delivery.feed, stream), delivery.seq)
+    return is_durable and f"kr.{stream}" not in evidence.flipped
+
+
+def _judge_quarantine(evidence: Evidence, findings: list[str]) -> None:
+    """Every frame that nobody can decode is kept."""
+    for feed, count in evidence.garbled.items():
+        paths = sorted((evidence.home.data / "quarantine").rglob(f"{feed}.jsonl"))
+        kept = sum(len(path.read_bytes().splitlines()) for path in paths)
+        if kept != count:
+            findings.append(f"{count} frames of {feed} could not be decoded, {kept} are in quarantine")
+
+
 def _judge_books(evidence: Evidence, deliveries: list[Delivery], rows: pd.DataFrame, findings: list[str]) -> None:
     """Each arrival of each feed in one row; equal contents within the window in one; every row a book that was delivered."""
-    arrivals: Counter[tuple] = Counter()
+    possible: Counter[tuple] = Counter()
+    certain: Counter[tuple] = Counter()
+    certain_of: defaultdict[tuple, Counter[str]] = defaultdict(Counter)
     contents: set[tuple] = set()
     when: defaultdict[tuple, list[tuple[int, str]]] = defaultdict(list)
     for one in deliveries:
         book = evidence.truth.books[one.record.first]
         identity = _identity_of(book, one.record.exch_s)
-        arrivals[identity, one.feed, one.recv_ns] += 1
+        possible[identity, one.feed, one.recv_ns] += 1
+        if _is_certain(evidence, one):
+            certain[identity, one.feed, one.recv_ns] += 1
+            certain_of[identity][one.feed] += 1
         contents.add((identity, _rest_of(book), one.record.exch_s))
         when[identity].append((one.arrived_ns, one.feed))
     stored: Counter[tuple] = Counter()
@@ -156,9 +184,9 @@ def _judge_books(evidence: Evidence, deliveries: list[Delivery], rows: pd.DataFr
             for feed in FEEDS:
                 if present[feed][at]:
                     stored[identity, feed, int(instants[feed][at])] += 1
-    _compare_counters("book arrivals", arrivals, stored, findings)
+    _compare_counters("book arrivals", certain, possible, stored, findings)
     for identity in sorted(set(when) | set(counts)):
-        low, high = _row_bounds(when[identity])
+        low, high = max(certain_of[identity].values(), default=0), _max_rows(when[identity])
         if not low <= counts[identity] <= high:
             kind = "missing" if counts[identity] < low else "doubled"
             findings.append(
@@ -166,10 +194,9 @@ def _judge_books(evidence: Evidence, deliveries: list[Delivery], rows: pd.DataFr
             )
 
 
-def _row_bounds(arrivals: list[tuple[int, str]]) -> tuple[int, int]:
-    """The fewest and the most rows that first-wins may make of one content that arrived at these instants."""
-    per_feed = Counter(feed for _, feed in arrivals)
-    low, high = max(per_feed.values(), default=0), 0
+def _max_rows(arrivals: list[tuple[int, str]]) -> int:
+    """The most rows that first-wins may make of one content that arrived at these instants."""
+    high = 0
     cluster: list[tuple[int, str]] = []
     for one in [*sorted(arrivals), None]:
         # a poll or two pass between arrival and receipt
@@ -180,7 +207,7 @@ def _row_bounds(arrivals: list[tuple[int, str]]) -> tuple[int, int]:
             cluster = []
         if one is not None:
             cluster.append(one)
-    return low, max(low, high)
+    return high
 
 
 def _identity_of(book: Book, exch_s: int) -> tuple:
@@ -204,15 +231,16 @@ def _judge_ticks(
 ) -> dict[Name, list[Interval]]:
     """Every share that was delivered in exactly one row, and no row that is neither a delivery nor a trade that was fetched."""
     trades = evidence.truth.trades
-    delivered: dict[tuple[str, int], tuple[Name, Interval]] = {}
+    delivered: defaultdict[tuple[str, int], list[tuple[Name, Interval]]] = defaultdict(list)
     wanted: defaultdict[Name, list[Interval]] = defaultdict(list)
     for one in deliveries:
         first, last = trades[one.record.first], trades[one.record.last]
         name = (_date_of(one.record.exch_s), *last.instrument)
         high = last.day.cum_volume
         interval = Interval(first.day.cum_volume - first.size, high, last.price, last.side, one.record.exch_s)
-        delivered[one.feed, one.seq] = name, interval
-        wanted[name].append(interval)
+        delivered[one.feed, one.seq].append((name, interval))
+        if _is_certain(evidence, one):
+            wanted[name].append(interval)
     real = {
         (
             (_date_of(trade.exch_s), *trade.instrument),
@@ -248,7 +276,7 @@ def _judge_ticks(
         if source == "recovered":
             if (name, interval) not in real:
                 findings.append(f"a fetched tick that was no trade: {name} {interval}")
-        elif delivered.get((broker, int(seq))) != (name, interval):
+        elif (name, interval) not in delivered[broker, int(seq)]:
             findings.append(f"a tick that nobody delivered: {name} {interval} of {broker} {seq}")
         if flags & Flag.CONFLICT:
             findings.append(f"a tick is flagged CONFLICT: {name} {interval}")
@@ -261,6 +289,30 @@ def _judge_ticks(
             if missing := _uncovered(mine, interval.low, interval.high):
                 findings.append(f"delivered shares in no row: {name} {interval} lacks {missing}")
     return stored
+
+
+def _judge_placement(evidence: Evidence, findings: list[str]) -> None:
+    """After the close: the broker's list of trades fills each day of each instrument, with nothing but what is missing."""
+    days = {(one.instrument, to_local(one.exch_s * SECOND_NS, KST).date()) for one in evidence.truth.trades.values()}
+    for instrument, day in sorted(days):
+        trades = trades_of(evidence.truth, instrument, day)
+        total = trades[-1].day.cum_volume
+        ticks = load_ticks(evidence.home.data / "kr" / "tick", day, instrument)
+        stored = DayCoverage.of(ticks, total)
+        listed = to_trade_rows(trades)
+        filled = fill_by_trades(stored, [TradeList(listed, True, True)])
+        missing = int(stored.gaps["shares"].sum())
+        if int(filled.trades["size"].sum()) != missing or len(filled.day.gaps) or filled.findings:
+            findings.append(
+                f"{instrument} {day}: {missing} of {total} shares are missing, recovery places "
+                f"{int(filled.trades['size'].sum())}: {filled.findings[:2]}"
+            )
+        charted = listed.copy()
+        charted["cum_volume"] = UNDEFINED
+        known = set(map(tuple, listed[["exch_ns", "price", "size", "cum_volume"]].tolist()))
+        aligned = fill_by_chart(stored, charted, [], True).trades
+        if not known.issuperset(map(tuple, aligned[["exch_ns", "price", "size", "cum_volume"]].tolist())):
+            findings.append(f"{instrument} {day}: a trade of the tick chart was put where it did not happen")
 
 
 def _uncovered(intervals: Iterable[Interval], low: int, high: int) -> int:
@@ -278,6 +330,8 @@ def _uncovered(intervals: Iterable[Interval], low: int, high: int) -> int:
 
 def _judge_gap_report(evidence: Evidence, stored: dict[Name, list[Interval]], findings: list[str]) -> None:
     """The writer's own account of the newest day says exactly what its rows lack."""
+    if evidence.durable or evidence.flipped:
+        return  # it may have lost its memory, and says since when it has one
     path: Path = evidence.home.gap_report_path("kr")
     report = decode_gap_report(path.read_bytes()) if path.exists() else None
     if report is None:
@@ -294,8 +348,10 @@ def _judge_gap_report(evidence: Evidence, stored: dict[Name, list[Interval]], fi
             )
 
 
-def _compare_counters(what: str, expected: Counter[tuple], found: Counter[tuple], findings: list[str]) -> None:
-    for word, difference in (("not stored", expected - found), ("stored and never delivered", found - expected)):
+def _compare_counters(
+    what: str, certain: Counter[tuple], possible: Counter[tuple], found: Counter[tuple], findings: list[str]
+) -> None:
+    for word, difference in (("not stored", certain - found), ("stored and never delivered", found - possible)):
         if difference:
             shown = [(*identity[:4], *rest) for identity, *rest in sorted(difference)[:MAX_SHOWN]]
             findings.append(f"{difference.total()} {what} {word}: {shown}")

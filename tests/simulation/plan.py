@@ -24,9 +24,11 @@ HOUR_EDGE_SKEW = "hour-edge-skew"
 """Feeds may stamp one trade in two different hours."""
 LONG_STALL = "long-stall"
 """Collectors are paused for up to three twin windows, not only within one."""
-FAILED_SYNC = "failed-sync"
-"""An fsync may fail."""
-SWITCHES = (HOUR_EDGE_SKEW, LONG_STALL, FAILED_SYNC)
+JOURNAL_BITS = "journal-bits"
+"""A bit of the journal flips while no writer runs."""
+RING_DIRECTORY = "ring-directory"
+"""The names of all rings disappear while their processes run."""
+SWITCHES = (HOUR_EDGE_SKEW, LONG_STALL, JOURNAL_BITS, RING_DIRECTORY)
 ENABLED: frozenset[str] = frozenset()
 """The switches of the suite's runs: a known fault stays out until its fix is in."""
 
@@ -56,6 +58,7 @@ class FeedBehaviour(NamedTuple):
     lost: float
     repeated: float
     late: float
+    garbled: float
     latency_s: float
     skewed: float
     merged: float
@@ -70,6 +73,18 @@ class Fault(NamedTuple):
     amount: float
 
 
+class Limits(NamedTuple):
+    """Sizes at which the writer begins another file, part, row group or read: small ones, so that short days reach them."""
+
+    segment_max_bytes: int
+    max_part_rows: int
+    row_group_rows: int
+    max_records_per_read: int
+
+
+ROOMY = Limits(1 << 20, 1_000_000, 65_536, 8192)
+
+
 class Plan(NamedTuple):
     """A run."""
 
@@ -82,6 +97,9 @@ class Plan(NamedTuple):
     events_per_s: float
     tick_feeds: dict[str, tuple[str, ...]]
     """Symbol -> the feeds that its trades are subscribed on: one as the allocation has it, both as during a takeover."""
+    limits: Limits
+    stop_kill: int | None
+    """Effects on the disk after which the writer is killed in its last stop; None: it is not."""
 
     @property
     def dates(self) -> int:
@@ -109,6 +127,10 @@ def draw_plan(seed: int, switches: frozenset[str] = ENABLED) -> Plan:
         shape.choice((24, 96, 4096, 4096)),
         shape.choice((6.0, 15.0, 30.0)),
         {symbol: shape.choice((FEEDS, ("kis",), ("kiwoom",))) for symbol in SYMBOLS},
+        Limits(shape.choice((20_000, 200_000)), shape.choice((40, 1_000_000)), shape.choice((16, 65_536)), 7)
+        if shape.random() < 0.25
+        else ROOMY,
+        shape.randrange(40) if shape.random() < 0.2 else None,
     )
 
 
@@ -134,6 +156,7 @@ def _draw_feeds(random: Random) -> dict[str, FeedBehaviour]:
             lost=random.choice((0.0, 0.02, 0.2)) if feed == worse else 0.0,
             repeated=random.choice((0.0, 0.05)) if feed == worse else 0.0,
             late=random.choice((0.0, 0.05)) if feed == worse else 0.0,
+            garbled=random.choice((0.0, 0.0, 0.03)) if feed == worse else 0.0,
             latency_s=random.choice((0.002, 0.06, 0.2)),
             skewed=random.choice((0.0, 0.3)) if feed == "kiwoom" else 0.0,
             merged=random.choice((0.0, 0.5)) if feed == "kiwoom" else 0.0,
@@ -155,8 +178,14 @@ def _draw_faults(random: Random, segments: tuple[Segment, ...], switches: frozen
         "error": ("disk",),
         "clock": ("wall",),
         "terminate": ("writer",),
+        "refuse": ("disk",),
+        "power": ("machine",),
     }
-    weights = [4, 1, 1, 3, 3, 3, 4, 2, 2, 2, 1]
+    weights = [4, 1, 1, 3, 3, 3, 4, 2, 2, 2, 1, 1, 1]
+    for switch, kind in ((JOURNAL_BITS, "bit"), (RING_DIRECTORY, "unlink")):
+        if switch in switches:
+            kinds[kind] = ("machine",)
+            weights.append(3)
     faults = []
     for _ in range(random.choice((0, 2, 4, 8, 12))):
         segment = random.choice(segments)
@@ -171,8 +200,10 @@ def _draw_amount(random: Random, kind: str, target: str, switches: frozenset[str
     if kind == "pause":
         is_bounded = target in FEEDS and LONG_STALL not in switches
         return random.uniform(0.05, (0.6 if is_bounded else 3.0) * TWIN_WINDOW_S)
-    if kind == "full":
+    if kind in ("full", "refuse"):
         return random.uniform(0.1, 3.0)
+    if kind == "power":
+        return random.uniform(1.5, 4.0)
     if kind == "clock":
         return random.choice((-3600.0, -2.0, 2.0, 3600.0))
     if kind in ("error", "kill before", "kill half", "kill after"):

@@ -210,16 +210,6 @@ class SimulatedWriter:
         self.is_alive = False
         self._service = self._vitals = None
 
-    def ring_tails(self) -> dict[str, int]:
-        """How far each ring is durably stored, as the writer publishes it."""
-        assert self._service is not None
-        return {
-            cursor.name: cursor.consumer.tail
-            for dataset in self._service._datasets
-            for cursor in dataset.reader._cursors
-            if cursor.consumer is not None
-        }
-
     def kill(self) -> None:
         """Its end without a last effect."""
         self.is_alive = False

@@ -21,7 +21,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from simulation.oracle import judge
-from simulation.plan import FEEDS, PROCESSES, draw_plan
+from simulation.plan import FEEDS, PROCESSES, SECOND_NS, Fault, draw_plan
 from simulation.replay import assert_kept, chosen_plan, run
 from simulation.world import Evidence, play
 
@@ -73,6 +73,16 @@ def test_a_seed_plays_the_same_run_in_every_process() -> None:
     assert [here.trace] * 2 == [again.trace, other]
     assert here.history == again.history
     assert here.trace != different.trace
+
+
+def test_a_power_cut_takes_nothing_that_was_called_durable() -> None:
+    """Killed behind an append that was never synced, the writer comes back and goes on; then the machine goes off."""
+    plan = draw_plan(1)
+    begin_ns = plan.segments[0].begin_ns
+    for skipped in range(4):
+        kill = Fault(begin_ns + 3 * SECOND_NS, "kill after", "writer", skipped)
+        cut = Fault(begin_ns + 6 * SECOND_NS, "power", "machine", 2.0)
+        assert_kept(plan._replace(faults=(kill, cut)))
 
 
 def test_plans_draw_every_fault_at_every_process() -> None:

@@ -23,6 +23,8 @@ class VirtualTime:
         self.mono_ns = BOOT_MONO_NS
         self.true_offset_ns = calendar_ns - BOOT_MONO_NS
         """Calendar less monotonic time, as the exchange has it."""
+        self.boot_ns = 0
+        """What CLOCK_MONOTONIC is behind `mono_ns`, which the scheduler counts in."""
         self.step_ns = 0
         """By how much this machine's wall clock is wrong."""
         self.sleep: Callable[[float], None] = self.pass_seconds
@@ -34,16 +36,20 @@ class VirtualTime:
         return self.mono_ns + self.true_offset_ns
 
     def monotonic_ns(self) -> int:
-        return self.mono_ns
+        return self.mono_ns - self.boot_ns
 
     def monotonic(self) -> float:
-        return self.mono_ns / 1e9
+        return self.monotonic_ns() / 1e9
 
     def time_ns(self) -> int:
         return self.calendar_ns + self.step_ns
 
     def time(self) -> float:
         return self.time_ns() / 1e9
+
+    def reboot(self, uptime_ns: int) -> None:
+        """The machine has just come up: CLOCK_MONOTONIC begins anew."""
+        self.boot_ns = self.mono_ns - uptime_ns
 
     def pass_seconds(self, seconds: float) -> None:
         """That much time goes by."""

@@ -42,8 +42,11 @@ from simulation.virtual_time import VirtualTime
 
 from collectorctl.gapfill import service as gapfill_service
 from conf.home import Home
+from ringbuf.records import STREAMS
+from ringbuf.ring import Consumer
+from writer import dataset
 from writer.journal import journal
-from writer.publish import coordinator
+from writer.publish import coordinator, partition
 
 SETTLE_S = 8.0
 SETTINGS = f"""
@@ -75,6 +78,8 @@ class Delivery(NamedTuple):
     """When its frame reached the machine, virtual mono_ns."""
     recv_ns: int
     seq: int
+    boot: int
+    """Rings do not survive the machine, and their numbering begins anew."""
 
 
 @dataclass
@@ -87,6 +92,12 @@ class Evidence:
     deliveries: list[Delivery] = field(default_factory=list)
     claims: dict[tuple[str, str], int] = field(default_factory=dict)
     """(feed, stream) -> the highest number its ring may have overwritten up to."""
+    durable: dict[tuple[int, str, str], int] = field(default_factory=dict)
+    """(boot that ended with a power cut, feed, stream) -> the highest number that the writer called durable."""
+    garbled: dict[str, int] = field(default_factory=lambda: dict.fromkeys(FEEDS, 0))
+    """Frames received that nobody can decode."""
+    flipped: set[str] = field(default_factory=set)
+    """Datasets in whose journal a bit flipped."""
     faults: list[str] = field(default_factory=list)
     """What went wrong on the way: a process that raised."""
     history: list[str] = field(default_factory=list)
@@ -110,6 +121,9 @@ class World:
         self.exchange = SimulatedExchange(plan)
         self.evidence = Evidence(plan, home, self.exchange.truth)
         self.disk = SimulatedDisk(home.data, self.note)
+        self._home = home
+        self._boot = 0
+        self._is_off = False
         self._wires = {feed: SimulatedWire(feed, plan) for feed in FEEDS}
         chances = {name: Random(f"{plan.seed} {name}") for name in (*FEEDS, "writer")}
         sleep = self._sleep
@@ -119,7 +133,6 @@ class World:
         self._processes = {**self._collectors, "writer": self._writer, "gapfill": self._gapfill}
         self._paused_until_ns = dict.fromkeys(self._processes, 0)
         self._lives = dict.fromkeys(self._processes, 0)
-        self._unread: dict[str, list] = {feed: [] for feed in FEEDS}
 
     def note(self, text: str) -> None:
         """One line of the trace."""
@@ -189,7 +202,7 @@ class World:
     def _start(self, name: str) -> None:
         """A new life of a process, unless it has one."""
         process = self._processes[name]
-        if process.is_alive or self._is_stopping:
+        if process.is_alive or self._is_stopping or self._is_off:
             return
         self._acting = name
         self.note(f"{name} starts")
@@ -197,7 +210,6 @@ class World:
         life = self._lives[name]
         if name in FEEDS:
             self._wires[name].take_arrived(self.time.mono_ns)
-            self._unread[name] = []
         try:
             process.start()
         except SimulatedDeath:
@@ -235,17 +247,20 @@ class World:
 
     def _collect(self, feed: str) -> float:
         """One poll of a collector."""
-        collector, now_ns = self._collectors[feed], self.time.mono_ns
-        arrived = self._wires[feed].take_arrived(now_ns)
+        collector, now_ns = self._collectors[feed], self.time.monotonic_ns()
+        arrived = self._wires[feed].take_arrived(self.time.mono_ns)
         if not arrived:
             collector.idle(now_ns)
         else:
             before = collector.heads()
             recv_ns = collector.receive([frame for _, frame in arrived], now_ns)
             for arrived_ns, frame in arrived:
+                self.evidence.garbled[feed] += not frame.records
                 for record in frame.records:
                     before[record.stream] += 1
-                    self.evidence.deliveries.append(Delivery(feed, record, arrived_ns, recv_ns, before[record.stream]))
+                    self.evidence.deliveries.append(
+                        Delivery(feed, record, arrived_ns, recv_ns, before[record.stream], self._boot)
+                    )
             if before != collector.heads():
                 self.evidence.faults.append(
                     f"{feed}: {before} records were expected, {collector.heads()} are in the rings"
@@ -277,6 +292,17 @@ class World:
         elif kind == "full":
             self.disk.fill(True)
             self._after(fault.amount, lambda: self.disk.fill(False))
+        elif kind == "refuse":
+            self.disk.refuse(True)
+            self._after(fault.amount, lambda: self.disk.refuse(False))
+        elif kind == "power":
+            self._cut_power(fault.amount)
+        elif kind == "unlink":
+            for path in sorted((self._home.run / "ring").iterdir()):
+                path.unlink()
+        elif kind == "bit":
+            self._bury("writer", fault.amount)
+            self.evidence.flipped.add(self.disk.flip_bit(self._random))
         elif kind == "error":
             self.disk.arm("error", int(fault.amount))
         elif kind in ("kill before", "kill half", "kill after"):
@@ -292,6 +318,33 @@ class World:
                 self._collectors[name].tear()
                 self._note_claims(name)
             self._bury(name, fault.amount)
+
+    def _cut_power(self, seconds: float) -> None:
+        """The machine goes off and comes up again after `seconds`: no process, no ring, CLOCK_MONOTONIC from zero."""
+        for feed in FEEDS:
+            for stream, dtype in STREAMS.items():
+                with suppress(FileNotFoundError):
+                    ring = Consumer.open(self._home.ring_path(feed, stream), dtype)
+                    self.evidence.durable[self._boot, feed, stream] = ring.tail - 1
+                    ring.close()
+        for name, process in self._processes.items():
+            process.kill()
+            self._lives[name] += 1
+            self._paused_until_ns[name] = 0
+        self.disk.restore_after_kill()
+        self.disk.disarm()
+        self.disk.cut_power(self._random)
+        for path in sorted((self._home.run / "ring").iterdir()):
+            path.unlink()
+        self._boot += 1
+        self._is_off = True
+        self._after(seconds, self._boot_machine)
+
+    def _boot_machine(self) -> None:
+        self._is_off = False
+        self.time.reboot(self._random.randrange(5 * SECOND_NS, 60 * SECOND_NS))
+        for name in self._processes:
+            self._start(name)
 
     def _terminate_writer(self, seconds: float) -> None:
         """SIGTERM: what it does until it exits, then its successor."""
@@ -315,6 +368,15 @@ class World:
             self._processes[name].kill()
         self.note("stops")
         self._acting = "writer"
+        if self.plan.stop_kill is not None:
+            self.disk.arm("after" if self.plan.stop_kill % 2 else "half", self.plan.stop_kill)
+            with suppress(SimulatedDeath):
+                self._writer.finish()
+            self._writer.kill()
+            self.disk.restore_after_kill()
+            self.disk.disarm()
+            self._writer.start()
+            self._writer.turn()
         self._writer.finish()
 
 
@@ -351,7 +413,11 @@ def simulated_home(plan: Plan) -> Iterator[Home]:
         ring = msgspec.structs.replace(
             settings.ring, orderbook_capacity=plan.ring_capacity, tick_capacity=plan.ring_capacity
         )
-        home = Home(root, msgspec.structs.replace(settings, ring=ring))
+        limits = plan.limits
+        writer = msgspec.structs.replace(
+            settings.writer, segment_max_bytes=limits.segment_max_bytes, row_group_rows=limits.row_group_rows
+        )
+        home = Home(root, msgspec.structs.replace(settings, ring=ring, writer=writer))
         home.create_directories()
         shutil.copy(_template().run / "calendar.json", home.run / "calendar.json")
         yield home
@@ -375,6 +441,8 @@ def play(plan: Plan) -> Iterator[Evidence]:
             (journal, "uuid", SimpleNamespace(uuid4=world.make_uuid)),
             (coordinator, "Publisher", InlinePublisher),
             (gapfill_service, "call_with_heartbeat", lambda call, *_: call()),
+            (partition, "MAX_PART_ROWS", plan.limits.max_part_rows),
+            (dataset, "MAX_RECORDS_PER_READ", plan.limits.max_records_per_read),
         ):
             patches.callback(setattr, module, attribute, getattr(module, attribute))
             setattr(module, attribute, value)
