@@ -53,6 +53,10 @@ def sync(fd: int) -> None:
 
 def sync_directory(path: Path) -> None:
     """Make names in a directory durable."""
+    _sync_names(path)
+
+
+def _sync_names(path: Path) -> None:
     fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.fsync(fd)
@@ -124,5 +128,5 @@ def create_directory(path: Path) -> None:
     for parent in path.parents:
         if parent.stat().st_dev != found.st_dev or not os.access(parent, os.W_OK):
             break
-        sync_directory(parent)
+        _sync_names(parent)
     _durable_directories.add((path, found.st_ino))

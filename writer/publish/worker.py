@@ -14,6 +14,7 @@ import os
 import queue
 import threading
 import time
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import pyarrow as pa
@@ -35,8 +36,8 @@ class PublishResult(NamedTuple):
     parts: list[Part]
     error: Exception | None
     seconds: float
-    damages: list[Damage]
     stats_error: Exception | None = None
+    damages: Sequence[Damage] = ()
 
 
 class Publisher:
@@ -86,7 +87,7 @@ class Publisher:
             seconds = time.monotonic() - begin
             stats_error = self._refresh_stats(task) if parts else None
             _release_memory()
-            self._results.put(PublishResult(task, parts, error, seconds, damages, stats_error))
+            self._results.put(PublishResult(task, parts, error, seconds, stats_error, damages))
 
     def _refresh_stats(self, task: PublishTask) -> Exception | None:
         """Refresh the feed statistics of this task's date and of the newest dates.
