@@ -17,6 +17,7 @@ from brokers.registry import BROKERS, load_broker
 from conf.home import Home
 from conf.loader import SETTINGS_FILE
 from conf.process import ShutdownSignal, run_process
+from conf.text.escape import escape_controls
 from ringbuf.vitals import ProcessState, Vitals
 
 
@@ -39,7 +40,8 @@ def collect(name: str, home: Home, stop: ShutdownSignal) -> None:
 def main(arguments: list[str]) -> int:
     """The process's exit status."""
     if len(arguments) != 1 or arguments[0] not in BROKERS:
-        sys.stderr.write(f"usage: python -m brokers NAME, where NAME is one of: {', '.join(BROKERS)}\n")
+        usage = f"usage: python -m brokers NAME, where NAME is one of: {', '.join(BROKERS)}"
+        print(escape_controls(usage), file=sys.stderr)  # noqa: T201 supervisord keeps it in log/NAME.out
         return 2
     name = arguments[0]
     return run_process(name, lambda home, stop: collect(name, home, stop))

@@ -19,19 +19,34 @@ from __future__ import annotations
 
 import re
 
+from conf.text.escape import escape_controls
+from conf.text.secret_mask import hide_secrets
 from ringbuf.vitals import ProcessState
 
 MAX_MESSAGE_CHARS = 300
 """Characters of a vendor's message that are quoted."""
 
 
+def to_safe_text(text: str) -> str:
+    """Text that may quote the wire: on one line, its control characters escaped, without this process's secrets."""
+    return escape_controls(hide_secrets(text))
+
+
+def redact(text: str) -> str:
+    """A vendor's message as `to_safe_text`, with all that could be another's key hidden as well (KIS repeats the approval key)."""
+    return to_safe_text(re.sub(r"[A-Za-z0-9_\-./+=]{20,}", "***", hide_secrets(text)))[:MAX_MESSAGE_CHARS]
+
+
 class BrokerError(Exception):
-    """Failure of a broker. `retry_after_s`: earliest next attempt; `refresh_credential`: take a new key or token first."""
+    """Failure of a broker, its message safe to log and to print.
+
+    `retry_after_s`: earliest next attempt; `refresh_credential`: take a new key or token first.
+    """
 
     state = ProcessState.RETRYING
 
     def __init__(self, message: str, retry_after_s: float = 0.0, refresh_credential: bool = False) -> None:
-        super().__init__(message)
+        super().__init__(to_safe_text(message))
         self.retry_after_s = retry_after_s
         self.refresh_credential = refresh_credential
 
@@ -92,8 +107,3 @@ class SessionRejected(SessionError):
     """The vendor rejects this session."""
 
     state = ProcessState.REFUSED
-
-
-def redact(text: str) -> str:
-    """A vendor's message, with everything that could be a key or token hidden (KIS repeats the approval key in an error)."""
-    return re.sub(r"[A-Za-z0-9_\-./+=]{20,}", "***", text)[:MAX_MESSAGE_CHARS]

@@ -11,12 +11,12 @@ from __future__ import annotations
 
 import msgspec
 from rich import box
-from rich.console import Console
 from rich.table import Table
 
 from brokers.allocation.allocate import plan_connections, slots_used
 from brokers.allocation.credentials import key_counts
 from brokers.registry import BROKERS
+from collectorctl.terminal import TextConsole
 from conf.home import Home
 from conf.instrument import Instrument
 
@@ -84,7 +84,7 @@ def _list_instruments(home: Home) -> list[Instrument]:
     return [instrument for market in markets for instrument in home.settings.instruments(market)]
 
 
-def print_allocation_report(report: AllocationReport, console: Console) -> None:
+def print_allocation_report(report: AllocationReport, console: TextConsole) -> None:
     """Print it: connections, then instruments in order of priority."""
     for one in report.connections:
         console.print(

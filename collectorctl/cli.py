@@ -16,6 +16,7 @@ import click
 
 from collectorctl.commands import inspect, lifecycle, recovery, setup, simulation
 from collectorctl.supervision.supervisor import SupervisorError
+from collectorctl.terminal import echo
 from conf.filelock import LockHeld
 from conf.process import EXIT_ALREADY_RUNNING, EXIT_BUG, EXIT_CONFIG, AlreadyRunning
 from conf.settings import SettingsError
@@ -38,7 +39,7 @@ class _CommandGroup(click.Group):
         try:
             return super().invoke(ctx)
         except tuple(_EXIT_CODES) as error:
-            click.echo(f"collectorctl: {error}", err=True)
+            echo(f"collectorctl: {error}", err=True)
             ctx.exit(_EXIT_CODES[type(error)])
 
 

@@ -27,6 +27,7 @@ from dotenv import dotenv_values
 
 from conf.calendar import PHASES, TABLES
 from conf.settings import Settings, SettingsError
+from conf.text.secret_mask import remember_secrets
 from conf.validation import first_violation
 
 SETTINGS_FILE = "collector.toml"
@@ -76,7 +77,7 @@ def load_settings(home: Path) -> Settings:
 def load_secrets(home: Path, broker: str, environ: Mapping[str, str] = os.environ, number: int = 1) -> Secrets:
     """Key pair `number` (1, 2, ...) of `broker` from the environment, else from HOME/.env (mode 0600).
 
-    SettingsError names the variable.
+    From then on the process hides both in all that it logs, keeps or prints. SettingsError names the variable.
     """
     file = home / SECRETS_FILE
     stored = _read_env_file(file)
@@ -90,6 +91,7 @@ def load_secrets(home: Path, broker: str, environ: Mapping[str, str] = os.enviro
             where = "environment" if environ.get(name) else file
             raise SettingsError(where, name, "has blanks or letters that no key has", "copy the key again")
         values.append(value)
+    remember_secrets(*values)
     return Secrets(*values)
 
 

@@ -10,6 +10,8 @@ Guarantees:
     * SIGTERM and SIGINT only request a stop; `main` returns when it has stopped. A wait for a lock ends at once.
     * SIGABRT prints every thread's stack to stderr and writes no core file, which would hold secrets.
     * A process prints only its final message, if it cannot run.
+    * A line of a log begins an entry or continues a traceback, which is indented; no text from outside begins one, and no line has
+      control characters or a secret of this process.
 """
 
 from __future__ import annotations
@@ -21,9 +23,11 @@ import resource
 import select
 import signal
 import sys
+import traceback
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from loguru import logger
 
@@ -31,6 +35,11 @@ from conf.filelock import LockHeld, lock_file
 from conf.home import Home
 from conf.loader import SETTINGS_FILE
 from conf.settings import SettingsError
+from conf.text.escape import escape_controls
+from conf.text.secret_mask import hide_secrets
+
+if TYPE_CHECKING:
+    from loguru import Record
 
 EXIT_BUG = 1
 EXIT_ALREADY_RUNNING = 75
@@ -133,7 +142,7 @@ def configure_logging(home: Home, name: str) -> None:
     logger.remove()
     try:
         logger.add(
-            home.log / f"{name}.log",
+            str(home.log / f"{name}.log").replace("{", "{{").replace("}", "}}"),  # loguru formats the path
             level=table.level,
             rotation=table.rotation,
             retention=table.retention,
@@ -145,7 +154,17 @@ def configure_logging(home: Home, name: str) -> None:
     except ValueError as error:
         write = 'a size or a time, e.g. "20 MB" or "1 day"'
         raise SettingsError(home.root / SETTINGS_FILE, "log.rotation", str(error), write) from None
-    logger.configure(extra={"process": name})
+    logger.configure(extra={"process": name}, patcher=_make_entry_safe)
+
+
+def _make_entry_safe(record: Record) -> None:
+    """The message on one line, a traceback indented below it, both without control characters and secrets."""
+    lines = [record["message"]]
+    if (error := record["exception"]) is not None:
+        record["exception"] = None
+        text = hide_secrets("".join(traceback.format_exception(error.type, error.value, error.traceback)))
+        lines += [f"    {line}" for line in text.rstrip("\n").split("\n")]
+    record["message"] = "\n".join(escape_controls(hide_secrets(line)) for line in lines)
 
 
 def acquire_lock(path: Path, stop: ShutdownSignal, timeout_s: float | None = None) -> int:
@@ -163,5 +182,5 @@ def acquire_lock(path: Path, stop: ShutdownSignal, timeout_s: float | None = Non
 
 
 def _exit_with_message(code: int, message: str) -> int:
-    print(message, file=sys.stderr, flush=True)  # noqa: T201 supervisord keeps it in log/NAME.out
+    print(escape_controls(hide_secrets(message)), file=sys.stderr, flush=True)  # noqa: T201 supervisord keeps it in log/NAME.out
     return code

@@ -14,7 +14,7 @@ import threading
 from pathlib import Path
 from typing import Protocol
 
-from ringbuf.records import EVENT, STREAM_NAMES, UNDEFINED, EventType, FeedId, Venue, empty_records
+from ringbuf.records import EVENT, STREAM_NAMES, UNDEFINED, EventType, FeedId, Venue, empty_records, fit_text
 from ringbuf.ring import Producer
 
 EVENT_RING_CAPACITY = 8192
@@ -71,7 +71,7 @@ class EventPublisher:
             event["symbol"], event["venue"] = symbol.encode(), Venue[venue] if venue else 0
             event["stream"], event["connection"] = STREAM_NAMES.index(stream), connection
             event["line"], event["kind"] = feed or self._feed, kind
-            event["message"] = message.encode()[:_MESSAGE_BYTES].decode(errors="ignore").encode()
+            event["message"] = fit_text(message, _MESSAGE_BYTES)
             self._ring.publish(event)
 
     def emit_started(self, previous_heartbeat_ns: int | None) -> None:

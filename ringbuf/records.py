@@ -226,6 +226,11 @@ def dtype_hash(dtype: np.dtype) -> int:
     return int.from_bytes(sha256(repr((dtype.descr, dtype.itemsize)).encode()).digest()[:8], "little") >> 1
 
 
+def fit_text(text: str, max_bytes: int) -> bytes:
+    """UTF-8 of `text`, cut between two characters to `max_bytes`; what has no UTF-8 is a question mark."""
+    return text.encode(errors="replace")[:max_bytes].decode(errors="ignore").encode()
+
+
 def empty_records(dtype: np.dtype, count: int) -> np.ndarray:
     """`count` records in which every number that a frame may leave out is UNDEFINED.
 

@@ -28,6 +28,7 @@ import numpy as np
 
 from ringbuf import layout
 from ringbuf.machine import check_machine
+from ringbuf.records import fit_text
 
 COUNTERS = (
     # collectors
@@ -252,8 +253,7 @@ class Vitals:
             self._words[layout.TEXT_CHECKSUM] = _text_checksum(self._mmap)
 
     def _write_text(self, at: int, size: int, text: str) -> None:
-        encoded = text.encode(errors="replace")[: size - 1].decode(errors="ignore").encode()
-        self._mmap[at : at + size] = encoded.ljust(size, b"\0")
+        self._mmap[at : at + size] = fit_text(text, size - 1).ljust(size, b"\0")
 
     def close(self) -> None:
         """Unmap; the page stays for readers."""

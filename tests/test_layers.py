@@ -55,6 +55,7 @@ PURE = (
     "conf/calendar.py",
     "conf/instrument.py",
     "conf/market.py",
+    "conf/text/escape.py",
     "conf/validation.py",
     "ringbuf/layout.py",
     "ringbuf/records.py",
@@ -240,6 +241,38 @@ def test_pure_modules_touch_no_world(pattern: str) -> None:
 
     assert found != []
     assert wrong + called == []
+
+
+PRINTERS = {
+    *("print", "click.echo", "click.secho", "click.UsageError", "click.ClickException", "click.BadParameter"),
+    *("sys.stdout.write", "sys.stderr.write", "sys.stdout.buffer.write", "sys.stderr.buffer.write"),
+    *("Console", "TextColumn", "Text", "Text.from_markup", "Text.from_ansi"),
+}
+"""What writes to a terminal, or makes the text that rich or click writes."""
+
+OTHER_WRITES = {
+    ("conf/holidays.py", "sys.stdout.buffer.write"),  # JSON for the parent process
+}
+
+
+def test_what_is_printed_has_its_control_characters_escaped() -> None:
+    """Each call of a printer, anywhere, gets what escape_controls returned; commands print through collectorctl/terminal.py."""
+    calls = {
+        (module, ast.unparse(node.func), bool(node.args) and ast.unparse(node.args[0]).startswith("escape_controls("))
+        for module in modules()
+        for node in ast.walk(tree(module))
+        if isinstance(node, ast.Call) and ast.unparse(node.func) in PRINTERS
+    }
+    by_another_name = [
+        f"{module} imports {name}"
+        for module in modules()
+        for name in imports(module)
+        if name in {"click.echo", "click.secho", "click.UsageError", "rich.print", "sys.stdout", "sys.stderr"}
+    ]
+
+    assert ("collectorctl/terminal.py", "click.echo", True) in calls
+    assert {(module, name) for module, name, escaped in calls if not escaped} - OTHER_WRITES == set()
+    assert by_another_name == []
 
 
 def test_vendor_words_stay_at_the_border() -> None:

@@ -138,7 +138,6 @@ class FeedConnection:
         self._key_lock.acquire()
         self._heartbeat.set_state(ProcessState.CONNECTING)
         credential = self._call_with_heartbeat(self._credential.get)
-        self._rejects.credential = credential.encode()
         url, max_bytes = self._broker.websocket_url(self._settings), self._settings.feed.frame_max_bytes
         websocket = self._call_with_heartbeat(lambda: WebSocketConnection.connect(url, max_bytes))
         connected_ns = self._clock.mono_ns()

@@ -5,14 +5,17 @@
 Guarantees:
     * Of quarantined frames the first is emitted at once; those that follow within BURST_NS are summed up in one event.
     * Market events of the vendor beyond MAX_MARKET_EVENTS in that time are dropped, and the drop is an event.
+    * A message is one line, without control characters and without a secret of this process.
     * Nothing here blocks.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 from brokers.decoded import MarketEvent
+from brokers.errors import to_safe_text
 from brokers.subscription import Subscription, SubscriptionTable
 from conf.clock import SECOND_NS, Clock
 from ringbuf.events import EventPublisher
@@ -38,13 +41,13 @@ class ConnectionEvents:
 
     def connected(self, url: str) -> None:
         """The handshake is done; nothing is subscribed yet."""
-        self._events.emit(EventType.CONNECTED, url, connection=self._connection)
+        self._emit(EventType.CONNECTED, url)
 
     def disconnected(self, reason: str, frame_ns: int) -> None:
         """The connection is no more; its last frame came at `frame_ns` (mono_ns)."""
         self._flush()
         since_ns = self._clock.to_calendar_ns(frame_ns)
-        self._events.emit(EventType.DISCONNECTED, reason, connection=self._connection, since_ns=since_ns)
+        self._emit(EventType.DISCONNECTED, reason, since_ns=since_ns)
 
     def subscription_answers(self, subscription_table: SubscriptionTable) -> None:
         """Emit the responses that the subscription table has collected."""
@@ -74,16 +77,7 @@ class ConnectionEvents:
             elif self._market_event_count > MAX_MARKET_EVENTS:
                 return
             symbol, venue = instrument or ("", "")
-            self._events.emit(
-                kind,
-                message,
-                symbol=symbol,
-                venue=venue,
-                connection=self._connection,
-                value=value,
-                mono_ns=mono_ns,
-                exch_ns=exch_ns,
-            )
+            self._emit(kind, message, symbol=symbol, venue=venue, value=value, mono_ns=mono_ns, exch_ns=exch_ns)
 
     def quarantined(self, reason: str, mono_ns: int) -> None:
         """A frame was quarantined; the reason is without secrets."""
@@ -100,9 +94,12 @@ class ConnectionEvents:
     def _flush(self) -> None:
         if self._quarantined_count:
             reason, count = self._quarantine_reason, self._quarantined_count
-            self._events.emit(EventType.QUARANTINED, reason, connection=self._connection, value=count)
+            self._emit(EventType.QUARANTINED, reason, value=count)
         self._quarantined_count = 0
 
     def _emit_for_subscription(self, kind: EventType, message: str, subscription: Subscription) -> None:
         (symbol, venue), stream = subscription
-        self._events.emit(kind, message, symbol=symbol, venue=venue, stream=stream, connection=self._connection)
+        self._emit(kind, message, symbol=symbol, venue=venue, stream=stream)
+
+    def _emit(self, kind: EventType, message: str, **fields: Any) -> None:
+        self._events.emit(kind, to_safe_text(message), connection=self._connection, **fields)

@@ -7,6 +7,7 @@
 Guarantees:
     * A thread that hangs is not hidden by the others: the page shows the oldest heartbeat.
     * Counters are summed, levels are summed, times are the newest; no count is lost.
+    * A detail is one line, without control characters and without a secret of this process.
     * The state is the worst one, and its detail names the connection when there are several.
 """
 
@@ -15,6 +16,7 @@ from __future__ import annotations
 import threading
 import time
 
+from brokers.errors import to_safe_text
 from ringbuf.records import MAX_INT64
 from ringbuf.vitals import ProcessState, Vitals
 
@@ -120,5 +122,5 @@ class ThreadHeartbeat:
 
     def set_state(self, state: ProcessState, detail: str = "") -> None:
         """Publish what this thread is doing: a state, and a sentence of detail where it helps."""
-        self.status = (state, detail)
+        self.status = (state, to_safe_text(detail))
         self._aggregator.publish_state()

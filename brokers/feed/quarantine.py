@@ -4,6 +4,7 @@
                                                  bytes that are not UTF-8 come as "base64" instead of "text"
 
 Guarantees:
+    * A line has no control characters, whatever the frame has: JSON escapes them.
     * A line is written whole or not at all, also when the disk is full or several threads write.
     * A file grows to `max_bytes` and no further.
     * A full disk costs the frame, not the process; the return value reports it.
@@ -20,6 +21,7 @@ from typing import Any
 import msgspec
 
 from conf.clock import to_kst
+from conf.text.escape import escape_controls
 
 
 class Quarantine:
@@ -40,7 +42,8 @@ class Quarantine:
             line["base64"] = b64encode(raw).decode()
         try:
             with self._lock:
-                return self._write_line(f"date={to_kst(recv_ns):%Y-%m-%d}", msgspec.json.encode(line) + b"\n")
+                text = escape_controls(msgspec.json.encode(line).decode())
+                return self._write_line(f"date={to_kst(recv_ns):%Y-%m-%d}", f"{text}\n".encode())
         except OSError as error:
             return f"quarantine cannot be written: {error}"
 

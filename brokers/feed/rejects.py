@@ -1,7 +1,7 @@
 """Rejects of one connection: frames for the quarantine, and frames wider than the vendor documents.
 
 Guarantees:
-    * The key or token of the connection is removed from a frame before it is kept.
+    * No key, secret or token of this process is in what is kept of a frame, nor in the reason, however it was written.
     * Every quarantined frame is counted, and one a minute is logged; an unknown width is logged once.
     * A connection of whose records a tenth is rejected for a minute is reported as degraded until a minute is better.
 """
@@ -12,11 +12,12 @@ from collections.abc import Iterable
 
 from loguru import logger
 
-from brokers.errors import MAX_MESSAGE_CHARS
+from brokers.errors import MAX_MESSAGE_CHARS, to_safe_text
 from brokers.feed.connection_events import ConnectionEvents
 from brokers.feed.heartbeat import ThreadHeartbeat
 from brokers.feed.quarantine import Quarantine
 from conf.clock import SECOND_NS, Clock
+from conf.text.secret_mask import hide_secrets_in
 
 LOG_INTERVAL_NS = 60 * SECOND_NS
 RATE_WINDOW_NS = 60 * SECOND_NS
@@ -51,12 +52,11 @@ class RejectRate:
 
 
 class Rejects:
-    """One connection's rejects; `credential`: the key or token that it presented."""
+    """One connection's rejects."""
 
     def __init__(
         self, quarantine: Quarantine, events: ConnectionEvents, heartbeat: ThreadHeartbeat, clock: Clock
     ) -> None:
-        self.credential = b""
         self._quarantine = quarantine
         self._events = events
         self._heartbeat = heartbeat
@@ -66,10 +66,8 @@ class Rejects:
 
     def quarantine(self, raw: bytes, reason: str, mono_ns: int) -> None:
         """Quarantine a frame received at `mono_ns`."""
-        if self.credential:
-            raw = raw.replace(self.credential, b"***")
-        reason = reason[:MAX_MESSAGE_CHARS]
-        failure = self._quarantine.append(raw, reason, self._clock.to_calendar_ns(mono_ns), mono_ns)
+        reason = to_safe_text(reason)[:MAX_MESSAGE_CHARS]
+        failure = self._quarantine.append(hide_secrets_in(raw), reason, self._clock.to_calendar_ns(mono_ns), mono_ns)
         self._events.quarantined(reason, mono_ns)
         self._heartbeat.add("quarantine_overflow" if failure else "quarantined")
         if mono_ns - self._logged_ns > LOG_INTERVAL_NS or not self._logged_ns:

@@ -28,6 +28,7 @@ from brokers.subscription import Subscription, SubscriptionTable
 from conf.home import Home
 from conf.loader import load_secrets
 from conf.settings import Settings
+from conf.text.secret_mask import remember_secrets
 from ringbuf.records import FeedId
 from ringbuf.vitals import ProcessState
 
@@ -77,6 +78,7 @@ class KisSession:
         wire_code: WireCode = decode.wire_code,
     ) -> None:
         """`spelled`: TR id and key of a subscription."""
+        remember_secrets(approval_key)
         self._approval_key = approval_key
         self._customer_type = customer_type
         self._spacing_ns = spacing_ms * 1_000_000

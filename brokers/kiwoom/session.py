@@ -31,6 +31,7 @@ from conf.clock import SECOND_NS
 from conf.home import Home
 from conf.loader import load_secrets
 from conf.settings import Settings
+from conf.text.secret_mask import remember_secrets
 from ringbuf.records import FeedId
 from ringbuf.vitals import ProcessState
 
@@ -75,6 +76,7 @@ class KiwoomSession:
     def __init__(
         self, token: str, chunk: int, spacing_ms: int, answer_within_s: float, subscription_table: SubscriptionTable
     ) -> None:
+        remember_secrets(token)
         self._token = token
         self._spacing_ns = spacing_ms * 1_000_000
         self._answer_within_ns = round(answer_within_s * SECOND_NS)
@@ -205,7 +207,7 @@ class KiwoomSession:
         return ControlResult(f"{description} refused: {self._describe(message)}")
 
     def _describe(self, message: _Message) -> str:
-        return redact(f"{message.return_code} {message.return_msg}".replace(self._token, "***"))
+        return redact(f"{message.return_code} {message.return_msg}")
 
     def subscribe(self, subscriptions: Iterable[Subscription], mono_ns: int) -> None:
         """Queue more subscriptions; a symbol's existing ones are named again, so that they stay (docs/wire/kiwoom.md 2.4)."""

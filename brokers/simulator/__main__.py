@@ -31,6 +31,7 @@ from brokers.simulator.server import SimulatorConfig, SimulatorServer
 from conf.home import Home
 from conf.instrument import Instrument, parse_instrument
 from conf.settings import SettingsError
+from conf.text.escape import escape_controls
 
 PR_SET_PDEATHSIG = 1
 
@@ -188,14 +189,14 @@ def main(home: Path, more_frames: tuple[Path, ...], die_with_parent: bool, **giv
             blocks=given["blocks"],
         )
     except SettingsError as error:
-        click.echo(str(error), err=True)
+        click.echo(escape_controls(str(error)), err=True)
         raise SystemExit(78) from None
     except (ValueError, replay.ReplayFileError) as error:
-        raise click.UsageError(str(error)) from None
+        raise click.UsageError(escape_controls(str(error))) from None
     try:
         asyncio.run(SimulatorServer(config).run(given["seconds"]))
     except backfill.BackfillError as error:
-        raise click.UsageError(str(error)) from None
+        raise click.UsageError(escape_controls(str(error))) from None
 
 
 def _load_universe(home: Home) -> list[Instrument]:
@@ -205,7 +206,11 @@ def _load_universe(home: Home) -> list[Instrument]:
 
 
 def _load_recorded_frames(files: tuple[Path, ...], overseas_feed: str) -> list[replay.RecordedFrame] | None:
-    return replay.read_frames(files, lambda text: click.echo(text, err=True), overseas_feed) if files else None
+    return (
+        replay.read_frames(files, lambda text: click.echo(escape_controls(text), err=True), overseas_feed)
+        if files
+        else None
+    )
 
 
 if __name__ == "__main__":

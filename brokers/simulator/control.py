@@ -25,6 +25,7 @@ from brokers.simulator.ground_truth import GroundTruthWriter
 from brokers.simulator.scenarios import TimedCommand, to_real_seconds
 from brokers.simulator.scheduler import MarketScheduler
 from conf.clock import SECOND_NS, to_kst
+from conf.text.escape import escape_controls
 
 POLL_S = 0.01
 """How often a scenario checks the clock."""
@@ -121,4 +122,4 @@ class ControlChannel:
 
 def print_response(response: Response) -> None:
     """Write one JSON line to stdout."""
-    click.echo(json.dumps(response, ensure_ascii=False))
+    click.echo(escape_controls(json.dumps(response, ensure_ascii=False)))

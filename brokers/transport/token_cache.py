@@ -23,6 +23,7 @@ from loguru import logger
 from brokers.errors import ServiceUnavailable
 from conf.clock import SECOND_NS, Clock
 from conf.filelock import LockHeld, lock_file
+from conf.text.secret_mask import remember_secrets
 
 RENEW_BEFORE_NS = 600 * SECOND_NS
 
@@ -80,6 +81,7 @@ class TokenFile:
                     self._write(token)
                 except OSError as error:  # a full disk: the token is valid, only not stored
                     logger.warning("{}: cannot store the token: {}", self.path, error)
+            remember_secrets(token.text)
             return token.text
 
     def invalidate(self, text: str) -> None:

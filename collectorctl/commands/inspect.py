@@ -7,15 +7,18 @@ Guarantees:
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
+from typing import IO, cast
 
 import click
 import msgspec
 
-from collectorctl.commands.options import as_json_option, json_text, market_option
+from collectorctl.commands.options import as_json_option, market_option
+from collectorctl.terminal import echo, echo_json, usage_error
 from conf.home import Home
 
 
@@ -33,7 +36,7 @@ def status(root: Path, as_json: bool, counters: bool) -> None:
 
     snapshot = collect_status(Home(root))
     if as_json:
-        click.echo(json_text(msgspec.to_builtins(snapshot)))
+        echo_json(msgspec.to_builtins(snapshot))
     else:
         print_status(snapshot, counters)
     sys.exit(0 if snapshot.healthy else 1)
@@ -53,8 +56,12 @@ def logs(root: Path, name: str, lines: int, follow: bool) -> None:
     file = home.log / f"{name}.log"
     if not file.exists():
         known = sorted(path.stem for path in home.log.glob("*.log"))
-        raise click.UsageError(f"{name}: there is no such log; there are: {', '.join(known) or 'none yet'}")
-    os.execvp("tail", ["tail", "-n", str(lines), *(["-F"] if follow else []), str(file)])
+        raise usage_error(f"{name}: there is no such log; there are: {', '.join(known) or 'none yet'}")
+    command = ["tail", "-n", str(lines), *(["-F", f"--pid={os.getpid()}"] if follow else []), "--", str(file)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as reader, suppress(KeyboardInterrupt):
+        for line in cast(IO[bytes], reader.stdout):  # opened with PIPE
+            echo(line.removesuffix(b"\n").decode(errors="backslashreplace"))
+    sys.exit(max(reader.returncode, 0))
 
 
 @click.command()
@@ -72,7 +79,7 @@ def tail(root: Path, stream: str, market: str, rows: int, follow: bool, as_json:
     from collectorctl.tail import format_row, read_newest_rows
 
     for row in read_newest_rows(Home(root), f"{market}.{stream}", rows, follow):
-        click.echo(json_text(row, indent=0) if as_json else format_row(stream, row))
+        echo_json(row, indent=0) if as_json else echo(format_row(stream, row))
 
 
 @click.command()
@@ -98,13 +105,13 @@ def explain(root: Path, symbol: str, time: str, window_s: float, as_json: bool) 
         instrument = parse_instrument(symbol)
         at = parse_time(time, instrument.market.to_local(home.load_clock().now_ns()))
     except ValueError as error:
-        raise click.UsageError(str(error)) from None
+        raise usage_error(str(error)) from None
     timeline = what_happened(home, instrument, at, window_s)
     if as_json:
-        click.echo(json_text(timeline))
+        echo_json(timeline)
         return
     for line in format_timeline(timeline):
-        click.echo(line)
+        echo(line)
 
 
 def parse_time(text: str, now: datetime) -> datetime:

@@ -12,6 +12,7 @@ from pathlib import Path
 import click
 
 from collectorctl.supervision.supervisor import SupervisorClient
+from collectorctl.terminal import echo
 from conf.home import Home
 from conf.process import EXIT_BUG
 
@@ -32,7 +33,7 @@ def start(root: Path, wait_s: float) -> None:
     reject_keys_in_use(home)
     home.create_directories()
     new = SupervisorClient(home).start()
-    click.echo("started" if new else "was running")
+    echo("started" if new else "was running")
     _report_health(wait_until_healthy(home, wait_s))
 
 
@@ -48,16 +49,16 @@ def stop(root: Path) -> None:
     home = Home(root)
     supervisor = SupervisorClient(home)
     if supervisor.find_pid() is None:
-        click.echo("nothing runs here")
+        echo("nothing runs here")
         return
     previous: list[str] = []
     for running in supervisor.stop():
         if running != previous and running:
-            click.echo(f"waiting for {', '.join(running)}")
+            echo(f"waiting for {', '.join(running)}")
         previous = running
     for name, state in final_states(home):
-        click.echo(f"{name:<9}{state}")
-    click.echo("stopped")
+        echo(f"{name:<9}{state}")
+    echo("stopped")
 
 
 @click.command()
@@ -80,7 +81,7 @@ def restart(root: Path, name: str, wait_s: float) -> None:
 
 def _report_health(unhealthy: list[tuple[str, str]]) -> None:
     for name, reason in unhealthy:
-        click.echo(f"{name}: not healthy: {reason}", err=True)
+        echo(f"{name}: not healthy: {reason}", err=True)
     if unhealthy:
         sys.exit(EXIT_BUG)
-    click.echo("healthy")
+    echo("healthy")

@@ -13,7 +13,8 @@ from pathlib import Path
 import click
 import msgspec
 
-from collectorctl.commands.options import as_json_option, json_text, market_option
+from collectorctl.commands.options import as_json_option, market_option
+from collectorctl.terminal import echo, echo_json, usage_error
 from conf.home import Home
 from conf.market import MARKETS
 
@@ -44,7 +45,7 @@ def recover(
 
     if market == "us":
         if mode == "ticks" or budget:
-            raise click.UsageError("the US market has no list of trades: minute bars only, without --budget")
+            raise usage_error("the US market has no list of trades: minute bars only, without --budget")
         sys.exit(recover_us(Home(root), text, symbols, dry_run, as_json))
     sys.exit(work(Home(root), text, symbols, mode, budget, dry_run, as_json))
 
@@ -83,16 +84,16 @@ def reprocess(root: Path, date: datetime, dry_run: bool, as_json: bool) -> None:
 
     report = again(Home(root), date.date(), dry_run)
     if as_json:
-        click.echo(json_text(msgspec.to_builtins(report)))
+        echo_json(msgspec.to_builtins(report))
         return
     if report.finished:
-        click.echo(f"finished {report.finished} batches of an earlier run that had been interrupted")
+        echo(f"finished {report.finished} batches of an earlier run that had been interrupted")
     for name, count in report.frames.items():
-        click.echo(f"{name:<8} {count} frames decode now")
+        echo(f"{name:<8} {count} frames decode now")
     rows = ", ".join(f"{count} {stream} rows" for stream, count in report.rows.items()) or "no rows"
-    click.echo(
+    echo(
         f"{'would be stored' if dry_run else 'stored'}: {rows}; {report.already_stored} books the other broker had delivered"
         f"{f', {report.ticks_covered} ticks whose shares are stored already' if report.ticks_covered else ''}"
     )
     for reason, count in report.remaining.items():
-        click.echo(f"still quarantined: {count} x {reason}")
+        echo(f"still quarantined: {count} x {reason}")

@@ -12,7 +12,8 @@ from pathlib import Path
 import click
 import msgspec
 
-from collectorctl.commands.options import as_json_option, json_text
+from collectorctl.commands.options import as_json_option
+from collectorctl.terminal import echo, echo_json, wide_console
 from conf.home import Home
 from conf.process import EXIT_BUG
 
@@ -28,8 +29,8 @@ def init(root: Path, directory: Path | None) -> None:
     from collectorctl.init import create_home
 
     for path, made in create_home(directory or root):
-        click.echo(f"{'created' if made else 'exists '}  {path}")
-    click.echo("Next: edit collector.toml, copy .env.example to .env (mode 0600), then `collectorctl check`.")
+        echo(f"{'created' if made else 'exists '}  {path}")
+    echo("Next: edit collector.toml, copy .env.example to .env (mode 0600), then `collectorctl check`.")
 
 
 @click.command()
@@ -44,15 +45,15 @@ def check(root: Path, as_json: bool) -> None:
 
     found = check_home(Home(root))
     if as_json:
-        click.echo(json_text(found))
+        echo_json(found)
     else:
         for feed in found["lines"]:
-            click.echo(f"{feed['name']:<8} {feed['books']} books, {feed['ticks']} ticks: "
+            echo(f"{feed['name']:<8} {feed['books']} books, {feed['ticks']} ticks: "
                        f"{feed['subscriptions']} of {feed['limit']} subscriptions")  # fmt: skip
-        click.echo(f"machine  {found['machine']}")
+        echo(f"machine  {found['machine']}")
         for sentence in found["keys_in_use"]:
-            click.echo(sentence)
-        click.echo(f"ok: settings and secrets are in order; {found['fit']}")
+            echo(sentence)
+        echo(f"ok: settings and secrets are in order; {found['fit']}")
 
 
 @click.command()
@@ -67,14 +68,13 @@ def plan(root: Path, rates: bool, as_json: bool) -> None:
     Example: collectorctl plan
     """
     from collectorctl.allocation_report import build_allocation_report, print_allocation_report
-    from collectorctl.supervision.status_table import wide_console
 
     if rates:
         _show_rates(Home(root), as_json)
         return
     report = build_allocation_report(Home(root))
     if as_json:
-        click.echo(json_text(msgspec.to_builtins(report)))
+        echo_json(msgspec.to_builtins(report))
     else:
         print_allocation_report(report, wide_console())
 
@@ -84,9 +84,10 @@ def _show_rates(home: Home, as_json: bool) -> None:
 
     date, rates = read_stored_rates(home)
     if as_json:
-        click.echo(json_text({"date": date, "rate": rates}))
+        echo_json({"date": date, "rate": rates})
     elif rates:
-        click.echo(f"# ticks of {date}; for [shards] in collector.toml\n{format_rate_setting(rates)}")
+        echo(f"# ticks of {date}; for [shards] in collector.toml")
+        echo(format_rate_setting(rates))
     else:
-        click.echo("no ticks are stored yet", err=True)
+        echo("no ticks are stored yet", err=True)
         sys.exit(EXIT_BUG)

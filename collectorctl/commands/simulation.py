@@ -13,6 +13,7 @@ from pathlib import Path
 import click
 
 from collectorctl.commands.options import as_json_option
+from collectorctl.terminal import echo, usage_error
 
 
 @click.command(context_settings={"ignore_unknown_options": True, "help_option_names": []})
@@ -49,8 +50,8 @@ def demo(seconds: float, where: Path | None, seed: int, scenario: str, as_json: 
 
     if scenario == "list":
         for name, entry in DEMO_SCENARIOS.items():
-            click.echo(f"{name:<18}{entry.description}")
+            echo(f"{name:<18}{entry.description}")
         return
     if scenario not in DEMO_SCENARIOS:
-        raise click.UsageError(f"--scenario {scenario}: there is no such one: {', '.join(DEMO_SCENARIOS)}")
+        raise usage_error(f"--scenario {scenario}: there is no such one: {', '.join(DEMO_SCENARIOS)}")
     sys.exit(run_demo(where, seconds, seed, scenario, as_json))

@@ -15,12 +15,12 @@ from datetime import date
 import msgspec
 import numpy as np
 import pandas as pd
-from rich.console import Console
 
 from collectorctl.demo.reconcile import Reconciliation, reconcile
 from collectorctl.recover.certificate.certify import Certificate, Grade
 from collectorctl.recover.job import RecoveryRequest, recovery_job
 from collectorctl.recover.progress import ConsoleProgress
+from collectorctl.terminal import TextConsole
 from conf.home import Home
 
 
@@ -73,7 +73,7 @@ class DemoRecovery(msgspec.Struct):
 
 
 def recover_and_compare(
-    home: Home, day: date, trades: np.ndarray, console: Console, untrusted_feed: str = ""
+    home: Home, day: date, trades: np.ndarray, console: TextConsole, untrusted_feed: str = ""
 ) -> DemoRecovery:
     """Recover the day of a stopped home and compare it. The errors of a recovery.
 

@@ -11,13 +11,13 @@ import msgspec
 import numpy as np
 import pandas as pd
 from rich import box
-from rich.console import Console
 from rich.table import Table
 
 from collectorctl.demo.recovery import DemoRecovery
 from collectorctl.demo.result import DemoResult
 from collectorctl.recover.progress import GRADE_COLOURS
 from collectorctl.supervision.status import Status
+from collectorctl.terminal import TextConsole, coloured, echo_json
 from conf.home import Home
 
 
@@ -77,12 +77,12 @@ def _total_bytes(files: list[Path]) -> int:
     return sum(file.stat().st_size for file in files)
 
 
-def print_report(console: Console, root: Path, outcome: DemoOutcome, as_json: bool) -> None:
+def print_report(console: TextConsole, root: Path, outcome: DemoOutcome, as_json: bool) -> None:
     """Print the outcome: tables for people, or one JSON object on stdout."""
     result, measurements = outcome.result, outcome.measurements
     if as_json:
         document = {"home": str(root), **msgspec.to_builtins(outcome), "complaints": outcome.problems()}
-        print(msgspec.json.encode(document).decode())  # noqa: T201 this is the command's output
+        echo_json(document, indent=0)
         return
     console.print(_build_delivery_table(result))
     for name, account in (("books", result.books), ("ticks", result.ticks)):
@@ -102,7 +102,8 @@ def print_report(console: Console, root: Path, outcome: DemoOutcome, as_json: bo
         f"own memory {memory}; stopped in {measurements.stop_s:.1f} s"
     )
     _print_pandas_example(console, root)
-    console.print(f"\n{outcome.description}:")
+    console.print()
+    console.print(f"{outcome.description}:")
     console.print(_build_certificate_table(outcome.recovery))
     ticks = [one.ticks for one in outcome.recovery.instruments]
     unchanged = Counter(one.before for one in outcome.recovery.instruments if one.before == one.after)
@@ -114,11 +115,12 @@ def print_report(console: Console, root: Path, outcome: DemoOutcome, as_json: bo
         f"market {sum(one.missing for one in ticks)} are in no row and {sum(one.duplicated for one in ticks)} in several"
     )
     for problem in outcome.problems():
-        console.print(f"[red]FAILED[/] {problem}")
+        console.print(coloured("FAILED", "red"), problem)
     if not outcome.problems():
         console.print(
-            "[green]PASSED[/] nothing that either feed delivered is missing, nothing is doubled beyond the allowance, "
-            "and after recovery every trade of the day is stored once"
+            coloured("PASSED", "green"),
+            "nothing that either feed delivered is missing, nothing is doubled beyond the allowance, "
+            "and after recovery every trade of the day is stored once",
         )
 
 
@@ -132,13 +134,13 @@ def _build_certificate_table(recovery: DemoRecovery) -> Table:
         if one.before == one.after and not ticks.recovered:
             continue
         counts = (ticks.trades, ticks.live, one.missing_shares, ticks.missed)
-        colours = [f"[{GRADE_COLOURS.get(grade, 'red')}]{grade}[/]" for grade in (one.before, one.after)]
+        before, after = (coloured(grade, GRADE_COLOURS.get(grade, "red")) for grade in (one.before, one.after))
         table.add_row(
             f"{ticks.symbol} {ticks.venue}",
             *(f"{count:,}" for count in counts),
-            colours[0],
+            before,
             f"{ticks.recovered:,}",
-            colours[1],
+            after,
         )
     return table
 
@@ -177,13 +179,14 @@ def _format_share(part: int, whole: int) -> str:
     return f"{part / whole:.3%}" if whole else "-"
 
 
-def _print_pandas_example(console: Console, root: Path) -> None:
+def _print_pandas_example(console: TextConsole, root: Path) -> None:
     """Two lines of pandas, run as a user would run them, and what they print."""
     lines = (
-        f'import pandas as pd; books = pd.read_parquet("{root}/data/kr/orderbook")',
+        f"import pandas as pd; books = pd.read_parquet({str(root / 'data/kr/orderbook')!r})",
         'print(books[["symbol", "exch_time", "recv_time", "broker", "bid_price_1", "ask_price_1"]].tail(3).to_string())',
     )
     completed = subprocess.run([sys.executable, "-c", "\n".join(lines)], capture_output=True, text=True, check=False)
     for line in lines:
-        console.print(f">>> {line}", markup=False)
-    console.print(completed.stdout.rstrip() or completed.stderr.rstrip(), markup=False)
+        console.print(f">>> {line}")
+    for line in (completed.stdout.rstrip() or completed.stderr.rstrip()).split("\n"):
+        console.print(line)

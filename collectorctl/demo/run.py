@@ -15,8 +15,7 @@ from collections import Counter
 from pathlib import Path
 
 import pandas as pd
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, Progress, TimeElapsedColumn
 
 from brokers.simulator import ground_truth
 from brokers.simulator.ground_truth import FeedId
@@ -39,8 +38,8 @@ from collectorctl.demo.scenario_runner import ScenarioRunner
 from collectorctl.demo.scenarios import DEMO_SCENARIOS, MORNING, DemoScenario
 from collectorctl.supervision.readiness import final_states, wait_until_healthy
 from collectorctl.supervision.status import Status, collect_status
-from collectorctl.supervision.status_table import wide_console
 from collectorctl.supervision.supervisor import SupervisorClient
+from collectorctl.terminal import PlainTextColumn, TextConsole, coloured, wide_console
 from conf.clock import SECOND_NS, to_kst
 from conf.home import Home
 
@@ -55,7 +54,7 @@ class DemoRun:
     """One run of the whole process tree against the simulator."""
 
     def __init__(
-        self, root: Path, seconds: float, seed: int, console: Console, scenario: DemoScenario = MORNING
+        self, root: Path, seconds: float, seed: int, console: TextConsole, scenario: DemoScenario = MORNING
     ) -> None:
         self.root = root
         self.seconds = seconds
@@ -79,7 +78,7 @@ class DemoRun:
                 self.console.print(f"home {self.root}: starting kis, kiwoom and writer under supervisord")
                 supervisor.start()
                 for name, reason in wait_until_healthy(home, 30):
-                    self.console.print(f"[red]{name}: not healthy: {reason}[/]")
+                    self.console.print(coloured(f"{name}: not healthy: {reason}", "red"))
                 status = self._run_market(home, runner)
                 time.sleep(STOP_DELAY_S)
                 stopping = time.monotonic()
@@ -109,7 +108,7 @@ class DemoRun:
 
     def _run_market(self, home: Home, runner: ScenarioRunner) -> Status:
         """Show progress until the market has closed; the last status."""
-        columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
+        columns = (PlainTextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
         clock, close_ns = home.load_clock(), parse_day_time(MARKET_CLOSE)
 
         def seconds_until(until_ns: int) -> float:

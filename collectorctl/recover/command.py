@@ -11,9 +11,7 @@ from __future__ import annotations
 import os
 from datetime import date
 
-import click
 import msgspec
-from rich.console import Console
 
 from brokers.history import open_history
 from collectorctl.recover import us_job
@@ -24,7 +22,7 @@ from collectorctl.recover.job import FAILURES, RecoveryRequest, recovery_job, re
 from collectorctl.recover.progress import ConsoleProgress, parse_duration, show_certificates, show_day_states, show_plan
 from collectorctl.recover.verify import VerifiedCertificate
 from collectorctl.recover.verify import verify as verified
-from collectorctl.supervision.status_table import wide_console
+from collectorctl.terminal import TextConsole, echo, echo_json, usage_error, wide_console
 from conf.home import Home
 from conf.instrument import parse_instrument
 from conf.market import KR, US, Market
@@ -42,7 +40,7 @@ def recover(home: Home, text: str, symbols: str, mode: str, budget: str, dry_run
         instruments = [parse_instrument(name.strip()) for name in symbols.split(",") if name.strip()]
         request = RecoveryRequest(day, instruments, mode, parse_duration(budget) if budget else None)
     except ValueError as error:
-        raise click.UsageError(str(error)) from None
+        raise usage_error(str(error)) from None
     console = wide_console(stderr=True) if as_json else wide_console()
     try:
         with ConsoleProgress(console) as progress, recovery_job(home, request, progress, writes=not dry_run) as job:
@@ -51,7 +49,7 @@ def recover(home: Home, text: str, symbols: str, mode: str, budget: str, dry_run
                 show_plan(console, plans)
             if dry_run:
                 if as_json:
-                    _print_json([{**msgspec.to_builtins(one), "shares": one.shares} for one in plans])
+                    echo_json([{**msgspec.to_builtins(one), "shares": one.shares} for one in plans])
                 return 0
             certificates = job.recover(plans)
     except DayUnavailable as error:
@@ -69,16 +67,16 @@ def recover_us(home: Home, text: str, symbols: str, dry_run: bool, as_json: bool
     try:
         chosen = [parse_instrument(name.strip()) for name in symbols.split(",") if name.strip()]
     except ValueError as error:
-        raise click.UsageError(str(error)) from None
+        raise usage_error(str(error)) from None
     if foreign := [str(one) for one in chosen if one.market is not US]:
-        raise click.UsageError(f"{', '.join(foreign)}: not of the US market")
+        raise usage_error(f"{', '.join(foreign)}: not of the US market")
     instruments = chosen or home.settings.instruments(US.name)
     console = wide_console(stderr=True) if as_json else wide_console()
     try:
         us_job.check_recoverable(home, day, {one.venue for one in instruments})
         if dry_run:
             found = us_job.load_day_states(home, day, instruments)
-            _print_json(found) if as_json else show_day_states(console, found)
+            echo_json(found) if as_json else show_day_states(console, found)
             return 0
         fd = recovery_lock(home)
         try:
@@ -111,12 +109,12 @@ def verify(home: Home, text: str, as_json: bool, market: Market = KR) -> int:
             f"{day}: there is no certificate: run `collectorctl recover --date {day}{market_option}`", EXIT_BUG
         )
     if as_json:
-        _print_json(found)
+        echo_json(found)
         return 0 if all(one.passed for one in found) else EXIT_BUG
     show_certificates(wide_console(), [one.now for one in found])
     for one in found:
         if one.differs:
-            click.echo(f"{_format_name(one)}: the stored certificate differs: {', '.join(one.differs)}", err=True)
+            echo(f"{_format_name(one)}: the stored certificate differs: {', '.join(one.differs)}", err=True)
     return 0 if all(one.passed for one in found) else EXIT_BUG
 
 
@@ -128,20 +126,16 @@ def _parse_day(home: Home, text: str, market: Market = KR) -> date:
     try:
         return parse_day(text, home.load_clock().now_ns(), market)
     except ValueError as error:
-        raise click.UsageError(str(error)) from None
+        raise usage_error(str(error)) from None
 
 
-def _print_certificates(console: Console, certificates: list[Certificate], as_json: bool) -> None:
+def _print_certificates(console: TextConsole, certificates: list[Certificate], as_json: bool) -> None:
     if as_json:
-        _print_json(certificates)
+        echo_json(certificates)
     else:
         show_certificates(console, certificates)
 
 
-def _print_json(value: object) -> None:
-    click.echo(msgspec.json.format(msgspec.json.encode(value), indent=2).decode())
-
-
 def _fail(message: str, code: int) -> int:
-    click.echo(f"collectorctl: {message}", err=True)
+    echo(f"collectorctl: {message}", err=True)
     return code

@@ -7,14 +7,14 @@ from contextlib import suppress
 from datetime import timedelta
 
 from rich import box
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID
 from rich.table import Table
 
 from collectorctl.recover.certificate.certify import Certificate
 from collectorctl.recover.job import ProgressListener
 from collectorctl.recover.plan import InstrumentPlan
 from collectorctl.recover.us_job import DayState
+from collectorctl.terminal import PlainTextColumn, TextConsole, coloured
 from conf.clock import to_kst
 
 MAX_LISTED_GAPS = 5
@@ -24,13 +24,13 @@ GRADE_COLOURS = {"PROVEN": "green", "RECONCILED": "green", "MINUTE_ONLY": "yello
 class ConsoleProgress(ProgressListener):
     """Progress on a terminal; elsewhere only messages that need attention."""
 
-    def __init__(self, console: Console) -> None:
+    def __init__(self, console: TextConsole) -> None:
         self._console = console
         columns = (
-            TextColumn("{task.description}"),
+            PlainTextColumn("{task.description}"),
             BarColumn(),
             MofNCompleteColumn(),
-            TextColumn("{task.fields[left]}"),
+            PlainTextColumn("{task.fields[left]}"),
         )
         self._progress = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
         self._total_task: TaskID | None = None
@@ -86,7 +86,7 @@ class ConsoleProgress(ProgressListener):
         return self._total_task
 
 
-def show_plan(console: Console, plans: list[InstrumentPlan]) -> None:
+def show_plan(console: TextConsole, plans: list[InstrumentPlan]) -> None:
     """The missing ticks, by instrument and gap, and the cost of fetching them."""
     incomplete = [one for one in plans if one.gaps]
     console.print(f"{len(plans)} instruments, {len(plans) - len(incomplete)} without a gap")
@@ -122,10 +122,10 @@ def show_plan(console: Console, plans: list[InstrumentPlan]) -> None:
     )
     for one in incomplete:
         if one.skip_reason:
-            console.print(f"[yellow]minutes only[/]: {one.instrument}: {one.skip_reason}")
+            console.print(coloured("minutes only:", "yellow"), f"{one.instrument}: {one.skip_reason}")
 
 
-def show_day_states(console: Console, states: list[DayState]) -> None:
+def show_day_states(console: TextConsole, states: list[DayState]) -> None:
     """The state of a day of minute bars."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for column in ("symbol", "live ticks", "minutes stored", "pages kept"):
@@ -135,13 +135,13 @@ def show_day_states(console: Console, states: list[DayState]) -> None:
     console.print(table)
 
 
-def show_certificates(console: Console, certificates: list[Certificate]) -> None:
+def show_certificates(console: TextConsole, certificates: list[Certificate]) -> None:
     """What every instrument's day is worth."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for column in ("symbol", "venue", "certificate", "live", "recovered", "missing shares", "why not"):
         table.add_column(column, justify="right" if column in ("live", "recovered", "missing shares") else "left")
     for one in certificates:
-        grade = f"[{GRADE_COLOURS.get(one.certificate, 'red')}]{one.certificate}[/]"
+        grade = coloured(one.certificate, GRADE_COLOURS.get(one.certificate, "red"))
         table.add_row(
             one.symbol, one.venue, grade, f"{one.live_ticks:,}", f"{one.recovered_ticks:,}", f"{one.missing_shares:,}",
             "; ".join(one.reasons[:3]),

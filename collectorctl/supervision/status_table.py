@@ -3,20 +3,13 @@
 from __future__ import annotations
 
 from rich import box
-from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from collectorctl.supervision.status import ProcessStatus, Status
+from collectorctl.terminal import coloured, wide_console
 from writer.feeds.monitor import FeedReport
 from writer.volume.gap_tracker import GapReport
-
-
-def wide_console(stderr: bool = False) -> Console:
-    """A console for tables: as wide as the terminal, and wide enough where there is none (a file, a pipe)."""
-    console = Console(highlight=False, soft_wrap=True, stderr=stderr)
-    if not console.is_terminal:
-        console.width = 140
-    return console
 
 
 def print_status(status: Status, counters: bool) -> None:
@@ -38,6 +31,9 @@ def print_status(status: Status, counters: bool) -> None:
     if status.feed_health is not None:
         for line in format_feeds(status.feed_health):
             console.print(line)
+        for degradation in status.feed_health.degraded:
+            subject = " ".join(filter(None, (degradation.feed, degradation.symbol, degradation.venue)))
+            console.print(coloured("DEGRADED", "red"), f"{subject}: {degradation.message}")
     if status.gaps is not None:
         console.print(format_ticks(status.gaps))
     if status.us_gaps is not None:
@@ -45,7 +41,7 @@ def print_status(status: Status, counters: bool) -> None:
     if status.recovery is not None:
         console.print(f"recovery: {status.recovery}")
     for event in status.events:
-        console.print(f"event {event}", markup=False)
+        console.print(f"event {event}")
     if counters:
         for process in status.processes:
             text = ", ".join(f"{name} {count}" for name, count in process.counters.items() if count)
@@ -69,7 +65,7 @@ def format_rings(status: Status) -> list[str]:
 
 
 def format_feeds(report: FeedReport) -> list[str]:
-    """The feeds over the last window, one line each, and degradations in red."""
+    """The feeds over the last window, one line each."""
     lines = []
     for feed in report.feeds:
         shares = [
@@ -87,9 +83,6 @@ def format_feeds(report: FeedReport) -> list[str]:
     if report.lag_p50_ms is not None and len(report.feeds) == 2:
         first, second = (line.feed for line in report.feeds)
         lines.append(f"{second} is behind {first} by {report.lag_p50_ms:.0f} ms (p99 {report.lag_p99_ms:.0f})")
-    for degradation in report.degraded:
-        subject = " ".join(filter(None, (degradation.feed, degradation.symbol, degradation.venue)))
-        lines.append(f"[red]DEGRADED[/] {subject}: {degradation.message}")
     return lines
 
 
@@ -112,8 +105,8 @@ def format_ticks(report: GapReport, currency: str = "won") -> str:
     return f"ticks of {symbols[0].day} since {report.since}: {'; '.join(parts)}"
 
 
-def _build_process_row(process: ProcessStatus) -> list[str]:
-    health = "[green]healthy[/]" if process.healthy else "[red]NOT HEALTHY[/]"
+def _build_process_row(process: ProcessStatus) -> list[str | Text]:
+    health = coloured("healthy", "green") if process.healthy else coloured("NOT HEALTHY", "red")
     latency = process.latency_us
     return [
         process.name,

@@ -206,5 +206,7 @@ def _translate_faults(name: str, ignored: str) -> Iterator[None]:
             raise SupervisorError(f"{name}: no such program: `collectorctl status` lists them") from None
         if code != ignored:
             raise SupervisorError(f"{name}: supervisord says {error.faultString}") from None
+    except xmlrpc.client.ProtocolError as error:
+        raise SupervisorError(f"{name}: supervisord does not take this name: HTTP {error.errcode}") from None
     except OSError:
         raise SupervisorError(f"{name}: nothing runs in this home: run `collectorctl start`") from None

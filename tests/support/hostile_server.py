@@ -52,11 +52,15 @@ def accept_upgrade(peer: socket.socket, head: bytes) -> None:
 class HostileServer:
     """One port for REST and WebSocket of one vendor.
 
-    With `contexts` each connection takes the next TLS context, and the last for ever.
+    With `contexts` each connection takes the next TLS context, and the last for ever. `credential` is what it issues; `refusal` the
+    reason for which it refuses every registration, if it is set; `rest_answer` what it answers to every call of REST.
     """
 
-    def __init__(self, kind: str, contexts: list[ssl.SSLContext] | None = None) -> None:
+    def __init__(self, kind: str, contexts: list[ssl.SSLContext] | None = None, credential: str = "") -> None:
         self.kind = kind
+        self.credential = credential or {"kis": "approval", "kiwoom": "token"}[kind]
+        self.refusal = ""
+        self.rest_answer: bytes | None = None
         self.attacks: list[Attack] = []
         self.rest_attacks: list[Attack] = []
         self.opened_s: list[float] = []
@@ -122,8 +126,11 @@ class HostileServer:
             elif self.rest_attacks:
                 self.rest_attacks.pop(0)(peer, head)
             else:
-                key = {"approval_key": "approval"}
-                token = {"token": "token", "expires_dt": "20301231235959", "return_code": 0, "return_msg": ""}
+                if self.rest_answer is not None:
+                    peer.sendall(self.rest_answer)
+                    return
+                key = {"approval_key": self.credential, "access_token": self.credential}
+                token = {"token": self.credential, "expires_dt": "20301231235959", "return_code": 0, "return_msg": ""}
                 peer.sendall(build_http_response("200 OK", json.dumps(key if self.kind == "kis" else token).encode()))
 
     def _message_loop(self, peer: socket.socket, head: bytes) -> None:
@@ -148,10 +155,15 @@ class HostileServer:
 
     def _build_answer(self, message: dict) -> str:
         if self.kind == "kiwoom":
+            if message["trnm"] == "REG" and self.refusal:
+                return json.dumps({"trnm": "REG", "return_code": 105115, "return_msg": self.refusal})
             if message["trnm"] in ("LOGIN", "REG", "REMOVE"):
                 return json.dumps({"trnm": message["trnm"], "return_code": 0, "return_msg": ""})
         elif "body" in message:
             subscription = message["body"]["input"]
+            if self.refusal:
+                body = {"rt_cd": "1", "msg_cd": "OPSP0008", "msg1": self.refusal}
+                return json.dumps({"header": subscription, "body": body})
             body = {"rt_cd": "0", "msg_cd": "OPSP0000", "msg1": "SUBSCRIBE SUCCESS", "output": {"iv": "i", "key": "k"}}
             return json.dumps({"header": {**subscription, "encrypt": "N"}, "body": body})
         return ""

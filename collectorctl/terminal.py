@@ -1,0 +1,73 @@
+"""Output of all commands: the one place that writes to a terminal.
+
+    text, rows of tables, JSON --control characters escaped, no markup--> stdout, stderr
+
+Guarantees:
+    * Nothing that a command prints moves the cursor, changes a title, hides or forges a line, or is read as rich's markup, wherever
+      the text comes from; colours come from `coloured` alone.
+    * JSON keeps its meaning.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+import msgspec
+from rich.console import Console
+from rich.progress import Task, TextColumn
+from rich.protocol import is_renderable
+from rich.text import Text
+
+from conf.text.escape import escape_controls
+
+
+def echo(line: str, err: bool = False) -> None:
+    """Print one line."""
+    click.echo(escape_controls(line), err=err)
+
+
+def echo_json(value: object, indent: int = 2) -> None:
+    """Print a value as JSON; what JSON has no form for, as str() has it. `indent` 0: on one line."""
+    encoded = msgspec.json.encode(value, enc_hook=str)
+    text = (msgspec.json.format(encoded, indent=indent) if indent else encoded).decode()
+    for line in text.split("\n"):  # within strings JSON has no line ends
+        echo(line)
+
+
+def usage_error(message: str) -> click.UsageError:
+    """The error of a wrong option or argument."""
+    return click.UsageError(escape_controls(message))
+
+
+def coloured(text: str, colour: str) -> Text:
+    """Text in a colour."""
+    return Text(escape_controls(text), colour)
+
+
+class TextConsole(Console):
+    """A console that prints strings as they are, each on one line; no markup, no emoji codes."""
+
+    def print(self, *objects: Any, **options: Any) -> None:
+        """Print what rich can render, and anything else as str() has it."""
+        super().print(*(one if is_renderable(one) else str(one) for one in objects), **options)
+
+    def render_str(self, text: str, **options: Any) -> Text:
+        """The text of a string, also of one in a table."""
+        return super().render_str(escape_controls(text), **{**options, "markup": False, "emoji": False})
+
+
+class PlainTextColumn(TextColumn):
+    """A column of a progress display, without markup."""
+
+    def render(self, task: Task) -> Text:
+        """The text of the column."""
+        return Text(escape_controls(self.text_format.format(task=task)))
+
+
+def wide_console(stderr: bool = False) -> TextConsole:
+    """A console for tables: as wide as the terminal, and wide enough where there is none (a file, a pipe)."""
+    console = TextConsole(highlight=False, soft_wrap=True, stderr=stderr)
+    if not console.is_terminal:
+        console.width = 140
+    return console
