@@ -37,7 +37,7 @@ CONTRACTS = tuple(
             "collectorctl, watchdog",
             "collectorctl.supervision.supervisor:Program",
         ),
-        ("run/{name}.lock", "the program", "a second one of its name", "conf.process:acquire_lock"),
+        ("run/{name}.lock", "the program", "a second one of its name, writer", "conf.process:acquire_lock"),
         ("run/clock.json", "the first process", "every process", "conf.clock:simulated"),
         ("run/calendar.json", "the first process", "every process", "conf.holidays:load_holidays"),
         (
@@ -60,7 +60,12 @@ CONTRACTS = tuple(
             "writer.volume.gap_tracker:GapReport",
         ),
         ("run/ring/{feed}.{stream}.ring", "collector, gapfill, writer", "writer, status", "ringbuf.records:RINGS"),
-        ("run/ring/{name}.vitals", "the program", "status, watchdog, the other feed", "ringbuf.vitals:VitalsSnapshot"),
+        (
+            "run/ring/{name}.vitals",
+            "the program",
+            "status, watchdog, writer, the other feed",
+            "ringbuf.vitals:VitalsSnapshot",
+        ),
         ("log/{name}", "the program", "user", "conf.process:configure_logging"),
         ("data/journal/{dataset}/{number}.journal", "writer", "collectorctl", "writer.catalog:Catalog"),
         (

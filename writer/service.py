@@ -29,6 +29,7 @@ from writer.publish.coordinator import PublicationCoordinator
 from writer.schema import WRITER_FEED, parse_dataset
 from writer.service_report import RETRY_NS, WriterReport
 from writer.volume.gap_report import GapReporter
+from writer.watchdog_guard import WatchdogGuard
 
 POLL_INTERVAL_S = 0.2
 """Pause between two turns when nothing is left to do: batches of this length, five wake-ups a second."""
@@ -88,6 +89,7 @@ class WriterService:
         self._publication = PublicationCoordinator(
             self._datasets, self._clock, vitals, self._report, self._write_gap_reports
         )
+        self._watchdog_guard = WatchdogGuard(home, vitals)
         self._looked_ns = 0
 
     def run(self) -> None:
@@ -132,6 +134,7 @@ class WriterService:
         if now_ns - self._looked_ns >= RETRY_NS:
             self._looked_ns = now_ns
             self._report.check_clock()
+            self._watchdog_guard.poll(now_ns)
             self._open(now_ns)
         more = False
         for dataset in self._datasets:

@@ -6,6 +6,7 @@
 Guarantees:
     * stdout carries the listener protocol and nothing else.
     * It sends a heartbeat every second and does nothing while supervisord stops.
+    * systemd, where it holds the tree, is notified after every look: not while supervisord does not answer.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from collectorctl.recover.schedule.state import schedule_state
 from collectorctl.supervision.status import enabled_feeds, never_started, read_own_memory_mb
 from collectorctl.supervision.supervisor import Program, SupervisorClient, SupervisorError
 from collectorctl.supervision.watchdog.policy import Action, ProcessObservation, WatchdogLimits, WatchdogPolicy
+from collectorctl.supervision.watchdog.service_manager import ALIVE, READY, STOPPING, notify
 from conf.home import Home
 from conf.process import ShutdownSignal, run_process
 from ringbuf.vitals import ProcessState, Vitals, VitalsError, VitalsSnapshot, read_snapshot
@@ -64,12 +66,13 @@ def watch(home: Home, stop: ShutdownSignal, protocol: TextIO) -> None:
         if headers["eventname"] == "SUPERVISOR_STATE_CHANGE_STOPPING":
             stopping = True
             logger.info("supervisord stops: the watchdog stops acting")
+            notify(STOPPING)
         elif headers["eventname"].startswith("TICK") and not stopping:
             try:
-                actions = [
-                    *policy.decide(observe(home, supervisor, schedule), time.monotonic()),
-                    *plan_first_starts(home, supervisor),
-                ]
+                observed = observe(home, supervisor, schedule)
+                actions = [*policy.decide(observed, time.monotonic()), *plan_first_starts(home, supervisor)]
+                if observed:
+                    notify(READY, ALIVE)
             except SupervisorError as error:  # supervisord itself hangs: nothing is known of the others
                 logger.warning("{}", error)
                 actions = []
