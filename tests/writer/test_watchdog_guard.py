@@ -104,7 +104,7 @@ def test_a_hung_one_is_aborted_and_one_that_is_stopped_is_killed(
         now_ns = looks(guard, 1, now_ns)
         orders.append(read_snapshot(home.vitals_path("writer")).counters["orders"])
 
-    assert orders in ([0, 0, 0, 1, 2, 3], [0, 0, 0, 0, 1, 2])
+    assert orders[:3] == [0, 0, 0] and {1, 2} <= set(orders)
     assert watchdog.wait(20) in (-signal.SIGKILL, -signal.SIGABRT)
 
 
