@@ -3,7 +3,8 @@
     HOME/
       collector.toml  supervisord.conf  .env
       data/   kr/{orderbook,tick}/date=/hour=/part-N.parquet   journal/   quarantine/
-      run/    supervisor.sock  NAME.lock  NAME.vitals  {clock,calendar}.json  token/  ring -> directory of the rings
+      run/    supervisor.sock  NAME.lock  publish/DATE.lock  NAME.vitals  {clock,calendar}.json  token/
+              ring -> directory of the rings
       log/    NAME.log  NAME.out
 
 Guarantees:
@@ -132,6 +133,10 @@ class Home:
     def lock_path(self, name: str) -> Path:
         """The lock file that makes a process of that name the only one."""
         return self.run / f"{name}.lock"
+
+    def date_lock_path(self, date: str) -> Path:
+        """The lock file of whoever changes the partitions of a date ("2026-11-20")."""
+        return self.run / "publish" / f"{date}.lock"
 
     def token_path(self, broker: str, number: int = 1) -> Path:
         """The cached access token of a broker's key pair `number`, 0600."""

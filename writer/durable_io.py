@@ -2,14 +2,15 @@
 
     append  sync                 a journal segment grows, and becomes durable
     create  truncate  remove     a segment begins, loses its torn tail, goes
-    open_temporary  rename       a Parquet file is written under a temporary name, and put in place
+    open_temporary  rename       a Parquet file is written under a temporary name, and replaces another
+    link_new                     or gets a name that no file has
     create_directory             the directories of journals and partitions
 
 Guarantees:
     * No other module of the writer changes a file, so that a test can stop the process, fail the disk, or cut the power at each of
       these points; each system call is one of this module's `os`.
     * A failed `append` leaves the file as it was.
-    * `create_directory`, `rename`, `create` and `remove` are durable when they return.
+    * `create_directory`, `rename`, `link_new`, `create` and `remove` are durable when they return.
 """
 
 from __future__ import annotations
@@ -82,6 +83,13 @@ def open_temporary(path: Path) -> int:
 def rename(temporary: Path, path: Path) -> None:
     """Put a complete, synced file in place."""
     os.rename(temporary, path)  # noqa: PTH104 see the module's first guarantee
+    sync_directory(path.parent)
+
+
+def link_new(temporary: Path, path: Path) -> None:
+    """Put a complete, synced file where none is. FileExistsError: `path` exists, and both stay as they are."""
+    os.link(temporary, path)
+    os.unlink(temporary)  # noqa: PTH108
     sync_directory(path.parent)
 
 

@@ -87,7 +87,7 @@ class WriterService:
         self._gap_reporters: dict[str, GapReporter] = {}
         self._report = WriterReport(vitals, self._clock)
         self._publication = PublicationCoordinator(
-            self._datasets, self._clock, vitals, self._report, self._write_gap_reports
+            self._datasets, self._clock, vitals, self._report, self._write_gap_reports, home.date_lock_path
         )
         self._watchdog_guard = WatchdogGuard(home, vitals)
         self._looked_ns = 0

@@ -5,6 +5,8 @@
 
 Guarantees:
     * One run at a time in a home; nothing is written for a day that cannot be recovered.
+    * Rows are published, and certified, under the lock of their date, and only if no other process changed the day's ticks since
+      the plan was made.
     * A killed run is resumed by the next, which ends with equal files; a run that finds nothing to do changes no byte.
 """
 
@@ -39,6 +41,7 @@ from collectorctl.recover.store.publish import RowKey, publish
 from collectorctl.recover.store.staging import StagingArea
 from collectorctl.recover.tick_source import TickSource
 from conf.clock import to_kst
+from conf.filelock import LockHeld, exclusive_lock
 from conf.home import Home
 from conf.instrument import Instrument
 from conf.process import AlreadyRunning
@@ -48,6 +51,10 @@ from writer.publish.verified_file import PartitionWriteError
 BROKER = "kiwoom"
 EXPECTED_RATE_SHARE = 0.9
 """Share of the maximum rate that is assumed until a run has measured one."""
+
+
+LOCK_TIMEOUT_S = 60.0
+"""Longest wait for a process that changes files of the day."""
 
 
 class DayNotReady(Exception):
@@ -108,6 +115,7 @@ class RecoveryJob:
         self.client = ThrottledClient(self.history, home.settings.recover, listener.on_message)
         self.daily_totals = DailyTotals(self.client, request.day, self.availability.today)
         self._evidence: dict[Instrument, Evidence] = {}
+        self._planned_files: day_ticks.FileStates = frozenset()
 
     def plan(self) -> list[InstrumentPlan]:
         """The plan; nothing is written. DayNotReady while hours of the day are unpublished; FetchError."""
@@ -117,6 +125,7 @@ class RecoveryJob:
                 f"{self.day}: hours are still in the journal ({', '.join(unpublished)}): `collectorctl stop` publishes "
                 "them, or wait until the writer has; then recover again"
             )
+        self._planned_files = day_ticks.read_file_states(self.ticks_dir, self.day)
         chosen = self.request.instruments or sorted(
             {*self.home.settings.instruments(), *day_ticks.find_instruments(self.ticks_dir, self.day)}
         )
@@ -156,14 +165,37 @@ class RecoveryJob:
             staging.add(one.instrument, trades)
             redundant |= newly_redundant
             self.listener.on_instrument_done(one)
-        if day_ticks.find_unpublished_hours(self.home, self.day):
+        with self._lock_date():
+            if day_ticks.find_unpublished_hours(self.home, self.day):
+                raise DayNotReady(
+                    f"{self.day}: the writer took up rows of that day meanwhile: recover again when they are published"
+                )
+            if day_ticks.read_file_states(self.ticks_dir, self.day) != self._planned_files:
+                raise DayNotReady(
+                    f"{self.day}: the writer or reprocess published ticks of that day meanwhile, nothing was changed: recover "
+                    "again, what was fetched is kept"
+                )
+            publish(self.ticks_dir, self.day, staging, redundant, BROKER, self.home.settings.writer.row_group_rows)
+            staging.clear()
+            self._save_rates()
+            return self._certify(plans)
+
+    @contextmanager
+    def _lock_date(self) -> Iterator[None]:
+        """Nobody else changes partitions of the day inside the block. DayNotReady."""
+
+        def on_wait(holder: str) -> None:
+            self.listener.on_message(f"{self.day}: waits for {holder}, which changes files of that day")
+
+        lock = exclusive_lock(self.home.date_lock_path(str(self.day)), "recover", LOCK_TIMEOUT_S, on_wait=on_wait)
+        try:
+            with lock:
+                yield
+        except LockHeld as error:
             raise DayNotReady(
-                f"{self.day}: the writer took up rows of that day meanwhile: recover again when they are published"
-            )
-        publish(self.ticks_dir, self.day, staging, redundant, BROKER, self.home.settings.writer.row_group_rows)
-        staging.clear()
-        self._save_rates()
-        return self._certify(plans)
+                f"{self.day}: {error.holder} changes files of that day for longer than {LOCK_TIMEOUT_S:.0f} s: wait for it or "
+                "stop it, then recover again; what was fetched is kept"
+            ) from None
 
     def _fill_gaps(self, plan: InstrumentPlan) -> tuple[np.ndarray, dict[RowKey, int]]:
         """The TRADE_ROW that fill an instrument's gaps, and rows that become redundant; the evidence is stored."""

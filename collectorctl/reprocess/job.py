@@ -1,19 +1,21 @@
 """Reprocessing job: one date's quarantine, by hour of receipt.
 
     complete interrupted batches ─> for each hour: decode ─> drop what is stored ─> commit ─> complete
+                                                             └ the dates of its rows are locked ┘
 
 Guarantees:
     * Rows appear exactly once under a kill at any instruction and however often it is run.
     * Frames that still do not decode stay quarantined and are counted by reason.
-    * A date that a collector or the writer may still write is refused while one of them runs.
+    * A date that a collector or the writer may still write is refused while one of them runs, and one whose partitions another
+      process changes for longer than LOCK_TIMEOUT_S.
 """
 
 from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from datetime import date as Date
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -23,6 +25,7 @@ import msgspec
 from brokers.registry import BROKERS
 from collectorctl.reprocess import commit, decode, stored_books, stored_ticks
 from conf.clock import DAY_NS, KST, SECOND_NS, kst_midnight_ns, to_kst
+from conf.filelock import LockHeld, exclusive_lock
 from conf.home import Home
 from conf.process import AlreadyRunning, ShutdownSignal, acquire_lock
 from ringbuf.records import STREAMS
@@ -30,6 +33,9 @@ from writer.catalog import Catalog
 
 WRITE_GRACE_NS = 600 * SECOND_NS
 """A date may still be written so long after its end: a frame's line follows its receipt, and clocks are stepped."""
+
+LOCK_TIMEOUT_S = 10.0
+"""Longest wait for a process that changes partitions of a date."""
 
 
 class ReprocessReport(msgspec.Struct):
@@ -61,7 +67,8 @@ def reprocess(home: Home, date: Date, dry_run: bool) -> ReprocessReport:
         if not dry_run:
             commit.clear(directory)
             for batch in commit.find_pending(directory):
-                commit.complete(home, batch)
+                with _lock_dates(home, commit.find_pending_dates(batch)):
+                    commit.complete(home, batch)
                 report.finished += 1
         _refuse_unpublished(home, date)
         _reprocess_hours(home, directory, report)
@@ -73,27 +80,45 @@ def _reprocess_hours(home: Home, directory: Path, report: ReprocessReport) -> No
     frames, rows, remaining = Counter[str](), Counter[str](), Counter[str]()
     for hour in decode.find_hours(directory):
         batch = redecoder.decode(directory, hour)
-        books = batch.rows[stored_books.BOOKS]
-        if len(books):
-            known = stored_books.find_already_stored(home, books)
-            report.already_stored += int(known.sum())
-            batch.rows[stored_books.BOOKS] = books[~known]
-        ticks = batch.rows[stored_ticks.TICKS]
-        if len(ticks):
-            known = stored_ticks.find_covered_ticks(home, ticks)
-            report.ticks_covered += int(known.sum())
-            batch.rows[stored_ticks.TICKS] = ticks[~known]
+        with _lock_dates(home, [] if report.dry_run else commit.find_dates(home, batch)):
+            _drop_stored(home, batch, report)
+            if not report.dry_run and any(batch.decoded.values()):
+                commit.commit(home, directory, batch)
+                for committed in commit.find_pending(directory):
+                    commit.complete(home, committed)
         frames.update({name: len(lines) for name, lines in batch.decoded.items()})
         rows.update({dataset: len(found) for dataset, found in batch.rows.items() if len(found)})
         remaining += batch.failures
-        if not report.dry_run and any(batch.decoded.values()):
-            commit.commit(home, directory, batch)
-            for committed in commit.find_pending(directory):
-                commit.complete(home, committed)
     for name in BROKERS:
         unreadable = sum(entry is None for _, entry in decode.read_lines(directory / f"{name}.jsonl"))
         remaining.update({decode.UNREADABLE: unreadable} if unreadable else {})
     report.frames, report.rows, report.remaining = dict(frames), dict(rows), dict(remaining.most_common())
+
+
+def _drop_stored(home: Home, batch: decode.Batch, report: ReprocessReport) -> None:
+    """Remove the rows of a batch that are stored already; they are counted."""
+    if len(books := batch.rows[stored_books.BOOKS]):
+        known = stored_books.find_already_stored(home, books)
+        report.already_stored += int(known.sum())
+        batch.rows[stored_books.BOOKS] = books[~known]
+    if len(ticks := batch.rows[stored_ticks.TICKS]):
+        known = stored_ticks.find_covered_ticks(home, ticks)
+        report.ticks_covered += int(known.sum())
+        batch.rows[stored_ticks.TICKS] = ticks[~known]
+
+
+@contextmanager
+def _lock_dates(home: Home, dates: Iterable[str]) -> Iterator[None]:
+    """Nobody else changes partitions of these dates inside the block. AlreadyRunning."""
+    with ExitStack() as locks:
+        for date in sorted(dates):  # in one order, so that two processes never wait for each other
+            try:
+                locks.enter_context(exclusive_lock(home.date_lock_path(date), "reprocess", LOCK_TIMEOUT_S))
+            except LockHeld as error:
+                raise AlreadyRunning(
+                    f"{date}: {error.holder} changes files of that date: wait for it or stop it, then do this again"
+                ) from None
+        yield
 
 
 def _refuse_unpublished(home: Home, date: Date) -> None:

@@ -42,7 +42,23 @@ def window_ns(home: Home) -> int:
 
 def find_already_stored(home: Home, books: np.ndarray) -> np.ndarray:
     """Which of `books` (ORDERBOOK, in order of receipt, mono_ns equal to recv_ns) are twins of stored rows; bool, shape (n,)."""
-    stored = _read_near(home, books, window_ns(home))
+    return _find_twins(home, books, find_partitions_near(home, BOOKS, books))
+
+
+def find_rows_stored(home: Home, rows: pa.Table, paths: list[Path]) -> np.ndarray:
+    """Which published `rows`, of one arrival each, are twins of rows of `paths`; bool, shape (n,)."""
+    found = np.zeros(len(rows), bool)
+    one = pc.xor(*(pc.is_valid(rows.column(name)) for name in _FEED_BY_COLUMN)).to_numpy()
+    books = _to_records(rows.select(_COLUMNS).filter(pa.array(one)))
+    order = np.argsort(books["mono_ns"], kind="stable")
+    if len(books):
+        found[np.flatnonzero(one)[order]] = _find_twins(home, books[order], paths)
+    return found
+
+
+def _find_twins(home: Home, books: np.ndarray, paths: list[Path]) -> np.ndarray:
+    """Which of `books`, in order of receipt, are twins of rows of `paths`; bool, shape (n,)."""
+    stored = _read_near(paths, books, window_ns(home))
     both = np.concatenate([stored, books])
     order = np.argsort(both["mono_ns"], kind="stable")
     arbiter = BookArbiter(window_ns(home), home.settings.writer.identity_cum_volume)
@@ -54,11 +70,11 @@ def find_already_stored(home: Home, books: np.ndarray) -> np.ndarray:
     return found[len(stored) :]
 
 
-def _read_near(home: Home, books: np.ndarray, within_ns: int) -> np.ndarray:
+def _read_near(paths: list[Path], books: np.ndarray, within_ns: int) -> np.ndarray:
     """Stored rows of these symbols with the arrival of one feed within the window of any of the books."""
     symbols = pa.array([symbol.decode() for symbol in np.unique(books["symbol"])])
     pieces = [empty_records(ORDERBOOK, 0)]
-    for path in find_partitions_near(home, BOOKS, books):
+    for path in paths:
         with pq.ParquetFile(path) as file:
             for batch in file.iter_batches(columns=_COLUMNS):
                 one = pc.xor(*(pc.is_valid(batch.column(name)) for name in _FEED_BY_COLUMN))
@@ -81,7 +97,7 @@ def _is_near(stamps: np.ndarray, books: np.ndarray, within_ns: int) -> np.ndarra
     return (after < len(books)) & (books[np.minimum(after, len(books) - 1)] <= stamps + within_ns)
 
 
-def _to_records(rows: pa.RecordBatch) -> np.ndarray:
+def _to_records(rows: pa.RecordBatch | pa.Table) -> np.ndarray:
     """Stored rows as records with identity, feed and arrival."""
     found = empty_records(ORDERBOOK, rows.num_rows)
     found["symbol"] = np.array([symbol.encode() for symbol in rows.column("symbol").to_pylist()])

@@ -140,7 +140,8 @@ def _describe(arguments: tuple[Any, ...], data: Path) -> str:
     words = []
     for argument in arguments:
         if isinstance(argument, Path):
-            words.append(str(argument.relative_to(data)) if argument.is_relative_to(data) else argument.name)
+            name = str(argument.relative_to(data)) if argument.is_relative_to(data) else argument.name
+            words.append(name.replace(f".{os.getpid()}.tmp", ".PID.tmp"))
         elif isinstance(argument, (bytes, memoryview)):
             words.append(str(len(argument)))
     return " ".join(words)

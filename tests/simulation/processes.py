@@ -15,6 +15,7 @@ import threading
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import date
+from pathlib import Path
 from random import Random
 from typing import Any
 
@@ -39,7 +40,8 @@ from ringbuf import layout
 from ringbuf.records import STREAMS
 from ringbuf.ring import Producer
 from ringbuf.vitals import Vitals
-from writer.publish.partition import Part, PublishTask, publish
+from writer.journal.segment import Damage
+from writer.publish.partition import Part, PublishTask
 from writer.publish.worker import Publisher, PublishResult
 from writer.service import POLL_INTERVAL_S, WriterService
 
@@ -67,7 +69,8 @@ class InlinePublisher(Publisher):
 
     delay_turns: Callable[[], int] = staticmethod(lambda: 0)
 
-    def __init__(self, speed: float = 1.0) -> None:
+    def __init__(self, date_lock_path: Callable[[str], Path], speed: float = 1.0) -> None:
+        self._date_lock_path = date_lock_path
         self._speed = speed
         self._left = 0
         self._cancelled = threading.Event()
@@ -84,12 +87,13 @@ class InlinePublisher(Publisher):
             return None
         task, self.current = self.current, None
         parts: list[Part] = []
+        damages: list[Damage] = []
         error = None
         try:
-            parts = publish(task, self._cancelled.is_set)
+            parts = self._publish(task, damages.append)
         except Exception as caught:  # noqa: BLE001 as the thread does
             error = caught
-        return PublishResult(task, parts, error, 0.0, self._refresh_stats(task) if parts else None)
+        return PublishResult(task, parts, error, 0.0, self._refresh_stats(task) if parts else None, damages)
 
     def stop(self, seconds: float) -> None:
         self.current = None

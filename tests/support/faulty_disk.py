@@ -25,7 +25,7 @@ from conf.home import Home
 from conf.process import run_process
 from writer import durable_io
 
-EFFECTS = ("append", "create", "remove", "rename", "sync", "sync_directory", "truncate", "open_temporary")
+EFFECTS = ("append", "create", "remove", "rename", "link_new", "sync", "sync_directory", "truncate", "open_temporary")
 NAME = "faults"
 
 _SCRIPT = f"import sys; sys.path.insert(0, {str(Path(__file__).parents[1])!r}); import support.faulty_disk as f; sys.exit(f.run())"

@@ -14,7 +14,7 @@ from collectorctl.reprocess.job import reprocess
 from conf.home import Home
 from writer import durable_io
 
-EFFECTS = ("append", "create", "remove", "rename", "sync", "sync_directory", "truncate", "open_temporary")
+EFFECTS = ("append", "create", "remove", "rename", "link_new", "sync", "sync_directory", "truncate", "open_temporary")
 
 
 def run_and_kill(root: Path, day: date, at: int) -> None:

@@ -232,6 +232,8 @@ POINTS = [
     (PUBLISHER, "sync", 1, "half"),
     (PUBLISHER, "sync", 1, "before"),
     (PUBLISHER, "sync", 1, "after"),
+    (PUBLISHER, "link_new", 1, "before"),
+    (PUBLISHER, "link_new", 1, "after"),
     (PUBLISHER, "rename", 1, "before"),
     (PUBLISHER, "rename", 1, "after"),
     (MAIN, "remove", 1, "before"),

@@ -3,7 +3,8 @@
     schedules of all datasets ─due hour─> Publisher ─result─> counters, errors, schedule ─> the journal is pruned
 
 Guarantees:
-    * One hour is published at a time; one that failed is tried again, its journal is kept.
+    * One hour is published at a time; one that failed, or whose date another process changes, is tried again, its journal is
+      kept.
     * A dataset whose journal fails pauses, and hinders the publication of no other.
     * The journal is pruned of an hour only after `before_prune` was called.
 """
@@ -12,10 +13,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 from loguru import logger
 
 from conf.clock import SECOND_NS, Clock
+from conf.filelock import LockHeld
 from ringbuf.records import STREAMS
 from ringbuf.vitals import ProcessState, Vitals
 from writer.dataset import Dataset
@@ -38,13 +41,14 @@ class PublicationCoordinator:
         vitals: Vitals,
         report: WriterReport,
         before_prune: Callable[[], None],
+        date_lock_path: Callable[[str], Path],
     ) -> None:
         self._datasets = datasets
         self._clock = clock
         self._vitals = vitals
         self._writer_report = report
         self._before_prune = before_prune
-        self._publisher = Publisher(clock.anchor.speed)
+        self._publisher = Publisher(date_lock_path, clock.anchor.speed)
         self._errors: dict[str, str] = {}
         self._rows_published = 0
 
@@ -127,7 +131,12 @@ class PublicationCoordinator:
             dataset.journal.report(damage)
         if result.error is not None:
             dataset.schedule.postpone(task.hour, self._clock.mono_ns() + round(RETRY_S * SECOND_NS))
-            if not isinstance(result.error, Cancelled):
+            if isinstance(result.error, LockHeld):
+                self._errors[hour_name] = (
+                    f"{hour_name} is postponed by {RETRY_S:.0f} s: {result.error.holder} changes files of that date"
+                )
+                logger.warning("{}; its journal is kept", self._errors[hour_name])
+            elif not isinstance(result.error, Cancelled):
                 self._errors[hour_name] = f"{hour_name} could not be published: {result.error}"
                 logger.opt(exception=result.error).error(
                     "{}; its journal is kept, tried again", self._errors[hour_name]

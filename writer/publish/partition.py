@@ -1,6 +1,6 @@
 """Partition writer: one hour of the journal into a Parquet file.
 
-    journal ─index, gather─> .part-0.parquet.tmp ─fsync, read back─> rename ─> part-0.parquet ─> (the journal may be pruned)
+    journal ─index, gather─> .part-0.parquet.PID.tmp ─fsync, read back─> link ─> part-0.parquet ─> (the journal may be pruned)
 
     data/kr/orderbook/date=2026-11-20/hour=09/part-0.parquet      each part's metadata: lineage, row_from, row_to
 
@@ -35,7 +35,7 @@ from writer.journal.gathered_column import RowLocation
 from writer.journal.row_index import JournalRows
 from writer.journal.segment import Damage
 from writer.publish.dedup import SelectedTicks, select_ticks
-from writer.publish.verified_file import PartitionWriteError, write_verified
+from writer.publish.verified_file import PartitionWriteError, remove_leftovers, write_verified
 from writer.schema import JOURNAL, PARQUET, VERSION, is_sorted_by_symbol, parse_dataset
 
 MAX_PART_ROWS = 1_000_000
@@ -62,6 +62,11 @@ class PublishTask(NamedTuple):
     def market(self) -> Market:
         """Whose hour it is."""
         return parse_dataset(self.dataset)[0]
+
+    @property
+    def date(self) -> str:
+        """The exchange's own date of the hour, "2026-11-20"."""
+        return f"{self.market.to_local(self.hour):%Y-%m-%d}"
 
     @property
     def may_overlap(self) -> bool:
@@ -100,7 +105,7 @@ def publish(
     cancelled: Callable[[], bool] = lambda: False,
     on_damage: Callable[[Damage], None] = lambda _: None,
 ) -> list[Part]:
-    """Publish what of the hour is not yet published; the new parts, none if nothing was left.
+    """Publish what of the hour is not yet published; the new parts, none if nothing was left. The caller holds the date's lock.
 
     `on_damage` gets what of the journal is unreadable; the rest is published.
 
@@ -109,8 +114,7 @@ def publish(
     """
     hour_dir = hour_directory(task.directory, task.hour, task.market)
     durable_io.create_directory(hour_dir)
-    for leftover in hour_dir.glob(".part-*.tmp"):
-        durable_io.remove(leftover)
+    remove_leftovers(hour_dir)
     done: list[Part] = []
     while True:
         row_from = read_published_to(task.directory, task.hour, task.lineage, task.market)
@@ -123,9 +127,7 @@ def publish(
         row_to = int(index.row.max()) if index.has_more else task.row_to
         selection = SelectedTicks(index, np.zeros(len(index), np.int64), 0, 0)
         if task.may_overlap:
-            selection = select_ticks(
-                entries, index, [hour_dir / f"part-{part.number}.parquet" for part in _find_parts(hour_dir)]
-            )
+            selection = select_ticks(entries, index, sorted(hour_dir.glob("part-*.parquet")))
         done.append(_publish_part(task, hour_dir, entries, selection, (row_from, row_to), cancelled))
 
 
@@ -157,7 +159,7 @@ def _publish_part(
             **fold,
         }
     )
-    size = write_verified(path, schema, _build_row_groups(task, entries, selection), cancelled)
+    size = write_verified(path, schema, _build_row_groups(task, entries, selection), cancelled, replace=False)
     return Part(path, len(selection.rows), size, selection.duplicates, selection.conflicts)
 
 

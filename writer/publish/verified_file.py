@@ -1,9 +1,11 @@
 """Parquet file that is verified before it appears: written, synced, read back, renamed.
 
-    tables ─row groups─> .NAME.tmp ─fsync, read back─> rename ─> NAME
+    tables ─row groups─> .NAME.PID.tmp ─fsync, read back─┬─ link ───> NAME     a new file: no other can be lost
+                                                         └─ rename ─> NAME     a replacement, by whoever may replace it
 
 Guarantees:
     * The file at `path` is the old or the complete new one, whatever instruction is the last.
+    * A new file replaces none, and no process writes into the temporary file of another; those of dead processes are removed.
     * Every value read back equals the one that was written; memory holds one row group.
 """
 
@@ -31,13 +33,19 @@ class Cancelled(Exception):
 
 
 def write_verified(
-    path: Path, schema: pa.Schema, tables: Iterable[pa.Table], cancelled: Callable[[], bool] = lambda: False
+    path: Path,
+    schema: pa.Schema,
+    tables: Iterable[pa.Table],
+    cancelled: Callable[[], bool] = lambda: False,
+    replace: bool = True,
 ) -> int:
-    """Replace `path` by a file with one row group per table; its size in bytes.
+    """Write a file with one row group per table; its size in bytes.
 
     PartitionWriteError, OSError, Cancelled: `path` is unchanged and nothing else is left. `cancelled` is called before each table.
+    `replace`: an existing file is replaced; otherwise one is a PartitionWriteError.
     """
-    temporary = path.with_name(f".{path.name}.tmp")
+    remove_leftovers(path.parent)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     rows, checksums = 0, []
     try:
         with os.fdopen(durable_io.open_temporary(temporary), "wb") as file:
@@ -52,11 +60,37 @@ def write_verified(
             durable_io.sync(file.fileno())
         _verify(temporary, rows, checksums)
         size = temporary.stat().st_size
-        durable_io.rename(temporary, path)
+        if replace:
+            durable_io.rename(temporary, path)
+        else:
+            durable_io.link_new(temporary, path)
+    except FileExistsError as error:
+        temporary.unlink(missing_ok=True)
+        raise PartitionWriteError(
+            f"{path}: another process made this file meanwhile: nothing was replaced, it is tried again"
+        ) from error
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
     return size
+
+
+def remove_leftovers(directory: Path) -> None:
+    """Remove the temporary files of processes that are dead, of an earlier version, and of this process."""
+    for path in directory.glob(".*.tmp"):
+        pid = path.name.removesuffix(".tmp").rpartition(".")[2]
+        if not pid.isdigit() or int(pid) == os.getpid() or not _is_alive(int(pid)):
+            durable_io.remove(path)
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:  # another user's
+        return True
+    return True
 
 
 def _verify(temporary: Path, rows: int, checksums: list[int]) -> None:

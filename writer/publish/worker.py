@@ -1,8 +1,10 @@
 """Publication thread.
 
     main loop ──submit(PublishTask)──> thread: partition.publish, feed_stats_file.refresh ──result──> main loop (poll)
+                                       └ the date is locked ┘
 
 Guarantees:
+    * While recover or reprocess changes the partitions of a date, nothing of it is published: LockHeld within LOCK_TIMEOUT_S.
     * It runs at lower priority than the main loop and touches nothing of its state; every error comes back as a result.
     * A published hour counts as published even if the feed statistics could not be computed from it.
 """
@@ -14,17 +16,21 @@ import os
 import queue
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 import pyarrow as pa
 
+from conf.filelock import exclusive_lock
 from ringbuf.records import STREAMS
 from writer.journal.segment import Damage
 from writer.publish.feed_stats_file import find_newest_dates, refresh
 from writer.publish.partition import Part, PublishTask, publish
 
 NICENESS = 10
+LOCK_TIMEOUT_S = 1.0
+"""Longest wait for the lock of a date: a stop of the writer publishes hour after hour."""
 REFRESHED_DATES = 2
 """How many of the newest dates are looked at again with every publication."""
 
@@ -43,8 +49,9 @@ class PublishResult(NamedTuple):
 class Publisher:
     """One thread, one task at a time."""
 
-    def __init__(self, speed: float = 1.0) -> None:
-        """`speed`: of the home's clock."""
+    def __init__(self, date_lock_path: Callable[[str], Path], speed: float = 1.0) -> None:
+        """`date_lock_path`: the lock file of a date's partitions; `speed`: of the home's clock."""
+        self._date_lock_path = date_lock_path
         self._speed = speed
         self._tasks: queue.SimpleQueue[PublishTask | None] = queue.SimpleQueue()
         self._results: queue.SimpleQueue[PublishResult] = queue.SimpleQueue()
@@ -81,13 +88,19 @@ class Publisher:
             damages: list[Damage] = []
             error = None
             try:
-                parts = publish(task, self._cancelled.is_set, damages.append)
+                parts = self._publish(task, damages.append)
             except Exception as caught:  # noqa: BLE001 the main loop logs it, publishes it as state and tries again
                 error = caught
             seconds = time.monotonic() - begin
             stats_error = self._refresh_stats(task) if parts else None
             _release_memory()
             self._results.put(PublishResult(task, parts, error, seconds, stats_error, damages))
+
+    def _publish(self, task: PublishTask, on_damage: Callable[[Damage], None]) -> list[Part]:
+        """The new parts of an hour. LockHeld; what `publish` raises."""
+        path = self._date_lock_path(task.date)
+        with exclusive_lock(path, "writer", LOCK_TIMEOUT_S, self._cancelled.is_set):
+            return publish(task, self._cancelled.is_set, on_damage)
 
     def _refresh_stats(self, task: PublishTask) -> Exception | None:
         """Refresh the feed statistics of this task's date and of the newest dates.
@@ -99,7 +112,7 @@ class Publisher:
             return None
         root = task.directory.parent
         try:
-            for date in sorted({*find_newest_dates(root, REFRESHED_DATES), f"{market.to_local(task.hour):%Y-%m-%d}"}):
+            for date in sorted({*find_newest_dates(root, REFRESHED_DATES), task.date}):
                 refresh(root, market, date, self._speed, self._cancelled.is_set)
         except Exception as caught:  # noqa: BLE001 the rows are published; the drain loop logs what is wrong with their health
             return caught

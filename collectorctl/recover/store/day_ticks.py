@@ -30,6 +30,18 @@ _NUMERIC_COLUMNS = ("price", "size", "side", "cum_volume", "cum_value", "value_c
 _DICTIONARY_COLUMNS = ("symbol", "venue", "source", "broker")
 
 
+FileStates = frozenset[tuple[str, int, int, int]]
+"""Each file of a day: its name below the dataset's directory, inode, size, time of the last change in ns."""
+
+
+def read_file_states(directory: Path, day: date) -> FileStates:
+    """The published files of a day; equal if no process changed one, added one or replaced one."""
+    return frozenset(
+        (str(path.relative_to(directory)), (found := path.stat()).st_ino, found.st_size, found.st_mtime_ns)
+        for path in find_partitions(directory, day)
+    )
+
+
 def find_instruments(directory: Path, day: date) -> set[Instrument]:
     """Every instrument that has ticks on that day."""
     found: set[Instrument] = set()

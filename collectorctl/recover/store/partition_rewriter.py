@@ -2,8 +2,8 @@
 
     part-0.parquet ──row group by row group──> whole symbols ─┬─ less removed rows ───────┐
                                                               │                            ├─ in volume order ─> row groups
-    recovered rows ──────instrument by instrument─────────────┘                            ┘   ─> .part-0.parquet.tmp ─fsync,
-                                                                                        read back and compared─> rename
+    recovered rows ──────instrument by instrument─────────────┘                            ┘   ─> .part-0.parquet.PID.tmp ─fsync,
+                                                                            read back and compared─> rename, or link a new one
 
 Guarantees:
     * Memory holds a row group and the hour of one symbol.
@@ -37,6 +37,7 @@ class ExistingPartition:
     def __init__(self, path: Path) -> None:
         """PartitionWriteError for a file of another version."""
         self._file = pq.ParquetFile(path, page_checksum_verification=True) if path.exists() else None
+        self.exists = self._file is not None
         schema = self._file.schema_arrow if self._file else SCHEMA
         self.metadata: dict[bytes, bytes] = dict(schema.metadata or {})
         if not schema.remove_metadata().equals(SCHEMA):
@@ -125,7 +126,9 @@ def rewrite(
         count += pc.sum(pc.equal(group.column("source"), "recovered")).as_py() or 0
     schema = SCHEMA.with_metadata(old.metadata | {b"recovered_rows": str(count).encode()})
     try:
-        write_verified(path, schema, _rechunk(_merge(old.read_by_symbol(removed), added()), row_group_rows))
+        write_verified(
+            path, schema, _rechunk(_merge(old.read_by_symbol(removed), added()), row_group_rows), replace=old.exists
+        )
     finally:
         pa.default_memory_pool().release_unused()
 

@@ -35,7 +35,7 @@ from conf.instrument import Instrument
 from ringbuf.records import UNDEFINED
 from writer import durable_io
 from writer.catalog import find_partitions, hour_directory
-from writer.publish.verified_file import PartitionWriteError
+from writer.publish.verified_file import PartitionWriteError, remove_leftovers
 from writer.schema import KOREAN_TIME, VERSION
 
 RowKey = tuple[str, str, int, int, str]
@@ -48,9 +48,9 @@ _KEY_COLUMNS = ["symbol", "venue", "cum_volume", "size", "source"]
 def publish(
     directory: Path, day: date, staging: StagingArea, redundant: RedundantRows, broker: str, row_group_rows: int
 ) -> list[Path]:
-    """Rewrite what changes of a day; the files that did. PartitionWriteError, OSError."""
-    for leftover in (directory / f"date={day:%Y-%m-%d}").glob("hour=*/.part-*.tmp"):
-        durable_io.remove(leftover)
+    """Rewrite what changes of a day; the files that did. The caller holds the date's lock. PartitionWriteError, OSError."""
+    for hour_dir in (directory / f"date={day:%Y-%m-%d}").glob("hour=*"):
+        remove_leftovers(hour_dir)
     changed = []
     present = find_partitions(directory, day)
     first_of = {path.parent: path for path in reversed(present)}

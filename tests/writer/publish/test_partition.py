@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -243,6 +244,46 @@ def test_a_leftover_of_a_killed_publication_goes(place: Path) -> None:
     publish(kept.task())
 
     assert [str(NINE / "part-0.parquet")] == files_in(place)
+
+
+def test_temporary_files_of_dead_processes_go_and_those_of_living_ones_stay(place: Path) -> None:
+    """Whoever lives may still write into its own."""
+    kept = Kept(place)
+    kept.put(make_books(range(100)))
+    (place / "data" / NINE).mkdir(parents=True)
+    with subprocess.Popen(["/bin/true"]) as dead:
+        dead.wait()
+    for pid in (dead.pid, os.getpid(), os.getppid()):
+        (place / "data" / NINE / f".part-7.parquet.{pid}.tmp").write_bytes(b"half")
+
+    publish(kept.task())
+
+    assert [str(NINE / f".part-7.parquet.{os.getppid()}.tmp"), str(NINE / "part-0.parquet")] == files_in(place)
+
+
+def test_a_new_part_never_takes_the_place_of_another_processes_file(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever locks nothing may be there: its file stays, and the hour is published beside it at the next try."""
+    kept = Kept(place)
+    kept.put(make_books(range(100)))
+    task, path, sync = kept.task(), place / "data" / NINE / "part-0.parquet", durable_io.sync
+    strange = pa.table({"symbol": ["005930"]})
+
+    def sync_beside_another(fd: int) -> None:
+        sync(fd)
+        pq.write_table(strange, path)
+
+    with monkeypatch.context() as context:
+        context.setattr(durable_io, "sync", sync_beside_another)
+        with pytest.raises(PartitionWriteError, match=r"part-0\.parquet: another process made this file"):
+            publish(task)
+    assert [str(NINE / "part-0.parquet")] == files_in(place)
+
+    publish(task)
+
+    assert [str(NINE / "part-0.parquet"), str(NINE / "part-1.parquet")] == files_in(place)
+    assert pq.ParquetFile(path).read().equals(strange)
 
 
 def test_a_cancelled_publication_leaves_nothing(place: Path) -> None:

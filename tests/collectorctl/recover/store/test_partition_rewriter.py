@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from datetime import date
 from functools import partial
 from pathlib import Path
@@ -103,7 +104,7 @@ def test_what_reads_back_otherwise_is_not_put_in_place(tmp_path: Path, monkeypat
 
     def spoil(fd: int) -> None:
         sync(fd)
-        pq.write_table(other, path.with_name(f".{path.name}.tmp"))
+        pq.write_table(other, path.with_name(f".{path.name}.{os.getpid()}.tmp"))
 
     monkeypatch.setattr(durable_io, "sync", spoil)
     file = ExistingPartition(path)
