@@ -22,6 +22,7 @@ from random import Random
 from typing import Any
 
 from writer import durable_io
+from writer.journal.segment import SUFFIX
 
 EFFECTS = sorted(name for name, _ in inspect.getmembers(durable_io, inspect.isfunction) if not name.startswith("_"))
 NEED_ROOM = ("append", "create", "open_temporary")
@@ -108,7 +109,7 @@ class SimulatedDisk:
 
     def cut_power(self, random: Random) -> None:
         """The machine goes off: journals end where they were synced, or a little behind."""
-        for path in sorted((self._data / "journal").rglob("*.arrows")):
+        for path in sorted((self._data / "journal").rglob(f"*{SUFFIX}")):
             size, synced = path.stat().st_size, self._durable_bytes.get(path.stat().st_ino, 0)
             left = synced + random.randrange(size - synced + 1) if size > synced else size
             os.truncate(path, left)
@@ -116,7 +117,7 @@ class SimulatedDisk:
 
     def flip_bit(self, random: Random) -> str:
         """One bit of one journal changes; the dataset it is in, empty if there is none."""
-        paths = [path for path in sorted((self._data / "journal").rglob("*.arrows")) if path.stat().st_size]
+        paths = [path for path in sorted((self._data / "journal").rglob(f"*{SUFFIX}")) if path.stat().st_size]
         if not paths:
             return ""
         path = random.choice(paths)

@@ -40,8 +40,9 @@ from ringbuf import layout
 from ringbuf.records import STREAMS
 from ringbuf.ring import Producer
 from ringbuf.vitals import Vitals
-from writer.journal.segment import Damage
-from writer.publish.partition import Part, PublishTask
+from writer import durable_io
+from writer.journal import journal
+from writer.publish.partition import PublishTask
 from writer.publish.worker import Publisher, PublishResult
 from writer.service import POLL_INTERVAL_S, WriterService
 
@@ -86,14 +87,7 @@ class InlinePublisher(Publisher):
             self._left -= 1
             return None
         task, self.current = self.current, None
-        parts: list[Part] = []
-        damages: list[Damage] = []
-        error = None
-        try:
-            parts = self._publish(task, damages.append)
-        except Exception as caught:  # noqa: BLE001 as the thread does
-            error = caught
-        return PublishResult(task, parts, error, 0.0, self._refresh_stats(task) if parts else None, damages)
+        return self._execute(task)
 
     def stop(self, seconds: float) -> None:
         self.current = None
@@ -194,6 +188,8 @@ class SimulatedWriter:
         """A new life; SimulatedDeath if it ends in its first effects."""
         InlinePublisher.delay_turns = staticmethod(lambda: self._random.randrange(4))
         self.stop = SimulatedStop(self._sleep)
+        for memory in (durable_io._durable_directories, journal._DISTRUSTED):
+            memory.clear()  # of a process that is gone
         self._vitals = Vitals.create(self._home.vitals_path("writer"), "writer")
         self._service = WriterService(self._home, self.stop, self._vitals)  # type: ignore[arg-type]
         self.is_alive = True

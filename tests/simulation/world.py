@@ -12,6 +12,7 @@ import gc
 import os
 import shutil
 import tempfile
+import traceback
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -151,7 +152,11 @@ class World:
         for segment in self.plan.segments:
             self._play(segment.begin_ns, segment.end_ns)
         self._settle()
-        self._stop()
+        try:
+            self._stop()
+        except Exception as error:  # noqa: BLE001 a bug, like one in a turn
+            self._record_bug("writer", error)
+            self._writer.kill()
         self.evidence.trace = self._digest.hexdigest()
         return self.evidence
 
@@ -237,13 +242,19 @@ class World:
                 self._bury(name, self._random.uniform(0.1, 1.0))
             return
         except Exception as error:  # noqa: BLE001 a bug: the process ends, supervisord starts it again, the oracle tells it
-            self.evidence.faults.append(f"{name} ended by a bug: {type(error).__name__}: {error}")
-            self.note(f"{name} raises {type(error).__name__}")
+            self._record_bug(name, error)
             self._bury(name, 1.0)
             return
         if name not in FEEDS:
             self.note(f"{name} turns")
         self._after(pause_s + 0.001, lambda: self._turn(name, life))
+
+    def _record_bug(self, name: str, error: Exception) -> None:
+        where = traceback.extract_tb(error.__traceback__)[-1]
+        self.evidence.faults.append(
+            f"{name} ended by a bug: {type(error).__name__}: {error} ({Path(where.filename).name}:{where.lineno})"
+        )
+        self.note(f"{name} raises {type(error).__name__}")
 
     def _collect(self, feed: str) -> float:
         """One poll of a collector."""
@@ -368,6 +379,9 @@ class World:
             self._processes[name].kill()
         self.note("stops")
         self._acting = "writer"
+        if not self._writer.is_alive:
+            self.evidence.faults.append("the writer did not come back")
+            return
         if self.plan.stop_kill is not None:
             self.disk.arm("after" if self.plan.stop_kill % 2 else "half", self.plan.stop_kill)
             with suppress(SimulatedDeath):

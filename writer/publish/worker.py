@@ -83,18 +83,23 @@ class Publisher:
     def _run(self) -> None:
         os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)
         while (task := self._tasks.get()) is not None:
-            begin = time.monotonic()
-            parts: list[Part] = []
-            damages: list[Damage] = []
-            error = None
-            try:
-                parts = self._publish(task, damages.append)
-            except Exception as caught:  # noqa: BLE001 the main loop logs it, publishes it as state and tries again
-                error = caught
-            seconds = time.monotonic() - begin
-            stats_error = self._refresh_stats(task) if parts else None
+            result = self._execute(task)
             _release_memory()
-            self._results.put(PublishResult(task, parts, error, seconds, stats_error, damages))
+            self._results.put(result)
+
+    def _execute(self, task: PublishTask) -> PublishResult:
+        """Publish, then refresh what follows from it; every error comes back as a result."""
+        begin = time.monotonic()
+        parts: list[Part] = []
+        damages: list[Damage] = []
+        error = None
+        try:
+            parts = self._publish(task, damages.append)
+        except Exception as caught:  # noqa: BLE001 the main loop logs it, publishes it as state and tries again
+            error = caught
+        seconds = time.monotonic() - begin
+        stats_error = self._refresh_stats(task) if parts else None
+        return PublishResult(task, parts, error, seconds, stats_error, damages)
 
     def _publish(self, task: PublishTask, on_damage: Callable[[Damage], None]) -> list[Part]:
         """The new parts of an hour. LockHeld; what `publish` raises."""
