@@ -92,6 +92,7 @@ class Collector:
         try:
             while not self._stop.wait(POLL_INTERVAL_S):
                 self._heartbeat.heartbeat()
+                self._publisher.restore_paths()
                 self._check_clock()
                 self._poll_failover()
         finally:

@@ -86,9 +86,9 @@ class Home:
         if self.settings.paths.ring:
             target = self.root / self.settings.paths.ring
             self._create_directory("ring", target, 0o700)
-            ring.symlink_to(target)
+            _link(ring, target)
         elif (shared := self._create_shared_memory_directory()) is not None:
-            ring.symlink_to(shared)
+            _link(ring, shared)
         else:
             ring.mkdir(mode=0o700)
 
@@ -179,3 +179,8 @@ def _make_private(directory: Path) -> bool:
         directory.mkdir(mode=0o700)
     found = directory.lstat()
     return stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid() and not found.st_mode & 0o077
+
+
+def _link(ring: Path, target: Path) -> None:
+    with suppress(FileExistsError):  # a living process, whose ring directory was deleted, has just made the link again
+        ring.symlink_to(target)

@@ -79,6 +79,11 @@ class EventPublisher:
         since_ns = UNDEFINED if previous_heartbeat_ns is None else self._clock.to_calendar_ns(previous_heartbeat_ns)
         self.emit(EventType.STARTED, f"pid {os.getpid()}", since_ns=since_ns)
 
+    def restore_path(self) -> None:
+        """Make the ring again at its path if it was deleted."""
+        with self._lock:
+            self._ring.restore_path()
+
     def close(self) -> None:
         """Close the ring; the file stays."""
         self._ring.close()

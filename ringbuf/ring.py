@@ -17,6 +17,8 @@ Guarantees:
     * A record that is overwritten while it is read is not delivered; nor is one whose slot holds anything else than was
       published. The consumer reports the exact sequence numbers as a loss, and goes on with the next whole record.
     * A producer keeps the numbers itself: a header that was overwritten is right again after its next publish.
+    * A ring whose path was deleted is copied to it again by its producer, with its ring_id, numbers and unread records: an
+      attached consumer goes on in the copy, and so does one that attaches later.
     * A producer killed at any instruction leaves a ring that the next producer continues: no torn record becomes visible, and
       numbering goes on.
     * The last `capacity` records stay readable after they were consumed; a file of another layout is refused.
@@ -33,10 +35,15 @@ from pathlib import Path
 from typing import NamedTuple, Self
 
 import numpy as np
+from loguru import logger
 
 from ringbuf import layout
+from ringbuf.lost_path import restore_directory
 from ringbuf.machine import check_machine
 from ringbuf.records import dtype_hash
+
+RESTORE_RETRY_S = 5.0
+"""Pause between two attempts to copy a ring to its path: each takes what is left of the memory for an instant."""
 
 MAX_ATTEMPTS, RETRY_S = 10, 0.001
 """Copies of a slot that does not hold its record before it is called damaged, and the pause between two."""
@@ -77,6 +84,7 @@ class _MappedRing:
         check_machine()
         self.path = path
         self.dtype = dtype
+        self._directory = path.parent.resolve()
         self.fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
         try:
             self._map()
@@ -154,7 +162,7 @@ class _MappedRing:
         """Whether the path now leads to another file, or none."""
         try:
             at_path = self.path.stat()
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return True
         opened = os.fstat(self.fd)
         return (at_path.st_dev, at_path.st_ino) != (opened.st_dev, opened.st_ino)
@@ -170,6 +178,7 @@ class Producer(_MappedRing):
     """The one process that writes a ring."""
 
     _published = _claimed = 0  # the numbers in the header, by this process's own account
+    _restore_failed_s = -RESTORE_RETRY_S
 
     @property
     def head(self) -> int:
@@ -198,6 +207,49 @@ class Producer(_MappedRing):
         ring._header[layout.PRODUCER_PID] = os.getpid()
         ring._header[layout.PRODUCER_START_NS] = time.time_ns()
         return ring
+
+    def restore_path(self) -> bool:
+        """Copy the ring to its path if that was deleted or leads elsewhere; whether it did. Not while another thread publishes.
+
+        Without room for the copy, the ring goes on in its nameless file, which an attached consumer reads, and a later call
+        tries again.
+        """
+        if not self.is_replaced or time.monotonic() - self._restore_failed_s < RESTORE_RETRY_S:
+            return False
+        try:
+            restore_directory(self.path.parent, self._directory)
+            if not self.is_replaced:
+                return False
+            self._copy_to_path()
+        except OSError as error:
+            self._restore_failed_s = time.monotonic()
+            logger.error("{}: deleted while it is written, and cannot be made again: {}", self.path, error)
+            return False
+        logger.warning("{}: was deleted while it is written: made again, with its {} records", self.path, self.head)
+        return True
+
+    def _copy_to_path(self) -> None:
+        temporary = _temporary_path(self.path)
+        temporary.unlink(missing_ok=True)
+        fd = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        try:
+            os.posix_fallocate(fd, 0, len(self._mmap))
+            with memoryview(self._mmap) as pages:
+                written = 0
+                while written < len(pages):
+                    written += os.pwrite(fd, pages[written:], written)
+            copy = type(self)(temporary, self.dtype)
+            copy._lock()
+            temporary.replace(self.path)
+        finally:
+            os.close(fd)
+            temporary.unlink(missing_ok=True)
+        for name in ("fd", "_mmap", "_header", "_raw_slots", "slots"):
+            mine, its = getattr(self, name), getattr(copy, name)
+            setattr(self, name, its)
+            setattr(copy, name, mine)
+        del mine, its
+        copy.close()
 
     def _replace(self, capacity: int) -> Self:
         """The ring of another capacity in place of this one; this one still if there is no room beside it."""
@@ -323,6 +375,11 @@ class Consumer(_MappedRing):
         return False
 
 
+def _temporary_path(path: Path) -> Path:
+    """Where this process makes a ring before it takes its name."""
+    return path.with_name(f".{path.name}.{os.getpid()}")
+
+
 def _file_bytes(dtype: np.dtype, capacity: int) -> int:
     """The size of a ring's file."""
     return layout.RING_HEADER_BYTES + capacity * (dtype.itemsize + layout.CHECKSUM_BYTES)
@@ -338,7 +395,7 @@ def _checksums(slots: np.ndarray) -> list[int]:
 def _create(path: Path, dtype: np.dtype, capacity: int, replace: bool = False) -> None:
     """Create a complete, empty ring at `path`; keep one that another process has just created, unless `replace`."""
     # never an existing file: one left by a creator killed after link() may be mapped by a process
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary = _temporary_path(path)
     temporary.unlink(missing_ok=True)
     fd = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     try:

@@ -3,7 +3,9 @@
     process --heartbeat, counters, state--> NAME.vitals (4096 bytes, mmap) --read--> status, watchdog
 
 Guarantees:
-    * Writing is a store into memory without a system call; threads of the process may write at once, and no count is lost.
+    * Writing is a store into memory without a system call, but for one look a second whether the page's path still exists;
+      threads of the process may write at once, and no count is lost.
+    * A page whose path was deleted is made again, with its content, by the next heartbeat.
     * A reader never disturbs the process and never reads a half-written text: the text carries its checksum, so that this
       holds on processors that reorder stores, too (layout.py).
     * The page outlives its process, so that a reader can tell an exit from a hang; a page of another version is refused.
@@ -25,8 +27,10 @@ from typing import Self
 
 import msgspec
 import numpy as np
+from loguru import logger
 
 from ringbuf import layout
+from ringbuf.lost_path import is_missing, restore_directory
 from ringbuf.machine import check_machine
 from ringbuf.records import fit_text
 
@@ -153,6 +157,9 @@ _HEALTHY = frozenset(
     ]
 )
 
+PATH_CHECK_NS = 1_000_000_000
+"""Pause between two looks whether the page's path exists."""
+
 _MAX_READ_ATTEMPTS = 100
 """Reads, a millisecond apart, before a page whose text stays incomplete is reported as interrupted."""
 
@@ -185,11 +192,16 @@ class Vitals:
     def __init__(self, path: Path, fd: int) -> None:
         check_machine()
         self.path = path
+        self._directory = path.parent.resolve()
+        self._path_checked_ns = time.monotonic_ns()
         self.previous_heartbeat_ns: int | None = None
         """The last heartbeat (mono_ns) of the previous process, see `last_heartbeat`."""
         self._lock = threading.Lock()  # between threads of this process; readers need none
-        self._mmap = mmap.mmap(fd, layout.VITALS_BYTES)
-        self._words = np.frombuffer(self._mmap, "<i8")
+        self._map(mmap.mmap(fd, layout.VITALS_BYTES))
+
+    def _map(self, page: mmap.mmap) -> None:
+        self._mmap = page
+        self._words = np.frombuffer(page, "<i8")
         self._counters = self._words[layout.COUNTERS_AT // 8 :][: layout.MAX_COUNTERS]
         self._latency = self._words[layout.LATENCY_AT // 8 :][: layout.LATENCY_BUCKETS]
 
@@ -200,7 +212,7 @@ class Vitals:
         OSError without room for it if there is no page of a previous process to use again.
         """
         previous_heartbeat_ns = last_heartbeat(path)
-        temporary = path.with_name(f".{path.name}.new")
+        temporary = _temporary_path(path)
         try:
             fd, place = _allocate(temporary), temporary
         except OSError as error:
@@ -218,14 +230,41 @@ class Vitals:
         page._words[layout.START_NS] = time.time_ns()
         page._write_text(layout.NAME_AT, layout.NAME_BYTES, name)  # its checksum comes with the state
         page.set_state(ProcessState.STARTING)
-        page.heartbeat()
+        page._words[layout.HEARTBEAT_MONO_NS] = time.monotonic_ns()
         page._words[layout.MAGIC] = layout.VITALS_MAGIC
         place.replace(path)
         return page
 
     def heartbeat(self, mono_ns: int | None = None) -> None:
         """Record a heartbeat, now or at `mono_ns`."""
-        self._words[layout.HEARTBEAT_MONO_NS] = time.monotonic_ns() if mono_ns is None else mono_ns
+        now_ns = time.monotonic_ns()
+        if now_ns - self._path_checked_ns >= PATH_CHECK_NS:
+            self._path_checked_ns = now_ns
+            self._restore_path()
+        self._words[layout.HEARTBEAT_MONO_NS] = now_ns if mono_ns is None else mono_ns
+
+    def _restore_path(self) -> None:
+        """Make the page again at its path if that was deleted; a failure is tried again at the next look."""
+        try:
+            with self._lock:
+                if not is_missing(self.path):
+                    return
+                restore_directory(self.path.parent, self._directory)
+                if not is_missing(self.path):
+                    return
+                temporary = _temporary_path(self.path)
+                fd = _allocate(temporary)
+                try:
+                    page = mmap.mmap(fd, layout.VITALS_BYTES)
+                finally:
+                    os.close(fd)
+                page[:] = self._mmap[:]
+                self._map(page)
+                temporary.replace(self.path)
+        except OSError as error:
+            logger.error("{}: deleted while it is in use, and cannot be made again: {}", self.path, error)
+        else:
+            logger.warning("{}: was deleted while it is in use: made again", self.path)
 
     def add(self, counter: str, count: int = 1) -> None:
         """Add `count` to a counter."""
@@ -234,7 +273,8 @@ class Vitals:
 
     def set(self, counter: str, value: int) -> None:
         """Set a counter that is a level."""
-        self._counters[_COUNTER_INDEX[counter]] = value
+        with self._lock:
+            self._counters[_COUNTER_INDEX[counter]] = value
 
     def get(self, counter: str) -> int:
         """The value of a counter."""
@@ -259,6 +299,10 @@ class Vitals:
         """Unmap; the page stays for readers."""
         self._words = self._counters = self._latency = np.empty(0, "<i8")
         self._mmap.close()
+
+
+def _temporary_path(path: Path) -> Path:
+    return path.with_name(f".{path.name}.new")
 
 
 def _allocate(path: Path) -> int:

@@ -13,7 +13,7 @@ from ringbuf.records import STREAMS, UNDEFINED, EventType, FeedId
 from ringbuf.vitals import Vitals
 from writer import schema
 from writer.ingest.book_arbiter import ArbitrationResult, BookArbiter
-from writer.ingest.ring_reader import LossReport
+from writer.ingest.ring_reader import UNKNOWN_SEQ, LossReport
 from writer.journal.reader import describe
 from writer.journal.segment import Damage
 
@@ -95,12 +95,16 @@ class DatasetReport:
         This is done before the batch behind the loss is journalled: a kill in between reports a loss twice rather than never.
         """
         loss = report.loss
-        self._vitals.add("lost_records", loss.record_count)
+        is_counted = loss.last_seq != UNKNOWN_SEQ
+        self._vitals.add("lost_records", loss.record_count if is_counted else 0)
         self._vitals.add("damaged_records", loss.record_count if loss.is_damage else 0)
         after = self._market.to_local(report.after_ns) if report.after_ns else "the ring's beginning"
         before = self._market.to_local(report.before_ns) if report.before_ns else "now"
-        how = "damaged in the ring" if loss.is_damage else "overwritten before they were read"
-        message = f"records {loss.first_seq} to {loss.last_seq} ({loss.record_count}) were {how}"
+        if is_counted:
+            how = "damaged in the ring" if loss.is_damage else "overwritten before they were read"
+            message = f"records {loss.first_seq} to {loss.last_seq} ({loss.record_count}) were {how}"
+        else:
+            message = f"the ring is gone with what was unread, from record {loss.first_seq} on; how many is unknown"
         message += f"; received between {after} and {before}"
         logger.error("{}: {}", report.ring, message)
         if self._emit is not None:
@@ -110,6 +114,6 @@ class DatasetReport:
                 message,
                 feed=FeedId[feed.upper()],
                 stream=stream if stream in STREAMS else "",
-                value=loss.record_count,
+                value=loss.record_count if is_counted else UNDEFINED,
                 since_ns=report.after_ns or UNDEFINED,
             )

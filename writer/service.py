@@ -136,6 +136,8 @@ class WriterService:
             self._report.check_clock()
             self._watchdog_guard.poll(now_ns)
             self._open(now_ns)
+            if self._report.events is not None:
+                self._report.events.restore_path()
         more = False
         for dataset in self._datasets:
             if self._report.is_due(dataset.name, now_ns):

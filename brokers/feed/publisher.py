@@ -98,6 +98,13 @@ class RingPublisher:
             symbol, venue = instrument or ("", "")
             self.events.emit(kind, message, symbol=symbol, venue=venue, value=value, mono_ns=mono_ns, exch_ns=exch_ns)
 
+    def restore_paths(self) -> None:
+        """Make rings again whose paths were deleted; call about once a second."""
+        with self._lock:
+            for producer in self._producers.values():
+                producer.restore_path()
+        self.events.restore_path()
+
     def close(self) -> None:
         """Close the rings; the files stay."""
         for producer in self._producers.values():

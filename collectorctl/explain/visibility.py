@@ -47,7 +47,8 @@ def find_outages(events: pd.DataFrame, feed: str, symbol: str, stream: str, venu
     for event in feed_events.to_dict("records"):
         if event["kind"] == "ring_loss":
             if event["stream"] == stream:
-                lost.append(OutageSpan(event["since"], event["time"], f"ring_loss: {event['message']}"))
+                begin = _NEVER if pd.isna(event["since"]) else event["since"]
+                lost.append(OutageSpan(begin, event["time"], f"ring_loss: {event['message']}"))
             continue
         is_own = (event["symbol"], event["venue"], event["stream"]) == (symbol, venue, stream)
         if is_own and event["kind"] == "acknowledged":

@@ -79,6 +79,7 @@ class GapFiller:
     def _poll_once(self) -> bool:
         """Read the report and fetch one gap; whether anything was fetched."""
         self._vitals.heartbeat()
+        self._ring.restore_path()
         self._clock.detect_step()
         self._read_report()
         venues = [venue for venue in KR.venues if self._calendar.find_phase(venue, self._clock.now_ns()) is not None]

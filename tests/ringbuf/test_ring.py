@@ -560,3 +560,96 @@ def test_an_attempt_that_fails_leaves_the_ring_unlocked(path: Path, monkeypatch:
 
     assert not Consumer.open(path, SMALL).is_producer_alive()
     Producer.open(path, SMALL, 8)
+
+
+def delete_directory(path: Path) -> None:
+    """As logind's RemoveIPC does: every file, then the directory."""
+    for file in path.iterdir():
+        file.unlink()
+    path.rmdir()
+
+
+@pytest.mark.parametrize("through_link", [False, True])
+def test_a_ring_whose_directory_is_deleted_goes_on_in_a_copy_with_what_was_unread(
+    tmp_path: Path, through_link: bool
+) -> None:
+    """The same ring_id and numbers: a consumer that has the old pages, and one that attaches later, read every record once."""
+    directory = tmp_path / "shm"
+    directory.mkdir()
+    link = tmp_path / "ring"
+    link.symlink_to(directory)
+    path = (link if through_link else directory) / "kis.tick.ring"
+    producer, consumer = open_small(path)
+    producer.publish(some(1, 5))
+    consumer.commit(3)
+    delete_directory(directory)
+    producer.publish(some(6, 1))
+
+    assert producer.restore_path()
+    assert not producer.restore_path()
+    producer.publish(some(7, 1))
+
+    copy = Consumer.open(path, SMALL)
+    assert (copy.ring_id, copy.tail, copy.head) == (consumer.ring_id, 3, 7)
+    assert copy.read(3, 9).records["content"][:, 0].tolist() == [3, 4, 5, 6, 7]
+    assert consumer.read(3, 9).records["content"][:, 0].tolist() == [3, 4, 5, 6]
+    assert copy.is_producer_alive() and not consumer.is_producer_alive()
+    assert [file.name for file in directory.iterdir()] == [path.name]
+    assert stat.S_IMODE(directory.stat().st_mode) == 0o700
+    producer.close()
+    assert Producer.open(path, SMALL, 8).head == 7
+
+
+def test_a_deleted_link_leads_to_the_same_ring_again(tmp_path: Path) -> None:
+    """Only the link was removed: the file is where it was, and is not copied."""
+    directory = tmp_path / "shm"
+    directory.mkdir()
+    (tmp_path / "ring").symlink_to(directory)
+    producer = Producer.open(tmp_path / "ring" / "kis.tick.ring", SMALL, 8)
+    before = (directory / "kis.tick.ring").stat().st_ino
+    (tmp_path / "ring").unlink()
+
+    assert not producer.restore_path()
+
+    assert not producer.is_replaced
+    assert (tmp_path / "ring" / "kis.tick.ring").stat().st_ino == before
+
+
+def test_a_directory_that_another_took_meanwhile_is_not_used(tmp_path: Path) -> None:
+    """Anybody may write in /dev/shm: a place that others may write in is refused, and the mapped ring goes on."""
+    directory = tmp_path / "shm"
+    directory.mkdir()
+    producer, consumer = open_small(directory / "ring")
+    delete_directory(directory)
+    directory.mkdir()
+    directory.chmod(0o777)
+
+    assert not producer.restore_path()
+
+    assert list(directory.iterdir()) == []
+    producer.publish(some(1, 1))
+    assert consumer.read(1, 1).records["seq"].tolist() == [1]
+
+
+def test_without_room_for_a_copy_the_ring_goes_on_and_is_copied_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The deleted pages still take their memory: until there is room for the copy, the attached consumer reads the old ones."""
+    monkeypatch.setattr("ringbuf.ring.RESTORE_RETRY_S", 0.0)
+    with small_disk(tmp_path / "small", 1) as disk:
+        directory = disk / "ring"
+        directory.mkdir()
+        producer, consumer = open_small(directory / "ring", 4096)
+        delete_directory(directory)
+        filler = fill_disk(disk)
+        producer.publish(some(1, 1))
+        assert not producer.restore_path()
+        assert consumer.read(1, 1).records["seq"].tolist() == [1]
+        assert list(directory.iterdir()) == []
+        filler.unlink()
+
+        assert producer.restore_path()
+
+        assert Consumer.open(directory / "ring", SMALL).read(1, 9).records["seq"].tolist() == [1]
+        producer.close()
+        consumer.close()

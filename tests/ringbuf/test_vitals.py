@@ -7,6 +7,7 @@ import signal
 import stat
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -181,6 +182,7 @@ def test_a_file_name_that_is_no_text_can_be_said(path: Path) -> None:
 
 SPEAKER = """
 import sys
+import threading
 import time
 from pathlib import Path
 from ringbuf.vitals import ProcessState, Vitals
@@ -326,3 +328,31 @@ def test_without_room_for_another_page_that_of_the_previous_process_is_used(tmp_
         with pytest.raises(OSError, match=r"No space left on device: '.*kiwoom\.vitals'"):
             Vitals.create(disk / "kiwoom.vitals", "kiwoom")
         assert sorted(found.name for found in disk.iterdir()) == ["ballast", "kis.vitals"]
+
+
+def test_a_page_whose_directory_is_deleted_is_made_again_by_the_next_heartbeats(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With its counters and its text; what the process writes afterwards is in it, from every thread."""
+    monkeypatch.setattr(vitals, "PATH_CHECK_NS", 0)
+    directory = tmp_path / "shm"
+    directory.mkdir()
+    (tmp_path / "ring").symlink_to(directory)
+    path = tmp_path / "ring" / "kis.vitals"
+    page = Vitals.create(path, "kis")
+    page.add("frames", 5)
+    page.set_state(ProcessState.STREAMING, "all is well")
+    path.unlink()
+    directory.rmdir()
+    writers = [threading.Thread(target=lambda: [page.add("books") for _ in range(2000)]) for _ in range(3)]
+    for writer in writers:
+        writer.start()
+
+    page.heartbeat()
+    for writer in writers:
+        writer.join()
+
+    reading = read_snapshot(path)
+    assert (reading.pid, reading.state, reading.detail) == (os.getpid(), "streaming", "all is well")
+    assert (reading.counters["frames"], reading.counters["books"]) == (5, 6000)
+    assert [file.name for file in directory.iterdir()] == ["kis.vitals"]

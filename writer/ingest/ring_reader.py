@@ -12,6 +12,9 @@ Guarantees:
     * Records that a ring overwrote before they were read, and records whose slots are damaged, are reported exactly, once;
       reading goes on behind them.
     * A ring that is absent, replaced or refused is tried again for ever; `unreadable` says which and why.
+    * A ring whose path vanished is read on as long as it is mapped. One that takes its place under the same ring_id is a copy by
+      its producer and read on at the same number; any other one follows when the old one is read to its end and has no producer.
+    * Where the ring that the journal knows is gone, this is reported as a loss whose end is unknown.
 """
 
 from __future__ import annotations
@@ -65,8 +68,14 @@ class RingCursor:
     consumer: Consumer | None = None
     next_seq: int = 1
     last_recv_ns: int = 0
+    gone_seq: int = 0
+    """The first unread record of a ring that is gone; 0 if there is none to be reported."""
     error: str = ""
     logged_errors: set[str] = field(default_factory=set)
+
+
+UNKNOWN_SEQ = MAX_INT64
+"""The `last_seq` of a loss of which the end is not known."""
 
 
 class RingReader:
@@ -93,13 +102,33 @@ class RingReader:
             raise failure
 
     def _attach(self, cursor: RingCursor) -> None:
-        consumer = cursor.consumer
-        if consumer is not None and consumer.is_replaced and cursor.next_seq > consumer.head:
+        if cursor.consumer is not None and cursor.consumer.is_replaced:
+            self._follow(cursor, cursor.consumer)
+        if cursor.consumer is None:
+            self._open(cursor)
+
+    def _follow(self, cursor: RingCursor, consumer: Consumer) -> None:
+        """Go on in the ring that is at the path now, if there is one."""
+        try:
+            successor = Consumer.open(cursor.path, self._dtype)
+        except FileNotFoundError:
+            return  # deleted: the pages are still ours, and its producer, or the next one, makes it again
+        except RingError as error:
+            self._note_error(cursor, error)
+            return
+        if successor.ring_id == consumer.ring_id and successor.head >= cursor.next_seq - 1:
+            logger.info(
+                "{}: the ring was made again by its producer: read on at record {}", cursor.name, cursor.next_seq
+            )
+            cursor.consumer, cursor.error = successor, ""
+            consumer.close()
+            return
+        successor.close()
+        if cursor.next_seq > consumer.head and not consumer.is_producer_alive():
             logger.info("{}: the ring's file was replaced", cursor.name)
             consumer.close()
             cursor.consumer = None
-        if cursor.consumer is None:
-            self._open(cursor)
+            self.positions.pop(cursor.name, None)  # read to its end: what follows is no loss
 
     def _open(self, cursor: RingCursor) -> None:
         cursor.error = ""
@@ -115,6 +144,7 @@ class RingReader:
         if ring_id != consumer.ring_id:
             if ring_id:
                 logger.warning("{}: not the ring the journal knows: reading from its oldest record", cursor.name)
+                cursor.gone_seq = next_seq
             next_seq = 1  # what is no longer in it is reported as lost by the first read
         elif next_seq > consumer.head + 1:
             logger.error(
@@ -138,8 +168,10 @@ class RingReader:
             batch = self._read(cursor, consumer, max_records) if consumer else None
             if consumer is None or batch is None:
                 continue
+            before_ns = int(batch.records["recv_ns"][0]) if len(batch.records) else 0
+            if cursor.gone_seq:
+                losses.append(LossReport(cursor.name, Loss(cursor.gone_seq, UNKNOWN_SEQ), 0, before_ns))
             if batch.loss:
-                before_ns = int(batch.records["recv_ns"][0]) if len(batch.records) else 0
                 losses.append(LossReport(cursor.name, batch.loss, cursor.last_recv_ns, before_ns))
             if len(batch.records) and batch.next_seq <= consumer.head:
                 has_more = True
@@ -184,11 +216,16 @@ class RingReader:
 
     def advance(self, batch: OrderedBatch) -> None:
         """Advance behind the batch: it is journalled."""
-        self.positions = batch.positions
+        reported = {report.ring for report in batch.losses if report.loss.last_seq == UNKNOWN_SEQ}
         for cursor in self._cursors:
-            if cursor.consumer is not None:
-                cursor.next_seq = batch.positions[cursor.name][1]
-                cursor.last_recv_ns = batch.last_recv_ns.get(cursor.name, cursor.last_recv_ns)
+            ring_id, next_seq = batch.positions.get(cursor.name, [0, 1])
+            if cursor.consumer is None or cursor.consumer.ring_id != ring_id:
+                continue  # attached since the batch was read
+            self.positions[cursor.name] = [ring_id, next_seq]
+            cursor.next_seq = next_seq
+            cursor.last_recv_ns = batch.last_recv_ns.get(cursor.name, cursor.last_recv_ns)
+            if cursor.name in reported:
+                cursor.gone_seq = 0
 
     def commit(self) -> None:
         """Publish the durable positions to the rings."""

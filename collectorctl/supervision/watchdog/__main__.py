@@ -70,7 +70,11 @@ def watch(home: Home, stop: ShutdownSignal, protocol: TextIO) -> None:
         elif headers["eventname"].startswith("TICK") and not stopping:
             try:
                 observed = observe(home, supervisor, schedule)
-                actions = [*policy.decide(observed, time.monotonic()), *plan_first_starts(home, supervisor)]
+                can_make_pages = home.vitals_path(NAME).exists()
+                actions = [
+                    *policy.decide(observed, time.monotonic(), can_make_pages),
+                    *plan_first_starts(home, supervisor),
+                ]
                 if observed:
                     notify(READY, ALIVE)
             except SupervisorError as error:  # supervisord itself hangs: nothing is known of the others

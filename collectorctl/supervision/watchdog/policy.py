@@ -2,6 +2,7 @@
 
     observed                                          action
     heartbeat older than stale_s, observed twice       SIGABRT: its stack goes to log/NAME.out
+    no vitals page for start_s, observed twice        SIGABRT as well, one process at a time
     the same process at the next observation          SIGKILL: supervisord starts it again
     own memory over the limit, observed twice         SIGTERM: it ends in order and is started again; the writer last, one at a time
     still running terminate_timeout_s later           as for a stale heartbeat
@@ -13,6 +14,9 @@ Guarantees:
       once.
     * While a process that was restarted for its memory is not healthy again, no other is restarted for its memory (both feeds
       at once would be a hole), unless terminate_timeout_s passes.
+    * A page that vanished is no hang: its process has start_s to make it again (the whole ring directory may have been deleted),
+      and while the watchdog's own page cannot be made either, no process is blamed for a missing one. Never are two processes
+      restarted at once for missing pages: the next one waits until the successor is healthy or terminate_timeout_s has passed.
     * The watchdog only signals and starts processes, so that its own death leaves nothing stopped.
 """
 
@@ -69,7 +73,10 @@ class WatchdogPolicy:
     """State between observations."""
 
     limits: WatchdogLimits
-    _first_seen: dict[str, tuple[int, float]] = field(default_factory=dict)  # name -> pid, first seen
+    _page_seen_s: dict[str, tuple[int, float]] = field(
+        default_factory=dict
+    )  # name -> pid, first seen or last with a page
+    _missing_page: tuple[str, int, float] | None = None  # name, pid, since; until its successor works
     _stale: dict[str, tuple[int, int]] = field(default_factory=dict)  # name -> pid, observations in a row
     _over_limit: dict[str, tuple[int, int]] = field(default_factory=dict)
     _terminating: tuple[str, int, float] | None = None  # name, pid, since; until its successor works
@@ -77,12 +84,20 @@ class WatchdogPolicy:
     _fatal_since_s: dict[str, float] = field(default_factory=dict)  # name -> since, or since the last try
     _due_start_s: dict[str, float] = field(default_factory=dict)  # name -> when it was started because it was due
 
-    def decide(self, processes: Sequence[ProcessObservation], now_s: float) -> list[Action]:
-        """What to do now; `now_s` is monotonic. Call about every five seconds with every process."""
+    def decide(
+        self, processes: Sequence[ProcessObservation], now_s: float, can_make_pages: bool = True
+    ) -> list[Action]:
+        """What to do now; `now_s` is monotonic. Call about every five seconds with every process.
+
+        `can_make_pages`: whether the watchdog's own page is where it belongs.
+        """
         actions: list[Action] = []
+        if not self._waits_for_successor(self._missing_page, processes, now_s):
+            self._missing_page = None
         for process in processes:
-            if self._first_seen.get(process.name, (0, 0.0))[0] != process.pid:
-                self._first_seen[process.name] = (process.pid, now_s)
+            is_new = self._page_seen_s.get(process.name, (0, 0.0))[0] != process.pid
+            if is_new or process.heartbeat_age_s is not None or not can_make_pages:
+                self._page_seen_s[process.name] = (process.pid, now_s)
             actions += (
                 self._check_hung(process, now_s) or self._check_fatal(process, now_s) or self._check_due(process, now_s)
             )
@@ -104,8 +119,13 @@ class WatchdogPolicy:
                 return f"SIGTERM sent {waited_s:.0f} s ago and still running"
         if process.heartbeat_age_s is None:
             # by our own clock: supervisord's start times are wall-clock times, which a step makes hours old
-            up_s = now_s - self._first_seen[process.name][1]
-            return f"no sign of life for {up_s:.0f} s" if up_s > self.limits.start_s else ""
+            missing_s = now_s - self._page_seen_s[process.name][1]
+            if missing_s <= self.limits.start_s:
+                return ""
+            if self._missing_page is None:
+                self._missing_page = (process.name, process.pid, now_s)
+            is_its_turn = self._missing_page[:2] == (process.name, process.pid)
+            return f"no sign of life for {missing_s:.0f} s" if is_its_turn else ""
         return (
             f"no heartbeat for {process.heartbeat_age_s:.0f} s" if process.heartbeat_age_s > self.limits.stale_s else ""
         )
@@ -152,8 +172,9 @@ class WatchdogPolicy:
             over.append(process)
             if streak >= 2 and process.name not in handled:
                 candidates.append(process)
-        if self._waits_for_successor(processes, now_s):
+        if self._waits_for_successor(self._terminating, processes, now_s):
             return []
+        self._terminating = None
         candidates = [seen for seen in candidates if seen.name != RESTART_LAST or over == [seen]]
         if not candidates:
             return []
@@ -170,17 +191,18 @@ class WatchdogPolicy:
             )
         ]
 
-    def _waits_for_successor(self, processes: Sequence[ProcessObservation], now_s: float) -> bool:
-        """Whether a process restarted for its memory is still there, or its successor does not work yet."""
-        if self._terminating is None:
+    def _waits_for_successor(
+        self, restarted: tuple[str, int, float] | None, processes: Sequence[ProcessObservation], now_s: float
+    ) -> bool:
+        """Whether a process that is being restarted is still there, or its successor does not work yet."""
+        if restarted is None:
             return False
-        name, pid, since_s = self._terminating
+        name, pid, since_s = restarted
         for process in processes:
             if process.name == name and (
                 process.pid == pid or (not process.healthy and now_s - since_s <= self.limits.terminate_timeout_s)
             ):
                 return True
-        self._terminating = None
         return False
 
 

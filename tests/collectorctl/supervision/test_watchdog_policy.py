@@ -87,6 +87,67 @@ def test_a_process_that_never_makes_a_page_is_hung_after_start_s() -> None:
     assert [[("SIGABRT", "kis", 7)], [("SIGKILL", "kis", 7)]] == ordered[10:]
 
 
+def test_pages_that_vanish_all_at_once_are_no_hang_and_return() -> None:
+    """The ring directory was deleted: every process has start_s to make its page again, and nobody is aborted."""
+    names = ("kis", "kiwoom", "gapfill", "writer")
+    beating = [well(name, 7 + number) for number, name in enumerate(names)]
+    blind = [process._replace(heartbeat_age_s=None, healthy=False) for process in beating]
+
+    assert [[]] * 118 == looks(WatchdogPolicy(LIMITS), *[beating] * 100, *[blind] * 8, *[beating] * 10)
+
+
+def test_both_brokers_are_never_restarted_at_once_for_missing_pages() -> None:
+    """Two that make no page are replaced one after the other: the second when the first one's successor is healthy."""
+    dog = WatchdogPolicy(LIMITS)
+    kis, kiwoom = (well(name, pid, heartbeat_age_s=None, healthy=False) for name, pid in (("kis", 7), ("kiwoom", 8)))
+    assert [[]] * 10 == looks(dog, *[[kis, kiwoom]] * 10)
+
+    ordered = looks(
+        dog,
+        [kis, kiwoom],
+        [kis, kiwoom],
+        [kis._replace(pid=17), kiwoom],
+        [kis._replace(pid=17, heartbeat_age_s=0.5), kiwoom],
+        [well("kis", 17), kiwoom],
+        [well("kis", 17), kiwoom],
+        [well("kis", 17), kiwoom],
+        since_s=1000.0 + 10 * LOOK_S,
+    )
+
+    assert ordered[:2] == [[("SIGABRT", "kis", 7)], [("SIGKILL", "kis", 7)]]
+    assert ordered[2:5] == [[], [], []]
+    assert ordered[5:] == [[("SIGABRT", "kiwoom", 8)], [("SIGKILL", "kiwoom", 8)]]
+
+
+def test_while_the_watchdogs_own_page_cannot_be_made_nobody_is_blamed_for_a_missing_one() -> None:
+    """A restart would not help: the new process could make no page either. A hung one whose page is there is still replaced."""
+    dog = WatchdogPolicy(LIMITS)
+    blind = [well(heartbeat_age_s=None, healthy=False), well("kiwoom", 8, heartbeat_age_s=16.0)]
+
+    ordered = [dog.decide(blind, 1000.0 + number * LOOK_S, can_make_pages=False) for number in range(100)]
+
+    assert {order.name for orders in ordered for order in orders} == {"kiwoom"}
+
+
+@given(st.data())
+def test_whatever_vanishes_no_two_processes_are_under_orders_for_missing_pages(data: st.DataObject) -> None:
+    """Pages come and go, orders are obeyed late or at once: at every instant at most one process is being replaced for it."""
+    dog, pages, next_pid = WatchdogPolicy(LIMITS), dict[str, bool](), 10
+    pids = {"kis": 1, "kiwoom": 2, "writer": 3}
+    for number in range(60):
+        if number % 20 == 0:
+            pages = {name: data.draw(st.booleans(), label=name) for name in pids}
+        seen = [
+            well(name, pid, heartbeat_age_s=0.5 if pages[name] else None, healthy=pages[name])
+            for name, pid in pids.items()
+        ]
+        orders = dog.decide(seen, number * LOOK_S)
+        assert len({order.name for order in orders}) <= 1
+        for order in orders:
+            if order.command == "SIGKILL":
+                pids[order.name], next_pid = next_pid, next_pid + 1
+
+
 def test_a_successor_without_a_page_gets_its_own_time() -> None:
     """Thirty seconds of one process and thirty of the next are no forty of either."""
     first, second = (well(pid=pid, heartbeat_age_s=None, healthy=False) for pid in (7, 8))

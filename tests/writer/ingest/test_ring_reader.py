@@ -11,7 +11,7 @@ from support.writer_data import make_ticks
 
 from ringbuf.records import TICK, FeedId
 from ringbuf.ring import Loss, Producer
-from writer.ingest.ring_reader import NO_LIMIT_NS, RingReader
+from writer.ingest.ring_reader import NO_LIMIT_NS, UNKNOWN_SEQ, RingReader
 
 NAMES = ("kis.tick", "kiwoom.tick")
 NOW = 10**15
@@ -183,3 +183,72 @@ def test_positions_of_another_ring_mean_nothing(place: Path) -> None:
     taken = intake(place, known).peek(NO_LIMIT_NS, NOW, 100)
 
     assert sorted(taken.records["seq"].tolist()) == [1, 2, 3, 3]
+
+
+def delete_directory(place: Path) -> None:
+    """The rings' directory goes."""
+    for file in place.iterdir():
+        file.unlink()
+    place.rmdir()
+
+
+def test_a_ring_that_was_deleted_and_made_again_by_its_producer_is_read_without_a_break(place: Path) -> None:
+    """Unread before, published meanwhile, published after: each once, no loss reported, the position is the same ring's."""
+    made = rings(place)
+    made["kis.tick"].publish(at([1, 2, 3]))
+    source = intake(place)
+    source.advance(source.peek(NO_LIMIT_NS, NOW, 2))
+    delete_directory(place)
+    made["kis.tick"].publish(at([4]))
+    source.attach()  # nothing is there yet: the pages are read on
+    source.advance(source.peek(NO_LIMIT_NS, NOW, 1))
+
+    assert made["kis.tick"].restore_path()
+    made["kis.tick"].publish(at([5]))
+    source.attach()
+    taken = source.peek(NO_LIMIT_NS, NOW, 100)
+
+    assert (taken.records["mono_ns"].tolist(), taken.losses) == ([4, 5], [])
+    assert taken.positions["kis.tick"] == [made["kis.tick"].ring_id, 6]
+    later = intake(place, source.positions).peek(NO_LIMIT_NS, NOW, 100)
+    assert (later.records["mono_ns"].tolist(), later.losses) == ([4, 5], [])
+
+
+def test_what_a_dead_producer_left_in_deleted_pages_is_read_before_the_next_ones_ring(place: Path) -> None:
+    """The producer dies before it can make its ring again: the reader still has the pages, and then follows the new ring."""
+    made = rings(place)
+    source = intake(place)
+    made["kis.tick"].publish(at([1, 2]))
+    source.attach()
+    delete_directory(place)
+    made["kis.tick"].publish(at([3]))
+    made["kis.tick"].close()
+    place.mkdir()
+    made["kis.tick"] = Producer.open(place / "kis.tick", TICK, 64)
+    made["kis.tick"].publish(at([4]))
+    taken = []
+    for _ in range(3):
+        source.attach()
+        part = source.peek(NO_LIMIT_NS, NOW, 100)
+        source.advance(part)
+        assert part.losses == []
+        taken += part.records["mono_ns"].tolist()
+
+    assert taken == [1, 2, 3, 4]
+
+
+def test_a_ring_that_went_while_nobody_held_it_is_a_loss_of_unknown_length_once(place: Path) -> None:
+    """The journal knows record 3 as the next one of a ring that is gone: the rest is lost, said with the first record after."""
+    made = rings(place)
+    made["kis.tick"].publish(at([1, 2]))
+    source = intake(place, {"kis.tick": [12345, 3]})
+
+    taken = source.peek(NO_LIMIT_NS, NOW, 100)
+    again = source.peek(NO_LIMIT_NS, NOW, 100)
+    source.advance(again)
+
+    assert [(report.ring, report.loss.first_seq, report.loss.last_seq) for report in taken.losses] == [
+        ("kis.tick", 3, UNKNOWN_SEQ)
+    ]
+    assert taken.losses == again.losses and taken.losses[0].before_ns > 0
+    assert source.peek(NO_LIMIT_NS, NOW, 100).losses == []
