@@ -11,11 +11,14 @@ Not handled here:
 
 from __future__ import annotations
 
+import getpass
+import os
 from typing import Any
 
 from brokers.allocation.credentials import key_counts
 from brokers.transport.key_lock import find_keys_in_use
 from collectorctl.allocation_report import build_allocation_report, format_shortfalls
+from collectorctl.ring_directory import find_removal_risk
 from collectorctl.supervision.status import enabled_feeds
 from conf.home import Home
 from conf.loader import load_secrets
@@ -45,6 +48,7 @@ def check_home(home: Home) -> dict[str, Any]:
                 "limit": sum(connection.limit for connection in connections),
             }
         )
+    risk = find_removal_risk(home.ring_directory, getpass.getuser(), os.getuid())
     return {
         "home": str(home.root),
         "machine": str(read_machine()),
@@ -52,6 +56,8 @@ def check_home(home: Home) -> dict[str, Any]:
         "short": report.shortfalls,
         "fit": format_shortfalls(report),
         "keys_in_use": find_keys_in_use(home),
+        "ring_directory": str(home.ring_directory),
+        "warnings": [risk] if risk else [],
     }
 
 

@@ -32,6 +32,7 @@ from conf.loader import SETTINGS_FILE, load_settings
 from conf.settings import Settings, SettingsError
 
 SHM, TMP, USER_RUNTIME = Path("/dev/shm"), Path("/tmp"), Path("/run/user")
+SHARED_RING_PREFIX = "collectorctl"
 MAX_BOOK_BYTES, MAX_TICK_BYTES = 512, 192
 """Upper bound of a record's size, for the check of free space; the ring has the exact size."""
 
@@ -99,8 +100,20 @@ class Home:
         )
         if not SHM.is_dir() or not os.access(SHM, os.W_OK) or shutil.disk_usage(SHM).free < needed_bytes:
             return None
-        directory = SHM / f"collectorctl-{os.getuid()}-{sha256(os.fsencode(self.root)).hexdigest()[:12]}"
-        return directory if _make_private(directory) else None
+        return self._shared_ring_directory if _make_private(self._shared_ring_directory) else None
+
+    @property
+    def _shared_ring_directory(self) -> Path:
+        return SHM / f"{SHARED_RING_PREFIX}-{os.getuid()}-{sha256(os.fsencode(self.root)).hexdigest()[:12]}"
+
+    @property
+    def ring_directory(self) -> Path:
+        """Where the rings are, or where they will be made if there is room."""
+        if (self.run / "ring").is_symlink():
+            return (self.run / "ring").resolve()
+        if (self.run / "ring").is_dir():
+            return self.run / "ring"
+        return self.root / self.settings.paths.ring if self.settings.paths.ring else self._shared_ring_directory
 
     @property
     def key_lock_directory(self) -> Path:

@@ -51,6 +51,9 @@ def check(root: Path, as_json: bool) -> None:
             echo(f"{feed['name']:<8} {feed['books']} books, {feed['ticks']} ticks: "
                        f"{feed['subscriptions']} of {feed['limit']} subscriptions")  # fmt: skip
         echo(f"machine  {found['machine']}")
+        echo(f"rings    {found['ring_directory']}")
+        for warning in found["warnings"]:
+            echo(f"warning  {warning}")
         for sentence in found["keys_in_use"]:
             echo(sentence)
         echo(f"ok: settings and secrets are in order; {found['fit']}")

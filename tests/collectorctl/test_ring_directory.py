@@ -1,0 +1,43 @@
+"""What `check` says about the directory of the rings."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from collectorctl.ring_directory import find_removal_risk
+
+SHARED = Path("/dev/shm/collectorctl-1000-abc")
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """A file system of a host that systemd runs, with logind's defaults."""
+    (tmp_path / "run/systemd/system").mkdir(parents=True)
+    (tmp_path / "var/lib/systemd/linger").mkdir(parents=True)
+    (tmp_path / "etc/systemd/logind.conf.d").mkdir(parents=True)
+    (tmp_path / "etc/systemd/logind.conf").write_text("[Login]\n#RemoveIPC=no\n")
+    return tmp_path
+
+
+def test_what_logind_deletes_at_a_logout_is_said_with_what_prevents_it(root: Path) -> None:
+    """A login user's rings in /dev/shm, by logind's default or by its settings; the last word of its files counts."""
+    said = find_removal_risk(SHARED, "me", 1000, root)
+    assert said.startswith(f"{SHARED}: logind deletes it when me logs out last (RemoveIPC): ")
+    assert "enable-linger me" in said and "RuntimeDirectory" in said
+
+    (root / "etc/systemd/logind.conf").write_text("[Login]\nRemoveIPC=no\n")
+    assert find_removal_risk(SHARED, "me", 1000, root) == ""
+
+    (root / "etc/systemd/logind.conf.d/90-x.conf").write_text("[Login]\nRemoveIPC=yes\n")
+    assert find_removal_risk(SHARED, "me", 1000, root) == said
+
+
+def test_where_logind_deletes_nothing_nothing_is_said(root: Path) -> None:
+    """Another directory, a system user, a user who lingers, a host without systemd."""
+    assert find_removal_risk(Path("/run/collector"), "me", 1000, root) == ""
+    assert find_removal_risk(SHARED, "collector", 998, root) == ""
+    (root / "var/lib/systemd/linger/me").touch()
+    assert find_removal_risk(SHARED, "me", 1000, root) == ""
+    assert find_removal_risk(SHARED, "me", 1000, root / "elsewhere") == ""
