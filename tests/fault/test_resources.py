@@ -304,12 +304,20 @@ def test_a_full_disk_keeps_no_process_from_starting(place: Path) -> None:
     assert ran.returncode == 0
 
 
-def test_the_tree_lives_through_a_full_disk_and_the_lack_of_descriptors() -> None:
-    """The whole home full: every process killed comes back and collects; then no descriptors: reconnecting waits in words.
+RINGS_ON_DISK = '[paths]\nring = "run/rings"\n[ring]\norderbook_capacity = 8192\ntick_capacity = 8192\n'
 
-    Afterwards each delivery is stored once.
+
+@pytest.mark.parametrize(("rings", "disk_mb"), [("", 12), (RINGS_ON_DISK, 60)], ids=["shared memory", "rings on disk"])
+def test_the_tree_lives_through_a_full_disk_and_the_lack_of_descriptors(rings: str, disk_mb: int) -> None:
+    """The whole home full, rings included or not: every process killed comes back and collects, also without its holiday table.
+
+    Then no descriptors: reconnecting waits in words. Afterwards each delivery is stored once.
     """
-    with temporary_home(TREE + WARPED) as root, small_disk(root / "disk", 12) as disk, ExitStack() as stack:
+    with (
+        temporary_home(TREE + WARPED + rings) as root,
+        small_disk(root / "disk", disk_mb) as disk,
+        ExitStack() as stack,
+    ):
         for name in ("data", "run", "log"):
             (disk / name).mkdir(mode=0o700)
             (root / name).rmdir()
@@ -320,6 +328,7 @@ def test_the_tree_lives_through_a_full_disk_and_the_lack_of_descriptors() -> Non
         simulator = stack.enter_context(SimulatorProcess(root, root / "truth", "--books-per-s", "20"))
         set_addresses(root, simulator.addresses)
         run_collectorctl(root, "start")
+        (disk / "run" / "calendar.json").unlink()
         ballast = fill_disk(disk)
         old = pids(root)
         for name in ("kis", "kiwoom", "writer", "watchdog"):
