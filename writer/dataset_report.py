@@ -70,7 +70,8 @@ class DatasetReport:
         A damage is found again by each start until the hours of its segment are published.
         """
         self._vitals.add("journal_damaged")
-        self._vitals.add("journal_lost_rows", damage.lost_rows or 0)
+        lost_rows = None if damage.is_newest else damage.lost_rows
+        self._vitals.add("journal_lost_rows", lost_rows or 0)
         after = self._market.to_local(damage.after_ns) if damage.after_ns else "the segment's beginning"
         before = self._market.to_local(damage.before_ns) if damage.before_ns else "its end"
         message = describe(damage)
@@ -85,7 +86,7 @@ class DatasetReport:
                 EventType.JOURNAL_DAMAGED,
                 message.removeprefix(f"{damage.path.parent.parent}/"),
                 stream=self._stream if self._stream in STREAMS else "",
-                value=UNDEFINED if damage.lost_rows is None else damage.lost_rows,
+                value=UNDEFINED if lost_rows is None else lost_rows,
                 since_ns=damage.after_ns or UNDEFINED,
             )
 

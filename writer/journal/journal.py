@@ -149,8 +149,7 @@ class Journal:
         paths = segment_paths(directory)
         for path, end_row in zip(paths, _find_ends(paths), strict=True):
             journal._recover(path, end_row, on_batch)
-        journal._cut_torn_tail()
-        journal._settle_tail(None)
+        journal._settle_newest_tail()
         if journal.segments:
             _make_durable(journal.segments[-1].path)
         return journal
@@ -200,9 +199,13 @@ class Journal:
             return
         self._on_damage(tail)
 
-    def _cut_torn_tail(self) -> None:
-        """Truncate the newest segment to its last complete frame; without one, it was never begun."""
-        if self._tail is None or not self._tail.is_torn:
+    def _settle_newest_tail(self) -> None:
+        """Report the damaged end of the newest segment; truncate a torn one: without a complete frame it was never begun."""
+        if self._tail is None:
+            return
+        if not self._tail.is_torn:
+            self._tail = self._tail._replace(is_newest=True)
+            self._settle_tail(None)
             return
         path, begin, end, *_ = self._tail
         self.segments[-1].is_damaged, self._tail = False, None

@@ -66,4 +66,5 @@ def read_rows(directory: Path, schema: pa.Schema | None = None) -> Iterator[pa.R
 def describe(damage: Damage) -> str:
     """What is unreadable, in words."""
     lost = "an unknown number of" if damage.lost_rows is None else damage.lost_rows
-    return f"{damage.path}: bytes {damage.begin} to {damage.end} are damaged ({damage.reason}): {lost} rows in them"
+    text = f"{damage.path}: bytes {damage.begin} to {damage.end} are damaged ({damage.reason}): {lost} rows in them"
+    return text + ", read again as far as the rings hold them" if damage.is_newest else text

@@ -62,8 +62,9 @@ class Damage(NamedTuple):
     """Bytes [begin, end) of a segment that are no frame.
 
     `lost_rows`: how many rows were in them, None if it cannot be known. `after_row`: the newest row before them, None for none.
-    `is_tail`: nothing readable follows. `is_torn`: an unfinished frame, as a kill leaves it. `after_ns`, `before_ns`: receive times
-    of the last row before and of the first behind, 0 for unknown.
+    `is_tail`: nothing readable follows. `is_torn`: an unfinished frame, as a kill leaves it. `is_newest`: the end of the newest
+    segment, so that the positions are those before it, and its rows are read from the rings again. `after_ns`, `before_ns`: receive
+    times of the last row before and of the first behind, 0 for unknown.
     """
 
     path: Path
@@ -74,6 +75,7 @@ class Damage(NamedTuple):
     after_row: int | None = None
     is_tail: bool = False
     is_torn: bool = False
+    is_newest: bool = False
     after_ns: int = 0
     before_ns: int = 0
 
@@ -146,6 +148,7 @@ def _scan(
             batch = _read_frame(fd, header, size, schemas)
         except UnreadableFrame as error:
             next_at = _find_next(fd, at, size, error)
+            error.is_torn &= next_at == size
             damage = _extend_damage(damage, path, at, next_at, error, last_row)
             at = next_at
             continue
@@ -160,13 +163,19 @@ def _scan(
 
 
 def _find_next(fd: int, at: int, size: int, error: UnreadableFrame) -> int:
-    """Where to read on behind a frame that is unreadable."""
-    if error.is_torn:
-        return size
-    if error.header is not None:
-        return error.header.end
+    """Where to read on behind a frame that is unreadable: where its header says if a frame is there, else at the next header."""
+    header = error.header
+    if header is not None and (header.end == size or _has_header(fd, header.end, size)):
+        return header.end
     found = _find_header(fd, at + 8, size)
     return found.begin if found else size
+
+
+def _has_header(fd: int, at: int, size: int) -> bool:
+    try:
+        return at < size and _read_header(fd, at, size).begin == at
+    except UnreadableFrame:
+        return False
 
 
 def _extend_damage(
