@@ -16,6 +16,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+KERNEL_LOCKS = Path("/proc/locks")
+
 LOCK_TIMEOUT_S = 10.0
 """Longest wait for a dying predecessor; a restart after supervisord was killed took 1.5 s."""
 
@@ -49,20 +51,25 @@ def lock_file(fd: int, path: Path, wait: Wait = sleep, timeout_s: float | None =
         except BlockingIOError:
             if time.monotonic() > deadline or wait(POLL_S):
                 pid = find_lock_holder(fd)
-                holder = f"process {pid}" if pid else "a process that /proc/locks does not show"
+                holder = f"process {pid}" if pid else "another process"
                 raise LockHeld(f"{path}: {holder} holds it: stop that one first") from None
 
 
 def find_lock_holder(fd: int) -> int | None:
-    """The process that locked the open file with flock; None if there is none, or it cannot be known."""
+    """The process that has the flock of an open file that is locked; None if it cannot be known.
+
+    Some file systems have another device in /proc/locks: there it is the number that the holder wrote into its lock file.
+    """
     found = os.fstat(fd)
     inode = f"{os.major(found.st_dev):02x}:{os.minor(found.st_dev):02x}:{found.st_ino}"
-    for line in Path("/proc/locks").read_text().splitlines():
-        words = (
-            line.split()
-        )  # "1: FLOCK ADVISORY WRITE 4711 fe:00:2392588 0 EOF"; a waiting one has "->" behind the number
+    for line in KERNEL_LOCKS.read_text().splitlines():
+        words = line.split()  # 1: FLOCK ADVISORY WRITE 4711 fe:00:2392588 0 EOF; one that waits has an arrow behind its number
         if len(words) > 5 and words[1] == "FLOCK" and words[5] == inode and int(words[4]) > 0:
             return int(words[4])
+    with suppress(OSError):  # a directory
+        written = os.pread(fd, 20, 0).split()
+        if written and written[0].isdigit():
+            return int(written[0])
     return None
 
 

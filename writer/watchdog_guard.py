@@ -97,9 +97,7 @@ class WatchdogGuard:
         try:
             fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except BlockingIOError:
-            # the kernel's word goes first: it may have been too full a disk for the holder to write its own
-            written = os.pread(fd, 20, 0).strip()
-            return find_lock_holder(fd) or (int(written) if written.isdigit() else 0)
+            return find_lock_holder(fd) or 0
         finally:
             os.close(fd)
         return 0

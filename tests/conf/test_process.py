@@ -16,6 +16,8 @@ from pathlib import Path
 
 import pytest
 
+from conf import filelock
+from conf.filelock import LockHeld
 from conf.home import Home
 from conf.loader import SETTINGS_FILE
 
@@ -194,6 +196,23 @@ def test_a_second_instance_ends_with_75_and_names_the_first(tmp_path: Path) -> N
         assert err == f"{tmp_path / 'run/kis.lock'}: process {first.pid} holds it: stop that one first\n"
         first.terminate()
         assert ended(first)[0] == 0
+
+
+def test_the_holder_is_named_where_the_kernels_table_does_not_have_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By the number that it wrote into its lock file; an empty one and a directory have none."""
+    (tmp_path / "locks").write_text("1: FLOCK  ADVISORY  WRITE 4711 00:00:1 0 EOF\n")
+    monkeypatch.setattr(filelock, "KERNEL_LOCKS", tmp_path / "locks")
+    (tmp_path / "kis.lock").write_text("4712\n")
+    (tmp_path / "empty.lock").touch()
+
+    for name, holder in (("kis.lock", "process 4712"), ("empty.lock", "another process"), (".", "another process")):
+        with held(tmp_path / name):
+            fd = os.open(tmp_path / name, os.O_RDONLY)
+            with pytest.raises(LockHeld, match=f": {holder} holds it: stop that one first"):
+                filelock.lock_file(fd, tmp_path / name, timeout_s=0)
+            os.close(fd)
 
 
 def test_a_successor_waits_for_a_dying_predecessor(tmp_path: Path) -> None:
