@@ -52,7 +52,7 @@ def lock_file(fd: int, path: Path, wait: Wait = sleep, timeout_s: float | None =
             if time.monotonic() > deadline or wait(POLL_S):
                 pid = find_lock_holder(fd)
                 holder = f"process {pid}" if pid else "another process"
-                raise LockHeld(f"{path}: {holder} holds it: stop that one first") from None
+                raise LockHeld(f"{path}: {holder} holds it: stop that one first", holder) from None
 
 
 def find_lock_holder(fd: int) -> int | None:
@@ -63,7 +63,7 @@ def find_lock_holder(fd: int) -> int | None:
     found = os.fstat(fd)
     inode = f"{os.major(found.st_dev):02x}:{os.minor(found.st_dev):02x}:{found.st_ino}"
     for line in KERNEL_LOCKS.read_text().splitlines():
-        words = line.split()  # 1: FLOCK ADVISORY WRITE 4711 fe:00:2392588 0 EOF; one that waits has an arrow behind its number
+        words = line.split()  # 1: FLOCK ADVISORY WRITE 4711 fe:00:2392588 0 EOF; behind "1:" an arrow where one waits
         if len(words) > 5 and words[1] == "FLOCK" and words[5] == inode and int(words[4]) > 0:
             return int(words[4])
     with suppress(OSError):  # a directory
