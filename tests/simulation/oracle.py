@@ -330,8 +330,9 @@ def _uncovered(intervals: Iterable[Interval], low: int, high: int) -> int:
 
 def _judge_gap_report(evidence: Evidence, stored: dict[Name, list[Interval]], findings: list[str]) -> None:
     """The writer's own account of the newest day says exactly what its rows lack."""
-    if evidence.durable or evidence.flipped:
-        return  # it may have lost its memory, and says since when it has one
+    has_failed_sync = any("disk sync fails" in line for line in evidence.history)
+    if evidence.durable or evidence.flipped or has_failed_sync:
+        return  # journal and report may not meet: it begins empty, and says since when
     path: Path = evidence.home.gap_report_path("kr")
     report = decode_gap_report(path.read_bytes()) if path.exists() else None
     if report is None:

@@ -118,13 +118,17 @@ def draw_plan(seed: int, switches: frozenset[str] = ENABLED) -> Plan:
     """The run of `seed`."""
     shape = Random(f"{seed} shape")
     segments = _draw_segments(shape)
+    faults = _draw_faults(Random(f"{seed} faults"), segments, switches)
+    ring_capacity = shape.choice((24, 96, 4096, 4096))
+    # where rings begin anew, a lost record's number alone does not say which record it was: then none is lapped
+    is_renumbered = any(fault.kind in ("power", "unlink") for fault in faults)
     return Plan(
         seed,
         segments,
         _draw_feeds(Random(f"{seed} feeds")),
-        _draw_faults(Random(f"{seed} faults"), segments, switches),
+        faults,
         switches,
-        shape.choice((24, 96, 4096, 4096)),
+        4096 if is_renumbered else ring_capacity,
         shape.choice((6.0, 15.0, 30.0)),
         {symbol: shape.choice((FEEDS, ("kis",), ("kiwoom",))) for symbol in SYMBOLS},
         Limits(shape.choice((20_000, 200_000)), shape.choice((40, 1_000_000)), shape.choice((16, 65_536)), 7)

@@ -332,6 +332,8 @@ class World:
 
     def _cut_power(self, seconds: float) -> None:
         """The machine goes off and comes up again after `seconds`: no process, no ring, CLOCK_MONOTONIC from zero."""
+        if self._is_off:
+            return
         for feed in FEEDS:
             for stream, dtype in STREAMS.items():
                 with suppress(FileNotFoundError):

@@ -7,7 +7,7 @@
 Guarantees:
     * A restarted writer has the state of the one before it, to the tick.
     * Where the file is missing, the tracker starts from what the journal still holds; where file and journal do not meet (a
-      power cut), it starts empty, and `since` shows it.
+      power cut, a failed fsync before the end), it starts empty, and `since` shows it.
     * A file that cannot be written stops nothing.
 """
 
