@@ -18,7 +18,7 @@ from typing import Any
 from brokers.allocation.credentials import key_counts
 from brokers.transport.key_lock import find_keys_in_use
 from collectorctl.allocation_report import build_allocation_report, format_shortfalls
-from collectorctl.ring_directory import find_removal_risk
+from collectorctl.ring_directory import find_orphans, find_removal_risk
 from collectorctl.supervision.status import enabled_feeds
 from conf.home import Home
 from conf.loader import load_secrets
@@ -57,7 +57,7 @@ def check_home(home: Home) -> dict[str, Any]:
         "fit": format_shortfalls(report),
         "keys_in_use": find_keys_in_use(home),
         "ring_directory": str(home.ring_directory),
-        "warnings": [risk] if risk else [],
+        "warnings": [*filter(None, [risk]), *find_orphans(home.other_ring_directories())],
     }
 
 

@@ -6,7 +6,13 @@ Guarantees:
 
 from __future__ import annotations
 
+import fcntl
+import os
+import shlex
+from collections.abc import Iterable
 from pathlib import Path
+
+from conf.home import RING_OWNER
 
 SHARED_MEMORY = Path("/dev/shm")
 MIN_LOGIN_UID = 1000
@@ -23,6 +29,40 @@ def find_removal_risk(directory: Path, user: str, uid: int, root: Path = Path("/
         f"{directory}: logind deletes it when {user} logs out last (RemoveIPC): run `loginctl enable-linger {user}`, set "
         'RemoveIPC=no in /etc/systemd/logind.conf, or let a unit own it (RuntimeDirectory=NAME, and paths.ring = "/run/NAME")'
     )
+
+
+def find_orphans(directories: Iterable[Path]) -> list[str]:
+    """Each of these ring directories that no home leads to and no process writes in, with the command that removes it."""
+    found = []
+    for directory in directories:
+        link = _read_owner(directory)
+        if (link is not None and link.is_symlink() and link.resolve() == directory) or _is_written(directory):
+            continue
+        megabytes = sum(path.stat().st_blocks * 512 for path in directory.iterdir()) / 1e6
+        owner = f"the home of {link}, which is gone" if link else "an unknown home"
+        found.append(f"{directory}: {megabytes:.0f} MB of rings of {owner}: rm -r {shlex.quote(str(directory))}")
+    return found
+
+
+def _read_owner(directory: Path) -> Path | None:
+    """The link that led to a ring directory; None where nothing says so."""
+    try:
+        return Path((directory / RING_OWNER).read_text().strip())
+    except OSError:
+        return None
+
+
+def _is_written(directory: Path) -> bool:
+    """Whether a process has one of the rings for writing: it may have lost its home, or the directory its owner file."""
+    for path in directory.glob("*.ring"):
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        finally:
+            os.close(fd)
+    return False
 
 
 def _read_remove_ipc(root: Path) -> str:

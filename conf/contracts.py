@@ -67,6 +67,7 @@ CONTRACTS = tuple(
             "status, watchdog, writer, the other feed",
             "ringbuf.vitals:VitalsSnapshot",
         ),
+        ("run/ring/owner", "the first process", "check of another home", "collectorctl.ring_directory:find_orphans"),
         ("log/{name}", "the program", "user", "conf.process:configure_logging"),
         ("data/journal/{dataset}/{number}.journal", "writer", "collectorctl", "writer.catalog:Catalog"),
         (

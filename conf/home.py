@@ -33,6 +33,8 @@ from conf.settings import Settings, SettingsError
 
 SHM, TMP, USER_RUNTIME = Path("/dev/shm"), Path("/tmp"), Path("/run/user")
 SHARED_RING_PREFIX = "collectorctl"
+RING_OWNER = "owner"
+"""File in a ring directory outside its home: the link of the home that leads to it."""
 MAX_BOOK_BYTES, MAX_TICK_BYTES = 512, 192
 """Upper bound of a record's size, for the check of free space; the ring has the exact size."""
 
@@ -55,13 +57,16 @@ class Home:
         self._create_directory("run", self.run, 0o700)
         self._restrict_run()
         ring = self.run / "ring"
-        if ring.exists():
-            return
-        with directory_lock(self.run, wait):
-            if ring.is_symlink() and not ring.exists():
-                ring.unlink()  # its target was in /dev/shm before a reboot
-            if not ring.exists():
-                self._create_ring_directory(ring)
+        if not ring.exists():
+            with directory_lock(self.run, wait):
+                if ring.is_symlink() and not ring.exists():
+                    ring.unlink()  # its target was in /dev/shm before a reboot
+                if not ring.exists():
+                    self._create_ring_directory(ring)
+        if ring.is_symlink() and not (ring / RING_OWNER).exists():
+            with suppress(OSError):  # a full disk; another start writes it
+                (ring / RING_OWNER).touch(0o600)
+                (ring / RING_OWNER).write_text(f"{ring}\n")
 
     def _create_directory(self, key: str, path: Path, mode: int) -> None:
         try:
@@ -134,6 +139,11 @@ class Home:
             raise PermissionError(
                 errno.EPERM, "others may write there: remove it, or set paths.key_locks", os.fspath(directory)
             )
+
+    def other_ring_directories(self) -> list[Path]:
+        """The ring directories of this user's other homes, existing or not, in /dev/shm."""
+        found = sorted(SHM.glob(f"{SHARED_RING_PREFIX}-{os.getuid()}-*"))
+        return [path for path in found if path.is_dir() and path != self.ring_directory]
 
     def ring_path(self, feed: str, stream: str) -> Path:
         """The ring of a feed ("kis") and stream ("orderbook")."""

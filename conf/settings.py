@@ -67,10 +67,11 @@ class CalendarTable(_Table, frozen=True):
 
 
 class RingTable(_Table, frozen=True):
-    """Capacity of the rings, in records."""
+    """Capacity of the rings, in records, and how long they stay."""
 
     orderbook_capacity: int
     tick_capacity: int
+    free_when_drained: bool
 
 
 class Kis(_Table, frozen=True):

@@ -365,6 +365,19 @@ class Consumer(_MappedRing):
         """Publish the next number to read: everything before it is stored. Used by status and to replace the ring."""
         self._header[layout.TAIL] = next_seq
 
+    def delete(self) -> bool:
+        """Delete the ring's file, so that its memory is free once nobody maps it; False, and nothing, if a process writes it."""
+        try:
+            fcntl.flock(self.fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        try:
+            if not self.is_replaced:  # a producer that waits for the lock makes a new ring
+                self.path.unlink()
+        finally:
+            fcntl.flock(self.fd, fcntl.LOCK_UN)
+        return True
+
     def is_producer_alive(self) -> bool:
         """Whether a process holds the ring for writing."""
         try:

@@ -267,6 +267,13 @@ class Dataset:
         self.schedule.prune({hour for segment in self.journal.segments for hour in segment.newest_rows})
         self._is_prune_due = False
 
+    def delete_drained_rings(self) -> None:
+        """Delete the rings of which everything is journalled; the journal's positions in them go as well. OSError."""
+        if self.reader.delete_drained():
+            self.journal.positions = dict(self.reader.positions)
+            self.begin_segment()
+            self.prune_journal()
+
     def close(self) -> None:
         """Close files and rings."""
         self.journal.close()

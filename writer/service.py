@@ -6,8 +6,8 @@
 Guarantees:
     * A dataset that cannot be opened or written pauses alone: its data stays in the rings, and it is tried every second. No
       ring: attaching is retried every second. Publication runs in its own thread.
-    * On shutdown, if all collectors have exited, everything is drained and published; otherwise the journal is synced, and
-      the next start resumes from it.
+    * On shutdown, if all collectors have exited, everything is drained and published, and the drained rings are deleted
+      (ring.free_when_drained); otherwise the journal is synced, and the next start resumes from it.
 """
 
 from __future__ import annotations
@@ -196,7 +196,18 @@ class WriterService:
         if self._report.paused:  # what is in the journal stays there
             self._set_undrained(self._report.failures)
         else:
+            if self._home.settings.ring.free_when_drained:
+                self._delete_drained_rings()
             self._set_stopped(achieved)
+
+    def _delete_drained_rings(self) -> None:
+        """Free the memory of the rings: everything in them is published."""
+        if self._report.events is not None:
+            self._report.events.close()
+            self._report.events = None
+        for dataset in self._datasets:
+            with self._report.isolate(dataset.name):
+                dataset.delete_drained_rings()
 
     def _live_producers(self) -> list[str]:
         names = [name for dataset in self._datasets for name in dataset.reader.live_producers()]

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
 
-from collectorctl.ring_directory import find_removal_risk
+from collectorctl.ring_directory import find_orphans, find_removal_risk
+from conf.home import RING_OWNER
+from ringbuf.records import TICK
+from ringbuf.ring import Producer
 
 SHARED = Path("/dev/shm/collectorctl-1000-abc")
 
@@ -41,3 +46,31 @@ def test_where_logind_deletes_nothing_nothing_is_said(root: Path) -> None:
     (root / "var/lib/systemd/linger/me").touch()
     assert find_removal_risk(SHARED, "me", 1000, root) == ""
     assert find_removal_risk(SHARED, "me", 1000, root / "elsewhere") == ""
+
+
+def test_rings_of_homes_that_are_gone_are_listed_with_the_command_that_removes_them(tmp_path: Path) -> None:
+    """A deleted home, and one that leads elsewhere now; not a home that exists, nor rings that a process writes."""
+    directories = {}
+    for name in ("deleted", "moved", "there", "written"):
+        directory = tmp_path / f"shm {name}"
+        directory.mkdir()
+        link = tmp_path / name / "run" / "ring"
+        link.parent.mkdir(parents=True)
+        link.symlink_to(directory)
+        (directory / RING_OWNER).write_text(f"{link}\n")
+        Producer.open(directory / "kis.tick.ring", TICK, 64).close()
+        directories[name] = directory
+    shutil.rmtree(tmp_path / "deleted")
+    (tmp_path / "moved" / "run" / "ring").unlink()
+    (tmp_path / "moved" / "run" / "ring").mkdir()
+    shutil.rmtree(tmp_path / "written")
+    producer = Producer.open(directories["written"] / "kis.tick.ring", TICK, 64)
+
+    found = find_orphans(sorted(directories.values()))
+
+    assert [line.partition(":")[0] for line in found] == [str(directories["deleted"]), str(directories["moved"])]
+    assert "/deleted/run/ring, which is gone" in found[0]
+    subprocess.run(found[0].rpartition(": ")[2], shell=True, check=True)
+    assert not directories["deleted"].exists()
+    producer.close()
+    assert len(find_orphans([directories["written"]])) == 1

@@ -24,6 +24,8 @@ from conf.home import Home
 from conf.settings import SettingsError
 
 SETTINGS = """
+[ring]
+free_when_drained = false
 [universe]
 kr = ["005930", "000660", "0074K0"]
 [clock]

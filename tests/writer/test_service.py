@@ -412,3 +412,50 @@ def test_a_ring_that_cannot_be_read_is_said_while_it_runs_and_by_a_stop(home: Ho
     assert stop_writer(process) == 0
     assert read_vitals(home).detail.startswith("NOT drained, 200 rows published; unread: kiwoom.tick: ")
     exactly(home, 100)
+
+
+def test_a_drained_stop_frees_the_rings_and_the_next_start_loses_and_doubles_nothing(home: Home) -> None:
+    """No ring is left, the journal knows none, and rings made anew are read from their first record without a loss being told."""
+    for begin in (0, 500):
+        rings = Rings(home)
+        process = start_writer(home)
+        wait_for(lambda process=process: read_running_vitals(home, process))
+        fed(rings, begin, begin + 500)
+        rings.close()
+        wait_for(lambda: read_counter(home, "journal_rows") == 1500)
+        assert stop_writer(process) == 0
+        assert "drained to zero" in read_vitals(home).detail
+        assert list((home.run / "ring").glob("*.ring")) == []
+        assert len(list(home.journal_directory("kr.orderbook").glob("*"))) == 1
+
+    exactly(home, 1000)
+    assert "ring_loss" not in set(read_published(home, "event")["kind"])
+
+
+def test_what_a_stop_could_not_drain_stays_in_its_ring(home: Home) -> None:
+    """A ring that cannot be read, and rings that are still written, are not freed; nor any, if the setting says so."""
+    rings = Rings(home)
+    rings.tick[KIWOOM]._header[layout.DTYPE] += 1
+    process = start_writer(home)
+    wait_for(lambda: read_running_vitals(home, process))
+    rings.tick[KIS].close()
+    rings.tick[KIWOOM].close()
+    assert stop_writer(process) == 0
+    left = {path.name for path in (home.run / "ring").glob("*.ring")}
+    assert {"kis.tick.ring", "kiwoom.tick.ring", "kis.orderbook.ring", "kiwoom.orderbook.ring"} <= left
+    for ring in rings.book.values():
+        ring.close()
+
+    process = start_writer(home)
+    wait_for(lambda: read_running_vitals(home, process))
+    assert stop_writer(process) == 0
+
+    assert {path.name for path in (home.run / "ring").glob("*.ring")} == {"kiwoom.tick.ring"}
+    text = (home.root / "collector.toml").read_text()
+    (home.root / "collector.toml").write_text(text.replace("[ring]", "[ring]\nfree_when_drained = false"))
+    (home.run / "ring" / "kiwoom.tick.ring").unlink()
+    Rings(home).close()
+    process = start_writer(home)
+    wait_for(lambda: read_running_vitals(home, process))
+    assert stop_writer(process) == 0
+    assert len(list((home.run / "ring").glob("*.ring"))) == 5

@@ -247,6 +247,19 @@ class RingReader:
         """Rings that a living process writes."""
         return [source.name for source in self._cursors if source.consumer and source.consumer.is_producer_alive()]
 
+    def delete_drained(self) -> bool:
+        """Delete the rings that are read to their end and have no producer, and forget their positions; whether there was one."""
+        is_any = False
+        for cursor in self._cursors:
+            consumer = cursor.consumer
+            if consumer is None or cursor.next_seq <= consumer.head or not consumer.delete():
+                continue
+            consumer.close()
+            cursor.consumer = None
+            self.positions.pop(cursor.name, None)
+            is_any = True
+        return is_any
+
     def close(self) -> None:
         """Detach."""
         for cursor in self._cursors:
