@@ -6,6 +6,7 @@
 Guarantees:
     * stdout carries the listener protocol and nothing else.
     * It sends a heartbeat every second and does nothing while supervisord stops.
+    * Without an event for EVENT_TIMEOUT_S it could not act: it exits, and supervisord starts another.
     * systemd, where it holds the tree, is notified after every look: not while supervisord does not answer.
 """
 
@@ -37,6 +38,8 @@ from ringbuf.vitals import ProcessState, Vitals, VitalsError, VitalsSnapshot, re
 
 NAME = "watchdog"
 HEARTBEAT_S = 1.0
+EVENT_TIMEOUT_S = 60.0
+"""supervisord sends an event every five seconds, but none to a listener whose state it does not know."""
 
 
 def watch(home: Home, stop: ShutdownSignal, protocol: TextIO) -> None:
@@ -52,12 +55,21 @@ def watch(home: Home, stop: ShutdownSignal, protocol: TextIO) -> None:
     supervisor = SupervisorClient(home)
     schedule = Schedule(home.settings, home.load_calendar())
     stopping = False
+    event_s = time.monotonic()
     vitals.set_state(ProcessState.RUNNING)
     connected = send(protocol, childutils.listener.ready)
     while connected and not stop.requested:
         vitals.heartbeat()
         if not select.select([sys.stdin], [], [], HEARTBEAT_S)[0]:
+            if not stopping and time.monotonic() - event_s > EVENT_TIMEOUT_S:
+                detail = (
+                    f"supervisord sent no event for {EVENT_TIMEOUT_S:.0f} s: the watchdog exits, to be started again"
+                )
+                logger.error(detail)
+                vitals.set_state(ProcessState.FAILING, detail)
+                return
             continue
+        event_s = time.monotonic()
         line = sys.stdin.readline()
         if not line:
             break  # supervisord has exited

@@ -76,6 +76,36 @@ def test_a_watchdog_whose_page_was_deleted_has_one_again(running: Path) -> None:
     wait_until("it replaces another", lambda: pids(running).get("kis", kis) != kis, 60)
 
 
+CONFUSED = """
+import sys
+from pathlib import Path
+from collectorctl.supervision.watchdog import __main__ as watchdog
+watchdog.EVENT_TIMEOUT_S = 8.0
+if not Path("run/confused").exists():
+    Path("run/confused").touch()
+    watchdog.send = lambda protocol, *messages: protocol.write("what?\\n") > 0
+sys.exit(watchdog.main())
+"""
+
+
+def test_a_watchdog_to_which_supervisord_sends_nothing_more_makes_room_for_another() -> None:
+    """Its heartbeat is fresh, but no event comes: a listener whose answer supervisord does not understand. The next one acts."""
+    with temporary_home(SETTINGS) as root, SimulatorProcess(root, root / "truth") as simulator:
+        set_addresses(root, simulator.addresses)
+        (root / "confused.py").write_text(CONFUSED)
+        conf = (root / "supervisord.conf").read_text()
+        command = "python -m collectorctl.supervision.watchdog"
+        assert command in conf
+        (root / "supervisord.conf").write_text(conf.replace(command, "python confused.py"))
+        run_collectorctl(root, "start")
+        kis = pids(root)["kis"]
+        os.kill(kis, signal.SIGSTOP)
+
+        wait_until("kis is replaced", lambda: pids(root).get("kis", kis) != kis, 90)
+
+        assert "sent no event for 8 s" in (root / "log" / "watchdog.log").read_text()
+
+
 def test_systemd_is_notified_while_supervisord_answers_and_not_otherwise(tmp_path: Path) -> None:
     """READY=1 and WATCHDOG=1 come through NOTIFY_SOCKET, stop while supervisord is stopped, come again, end with STOPPING=1."""
     with (
