@@ -101,9 +101,7 @@ def complete(home: Home, batch: Path) -> None:
     for part in _find_parts(batch):
         dataset, date, hour, _ = part.relative_to(batch / _PARTS_FOLDER).parts
         target_dir = home.data / dataset.replace(".", "/") / date / hour
-        target_dir.mkdir(parents=True, exist_ok=True)
-        durable_io.sync_directory(target_dir.parent.parent)
-        durable_io.sync_directory(target_dir.parent)
+        durable_io.create_directory(target_dir)
         target = target_dir / f"{_own_prefix(batch)}{part.stem.removeprefix('part-')}.parquet"
         if target.exists():
             durable_io.remove(part)

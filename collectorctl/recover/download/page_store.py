@@ -85,7 +85,6 @@ class PageSequence:
             raise PageError(
                 f"{self.directory}: page {self.count + 1} names itself as the next: the list does not advance"
             )
-        self.directory.mkdir(parents=True, exist_ok=True)
         data = gzip.compress(msgspec.json.encode(page), 1, mtime=0)
         write_atomic(self._page_path(self.count + 1), data)
         self._track_page(page)
@@ -137,7 +136,7 @@ def write_atomic(path: Path, data: bytes) -> None:
     """Write a small file completely and durably; nothing is written when the content is unchanged."""
     if path.exists() and path.read_bytes() == data:
         return
-    path.parent.mkdir(parents=True, exist_ok=True)
+    durable_io.create_directory(path.parent)
     temporary = path.with_name(f".{path.name}.tmp")
     with os.fdopen(durable_io.open_temporary(temporary), "wb") as file:
         file.write(data)

@@ -57,8 +57,7 @@ def publish(
     for hour in staging.hours():
         hour_dir = hour_directory(directory, hour)
         if hour_dir not in first_of:
-            hour_dir.mkdir(parents=True, exist_ok=True)
-            durable_io.sync_directory(hour_dir.parent)
+            durable_io.create_directory(hour_dir)
             first_of[hour_dir] = hour_dir / "part-0.parquet"
             present.append(first_of[hour_dir])
     hour_of = {hour_directory(directory, hour): hour for hour in staging.hours()}

@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from writer import durable_io
 from writer.publish.verified_file import write_verified
 
 
@@ -32,5 +33,5 @@ def merge(path: Path, table: pa.Table, order: list[str]) -> None:
     merged = merged.take(pc.sort_indices(merged, [(name, "ascending") for name in order])).combine_chunks()
     if old is not None and old.equals(merged):
         return
-    path.parent.mkdir(parents=True, exist_ok=True)
+    durable_io.create_directory(path.parent)
     write_verified(path, merged.schema, [merged])
