@@ -47,6 +47,14 @@ STRAGGLER_NS = SECOND_NS
 """Upper bound of the time from stamping a record to publishing it; extends the window so that late twins are found."""
 
 
+class ReceivedRows(NamedTuple):
+    """Rows up to `last_row` were received up to `newest_ns` (mono_ns), when the feeds had come as far as `reach_ns`."""
+
+    last_row: int
+    newest_ns: int
+    reach_ns: dict[int, int]
+
+
 class PreparedBatch(NamedTuple):
     """A batch on its way into the journal."""
 
@@ -76,15 +84,13 @@ class Dataset:
         self.market, self.stream = schema.parse_dataset(name)
         self.name = name
         self.directory = home.data / self.market.name / self.stream
-        self.schedule = PublicationSchedule(
-            round(settings.grace_s * SECOND_NS), round(settings.late_every_s * SECOND_NS)
-        )
         self.watermark_row = 0
         self._settings = settings
         self._vitals = vitals
         self._gap_reporter = gap_reporter
         self._feed_monitor = feed_monitor
-        self._pending_watermarks: deque[tuple[int, int]] = deque()
+        self._unsettled: deque[ReceivedRows] = deque()
+        self._remembered: deque[ReceivedRows] = deque()
         self._prepared: PreparedBatch | None = None
         self._synced_ns = 0
         self._attached_ns = 0
@@ -92,7 +98,14 @@ class Dataset:
         self._is_prune_due = True
         is_merged = schema.is_merged(name)
         self._window_ns = round(settings.twin_window_s * SECOND_NS) if is_merged else 0
-        self.arbiter = BookArbiter(self._window_ns, settings.identity_cum_volume) if is_merged else None
+        self.arbiter: BookArbiter | None = None
+        self._retention_ns = 0
+        if is_merged:
+            self.arbiter = BookArbiter(self._window_ns, settings.identity_cum_volume, home.settings.clock.speed)
+            self._retention_ns = self.arbiter.stall_ns + STRAGGLER_NS
+        self.schedule = PublicationSchedule(
+            round(settings.grace_s * SECOND_NS), round(settings.late_every_s * SECOND_NS), self._retention_ns
+        )
         self._report = DatasetReport(name, vitals, emit, self.arbiter)
         self.journal = self._recover(home.journal_directory(name))
         rings = {f"{line}.{self.stream}": home.ring_path(line, self.stream) for line in schema.feeds_of(name)}
@@ -102,7 +115,7 @@ class Dataset:
 
     def _recover(self, directory: Path) -> Journal:
         """The journal, and from its rows the hours, the waiting rows and the ceilings."""
-        replay = ArbiterReplay(self._window_ns + STRAGGLER_NS)
+        replay = ArbiterReplay(self._retention_ns)
 
         def on_batch(batch: JournalBatch) -> None:
             self._vitals.heartbeat()  # a long journal is no hang
@@ -123,7 +136,7 @@ class Dataset:
         if self.arbiter is not None:
             self.arbiter.restore_volume_high_water(journal.volume_high_water)
             replay.restore(self.arbiter, self.schedule.published_rows(), self._vitals.heartbeat)
-        self._pending_watermarks.append((journal.last_row, time.monotonic_ns()))  # the rings may still hold their twins
+        self._add_received(journal.last_row, time.monotonic_ns())  # the rings may still hold their twins
         if journal.last_row:
             logger.info(
                 "{}: the journal continues after row {}, {} hours to publish, {} rows wait for twins",
@@ -176,7 +189,7 @@ class Dataset:
         late_hours = [start for start in rows if self.schedule.hours[start].closed]
         self._report.journalled(batch, ring_batch.records, arbitration, late_hours, now_ns)
         newest_ns = int(ring_batch.records["mono_ns"].max()) if len(ring_batch.records) else 0
-        self._pending_watermarks.append((self.journal.last_row, min(newest_ns, now_ns)))
+        self._add_received(self.journal.last_row, min(newest_ns, now_ns))
         self._advance_watermark(ring_batch.through_ns)
         self._update_monitors(ring_batch, arbitration, now_ns)
         return ring_batch.has_more
@@ -201,13 +214,26 @@ class Dataset:
         keep = self._gap_reporter.accept_backfill(ring_batch.records)
         return ring_batch._replace(records=ring_batch.records[keep]), int(np.count_nonzero(~keep))
 
-    def _advance_watermark(self, through_ns: int) -> None:
-        """Rows whose window has closed wait no longer and may be published."""
-        closed_ns = through_ns - (self._window_ns + STRAGGLER_NS if self._window_ns else 0)
-        while self._pending_watermarks and self._pending_watermarks[0][1] <= closed_ns:
-            self.watermark_row = max(self.watermark_row, self._pending_watermarks.popleft()[0])
+    def _add_received(self, last_row: int, newest_ns: int) -> None:
+        rows = ReceivedRows(last_row, newest_ns, dict(self.arbiter.reach_ns) if self.arbiter else {})
+        self._unsettled.append(rows)
         if self.arbiter is not None:
-            self.arbiter.expire(self.watermark_row)
+            self._remembered.append(rows)
+
+    def _advance_watermark(self, through_ns: int) -> None:
+        """Settled rows may be published; rows beyond the longest stall are forgotten."""
+        while self._unsettled and self._is_settled(self._unsettled[0], through_ns):
+            self.watermark_row = max(self.watermark_row, self._unsettled.popleft().last_row)
+        while self._remembered and self._remembered[0].newest_ns < through_ns - self._retention_ns:
+            self.arbiter.expire(self._remembered.popleft().last_row)  # type: ignore[union-attr]  # none without an arbiter
+
+    def _is_settled(self, rows: ReceivedRows, through_ns: int) -> bool:
+        """Whether their window has closed, and no feed is known to be late with their twins."""
+        if self.arbiter is None:
+            return rows.newest_ns <= through_ns
+        if rows.newest_ns > through_ns - self._window_ns - STRAGGLER_NS:
+            return False
+        return rows.newest_ns < through_ns - self._retention_ns or self.arbiter.has_passed(rows.reach_ns, through_ns)
 
     def _update_monitors(self, ring_batch: OrderedBatch, arbitration: ArbitrationResult | None, now_ns: int) -> None:
         """Feed monitor and gap reporter follow what is journalled."""
@@ -244,16 +270,26 @@ class Dataset:
         self._is_segment_due = False
         self.reader.commit()
 
+    def due_hours(self, calendar_ns: int, now_ns: int) -> list[int]:
+        """Hours to publish now, oldest first; none while a batch that may hold twins of their rows could not be written."""
+        return self.schedule.due_hours(calendar_ns, now_ns, self.watermark_row) if self._prepared is None else []
+
     def build_publish_task(self, hour: int, include_unsettled: bool) -> partition.PublishTask:
-        """What publishing this hour means now: rows whose twins can no longer come, or everything. OSError."""
+        """What publishing this hour means now: rows whose twins can no longer come, or everything. OSError.
+
+        What comes all the same is a row of its own.
+        """
         if self.journal.current.newest_rows:
             self.begin_segment()
+        row_to = self.journal.last_row if include_unsettled else self.watermark_row
+        if self.arbiter is not None:
+            self.arbiter.forget(hour, row_to)
         return partition.PublishTask(
             dataset=self.name,
             directory=self.directory,
             lineage=self.journal.lineage,
             hour=hour,
-            row_to=self.journal.last_row if include_unsettled else self.watermark_row,
+            row_to=row_to,
             segments=tuple(segment.path for segment in self.journal.segments if hour in segment.newest_rows),
             row_group_rows=self._settings.row_group_rows,
             window_s=self._settings.twin_window_s if len(self.market.feeds) > 1 else 0.0,

@@ -128,7 +128,10 @@ PARQUET: dict[str, pa.Schema] = {
 
 _ENTRY = [
     ("row", pa.int64()),  # entry number, 1, 2, 3 ... over the whole lineage of the journal
-    ("twin_of", pa.int64()),  # null: a new row; else only the arrival of that row's twin, content columns null
+    (
+        "twin_of",
+        pa.int64(),
+    ),  # null: a new row; else only the arrival and stamp of that row's twin, content columns null
     ("mono_ns", pa.int64()),
     ("hour", pa.int64()),  # start of the exchange hour the row is stored in, ns since 1970 UTC
 ]
@@ -189,7 +192,7 @@ def build_entries(
         "hour": pa.array(compute_hours(records) if arbitration is None else arbitration.hour_ns),
         "symbol": _to_text(records["symbol"], twin),
         "venue": _to_names(VENUE_NAMES, records["venue"], twin),
-        "exch_time": _to_ints(records["exch_ns"], twin).cast(time),
+        "exch_time": _to_ints(records["exch_ns"]).cast(time),
         "recv_time": _to_ints(records["recv_ns"], fetched).cast(time),
         "broker": _to_names(_FEED_NAMES, records["line"]),
         "session": _to_names(_SESSION_NAMES, records["session"], twin),

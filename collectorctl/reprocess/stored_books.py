@@ -4,7 +4,7 @@
     stored (kiwoom)      A . B .    ─>    A and B are twins of stored rows, C is new
 
 Guarantees:
-    * Rule and window are those of the writer; only rows with the arrival of one feed can be twins.
+    * Rule, window and longest stall are those of the writer; only rows with the arrival of one feed can be twins.
     * Files are read by row group, and only rows received near a quarantined book are kept in memory.
 
 Not handled here:
@@ -31,7 +31,7 @@ BOOKS = "kr.orderbook"
 """The one dataset whose rows several brokers deliver."""
 _SIDES = ("ask", "bid")
 _LEVELS = [f"{side}_{what}_{n + 1}" for side in _SIDES for what in ("price", "size") for n in range(LEVELS)]
-_COLUMNS = ["symbol", "venue", *_FEED_BY_COLUMN, "cum_volume", *_LEVELS]
+_COLUMNS = ["symbol", "venue", "exch_time", *_FEED_BY_COLUMN, "cum_volume", *_LEVELS]
 
 
 def window_ns(home: Home) -> int:
@@ -58,10 +58,10 @@ def find_rows_stored(home: Home, rows: pa.Table, paths: list[Path]) -> np.ndarra
 
 def _find_twins(home: Home, books: np.ndarray, paths: list[Path]) -> np.ndarray:
     """Which of `books`, in order of receipt, are twins of rows of `paths`; bool, shape (n,)."""
-    stored = _read_near(paths, books, window_ns(home))
+    arbiter = BookArbiter(window_ns(home), home.settings.writer.identity_cum_volume)
+    stored = _read_near(paths, books, arbiter.stall_ns)
     both = np.concatenate([stored, books])
     order = np.argsort(both["mono_ns"], kind="stable")
-    arbiter = BookArbiter(window_ns(home), home.settings.writer.identity_cum_volume)
     twin_of = arbiter.arbitrate(both[order], np.zeros(len(both), np.int64), 0).twin_of
     later = np.flatnonzero(twin_of != NEW)
     pairs = np.column_stack([order[later], order[twin_of[later]]]).reshape(-1, 2)
@@ -71,7 +71,7 @@ def _find_twins(home: Home, books: np.ndarray, paths: list[Path]) -> np.ndarray:
 
 
 def _read_near(paths: list[Path], books: np.ndarray, within_ns: int) -> np.ndarray:
-    """Stored rows of these symbols with the arrival of one feed within the window of any of the books."""
+    """Stored rows of these symbols with the arrival of one feed within `within_ns` of any of the books."""
     symbols = pa.array([symbol.decode() for symbol in np.unique(books["symbol"])])
     pieces = [empty_records(ORDERBOOK, 0)]
     for path in paths:
@@ -92,7 +92,7 @@ def find_partitions_near(home: Home, dataset: str, records: np.ndarray) -> list[
 
 
 def _is_near(stamps: np.ndarray, books: np.ndarray, within_ns: int) -> np.ndarray:
-    """Which of `stamps` lie within the window of any of `books` (sorted)."""
+    """Which of `stamps` lie within `within_ns` of any of `books` (sorted)."""
     after = np.searchsorted(books, stamps - within_ns)
     return (after < len(books)) & (books[np.minimum(after, len(books) - 1)] <= stamps + within_ns)
 
@@ -106,6 +106,8 @@ def _to_records(rows: pa.RecordBatch | pa.Table) -> np.ndarray:
         arrived = pc.fill_null(rows.column(name).cast(pa.int64()), UNDEFINED).to_numpy()
         here = arrived != UNDEFINED
         found["mono_ns"][here], found["line"][here] = arrived[here], feed
+    found["recv_ns"] = found["mono_ns"]
+    found["exch_ns"] = pc.fill_null(rows.column("exch_time").cast(pa.int64()), UNDEFINED).to_numpy()
     found["cum_volume"] = pc.fill_null(rows.column("cum_volume"), UNDEFINED).to_numpy()
     for side in _SIDES:
         for n in range(LEVELS):

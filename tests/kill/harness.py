@@ -23,7 +23,7 @@ from random import Random
 
 import msgspec
 import pandas as pd
-from kill.injections import COLLECTORS, PROCESSES, SUPERVISOR, Injection
+from kill.injections import COLLECTORS, PROCESSES, SUPERVISOR, TWIN_WINDOW_S, Injection
 from support.process_tree import read_status, run_collectorctl, temporary_home, wait_until
 
 from brokers.simulator import ground_truth
@@ -51,11 +51,12 @@ subscribe_spacing_ms = 20
 backoff_first_s = 0.2
 backoff_max_s = 1.0
 [writer]
+twin_window_s = {window_s}
 grace_s = 5.5
 late_every_s = 3.0
 segment_max_bytes = 1048576
 [watchdog]
-stale_s = 3.0
+stale_s = {stale_s}
 [recover]
 automatic = false
 """
@@ -106,7 +107,7 @@ class KillHarness:
             case "kill stopped":
                 self._stop(injection.targets[0], injection.duration_s, signal.SIGKILL)
             case "pause":
-                self._stop(injection.targets[0], injection.duration_s, signal.SIGCONT)
+                self.pause(injection.targets[0], injection.duration_s)
             case "terminate" if injection.targets == (SUPERVISOR,):
                 pid = self._pid(SUPERVISOR)
                 self._signal(signal.SIGTERM, SUPERVISOR, pid)
@@ -143,6 +144,10 @@ class KillHarness:
         if number == signal.SIGKILL:
             self.kills[name] += 1
         return True
+
+    def pause(self, name: str, seconds: float) -> None:
+        """Stop a process for so long."""
+        self._stop(name, seconds, signal.SIGCONT)
 
     def _stop(self, name: str, seconds: float, then: signal.Signals) -> None:
         pid, begin_ns = self._pid(name), time.monotonic_ns()
@@ -272,10 +277,15 @@ class KillHarness:
 
 
 @contextmanager
-def kill_harness(seed: int) -> Iterator[KillHarness]:
-    """A healthy tree, ready to be beaten; the home of a failure is copied to KILL_KEEP if that is set."""
+def kill_harness(
+    seed: int, *options: str, window_s: float = TWIN_WINDOW_S, stale_s: float = 3.0
+) -> Iterator[KillHarness]:
+    """A healthy tree, ready to be beaten; the home of a failure is copied to KILL_KEEP if that is set.
+
+    `options`: more of the simulator's; `window_s`: of twins; `stale_s`: from which age of its heartbeat a process hangs.
+    """
     with (
-        temporary_home(SETTINGS) as root,
+        temporary_home(SETTINGS.format(window_s=window_s, stale_s=stale_s)) as root,
         SimulatorProcess(
             root,
             root / "truth",
@@ -286,6 +296,7 @@ def kill_harness(seed: int) -> Iterator[KillHarness]:
             "0",
             "--kis-loss",
             "0.005",
+            *options,
         ) as simulator,
     ):
         set_addresses(root, simulator.addresses)

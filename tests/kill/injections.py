@@ -24,8 +24,10 @@ WORKERS = (*COLLECTORS, "writer")
 PROCESSES = (*WORKERS, "gapfill", "watchdog")
 SUPERVISOR = "supervisord"
 
-MAX_PAUSE_S = 2.5
-"""Shorter than the twin window: a book read that much later than on the other line still finds its twin."""
+TWIN_WINDOW_S = 1.5
+MAX_PAUSE_S = 3 * TWIN_WINDOW_S
+"""A book that is read much later than the window finds its twin by the exchange's time. The watchdog lets a process hang for 3 s in
+two looks five seconds apart."""
 
 KILLS_PER_ROUND = 12
 """SIGKILLs in a deck, the watchdog's included."""

@@ -7,8 +7,9 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
-from support.writer_data import SECOND_NS, make_books, make_home
+from support.writer_data import NINE_NS, SECOND_NS, make_books, make_home
 
 from conf.home import Home
 from ringbuf.records import ORDERBOOK, FeedId
@@ -40,6 +41,13 @@ def rings(home: Home) -> Iterator[dict[FeedId, Producer]]:
         ring.close()
 
 
+def stamped(numbers: list[int], feed: FeedId, mono_ns: int, second: int) -> np.ndarray:
+    """Books that the exchange made in that second after nine, by a calendar that passes with `mono_ns`."""
+    found = make_books(numbers, feed, NINE_NS + second * SECOND_NS, mono_ns, symbols=1)
+    found["recv_ns"] = found["mono_ns"]  # the calendar's zero does not matter
+    return found
+
+
 def opened(home: Home) -> Dataset:
     """The dataset as the writer opens it."""
     return Dataset(home, "kr.orderbook", Vitals.create(home.vitals_path("writer"), "writer"))
@@ -62,9 +70,111 @@ def test_a_row_settles_only_when_its_window_has_passed_on_every_ring(home: Home,
 
     assert dataset.arbiter.unmatched_count == 9
 
-    dataset.process_batch(end_ns + WINDOW_NS + STRAGGLER_NS, NO_LIMIT_NS)
+    rings[FeedId.KIWOOM].publish(stamped([77], FeedId.KIWOOM, now_ns + WINDOW_NS + 1, 5))
+    dataset.process_batch(end_ns + WINDOW_NS + STRAGGLER_NS, end_ns + WINDOW_NS + STRAGGLER_NS)
 
-    assert dataset.watermark_row == 10 and dataset.arbiter.unmatched_count == 0
+    assert dataset.watermark_row == 10
+    dataset.close()
+
+
+def test_rows_of_a_stall_settle_only_when_the_feed_has_come_past_them(
+    home: Home, rings: dict[FeedId, Producer]
+) -> None:
+    """Kiwoom stalls for 13 s: what KIS had meanwhile is not published before Kiwoom's own; a published row has no twin any more."""
+    dataset = opened(home)
+    begin_ns = time.monotonic_ns()
+
+    def run(to_s: float) -> None:
+        dataset.process_batch(begin_ns + round(to_s * SECOND_NS), begin_ns + round(to_s * SECOND_NS))
+
+    for second in range(12):
+        rings[FeedId.KIS].publish(stamped([second], FeedId.KIS, begin_ns + second * SECOND_NS, second))
+        if second < 2:
+            rings[FeedId.KIWOOM].publish(stamped([second], FeedId.KIWOOM, begin_ns + second * SECOND_NS + 1, second))
+        run(second + 0.5)
+
+    assert dataset.watermark_row == 2
+    assert dataset.due_hours(NINE_NS + 3600 * SECOND_NS, begin_ns) == []
+    assert dataset.due_hours(NINE_NS + 3600 * SECOND_NS, begin_ns + 21 * SECOND_NS) == []
+
+    for second in range(2, 12):
+        rings[FeedId.KIWOOM].publish(stamped([second], FeedId.KIWOOM, begin_ns + 14 * SECOND_NS + second, second))
+    for feed in (FeedId.KIS, FeedId.KIWOOM):
+        rings[feed].publish(stamped([14], feed, begin_ns + 14 * SECOND_NS + 100 + feed, 14))
+    run(14.5)
+    run(19)
+
+    twins = [
+        row
+        for batch in read_rows(home.journal_directory("kr.orderbook"))
+        for row in batch.column("twin_of").to_pylist()
+    ]
+    assert twins.count(None) == 13
+    assert dataset.watermark_row > 12
+    dataset.close()
+
+
+def test_a_feed_that_is_gone_holds_no_hour_up_for_ever(home: Home, rings: dict[FeedId, Producer]) -> None:
+    """After the longest stall its twins are waited for no longer, and an hour waits no longer than that beyond its grace."""
+    dataset = opened(home)
+    begin_ns = time.monotonic_ns()
+    rings[FeedId.KIWOOM].publish(stamped([0], FeedId.KIWOOM, begin_ns, 0))
+    rings[FeedId.KIS].publish(stamped([1], FeedId.KIS, begin_ns + SECOND_NS, 1))
+    stall_ns = dataset.arbiter.stall_ns
+
+    dataset.process_batch(begin_ns + 2 * SECOND_NS, begin_ns + 2 * SECOND_NS)
+    dataset.process_batch(begin_ns + stall_ns, begin_ns + stall_ns)
+
+    assert dataset.watermark_row == 0
+    assert dataset.due_hours(NINE_NS + 3600 * SECOND_NS, begin_ns) == []
+    assert dataset.due_hours(NINE_NS + 3600 * SECOND_NS, begin_ns + stall_ns + 22 * SECOND_NS) != []
+
+    dataset.process_batch(begin_ns + stall_ns + 3 * SECOND_NS, begin_ns + stall_ns + 3 * SECOND_NS)
+
+    assert dataset.watermark_row == 2 and dataset.arbiter.unmatched_count == 0
+    dataset.close()
+
+
+def test_what_is_handed_to_publication_has_no_twin_any_more(home: Home, rings: dict[FeedId, Producer]) -> None:
+    """A book that comes while its row is being published is a row of its own: neither is lost."""
+    dataset = opened(home)
+    now_ns = time.monotonic_ns()
+    rings[FeedId.KIS].publish(stamped([1, 2], FeedId.KIS, now_ns, 0))
+    dataset.process_batch(NO_LIMIT_NS, now_ns + SECOND_NS)
+
+    task = dataset.build_publish_task(NINE_NS, include_unsettled=True)
+    rings[FeedId.KIWOOM].publish(stamped([1], FeedId.KIWOOM, now_ns + 1000, 0))
+    dataset.process_batch(NO_LIMIT_NS, now_ns + SECOND_NS)
+
+    assert task.row_to == 2
+    assert dataset.journal.current.newest_rows == {NINE_NS: 3}
+    dataset.close()
+
+
+def test_a_batch_that_could_not_be_written_holds_publication_up(
+    home: Home, rings: dict[FeedId, Producer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may hold twins of the rows that would be published without them."""
+    dataset = opened(home)
+    now_ns = time.monotonic_ns()
+    rings[FeedId.KIS].publish(stamped([1], FeedId.KIS, now_ns, 0))
+    dataset.process_batch(NO_LIMIT_NS, now_ns + SECOND_NS)
+    late_ns = now_ns + 60 * SECOND_NS
+    dataset.due_hours(NINE_NS + 3600 * SECOND_NS, now_ns)
+    assert dataset.due_hours(NINE_NS + 3600 * SECOND_NS, late_ns) == [NINE_NS]
+    rings[FeedId.KIWOOM].publish(stamped([1], FeedId.KIWOOM, now_ns + 1000, 0))
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "no space")
+
+    with monkeypatch.context() as context:
+        context.setattr(durable_io, "append", full)
+        with pytest.raises(OSError, match="no space"):
+            dataset.process_batch(NO_LIMIT_NS, now_ns + SECOND_NS)
+
+    assert dataset.due_hours(NINE_NS + 3600 * SECOND_NS, late_ns) == []
+    dataset.process_batch(NO_LIMIT_NS, now_ns + SECOND_NS)
+    assert dataset.due_hours(NINE_NS + 3600 * SECOND_NS, late_ns) == [NINE_NS]
     dataset.close()
 
 

@@ -112,7 +112,7 @@ def test_no_record_is_refused_whatever_it_holds() -> None:
 
 
 def test_a_twin_carries_its_arrival_and_nothing_else() -> None:
-    """Content columns of a twin are null; line, receive time and sequence number are its own."""
+    """Content columns of a twin are null; line, times and sequence number are its own."""
     found = make_books([1, 1])
     found["line"] = (FeedId.KIS, FeedId.KIWOOM)
     found["seq"] = (5, 9)
@@ -124,4 +124,5 @@ def test_a_twin_carries_its_arrival_and_nothing_else() -> None:
 
     assert (twin["twin_of"], twin["row"], twin["broker"], twin["seq"]) == (1, 2, "kiwoom", 9)
     assert twin["recv_time"] == twin["recv_time_kiwoom"] and twin["recv_time_kis"] is None
-    assert {None} == {twin[name] for name in ("symbol", "ask_price_1", "cum_volume", "flags", "session", "exch_time")}
+    assert {None} == {twin[name] for name in ("symbol", "ask_price_1", "cum_volume", "flags", "session")}
+    assert twin["exch_time"].timestamp() == NINE_NS / 1e9

@@ -1,8 +1,9 @@
 """Replay: a book arbiter as it was, rebuilt from the batches of its journal.
 
 Guarantees:
-    * Rows that may still have a twin wait again, unless they are published; volumes count again from the last ceilings.
-    * Memory is bounded by the rows of the window and of the newest segment.
+    * Rows that may still have a twin wait again, unless they are published, and each feed has come as far as it had; volumes count
+      again from the last ceilings.
+    * Memory is bounded by the rows of the longest stall and of the newest segment.
 """
 
 from __future__ import annotations
@@ -15,12 +16,13 @@ import pyarrow.compute as pc
 
 from ringbuf.records import UNDEFINED, FeedId
 from writer.ingest.book_arbiter import NEW, BookArbiter, UnmatchedRow
+from writer.ingest.feed_progress import compute_made_ns
 from writer.journal.segment import JournalBatch
 from writer.schema import VENUE_NAMES
 
 
 class ArbiterReplay:
-    """The batches that matter to an arbiter; `window_ns`: how long a row may wait for its twin."""
+    """The batches that matter to an arbiter; `window_ns`: how long a row may wait for its twin, if that is late."""
 
     def __init__(self, window_ns: int) -> None:
         self._window_ns = window_ns
@@ -55,10 +57,16 @@ def _replay(arbiter: BookArbiter, batch: pa.RecordBatch, published_to: Mapping[i
     """Restore the journalled rows that wait for twins, as far as they are not published."""
     names = ["row", "mono_ns", "hour", "identity", "broker"]
     twins = pc.fill_null(batch.column("twin_of"), NEW).to_pylist()
-    for *entry, twin_of in zip(*(batch.column(name).to_pylist() for name in names), twins, strict=True):
-        row, mono_ns, hour, identity, broker = entry
-        if max(row if twin_of == NEW else twin_of, 0) > published_to.get(hour, 0):
-            arbiter.replay(identity, UnmatchedRow(row, mono_ns, FeedId[broker.upper()], hour), twin_of)
+    recv_ns, exch_ns = (
+        pc.fill_null(batch.column(name).cast(pa.int64()), UNDEFINED).to_numpy() for name in ("recv_time", "exch_time")
+    )
+    made = compute_made_ns(batch.column("mono_ns").to_numpy(), recv_ns, exch_ns, arbiter.calendar_speed).tolist()
+    columns = (batch.column(name).to_pylist() for name in names)
+    for row, mono_ns, hour, identity, broker, twin_of, made_ns in zip(*columns, twins, made, strict=True):
+        feed = FeedId[broker.upper()]
+        is_late = arbiter.advance(feed, mono_ns, made_ns)
+        if (row if twin_of == NEW else twin_of) > published_to.get(hour, 0):
+            arbiter.replay(identity, UnmatchedRow(row, mono_ns, feed, hour, made_ns, is_late), twin_of)
 
 
 def _raise_volume_high_water(arbiter: BookArbiter, batch: pa.RecordBatch) -> None:

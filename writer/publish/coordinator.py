@@ -66,7 +66,7 @@ class PublicationCoordinator:
             return
         paused = self._writer_report.paused
         for dataset in self._datasets:
-            for hour in dataset.schedule.due_hours(self._clock.now_ns(), now_ns) if dataset.name not in paused else ():
+            for hour in dataset.due_hours(self._clock.now_ns(), now_ns) if dataset.name not in paused else ():
                 try:
                     self._publisher.submit(dataset.build_publish_task(hour, include_unsettled=False))
                 except OSError as error:

@@ -2,6 +2,7 @@
 
     rows ──add_rows──> hour: newest row, published to          calendar past the hour's end ─> ripe ── grace ──> due
                                                            rows after its publication   ─> ripe ── late_every ──> due
+                                                           rows that are not settled    ─> due when they are, or after `hold`
 
 Guarantees:
     * Every row that was added comes due once the calendar has left its hour; waiting times are real (monotonic) ns.
@@ -13,6 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from conf.clock import HOUR_NS
+from ringbuf.records import MAX_INT64
 
 
 @dataclass
@@ -35,7 +37,9 @@ class HourState:
 class PublicationSchedule:
     """The hours of one dataset."""
 
-    def __init__(self, grace_ns: int, late_every_ns: int) -> None:
+    def __init__(self, grace_ns: int, late_every_ns: int, hold_ns: int = 0) -> None:
+        """`hold_ns`: how long an hour waits at most for rows that are not settled, beyond the others."""
+        self._hold_ns = hold_ns
         self.hours: dict[int, HourState] = {}
         self._grace_ns = grace_ns
         self._late_every_ns = late_every_ns
@@ -50,8 +54,8 @@ class PublicationSchedule:
         """An earlier life published that much of this hour."""
         self.hours[start].published_to = published_to
 
-    def due_hours(self, calendar_ns: int, mono_ns: int) -> list[int]:
-        """Hours to publish now, oldest first."""
+    def due_hours(self, calendar_ns: int, mono_ns: int, settled_row: int = MAX_INT64) -> list[int]:
+        """Hours to publish now, oldest first; rows up to `settled_row` wait for nothing."""
         due = []
         for start, hour in sorted(self.hours.items()):
             if not hour.has_unpublished or calendar_ns < start + HOUR_NS:
@@ -59,6 +63,7 @@ class PublicationSchedule:
             if hour.due_since_ns is None:
                 hour.due_since_ns = mono_ns
             wait_ns = self._late_every_ns if hour.closed else self._grace_ns
+            wait_ns += self._hold_ns if hour.newest_row > settled_row else 0
             if mono_ns >= max(hour.due_since_ns + wait_ns, hour.not_before_ns):
                 due.append(start)
         return due

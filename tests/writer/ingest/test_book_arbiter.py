@@ -6,6 +6,7 @@ from collections import Counter
 from random import Random
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.writer_data import NINE_NS, SECOND_NS, make_books
@@ -13,6 +14,7 @@ from support.writer_data import NINE_NS, SECOND_NS, make_books
 from ringbuf.records import UNDEFINED, FeedId, Venue
 from writer import schema
 from writer.ingest.book_arbiter import NEW, ArbitrationResult, BookArbiter, UnmatchedRow
+from writer.ingest.feed_progress import compute_made_ns
 
 WINDOW_NS = 5 * SECOND_NS
 VENUES = ["KRX", "NXT", "UN"]
@@ -30,6 +32,25 @@ def feed_of(steps: list[tuple[FeedId, int, int]]) -> np.ndarray:
     found["line"] = [line for line, _, _ in steps]
     found["mono_ns"] = np.cumsum([gap for _, _, gap in steps])
     return found
+
+
+delays = st.lists(st.integers(0, 40 * SECOND_NS // 10), min_size=60, max_size=60)
+
+
+def stalled_feed_of(steps: list[tuple[FeedId, int, int]], waits: list[int]) -> np.ndarray:
+    """The same as a real calendar stamps them, each feed in its own order, some books received up to half a minute late.
+
+    Seven of eight waits are none: a stall holds up what comes after it as well.
+    """
+    found = feed_of(steps)
+    made_ns = found["mono_ns"].copy()
+    found["exch_ns"] = NINE_NS + made_ns // SECOND_NS * SECOND_NS
+    for line in LINES:
+        mine = found["line"] == line
+        late_ns = np.array([10 * wait if wait % 8 == 0 else 0 for wait in waits[: len(found)]])
+        found["mono_ns"][mine] = np.maximum.accumulate((made_ns + late_ns)[mine])
+    found["recv_ns"] = NINE_NS + found["mono_ns"]
+    return found[np.argsort(found["mono_ns"], kind="stable")]
 
 
 def take(merge: BookArbiter, found: np.ndarray, first_row: int = 1) -> ArbitrationResult:
@@ -150,6 +171,128 @@ def test_a_state_rebuilt_from_the_journal_goes_on_like_the_one_that_was_lost(
     assert left.late.tolist() == right.late.tolist()
 
 
+@given(feeds, delays)
+@settings(max_examples=300, deadline=None)
+def test_however_late_a_feed_is_the_result_is_never_less_than_either(steps: list, waits: list[int]) -> None:
+    """Per content as without stalls: max(line, line) <= stored <= sum; and no row is the twin of its own feed's, or of two."""
+    found = stalled_feed_of(steps, waits)
+
+    said = take(BookArbiter(WINDOW_NS, VENUES), found).twin_of
+
+    stored = said == NEW
+    for content in np.unique(found["cum_volume"]):
+        mine = found["cum_volume"] == content
+        by_line = [int((mine & (found["line"] == line)).sum()) for line in LINES]
+        assert max(by_line) <= int((mine & stored).sum()) <= sum(by_line)
+    twins = said[~stored]
+    assert len(np.unique(twins)) == len(twins)
+    assert (found["line"][twins - 1] != found["line"][~stored]).all()
+    assert (found["cum_volume"][twins - 1] == found["cum_volume"][~stored]).all()
+
+
+@given(feeds, delays, st.integers(0, 60))
+@settings(max_examples=200, deadline=None)
+def test_a_state_rebuilt_in_the_middle_of_a_stall_goes_on_like_the_one_that_was_lost(
+    steps: list, waits: list[int], cut: int
+) -> None:
+    """Split anywhere and replayed, with the stamps that a journal has: the decisions are those of one that lived."""
+    found = stalled_feed_of(steps, waits)
+    lived, rebuilt = BookArbiter(WINDOW_NS, VENUES), BookArbiter(WINDOW_NS, VENUES)
+    before, after = found[:cut], found[cut:]
+    said = take(lived, before)
+
+    made = compute_made_ns(before["mono_ns"], before["recv_ns"], before["exch_ns"], 1.0).tolist()
+    stamps = zip(before["mono_ns"].tolist(), before["line"].tolist(), said.hour_ns.tolist(), made, strict=True)
+    for at, (mono_ns, line, hour, made_ns) in enumerate(stamps):
+        is_late = rebuilt.advance(line, mono_ns, made_ns)
+        row = UnmatchedRow(at + 1, mono_ns, line, hour, made_ns, is_late)
+        rebuilt.replay(said.identity[at], row, int(said.twin_of[at]))
+
+    assert lived.reach_ns == rebuilt.reach_ns
+    assert take(lived, after, cut + 1).twin_of.tolist() == take(rebuilt, after, cut + 1).twin_of.tolist()
+
+
+def two_feeds(
+    seconds: int, thin: FeedId, stall: tuple[float, float], skew_s: int = 0, delay_s: float = 0.0
+) -> tuple[np.ndarray, int]:
+    """Ten books a second of one symbol, of which many return to an earlier content, and how many of them some feed delivers.
+
+    Both feeds receive them within 50 ms, and `thin` only half. Kiwoom receives all that falls into `stall` (begin, end in s) at its
+    end; its stamps are `skew_s` behind and its network is `delay_s` slow.
+    """
+    random = np.random.default_rng(11)
+    count = 10 * seconds
+    made_ns = np.sort(random.integers(0, seconds * SECOND_NS, count))
+    contents = np.arange(count)
+    for n in np.flatnonzero(random.random(count) < 0.2):
+        contents[n] = contents[max(0, n - 2)]
+    parts = []
+    for feed in LINES:
+        part = make_books(contents, feed, symbols=1)
+        lag_s = delay_s if feed is FeedId.KIWOOM else 0.0
+        received_ns = made_ns + random.integers(1_000_000, 50_000_000, count) + round(lag_s * SECOND_NS)
+        begin_ns, end_ns = (round(at * SECOND_NS) for at in stall)
+        if feed is FeedId.KIWOOM:
+            received_ns[(received_ns >= begin_ns) & (received_ns < end_ns)] = end_ns
+        part["mono_ns"] = np.maximum.accumulate(received_ns)
+        part["recv_ns"] = NINE_NS + part["mono_ns"]
+        stamp_ns = made_ns - (skew_s * SECOND_NS if feed is FeedId.KIWOOM else 0)
+        part["exch_ns"] = NINE_NS + stamp_ns // SECOND_NS * SECOND_NS
+        part["seq"] = np.arange(count)
+        parts.append(part[random.random(count) < (0.5 if feed is thin else 0.99)])
+    found = np.concatenate(parts)
+    return found[np.argsort(found["mono_ns"], kind="stable")], len(np.unique(found["seq"]))
+
+
+@pytest.mark.parametrize("thin", LINES, ids=["the fuller feed is late", "the thinner feed is late"])
+@pytest.mark.parametrize(
+    "conditions",
+    [
+        {"stall": (100, 109)},
+        {"stall": (100, 113)},
+        {"stall": (100, 129)},
+        {"stall": (100, 113), "skew_s": 1},
+        {"stall": (100, 113), "skew_s": 3},
+        {"stall": (0, 0), "skew_s": 3},
+        {"stall": (0, 0), "skew_s": 8},
+        {"stall": (0, 0), "delay_s": 3.0},
+        {"stall": (0, 0), "delay_s": 8.0},
+        {"stall": (0, 0), "delay_s": 20.0},
+        {"stall": (100, 109), "delay_s": 8.0},
+    ],
+    ids=str,
+)
+def test_a_late_feed_costs_no_book_and_doubles_none(conditions: dict, thin: FeedId) -> None:
+    """Stalls up to the longest, stamps that differ, a slow network: 0.05 % missed and 0.03 % doubled at most, and chance."""
+    found, delivered = two_feeds(200, thin, **conditions)
+
+    stored = found["seq"][take(BookArbiter(WINDOW_NS, VENUES), found).twin_of == NEW]
+
+    most = [share * delivered + 3 * (share * delivered) ** 0.5 for share in (0.0005, 0.0003)]
+    assert -most[0] <= len(stored) - delivered <= most[1]
+
+
+def test_a_feed_owes_twins_until_it_has_come_past_them_or_is_gone() -> None:
+    """Rows of the second in which a feed fell silent may still be owed; after the longest stall nothing is."""
+    merge = BookArbiter(WINDOW_NS, VENUES)
+    found = make_books([1, 2, 3], FeedId.KIS, mono_ns=0)
+    found["line"] = (FeedId.KIWOOM, FeedId.KIS, FeedId.KIS)
+    found["mono_ns"] = found["recv_ns"] = np.array([0, 1, 9]) * SECOND_NS
+    found["exch_ns"] = found["mono_ns"]
+    take(merge, found[:2])
+    mark = merge.reach_ns
+    take(merge, found[2:], 3)
+
+    assert not merge.has_passed(mark, 9 * SECOND_NS)
+    assert not merge.has_passed(mark, merge.stall_ns)
+    assert merge.has_passed(mark, merge.stall_ns + 1)
+
+    found["line"], found["cum_volume"], found["exch_ns"] = FeedId.KIWOOM, 9, 2 * SECOND_NS
+    take(merge, found[2:], 4)
+
+    assert merge.has_passed(mark, 9 * SECOND_NS)
+
+
 def test_a_content_that_comes_back_is_stored_again() -> None:
     """A, B, A on one line are three rows; the other line's A, B, A are their twins in that order."""
     found = np.concatenate(
@@ -186,6 +329,30 @@ def test_one_nanosecond_beyond_the_window_is_another_book() -> None:
         found["mono_ns"] = [100, 100 + WINDOW_NS + late_ns]
 
         assert twin == take(BookArbiter(WINDOW_NS, VENUES), found).twin_of[1]
+
+
+def test_published_rows_have_no_twin_and_the_others_still_do() -> None:
+    """Forgetting an hour's rows up to one leaves the later ones and those of other hours."""
+    merge = BookArbiter(WINDOW_NS, VENUES)
+    found = make_books([1, 2, 3], mono_ns=0)
+    found["exch_ns"][1] += 3600 * SECOND_NS
+    take(merge, found)
+
+    merge.forget(NINE_NS, 2)
+    said = take(merge, make_books([1, 2, 3], FeedId.KIWOOM, mono_ns=SECOND_NS), 4)
+
+    assert said.twin_of.tolist() == [NEW, 2, 3]
+
+
+def test_memory_is_bounded_whatever_is_late(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beyond so many rows the oldest are forgotten."""
+    monkeypatch.setattr("writer.ingest.book_arbiter.MAX_ROWS", 100)
+    merge = BookArbiter(WINDOW_NS, VENUES)
+
+    take(merge, make_books(range(1000)))
+
+    assert merge.unmatched_count == 100
+    assert len(merge._in_order) == 100
 
 
 def test_memory_holds_only_what_was_not_forgotten() -> None:

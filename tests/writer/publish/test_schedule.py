@@ -39,6 +39,18 @@ def test_an_hour_published_by_a_stop_before_its_end_still_gets_its_grace() -> No
     assert hours.due_hours(NINE_NS + HOUR, 5000 + GRACE) == [NINE_NS]
 
 
+def test_an_hour_waits_for_rows_that_are_not_settled_but_not_for_ever() -> None:
+    """Due with its grace if all are settled, else as soon as they are, at most `hold` later."""
+    hold = 30
+    hours = PublicationSchedule(GRACE, LATE, hold)
+    hours.add_rows({NINE_NS: 10})
+
+    assert hours.due_hours(NINE_NS + HOUR, 0, settled_row=9) == []
+    assert hours.due_hours(NINE_NS + HOUR, GRACE + hold - 1, settled_row=9) == []
+    assert hours.due_hours(NINE_NS + HOUR, GRACE, settled_row=10) == [NINE_NS]
+    assert hours.due_hours(NINE_NS + HOUR, GRACE + hold, settled_row=9) == [NINE_NS]
+
+
 def test_a_failure_is_not_tried_again_at_once() -> None:
     """Postponed until the time given."""
     hours = PublicationSchedule(GRACE, LATE)

@@ -1,0 +1,69 @@
+"""Progress of one feed: how far it has come in the exchange's time, and how late it is by its own measure (pure).
+
+    made       10:00:01        02        03 . . . . . 15        exchange seconds, on the monotonic axis
+    received   10:00:01.1      02.1                   16.3 all at once: the collector was stopped
+    late                0         0                   13 .. 0 s
+
+Guarantees:
+    * A feed whose stamps are always behind, or that is always slow, is not late: what is usual is learned within BASE_NS.
+    * One stale stamp makes no feed late, and one from the future is no measure of anything.
+    * Equal records give equal results.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from conf.clock import MINUTE_NS
+from ringbuf.records import UNDEFINED
+
+BASE_NS = MINUTE_NS
+"""The usual delay is the smallest of this and the span before."""
+
+
+def compute_made_ns(mono_ns: np.ndarray, recv_ns: np.ndarray, exch_ns: np.ndarray, calendar_speed: float) -> np.ndarray:
+    """The exchange's stamps on the monotonic axis, up to a constant; UNDEFINED where there is none. All int64, shape (n,)."""
+    known = exch_ns != UNDEFINED
+    delay_ns = np.where(known, recv_ns - np.where(known, exch_ns, 0), 0)
+    if calendar_speed != 1.0:
+        delay_ns = np.rint(delay_ns / calendar_speed).astype(np.int64)
+    return np.where(known, mono_ns - delay_ns, UNDEFINED)
+
+
+class FeedProgress:
+    """One feed."""
+
+    def __init__(self, min_lateness_ns: int, tolerance_ns: int) -> None:
+        """`min_lateness_ns`: a smaller delay beyond the usual one is none, nor is a stamp `tolerance_ns` ahead."""
+        self.received_ns = 0
+        """When its newest record was received."""
+        self.reach_ns = UNDEFINED
+        """Its newest stamp."""
+        self._min_lateness_ns = min_lateness_ns
+        self._tolerance_ns = tolerance_ns
+        self._span = 0
+        self._smallest_ns: int | None = None
+        self._smallest_before_ns: int | None = None
+
+    @property
+    def usual_delay_ns(self) -> int | None:
+        """Its smallest delay of late; None before there was one."""
+        known = [delay for delay in (self._smallest_ns, self._smallest_before_ns) if delay is not None]
+        return min(known, default=None)
+
+    def advance(self, mono_ns: int, made_ns: int) -> bool:
+        """It delivered a record; whether it is late with it."""
+        self.received_ns = max(mono_ns, self.received_ns)
+        if made_ns == UNDEFINED:
+            return False
+        if mono_ns // BASE_NS != self._span:
+            self._span = mono_ns // BASE_NS
+            self._smallest_before_ns, self._smallest_ns = self._smallest_ns, None
+        usual_ns = self.usual_delay_ns
+        if usual_ns is not None and mono_ns - made_ns < usual_ns - self._tolerance_ns:
+            return False
+        self.reach_ns = max(made_ns, self.reach_ns)
+        delay_ns = mono_ns - self.reach_ns
+        if self._smallest_ns is None or delay_ns < self._smallest_ns:
+            self._smallest_ns = delay_ns
+        return usual_ns is not None and delay_ns - usual_ns >= self._min_lateness_ns
