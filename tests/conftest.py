@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import atexit
+import os
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -9,6 +11,10 @@ from pathlib import Path
 
 import pytest
 from support.writer_data import started_writers
+
+# every home of a test has the same keys, and homes of one host that share a key refuse each other: each test process is a host
+os.environ["XDG_RUNTIME_DIR"] = tempfile.mkdtemp(prefix="cc-runtime-", dir="/tmp")
+atexit.register(shutil.rmtree, os.environ["XDG_RUNTIME_DIR"], ignore_errors=True)
 
 
 @pytest.fixture
