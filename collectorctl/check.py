@@ -1,4 +1,4 @@
-"""Pre-flight checks: settings, secrets, and what of the universe has no slot.
+"""Pre-flight checks: settings, supervisord.conf, secrets, and what of the universe has no slot.
 
 Guarantees:
     * The first error found is raised as SettingsError; nothing is started or written.
@@ -20,6 +20,7 @@ from brokers.transport.key_lock import find_keys_in_use
 from collectorctl.allocation_report import build_allocation_report, format_shortfalls
 from collectorctl.ring_directory import find_orphans, find_removal_risk
 from collectorctl.supervision.status import enabled_feeds
+from collectorctl.supervision.supervisor import check_configuration
 from conf.home import Home
 from conf.loader import load_secrets
 from conf.process import AlreadyRunning
@@ -31,6 +32,7 @@ def check_home(home: Home) -> dict[str, Any]:
     """What would be subscribed where; SettingsError instead if the home cannot be started."""
     if fault := find_fault(read_machine()):
         raise SettingsError(home.root, "machine", f"{read_machine()}: {fault}", "use another machine")
+    check_configuration(home)
     for name, keys in key_counts(home).items():
         for number in range(1, keys + 1):
             load_secrets(home.root, name, number=number)

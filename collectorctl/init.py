@@ -7,6 +7,7 @@
 
 Guarantees:
     * Nothing that exists is changed; repeating it changes nothing.
+    * A directory that no home can be in is refused before anything is made.
 """
 
 from __future__ import annotations
@@ -14,9 +15,12 @@ from __future__ import annotations
 from importlib import resources
 from pathlib import Path
 
+from conf.home import reject_unusable_path
+
 
 def create_home(root: Path) -> list[tuple[Path, bool]]:
-    """Make the files of a home that are missing; each path, and whether it was made now."""
+    """Make the files of a home that are missing; each path, and whether it was made now. SettingsError."""
+    reject_unusable_path(root.resolve())
     conf = resources.files("conf")
     files = {
         root / "collector.toml": comment_out_settings(conf.joinpath("default.toml").read_text(encoding="utf-8")),

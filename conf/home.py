@@ -10,6 +10,7 @@
 Guarantees:
     * Every path of a home is built here.
     * run/ has mode 0700; a run/ that another user owns or may write in is refused.
+    * A home whose path has control characters, or bytes that are no UTF-8, is refused.
     * `create_directories` may run in many processes at once and any number of times.
 """
 
@@ -30,6 +31,7 @@ from conf.filelock import Wait, directory_lock, sleep
 from conf.holidays import load_holidays
 from conf.loader import SETTINGS_FILE, load_settings
 from conf.settings import Settings, SettingsError
+from conf.text.escape import escape_controls
 
 SHM, TMP, USER_RUNTIME = Path("/dev/shm"), Path("/tmp"), Path("/run/user")
 SHARED_RING_PREFIX = "collectorctl"
@@ -45,6 +47,7 @@ class Home:
     def __init__(self, root: Path, settings: Settings | None = None) -> None:
         """Read the settings of `root` unless given; SettingsError if they cannot be used."""
         self.root = root.resolve()
+        reject_unusable_path(self.root)
         self.settings = settings or load_settings(self.root)
         self.data = self.root / self.settings.paths.data
         self.run = self.root / self.settings.paths.run
@@ -207,3 +210,10 @@ def _make_private(directory: Path) -> bool:
 def _link(ring: Path, target: Path) -> None:
     with suppress(FileExistsError):  # a living process, whose ring directory was deleted, has just made the link again
         ring.symlink_to(target)
+
+
+def reject_unusable_path(root: Path) -> None:
+    """SettingsError for a path that messages and JSON cannot show as it is; supervisord can express every other one."""
+    if escape_controls(str(root)) != str(root):
+        what = "its path has control characters, or bytes that are no UTF-8"
+        raise SettingsError(root, "home", what, "use a directory whose path has neither")

@@ -9,6 +9,7 @@ Guarantees:
 
 from __future__ import annotations
 
+import configparser
 import os
 import subprocess
 import sys
@@ -25,6 +26,7 @@ from supervisor.xmlrpc import SupervisorTransport, UnixStreamHTTPConnection
 
 from conf.home import Home
 from conf.process import ShutdownSignal, acquire_lock
+from conf.settings import SettingsError
 
 MAX_SOCKET_PATH_BYTES = 90
 """supervisord binds `path.PID` first and AF_UNIX ends at 107 bytes."""
@@ -83,6 +85,28 @@ class _Transport(SupervisorTransport):
         self._get_connection = get_connection  # the vendor's class keeps its own here
 
 
+def check_configuration(home: Home) -> None:
+    """SettingsError if supervisord could not start from this home: the path of its socket, or its supervisord.conf if there is one.
+
+    supervisord's own reader judges the file; without run/ and log/, which a start makes, it cannot.
+    """
+    if len(os.fsencode(home.socket_path())) > MAX_SOCKET_PATH_BYTES:
+        what = "the path is too long for a unix socket"
+        raise SettingsError(home.socket_path(), "home", what, "use a home with a shorter path")
+    from supervisor.options import ServerOptions  # which the watchdog has no use for
+
+    file = home.root / "supervisord.conf"
+    if not (file.exists() and (home.root / "run").is_dir() and (home.root / "log").is_dir()):
+        return
+    options = ServerOptions()
+    options.configfile = str(file)
+    try:
+        options.process_config(do_usage=False)
+    except (ValueError, configparser.Error, OSError) as error:
+        write = "correct it, or move it away and run `collectorctl init`, which writes one that fits"
+        raise SettingsError(file, "supervisord", f"cannot be read: {' '.join(str(error).split())}", write) from None
+
+
 class SupervisorClient:
     """The supervisord of one home."""
 
@@ -139,10 +163,7 @@ class SupervisorClient:
             return False
         if not self.conf.exists():
             raise SupervisorError(f"{self.conf}: is missing: run `collectorctl init {self.home.root}`")
-        if len(os.fsencode(self.home.socket_path())) > MAX_SOCKET_PATH_BYTES:
-            raise SupervisorError(
-                f"{self.home.socket_path()}: the path is too long for a unix socket: use a home with a shorter path"
-            )
+        check_configuration(self.home)
         environment = os.environ | {
             "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
         }
@@ -158,7 +179,7 @@ class SupervisorClient:
             if self.find_pid() is not None:  # one that was started otherwise came first
                 return False
             raise SupervisorError(
-                f"{self.conf}: supervisord does not start: {(completed.stderr or completed.stdout).strip()[-500:]}"
+                f"{self.conf}: supervisord does not start: {' '.join((completed.stderr or completed.stdout).split())[-500:]}"
             )
         deadline = time.monotonic() + ANSWER_TIMEOUT_S
         while self.find_pid() is None:
