@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pandas as pd
-from simulation.plan import FEEDS, TWIN_WINDOW_S
+from simulation.plan import FEEDS, ROOMY_RING, TWIN_WINDOW_S
 from simulation.processes import to_trade_rows, trades_of
 from simulation.world import Delivery, Evidence
 
@@ -31,7 +31,7 @@ from collectorctl.recover.matching.gap_filling import TradeList, fill_by_chart, 
 from collectorctl.recover.store.day_ticks import load_ticks
 from conf.clock import KST, SECOND_NS
 from conf.market import to_local
-from ringbuf.records import LEVELS, UNDEFINED, Flag
+from ringbuf.records import LEVELS, MAX_INT64, UNDEFINED, Flag
 from writer.journal.reader import read_rows
 from writer.volume.gap_tracker import decode_gap_report
 
@@ -44,6 +44,7 @@ MAX_SHOWN = 5
 Name = tuple[str, str, str]
 """Date, symbol, venue."""
 _LOSS = re.compile(r"records (\d+) to (\d+) \((\d+)\)")
+_GONE = re.compile(r"the ring is gone with what was unread, from record (\d+) on")
 
 
 class Interval(NamedTuple):
@@ -61,15 +62,21 @@ def judge(evidence: Evidence) -> list[str]:
     findings = list(evidence.faults)
     tables = {stream: _read_files(evidence, stream, findings) for stream in ("orderbook", "tick", "event")}
     findings += _find_leftovers(evidence)
-    lost = _read_losses(evidence, tables["event"], findings)
+    lost, gone = _read_losses(evidence, tables["event"], findings)
     deliveries = [one for one in evidence.deliveries if one.seq not in lost[one.feed, one.record.stream]]
+    newest_rings = {
+        (one.feed, one.record.stream): one.ring_id for one in sorted(deliveries, key=lambda one: one.ring_id)
+    }
+    required = {
+        one
+        for one in deliveries
+        if _is_required(evidence, gone, one, one.ring_id == newest_rings[one.feed, one.record.stream])
+    }
     _judge_quarantine(evidence, findings)
-    _judge_books(
-        evidence, [one for one in deliveries if one.record.stream == "orderbook"], tables["orderbook"], findings
-    )
-    stored = _judge_ticks(
-        evidence, [one for one in deliveries if one.record.stream == "tick"], tables["tick"], findings
-    )
+    books = [one for one in deliveries if one.record.stream == "orderbook"]
+    ticks = [one for one in deliveries if one.record.stream == "tick"]
+    _judge_books(evidence, books, required, tables["orderbook"], findings)
+    stored = _judge_ticks(evidence, ticks, required, tables["tick"], findings)
     _judge_gap_report(evidence, stored, findings)
     if not any("unreadable" in finding for finding in findings):
         _judge_placement(evidence, findings)
@@ -110,33 +117,45 @@ def _find_leftovers(evidence: Evidence) -> list[str]:
 
 def _read_losses(
     evidence: Evidence, events: pd.DataFrame, findings: list[str]
-) -> defaultdict[tuple[str, str], set[int]]:
-    """(feed, stream) -> the records that the writer says it lost."""
+) -> tuple[defaultdict[tuple[str, str], set[int]], dict[tuple[str, str], int]]:
+    """What the writer says it lost: (feed, stream) -> the records; and the first of those that a ring had when it went."""
     lost: defaultdict[tuple[str, str], set[int]] = defaultdict(set)
+    gone: dict[tuple[str, str], int] = {}
     if not len(events):
         findings.append("no event was stored")
-        return lost
+        return lost, gone
     losses = events[events["kind"] == "ring_loss"]
     for feed, stream, value, message in losses[["line", "stream", "value", "message"]].itertuples(index=False):
+        if not isinstance(stream, str):
+            continue  # events
+        if match := _GONE.match(message):
+            gone[feed, stream] = min(int(match[1]), gone.get((feed, stream), MAX_INT64))
+            continue
         match = _LOSS.match(message)
-        if match is None or stream is None:
+        if match is None:
             findings.append(f"a loss that names no records: {feed} {stream} {message}")
             continue
         first, last, count = map(int, match.groups())
         if not count == value == last - first + 1:
             findings.append(f"a loss with two numbers: {message}, value {value}")
         limit = evidence.claims[feed, stream] - evidence.plan.ring_capacity
-        if last > limit and not evidence.durable:
+        if last > limit and evidence.plan.ring_capacity < ROOMY_RING:
             findings.append(f"{feed}.{stream}: {message}: only records up to {limit} can have been")
         lost[feed, stream].update(range(first, last + 1))
-    return lost
+    return lost, gone
 
 
-def _is_certain(evidence: Evidence, delivery: Delivery) -> bool:
-    """Whether it must be stored: a power cut takes what was not durable yet, a flipped bit its batch."""
-    stream = delivery.record.stream
-    is_durable = delivery.seq <= evidence.durable.get((delivery.boot, delivery.feed, stream), delivery.seq)
-    return is_durable and f"kr.{stream}" not in evidence.flipped
+def _is_required(
+    evidence: Evidence, gone: dict[tuple[str, str], int], delivery: Delivery, is_newest_ring: bool
+) -> bool:
+    """Whether it must be stored.
+
+    A power cut takes what was not durable yet, a flipped bit its batch; a ring that is gone takes what the writer says it had.
+    """
+    name = delivery.feed, delivery.record.stream
+    is_durable = delivery.seq <= evidence.durable.get((*name, delivery.ring_id), delivery.seq)
+    is_gone = not is_newest_ring and delivery.seq >= gone.get(name, MAX_INT64)
+    return is_durable and not is_gone and f"kr.{name[1]}" not in evidence.flipped
 
 
 def _judge_quarantine(evidence: Evidence, findings: list[str]) -> None:
@@ -148,7 +167,13 @@ def _judge_quarantine(evidence: Evidence, findings: list[str]) -> None:
             findings.append(f"{count} frames of {feed} could not be decoded, {kept} are in quarantine")
 
 
-def _judge_books(evidence: Evidence, deliveries: list[Delivery], rows: pd.DataFrame, findings: list[str]) -> None:
+def _judge_books(
+    evidence: Evidence,
+    deliveries: list[Delivery],
+    required: set[Delivery],
+    rows: pd.DataFrame,
+    findings: list[str],
+) -> None:
     """Each arrival of each feed in one row; equal contents within the window in one; every row a book that was delivered."""
     possible: Counter[tuple] = Counter()
     certain: Counter[tuple] = Counter()
@@ -159,7 +184,7 @@ def _judge_books(evidence: Evidence, deliveries: list[Delivery], rows: pd.DataFr
         book = evidence.truth.books[one.record.first]
         identity = _identity_of(book, one.record.exch_s)
         possible[identity, one.feed, one.recv_ns] += 1
-        if _is_certain(evidence, one):
+        if one in required:
             certain[identity, one.feed, one.recv_ns] += 1
             certain_of[identity][one.feed] += 1
         contents.add((identity, _rest_of(book), one.record.exch_s))
@@ -227,7 +252,11 @@ def _rest_of(book: Book) -> tuple:
 
 
 def _judge_ticks(
-    evidence: Evidence, deliveries: list[Delivery], rows: pd.DataFrame, findings: list[str]
+    evidence: Evidence,
+    deliveries: list[Delivery],
+    required: set[Delivery],
+    rows: pd.DataFrame,
+    findings: list[str],
 ) -> dict[Name, list[Interval]]:
     """Every share that was delivered in exactly one row, and no row that is neither a delivery nor a trade that was fetched."""
     trades = evidence.truth.trades
@@ -239,7 +268,7 @@ def _judge_ticks(
         high = last.day.cum_volume
         interval = Interval(first.day.cum_volume - first.size, high, last.price, last.side, one.record.exch_s)
         delivered[one.feed, one.seq].append((name, interval))
-        if _is_certain(evidence, one):
+        if one in required:
             wanted[name].append(interval)
     real = {
         (

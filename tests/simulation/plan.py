@@ -29,7 +29,7 @@ JOURNAL_BITS = "journal-bits"
 RING_DIRECTORY = "ring-directory"
 """The names of all rings disappear while their processes run."""
 SWITCHES = (HOUR_EDGE_SKEW, LONG_STALL, JOURNAL_BITS, RING_DIRECTORY)
-ENABLED: frozenset[str] = frozenset()
+ENABLED = frozenset({JOURNAL_BITS, RING_DIRECTORY})
 """The switches of the suite's runs: a known fault stays out until its fix is in."""
 
 SYMBOLS = ("005930", "000660")
@@ -82,6 +82,7 @@ class Limits(NamedTuple):
     max_records_per_read: int
 
 
+ROOMY_RING = 4096
 ROOMY = Limits(1 << 20, 1_000_000, 65_536, 8192)
 
 
@@ -119,7 +120,7 @@ def draw_plan(seed: int, switches: frozenset[str] = ENABLED) -> Plan:
     shape = Random(f"{seed} shape")
     segments = _draw_segments(shape)
     faults = _draw_faults(Random(f"{seed} faults"), segments, switches)
-    ring_capacity = shape.choice((24, 96, 4096, 4096))
+    ring_capacity = shape.choice((24, 96, ROOMY_RING, ROOMY_RING))
     # where rings begin anew, a lost record's number alone does not say which record it was: then none is lapped
     is_renumbered = any(fault.kind in ("power", "unlink") for fault in faults)
     return Plan(
@@ -128,7 +129,7 @@ def draw_plan(seed: int, switches: frozenset[str] = ENABLED) -> Plan:
         _draw_feeds(Random(f"{seed} feeds")),
         faults,
         switches,
-        4096 if is_renumbered else ring_capacity,
+        ROOMY_RING if is_renumbered else ring_capacity,
         shape.choice((6.0, 15.0, 30.0)),
         {symbol: shape.choice((FEEDS, ("kis",), ("kiwoom",))) for symbol in SYMBOLS},
         Limits(shape.choice((20_000, 200_000)), shape.choice((40, 1_000_000)), shape.choice((16, 65_536)), 7)

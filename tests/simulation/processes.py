@@ -23,6 +23,7 @@ import numpy as np
 from simulation.network import INSTRUMENTS, SentFrame, Truth
 
 from brokers.allocation.allocate import plan_connections
+from brokers.collector import POLL_INTERVAL_S
 from brokers.feed.connection import ConnectionContext, FeedConnection
 from brokers.feed.heartbeat import HeartbeatAggregator
 from brokers.feed.publisher import RingPublisher
@@ -44,7 +45,8 @@ from writer import durable_io
 from writer.journal import journal
 from writer.publish.partition import PublishTask
 from writer.publish.worker import Publisher, PublishResult
-from writer.service import POLL_INTERVAL_S, WriterService
+from writer.service import POLL_INTERVAL_S as WRITER_INTERVAL_S
+from writer.service import WriterService
 
 PAGE_ROWS = 30
 
@@ -132,6 +134,10 @@ class SimulatedCollector:
         """The newest record of each stream's ring."""
         return {stream: ring.head for stream, ring in self._rings().items()}
 
+    def ring_ids(self) -> dict[str, int]:
+        """Which ring each stream is written into: another one is numbered anew."""
+        return {stream: ring.ring_id for stream, ring in self._rings().items()}
+
     def claims(self) -> dict[str, int]:
         """What each stream's ring may have overwritten up to."""
         return {stream: int(ring._header[layout.CLAIM]) for stream, ring in self._rings().items()}
@@ -141,17 +147,19 @@ class SimulatedCollector:
 
     def receive(self, frames: list[SentFrame], mono_ns: int) -> int:
         """One poll that brings these frames; the receive time stamped on their records."""
-        self._check_clock(mono_ns)
+        self._look_around(mono_ns)
         self._connection._handle_messages([(frame.payload, mono_ns) for frame in frames])
         return self._clock.to_calendar_ns(mono_ns)
 
     def idle(self, mono_ns: int) -> None:
         """One poll that brings nothing."""
-        self._check_clock(mono_ns)
+        self._look_around(mono_ns)
 
-    def _check_clock(self, mono_ns: int) -> None:
-        if mono_ns - self._checked_ns >= SECOND_NS:
+    def _look_around(self, mono_ns: int) -> None:
+        """What the process's own loop does beside its connections."""
+        if mono_ns - self._checked_ns >= POLL_INTERVAL_S * SECOND_NS:
             self._checked_ns = mono_ns
+            self.publisher.restore_paths()
             if self._clock.detect_step():
                 self.publisher.on_clock_step(mono_ns)
 
@@ -198,7 +206,7 @@ class SimulatedWriter:
         """One turn of its loop; seconds until the next."""
         service = self._service
         assert service is not None
-        return 0.0 if service.poll_once() else POLL_INTERVAL_S * self._random.uniform(0.8, 1.2)
+        return 0.0 if service.poll_once() else WRITER_INTERVAL_S * self._random.uniform(0.8, 1.2)
 
     def finish(self) -> None:
         """Its end as asked; the state it leaves is in `detail`."""

@@ -79,8 +79,8 @@ class Delivery(NamedTuple):
     """When its frame reached the machine, virtual mono_ns."""
     recv_ns: int
     seq: int
-    boot: int
-    """Rings do not survive the machine, and their numbering begins anew."""
+    ring_id: int
+    """Of the ring that numbers it."""
 
 
 @dataclass
@@ -93,8 +93,8 @@ class Evidence:
     deliveries: list[Delivery] = field(default_factory=list)
     claims: dict[tuple[str, str], int] = field(default_factory=dict)
     """(feed, stream) -> the highest number its ring may have overwritten up to."""
-    durable: dict[tuple[int, str, str], int] = field(default_factory=dict)
-    """(boot that ended with a power cut, feed, stream) -> the highest number that the writer called durable."""
+    durable: dict[tuple[str, str, int], int] = field(default_factory=dict)
+    """(feed, stream, id of a ring that a power cut took) -> the highest number that the writer called durable."""
     garbled: dict[str, int] = field(default_factory=lambda: dict.fromkeys(FEEDS, 0))
     """Frames received that nobody can decode."""
     flipped: set[str] = field(default_factory=set)
@@ -123,7 +123,6 @@ class World:
         self.evidence = Evidence(plan, home, self.exchange.truth)
         self.disk = SimulatedDisk(home.data, self.note)
         self._home = home
-        self._boot = 0
         self._is_off = False
         self._wires = {feed: SimulatedWire(feed, plan) for feed in FEEDS}
         chances = {name: Random(f"{plan.seed} {name}") for name in (*FEEDS, "writer")}
@@ -263,14 +262,14 @@ class World:
         if not arrived:
             collector.idle(now_ns)
         else:
-            before = collector.heads()
+            before, ring_ids = collector.heads(), collector.ring_ids()
             recv_ns = collector.receive([frame for _, frame in arrived], now_ns)
             for arrived_ns, frame in arrived:
                 self.evidence.garbled[feed] += not frame.records
                 for record in frame.records:
                     before[record.stream] += 1
                     self.evidence.deliveries.append(
-                        Delivery(feed, record, arrived_ns, recv_ns, before[record.stream], self._boot)
+                        Delivery(feed, record, arrived_ns, recv_ns, before[record.stream], ring_ids[record.stream])
                     )
             if before != collector.heads():
                 self.evidence.faults.append(
@@ -338,7 +337,7 @@ class World:
             for stream, dtype in STREAMS.items():
                 with suppress(FileNotFoundError):
                     ring = Consumer.open(self._home.ring_path(feed, stream), dtype)
-                    self.evidence.durable[self._boot, feed, stream] = ring.tail - 1
+                    self.evidence.durable[feed, stream, ring.ring_id] = ring.tail - 1
                     ring.close()
         for name, process in self._processes.items():
             process.kill()
@@ -349,7 +348,6 @@ class World:
         self.disk.cut_power(self._random)
         for path in sorted((self._home.run / "ring").iterdir()):
             path.unlink()
-        self._boot += 1
         self._is_off = True
         self._after(seconds, self._boot_machine)
 
