@@ -98,6 +98,7 @@ class Flag(IntFlag):
     VENUE_MISMATCH = 1 << 11  # the frame names another venue than the one its stream was subscribed for
     SIZE_ROUNDED = 1 << 12  # a size or volume with a fraction of a share, stored in whole shares that add up as before
     UNREADABLE_FIELD = 1 << 13  # an optional field holds something that cannot be read; it is stored as empty
+    SPLIT = 1 << 14  # other rows have some of the tick's shares: size and volume are the rest's (set by the writer)
 
 
 class EventType(IntEnum):

@@ -74,8 +74,8 @@ def find_redundant_rows(instrument: Instrument, day: DayCoverage) -> dict[RowKey
     ticks = day.ticks
     found: dict[RowKey, int] = {}
     for _, _, first, second, kind in day.coverage.overlaps.tolist():
-        same = all(ticks[name][first] == ticks[name][second] for name in ("price", "exch_ns"))
-        if kind == OverlapKind.CROSSED or (kind == OverlapKind.SAME and not same):
+        same_price = ticks["price"][first] == ticks["price"][second]  # the stamps of one trade may differ between feeds
+        if kind == OverlapKind.CROSSED or (kind == OverlapKind.SAME and not same_price):
             continue
         found.setdefault(_row_key(instrument, ticks[second]), 0)
     for tick in day.placed if found else ():

@@ -153,12 +153,11 @@ def _drop_stored(home: Home, dataset: str, part: Path, paths: list[Path]) -> Non
     with pq.ParquetFile(part) as file:
         table = file.read()
     if dataset == stored_books.BOOKS:
-        known = stored_books.find_rows_stored(home, table, paths)
+        left = table.filter(pa.array(~stored_books.find_rows_stored(home, table, paths)))
     else:
-        known = stored_ticks.find_rows_covered(table, paths)
-    if known.any():
-        group_rows = home.settings.writer.row_group_rows
-        left = table.filter(pa.array(~known)).combine_chunks()
+        left = stored_ticks.drop_rows_stored(table, paths)
+    if not left.equals(table):
+        group_rows, left = home.settings.writer.row_group_rows, left.combine_chunks()
         write_verified(
             part, table.schema, (left.slice(at, group_rows) for at in range(0, max(1, len(left)), group_rows))
         )

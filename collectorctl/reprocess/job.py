@@ -102,9 +102,8 @@ def _drop_stored(home: Home, batch: decode.Batch, report: ReprocessReport) -> No
         report.already_stored += int(known.sum())
         batch.rows[stored_books.BOOKS] = books[~known]
     if len(ticks := batch.rows[stored_ticks.TICKS]):
-        known = stored_ticks.find_covered_ticks(home, ticks)
-        report.ticks_covered += int(known.sum())
-        batch.rows[stored_ticks.TICKS] = ticks[~known]
+        batch.rows[stored_ticks.TICKS] = stored_ticks.drop_stored(home, ticks)
+        report.ticks_covered += len(ticks) - len(batch.rows[stored_ticks.TICKS])
 
 
 @contextmanager

@@ -19,42 +19,54 @@ from collectorctl.reprocess.stored_books import find_partitions_near
 from conf.home import Home
 from ringbuf.records import PRICE_SCALE, UNDEFINED, FeedId, Venue
 from writer.catalog import read_published_overlapping
-from writer.publish.overlap import TickArrays, deduplicate_against
+from writer.publish.overlap import SelectedRows, TickArrays, mark_rows, select
 
 TICKS = "kr.tick"
 
 
-def find_covered_ticks(home: Home, ticks: np.ndarray) -> np.ndarray:
-    """Which of `ticks` (TICK, in order of receipt) stored ones of their hours cover, or others of them; bool, shape (n,)."""
+def drop_stored(home: Home, ticks: np.ndarray) -> np.ndarray:
+    """`ticks` (TICK, in order of receipt) without those, and the shares, that stored ones or others of them cover."""
     venues = {int(venue): venue.name for venue in Venue}
     keys = [
         (symbol.decode(errors="backslashreplace"), venues.get(venue, ""))
         for symbol, venue in zip(ticks["symbol"].tolist(), ticks["venue"].tolist(), strict=True)
     ]
     price = np.where(ticks["price_e4"] == UNDEFINED, UNDEFINED, ticks["price_e4"] // PRICE_SCALE)
-    arrays = TickArrays(
-        np.zeros(len(ticks), np.int64), ticks["cum_volume"], ticks["size"], price, ticks["line"].astype(np.int64)
-    )
-    return _find_covered(find_partitions_near(home, TICKS, ticks), keys, arrays)
+    feed = ticks["line"].astype(np.int64)
+    arrays = TickArrays(np.zeros(len(ticks), np.int64), ticks["cum_volume"], ticks["size"], price, feed)
+    rows = _select(find_partitions_near(home, TICKS, ticks), keys, arrays)
+    left = ticks[rows.tick]
+    before_end = left["cum_volume"] != rows.cum_volume
+    for name in ("cum_value", "value_change", "trade_count"):
+        left[name][before_end] = UNDEFINED
+    left["cum_volume"], left["size"] = rows.cum_volume, rows.size
+    left["flags"] |= rows.flags.astype(np.uint32)
+    return left
 
 
-def find_rows_covered(rows: pa.Table, paths: list[Path]) -> np.ndarray:
-    """Which published `rows` the rows of `paths` cover; bool, shape (n,)."""
+def drop_rows_stored(rows: pa.Table, paths: list[Path]) -> pa.Table:
+    """Published `rows` without those, and the shares, that the rows of `paths` cover."""
     keys = list(zip(rows.column("symbol").to_pylist(), rows.column("venue").to_pylist(), strict=True))
     volume, size, price = (
         pc.fill_null(rows.column(name), UNDEFINED).to_numpy() for name in ("cum_volume", "size", "price")
     )
     feed = np.array([FeedId[name.upper()] for name in rows.column("broker").to_pylist()], np.int64)
-    return _find_covered(paths, keys, TickArrays(np.zeros(len(rows), np.int64), volume, size, price, feed))
+    found = _select(paths, keys, TickArrays(np.zeros(len(rows), np.int64), volume, size, price, feed))
+    return mark_rows(rows.take(pa.array(found.tick)), found.cum_volume, found.size, found.flags)
 
 
-def _find_covered(paths: list[Path], keys: list[tuple[str, str]], ticks: TickArrays) -> np.ndarray:
-    """Which `ticks`, in order of receipt, are covered by rows of `paths` or by others of them. `keys`: symbol and venue of each."""
+def _select(paths: list[Path], keys: list[tuple[str, str]], ticks: TickArrays) -> SelectedRows:
+    """The rows that `ticks`, in order of receipt, add to those of `paths`. `keys`: symbol and venue of each."""
     names = {name: number for number, name in enumerate(sorted(set(keys)))}
     group = np.array([names[name] for name in keys], np.int64)
-    order = np.argsort(group, kind="stable")
-    ordered = ticks._replace(group=group).take(order)
-    published = read_published_overlapping(paths, names, ordered)
-    keep = np.ones(len(keys), bool)
-    keep[order] = deduplicate_against(published, ordered)[0]
-    return ~keep
+    published = read_published_overlapping(paths, names, ticks._replace(group=group))
+    found = [SelectedRows(*[np.empty(0, np.int64)] * len(SelectedRows._fields))]
+    for number in range(len(names)):
+        at = np.flatnonzero(group == number)
+        near = published.take(published.group == number)
+        mine = ticks.take(at)
+        rows = select(near._replace(group=np.zeros_like(near.group)), mine, mine.feed != FeedId.GAPFILL)
+        found.append(rows._replace(tick=at[rows.tick]))
+    rows = SelectedRows(*(np.concatenate(columns) for columns in zip(*found, strict=True)))
+    order = np.argsort(rows.tick, kind="stable")
+    return SelectedRows(*(column[order] for column in rows))

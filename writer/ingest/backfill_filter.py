@@ -2,7 +2,7 @@
 
     open gaps (low, high]        (    gap    ]      backfilled rows that lie wholly in one are accepted, each
     fetched                   [x][ a ][ b ][x ]     interval once: nothing is covered twice
-    received later                    [ b ]         a backfilled row that received ones cover wholly is dropped
+    received later                    [ b ]         of a backfilled row stays what no received one covers (publish/overlap.py)
 
 Guarantees:
     * A received tick is never dropped.
@@ -55,26 +55,6 @@ def _tick_interval(tick: np.void) -> tuple[int, int]:
     return (high - size, high) if 0 < size <= high else (0, 0)
 
 
-def prefer_live(group: np.ndarray, live: np.ndarray, cum_volume: np.ndarray, size: np.ndarray) -> np.ndarray:
-    """Positions of the ticks that stay, int64, in the order of publication.
-
-    All of shape (n,), int64 but `live` bool: ticks by `group` (ascending: symbol and venue), each group's in order of arrival.
-    A group in which a fetched tick stays is put in the order of the volume line.
-    """
-    keep = np.ones(len(group), bool)
-    key = np.zeros(len(group), np.int64)
-    for number in np.unique(group[~live]).tolist():
-        begin, end = np.searchsorted(group, [number, number + 1])
-        mine = slice(begin, end)
-        keep[mine] = live[mine] | ~find_covered(cum_volume[mine], size[mine], live[mine])
-        if not live[mine][keep[mine]].all():
-            first = np.zeros(end - begin, bool)
-            first[0] = True
-            key[mine] = forward_fill(cum_volume[mine], first)
-    order = np.lexsort((np.arange(len(group)), key, group))
-    return order[keep[order]]
-
-
 def forward_fill(cum_volume: np.ndarray, first: np.ndarray) -> np.ndarray:
     """Cumulative volumes, int64 (n,); one that is UNDEFINED is that of the tick before it, but for the `first` of a group."""
     known = (cum_volume != UNDEFINED) | first
@@ -85,12 +65,18 @@ def find_covered(cum_volume: np.ndarray, size: np.ndarray, by: np.ndarray) -> np
     """Which ticks are wholly covered by those of them that are in `by` (bool), bool (n,)."""
     placed = (size > 0) & (cum_volume >= size)
     low, high = np.where(placed, cum_volume - size, 0), np.where(placed, cum_volume, 0)
-    by_low = np.flatnonzero(placed & by)
-    by_low = by_low[np.argsort(low[by_low], kind="stable")]
-    if not len(by_low):
+    starts, ends = merge_intervals(low[placed & by], high[placed & by])
+    if not len(starts):
         return np.zeros(len(size), bool)
-    reach = np.maximum.accumulate(high[by_low])
-    begins = np.concatenate([[True], low[by_low][1:] > reach[:-1]])
-    starts, ends = low[by_low][begins], reach[np.append(np.flatnonzero(begins)[1:], len(reach)) - 1]
     at = np.searchsorted(starts, low, side="right") - 1
     return placed & (at >= 0) & (high <= ends[at])
+
+
+def merge_intervals(low: np.ndarray, high: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The union of intervals (low, high] as disjoint ones that do not touch, ascending; int64."""
+    if not len(low):
+        return low, high
+    order = np.argsort(low, kind="stable")
+    low, reach = low[order], np.maximum.accumulate(high[order])
+    begins = np.concatenate([[True], low[1:] > reach[:-1]])
+    return low[begins], reach[np.append(np.flatnonzero(begins)[1:], len(reach)) - 1]

@@ -1,12 +1,15 @@
 """Selection of an hour's ticks for publication: one row for every share.
 
-    rows of the hour     ──> received: once (overlap.py) ──> backfilled: where none was received (backfill_filter.py) ──> the part
-    existing parts       ──┘
+    rows of the hour         ──> received: once ──> backfilled: where none was received (overlap.py) ──> the part
+    published: parts of the  ──┘
+    hour and of the hours beside it
 
 Guarantees:
     * Equal rows give an equal part.
-    * Published parts are not changed; later parts are deduplicated against them as well.
-    * Memory holds the published rows that overlap with new ones, and some 50 bytes of each new tick.
+    * Published parts are not changed; later parts are deduplicated against them as well, also over the edge of two hours: two
+      feeds may stamp one trade in different hours.
+    * Memory holds the published rows that overlap with new ones, and some 80 bytes of each new tick. Of row groups without such
+      rows only four columns are read, or none.
 """
 
 from __future__ import annotations
@@ -22,52 +25,49 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from ringbuf.records import MAX_INT64, UNDEFINED, FeedId, Flag
-from writer.ingest.backfill_filter import prefer_live
 from writer.journal.gathered_column import RowLocation
 from writer.journal.row_index import JournalRows, RowIndex
-from writer.publish.overlap import TickArrays, deduplicate, deduplicate_against
+from writer.publish.overlap import NO_FEED, SelectedRows, TickArrays, select
+from writer.publish.verified_file import PartitionWriteError
 
 _NUMERIC_COLUMNS = ("cum_volume", "size", "price")
+_NO_TICKS = TickArrays(*[np.empty(0, np.int64)] * len(TickArrays._fields))
 
 
 class SelectedTicks(NamedTuple):
     """The rows that are published, in order.
 
-    `flags` int64 (n,): bits to be added to each row's. `duplicates`: received ticks left out because others cover them.
-    `conflicts`: ticks published though they contradict others.
+    `cum_volume`, `size` int64 (n,): those of each row; other than the tick's where it is a piece of it. `flags` int64 (n,): bits to
+    be added to each row's. `duplicates`: received ticks left out because others cover them. `conflicts`: ticks published though
+    they contradict others.
     """
 
     rows: RowIndex
+    cum_volume: np.ndarray
+    size: np.ndarray
     flags: np.ndarray
     duplicates: int
     conflicts: int
 
 
 def select_ticks(entries: JournalRows, index: RowIndex, parts: Sequence[Path]) -> SelectedTicks:
-    """The rows of an hour, by symbol, venue and arrival, that are published in addition to its `parts`."""
+    """The rows of an hour, by symbol, venue and arrival, that are published in addition to `parts`, of it and its neighbours."""
     edges = [0, *(np.flatnonzero(np.diff(index.group)) + 1).tolist(), len(index)]
     all_ticks, all_live = _gather_ticks(entries, index.location)
     published = _read_published_by_group(entries, index, all_ticks, edges, parts) if parts else {}
-    rows, conflicts, duplicates = [np.empty(0, np.int64)], [np.empty(0, bool)], 0
+    found, duplicates = [SelectedRows(*[np.empty(0, np.int64)] * 4)], 0
     for begin, end in pairwise(edges):
         ticks, live = all_ticks.take(slice(begin, end)), all_live[begin:end]
-        received = ticks.take(live)
-        keep, conflict = np.ones(end - begin, bool), np.zeros(end - begin, bool)
-        keep[live], conflict[live] = (
-            deduplicate_against(published[begin], received) if begin in published else deduplicate(received)
-        )
-        duplicates += int(np.count_nonzero(~keep))
-        chosen = np.flatnonzero(keep)
-        if not live[chosen].all():
-            chosen = chosen[
-                prefer_live(ticks.group[chosen], live[chosen], ticks.cum_volume[chosen], ticks.size[chosen])
-            ]
-        rows.append(begin + chosen)
-        conflicts.append(conflict[chosen])
-    chosen, conflict = np.concatenate(rows), np.concatenate(conflicts)
-    if len(chosen) < len(index) or (np.diff(chosen) < 0).any():
-        index = index.take(chosen)
-    return SelectedTicks(index, np.where(conflict, int(Flag.CONFLICT), 0), duplicates, int(conflict.sum()))
+        rows = select(published.get(begin, _NO_TICKS), ticks, live)
+        published_ticks = np.zeros(end - begin, bool)
+        published_ticks[rows.tick] = True
+        duplicates += int(np.count_nonzero(live & ~published_ticks))
+        found.append(rows._replace(tick=begin + rows.tick))
+    rows = SelectedRows(*(np.concatenate(columns) for columns in zip(*found, strict=True)))
+    if len(rows.tick) != len(index) or (np.diff(rows.tick) <= 0).any():
+        index = index.take(rows.tick)
+    conflicts = int(np.count_nonzero(rows.flags & int(Flag.CONFLICT)))
+    return SelectedTicks(index, rows.cum_volume, rows.size, rows.flags, duplicates, conflicts)
 
 
 def _gather_ticks(entries: JournalRows, location: RowLocation) -> tuple[TickArrays, np.ndarray]:
@@ -118,22 +118,54 @@ def _empty_ranges(count: int) -> tuple[np.ndarray, np.ndarray]:
 def _read_published_within(
     parts: Sequence[Path], names: dict[tuple[str, str], int], low: np.ndarray, high: np.ndarray
 ) -> TickArrays:
-    """The published ticks that reach into (low, high] of their name."""
-    found = [TickArrays(*(np.empty(0, np.int64) for _ in TickArrays._fields))]
+    """The published ticks that reach into (low, high] of their name. PartitionWriteError for an unreadable part."""
+    found = [_NO_TICKS]
     for path in parts:
-        with pq.ParquetFile(path) as file:
-            for number in range(file.num_row_groups):
-                table = file.read_row_group(number, ["symbol", "venue", *_NUMERIC_COLUMNS, "broker"], use_threads=False)
-                table = table.combine_chunks()
-                pairs = zip(table.column("symbol").to_pylist(), table.column("venue").to_pylist(), strict=True)
-                group = np.array([names.get(pair, -1) for pair in pairs], np.int64)
-                volume, size, price = (_to_ints(table.column(name)) for name in _NUMERIC_COLUMNS)
-                feed = _to_feed_codes(table.column("broker").combine_chunks())
-                rows = TickArrays(group, volume, size, price, feed)
-                near = (group >= 0) & (rows.cum_volume != UNDEFINED)
-                near &= (rows.cum_volume > low[group]) & (rows.cum_volume - rows.size < high[group])
-                found.append(rows.take(near))
+        try:
+            with pq.ParquetFile(path, read_dictionary=["symbol", "venue"]) as file:
+                for number in range(file.num_row_groups):
+                    if _may_reach_into(file.metadata.row_group(number), names, low, high):
+                        found.append(_read_group_within(file, number, names, low, high))
+        except (pa.ArrowInvalid, OSError) as error:
+            raise PartitionWriteError(
+                f"{path}: unreadable ({error}): move it away; what of it is still in the journal is published again"
+            ) from error
     return TickArrays(*(np.concatenate(columns) for columns in zip(*found, strict=True)))
+
+
+def _may_reach_into(
+    group: pq.RowGroupMetaData, names: dict[tuple[str, str], int], low: np.ndarray, high: np.ndarray
+) -> bool:
+    """Whether a row group may hold such ticks, by its statistics."""
+    columns = [group.column(number) for number in range(group.num_columns)]
+    found = {one.path_in_schema: one.statistics for one in columns if one.statistics and one.statistics.has_min_max}
+    if not found.keys() >= {"symbol", "cum_volume", "size"}:
+        return True
+    symbol, volume, size = (found[name] for name in ("symbol", "cum_volume", "size"))
+    numbers = [number for (name, _), number in names.items() if symbol.min <= name <= symbol.max]
+    return bool(((low[numbers] < volume.max) & (high[numbers] > volume.min - size.max)).any())
+
+
+def _read_group_within(
+    file: pq.ParquetFile, number: int, names: dict[tuple[str, str], int], low: np.ndarray, high: np.ndarray
+) -> TickArrays:
+    """The ticks of a row group that reach into (low, high] of their name; columns that only they need are read for them alone."""
+    table = file.read_row_group(number, ["symbol", "venue", "cum_volume", "size"], use_threads=False).combine_chunks()
+    symbol, venue = (table.column(name).combine_chunks() for name in ("symbol", "venue"))
+    venues = venue.dictionary.to_pylist()
+    numbers = np.array(
+        [names.get((word, other), -1) for word in symbol.dictionary.to_pylist() for other in venues], np.int64
+    )
+    group = numbers[symbol.indices.to_numpy().astype(np.int64) * len(venues) + venue.indices.to_numpy()]
+    volume, size = (_to_ints(table.column(name)) for name in ("cum_volume", "size"))
+    near = (group >= 0) & (volume != UNDEFINED)
+    near &= (volume > low[group]) & (volume - size < high[group])
+    if not near.any():
+        return _NO_TICKS
+    rest = file.read_row_group(number, ["price", "broker", "flags"], use_threads=False).filter(pa.array(near))
+    is_piece = (pc.fill_null(rest.column("flags"), 0).to_numpy() & int(Flag.SPLIT)) != 0
+    feed = np.where(is_piece, NO_FEED, _to_feed_codes(rest.column("broker").combine_chunks()))
+    return TickArrays(group[near], volume[near], size[near], _to_ints(rest.column("price")), feed)
 
 
 def _to_feed_codes(brokers: pa.Array) -> np.ndarray:

@@ -7,9 +7,13 @@ Equal intervals of cumulative volume at one price are one trade: the first recei
 its parts on the other feed, the parts are published if they are complete, else the merged trade. Ticks that contradict each other
 are all published and flagged: equal intervals at different prices, intervals that cross, or one within another on one feed.
 
+    published    [ 4 ]           [ 5 ]
+    later        [     12            ]      published as well:  [ 8 ] of it, SPLIT; published rows stay as they are
+
 Guarantees:
     * A tick without a cumulative volume is never dropped.
     * A tick is dropped only if the remaining ones cover its shares.
+    * Rows that do not contradict each other share no share, whatever was published before.
 """
 
 from __future__ import annotations
@@ -17,9 +21,25 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 
-from writer.ingest.backfill_filter import find_covered
+from ringbuf.records import UNDEFINED, Flag
+from writer.ingest.backfill_filter import forward_fill, merge_intervals
 from writer.volume.coverage import OverlapKind, compute_coverage
+
+NO_FEED = 0
+"""The feed of a row that is a piece of a tick: it contradicts no tick of the feed that it came by."""
+_VALUES_AT_END = ("cum_value", "value_change", "trade_count")
+
+
+class SelectedRows(NamedTuple):
+    """Rows to publish, int64 (m,) each: `tick` the position of the tick that a row is, or is a piece of; `flags` bits to add."""
+
+    tick: np.ndarray
+    cum_volume: np.ndarray
+    size: np.ndarray
+    flags: np.ndarray
 
 
 class TickArrays(NamedTuple):
@@ -45,13 +65,16 @@ def deduplicate(ticks: TickArrays) -> tuple[np.ndarray, np.ndarray]:
     keep, conflict = np.ones(count, bool), np.zeros(count, bool)
     edges = np.flatnonzero(np.diff(ticks.group)) + 1
     for begin, end in zip([0, *edges.tolist()], [*edges.tolist(), count], strict=True):
-        for _, _, first, second, kind in compute_coverage(
+        prices: dict[tuple[int, int], set[int]] = {}
+        for low, high, first, second, kind in compute_coverage(
             ticks.cum_volume[begin:end], ticks.size[begin:end], None
         ).overlaps.tolist():
             pair = [begin + first, begin + second]
             same_price, same_feed = (column[pair[0]] == column[pair[1]] for column in (ticks.price, ticks.feed))
-            if kind == OverlapKind.SAME:
-                is_conflict = not same_price
+            if kind == OverlapKind.SAME:  # a third one may be a copy of the second
+                known = prices.setdefault((low, high), {int(ticks.price[pair[0]])})
+                is_conflict = int(ticks.price[pair[1]]) not in known
+                known.add(int(ticks.price[pair[1]]))
             elif kind == OverlapKind.INSIDE:
                 is_conflict = same_feed or not same_price
             else:
@@ -63,18 +86,78 @@ def deduplicate(ticks: TickArrays) -> tuple[np.ndarray, np.ndarray]:
     return keep | conflict, conflict
 
 
-def deduplicate_against(published: TickArrays, ticks: TickArrays) -> tuple[np.ndarray, np.ndarray]:
-    """Deduplicate `ticks` that come after some of their hour are `published` (in any order).
+def select(published: TickArrays, ticks: TickArrays, live: np.ndarray) -> SelectedRows:
+    """The rows that `ticks` (all of one group, in order of arrival) add to `published` ones (in any order).
 
-    Published ones are never retracted: a tick that they cover is dropped, even a finer one.
+    `live`: which were received, bool (n,); the others were fetched, and give way to received ones. A group in which a fetched tick
+    stays is put in the order of the volume. Published rows are never retracted, so a tick that reaches over them, finer or not, is
+    published without their shares; one that contradicts them is published whole.
     """
-    before = len(published.group)
-    both = TickArrays(*(np.concatenate(columns) for columns in zip(published, ticks, strict=True)))
-    order = np.argsort(both.group, kind="stable")
-    keep, conflict = np.ones(len(order), bool), np.zeros(len(order), bool)
-    keep[order], conflict[order] = deduplicate(both.take(order))
-    old = np.arange(len(order)) < before
-    for number in np.unique(published.group).tolist():
-        mine = np.flatnonzero(both.group == number)
-        keep[mine] &= conflict[mine] | ~find_covered(both.cum_volume[mine], both.size[mine], old[mine])
-    return keep[before:], conflict[before:]
+    count = len(published.group)
+    received = ticks.take(live)
+    stays, conflict = deduplicate(_concatenate(published, received))
+    stays, conflict = stays[count:], conflict[count:]
+    at = np.flatnonzero(live)
+    rows = [
+        _subtract(ticks, at[stays & ~conflict], published, 0),
+        _select_whole(ticks, at[stays & conflict], int(Flag.CONFLICT)),
+    ]
+    if not live.all():
+        fetched = np.flatnonzero(~live)
+        fetched = fetched[deduplicate(ticks.take(fetched))[0]]
+        rows.append(_subtract(ticks, fetched, _concatenate(published, received.take(stays)), 0))
+    tick, cum_volume, size, flags = (np.concatenate(columns) for columns in zip(*rows, strict=True))
+    key = np.zeros(len(tick), np.int64)
+    order = np.lexsort((cum_volume, tick))
+    if not live[tick].all():
+        first = np.zeros(len(tick), bool)
+        first[0] = True
+        key[order] = forward_fill(cum_volume[order], first)
+        order = np.lexsort((cum_volume, tick, key))
+    return SelectedRows(tick[order], cum_volume[order], size[order], flags[order])
+
+
+def _concatenate(one: TickArrays, other: TickArrays) -> TickArrays:
+    return TickArrays(*(np.concatenate(columns) for columns in zip(one, other, strict=True)))
+
+
+def _select_whole(ticks: TickArrays, at: np.ndarray, flags: int) -> SelectedRows:
+    return SelectedRows(at, ticks.cum_volume[at], ticks.size[at], np.full(len(at), flags))
+
+
+def _subtract(ticks: TickArrays, at: np.ndarray, others: TickArrays, flags: int) -> SelectedRows:
+    """The ticks at the positions `at` without the shares that `others` cover."""
+    placed = (others.size > 0) & (others.cum_volume >= others.size)
+    starts, ends = merge_intervals((others.cum_volume - others.size)[placed], others.cum_volume[placed])
+    high, size = ticks.cum_volume[at], ticks.size[at]
+    has_place = (size > 0) & (high >= size)
+    low = np.where(has_place, high - size, high)
+    first, behind = np.searchsorted(ends, low, "right"), np.searchsorted(starts, high, "left")
+    reaches = has_place & (first < behind)
+    rows = [_select_whole(ticks, at[~reaches], flags)]
+    covered = reaches.copy()
+    covered[reaches] = (starts[first[reaches]] <= low[reaches]) & (high[reaches] <= ends[first[reaches]])
+    for number in np.flatnonzero(reaches & ~covered).tolist():
+        inside = slice(first[number], behind[number])
+        begins = np.maximum(low[number], np.concatenate([[low[number]], ends[inside]]))
+        stops = np.minimum(high[number], np.concatenate([starts[inside], [high[number]]]))
+        left = begins < stops
+        cut = np.full(int(left.sum()), flags | int(Flag.SPLIT))
+        rows.append(SelectedRows(np.full(len(cut), at[number]), stops[left], (stops - begins)[left], cut))
+    return SelectedRows(*(np.concatenate(columns) for columns in zip(*rows, strict=True)))
+
+
+def mark_rows(table: pa.Table, cum_volume: np.ndarray, size: np.ndarray, flags: np.ndarray) -> pa.Table:
+    """Published columns of ticks as the rows of a selection. What only holds at a tick's own end is null in a piece before it."""
+    if not flags.any():
+        return table
+    columns = dict(zip(table.column_names, table.columns, strict=True))
+    columns["flags"] = pc.bit_wise_or(columns["flags"], pa.array(flags))
+    cut = (flags & int(Flag.SPLIT)) != 0
+    if cut.any():
+        before_end = pa.array(cut & (pc.fill_null(columns["cum_volume"], UNDEFINED).to_numpy() != cum_volume))
+        for name in _VALUES_AT_END:
+            columns[name] = pc.if_else(before_end, pa.scalar(None, columns[name].type), columns[name])
+        for name, values in (("cum_volume", cum_volume), ("size", size)):
+            columns[name] = pc.if_else(pa.array(cut), pa.array(values), columns[name])
+    return pa.table(list(columns.values()), table.schema)

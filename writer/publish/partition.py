@@ -23,18 +23,19 @@ from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from conf.clock import HOUR_NS
 from conf.market import KR, Market
 from writer import durable_io
 from writer.ingest.book_arbiter import RULE
 from writer.journal.gathered_column import RowLocation
-from writer.journal.row_index import JournalRows
+from writer.journal.row_index import JournalRows, RowIndex
 from writer.journal.segment import Damage
 from writer.publish.dedup import SelectedTicks, select_ticks
+from writer.publish.overlap import mark_rows
 from writer.publish.verified_file import PartitionWriteError, remove_leftovers, write_verified
 from writer.schema import JOURNAL, PARQUET, VERSION, is_sorted_by_symbol, parse_dataset
 
@@ -125,17 +126,28 @@ def publish(
         if not len(index):
             return done
         row_to = int(index.row.max()) if index.has_more else task.row_to
-        selection = SelectedTicks(index, np.zeros(len(index), np.int64), 0, 0)
-        if task.may_overlap:
-            selection = select_ticks(entries, index, sorted(hour_dir.glob("part-*.parquet")))
-        done.append(_publish_part(task, hour_dir, entries, selection, (row_from, row_to), cancelled))
+        selection = select_ticks(entries, index, _find_near(task, hour_dir)) if task.may_overlap else None
+        done.append(_publish_part(task, hour_dir, entries, index, selection, (row_from, row_to), cancelled))
+
+
+def _find_near(task: PublishTask, hour_dir: Path) -> list[Path]:
+    """The parts, whoever made them, of the hour and of the hours beside it on its date: volumes begin anew with a date."""
+    hours = [task.hour + offset for offset in (-HOUR_NS, 0, HOUR_NS)]
+    directories = [hour_directory(task.directory, hour, task.market) for hour in hours]
+    return [
+        path
+        for directory in directories
+        if directory.parent == hour_dir.parent
+        for path in sorted(directory.glob("part-*.parquet"))
+    ]
 
 
 def _publish_part(
     task: PublishTask,
     hour_dir: Path,
     entries: JournalRows,
-    selection: SelectedTicks,
+    index: RowIndex,
+    selection: SelectedTicks | None,
     span: tuple[int, int],
     cancelled: Callable[[], bool],
 ) -> Part:
@@ -153,27 +165,34 @@ def _publish_part(
             "row_to": str(span[1]),
             **(
                 {"ticks_doubled": str(selection.duplicates), "ticks_contradicting": str(selection.conflicts)}
-                if task.may_overlap
+                if selection is not None
                 else {}
             ),
             **fold,
         }
     )
-    size = write_verified(path, schema, _build_row_groups(task, entries, selection), cancelled, replace=False)
-    return Part(path, len(selection.rows), size, selection.duplicates, selection.conflicts)
+    index = index if selection is None else selection.rows
+    size = write_verified(path, schema, _build_row_groups(task, entries, index, selection), cancelled, replace=False)
+    duplicates, conflicts = (0, 0) if selection is None else (selection.duplicates, selection.conflicts)
+    return Part(path, len(index), size, duplicates, conflicts)
 
 
-def _build_row_groups(task: PublishTask, entries: JournalRows, selection: SelectedTicks) -> Iterator[pa.Table]:
+def _build_row_groups(
+    task: PublishTask, entries: JournalRows, index: RowIndex, selection: SelectedTicks | None
+) -> Iterator[pa.Table]:
     """The hour's rows in order, one table per row group."""
-    index, schema = selection.rows, PARQUET[task.dataset]
+    schema = PARQUET[task.dataset]
     for begin in range(0, len(index), task.row_group_rows):
         chosen = slice(begin, begin + task.row_group_rows)
         own, twin = index.location[chosen], index.twin_location[chosen]
         winner = twin.where(own, index.twin_is_first[chosen])
         columns = _gather_columns(entries, schema.names, own, twin, winner)
-        if (found := selection.flags[chosen]).any():
-            columns["flags"] = pc.bit_wise_or(columns["flags"], pa.array(found))
-        yield pa.table(list(columns.values()), schema)
+        table = pa.table(list(columns.values()), schema)
+        if selection is not None:
+            table = mark_rows(
+                table, *(column[chosen] for column in (selection.cum_volume, selection.size, selection.flags))
+            )
+        yield table
 
 
 def _gather_columns(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from support.writer_data import NINE_NS, SECOND_NS
 
 from collectorctl.recover.matching.day_coverage import DAY_TICK, DayCoverage, sort_ticks
 from collectorctl.recover.plan import find_redundant_rows
@@ -64,6 +65,14 @@ def test_of_ticks_that_cover_the_same_the_received_ones_stay(rows: list[Row], go
     assert sorted(goes) == sorted(found)
     high = max(high for _, high, _ in rows)
     assert shares == high or not goes
+
+
+def test_a_trade_that_two_feeds_stamped_in_two_hours_is_one() -> None:
+    """09:59:59 by one, 10:00:00 by the other: the later one goes."""
+    stored = ticks((0, 5, True), (0, 5, True), (5, 8, True))
+    stored["exch_ns"] = [NINE_NS, NINE_NS + 3600 * SECOND_NS, NINE_NS + 3601 * SECOND_NS]
+
+    assert ([(0, 5, True)], 8) == gone(stored)
 
 
 def test_ticks_that_contradict_each_other_stay() -> None:

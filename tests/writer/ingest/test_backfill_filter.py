@@ -23,14 +23,24 @@ from support.writer_data import (
     wait_for,
 )
 
-from ringbuf.records import TICK, UNDEFINED, FeedId
+from ringbuf.records import TICK, UNDEFINED, FeedId, Flag
 from ringbuf.ring import Producer
-from writer.ingest.backfill_filter import accept_backfill, prefer_live
+from writer.ingest.backfill_filter import accept_backfill
+from writer.publish.overlap import TickArrays, select
 from writer.volume.gap_tracker import GapTracker
 
 intervals = st.lists(st.tuples(st.integers(0, 25), st.integers(1, 8), st.booleans()), max_size=12)
 """(low, size, live)."""
 gaps = st.lists(st.tuples(st.integers(0, 25), st.integers(1, 12)), max_size=3)
+
+
+def as_ticks(volume: np.ndarray, size: np.ndarray, live: np.ndarray) -> TickArrays:
+    """Ticks of one symbol at one price."""
+    feed = np.where(live, int(FeedId.KIS), int(FeedId.GAPFILL))
+    return TickArrays(np.zeros(len(size), np.int64), volume, size, np.full(len(size), 700), feed)
+
+
+NOTHING = as_ticks(*volume_columns([]), np.zeros(0, bool))
 
 
 def mixed(found: list[tuple[int, int, bool]]) -> np.ndarray:
@@ -56,31 +66,48 @@ def test_a_fetched_tick_is_taken_up_where_nothing_else_is(found, open_gaps) -> N
         live |= mine if stayed else set()
 
 
-@given(intervals)
+@given(st.lists(st.tuples(st.integers(1, 6), st.sampled_from(["live", "fetched", "both", "none"])), max_size=12))
 def test_a_fetched_tick_goes_where_received_ones_cover_it(found) -> None:
     """Received ones stay, all of them; with none fetched the order is that of arrival, else that of the volume line."""
-    volume, size = volume_columns([(low, size) for low, size, _ in found])
-    live = np.array([is_live for _, _, is_live in found], bool)
+    edges = np.cumsum([0, *(size for size, _ in found)]).tolist()
+    given_ticks = [
+        (edges[at], size, source == "live")
+        for at, (size, kind) in enumerate(found)
+        for source in ("fetched", "live")
+        if kind in (source, "both")
+    ][::-1]
+    volume, size = volume_columns([(low, size) for low, size, _ in given_ticks])
+    live = np.array([is_live for _, _, is_live in given_ticks], bool)
 
-    order = prefer_live(np.zeros(len(found), np.int64), live, volume, size).tolist()
+    rows = select(NOTHING, as_ticks(volume, size, live), live)
 
-    covered = set().union(*(share_numbers(low, low + size) for low, size, is_live in found if is_live))
-    for at, (low, size_, is_live) in enumerate(found):
-        assert (at in order) == (is_live or not share_numbers(low, low + size_) <= covered)
-    assert len(order) == len(set(order))
-    key = (lambda at: at) if live[order].all() else (lambda at: (volume[at], at))
-    assert sorted(order, key=key) == order
+    stays = [is_live or found[edges.index(low)][1] == "fetched" for low, _, is_live in given_ticks]
+    assert np.flatnonzero(stays).tolist() == sorted(rows.tick.tolist())
+    assert volume[rows.tick].tolist() == rows.cum_volume.tolist()
+    key = (lambda at: at) if live[rows.tick].all() else (lambda at: (volume[at], at))
+    assert sorted(rows.tick.tolist(), key=key) == rows.tick.tolist()
 
 
-def test_groups_are_kept_apart_and_a_tick_without_a_volume_stays_behind_its_neighbour() -> None:
-    """What is received for one symbol says nothing of another's."""
-    group = np.array([0, 0, 1, 1, 1, 1])
-    live = np.array([True, True, True, True, True, False])
-    volume = np.array([10, 5, 10, UNDEFINED, 30, 20])
+def test_of_a_fetched_tick_stays_what_neither_received_nor_published_ones_cover() -> None:
+    """Its pieces are marked, and the received tick stays whole."""
+    volume, size = volume_columns([(0, 10), (2, 3)])
+    live = np.array([False, True])
+    published = as_ticks(*volume_columns([(7, 2)]), np.array([True]))
 
-    order = prefer_live(group, live, volume, np.array([5, 5, 10, 3, 10, 10])).tolist()
+    rows = select(published, as_ticks(volume, size, live), live)
 
-    assert [0, 1, 2, 3, 5, 4] == order
+    assert [(0, 2, 2), (1, 5, 3), (0, 7, 2), (0, 10, 1)] == list(
+        zip(rows.tick.tolist(), rows.cum_volume.tolist(), rows.size.tolist(), strict=True)
+    )
+    assert [int(Flag.SPLIT), 0, int(Flag.SPLIT), int(Flag.SPLIT)] == rows.flags.tolist()
+
+
+def test_a_tick_without_a_volume_stays_behind_its_neighbour() -> None:
+    """Where the order is that of the volume."""
+    live = np.array([True, True, True, False])
+    volume, size = np.array([10, UNDEFINED, 30, 20]), np.array([10, 3, 10, 10])
+
+    assert [0, 1, 3, 2] == select(NOTHING, as_ticks(volume, size, live), live).tick.tolist()
 
 
 def test_only_gaps_of_which_surely_nothing_is_stored_are_open_to_fetched_ticks() -> None:
