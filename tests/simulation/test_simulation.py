@@ -85,6 +85,16 @@ def test_a_power_cut_takes_nothing_that_was_called_durable() -> None:
         assert_kept(plan._replace(faults=(kill, cut)))
 
 
+def test_a_step_of_the_wall_clock_doubles_nothing_though_each_process_finds_it_at_another_instant() -> None:
+    """Two seconds back and forth, amid busy trading."""
+    for seed in (2, 6, 10):
+        plan = draw_plan(seed)
+        segment = plan.segments[0]
+        fault = Fault(segment.begin_ns + 5 * SECOND_NS // 2, "clock", "wall", 2.0)
+        faults = (fault, fault._replace(at_ns=fault.at_ns + 3 * SECOND_NS, amount=-2.0))
+        assert_kept(plan._replace(segments=(segment,), faults=faults, events_per_s=30.0, stop_kill=None))
+
+
 def test_plans_draw_every_fault_at_every_process() -> None:
     """Nothing that the simulation can do is left out by chance."""
     faults = [fault for seed in range(300) for fault in draw_plan(seed).faults]

@@ -131,7 +131,7 @@ class BookArbiter:
         identity = self._compute_identities(books)
         days = (books["exch_ns"] + _KST_NS) // DAY_NS
         names = _slice_bytes(books, _INSTRUMENT)
-        made = compute_made_ns(books["mono_ns"], books["recv_ns"], books["exch_ns"], self.calendar_speed)
+        made = compute_made_ns(books["exch_ns"], self.calendar_speed)
         stamps = zip(books["mono_ns"].tolist(), books["line"].tolist(), hour_ns.tolist(), made.tolist(), strict=True)
         volumes, days = books["cum_volume"].tolist(), days.tolist()
         for at, (mono_ns, feed, hour, made_ns) in enumerate(stamps):

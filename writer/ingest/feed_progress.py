@@ -1,12 +1,13 @@
 """Progress of one feed: how far it has come in the exchange's time, and how late it is by its own measure (pure).
 
-    made       10:00:01        02        03 . . . . . 15        exchange seconds, on the monotonic axis
+    made       10:00:01        02        03 . . . . . 15        exchange seconds
     received   10:00:01.1      02.1                   16.3 all at once: the collector was stopped
     late                0         0                   13 .. 0 s
 
 Guarantees:
     * A feed whose stamps are always behind, or that is always slow, is not late: what is usual is learned within BASE_NS.
     * One stale stamp makes no feed late, and one from the future is no measure of anything.
+    * A step of the wall clock changes nothing; after a reboot, when CLOCK_MONOTONIC begins anew, everything is learned anew.
     * Equal records give equal results.
 """
 
@@ -21,13 +22,14 @@ BASE_NS = MINUTE_NS
 """The usual delay is the smallest of this and the span before."""
 
 
-def compute_made_ns(mono_ns: np.ndarray, recv_ns: np.ndarray, exch_ns: np.ndarray, calendar_speed: float) -> np.ndarray:
-    """The exchange's stamps on the monotonic axis, up to a constant; UNDEFINED where there is none. All int64, shape (n,)."""
-    known = exch_ns != UNDEFINED
-    delay_ns = np.where(known, recv_ns - np.where(known, exch_ns, 0), 0)
-    if calendar_speed != 1.0:
-        delay_ns = np.rint(delay_ns / calendar_speed).astype(np.int64)
-    return np.where(known, mono_ns - delay_ns, UNDEFINED)
+def compute_made_ns(exch_ns: np.ndarray, calendar_speed: float) -> np.ndarray:
+    """The exchange's stamps in nanoseconds of the monotonic clock, up to a constant; UNDEFINED where there is none. int64 (n,).
+
+    The wall clock of this machine has no part in it: a step of it makes no feed late.
+    """
+    if calendar_speed == 1.0:
+        return exch_ns
+    return np.where(exch_ns == UNDEFINED, UNDEFINED, np.rint(exch_ns / calendar_speed).astype(np.int64))
 
 
 class FeedProgress:
@@ -53,6 +55,9 @@ class FeedProgress:
 
     def advance(self, mono_ns: int, made_ns: int) -> bool:
         """It delivered a record; whether it is late with it."""
+        if mono_ns < self.received_ns - BASE_NS:  # of another boot
+            self.received_ns, self.reach_ns = 0, UNDEFINED
+            self._smallest_ns = self._smallest_before_ns = None
         self.received_ns = max(mono_ns, self.received_ns)
         if made_ns == UNDEFINED:
             return False

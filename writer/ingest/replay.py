@@ -57,10 +57,8 @@ def _replay(arbiter: BookArbiter, batch: pa.RecordBatch, published_to: Mapping[i
     """Restore the journalled rows that wait for twins, as far as they are not published."""
     names = ["row", "mono_ns", "hour", "identity", "broker"]
     twins = pc.fill_null(batch.column("twin_of"), NEW).to_pylist()
-    recv_ns, exch_ns = (
-        pc.fill_null(batch.column(name).cast(pa.int64()), UNDEFINED).to_numpy() for name in ("recv_time", "exch_time")
-    )
-    made = compute_made_ns(batch.column("mono_ns").to_numpy(), recv_ns, exch_ns, arbiter.calendar_speed).tolist()
+    exch_ns = pc.fill_null(batch.column("exch_time").cast(pa.int64()), UNDEFINED).to_numpy()
+    made = compute_made_ns(exch_ns, arbiter.calendar_speed).tolist()
     columns = (batch.column(name).to_pylist() for name in names)
     for row, mono_ns, hour, identity, broker, twin_of, made_ns in zip(*columns, twins, made, strict=True):
         feed = FeedId[broker.upper()]

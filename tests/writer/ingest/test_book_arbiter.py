@@ -31,6 +31,13 @@ def feed_of(steps: list[tuple[FeedId, int, int]]) -> np.ndarray:
     found = make_books([content for _, content, _ in steps])
     found["line"] = [line for line, _, _ in steps]
     found["mono_ns"] = np.cumsum([gap for _, _, gap in steps])
+    return stamped(found)
+
+
+def stamped(found: np.ndarray) -> np.ndarray:
+    """The same books with the stamps of an exchange at which each was made when it was received."""
+    found["exch_ns"] = NINE_NS + found["mono_ns"] // SECOND_NS * SECOND_NS
+    found["recv_ns"] = NINE_NS + found["mono_ns"]
     return found
 
 
@@ -201,7 +208,7 @@ def test_a_state_rebuilt_in_the_middle_of_a_stall_goes_on_like_the_one_that_was_
     before, after = found[:cut], found[cut:]
     said = take(lived, before)
 
-    made = compute_made_ns(before["mono_ns"], before["recv_ns"], before["exch_ns"], 1.0).tolist()
+    made = compute_made_ns(before["exch_ns"], 1.0).tolist()
     stamps = zip(before["mono_ns"].tolist(), before["line"].tolist(), said.hour_ns.tolist(), made, strict=True)
     for at, (mono_ns, line, hour, made_ns) in enumerate(stamps):
         is_late = rebuilt.advance(line, mono_ns, made_ns)
@@ -210,6 +217,27 @@ def test_a_state_rebuilt_in_the_middle_of_a_stall_goes_on_like_the_one_that_was_
 
     assert lived.reach_ns == rebuilt.reach_ns
     assert take(lived, after, cut + 1).twin_of.tolist() == take(rebuilt, after, cut + 1).twin_of.tolist()
+
+
+@pytest.mark.parametrize("step_s", [-3600, -2, 2, 3600])
+def test_a_step_of_the_wall_clock_makes_no_feed_late(step_s: int) -> None:
+    """One collector knows of it half a second before the other does: every book still finds its twin."""
+    made_ns = 100 * SECOND_NS + np.arange(200) * (SECOND_NS // 20)
+    books = []
+    for line, delay_ns, known_ns in (
+        (FeedId.KIS, 2_000_000, 5 * SECOND_NS),
+        (FeedId.KIWOOM, 150_000_000, 5_500_000_000),
+    ):
+        found = make_books(range(200), line)
+        found["exch_ns"] = NINE_NS + made_ns // SECOND_NS * SECOND_NS
+        found["mono_ns"] = made_ns + delay_ns
+        found["recv_ns"] = NINE_NS + found["mono_ns"] + step_s * SECOND_NS * (made_ns >= 100 * SECOND_NS + known_ns)
+        books.append(found)
+    both = np.concatenate(books)
+
+    result = take(BookArbiter(WINDOW_NS, VENUES), both[np.argsort(both["mono_ns"], kind="stable")])
+
+    assert 200 == np.count_nonzero(result.twin_of == NEW) == np.count_nonzero(result.twin_of != NEW)
 
 
 def two_feeds(
@@ -328,7 +356,7 @@ def test_one_nanosecond_beyond_the_window_is_another_book() -> None:
         found["line"] = LINES
         found["mono_ns"] = [100, 100 + WINDOW_NS + late_ns]
 
-        assert twin == take(BookArbiter(WINDOW_NS, VENUES), found).twin_of[1]
+        assert twin == take(BookArbiter(WINDOW_NS, VENUES), stamped(found)).twin_of[1]
 
 
 def test_published_rows_have_no_twin_and_the_others_still_do() -> None:
