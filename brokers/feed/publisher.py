@@ -85,7 +85,7 @@ class RingPublisher:
                 if failed := np.count_nonzero(array["flags"] & Flag.CHECKSUM):
                     self._vitals.add("checksum_failed", int(failed))
                 if venue_mismatches := np.count_nonzero(array["flags"] & Flag.VENUE_MISMATCH):
-                    self._vitals.add("venue_odd", int(venue_mismatches))
+                    self._vitals.add("venue_mismatches", int(venue_mismatches))
                 if stream == "tick":
                     self._emit_halts(array, mono_ns)
         # frames of one batch that left the socket together waited equally long

@@ -33,7 +33,7 @@ ROWS = "output2"
 class KisHistory:
     """The calls, with one app key."""
 
-    PAGE_ROWS: ClassVar[dict[str, int]] = {"prints": 30}
+    PAGE_ROWS: ClassVar[dict[str, int]] = {"trades": 30}
 
     def __init__(self, home: Home) -> None:
         """Read keys; nothing is called yet. SettingsError."""

@@ -34,13 +34,13 @@ from ringbuf.records import UNDEFINED
 CHART, STOCK = "/api/dostk/chart", "/api/dostk/stkinfo"
 CALLS = {
     "ticks": ("ka10079", CHART),
-    "prints": ("ka10084", STOCK),
+    "trades": ("ka10084", STOCK),
     "bars": ("ka10080", CHART),
     "days": ("ka10081", CHART),
 }
 LISTS = {
     "ticks": "stk_tic_chart_qry",
-    "prints": "tdy_pred_cntr",
+    "trades": "tdy_pred_cntr",
     "bars": "stk_min_pole_chart_qry",
     "days": "stk_dt_pole_chart_qry",
 }
@@ -54,7 +54,7 @@ RATE_LIMITED_CODES = frozenset({"1687", "1700", "1701", "1702"})
 class KiwoomHistory:
     """The calls, with one app key."""
 
-    PAGE_ROWS: ClassVar[dict[str, int]] = {"ticks": 900, "prints": 100, "bars": 900, "days": 600}
+    PAGE_ROWS: ClassVar[dict[str, int]] = {"ticks": 900, "trades": 100, "bars": 900, "days": 600}
 
     def __init__(self, home: Home) -> None:
         """Read keys; nothing is called yet. SettingsError."""
@@ -120,7 +120,7 @@ class KiwoomHistory:
 
     def parse_trades(self, content: bytes, day: date) -> np.ndarray:
         """TRADE_ROW with everything (docs/wire/kiwoom.md 5.5)."""
-        found = _parse_rows("prints", content)
+        found = _parse_rows("trades", content)
         rows = _empty_trades(len(found))
         rows["exch_ns"] = [_parse_instant(f"{day:%Y%m%d}{_parse_text(row, 'tm')}") for row in found]
         rows["side"] = [{"+": 1, "-": -1}.get(_parse_text(row, "cntr_trde_qty").strip()[:1], 0) for row in found]
@@ -162,7 +162,7 @@ def code_of(instrument: Instrument) -> str:
 
 def _build_body(request: PageRequest) -> dict[str, str]:
     body = {"stk_cd": code_of(request.instrument)}
-    if request.kind == "prints":
+    if request.kind == "trades":
         return body | {"tdy_pred": "2" if request.previous_day else "1", "tic_min": "0", "tm": request.until}
     if request.kind == "ticks":
         return body | {"tic_scope": "1", "upd_stkpc_tp": "0"}

@@ -54,7 +54,7 @@ class GapFiller:
         self._report_path = home.gap_report_path(KR.name)
         self._report_id: tuple[int, int] | None = None
         self._max_pages = table.max_pages
-        page_rows = history.PAGE_ROWS["prints"]
+        page_rows = history.PAGE_ROWS["trades"]
         self._queue = GapQueue(GapfillLimits(table.settle_s, table.attempts, table.max_pages * page_rows))
         self._limiter = RateLimiter(table.calls_per_s, table.calls_per_s)
         self._backoff = Backoff(BACKOFF_INITIAL_S, BACKOFF_MAX_S)
@@ -160,7 +160,7 @@ class GapFiller:
     def _fetch_page(self, gap: FillableGap, until_ns: int) -> np.ndarray:
         """TRADE_ROW of the gap's day up to a second, at the rate that is allowed. BrokerError."""
         day = to_kst(until_ns).date()
-        request = PageRequest("prints", gap.instrument, day, until=f"{to_kst(until_ns):%H%M%S}")
+        request = PageRequest("trades", gap.instrument, day, until=f"{to_kst(until_ns):%H%M%S}")
         for refusals in range(MAX_REFUSALS):
             self._wait(self._limiter.wait_s(time.monotonic()))
             self._limiter.on_call(time.monotonic())
@@ -207,7 +207,7 @@ class GapFiller:
     def _has_room(self) -> bool:
         """Whether the ring has room for all that the pages of one gap may bring."""
         queued = self._ring.head - self._ring.tail + 1
-        return queued + self._max_pages * self._history.PAGE_ROWS["prints"] <= self._ring.capacity
+        return queued + self._max_pages * self._history.PAGE_ROWS["trades"] <= self._ring.capacity
 
     def _wait(self, seconds: float) -> None:
         """Wait, sending heartbeats and reading reports; raises if a stop is requested."""

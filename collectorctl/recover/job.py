@@ -203,7 +203,7 @@ class RecoveryJob:
         found = self._collect_evidence(plan)
         day = DayCoverage.of(ticks, found.volume)
         trades = np.zeros(0, TRADE_ROW)
-        if plan.method in ("ticks", "prints"):
+        if plan.method in ("ticks", "trades"):
             on_page = partial(self.listener.on_page, plan)
             load_books = partial(day_ticks.load_book_volumes, self.books_dir, self.day, plan.instrument)
             source = TickSource(self.home.data, self.client, self.availability, plan, load_books, on_page)
@@ -258,7 +258,9 @@ class RecoveryJob:
             learned = msgspec.json.decode(path.read_bytes(), type=dict[str, float])
         except (FileNotFoundError, msgspec.MsgspecError):
             learned = {}
-        return {kind: max(0.1, learned.get(kind, expected)) for kind in ("ticks", "prints")}
+        if "prints" in learned:  # the name of "trades" in earlier files
+            learned.setdefault("trades", learned.pop("prints"))
+        return {kind: max(0.1, learned.get(kind, expected)) for kind in ("ticks", "trades")}
 
     def _save_rates(self) -> None:
         """Store the rate that the broker accepted, if enough calls were made to measure it."""

@@ -51,7 +51,7 @@ class MissingRange(NamedTuple):
 
 @dataclass
 class InstrumentPlan:
-    """One instrument of a plan. `method`: "" nothing to fetch, "ticks", "prints", or "bars" (`skip_reason`)."""
+    """One instrument of a plan. `method`: "" nothing to fetch, "ticks", "trades", or "bars" (`skip_reason`)."""
 
     instrument: Instrument
     daily_total: DailyTotal | None
@@ -129,10 +129,10 @@ def plan_instrument(
     plan.value = sum(gap.value if gap.value is not None else gap.shares * price for gap in plan.gaps)
     shares_back = day.coverage.total - plan.gaps[0].low + later_shares
     ticks_pages = ceil(shares_back / mean / page_rows["ticks"]) + 1
-    trade_pages = sum(ceil(count / page_rows["prints"]) + 1 for count in trades)
+    trade_pages = sum(ceil(count / page_rows["trades"]) + 1 for count in trades)
     plan.method, plan.pages = ("ticks", ticks_pages)
     if trades_available and trade_pages <= ticks_pages:
-        plan.method, plan.pages = ("prints", trade_pages)
+        plan.method, plan.pages = ("trades", trade_pages)
     return plan
 
 

@@ -86,7 +86,7 @@ class TickSource:
         """Fetch and place; what cannot be had becomes a finding."""
         progress = PageProgress(self._client, self._plan.method, self._on_page)
         try:
-            if self._plan.method == "prints":
+            if self._plan.method == "trades":
                 return self._fill_from_trades(day, progress)
             result = self._fill_from_chart(day, evidence, progress)
             if not len(result.day.gaps) or not self._availability.trades_available:
@@ -139,14 +139,16 @@ class TickSource:
 
     def _fetch_trades(self, gap: MissingRange, progress: PageProgress) -> TradeList:
         """The trades around one gap: from just behind it to one before it."""
-        sequence = PageSequence(self._folder / f"prints-{gap.low}-{gap.high}")
+        earlier_name = self._folder / f"prints-{gap.low}-{gap.high}"  # the name of "trades" in earlier runs
+        folder = self._folder / f"trades-{gap.low}-{gap.high}"
+        sequence = PageSequence(earlier_name if earlier_name.exists() else folder)
         end = None if gap.end_ns is None else to_kst(gap.end_ns + MINUTE_NS)
         until = f"{end:%H%M}" if end is not None and end.date() == self._availability.day else ""
         rows = fetch_pages(
             self._client,
             sequence,
             PageRequest(
-                "prints", self._plan.instrument, self._availability.day, self._availability.days_back == 1, until
+                "trades", self._plan.instrument, self._availability.day, self._availability.days_back == 1, until
             ),
             progress.reporting(partial(self._client.history.parse_trades, day=self._availability.day)),
             ("cum_volume", gap.low + 1),

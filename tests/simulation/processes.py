@@ -236,7 +236,7 @@ class SimulatedHistory:
     """KIS's list of trades over REST, from the truth."""
 
     def __init__(self, truth: Truth) -> None:
-        self.PAGE_ROWS = {"prints": PAGE_ROWS}
+        self.PAGE_ROWS = {"trades": PAGE_ROWS}
         self._truth = truth
 
     def fetch_page(self, request: PageRequest) -> PageResponse:

@@ -121,9 +121,9 @@ class GapReporter:
 COUNTER_FIELDS = {
     "gap_count": "gaps",
     "gap_shares": "gap_shares",
-    "gap_won": "gap_value",
+    "gap_value": "gap_value",
     "duplicate_ticks": "duplicates",
-    "witnessed_gaps": "confirmed_by_book",
+    "gaps_confirmed_by_book": "confirmed_by_book",
 }
 """Counter -> the sum over symbols that it publishes, of the newest day."""
 

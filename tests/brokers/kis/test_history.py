@@ -41,7 +41,7 @@ def quotes():
 
 def asked(until: str = "235959") -> PageRequest:
     """A page of today."""
-    return PageRequest("prints", SAMSUNG, DAY, until=until)
+    return PageRequest("trades", SAMSUNG, DAY, until=until)
 
 
 def test_prints_are_the_markets_trades(evening) -> None:

@@ -80,7 +80,7 @@ def test_prints_of_another_venue_are_refused(quotes: KiwoomHistory) -> None:
     assert {"KRX"} == {row["stex_tp"] for row in rows}
 
     for venue, right in (("KRX", True), ("UN", True), ("NXT", False)):
-        asked = PageRequest("prints", Instrument("006360", venue), date(2026, 9, 18))
+        asked = PageRequest("trades", Instrument("006360", venue), date(2026, 9, 18))
         if right:
             reject_other_venues(asked, rows)
         else:

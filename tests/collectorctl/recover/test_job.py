@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import gzip
+import shutil
 import signal
 import subprocess
 import time
@@ -32,6 +33,9 @@ from support.day_fixture import (
     to_tick_records,
 )
 from support.process_tree import BIN
+
+from collectorctl.recover.job import RecoveryJob
+from conf.home import Home
 
 
 @pytest.fixture(scope="module")
@@ -107,6 +111,32 @@ def test_a_small_gap_is_filled_from_prints_which_tell_the_side(finished: Finishe
     assert_matches_truth(finished)
     assert finished.true_trades("005930")["side"].tolist() == finished.load_stored("005930").side.tolist()
     assert certificates["005930"]["recovered_ticks"] > 0
+
+
+def test_pages_and_rates_under_their_earlier_name_are_used(finished: FinishedDay) -> None:
+    """Trades were called prints: a run that was left unfinished by an earlier version goes on without fetching its pages again."""
+    finished.publish_live(lose_between("13:00", "13:04"), ["005930"])
+    live = finished.read_published()
+    finished.recover("--symbols", "005930")
+    folders = list((finished.root / "data/recover").rglob("trades-*"))
+    for folder in folders:
+        folder.rename(folder.with_name(folder.name.replace("trades", "prints")))
+    pages = {path: path.stat().st_mtime_ns for path in (finished.root / "data/recover").rglob("prints-*/*.json.gz")}
+    shutil.rmtree(finished.root / "data/kr/completeness")
+    for name, content in live.items():
+        (finished.root / "data" / name).write_bytes(content)
+    (finished.root / "data/recover/rates.json").write_text('{"ticks": 3.5, "prints": 2.5}')
+    job = RecoveryJob.__new__(RecoveryJob)
+    job.home = Home(finished.root)
+    rates = job._load_rates()
+
+    again = finished.recover("--symbols", "005930")
+
+    assert folders and pages
+    assert {"PROVEN"} == collect_grades(again)
+    assert all(path.stat().st_mtime_ns == written_ns for path, written_ns in pages.items())
+    assert list((finished.root / "data/recover").rglob("trades-*")) == []
+    assert rates == {"ticks": 3.5, "trades": 2.5}
 
 
 def test_an_hour_without_any_live_tick_and_a_symbol_without_any_get_files(finished: FinishedDay) -> None:

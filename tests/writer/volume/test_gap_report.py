@@ -72,7 +72,7 @@ def test_a_killed_writer_knows_its_gaps_again_and_status_reads_them(home: Home) 
     assert (expected.export_symbols(), 950) == (report.symbols, report.row)
     assert report == collect_status(home).gaps
     counters = read_vitals(home).counters
-    named = ("gap_count", "gap_shares", "gap_won", "duplicate_ticks", "witnessed_gaps")
+    named = ("gap_count", "gap_shares", "gap_value", "duplicate_ticks", "gaps_confirmed_by_book")
     assert [1, 100, 10_000, 0, 0] == [counters[name] for name in named]
     ring.close()
 
@@ -87,7 +87,7 @@ def test_the_other_brokers_books_witness_a_tick_that_never_came(home: Home) -> N
     wait_for(lambda: read_counter(home, "ticks_in") == 3)
     books.publish(make_book_at(9, 1))
 
-    wait_for(lambda: read_counter(home, "witnessed_gaps") == 1)
+    wait_for(lambda: read_counter(home, "gaps_confirmed_by_book") == 1)
 
     assert told(home).symbols[0].behind == 3
     assert stop_writer(process) == 0
