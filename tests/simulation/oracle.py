@@ -305,7 +305,10 @@ def _judge_ticks(
         if source == "recovered":
             if (name, interval) not in real:
                 findings.append(f"a fetched tick that was no trade: {name} {interval}")
-        elif (name, interval) not in delivered[broker, int(seq)]:
+        elif not any(
+            (name, interval) == one or (flags & Flag.SPLIT and one[0] == name and _is_piece(interval, one[1]))
+            for one in delivered[broker, int(seq)]
+        ):
             findings.append(f"a tick that nobody delivered: {name} {interval} of {broker} {seq}")
         if flags & Flag.CONFLICT:
             findings.append(f"a tick is flagged CONFLICT: {name} {interval}")
@@ -318,6 +321,11 @@ def _judge_ticks(
             if missing := _uncovered(mine, interval.low, interval.high):
                 findings.append(f"delivered shares in no row: {name} {interval} lacks {missing}")
     return stored
+
+
+def _is_piece(piece: Interval, whole: Interval) -> bool:
+    """Whether it is some of the shares of a delivery, and says the same of them."""
+    return whole.low <= piece.low < piece.high <= whole.high and piece == whole._replace(low=piece.low, high=piece.high)
 
 
 def _judge_placement(evidence: Evidence, findings: list[str]) -> None:
