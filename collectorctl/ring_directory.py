@@ -39,8 +39,8 @@ def find_orphans(directories: Iterable[Path]) -> list[str]:
         if (link is not None and link.is_symlink() and link.resolve() == directory) or _is_written(directory):
             continue
         megabytes = sum(path.stat().st_blocks * 512 for path in directory.iterdir()) / 1e6
-        owner = f"the home of {link}, which is gone" if link else "an unknown home"
-        found.append(f"{directory}: {megabytes:.0f} MB of rings of {owner}: rm -r {shlex.quote(str(directory))}")
+        owner = f"of {link}, which is gone" if link else "that name no home"
+        found.append(f"{directory}: {megabytes:.0f} MB of rings {owner}: rm -r {shlex.quote(str(directory))}")
     return found
 
 

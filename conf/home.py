@@ -66,8 +66,13 @@ class Home:
                     ring.unlink()  # its target was in /dev/shm before a reboot
                 if not ring.exists():
                     self._create_ring_directory(ring)
-        if ring.is_symlink() and not (ring / RING_OWNER).exists():
-            with suppress(OSError):  # a full disk; another start writes it
+        self.mark_ring_directory()
+
+    def mark_ring_directory(self) -> None:
+        """Leave the name of this home in a ring directory outside it, so that it is known for whose rings these are."""
+        ring = self.run / "ring"
+        with suppress(OSError):  # a full disk: tried again
+            if ring.is_symlink() and ring.exists() and not (ring / RING_OWNER).exists():
                 (ring / RING_OWNER).touch(0o600)
                 (ring / RING_OWNER).write_text(f"{ring}\n")
 

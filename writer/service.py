@@ -136,6 +136,7 @@ class WriterService:
             self._report.check_clock()
             self._watchdog_guard.poll(now_ns)
             self._open(now_ns)
+            self._home.mark_ring_directory()
             if self._report.events is not None:
                 self._report.events.restore_path()
         more = False

@@ -14,6 +14,7 @@ from kill.harness import KillHarness, kill_harness
 from kill.injections import PROCESSES
 from support.process_tree import read_status, wait_until
 
+from conf.home import RING_OWNER
 from ringbuf.records import STREAMS
 
 
@@ -35,8 +36,11 @@ def everything_is_back(harness: KillHarness) -> bool:
     """Every page and every ring of the feeds is at its path again, and all is healthy."""
     home = harness.home
     rings = [home.ring_path(feed, stream) for feed in ("kis", "kiwoom") for stream in (*STREAMS, "event")]
-    pages = [home.vitals_path(name) for name in (*PROCESSES, "watchdog")]
-    return all(path.exists() for path in (*rings, *pages)) and read_status(harness.root)["healthy"]
+    pages = [home.vitals_path(name) for name in PROCESSES]
+    return (
+        all(path.exists() for path in (*rings, *pages, home.run / "ring" / RING_OWNER))
+        and read_status(harness.root)["healthy"]
+    )
 
 
 @pytest.mark.timeout(240)
@@ -66,6 +70,7 @@ def test_when_the_ring_directory_is_deleted_nothing_is_lost_nobody_is_restarted_
             result = harness.stop_and_compare()
 
             print(harness.report(result))
+            assert list((harness.home.run / "ring").glob("*.ring")) == []  # drained, so freed
             assert result.strict_problems() == []
             assert harness.find_leftovers() == []
             events = harness.read_dataset("event")
