@@ -254,7 +254,9 @@ class KillHarness:
                 found.append(f"{path} was left")
         for path in sorted(self.home.log.glob("*.log*")):
             lines = path.read_text(errors="replace").splitlines()
-            found += [f"{path.name}: {line}" for line in lines if any(text in line for text in FORBIDDEN_LOG_TEXTS)]
+            for at, line in enumerate(lines):
+                if any(text in line for text in FORBIDDEN_LOG_TEXTS):
+                    found.append("\n".join([f"{path.name}: {line}", *lines[at + 1 : at + 40]]))
         return found
 
     def _note(self, text: str) -> None:

@@ -71,8 +71,8 @@ def watch(home: Home, stop: ShutdownSignal, protocol: TextIO) -> None:
             continue
         event_s = time.monotonic()
         line = sys.stdin.readline()
-        if not line:
-            break  # supervisord has exited
+        if not line.endswith("\n"):
+            break  # supervisord has exited, perhaps within a line
         headers = childutils.get_headers(line)
         sys.stdin.read(int(headers["len"]))
         if headers["eventname"] == "SUPERVISOR_STATE_CHANGE_STOPPING":

@@ -10,6 +10,7 @@ import sys
 import time
 from pathlib import Path
 
+import pytest
 from support.process_tree import read_status, run_collectorctl, temporary_home, wait_until
 
 from collectorctl.demo.environment import SimulatorProcess, set_addresses
@@ -206,4 +207,26 @@ def test_it_ends_in_order_when_supervisord_is_gone_in_the_middle_of_an_answer() 
         dog.stdin.close()
         assert b"Traceback" not in dog.stderr.read()
         dog.stderr.close()
+        assert "watchdog ends as asked" in (root / "log" / "watchdog.log").read_text()
+
+
+@pytest.mark.parametrize(
+    "part", [b"eventname:TICK_5 le", b"eventname:TICK_5 len:15", b"eventname:TICK_5 len:15\nwhen:12"]
+)
+def test_it_ends_in_order_when_supervisord_is_gone_in_the_middle_of_an_event(part: bytes) -> None:
+    """Half a line is no event: supervisord was killed while it wrote it."""
+    with temporary_home("") as root:
+        dog = subprocess.Popen(
+            [sys.executable, "-m", "collectorctl.supervision.watchdog"],
+            env=os.environ | {"COLLECTOR_HOME": str(root)},
+            cwd=root,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+        assert dog.stdout.readline() == b"READY\n"
+
+        _, errors = dog.communicate(part, timeout=20)
+
+        assert (dog.returncode, b"Traceback" in errors) == (0, False)
         assert "watchdog ends as asked" in (root / "log" / "watchdog.log").read_text()
