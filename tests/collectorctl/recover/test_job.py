@@ -171,6 +171,27 @@ def test_a_later_part_of_an_hour_keeps_its_rows_and_every_part_its_place_in_the_
         assert all(metadata[name] == now[name] for name in (b"lineage", b"row_from", b"row_to"))
 
 
+def test_trades_that_two_feeds_stamped_in_two_hours_are_stored_once_after_recovery(finished: FinishedDay) -> None:
+    """What an earlier version published twice over the edge of an hour; the day is proven."""
+    trades = np.concatenate([finished.true_trades(symbol) for symbol in SYMBOLS])
+    eleven_s = int(pd.Timestamp(f"{DAY} 11:00", tz="Asia/Seoul").timestamp())
+    publish_ticks(finished.root, to_tick_records(trades))
+    last = np.array(
+        [np.flatnonzero((trades["symbol"] == name.encode()) & (trades["exch_s"] < eleven_s))[-1] for name in SYMBOLS]
+    )
+    again = trades[last]
+    again["exch_s"] = eleven_s
+    publish_ticks(finished.root, to_tick_records(again))
+    assert len(finished.load_stored(SYMBOLS[0])) == len(finished.true_trades(SYMBOLS[0])) + 1
+
+    certificates = finished.recover()
+
+    assert {"PROVEN"} == collect_grades(certificates)
+    for symbol in SYMBOLS:
+        stored = finished.load_stored(symbol).sort_values("cum_volume")
+        assert finished.true_trades(symbol)["cum_volume"].tolist() == stored.cum_volume.tolist()
+
+
 def test_killed_at_any_point_and_run_again_it_ends_with_the_same_bytes(finished: FinishedDay) -> None:
     """SIGKILL after a page, while an hour is rewritten, at the end, each a few times: as if it had never been interrupted."""
     finished.publish_live(lose_long_and_short)

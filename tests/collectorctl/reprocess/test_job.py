@@ -252,6 +252,27 @@ def test_a_tick_that_was_fetched_meanwhile_is_not_doubled(home: Path) -> None:
     assert {"kis": 0, "kiwoom": 0, "us": 0} == again(home)["frames"]
 
 
+def test_of_ticks_that_are_stored_in_the_hour_before_only_the_rest_is_placed(home: Path) -> None:
+    """One trade was stamped 09:59:59 by the other feed; of a merged one the middle is stored, the rest is placed in two rows."""
+    ticks = empty_records(TICK, 2)
+    ticks["symbol"], ticks["venue"], ticks["line"] = b"000660", Venue.KRX, FeedId.KIWOOM
+    ticks["cum_volume"], ticks["size"], ticks["price_e4"] = [1, 17], [1, 4], 72_000 * 10_000
+    ticks["exch_ns"], ticks["recv_ns"], ticks["session"] = TEN - 10**9, TEN - 10**9, Session.REGULAR
+    publish_ticks(home, ticks)
+    quarantine = Quarantine(Home(home).quarantine_directory(), "kis", 1 << 20)
+    assert quarantine.append(kis_tick(20, size=10).encode(), "r", TEN + 9 * 10**9, 9) == ""
+
+    again(home)
+
+    found = rows(home, "tick").sort_values("cum_volume")
+    assert [(1, 1), (2, 1), (3, 1), (5, 1), (6, 1), (13, 3), (17, 4), (20, 3)] == list(
+        zip(found.cum_volume.tolist(), found["size"].tolist(), strict=True)
+    )
+    assert [13, 20] == found[(found["flags"] & int(Flag.SPLIT)) != 0].cum_volume.tolist()
+    assert [True, False] == found[(found["flags"] & int(Flag.SPLIT)) != 0].cum_value.isna().tolist()
+    assert {"kis": 0, "kiwoom": 0, "us": 0} == again(home)["frames"]
+
+
 def assert_placed_once(root: Path) -> None:
     """Every row of the quarantine above, once; what was no frame, and the part that was none, put aside."""
     assert [1, 2, 3, 5, 6] == sorted(rows(root, "tick")["cum_volume"])
