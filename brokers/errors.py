@@ -26,15 +26,20 @@ from ringbuf.vitals import ProcessState
 MAX_MESSAGE_CHARS = 300
 """Characters of a vendor's message that are quoted."""
 
+MAX_READ_CHARS = 10_000
+"""Characters of a message that are looked at: a vendor may send megabytes."""
+
 
 def to_safe_text(text: str) -> str:
     """Text that may quote the wire: on one line, its control characters escaped, without this process's secrets."""
-    return escape_controls(hide_secrets(text))
+    return escape_controls(hide_secrets(text[:MAX_READ_CHARS]))
 
 
 def redact(text: str) -> str:
     """A vendor's message as `to_safe_text`, with all that could be another's key hidden as well (KIS repeats the approval key)."""
-    return to_safe_text(re.sub(r"[A-Za-z0-9_\-./+=]{20,}", "***", hide_secrets(text)))[:MAX_MESSAGE_CHARS]
+    return to_safe_text(re.sub(r"[A-Za-z0-9_\-./+=]{20,}", "***", hide_secrets(text[:MAX_READ_CHARS])))[
+        :MAX_MESSAGE_CHARS
+    ]
 
 
 class BrokerError(Exception):

@@ -173,6 +173,7 @@ def test_a_place_that_cannot_be_written_stops_nothing(home: Home) -> None:
     (home.run / "volume.json").mkdir()
     vitals = Vitals.create(home.vitals_path("writer"), "writer")
     gaps = GapReporter(home, vitals)
+    gaps.begin("lineage", 0)
     gaps.add_ticks(heard(0, 500), 450)
 
     gaps.write(10**15)
