@@ -112,7 +112,7 @@ class BookArbiter:
         self.calendar_speed = calendar_speed
         """How much faster the calendar of the stamps is than `mono_ns`."""
         self._stamp_ns = round(SECOND_NS / calendar_speed) + _ROUNDING_NS
-        self._min_lateness_ns = self._stamp_ns + LATENCY_NS
+        self._min_lateness_ns = 2 * self._stamp_ns + LATENCY_NS  # a feed may stamp some records in the next second
         self._progress: dict[int, FeedProgress] = {}
         self._delay_evidence = 0
         self._window_ns = window_ns
@@ -221,23 +221,22 @@ class BookArbiter:
         return match
 
     def _find_twin(self, book: UnmatchedRow, waiting: list[UnmatchedRow]) -> UnmatchedRow | None:
-        """Of rows of equal content: the oldest that was received within the window, or that was made in the same second."""
+        """Of rows of equal content: the oldest received within the window, unless late, else the one made in the same second."""
         oldest = next((row for row in waiting if abs(book.mono_ns - row.mono_ns) <= self._window_ns), None)
         offset_ns = self._compute_offset(book.feed, waiting[0].feed)
-        if abs(offset_ns) > self._window_ns:
+        if abs(offset_ns) > max(self._window_ns, self._min_lateness_ns):
             simultaneous = self._find_nearest(book, waiting, 0)
             if simultaneous is not None:
                 self._delay_evidence = min(self._delay_evidence + 1, MAX_EVIDENCE)
             elif oldest is not None:
                 self._delay_evidence = max(self._delay_evidence - 1, -MAX_EVIDENCE)
             return simultaneous if self._delay_evidence >= 0 else oldest
-        if book.is_late:
-            return self._find_nearest(book, waiting, offset_ns)
-        if oldest is not None and not oldest.is_late:
-            return oldest
-        punctual = (row for row in waiting if not row.is_late and abs(book.mono_ns - row.mono_ns) <= self._window_ns)
-        late = [row for row in waiting if row.is_late]
-        return next(punctual, None) or self._find_nearest(book, late, offset_ns)
+        if any(row.is_late or book.is_late for row in waiting):
+            by_receipt = (
+                row for row in waiting if not (row.is_late or book.is_late) or UNDEFINED in (row.made_ns, book.made_ns)
+            )
+            oldest = next((row for row in by_receipt if abs(book.mono_ns - row.mono_ns) <= self._window_ns), None)
+        return oldest or self._find_nearest(book, waiting, offset_ns)
 
     def _find_nearest(self, book: UnmatchedRow, waiting: list[UnmatchedRow], offset_ns: int) -> UnmatchedRow | None:
         """The row that was made in the book's second or a neighbouring one, if the stamps of the feeds are `offset_ns` apart."""

@@ -240,6 +240,27 @@ def test_a_step_of_the_wall_clock_makes_no_feed_late(step_s: int) -> None:
     assert 200 == np.count_nonzero(result.twin_of == NEW) == np.count_nonzero(result.twin_of != NEW)
 
 
+@pytest.mark.parametrize("window_s", [1, 2, 5])
+def test_stamps_a_second_ahead_and_pauses_around_the_window_double_no_book(window_s: int) -> None:
+    """Kiwoom stamps a third of its books in the next second, and is paused at length: all its books are twins."""
+    random = np.random.default_rng(5)
+    made_ns = 100 * SECOND_NS + np.cumsum(random.integers(1, SECOND_NS // 20, 3000))
+    books = [make_books(range(3000), line) for line in LINES]
+    for found, delay_ns in zip(books, (5_000_000, 2_000_000), strict=True):
+        found["mono_ns"] = made_ns + delay_ns
+        found["exch_ns"] = NINE_NS + made_ns // SECOND_NS * SECOND_NS
+    books[1]["exch_ns"] += SECOND_NS * (random.random(3000) < 0.3)
+    for begin_s, pause_s in ((115, 0.7), (130, 1.2), (145, 1.4), (160, 2.9)):
+        begin_ns, end_ns = begin_s * SECOND_NS, round((begin_s + pause_s * window_s) * SECOND_NS)
+        held = (books[1]["mono_ns"] >= begin_ns) & (books[1]["mono_ns"] < end_ns)
+        books[1]["mono_ns"][held] = end_ns
+    found = np.concatenate(books)
+
+    result = take(BookArbiter(window_s * SECOND_NS, VENUES), found[np.argsort(found["mono_ns"], kind="stable")])
+
+    assert np.count_nonzero(result.twin_of == NEW) == 3000
+
+
 def two_feeds(
     seconds: int, thin: FeedId, stall: tuple[float, float], skew_s: int = 0, delay_s: float = 0.0
 ) -> tuple[np.ndarray, int]:
