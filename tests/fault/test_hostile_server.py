@@ -272,7 +272,7 @@ def bombs(kind: str) -> list[bytes]:
         b"|" * 1_000_000,
         b"\xef\xbb\xbf{}",
     ]  # fmt: skip
-    return [*texts, tick(kind, 10**30).encode()]
+    return [*texts, tick(kind, 1).replace("72000", "9" * 30, 1).encode()]
 
 
 def test_bombs_and_garbage_are_put_aside_on_a_connection_that_goes_on(collector: Collector) -> None:
