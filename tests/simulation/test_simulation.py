@@ -70,8 +70,8 @@ def test_a_seed_plays_the_same_run_in_every_process() -> None:
 
     here, again, different = run(draw_plan(3)), run(draw_plan(3)), run(draw_plan(4))
 
-    assert [here.trace] * 2 == [again.trace, other]
     assert here.history == again.history
+    assert [here.trace] * 2 == [again.trace, other]
     assert here.trace != different.trace
 
 

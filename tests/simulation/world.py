@@ -8,6 +8,7 @@ Guarantees:
 
 from __future__ import annotations
 
+import atexit
 import gc
 import os
 import shutil
@@ -398,6 +399,7 @@ class World:
 def _template() -> Home:
     """A home with what is the same in every home and slow to make: the holiday table."""
     root = Path(tempfile.mkdtemp(prefix="cc-simulation-", dir=_memory()))
+    atexit.register(shutil.rmtree, root, ignore_errors=True)
     (root / "collector.toml").write_text(SETTINGS)
     home = Home(root)
     home.create_directories()
@@ -446,6 +448,9 @@ def play(plan: Plan) -> Iterator[Evidence]:
     """The run of a plan; its home exists as long as the context."""
     with simulated_home(plan) as home, ExitStack() as patches:
         world = World(plan, home)
+        gc.collect()
+        gc.disable()  # what a killed process held is let go at the same instants in every run
+        patches.callback(gc.enable)
         for name in virtual_time.PRODUCT:
             logger.disable(name)
             patches.callback(logger.enable, name)
