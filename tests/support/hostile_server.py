@@ -71,6 +71,7 @@ class HostileServer:
         self.reading.set()
         self._contexts = contexts
         self._peer: socket.socket | None = None
+        self._sending = threading.Lock()  # an answer in the middle of a large frame would be no frame of anybody
         self._listener = socket.create_server(("127.0.0.1", 0), backlog=64)
         self.port = self._listener.getsockname()[1]
         threading.Thread(target=self._accept, daemon=True).start()
@@ -90,7 +91,8 @@ class HostileServer:
     def send(self, data: bytes) -> bool:
         """Raw bytes on the present connection; False if the other side ended it first."""
         try:
-            self._peer.sendall(data)  # type: ignore[union-attr]
+            with self._sending:
+                self._peer.sendall(data)  # type: ignore[union-attr]
         except OSError:
             return False
         return True
@@ -151,7 +153,8 @@ class HostileServer:
                 if opcode == 1:
                     self.texts.append(text)
                     if answer := self._build_answer(json.loads(text)):
-                        peer.sendall(build_frame(answer))
+                        with self._sending:
+                            peer.sendall(build_frame(answer))
 
     def _build_answer(self, message: dict) -> str:
         if self.kind == "kiwoom":
