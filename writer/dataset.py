@@ -129,7 +129,7 @@ class Dataset:
         journal = Journal.open(directory, schema.JOURNAL[self.name], on_batch, self._report.damaged)
         for hour in list(self.schedule.hours):
             try:
-                published_to = partition.read_published_to(self.directory, hour, journal.lineage, self.market)
+                published_to = partition.confirm_published_to(self.directory, hour, journal.lineage, self.market)
                 self.schedule.resume(hour, published_to)
             except PartitionWriteError as error:
                 logger.error("{}", error)  # logged again when the hour is due; collecting goes on

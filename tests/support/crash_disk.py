@@ -32,6 +32,8 @@ class _File:
     def __init__(self, path: str, durable: bytes) -> None:
         self.fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         self.durable = durable
+        self.is_distrusted = False
+        """An fsync failed: the kernel may have dropped its pages, and calls the next fsync a success."""
 
     @property
     def content(self) -> bytes:
@@ -54,7 +56,10 @@ class _Change(NamedTuple):
 
 
 class CrashDisk:
-    """Stands in for `os` in writer/durable_io.py; `on_effect` is called before each call that changes something."""
+    """Stands in for `os` in writer/durable_io.py; `on_effect` is called before each call that changes something.
+
+    What it raises is what becomes of the call: an OSError, or the end of the process. A file whose fsync failed is never durable.
+    """
 
     def __init__(self, root: Path, on_effect: Callable[[str, Path], None] = lambda name, path: None) -> None:
         self.root = root.resolve()
@@ -124,13 +129,16 @@ class CrashDisk:
 
     def fsync(self, fd: int) -> None:
         path = _path_of(fd)
-        self._begin("fsync", path)
+        file = None if stat.S_ISDIR(os.fstat(fd).st_mode) or not self._is_mine(path) else self._file_at(path)
+        try:
+            self._begin("fsync", path)
+        except OSError:
+            if file is not None:
+                file.is_distrusted = True
+            raise
         os.fsync(fd)
-        if not self._is_mine(path):
-            return
-        if not stat.S_ISDIR(os.fstat(fd).st_mode):
-            file = self._file_at(path)
-            file.durable = file.content
+        if file is not None:
+            file.durable = file.durable if file.is_distrusted else file.content
             return
         for change in self._pending:
             if change.directory == path:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import errno
+import itertools
 import shutil
 import tempfile
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -23,11 +27,13 @@ from ringbuf.vitals import Vitals
 from writer import durable_io, schema
 from writer.dataset import Dataset
 from writer.ingest.ring_reader import NO_LIMIT_NS
+from writer.journal import journal as journal_module
 from writer.journal.journal import Journal
 from writer.journal.reader import read_rows
 from writer.publish import partition
 
 HOUR_NS = 3600 * SECOND_NS
+Insist = Callable[[Callable[[], Any]], Any]
 KEYS = {"orderbook": "cum_volume", "tick": "cum_volume", "event": "message"}
 
 
@@ -47,19 +53,24 @@ def open_dataset(home: Home, name: str) -> Dataset:
     return Dataset(home, name, Vitals.create(home.vitals_path("writer"), "writer"))
 
 
-def publish_hour(dataset: Dataset, hour: int) -> None:
+def publish_hour(dataset: Dataset, hour: int, do: Insist) -> None:
     """Publish an hour as the coordinator does."""
-    task = dataset.build_publish_task(hour, include_unsettled=True)
-    partition.publish(task)
-    dataset.schedule.mark_published(hour, task.row_to, hour + 2 * HOUR_NS)
-    dataset.prune_journal()
+
+    def publish() -> None:
+        task = dataset.build_publish_task(hour, include_unsettled=True)
+        partition.publish(task)
+        dataset.schedule.mark_published(hour, task.row_to, hour + 2 * HOUR_NS)
+
+    do(publish)
+    do(dataset.prune_journal)
 
 
 def recover(home: Home, name: str) -> Counter:
-    """The writer's next life on a disk: journal, publication of everything; the keys of what is stored then."""
+    """The writer's next life on a disk: rings, journal, publication of everything; the keys of what is stored then."""
     dataset = open_dataset(home, name)
+    dataset.step(NO_LIMIT_NS, NO_LIMIT_NS, is_retry=True)
     for hour in dataset.schedule.unpublished_hours():
-        publish_hour(dataset, hour)
+        publish_hour(dataset, hour, call)
     dataset.begin_segment()
     dataset.prune_journal()
     dataset.close()
@@ -103,32 +114,47 @@ class Feed:
                 ring.close()
 
 
-def play(home: Home, name: str, durable: set) -> None:
+def call(action: Callable[[], Any]) -> Any:
+    """Do it once."""
+    return action()
+
+
+def insist(action: Callable[[], Any]) -> Any:
+    """Try until it succeeds, as the writer's loop does; OSError if it never does."""
+    for _ in range(5):
+        try:
+            return action()
+        except OSError as error:
+            failure = error
+    raise failure
+
+
+def play(home: Home, name: str, feed: Feed, durable: set, do: Insist = call) -> None:
     """Two lives of a dataset: hours, late rows, segments, publications; `durable` has the keys of what is durable."""
-    feed = Feed(home, name)
     for life in range(2):
-        dataset = open_dataset(home, name)
-        begin = 100 * life
-        feed.publish(range(begin, begin + 5), NINE_NS)
-        take(dataset, feed, durable)
-        feed.publish(range(begin + 5, begin + 10), NINE_NS + HOUR_NS)
-        dataset.process_batch(NO_LIMIT_NS, NO_LIMIT_NS)
-        dataset.begin_segment()
-        durable |= feed.keys
-        publish_hour(dataset, min(dataset.schedule.unpublished_hours()))
-        feed.publish(range(begin + 10, begin + 15), NINE_NS)  # late
-        take(dataset, feed, durable)
-        for hour in dataset.schedule.unpublished_hours() if life else ():
-            publish_hour(dataset, hour)
-        dataset.close()
-    feed.close()
+        _play_life(home, name, 100 * life, feed, durable, do)
 
 
-def take(dataset: Dataset, feed: Feed, durable: set) -> None:
-    """Journal what is in the ring, durably."""
-    dataset.process_batch(NO_LIMIT_NS, NO_LIMIT_NS)
-    dataset.sync()
-    durable |= feed.keys
+def _play_life(home: Home, name: str, begin: int, feed: Feed, durable: set, do: Insist) -> None:
+    """One life; the first leaves hours to the second."""
+    dataset = do(lambda: open_dataset(home, name))
+
+    def take() -> None:
+        do(lambda: dataset.step(NO_LIMIT_NS, NO_LIMIT_NS, is_retry=True))
+        durable.update(feed.keys)
+
+    feed.publish(range(begin, begin + 5), NINE_NS)
+    take()
+    feed.publish(range(begin + 5, begin + 10), NINE_NS + HOUR_NS)
+    do(lambda: dataset.process_batch(NO_LIMIT_NS, NO_LIMIT_NS))
+    do(dataset.begin_segment)
+    durable.update(feed.keys)
+    publish_hour(dataset, min(dataset.schedule.hours), do)
+    feed.publish(range(begin + 10, begin + 15), NINE_NS)  # late
+    take()
+    for hour in dataset.schedule.unpublished_hours() if begin else ():
+        publish_hour(dataset, hour, do)
+    dataset.close()
 
 
 class Found:
@@ -137,11 +163,13 @@ class Found:
     def __init__(self) -> None:
         self.durable: set = set()
         self.disk: CrashDisk | None = None
+        self.is_wanted: Callable[[str, Path], bool] = lambda name, path: True
+        """Before which calls the power may be cut."""
         self.trees: dict[int, tuple[str, Tree, frozenset]] = {}
 
     def note(self, name: str, path: Path) -> None:
         """An effect is about to happen."""
-        if self.disk is None:
+        if self.disk is None or not self.is_wanted(name, path):
             return
         durable = frozenset(self.durable)
         for tree in self.disk.possible_trees():
@@ -160,6 +188,7 @@ def judge(found: Found, shared: Path, name: str, all_keys: set) -> None:
         assert durable <= stored.keys(), (where, sorted(tree))
         assert {1} >= set(stored.values()) and stored.keys() <= all_keys, (where, sorted(tree))
         shutil.rmtree(home.root)
+    found.trees.clear()
 
 
 @pytest.mark.parametrize("name", ["kr.orderbook", "kr.tick", "kr.event"])
@@ -167,9 +196,11 @@ def test_a_power_cut_at_any_effect_leaves_every_durable_row_once(shared: Path, n
     """Files and names that were not synced are lost, kept or torn in every combination; directories included."""
     home, found = make_home(shared / "home"), Found()
     found.disk = CrashDisk(home.data, found.note)
+    feed = Feed(home, name)
     with found.disk.installed():
-        play(home, name, found.durable)
+        play(home, name, feed, found.durable)
     found.note("end", home.data)
+    feed.close()
 
     assert len(found.trees) > 50
     judge(found, shared, name, found.durable)
@@ -206,3 +237,139 @@ def test_a_new_directory_is_durable_with_all_its_parents(shared: Path) -> None:
 
     (tree,) = {frozenset(tree.items()) for tree in disk.possible_trees()}
     assert {name for name, _ in tree} == {"data", "data/kr", "data/kr/tick", "data/kr/tick/date=2026-11-20"}
+
+
+class Killed(BaseException):
+    """The process is gone."""
+
+
+class Script:
+    """What becomes of the n-th call on a disk."""
+
+    def __init__(self, found: Found, at: int, error: BaseException, is_for_good: bool) -> None:
+        self.count = 0
+        self._found, self._at, self._error, self._is_for_good = found, at, error, is_for_good
+        self._is_healed = False
+        self.is_over = False
+        """Whether the run made fewer calls."""
+
+    def __call__(self, name: str, path: Path) -> None:
+        """A call is about to be made."""
+        self.count += 1
+        is_due = self.count == self._at or (self._is_for_good and self.count > self._at)
+        if is_due and not self._is_healed:
+            raise self._error
+        self._found.note(name, path)
+
+    def heal(self) -> None:
+        """From here on every call succeeds."""
+        self._is_healed = True
+        self.is_over = self.count < self._at
+
+
+def test_a_part_whose_name_could_not_be_synced_is_no_ground_for_deleting_the_journal(shared: Path) -> None:
+    """The fsync of its directory fails once; the next attempt finds the part there, and makes it durable first."""
+    home, found, failures = make_home(shared / "home"), Found(), []
+
+    def fail_once(name: str, path: Path) -> None:
+        found.note(name, path)
+        if name == "fsync" and not failures and path.is_dir() and list(path.glob("part-*.parquet")):
+            failures.append(path)
+            raise OSError(errno.EIO, "Input/output error")
+
+    found.disk, found.is_wanted = CrashDisk(home.data, fail_once), is_journal_removed
+    feed = Feed(home, "kr.tick")
+    with found.disk.installed():
+        play(home, "kr.tick", feed, found.durable, insist)
+        found.note("end", home.data)
+    feed.close()
+
+    assert 1 == len(failures)
+    judge(found, shared, "kr.tick", feed.keys)
+
+
+def never(_name: str, _path: Path) -> bool:
+    """The power stays."""
+    return False
+
+
+def is_journal_removed(name: str, path: Path) -> bool:
+    """Where rows are lost that are nowhere else durable."""
+    return name == "end" or (name == "unlink" and path.suffix == ".journal")
+
+
+STRIDE = pytest.mark.parametrize("stride", [5, pytest.param(1, marks=pytest.mark.long)])
+"""Every fifth call, or each."""
+
+
+def forget_process() -> None:
+    """What a process knew is gone with it."""
+    durable_io._durable_directories.clear()
+    journal_module._DISTRUSTED.clear()
+
+
+@STRIDE
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("name", ["kr.orderbook", "kr.tick", "kr.event"])
+def test_a_kill_at_any_call_and_a_power_cut_in_the_next_life_leave_every_durable_row_once(
+    shared: Path, name: str, stride: int
+) -> None:
+    """What a killed process had done and not synced is no ground for deleting the journal."""
+    for at in itertools.count(1 + len(name) % stride, stride):
+        home, found = make_home(shared / f"home-{at}"), Found()
+        script = Script(found, at, Killed(), is_for_good=False)
+        found.disk, found.is_wanted = CrashDisk(home.data, script), never
+        feed = Feed(home, name)
+        with found.disk.installed():
+            with suppress(Killed):
+                play(home, name, feed, found.durable)
+            feed.close()
+            script.heal()
+            forget_process()
+            found.is_wanted = is_journal_removed
+            stored = recover(home, name)
+            found.durable |= feed.keys
+            found.note("end", home.data)
+
+        assert Counter(feed.keys) == stored, at
+        judge(found, shared, name, feed.keys)
+        shutil.rmtree(home.root)
+        if script.is_over:
+            return
+
+
+@STRIDE
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("is_for_good", [False, True], ids=["once", "for good"])
+@pytest.mark.parametrize("name", ["kr.orderbook", "kr.tick", "kr.event"])
+def test_whichever_call_on_the_disk_fails_nothing_is_lost_or_doubled(
+    shared: Path, name: str, is_for_good: bool, stride: int
+) -> None:
+    """The n-th call fails, for each n: tried again, every row is stored once. A power cut takes nothing that was durable.
+
+    Where it fails for good the process ends, and the next one, on a disk that works, stores every row once.
+    """
+    for at in itertools.count(1 + len(name) % stride, stride):
+        home, found = make_home(shared / f"home-{at}"), Found()
+        script = Script(found, at, OSError(errno.EIO, "Input/output error"), is_for_good)
+        found.disk, found.is_wanted = CrashDisk(home.data, script), is_journal_removed
+        feed = Feed(home, name)
+        with found.disk.installed():
+            try:
+                play(home, name, feed, found.durable, insist)
+                assert not is_for_good or script.count < at
+            except OSError:
+                assert is_for_good, at
+            feed.close()
+            found.note("end", home.data)
+            script.heal()
+            forget_process()
+            stored = recover(home, name)
+            found.durable |= feed.keys
+            found.note("end", home.data)
+
+        assert Counter(feed.keys) == stored, at
+        judge(found, shared, name, feed.keys)
+        shutil.rmtree(home.root)
+        if script.is_over:
+            return

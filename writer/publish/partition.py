@@ -101,6 +101,22 @@ def read_published_to(directory: Path, hour: int, lineage: str, market: Market =
     return max((part.row_to for part in parts if (part.lineage, part.fold) == (lineage, fold)), default=0)
 
 
+def confirm_published_to(directory: Path, hour: int, lineage: str, market: Market = KR) -> int:
+    """As `read_published_to`, when the parts' names are durable, so that the journal of their rows may be deleted. OSError.
+
+    Whoever gave a part its name may have been killed, or failed, before it synced the directory.
+    """
+    hour_dir = hour_directory(directory, hour, market)
+    if hour_dir.is_dir():
+        _make_names_durable(hour_dir)
+    return read_published_to(directory, hour, lineage, market)
+
+
+def _make_names_durable(hour_dir: Path) -> None:
+    durable_io.create_directory(hour_dir)
+    durable_io.sync_directory(hour_dir)
+
+
 def publish(
     task: PublishTask,
     cancelled: Callable[[], bool] = lambda: False,
@@ -114,7 +130,7 @@ def publish(
     like. Cancelled: `cancelled` returned true between two row groups. In every case no partial file is visible.
     """
     hour_dir = hour_directory(task.directory, task.hour, task.market)
-    durable_io.create_directory(hour_dir)
+    _make_names_durable(hour_dir)  # also of parts that a failed attempt left: they count as published
     remove_leftovers(hour_dir)
     done: list[Part] = []
     while True:
