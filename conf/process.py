@@ -128,6 +128,15 @@ def read_supervisor_pid() -> int | None:
         return None
 
 
+def is_waiting_for_disk(pid: int) -> bool:
+    """Whether a thread of the process is in the kernel's uninterruptible sleep (D), where no signal reaches it."""
+    for path in Path(f"/proc/{pid}/task").glob("*/stat"):
+        with suppress(OSError):  # the thread has ended
+            if path.read_text().rpartition(")")[2].split()[0] == "D":
+                return True
+    return False
+
+
 def exit_with_parent(parent: int | None = None) -> None:
     """Make the kernel send SIGTERM when the parent dies; send it now if the parent is no longer `parent`."""
     expected_parent = os.getppid() if parent is None else parent

@@ -174,6 +174,7 @@ class Watchdog(_Table, frozen=True):
     start_s: float
     terminate_timeout_s: float
     fatal_restart_s: float
+    disk_alarm_s: float
     kis_memory_mb: float
     kiwoom_memory_mb: float
     us_memory_mb: float

@@ -93,6 +93,7 @@ _MINIMUM = {
     "watchdog.start_s": 15,
     "watchdog.terminate_timeout_s": 1,
     "watchdog.fatal_restart_s": 1,
+    "watchdog.disk_alarm_s": 1,
     "watchdog.kis_memory_mb": 50,
     "watchdog.kiwoom_memory_mb": 50,
     "watchdog.us_memory_mb": 50,

@@ -137,6 +137,7 @@ class ProcessState(StrEnum):
     RUNNING = "running"
     PUBLISHING = "publishing"
     PAUSED = "paused"  # the disk cannot be written
+    DISK_WAIT = "disk_wait"  # a write or fsync has not returned yet; everything else goes on
     DRAINING = "draining"
     RECOVERING = "recovering"
     FAILING = "failing"
@@ -154,6 +155,7 @@ _HEALTHY = frozenset(
     [
         *(ProcessState.STREAMING, ProcessState.CLOSED_MARKET, ProcessState.SLEEPING, ProcessState.DISABLED),
         *(ProcessState.RUNNING, ProcessState.PUBLISHING, ProcessState.RECOVERING, ProcessState.DONE),
+        ProcessState.DISK_WAIT,  # paused, which is not healthy, once it lasts
     ]
 )
 

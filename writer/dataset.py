@@ -7,6 +7,7 @@
 Guarantees:
     * A record is in the journal exactly once, together with the ring position behind it.
     * What could not be written is written again before anything more is read; what failed is due until it succeeds.
+    * Nothing but the disk thread waits for the disk; the rings are told of a position once it is durable.
     * After `open` the state is that of a process that never died.
 """
 
@@ -16,6 +17,8 @@ import time
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -29,6 +32,7 @@ from ringbuf.records import RINGS, STREAMS
 from ringbuf.vitals import Vitals
 from writer import schema
 from writer.dataset_report import DatasetReport
+from writer.disk_thread import DiskThread
 from writer.feeds.monitor import FeedMonitor
 from writer.ingest.book_arbiter import ArbitrationResult, BookArbiter
 from writer.ingest.replay import ArbiterReplay
@@ -64,6 +68,43 @@ class PreparedBatch(NamedTuple):
     refused_rows: int
 
 
+@dataclass
+class DiskTask:
+    """Effects of one step on the disk, in this order, and how far they came; those that are None or False are not due."""
+
+    ceilings: list[list] | None
+    """Begin a segment, with these volume high-water marks."""
+    prepared: PreparedBatch | None
+    """Append this batch."""
+    syncs: bool
+    published: dict[int, int] | None
+    """Delete segments of which all is published: hour -> newest published row."""
+    is_segment_due_again: bool = False
+    watermark_row: int = 0
+    has_rolled: bool = False
+    appended_bytes: int | None = None
+    has_synced: bool = False
+    pruned: list[Path] | None = None
+
+    @property
+    def has_effects(self) -> bool:
+        """Whether there is anything to do."""
+        return self.ceilings is not None or self.prepared is not None or self.syncs or self.published is not None
+
+    def run(self, journal: Journal) -> None:
+        """Do it; this may take as long as the disk takes. OSError: the rest is not done."""
+        if self.ceilings is not None:
+            journal.roll(self.ceilings)
+            self.has_rolled = True
+        if self.prepared is not None:
+            self.appended_bytes = journal.append(self.prepared.batch, self.prepared.ring_batch.positions)
+        if self.syncs:
+            journal.sync()
+            self.has_synced = True
+        if self.published is not None:
+            self.pruned = journal.prune(self.published)
+
+
 class Dataset:
     """`name` such as "kr.orderbook": its rings, its journal, its hours."""
 
@@ -75,10 +116,12 @@ class Dataset:
         gap_reporter: GapReporter | None = None,
         emit: Callable[..., None] | None = None,
         feed_monitor: FeedMonitor | None = None,
+        disk: DiskThread | None = None,
     ) -> None:
         """Recover the journal; the gap reporter and the feed monitor follow what is journalled.
 
-        What was lost is emitted as an event. JournalError; OSError.
+        This may take long and is for the disk thread, which is `disk`, or one of its own. What was lost is emitted as an
+        event. JournalError; OSError.
         """
         settings = home.settings.writer
         self.market, self.stream = schema.parse_dataset(name)
@@ -91,7 +134,14 @@ class Dataset:
         self._feed_monitor = feed_monitor
         self._unsettled: deque[ReceivedRows] = deque()
         self._remembered: deque[ReceivedRows] = deque()
+        self.disk = disk or DiskThread(name)
+        self.has_begun = False
+        """Whether a step has begun and is not finished: the journal is the disk thread's."""
+        self._task = DiskTask(None, None, False, None)
         self._prepared: PreparedBatch | None = None
+        self._attach_error: OSError | None = None
+        self._hour_to_close: int | None = None
+        self._closed_watermark_row = 0
         self._synced_ns = 0
         self._attached_ns = 0
         self._is_segment_due = False
@@ -118,7 +168,6 @@ class Dataset:
         replay = ArbiterReplay(self._retention_ns)
 
         def on_batch(batch: JournalBatch) -> None:
-            self._vitals.heartbeat()  # a long journal is no hang
             if self.arbiter is not None:
                 replay.add(batch)
             if batch.entries.num_rows:
@@ -135,7 +184,7 @@ class Dataset:
                 logger.error("{}", error)  # logged again when the hour is due; collecting goes on
         if self.arbiter is not None:
             self.arbiter.restore_volume_high_water(journal.volume_high_water)
-            replay.restore(self.arbiter, self.schedule.published_rows(), self._vitals.heartbeat)
+            replay.restore(self.arbiter, self.schedule.published_rows())
         self._add_received(journal.last_row, time.monotonic_ns())  # the rings may still hold their twins
         if journal.last_row:
             logger.info(
@@ -147,42 +196,101 @@ class Dataset:
             )
         if self._gap_reporter is not None and self.stream == "tick":
             self._gap_reporter.begin(journal.lineage, journal.last_row)
-        journal.roll(self.arbiter.export_volume_high_water() if self.arbiter else [])
+        journal.roll(self._export_volume_high_water())
         return journal
 
-    def step(self, limit_ns: int, now_ns: int, is_retry: bool = False) -> bool:
-        """Everything that is due, at a retry the fsync as well: what failed has then succeeded; whether more is due already.
+    def step(self, limit_ns: int | None, now_ns: int, is_retry: bool = False) -> bool:
+        """A whole step, however long the disk takes; see `begin` and `finish`."""
+        self.begin(limit_ns, now_ns, is_retry)
+        self.disk.wait()
+        return self.finish(now_ns)
 
-        OSError: what failed is due at the next call. Rings that cannot be attached come last: the others are read nevertheless.
+    def begin(self, limit_ns: int | None, now_ns: int, is_retry: bool = False) -> None:
+        """Begin a step, unless one has begun: what is due goes to the disk thread, and nothing here waits for it.
+
+        `limit_ns` (mono_ns): what was received up to it is read; None reads nothing. At a retry the fsync is due as well: once
+        it succeeds, what failed has succeeded.
         """
-        if self._is_segment_due:
-            self.begin_segment()
-        has_more = self.process_batch(limit_ns, now_ns)
-        if is_retry or now_ns - self._synced_ns >= self._settings.fsync_every_s * SECOND_NS:
-            self._vitals.add("fsyncs", int(self.sync()))
+        if self.has_begun:
+            return
+        self.has_begun = True
+        watermark_row = self.watermark_row  # of the rows up to here the journal has every twin
+        self._attach(now_ns, is_retry)
+        if self._prepared is None and limit_ns is not None:
+            self._prepared = self._read(limit_ns, now_ns)
+        journal, prepared = self.journal, self._prepared
+        is_full = prepared is not None and journal.current.size > self._settings.segment_max_bytes
+        has_unsynced = prepared is not None or journal.has_unsynced
+        is_sync_due = is_retry or now_ns - self._synced_ns >= self._settings.fsync_every_s * SECOND_NS
+        begins_segment = self._is_segment_due or journal.is_failed or is_full
+        self._task = DiskTask(
+            self._export_volume_high_water() if begins_segment else None,
+            prepared,
+            has_unsynced and is_sync_due,
+            self.schedule.published_rows() if self._is_prune_due else None,
+            # what is written again after a failed fsync lies in the new segment, which is then not closed yet
+            is_segment_due_again=self._is_segment_due and journal.is_failed,
+            watermark_row=watermark_row,
+        )
+        self._is_segment_due = self._is_prune_due = False
+        if self._task.has_effects:
+            self.disk.start(partial(self._task.run, journal))
+
+    def finish(self, now_ns: int) -> bool:
+        """Complete the step that the disk is done with; whether more is due already.
+
+        OSError: what failed is due at the next step. Rings that cannot be attached come last: the others were read nevertheless.
+        """
+        task, has_more = self._task, False
+        self.has_begun = False
+        if task.ceilings is not None:
+            self._is_segment_due |= task.is_segment_due_again or not task.has_rolled
+            if task.has_rolled:
+                self._closed_watermark_row = min(task.watermark_row, self.journal.closed_row)
+                self.reader.commit()
+        if task.prepared is not None and task.appended_bytes is not None:
+            self._complete_batch(task.prepared, task.appended_bytes, now_ns)
+            has_more = task.prepared.ring_batch.has_more
+        if task.has_synced:
             self._synced_ns = now_ns
-        if self._is_prune_due:
-            self.prune_journal()
-        if is_retry or now_ns - self._attached_ns >= SECOND_NS:
-            self.reader.attach()
-            self._attached_ns = now_ns
+            self._vitals.add("fsyncs")
+            self.reader.commit()
+        if task.pruned is not None:
+            for path in task.pruned:
+                logger.info("{}: published, deleted", path)
+            self.schedule.prune({hour for segment in self.journal.segments for hour in segment.newest_rows})
+        elif task.published is not None:
+            self._is_prune_due = True
+        if task.has_effects:
+            self.disk.collect()
+        if self._attach_error is not None:
+            raise self._attach_error
         return has_more
 
-    def process_batch(self, limit_ns: int, now_ns: int) -> bool:
-        """Process what was received up to `limit_ns` (mono_ns); whether more is due. OSError: not written, call again."""
-        if self._prepared is None:
-            ring_batch = self.reader.peek(limit_ns, now_ns, MAX_RECORDS_PER_READ)
-            if not len(ring_batch.records) and ring_batch.positions == self.journal.positions:
-                self._advance_watermark(ring_batch.through_ns)
-                self._update_monitors(ring_batch, None, now_ns)
-                return False
-            self._prepared = self._prepare(ring_batch, now_ns)
-        batch, ring_batch, arbitration, refused_rows = self._prepared
-        if self.journal.current.size > self._settings.segment_max_bytes:
-            self.begin_segment()
-        self._vitals.add("journal_bytes", self.journal.append(batch, ring_batch.positions))
-        self._vitals.add("gapfill_refused_rows", refused_rows)
+    def _attach(self, now_ns: int, is_retry: bool) -> None:
+        if not is_retry and now_ns - self._attached_ns < SECOND_NS:
+            return
+        self._attached_ns, self._attach_error = now_ns, None
+        try:
+            self.reader.attach()
+        except OSError as error:
+            self._attach_error = error
+
+    def _read(self, limit_ns: int, now_ns: int) -> PreparedBatch | None:
+        """What was received up to `limit_ns`, arbitrated; None if there is nothing to journal."""
+        ring_batch = self.reader.peek(limit_ns, now_ns, MAX_RECORDS_PER_READ)
+        if len(ring_batch.records) or ring_batch.positions != self.journal.positions:
+            return self._prepare(ring_batch, now_ns)
+        self._advance_watermark(ring_batch.through_ns)
+        self._update_monitors(ring_batch, None, now_ns)
+        return None
+
+    def _complete_batch(self, prepared: PreparedBatch, size_bytes: int, now_ns: int) -> None:
+        """The batch is in the journal."""
+        batch, ring_batch, arbitration, refused_rows = prepared
         self._prepared = None
+        self._vitals.add("journal_bytes", size_bytes)
+        self._vitals.add("gapfill_refused_rows", refused_rows)
         self.reader.advance(ring_batch)
         rows = find_newest_rows(batch)
         self.schedule.add_rows(rows)
@@ -192,7 +300,6 @@ class Dataset:
         self._add_received(self.journal.last_row, min(newest_ns, now_ns))
         self._advance_watermark(ring_batch.through_ns)
         self._update_monitors(ring_batch, arbitration, now_ns)
-        return ring_batch.has_more
 
     def _prepare(self, ring_batch: OrderedBatch, now_ns: int) -> PreparedBatch:
         ring_batch, refused_rows = self._filter_backfill(ring_batch)
@@ -248,40 +355,33 @@ class Dataset:
             self._gap_reporter.add_ticks(records, self.journal.last_row)
             self._gap_reporter.check(through_ns)
 
-    def sync(self) -> bool:
-        """Make the journal durable and advance the tails of the rings; whether there was anything.
-
-        OSError: a new segment is due, which takes what was not durable.
-        """
-        dirty = self.journal.has_unsynced
-        try:
-            self.journal.sync()
-        except OSError:
-            self._is_segment_due = True
-            raise
-        if dirty:
-            self.reader.commit()
-        return dirty
-
-    def begin_segment(self) -> None:
-        """Close the journal's segment, so that it can be published and deleted. OSError."""
+    def request_segment(self) -> None:
+        """Let the next step close the journal's segment, so that it can be published and deleted."""
         self._is_segment_due = True
-        self.journal.roll(self.arbiter.export_volume_high_water() if self.arbiter else [])
-        self._is_segment_due = False
-        self.reader.commit()
+
+    def request_prune(self) -> None:
+        """Let the next step delete the published part of the journal."""
+        self._is_prune_due = True
 
     def due_hours(self, calendar_ns: int, now_ns: int) -> list[int]:
         """Hours to publish now, oldest first; none while a batch that may hold twins of their rows could not be written."""
         return self.schedule.due_hours(calendar_ns, now_ns, self.watermark_row) if self._prepared is None else []
 
-    def build_publish_task(self, hour: int, include_unsettled: bool) -> partition.PublishTask:
-        """What publishing this hour means now: rows whose twins can no longer come, or everything. OSError.
+    def build_publish_task(self, hour: int, include_unsettled: bool) -> partition.PublishTask | None:
+        """What publishing this hour means now: rows whose twins can no longer come, or everything.
 
-        What comes all the same is a row of its own.
+        Between two steps only. None if a step must close the segment first, which is requested; ask again after it. What comes
+        all the same is a row of its own.
         """
-        if self.journal.current.newest_rows:
-            self.begin_segment()
         row_to = self.journal.last_row if include_unsettled else self.watermark_row
+        if hour in self.journal.current.newest_rows:
+            if self._hour_to_close != hour or self._is_segment_due:
+                self._hour_to_close = hour
+                self.request_segment()
+                return None
+            # what the newest segment has of the hour came after the segment was closed
+            row_to = self.journal.closed_row if include_unsettled else self._closed_watermark_row
+        self._hour_to_close = None
         if self.arbiter is not None:
             self.arbiter.forget(hour, row_to)
         return partition.PublishTask(
@@ -290,25 +390,25 @@ class Dataset:
             lineage=self.journal.lineage,
             hour=hour,
             row_to=row_to,
-            segments=tuple(segment.path for segment in self.journal.segments if hour in segment.newest_rows),
+            segments=tuple(segment.path for segment in self.journal.segments[:-1] if hour in segment.newest_rows),
             row_group_rows=self._settings.row_group_rows,
             window_s=self._settings.twin_window_s if len(self.market.feeds) > 1 else 0.0,
         )
 
-    def prune_journal(self) -> None:
-        """Delete the published part of the journal. OSError."""
-        self._is_prune_due = True
-        for path in self.journal.prune(self.schedule.published_rows()):
-            logger.info("{}: published, deleted", path)
-        self.schedule.prune({hour for segment in self.journal.segments for hour in segment.newest_rows})
-        self._is_prune_due = False
+    def _export_volume_high_water(self) -> list[list]:
+        return self.arbiter.export_volume_high_water() if self.arbiter else []
 
-    def delete_drained_rings(self) -> None:
-        """Delete the rings of which everything is journalled; the journal's positions in them go as well. OSError."""
-        if self.reader.delete_drained():
-            self.journal.positions = dict(self.reader.positions)
-            self.begin_segment()
-            self.prune_journal()
+    def delete_drained_rings(self) -> bool:
+        """Delete the rings of which everything is journalled; whether there were any.
+
+        The journal's positions in them go with the next step. OSError.
+        """
+        if not self.reader.delete_drained():
+            return False
+        self.journal.positions = dict(self.reader.positions)
+        self.request_segment()
+        self.request_prune()
+        return True
 
     def close(self) -> None:
         """Close files and rings."""

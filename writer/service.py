@@ -1,11 +1,13 @@
 """Writer main loop: read the rings, sync the journal, publish hours.
 
-    every turn, each dataset   rings ─> arbitrate ─> journal      at most fsync_every_s   journal ─fsync─> rings may overwrite
-    hour is due                journal ─publisher thread─> Parquet     then               the journal is pruned
+    every turn, each dataset   rings ─> arbitrate ─disk thread─> journal     at most fsync_every_s   ─fsync─> rings may overwrite
+    hour is due                journal ─publisher thread─> Parquet           then                    the journal is pruned
 
 Guarantees:
     * A dataset that cannot be opened or written pauses alone: its data stays in the rings, and it is tried every second. No
       ring: attaching is retried every second. Publication runs in its own thread.
+    * One that waits for the disk waits in its own thread: heartbeats and the other datasets go on, and its data stays in the
+      rings, which are told of a position once it is durable.
     * On shutdown, if all collectors have exited, everything is drained and published, and the drained rings are deleted
       (ring.free_when_drained); otherwise the journal is synced, and the next start resumes from it.
 """
@@ -13,6 +15,7 @@ Guarantees:
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 
 from loguru import logger
 
@@ -23,6 +26,7 @@ from ringbuf.events import EventPublisher
 from ringbuf.records import RINGS, EventType, FeedId
 from ringbuf.vitals import ProcessState, Vitals
 from writer.dataset import Dataset
+from writer.disk_thread import DiskThread
 from writer.feeds.monitor import FeedMonitor
 from writer.ingest.ring_reader import NO_LIMIT_NS
 from writer.publish.coordinator import PublicationCoordinator
@@ -34,6 +38,13 @@ from writer.watchdog_guard import WatchdogGuard
 POLL_INTERVAL_S = 0.2
 """Pause between two turns when nothing is left to do: batches of this length, five wake-ups a second."""
 
+DISK_TURN_S = 0.2
+"""How long a turn waits for the disk: heartbeats go on, and on a disk that answers every step ends in its turn."""
+
+DISK_WAIT_S = 1.0
+"""A step that waits longer for the disk is reported in the state."""
+
+LAST_SYNC_TIMEOUT_S = 5.0
 PRODUCER_EXIT_TIMEOUT_S = 3.0
 """How long a stop waits for the collectors to exit before it leaves the rest to the next start."""
 
@@ -85,7 +96,9 @@ class WriterService:
         self._feed_monitor: FeedMonitor | None = None
         self._datasets: list[Dataset] = []
         self._gap_reporters: dict[str, GapReporter] = {}
-        self._report = WriterReport(vitals, self._clock)
+        self._report = WriterReport(vitals, self._clock, home.settings.watchdog.disk_alarm_s)
+        self._disks: dict[str, DiskThread] = {}
+        self._openings: dict[str, DiskThread] = {}
         self._publication = PublicationCoordinator(
             self._datasets, self._clock, vitals, self._report, self._write_gap_reports, home.date_lock_path
         )
@@ -94,8 +107,6 @@ class WriterService:
 
     def run(self) -> None:
         """Turn until asked to stop; then finish."""
-        self._vitals.heartbeat()
-        self._open(self._clock.mono_ns())
         while not self._stop.requested:
             if not self.poll_once():
                 self._stop.wait(POLL_INTERVAL_S)
@@ -111,20 +122,29 @@ class WriterService:
                 events.emit_started(self._vitals.previous_heartbeat_ns)
         if self._feed_monitor is None:
             self._feed_monitor = FeedMonitor(self._home, self._vitals, self._report.emit)
-        is_open = {dataset.name for dataset in self._datasets}
+        known = {dataset.name for dataset in self._datasets} | set(self._openings)
         for name in self._dataset_names:
-            if name not in is_open and self._report.is_due(name, now_ns):
-                with self._report.isolate(name):
-                    self._datasets.append(self._open_dataset(name))
+            if name not in known and self._report.is_due(name, now_ns):
+                self._openings[name] = self._begin_opening(name)
 
-    def _open_dataset(self, name: str) -> Dataset:
+    def _begin_opening(self, name: str) -> DiskThread:
+        """Recover a dataset in the thread that will be its own."""
         market = parse_dataset(name)[0]
         if market.name not in self._gap_reporters:
             self._gap_reporters[market.name] = GapReporter(self._home, self._vitals, market)
         feed_monitor = self._feed_monitor if market is KR else None
-        return Dataset(
-            self._home, name, self._vitals, self._gap_reporters[market.name], self._report.emit, feed_monitor
-        )
+        arguments = self._home, name, self._vitals, self._gap_reporters[market.name], self._report.emit, feed_monitor
+        disk = self._disks[name] = self._disks.get(name) or DiskThread(name)
+        disk.start(lambda: Dataset(*arguments, disk))
+        return disk
+
+    def _collect_openings(self) -> None:
+        """Take up the datasets that are recovered."""
+        for name, disk in list(self._openings.items()):
+            if not disk.is_busy:
+                del self._openings[name]
+                with self._report.isolate(name):
+                    self._datasets.append(disk.collect())
 
     def poll_once(self, drain_all: bool = False) -> bool:
         """One round; whether more is due already. Without a limit, when the producers have exited, everything is read."""
@@ -139,28 +159,47 @@ class WriterService:
             self._home.mark_ring_directory()
             if self._report.events is not None:
                 self._report.events.restore_path()
-        more = False
-        for dataset in self._datasets:
-            if self._report.is_due(dataset.name, now_ns):
-                with self._report.isolate(dataset.name):
-                    more |= dataset.step(limit_ns, now_ns, is_retry=dataset.name in self._report.paused)
+        more = self._step_datasets(limit_ns, now_ns)
         self._publication.poll(now_ns)
         for reporter in self._gap_reporters.values():
             reporter.write(now_ns)
         if self._feed_monitor is not None:
             self._feed_monitor.evaluate(now_ns)
         self._vitals.set("backlog_records", self._count_backlog())
+        self._report.set_disk_waits(
+            {one.name: one.disk.waited_s for one in self._datasets if one.disk.waited_s >= DISK_WAIT_S}
+        )
         if self._report.paused:
             self._report.set_state(*self._report.describe())
         elif not self._stop.requested:
             self._report.set_state(*self._describe())
         return more
 
+    def _step_datasets(self, limit_ns: int, now_ns: int) -> bool:
+        """One step of each dataset; those the disk is not done with in this turn go on in the background."""
+        begun = [disk for disk in self._openings.values() if disk.waited_s < DISK_TURN_S]
+        for dataset in self._datasets:
+            if not dataset.has_begun and self._report.is_due(dataset.name, now_ns):
+                dataset.begin(limit_ns, now_ns, is_retry=dataset.name in self._report.paused)
+                begun.append(dataset.disk)
+        deadline = time.monotonic() + DISK_TURN_S
+        for disk in begun:
+            disk.wait(max(0.0, deadline - time.monotonic()))
+        more = False
+        for dataset in self._datasets:
+            if dataset.has_begun and not dataset.disk.is_busy:
+                with self._report.isolate(dataset.name):
+                    more |= dataset.finish(now_ns)
+        self._collect_openings()
+        return more
+
     def _describe(self) -> tuple[ProcessState, str]:
         """The state of a writer that turns: a feed whose ring cannot be read is not collected, whatever else works."""
+        if self._openings:
+            return ProcessState.STARTING, f"recovering {', '.join(self._openings)}"
         if unreadable := self._unreadable_rings():
             return ProcessState.FAILING, f"not read: {'; '.join(unreadable)}"
-        return self._publication.describe()
+        return self._report.describe_disk_waits() or self._publication.describe()
 
     def _unreadable_rings(self) -> list[str]:
         return [ring for dataset in self._datasets for ring in dataset.reader.unreadable]
@@ -175,14 +214,15 @@ class WriterService:
         self._report.set_state(ProcessState.DRAINING)
         self._report.emit(EventType.STOPPED)
         for dataset in self._datasets:
-            with self._report.isolate(dataset.name):
-                dataset.reader.attach()  # to a ring that was made within the last second
+            if not dataset.has_begun:
+                with suppress(OSError):  # the next step tries again, and reports it
+                    dataset.reader.attach()  # to a ring that was made within the last second
         deadline = time.monotonic() + SHUTDOWN_NO_SPACE_TIMEOUT_S
         more = True
         while not (alive := self._live_producers()) and more:
-            paused = bool(self._report.paused)
-            more = self.poll_once(drain_all=True) or paused or self._count_backlog() > 0
-            if not paused:
+            is_held_up = self._is_held_up()
+            more = self.poll_once(drain_all=True) or is_held_up or self._is_waiting() or self._count_backlog() > 0
+            if not is_held_up:
                 deadline = time.monotonic() + SHUTDOWN_NO_SPACE_TIMEOUT_S
             elif time.monotonic() > deadline:
                 break
@@ -191,6 +231,10 @@ class WriterService:
         if alive:  # they stayed, or are there again: twins of what they write are still to come
             self._publication.stop()
             self._set_undrained(f"{', '.join(alive)} still written")
+            return
+        if self._openings:
+            self._publication.stop()
+            self._set_undrained(f"{', '.join(self._openings)} not recovered yet")
             return
         self._report.set_state(ProcessState.PUBLISHING, "everything, the open hour included")
         achieved = self._publication.publish_all(self._unreadable_rings())
@@ -208,7 +252,16 @@ class WriterService:
             self._report.events = None
         for dataset in self._datasets:
             with self._report.isolate(dataset.name):
-                dataset.delete_drained_rings()
+                if dataset.delete_drained_rings():
+                    self._publication.flush(dataset)
+
+    def _is_held_up(self) -> bool:
+        """Whether a dataset is paused, or not recovered yet."""
+        return bool(self._report.paused) or bool(self._openings)
+
+    def _is_waiting(self) -> bool:
+        """Whether a dataset waits for the disk."""
+        return any(dataset.has_begun for dataset in self._datasets)
 
     def _live_producers(self) -> list[str]:
         names = [name for dataset in self._datasets for name in dataset.reader.live_producers()]
@@ -218,9 +271,14 @@ class WriterService:
         return sum(dataset.reader.backlog for dataset in self._datasets)
 
     def _set_undrained(self, reason: str) -> None:
+        now_ns = self._clock.mono_ns()
+        for dataset in self._datasets:
+            dataset.begin(None, now_ns, is_retry=True)
         for dataset in self._datasets:
             try:
-                dataset.sync()
+                if not dataset.disk.wait(LAST_SYNC_TIMEOUT_S):
+                    raise TimeoutError("the disk does not answer")
+                dataset.finish(now_ns)
             except OSError as error:
                 reason = f"{reason}; {dataset.name}: the journal's end may be lost with the power: {error}"
         rest = f"{self._count_backlog()} records stay in rings and journal for the next start"
@@ -238,7 +296,8 @@ class WriterService:
         """Close everything; the vitals page stays for readers."""
         self._write_gap_reports()
         for dataset in self._datasets:
-            dataset.close()
+            if not dataset.has_begun:  # else its files are the disk thread's, until the process is gone
+                dataset.close()
         if self._report.events is not None:
             self._report.events.close()
         self._vitals.close()

@@ -2,11 +2,12 @@
 
 Guarantees:
     * A dataset that fails pauses alone: it is named in the state, the log and an event, and so is its end.
+    * So does one that waits for the disk for longer than the alarm's bound; before, the wait is in the state only.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
@@ -37,7 +38,10 @@ class Pause(NamedTuple):
 class WriterReport:
     """What the writer publishes of itself; `events` is None before its ring exists (no room): then only the log has them."""
 
-    def __init__(self, vitals: Vitals, clock: Clock) -> None:
+    def __init__(self, vitals: Vitals, clock: Clock, disk_alarm_s: float) -> None:
+        """`disk_alarm_s`: how long a dataset may wait for the disk before it counts as paused."""
+        self._disk_alarm_s = disk_alarm_s
+        self._disk_waits: Mapping[str, float] = {}
         self.events: EventPublisher | None = None
         self._vitals = vitals
         self._clock = clock
@@ -83,10 +87,25 @@ class WriterReport:
             logger.info("{}: writable again, resumed after {:.1f} s", name, paused_s)
             self.emit(EventType.RESUMED, name, since_ns=self._clock.to_calendar_ns(known.since_ns))
 
+    def set_disk_waits(self, waits: Mapping[str, float]) -> None:
+        """For how long which datasets have been waiting for the disk, in seconds; those that do not wait are left out."""
+        self._disk_waits = waits
+        for name, seconds in waits.items():
+            if seconds >= self._disk_alarm_s and name not in self._pauses:
+                self.pause(name, TimeoutError(f"waiting for the disk for {seconds:.0f} s"))
+
+    def describe_disk_waits(self) -> tuple[ProcessState, str] | None:
+        """The state of a writer that waits for the disk; None if it does not."""
+        if not self._disk_waits:
+            return None
+        detail = f"{', '.join(self._disk_waits)}: for {max(self._disk_waits.values()):.0f} s; data stays in the rings"
+        return ProcessState.DISK_WAIT, detail
+
     @property
     def failures(self) -> str:
         """What is paused: every name first, then the reasons."""
-        errors = dict.fromkeys(pause.error for pause in self._pauses.values())
+        waits = {name: f"waiting for the disk for {seconds:.0f} s" for name, seconds in self._disk_waits.items()}
+        errors = dict.fromkeys(waits.get(name, pause.error) for name, pause in self._pauses.items())
         return f"{', '.join(self._pauses)}: {'; '.join(errors)}"
 
     def describe(self) -> tuple[ProcessState, str]:

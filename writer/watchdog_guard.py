@@ -26,6 +26,7 @@ from loguru import logger
 from conf.clock import SECOND_NS
 from conf.filelock import find_lock_holder
 from conf.home import Home
+from conf.process import is_waiting_for_disk
 from ringbuf.vitals import Vitals, VitalsError, read_snapshot
 
 WATCHDOG = "watchdog"
@@ -54,6 +55,8 @@ class WatchdogGuard:
         try:
             pid = self._find_pid()
             reason = self._hung_reason(pid, now_ns) if pid else ""
+            if reason and is_waiting_for_disk(pid):  # a kill would not end that
+                reason = ""
         except OSError as error:  # no descriptor, ...: nothing is known
             logger.warning("{}: the watchdog cannot be looked at: {}", self._lock_path, error)
             return

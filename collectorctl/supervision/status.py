@@ -25,6 +25,7 @@ from collectorctl.supervision.supervisor import Program, SupervisorClient
 from conf.clock import to_kst
 from conf.home import Home
 from conf.market import KR, MARKETS, US, Market
+from conf.process import is_waiting_for_disk
 from conf.settings import Settings, SettingsError
 from ringbuf.records import STREAMS
 from ringbuf.ring import Consumer, RingError
@@ -120,7 +121,9 @@ def gapfill_programs(settings: Settings) -> list[str]:
     return ["gapfill"] if settings.gapfill.enabled and settings.kis.enabled else []
 
 
-def evaluate(program: Program | None, vitals: VitalsSnapshot | None, now_mono_ns: int) -> tuple[bool, str]:
+def evaluate(
+    program: Program | None, vitals: VitalsSnapshot | None, now_mono_ns: int, waits_for_disk: bool = False
+) -> tuple[bool, str]:
     """Whether a process is healthy, and what it is doing or what is wrong."""
     if program is None:
         return False, "not supervised"
@@ -130,7 +133,7 @@ def evaluate(program: Program | None, vitals: VitalsSnapshot | None, now_mono_ns
         return False, "no sign of life yet"
     age_s = (now_mono_ns - vitals.heartbeat_mono_ns) / 1e9
     if age_s > STALE_S:
-        return False, f"no heartbeat for {age_s:.0f} s"
+        return False, f"no heartbeat for {age_s:.0f} s{': it waits for the disk' if waits_for_disk else ''}"
     description = f"{vitals.state}: {vitals.detail}" if vitals.detail else vitals.state
     return vitals.state.is_healthy, description
 
@@ -246,7 +249,9 @@ def _build_process_status(home: Home, name: str, program: Program | None, recove
     if name == ON_CALL and program is not None and program.state in ("STOPPED", "EXITED"):
         healthy, verdict = evaluate_scheduled(program, recovery)
     else:
-        healthy, verdict = evaluate(program, vitals, time.monotonic_ns())
+        healthy, verdict = evaluate(
+            program, vitals, time.monotonic_ns(), program is not None and is_waiting_for_disk(program.pid)
+        )
     status = ProcessStatus(
         name=name,
         supervisor_state=program.state if program else "ABSENT",

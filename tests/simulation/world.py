@@ -34,6 +34,7 @@ from simulation.disk import SimulatedDeath, SimulatedDisk
 from simulation.network import SentRecord, SimulatedExchange, SimulatedWire, Truth
 from simulation.plan import FEEDS, SECOND_NS, TWIN_WINDOW_S, Fault, Plan
 from simulation.processes import (
+    InlineDiskThread,
     InlinePublisher,
     SimulatedCollector,
     SimulatedGapFiller,
@@ -47,6 +48,7 @@ from conf.home import Home
 from ringbuf.records import STREAMS
 from ringbuf.ring import Consumer
 from writer import dataset
+from writer import service as writer_service
 from writer.journal import journal
 from writer.publish import coordinator, partition
 
@@ -459,6 +461,7 @@ def play(plan: Plan) -> Iterator[Evidence]:
         for module, attribute, value in (
             (journal, "uuid", SimpleNamespace(uuid4=world.make_uuid)),
             (coordinator, "Publisher", InlinePublisher),
+            (writer_service, "DiskThread", InlineDiskThread),
             (gapfill_service, "call_with_heartbeat", lambda call, *_: call()),
             (partition, "MAX_PART_ROWS", plan.limits.max_part_rows),
             (dataset, "MAX_RECORDS_PER_READ", plan.limits.max_records_per_read),

@@ -28,12 +28,17 @@ from writer import durable_io
 EFFECTS = ("append", "create", "remove", "rename", "link_new", "sync", "sync_directory", "truncate", "open_temporary")
 NAME = "faults"
 
-_SCRIPT = f"import sys; sys.path.insert(0, {str(Path(__file__).parents[1])!r}); import support.faulty_disk as f; sys.exit(f.run())"
+FAULTY_WRITER = f"""
+import sys
+sys.path[:0] = {[str(path) for path in Path(__file__).parents[1:3]][::-1]!r}
+from support.faulty_disk import run
+sys.exit(run())
+"""
 
 
 def start_faulty_writer(home: Home) -> subprocess.Popen[bytes]:
     """A writer process that obeys `set_faults`."""
-    return start_writer(home, _SCRIPT)
+    return start_writer(home, FAULTY_WRITER)
 
 
 def set_faults(home: Home, *lines: str) -> None:

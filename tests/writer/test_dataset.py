@@ -60,18 +60,18 @@ def test_a_row_settles_only_when_its_window_has_passed_on_every_ring(home: Home,
     rings[FeedId.KIS].publish(make_books(range(10), mono_ns=now_ns))
     end_ns = now_ns + 9000
 
-    dataset.process_batch(end_ns, end_ns)
-    dataset.process_batch(end_ns + WINDOW_NS + STRAGGLER_NS - 1, NO_LIMIT_NS)
+    dataset.step(end_ns, end_ns)
+    dataset.step(end_ns + WINDOW_NS + STRAGGLER_NS - 1, NO_LIMIT_NS)
 
     assert dataset.watermark_row == 0 and dataset.arbiter.unmatched_count == 10
 
     rings[FeedId.KIWOOM].publish(make_books([3], FeedId.KIWOOM, mono_ns=now_ns + WINDOW_NS))
-    dataset.process_batch(end_ns + WINDOW_NS, end_ns + WINDOW_NS)
+    dataset.step(end_ns + WINDOW_NS, end_ns + WINDOW_NS)
 
     assert dataset.arbiter.unmatched_count == 9
 
     rings[FeedId.KIWOOM].publish(stamped([77], FeedId.KIWOOM, now_ns + WINDOW_NS + 1, 5))
-    dataset.process_batch(end_ns + WINDOW_NS + STRAGGLER_NS, end_ns + WINDOW_NS + STRAGGLER_NS)
+    dataset.step(end_ns + WINDOW_NS + STRAGGLER_NS, end_ns + WINDOW_NS + STRAGGLER_NS)
 
     assert dataset.watermark_row == 10
     dataset.close()
@@ -85,7 +85,7 @@ def test_rows_of_a_stall_settle_only_when_the_feed_has_come_past_them(
     begin_ns = time.monotonic_ns()
 
     def run(to_s: float) -> None:
-        dataset.process_batch(begin_ns + round(to_s * SECOND_NS), begin_ns + round(to_s * SECOND_NS))
+        dataset.step(begin_ns + round(to_s * SECOND_NS), begin_ns + round(to_s * SECOND_NS))
 
     for second in range(12):
         rings[FeedId.KIS].publish(stamped([second], FeedId.KIS, begin_ns + second * SECOND_NS, second))
@@ -122,14 +122,14 @@ def test_a_feed_that_is_gone_holds_no_hour_up_for_ever(home: Home, rings: dict[F
     rings[FeedId.KIS].publish(stamped([1], FeedId.KIS, begin_ns + SECOND_NS, 1))
     stall_ns = dataset.arbiter.stall_ns
 
-    dataset.process_batch(begin_ns + 2 * SECOND_NS, begin_ns + 2 * SECOND_NS)
-    dataset.process_batch(begin_ns + stall_ns, begin_ns + stall_ns)
+    dataset.step(begin_ns + 2 * SECOND_NS, begin_ns + 2 * SECOND_NS)
+    dataset.step(begin_ns + stall_ns, begin_ns + stall_ns)
 
     assert dataset.watermark_row == 0
     assert dataset.due_hours(NINE_NS + 3600 * SECOND_NS, begin_ns) == []
     assert dataset.due_hours(NINE_NS + 3600 * SECOND_NS, begin_ns + stall_ns + 22 * SECOND_NS) != []
 
-    dataset.process_batch(begin_ns + stall_ns + 3 * SECOND_NS, begin_ns + stall_ns + 3 * SECOND_NS)
+    dataset.step(begin_ns + stall_ns + 3 * SECOND_NS, begin_ns + stall_ns + 3 * SECOND_NS)
 
     assert dataset.watermark_row == 2 and dataset.arbiter.unmatched_count == 0
     dataset.close()
@@ -140,11 +140,13 @@ def test_what_is_handed_to_publication_has_no_twin_any_more(home: Home, rings: d
     dataset = opened(home)
     now_ns = time.monotonic_ns()
     rings[FeedId.KIS].publish(stamped([1, 2], FeedId.KIS, now_ns, 0))
-    dataset.process_batch(NO_LIMIT_NS, now_ns + SECOND_NS)
+    dataset.step(NO_LIMIT_NS, now_ns + SECOND_NS)
 
+    assert dataset.build_publish_task(NINE_NS, include_unsettled=True) is None
+    dataset.step(None, now_ns + SECOND_NS)
     task = dataset.build_publish_task(NINE_NS, include_unsettled=True)
     rings[FeedId.KIWOOM].publish(stamped([1], FeedId.KIWOOM, now_ns + 1000, 0))
-    dataset.process_batch(NO_LIMIT_NS, now_ns + SECOND_NS)
+    dataset.step(NO_LIMIT_NS, now_ns + SECOND_NS)
 
     assert task.row_to == 2
     assert dataset.journal.current.newest_rows == {NINE_NS: 3}
@@ -158,7 +160,7 @@ def test_a_batch_that_could_not_be_written_holds_publication_up(
     dataset = opened(home)
     now_ns = time.monotonic_ns()
     rings[FeedId.KIS].publish(stamped([1], FeedId.KIS, now_ns, 0))
-    dataset.process_batch(NO_LIMIT_NS, now_ns + SECOND_NS)
+    dataset.step(NO_LIMIT_NS, now_ns + SECOND_NS)
     late_ns = now_ns + 60 * SECOND_NS
     dataset.due_hours(NINE_NS + 3600 * SECOND_NS, now_ns)
     assert dataset.due_hours(NINE_NS + 3600 * SECOND_NS, late_ns) == [NINE_NS]
@@ -170,10 +172,10 @@ def test_a_batch_that_could_not_be_written_holds_publication_up(
     with monkeypatch.context() as context:
         context.setattr(durable_io, "append", full)
         with pytest.raises(OSError, match="no space"):
-            dataset.process_batch(NO_LIMIT_NS, now_ns + SECOND_NS)
+            dataset.step(NO_LIMIT_NS, now_ns + SECOND_NS)
 
     assert dataset.due_hours(NINE_NS + 3600 * SECOND_NS, late_ns) == []
-    dataset.process_batch(NO_LIMIT_NS, now_ns + SECOND_NS)
+    dataset.step(NO_LIMIT_NS, now_ns + SECOND_NS)
     assert dataset.due_hours(NINE_NS + 3600 * SECOND_NS, late_ns) == [NINE_NS]
     dataset.close()
 
@@ -185,7 +187,7 @@ def test_what_could_not_be_written_is_not_judged_again(
     dataset = opened(home)
     now_ns = time.monotonic_ns()
     rings[FeedId.KIS].publish(make_books(range(10), mono_ns=now_ns))
-    dataset.process_batch(now_ns + SECOND_NS, NO_LIMIT_NS)
+    dataset.step(now_ns + SECOND_NS, NO_LIMIT_NS)
     rings[FeedId.KIWOOM].publish(make_books(range(10), FeedId.KIWOOM, mono_ns=now_ns + 1000))
 
     def full(*_: object) -> None:
@@ -195,9 +197,9 @@ def test_what_could_not_be_written_is_not_judged_again(
         context.setattr(durable_io, "append", full)
         for _ in range(3):
             with pytest.raises(OSError, match="no space"):
-                dataset.process_batch(now_ns + SECOND_NS, NO_LIMIT_NS)
+                dataset.step(now_ns + SECOND_NS, NO_LIMIT_NS)
     assert dataset.reader.backlog == 10
-    dataset.process_batch(now_ns + SECOND_NS, NO_LIMIT_NS)
+    dataset.step(now_ns + SECOND_NS, NO_LIMIT_NS)
 
     twins = [
         row
@@ -213,10 +215,11 @@ def test_ceilings_outlive_the_journal_rows_they_come_from(home: Home, rings: dic
     """A volume behind one stored before the restart is LATE, whether its row is in the newest segment or long published."""
     dataset = opened(home)
     rings[FeedId.KIS].publish(make_books([40, 44], symbols=1))
-    dataset.process_batch(NO_LIMIT_NS, NO_LIMIT_NS)
-    dataset.begin_segment()
+    dataset.step(NO_LIMIT_NS, NO_LIMIT_NS)
+    dataset.request_segment()
+    dataset.step(None, NO_LIMIT_NS)
     rings[FeedId.KIS].publish(make_books([48], symbols=1))
-    dataset.process_batch(NO_LIMIT_NS, NO_LIMIT_NS)
+    dataset.step(NO_LIMIT_NS, NO_LIMIT_NS)
     dataset.close()
 
     again = opened(home)

@@ -57,12 +57,19 @@ def publish_hour(dataset: Dataset, hour: int, do: Insist) -> None:
     """Publish an hour as the coordinator does."""
 
     def publish() -> None:
-        task = dataset.build_publish_task(hour, include_unsettled=True)
+        while (task := dataset.build_publish_task(hour, include_unsettled=True)) is None:
+            flush(dataset)
         partition.publish(task)
         dataset.schedule.mark_published(hour, task.row_to, hour + 2 * HOUR_NS)
 
     do(publish)
-    do(dataset.prune_journal)
+    dataset.request_prune()
+    do(lambda: flush(dataset))
+
+
+def flush(dataset: Dataset) -> None:
+    """What is due, and the fsync."""
+    dataset.step(None, NO_LIMIT_NS, is_retry=True)
 
 
 def recover(home: Home, name: str) -> Counter:
@@ -71,8 +78,10 @@ def recover(home: Home, name: str) -> Counter:
     dataset.step(NO_LIMIT_NS, NO_LIMIT_NS, is_retry=True)
     for hour in dataset.schedule.unpublished_hours():
         publish_hour(dataset, hour, call)
-    dataset.begin_segment()
-    dataset.prune_journal()
+    dataset.request_segment()
+    flush(dataset)
+    dataset.request_prune()
+    flush(dataset)
     dataset.close()
     assert [] == list(read_rows(home.journal_directory(name)))
     return stored_in(home, name)
@@ -146,10 +155,11 @@ def _play_life(home: Home, name: str, begin: int, feed: Feed, durable: set, do: 
     feed.publish(range(begin, begin + 5), NINE_NS)
     take()
     feed.publish(range(begin + 5, begin + 10), NINE_NS + HOUR_NS)
-    do(lambda: dataset.process_batch(NO_LIMIT_NS, NO_LIMIT_NS))
-    do(dataset.begin_segment)
+    do(lambda: dataset.step(NO_LIMIT_NS, NO_LIMIT_NS))
+    dataset.request_segment()
+    do(lambda: flush(dataset))
     durable.update(feed.keys)
-    publish_hour(dataset, min(dataset.schedule.hours), do)
+    publish_hour(dataset, min(dataset.schedule.unpublished_hours()), do)
     feed.publish(range(begin + 10, begin + 15), NINE_NS)  # late
     take()
     for hour in dataset.schedule.unpublished_hours() if begin else ():

@@ -9,7 +9,7 @@ Guarantees:
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -43,13 +43,11 @@ class ArbiterReplay:
         while self._recent[0][0] < self._horizon_ns - self._window_ns:
             self._recent.popleft()
 
-    def restore(self, arbiter: BookArbiter, published_to: Mapping[int, int], heartbeat: Callable[[], None]) -> None:
+    def restore(self, arbiter: BookArbiter, published_to: Mapping[int, int]) -> None:
         """Restore an arbiter that has the ceilings; `published_to`: hour -> newest published row."""
         for entries in self._since_ceilings:
-            heartbeat()
             _raise_volume_high_water(arbiter, entries)
         for _, entries in self._recent:
-            heartbeat()
             _replay(arbiter, entries, published_to)
 
 

@@ -112,7 +112,10 @@ class Journal:
         self._schema = schema
         self._unsynced: list[_Appended] = []
         self._durable = _Durable(0, {}, 0)
-        self._is_failed = False
+        self.is_failed = False
+        """Whether an fsync failed: only `roll` can go on."""
+        self.closed_row = 0
+        """The last row in the segments before the newest one."""
         self._encoder = FrameEncoder(schema, self.lineage, VERSION)
         self._number = 0
         self._fd = -1
@@ -235,7 +238,7 @@ class Journal:
         OSError: nothing has changed. What was appended is durable before the new segment claims the positions it brought; after
         a failed fsync the new segment begins where the old one was durable, and holds what was appended since.
         """
-        if self._is_failed:
+        if self.is_failed:
             durable_io.append(self._fd, self._durable.size, b"")  # which cuts what is behind
             self.current.size, self.current.last_row = self._durable.size, self._durable.last_row
         else:
@@ -259,7 +262,7 @@ class Journal:
             durable_io.remove(path)
             raise
         self.close()
-        if self._is_failed:
+        if self.is_failed:
             logger.info(
                 "{}: {} batches up to row {} that were not durable are written again",
                 path,
@@ -267,9 +270,10 @@ class Journal:
                 self.last_row,
             )
         segment.size = len(data)
+        self.closed_row = self._durable.last_row
         self._durable = _Durable(segment.size, self.positions, self.last_row)
         self._unsynced.clear()
-        self._is_failed = False
+        self.is_failed = False
         self.segments.append(segment)
         self._number += 1
         self._fd = fd
@@ -311,7 +315,7 @@ class Journal:
         try:
             durable_io.sync(self._fd)
         except OSError:
-            self._is_failed = True
+            self.is_failed = True
             with suppress(OSError):  # `roll` does it again
                 durable_io.append(self._fd, self._durable.size, b"")
             raise
@@ -319,7 +323,7 @@ class Journal:
         self._unsynced.clear()
 
     def _reject_failed(self) -> None:
-        if self._is_failed:
+        if self.is_failed:
             raise OSError(errno.EIO, "an fsync failed, and no new segment could be begun yet", str(self.current.path))
 
     def prune(self, published_to: Mapping[int, int]) -> list[Path]:

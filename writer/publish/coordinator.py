@@ -29,6 +29,10 @@ from writer.service_report import WriterReport
 
 RETRY_S = 30.0
 STOP_TIMEOUT_S = 2.0
+FLUSH_TIMEOUT_S = 60.0
+"""Longest wait for the disk at a stop, of one dataset; what is not durable then stays in the rings for the next start."""
+
+FLUSH_POLL_S = 0.2
 
 
 class PublicationCoordinator:
@@ -66,12 +70,13 @@ class PublicationCoordinator:
             return
         paused = self._writer_report.paused
         for dataset in self._datasets:
-            for hour in dataset.due_hours(self._clock.now_ns(), now_ns) if dataset.name not in paused else ():
-                try:
-                    self._publisher.submit(dataset.build_publish_task(hour, include_unsettled=False))
-                except OSError as error:
-                    self._writer_report.pause(dataset.name, error)
-                    break
+            if dataset.has_begun or dataset.name in paused:
+                continue
+            for hour in dataset.due_hours(self._clock.now_ns(), now_ns):
+                task = dataset.build_publish_task(hour, include_unsettled=False)
+                if task is None:
+                    break  # after the next step
+                self._publisher.submit(task)
                 return
 
     def publish_all(self, unread: Sequence[str] = ()) -> str:
@@ -97,16 +102,30 @@ class PublicationCoordinator:
     def _publish_dataset(self, dataset: Dataset) -> list[str]:
         """Publish a dataset and empty its journal; the hours that could not be published. OSError."""
         failures = []
+        self.flush(dataset)
         for hour in dataset.schedule.unpublished_hours():
-            self._publisher.submit(dataset.build_publish_task(hour, include_unsettled=True))
+            while (task := dataset.build_publish_task(hour, include_unsettled=True)) is None:
+                self.flush(dataset)
+            self._publisher.submit(task)
             result = self._wait()
             if result is not None and result.error is not None:
                 failures.append(f"{_format_hour(dataset.name, hour)} ({result.error})")
         if dataset.journal.current.newest_rows:
-            dataset.begin_segment()
-        dataset.sync()
-        dataset.prune_journal()
+            dataset.request_segment()
+            self.flush(dataset)
+        dataset.request_prune()
+        self.flush(dataset)
         return failures
+
+    def flush(self, dataset: Dataset) -> None:
+        """Do what is due of a dataset and make it durable, sending heartbeats. OSError; TimeoutError, while it goes on."""
+        begun_s = time.monotonic()
+        dataset.begin(None, self._clock.mono_ns(), is_retry=True)
+        while not dataset.disk.wait(FLUSH_POLL_S):
+            self._vitals.heartbeat()
+            if time.monotonic() - begun_s > FLUSH_TIMEOUT_S:
+                raise TimeoutError(f"the disk has not answered for {FLUSH_TIMEOUT_S:.0f} s")
+        dataset.finish(self._clock.mono_ns())
 
     def stop(self) -> None:
         """Stop the publisher, in the middle of an hour if it must be."""
@@ -151,10 +170,7 @@ class PublicationCoordinator:
         self._report(dataset, hour_name, result)
         dataset.schedule.mark_published(task.hour, task.row_to, self._clock.now_ns())
         self._before_prune()
-        try:
-            dataset.prune_journal()
-        except OSError as error:
-            self._writer_report.pause(dataset.name, error)
+        dataset.request_prune()
 
     def _report(self, dataset: Dataset, hour_name: str, result: PublishResult) -> None:
         """Log and count the parts that were published."""

@@ -9,9 +9,15 @@ Guarantees:
     * Where the file is missing, the tracker starts from what the journal still holds; where file and journal do not meet (a
       power cut, a failed fsync before the end), it starts empty, and `since` shows it.
     * A file that cannot be written stops nothing.
+    * The tick journal may be replayed by another thread than the one that adds books.
 """
 
 from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from functools import wraps
+from typing import Concatenate, ParamSpec, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -28,6 +34,21 @@ from writer.snapshot_file import SnapshotFile
 from writer.volume.gap_tracker import GapReport, GapTracker, decode_gap_report
 
 WRITE_INTERVAL_NS = 5 * SECOND_NS
+
+
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
+
+
+def _locked(method: Callable[Concatenate[GapReporter, _P], _R]) -> Callable[Concatenate[GapReporter, _P], _R]:
+    """The method, called by one thread at a time."""
+
+    @wraps(method)
+    def wrapper(self: GapReporter, *args: _P.args, **kwargs: _P.kwargs) -> _R:
+        with self._lock:
+            return method(self, *args, **kwargs)
+
+    return wrapper
 
 
 class GapReporter:
@@ -47,6 +68,7 @@ class GapReporter:
         self._lineage = ""
         self._row = 0
         self._written_ns = 0
+        self._lock = threading.RLock()
         try:
             self._restore(_read_journal_lineage(home, market))
         except FileNotFoundError:
@@ -60,6 +82,7 @@ class GapReporter:
             self._tracker.restore(known.symbols)
             self._row, self._since = known.row, known.since
 
+    @_locked
     def replay(self, batch: pa.RecordBatch) -> None:
         """Journalled ticks that the last writer may not have counted any more."""
         rows = batch.column("row").to_numpy()
@@ -71,6 +94,7 @@ class GapReporter:
             # of a journal whose beginning was pruned, a backfilled tick must not count as the first one seen
             self.add_ticks(ticks[self.accept_backfill(ticks)], int(rows[-1]))
 
+    @_locked
     def begin(self, lineage: str, last_row: int) -> None:
         """The journal is recovered: it is `lineage` and ends at `last_row`."""
         if self._row and self._row != last_row:
@@ -85,10 +109,12 @@ class GapReporter:
     def _format_now(self) -> str:
         return f"{self._market.to_local(self._clock.now_ns()):%Y-%m-%d %H:%M:%S}"
 
+    @_locked
     def accept_backfill(self, ticks: np.ndarray) -> np.ndarray:
         """Which of a batch of ticks (TICK, in receive order) are to be journalled, bool (n,): see backfill_filter.py."""
         return backfill_filter.accept_backfill(ticks, self._tracker.find_open_gaps)
 
+    @_locked
     def add_ticks(self, ticks: np.ndarray, last_row: int) -> None:
         """Ticks (TICK) up to entry `last_row` are in the journal."""
         if len(ticks):
@@ -96,15 +122,18 @@ class GapReporter:
             self._tracker.add_ticks(ticks)
         self._row = last_row
 
+    @_locked
     def add_books(self, books: np.ndarray) -> None:
         """Books (ORDERBOOK) of any feed."""
         if len(books):
             self._tracker.add_books(books)
 
+    @_locked
     def check(self, through_ns: int) -> None:
         """All ticks received up to `through_ns` (mono_ns) were given."""
         self._tracker.check(through_ns)
 
+    @_locked
     def write(self, now_ns: int, force: bool = False) -> None:
         """Write the file and the vitals, every WRITE_INTERVAL_NS (mono_ns); not before `begin`, which completes the state."""
         if not self._lineage or (now_ns - self._written_ns < WRITE_INTERVAL_NS and not force):

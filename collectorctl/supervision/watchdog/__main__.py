@@ -33,7 +33,7 @@ from collectorctl.supervision.supervisor import Program, SupervisorClient, Super
 from collectorctl.supervision.watchdog.policy import Action, ProcessObservation, WatchdogLimits, WatchdogPolicy
 from collectorctl.supervision.watchdog.service_manager import ALIVE, READY, STOPPING, notify
 from conf.home import Home
-from conf.process import ShutdownSignal, run_process
+from conf.process import ShutdownSignal, is_waiting_for_disk, run_process
 from ringbuf.vitals import ProcessState, Vitals, VitalsError, VitalsSnapshot, read_snapshot
 
 NAME = "watchdog"
@@ -49,7 +49,12 @@ def watch(home: Home, stop: ShutdownSignal, protocol: TextIO) -> None:
     memory_mb = {name: getattr(settings, f"{name}_memory_mb") for name in (*BROKERS, "gapfill", "writer")}
     policy = WatchdogPolicy(
         WatchdogLimits(
-            settings.stale_s, settings.start_s, settings.terminate_timeout_s, settings.fatal_restart_s, memory_mb
+            settings.stale_s,
+            settings.start_s,
+            settings.terminate_timeout_s,
+            settings.fatal_restart_s,
+            settings.disk_alarm_s,
+            memory_mb,
         )
     )
     supervisor = SupervisorClient(home)
@@ -94,7 +99,7 @@ def watch(home: Home, stop: ShutdownSignal, protocol: TextIO) -> None:
                 actions = []
             for action in actions:
                 execute(action, supervisor)
-                vitals.add("orders")
+                vitals.add("orders", int(action.command != "alarm"))
         connected = send(protocol, childutils.listener.ok, childutils.listener.ready)
     vitals.set_state(ProcessState.STOPPED)
 
@@ -120,8 +125,10 @@ def observe(home: Home, supervisor: SupervisorClient, schedule: Schedule) -> lis
         age_s = (time.monotonic_ns() - vitals.heartbeat_mono_ns) / 1e9 if vitals else None
         healthy = vitals is not None and vitals.state.is_healthy
         due = _recovery_due_reason(home, schedule) if program.name == ON_CALL and not program.stopped_by_user else ""
+        waits = vitals is not None and vitals.state == ProcessState.DISK_WAIT
+        waits |= program.pid > 0 and is_waiting_for_disk(program.pid)
         observations.append(
-            ProcessObservation(program.name, program.state, program.pid, age_s, healthy, memory_mb, due)
+            ProcessObservation(program.name, program.state, program.pid, age_s, healthy, memory_mb, due, waits)
         )
     return observations
 
@@ -156,7 +163,10 @@ def _read_own_vitals(home: Home, program: Program) -> VitalsSnapshot | None:
 
 
 def execute(action: Action, supervisor: SupervisorClient) -> None:
-    """Signal or start; a process that has exited meanwhile needs neither."""
+    """Signal, start or report; a process that has exited meanwhile needs neither."""
+    if action.command == "alarm":
+        logger.error("{}: {}", action.name, action.reason)
+        return
     logger.warning("{}: {}: {}", action.name, action.reason, action.command)
     try:
         if action.command == "start":

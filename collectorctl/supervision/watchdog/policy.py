@@ -6,10 +6,13 @@
     the same process at the next observation          SIGKILL: supervisord starts it again
     own memory over the limit, observed twice         SIGTERM: it ends in order and is started again; the writer last, one at a time
     still running terminate_timeout_s later           as for a stale heartbeat
+    either, but it waits for the disk                 left alone; an alarm, once it has lasted for disk_alarm_s
     FATAL: supervisord gave up                        started again every fatal_restart_s
     ended or never started, and due                   started, not sooner than fatal_restart_s after the last time
 
 Guarantees:
+    * A process that waits for the disk, by its own state or the kernel's, is never signalled for it: a kill would not end the
+      wait, and its successor would wait as well.
     * One observation is never enough for an action on a process: a machine that stood still makes every heartbeat old at
       once.
     * While a process that was restarted for its memory is not healthy again, no other is restarted for its memory (both feeds
@@ -37,7 +40,7 @@ class ProcessObservation(NamedTuple):
     """One process as the watchdog observes it.
 
     `heartbeat_age_s`: None while there is no vitals page of this pid. `healthy`: its vitals report a healthy state.
-    `due_reason`: why it should run now, for a program that ends when it is done.
+    `due_reason`: why it should run now, for a program that ends when it is done. `waits_for_disk`: by its state or the kernel's.
     """
 
     name: str
@@ -47,12 +50,13 @@ class ProcessObservation(NamedTuple):
     healthy: bool
     own_memory_mb: float | None
     due_reason: str = ""
+    waits_for_disk: bool = False
 
 
 class Action(NamedTuple):
     """One thing to do, and why."""
 
-    command: Literal["SIGABRT", "SIGKILL", "SIGTERM", "start"]
+    command: Literal["SIGABRT", "SIGKILL", "SIGTERM", "start", "alarm"]
     name: str
     pid: int
     reason: str
@@ -65,6 +69,7 @@ class WatchdogLimits(NamedTuple):
     start_s: float
     terminate_timeout_s: float
     fatal_restart_s: float
+    disk_alarm_s: float
     memory_mb: dict[str, float]
 
 
@@ -78,6 +83,7 @@ class WatchdogPolicy:
     )  # name -> pid, first seen or last with a page
     _missing_page: tuple[str, int, float] | None = None  # name, pid, since; until its successor works
     _stale: dict[str, tuple[int, int]] = field(default_factory=dict)  # name -> pid, observations in a row
+    _disk_wait: dict[str, tuple[int, float, bool]] = field(default_factory=dict)  # name -> pid, since, alarm given
     _over_limit: dict[str, tuple[int, int]] = field(default_factory=dict)
     _terminating: tuple[str, int, float] | None = None  # name, pid, since; until its successor works
     _memory_restart_s: dict[str, float] = field(default_factory=dict)  # name -> when, for its memory
@@ -105,10 +111,25 @@ class WatchdogPolicy:
 
     def _check_hung(self, process: ProcessObservation, now_s: float) -> list[Action]:
         reason = self._hung_reason(process, now_s)
+        if reason and process.waits_for_disk:
+            self._stale.pop(process.name, None)
+            return self._check_disk_wait(process, reason, now_s)
+        if not reason:
+            self._disk_wait.pop(process.name, None)
         streak = _count_streak(self._stale, process, bool(reason))
         if streak < 2:
             return []
         return [Action("SIGABRT" if streak == 2 else "SIGKILL", process.name, process.pid, reason)]
+
+    def _check_disk_wait(self, process: ProcessObservation, reason: str, now_s: float) -> list[Action]:
+        """One alarm for each wait that lasts."""
+        pid, since_s, is_reported = self._disk_wait.get(process.name, (process.pid, now_s, False))
+        if pid != process.pid:
+            since_s, is_reported = now_s, False
+        is_alarm = not is_reported and now_s - since_s >= self.limits.disk_alarm_s
+        self._disk_wait[process.name] = (process.pid, since_s, is_reported or is_alarm)
+        why = f"{reason}: it waits for the disk, which a kill would not end: look at the disk"
+        return [Action("alarm", process.name, process.pid, why)] if is_alarm else []
 
     def _hung_reason(self, process: ProcessObservation, now_s: float) -> str:
         if not process.pid or process.state not in ("STARTING", "RUNNING"):

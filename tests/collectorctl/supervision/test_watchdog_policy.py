@@ -18,6 +18,7 @@ LIMITS = WatchdogLimits(
     start_s=40,
     terminate_timeout_s=90,
     fatal_restart_s=60,
+    disk_alarm_s=30,
     memory_mb={"kis": 250, "kiwoom": 250, "writer": 900},
 )
 LOOK_S = 5.0
@@ -62,6 +63,26 @@ def test_a_heartbeat_between_two_looks_begins_the_count_again() -> None:
     old, fresh = [well(heartbeat_age_s=99.0)], [well()]
 
     assert [[]] * 5 == looks(WatchdogPolicy(LIMITS), old, fresh, old, fresh, old)
+
+
+def test_a_process_that_waits_for_the_disk_is_never_signalled_and_reported_once() -> None:
+    """However old its heartbeat gets; one alarm after disk_alarm_s, and after the wait it is judged from the beginning."""
+    waiting, hung = (well(heartbeat_age_s=99.0, waits_for_disk=waits) for waits in (True, False))
+
+    ordered = looks(WatchdogPolicy(LIMITS), *[[waiting]] * 50, [hung], [hung])
+
+    assert [6] == [at for at, orders in enumerate(ordered[:50]) if orders]
+    assert [("alarm", "kis", 7)] == ordered[6]
+    assert [[], [("SIGABRT", "kis", 7)]] == ordered[50:]
+
+
+def test_a_process_that_should_leave_and_waits_for_the_disk_is_given_time() -> None:
+    """SIGTERM for its memory, and then the disk holds it up for minutes: no SIGABRT."""
+    fat = well(own_memory_mb=300.0, waits_for_disk=True)
+
+    ordered = looks(WatchdogPolicy(LIMITS), *[[fat]] * 60)
+
+    assert {"SIGTERM", "alarm"} == {order[0] for orders in ordered for order in orders}
 
 
 def test_a_successor_is_not_blamed_for_its_predecessor() -> None:
