@@ -35,6 +35,9 @@ class _File:
         self.is_distrusted = False
         """An fsync failed: the kernel may have dropped its pages, and calls the next fsync a success."""
 
+    def __del__(self) -> None:
+        os.close(self.fd)
+
     @property
     def content(self) -> bytes:
         return os.pread(self.fd, os.fstat(self.fd).st_size, 0)

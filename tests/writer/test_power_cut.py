@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import gc
 import itertools
 import shutil
 import tempfile
@@ -45,6 +46,7 @@ def shared() -> Iterator[Path]:
     path = Path(tempfile.mkdtemp(prefix="cc-", dir=memory if memory.is_dir() else None))
     yield path
     shutil.rmtree(path)
+    gc.collect()  # files that a crash disk holds open
     logger.enable("writer")
 
 
