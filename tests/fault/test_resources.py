@@ -494,11 +494,11 @@ def test_a_process_stopped_between_two_readings_of_the_clocks_sees_no_step(monke
 
 
 def test_a_writer_that_recovers_a_long_journal_beats_meanwhile(place: Path) -> None:
-    """The watchdog must not take it for hung: each batch that is read again is a heartbeat."""
+    """The watchdog must not take it for hung: the loop turns while the journal is read in the disk thread."""
     home = make_home(place, **PATIENT)
     process, feed = start_writer(home), RingFeeder(home)
     wait_for(lambda: read_running_vitals(home, process))
-    for _ in range(6):
+    for _ in range(40):
         feed.publish(3000)
         wait_for(lambda: read_counter(home, "journal_rows") == feed.records)
     process.kill()
@@ -510,7 +510,7 @@ def test_a_writer_that_recovers_a_long_journal_beats_meanwhile(place: Path) -> N
     while (found := read_vitals(home)).state == "starting":
         beats.add(found.heartbeat_mono_ns)
 
-    assert len(beats) > 3
+    assert len(beats) > 2
     feed.close()
     assert stop_writer(process) == 0
     feed.assert_stored_once(home)
