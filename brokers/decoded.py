@@ -10,14 +10,14 @@ Guarantees:
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
 from brokers.subscription import Subscription
 from conf.instrument import Instrument
-from ringbuf.records import ORDERBOOK, TICK, UNDEFINED, EventType
+from ringbuf.records import ORDERBOOK, TICK, UNDEFINED, EventType, Flag
 
 
 class MarketEvent(NamedTuple):
@@ -50,6 +50,21 @@ def build_packer(dtype: np.dtype) -> struct.Struct:
     if packer.size != dtype.itemsize:
         raise TypeError(f"{dtype} has padding that its fields do not name: {packer.size} bytes of {dtype.itemsize}")
     return packer
+
+
+def check_totals(total_ask: int, ask_sizes: Sequence[int], total_bid: int, bid_sizes: Sequence[int]) -> int:
+    """Flag of totals that are not the sums of their sizes; an absent total is not checked."""
+    if total_ask in (UNDEFINED, sum(ask_sizes)) and total_bid in (UNDEFINED, sum(bid_sizes)):
+        return 0
+    return Flag.CHECKSUM
+
+
+def flag_unreadable(texts: Iterable[str | bytes], values: Sequence[int]) -> int:
+    """Flag of optional fields that are not empty and could not be read."""
+    if UNDEFINED not in values:
+        return 0
+    unreadable = any(text and value == UNDEFINED for text, value in zip(texts, values, strict=True))
+    return Flag.UNREADABLE_FIELD if unreadable else 0
 
 
 pack_book = build_packer(ORDERBOOK).pack
@@ -109,3 +124,4 @@ class DecodedBatch:
         self.book_subscriptions += other.book_subscriptions
         self.tick_rows += other.tick_rows
         self.tick_subscriptions += other.tick_subscriptions
+        self.empty_trades += other.empty_trades

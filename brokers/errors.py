@@ -37,9 +37,8 @@ def to_safe_text(text: str) -> str:
 
 def redact(text: str) -> str:
     """A vendor's message as `to_safe_text`, with all that could be another's key hidden as well (KIS repeats the approval key)."""
-    return to_safe_text(re.sub(r"[A-Za-z0-9_\-./+=]{20,}", "***", hide_secrets(text[:MAX_READ_CHARS])))[
-        :MAX_MESSAGE_CHARS
-    ]
+    hidden = re.sub(r"[A-Za-z0-9_\-./+=]{20,}", "***", hide_secrets(text[:MAX_READ_CHARS]))
+    return escape_controls(hidden)[:MAX_MESSAGE_CHARS]
 
 
 class BrokerError(Exception):

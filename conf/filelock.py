@@ -128,7 +128,7 @@ def _open_locked(path: Path, timeout_s: float, cancelled: Callable[[], bool], on
         fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             lock_file(fd, path, wait, max(0.0, deadline - time.monotonic()))
-            if _is_file_of(path, fd):
+            if is_file_of(path, fd):
                 return fd
             os.close(fd)
         except LockHeld:
@@ -145,7 +145,7 @@ def _read_holder(fd: int) -> str:
     return os.pread(fd, 100, 0).decode(errors="replace").strip() or f"process {find_lock_holder(fd) or 'unknown'}"
 
 
-def _is_file_of(path: Path, fd: int) -> bool:
+def is_file_of(path: Path, fd: int) -> bool:
     """Whether the name still stands for this file: its holder removes it."""
     try:
         return os.path.samestat(path.stat(), os.fstat(fd))

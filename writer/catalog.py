@@ -31,15 +31,19 @@ from writer.schema import JOURNAL, PARQUET, parse_dataset
 
 __all__ = [
     "Catalog",
+    "FileState",
     "find_partitions",
     "hour_directory",
     "instrument_mask",
+    "read_file_state",
     "read_instrument",
     "read_published_overlapping",
     "read_row_groups",
 ]
 
 PART_PATTERN = "part-*.parquet"
+FileState = tuple[str, int, int, int]
+"""A published file: its name below a directory, inode, size, time of the last change in ns."""
 
 
 class Catalog:
@@ -114,6 +118,12 @@ class Catalog:
                     is_unpublished |= (hours == hour) & (row > published_to[lineage, hour])
                 if is_unpublished.any():
                     yield entries, hours, is_unpublished
+
+
+def read_file_state(path: Path, directory: Path) -> FileState:
+    """The state of a file below `directory`; another if a process changed or replaced it."""
+    found = path.stat()
+    return str(path.relative_to(directory)), found.st_ino, found.st_size, found.st_mtime_ns
 
 
 def find_partitions(directory: Path, day: date) -> list[Path]:

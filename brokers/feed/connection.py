@@ -212,10 +212,9 @@ class FeedConnection:
                     self._handle_non_data(payload, decoded, mono_ns)
                 except SessionError as error:
                     failure = failure or error
-            self._reject_rate.add(0, len(decoded.rejects))
-            if decoded.empty_trades:
-                self._heartbeat.add("empty_trades", decoded.empty_trades)
         self._reject_rate.add(len(batch.book_rows) + len(batch.tick_rows), 0)
+        if batch.empty_trades:
+            self._heartbeat.add("empty_trades", batch.empty_trades)
         last_ns, size = messages[-1][1], sum(len(payload) for payload, _ in messages)
         self._report.received(len(messages), size)
         self._trim_due |= size > LARGE_POLL_BYTES
@@ -230,6 +229,7 @@ class FeedConnection:
     def _handle_non_data(self, payload: bytes, decoded: DecodedBatch, mono_ns: int) -> None:
         """Handle the parts of a message that are no records."""
         self._heartbeat.heartbeat()  # a poll may bring thousands of them
+        self._reject_rate.add(0, len(decoded.rejects))
         for raw, reason in decoded.rejects:
             self._rejects.quarantine(raw, reason, mono_ns)
         self._events.market_events(decoded.market_events, mono_ns)

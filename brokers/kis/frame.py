@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import re
 import struct
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
@@ -145,24 +145,9 @@ def is_continuous(previous: tuple[int, ...] | None, cum_volume: int, cum_value: 
     )
 
 
-def check_totals(total_ask: int, ask_sizes: Sequence[int], total_bid: int, bid_sizes: Sequence[int]) -> int:
-    """Flag of totals that are not the sums of their sizes; an absent total is not checked."""
-    if total_ask in (UNDEFINED, sum(ask_sizes)) and total_bid in (UNDEFINED, sum(bid_sizes)):
-        return 0
-    return Flag.CHECKSUM
-
-
 def is_empty_trade(price: bytes, size: bytes) -> bool:
     """Whether a record of a trade has neither price nor quantity: nothing was traded."""
     return not price.strip(b"0.") and not size.strip(b"0.")
-
-
-def flag_unreadable(texts: Sequence[bytes], values: Sequence[int]) -> int:
-    """Flag of optional fields that are not empty and could not be read."""
-    if UNDEFINED not in values:
-        return 0
-    unreadable = any(text and value == UNDEFINED for text, value in zip(texts, values, strict=True))
-    return Flag.UNREADABLE_FIELD if unreadable else 0
 
 
 def parse_uint(text: bytes) -> int:

@@ -14,13 +14,13 @@ Guarantees:
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from operator import itemgetter
 from typing import Any
 
 import msgspec
 
-from brokers.decoded import DecodedBatch, MarketEvent, pack_book, pack_tick
+from brokers.decoded import DecodedBatch, MarketEvent, check_totals, flag_unreadable, pack_book, pack_tick
 from brokers.subscription import Subscription
 from conf.clock import date_time_of_day, parse_time_of_day
 from conf.instrument import Instrument
@@ -231,8 +231,9 @@ def _decode_tick(v: dict[str, str], subscription: Subscription, recv_ns: int, mo
         value_change = -value_change
     trade_count = UNDEFINED if UNDEFINED in (sells, buys) else sells + buys
     ask_price_1_e4, bid_price_1_e4 = _parse_optional(v, "27", PRICE_SCALE), _parse_optional(v, "28", PRICE_SCALE)
-    flags |= _flag_unreadable(
-        v, _TICK_OPTIONAL, (cum_volume, cum_value, sells, buys, value_change, ask_price_1_e4, bid_price_1_e4)
+    flags |= flag_unreadable(
+        _optional_texts(v, _TICK_OPTIONAL),
+        (cum_volume, cum_value, sells, buys, value_change, ask_price_1_e4, bid_price_1_e4),
     )
     if redated:
         flags |= Flag.DATE_MISMATCH
@@ -270,20 +271,19 @@ def _decode_book(v: dict[str, str], subscription: Subscription, recv_ns: int, mo
         fids = _BOOK_OPTIONAL_INDICATIVE
     flags, ask_size, bid_size = 0, sizes[:10], sizes[10:]
     # With an expected price it is an auction, whose totals may reach deeper than ten levels.
-    if expected_price_e4 in (0, UNDEFINED) and (
-        total_ask_size not in (UNDEFINED, sum(ask_size)) or total_bid_size not in (UNDEFINED, sum(bid_size))
-    ):
-        flags = Flag.CHECKSUM
-    nxt = subscription.instrument.venue == "NXT"
-    mid_sizes = [_parse_optional(v, fid) for fid in (("6106", "6108") if nxt else ("6101", "6103"))]
+    if expected_price_e4 in (0, UNDEFINED):
+        flags = check_totals(total_ask_size, ask_size, total_bid_size, bid_size)
+    mid_fids = ("6106", "6108", "6107") if subscription.instrument.venue == "NXT" else ("6101", "6103", "6102")
+    mid_sizes = [_parse_optional(v, fid) for fid in mid_fids[:2]]
     prices = [price * PRICE_SCALE for price in prices]
     ask_price_e4, bid_price_e4 = prices[:10], prices[10:]
     exch_ns, redated = date_time_of_day(v["21"], recv_ns)
-    cum_volume, mid_price_e4 = _parse_optional(v, "13"), _parse_optional(v, "6107" if nxt else "6102", PRICE_SCALE)
+    cum_volume, mid_price_e4 = _parse_optional(v, "13"), _parse_optional(v, mid_fids[2], PRICE_SCALE)
     mid_size = UNDEFINED if UNDEFINED in mid_sizes else sum(mid_sizes)
-    flags |= _flag_unreadable(
-        v, fids, (total_ask_size, total_bid_size, expected_price_e4, expected_size, cum_volume)
-    ) | _flag_unreadable(v, ("6106", "6108", "6107") if nxt else ("6101", "6103", "6102"), (*mid_sizes, mid_price_e4))
+    flags |= flag_unreadable(
+        _optional_texts(v, (*fids, *mid_fids)),
+        (total_ask_size, total_bid_size, expected_price_e4, expected_size, cum_volume, *mid_sizes, mid_price_e4),
+    )
     if redated:
         flags |= Flag.DATE_MISMATCH
     return pack_book(
@@ -348,11 +348,6 @@ def _parse_optional(v: dict[str, str], fid: str, factor: int = 1) -> int:
     return number * factor if 0 <= number * factor <= MAX_INT64 else UNDEFINED
 
 
-def _flag_unreadable(v: dict[str, str], fids: Sequence[str], values: Sequence[int]) -> int:
-    """Flag of optional fields that are not empty and could not be read."""
-    if UNDEFINED not in values:
-        return 0
-    unreadable = any(
-        value == UNDEFINED and v.get(fid, "").strip(" +-") for fid, value in zip(fids, values, strict=True)
-    )
-    return Flag.UNREADABLE_FIELD if unreadable else 0
+def _optional_texts(v: dict[str, str], fids: Sequence[str]) -> Iterator[str]:
+    """What optional fields hold, without signs and blanks."""
+    return (v.get(fid, "").strip(" +-") for fid in fids)

@@ -25,7 +25,7 @@ from loguru import logger
 
 from brokers.allocation.credentials import key_counts
 from brokers.errors import KeyInUse
-from conf.filelock import LockHeld, lock_file
+from conf.filelock import LockHeld, is_file_of, lock_file
 from conf.home import Home
 from conf.loader import SECRETS_FILE, load_secrets
 
@@ -46,7 +46,7 @@ class KeyLock:
 
     def acquire(self) -> None:
         """Hold the lock from now on. KeyInUse if another home holds it."""
-        if self._fd is not None and _is_at(self._fd, self._path):
+        if self._fd is not None and is_file_of(self._path, self._fd):
             return
         self.release()
         try:
@@ -64,7 +64,7 @@ class KeyLock:
                 holder = _read_holder(fd)
                 os.close(fd)
                 raise KeyInUse(_describe(self._name, holder, self._home), RETRY_S) from None
-            if _is_at(fd, self._path):  # else its last holder removed it before the lock was ours
+            if is_file_of(self._path, fd):  # else its last holder removed it before the lock was ours
                 break
             os.close(fd)
         with suppress(OSError):  # a full disk: the lock is valid, only its holder's name is missing
@@ -76,7 +76,7 @@ class KeyLock:
         """Let go, if it is held."""
         fd, self._fd = self._fd, None
         if fd is not None:
-            if _is_at(fd, self._path):
+            if is_file_of(self._path, fd):
                 self._path.unlink()
             os.close(fd)
 
@@ -124,12 +124,3 @@ def _describe(name: str, holder: tuple[str, str], home: Home) -> str:
     if root:  # a full disk leaves the file empty
         other, stop = f"the home {root} (process {process})", f"run `collectorctl --home {root} stop`"
     return f"{name} is in use by {other}: a key has one session: {stop}, or write another key into {home.root / SECRETS_FILE}"
-
-
-def _is_at(fd: int, path: Path) -> bool:
-    """Whether the path leads to the open file."""
-    try:
-        at_path = path.lstat()
-    except FileNotFoundError:
-        return False
-    return os.path.samestat(at_path, os.fstat(fd))

@@ -26,13 +26,11 @@ from collections.abc import Iterable, Mapping
 from fractions import Fraction
 from functools import lru_cache
 
-from brokers.decoded import DecodedBatch, pack_book, pack_tick
+from brokers.decoded import DecodedBatch, check_totals, flag_unreadable, pack_book, pack_tick
 from brokers.kis.frame import (
     Frame,
     RecordLayout,
-    check_totals,
     extra_fields,
-    flag_unreadable,
     is_continuous,
     is_empty_trade,
     parse_decimal,

@@ -46,6 +46,7 @@ from conf.home import Home
 from conf.instrument import Instrument
 from conf.process import AlreadyRunning
 from ringbuf.records import UNDEFINED
+from writer.catalog import FileState
 from writer.publish.verified_file import PartitionWriteError
 
 BROKER = "kiwoom"
@@ -115,7 +116,7 @@ class RecoveryJob:
         self.client = ThrottledClient(self.history, home.settings.recover, listener.on_message)
         self.daily_totals = DailyTotals(self.client, request.day, self.availability.today)
         self._evidence: dict[Instrument, Evidence] = {}
-        self._planned_files: day_ticks.FileStates = frozenset()
+        self._planned_files: frozenset[FileState] = frozenset()
 
     def plan(self) -> list[InstrumentPlan]:
         """The plan; nothing is written. DayNotReady while hours of the day are unpublished; FetchError."""

@@ -36,7 +36,7 @@ from collectorctl.reprocess.stored_books import window_ns
 from conf.home import Home
 from conf.market import MARKETS
 from writer import durable_io
-from writer.catalog import PART_PATTERN, hour_directory
+from writer.catalog import PART_PATTERN, FileState, hour_directory, read_file_state
 from writer.publish.records import publish_records
 from writer.publish.verified_file import write_verified
 from writer.schema import compute_hours
@@ -45,9 +45,6 @@ _BUILD_FOLDER = ".placing.tmp"
 _DECODED_FILE, _LEFTOVER_FILE, _PARTS_FOLDER = "{}.taken", "{}.rest", "parts"
 _PUBLISHED_FILE = "published.json"
 _OWN_PREFIX = "part-requarantine-"
-
-FileState = tuple[str, int, int, int]
-"""A published file: its name below data/, inode, size, time of the last change in ns."""
 
 
 def find_dates(home: Home, batch: Batch) -> set[str]:
@@ -130,7 +127,7 @@ def _read_published_states(home: Home, batch: Path) -> list[FileState]:
     dates = {path.parent.parent.relative_to(parts) for path in _find_parts(batch)}
     directories = {home.data / date.parts[0].replace(".", "/") / date.parts[1] for date in dates}
     return [
-        (str(path.relative_to(home.data)), (found := path.stat()).st_ino, found.st_size, found.st_mtime_ns)
+        read_file_state(path, home.data)
         for directory in sorted(directories)
         for path in sorted(directory.glob(f"hour=*/{PART_PATTERN}"))
     ]

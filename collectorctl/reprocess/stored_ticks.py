@@ -19,7 +19,7 @@ from collectorctl.reprocess.stored_books import find_partitions_near
 from conf.home import Home
 from ringbuf.records import PRICE_SCALE, UNDEFINED, FeedId, Venue
 from writer.catalog import read_published_overlapping
-from writer.publish.overlap import SelectedRows, TickArrays, mark_rows, select
+from writer.publish.overlap import VALUES_AT_END, SelectedRows, TickArrays, mark_rows, select
 
 TICKS = "kr.tick"
 
@@ -37,7 +37,7 @@ def drop_stored(home: Home, ticks: np.ndarray) -> np.ndarray:
     rows = _select(find_partitions_near(home, TICKS, ticks), keys, arrays)
     left = ticks[rows.tick]
     before_end = left["cum_volume"] != rows.cum_volume
-    for name in ("cum_value", "value_change", "trade_count"):
+    for name in VALUES_AT_END:
         left[name][before_end] = UNDEFINED
     left["cum_volume"], left["size"] = rows.cum_volume, rows.size
     left["flags"] |= rows.flags.astype(np.uint32)
@@ -60,13 +60,13 @@ def _select(paths: list[Path], keys: list[tuple[str, str]], ticks: TickArrays) -
     names = {name: number for number, name in enumerate(sorted(set(keys)))}
     group = np.array([names[name] for name in keys], np.int64)
     published = read_published_overlapping(paths, names, ticks._replace(group=group))
-    found = [SelectedRows(*[np.empty(0, np.int64)] * len(SelectedRows._fields))]
+    found = []
     for number in range(len(names)):
         at = np.flatnonzero(group == number)
         near = published.take(published.group == number)
         mine = ticks.take(at)
         rows = select(near._replace(group=np.zeros_like(near.group)), mine, mine.feed != FeedId.GAPFILL)
         found.append(rows._replace(tick=at[rows.tick]))
-    rows = SelectedRows(*(np.concatenate(columns) for columns in zip(*found, strict=True)))
+    rows = SelectedRows.concatenate(found)
     order = np.argsort(rows.tick, kind="stable")
     return SelectedRows(*(column[order] for column in rows))

@@ -18,6 +18,7 @@ from typing import Any
 
 import msgspec
 
+from collectorctl.demo.environment import SimulatorProcess, set_addresses
 from collectorctl.init import create_home
 
 SAMPLES = Path(__file__).parents[3] / "shared" / "specs" / "samples"
@@ -88,3 +89,17 @@ def wait_until(description: str, poll: Callable[[], Any], timeout_s: float = 30)
             return found
         assert time.monotonic() < deadline, f"waited {timeout_s} s in vain until {description}"
         time.sleep(0.05)
+
+
+@contextmanager
+def running_tree(settings: str) -> Iterator[Path]:
+    """A home whose tree runs against the simulator."""
+    with temporary_home(settings) as root, SimulatorProcess(root, root / "truth") as simulator:
+        set_addresses(root, simulator.addresses)
+        run_collectorctl(root, "start")
+        yield root
+
+
+def read_pids(root: Path) -> dict[str, int]:
+    """The ids of the processes that run, by name."""
+    return {name: process["pid"] for name, process in read_status(root)["processes"].items() if process["pid"]}

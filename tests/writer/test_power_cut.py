@@ -320,6 +320,15 @@ def forget_process() -> None:
     journal_module._DISTRUSTED.clear()
 
 
+def recover_in_next_life(home: Home, name: str, feed: Feed, found: Found) -> Counter:
+    """The keys of what is stored when another process has recovered the disk, and published everything."""
+    forget_process()
+    stored = recover(home, name)
+    found.durable |= feed.keys
+    found.note("end", home.data)
+    return stored
+
+
 @STRIDE
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("name", ["kr.orderbook", "kr.tick", "kr.event"])
@@ -336,12 +345,9 @@ def test_a_kill_at_any_call_and_a_power_cut_in_the_next_life_leave_every_durable
             with suppress(Killed):
                 play(home, name, feed, found.durable)
             feed.close()
-            script.heal()
-            forget_process()
             found.is_wanted = is_journal_removed
-            stored = recover(home, name)
-            found.durable |= feed.keys
-            found.note("end", home.data)
+            script.heal()
+            stored = recover_in_next_life(home, name, feed, found)
 
         assert Counter(feed.keys) == stored, at
         judge(found, shared, name, feed.keys)
@@ -375,10 +381,7 @@ def test_whichever_call_on_the_disk_fails_nothing_is_lost_or_doubled(
             feed.close()
             found.note("end", home.data)
             script.heal()
-            forget_process()
-            stored = recover(home, name)
-            found.durable |= feed.keys
-            found.note("end", home.data)
+            stored = recover_in_next_life(home, name, feed, found)
 
         assert Counter(feed.keys) == stored, at
         judge(found, shared, name, feed.keys)

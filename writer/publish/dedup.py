@@ -55,7 +55,8 @@ def select_ticks(entries: JournalRows, index: RowIndex, parts: Sequence[Path]) -
     edges = [0, *(np.flatnonzero(np.diff(index.group)) + 1).tolist(), len(index)]
     all_ticks, all_live = _gather_ticks(entries, index.location)
     published = _read_published_by_group(entries, index, all_ticks, edges, parts) if parts else {}
-    found, duplicates = [SelectedRows(*[np.empty(0, np.int64)] * 4)], 0
+    found: list[SelectedRows] = []
+    duplicates = 0
     for begin, end in pairwise(edges):
         ticks, live = all_ticks.take(slice(begin, end)), all_live[begin:end]
         rows = select(published.get(begin, _NO_TICKS), ticks, live)
@@ -63,7 +64,7 @@ def select_ticks(entries: JournalRows, index: RowIndex, parts: Sequence[Path]) -
         published_ticks[rows.tick] = True
         duplicates += int(np.count_nonzero(live & ~published_ticks))
         found.append(rows._replace(tick=begin + rows.tick))
-    rows = SelectedRows(*(np.concatenate(columns) for columns in zip(*found, strict=True)))
+    rows = SelectedRows.concatenate(found)
     if len(rows.tick) != len(index) or (np.diff(rows.tick) <= 0).any():
         index = index.take(rows.tick)
     conflicts = int(np.count_nonzero(rows.flags & int(Flag.CONFLICT)))

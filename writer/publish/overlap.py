@@ -18,6 +18,7 @@ Guarantees:
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import numpy as np
@@ -30,7 +31,7 @@ from writer.volume.coverage import OverlapKind, compute_coverage
 
 NO_FEED = 0
 """The feed of a row that is a piece of a tick: it contradicts no tick of the feed that it came by."""
-_VALUES_AT_END = ("cum_value", "value_change", "trade_count")
+VALUES_AT_END = ("cum_value", "value_change", "trade_count")
 
 
 class SelectedRows(NamedTuple):
@@ -40,6 +41,12 @@ class SelectedRows(NamedTuple):
     cum_volume: np.ndarray
     size: np.ndarray
     flags: np.ndarray
+
+    @staticmethod
+    def concatenate(parts: Iterable[SelectedRows]) -> SelectedRows:
+        """One after the other; no rows for no parts."""
+        none = SelectedRows(*[np.empty(0, np.int64)] * len(SelectedRows._fields))
+        return SelectedRows(*(np.concatenate(columns) for columns in zip(none, *parts, strict=True)))
 
 
 class TickArrays(NamedTuple):
@@ -99,14 +106,14 @@ def select(published: TickArrays, ticks: TickArrays, live: np.ndarray) -> Select
     stays, conflict = stays[count:], conflict[count:]
     at = np.flatnonzero(live)
     rows = [
-        _subtract(ticks, at[stays & ~conflict], published, 0),
+        _subtract(ticks, at[stays & ~conflict], published),
         _select_whole(ticks, at[stays & conflict], int(Flag.CONFLICT)),
     ]
     if not live.all():
         fetched = np.flatnonzero(~live)
         fetched = fetched[deduplicate(ticks.take(fetched))[0]]
-        rows.append(_subtract(ticks, fetched, _concatenate(published, received.take(stays)), 0))
-    tick, cum_volume, size, flags = (np.concatenate(columns) for columns in zip(*rows, strict=True))
+        rows.append(_subtract(ticks, fetched, _concatenate(published, received.take(stays))))
+    tick, cum_volume, size, flags = SelectedRows.concatenate(rows)
     key = np.zeros(len(tick), np.int64)
     order = np.lexsort((cum_volume, tick))
     if not live[tick].all():
@@ -125,7 +132,7 @@ def _select_whole(ticks: TickArrays, at: np.ndarray, flags: int) -> SelectedRows
     return SelectedRows(at, ticks.cum_volume[at], ticks.size[at], np.full(len(at), flags))
 
 
-def _subtract(ticks: TickArrays, at: np.ndarray, others: TickArrays, flags: int) -> SelectedRows:
+def _subtract(ticks: TickArrays, at: np.ndarray, others: TickArrays) -> SelectedRows:
     """The ticks at the positions `at` without the shares that `others` cover."""
     placed = (others.size > 0) & (others.cum_volume >= others.size)
     starts, ends = merge_intervals((others.cum_volume - others.size)[placed], others.cum_volume[placed])
@@ -134,7 +141,7 @@ def _subtract(ticks: TickArrays, at: np.ndarray, others: TickArrays, flags: int)
     low = np.where(has_place, high - size, high)
     first, behind = np.searchsorted(ends, low, "right"), np.searchsorted(starts, high, "left")
     reaches = has_place & (first < behind)
-    rows = [_select_whole(ticks, at[~reaches], flags)]
+    rows = [_select_whole(ticks, at[~reaches], 0)]
     covered = reaches.copy()
     covered[reaches] = (starts[first[reaches]] <= low[reaches]) & (high[reaches] <= ends[first[reaches]])
     for number in np.flatnonzero(reaches & ~covered).tolist():
@@ -142,9 +149,9 @@ def _subtract(ticks: TickArrays, at: np.ndarray, others: TickArrays, flags: int)
         begins = np.maximum(low[number], np.concatenate([[low[number]], ends[inside]]))
         stops = np.minimum(high[number], np.concatenate([starts[inside], [high[number]]]))
         left = begins < stops
-        cut = np.full(int(left.sum()), flags | int(Flag.SPLIT))
+        cut = np.full(int(left.sum()), int(Flag.SPLIT))
         rows.append(SelectedRows(np.full(len(cut), at[number]), stops[left], (stops - begins)[left], cut))
-    return SelectedRows(*(np.concatenate(columns) for columns in zip(*rows, strict=True)))
+    return SelectedRows.concatenate(rows)
 
 
 def mark_rows(table: pa.Table, cum_volume: np.ndarray, size: np.ndarray, flags: np.ndarray) -> pa.Table:
@@ -156,7 +163,7 @@ def mark_rows(table: pa.Table, cum_volume: np.ndarray, size: np.ndarray, flags: 
     cut = (flags & int(Flag.SPLIT)) != 0
     if cut.any():
         before_end = pa.array(cut & (pc.fill_null(columns["cum_volume"], UNDEFINED).to_numpy() != cum_volume))
-        for name in _VALUES_AT_END:
+        for name in VALUES_AT_END:
             columns[name] = pc.if_else(before_end, pa.scalar(None, columns[name].type), columns[name])
         for name, values in (("cum_volume", cum_volume), ("size", size)):
             columns[name] = pc.if_else(pa.array(cut), pa.array(values), columns[name])

@@ -23,23 +23,16 @@ from conf.home import Home
 from conf.instrument import Instrument
 from conf.market import KR, Market
 from ringbuf.records import UNDEFINED, FeedId, Flag
-from writer.catalog import Catalog, find_partitions, read_instrument
+from writer.catalog import Catalog, FileState, find_partitions, read_file_state, read_instrument
 
 _NUMERIC_COLUMNS = ("price", "size", "side", "cum_volume", "cum_value", "value_change", "trade_count")
 
 _DICTIONARY_COLUMNS = ("symbol", "venue", "source", "broker")
 
 
-FileStates = frozenset[tuple[str, int, int, int]]
-"""Each file of a day: its name below the dataset's directory, inode, size, time of the last change in ns."""
-
-
-def read_file_states(directory: Path, day: date) -> FileStates:
+def read_file_states(directory: Path, day: date) -> frozenset[FileState]:
     """The published files of a day; equal if no process changed one, added one or replaced one."""
-    return frozenset(
-        (str(path.relative_to(directory)), (found := path.stat()).st_ino, found.st_size, found.st_mtime_ns)
-        for path in find_partitions(directory, day)
-    )
+    return frozenset(read_file_state(path, directory) for path in find_partitions(directory, day))
 
 
 def find_instruments(directory: Path, day: date) -> set[Instrument]:

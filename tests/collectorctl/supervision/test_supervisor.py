@@ -12,7 +12,16 @@ from pathlib import Path
 
 import psutil
 import pytest
-from support.process_tree import BIN, SECRETS, read_status, run_collectorctl, temporary_home, wait_until
+from support.process_tree import (
+    BIN,
+    SECRETS,
+    read_pids,
+    read_status,
+    run_collectorctl,
+    running_tree,
+    temporary_home,
+    wait_until,
+)
 
 from collectorctl.demo.environment import SimulatorProcess, set_addresses
 from collectorctl.supervision import supervisor
@@ -35,15 +44,8 @@ backoff_max_s = 1.0
 @pytest.fixture(scope="module")
 def running() -> Iterator[Path]:
     """A home whose tree runs against the simulator."""
-    with temporary_home(SETTINGS) as root, SimulatorProcess(root, root / "truth") as simulator:
-        set_addresses(root, simulator.addresses)
-        run_collectorctl(root, "start")
+    with running_tree(SETTINGS) as root:
         yield root
-
-
-def pids(root: Path) -> dict[str, int]:
-    """The ids of the processes that run, by name."""
-    return {name: process["pid"] for name, process in read_status(root)["processes"].items() if process["pid"]}
 
 
 def healthy_again(root: Path, name: str, old: int) -> bool:
@@ -68,17 +70,17 @@ def test_start_returns_when_every_process_is_healthy_by_vitals(running: Path) ->
 
 def test_a_second_start_disturbs_nobody(running: Path) -> None:
     """`start` on a running home says so, exits 0, and keeps every process."""
-    before = pids(running)
+    before = read_pids(running)
 
     again = run_collectorctl(running, "start")
 
     assert "was running" in again.stdout
-    assert before == pids(running)
+    assert before == read_pids(running)
 
 
 def test_supervisorctl_restart_kis_works_in_the_home_and_leaves_the_others_alone(running: Path) -> None:
     """The command people know, typed where supervisord.conf lies."""
-    before = pids(running)
+    before = read_pids(running)
 
     ran = subprocess.run(
         [BIN / "supervisorctl", "restart", "kis"], cwd=running, capture_output=True, text=True, check=False
@@ -86,7 +88,7 @@ def test_supervisorctl_restart_kis_works_in_the_home_and_leaves_the_others_alone
 
     assert "kis: started" in ran.stdout
     wait_until("kis is healthy", lambda: healthy_again(running, "kis", before["kis"]))
-    after = pids(running)
+    after = read_pids(running)
     assert before["kis"] != after["kis"]
     assert (before["kiwoom"], before["writer"]) == (after["kiwoom"], after["writer"])
 
@@ -94,12 +96,12 @@ def test_supervisorctl_restart_kis_works_in_the_home_and_leaves_the_others_alone
 @pytest.mark.parametrize("name", ["kis", "kiwoom", "gapfill", "writer"])
 def test_a_killed_process_comes_back_and_the_others_do_not_notice(running: Path, name: str) -> None:
     """SIGKILL of one process: supervisord starts it again, the other pids stay."""
-    before = pids(running)
+    before = read_pids(running)
 
     os.kill(before[name], signal.SIGKILL)
 
     wait_until(f"{name} is healthy", lambda: healthy_again(running, name, before[name]))
-    assert {n: p for n, p in before.items() if n != name} == {n: p for n, p in pids(running).items() if n != name}
+    assert {n: p for n, p in before.items() if n != name} == {n: p for n, p in read_pids(running).items() if n != name}
 
 
 def test_restart_of_an_unknown_process_says_so(running: Path) -> None:
@@ -112,7 +114,7 @@ def test_restart_of_an_unknown_process_says_so(running: Path) -> None:
 
 def test_a_supervisord_that_stands_still_is_said_to_and_not_waited_for(running: Path) -> None:
     """SIGSTOP of supervisord: commands end with words instead of hanging; after SIGCONT all is as before."""
-    before, root = pids(running), read_status(running)["supervisor_pid"]
+    before, root = read_pids(running), read_status(running)["supervisor_pid"]
     os.kill(root, signal.SIGSTOP)
     try:
         ran = run_collectorctl(running, "status", check=False, timeout_s=30)
@@ -121,14 +123,14 @@ def test_a_supervisord_that_stands_still_is_said_to_and_not_waited_for(running: 
 
     assert ran.returncode == 1
     assert "does not answer" in ran.stderr
-    assert before == pids(running)
+    assert before == read_pids(running)
 
 
 def test_only_the_owner_can_reach_the_tree_and_no_port_is_open(running: Path) -> None:
     """run/ is 0700, the socket 0600, and no process of the tree listens on TCP."""
     assert stat.S_IMODE((running / "run").stat().st_mode) == 0o700
     assert stat.S_IMODE((running / "run" / "supervisor.sock").stat().st_mode) == 0o600
-    for pid in [read_status(running)["supervisor_pid"], *pids(running).values()]:
+    for pid in [read_status(running)["supervisor_pid"], *read_pids(running).values()]:
         assert [c for c in psutil.Process(pid).net_connections("tcp") if c.status == psutil.CONN_LISTEN] == []
 
 

@@ -186,18 +186,24 @@ def _lives(root: Path, name: str) -> list[tuple[str, float]]:
     return [(what, float(at)) for what, at in (line.split() for line in lines)]
 
 
+def start_watchdog(root: Path) -> subprocess.Popen[bytes]:
+    """A watchdog whose supervisord is this test; it is ready for the first event."""
+    dog = subprocess.Popen(
+        [sys.executable, "-m", "collectorctl.supervision.watchdog"],
+        env=os.environ | {"COLLECTOR_HOME": str(root)},
+        cwd=root,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    assert dog.stdout.readline() == b"READY\n"
+    return dog
+
+
 def test_it_ends_in_order_when_supervisord_is_gone_in_the_middle_of_an_answer() -> None:
     """A closed pipe is no bug: a SIGKILL of supervisord is noticed by whichever comes first, the signal or the pipe."""
     with temporary_home("") as root:
-        dog = subprocess.Popen(
-            [sys.executable, "-m", "collectorctl.supervision.watchdog"],
-            env=os.environ | {"COLLECTOR_HOME": str(root)},
-            cwd=root,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-        )
-        assert dog.stdout.readline() == b"READY\n"
+        dog = start_watchdog(root)
         dog.stdout.close()
         dog.stdin.write(b"eventname:TICK_5 len:15\nwhen:1201063880")
         dog.stdin.flush()
@@ -216,15 +222,7 @@ def test_it_ends_in_order_when_supervisord_is_gone_in_the_middle_of_an_answer() 
 def test_it_ends_in_order_when_supervisord_is_gone_in_the_middle_of_an_event(part: bytes) -> None:
     """Half a line is no event: supervisord was killed while it wrote it."""
     with temporary_home("") as root:
-        dog = subprocess.Popen(
-            [sys.executable, "-m", "collectorctl.supervision.watchdog"],
-            env=os.environ | {"COLLECTOR_HOME": str(root)},
-            cwd=root,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-        )
-        assert dog.stdout.readline() == b"READY\n"
+        dog = start_watchdog(root)
 
         _, errors = dog.communicate(part, timeout=20)
 

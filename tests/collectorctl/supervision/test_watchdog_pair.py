@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from support.process_tree import BIN, read_status, run_collectorctl, temporary_home, wait_until
+from support.process_tree import BIN, read_pids, read_status, run_collectorctl, running_tree, temporary_home, wait_until
 
 from collectorctl.demo.environment import SimulatorProcess, set_addresses
 from collectorctl.supervision.watchdog import service_manager
@@ -34,21 +34,14 @@ start_s = 15.0
 @pytest.fixture(scope="module")
 def running() -> Iterator[Path]:
     """A home whose tree runs against the simulator."""
-    with temporary_home(SETTINGS) as root, SimulatorProcess(root, root / "truth") as simulator:
-        set_addresses(root, simulator.addresses)
-        run_collectorctl(root, "start")
+    with running_tree(SETTINGS) as root:
         yield root
-
-
-def pids(root: Path) -> dict[str, int]:
-    """The ids of the processes that run, by name."""
-    return {name: process["pid"] for name, process in read_status(root)["processes"].items() if process["pid"]}
 
 
 @pytest.mark.parametrize("page", ["with its page", "without its page"])
 def test_a_stopped_watchdog_is_replaced_by_the_writer_with_and_without_its_page(running: Path, page: str) -> None:
     """SIGSTOP: nobody but the writer looks at it. Bounded by the limit and three looks; the others do not notice."""
-    before = pids(running)
+    before = read_pids(running)
     os.kill(before["watchdog"], signal.SIGSTOP)
     if page == "without its page":
         Home(running).vitals_path("watchdog").unlink()
@@ -58,7 +51,7 @@ def test_a_stopped_watchdog_is_replaced_by_the_writer_with_and_without_its_page(
         return process["pid"] not in (0, before["watchdog"]) and process["healthy"]
 
     wait_until("another watchdog works", is_replaced, 90)
-    after = pids(running)
+    after = read_pids(running)
     assert {name: pid for name, pid in before.items() if name != "watchdog"} == {
         name: pid for name, pid in after.items() if name != "watchdog"
     }
@@ -71,9 +64,9 @@ def test_a_watchdog_whose_page_was_deleted_has_one_again(running: Path) -> None:
 
     wait_until("it has a page", lambda: read_status(running)["processes"]["watchdog"]["healthy"], 90)
 
-    kis = pids(running)["kis"]
+    kis = read_pids(running)["kis"]
     os.kill(kis, signal.SIGSTOP)
-    wait_until("it replaces another", lambda: pids(running).get("kis", kis) != kis, 60)
+    wait_until("it replaces another", lambda: read_pids(running).get("kis", kis) != kis, 60)
 
 
 CONFUSED = """
@@ -98,10 +91,10 @@ def test_a_watchdog_to_which_supervisord_sends_nothing_more_makes_room_for_anoth
         assert command in conf
         (root / "supervisord.conf").write_text(conf.replace(command, "python confused.py"))
         run_collectorctl(root, "start")
-        kis = pids(root)["kis"]
+        kis = read_pids(root)["kis"]
         os.kill(kis, signal.SIGSTOP)
 
-        wait_until("kis is replaced", lambda: pids(root).get("kis", kis) != kis, 90)
+        wait_until("kis is replaced", lambda: read_pids(root).get("kis", kis) != kis, 90)
 
         assert "sent no event for 8 s" in (root / "log" / "watchdog.log").read_text()
 
