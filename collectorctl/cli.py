@@ -17,7 +17,7 @@ import click
 from collectorctl.commands import inspect, lifecycle, recovery, setup, simulation
 from collectorctl.supervision.supervisor import SupervisorError
 from collectorctl.terminal import echo
-from conf.filelock import LockHeld
+from conf.files.lock import LockHeld
 from conf.process import EXIT_ALREADY_RUNNING, EXIT_BUG, EXIT_CONFIG, AlreadyRunning
 from conf.settings import SettingsError
 

@@ -28,7 +28,8 @@ from pathlib import Path
 
 import msgspec
 
-from conf.filelock import directory_lock
+from conf.files.lock import directory_lock
+from conf.files.replacement import replace_file
 
 KST = timezone(timedelta(hours=9), "Asia/Seoul")
 """Korea has no daylight saving: a fixed offset is exact."""
@@ -116,9 +117,7 @@ def simulated(start: str, speed: float, anchor_file: Path) -> Clock:
             anchor = read()
             if anchor is None:
                 anchor = Anchor(time.monotonic_ns(), begin_ns, speed, boot)
-                temporary = anchor_file.with_name(f".{anchor_file.name}.new")
-                temporary.write_bytes(msgspec.json.encode(anchor))
-                temporary.replace(anchor_file)
+                replace_file(anchor_file, msgspec.json.encode(anchor))
     return Clock(anchor, is_simulated=True)
 
 

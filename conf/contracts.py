@@ -38,7 +38,7 @@ CONTRACTS = tuple(
             "collectorctl.supervision.supervisor:Program",
         ),
         ("run/{name}.lock", "the program", "a second one of its name, writer", "conf.process:acquire_lock"),
-        ("run/publish/{date}.lock", "writer, recover, reprocess", "the same", "conf.filelock:exclusive_lock"),
+        ("run/publish/{date}.lock", "writer, recover, reprocess", "the same", "conf.files.lock:exclusive_lock"),
         ("run/clock.json", "the first process", "every process", "conf.clock:simulated"),
         ("run/calendar.json", "the first process", "every process", "conf.holidays:load_holidays"),
         (

@@ -11,10 +11,8 @@ Guarantees:
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
-from contextlib import suppress
 from datetime import date
 from functools import cache
 from importlib.metadata import version
@@ -24,6 +22,7 @@ import msgspec
 from loguru import logger
 
 from conf.calendar import NO_HOLIDAYS, HolidayTable
+from conf.files.replacement import replace_file
 from conf.market import KR, US
 
 YEARS_BACK, YEARS_AHEAD = 2, 3
@@ -67,14 +66,10 @@ def _read_cached(file: Path) -> HolidayTable:
 
 
 def _write_cached(file: Path, table: HolidayTable) -> None:
-    temporary = file.with_name(f".{file.name}.{os.getpid()}")
     try:
-        temporary.write_bytes(msgspec.json.encode(table))
-        temporary.replace(file)
+        replace_file(file, msgspec.json.encode(table))
     except OSError as error:
         logger.warning("{}: cannot be written ({}): every process computes it again until it can", file, error)
-        with suppress(OSError):
-            temporary.unlink(missing_ok=True)
 
 
 @cache

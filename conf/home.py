@@ -27,7 +27,7 @@ from pathlib import Path
 from conf import clock
 from conf.calendar import TradingCalendar
 from conf.clock import Clock, to_kst
-from conf.filelock import Wait, directory_lock, sleep
+from conf.files.lock import Wait, directory_lock, sleep
 from conf.holidays import load_holidays
 from conf.loader import SETTINGS_FILE, load_settings
 from conf.settings import Settings, SettingsError

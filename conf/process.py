@@ -31,7 +31,7 @@ from typing import TYPE_CHECKING
 
 from loguru import logger
 
-from conf.filelock import LockHeld, lock_file
+from conf.files.lock import LockHeld, lock_file
 from conf.home import Home
 from conf.loader import SETTINGS_FILE
 from conf.settings import SettingsError

@@ -95,7 +95,7 @@ def link_new(temporary: Path, path: Path) -> None:
 
 def replace(path: Path, data: bytes) -> None:
     """Put a new file of that content in place of `path`."""
-    temporary = path.with_name(path.name + ".tmp")
+    temporary = path.with_name(f".{path.name}.tmp")
     fd = open_temporary(temporary)
     try:
         append(fd, 0, data)

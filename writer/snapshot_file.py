@@ -14,6 +14,8 @@ from pathlib import Path
 import msgspec
 from loguru import logger
 
+from conf.files.replacement import replace_file
+
 
 class SnapshotFile:
     """One file; `stale_content`: what a reader sees as long as it cannot be written."""
@@ -25,10 +27,8 @@ class SnapshotFile:
 
     def write(self, snapshot: msgspec.Struct) -> None:
         """Replace the file."""
-        temporary = self.path.with_name(f".{self.path.name}.new")
         try:
-            temporary.write_bytes(msgspec.json.encode(snapshot))
-            temporary.replace(self.path)
+            replace_file(self.path, msgspec.json.encode(snapshot))
         except OSError as error:
             if str(error) != self._last_error:
                 logger.error("{}: status shows {} until it can be written", error, self._stale_content)

@@ -24,7 +24,7 @@ from contextlib import suppress
 from loguru import logger
 
 from conf.clock import SECOND_NS
-from conf.filelock import find_lock_holder
+from conf.files.lock import find_lock_holder
 from conf.home import Home
 from conf.process import is_waiting_for_disk
 from ringbuf.vitals import Vitals, VitalsError, read_snapshot

@@ -25,7 +25,7 @@ from loguru import logger
 
 from brokers.allocation.credentials import key_counts
 from brokers.errors import KeyInUse
-from conf.filelock import LockHeld, is_file_of, lock_file
+from conf.files.lock import LockHeld, is_file_of, lock_file
 from conf.home import Home
 from conf.loader import SECRETS_FILE, load_secrets
 

@@ -22,7 +22,8 @@ from loguru import logger
 
 from brokers.errors import ServiceUnavailable
 from conf.clock import SECOND_NS, Clock
-from conf.filelock import LockHeld, lock_file
+from conf.files.lock import LockHeld, lock_file
+from conf.files.replacement import PRIVATE, replace_file
 from conf.text.secret_mask import remember_secrets
 
 RENEW_BEFORE_NS = 600 * SECOND_NS
@@ -130,11 +131,4 @@ class TokenFile:
         return token if token.owner == self.owner else None
 
     def _write(self, token: Token) -> None:
-        temporary = self.path.with_name(f".{self.path.name}.new")
-        temporary.unlink(missing_ok=True)  # a leftover keeps its old mode
-        fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        try:
-            os.write(fd, msgspec.json.encode(token))
-        finally:
-            os.close(fd)
-        temporary.replace(self.path)
+        replace_file(self.path, msgspec.json.encode(token), PRIVATE)

@@ -41,7 +41,7 @@ from collectorctl.recover.store.publish import RowKey, publish
 from collectorctl.recover.store.staging import StagingArea
 from collectorctl.recover.tick_source import TickSource
 from conf.clock import to_kst
-from conf.filelock import LockHeld, exclusive_lock
+from conf.files.lock import LockHeld, exclusive_lock
 from conf.home import Home
 from conf.instrument import Instrument
 from conf.process import AlreadyRunning

@@ -25,7 +25,7 @@ import msgspec
 from brokers.registry import BROKERS
 from collectorctl.reprocess import commit, decode, stored_books, stored_ticks
 from conf.clock import DAY_NS, KST, SECOND_NS, kst_midnight_ns, to_kst
-from conf.filelock import LockHeld, exclusive_lock
+from conf.files.lock import LockHeld, exclusive_lock
 from conf.home import Home
 from conf.process import AlreadyRunning, ShutdownSignal, acquire_lock
 from ringbuf.records import STREAMS

@@ -16,8 +16,8 @@ from pathlib import Path
 
 import pytest
 
-from conf import filelock
-from conf.filelock import LockHeld
+from conf.files import lock as filelock
+from conf.files.lock import LockHeld
 from conf.home import Home
 from conf.loader import SETTINGS_FILE
 

@@ -140,7 +140,7 @@ def test_a_token_that_somebody_put_there_is_not_used(tmp_path: Path) -> None:
     planted = tmp_path / "planted.json"
     file.path.rename(planted)
     file.path.symlink_to(planted)
-    leftover = file.path.with_name(".kiwoom.json.new")
+    leftover = file.path.with_name(f".kiwoom.json.{os.getpid()}.new")
     leftover.touch(mode=0o666)
     leftover.chmod(0o666)
 

@@ -18,7 +18,7 @@ from pathlib import Path
 from loguru import logger
 
 from conf.clock import SECOND_NS, Clock
-from conf.filelock import LockHeld
+from conf.files.lock import LockHeld
 from ringbuf.records import STREAMS
 from ringbuf.vitals import ProcessState, Vitals
 from writer.dataset import Dataset

@@ -22,7 +22,7 @@ from typing import NamedTuple
 
 import pyarrow as pa
 
-from conf.filelock import exclusive_lock
+from conf.files.lock import exclusive_lock
 from ringbuf.records import STREAMS
 from writer.journal.segment import Damage
 from writer.publish.feed_stats_file import find_newest_dates, refresh

@@ -13,7 +13,6 @@ Guarantees:
 from __future__ import annotations
 
 import gzip
-import os
 import shutil
 import zlib
 from collections.abc import Iterator
@@ -137,12 +136,7 @@ def write_atomic(path: Path, data: bytes) -> None:
     if path.exists() and path.read_bytes() == data:
         return
     durable_io.create_directory(path.parent)
-    temporary = path.with_name(f".{path.name}.tmp")
-    with os.fdopen(durable_io.open_temporary(temporary), "wb") as file:
-        file.write(data)
-        file.flush()
-        durable_io.sync(file.fileno())
-    durable_io.rename(temporary, path)
+    durable_io.replace(path, data)
 
 
 def _read_page(path: Path) -> _StoredPage:

@@ -13,12 +13,12 @@ from pathlib import Path
 import pytest
 from support.writer_data import ROOT
 
-from conf.filelock import LockHeld, exclusive_lock
+from conf.files.lock import LockHeld, exclusive_lock
 
 HOLDER = """
 import sys
 from pathlib import Path
-from conf.filelock import exclusive_lock
+from conf.files.lock import exclusive_lock
 with exclusive_lock(Path(sys.argv[1]), "recover", 10.0):
     print("held", flush=True)
     sys.stdin.read()
@@ -26,7 +26,7 @@ with exclusive_lock(Path(sys.argv[1]), "recover", 10.0):
 COUNTER = """
 import sys
 from pathlib import Path
-from conf.filelock import exclusive_lock
+from conf.files.lock import exclusive_lock
 path, inside = Path(sys.argv[1]), Path(sys.argv[2])
 for _ in range(int(sys.argv[3])):
     with exclusive_lock(path, "counter", 60.0):
