@@ -37,7 +37,7 @@ def main(tmp_path: Path, body: str) -> Path:
     module.write_text(
         "import os, sys, threading, time\nfrom conf import process\nfrom conf.process import run_process as run\n"
         "from conf.settings import SettingsError\n"
-        "from conf import filelock\n"
+        "from conf.files import lock as filelock\n"
         "filelock.LOCK_TIMEOUT_S = float(os.environ.get('LOCK_WAIT_S', filelock.LOCK_TIMEOUT_S))\n"
         "def say(text):\n    print(text, flush=True)\n"
         f"{body}\n"
