@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from random import Random
+from threading import get_ident
 from typing import Any
 
 from writer import durable_io
@@ -150,11 +151,14 @@ def _describe(arguments: tuple[Any, ...], data: Path) -> str:
 
 @contextmanager
 def installed(disk: SimulatedDisk) -> Iterator[None]:
-    """Every effect of the writer goes through `disk`."""
-    real = {name: getattr(durable_io, name) for name in EFFECTS}
+    """Every effect of the writer in this thread goes through `disk`."""
+    real, thread = {name: getattr(durable_io, name) for name in EFFECTS}, get_ident()
 
     def through(name: str) -> Callable[..., Any]:
-        return lambda *arguments: disk.effect(name, real[name], *arguments)
+        def effect(*arguments: Any) -> Any:
+            return disk.effect(name, real[name], *arguments) if get_ident() == thread else real[name](*arguments)
+
+        return effect
 
     for name in EFFECTS:
         setattr(durable_io, name, through(name))
