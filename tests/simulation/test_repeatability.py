@@ -20,7 +20,7 @@ from simulation.plan import SECOND_NS, Fault, Plan, draw_plan
 from simulation.replay import Result, run
 from simulation.virtual_time import PRODUCT
 
-from conf import filelock
+from conf.files import lock
 from writer import durable_io
 
 ROOT = Path(__file__).parents[2]
@@ -124,7 +124,7 @@ def test_a_thread_that_an_earlier_test_left_takes_no_part_in_a_run(tmp_path: Pat
     def work() -> None:
         try:
             while not is_over.is_set():
-                filelock.sleep(0.001)
+                lock.sleep(0.001)
                 durable_io.replace(tmp_path / "file", b"content")
                 count[0] += 1
         except BaseException as error:  # noqa: BLE001 the test tells it
