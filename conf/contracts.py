@@ -54,6 +54,7 @@ CONTRACTS = tuple(
             "brokers.transport.token_cache:TokenFile",
         ),
         ("run/lines.json", "writer", "status", "writer.feeds.monitor:FeedReport"),
+        ("run/day.json", "writer", "status", "writer.feeds.day_report:DayReport"),
         (
             "run/volume{market}.json",
             "writer",

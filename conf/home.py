@@ -189,6 +189,10 @@ class Home:
         """The snapshot of the feeds that the writer publishes."""
         return self.run / "lines.json"
 
+    def day_report_path(self) -> Path:
+        """The snapshot of the day's incidents that the writer publishes."""
+        return self.run / "day.json"
+
     def quarantine_directory(self) -> Path:
         """Raw frames that could not be decoded."""
         return self.data / "quarantine"

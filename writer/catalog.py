@@ -80,6 +80,13 @@ class Catalog:
         schema = pa.schema([PARQUET[dataset].field(name) for name in columns])
         return pa.concat_tables([schema.empty_table(), *(table.cast(schema) for table in tables)])
 
+    def read_between(self, dataset: str, begin_ns: int, end_ns: int, columns: Sequence[str]) -> Iterator[pa.Table]:
+        """Rows of every instrument, as `read` has them, a file or a batch at a time."""
+        for path in self.partitions_between(dataset, begin_ns, end_ns):
+            yield pq.read_table(path, columns=list(columns), partitioning=None)
+        for batch in self.unpublished(dataset):
+            yield pa.Table.from_batches([batch]).select(columns)
+
     def journal(self, dataset: str) -> Iterator[pa.RecordBatch]:
         """Every whole batch of journal entries, oldest first, published or not."""
         return read_rows(self._home.journal_directory(dataset), JOURNAL[dataset])

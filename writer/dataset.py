@@ -31,8 +31,11 @@ from conf.home import Home
 from ringbuf.records import RINGS, STREAMS
 from ringbuf.vitals import Vitals
 from writer import schema
+from writer.catalog import Catalog
 from writer.dataset_report import DatasetReport
 from writer.disk_thread import DiskThread
+from writer.feeds import day_events
+from writer.feeds.day_events import DayEvents
 from writer.feeds.monitor import FeedMonitor
 from writer.ingest.book_arbiter import ArbitrationResult, BookArbiter
 from writer.ingest.replay import ArbiterReplay
@@ -146,6 +149,7 @@ class Dataset:
         self._attached_ns = 0
         self._is_segment_due = False
         self._is_prune_due = True
+        self.day_events = DayEvents() if self.stream == "event" else None
         is_merged = schema.is_merged(name)
         self._window_ns = round(settings.twin_window_s * SECOND_NS) if is_merged else 0
         self.arbiter: BookArbiter | None = None
@@ -158,6 +162,8 @@ class Dataset:
         )
         self._report = DatasetReport(name, vitals, emit, self.arbiter)
         self.journal = self._recover(home.journal_directory(name))
+        if self.day_events is not None:
+            _add_stored_events(self.day_events, home, name)
         rings = {f"{line}.{self.stream}": home.ring_path(line, self.stream) for line in schema.feeds_of(name)}
         self.reader = RingReader(rings, RINGS[self.stream], self.journal.positions)
         with suppress(OSError):  # the first step tries again
@@ -345,6 +351,8 @@ class Dataset:
     def _update_monitors(self, ring_batch: OrderedBatch, arbitration: ArbitrationResult | None, now_ns: int) -> None:
         """Feed monitor and gap reporter follow what is journalled."""
         records, through_ns = ring_batch.records, min(ring_batch.through_ns, now_ns)
+        if self.day_events is not None:
+            self.day_events.add_records(records)
         if self._feed_monitor is not None and self.arbiter is not None:
             self._feed_monitor.add_books(records, arbitration, through_ns)
         elif self._feed_monitor is not None and self.stream == "event":
@@ -414,3 +422,18 @@ class Dataset:
         """Close files and rings."""
         self.journal.close()
         self.reader.close()
+
+
+def _add_stored_events(day: DayEvents, home: Home, dataset: str) -> None:
+    """Add what is stored of the last day. Files that cannot be read are logged and left out."""
+    catalog, now_ns = Catalog(home), home.load_clock().now_ns()
+    try:
+        for table in catalog.read_between(dataset, now_ns - day_events.KEEP_NS, now_ns, day_events.COLUMNS):
+            times = {name: table[name].cast(pa.int64()) for name in ("time", "since")}
+            for name, column in times.items():
+                table = table.set_column(table.column_names.index(name), name, column)
+            day.add_rows(table.to_pylist())
+    except (OSError, PartitionWriteError, pa.ArrowException) as error:
+        logger.error(
+            "{}: stored events cannot be read, incidents before now are missing in the day report: {}", dataset, error
+        )

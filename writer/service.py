@@ -27,6 +27,7 @@ from ringbuf.records import RINGS, EventType, FeedId
 from ringbuf.vitals import ProcessState, Vitals
 from writer.dataset import Dataset
 from writer.disk_thread import DiskThread
+from writer.feeds.day_report import DayReporter
 from writer.feeds.monitor import FeedMonitor
 from writer.ingest.ring_reader import NO_LIMIT_NS
 from writer.publish.coordinator import PublicationCoordinator
@@ -103,6 +104,7 @@ class WriterService:
             self._datasets, self._clock, vitals, self._report, self._write_gap_reports, home.date_lock_path
         )
         self._watchdog_guard = WatchdogGuard(home, vitals)
+        self._day_reporter = DayReporter(home.day_report_path(), self._clock)
         self._looked_ns = 0
 
     def run(self) -> None:
@@ -165,6 +167,8 @@ class WriterService:
             reporter.write(now_ns)
         if self._feed_monitor is not None:
             self._feed_monitor.evaluate(now_ns)
+        days = [(each.market.name, each.day_events) for each in self._datasets if each.day_events is not None]
+        self._day_reporter.write(days, now_ns)
         self._vitals.set("backlog_records", self._count_backlog())
         self._report.set_disk_waits(
             {one.name: one.disk.waited_s for one in self._datasets if one.disk.waited_s >= DISK_WAIT_S}

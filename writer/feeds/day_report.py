@@ -1,0 +1,57 @@
+"""Day report: the incidents of the last day as a snapshot, for `status` and whatever judges the day.
+
+    day_events.py, one per market ──once a second──> HOME/run/day.json
+
+Guarantees:
+    * The report is made of stored events: after the writer's restart it is the same.
+    * A snapshot that cannot be written stops nothing; its age shows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import msgspec
+
+from conf.clock import SECOND_NS, Clock
+from writer.feeds.day_events import BlindSpan, DayEvents, Incident
+from writer.snapshot_file import SnapshotFile
+
+
+class DayReport(msgspec.Struct):
+    """What went wrong of late in each market; `written_ns`: ns since 1970 UTC by the home's clock."""
+
+    written_ns: int
+    incidents: dict[str, list[Incident]]
+    blind: dict[str, list[BlindSpan]]
+
+
+def decode_day_report(text: bytes) -> DayReport | None:
+    """A report from its JSON; None if it is none, or one of another version."""
+    try:
+        return msgspec.json.decode(text, type=DayReport)
+    except msgspec.DecodeError:
+        return None
+
+
+class DayReporter:
+    """The report of a home."""
+
+    def __init__(self, path: Path, clock: Clock) -> None:
+        self._file = SnapshotFile(path, "old incidents")
+        self._clock = clock
+        self._written_ns = 0
+
+    def write(self, days: Iterable[tuple[str, DayEvents]], now_ns: int) -> None:
+        """Publish the incidents of these markets, once a second (mono_ns)."""
+        if now_ns - self._written_ns < SECOND_NS:
+            return
+        self._written_ns = now_ns
+        calendar_ns, report = self._clock.now_ns(), DayReport(0, {}, {})
+        report.written_ns = calendar_ns
+        for market, day in days:
+            day.expire(calendar_ns)
+            report.incidents[market] = day.incidents
+            report.blind[market] = day.blind_spans()
+        self._file.write(report)
