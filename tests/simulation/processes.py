@@ -329,8 +329,9 @@ class SimulatedGapFiller:
             self._vitals = None
 
 
-def close_leftovers(known: set[str]) -> None:
-    """Close what objects of killed processes still hold open: the kernel would have."""
-    for name in set(os.listdir("/proc/self/fd")) - known:  # noqa: PTH208 no path is wanted
+def close_leftovers(root: Path) -> None:
+    """Close what objects of killed processes still hold open below `root`: the kernel would have."""
+    for name in os.listdir("/proc/self/fd"):  # noqa: PTH208 no path is wanted
         with suppress(OSError):
-            os.close(int(name))
+            if Path(os.readlink(f"/proc/self/fd/{name}")).is_relative_to(root):  # noqa: PTH115
+                os.close(int(name))

@@ -419,7 +419,6 @@ def _memory() -> str | None:
 def simulated_home(plan: Plan) -> Iterator[Home]:
     """A fresh home for a plan, gone afterwards."""
     root = Path(tempfile.mkdtemp(prefix="cc-simulation-", dir=_memory()))
-    known = set(os.listdir("/proc/self/fd"))  # noqa: PTH208
     try:
         (root / "collector.toml").write_text(SETTINGS)
         for feed in FEEDS:
@@ -441,7 +440,7 @@ def simulated_home(plan: Plan) -> Iterator[Home]:
         yield home
     finally:
         gc.collect()
-        close_leftovers(known)
+        close_leftovers(root)
         shutil.rmtree(root, ignore_errors=True)
 
 
