@@ -38,6 +38,7 @@ PURE = (
     "brokers/subscription.py",
     "brokers/transport/frame_parser.py",
     "collectorctl/demo/oracle.py",
+    "collectorctl/demo/pairing.py",
     "collectorctl/demo/reconcile.py",
     "collectorctl/demo/result.py",
     "collectorctl/demo/scenarios.py",

@@ -6,6 +6,7 @@ scenario_runner.py   executes the actions
 run.py               start, run, stop, recover, compare
 recovery.py          recovery step: certificates before and after
 oracle.py            stored rows compared with what was sent (pure)
+pairing.py           books of stored rows by the truth's book id (pure)
 result.py            violations and allowances (pure)
 assertions.py        scenario-specific assertions (pure)
 reconcile.py         recovered day compared with the trades (pure)

@@ -117,6 +117,50 @@ def check_open_burst(data: DemoData) -> list[str]:
     return [*problems, *(f"records were overwritten unread: {message}" for message in lost["message"])]
 
 
+def check_real_time(data: DemoData) -> list[str]:
+    """Books came by both feeds, at the latencies of usual lines."""
+    return _check_lag(data, 0.0, 0.3)
+
+
+def check_both_conflate(data: DemoData) -> list[str]:
+    """Each feed leaves out many of the books that the other one has."""
+    return _check_missing_share(data, "kis", 0.1, 0.9) + _check_missing_share(data, "kiwoom", 0.1, 0.9)
+
+
+def check_lossy_feed(data: DemoData) -> list[str]:
+    """Of Kiwoom's books about one in ten lacks KIS."""
+    return _check_missing_share(data, "kis", 0.05, 0.15)
+
+
+def check_late_feed(data: DemoData) -> list[str]:
+    """Kiwoom's arrivals are 0.9 s behind those of KIS."""
+    return _check_lag(data, 0.8, 1.2)
+
+
+def check_no_midpoint(data: DemoData) -> list[str]:
+    """The books that KIS alone brought have no midpoint, those of Kiwoom do."""
+    own = {
+        feed: data.books.loc[data.books[f"recv_time_{other}"].isna(), "mid_size"].notna().any()
+        for feed, other in (("kis", "kiwoom"), ("kiwoom", "kis"))
+    }
+    return [f"midpoints in books of one feed alone: {own}"] if own != {"kis": False, "kiwoom": True} else []
+
+
+def _check_lag(data: DemoData, min_s: float, max_s: float) -> list[str]:
+    """The median lag of Kiwoom behind KIS, at a speed of 1."""
+    lag_s = (data.books["recv_time_kiwoom"] - data.books["recv_time_kis"]).dt.total_seconds().median()
+    return [] if min_s < lag_s < max_s else [f"Kiwoom is {lag_s:.3f} s behind KIS, not {min_s:g} to {max_s:g} s"]
+
+
+def _check_missing_share(data: DemoData, feed: str, low: float, high: float) -> list[str]:
+    """The share of the other feed's books that lack this one."""
+    (other,) = {"kis", "kiwoom"} - {feed}
+    share = data.books.loc[data.books[f"recv_time_{other}"].notna(), f"recv_time_{feed}"].isna().mean()
+    return (
+        [] if low < share < high else [f"{share:.2%} of the books of {other} lack {feed}, not {low:.0%} to {high:.0%}"]
+    )
+
+
 def _check_degraded(data: DemoData, *feeds: str) -> list[str]:
     """Exactly these feeds were called degraded."""
     degraded = set(data.events.loc[data.events["kind"] == "degraded", "line"])

@@ -21,7 +21,7 @@ from typing import Any, Self, cast
 import msgspec
 
 from collectorctl.init import create_home
-from conf.clock import KST, SECOND_NS
+from conf.clock import KST, SECOND_NS, to_kst
 
 SYMBOLS = ["005930", "000660", "373220", "207940", "005380", "035420", "000270", "068270", "105560", "051910"]
 SYMBOLS += ["006400", "055550", "012330", "028260", "066570", "003550", "032830", "009150", "0074K0", "015760"]
@@ -40,22 +40,28 @@ class EnvironmentSetupError(Exception):
     """The demo cannot start; the message has the reason."""
 
 
-def create_demo_home(root: Path, seconds: float, universe: Sequence[str] = SYMBOLS) -> None:
-    """Make `root` a home whose market's day lasts `seconds` real seconds; the brokers' addresses are still missing."""
+def create_demo_home(root: Path, seconds: float, universe: Sequence[str] = SYMBOLS, real_time: bool = False) -> None:
+    """Make `root` a home whose market's day lasts `seconds` real seconds; the brokers' addresses are still missing.
+
+    `real_time`: of the day only the last `seconds` come, without auctions.
+    """
     create_home(root)
-    speed = (parse_day_time(MARKET_CLOSE) - parse_day_time(MARKET_OPEN)) / SECOND_NS / seconds
+    close_ns = parse_day_time(MARKET_CLOSE)
+    open_ns = close_ns - round(seconds) * SECOND_NS if real_time else parse_day_time(MARKET_OPEN)
+    speed = 1.0 if real_time else (close_ns - open_ns) / SECOND_NS / seconds
+    regular, auctions = ("09:00-12:00", ("", "")) if real_time else ("09:00-11:50", ("08:30-09:00", "11:50-12:00"))
     (root / "collector.toml").write_text(
         f"""# made by `collectorctl demo`
 [universe]
 kr = {msgspec.json.encode(universe).decode()}
 [clock]
-start = "{DAY}T{MARKET_OPEN}+09:00"
+start = "{to_kst(open_ns):%Y-%m-%dT%H:%M:%S}+09:00"
 speed = {speed:.3f}
 [sessions.KRX]
 # a short day, so that it can end and be proven
-opening_auction = "08:30-09:00"
-regular = "09:00-11:50"
-closing_auction = "11:50-{MARKET_CLOSE[:5]}"
+opening_auction = "{auctions[0]}"
+regular = "{regular}"
+closing_auction = "{auctions[1]}"
 closing_price = ""
 after_market = ""
 [sessions.NXT]

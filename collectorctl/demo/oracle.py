@@ -10,10 +10,10 @@ the collector could run counts: a stopped one (SIGSTOP) reads nothing while its 
 kernel; if it is killed before it has run for MARGIN_NS again, they are lost with it.
 
 Guarantees:
-    * Rows are compared by content, never by order, and every stored row is accounted for.
-    * Stored books are compared in full (levels, totals, cumulative volume, expected and midpoint, exchange second); arrivals
-      of a feed by what arbitration compares (levels and cumulative volume), since a content that came back may have been
-      paired with its earlier occurrence.
+    * Every stored row is accounted for, whatever its place in the files.
+    * The arrivals of a feed are matched to its deliveries by the ground truth's book id (pairing.py), so that a row with both
+      arrivals shows whether they are of one book. The content of a row is that of one of its books in full (levels, totals,
+      cumulative volume, expected and midpoint, exchange second).
     * Ticks are compared by everything that no vendor rounds, and by shares: every share that was certainly delivered, by
       whichever feed and in whichever pieces, is in exactly one row, and every row was delivered.
 """
@@ -27,6 +27,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 import numpy as np
 import pandas as pd
 
+from collectorctl.demo.pairing import Delivered, Stored, Truth, pair
 from collectorctl.demo.reconcile import reconcile, to_kst_days
 from collectorctl.demo.result import DemoResult, FeedAccount, StreamAccount
 from ringbuf.records import LEVELS, MAX_INT64
@@ -59,6 +60,7 @@ def compare(
     tick_rows: pd.DataFrame,
     stopped_ns: Mapping[int, Sequence[tuple[int, int]]] | None = None,
     compare_stamps: bool = True,
+    compare_midpoint: bool = True,
 ) -> DemoResult:
     """Compare.
 
@@ -66,11 +68,15 @@ def compare(
     instant at which it ended, absent while it lives. `book_rows`, `tick_rows`: the datasets as pandas reads them.
     `stopped_ns`: feed -> the spans (begin, end), monotonic, in which its collector was stopped by a signal.
     `compare_stamps`: False where feeds stamp differently; then exchange seconds are not compared.
+    `compare_midpoint`: False where a feed does not have the midpoint; then it is not compared.
     """
     trade_days, row_days = to_kst_days(trades["exch_s"]), to_kst_days(_to_unix_seconds(tick_rows["exch_time"]))
     if not compare_stamps:
-        books, trades = (_clear_stamps(table) for table in (books, trades))
+        books, trades = (_clear(table, "exch_s") for table in (books, trades))
         book_rows, tick_rows = (rows.assign(exch_time=_NO_STAMP) for rows in (book_rows, tick_rows))
+    if not compare_midpoint:
+        books = _clear(books, "mid_price", "mid_size")
+        book_rows = book_rows.assign(mid_price=0, mid_size=0)
     stops = stopped_ns or {}
     certain_until_ns = {
         (line, number): compute_certain_until(ended, stops.get(line, ())) for (line, number), ended in ended_ns.items()
@@ -83,9 +89,9 @@ def compare(
     )
 
 
-def _clear_stamps(table: np.ndarray) -> np.ndarray:
+def _clear(table: np.ndarray, *names: str) -> np.ndarray:
     table = table.copy()
-    table["exch_s"] = 0
+    table[list(names)] = 0
     return table
 
 
@@ -127,30 +133,40 @@ def _compare_books(
     keys = _book_keys_of_truth(books)
     by_id = dict(zip(books["id"].tolist(), keys, strict=True))
     delivered = _count_deliveries(deliveries, certain_until_ns, lambda first, _: _identity(by_id[first]))
-    whole = set(by_id.values())
     stored = _book_keys_of_rows(rows)
-    account.wrong = sum(key not in whole for key in stored)
+    identities = [_identity(key) for key in stored]
     for feed, feed_account in account.feeds.items():
         arrived = rows[f"recv_time_{feed}"].notna().to_numpy()
         _compare_feed(
-            feed_account, delivered[feed], [_identity(key) for key, here in zip(stored, arrived, strict=True) if here]
+            feed_account, delivered[feed], [key for key, here in zip(identities, arrived, strict=True) if here]
         )
-    # what either feed delivered: for one book the most that one feed delivered of it, over all books of one content
-    certain, possible = Counter[tuple](), Counter[tuple]()
-    for certain_only, counts in ((True, certain), (False, possible)):
-        per_id: dict[int, Counter[int]] = {}
-        for code in FEEDS:
-            own = deliveries[(deliveries["line"] == code) & np.isin(deliveries["outcome"], (SENT, REPEATED))]
-            chosen = own["first_id"][~_find_in_flight(own, certain_until_ns)] if certain_only else own["first_id"]
-            per_id[code] = Counter(chosen.tolist())
-        for book in set().union(*per_id.values()):
-            counts[by_id[book]] += max(count[book] for count in per_id.values())
-    _compare_merged(account, certain, possible, stored)
-    both = (rows["recv_time_kis"].notna() & rows["recv_time_kiwoom"].notna()).to_numpy()
-    _compare_by_identity(
-        account, certain, possible, stored, [key for key, here in zip(stored, both, strict=True) if here]
+    found = pair(
+        Truth(
+            by_id,
+            {book: _identity(key) for book, key in by_id.items()},
+            dict(zip(books["id"].tolist(), books["mono_ns"].tolist(), strict=True)),
+        ),
+        {feed: _select_delivered(deliveries, code, certain_until_ns) for code, feed in FEEDS.items()},
+        Stored(stored, identities, {feed: _to_ns(rows[f"recv_time_{feed}"]) for feed in FEEDS.values()}),
     )
+    account.available, account.missed, account.doubled = found.available, found.missed, found.doubled
+    account.pairs, account.wrong_pairs, account.wrong = found.pairs, found.wrong_pairs, found.foreign
+    account.merged, account.doubled_unexplained = found.merged, found.doubled_alone
+    account.wrong_pairs_apart_s, account.merged_apart_s = found.wrong_apart_ns / 1e9, found.merged_apart_ns / 1e9
     return account
+
+
+def _select_delivered(deliveries: np.ndarray, code: int, certain_until_ns: ConnectionInstants) -> Delivered:
+    """The books that a feed delivered."""
+    own = deliveries[(deliveries["line"] == code) & np.isin(deliveries["outcome"], (SENT, REPEATED))]
+    certain = ~_find_in_flight(own, certain_until_ns)
+    return Delivered(own["first_id"].tolist(), own["mono_ns"].tolist(), certain.tolist())
+
+
+def _to_ns(times: pd.Series) -> list[int]:
+    """Ns since 1970 UTC of a zoned column, 0 for none."""
+    ns = pd.to_datetime(times, utc=True).dt.tz_localize(None).to_numpy("datetime64[ns]").astype(np.int64)
+    return np.where(times.isna(), 0, ns).tolist()
 
 
 def _compare_ticks(
@@ -267,36 +283,6 @@ def _compare_feed(account: FeedAccount, delivered: _Deliveries, stored: Iterable
     account.in_flight = delivered.possible.total() - delivered.certain.total()
     account.missing = (delivered.certain - counts).total()
     account.extra = (counts - delivered.possible).total()
-
-
-def _compare_merged(
-    account: StreamAccount, certain: Counter[tuple], possible: Counter[tuple], stored: Iterable[tuple]
-) -> None:
-    counts = Counter(stored)
-    account.available = certain.total()
-    account.missed = (certain - counts).total()
-    account.doubled = (counts - possible).total()
-
-
-def _compare_by_identity(
-    account: StreamAccount, certain: Counter[tuple], possible: Counter[tuple], stored: list[tuple], both: list[tuple]
-) -> None:
-    """Compare by identity; `both`: the stored rows with both arrivals, each of which may be two books of one content."""
-    available, max_counts, counts, twins = (
-        _sum_by_identity(Counter(keys)) for keys in (certain, possible, stored, both)
-    )
-    account.doubled_unexplained = (counts - max_counts).total()
-    account.missed_unexplained = sum(
-        max(0, missed - (twins[content] if available[content] > 1 else 0))
-        for content, missed in (available - counts).items()
-    )
-
-
-def _sum_by_identity(counts: Counter[tuple]) -> Counter[tuple]:
-    found = Counter[tuple]()
-    for key, count in counts.items():
-        found[_identity(key)] += count
-    return found
 
 
 _SCALARS = (

@@ -71,6 +71,22 @@ class DemoRecovery(msgspec.Struct):
             problems += one.ticks.problems()
         return problems
 
+    def describe(self) -> list[str]:
+        """What became of the day's trades, one sentence about each kind of outcome."""
+        ticks = [one.ticks for one in self.instruments if not one.untrusted]
+        trades, missing, duplicated, wrong = (
+            sum(getattr(one, name) for one in ticks) for name in ("trades", "missing", "duplicated", "wrong")
+        )
+        found = ["nothing of the feed that showed another venue is judged"] * self.has_untrusted
+        if trades and not missing + duplicated + wrong:
+            found.append(f"after recovery each of the {trades:,} trades of the day is in one row")
+        outcomes = (
+            (missing, f"of {trades:,} trades of the day are in no row after recovery"),
+            (duplicated, f"of {trades:,} trades of the day are in several rows"),
+            (wrong, "recovered rows are no trade that was missed"),
+        )
+        return found + [f"{count:,} {words}" for count, words in outcomes if count]
+
 
 def recover_and_compare(
     home: Home, day: date, trades: np.ndarray, console: TextConsole, untrusted_feed: str = ""

@@ -14,7 +14,7 @@ from rich import box
 from rich.table import Table
 
 from collectorctl.demo.recovery import DemoRecovery
-from collectorctl.demo.result import DemoResult
+from collectorctl.demo.result import Bounds, DemoResult
 from collectorctl.recover.progress import GRADE_COLOURS
 from collectorctl.supervision.status import Status
 from collectorctl.terminal import TextConsole, coloured, echo_json
@@ -46,11 +46,16 @@ class DemoOutcome(msgspec.Struct):
     assertion_failures: list[str]
     recovery: DemoRecovery
     measurements: DemoMeasurements
+    bounds: Bounds = Bounds()
 
     def problems(self) -> list[str]:
         """Violations, as messages; empty when the demo passed."""
         skipped = [f"{act}: the market closed before it: give it more --seconds" for act in self.skipped_actions]
-        return [*skipped, *self.result.problems(), *self.assertion_failures, *self.recovery.problems()]
+        return [*skipped, *self.result.problems(self.bounds), *self.assertion_failures, *self.recovery.problems()]
+
+    def describe(self) -> list[str]:
+        """What became of what was delivered, and of the day's trades after recovery."""
+        return [*self.result.describe(), *self.recovery.describe()]
 
 
 def measure(home: Home, status: Status, stop_s: float) -> DemoMeasurements:
@@ -82,17 +87,11 @@ def print_report(console: TextConsole, root: Path, outcome: DemoOutcome, as_json
     result, measurements = outcome.result, outcome.measurements
     if as_json:
         document = {"home": str(root), **msgspec.to_builtins(outcome), "complaints": outcome.problems()}
+        document["verdict"] = outcome.describe()
         echo_json(document, indent=0)
         return
     console.print(_build_delivery_table(result))
-    for name, account in (("books", result.books), ("ticks", result.ticks)):
-        console.print(
-            f"{name}: {account.available} available on either feed, {account.stored} stored, "
-            f"{f'{account.fetched} fetched during the day, ' if account.fetched else ''}"
-            f"{account.missed} missed ({_format_share(account.missed, account.available)}), "
-            f"{account.doubled} doubled ({_format_share(account.doubled, account.available)}), "
-            f"{account.wrong} differ from the ground truth"
-        )
+    console.print(_build_outcome_table(result))
     memory = ", ".join(f"{name} {mb:.0f} MB" for name, mb in measurements.own_memory_mb.items())
     console.print(
         f"hours {', '.join(measurements.hours)} in {measurements.files} files; {measurements.bytes_per_book:.0f} bytes per book, "
@@ -114,14 +113,11 @@ def print_report(console: TextConsole, root: Path, outcome: DemoOutcome, as_json
         f"{sum(one.equal for one in ticks)} equal the trade that was missed; of {sum(one.trades for one in ticks)} trades of the "
         f"market {sum(one.missing for one in ticks)} are in no row and {sum(one.duplicated for one in ticks)} in several"
     )
-    for problem in outcome.problems():
+    problems = outcome.problems()
+    for problem in problems:
         console.print(coloured("FAILED", "red"), problem)
-    if not outcome.problems():
-        console.print(
-            coloured("PASSED", "green"),
-            "nothing that either feed delivered is missing, nothing is doubled beyond the allowance, "
-            "and after recovery every trade of the day is stored once",
-        )
+    word = coloured("FAILED", "red") if problems else coloured("PASSED", "green")
+    console.print(word, "; ".join(outcome.describe()))
 
 
 def _build_certificate_table(recovery: DemoRecovery) -> Table:
@@ -141,6 +137,33 @@ def _build_certificate_table(recovery: DemoRecovery) -> Table:
             before,
             f"{ticks.recovered:,}",
             after,
+        )
+    return table
+
+
+def _build_outcome_table(result: DemoResult) -> Table:
+    """What is on disk of what either feed delivered."""
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for column in ("", "available", "stored", "fetched", "missed", "doubled", "both arrivals", "wrong pairs", "differ"):
+        table.add_column(column, justify="left" if not column else "right")
+    for name, account in (("books", result.books), ("ticks", result.ticks)):
+        shares = [
+            f"{count} ({_format_share(count, whole)})"
+            for count, whole in (
+                (account.missed, account.available),
+                (account.doubled, account.available),
+                (account.wrong_pairs, account.pairs),
+            )
+        ]
+        is_books = account is result.books
+        table.add_row(
+            name,
+            str(account.available),
+            str(account.stored),
+            "" if is_books else str(account.fetched),
+            *shares[:2],
+            *((str(account.pairs), shares[2]) if is_books else ("", "")),
+            str(account.wrong),
         )
     return table
 

@@ -65,7 +65,7 @@ class DemoRun:
 
     def run(self) -> DemoOutcome:
         """Run it, recover its day, compare both. EnvironmentSetupError, SupervisorError, SettingsError, errors of a recovery."""
-        create_demo_home(self.root, self.seconds, self.scenario.universe)
+        create_demo_home(self.root, self.seconds, self.scenario.universe, self.scenario.real_time)
         options = ["--seed", str(self.seed), *REST_RATE_OPTIONS, *self.scenario.options]
         options += ["--scenario", self.scenario.simulator_scenario] if self.scenario.simulator_scenario else []
         with SimulatorProcess(self.root, self.truth, *options) as simulator:
@@ -104,6 +104,7 @@ class DemoRun:
             ),
             recovery=recovery,
             measurements=measure(home, status, stop_s),
+            bounds=self.scenario.bounds,
         )
 
     def _run_market(self, home: Home, runner: ScenarioRunner) -> Status:
@@ -165,6 +166,7 @@ class DemoRun:
             books,
             ticks[ticks["source"] == "live"],
             compare_stamps=self.scenario.compare_stamps,
+            compare_midpoint=self.scenario.compare_midpoint,
         )
 
 

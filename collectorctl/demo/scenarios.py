@@ -17,6 +17,7 @@ from typing import NamedTuple
 from brokers.simulator.scenarios import SCENARIOS, TimedCommand
 from collectorctl.demo import assertions
 from collectorctl.demo.environment import SYMBOLS
+from collectorctl.demo.result import CONFLATING, LOSSY, Bounds
 
 
 class DemoScenario(NamedTuple):
@@ -24,7 +25,8 @@ class DemoScenario(NamedTuple):
 
     `simulator_scenario` and options of the simulator; `compare_stamps`: whether both feeds stamp equally; assertions on the
     result; `untrusted_feed`: shows another venue than it names, so none of its rows can be right, and no day that rests on it may
-    be PROVEN; `universe`: what is collected.
+    be PROVEN; `universe`: what is collected. `real_time`: the clock has a speed of 1, and the day ends at its close after as many
+    seconds as the demo is given. `bounds` of arbitration; `compare_midpoint`: whether both feeds have the midpoint.
     """
 
     name: str
@@ -36,6 +38,9 @@ class DemoScenario(NamedTuple):
     untrusted_feed: str = ""
     universe: tuple[str, ...] = tuple(SYMBOLS)
     assertion: assertions.Assertion = lambda _: []
+    real_time: bool = False
+    bounds: Bounds = Bounds()
+    compare_midpoint: bool = True
 
 
 MORNING = DemoScenario(
@@ -80,6 +85,46 @@ def _build_fault_scenario(
     )
 
 
+REAL_TIME = (
+    DemoScenario(
+        "real-time", "both feeds as usual, at a speed of 1", assertion=assertions.check_real_time, real_time=True
+    ),
+    DemoScenario(
+        "both-conflate",
+        "both feeds send at most four books a second and symbol, at a speed of 1",
+        options=("--kis-books-per-s", "4", "--kiwoom-books-per-s", "4"),
+        assertion=assertions.check_both_conflate,
+        real_time=True,
+        bounds=CONFLATING,
+    ),
+    DemoScenario(
+        "lossy-feed",
+        "KIS loses one packet in ten, at a speed of 1",
+        options=("--kis-loss", "0.1"),
+        assertion=assertions.check_lossy_feed,
+        real_time=True,
+        bounds=LOSSY,
+    ),
+    DemoScenario(
+        "late-feed",
+        "Kiwoom is 0.9 s behind KIS, at a speed of 1",
+        options=("--kiwoom-latency-ms", "915"),
+        assertion=assertions.check_late_feed,
+        real_time=True,
+    ),
+    DemoScenario(
+        "no-midpoint",
+        "KIS sends books without a midpoint, at a speed of 1",
+        options=("--kis-width-profile", "46/59"),
+        assertion=assertions.check_no_midpoint,
+        real_time=True,
+        compare_midpoint=False,
+    ),
+)
+"""What one feed has and the other has not, or late: the warped clock of the other demos makes a second of the exchange a
+fraction of a millisecond, by which any two books are told apart."""
+
+
 DEMO_SCENARIOS: dict[str, DemoScenario] = {
     script.name: script
     for script in (
@@ -93,6 +138,7 @@ DEMO_SCENARIOS: dict[str, DemoScenario] = {
         ),
         _build_fault_scenario("both-lose", assertions.check_both_lose),
         _build_fault_scenario("open-burst", assertions.check_open_burst),
+        *REAL_TIME,
     )
 }
 """Every demo scenario, by name."""

@@ -7,10 +7,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from brokers.simulator.ground_truth import BOOKS, DELIVERIES, TRADES
 from collectorctl.demo.oracle import MARGIN_NS, compare
-from collectorctl.demo.result import DemoResult, compute_allowance
+from collectorctl.demo.result import DemoResult, FeedAccount, StreamAccount, compute_allowance
 
 SECOND_NS = 1_000_000_000
 BEGIN_S = 1_763_596_800
@@ -96,7 +98,7 @@ def test_a_complete_run_passes() -> None:
     [
         (WHOLE[:3], [0, 1, 2], "delivered but not stored"),
         ([*WHOLE, (3, True, False)], [0, 1, 2], "stored but not sent"),
-        ([*WHOLE[:3], (3, True, False), (3, False, True)], [0, 1, 2], "1 of 4 doubled"),
+        ([*WHOLE[:3], (3, True, False), (3, False, True)], [0, 1, 2], "1 of 4 books doubled"),
         ([(0, True, False), (1, True, False), *WHOLE[2:]], [0, 1, 2], "books of kiwoom: 1 delivered"),
         ([*WHOLE, (4, True, False)], [0, 1, 2], "stored but not sent"),
         (WHOLE, [0, 2], "ticks: 1 missed, 0 doubled"),
@@ -172,8 +174,8 @@ def came_back(rows: list[tuple[int, bool, bool]]) -> DemoResult:
         ([(0, True, True), (1, True, True)], (1, 0, 0, 0)),  # taken for twins: rebuilt from either line, but one of two
         (
             [(0, True, False), (1, True, True), (0, False, True)],
-            (1, 1, 0, 0),
-        ),  # the second under the first one's second
+            (1, 0, 1, 0),
+        ),  # the second under the first one's second: a row that is neither
         ([(0, True, False), (1, True, True)], (1, 0, 1, 0)),
         ([(0, True, True)], (2, 0, 1, 0)),
         ([(0, True, False), (1, True, False), (1, False, True), (2, False, True)], (0, 1, 0, 1)),
@@ -214,3 +216,42 @@ def test_each_day_has_a_cumulative_volume_of_its_own() -> None:
     assert judged(list(range(15))) == (0, 0, 0)
     assert judged([*range(15), 7]) == (0, 1, 0)
     assert judged([n for n in range(15) if n != 12]) == (1, 0, 0)
+
+
+@pytest.mark.parametrize(
+    ("rows", "says", "never"),
+    [
+        ([(0, True, False), (1, True, True), (2, False, True)], "each of the 3 books that a feed delivered is stored once", "0"),
+        ([(0, True, True), (1, True, True)], "one book that equals another within 0.1 s is stored once with it", "each of"),
+        ([(0, True, True), (1, True, True)], "1 of 2 rows with both arrivals have one of another book", "each of"),
+        ([(0, True, False), (1, True, True)], "1 of 3 books that a feed delivered are in no row", "each of"),
+        ([(0, True, False), (1, True, False), (1, False, True), (2, False, True)], "1 of 4 rows of books", "each of"),
+    ],
+)  # fmt: skip
+def test_the_verdict_says_what_happened_and_no_more(rows: list, says: str, never: str) -> None:
+    """Two books of equal content that are one row are said to be that; "each of" is said of nothing that is missed or doubled."""
+    books = [line for line in came_back(rows).describe() if "tick" not in line]
+
+    assert [line for line in books if says in line]
+    assert not [line for line in books if line.startswith(never)]
+
+
+accounts = st.builds(
+    StreamAccount,
+    feeds=st.fixed_dictionaries({"kis": st.builds(FeedAccount, missing=st.integers(0, 2), extra=st.integers(0, 2))}),
+    missed=st.integers(0, 2),
+    doubled=st.integers(0, 2),
+    wrong=st.integers(0, 2),
+    available=st.just(9),
+)
+
+
+@given(accounts, accounts)
+def test_nothing_is_called_whole_that_is_not(books: StreamAccount, ticks: StreamAccount) -> None:
+    """Whatever is wrong with a stream, the sentence of its completeness is left out; else it is there."""
+    told = DemoResult(books, ticks).describe()
+
+    for account, sentence in ((books, "each of the 9 books"), (ticks, "each share of the 9 ticks")):
+        feed = account.feeds["kis"]
+        whole = not (account.missed or account.doubled or account.wrong or feed.missing or feed.extra)
+        assert any(line.startswith(sentence) for line in told) == whole

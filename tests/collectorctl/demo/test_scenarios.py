@@ -14,7 +14,7 @@ from brokers.simulator import ground_truth
 from brokers.simulator.scenarios import SCENARIOS
 from collectorctl.demo import assertions
 from collectorctl.demo.oracle import BOOK, compare
-from collectorctl.demo.scenarios import DEMO_SCENARIOS, MORNING, VENUES
+from collectorctl.demo.scenarios import DEMO_SCENARIOS, MORNING, REAL_TIME, VENUES
 
 DAY = "2026-11-20"
 
@@ -41,7 +41,7 @@ def events(*told: tuple[str, str, str]) -> pd.DataFrame:
 
 def test_there_is_a_rehearsal_for_each_scenario() -> None:
     """And the ordinary ones; every scenario has conditions of its own."""
-    assert set(DEMO_SCENARIOS) == {MORNING.name, VENUES.name, *SCENARIOS}
+    assert set(DEMO_SCENARIOS) == {MORNING.name, VENUES.name, *SCENARIOS, *(one.name for one in REAL_TIME)}
     for name in SCENARIOS:
         assert DEMO_SCENARIOS[name].assertion is not MORNING.assertion
         assert DEMO_SCENARIOS[name].simulator_scenario == name
@@ -130,6 +130,57 @@ def test_each_venue_must_have_twins_of_every_stock_and_nothing_outside_its_hours
     assert len(assertions.check_venues(seen(alone))) == 3
 
 
+@pytest.mark.parametrize(
+    ("condition", "kis", "kiwoom", "lag_s"),
+    [
+        (assertions.check_real_time, 0.0, 0.5, 0.08),
+        (assertions.check_both_conflate, 0.5, 0.5, 0.1),
+        (assertions.check_lossy_feed, 0.1, 0.6, 0.08),
+        (assertions.check_late_feed, 0.0, 0.5, 0.9),
+    ],
+    ids=["usual", "conflate", "lossy", "late"],
+)
+def test_what_lines_at_a_speed_of_one_lack_must_show_in_the_arrivals(
+    condition: assertions.Assertion, kis: float, kiwoom: float, lag_s: float
+) -> None:
+    """Shares of books that lack a line, and the lag: those of the scenario pass, those of no fault do not."""
+
+    def of(kis: float, kiwoom: float, lag_s: float) -> list[str]:
+        rows = [("09:30:00", n / 1000 >= kis, n / 1000 < 1 - kiwoom) for n in range(1000)]
+        frame = books(*rows)
+        frame["recv_time_kiwoom"] += pd.Timedelta(seconds=lag_s)
+        return condition(assertions.DemoData(frame, events()))
+
+    assert of(kis, kiwoom / 2, lag_s) == []
+    assert of(0.001, 0.001, -0.5)
+
+
+def test_a_line_without_a_midpoint_must_have_none() -> None:
+    """The rows of one line alone tell."""
+    alone = books(("09:30:00", True, False), ("09:30:00", False, True))
+
+    for sizes, passes in (((None, 7), True), ((7, 7), False), ((None, None), False)):
+        seen = assertions.DemoData(alone.assign(mid_size=pd.array(sizes, "Int64")), events())
+        assert (assertions.check_no_midpoint(seen) == []) is passes
+
+
+@pytest.mark.timeout(240)
+@pytest.mark.parametrize("name", [one.name for one in REAL_TIME if one.name != "real-time"])
+def test_lines_that_lack_or_are_late_are_paired_at_a_speed_of_one(name: str) -> None:
+    """Conflating both, one losing a tenth, one 0.9 s behind, one without a midpoint: a short run is within the bounds."""
+    ran = subprocess.run(
+        [BIN / "collectorctl", "demo", "--scenario", name, "--seconds", "12", "--seed", "7", "--json"],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=200,
+    )
+    outcome = msgspec.json.decode(ran.stdout)
+
+    assert outcome["complaints"] == []
+    assert outcome["result"]["books"]["pairs"] > 100
+
+
 @pytest.mark.timeout(240)
 def test_a_day_of_one_stock_on_every_venue_is_right_on_each() -> None:
     """KRX, NXT and both unified, an outage, recovery: the oracle judges each venue as if it were alone; all are PROVEN."""
@@ -169,7 +220,7 @@ def test_a_day_of_one_stock_on_every_venue_is_right_on_each() -> None:
 
 @pytest.mark.long
 @pytest.mark.timeout(400)
-@pytest.mark.parametrize("name", sorted(SCENARIOS))
+@pytest.mark.parametrize("name", sorted({*SCENARIOS, *(one.name for one in REAL_TIME)}))
 def test_the_rehearsal_of_a_scenario_passes(name: str) -> None:
     """`demo --scenario NAME`, judged against the truth."""
     ran = subprocess.run(
