@@ -46,7 +46,8 @@ BASELINE_WINDOWS = 10
 MAX_LAGS = 4096
 
 _CONTINUOUS = [Session.PRE_MARKET, Session.REGULAR, Session.AFTER_MARKET, Session.DAY_MARKET]
-_DELIVERED, _TWINNED, _FIRST = range(3)
+_DELIVERED, _TWINNED, _PAIRED, _FIRST = range(4)
+"""Books by when they came; those with a twin, likewise; the pairs and whose book was first, by when the pair's row came."""
 _SPARE = 4
 
 
@@ -97,7 +98,7 @@ class DegradationDetector:
         self._min_books = min_books
         self._slots: dict[bytes, int] = {}
         self._ring_size = BUCKETS + self._settle_buckets + _SPARE
-        self._counts = np.zeros((0, 2, 3, self._ring_size), np.int64)
+        self._counts = np.zeros((0, 2, 4, self._ring_size), np.int64)
         self._newest = 0
         self._since = 0
         self._lags: deque[tuple[int, np.ndarray]] = deque()
@@ -124,6 +125,7 @@ class DegradationDetector:
         of_row = (books["mono_ns"][twin] - lag_ns) // self._bucket_ns
         self._add(slot, index, _TWINNED, bucket)
         self._add(slot, 1 - index, _TWINNED, of_row)
+        self._add(slot, index, _PAIRED, of_row)
         self._add(slot, np.where(lag_ns < 0, index, 1 - index), _FIRST, of_row)
         behind = np.where(index == 1, lag_ns, -lag_ns)[:: max(1, len(lag_ns) // MAX_LAGS)]
         self._lags.append((int(bucket[-1]), behind))
@@ -218,7 +220,7 @@ class DegradationDetector:
         if self._count_union(sums) < 3 * self._min_books:
             return
         for at, (_, feed) in enumerate(self._feeds):
-            delivered, twinned, _ = sums[at].tolist()
+            delivered, twinned = sums[at, [_DELIVERED, _TWINNED]].tolist()
             for baselines, now in (
                 (self._baseline_coverage, delivered / self._count_union(sums)),
                 (self._baseline_match_share, twinned / max(delivered, 1)),
@@ -249,20 +251,21 @@ class DegradationDetector:
 
     def _compute_shares(self, total: np.ndarray) -> list[FeedShare]:
         """The shares of the feeds over the window."""
-        twins, union = int(total[:, _TWINNED].min()), self._count_union(total)
+        pairs, union = total[:, _PAIRED].sum(), self._count_union(total)
         return [
             FeedShare(
                 line,
                 int(total[at, _DELIVERED]),
-                _ratio(total[at, _TWINNED], total[at, _DELIVERED]),
-                _ratio(total[at, _FIRST], twins),
+                # a row that came before the writer's start, or in an auction, does not count as delivered
+                _ratio(min(total[at, _TWINNED], total[at, _DELIVERED]), total[at, _DELIVERED]),
+                _ratio(total[at, _FIRST], pairs),
                 _ratio(total[at, _DELIVERED], union),
             )
             for at, (_, line) in enumerate(self._feeds)
         ]
 
     def _count_union(self, sums: np.ndarray) -> int:
-        return int(sums[:, _DELIVERED].sum() - sums[:, _TWINNED].min())
+        return int(sums[:, _DELIVERED].sum() - sums[:, [_DELIVERED, _TWINNED]].min())
 
     def _advance(self, bucket: int) -> None:
         """Make room up to `bucket`; after a window without any book it is as after a start."""

@@ -113,3 +113,16 @@ def test_how_far_apart_two_books_arose_is_told() -> None:
 
     assert (found.wrong_pairs, found.wrong_apart_ns) == (3, 2 * SECOND_NS)
     assert (found.missed, found.merged, found.merged_apart_ns) == (2, 2, 2 * SECOND_NS)
+
+
+def test_a_row_of_two_equal_books_stands_for_the_one_that_no_other_row_has() -> None:
+    """Books 1 and 2 say the same in every field; the row of book 1 alone leaves book 2 to the row of both."""
+    truth = Truth({1: "A", 2: "A"}, {1: "A", 2: "A"}, {1: SECOND_NS, 2: 2 * SECOND_NS})
+    delivered = {
+        "kis": Delivered([1, 2], [SECOND_NS, 2 * SECOND_NS], [True, True]),
+        "kiwoom": Delivered([1], [SECOND_NS], [True]),
+    }
+
+    found = pair(truth, delivered, Stored(["A", "A"], ["A", "A"], {"kis": [2, 1], "kiwoom": [2, 0]}))
+
+    assert (found.wrong_pairs, found.missed, found.doubled) == (1, 0, 0)

@@ -6,6 +6,7 @@ import os
 import re
 import signal
 import subprocess
+from contextlib import suppress
 from pathlib import Path
 
 import msgspec
@@ -55,10 +56,17 @@ def test_the_table_stays_exact_while_every_process_is_killed_in_turn() -> None:
 
 def kill(root: Path, name: str) -> None:
     """SIGKILL a process of the home and wait until its successor is healthy."""
-    old = wait_until(
-        f"{name} runs", lambda: read_status(root)["processes"][name]["pid"]
-    )  # the demo itself may hold it down
-    os.kill(old, signal.SIGKILL)
+
+    def killed() -> int:
+        """The pid that was killed; 0 while there is none, as the demo itself kills one and holds it down."""
+        pid = read_status(root)["processes"][name]["pid"]
+        with suppress(ProcessLookupError):
+            if pid:
+                os.kill(pid, signal.SIGKILL)
+                return pid
+        return 0
+
+    old = wait_until(f"{name} runs", killed)
 
     def again() -> bool:
         process = read_status(root)["processes"][name]

@@ -6,6 +6,8 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from support.writer_data import NINE_NS, SECOND_NS, make_books
 
 from ringbuf.records import EVENT, STREAM_NAMES, EventType, FeedId, Session, Venue, empty_records
@@ -277,3 +279,33 @@ def test_the_same_events_again_change_nothing() -> None:
     assert [sight.visible_since_ns(KIS, name) for name in names] == [at_ns[1], at_ns[1], None, None]
     assert [sight.visible_since_ns(KIWOOM, name) for name in names] == [at_ns[0]] * 4
     assert (sight.newest_subscription_ns(KIS), sight.newest_subscription_ns(FeedId.US)) == (at_ns[1], 0)
+
+
+arrivals = st.lists(
+    st.tuples(
+        st.sampled_from([KIS, KIWOOM]),
+        st.integers(0, 3),  # content
+        st.integers(0, 4000),  # ms since the arrival before
+        st.sampled_from([Session.REGULAR, Session.OPENING_AUCTION]),
+    ),
+    max_size=60,
+)
+
+
+@given(arrivals, st.integers(0, 60))
+def test_no_share_exceeds_the_whole(market: list[tuple[FeedId, int, int, Session]], before: int) -> None:
+    """Whoever is first, however far apart, in whichever session, and whatever rows are of a writer `before` this one."""
+    books = make_books([content for _, content, _, _ in market])
+    books["line"], _, gaps_ms, books["session"] = zip(*market, strict=True) if market else ([], [], [0], [])
+    books["mono_ns"] = BEGIN_S * SECOND_NS + np.cumsum(gaps_ms)[: len(books)] * 1_000_000
+    merge = BookArbiter(TWINS_NS, ["KRX"])
+    watch = DegradationDetector(LINES, 12 * SECOND_NS, TWINS_NS + SECOND_NS, 1)
+    for begin in range(0, len(books), 3):
+        some = books[begin : begin + 3]
+        arbitration = merge.arbitrate(some, compute_hours(some), begin + 1)
+        if begin < before:
+            continue
+        watch.add_books(some, arbitration)
+        for line in (shares := watch.evaluate(FeedVisibility(), int(some["mono_ns"][-1])).feeds):
+            assert all(share is None or 0 <= share <= 1 for share in (line.twin_share, line.first_share, line.coverage))
+        assert sum(line.first_share or 0 for line in shares) in (0, pytest.approx(1, abs=1e-4))
