@@ -221,6 +221,9 @@ class Dataset:
             return
         self.has_begun = True
         watermark_row = self.watermark_row  # of the rows up to here the journal has every twin
+        if self.arbiter is not None and self._is_segment_due and self._hour_to_close is not None:
+            # they are published without what is read from now on, which the segment that closes here does not have
+            self.arbiter.forget(self._hour_to_close, watermark_row)
         self._attach(now_ns, is_retry)
         if self._prepared is None and limit_ns is not None:
             self._prepared = self._read(limit_ns, now_ns)

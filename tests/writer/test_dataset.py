@@ -135,6 +135,38 @@ def test_a_feed_that_is_gone_holds_no_hour_up_for_ever(home: Home, rings: dict[F
     dataset.close()
 
 
+def test_a_book_that_comes_while_the_segment_is_closed_for_publication_is_no_twin_of_what_is_published(
+    home: Home, rings: dict[FeedId, Producer]
+) -> None:
+    """Read in the step that closes the segment, it would lie behind what is published, and its arrival in no row."""
+    dataset = opened(home)
+    begin_ns = time.monotonic_ns()
+
+    def run(to_s: float) -> None:
+        dataset.step(begin_ns + round(to_s * SECOND_NS), begin_ns + round(to_s * SECOND_NS))
+
+    rings[FeedId.KIS].publish(stamped([1], FeedId.KIS, begin_ns, 0))
+    run(0.5)
+    for feed in (FeedId.KIS, FeedId.KIWOOM):
+        rings[feed].publish(stamped([2], feed, begin_ns + 4 * SECOND_NS + feed, 4))
+    run(6.5)
+    assert dataset.watermark_row == 1
+    assert dataset.build_publish_task(NINE_NS, include_unsettled=False) is None
+
+    rings[FeedId.KIWOOM].publish(stamped([1], FeedId.KIWOOM, begin_ns + 7 * SECOND_NS, 0))
+    run(7.5)
+    task = dataset.build_publish_task(NINE_NS, include_unsettled=False)
+
+    assert task is not None and task.row_to == 1
+    twins = [
+        row
+        for batch in read_rows(home.journal_directory("kr.orderbook"))
+        for row in batch.column("twin_of").to_pylist()
+    ]
+    assert 1 not in twins
+    dataset.close()
+
+
 def test_what_is_handed_to_publication_has_no_twin_any_more(home: Home, rings: dict[FeedId, Producer]) -> None:
     """A book that comes while its row is being published is a row of its own: neither is lost."""
     dataset = opened(home)
