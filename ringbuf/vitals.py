@@ -99,6 +99,7 @@ COUNTERS = (
     "calls",
     "calls_limited",
     "calls_failed",
+    "rows_rejected",
     "events",
     "degraded",
     "feeds_degraded",

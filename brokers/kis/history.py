@@ -5,7 +5,7 @@
 Guarantees:
     * The return code of every response is checked before its rows.
     * A rejected token is renewed once and the call repeated once.
-    * A row that is not a trade in every required field is rejected.
+    * A row that is not a trade in every required field is rejected, and no other row with it.
 """
 
 from __future__ import annotations
@@ -15,9 +15,8 @@ from datetime import date, datetime, time
 from typing import Any, ClassVar
 
 import msgspec
-import numpy as np
 
-from brokers.history import TRADE_ROW, HistoryError, PageRequest, PageResponse
+from brokers.history import TRADE_ROW, HistoryError, PageRequest, PageResponse, PageRows, read_rows
 from brokers.kis.rest import KisRestClient
 from conf.clock import DAY_NS, KST, SECOND_NS, parse_time_of_day
 from conf.home import Home
@@ -62,23 +61,24 @@ class KisHistory:
             raise HistoryError(f"{description}: an answer without {ROWS}")
         return PageResponse(reply.content, "")
 
-    def parse_trades(self, content: bytes, day: date) -> np.ndarray:
-        """TRADE_ROW without side, dated `day`, newest first; HistoryError."""
+    def parse_trades(self, content: bytes, day: date) -> PageRows:
+        """TRADE_ROW without side, dated `day`; HistoryError."""
         found = msgspec.json.decode(content).get(ROWS)
-        if not isinstance(found, list) or not all(isinstance(row, dict) for row in found):
+        if not isinstance(found, list):
             raise HistoryError(f"{ROWS} is no list of rows")
         begin_ns = int(datetime.combine(day, time(), KST).timestamp()) * SECOND_NS
-        rows = np.zeros(len(found), TRADE_ROW)
-        for trade, row in zip(rows, found, strict=True):
-            trade["exch_ns"] = _parse_instant(row, begin_ns)
-            price = (
-                "stck_prpr" if "stck_prpr" in row else "stck_pbpr"
-            )  # the vendor's own tables disagree (docs/wire/kis.md 5)
-            for name, field in (("price", price), ("size", "cnqn"), ("cum_volume", "acml_vol")):
-                trade[name] = _parse_number(row, field)
-            for name, field in (("ask_price_1", "askp"), ("bid_price_1", "bidp")):
-                trade[name] = _parse_number(row, field) if str(row.get(field, "")).strip() else UNDEFINED
-        return rows
+        return read_rows(found, TRADE_ROW, lambda row: _parse_trade(row, begin_ns))
+
+
+def _parse_trade(row: Mapping[str, Any], begin_ns: int) -> tuple[int, ...]:
+    """TRADE_ROW of a row of the day that begins then. HistoryError."""
+    # the vendor's own tables disagree about the price's name (docs/wire/kis.md 5)
+    price = _parse_number(row, "stck_prpr" if "stck_prpr" in row else "stck_pbpr")
+    size, volume = _parse_number(row, "cnqn"), _parse_number(row, "acml_vol")
+    if not price or not size:
+        raise HistoryError("a row without price or quantity is no trade")
+    quotes = (_parse_quote(row, "askp"), _parse_quote(row, "bidp"))
+    return (_parse_instant(row, begin_ns), price, size, 0, volume, *quotes)
 
 
 def _parse_instant(row: Mapping[str, Any], begin_ns: int) -> int:
@@ -95,6 +95,14 @@ def _parse_number(row: Mapping[str, Any], field: str) -> int:
     if not isinstance(text, str) or not (digits := text.strip()).isascii() or not digits.isdigit() or len(digits) > 18:
         raise HistoryError(f"{field} is no number: {str(text)[:40]!r}")
     return int(digits)
+
+
+def _parse_quote(row: Mapping[str, Any], field: str) -> int:
+    """A quote; UNDEFINED where it cannot be read, since a trade does not need it."""
+    try:
+        return _parse_number(row, field)
+    except HistoryError:
+        return UNDEFINED
 
 
 HISTORY = KisHistory

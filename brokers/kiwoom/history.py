@@ -9,20 +9,21 @@ Guarantees:
     * The return code of every response is checked before its rows.
     * A rejected token is renewed once and the call repeated once.
     * A sign is never taken for part of a value; the one empty row that stands for "nothing" is dropped.
+    * A row that cannot be read is rejected, and no other row with it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import date, datetime
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any, ClassVar
 
 import msgspec
 import numpy as np
 
 from brokers.errors import RateLimited, RequestRejected, ServiceUnavailable, redact
-from brokers.history import BAR_ROW, DAY_ROW, TRADE_ROW, HistoryError, PageRequest, PageResponse
+from brokers.history import BAR_ROW, DAY_ROW, TRADE_ROW, HistoryError, PageRequest, PageResponse, PageRows, read_rows
 from brokers.kiwoom.rest import access_token, inner_code
 from brokers.transport.rest import LIMITED_WAIT_S, JsonResponse, RestClient
 from conf.clock import KST, SECOND_NS
@@ -47,6 +48,9 @@ LISTS = {
 SUFFIX = {"KRX": "", "NXT": "_NX", "UN": "_AL"}
 EXCHANGE_NAMES = {"KRX": {"KRX"}, "NXT": {"NXT"}, "UN": {"통합", "KRX", "NXT"}}
 """Spellings of the venue of a trade; unified ones may name the exchange."""
+KNOWN_EXCHANGES = frozenset().union(*EXCHANGE_NAMES.values())
+SIDES = {"+": 1, "-": -1}
+MAX_DIGITS = 18
 REFRESH_CODES = frozenset({"8003", "8005", "8103"})
 RATE_LIMITED_CODES = frozenset({"1687", "1700", "1701", "1702"})
 
@@ -109,50 +113,21 @@ class KiwoomHistory:
             raise ServiceUnavailable(message)
         raise RequestRejected(message)
 
-    def parse_ticks(self, content: bytes) -> np.ndarray:
+    def parse_ticks(self, content: bytes) -> PageRows:
         """TRADE_ROW without side and cumulative volume (docs/wire/kiwoom.md 5.1)."""
-        found = _parse_rows("ticks", content)
-        rows = _empty_trades(len(found))
-        rows["exch_ns"] = [_parse_instant(_parse_text(row, "cntr_tm")) for row in found]
-        rows["price"] = [_parse_number(row, "cur_prc") for row in found]
-        rows["size"] = [_parse_number(row, "trde_qty") for row in found]
-        return rows
+        return read_rows(_find_rows("ticks", content), TRADE_ROW, _parse_tick)
 
-    def parse_trades(self, content: bytes, day: date) -> np.ndarray:
+    def parse_trades(self, content: bytes, day: date) -> PageRows:
         """TRADE_ROW with everything (docs/wire/kiwoom.md 5.5)."""
-        found = _parse_rows("trades", content)
-        rows = _empty_trades(len(found))
-        rows["exch_ns"] = [_parse_instant(f"{day:%Y%m%d}{_parse_text(row, 'tm')}") for row in found]
-        rows["side"] = [{"+": 1, "-": -1}.get(_parse_text(row, "cntr_trde_qty").strip()[:1], 0) for row in found]
-        for name, field in (("price", "cur_prc"), ("size", "cntr_trde_qty"), ("cum_volume", "acc_trde_qty")):
-            rows[name] = [_parse_number(row, field) for row in found]
-        for name, field in (("ask_price_1", "pri_sel_bid_unit"), ("bid_price_1", "pri_buy_bid_unit")):
-            rows[name] = [_parse_number(row, field, optional=True) for row in found]
-        return rows
+        return read_rows(_find_rows("trades", content), TRADE_ROW, partial(_parse_trade, day=day))
 
-    def parse_bars(self, content: bytes) -> np.ndarray:
+    def parse_bars(self, content: bytes) -> PageRows:
         """BAR_ROW (docs/wire/kiwoom.md 5.2)."""
-        found = _parse_rows("bars", content)
-        bars = np.zeros(len(found), BAR_ROW)
-        fields = {"open": "open_pric", "high": "high_pric", "low": "low_pric", "close": "cur_prc", "volume": "trde_qty"}
-        for bar, row in zip(bars, found, strict=True):
-            bar["exch_ns"] = _parse_instant(_parse_text(row, "cntr_tm"))
-            for name, field in fields.items():
-                bar[name] = _parse_number(row, field)
-            bar["cum_volume"] = _parse_number(row, "acc_trde_qty", optional=True)
-        return bars
+        return read_rows(_find_rows("bars", content), BAR_ROW, _parse_bar)
 
-    def parse_days(self, content: bytes) -> np.ndarray:
+    def parse_days(self, content: bytes) -> PageRows:
         """DAY_ROW (docs/wire/kiwoom.md 5.3)."""
-        found = _parse_rows("days", content)
-        days = np.zeros(len(found), DAY_ROW)
-        for day, row in zip(days, found, strict=True):
-            day["date"] = np.datetime64(
-                datetime.fromtimestamp(_parse_instant(_parse_text(row, "dt") + "000000") // SECOND_NS, KST).date()
-            )
-            day["volume"] = _parse_number(row, "trde_qty")
-            day["value_m"] = _parse_number(row, "trde_prica", optional=True)
-        return days
+        return read_rows(_find_rows("days", content), DAY_ROW, _parse_day)
 
 
 def code_of(instrument: Instrument) -> str:
@@ -176,24 +151,55 @@ def _describe(request: PageRequest) -> str:
 
 def reject_other_venues(request: PageRequest, rows: list[Any]) -> None:
     """HistoryError for trades that name another venue; most responses name none (docs/wire/kiwoom.md 5.4)."""
-    exchanges = {str(row["stex_tp"]).strip() for row in rows if isinstance(row, dict) and row.get("stex_tp")}
-    if wrong := sorted(exchanges - EXCHANGE_NAMES[request.instrument.venue] - {""}):
+    exchanges = {
+        row["stex_tp"].strip() for row in rows if isinstance(row, dict) and isinstance(row.get("stex_tp"), str)
+    }
+    if wrong := sorted(exchanges & KNOWN_EXCHANGES - EXCHANGE_NAMES[request.instrument.venue]):
         raise HistoryError(f"{_describe(request)}: the answer is of {', '.join(wrong)}, another venue")
 
 
-def _parse_rows(kind: str, content: bytes) -> list[Mapping[str, Any]]:
-    """The list of a response, without the empty row that stands for nothing (docs/wire/kiwoom.md 1.5)."""
+def _find_rows(kind: str, content: bytes) -> list[Any]:
+    """The list of a response; none for the one empty row that stands for nothing (docs/wire/kiwoom.md 1.5)."""
     found = msgspec.json.decode(content).get(LISTS[kind])
-    if not isinstance(found, list) or not all(isinstance(row, dict) for row in found):
+    if not isinstance(found, list):
         raise HistoryError(f"{CALLS[kind][0]}: {LISTS[kind]} is no list of rows")
-    return [row for row in found if any(str(value).strip() for value in row.values())]
+    is_nothing = len(found) == 1 and isinstance(found[0], dict) and not any(str(v).strip() for v in found[0].values())
+    return [] if is_nothing else found
 
 
-def _empty_trades(count: int) -> np.ndarray:
-    rows = np.zeros(count, TRADE_ROW)
-    for name in ("cum_volume", "ask_price_1", "bid_price_1"):
-        rows[name] = UNDEFINED
-    return rows
+def _parse_tick(row: Mapping[str, Any]) -> tuple[int, ...]:
+    price, size = _parse_price_and_size(row, "trde_qty")
+    return (_parse_instant(_parse_text(row, "cntr_tm")), price, size, 0, UNDEFINED, UNDEFINED, UNDEFINED)
+
+
+def _parse_trade(row: Mapping[str, Any], day: date) -> tuple[int, ...]:
+    exchange = row.get("stex_tp") or ""
+    if not isinstance(exchange, str) or exchange.strip() not in KNOWN_EXCHANGES | {""}:
+        raise HistoryError(f"stex_tp is no exchange: {exchange!r:.40}")
+    price, size = _parse_price_and_size(row, "cntr_trde_qty")
+    quantity = _parse_text(row, "cntr_trde_qty").strip()
+    quotes = (_parse_optional(row, "pri_sel_bid_unit"), _parse_optional(row, "pri_buy_bid_unit"))
+    at_ns = _parse_instant(f"{day:%Y%m%d}{_parse_text(row, 'tm')}")
+    return (at_ns, price, size, SIDES.get(quantity[0], 0), _parse_number(row, "acc_trde_qty"), *quotes)
+
+
+def _parse_bar(row: Mapping[str, Any]) -> tuple[int, ...]:
+    prices = [_parse_number(row, field) for field in ("open_pric", "high_pric", "low_pric", "cur_prc")]
+    sums = (_parse_number(row, "trde_qty"), _parse_optional(row, "acc_trde_qty"))
+    return (_parse_instant(_parse_text(row, "cntr_tm")), *prices, *sums)
+
+
+def _parse_day(row: Mapping[str, Any]) -> tuple[Any, ...]:
+    at_ns = _parse_instant(_parse_text(row, "dt") + "000000")
+    day = np.datetime64(datetime.fromtimestamp(at_ns // SECOND_NS, KST).date())
+    return (day, _parse_number(row, "trde_qty"), _parse_optional(row, "trde_prica"))
+
+
+def _parse_price_and_size(row: Mapping[str, Any], quantity: str) -> tuple[int, int]:
+    price, size = _parse_number(row, "cur_prc"), _parse_number(row, quantity)
+    if not price or not size:
+        raise HistoryError("a row without price or quantity is no trade")
+    return price, size
 
 
 def _parse_text(row: Mapping[str, Any], field: str) -> str:
@@ -203,20 +209,26 @@ def _parse_text(row: Mapping[str, Any], field: str) -> str:
     return text
 
 
-def _parse_number(row: Mapping[str, Any], field: str, optional: bool = False) -> int:
+def _parse_number(row: Mapping[str, Any], field: str) -> int:
     """A magnitude; leading signs have another meaning (docs/wire/kiwoom.md 1.7)."""
     digits = _parse_text(row, field).strip().lstrip("+-")
-    if not digits and optional:
-        return UNDEFINED
-    if not (digits.isdigit() and digits.isascii()):
+    if not (digits.isdigit() and digits.isascii() and len(digits) <= MAX_DIGITS):
         raise HistoryError(f"{field} is no number: {row.get(field)!r:.40}")
     return int(digits)
+
+
+def _parse_optional(row: Mapping[str, Any], field: str) -> int:
+    """A magnitude that the row does not need: UNDEFINED where it cannot be read."""
+    try:
+        return _parse_number(row, field)
+    except HistoryError:
+        return UNDEFINED
 
 
 def _parse_instant(digits: str) -> int:
     """`YYYYMMDDHHmmss` in Korean time, ns since 1970 UTC."""
     hour, minute, second = digits[8:10], digits[10:12], digits[12:]
-    if len(digits) == 14 and digits.isdigit() and hour < "24" and minute < "60" and second < "60":
+    if len(digits) == 14 and digits.isascii() and digits.isdigit() and hour < "24" and minute < "60" and second < "60":
         return _parse_midnight(digits[:8]) + (int(hour) * 3600 + int(minute) * 60 + int(second)) * SECOND_NS
     raise HistoryError(f"{digits[:20]!r} is no time: YYYYMMDDHHmmss was expected")
 

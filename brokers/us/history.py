@@ -4,7 +4,7 @@
 
 Guarantees:
     * A page's key is the minute before its oldest row; the first page of a day begins at the day's end.
-    * A row that is not a bar in every field is rejected; prices are 1/10,000 of a dollar.
+    * A row that is not a bar in every field is rejected, and no other row with it; prices are 1/10,000 of a dollar.
 """
 
 from __future__ import annotations
@@ -14,9 +14,8 @@ from datetime import datetime, timedelta
 from typing import Any, ClassVar
 
 import msgspec
-import numpy as np
 
-from brokers.history import BAR_ROW, HistoryError, PageRequest, PageResponse
+from brokers.history import BAR_ROW, HistoryError, PageRequest, PageResponse, PageRows, read_rows
 from brokers.kis import frame
 from brokers.kis.rest import KisRestClient
 from brokers.us.decode import EXCHANGE_OF, is_day_market
@@ -25,7 +24,7 @@ from conf.home import Home
 from conf.instrument import Instrument
 from conf.loader import load_secrets
 from conf.market import NEW_YORK
-from ringbuf.records import UNDEFINED
+from ringbuf.records import MAX_INT64, UNDEFINED
 
 PATH = "/uapi/overseas-price/v1/quotations/inquire-time-itemchartprice"
 TR = "HHDFS76950200"
@@ -58,38 +57,23 @@ class UsHistory:
             raise HistoryError(f"the US feed has no {request.kind}")
         description = f"{TR} of {request.instrument}"
         reply = self._client.get(PATH, TR, _build_query(request), description)
-        rows = _parse_rows(reply.content, description)
+        times = [at for row in _find_rows(reply.content, description) if (at := _parse_local_time(row)) is not None]
         # the day market has one day, and pages within it
-        return PageResponse(
-            reply.content, f"{_parse_local_time(rows[-1], description) - MINUTE:{KEY_FORM}}" if rows else ""
-        )
+        return PageResponse(reply.content, f"{times[-1] - MINUTE:{KEY_FORM}}" if times else "")
 
-    def parse_bars(self, content: bytes) -> np.ndarray:
-        """BAR_ROW of one minute, newest first, prices in 1/10,000; HistoryError."""
-        rows = _parse_rows(content, TR)
-        found = np.zeros(len(rows), BAR_ROW)
-        for bar, row in zip(found, rows, strict=True):
-            try:
-                bar["exch_ns"] = parse_instant(
-                    NEW_YORK, str(row.get("xymd")), str(row.get("xhms")), _parse_korean_ns(row)
-                )
-                for name, field in (("open", "open"), ("high", "high"), ("low", "low"), ("close", "last")):
-                    bar[name] = frame.parse_price_e4(str(row.get(field)).strip().encode())
-                bar["volume"] = frame.parse_uint(str(row.get("evol")).strip().encode())
-            except (ValueError, OverflowError) as error:
-                raise HistoryError(f"{TR}: {error}") from None
-        found["cum_volume"] = UNDEFINED
-        return found
+    def parse_bars(self, content: bytes) -> PageRows:
+        """BAR_ROW of one minute, prices in 1/10,000; HistoryError."""
+        return read_rows(_find_rows(content, TR), BAR_ROW, _parse_bar)
 
-    def parse_ticks(self, content: bytes) -> np.ndarray:
+    def parse_ticks(self, content: bytes) -> PageRows:
         """Not available: HistoryError."""
         raise HistoryError("the US feed has no ticks")
 
-    def parse_trades(self, content: bytes, day: object) -> np.ndarray:
+    def parse_trades(self, content: bytes, day: object) -> PageRows:
         """Not available: HistoryError."""
         raise HistoryError("the US feed has no list of trades")
 
-    def parse_days(self, content: bytes) -> np.ndarray:
+    def parse_days(self, content: bytes) -> PageRows:
         """They are not asked for: HistoryError."""
         raise HistoryError("the US feed has no day chart")
 
@@ -112,18 +96,29 @@ def _build_query(request: PageRequest) -> dict[str, str]:
     }
 
 
-def _parse_rows(content: bytes, description: str) -> list[Mapping[str, Any]]:
+def _find_rows(content: bytes, description: str) -> list[Any]:
     found = msgspec.json.decode(content).get(ROWS)
-    if not isinstance(found, list) or not all(isinstance(row, dict) for row in found):
+    if not isinstance(found, list):
         raise HistoryError(f"{description}: {ROWS} is no list of rows")
     return found
 
 
-def _parse_local_time(row: Mapping[str, Any], description: str) -> datetime:
+def _parse_bar(row: Mapping[str, Any]) -> tuple[int, ...]:
+    """BAR_ROW of a row. ValueError."""
+    at_ns = parse_instant(NEW_YORK, str(row.get("xymd")), str(row.get("xhms")), _parse_korean_ns(row))
+    prices = [frame.parse_price_e4(str(row.get(field)).strip().encode()) for field in ("open", "high", "low", "last")]
+    volume = frame.parse_uint(str(row.get("evol")).strip().encode())
+    if max(*prices, volume) > MAX_INT64:
+        raise ValueError("a number of a bar is larger than any price or volume")
+    return (at_ns, *prices, volume, UNDEFINED)
+
+
+def _parse_local_time(row: object) -> datetime | None:
+    """The exchange's time of a row; None where it cannot be read."""
     try:
-        return datetime.strptime(f"{row.get('xymd')}{row.get('xhms')}", KEY_FORM)
+        return datetime.strptime(f"{row.get('xymd')}{row.get('xhms')}", KEY_FORM) if isinstance(row, dict) else None
     except ValueError:
-        raise HistoryError(f"{description}: a bar without a date and time") from None
+        return None
 
 
 def _parse_korean_ns(row: Mapping[str, Any]) -> int:

@@ -8,7 +8,7 @@ Guarantees:
     * Nothing is fetched outside the sessions, nor faster than the setting; a refusal halves the rate, and every failure is
       waited out.
     * Only verified rows are published, one publish per gap; rows published twice, even across a kill, are accepted once by
-      the writer. What the vendor's list leaves out of a gap stays open.
+      the writer. What the vendor's list leaves out of a gap, or shows in a row that cannot be read, stays open.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from loguru import logger
 
 from brokers.errors import BrokerError, RateLimited
 from brokers.feed.publisher import SessionResolver
-from brokers.history import TRADE_ROW, HistoryError, IntradayTrades, PageRequest
+from brokers.history import TRADE_ROW, HistoryError, IntradayTrades, PageRequest, format_rejects
 from brokers.transport.backoff import Backoff
 from brokers.transport.blocking_call import ShutdownRequested, call_with_heartbeat
 from collectorctl.gapfill.queue import FillableGap, GapfillLimits, GapQueue
@@ -178,7 +178,11 @@ class GapFiller:
         self._limiter.on_success()
         self._backoff.reset()
         self._failure_state = None
-        return self._history.parse_trades(response.content, day)
+        rows, rejects = self._history.parse_trades(response.content, day)
+        if rejects:
+            self._vitals.add("rows_rejected", len(rejects))
+            logger.warning("{}: {}; the others are used", gap.instrument, format_rejects(rejects))
+        return rows
 
     def _publish(self, gap: FillableGap, trades: np.ndarray) -> None:
         """The gap's ticks to the writer, by one publish: either all of them are in the ring, or none."""

@@ -25,7 +25,7 @@ import numpy as np
 import pyarrow as pa
 
 from brokers.errors import BrokerError
-from brokers.history import TRADE_ROW, HistoricalData, open_history
+from brokers.history import TRADE_ROW, HistoricalData, format_rejects, open_history
 from collectorctl.recover.certificate import store
 from collectorctl.recover.certificate.certify import Certificate, Grade, certify
 from collectorctl.recover.download import minute_bars
@@ -34,6 +34,7 @@ from collectorctl.recover.download.page_store import recovery_folder, write_atom
 from collectorctl.recover.download.pager import FetchError, NoAnswer, ThrottledClient
 from collectorctl.recover.horizon import DayAvailability
 from collectorctl.recover.matching.day_coverage import DayCoverage
+from collectorctl.recover.matching.gap_filling import to_bar_rows
 from collectorctl.recover.plan import InstrumentPlan, find_redundant_rows, fit_budget, plan_instrument
 from collectorctl.recover.store import day_ticks, evidence
 from collectorctl.recover.store.evidence import Evidence
@@ -107,9 +108,8 @@ class RecoveryJob:
         self.day = request.day
         self.request = request
         self.listener = listener
-        self.availability = DayAvailability(
-            home.settings, home.load_calendar(), home.load_clock().now_ns(), request.day
-        )
+        self._started_ns = home.load_clock().now_ns()
+        self.availability = DayAvailability(home.settings, home.load_calendar(), self._started_ns, request.day)
         self.mode = self.availability.resolve_mode(request.mode)
         self.ticks_dir, self.books_dir = (home.data / "kr" / stream for stream in ("tick", "orderbook"))
         self.history: HistoricalData = open_history(home, BROKER)
@@ -226,8 +226,8 @@ class RecoveryJob:
             for c in certificates
             if c.certificate == Grade.MINUTE_ONLY or self.mode == "minutes"
         }
-        bars = {name: self._load_evidence(name).bars for name in sorted(in_bars)}
-        minute_bars.save(self.home.data, self.day, bars, BROKER)
+        bars = {name: to_bar_rows(self._load_evidence(name).bars) for name in sorted(in_bars)}
+        minute_bars.save(self.home.data, self.day, bars, self._started_ns, BROKER)
         return store.save(self.home.data, self.day, certificates, made_at)
 
     def _collect_evidence(self, plan: InstrumentPlan) -> Evidence:
@@ -241,11 +241,14 @@ class RecoveryJob:
         found.session_over = self.availability.is_session_over(plan.instrument.venue)
         found.skip_reason = plan.skip_reason
         try:
-            # bars that no official volume vouches for are not stored
-            found.bars = minute_bars.fetch_bars(self.client, self.day, plan.instrument) if daily_total else []
+            found.bars, found.unreadable_bars = [], 0
+            if daily_total:  # bars that no official volume vouches for are not stored
+                bars, rejects = minute_bars.fetch_bars(self.client, self.day, plan.instrument)
+                found.bars, found.unreadable_bars = [list(row) for row in bars.tolist()], len(rejects)
+                if rejects:
+                    self.listener.on_message(f"minute bars of {plan.instrument}: {format_rejects(rejects)}")
         except FetchError as error:
             self.listener.on_message(str(error))
-            found.bars = []
         self._evidence[plan.instrument] = found
         return found
 

@@ -6,7 +6,8 @@
 
 Guarantees:
     * Stored pages are used before anything is fetched.
-    * What contradicts is fetched once more, then left open and reported.
+    * What contradicts is fetched once more, then left open and reported. So is a gap that stays open where the lists have rows
+      that cannot be read: it is never volume off the book.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from pathlib import Path
 import numpy as np
 
 from brokers.errors import RestError
-from brokers.history import TRADE_ROW, PageRequest
+from brokers.history import TRADE_ROW, PageRequest, format_rejects
 from collectorctl.recover.download.page_store import PageSequence, recovery_folder
 from collectorctl.recover.download.pager import FetchError, PageProgress, ThrottledClient, fetch_pages
 from collectorctl.recover.horizon import DayAvailability
@@ -85,6 +86,14 @@ class TickSource:
     def _attempt(self, day: DayCoverage, evidence: Evidence) -> FillResult:
         """Fetch and place; what cannot be had becomes a finding."""
         progress = PageProgress(self._client, self._plan.method, self._on_page)
+        result = self._fill_by_plan(day, evidence, progress)
+        if not progress.rejects:
+            return result
+        message = format_rejects(progress.rejects)
+        self._client.report(f"{self._plan.instrument}: {message}")
+        return result._replace(findings=[*result.findings, message]) if len(result.day.gaps) else result
+
+    def _fill_by_plan(self, day: DayCoverage, evidence: Evidence, progress: PageProgress) -> FillResult:
         try:
             if self._plan.method == "trades":
                 return self._fill_from_trades(day, progress)

@@ -7,6 +7,7 @@ Guarantees:
     * Stored pages are used before anything is fetched, so a killed run is resumed; a run that finds nothing new changes no
       byte.
     * Ticks are never changed; the certificate can be computed again from files alone.
+    * A day of which a minute cannot be read is INCOMPLETE, and is asked for again by the next run.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from brokers.history import BAR_ROW, PageRequest
+from brokers.history import PageRequest
 from collectorctl.recover.certificate import store
 from collectorctl.recover.certificate.certify import Certificate, Grade
 from collectorctl.recover.download import minute_bars
@@ -85,7 +86,7 @@ def load_day_states(home: Home, day: date, instruments: Iterable[Instrument]) ->
             str(one),
             len(load_live_ticks(home.data, day, one)),
             len(load_bars(home.data, day, one)),
-            PageSequence(recovery_folder(home.data, str(day), one) / PAGES_FOLDER).count,
+            _open_pages(home.data, day, one).count,
         )
         for one in instruments
     ]
@@ -95,7 +96,7 @@ def recover(
     home: Home, client: ThrottledClient, day: date, instruments: Iterable[Instrument], on_progress: ProgressCallback
 ) -> list[Certificate]:
     """Fetch and store the bars of each instrument, and certify. NoAnswer, OSError; other failures are reported per instrument."""
-    instruments = sorted(instruments)
+    instruments, asked_ns = sorted(instruments), home.load_clock().now_ns()
     for one in instruments:
         try:
             rows = _fetch_bars(home, client, day, one)
@@ -104,8 +105,10 @@ def recover(
         except FetchError as error:
             on_progress(f"{one}: {error}")
             continue
+        if rejects := _count_rejects(_open_pages(home.data, day, one)):
+            on_progress(f"{one}: {rejects} minute bars cannot be read")
         if len(rows):
-            minute_bars.save(home.data, day, {one: [list(row) for row in rows.tolist()]}, BROKER, US)
+            minute_bars.save(home.data, day, {one: rows}, asked_ns, BROKER, US)
     made_at = f"{to_kst(home.load_clock().now_ns()):%Y-%m-%dT%H:%M:%S%z}"
     certificates = [compute_certificate(home.data, day, one) for one in instruments]
     return store.save(home.data, day, certificates, made_at, US)
@@ -118,20 +121,29 @@ def _fetch_bars(home: Home, client: ThrottledClient, day: date, instrument: Inst
     ):
         raise FetchError("the day market's bars can be had on their own day only")
     begin_ns, end_ns = _compute_day_bounds(home, day, instrument)
-    sequence = PageSequence(recovery_folder(home.data, str(day), instrument) / PAGES_FOLDER)
-    fetch_pages(
+    sequence = _open_pages(home.data, day, instrument)
+    if _count_rejects(sequence):
+        sequence.clear()
+    rows = fetch_pages(
         client,
         sequence,
         PageRequest("bars", instrument, day),
         client.history.parse_bars,
         ("exch_ns", begin_ns),
     )
-    pages = [client.history.parse_bars(content) for content in sequence]
-    rows = np.concatenate([np.zeros(0, BAR_ROW), *pages])[::-1]
     rows = rows[(rows["exch_ns"] >= begin_ns) & (rows["exch_ns"] < end_ns)]
     if (np.diff(rows["exch_ns"]) <= 0).any():
         raise FetchError(f"the minutes of {day} are not in order")
     return rows
+
+
+def _open_pages(data: Path, day: date, instrument: Instrument) -> PageSequence:
+    return PageSequence(recovery_folder(data, str(day), instrument) / PAGES_FOLDER)
+
+
+def _count_rejects(sequence: PageSequence) -> int:
+    """Rows of a complete sequence that could not be read."""
+    return int((sequence.end_record or {}).get("rejects", 0))
 
 
 def _compute_day_bounds(home: Home, day: date, instrument: Instrument) -> tuple[int, int]:
@@ -173,7 +185,7 @@ def load_bars(data: Path, day: date, instrument: Instrument) -> np.ndarray:
 def compute_certificate(data: Path, day: date, instrument: Instrument) -> Certificate:
     """The certificate of an instrument's day, from files alone."""
     minutes, ticks = load_bars(data, day, instrument), load_live_ticks(data, day, instrument)
-    sequence = PageSequence(recovery_folder(data, str(day), instrument) / PAGES_FOLDER)
+    sequence = _open_pages(data, day, instrument)
     differences = _compare_minutes(minutes, ticks)
     reasons = [NO_TRADES]
     if not len(minutes):
@@ -182,7 +194,9 @@ def compute_certificate(data: Path, day: date, instrument: Instrument) -> Certif
         reasons.append(f"{len(differences)} minutes of live ticks differ from the minute bars")
     if sequence.end_record is None:
         reasons.append("the list of pages is incomplete")
-    is_complete = len(minutes) > 0 and sequence.end_record is not None
+    if rejects := _count_rejects(sequence):
+        reasons.append(f"{rejects} minute bars cannot be read: recover again")
+    is_complete = len(minutes) > 0 and sequence.end_record is not None and not rejects
     fields = {
         "symbol": instrument.symbol,
         "venue": instrument.venue,

@@ -108,6 +108,10 @@ def certify(instrument: Instrument, day: date, ticks: np.ndarray, books: np.ndar
         (not value_agrees, f"the value {value}"),
         (no_bars, "there are no minute bars"),
         (not no_bars and minute_differences, f"{len(minute_differences)} minutes differ from the minute bars"),
+        (
+            evidence.unreadable_bars and (missing or minute_differences),
+            f"{evidence.unreadable_bars} minute bars cannot be read",
+        ),
         (value_conflicts, f"{value_conflicts} stretches between live ticks have another value than the ticks show"),
         (
             count_conflicts,

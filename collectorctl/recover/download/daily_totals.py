@@ -6,6 +6,7 @@
 Guarantees:
     * A venue is judged by its own figures only.
     * A chart is fetched once per run unless a fresh one is requested.
+    * Of a day whose row cannot be read the broker has no figures.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from datetime import date
 
 import numpy as np
 
-from brokers.history import PageRequest
+from brokers.history import PageRequest, format_rejects
 from collectorctl.recover.download.pager import FetchError, ThrottledClient
 from collectorctl.recover.plan import DailyTotal
 from conf.instrument import Instrument
@@ -54,7 +55,9 @@ class DailyTotals:
         """As DAY_ROW."""
         if refresh or instrument not in self._charts:
             response = self._client.fetch_page(PageRequest("days", instrument, self._today))
-            self._charts[instrument] = self._client.history.parse_days(response.content)
+            self._charts[instrument], rejects = self._client.history.parse_days(response.content)
+            if rejects:
+                self._client.report(f"day chart of {instrument}: {format_rejects(rejects)}")
         return self._charts[instrument]
 
     def _find_total(self, days: np.ndarray) -> DailyTotal | None:

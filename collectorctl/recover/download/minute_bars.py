@@ -5,6 +5,7 @@
 
 Guarantees:
     * Bars are never mixed with ticks; a file without changes is not written; bars of other instruments stay.
+    * A minute that was not over when it was asked for, or in which nothing was traded, is not stored.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from brokers.history import BAR_ROW, PageRequest
+from brokers.history import PageRequest, PageRows, keep_finished_bars
 from collectorctl.recover.download.pager import FetchError, ThrottledClient
 from collectorctl.recover.store import table_file
 from conf.clock import kst_midnight_ns
@@ -50,14 +51,17 @@ def bars_path(data: Path, day: date, market: Market = KR) -> Path:
     return data / market.name / "bar_1m" / f"date={day}" / "part-0.parquet"
 
 
-def fetch_bars(client: ThrottledClient, day: date, instrument: Instrument) -> list[list[int]]:
-    """The day's minutes, oldest first, each as the plain numbers of BAR_ROW. FetchError."""
+def fetch_bars(client: ThrottledClient, day: date, instrument: Instrument) -> PageRows:
+    """The day's minutes, BAR_ROW, oldest first. FetchError."""
     begin_ns, end_ns = kst_midnight_ns(day), kst_midnight_ns(day + timedelta(days=1))
     pages: list[np.ndarray] = []
+    rejects: list[str] = []
     key = ""
     for _ in range(MAX_PAGES):
         response = client.fetch_page(PageRequest("bars", instrument, day, key=key))
-        pages.append(client.history.parse_bars(response.content))
+        page = client.history.parse_bars(response.content)
+        pages.append(page.rows)
+        rejects += page.rejects
         key = response.next_key
         if not key or (len(pages[-1]) and pages[-1]["exch_ns"].min() < begin_ns):
             break
@@ -67,20 +71,22 @@ def fetch_bars(client: ThrottledClient, day: date, instrument: Instrument) -> li
     rows = rows[(rows["exch_ns"] >= begin_ns) & (rows["exch_ns"] < end_ns)]
     if (np.diff(rows["exch_ns"]) <= 0).any():
         raise FetchError(f"minute bars of {instrument}: the minutes of {day} are not in order")
-    return [list(row) for row in rows.tolist()]
+    return PageRows(rows, rejects)
 
 
-def save(data: Path, day: date, bars: Mapping[Instrument, list[list[int]]], broker: str, market: Market = KR) -> None:
-    """Store the bars of these instruments; others' stay. OSError."""
+def save(
+    data: Path, day: date, bars: Mapping[Instrument, np.ndarray], asked_ns: int, broker: str, market: Market = KR
+) -> None:
+    """Store BAR_ROW of these instruments, asked for at that time or later; others' stay. OSError."""
     if not bars:
         return
-    tables = [_build_table(instrument, rows, broker) for instrument, rows in bars.items()]
+    finished = {instrument: keep_finished_bars(rows, asked_ns) for instrument, rows in bars.items()}
+    tables = [_build_table(instrument, rows, broker) for instrument, rows in finished.items()]
     table_file.merge(bars_path(data, day, market), pa.concat_tables(tables), ["symbol", "venue", "time"])
 
 
-def _build_table(instrument: Instrument, rows: list[list[int]], broker: str) -> pa.Table:
+def _build_table(instrument: Instrument, found: np.ndarray, broker: str) -> pa.Table:
     market = instrument.market
-    found = np.array([tuple(row) for row in rows], BAR_ROW)
     columns = [
         pa.repeat(instrument.symbol, len(found)),
         pa.repeat(instrument.venue, len(found)),

@@ -7,7 +7,8 @@
 
 Guarantees:
     * The end of a range is a row *older* than it, not the end of a page.
-    * A page that does not advance or is out of order is an error.
+    * A page that does not advance or is out of order is an error. A row that cannot be read costs no other row; the end record
+      of a sequence has the number of such rows.
     * An unfinished sequence of an earlier run is continued, and begun anew once if the broker no longer knows its key.
 """
 
@@ -15,12 +16,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from brokers.errors import RateLimited, RestError, ServiceUnavailable
-from brokers.history import TRADE_ROW, HistoricalData, PageRequest, PageResponse
+from brokers.history import TRADE_ROW, HistoricalData, PageRequest, PageResponse, PageRows
 from collectorctl.recover.download.page_store import PageError, PageSequence
 from collectorctl.recover.download.rate_limiter import RateLimiter
 from conf.settings import Recover
@@ -82,6 +83,10 @@ class ThrottledClient:
                 retry_delay_s = min(2 * retry_delay_s, MAX_RETRY_DELAY_S)
         raise self._record_no_answer(f"given up after {self._settings.attempts} attempts: {cause}") from cause
 
+    def report(self, message: str) -> None:
+        """Show what a user should know."""
+        self._on_progress(message)
+
     def _record_no_answer(self, message: str) -> NoAnswer:
         self.no_answer_message = message
         return NoAnswer(message)
@@ -96,8 +101,8 @@ class ThrottledClient:
         return self._limiters[kind]
 
 
-ParsePage = Callable[[bytes], np.ndarray]
-"""Makes TRADE_ROW of an answer, newest first."""
+ParsePage = Callable[[bytes], PageRows]
+"""Makes rows of an answer, newest first."""
 
 
 @dataclass
@@ -108,14 +113,18 @@ class PageProgress:
     kind: str
     on_page: Callable[[int, float], None]
     count: int = 0
+    rejects: list[str] = field(default_factory=list)
+    """Why rows of them could not be read."""
 
     def reporting(self, parse: ParsePage) -> ParsePage:
         """Report each page as it is parsed."""
 
-        def parse_and_report(content: bytes) -> np.ndarray:
+        def parse_and_report(content: bytes) -> PageRows:
             self.count += 1
             self.on_page(self.count, self.client.get_rate(self.kind))
-            return parse(content)
+            page = parse(content)
+            self.rejects += page.rejects
+            return page
 
         return parse_and_report
 
@@ -131,15 +140,17 @@ def fetch_pages(
     """Fetch page after page until one has a row before the range, and mark the sequence complete; all rows, oldest first.
 
     `begin`: a column, and the value from which on a row lies in the range. `older=False` is recorded where the broker has no
-    more pages. FetchError: fetched pages are kept, except one out of order.
+    more pages, `rejects` where rows could not be read. FetchError: fetched pages are kept, except one out of order.
     """
     if sequence.end_record is not None:
-        return _oldest_first([parse(content) for content in sequence])
+        return _oldest_first([parse(content).rows for content in sequence])
     is_resumed = sequence.count > 0
     try:
         reached_start, pages = _walk(client, sequence, request, parse, begin)
+        if rejects := sum(len(page.rejects) for page in pages):
+            end_fields["rejects"] = rejects
         sequence.mark_complete(older=reached_start, **end_fields)
-        return _oldest_first(pages)
+        return _oldest_first([page.rows for page in pages])
     except NoAnswer:
         raise
     except (FetchError, PageError, RestError) as error:
@@ -151,13 +162,13 @@ def fetch_pages(
 
 def _walk(
     client: ThrottledClient, sequence: PageSequence, request: PageRequest, parse: ParsePage, begin: tuple[str, int]
-) -> tuple[bool, list[np.ndarray]]:
-    """To the end; whether that was a row before the range, and the rows of every page."""
+) -> tuple[bool, list[PageRows]]:
+    """To the end; whether that was a row before the range, and every page."""
     oldest: np.void | None = None
     pages = []
     for content in sequence:
-        rows = parse(content)
-        pages.append(rows)
+        pages.append(parse(content))
+        rows = pages[-1].rows
         oldest = rows[-1] if len(rows) else oldest
         if _reaches_before(rows, begin):
             return True, pages
@@ -165,12 +176,14 @@ def _walk(
         return False, pages
     while True:
         response = client.fetch_page(request._replace(key=sequence.next_key))
-        rows = parse(response.content)
+        page = parse(response.content)
+        rows = page.rows
         _check_order(sequence, rows, oldest)
         if not len(rows) and response.next_key:
-            raise PageError(f"{sequence.directory}: page {sequence.count + 1} is empty, but the list continues")
+            reason = f"has no row that can be read ({page.rejects[0]})" if page.rejects else "is empty"
+            raise PageError(f"{sequence.directory}: page {sequence.count + 1} {reason}, but the list continues")
         sequence.add(response)
-        pages.append(rows)
+        pages.append(page)
         if _reaches_before(rows, begin):
             return True, pages
         if not response.next_key:

@@ -27,6 +27,7 @@ class Evidence(msgspec.Struct):
     volume: int | None = None
     value_m: int | None = None
     bars: list[list[int]] = []
+    unreadable_bars: int = 0
     session_over: bool = False
     skip_reason: str = msgspec.field(name="why", default="")
     pages: int = 0

@@ -48,8 +48,8 @@ def test_prints_are_the_markets_trades(evening) -> None:
     """Thirty at or before a second, newest first, everything but the side."""
     quotes, _, trades = evening
 
-    rows = quotes.parse_trades(quotes.fetch_page(asked()).content, DAY)
-    earlier = quotes.parse_trades(quotes.fetch_page(asked("100000")).content, DAY)
+    rows = quotes.parse_trades(quotes.fetch_page(asked()).content, DAY).rows
+    earlier = quotes.parse_trades(quotes.fetch_page(asked("100000")).content, DAY).rows
 
     mine = trades[:-31:-1]
     for name in ("price", "size", "cum_volume", "ask_price_1", "bid_price_1"):
@@ -121,31 +121,20 @@ def content(*rows: object) -> bytes:
 
 def test_a_row_is_read_field_by_field(quotes: KisHistory) -> None:
     """A quote may be missing, and the price has two names (docs/wire/kis.md 5)."""
-    rows = quotes.parse_trades(content(ROW, {**ROW, "stck_pbpr": "5"} | {"cnqn": " 8 "}), DAY)
+    rows = quotes.parse_trades(content(ROW, {**ROW, "stck_pbpr": "5"} | {"cnqn": " 8 "}), DAY).rows
 
     assert [(70100, 7, 90, 70200, UNDEFINED)] == rows[["price", "size", "cum_volume", "ask_price_1", "bid_price_1"]][
         :1
     ].tolist()
     other = {name: text for name, text in ROW.items() if name != "stck_prpr"} | {"stck_pbpr": "123"}
-    assert 123 == quotes.parse_trades(content(other), DAY)["price"][0]
-    assert 0 == len(quotes.parse_trades(content(), DAY))
+    assert 123 == quotes.parse_trades(content(other), DAY).rows["price"][0]
+    assert ([], []) == (quotes.parse_trades(content(), DAY).rows.tolist(), quotes.parse_trades(content(), DAY).rejects)
+    unreadable_quote = quotes.parse_trades(content(ROW | {"askp": "many"}), DAY)
+    assert ([UNDEFINED], []) == (unreadable_quote.rows["ask_price_1"].tolist(), unreadable_quote.rejects)
 
 
-@pytest.mark.parametrize(
-    "wrong",
-    [
-        *(
-            {name: value}
-            for name in ("stck_prpr", "acml_vol", "cnqn")
-            for value in ("", "x", "-7", "1.5", None, 7, "9" * 30)
-        ),
-        *({"stck_cntg_hour": value} for value in ("", "250000", "1000", None)),
-        {"askp": "many"},
-    ],
-)
-def test_what_is_no_trade_is_refused(quotes: KisHistory, wrong: dict) -> None:
-    """A page of another form must not become trades."""
-    with pytest.raises(HistoryError):
-        quotes.parse_trades(content(ROW, ROW | wrong), DAY)
-    with pytest.raises(HistoryError):
-        quotes.parse_trades(content("no row"), DAY)
+def test_an_answer_without_a_list_is_refused(quotes: KisHistory) -> None:
+    """Its rows are judged one by one, the list is not."""
+    for wrong in ({}, {"output2": None}, {"output2": {"0": ROW}}):
+        with pytest.raises(HistoryError):
+            quotes.parse_trades(msgspec.json.encode(wrong), DAY)

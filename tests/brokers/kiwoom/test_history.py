@@ -35,7 +35,7 @@ def sample(name: str) -> bytes:
 
 def test_recorded_prints_chain_by_their_cumulative_volume(quotes: KiwoomHistory) -> None:
     """Newest first; each ends where the one before it in time ended, plus its size; the sign of the quantity is the side."""
-    rows = quotes.parse_trades(sample("rest_ka10084"), date(2026, 9, 18))
+    rows = quotes.parse_trades(sample("rest_ka10084"), date(2026, 9, 18)).rows
 
     assert len(rows) > 20
     assert np.array_equal(rows["cum_volume"][1:], (rows["cum_volume"] - rows["size"])[:-1])
@@ -45,8 +45,8 @@ def test_recorded_prints_chain_by_their_cumulative_volume(quotes: KiwoomHistory)
 
 def test_documented_ticks_and_recorded_minutes_are_read(quotes: KiwoomHistory) -> None:
     """Ticks carry neither side nor cumulative volume; prices lose their signs."""
-    ticks = quotes.parse_ticks(sample("rest_ka10079"))
-    bars = quotes.parse_bars(sample("rest_ka10080"))
+    ticks = quotes.parse_ticks(sample("rest_ka10079")).rows
+    bars = quotes.parse_bars(sample("rest_ka10080")).rows
 
     assert len(ticks) > 0
     assert (ticks["cum_volume"] == UNDEFINED).all()
@@ -56,15 +56,17 @@ def test_documented_ticks_and_recorded_minutes_are_read(quotes: KiwoomHistory) -
     assert (bars["exch_ns"] % 60_000_000_000 == 0).all()
 
 
-def test_one_empty_row_is_no_row_and_what_is_no_number_is_refused(quotes: KiwoomHistory) -> None:
-    """An unknown code is answered with one row of empty strings; a page of another form must not become trades."""
+def test_one_empty_row_is_no_row_and_a_list_that_is_none_is_refused(quotes: KiwoomHistory) -> None:
+    """An unknown code is answered with one row of empty strings; among others such a row is one that cannot be read."""
     empty = {"cur_prc": "", "trde_qty": "", "cntr_tm": ""}
+    good = {"cur_prc": "100", "trde_qty": "1", "cntr_tm": "20261120090000"}
 
-    assert 0 == len(quotes.parse_ticks(msgspec.json.encode({"stk_tic_chart_qry": [empty]})))
-    for wrong in ({"trde_qty": "x"}, {"cntr_tm": "20261120990000"}, {"cntr_tm": "20261320090000"}, {"cur_prc": ""}):
-        row = {"cur_prc": "100", "trde_qty": "1", "cntr_tm": "20261120090000"} | wrong
-        with pytest.raises(HistoryError):
-            quotes.parse_ticks(msgspec.json.encode({"stk_tic_chart_qry": [row]}))
+    alone = quotes.parse_ticks(msgspec.json.encode({"stk_tic_chart_qry": [empty]}))
+    among_others = quotes.parse_ticks(msgspec.json.encode({"stk_tic_chart_qry": [good, empty]}))
+    assert (0, 0) == tuple(map(len, alone))
+    assert (1, 1) == tuple(map(len, among_others))
+    with pytest.raises(HistoryError):
+        quotes.parse_ticks(msgspec.json.encode({"stk_tic_chart_qry": {}}))
 
 
 def test_a_code_is_written_as_kiwoom_writes_it() -> None:
@@ -86,3 +88,6 @@ def test_prints_of_another_venue_are_refused(quotes: KiwoomHistory) -> None:
         else:
             with pytest.raises(HistoryError, match="another venue"):
                 reject_other_venues(asked, rows)
+    reject_other_venues(
+        asked._replace(instrument=Instrument("006360", "KRX")), [*rows, None, {"stex_tp": 7}, {"stex_tp": "?"}]
+    )

@@ -144,7 +144,7 @@ def test_rows_that_leave_too_little_value_or_no_trade_for_the_rest_fill_nothing(
 @pytest.mark.skipif(not RECORDED.exists(), reason=f"recorded answers are not beside the checkout: {RECORDED}")
 def test_the_recorded_answer_fills_all_but_the_thirty_shares_it_leaves_out() -> None:
     """30 rows of a real answer, of which one step lacks 30 shares: 1,287 shares are filled, 30 stay open."""
-    rows = KisHistory.parse_trades(KisHistory.__new__(KisHistory), RECORDED.read_bytes(), date(2026, 5, 27))
+    rows = KisHistory.parse_trades(KisHistory.__new__(KisHistory), RECORDED.read_bytes(), date(2026, 5, 27)).rows
     low, high = int((rows["cum_volume"] - rows["size"]).min()), int(rows["cum_volume"].max())
     gap = FillableGap(
         SAMSUNG, "2026-05-27", low, high, None, None, int(rows["exch_ns"].min()), int(rows["exch_ns"].max())
