@@ -22,10 +22,14 @@ MAX_HEARTBEAT_BYTES = 4096
 
 
 class ControlResult(NamedTuple):
-    """The effect of a control message, described without secrets; `unexpected` if no request explains it."""
+    """The effect of a control message, described without secrets; `unexpected` if no request explains it.
+
+    `lost`: subscriptions that the vendor ended unasked; the table names them until they are sent again.
+    """
 
     message: str = ""
     unexpected: bool = False
+    lost: tuple[Subscription, ...] = ()
 
 
 class Credential(Protocol):
@@ -44,6 +48,10 @@ class FeedSession(Protocol):
     @property
     def state(self) -> ProcessState:
         """The stage of the session."""
+
+    @property
+    def is_answered(self) -> bool:
+        """Whether the vendor answered a request of this connection, so that the credential is good."""
 
     def pending_messages(self, mono_ns: int) -> list[bytes]:
         """Text messages to send now; the session paces them."""
@@ -70,6 +78,7 @@ class Broker(Protocol):
     name: str
     feed_id: FeedId
     heartbeat_s: float  # longest pause between two heartbeats of an idle connection
+    silence_means_refusal: bool  # a credential that has ended gets no answer, rather than an error
 
     def websocket_url(self, settings: Settings) -> str:
         """The WebSocket's URL."""

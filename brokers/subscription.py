@@ -6,6 +6,7 @@
 
 Guarantees:
     * Subscriptions keep their order; every time is a mono_ns passed in.
+    * One that the vendor ends unasked is due again at once, after a second loss a second later, and so on doubling to a minute.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from conf.clock import SECOND_NS
 from conf.instrument import Instrument
 
 
@@ -37,6 +39,11 @@ class SubscriptionState:
     last_data_ns: int = 0
     attempts: int = 0
     refusal: str = ""
+    lost_ns: int = 0  # the vendor ended it unasked, and it has not been sent again yet
+    losses: int = 0
+
+
+MAX_LOST_WAIT_NS = 60 * SECOND_NS
 
 
 class SubscriptionTable:
@@ -61,7 +68,7 @@ class SubscriptionTable:
         """Record that a request was sent; the result of an earlier request is discarded."""
         state = self.states[subscription]
         state.requested_ns = mono_ns
-        state.acknowledged_ns = state.first_data_ns = 0
+        state.acknowledged_ns = state.first_data_ns = state.lost_ns = 0
         state.refusal = ""
         state.attempts += 1
 
@@ -83,6 +90,22 @@ class SubscriptionTable:
         if subscription in self.states:
             self.states[subscription].refusal = reason
             self.answers.append((subscription, reason))
+
+    def on_lost(self, subscription: Subscription, mono_ns: int) -> None:
+        """The vendor ended it unasked."""
+        state = self.states[subscription]
+        state.requested_ns = state.acknowledged_ns = 0
+        state.lost_ns = mono_ns
+        state.losses += 1
+
+    def lost(self, mono_ns: int) -> list[Subscription]:
+        """Lost ones that are due to be sent again."""
+        return [
+            subscription
+            for subscription, state in self.states.items()
+            if state.lost_ns
+            if mono_ns - state.lost_ns >= min(((1 << min(state.losses, 10) - 1) - 1) * SECOND_NS, MAX_LOST_WAIT_NS)
+        ]
 
     def on_data(self, subscription: Subscription, mono_ns: int) -> bool:
         """Record that data arrived; True if it is the first since the subscription.
@@ -121,5 +144,9 @@ class SubscriptionTable:
         return all(state.acknowledged_ns or state.refusal for state in self.states.values())
 
     def describe_refusals(self) -> list[str]:
-        """Refused subscriptions with the reasons."""
-        return [f"{subscription}: {state.refusal}" for subscription, state in self.states.items() if state.refusal]
+        """Subscriptions that were refused, or ended by the vendor, with the reasons."""
+        return [
+            f"{subscription}: {state.refusal or 'released by the server, registering again'}"
+            for subscription, state in self.states.items()
+            if state.refusal or state.lost_ns
+        ]

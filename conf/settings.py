@@ -115,6 +115,7 @@ class Feed(_Table, frozen=True):
     sleep_margin_s: float
     backoff_first_s: float
     backoff_max_s: float
+    max_connects_per_hour: int
     frame_max_bytes: int
 
 

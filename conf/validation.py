@@ -67,6 +67,7 @@ _MINIMUM = {
     "feed.sleep_margin_s": 60,
     "feed.backoff_first_s": 0.05,
     "feed.backoff_max_s": 0.05,
+    "feed.max_connects_per_hour": 3,
     "feed.frame_max_bytes": 65536,
     "quarantine.max_bytes": 0,
     "writer.watermark_ms": 0,

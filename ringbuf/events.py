@@ -79,6 +79,14 @@ class EventPublisher:
         since_ns = UNDEFINED if previous_heartbeat_ns is None else self._clock.to_calendar_ns(previous_heartbeat_ns)
         self.emit(EventType.STARTED, f"pid {os.getpid()}", since_ns=since_ns)
 
+    def stored_times_ns(self, kind: EventType, connection: int) -> list[int]:
+        """When events of a kind were published for a connection (mono_ns), by earlier processes as well; those in the ring."""
+        with self._lock:
+            ring = self._ring
+            stored = ring.slots[: min(ring.head, ring.capacity)]
+            chosen = (stored["kind"] == kind) & (stored["connection"] == connection)
+            return sorted(ns for ns in stored["mono_ns"][chosen].tolist() if ns <= self._clock.mono_ns())
+
     def restore_path(self) -> None:
         """Make the ring again at its path if it was deleted."""
         with self._lock:

@@ -44,6 +44,7 @@ COUNTERS = (
     "quarantined",
     "quarantine_overflow",
     "connects",
+    "connects_hour",
     "disconnects",
     "connected",
     "requested",
@@ -135,6 +136,7 @@ class ProcessState(StrEnum):
     DEGRADED = "degraded"  # streams, but a large share of the records is rejected
     RETRYING = "retrying"
     REFUSED = "refused"  # by the broker
+    CONNECT_LIMIT = "connect_limit"  # no more connections for now: the vendor blocks who makes too many
     RUNNING = "running"
     PUBLISHING = "publishing"
     PAUSED = "paused"  # the disk cannot be written

@@ -12,8 +12,9 @@ Guarantees:
     * What was received before a failure is published; a stop closes the connection properly, so that the vendor frees the
       slot.
     * Extra subscriptions (failover) are added and released without disturbing the others.
-    * A connection that is closed twice in a row before its login was answered costs the token: the vendor may refuse one that
-      way, too.
+    * A connection that is closed twice in a row before its login was answered costs the token, and one on which KIS answered
+      nothing at all the approval key: a vendor may refuse one that way, too.
+    * No key makes more connections an hour than the settings allow, across kills of the process as well.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from loguru import logger
 
 from brokers.allocation.allocate import PlannedConnection
 from brokers.decoded import DecodedBatch
-from brokers.errors import BrokerError, ConnectionClosed, ConnectionClosedAbnormally, SessionError
+from brokers.errors import BrokerError, ConnectionClosed, ConnectionClosedAbnormally, SessionError, SessionExpired
 from brokers.feed.connection_events import ConnectionEvents
 from brokers.feed.connection_report import ConnectionReport
 from brokers.feed.heartbeat import ThreadHeartbeat
@@ -38,12 +39,14 @@ from brokers.protocol import Broker, FeedSession
 from brokers.subscription import Subscription, SubscriptionTable
 from brokers.transport.backoff import Backoff
 from brokers.transport.blocking_call import Result, ShutdownRequested, call_with_heartbeat
+from brokers.transport.connect_limit import ConnectLimit
 from brokers.transport.key_lock import KeyLock
 from brokers.transport.websocket import WebSocketConnection
 from conf.calendar import TradingCalendar
 from conf.clock import SECOND_NS, Clock
 from conf.home import Home
 from conf.process import ShutdownSignal
+from ringbuf.records import EventType
 from ringbuf.vitals import ProcessState
 
 HEARTBEAT_INTERVAL_S = 0.5
@@ -51,10 +54,10 @@ POLL_S = 0.25
 POLL_SUBSCRIBING_S = 0.02
 STABLE_NS = 10 * SECOND_NS
 """A connection that lasted this long was a good one: the backoff begins small again."""
-MAX_CLOSED_LOGINS = 2
-"""Connections in a row that may be closed before the login was answered."""
 REFUSED_WAIT_S = 60.0
 """Pause after a key or token was refused that had just been renewed."""
+MAX_CLOSED_LOGINS = 2
+"""Connections in a row that may be closed before the login was answered."""
 LARGE_POLL_BYTES = 1 << 20
 """What a poll brings at the busiest is a tenth of it; after more, memory is given back."""
 
@@ -96,6 +99,8 @@ class FeedConnection:
         self._credential = self._broker.create_credential(home, planned.key)
         self._credential_refreshed = False
         self._closed_logins = 0
+        connects_ns = context.publisher.events.stored_times_ns(EventType.CONNECTED, planned.key)
+        self._connect_limit = ConnectLimit(home.settings.feed.max_connects_per_hour, connects_ns)
         self._events = ConnectionEvents(context.publisher.events, self._clock, planned.key)
         self._report = ConnectionReport(self._events, heartbeat, planned.key)
         self._rejects = Rejects(context.quarantine, self._events, heartbeat, self._clock)
@@ -136,9 +141,11 @@ class FeedConnection:
     def _run_once(self) -> None:
         """One connection from handshake to its end. BrokerError if it was not asked for."""
         self._key_lock.acquire()
+        self._wait_for_connect_limit()
         self._heartbeat.set_state(ProcessState.CONNECTING)
         credential = self._call_with_heartbeat(self._credential.get)
         url, max_bytes = self._broker.websocket_url(self._settings), self._settings.feed.frame_max_bytes
+        self._connect_limit.on_connect(self._clock.mono_ns())
         websocket = self._call_with_heartbeat(lambda: WebSocketConnection.connect(url, max_bytes))
         connected_ns = self._clock.mono_ns()
         self._subscription_table = SubscriptionTable((*self.planned.subscriptions, *self.extra))
@@ -154,9 +161,11 @@ class FeedConnection:
             if isinstance(error, ConnectionClosedAbnormally):
                 # the vendor may hold the slot of a session whose end it has not detected (docs/wire/kis.md 2.6)
                 error.retry_after_s = max(error.retry_after_s, getattr(self._settings, self._broker.name).cut_wait_s)
-            if self._session.state != ProcessState.LOGGING_IN:
+            if self._session.is_answered:
                 self._closed_logins = 0
-            elif isinstance(error, ConnectionClosed):
+            elif isinstance(error, SessionExpired):
+                error.refresh_credential = self._broker.silence_means_refusal
+            elif isinstance(error, ConnectionClosed) and self._session.state == ProcessState.LOGGING_IN:
                 self._closed_logins += 1
                 if self._closed_logins == MAX_CLOSED_LOGINS:
                     self._closed_logins, error.refresh_credential = 0, True
@@ -243,6 +252,9 @@ class FeedConnection:
             logger.info("{}", result.message)
         if result.unexpected:
             self._rejects.quarantine(payload, result.message, mono_ns)
+        if result.lost:
+            self._report.resubscribed(result.lost, "released by the server, though nobody asked")
+            self._heartbeat.add("resubscribed", len(result.lost))
         self._report.subscriptions(self._subscription_table)
 
     def _maintain(self, now_ns: int) -> None:
@@ -260,6 +272,8 @@ class FeedConnection:
         calendar_ns = self._clock.to_calendar_ns(now_ns)
         liveness.update_open_venues(calendar_ns, {r.instrument.venue for r in table.states}, now_ns)
         liveness.check_connection(session.state == ProcessState.STREAMING, now_ns)
+        if lost := table.lost(now_ns):
+            session.resubscribe(lost, now_ns, unsubscribe_first=False)
         if unacknowledged := liveness.unacknowledged_subscriptions(table, now_ns):
             session.resubscribe(unacknowledged, now_ns, unsubscribe_first=False)
             self._report.resubscribed(unacknowledged, "not acknowledged in time")
@@ -268,6 +282,7 @@ class FeedConnection:
             self._report.resubscribed(stale, "silent for too long")
             self._heartbeat.add("resubscribed", len(stale))
         self._report.subscriptions(table)
+        self._heartbeat.set("connects_hour", self._connect_limit.count(now_ns))
         state, details = session.state, table.describe_refusals()
         if state == ProcessState.STREAMING:
             self._credential_refreshed = False
@@ -304,6 +319,20 @@ class FeedConnection:
         _release_memory()
         until_ns = self._clock.mono_ns() + round(pause_s * SECOND_NS)
         while (left_ns := until_ns - self._clock.mono_ns()) > 0:
+            self._wait(min(HEARTBEAT_INTERVAL_S, left_ns / SECOND_NS))
+
+    def _wait_for_connect_limit(self) -> None:
+        """Wait until another connection is allowed; raises if a stop is requested meanwhile."""
+        limit, mono_ns = self._connect_limit, self._clock.mono_ns
+        if not limit.wait_ns(mono_ns()):
+            return
+        described = (
+            f"{limit.count(mono_ns())} connections in the last hour: the next in {limit.wait_ns(mono_ns()) / SECOND_NS:.0f} s, "
+            f"so that the vendor does not block the address (feed.max_connects_per_hour = {limit.per_hour})"
+        )
+        logger.warning("{}", described)
+        self._heartbeat.set_state(ProcessState.CONNECT_LIMIT, described)
+        while (left_ns := limit.wait_ns(mono_ns())) > 0:
             self._wait(min(HEARTBEAT_INTERVAL_S, left_ns / SECOND_NS))
 
     def _wait(self, seconds: float) -> None:

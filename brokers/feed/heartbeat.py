@@ -22,6 +22,7 @@ from ringbuf.vitals import ProcessState, Vitals
 
 SEVERITY_ORDER = (
     ProcessState.REFUSED,
+    ProcessState.CONNECT_LIMIT,
     ProcessState.RETRYING,
     ProcessState.DEGRADED,
     ProcessState.STARTING,

@@ -118,6 +118,11 @@ class KiwoomSession:
                 self._pending_requests.append(_Request("REG", group, new, already_subscribed=already_subscribed))
 
     @property
+    def is_answered(self) -> bool:
+        """Whether the vendor accepted the token."""
+        return self._login == "done"
+
+    @property
     def state(self) -> ProcessState:
         """Streaming once every subscription has its answer."""
         if self._login != "done":
@@ -288,6 +293,7 @@ class Kiwoom:
     name = "kiwoom"
     feed_id = FeedId.KIWOOM
     heartbeat_s = 30.0  # recorded: 10 s; three missed are too many (docs/wire/kiwoom.md 2.3, 2.7)
+    silence_means_refusal = False
     subscriptions_by_code = staticmethod(decode.subscriptions_by_code)
 
     def websocket_url(self, settings: Settings) -> str:

@@ -26,6 +26,7 @@ class Us:
     name = "us"
     feed_id = FeedId.US
     heartbeat_s = 150.0  # as KIS domestic: the same server
+    silence_means_refusal = True
     subscriptions_by_code = staticmethod(decode.subscriptions_by_code)
 
     def websocket_url(self, settings: Settings) -> str:
@@ -38,9 +39,16 @@ class Us:
 
     def create_session(self, settings: Settings, credential: str, subscription_table: SubscriptionTable) -> KisSession:
         """A dialogue that subscribes what the ledger lists, under free or paid keys."""
-        table = settings.us
+        table, answer_within_s = settings.us, settings.feed.acknowledge_within_s
         wire_code = partial(decode.wire_code, paid=table.paid)
-        return KisSession(credential, table.customer_type, table.subscribe_spacing_ms, subscription_table, wire_code)
+        return KisSession(
+            credential,
+            table.customer_type,
+            table.subscribe_spacing_ms,
+            answer_within_s,
+            subscription_table,
+            wire_code,
+        )
 
     def decode(
         self, payload: bytes, by_code: Mapping[str, Subscription], recv_ns: int, mono_ns: int = 0

@@ -32,7 +32,7 @@ def registrations(count: int, *streams: str) -> list[Subscription]:
 def kis(count: int = 1) -> tuple[KisSession, SubscriptionTable]:
     """A KIS session with 100 ms spacing."""
     ledger = SubscriptionTable(registrations(count))
-    return KisSession("approval", "P", 100, ledger), ledger
+    return KisSession("approval", "P", 100, 10, ledger), ledger
 
 
 def kiwoom(count: int = 1, chunk: int = 100) -> tuple[KiwoomSession, SubscriptionTable]:
@@ -119,6 +119,148 @@ def test_kis_refusals_of_the_whole_session(message, wait_s, renew):
     )
 
 
+@pytest.mark.parametrize("rt_cd", ["1", 1])
+@pytest.mark.parametrize("padded", ["000000", " 000000  "])
+def test_kis_understands_numbers_and_padding_in_an_answer(rt_cd, padded):
+    """rt_cd as a number, keys and codes with blanks around them."""
+    session, ledger = kis()
+    drain(session, T0, 1)
+
+    refused = session.receive(ack("OPSP0008 ", tr_key=padded, tr_id=" H0STCNT0", rt_cd=rt_cd), T0)
+    accepted = session.receive(ack("", tr_key=padded, rt_cd=0), T0)
+
+    assert not refused.unexpected and not accepted.unexpected
+    assert session.state == "streaming"
+    assert ledger.describe_refusals() == ["000000 tick: OPSP0008 x"]
+
+
+@pytest.mark.parametrize("tr_key", [None, ""])
+def test_kis_gives_an_answer_without_a_key_to_the_oldest_registration_of_its_tr(tr_key):
+    """Answers come in the order of the requests."""
+    session, ledger = kis(2)
+    drain(session, T0, 1)
+
+    session.receive(ack("OPSP0000", tr_key=tr_key), T0)
+    session.receive(ack("OPSP0008", tr_key=tr_key, rt_cd="1"), T0)
+    late = session.receive(ack("OPSP0000", tr_key=tr_key), T0)
+
+    assert [bool(state.acknowledged_ns) for state in ledger.states.values()] == [True, False, False, False]
+    assert ledger.describe_refusals() == ["000001 orderbook: OPSP0008 x"]
+    assert late.unexpected
+
+
+@pytest.mark.parametrize("code", ["OPSP8996", "OPSP0011", "OPSP9994"])
+def test_kis_understands_a_refusal_of_the_session_whose_key_is_null(code):
+    """The second session of an appkey must not be taken for garbage because of a null."""
+    session, _ = kis()
+
+    with pytest.raises(SessionRejected):
+        session.receive(
+            json.dumps({"header": {"tr_id": None, "tr_key": None}, "body": {"rt_cd": 9, "msg_cd": code}}).encode(), T0
+        )
+
+
+def test_kis_registers_again_what_the_server_releases_unasked():
+    """Due at once, after a second loss a second later, and told by name until it is acknowledged again."""
+    session, ledger = kis()
+    drain(session, T0, 1)
+    tick = list(ledger.states)[1]
+    for tr_id in ("H0STASP0", "H0STCNT0"):
+        session.receive(ack("OPSP0000", tr_id=tr_id), T0)
+
+    heard = session.receive(ack("OPSP0001", tr_id="H0STCNT0"), T0 + S)
+
+    assert heard.lost == (tick,)
+    assert session.state == "subscribing"
+    assert ledger.describe_refusals() == ["000000 tick: released by the server, registering again"]
+    assert ledger.lost(T0 + S) == [tick]
+    session.resubscribe([tick], T0 + S, unsubscribe_first=False)
+    assert [m["body"]["input"]["tr_id"] for _, m in drain(session, T0 + S, 1)] == ["H0STCNT0"]
+    session.receive(ack("OPSP0000", tr_id="H0STCNT0"), T0 + S)
+    assert session.state == "streaming" and not ledger.describe_refusals()
+
+    session.receive(ack("OPSP0001", tr_id="H0STCNT0"), T0 + 2 * S)
+    assert (ledger.lost(T0 + 2 * S), ledger.lost(T0 + 3 * S)) == ([], [tick])
+
+
+def test_kis_takes_a_release_without_a_key_for_one_of_every_registration_of_its_tr():
+    """Registering one that stands is harmless; one that is lost without a word is a silent hole."""
+    session, ledger = kis(2)
+    drain(session, T0, 1)
+    for subscription in ledger.states:
+        ledger.on_acknowledged(subscription, T0)
+
+    heard = session.receive(ack("OPSP0001", tr_key=None), T0)
+
+    assert [str(subscription) for subscription in heard.lost] == ["000000 orderbook", "000001 orderbook"]
+
+
+def test_kis_takes_no_answer_to_its_own_release_for_a_loss():
+    """Whether the subscription is wanted again or not."""
+    session, ledger = kis()
+    drain(session, T0, 1)
+    book, tick = ledger.states
+    ledger.on_acknowledged(book, T0)
+    ledger.on_acknowledged(tick, T0)
+    session.resubscribe([book], T0, unsubscribe_first=True)
+    session.unsubscribe([tick], T0)
+    drain(session, T0 + S, 1)
+
+    heard = [session.receive(ack("OPSP0001", tr_id=tr_id), T0) for tr_id in ("H0STASP0", "H0STCNT0")]
+
+    assert [result.lost for result in heard] == [(), ()]
+
+
+def test_kis_without_any_answer_since_the_first_registration_begins_again():
+    """An approval key that has ended gets neither data nor an error; heartbeats go on."""
+    session, _ = kis()
+    session.check_timeouts(T0 + 100 * S)
+    drain(session, T0 + 100 * S, 1)
+    session.receive(b'{"header":{"tr_id":"PINGPONG","datetime":"20261102100000"}}', T0 + 110 * S)
+
+    session.check_timeouts(T0 + 119 * S)
+    with pytest.raises(SessionExpired, match="approval key may have ended"):
+        session.check_timeouts(T0 + 121 * S)
+    assert not session.is_answered
+
+
+@pytest.mark.parametrize("answered_by", ["an acknowledgement", "data"])
+def test_kis_with_an_answer_or_data_has_a_good_key(answered_by):
+    """Data may come before its acknowledgement."""
+    session, ledger = kis()
+    drain(session, T0, 1)
+
+    if answered_by == "data":
+        ledger.on_data(next(iter(ledger.states)), T0)
+    else:
+        session.receive(ack("OPSP0000"), T0)
+
+    session.check_timeouts(T0 + 100 * S)
+    assert session.is_answered
+
+
+@pytest.mark.skipif(not (SAMPLES / "2026-11").exists(), reason=f"recordings are not beside the checkout: {SAMPLES}")
+def test_kis_understands_the_recorded_refusal_of_the_42nd_registration():
+    """41 are accepted, the 42nd gets OPSP0008 with rt_cd "1"."""
+    recorded = json.loads((SAMPLES / "2026-11" / "kis_ws_capacity_20260817.json").read_text())
+    refusal = recorded["first_rejection"]
+    ledger = SubscriptionTable(registrations(recorded["requested_registrations"], "orderbook"))
+    session = KisSession("approval", "P", 0, 10, ledger)
+    for number, (_, message) in enumerate(drain(session, T0, 1), 1):
+        tr_key = message["body"]["input"]["tr_key"]
+        is_last = number == refusal["ordinal"]
+        answer = (
+            ack(refusal["msg_cd"], tr_key, rt_cd=refusal["rt_cd"], words=refusal["msg1"])
+            if is_last
+            else ack("OPSP0000", tr_key)
+        )
+        session.receive(answer, T0)
+
+    assert session.state == "streaming"
+    assert sum(1 for state in ledger.states.values() if state.acknowledged_ns) == recorded["accepted_registrations"]
+    assert ledger.describe_refusals() == ["000041 orderbook: OPSP0008 MAX SUBSCRIBE OVER"]
+
+
 def test_kis_never_repeats_a_key_it_was_told():
     """OPSP0011 carries the approval key in its text."""
     session, _ = kis()
@@ -167,7 +309,7 @@ def test_kis_does_not_fail_on_what_it_does_not_know():
 def test_kis_understands_the_recorded_control_messages():
     """Two acknowledgements, a heartbeat, and the second session's refusal."""
     ledger = SubscriptionTable([Subscription(Instrument("005930", "KRX"), stream) for stream in ("orderbook", "tick")])
-    session = KisSession("approval", "P", 0, ledger)
+    session = KisSession("approval", "P", 0, 10, ledger)
     session.pending_messages(T0)
     session.pending_messages(T0)
     book, trade, ping, in_use = (SAMPLES / "kis" / "control.txt").read_bytes().splitlines()

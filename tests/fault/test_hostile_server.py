@@ -146,7 +146,7 @@ def settings(kind: str, url: str, rest: str) -> str:
     clock = {{ start = "2026-11-20T10:00:00+09:00" }}
     ring = {{ orderbook_capacity = 4096, tick_capacity = 4096 }}
     quarantine.max_bytes = {QUARANTINE_MOST}
-    feed = {{ backoff_first_s = 0.1, backoff_max_s = {BACKOFF_MOST_S} }}
+    feed = {{ backoff_first_s = 0.1, backoff_max_s = {BACKOFF_MOST_S}, max_connects_per_hour = 3000 }}
     {other}.enabled = false
     [{kind}]
     ws_url = "{url}"
