@@ -42,6 +42,7 @@ PURE = (
     "collectorctl/demo/reconcile.py",
     "collectorctl/demo/result.py",
     "collectorctl/demo/scenarios.py",
+    "collectorctl/explain/pairing.py",
     "collectorctl/explain/visibility.py",
     "collectorctl/gapfill/queue.py",
     "collectorctl/gapfill/verify.py",

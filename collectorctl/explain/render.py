@@ -2,6 +2,7 @@
 
 Guarantees:
     * One line per row, in order of arrival, each with its file and row.
+    * Below a book stands what makes it one, or another one than the book of its levels before it.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ def format_timeline(timeline: Timeline) -> Iterator[str]:
         for row in rows:
             place = f"{row.reason}  {_format_flags(row)}-> {row.file} row {row.row}"
             yield f"  {_format_time(row.exch_time, short=True)}  {_format_content(row)}  {place}"
+            yield from (f"            {sentence}" for sentence in row.pairing)
     for gap in timeline.gaps:
         span = f"between {_format_time(gap.after)} and {_format_time(gap.before)}"
         yield f"gap: {gap.shares:,} shares ({gap.low:,} to {gap.high:,}) have no tick, {span}"

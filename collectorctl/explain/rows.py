@@ -46,6 +46,12 @@ def find_rows(home: Home, dataset: str, instrument: Instrument, begin_ns: int, e
     )
 
 
+def is_within(row: dict[str, Any], begin_ns: int, end_ns: int) -> bool:
+    """Whether a found row's exchange time or arrival lies between two instants."""
+    times = (row[name] for name in _time_columns(row) if row[name])
+    return any(begin_ns <= pd.Timestamp(time).value <= end_ns for time in times)
+
+
 def read_ticks(home: Home, dataset: str, instrument: Instrument, begin_ns: int, end_ns: int) -> pd.DataFrame:
     """Every tick between two instants (a day): size, cum_volume, exch_time, recv_time."""
     columns = ["symbol", "venue", "exch_time", "recv_time", "size", "cum_volume"]

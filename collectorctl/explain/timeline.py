@@ -16,7 +16,8 @@ import msgspec
 import numpy as np
 import pandas as pd
 
-from collectorctl.explain.rows import find_rows, read_events, read_ticks
+from collectorctl.explain.pairing import explain_pairings
+from collectorctl.explain.rows import find_rows, is_within, read_events, read_ticks
 from collectorctl.explain.visibility import UNKNOWN, find_outages
 from collectorctl.recover.certificate.store import load
 from conf.clock import DAY_NS, SECOND_NS
@@ -24,6 +25,7 @@ from conf.home import Home
 from conf.instrument import Instrument
 from conf.market import Market
 from ringbuf.records import UNDEFINED, Flag
+from writer.ingest.book_arbiter import STALL_WINDOWS
 from writer.volume.coverage import compute_coverage
 
 EVENT_LOOKBACK_DAYS = 2
@@ -33,7 +35,10 @@ TICK_COLUMNS = ("price", "size", "side", "cum_volume", "source")
 
 
 class StoredRow(msgspec.Struct):
-    """One stored row: `arrivals` feed -> when; `winner`, the first feed, and `reason`."""
+    """One stored row: `arrivals` feed -> when; `winner`, the first feed, and `reason`.
+
+    `pairing`: why a book's two arrivals are one book, and why the row of its levels before it is another.
+    """
 
     exch_time: datetime | None
     arrivals: dict[str, datetime]
@@ -43,6 +48,7 @@ class StoredRow(msgspec.Struct):
     content: dict[str, Any]
     file: str
     row: int
+    pairing: list[str] = []
 
 
 class UncoveredInterval(msgspec.Struct):
@@ -95,16 +101,15 @@ def build_timeline(home: Home, instrument: Instrument, at: datetime, window_s: f
         for line in market.feeds
         for stream in ("orderbook", "tick")
     ]
-    books, ticks = (
-        find_rows(home, f"{market.name}.{name}", instrument, begin_ns, end_ns) for name in ("orderbook", "tick")
-    )
+    ticks = find_rows(home, f"{market.name}.tick", instrument, begin_ns, end_ns)
+    books = _find_books(home, instrument, begin_ns, end_ns, speed)
     certificate = load(home.data, at.date(), market).get((instrument.symbol, instrument.venue))
     return Timeline(
         instrument.symbol,
         instrument.venue,
         at,
         window_s,
-        [_build_book_row(row, market, speed, day_events, instrument) for row in books],
+        [_build_book_row(row, sentences, market, speed, day_events, instrument) for row, sentences in books],
         [_build_tick_row(row) for row in ticks],
         _find_gaps(home, instrument, at, begin_ns, end_ns),
         visibility,
@@ -120,15 +125,33 @@ def build_timeline(home: Home, instrument: Instrument, at: datetime, window_s: f
     )
 
 
+def _find_books(
+    home: Home, instrument: Instrument, begin_ns: int, end_ns: int, speed: float
+) -> list[tuple[dict[str, Any], list[str]]]:
+    """Books between two instants, each with what keeps it together and apart from the one of its levels before it."""
+    market, writer = instrument.market, home.settings.writer
+    before_ns = round(STALL_WINDOWS * writer.twin_window_s * speed * SECOND_NS) if len(market.feeds) == 2 else 0
+    rows = find_rows(home, f"{market.name}.orderbook", instrument, begin_ns - before_ns, end_ns)
+    pairings: list[list[str]] = [[] for _ in rows]
+    if before_ns:
+        has_volume = instrument.venue in writer.identity_cum_volume
+        pairings = explain_pairings(rows, market.feeds, speed, writer.twin_window_s, has_volume)
+    return [found for found in zip(rows, pairings, strict=True) if is_within(found[0], begin_ns, end_ns)]
+
+
 def _build_book_row(
-    row: dict[str, Any], market: Market, speed: float, day_events: pd.DataFrame, instrument: Instrument
+    row: dict[str, Any],
+    pairing: list[str],
+    market: Market,
+    speed: float,
+    day_events: pd.DataFrame,
+    instrument: Instrument,
 ) -> StoredRow:
     arrivals = {line: row[f"recv_time_{line}"] for line in market.feeds if row.get(f"recv_time_{line}")}
     if not arrivals:  # a market with one feed has its arrival in recv_time
         arrivals = {row["broker"]: row["recv_time"]}
-    return _build_row(
-        row, arrivals, _explain_winner(row, arrivals, market, speed, day_events, instrument), BOOK_COLUMNS
-    )
+    reason = _explain_winner(row, arrivals, market, speed, day_events, instrument)
+    return msgspec.structs.replace(_build_row(row, arrivals, reason, BOOK_COLUMNS), pairing=pairing)
 
 
 def _build_tick_row(row: dict[str, Any]) -> StoredRow:

@@ -176,6 +176,26 @@ def test_a_stored_row_is_explained_by_both_arrivals_and_the_place_it_has(day: Pa
     assert len({(book["file"], book["row"]) for book in moment["books"]}) == len(moment["books"])
 
 
+def test_why_rows_of_equal_levels_are_one_book_or_two_is_told(day: Path) -> None:
+    """Both arrivals of a row; of a row whose levels and volume an earlier one has, that row and what keeps them apart."""
+    books = pd.read_parquet(day / "data" / "kr" / "orderbook")
+    books = books[books.symbol == "005930"].assign(
+        first=lambda rows: rows[["recv_time_kis", "recv_time_kiwoom"]].min(axis=1)
+    )
+    levels = [name for name in books if name.startswith(("ask_", "bid_"))]
+    again = books[books.sort_values("first").duplicated([*levels, "cum_volume"])]
+    assert len(again)
+    row = again.iloc[len(again) // 2]
+
+    moment = explained(day, "005930", row["first"], 60)
+
+    (mine,) = [book for book in moment["books"] if min(map(pd.Timestamp, book["arrivals"].values())) == row["first"]]
+    assert any(sentence.startswith("one book: ") for sentence in mine["pairing"]) is (len(mine["arrivals"]) == 2)
+    (apart,) = [sentence for sentence in mine["pairing"] if sentence.startswith("not one book with ")]
+    assert "equal levels: " in apart
+    assert f"            {apart}" in said(day, "005930", row["first"].isoformat(), "--window", "60").stdout.split("\n")
+
+
 def test_a_row_that_only_one_line_had_is_explained_by_the_others_sight(day: Path) -> None:
     """While kiwoom was cut off: blind, since when, until when, why; the event that says so is told with it."""
     _, cut, _ = find_outages(events_of(day), "kiwoom", "005930", "orderbook")[-3:]
