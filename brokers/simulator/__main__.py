@@ -115,7 +115,7 @@ def build_feed_options(name: str, given: dict[str, float]) -> FeedOptions:
 @click.option("--kis-width-profile", type=click.Choice(list(kis_encode.PROFILES)), default="47/63", show_default=True)
 @click.option("--kis-registrations", default=41, show_default=True)
 @click.option("--kis-ping-idle-s", default=10.0, show_default=True)
-@click.option("--kis-ping-grace-s", default=60.0, show_default=True)
+@click.option("--kis-ping-grace-s", default=90.0, show_default=True)
 @click.option("--kis-slot-release-s", default=0.5, show_default=True, help="after an abnormal end of the session")
 @click.option("--kis-cut-on-empty-pong", is_flag=True)
 @click.option("--kiwoom-registrations", default=200, show_default=True, help="items a connection, all groups")

@@ -14,8 +14,16 @@
     kiwoom limit 3           next 3 REST calls: too many     kiwoom movehead 2     new trades move the next 2 pages
     kiwoom error 2           next 2 REST calls: 502, 500     kiwoom emptypage 1    next list is empty, with an error code
     kiwoom mutelogin 2       how a dead token is refused from now on: 0 a LOGIN reply, 1 SYSTEM R10004 and a close, 2 a close
+    kis pingcut 101          a PINGPONG now; its answer is lost, and the connection is cut 101 s later
+    kis expirekey 0          all approval keys end now; open sessions go on, a registration with an old key gets
+                             no data and no error: 0 no answer either, 1 an acknowledgement
+    kis release 2            the server releases the 2 oldest registrations of each session; nobody asked for it
+    kis omitrow 1            next list of trades lacks the row in its middle
+    kis restbreak 3          next 3 REST answers with a message have a line break, unescaped, inside its text
+    kis block 30             the address is blocked: connections cut, new ones and REST calls get no answer for 30 s;
+                             kiwoom: connections cut, and tokens, calls and LOGIN are refused with 8050
 
-expire, limit and error are there for kis, too; us has all that kis has (us width 27).
+expire, limit, error and restbreak are there for all; us has all that kis has (us width 27) but omitrow.
 
 Guarantees:
     * Parsing is pure and its errors name what is wrong.
@@ -24,6 +32,7 @@ Guarantees:
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -55,13 +64,21 @@ FAULTS: dict[str, type | None] = {
     "movehead": int,
     "emptypage": int,
     "mutelogin": int,
+    "pingcut": float,
+    "expirekey": int,
+    "release": int,
+    "omitrow": int,
+    "restbreak": int,
+    "block": float,
 }
 PAGED_FAULTS = ("repeatpage", "movehead", "emptypage")
 """Faults of a feed whose lists come in pages."""
 SHARE_FAULTS = ("loss", "skew")
 """Faults whose amount is at most 1."""
-DURATION_FAULTS = ("silence", "quiet", "outage")
+DURATION_FAULTS = ("silence", "quiet", "outage", "pingcut", "block")
 """Faults whose amount is a duration."""
+KIS_FAULTS = ("pingcut", "expirekey", "release", "omitrow")
+"""Faults that only the servers of KIS have."""
 MIN_WIDTH = {"kis": 44, "us": 20}
 """Below 46 (US: 26) no trade or book can be decoded; at 43 a book would look like the one of the vendor's document."""
 
@@ -108,6 +125,12 @@ def parse(text: str) -> Fault:
         raise FaultError(f"{text!r}: only kiwoom has pages")
     if name == "mutelogin" and (feed != "kiwoom" or value > 2):
         raise FaultError(f"{text!r}: only kiwoom has logins; write 0, 1 or 2")
+    if name in KIS_FAULTS and feed == "kiwoom":
+        raise FaultError(f"{text!r}: kiwoom takes no {name}, only kis and us do")
+    if name == "expirekey" and value > 1:
+        raise FaultError(f"{text!r}: {name} takes 0 (no answer) or 1 (an acknowledgement)")
+    if name == "omitrow" and feed != "kis":
+        raise FaultError(f"{text!r}: only kis takes {name}")
     return Fault(feed, name, value)
 
 
@@ -131,6 +154,7 @@ class FeedFaults:
     silent_until_ns: int = 0
     quiet_until_ns: int = 0
     outage_until_ns: int = 0
+    blocked_until_ns: int = 0
     pending: Counter[str] = field(default_factory=Counter)
     """How often each fault that is counted (garble, limit, error ...) is still to happen."""
     late_ack_s: float = 0.0
@@ -140,6 +164,11 @@ class FeedFaults:
     unified: int = 0
     skew: float = 0.0
     mute_login: int = 0
+    acknowledge_expired_key: bool = False
+
+    def is_blocked(self) -> bool:
+        """Whether the client's address is blocked."""
+        return time.monotonic_ns() < self.blocked_until_ns
 
     def corrupt(self, frame: bytes, random: Random) -> bytes | None:
         """`frame` as the next pending fault leaves it; None when none is pending."""

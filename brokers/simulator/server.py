@@ -27,6 +27,7 @@ from brokers.simulator.control import ControlChannel, print_response
 from brokers.simulator.exchange import backfill
 from brokers.simulator.exchange.market import SimulatedMarket
 from brokers.simulator.gateway.feed import FeedOptions, SimulatedFeed
+from brokers.simulator.gateway.middleware import build_fault_middleware
 from brokers.simulator.ground_truth import FeedId, GroundTruthWriter
 from brokers.simulator.kis import auth, overseas, overseas_encode
 from brokers.simulator.kis import encode as kis_encode
@@ -115,7 +116,6 @@ class SimulatorServer:
             self.truth,
             Random(f"{config.seed}:kis"),
             lambda items: kis_encode.encode_frames(items, kis_feed.faults.widths or config.kis_widths),
-            kis_tokens.expire,
         )
         kiwoom_feed = SimulatedFeed(
             FeedId.KIWOOM,
@@ -123,7 +123,6 @@ class SimulatorServer:
             self.truth,
             Random(f"{config.seed}:kiwoom"),
             lambda items: kiwoom_encode.encode_frames(items, config.kiwoom_merge, merge_random),
-            kiwoom_tokens.expire,
         )
         self.kis = KisWebSocketServer(kis_feed, config.kis_rules, kis_tokens, random, lambda: to_kst(clock.now_ns()))
         self.kiwoom = KiwoomWebSocketServer(kiwoom_feed, config.kiwoom_rules, kiwoom_tokens, config.instruments)
@@ -137,7 +136,6 @@ class SimulatorServer:
             lambda items: overseas_encode.encode_frames(
                 items, us_feed.faults.widths or overseas_encode.WIDTHS, overseas_subscriptions.keys
             ),
-            us_tokens.expire,
         )
         self.us = KisWebSocketServer(
             us_feed, config.kis_rules, us_tokens, random, lambda: to_kst(clock.now_ns()), overseas_subscriptions.catalog
@@ -199,9 +197,9 @@ class SimulatorServer:
             loop.add_signal_handler(signal_number, self._stop.set)
         if self.config.recorded_frames is None:
             self._generate_history()
-        kis_runner, kis_port = await _listen(self._kis_routes, self.config.kis_port)
-        kiwoom_runner, kiwoom_port = await _listen(self._kiwoom_routes, self.config.kiwoom_port)
-        us_runner, us_port = await _listen(self._us_routes, self.config.us_port)
+        kis_runner, kis_port = await _listen(self._kis_routes, self.config.kis_port, self.feeds["kis"])
+        kiwoom_runner, kiwoom_port = await _listen(self._kiwoom_routes, self.config.kiwoom_port, self.feeds["kiwoom"])
+        us_runner, us_port = await _listen(self._us_routes, self.config.us_port, self.feeds["us"])
         print_response(
             {
                 "kis": {"ws_url": f"ws://{HOST}:{kis_port}", "rest_url": f"http://{HOST}:{kis_port}"},
@@ -300,8 +298,8 @@ class SimulatorServer:
         return True
 
 
-async def _listen(routes: list[web.RouteDef], port: int) -> tuple[web.AppRunner, int]:
-    app = web.Application()
+async def _listen(routes: list[web.RouteDef], port: int, feed: SimulatedFeed) -> tuple[web.AppRunner, int]:
+    app = web.Application(middlewares=[build_fault_middleware(feed.name, feed.faults)])
     app.add_routes(routes)
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.5)
     await runner.setup()

@@ -4,6 +4,8 @@ Guarantees:
     * No key, secret or token is in any message; redirects are refused (a body with a secret is not sent elsewhere).
     * A call ends within CALL_S and a response has at most MAX_ANSWER_BYTES, whatever the server does.
     * A loopback address never goes through a proxy.
+    * A line break or another control character inside a text of a response costs neither the response nor the text: it
+      becomes a blank.
 """
 
 from __future__ import annotations
@@ -27,11 +29,12 @@ CONNECT_S, ANSWER_S, CALL_S = 5.0, 10.0, 15.0
 """Timeouts: to connect, between two reads of the response, and of the whole call."""
 MAX_ANSWER_BYTES = 1 << 20
 LIMITED_WAIT_S = 10.0
+_BLANKED_CONTROLS = bytes.maketrans(bytes(range(32)), b" " * 32)
 JSON_CONTENT_TYPE = "application/json;charset=UTF-8"
 
 
 class JsonResponse(NamedTuple):
-    """A response that is a JSON object, with its bytes and its headers (names in any case)."""
+    """A response that is a JSON object, with the bytes it was read from and its headers (names in any case)."""
 
     status: int
     body: dict[str, Any]
@@ -118,7 +121,11 @@ class RestClient:
         if status == 429:
             raise RateLimited(f"{url}: too many requests (HTTP 429)", retry_after_s=LIMITED_WAIT_S)
         try:
-            found = msgspec.json.decode(content, type=dict[str, Any])
+            try:
+                found = msgspec.json.decode(content, type=dict[str, Any])
+            except msgspec.DecodeError:
+                content = content.translate(_BLANKED_CONTROLS)
+                found = msgspec.json.decode(content, type=dict[str, Any])
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
             raise ServiceUnavailable(f"{url}: HTTP {status} without a JSON object") from None
         if status >= 500 and not found:

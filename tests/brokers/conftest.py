@@ -71,6 +71,8 @@ class Vendor:
         body = await request.json()
         self.posts.append((request.path, body))
         status, answer, *headers = self.rest(request.path, body)
+        if isinstance(answer, bytes):
+            return web.Response(body=answer, status=status, content_type="application/json")
         return web.json_response(answer, status=status, headers=headers[0] if headers else None)
 
     async def _get(self, request: web.Request) -> web.Response:

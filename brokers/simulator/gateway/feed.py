@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import count
 from random import Random
 from typing import NamedTuple
@@ -59,8 +59,8 @@ class SimulatedFeed:
     truth: GroundTruthWriter
     random: Random
     encode: Callable[[list[QueuedItem]], list[EncodedFrame]]
-    expire_tokens: Callable[[], None]
-    """Ends all tokens of this broker."""
+    vendor_faults: dict[str, Callable[[float], None]] = field(default_factory=dict)
+    """Faults that the vendor's server carries out: what to do with the amount."""
 
     def __post_init__(self) -> None:
         self.name = self.feed_id.name.lower()
@@ -143,8 +143,9 @@ class SimulatedFeed:
             case "outage":
                 self.faults.outage_until_ns = until_ns
                 self._abort_all("fault outage")
-            case "expire":
-                self.expire_tokens()
+            case "block":
+                self.faults.blocked_until_ns = until_ns
+                self._abort_all("fault block")
             case "silence":
                 for connection in self.connections.values():
                     connection.silent_until_ns = until_ns
@@ -164,6 +165,8 @@ class SimulatedFeed:
                 self.faults.mute_login = int(fault.value)
             case "width":
                 self.faults.widths = (int(fault.value), int(fault.value) + BOOK_EXTRA_FIELDS[self.name])
+            case name if name in self.vendor_faults:
+                self.vendor_faults[name](fault.value)
             case name:
                 self.faults.pending[name] += int(fault.value)
 

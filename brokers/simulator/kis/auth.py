@@ -100,6 +100,14 @@ class KeyStore:
         app_key, until_s = self._approvals.get(approval, ("", 0.0))
         return app_key if now_s < until_s else None
 
+    def is_approval_expired(self, approval: str, now_s: float) -> bool:
+        """Whether this is an approval key that was issued and has ended."""
+        return approval in self._approvals and self._approvals[approval][1] <= now_s
+
+    def expire_approvals(self) -> None:
+        """All approval keys end now."""
+        self._approvals = {approval: (app_key, 0.0) for approval, (app_key, _) in self._approvals.items()}
+
 
 class AuthRoutes:
     """The /oauth2 calls."""

@@ -178,7 +178,11 @@ class QuotationRoutes:
             raise QuotationError("OPSQ0002", "없는 서비스 코드 입니다.")
         listing = self.market.listings.get(self.call_table.find_instrument(request.query))
         try:
-            return call(listing, request.query, self.now_s())
+            outputs = call(listing, request.query, self.now_s())
+            rows = outputs.get("output2")
+            if isinstance(rows, list) and len(rows) > 2 and "cnqn" in rows[0] and self.faults.take("omitrow"):
+                del rows[len(rows) // 2]
+            return outputs
         except rest_trades.InputError as error:
             raise QuotationError("OPSQ2001", f"ERROR : INPUT INVALID_CHECK_{error}") from None
 

@@ -4,6 +4,7 @@
 
 Guarantees:
     * docs/wire/kis.md 2 and 9 are enforced: one session per appkey (the older survives), 41 subscriptions, the codes of 2.4.
+    * An approval key that has ended gets no data and no error (docs/wire/kis.md 1.3).
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ class KisRules:
 
     max_subscriptions: int = 41
     ping_idle_s: float = 10.0
-    ping_grace_s: float = 60.0
+    ping_grace_s: float = 90.0
     slot_release_s: float = 0.5
     abort_on_empty_pong: bool = False
 
@@ -73,6 +74,10 @@ class SubscriptionRejected(Exception):
     def __init__(self, code: str, text: str, rt_cd: str = "1") -> None:
         super().__init__(code)
         self.code, self.text, self.rt_cd = code, text, rt_cd
+
+
+class ApprovalExpired(Exception):
+    """A subscription with an approval key that has ended."""
 
 
 class AppKeyInUse(SubscriptionRejected):
@@ -106,7 +111,7 @@ class KisClientSession:
     def __init__(self, server: KisWebSocketServer, connection: ClientConnection) -> None:
         self.server = server
         self.connection = connection
-        self.subscriptions: set[tuple[str, str]] = set()
+        self.subscriptions: dict[tuple[str, str], None] = {}  # in the order they were registered
         self.last_subscription_ns = 0
         random = server.random
         self.secret = {
@@ -137,6 +142,9 @@ class KisClientSession:
         except AppKeyInUse as refusal:
             self.connection.send_control(build_control_message("(null)", "", refusal.rt_cd, refusal.code, refusal.text))
             self.connection.close_after_flush("refused: appkey in use")
+        except ApprovalExpired:
+            if self.connection.feed.faults.acknowledge_expired_key:
+                self._acknowledge(tr_id, tr_key)
         except SubscriptionRejected as refusal:
             self._reply(build_control_message(tr_id, tr_key, refusal.rt_cd, refusal.code, refusal.text))
 
@@ -158,7 +166,10 @@ class KisClientSession:
             )
         if self.connection.app_key:
             return  # an established session outlives its key (docs/wire/kis.md 1.3)
-        app_key = self.server.keys.find_approval_holder(approval, time.monotonic())
+        keys, now_s = self.server.keys, time.monotonic()
+        if keys.is_approval_expired(approval, now_s):
+            raise ApprovalExpired
+        app_key = keys.find_approval_holder(approval, now_s)
         if app_key is None:
             raise SubscriptionRejected("OPSP0011", f"invalid approval : {approval}")
         if not self.server.acquire_slot(app_key, self.connection):
@@ -174,9 +185,7 @@ class KisClientSession:
         if tr_type == UNSUBSCRIBE:
             if not known:
                 raise SubscriptionRejected("OPSP0003", "UNSUBSCRIBE ERROR(not found!)")
-            self.subscriptions.discard((tr_id, tr_key))
-            self.connection.subscriptions.discard(self._resolve_stream(tr_id, tr_key))
-            self._reply(build_control_message(tr_id, tr_key, "0", "OPSP0001", "UNSUBSCRIBE SUCCESS", self.secret))
+            self._release(tr_id, tr_key)
             return
         if known:
             raise SubscriptionRejected("OPSP0002", "ALREADY IN SUBSCRIBE")
@@ -186,11 +195,24 @@ class KisClientSession:
             raise SubscriptionRejected("OPSP0007", "SUBSCRIBE INTERNAL ERROR")
         if len(self.subscriptions) >= self.server.rules.max_subscriptions:
             raise SubscriptionRejected("OPSP0008", "MAX SUBSCRIBE OVER")
-        self.subscriptions.add((tr_id, tr_key))
+        self.subscriptions[tr_id, tr_key] = None
         if stream is not None:
             self.connection.subscriptions.add(stream)
         self.last_subscription_ns = time.monotonic_ns()
+        self._acknowledge(tr_id, tr_key)
+
+    def _acknowledge(self, tr_id: str, tr_key: str) -> None:
         self._reply(build_control_message(tr_id, tr_key, "0", "OPSP0000", "SUBSCRIBE SUCCESS", self.secret))
+
+    def _release(self, tr_id: str, tr_key: str) -> None:
+        self.subscriptions.pop((tr_id, tr_key))
+        self.connection.subscriptions.discard(self._resolve_stream(tr_id, tr_key))
+        self._reply(build_control_message(tr_id, tr_key, "0", "OPSP0001", "UNSUBSCRIBE SUCCESS", self.secret))
+
+    def release_oldest(self, count: int) -> None:
+        """Release that many registrations though nobody asked for it."""
+        for tr_id, tr_key in list(self.subscriptions)[:count]:
+            self._release(tr_id, tr_key)
 
     def _resolve_stream(self, tr_id: str, tr_key: str) -> tuple[Instrument, Stream] | None:
         """The (instrument, stream) of a subscription; None for TRs that the feed does not carry. Rejection of an impossible key."""
@@ -205,6 +227,11 @@ class KisClientSession:
     def _reply(self, text: str) -> None:
         self.connection.send_control(text, self.connection.feed.faults.late_ack_s)
 
+    def send_heartbeat(self) -> None:
+        """A PINGPONG."""
+        at = f"{self.server.now():%Y%m%d%H%M%S}"
+        self.connection.send_control(f'{{"header":{{"tr_id":"PINGPONG","datetime":"{at}"}}}}')
+
     async def run_heartbeat(self) -> None:
         """PINGPONG whenever nothing was sent for a while; cut a client that leaves it unanswered (docs/wire/kis.md 2.5)."""
         rules = self.server.rules
@@ -216,8 +243,7 @@ class KisClientSession:
                 self.connection.abort("heartbeat unanswered")
                 return
             if idle_s >= rules.ping_idle_s:
-                at = f"{self.server.now():%Y%m%d%H%M%S}"
-                self.connection.send_control(f'{{"header":{{"tr_id":"PINGPONG","datetime":"{at}"}}}}')
+                self.send_heartbeat()
                 self.unanswered_since_ns = self.unanswered_since_ns or time.monotonic_ns()
                 idle_s = 0.0
             await asyncio.sleep(min(max(rules.ping_idle_s - idle_s, 0.01), rules.ping_grace_s))
@@ -243,6 +269,25 @@ class KisWebSocketServer:
         self.keys = keys
         self.sessions: set[KisClientSession] = set()
         self._slots: dict[str, ClientConnection | float] = {}
+        feed.vendor_faults |= {
+            "expire": lambda _: keys.expire(),
+            "expirekey": self._expire_approvals,
+            "release": self._release_oldest,
+            "pingcut": self._cut_unanswered,
+        }
+
+    def _expire_approvals(self, acknowledge: float) -> None:
+        self.feed.faults.acknowledge_expired_key = bool(acknowledge)
+        self.keys.expire_approvals()
+
+    def _release_oldest(self, count: float) -> None:
+        for session in self.sessions:
+            session.release_oldest(int(count))
+
+    def _cut_unanswered(self, after_s: float) -> None:
+        for session in self.sessions:
+            session.send_heartbeat()
+            asyncio.get_running_loop().call_later(after_s, session.connection.abort, "heartbeat unanswered")
 
     def build_routes(self) -> list[web.RouteDef]:
         """The paths a WebSocket is opened at (docs/wire/kis.md 2.1)."""

@@ -50,6 +50,7 @@ from conf.instrument import Instrument
 TRS: dict[str, Tr] = CHARTS | TRADE_LISTS
 PATHS = {name: tr.path for name, tr in TRS.items()} | {SNAPSHOT_ID: PATH}
 OK_TEXT = "정상적으로 처리되었습니다"
+NOT_REGISTERED = "지정단말기 인증에 실패했습니다"
 TOO_MANY = "허용된 요청 개수를 초과하였습니다"
 HTML = "<html><head><title>{0}</title></head><body><center><h1>{0}</h1></center></body></html>"
 
@@ -151,6 +152,8 @@ class RestRoutes:
     async def issue_token(self, request: web.Request) -> web.Response:
         """POST /oauth2/token (docs/wire/kiwoom.md 1.3)."""
         given = await read_body(request)
+        if self.faults.is_blocked():
+            return build_refusal(3, NOT_REGISTERED, 8050)
         if not given.get("grant_type"):
             return build_refusal(2, "grant_type이 존재하지 않습니다", 8011)
         if given["grant_type"] != "client_credentials":
@@ -194,6 +197,8 @@ class RestRoutes:
             return build_refusal(3, "Header의 authorization 필드에서 인증 방식을 인식할 수 없습니다", 1515)
         if not token.strip():
             return build_refusal(3, "Header의 authorization 필드에 Token이 없습니다", 1516)
+        if self.faults.is_blocked():
+            return build_refusal(3, NOT_REGISTERED, 8050)
         app_key = self.keys.find_holder(token.strip(), time.monotonic())
         if app_key is None:
             return build_refusal(3, "Token이 유효하지 않습니다", 8005)

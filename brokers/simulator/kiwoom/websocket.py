@@ -23,7 +23,7 @@ from brokers.simulator.gateway.feed import SimulatedFeed
 from brokers.simulator.gateway.handshake import ClientDisconnect, accept, read_messages
 from brokers.simulator.ground_truth import Stream
 from brokers.simulator.kiwoom import encode
-from brokers.simulator.kiwoom.rest import TokenStore
+from brokers.simulator.kiwoom.rest import NOT_REGISTERED, TokenStore
 from conf.instrument import Instrument
 
 TYPES = {"0B": Stream.TICK, "0D": Stream.BOOK}
@@ -116,6 +116,11 @@ class KiwoomClientSession:
             return
         app_key = self.server.keys.find_holder(token, time.monotonic())
         loop = asyncio.get_running_loop()
+        if self.connection.feed.faults.is_blocked():
+            text = f"로그인 인증에 실패하였습니다 [CODE=8050 : {NOT_REGISTERED}]"
+            self.connection.send_control(build_reply("LOGIN", 805004, text), LOGIN_REPLY_S)
+            loop.call_later(2 * LOGIN_REPLY_S, self.server.close_session, self, "refused: address")
+            return
         if app_key is None:
             match self.connection.feed.faults.mute_login:
                 case 0:
@@ -217,6 +222,7 @@ class KiwoomWebSocketServer:
         self.rules = rules
         self.keys = keys
         self.sessions: set[KiwoomClientSession] = set()
+        feed.vendor_faults |= {"expire": lambda _: keys.expire()}
         self._closing: set[asyncio.Task[None]] = set()
 
     def build_routes(self) -> list[web.RouteDef]:

@@ -7,17 +7,37 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from random import Random
 
 import pytest
 import websocket
-from support.vendor_clients import ROOT, KisClient, KiwoomClient, SimulatorHandle, connect
+from support.vendor_clients import (
+    ROOT,
+    KisClient,
+    KisRest,
+    KiwoomClient,
+    KiwoomRest,
+    SimulatorHandle,
+    connect,
+    post,
+    request_kiwoom_token,
+    start_simulator,
+)
 
 from brokers.simulator.faults import Fault, FaultError, FeedFaults, parse, parse_timed
 
 Start = Callable[..., SimulatorHandle]
+OPTIONS = ("--always-open", "--kis-loss", "0", "--kiwoom-loss", "0", "--symbols", "005930,000660,0074K0,Q500001")
+
+
+@pytest.fixture
+def start(home: Path) -> Iterator[Start]:
+    """Starts simulators that end with the test: as many as this file has, all trading, would be too many at once."""
+    with ExitStack() as stack:
+        yield lambda *options: stack.enter_context(start_simulator(home, *OPTIONS, *options))
 
 
 @pytest.mark.parametrize(
@@ -209,3 +229,139 @@ def test_an_unknown_command_is_answered_and_does_no_harm(start: Start) -> None:
 
     assert not running.send_command("make it so")["ok"]
     assert "kis" in running.send_command("status")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *["kiwoom pingcut 101", "kiwoom release 1", "kiwoom expirekey 0", "kis expirekey 2", "us omitrow 1"],
+        *["kiwoom omitrow 1", "kis release", "kis block", "kis restbreak 0.5", "kis pingcut -1"],
+    ],
+)
+def test_a_recorded_fault_of_one_vendor_is_refused_for_the_other(text: str) -> None:
+    """And so is an amount that it has not."""
+    with pytest.raises(FaultError, match=r"takes"):
+        parse(text)
+
+
+def test_a_heartbeat_whose_answer_is_lost_is_followed_by_the_cut(start: Start) -> None:
+    """pingcut: a PINGPONG at once, on a busy connection too; echoing it helps nothing (docs/wire/kis.md 2.5)."""
+    running = start("--books-per-s", "20")
+    client = KisClient(running.ready, "pingcut")
+    client.subscribe("H0STASP0", "005930")
+    running.send_command("kis pingcut 1.5")
+    begun_s = time.monotonic()
+    client.send(client.await_frame(lambda frame: b"PINGPONG" in frame).decode())
+
+    assert client.await_end() == "cut"
+    assert time.monotonic() - begun_s > 1.0
+
+
+@pytest.mark.parametrize("acknowledged", [0, 1])
+def test_an_expired_approval_key_gets_no_data_and_no_error(start: Start, acknowledged: int) -> None:
+    """An open session goes on; a new one hears nothing, or an acknowledgement; a fresh key works (docs/wire/kis.md 1.3)."""
+    running = start("--books-per-s", "20", "--kis-ping-idle-s", "0.4")
+    client = KisClient(running.ready, "expired")
+    client.subscribe("H0STASP0", "005930")
+    running.send_command(f"kis expirekey {acknowledged}")
+    client.read_for(0.3)
+    client.frames.clear()
+    client.await_frame(lambda frame: b"H0STASP0|" in frame)
+    client.close()
+    old = KisClient(running.ready, "expired", approval=client.approval)
+    header = {"approval_key": old.approval, "custtype": "P", "tr_type": "1", "content-type": "utf-8"}
+    old.send({"header": header, "body": {"input": {"tr_id": "H0STASP0", "tr_key": "005930"}}})
+    old.await_frame(lambda frame: b"PINGPONG" in frame)
+    old.await_frame(lambda frame: b"PINGPONG" in frame)
+    answers = [frame for frame in old.frames if b"PINGPONG" not in frame]
+    fresh = KisClient(running.ready, "expired")
+    fresh.subscribe("H0STASP0", "005930")
+    fresh.await_frame(lambda frame: b"H0STASP0|" in frame)
+
+    assert [b"OPSP0000" in frame for frame in answers] == [True] * acknowledged
+    old.close()
+    fresh.close()
+
+
+def test_the_server_releases_what_nobody_asked_it_to(start: Start) -> None:
+    """release: OPSP0001 for the oldest registration, and no more of its data; the others go on; it can be registered again."""
+    running = start("--books-per-s", "20")
+    client = KisClient(running.ready, "release")
+    client.subscribe("H0STASP0", "005930", "000660")
+    client.await_frame(lambda frame: b"^" in frame and b"005930" in frame)
+    running.send_command("kis release 1")
+    told = json.loads(client.await_frame(lambda frame: b"OPSP0001" in frame))
+    client.read_for(0.3)
+    client.frames.clear()
+    client.read_for(0.7)
+    codes = {record[0] for record in client.collect_records("H0STASP0")}
+    client.subscribe("H0STASP0", "005930")
+    client.close()
+
+    assert (told["header"]["tr_key"], told["body"]["rt_cd"]) == ("005930", "0")
+    assert codes == {"000660"}
+
+
+def test_a_blocked_address_gets_no_answer_from_kis(start: Start) -> None:
+    """Connections are cut, handshakes and REST calls hang until the block ends; then all is well."""
+    running = start()
+    client = KisClient(running.ready, "blocked")
+    running.send_command("kis block 1.5")
+    begun_s = time.monotonic()
+
+    assert client.await_end() == "cut"
+    with pytest.raises((ConnectionError, websocket.WebSocketException)):
+        connect(running.ready["kis"]["ws_url"])
+    assert time.monotonic() - begun_s > 1.0
+    KisClient(running.ready, "blocked").close()
+
+
+def test_an_address_that_is_not_registered_is_refused_by_kiwoom_everywhere(start: Start) -> None:
+    """8050 for tokens, calls and LOGIN, with the outer code of a token that ended (docs/wire/kiwoom.md 1.2)."""
+    running = start()
+    rest = KiwoomRest(running.ready, "blocked")
+    client = KiwoomClient(running.ready, "blocked")
+    running.send_command("kiwoom block 30")
+    end = client.await_end()
+    call = rest.call("ka10003", stk_cd="005930").json()
+    issue = request_kiwoom_token(running.ready, "blocked")
+    newcomer = KiwoomClient(running.ready, token=client.token, login=False)
+    newcomer.send({"trnm": "LOGIN", "token": client.token})
+    login = json.loads(newcomer.await_trnm("LOGIN"))
+    refused = newcomer.await_end()
+    running.send_command("kiwoom block 0")
+
+    assert end == "cut"
+    assert [answer["return_code"] for answer in (call, issue)] == [3, 3]
+    assert all("8050" in answer["return_msg"] for answer in (call, issue, login))
+    assert refused == "1000 Bye"
+    KiwoomClient(running.ready, "blocked").close()
+
+
+def test_a_rest_answer_may_have_a_line_break_inside_a_text(start: Start) -> None:
+    """restbreak: the next answer with a message is no strict JSON, but means the same."""
+    running = start()
+    running.send_command("kiwoom restbreak 1")
+    body = {"grant_type": "client_credentials", "appkey": "break", "secretkey": "S"}
+    first, second = (post(running.ready["kiwoom"]["rest_url"] + "/oauth2/token", body) for _ in range(2))
+
+    with pytest.raises(json.JSONDecodeError):
+        first.json()
+    lenient = json.loads(first.text, strict=False)
+    assert lenient.pop("return_msg") == "\n" + second.json()["return_msg"]
+    assert lenient["token"] == second.json()["token"]
+
+
+def test_a_list_of_trades_may_lack_a_row(start: Start) -> None:
+    """omitrow: one step of the cumulative volume is larger than its trade, as recorded; the next answer is whole."""
+    running = start("--history", "200", "--kis-calls-per-s", "1000")
+    running.send_command("market rest")
+    rest = KisRest(running.ready, "omit")
+    running.send_command("kis omitrow 1")
+    broken, whole = (
+        rest.call("inquire-time-itemconclusion", "005930", FID_INPUT_HOUR_1="235959").json()["output2"]
+        for _ in range(2)
+    )
+
+    assert [len(broken), len(whole)] == [29, 30]
+    assert [row for row in whole if row not in broken] == [whole[15]]

@@ -96,6 +96,20 @@ def test_a_server_that_is_not_there_or_talks_html_is_unreachable(vendor):
         approval(vendor).get()
 
 
+@pytest.mark.parametrize("control", [chr(code) for code in range(32)])
+def test_a_control_character_inside_a_text_costs_no_answer(vendor, tmp_path, control):
+    """Neither a token nor the words of a refusal; it is a blank then."""
+    ends = '"expires_dt":"20301231235959"'
+    vendor.rest = lambda path, asked: (
+        200,
+        f'{{"return_code":0,"return_msg":"정상{control}처리","token":"kept",{ends}}}'.encode(),
+    )
+    assert token(vendor, tmp_path).get() == "kept"
+    vendor.rest = lambda path, asked: (403, f'{{"error_code":"EGW00103","error_description":"a{control}b"}}'.encode())
+    with pytest.raises(RequestRejected, match="EGW00103: a b"):
+        approval(vendor).get()
+
+
 def test_a_token_is_kept_on_disk_for_everybody(vendor, tmp_path):
     """The second asker reads it; only the owner of the file may."""
     assert [token(vendor, tmp_path).get(), token(vendor, tmp_path).get()] == ["token-1", "token-1"]
