@@ -20,6 +20,7 @@ from loguru import logger
 from brokers.allocation.allocate import ConnectionPlan
 from brokers.allocation.failover import FeedState
 from brokers.allocation.failover_monitor import FailoverMonitor
+from brokers.feed.capture import FrameCapture
 from brokers.feed.connection import ConnectionContext, FeedConnection
 from brokers.feed.heartbeat import HeartbeatAggregator, ThreadHeartbeat
 from brokers.feed.publisher import RingPublisher
@@ -58,8 +59,17 @@ class Collector:
         self._publisher = RingPublisher(home, broker.name, vitals, self._clock)
         try:
             quarantine = Quarantine(home.quarantine_directory(), broker.name, home.settings.quarantine.max_bytes)
+            self._capture = FrameCapture(home, broker.name, vitals, self._clock)
             context = ConnectionContext(
-                home, stop, broker, self._clock, home.load_calendar(), self._publisher, quarantine, by_code
+                home,
+                stop,
+                broker,
+                self._clock,
+                home.load_calendar(),
+                self._publisher,
+                quarantine,
+                self._capture,
+                by_code,
             )
             self._connections = [
                 (FeedConnection(context, connection, heartbeat), heartbeat)
@@ -85,6 +95,7 @@ class Collector:
             for connection, heartbeat in self._connections
         ]
         self._publisher.emit_started()
+        self._capture.start()
         for heartbeat in (self._heartbeat, *(heartbeat for _, heartbeat in self._connections)):
             heartbeat.heartbeat()  # the start until here may have taken long
         for thread in threads:
@@ -140,6 +151,7 @@ class Collector:
             while thread.is_alive() and self._clock.mono_ns() < deadline_ns:
                 thread.join(0.1)
                 self._heartbeat.heartbeat()
+        self._capture.close()
         if not self._failures:
             self._publisher.events.emit(EventType.STOPPED)
         if not any(thread.is_alive() for thread in threads):

@@ -14,14 +14,14 @@ from typing import Any
 
 import click
 
-from collectorctl.commands import inspect, lifecycle, recovery, setup, simulation
+from collectorctl.commands import capture, inspect, lifecycle, recovery, setup, simulation
 from collectorctl.supervision.supervisor import SupervisorError
 from collectorctl.terminal import echo
 from conf.files.lock import LockHeld
 from conf.process import EXIT_ALREADY_RUNNING, EXIT_BUG, EXIT_CONFIG, AlreadyRunning
 from conf.settings import SettingsError
 
-COMMAND_MODULES = (setup, lifecycle, inspect, simulation, recovery)
+COMMAND_MODULES = (setup, lifecycle, inspect, capture, simulation, recovery)
 """Where the commands are; adding one is a function in the module of its purpose."""
 
 _EXIT_CODES: dict[type[Exception], int] = {

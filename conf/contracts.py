@@ -84,6 +84,13 @@ CONTRACTS = tuple(
             "collectorctl.recover.store.table_file:read",
         ),
         ("data/quarantine/date={date}/{feed}.jsonl", "collector", "reprocess", "brokers.feed.quarantine:Quarantine"),
+        ("run/capture/{feed}", "collectorctl", "collector, status", "brokers.feed.capture:FrameCapture"),
+        (
+            "data/capture/{feed}/{time}.jsonl.gz",
+            "collector",
+            "simulator, user",
+            "brokers.simulator.captured:read_captured",
+        ),
         ("data/recover/round.json", "recover", "status, watchdog", "collectorctl.recover.schedule.state:LastRun"),
         ("data/recover/rates.json", "recover", "recover", "collectorctl.recover.job:RecoveryJob"),
         (

@@ -2,8 +2,8 @@
 
     HOME/
       collector.toml  supervisord.conf  .env
-      data/   kr/{orderbook,tick}/date=/hour=/part-N.parquet   journal/   quarantine/
-      run/    supervisor.sock  NAME.lock  publish/DATE.lock  NAME.vitals  {clock,calendar}.json  token/
+      data/   kr/{orderbook,tick}/date=/hour=/part-N.parquet   journal/   quarantine/   capture/
+      run/    supervisor.sock  NAME.lock  publish/DATE.lock  NAME.vitals  {clock,calendar}.json  token/  capture/FEED
               ring -> directory of the rings
       log/    NAME.log  NAME.out
 
@@ -196,6 +196,14 @@ class Home:
     def quarantine_directory(self) -> Path:
         """Raw frames that could not be decoded."""
         return self.data / "quarantine"
+
+    def capture_directory(self, feed: str) -> Path:
+        """Raw frames of a feed as received, where that is switched on."""
+        return self.data / "capture" / feed
+
+    def capture_switch_path(self, feed: str) -> Path:
+        """A file that exists while the frames of a feed are to be captured."""
+        return self.run / "capture" / feed
 
     def load_clock(self) -> Clock:
         """The clock that all processes of this home share."""

@@ -125,6 +125,13 @@ class Quarantine(_Table, frozen=True):
     max_bytes: int
 
 
+class Capture(_Table, frozen=True):
+    """Raw frames as received, where that is switched on."""
+
+    max_bytes: int
+    min_free_bytes: int
+
+
 class Writer(_Table, frozen=True):
     """Arbitration, journal and publication."""
 
@@ -207,6 +214,7 @@ class Settings(_Table, frozen=True):
     us: Us
     feed: Feed
     quarantine: Quarantine
+    capture: Capture
     writer: Writer
     health: Health
     recover: Recover

@@ -70,6 +70,8 @@ _MINIMUM = {
     "feed.max_connects_per_hour": 3,
     "feed.frame_max_bytes": 65536,
     "quarantine.max_bytes": 0,
+    "capture.max_bytes": 16 << 20,
+    "capture.min_free_bytes": 0,
     "writer.watermark_ms": 0,
     "writer.twin_window_s": 0.1,
     "writer.fsync_every_s": 0,

@@ -59,6 +59,9 @@ COUNTERS = (
     "up_keys",
     "taken_over",
     "clock_steps",
+    "capture_frames",
+    "capture_bytes",
+    "capture_dropped",
     # writer
     "rows_in_kis",
     "rows_in_kiwoom",

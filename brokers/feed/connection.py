@@ -28,6 +28,7 @@ from loguru import logger
 from brokers.allocation.allocate import PlannedConnection
 from brokers.decoded import DecodedBatch
 from brokers.errors import BrokerError, ConnectionClosed, ConnectionClosedAbnormally, SessionError, SessionExpired
+from brokers.feed.capture import FrameCapture
 from brokers.feed.connection_events import ConnectionEvents
 from brokers.feed.connection_report import ConnectionReport
 from brokers.feed.heartbeat import ThreadHeartbeat
@@ -72,6 +73,7 @@ class ConnectionContext(NamedTuple):
     calendar: TradingCalendar
     publisher: RingPublisher
     quarantine: Quarantine
+    capture: FrameCapture
     by_code: Mapping[str, Subscription]
 
 
@@ -93,7 +95,7 @@ class FeedConnection:
         self._broker, self._clock = context.broker, context.clock
         self._calendar, self._stop = context.calendar, context.stop
         self._by_code = context.by_code
-        self._publisher = context.publisher
+        self._publisher, self._capture = context.publisher, context.capture
         self._heartbeat = heartbeat
         self._key_lock = KeyLock(home, self._broker.name, planned.key)
         self._credential = self._broker.create_credential(home, planned.key)
@@ -201,6 +203,7 @@ class FeedConnection:
 
         If the session ends with one of them, the rest of the poll is published before SessionError is raised.
         """
+        self._capture.offer(messages, self.planned.key)
         batch = DecodedBatch()
         failure: SessionError | None = None
         first_books: list[int] = []

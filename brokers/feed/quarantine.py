@@ -24,6 +24,15 @@ from conf.clock import to_kst
 from conf.text.escape import escape_controls
 
 
+def encode_line(raw: bytes, **fields: Any) -> bytes:
+    """A frame and what is known of it as one line of JSON."""
+    try:
+        content = {"text": raw.decode()}
+    except UnicodeDecodeError:
+        content = {"base64": b64encode(raw).decode()}
+    return f"{escape_controls(msgspec.json.encode(fields | content).decode())}\n".encode()
+
+
 class Quarantine:
     """The quarantine of one broker."""
 
@@ -35,15 +44,10 @@ class Quarantine:
 
     def append(self, raw: bytes, reason: str, recv_ns: int, mono_ns: int) -> str:
         """Append one frame; an empty string, or why it could not be kept."""
-        line: dict[str, Any] = {"recv_ns": recv_ns, "mono_ns": mono_ns, "broker": self._broker, "reason": reason}
-        try:
-            line["text"] = raw.decode()
-        except UnicodeDecodeError:
-            line["base64"] = b64encode(raw).decode()
+        line = encode_line(raw, recv_ns=recv_ns, mono_ns=mono_ns, broker=self._broker, reason=reason)
         try:
             with self._lock:
-                text = escape_controls(msgspec.json.encode(line).decode())
-                return self._write_line(f"date={to_kst(recv_ns):%Y-%m-%d}", f"{text}\n".encode())
+                return self._write_line(f"date={to_kst(recv_ns):%Y-%m-%d}", line)
         except OSError as error:
             return f"quarantine cannot be written: {error}"
 

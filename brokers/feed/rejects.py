@@ -19,8 +19,6 @@ from brokers.feed.quarantine import Quarantine
 from conf.clock import SECOND_NS, Clock
 from conf.text.secret_mask import hide_secrets_in
 
-MASKED_BYTES = 1 << 16
-"""Bytes that are searched for secrets between two heartbeats."""
 LOG_INTERVAL_NS = 60 * SECOND_NS
 RATE_WINDOW_NS = 60 * SECOND_NS
 MAX_REJECT_SHARE = 0.1
@@ -69,20 +67,13 @@ class Rejects:
     def quarantine(self, raw: bytes, reason: str, mono_ns: int) -> None:
         """Quarantine a frame received at `mono_ns`."""
         reason = to_safe_text(reason)[:MAX_MESSAGE_CHARS]
-        failure = self._quarantine.append(self._hide_secrets(raw), reason, self._clock.to_calendar_ns(mono_ns), mono_ns)
+        hidden = hide_secrets_in(raw, self._heartbeat.heartbeat)
+        failure = self._quarantine.append(hidden, reason, self._clock.to_calendar_ns(mono_ns), mono_ns)
         self._events.quarantined(reason, mono_ns)
         self._heartbeat.add("quarantine_overflow" if failure else "quarantined")
         if mono_ns - self._logged_ns > LOG_INTERVAL_NS or not self._logged_ns:
             self._logged_ns = mono_ns
             logger.warning("a frame of {} bytes was quarantined: {} {}", len(raw), reason, failure)
-
-    def _hide_secrets(self, raw: bytes) -> bytes:
-        """`raw` without secrets; a frame may have megabytes, so the heartbeat goes on meanwhile."""
-        parts = []
-        for at in range(0, len(raw), MASKED_BYTES):
-            parts.append(hide_secrets_in(raw[at : at + MASKED_BYTES]))
-            self._heartbeat.heartbeat()
-        return b"".join(parts)
 
     def report_widths(self, frames: Iterable[tuple[str, int]]) -> None:
         """Report the kinds and widths of a message whose surplus fields are kept."""

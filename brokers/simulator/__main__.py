@@ -93,6 +93,13 @@ def build_feed_options(name: str, given: dict[str, float]) -> FeedOptions:
 @click.option(
     "--frames", "frame_files", multiple=True, type=click.Path(path_type=Path), help="replay; takes several files"
 )
+@click.option(
+    "--frames-speed",
+    default=0.0,
+    type=click.FloatRange(0),
+    show_default=True,
+    help="captured frames as far apart as received, divided by this; 0: as fast as clients take them",
+)
 @click.argument("more_frames", nargs=-1, type=click.Path(path_type=Path))
 @click.option(
     "--fault", "fault_specs", multiple=True, help="e.g. kis:drop@12 or kiwoom:silence 5@30 (seconds after start)"
@@ -145,9 +152,10 @@ def main(home: Path, more_frames: tuple[Path, ...], die_with_parent: bool, **giv
             truth_dir=given["truth"],
             books_per_s=given["books_per_s"],
             always_open=given["always_open"],
-            recorded_frames=_load_recorded_frames(
+            recording=_load_recording(
                 (*given["frame_files"], *more_frames), "us" if installed.settings.us.enabled else "kis"
             ),
+            frames_speed=given["frames_speed"],
             faults=[faults.parse_timed(spec) for spec in given["fault_specs"]],
             commands=SCENARIOS[given["scenario"]].commands if given["scenario"] else (),
             kis_port=given["kis_port"],
@@ -205,9 +213,9 @@ def _load_universe(home: Home) -> list[Instrument]:
     return [instrument for market in markets for instrument in home.settings.instruments(market)]
 
 
-def _load_recorded_frames(files: tuple[Path, ...], overseas_feed: str) -> list[replay.RecordedFrame] | None:
+def _load_recording(files: tuple[Path, ...], overseas_feed: str) -> replay.Recording | None:
     return (
-        replay.read_frames(files, lambda text: click.echo(escape_controls(text), err=True), overseas_feed)
+        replay.Recording(files, lambda text: click.echo(escape_controls(text), err=True), overseas_feed)
         if files
         else None
     )

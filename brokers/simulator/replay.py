@@ -4,10 +4,13 @@
                             overseas frames go to the US feed if there is one, else to KIS
     *.json  frame, frames   Kiwoom frames              entry      one element of `data`, put into a frame
             exchange        a dialogue: what was received with trnm REAL      body   REST: left out, and logged
+    *.jsonl.gz              frames that a collector captured, of the feed that they name, with their times
 
 Guarantees:
     * Frames leave as on the wire (compact JSON), each once, in the order of the files, when a client has subscribed the
       frame's instrument, or SETTLE_S after its last subscription, so that unknown TRs and instruments come too.
+    * Captured frames leave byte for byte, but for control messages, which are left out, when the clients have subscribed all they
+      want; with a speed they leave as far apart as they were received, divided by it.
 """
 
 from __future__ import annotations
@@ -15,12 +18,13 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 import msgspec
 
+from brokers.simulator.captured import SUFFIX, CapturedFrame, read_captured
 from brokers.simulator.gateway.client import ClientConnection
 
 SETTLE_S = 1.5
@@ -33,11 +37,12 @@ class ReplayFileError(Exception):
 
 
 class RecordedFrame(NamedTuple):
-    """One frame of a feed ("kis"), and its symbol; empty without one."""
+    """One frame of a feed ("kis"), its symbol (empty without one), and when it was received (0: not known)."""
 
     feed: str
     symbol: str
     payload: bytes
+    recv_ns: int = 0
 
 
 class ReplaySession(Protocol):
@@ -50,21 +55,70 @@ class ReplaySession(Protocol):
         """The instrument keys subscribed, as the client wrote them."""
 
 
-def read_frames(files: Iterable[Path], warn: Callable[[str], None], overseas_feed: str = "kis") -> list[RecordedFrame]:
-    """The frames of `files`, in order, overseas ones for that feed; `warn` gets what is skipped. ReplayFileError."""
-    found: list[RecordedFrame] = []
-    for file in files:
+class Recording:
+    """The frames of some files, in order, overseas ones for the feed of that name; captured ones are read as they are sent."""
+
+    def __init__(self, files: Iterable[Path], warn: Callable[[str], None], overseas_feed: str = "kis") -> None:
+        """`warn` gets what is skipped. ReplayFileError."""
+        self._warn, self._overseas_feed = warn, overseas_feed
+        self._parts: list[tuple[Path, list[RecordedFrame]]] = []  # a captured file with its first frame
+        for file in files:
+            self._parts.append((file, self._read_first(file) if file.name.endswith(SUFFIX) else self._read_all(file)))
+        frames = [frame for _, part in self._parts for frame in part]
+        self.feeds = {frame.feed for frame in frames}
+        self.first_ns = min((frame.recv_ns for frame in frames if frame.recv_ns), default=0)
+
+    def frames(self, feed: str) -> Iterator[RecordedFrame]:
+        """The frames of one feed."""
+        for file, part in self._parts:
+            if not file.name.endswith(SUFFIX):
+                yield from (frame for frame in part if frame.feed == feed)
+            elif part[0].feed == feed:
+                yield from self._read_captured(file, self._warn)
+
+    def _read_captured(self, file: Path, warn: Callable[[str], None]) -> Iterator[RecordedFrame]:
+        left_out = 0
+        for captured in read_captured(file, warn):
+            symbol = _find_symbol(captured)
+            if symbol is None:
+                left_out += 1
+                continue
+            feed = self._overseas_feed if captured.feed == "us" else captured.feed
+            yield RecordedFrame(feed, symbol, captured.payload, captured.recv_ns)
+        if left_out:
+            warn(f"{file}: {left_out} control messages, left out")
+
+    def _read_first(self, file: Path) -> list[RecordedFrame]:
+        try:
+            first = next(self._read_captured(file, lambda text: None), None)
+        except OSError as error:
+            raise ReplayFileError(f"{file}: cannot be read: {error}") from None
+        if first is None:
+            raise ReplayFileError(f"{file}: has no captured frame")
+        return [first]
+
+    def _read_all(self, file: Path) -> list[RecordedFrame]:
         try:
             text = file.read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
             raise ReplayFileError(f"{file}: cannot be read as UTF-8 text: {error}") from None
         if file.suffix == ".txt":
-            found += _read_kis(file, text, warn, overseas_feed)
-        elif file.suffix == ".json":
-            found += _read_kiwoom(file, text, warn)
-        else:
-            raise ReplayFileError(f"{file}: is neither .txt (KIS) nor .json (Kiwoom)")
-    return found
+            return _read_kis(file, text, self._warn, self._overseas_feed)
+        if file.suffix == ".json":
+            return _read_kiwoom(file, text, self._warn)
+        raise ReplayFileError(f"{file}: is neither .txt (KIS), .json (Kiwoom) nor {SUFFIX} (captured)")
+
+
+def _find_symbol(captured: CapturedFrame) -> str | None:
+    """The symbol of a captured frame, empty without one; None for a control message: the server has its own."""
+    text = captured.payload.decode(errors="replace")
+    if captured.feed != "kiwoom":
+        return None if text.startswith("{") else text.split("|")[-1].split("^")[0]
+    try:
+        frame = json.loads(text)
+        return _first_item(frame) if frame["trnm"] == "REAL" else None
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return ""
 
 
 def _read_kis(file: Path, text: str, warn: Callable[[str], None], overseas_feed: str) -> list[RecordedFrame]:
@@ -113,23 +167,44 @@ def _first_item(frame: dict[str, Any]) -> str:
     return str(entries[0].get("item") or "")
 
 
+class Pace:
+    """When captured frames are due, of all feeds: as far after the first as they were received, divided by a speed (0: at once)."""
+
+    def __init__(self, speed: float, first_ns: int) -> None:
+        self._speed, self._first_ns = speed, first_ns
+        self._begin_s: float | None = None
+
+    def delay_s(self, recv_ns: int) -> float:
+        """How long to wait for a frame received then."""
+        if not self._speed or not recv_ns:
+            return 0.0
+        if self._begin_s is None:
+            self._begin_s = time.monotonic()
+        due_s = self._begin_s + (recv_ns - self._first_ns) / 1e9 / self._speed
+        return max(0.0, due_s - time.monotonic())
+
+
 class Replay:
     """Sends one feed's recorded frames to the sessions of its vendor."""
 
-    def __init__(self, feed: str, recorded: list[RecordedFrame], sessions: set[Any]) -> None:
+    def __init__(self, feed: str, recording: Recording, pace: Pace, sessions: set[Any]) -> None:
         self.feed = feed
-        self.recorded = [frame for frame in recorded if frame.feed == feed]
+        self._recording, self._pace = recording, pace
         self._sessions: set[ReplaySession] = sessions
 
     async def run(self) -> tuple[str, int]:
         """Send all frames, waiting as long as it takes: the feed, and how many were sent."""
-        for frame in self.recorded:
+        sent = 0
+        for frame in self._recording.frames(self.feed):
             while not await self._send(frame):
                 pass  # that client has disconnected: take the next one
-        return self.feed, len(self.recorded)
+            sent += 1
+        return self.feed, sent
 
     async def _send(self, frame: RecordedFrame) -> bool:
-        connection = await self._find_receiver(frame.symbol)
+        connection = await self._find_receiver(frame.symbol, await_all=frame.recv_ns > 0)
+        if delay_s := self._pace.delay_s(frame.recv_ns):
+            await asyncio.sleep(delay_s)
         try:
             await connection.send(frame.payload)
         except ConnectionError:
@@ -137,13 +212,15 @@ class Replay:
             return False
         return True
 
-    async def _find_receiver(self, symbol: str) -> ClientConnection:
+    async def _find_receiver(self, symbol: str, await_all: bool) -> ClientConnection:
+        """The client of a symbol; `await_all`: not before all have subscribed what they want."""
         while True:
             ready = [session for session in self._sessions if session.last_subscription_ns]
-            for session in ready:
+            last_ns = max((session.last_subscription_ns for session in ready), default=0)
+            is_settled = bool(last_ns) and time.monotonic_ns() - last_ns > SETTLE_S * 1e9
+            for session in ready if is_settled or not await_all else ():
                 if symbol in session.instrument_keys():
                     return session.connection
-            last_ns = max((session.last_subscription_ns for session in ready), default=0)
-            if last_ns and time.monotonic_ns() - last_ns > SETTLE_S * 1e9:
+            if is_settled:
                 return min(ready, key=lambda session: session.connection.number).connection
             await asyncio.sleep(POLL_S)

@@ -36,7 +36,7 @@ from brokers.simulator.kis.websocket import KisRules, KisWebSocketServer
 from brokers.simulator.kiwoom import encode as kiwoom_encode
 from brokers.simulator.kiwoom import rest
 from brokers.simulator.kiwoom.websocket import KiwoomRules, KiwoomWebSocketServer
-from brokers.simulator.replay import RecordedFrame, Replay
+from brokers.simulator.replay import Pace, Recording, Replay
 from brokers.simulator.scenarios import TimedCommand
 from brokers.simulator.scheduler import MarketScheduler
 from conf.clock import SECOND_NS, to_kst
@@ -58,7 +58,8 @@ class SimulatorConfig:
     truth_dir: Path | None
     books_per_s: float
     always_open: bool
-    recorded_frames: list[RecordedFrame] | None
+    recording: Recording | None
+    frames_speed: float
     faults: list[tuple[faults.Fault, float]]
     commands: tuple[TimedCommand, ...]
     kis_port: int
@@ -183,9 +184,12 @@ class SimulatorServer:
             *self.us.build_routes(),
         ]
         vendors: dict[str, KisWebSocketServer | KiwoomWebSocketServer] = {"kis": self.kis, "kiwoom": self.kiwoom}
-        if any(frame.feed == "us" for frame in config.recorded_frames or ()):
-            vendors["us"] = self.us
-        self.replays = [Replay(name, config.recorded_frames or [], vendor.sessions) for name, vendor in vendors.items()]
+        self.replays: list[Replay] = []
+        if recording := config.recording:
+            if "us" in recording.feeds:
+                vendors["us"] = self.us
+            pace = Pace(config.frames_speed, recording.first_ns)
+            self.replays = [Replay(name, recording, pace, vendor.sessions) for name, vendor in vendors.items()]
         self._control = ControlChannel(self.feeds, self.scheduler, self.truth, self._resend)
         self._stop = asyncio.Event()
         self._replay_task: asyncio.Task[None] | None = None
@@ -195,7 +199,7 @@ class SimulatorServer:
         loop = asyncio.get_running_loop()
         for signal_number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(signal_number, self._stop.set)
-        if self.config.recorded_frames is None:
+        if self.config.recording is None:
             self._generate_history()
         kis_runner, kis_port = await _listen(self._kis_routes, self.config.kis_port, self.feeds["kis"])
         kiwoom_runner, kiwoom_port = await _listen(self._kiwoom_routes, self.config.kiwoom_port, self.feeds["kiwoom"])
@@ -216,10 +220,8 @@ class SimulatorServer:
         script_task = asyncio.create_task(
             self._control.run_script(self.config.commands, self.config.home.settings.clock.speed)
         )
-        market_task = asyncio.create_task(
-            self.scheduler.run() if self.config.recorded_frames is None else self._replay()
-        )
-        self._replay_task = market_task if self.config.recorded_frames is not None else None
+        market_task = asyncio.create_task(self.scheduler.run() if self.config.recording is None else self._replay())
+        self._replay_task = market_task if self.config.recording is not None else None
         if seconds:
             loop.call_later(seconds, self._stop.set)
         stop_task = asyncio.create_task(self._stop.wait())

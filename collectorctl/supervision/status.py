@@ -18,6 +18,7 @@ import psutil
 
 from brokers.registry import BROKERS
 from collectorctl.allocation_report import build_allocation_report, format_shortfalls
+from collectorctl.capture import CaptureStatus, read_capture
 from collectorctl.recover.schedule.schedule import Schedule
 from collectorctl.recover.schedule.state import PROGRAM as ON_CALL
 from collectorctl.recover.schedule.state import ScheduleState, schedule_state
@@ -99,6 +100,8 @@ class Status(msgspec.Struct, frozen=True):
     """The shortfalls in one line."""
     recovery: ScheduleState | None = None
     """Recovery by itself: the last round, the next one."""
+    captures: list[CaptureStatus] = []
+    """Captured raw frames of each feed that is or was captured."""
 
 
 def configured_programs(settings: Settings) -> list[str]:
@@ -184,6 +187,7 @@ def collect_status(home: Home) -> Status:
         shortfalls=shortfalls,
         allocation_summary=summary,
         recovery=recovery,
+        captures=read_capture(home, enabled_feeds(home.settings)),
     )
 
 

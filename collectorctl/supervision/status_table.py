@@ -6,6 +6,7 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
+from collectorctl.capture import format_capture
 from collectorctl.supervision.status import ProcessStatus, Status
 from collectorctl.terminal import coloured, wide_console
 from writer.feeds.monitor import FeedReport
@@ -40,6 +41,8 @@ def print_status(status: Status, counters: bool) -> None:
         console.print(f"US {format_ticks(status.us_gaps, 'dollars')}")
     if status.recovery is not None:
         console.print(f"recovery: {status.recovery}")
+    for capture in status.captures:
+        console.print(format_capture(capture))
     for event in status.events:
         console.print(f"event {event}")
     if counters:

@@ -18,11 +18,13 @@ import re
 import threading
 from base64 import b64encode
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 MIN_PIECE = 8
 MIN_WORD = 16
 MAX_DEPTH = 4
+MASKED_BYTES = 1 << 16
+"""Bytes of a frame that are searched for secrets at a time: a frame may have megabytes."""
 MAX_SECRETS = 64
 """Secrets that a process remembers, the newest: keys, and the tokens of some weeks."""
 
@@ -188,6 +190,10 @@ def hide_secrets(text: str) -> str:
     return _mask.hide_text(text)
 
 
-def hide_secrets_in(raw: bytes) -> bytes:
-    """`raw` without any secret that this process has read or was issued."""
-    return _mask.hide(raw)
+def hide_secrets_in(raw: bytes, pause: Callable[[], object]) -> bytes:
+    """`raw` without any secret that this process has read or was issued; `pause` is called between pieces of a large one."""
+    parts = []
+    for at in range(0, len(raw), MASKED_BYTES):
+        parts.append(_mask.hide(raw[at : at + MASKED_BYTES]))
+        pause()
+    return b"".join(parts)

@@ -45,6 +45,8 @@ def test_every_path_lies_in_the_home(root: Path) -> None:
     assert home.socket_path() == root / "run/supervisor.sock"
     assert home.journal_directory("kr.orderbook") == root / "data/journal/kr.orderbook"
     assert home.quarantine_directory() == root / "data/quarantine"
+    assert home.capture_directory("kis") == root / "data/capture/kis"
+    assert home.capture_switch_path("kis") == root / "run/capture/kis"
 
 
 def test_paths_may_be_set_relative_or_absolute(root: Path, tmp_path_factory: pytest.TempPathFactory) -> None:

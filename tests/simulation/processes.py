@@ -24,6 +24,7 @@ from simulation.network import INSTRUMENTS, SentFrame, Truth
 
 from brokers.allocation.allocate import plan_connections
 from brokers.collector import POLL_INTERVAL_S
+from brokers.feed.capture import FrameCapture
 from brokers.feed.connection import ConnectionContext, FeedConnection
 from brokers.feed.heartbeat import HeartbeatAggregator
 from brokers.feed.publisher import RingPublisher
@@ -122,6 +123,7 @@ class SimulatedCollector:
             home.load_calendar(),
             self.publisher,
             Quarantine(home.quarantine_directory(), self.name, 1 << 20),
+            FrameCapture(home, self.name, vitals, self._clock),
             self._broker.subscriptions_by_code(subscriptions),
         )
         (planned,) = plan_connections(home.settings, {"kis": 1, "kiwoom": 1}).connections[self.name]
