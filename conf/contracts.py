@@ -56,6 +56,12 @@ CONTRACTS = tuple(
         ("run/lines.json", "writer", "status", "writer.feeds.monitor:FeedReport"),
         ("run/day.json", "writer", "status", "writer.feeds.day_report:DayReport"),
         (
+            "run/acknowledged.json",
+            "collectorctl",
+            "status",
+            "collectorctl.verdict.acknowledgement:Acknowledgement",
+        ),
+        (
             "run/volume{market}.json",
             "writer",
             "gapfill, status, the next writer",

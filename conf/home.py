@@ -193,6 +193,10 @@ class Home:
         """The snapshot of the day's incidents that the writer publishes."""
         return self.run / "day.json"
 
+    def acknowledgement_path(self) -> Path:
+        """Up to where a person has acknowledged losses."""
+        return self.run / "acknowledged.json"
+
     def quarantine_directory(self) -> Path:
         """Raw frames that could not be decoded."""
         return self.data / "quarantine"

@@ -131,7 +131,13 @@ WRITER_INTERFACE = {
         "writer.ingest.backfill_filter",
         "writer.publish.overlap",
     ),  # the writer's rules (pure)
-    *("writer.volume.coverage", "writer.volume.gap_tracker", "writer.feeds.monitor"),  # coverage, reports of the writer
+    "writer.volume.coverage",
+    *(
+        "writer.volume.gap_tracker",
+        "writer.feeds.monitor",
+        "writer.feeds.day_events",
+        "writer.feeds.day_report",
+    ),  # reports of the writer
 }
 """The modules of the writer that collectorctl may import; journal, partitions and the service are closed to it."""
 

@@ -19,7 +19,14 @@ import msgspec
 
 from collectorctl.commands.options import as_json_option, market_option
 from collectorctl.terminal import echo, echo_json, usage_error
+from conf.clock import to_kst
 from conf.home import Home
+from conf.loader import SETTINGS_FILE
+
+STATUS_SCHEMA = 1
+"""Version of the JSON of `status`: changed when a field changes its meaning or goes."""
+
+EXIT_NO_HOME = 4
 
 
 @click.command()
@@ -27,19 +34,44 @@ from conf.home import Home
 @click.option("--counters", is_flag=True, help="Show every counter.")
 @click.pass_obj
 def status(root: Path, as_json: bool, counters: bool) -> None:
-    """How every process is doing, judged by its vitals. Exit 1 when one is not healthy.
+    """Whether the day is safe, and how every process is doing.
+
+    Exit 0: safe. 1: something is not healthy now and is repaired. 2: something was lost today, or a person is needed. 3: stopped
+    on purpose. 4: there is no home here.
 
     Example: collectorctl status --json
     """
     from collectorctl.supervision.status import collect_status
-    from collectorctl.supervision.status_table import print_status
+    from collectorctl.supervision.status_table import print_status, print_verdict
+    from collectorctl.verdict import collect_evidence, judge
 
-    snapshot = collect_status(Home(root))
+    if not (root / SETTINGS_FILE).exists():
+        echo(f"{root}: no {SETTINGS_FILE}: no home is here: run `collectorctl init`, or name one with --home", err=True)
+        sys.exit(EXIT_NO_HOME)
+    home = Home(root)
+    snapshot = collect_status(home)
+    verdict = judge(collect_evidence(home, snapshot), home.load_calendar())
     if as_json:
-        echo_json(msgspec.to_builtins(snapshot))
+        echo_json({"schema": STATUS_SCHEMA, "verdict": verdict} | msgspec.to_builtins(snapshot))
     else:
+        print_verdict(verdict)
         print_status(snapshot, counters)
-    sys.exit(0 if snapshot.healthy else 1)
+    sys.exit(verdict.level)
+
+
+@click.command()
+@click.option("--note", default="", help="Why they are no concern any more.")
+@click.pass_obj
+def acknowledge(root: Path, note: str) -> None:
+    """Acknowledge the losses up to now: they no longer count in the verdict of `status`; later ones do.
+
+    Example: collectorctl acknowledge --note "box was moved"
+    """
+    from collectorctl.verdict import acknowledge as acknowledge_losses
+
+    home = Home(root)
+    until_ns = acknowledge_losses(home, note).until_ns
+    echo(f"acknowledged up to {to_kst(until_ns):%Y-%m-%d %H:%M:%S} KST")
 
 
 @click.command()

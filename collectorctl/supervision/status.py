@@ -25,16 +25,18 @@ from collectorctl.recover.schedule.state import ScheduleState, schedule_state
 from collectorctl.supervision.supervisor import Program, SupervisorClient
 from conf.clock import to_kst
 from conf.home import Home
-from conf.market import KR, MARKETS, US, Market
+from conf.market import KR, US, Market
 from conf.process import is_waiting_for_disk
 from conf.settings import Settings, SettingsError
 from ringbuf.records import STREAMS
 from ringbuf.ring import Consumer, RingError
 from ringbuf.vitals import VitalsError, VitalsSnapshot, read_snapshot
+from writer.feeds.day_events import Incident
+from writer.feeds.day_report import DayReport, decode_day_report
 from writer.feeds.monitor import FeedReport, decode_feed_report
 from writer.volume.gap_tracker import GapReport, decode_gap_report
 
-MAX_EVENTS_READ, MAX_EVENTS_SHOWN = 200, 5
+MAX_EVENTS_SHOWN = 5
 
 STALE_S = 5.0
 """Every loop sends a heartbeat about once a second; this much later it hangs."""
@@ -88,8 +90,10 @@ class Status(msgspec.Struct, frozen=True):
     """Which sessions the universe's venues have now, or until when they are closed."""
     feed_health: FeedReport | None = None
     """State of the feeds as last evaluated by the writer; None before that."""
+    day: DayReport | None = None
+    """The day's incidents as last published by the writer; None before that."""
     events: list[str] = []
-    """What happened last, of the open hour; without acknowledgements."""
+    """What happened last; without acknowledgements."""
     gaps: GapReport | None = None
     """Gaps as last published by the writer: missing and doubled ticks by symbol; None before that."""
     us_gaps: GapReport | None = None
@@ -163,6 +167,7 @@ def collect_status(home: Home) -> Status:
     recovery = schedule_state(home, Schedule(home.settings, home.load_calendar()))
     processes = [_build_process_status(home, name, supervised.get(name), recovery) for name in names]
     feed_health = _read_feed_report(home) if pid is not None else None
+    day = _read_day_report(home)
     rings = [
         *(_read_ring_level(home, line, stream) for line in enabled_feeds(home.settings) for stream in STREAMS),
         *(_read_ring_level(home, line, "tick") for line in gapfill_programs(home.settings)),
@@ -181,7 +186,8 @@ def collect_status(home: Home) -> Status:
         damaged_records=_count_writers(processes, "damaged_records"),
         market=_describe_market(home),
         feed_health=feed_health,
-        events=_read_events(home),
+        day=day,
+        events=[_format_event(event) for event in day.recent[-MAX_EVENTS_SHOWN:]] if day else [],
         gaps=_read_gap_report(home, KR),
         us_gaps=_read_gap_report(home, US),
         shortfalls=shortfalls,
@@ -218,20 +224,19 @@ def _read_feed_report(home: Home) -> FeedReport | None:
         return None
 
 
-def _read_events(home: Home) -> list[str]:
-    from collectorctl.tail import (  # with pyarrow, which the watchdog must not load with this module
-        format_row,
-        read_newest_rows,
-    )
+def _format_event(event: Incident) -> str:
+    market = US if event.feed == "us" else KR
+    subject = " ".join(filter(None, (event.symbol, event.venue, event.stream, str(event.value or ""))))
+    since = "" if event.begin_ns == event.end_ns else f"since {market.to_local(event.begin_ns):%H:%M:%S}"
+    text = " ".join(filter(None, (subject, event.message, since)))
+    return f"{market.to_local(event.end_ns or event.begin_ns):%H:%M:%S} {event.feed} {event.kind}: {text}"
 
-    rows = [
-        row
-        for market in MARKETS
-        for row in read_newest_rows(home, f"{market}.event", MAX_EVENTS_READ, follow=False)
-        if row["kind"] != "acknowledged"
-    ]
-    rows.sort(key=lambda row: row["mono_ns"])
-    return [format_row("event", row) for row in rows[-MAX_EVENTS_SHOWN:]]
+
+def _read_day_report(home: Home) -> DayReport | None:
+    try:
+        return decode_day_report(home.day_report_path().read_bytes())
+    except FileNotFoundError:
+        return None
 
 
 def _read_gap_report(home: Home, market: Market) -> GapReport | None:

@@ -9,8 +9,28 @@ from rich.text import Text
 from collectorctl.capture import format_capture
 from collectorctl.supervision.status import ProcessStatus, Status
 from collectorctl.terminal import coloured, wide_console
+from collectorctl.verdict import Level, Verdict
 from writer.feeds.monitor import FeedReport
 from writer.volume.gap_tracker import GapReport
+
+_COLOURS = {Level.SAFE: "green", Level.REPAIRING: "yellow", Level.ATTENTION: "red", Level.STOPPED: "yellow"}
+_VERDICTS = {
+    Level.SAFE: "the day is safe",
+    Level.REPAIRING: "not healthy now, repairing itself",
+    Level.ATTENTION: "something was lost today, or a person is needed",
+    Level.STOPPED: "stopped on purpose",
+}
+
+
+def print_verdict(verdict: Verdict) -> None:
+    """Print the verdict and its findings, the worst first."""
+    console = wide_console()
+    console.print(coloured(verdict.level.name, _COLOURS[verdict.level]), _VERDICTS[verdict.level])
+    for finding in verdict.findings:
+        name = "note" if finding.level == Level.SAFE else finding.level.name
+        action = f" -> {finding.action}" if finding.action else ""
+        text = f"{finding.code} {finding.subject}: {finding.message}{action}"
+        console.print(coloured(f"  {name:<9}", _COLOURS[finding.level]), text)
 
 
 def print_status(status: Status, counters: bool) -> None:
@@ -56,12 +76,12 @@ def format_rings(status: Status) -> list[str]:
     lines = [
         f"ring {ring.name:<18} {ring.note or f'{ring.backlog} of {ring.capacity} waiting, {ring.head} in all'}"
         if not ring.error
-        else f"ring {ring.name:<18} [red]UNREADABLE[/] {ring.error}"
+        else f"ring {ring.name:<18} UNREADABLE {ring.error}"
         for ring in status.rings
     ]
     if status.lost_records:
         lines.append(
-            f"[red]LOST[/] {status.lost_records} records since the writer's start: {status.damaged_records} damaged, "
+            f"LOST {status.lost_records} records since the writer's start: {status.damaged_records} damaged, "
             "the rest overwritten unread (`tail event`: ring_loss)"
         )
     return lines

@@ -18,6 +18,7 @@ Not handled here:
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable
 from typing import Any
 
@@ -31,6 +32,7 @@ KEEP_NS = 36 * HOUR_NS
 """How long an incident is kept: a trading day, wherever its midnight is."""
 
 MAX_INCIDENTS = 400
+MAX_RECENT = 20
 
 COLUMNS = ("time", "line", "kind", "symbol", "venue", "stream", "connection", "value", "since", "message")
 """Columns of a stored event that are used."""
@@ -76,6 +78,8 @@ class DayEvents:
 
     def __init__(self) -> None:
         self.incidents: list[Incident] = []
+        self.recent: deque[Incident] = deque(maxlen=MAX_RECENT)
+        """The newest events but acknowledgements, whatever they mean; `end_ns`: when."""
         self._visible: dict[str, dict[Instrument, int]] = {}
         self._blind_since: dict[Instrument, int] = {}
         self._blind: list[tuple[int, int, Instrument]] = []
@@ -142,6 +146,8 @@ class DayEvents:
     ) -> None:
         begin_ns = time_ns if since_ns is None else since_ns
         incident = Incident(kind, feed, begin_ns, None, message, stream, *name, connection, value)
+        if kind != "acknowledged":
+            self.recent.append(msgspec.structs.replace(incident, end_ns=time_ns))
         if kind == "acknowledged":
             self._end(time_ns, "disconnect", feed, connection=connection)
             if stream == "orderbook":

@@ -20,11 +20,15 @@ from writer.snapshot_file import SnapshotFile
 
 
 class DayReport(msgspec.Struct):
-    """What went wrong of late in each market; `written_ns`: ns since 1970 UTC by the home's clock."""
+    """What went wrong of late in each market; `written_ns`: ns since 1970 UTC by the home's clock.
+
+    `recent`: the newest events as they came, each with its time as `end_ns`.
+    """
 
     written_ns: int
     incidents: dict[str, list[Incident]]
     blind: dict[str, list[BlindSpan]]
+    recent: list[Incident]
 
 
 def decode_day_report(text: bytes) -> DayReport | None:
@@ -48,10 +52,12 @@ class DayReporter:
         if now_ns - self._written_ns < SECOND_NS:
             return
         self._written_ns = now_ns
-        calendar_ns, report = self._clock.now_ns(), DayReport(0, {}, {})
-        report.written_ns = calendar_ns
+        calendar_ns = self._clock.now_ns()
+        report = DayReport(calendar_ns, {}, {}, [])
         for market, day in days:
             day.expire(calendar_ns)
             report.incidents[market] = day.incidents
             report.blind[market] = day.blind_spans()
+            report.recent += day.recent
+        report.recent.sort(key=lambda event: event.end_ns or 0)
         self._file.write(report)

@@ -57,6 +57,6 @@ def test_the_table_says_what_a_ring_lost_and_which_ring_cannot_be_read() -> None
     assert format_rings(status) == [
         "ring kis.tick           2 of 8 waiting, 30 in all",
         "ring us.tick            not made yet",
-        "ring kiwoom.tick        [red]UNREADABLE[/] run/ring/kiwoom.tick.ring: magic is 0",
-        "[red]LOST[/] 5 records since the writer's start: 2 damaged, the rest overwritten unread (`tail event`: ring_loss)",
+        "ring kiwoom.tick        UNREADABLE run/ring/kiwoom.tick.ring: magic is 0",
+        "LOST 5 records since the writer's start: 2 damaged, the rest overwritten unread (`tail event`: ring_loss)",
     ]

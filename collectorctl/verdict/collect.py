@@ -1,0 +1,67 @@
+"""Evidence of a verdict, collected from the files and pages of a home.
+
+Guarantees:
+    * Nothing is changed, and no file with market data is opened.
+"""
+
+from __future__ import annotations
+
+import shutil
+import time
+from contextlib import suppress
+from pathlib import Path
+
+from collectorctl.supervision.status import Status
+from collectorctl.verdict.acknowledgement import load_acknowledgement
+from collectorctl.verdict.rules import DiskRoom, Evidence
+from conf.home import Home
+from conf.loader import SETTINGS_FILE
+from conf.market import MARKETS
+from ringbuf.vitals import ProcessState, VitalsError, read_snapshot
+
+RATE_DAYS = 3
+"""The newest days of which the largest is the rate at which the disk fills."""
+
+
+def collect_evidence(home: Home, status: Status) -> Evidence:
+    """What the verdict on this status is made of."""
+    clock = home.load_clock()
+    return Evidence(
+        status=status,
+        now_ns=clock.now_ns(),
+        speed=clock.anchor.speed,
+        disk=read_disk_room(home.data),
+        stopped_in_order=_was_stopped_in_order(home, status),
+        acknowledged_ns=load_acknowledgement(home).until_ns,
+        settings_changed_s=time.time() - (home.root / SETTINGS_FILE).stat().st_mtime,
+    )
+
+
+def read_disk_room(data: Path) -> DiskRoom:
+    """The room for the data of a home."""
+    exists = next(path for path in (data, *data.parents) if path.exists())
+    free_bytes = shutil.disk_usage(exists).free
+    days: dict[str, int] = {}
+    for market in MARKETS:
+        for directory in sorted((data / market).glob("*/date=*"), key=lambda path: path.name)[-4 * RATE_DAYS :]:
+            days[directory.name] = days.get(directory.name, 0) + _measure(directory)
+    newest = sorted(days)[-RATE_DAYS:]
+    return DiskRoom(free_bytes, max((days[name] for name in newest), default=0) or None)
+
+
+def _measure(directory: Path) -> int:
+    total = 0
+    for path in directory.rglob("part-*"):
+        with suppress(FileNotFoundError):
+            total += path.stat().st_size
+    return total
+
+
+def _was_stopped_in_order(home: Home, status: Status) -> bool:
+    """Whether no process of this home ended without a stop; one that never ran was not killed either."""
+    for process in status.processes:
+        with suppress(FileNotFoundError, VitalsError):
+            state = read_snapshot(home.vitals_path(process.name)).state
+            if state not in (ProcessState.STOPPED, ProcessState.DONE):
+                return False
+    return True

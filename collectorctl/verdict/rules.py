@@ -1,0 +1,316 @@
+"""Rules of the verdict: findings from the state of the processes, the day's incidents, and the room on the disk (pure).
+
+    Status, DayReport, DiskRoom, acknowledgement ──judge()──> Verdict: level, findings, the worst first
+
+    0 safe      1 repairing: something is not healthy now, and is being repaired
+    2 attention: something was lost today, or a person is needed      3 stopped: on purpose
+
+Guarantees:
+    * A loss of the trading day counts until the day is over or it is acknowledged, whatever is healthy since.
+    * A level does not change back within SETTLE_S of a restart, a reconnection or the end of a pause.
+    * Equal evidence gives an equal verdict.
+
+Not handled here:
+    * Missing ticks are no loss before recovery has failed: they are fetched after the close.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from datetime import date
+from enum import IntEnum
+
+import msgspec
+
+from collectorctl.supervision.status import Status
+from conf.calendar import TradingCalendar
+from conf.clock import SECOND_NS
+from conf.market import MARKETS, Market
+from ringbuf.vitals import ProcessState
+from writer.feeds.day_events import BlindSpan, Incident
+
+SETTLE_S = 60.0
+"""How long something is called repairing after it was repaired."""
+
+MAX_LAG_MS = 1000.0
+"""A feed whose books come later than this behind the other's is late."""
+
+MIN_DISK_DAYS = 2.0
+STALE_REPORT_S = 10.0
+
+_LOSSES = {
+    "ring_loss": "records were lost between feed and writer",
+    "journal_damaged": "rows of the journal are unreadable",
+}
+_NEEDS_PERSON = {
+    ProcessState.REFUSED: "the broker refuses the key: see `collectorctl logs {name}`",
+    ProcessState.PAUSED: "the disk cannot be written: make room, writing resumes by itself",
+    ProcessState.FAILING: "see `collectorctl logs {name}`",
+}
+
+
+class Level(IntEnum):
+    """The level of a finding and of a verdict; also the exit status of `status`."""
+
+    SAFE = 0
+    REPAIRING = 1
+    ATTENTION = 2
+    STOPPED = 3
+
+
+class Finding(msgspec.Struct, frozen=True):
+    """One fact about the day.
+
+    `code` and `subject` name it for good; `begin_ns`, `end_ns`: ns since 1970 UTC; `action`: what to do.
+    """
+
+    level: Level
+    code: str
+    subject: str
+    message: str
+    begin_ns: int | None = None
+    end_ns: int | None = None
+    action: str = ""
+
+
+class Verdict(msgspec.Struct, frozen=True):
+    """The verdict; `findings`: the worst first."""
+
+    level: Level
+    findings: list[Finding]
+
+
+class DiskRoom(msgspec.Struct, frozen=True):
+    """Free bytes of the data directory's file system, and the bytes of the largest of the last days; None: no day yet."""
+
+    free_bytes: int
+    day_bytes: int | None
+
+    @property
+    def days(self) -> float | None:
+        """For how many more days there is room."""
+        return self.free_bytes / self.day_bytes if self.day_bytes else None
+
+
+class Evidence(msgspec.Struct, frozen=True):
+    """What a verdict is made of.
+
+    `now_ns`: the home's clock, of which `speed` seconds pass in a real one; `stopped_in_order`: no process was killed;
+    `acknowledged_ns`: up to where losses are acknowledged; `settings_changed_s`: seconds since the settings changed.
+    """
+
+    status: Status
+    now_ns: int
+    speed: float
+    disk: DiskRoom
+    stopped_in_order: bool
+    acknowledged_ns: int
+    settings_changed_s: float
+
+
+def judge(evidence: Evidence, calendar: TradingCalendar) -> Verdict:
+    """The verdict of this instant."""
+    findings = [
+        *_judge_processes(evidence),
+        *_judge_rings(evidence.status),
+        *_judge_feeds(evidence.status),
+        *_judge_incidents(evidence),
+        *_judge_blind_spans(evidence, calendar),
+        *_judge_disk(evidence.disk),
+        *_judge_settings(evidence),
+    ]
+    findings.sort(key=lambda finding: -finding.level)
+    level = max((finding.level for finding in findings), default=Level.SAFE)
+    if evidence.status.supervisor_pid is None and evidence.stopped_in_order:
+        level = Level.STOPPED
+    return Verdict(level, findings)
+
+
+def _judge_processes(evidence: Evidence) -> Iterator[Finding]:
+    status = evidence.status
+    if status.supervisor_pid is None:
+        if not evidence.stopped_in_order:
+            message = "nothing runs here, and it was not stopped by a command"
+            yield Finding(Level.ATTENTION, "not_running", "supervisord", message, action="collectorctl start")
+        return
+    for process in status.processes:
+        if process.healthy:
+            continue
+        action = next((text for state, text in _NEEDS_PERSON.items() if process.state == state), "")
+        level = Level.ATTENTION if action else Level.REPAIRING
+        yield Finding(level, "unhealthy", process.name, process.verdict, action=action.format(name=process.name))
+    if evidence.status.day is None:
+        if any(process.name == "writer" and process.healthy for process in status.processes):
+            yield Finding(Level.REPAIRING, "no_day_report", "writer", "has not reported the day's incidents yet")
+        return
+    age_s = (evidence.now_ns - evidence.status.day.written_ns) / SECOND_NS / evidence.speed
+    if age_s > STALE_REPORT_S:
+        yield Finding(
+            Level.REPAIRING, "stale_report", "writer", f"the report of the day's incidents is {age_s:.0f} s old"
+        )
+
+
+def _judge_rings(status: Status) -> Iterator[Finding]:
+    for ring in status.rings:
+        if ring.error:
+            yield Finding(Level.ATTENTION, "ring_unreadable", ring.name, ring.error)
+        elif ring.capacity and ring.backlog > ring.capacity:
+            message = f"{ring.backlog - ring.capacity} records are overwritten unread, and more with every record"
+            yield Finding(Level.ATTENTION, "ring_overrun", ring.name, message)
+
+
+def _judge_feeds(status: Status) -> Iterator[Finding]:
+    report = status.feed_health
+    if report is None:
+        return
+    for degradation in report.degraded:
+        subject = " ".join(filter(None, (degradation.feed, degradation.symbol, degradation.venue)))
+        yield Finding(Level.REPAIRING, "degraded", subject, degradation.message)
+    if report.lag_p50_ms is not None and len(report.feeds) == 2 and abs(report.lag_p50_ms) > MAX_LAG_MS:
+        first, second = (feed.feed for feed in report.feeds)
+        late, other = (second, first) if report.lag_p50_ms > 0 else (first, second)
+        message = f"half of its books come more than {abs(report.lag_p50_ms) / 1000:.1f} s after those of {other}"
+        yield Finding(Level.REPAIRING, "late", late, message)
+
+
+def _judge_incidents(evidence: Evidence) -> Iterator[Finding]:
+    for market, incidents in _of_today(evidence):
+        groups: dict[tuple[str, str, str], list[Incident]] = {}
+        for one in incidents:
+            groups.setdefault((one.kind, one.feed, one.stream), []).append(one)
+        for (kind, feed, stream), group in groups.items():
+            subject = " ".join(filter(None, (feed, stream)))
+            if kind in _LOSSES:
+                yield from _judge_losses(evidence, market, kind, subject, group)
+            elif kind in ("restart", "disconnect", "paused", "degraded"):
+                yield _judge_repairs(evidence, kind, subject, group)
+            elif kind == "quarantined":
+                message = f"{_sum_values(group)} frames could not be decoded and are kept: {group[-1].message}"
+                yield _build(Level.SAFE, kind, subject, message, group, "collectorctl reprocess, after an upgrade")
+
+
+def _judge_losses(
+    evidence: Evidence, market: Market, kind: str, subject: str, losses: list[Incident]
+) -> Iterator[Finding]:
+    acknowledged = [one for one in losses if one.end_ns is not None and one.end_ns <= evidence.acknowledged_ns]
+    open_losses = [one for one in losses if one not in acknowledged]
+    for level, group, note in ((Level.ATTENTION, open_losses, ""), (Level.SAFE, acknowledged, ", acknowledged")):
+        if group:
+            what = _sum_values(group)
+            message = f"{what} {_LOSSES[kind]}{note}: {_format_spans(market, group)}: {group[-1].message}"
+            yield _build(level, kind, subject, message, group, "" if note else "collectorctl acknowledge")
+
+
+def _judge_repairs(evidence: Evidence, kind: str, subject: str, group: list[Incident]) -> Finding:
+    """What repairs itself: a note, unless it goes on or has just ended."""
+    newest_ns = max(one.end_ns if one.end_ns is not None else evidence.now_ns for one in group)
+    is_recent = (evidence.now_ns - newest_ns) / SECOND_NS / evidence.speed < SETTLE_S
+    count = sum(one.count for one in group)
+    what = {"restart": "restarted", "disconnect": "disconnected", "paused": "paused", "degraded": "degraded"}[kind]
+    ago_s = (evidence.now_ns - newest_ns) / SECOND_NS / evidence.speed
+    when = "goes on" if newest_ns == evidence.now_ns else f"the last time {ago_s:.0f} s ago"
+    message = f"{what} {count} {'time' if count == 1 else 'times'} today, {when}"
+    if group[-1].message and kind != "restart":
+        message += f": {group[-1].message}"
+    return _build(Level.REPAIRING if is_recent else Level.SAFE, kind, subject, message, group)
+
+
+def _judge_blind_spans(evidence: Evidence, calendar: TradingCalendar) -> Iterator[Finding]:
+    if evidence.status.day is None:
+        return
+    for market, spans in evidence.status.day.blind.items():
+        today = _date_of(MARKETS[market], evidence.now_ns)
+        for is_acknowledged in (False, True):
+            blind_ns: dict[str, int] = {}
+            first_ns, last_ns = evidence.now_ns, 0
+            for span in spans:
+                end_ns = evidence.now_ns if span.end_ns is None else span.end_ns
+                if (span.end_ns is not None and end_ns <= evidence.acknowledged_ns) is not is_acknowledged:
+                    continue
+                for instrument, open_ns in _intersect(span, end_ns, today, calendar).items():
+                    blind_ns[instrument] = blind_ns.get(instrument, 0) + open_ns
+                    first_ns, last_ns = min(first_ns, span.begin_ns), max(last_ns, end_ns)
+            if blind_ns:
+                yield _build_blind_finding(MARKETS[market], blind_ns, first_ns, last_ns, is_acknowledged)
+
+
+def _intersect(span: BlindSpan, end_ns: int, today: date, calendar: TradingCalendar) -> dict[str, int]:
+    """How long of a span each instrument's venue was in session today, ns; those that were not are left out."""
+    found = {}
+    for instrument in span.instruments:
+        venue = instrument.split(" ")[1]
+        open_ns = sum(
+            max(0, min(end_ns, phase.end_ns) - max(span.begin_ns, phase.begin_ns))
+            for phase in calendar.phase_spans(venue, today)
+        )
+        if open_ns:
+            found[instrument] = open_ns
+    return found
+
+
+def _build_blind_finding(
+    market: Market, blind_ns: Mapping[str, int], first_ns: int, last_ns: int, is_acknowledged: bool
+) -> Finding:
+    worst = max(blind_ns, key=lambda instrument: blind_ns[instrument])
+    spans = f"between {market.to_local(first_ns):%H:%M:%S} and {market.to_local(last_ns):%H:%M:%S}"
+    message = (
+        f"no feed delivered the books of {len(blind_ns)} {'symbol' if len(blind_ns) == 1 else 'symbols'} {spans}, "
+        f"{worst} for {blind_ns[worst] / SECOND_NS:.1f} s; books cannot be fetched later"
+    )
+    if is_acknowledged:
+        return Finding(Level.SAFE, "blind", market.name, f"acknowledged: {message}", first_ns, last_ns)
+    return Finding(Level.ATTENTION, "blind", market.name, message, first_ns, last_ns, "collectorctl acknowledge")
+
+
+def _judge_disk(disk: DiskRoom) -> Iterator[Finding]:
+    if disk.days is not None and disk.days < MIN_DISK_DAYS:
+        rate = f"{disk.free_bytes / 1e9:.1f} GB free, {(disk.day_bytes or 0) / 1e9:.1f} GB a day"
+        message = f"room for {disk.days:.1f} more days: {rate}"
+        yield Finding(Level.ATTENTION, "disk_room", "data", message, action="make room, or move old days away")
+
+
+def _judge_settings(evidence: Evidence) -> Iterator[Finding]:
+    older = [
+        one.name for one in evidence.status.processes if one.pid and one.uptime_s > evidence.settings_changed_s + 1
+    ]
+    if older:
+        action = "; ".join(f"collectorctl restart {name}" for name in older)
+        yield Finding(
+            Level.SAFE, "settings_changed", ", ".join(older), "started before the settings changed", action=action
+        )
+    if evidence.status.shortfalls:
+        yield Finding(
+            Level.SAFE, "shortfall", "universe", evidence.status.allocation_summary, action="collectorctl plan"
+        )
+
+
+def _of_today(evidence: Evidence) -> Iterator[tuple[Market, list[Incident]]]:
+    """The incidents of each market's trading day: those that go on, or ended on it."""
+    for market, incidents in (evidence.status.day.incidents if evidence.status.day else {}).items():
+        today = _date_of(MARKETS[market], evidence.now_ns)
+        of_today = [one for one in incidents if one.end_ns is None or _date_of(MARKETS[market], one.end_ns) == today]
+        yield MARKETS[market], of_today
+
+
+def _date_of(market: Market, ns: int) -> date:
+    return market.to_local(ns).date()
+
+
+def _build(level: Level, code: str, subject: str, message: str, group: Iterable[Incident], action: str = "") -> Finding:
+    group = list(group)
+    ends = [one.end_ns for one in group]
+    end_ns = None if None in ends else max(end for end in ends if end is not None)
+    return Finding(level, code, subject, message, min(one.begin_ns for one in group), end_ns, action)
+
+
+def _sum_values(group: Iterable[Incident]) -> str:
+    """How many, and whether that is all."""
+    values = [one.value for one in group]
+    known = f"{sum(value for value in values if value is not None):,}"
+    return f"{known} and an unknown number of" if None in values else known
+
+
+def _format_spans(market: Market, group: Iterable[Incident]) -> str:
+    spans = [(market.to_local(one.begin_ns), market.to_local(one.end_ns or one.begin_ns)) for one in group]
+    shown = [f"{begin:%H:%M:%S} to {end:%H:%M:%S}" for begin, end in spans[:3]]
+    return ", ".join(shown) + (f" and {len(spans) - 3} more" if len(spans) > 3 else "")

@@ -1,0 +1,220 @@
+"""The rules of the verdict, fact by fact."""
+
+from __future__ import annotations
+
+from datetime import date, datetime
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import pytest
+
+from collectorctl.supervision.status import ProcessStatus, RingLevel, Status
+from collectorctl.verdict import DiskRoom, Evidence, Finding, Level, Verdict, judge
+from conf.calendar import TradingCalendar
+from conf.clock import SECOND_NS
+from conf.loader import load_settings
+from writer.feeds.day_events import BlindSpan, Incident
+from writer.feeds.day_report import DayReport
+from writer.feeds.degradation import Degradation, FeedShare
+from writer.feeds.monitor import FeedReport
+
+KST = ZoneInfo("Asia/Seoul")
+GB = 10**9
+
+
+def at(text: str, day: date = date(2026, 11, 20)) -> int:
+    return round(datetime.fromisoformat(f"{day}T{text}").replace(tzinfo=KST).timestamp()) * SECOND_NS
+
+
+@pytest.fixture(scope="module")
+def calendar(tmp_path_factory: pytest.TempPathFactory) -> TradingCalendar:
+    root = tmp_path_factory.mktemp("home")
+    (root / "collector.toml").write_text('[universe]\nkr = ["005930"]\n')
+    return TradingCalendar(load_settings(root))
+
+
+def process(name: str, healthy: bool = True, **fields: Any) -> ProcessStatus:
+    verdict = fields.pop("verdict", "streaming")
+    return ProcessStatus(name, "RUNNING", 7, healthy, verdict, **fields)
+
+
+def evidence(now: str = "14:00:00", **fields: Any) -> Evidence:
+    """A home at which nothing happened, but for what is named."""
+    now_ns = at(now)
+    incidents, blind = fields.pop("incidents", []), fields.pop("blind", [])
+    written_ns = fields.pop("written_ns", now_ns)
+    status: dict[str, Any] = {
+        "supervisor_pid": 1,
+        "processes": [process("kis"), process("writer")],
+        "rings": [RingLevel("kis.tick", 8192, 100, 5)],
+        "day": DayReport(written_ns, {"kr": incidents}, {"kr": blind}, []),
+    }
+    status |= {name: fields.pop(name) for name in list(fields) if name in Status.__struct_fields__}
+    other = {
+        "now_ns": now_ns,
+        "speed": 1.0,
+        "disk": DiskRoom(100 * GB, GB),
+        "stopped_in_order": False,
+        "acknowledged_ns": 0,
+        "settings_changed_s": 1e6,
+    }
+    return Evidence(Status(home="h", now="n", healthy=True, **status), **(other | fields))
+
+
+def only(verdict: Verdict) -> Finding:
+    (finding,) = verdict.findings
+    return finding
+
+
+def loss(begin: str, end: str, value: int | None = 7, kind: str = "ring_loss") -> Incident:
+    return Incident(kind, "kis", at(begin), at(end), "records 1 to 7", "orderbook", value=value)
+
+
+def test_a_day_on_which_nothing_happened_is_safe(calendar: TradingCalendar) -> None:
+    """Without a finding."""
+    assert judge(evidence(), calendar) == Verdict(Level.SAFE, [])
+
+
+@pytest.mark.parametrize("kind", ["ring_loss", "journal_damaged"])
+def test_a_loss_counts_all_day_although_everything_is_healthy_since(calendar: TradingCalendar, kind: str) -> None:
+    """How many, of which stream, from when to when, why, and what to do."""
+    verdict = judge(evidence(incidents=[loss("09:00:01", "09:00:09", kind=kind)]), calendar)
+
+    found = only(verdict)
+    assert verdict.level == found.level == Level.ATTENTION
+    assert (found.code, found.subject, found.action) == (kind, "kis orderbook", "collectorctl acknowledge")
+    for text in ("7 ", "09:00:01 to 09:00:09", "records 1 to 7"):
+        assert text in found.message
+
+
+def test_an_unknown_number_of_lost_records_is_not_called_a_number(calendar: TradingCalendar) -> None:
+    """The known ones are added up beside it."""
+    losses = [loss("09:00:01", "09:00:09"), loss("10:00:01", "10:00:09", None)]
+    assert "7 and an unknown number of records" in only(judge(evidence(incidents=losses), calendar)).message
+
+
+def test_a_loss_of_yesterday_is_no_loss_of_today(calendar: TradingCalendar) -> None:
+    """It was in the verdict of its day."""
+    yesterday = Incident("ring_loss", "kis", at("20:00:00", date(2026, 11, 19)), at("20:00:01", date(2026, 11, 19)))
+    assert judge(evidence(incidents=[yesterday]), calendar).level == Level.SAFE
+
+
+def test_an_acknowledged_loss_is_a_note_and_a_later_one_counts(calendar: TradingCalendar) -> None:
+    """Each with its own number."""
+    losses = [loss("09:00:01", "09:00:09", 7), loss("11:00:00", "11:00:01", 9)]
+    verdict = judge(evidence(incidents=losses, acknowledged_ns=at("10:00:00")), calendar)
+
+    assert [(each.level, each.message.split()[0]) for each in verdict.findings] == [
+        (Level.ATTENTION, "9"),
+        (Level.SAFE, "7"),
+    ]
+    assert judge(evidence(incidents=losses, acknowledged_ns=at("12:00:00")), calendar).level == Level.SAFE
+
+
+def test_blind_books_are_a_loss_in_session_hours_only(calendar: TradingCalendar) -> None:
+    """From 08:59:50 to 09:00:10 ten seconds of KRX's pre-market or regular session and no more than that."""
+    spans = [BlindSpan(at("21:00:00"), at("22:00:00"), ["005930 KRX"])]
+    assert judge(evidence(now="23:00:00", blind=spans), calendar).level == Level.SAFE
+
+    spans.append(BlindSpan(at("10:00:00"), at("10:00:10"), ["005930 KRX", "000660 KRX"]))
+    spans.append(BlindSpan(at("11:00:00"), at("11:00:05"), ["005930 KRX"]))
+    found = only(judge(evidence(now="23:00:00", blind=spans), calendar))
+    assert found.level == Level.ATTENTION
+    assert "2 symbols between 10:00:00 and 11:00:05, 005930 KRX for 15.0 s" in found.message
+
+
+def test_a_book_that_is_blind_now_counts_until_now_and_cannot_be_acknowledged_yet(calendar: TradingCalendar) -> None:
+    """The loss is not over."""
+    spans = [BlindSpan(at("13:59:30"), None, ["005930 KRX"])]
+    found = only(judge(evidence(blind=spans, acknowledged_ns=at("13:59:59")), calendar))
+    assert found.level == Level.ATTENTION and "for 30.0 s" in found.message
+
+
+def test_a_restart_is_called_repairing_for_a_minute_and_noted_for_the_day(calendar: TradingCalendar) -> None:
+    """Six kills leave a trace; the level does not flap in between."""
+    kills = [Incident("restart", "kis", at(f"13:00:0{n}"), at(f"13:00:0{n + 1}")) for n in range(6)]
+    found = only(judge(evidence(incidents=kills), calendar))
+    assert found.level == Level.SAFE and "restarted 6 times today, the last time 3594 s ago" in found.message
+    assert judge(evidence(now="13:00:50", incidents=kills), calendar).level == Level.REPAIRING
+    hurried = evidence(now="13:30:00", incidents=kills, speed=60.0)  # half a minute of this machine
+    assert judge(hurried, calendar).level == Level.REPAIRING
+
+
+@pytest.mark.parametrize("kind", ["disconnect", "degraded", "paused"])
+def test_what_goes_on_is_repairing_however_long(calendar: TradingCalendar, kind: str) -> None:
+    """Since this morning."""
+    verdict = judge(evidence(incidents=[Incident(kind, "kis", at("09:00:00"), None, "why")]), calendar)
+    assert verdict.level == Level.REPAIRING
+    assert "goes on: why" in only(verdict).message
+
+
+@pytest.mark.parametrize(
+    ("state", "level"),
+    [("retrying", Level.REPAIRING), ("refused", Level.ATTENTION), ("paused", Level.ATTENTION), ("", Level.REPAIRING)],
+)
+def test_a_process_that_is_not_healthy_is_repaired_unless_it_waits_for_a_person(
+    calendar: TradingCalendar, state: str, level: Level
+) -> None:
+    """A refused key and a full disk repair nobody; a hang, a crash and a reconnection are the watchdog's and supervisord's."""
+    processes = [process("kis", False, state=state, verdict="text"), process("writer")]
+    found = only(judge(evidence(processes=processes), calendar))
+    assert (found.level, found.subject, found.message) == (level, "kis", "text")
+
+
+def test_a_ring_with_more_waiting_than_it_holds_is_losing_records_now(calendar: TradingCalendar) -> None:
+    """456,399 of 8,192 waiting is a loss, not a queue."""
+    rings = [RingLevel("kis.tick", 8192, 500_000, 456_399)]
+    found = only(judge(evidence(rings=rings), calendar))
+    assert found.level == Level.ATTENTION and "448207 records are overwritten" in found.message
+    assert judge(evidence(rings=[RingLevel("kis.tick", 8192, 500_000, 8192)]), calendar).level == Level.SAFE
+
+
+@pytest.mark.parametrize(("lag_ms", "late"), [(2900.0, "kiwoom"), (-2900.0, "kis"), (900.0, None), (None, None)])
+def test_a_feed_more_than_a_second_behind_the_other_is_late(
+    calendar: TradingCalendar, lag_ms: float | None, late: str | None
+) -> None:
+    """Whichever of the two it is."""
+    feeds = [FeedShare(name, 10, 1.0, 0.5, 1.0) for name in ("kis", "kiwoom")]
+    report = FeedReport("", 60.0, lag_ms, lag_ms, feeds, [])
+    findings = judge(evidence(feed_health=report), calendar).findings
+    assert [(each.code, each.subject, each.level) for each in findings] == (
+        [("late", late, Level.REPAIRING)] if late else []
+    )
+
+
+def test_a_degraded_feed_is_named_with_its_symbol(calendar: TradingCalendar) -> None:
+    """As the monitor has it."""
+    report = FeedReport("", 60.0, None, None, [], [Degradation("kis", "005930", "KRX", "half of the books")])
+    found = only(judge(evidence(feed_health=report), calendar))
+    assert (found.level, found.subject) == (Level.REPAIRING, "kis 005930 KRX")
+
+
+def test_less_than_two_days_of_room_need_a_person(calendar: TradingCalendar) -> None:
+    """At the rate of the largest of the last days; without a day nothing is known."""
+    assert judge(evidence(disk=DiskRoom(19 * GB, 10 * GB)), calendar).level == Level.ATTENTION
+    assert judge(evidence(disk=DiskRoom(21 * GB, 10 * GB)), calendar).level == Level.SAFE
+    assert judge(evidence(disk=DiskRoom(1, None)), calendar).level == Level.SAFE
+
+
+def test_a_report_that_is_old_or_missing_is_not_taken_for_a_day_without_incidents(calendar: TradingCalendar) -> None:
+    """Whoever should have written it is not doing so."""
+    assert judge(evidence(written_ns=at("13:59:45")), calendar).level == Level.REPAIRING
+    assert judge(evidence(written_ns=at("13:59:55")), calendar).level == Level.SAFE
+    assert judge(evidence(day=None), calendar).level == Level.REPAIRING
+
+
+def test_a_home_that_was_stopped_is_stopped_and_one_that_was_killed_needs_a_person(calendar: TradingCalendar) -> None:
+    """With the losses of the day in the findings either way."""
+    incidents = [loss("09:00:01", "09:00:09")]
+    stopped = judge(evidence(supervisor_pid=None, stopped_in_order=True, incidents=incidents), calendar)
+    assert (stopped.level, only(stopped).code) == (Level.STOPPED, "ring_loss")
+    killed = judge(evidence(supervisor_pid=None, incidents=incidents), calendar)
+    assert killed.level == Level.ATTENTION
+    assert {each.code for each in killed.findings} == {"not_running", "ring_loss"}
+
+
+def test_settings_newer_than_a_process_are_noted_with_the_command(calendar: TradingCalendar) -> None:
+    """Nothing is wrong, but the change has no effect yet."""
+    processes = [process("kis", uptime_s=50.0), process("writer", uptime_s=5.0)]
+    found = only(judge(evidence(processes=processes, settings_changed_s=10.0), calendar))
+    assert (found.level, found.subject, found.action) == (Level.SAFE, "kis", "collectorctl restart kis")
