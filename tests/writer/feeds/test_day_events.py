@@ -84,8 +84,9 @@ def test_a_book_of_a_killed_process_is_blind_from_its_last_heartbeat_on() -> Non
 
 
 def test_an_orderly_stop_and_start_is_no_restart() -> None:
-    """A start without a predecessor that died says nothing."""
-    assert fold(event(EventType.STOPPED, 1), event(EventType.STARTED, 2)).incidents == []
+    """A start without a predecessor that died is none, and the end of a connection on request is no disconnect."""
+    closed = event(EventType.DISCONNECTED, 1, connection=1, message="asked to stop")
+    assert fold(closed, event(EventType.STOPPED, 1), event(EventType.STARTED, 2)).incidents == []
 
 
 def test_a_pause_ends_with_the_resumption_of_the_same_dataset() -> None:
