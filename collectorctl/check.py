@@ -21,8 +21,9 @@ from collectorctl.allocation_report import build_allocation_report, format_short
 from collectorctl.ring_directory import find_orphans, find_removal_risk
 from collectorctl.supervision.status import enabled_feeds
 from collectorctl.supervision.supervisor import check_configuration
+from conf.clock import to_kst
 from conf.home import Home
-from conf.loader import load_secrets
+from conf.loader import SETTINGS_FILE, load_secrets
 from conf.process import AlreadyRunning
 from conf.settings import SettingsError
 from ringbuf.machine import find_fault, read_machine
@@ -59,8 +60,19 @@ def check_home(home: Home) -> dict[str, Any]:
         "fit": format_shortfalls(report),
         "keys_in_use": find_keys_in_use(home),
         "ring_directory": str(home.ring_directory),
-        "warnings": [*filter(None, [risk]), *find_orphans(home.other_ring_directories())],
+        "warnings": [*filter(None, [risk, _find_missing_exam_day(home)]), *find_orphans(home.other_ring_directories())],
     }
+
+
+def _find_missing_exam_day(home: Home) -> str:
+    """A warning if nobody has named this year's day of the college entrance exam, on which Korea trades an hour later."""
+    year = to_kst(home.load_clock().now_ns()).year
+    if home.load_calendar().has_exam_day(year):
+        return ""
+    return (
+        f"no exam day is named for {year}: on that Thursday of November the regular sessions are an hour later: add "
+        f'"{year}-11-DD" = "exam_day" to [calendar.special] in {home.root / SETTINGS_FILE}'
+    )
 
 
 def reject_keys_in_use(home: Home) -> None:

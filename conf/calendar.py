@@ -7,7 +7,8 @@
 
 Guarantees:
     * The module is pure.
-    * A phase includes its first minute and not its last: "09:00-15:20" ends as 15:20:00 begins.
+    * A phase includes its first minute and not its last: "09:00-15:20" ends as 15:20:00 begins. "21:00-04:00" begins on the evening
+      before its day.
     * Hours are those of the venue's own zone, daylight saving included.
     * Every process that asks whether a market is open asks this calendar.
 
@@ -22,7 +23,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from conf.clock import KST, SECOND_NS
+from conf.clock import KST, MINUTE_NS, SECOND_NS
 from conf.market import KR, MARKETS, US, hours_of, market_of, to_local
 from conf.settings import Settings
 
@@ -35,14 +36,20 @@ PHASES = (
     "after_market",
     "intraday_auction",
     "day_market",
+    "night_market",
 )
 """All phases; records name them by the same strings (ringbuf.records.Session)."""
 
 TABLES = tuple(dict.fromkeys(hours.table for market in MARKETS.values() for hours in market.venues.values()))
 """All tables of [sessions]; several venues may share one."""
 
-FIRST_DAY, EARLY_CLOSE = "first_day", "early_close"
-"""Special days that need no setting: Korea's first trading day of a year, and New York's early closes in the library."""
+FIRST_DAY, EARLY_CLOSE, EXAM_DAY, CLOSED = "first_day", "early_close", "exam_day", "closed"
+"""Kinds of special days. Two need no setting: Korea's first trading day of a year, and New York's early closes in the library."""
+
+QUIET_PHASES = (None, "closing_price")
+"""Phases in which silence is normal: trades at the closing price are few, and no book comes with them (docs/wire/kiwoom.md 3.2)."""
+AUCTION_QUIET_NS = {"KRX": 20 * MINUTE_NS}
+"""How long the opening auction of a venue has no books: KRX's begin at 08:50 (docs/wire/kiwoom.md 3.2)."""
 
 SEARCH_DAYS = 31
 """How far ahead the next session is searched; the longest holiday lasts ten days."""
@@ -94,9 +101,11 @@ class TradingCalendar:
         table = settings.calendar
         self.holidays = holidays
         self._sessions = settings.sessions
-        self._closed = {KR.name: frozenset(table.closed), US.name: frozenset(table.us_closed)}
+        special_days = {date.fromisoformat(day): kind for day, kind in table.special.items()}
+        closed = [day for day, kind in special_days.items() if kind == CLOSED]
+        self._closed = {KR.name: frozenset([*table.closed, *closed]), US.name: frozenset(table.us_closed)}
         self._open = {KR.name: frozenset(table.open), US.name: frozenset(table.us_open)}
-        self._special_days = {date.fromisoformat(day): kind for day, kind in table.special.items()}
+        self._special_days = {day: kind for day, kind in special_days.items() if kind != CLOSED}
         self._special_day_phases = settings.special_day
         self._spans_by_day: dict[tuple[str, date], tuple[PhaseSpan, ...]] = {}
 
@@ -107,9 +116,36 @@ class TradingCalendar:
                 return span.phase
         return None
 
+    def label(self, venue: str, ns: int) -> str | None:
+        """The phase of a record: as `find_phase`, and between two phases of a day the auction that lies there.
+
+        Books and late prints come in such pauses too: NXT's between 15:20 and 15:40, KRX's after 15:30.
+        """
+        spans = self.phase_spans(venue, self.trading_day(venue, ns))
+        for number, span in enumerate(spans):
+            if ns < span.end_ns:
+                if ns >= span.begin_ns:
+                    return span.phase
+                if not number:
+                    return None
+                return "opening_auction" if span.phase == "regular" else "closing_auction"
+        return None
+
+    def expects_data(self, venue: str, ns: int) -> bool:
+        """Whether silence of a feed at `venue` is a fault."""
+        for span in self.phase_spans(venue, self.trading_day(venue, ns)):
+            if span.begin_ns <= ns < span.end_ns:
+                quiet_ns = AUCTION_QUIET_NS.get(venue, 0) if span.phase == "opening_auction" else 0
+                return span.phase not in QUIET_PHASES and ns >= span.begin_ns + quiet_ns
+        return False
+
     def trading_day(self, venue: str, ns: int) -> date:
-        """The date of an instant in the zone of `venue`."""
-        return to_local(ns, hours_of(venue).zone).date()
+        """The day of the session that an instant belongs to: the date in the zone of `venue`, from the evening on the next."""
+        return hours_of(venue).session_day(ns)
+
+    def has_exam_day(self, year: int) -> bool:
+        """Whether a day of `year` is named as the one of the college entrance exam."""
+        return any(day.year == year and kind == EXAM_DAY for day, kind in self._special_days.items())
 
     def phase_spans(self, venue: str, day: date) -> tuple[PhaseSpan, ...]:
         """The phases of one day in order; none on a closed day."""
@@ -183,11 +219,14 @@ class TradingCalendar:
 
     def _build_spans(self, venue: str, day: date) -> tuple[PhaseSpan, ...]:
         kind = self.special_day(venue, day)
-        table, zone = hours_of(venue)
+        table, zone, _ = hours_of(venue)
         phases = self._sessions[table] | (self._special_day_phases[kind].get(table, {}) if kind else {})
         # an override "" removes the phase of that day
         found = [(*span.split("-"), name) for name, span in phases.items() if span]
-        return tuple(sorted(PhaseSpan(_to_ns(zone, day, a), _to_ns(zone, day, b), name) for a, b, name in found))
+        spans = [
+            PhaseSpan(_to_ns(zone, day - timedelta(days=a >= b), a), _to_ns(zone, day, b), name) for a, b, name in found
+        ]
+        return tuple(sorted(spans))
 
 
 def _to_ns(zone: tzinfo, day: date, time: str) -> int:

@@ -121,11 +121,11 @@ def simulated(start: str, speed: float, anchor_file: Path) -> Clock:
     return Clock(anchor, is_simulated=True)
 
 
-def parse_seconds_of_day(digits: str | bytes) -> int:
+def parse_seconds_of_day(digits: str | bytes, max_hour: int = 23) -> int:
     """A vendor's HHMMSS as seconds since midnight. ValueError when it is not a time of day."""
     number = int(digits) if len(digits) == 6 and digits.isascii() and digits.isdigit() else 999_999
     hour, minute, second = number // 10_000, number // 100 % 100, number % 100
-    if hour > 23 or minute > 59 or second > 59:
+    if hour > max_hour or minute > 59 or second > 59:
         raise ValueError(f"{digits!r} is not a time of day: HHMMSS was expected")
     return hour * 3600 + minute * 60 + second
 
@@ -150,12 +150,12 @@ def date_time_of_day(digits: str | bytes, recv_ns: int) -> tuple[int, bool]:
 
 
 def parse_instant(zone: tzinfo, day: str, digits: str, near_ns: int) -> int:
-    """The instant of a vendor's YYYYMMDD and HHMMSS in `zone`, ns since 1970 UTC.
+    """The instant of a vendor's YYYYMMDD and HHMMSS in `zone`, ns since 1970 UTC; from 240000 to 475959 it is of the next day.
 
     Of the two that it has when clocks are set back, the one closer to `near_ns`. ValueError when it is no date and time, or one
     that clocks set forward left out.
     """
-    hour, of_hour = divmod(parse_seconds_of_day(digits), 3600)
+    hour, of_hour = divmod(parse_seconds_of_day(digits, max_hour=47), 3600)
     hour_starts = _find_hour_starts(zone, day, hour)
     begin = (
         hour_starts[0]
@@ -170,7 +170,7 @@ def _find_hour_starts(zone: tzinfo, day: str, hour: int) -> tuple[int, ...]:
     """When an hour of a date (YYYYMMDD) begins, ns since 1970 UTC: twice where clocks are set back by an hour. ValueError."""
     if not (len(day) == 8 and day.isascii() and day.isdigit()):
         raise ValueError(f"{day!r} is not a date: YYYYMMDD was expected")
-    at = datetime(int(day[:4]), int(day[4:6]), int(day[6:]), hour)
+    at = datetime(int(day[:4]), int(day[4:6]), int(day[6:])) + timedelta(days=hour // 24, hours=hour % 24)
     found = [round(at.replace(tzinfo=zone, fold=fold).timestamp()) for fold in (0, 1)]
     if datetime.fromtimestamp(found[0], zone).replace(tzinfo=None) != at:
         raise ValueError(f"{day} {hour:02}h does not exist in {zone}: clocks were set forward")

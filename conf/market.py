@@ -4,7 +4,8 @@
     market        kr     |                   us                          hive dates and hours, time zones, currency
     hours  KRX  NXT  UN  |          US          |          US_DAY        the table under [sessions]; its zone dates a trading day
 
-The US day market is a venue of its own: another book, another volume, and hours that are fixed in Korean time.
+The US day market is a venue of its own: another book, another volume, and hours that are fixed in Korean time. The night session
+that New York's exchanges plan begins at 21:00 and belongs to the next day.
 
 Guarantees:
     * Every venue belongs to one market and has one table of sessions.
@@ -13,21 +14,29 @@ Guarantees:
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, tzinfo
+from datetime import UTC, date, datetime, tzinfo
 from functools import lru_cache
 from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
-from conf.clock import KST, SECOND_NS
+from conf.clock import HOUR_NS, KST, SECOND_NS
 
 NEW_YORK = ZoneInfo("America/New_York")
 
 
 class VenueHours(NamedTuple):
-    """The sessions of a venue: a table under [sessions], in the time of `zone`."""
+    """The sessions of a venue: a table under [sessions], in the time of `zone`.
+
+    `evening_hours`: how many hours before midnight the next day's sessions may begin.
+    """
 
     table: str
     zone: tzinfo
+    evening_hours: int = 0
+
+    def session_day(self, ns: int) -> date:
+        """The day of the session that an instant belongs to."""
+        return to_local(ns + self.evening_hours * HOUR_NS, self.zone).date()
 
 
 class Market(NamedTuple):
@@ -70,7 +79,7 @@ KR = Market(
 US = Market(
     "us",
     NEW_YORK,
-    {venue: VenueHours("US", NEW_YORK) for venue in ("NASDAQ", "NYSE", "AMEX")}
+    {venue: VenueHours("US", NEW_YORK, evening_hours=3) for venue in ("NASDAQ", "NYSE", "AMEX")}
     | {venue: VenueHours("US_DAY", KST) for venue in ("NASDAQ_DAY", "NYSE_DAY", "AMEX_DAY")},
     ("us",),
     integer_prices=False,

@@ -14,6 +14,7 @@ from itertools import pairwise
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
+from conf.calendar import CLOSED
 from conf.instrument import parse_instrument
 from conf.market import MARKETS
 from conf.settings import Settings
@@ -187,6 +188,9 @@ def _check_clock(settings: Settings) -> Iterator[Violation]:
         )
 
 
+_EVENING = {
+    hours.table: f"{24 - hours.evening_hours}:00" for market in MARKETS.values() for hours in market.venues.values()
+}
 _SPAN_PATTERN = re.compile(r"((?:[01]\d|2[0-3]):[0-5]\d)-((?:[01]\d|2[0-3]):[0-5]\d|24:00)")
 
 
@@ -200,14 +204,21 @@ def _check_sessions(settings: Settings) -> Iterator[Violation]:
 
 def _check_phases(table: str, phases: Mapping[str, str]) -> Iterator[Violation]:
     spans = []
+    evening = _EVENING.get(table.rpartition(".")[2], "24:00")
     for phase, span in phases.items():
         match = _SPAN_PATTERN.fullmatch(span)
         if span and match is None:
             yield Violation(f"{table}.{phase}", f"{span!r} is no span of time", 'e.g. "09:00-15:20"')
         elif match is not None:
-            if match[1] >= match[2]:
+            begin, end = match[1], match[2]
+            if phase == "night_market" and begin >= evening:
+                begin = "00:00"  # of its own day; the evening before has no other phase
+            if begin >= end:
                 yield Violation(f"{table}.{phase}", f"{span!r} ends before it begins", "write the earlier time first")
-            spans.append((match[1], match[2], phase))
+            if end > evening:
+                what = f"{span!r} ends in the evening, whose sessions are the next day's"
+                yield Violation(f"{table}.{phase}", what, f"let it end by {evening}; night_market may begin then")
+            spans.append((begin, end, phase))
     for (_, end, earlier), (begin, _, later) in pairwise(sorted(spans)):
         if begin < end:
             yield Violation(
@@ -223,11 +234,11 @@ def _check_special_days(settings: Settings) -> Iterator[Violation]:
             date.fromisoformat(day)
         except ValueError:
             yield Violation(f"calendar.special.{day}", "is no date", 'write the day as "2026-11-19"')
-        if kind and kind not in settings.special_day:
+        if kind and kind != CLOSED and kind not in settings.special_day:
             yield Violation(
                 f"calendar.special.{day}",
                 f"{kind!r} is no kind of day that [special_day] has",
-                f"one of {', '.join(settings.special_day)}",
+                f"one of {', '.join(settings.special_day)}, or {CLOSED}",
             )
 
 

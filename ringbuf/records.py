@@ -71,6 +71,7 @@ class Session(IntEnum):
     AFTER_MARKET = 6
     INTRADAY_AUCTION = 7
     DAY_MARKET = 8
+    NIGHT_MARKET = 9
 
 
 class Side(IntEnum):

@@ -51,12 +51,14 @@ class FailoverPolicy:
         self._sole_receiver_since_ns = 0
         self.active: frozenset[int] = frozenset()
 
-    def update(self, now_ns: int, peer: FeedState | None, own: FeedState, is_open: bool) -> frozenset[int]:
+    def update(
+        self, now_ns: int, peer: FeedState | None, own: FeedState, is_open: bool, expects_data: bool = True
+    ) -> frozenset[int]:
         """The keys of the other feed whose ticks this one collects from now on; `peer` None: it has no vitals.
 
-        `is_open`: whether a venue of its instruments has a session now.
+        `is_open`: whether a venue of its instruments has a session now; `expects_data`: whether silence there is a fault.
         """
-        is_silent = self._is_silent(now_ns, peer, own.last_data_ns) and is_open
+        is_silent = self._is_silent(now_ns, peer, own.last_data_ns, is_open and expects_data)
         # a heartbeat far ahead belongs to another boot
         is_alive = peer is not None and abs(now_ns - peer.heartbeat_ns) <= HEARTBEAT_TIMEOUT_NS and not is_silent
         active = set(self.active)
@@ -73,10 +75,10 @@ class FailoverPolicy:
         self.active = frozenset(active)
         return self.active
 
-    def _is_silent(self, now_ns: int, peer: FeedState | None, own_data_ns: int) -> bool:
+    def _is_silent(self, now_ns: int, peer: FeedState | None, own_data_ns: int, expects_data: bool) -> bool:
         """Whether this feed has received data that the other one has not."""
         peer_data_ns = peer.last_data_ns if peer is not None else 0
-        if peer_data_ns != self._peer_last_data_ns or own_data_ns <= peer_data_ns:
+        if not expects_data or peer_data_ns != self._peer_last_data_ns or own_data_ns <= peer_data_ns:
             self._peer_last_data_ns, self._sole_receiver_since_ns = peer_data_ns, 0
         elif not self._sole_receiver_since_ns:
             self._sole_receiver_since_ns = now_ns

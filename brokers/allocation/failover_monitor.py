@@ -59,11 +59,12 @@ class FailoverMonitor:
     def poll(self, mono_ns: int, calendar_ns: int, own: FeedState) -> None:
         """About twice a second: update `extra_subscriptions` (by own key) and `status`."""
         is_open = any(self._calendar.find_phase(venue, calendar_ns) is not None for venue in self._venues)
+        expects_data = any(self._calendar.expects_data(venue, calendar_ns) for venue in self._venues)
         try:
             peer = self._read_peer()
         except OSError:  # no file descriptor is free: the peer's state is unknown, so change nothing
             return
-        active = self._policy.update(mono_ns, peer_state(peer), own, is_open)
+        active = self._policy.update(mono_ns, peer_state(peer), own, is_open, expects_data)
         if active == self._active:
             return
         self._active = active

@@ -24,8 +24,6 @@ from conf.settings import Settings
 
 MAX_ATTEMPTS = 3
 MAX_TIMEOUT_FACTOR = 8
-QUIET_PHASES = (None, "closing_price")
-"""Phases in which silence is normal: trades at the closing price are few, and no book comes with them (docs/wire/kiwoom.md 3.2)."""
 
 
 class LivenessMonitor:
@@ -70,10 +68,10 @@ class LivenessMonitor:
     def update_open_venues(self, calendar_ns: int, venues: set[str], mono_ns: int) -> None:
         """Note which venues have a session, and since when."""
         for venue in venues:
-            if self._calendar.find_phase(venue, calendar_ns) in QUIET_PHASES:
-                self._open_since_ns.pop(venue, None)
-            else:
+            if self._calendar.expects_data(venue, calendar_ns):
                 self._open_since_ns.setdefault(venue, mono_ns)
+            else:
+                self._open_since_ns.pop(venue, None)
 
     def may_disconnect(self, venues: set[str], calendar_ns: int) -> bool:
         """Whether the settings want no connection now: none of `venues` has a session, nor soon, nor had one just now."""

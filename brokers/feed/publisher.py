@@ -125,7 +125,7 @@ class SessionResolver:
             key = (int(array["venue"][at]), int(array["exch_ns"][at]) // MINUTE_NS)
             session = self._cache.get(key)
             if session is None:
-                name = self._calendar.find_phase(Venue(key[0]).name, key[1] * MINUTE_NS)
+                name = self._calendar.label(Venue(key[0]).name, key[1] * MINUTE_NS)
                 if len(self._cache) > 10_000:
                     self._cache.clear()
                 session = self._cache[key] = Session[name.upper()] if name else Session.UNKNOWN

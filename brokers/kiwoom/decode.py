@@ -255,7 +255,8 @@ def _decode_tick(v: dict[str, str], subscription: Subscription, recv_ns: int, mo
         {"+": Side.BUY, "-": Side.SELL}.get(_last_sign(quantity), Side.NONE),
         flags | (0 if cum_value == UNDEFINED else Flag.VALUE_ROUNDED),
         FeedId.KIWOOM,
-        Session.REGULAR if v.get("290") == "2" else Session.UNKNOWN,
+        # outside KRX the venue's hours decide, as with KIS: its code of the regular session comes in the after-market, too
+        Session.REGULAR if v.get("290") == "2" and venue == "KRX" else Session.UNKNOWN,
         b"",
     )
 

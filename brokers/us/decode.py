@@ -10,7 +10,8 @@
                    |        `- ticker
                    `- D free or R paid, exchange; R and BAQ, BAY, BAA: the day market
 
-A tick's time is the exchange's own date and time. When clocks are set back these name two instants; the Korean pair decides.
+A tick's time is the exchange's own date and time. When clocks are set back these name two instants; the Korean pair decides. A
+clock may run on past midnight: 25:30:00 of a date is 01:30 of the next.
 
 Guarantees:
     * Never raises, whatever the bytes (kis/frame.py).
@@ -85,7 +86,7 @@ def _decode_tick(frame: Frame[RecordLayout], f: list[bytes], subscription: Subsc
     """docs/wire/kis.md 4.4. ValueError or struct.error if time, price or quantity cannot be read."""
     instrument = _checked_instrument(f, subscription)
     exch_ns, flags = _parse_time(f[4:8], frame.recv_ns)
-    if f[3] and f[3] != _business_date(instrument.venue, exch_ns // HOUR_NS):
+    if f[3] and f[3] not in _business_dates(instrument.venue, exch_ns // HOUR_NS):
         flags |= Flag.DATE_MISMATCH
     if is_empty_trade(f[11], f[19]):
         return None
@@ -203,9 +204,11 @@ def _parse_time(f: list[bytes], recv_ns: int) -> tuple[int, int]:
 
 
 @lru_cache(maxsize=1024)
-def _business_date(venue: str, hour: int) -> bytes:
-    """The day of the session, YYYYMMDD, in an hour counted since 1970 UTC."""
-    return f"{to_local(hour * HOUR_NS, hours_of(venue).zone):%Y%m%d}".encode()
+def _business_dates(venue: str, hour: int) -> tuple[bytes, bytes]:
+    """The day of the session, YYYYMMDD, in an hour counted since 1970 UTC; in the evening it may be named by its calendar day."""
+    hours = hours_of(venue)
+    session_day, calendar_day = hours.session_day(hour * HOUR_NS), to_local(hour * HOUR_NS, hours.zone)
+    return f"{session_day:%Y%m%d}".encode(), f"{calendar_day:%Y%m%d}".encode()
 
 
 def _find_session(instrument: Instrument) -> Session:

@@ -51,6 +51,96 @@ def hours(calendar: TradingCalendar, venue: str, day: str) -> dict[str, str]:
     ("time", "krx", "nxt", "unified"),
     [
         ("07:59:59", None, None, None),
+        ("08:55:00", "opening_auction", "opening_auction", "opening_auction"),
+        ("15:20:00", "closing_auction", "closing_auction", "closing_auction"),
+        ("15:30:00", "closing_auction", "closing_auction", "after_market"),
+        ("15:39:59", "closing_auction", "closing_auction", "after_market"),
+        ("15:40:00", "closing_price", "after_market", "after_market"),
+        ("20:00:00", None, None, None),
+    ],
+)
+def test_a_record_between_two_phases_of_a_day_is_of_the_auction_that_lies_there(
+    calendar: TradingCalendar, time: str, krx: str | None, nxt: str | None, unified: str | None
+) -> None:
+    """NXT has books between 15:20 and 15:40, KRX's closing prints come after 15:30; outside the day nothing is said."""
+    assert [calendar.label(venue, at(f"2026-11-20T{time}")) for venue in ("KRX", "NXT", "UN")] == [krx, nxt, unified]
+
+
+@pytest.mark.parametrize("venue", ["KRX", "NXT", "UN"])
+def test_no_second_inside_a_trading_day_is_without_a_label(calendar: TradingCalendar, venue: str) -> None:
+    """From its first phase to its last, on ordinary and special days."""
+    for day in ("2026-11-20", "2026-11-19", "2026-01-02"):
+        spans = calendar.phase_spans(venue, date.fromisoformat(day))
+        for ns in range(spans[0].begin_ns, spans[-1].end_ns, 60 * SECOND_NS):
+            label = calendar.label(venue, ns)
+            assert label and label == (calendar.find_phase(venue, ns) or label)
+
+
+@pytest.mark.parametrize(
+    ("time", "expected"),
+    [
+        ("2026-11-20T08:29:59", False),
+        ("2026-11-20T08:49:59", False),
+        ("2026-11-20T08:50:00", True),
+        ("2026-11-19T09:49:59", False),  # exam day
+        ("2026-11-19T09:50:00", True),
+        ("2026-01-02T09:49:59", False),  # first day
+        ("2026-01-02T09:50:00", True),
+        ("2026-11-20T15:25:00", True),
+        ("2026-11-20T15:50:00", False),  # closing price
+        ("2026-11-20T16:00:00", True),
+    ],
+)
+def test_books_of_krx_are_expected_from_ten_minutes_before_the_open(
+    calendar: TradingCalendar, time: str, expected: bool
+) -> None:
+    """Its auction begins at 08:30, its books at 08:50."""
+    assert calendar.expects_data("KRX", at(time)) is expected
+
+
+def test_the_night_session_is_off_until_it_is_set_and_then_belongs_to_the_next_day(tmp_path: Path, almanac) -> None:
+    """From Sunday evening to Friday morning, in New York's time; a day market in Korea's is not touched."""
+    evening, morning, friday = (
+        at(text, "-05:00") for text in ("2026-11-22T21:30:00", "2026-11-23T03:59:59", "2026-11-20T21:30:00")
+    )
+    assert of(tmp_path, almanac, "").label("NASDAQ", evening) is None
+    calendar = of(tmp_path, almanac, '[sessions.US]\nnight_market = "21:00-04:00"\n')
+
+    assert [calendar.find_phase("NASDAQ", ns) for ns in (evening, morning, friday)] == ["night_market"] * 2 + [None]
+    assert calendar.trading_day("NASDAQ", evening) == date(2026, 11, 23)
+    assert calendar.trading_day("NASDAQ", evening - 3600 * SECOND_NS) == date(2026, 11, 22)
+    assert [span.phase for span in calendar.phase_spans("NYSE", date(2026, 11, 23))] == [
+        *("night_market", "pre_market", "regular", "after_market")
+    ]
+    assert calendar.is_open({"NASDAQ"}, evening, evening)
+    opening = calendar.next_open("NASDAQ", friday)
+    assert opening is not None and str(opening) == "Sunday 2026-11-22 21:00 EST (NASDAQ night-market)"
+
+
+@pytest.mark.parametrize(("day", "utc"), [("2026-03-08", "2026-03-09T01:00:00"), ("2026-11-01", "2026-11-02T02:00:00")])
+def test_the_night_session_follows_new_yorks_clocks(tmp_path: Path, almanac, day: str, utc: str) -> None:
+    """On the evenings after they were set."""
+    calendar = of(tmp_path, almanac, '[sessions.US]\nnight_market = "21:00-04:00"\n')
+
+    (span, *_) = calendar.phase_spans("NASDAQ", date.fromisoformat(day) + timedelta(days=1))
+
+    assert span.begin_ns == at(utc, "+00:00")
+
+
+def test_a_closing_day_is_named_beside_the_others(tmp_path: Path, almanac) -> None:
+    """A home's own entries are added to those of the project."""
+    calendar = of(tmp_path, almanac, '[calendar.special]\n2026-12-24 = "closed"\n')
+
+    assert calendar.closed_reason("KRX", date(2026, 12, 24)) == "closed by the settings"
+    assert not calendar.closed_reason("NASDAQ", date(2026, 12, 23))
+    assert calendar.special_day("KRX", date(2026, 11, 19)) == "exam_day"
+    assert [calendar.has_exam_day(year) for year in (2025, 2026, 2031)] == [True, True, False]
+
+
+@pytest.mark.parametrize(
+    ("time", "krx", "nxt", "unified"),
+    [
+        ("07:59:59", None, None, None),
         ("08:00:00", None, "pre_market", "pre_market"),
         ("08:30:00", "opening_auction", "pre_market", "opening_auction"),
         ("08:50:00", "opening_auction", None, "opening_auction"),

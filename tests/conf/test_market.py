@@ -57,9 +57,19 @@ def test_an_hour_that_comes_twice_is_told_apart_by_what_is_near() -> None:
     assert second == parse_instant(NEW_YORK, "20261101", "013000", second - 600 * SECOND_NS)
     with pytest.raises(ValueError, match="does not exist"):
         parse_instant(NEW_YORK, "20270314", "023000", 0)
-    for day, digits in (("2026110", "013000"), ("20261301", "013000"), ("20261101", "240000"), ("", "")):
+    for day, digits in (("2026110", "013000"), ("20261301", "013000"), ("20261101", "480000"), ("", "")):
         with pytest.raises(ValueError):
             parse_instant(NEW_YORK, day, digits, 0)
+
+
+def test_a_clock_that_runs_on_past_midnight_names_the_next_day() -> None:
+    """As Korean systems print it: 25:30 of a date is 01:30 of the next, also over the end of a year and a change of clocks."""
+    for day, digits, instant in (
+        ("20261123", "253000", "2026-11-24 01:30"),
+        ("20261231", "240000", "2027-01-01 00:00"),
+        ("20270313", "270000", "2027-03-14 03:00"),
+    ):
+        assert parse_instant(NEW_YORK, day, digits, 0) == ns(instant, "America/New_York")
 
 
 @pytest.mark.parametrize("text", ["NAS.AAPL", "NYS.BRK/B", "AMS.SPY", "BAQ.AAPL", "BAY.BF.B", "BAA.SPY", "NYS.F"])

@@ -267,6 +267,9 @@ def test_a_wrong_type_is_named_with_what_belongs_there(
         ("[sessions.KRX]\nafter_market = '16:00-24:30'\n", "sessions.KRX.after_market", "is no span", "09:00-15:20"),
         ("[sessions.KRX]\nafter_market = '20:00-16:00'\n", "sessions.KRX.after_market", "ends before", "earlier"),
         ("[sessions.NXT]\nregular = '09:00-09:00'\n", "sessions.NXT.regular", "ends before it begins", "earlier"),
+        ("[sessions.US]\nnight_market = '20:30-04:00'\n", "sessions.US.night_market", "ends before", "earlier"),
+        ("[sessions.US]\nnight_market = '21:00-04:30'\n", "sessions.US.pre_market", "begins at 04:00", "overlap"),
+        ("[sessions.US]\nafter_market = '16:00-22:00'\n", "sessions.US.after_market", "the next day's", "21:00"),
         (
             "[sessions.KRX]\nregular = '09:00-15:21'\n",
             "sessions.KRX.closing_auction",

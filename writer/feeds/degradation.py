@@ -45,7 +45,7 @@ BASELINE_WINDOWS = 10
 """How many windows the past fades over."""
 MAX_LAGS = 4096
 
-_CONTINUOUS = [Session.PRE_MARKET, Session.REGULAR, Session.AFTER_MARKET, Session.DAY_MARKET]
+_CONTINUOUS = [Session.PRE_MARKET, Session.REGULAR, Session.AFTER_MARKET, Session.DAY_MARKET, Session.NIGHT_MARKET]
 _DELIVERED, _TWINNED, _PAIRED, _FIRST = range(4)
 """Books by when they came; those with a twin, likewise; the pairs and whose book was first, by when the pair's row came."""
 _SPARE = 4

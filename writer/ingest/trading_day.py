@@ -21,15 +21,18 @@ def compute_exchange_ns(records: np.ndarray) -> np.ndarray:
 
 
 def compute_session_days(records: np.ndarray) -> np.ndarray:
-    """The day of the session each record belongs to, days since 1970: the date in the zone of its venue's hours."""
+    """The day of the session each record belongs to, days since 1970: the date in the zone of its venue's hours (market.py)."""
     ns = compute_exchange_ns(records)
     codes = records["venue"].astype(np.int64)
     found, which = np.unique(np.stack([codes, ns // HOUR_NS]), axis=1, return_inverse=True)
-    ahead = [_utc_offset_ns(code, hour * HOUR_NS) for code, hour in zip(*found.tolist(), strict=True)]
+    ahead = [_ahead_ns(code, hour * HOUR_NS) for code, hour in zip(*found.tolist(), strict=True)]
     return (ns + np.array(ahead, np.int64)[which]) // DAY_NS
 
 
-def _utc_offset_ns(venue: int, hour: int) -> int:
-    """What the clock of a venue's hours is ahead of UTC; Korea's for a code that no venue has."""
+def _ahead_ns(venue: int, hour_ns: int) -> int:
+    """What the session days of a venue are ahead of UTC; Korea's for a code that no venue has."""
     name = _VENUE_NAMES.get(venue)
-    return utc_offset_ns(hours_of(name).zone if name else KR.zone, hour)
+    if name is None:
+        return utc_offset_ns(KR.zone, hour_ns)
+    hours = hours_of(name)
+    return utc_offset_ns(hours.zone, hour_ns) + hours.evening_hours * HOUR_NS

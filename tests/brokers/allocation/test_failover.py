@@ -53,6 +53,17 @@ def test_a_line_that_is_down_is_taken_over_and_given_back_when_it_is_steady() ->
     assert spans(taken) == [(120, 260)]
 
 
+def test_silence_before_books_are_expected_is_no_silence() -> None:
+    """Before 08:50 Kiwoom has no books of KRX while another venue or feed has data; from then on it counts anew."""
+    takeover, found = FailoverPolicy(AFTER_S, STEADY_S, [1]), []
+    for second in range(300):
+        peer, own = FeedState(second * S, 1, 0), FeedState(second * S, 1, second * S)
+        found.append(bool(takeover.update(second * S, peer, own, True, expects_data=second >= 200)))
+
+    ((begin, _),) = spans(found)
+    assert begin >= 200 + AFTER_S
+
+
 def test_an_ordinary_reconnect_is_waited_for() -> None:
     """Nineteen seconds away."""
     away = range(100, 119)

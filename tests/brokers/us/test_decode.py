@@ -172,6 +172,26 @@ def test_every_instant_goes_round(utc):
 
 
 @pytest.mark.parametrize(
+    ("day", "clock", "business", "korea"),
+    [
+        ("20261123", "253000", "20261124", ("20261124", "153000")),
+        ("20261124", "013000", "20261124", ("20261124", "153000")),
+        ("20261231", "240000", "20270101", ("20270101", "140000")),
+        ("20261123", "213000", "20261124", ("20261124", "113000")),
+        ("20260713", "213000", "20260714", ("20260714", "103000")),
+    ],
+)
+def test_clocks_of_a_day_of_24_hours_are_read(day: str, clock: str, business: str, korea: tuple[str, str]):
+    """One that runs on past midnight, and the night session's evening, which belongs to the next business day."""
+    kymd, khms = korea
+
+    row = read(tick(tymd=business, xymd=day, xhms=clock, kymd=kymd, khms=khms))
+
+    assert row["exch_ns"] == ns(f"{kymd} {khms}", "Asia/Seoul")
+    assert row["flags"] == 0
+
+
+@pytest.mark.parametrize(
     "changed",
     [
         {"kymd": "20261120"},  # a day off

@@ -99,6 +99,19 @@ def test_status_says_until_when_the_market_is_closed() -> None:
         assert f"market: {words}\n" in run_collectorctl(root, "status", check=False).stdout
 
 
+def test_check_warns_while_the_year_has_no_exam_day() -> None:
+    """No library knows it, and on that day everything is an hour later."""
+    said = {}
+    for year in (2026, 2031):
+        with temporary_home(f'clock.start = "{year}-03-03T10:00:00+09:00"\n') as root:
+            said[year] = run_collectorctl(root, "check").stdout
+            (root / "collector.toml").open("a").write(f'calendar.special."{year}-11-13" = "exam_day"\n')
+            assert "exam day" not in run_collectorctl(root, "check").stdout
+
+    assert "exam day" not in said[2026]
+    assert "warning  no exam day is named for 2031" in said[2031]
+
+
 def test_what_does_not_fit_is_said_by_plan_check_and_status() -> None:
     """Two slots at KIS, one at Kiwoom for two symbols: no error, but named with what it costs."""
     with temporary_home(
