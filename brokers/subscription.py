@@ -139,6 +139,10 @@ class SubscriptionTable:
             if self.states[subscription].last_data_ns < since_ns
         ]
 
+    def any_data(self) -> bool:
+        """Whether data of any subscription arrived."""
+        return any(state.last_data_ns for state in self.states.values())
+
     def all_answered(self) -> bool:
         """Whether every subscription was acknowledged or refused."""
         return all(state.acknowledged_ns or state.refusal for state in self.states.values())

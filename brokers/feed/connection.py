@@ -12,8 +12,8 @@ Guarantees:
     * What was received before a failure is published; a stop closes the connection properly, so that the vendor frees the
       slot.
     * Extra subscriptions (failover) are added and released without disturbing the others.
-    * A connection that is closed twice in a row before its login was answered costs the token, and one on which KIS answered
-      nothing at all the approval key: a vendor may refuse one that way, too.
+    * A connection that is closed twice in a row before its login was answered costs the token, and one on which KIS sent no
+      data at all, whether it acknowledged or not, the approval key: a vendor may refuse one that way, too.
     * No key makes more connections an hour than the settings allow, across kills of the process as well.
 """
 
@@ -163,10 +163,10 @@ class FeedConnection:
             if isinstance(error, ConnectionClosedAbnormally):
                 # the vendor may hold the slot of a session whose end it has not detected (docs/wire/kis.md 2.6)
                 error.retry_after_s = max(error.retry_after_s, getattr(self._settings, self._broker.name).cut_wait_s)
+            if isinstance(error, SessionExpired) and not self._subscription_table.any_data():
+                error.refresh_credential |= self._broker.silence_means_refusal
             if self._session.is_answered:
                 self._closed_logins = 0
-            elif isinstance(error, SessionExpired):
-                error.refresh_credential = self._broker.silence_means_refusal
             elif isinstance(error, ConnectionClosed) and self._session.state == ProcessState.LOGGING_IN:
                 self._closed_logins += 1
                 if self._closed_logins == MAX_CLOSED_LOGINS:

@@ -109,7 +109,7 @@ class KisSession:
     @property
     def is_answered(self) -> bool:
         """Whether the vendor answered a registration or sent data of one."""
-        return self._is_answered or any(state.last_data_ns for state in self._subscription_table.states.values())
+        return self._is_answered or self._subscription_table.any_data()
 
     @property
     def state(self) -> ProcessState:

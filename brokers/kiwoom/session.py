@@ -175,7 +175,8 @@ class KiwoomSession:
             self._login, self._sent_ns = "done", mono_ns - self._spacing_ns
             return ControlResult("logged in")
         reason = self._describe(message)
-        if inner_code(message.return_msg) in _REFRESH_CODES or message.return_code == _TOKEN_REFUSED:
+        code = inner_code(message.return_msg)
+        if code in _REFRESH_CODES or (not code and message.return_code == _TOKEN_REFUSED):
             raise SessionRejected(f"LOGIN refused: {reason}", refresh_credential=True)
         raise SessionRejected(f"LOGIN refused: {reason}", retry_after_s=REFUSED_WAIT_S)
 

@@ -272,6 +272,59 @@ def run(make_vendor: Callable[[str], Vendor]) -> Iterator[Callable[..., tuple[Ve
         yield start
 
 
+class Market:
+    """A simulator without loss and collectors on it."""
+
+    def __init__(self, simulator: subprocess.Popen[str], processes: dict[str, Process]) -> None:
+        self.simulator = simulator
+        self.processes = processes
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter((self.simulator, self.processes))
+
+    def command(self, *lines: str) -> None:
+        """Give the simulator commands."""
+        self.simulator.stdin.write("".join(f"{line}\n" for line in lines))
+        self.simulator.stdin.flush()
+
+
+@pytest.fixture
+def make_market(make_process: Callable[[str, Path], Process]) -> Iterator[Callable[..., Market]]:
+    """Start a simulator and both collectors on it, and wait until they stream: make_market(settings, *more_options)."""
+    with ExitStack() as stack:
+
+        def make(settings: str, *options: str) -> Market:
+            root = stack.enter_context(temporary_home(settings))
+            simulator = subprocess.Popen(
+                [
+                    sys.executable,
+                    *("-m", "brokers.simulator", "--home", str(root), "--always-open", "--books-per-s", "20"),
+                    *("--kis-loss", "0", "--kiwoom-loss", "0", *options),
+                ],
+                cwd=ROOT,
+                env=os.environ | {"COLLECTOR_HOME": str(root)},
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                text=True,
+            )
+            stack.callback(_kill, simulator)
+            addresses = json.loads(simulator.stdout.readline())
+            text = settings
+            for name, urls in addresses.items():
+                if f"[{name}]" not in text:
+                    text += f"[{name}]\ncut_wait_s = 0.0\n" if name != "us" else ""
+                text = text.replace(
+                    f"[{name}]\n", f'[{name}]\nws_url = "{urls["ws_url"]}"\nrest_url = "{urls["rest_url"]}"\n'
+                )
+            (root / "collector.toml").write_text(text)
+            processes = {name: make_process(name, root) for name in ("kis", "kiwoom")}
+            for process in processes.values():
+                process.until_state("streaming")
+            return Market(simulator, processes)
+
+        yield make
+
+
 def _kill(popen: subprocess.Popen[bytes]) -> None:
     if popen.poll() is None:
         popen.kill()

@@ -3,16 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
-from support.process_tree import temporary_home, wait_until
+from support.process_tree import wait_until
 
 from ringbuf.records import Flag, Side
 
@@ -33,36 +28,9 @@ backoff_max_s = 1.0
 
 
 @pytest.fixture
-def market(make_process) -> Iterator[tuple[subprocess.Popen[str], dict[str, Any]]]:
+def market(make_market):
     """A simulator without loss and both collectors on it, streaming."""
-    with temporary_home(SETTINGS) as root:
-        simulator = subprocess.Popen(
-            [
-                sys.executable,
-                *("-m", "brokers.simulator", "--home", str(root), "--always-open", "--books-per-s", "20"),
-                *("--kis-loss", "0", "--kiwoom-loss", "0"),
-            ],
-            cwd=ROOT,
-            env=os.environ | {"COLLECTOR_HOME": str(root)},
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        try:
-            addresses = json.loads(simulator.stdout.readline())
-            tables = "".join(
-                f'[{name}]\nws_url = "{urls["ws_url"]}"\nrest_url = "{urls["rest_url"]}"\ncut_wait_s = 0.0\n'
-                for name, urls in addresses.items()
-                if name in ("kis", "kiwoom")
-            )
-            (root / "collector.toml").write_text(SETTINGS + tables)
-            processes = {name: make_process(name, root) for name in ("kis", "kiwoom")}
-            for process in processes.values():
-                process.until_state("streaming")
-            yield simulator, processes
-        finally:
-            simulator.terminate()
-            simulator.wait(10)
+    return make_market(SETTINGS)
 
 
 def test_both_lines_carry_the_market_of_the_simulator(market):
