@@ -146,13 +146,21 @@ def test_what_lines_at_a_speed_of_one_lack_must_show_in_the_arrivals(
     """Shares of books that lack a line, and the lag: those of the scenario pass, those of no fault do not."""
 
     def of(kis: float, kiwoom: float, lag_s: float) -> list[str]:
-        rows = [("09:30:00", n / 1000 >= kis, n / 1000 < 1 - kiwoom) for n in range(1000)]
+        chance = [n * 619 % 1000 / 1000 for n in range(1000)]
+        rows = [(f"09:{30 + n // 60}:{n % 60:02}", x >= kis, x < 1 - kiwoom) for n, x in enumerate(chance)]
         frame = books(*rows)
         frame["recv_time_kiwoom"] += pd.Timedelta(seconds=lag_s)
         return condition(assertions.DemoData(frame, events()))
 
     assert of(kis, kiwoom / 2, lag_s) == []
     assert of(0.001, 0.001, -0.5)
+
+
+def test_what_one_line_had_before_the_other_came_is_no_loss() -> None:
+    """A line that is subscribed later lacks nothing until then."""
+    rows = [(f"09:{n // 60:02}:{n % 60:02}", n >= 900 and n % 10 > 0, True) for n in range(1800)]
+
+    assert assertions.check_lossy_feed(assertions.DemoData(books(*rows), events())) == []
 
 
 def test_a_line_without_a_midpoint_must_have_none() -> None:
@@ -169,12 +177,13 @@ def test_a_line_without_a_midpoint_must_have_none() -> None:
 def test_lines_that_lack_or_are_late_are_paired_at_a_speed_of_one(name: str) -> None:
     """Conflating both, one losing a tenth, one 0.9 s behind, one without a midpoint: a short run is within the bounds."""
     ran = subprocess.run(
-        [BIN / "collectorctl", "demo", "--scenario", name, "--seconds", "12", "--seed", "7", "--json"],
+        [BIN / "collectorctl", "demo", "--scenario", name, "--seconds", "20", "--seed", "7", "--json"],
         capture_output=True,
         text=True,
         check=False,
         timeout=200,
     )
+    assert ran.stdout, ran.stderr
     outcome = msgspec.json.decode(ran.stdout)
 
     assert outcome["complaints"] == []
