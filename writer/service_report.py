@@ -20,7 +20,9 @@ from ringbuf.ring import RingError
 from ringbuf.vitals import ProcessState, Vitals
 from writer.journal.journal import JournalError
 
-_ADVICE = "data stays in the rings; if the disk is full make space, writing resumes by itself"
+_ADVICE = (
+    "data stays in the rings until they are full (`status`); if the disk is full make space, writing resumes by itself"
+)
 
 RETRY_NS = SECOND_NS
 JOURNAL_RETRY_NS = 30 * SECOND_NS
@@ -98,7 +100,8 @@ class WriterReport:
         """The state of a writer that waits for the disk; None if it does not."""
         if not self._disk_waits:
             return None
-        detail = f"{', '.join(self._disk_waits)}: for {max(self._disk_waits.values()):.0f} s; data stays in the rings"
+        longest_s = max(self._disk_waits.values())
+        detail = f"{', '.join(self._disk_waits)}: for {longest_s:.0f} s; data stays in the rings until they are full"
         return ProcessState.DISK_WAIT, detail
 
     @property

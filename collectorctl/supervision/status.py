@@ -12,6 +12,7 @@ Guarantees:
 from __future__ import annotations
 
 import time
+from pathlib import Path
 
 import msgspec
 import psutil
@@ -23,7 +24,7 @@ from collectorctl.recover.schedule.schedule import Schedule
 from collectorctl.recover.schedule.state import PROGRAM as ON_CALL
 from collectorctl.recover.schedule.state import ScheduleState, schedule_state
 from collectorctl.supervision.supervisor import Program, SupervisorClient
-from conf.clock import to_kst
+from conf.clock import SECOND_NS, to_kst
 from conf.home import Home
 from conf.market import KR, US, Market
 from conf.process import is_waiting_for_disk
@@ -63,7 +64,11 @@ class ProcessStatus(msgspec.Struct, frozen=True):
 
 
 class RingLevel(msgspec.Struct, frozen=True):
-    """How full a ring is: `backlog` records the writer has not made safe yet; `error`: why it cannot be read."""
+    """How full a ring is: `backlog` records the writer has not made safe yet; `error`: why it cannot be read.
+
+    `full_in_s`: when the backlog fills it at the rate of its records, None where little waits or it is full already. A backlog
+    beyond `capacity` was overwritten unread.
+    """
 
     name: str
     capacity: int
@@ -71,6 +76,7 @@ class RingLevel(msgspec.Struct, frozen=True):
     backlog: int
     error: str = ""
     note: str = ""
+    full_in_s: float | None = None
 
 
 class Status(msgspec.Struct, frozen=True):
@@ -94,10 +100,14 @@ class Status(msgspec.Struct, frozen=True):
     """The day's incidents as last published by the writer; None before that."""
     events: list[str] = []
     """What happened last; without acknowledgements."""
+    feed_health_age_s: float | None = None
+    """How old that state is, in real seconds; it is made anew several times a minute."""
     gaps: GapReport | None = None
     """Gaps as last published by the writer: missing and doubled ticks by symbol; None before that."""
     us_gaps: GapReport | None = None
     """Gaps of the US ticks, in dollars."""
+    gaps_age_s: float | None = None
+    """How old the gaps are; they are published once a second."""
     shortfalls: list[str] = []
     """Instruments without a slot, with the consequence."""
     allocation_summary: str = ""
@@ -186,10 +196,12 @@ def collect_status(home: Home) -> Status:
         damaged_records=_count_writers(processes, "damaged_records"),
         market=_describe_market(home),
         feed_health=feed_health,
+        feed_health_age_s=_read_age_s(home.feed_report_path()),
         day=day,
         events=[_format_event(event) for event in day.recent[-MAX_EVENTS_SHOWN:]] if day else [],
         gaps=_read_gap_report(home, KR),
         us_gaps=_read_gap_report(home, US),
+        gaps_age_s=_read_age_s(home.gap_report_path(KR.name)),
         shortfalls=shortfalls,
         allocation_summary=summary,
         recovery=recovery,
@@ -235,6 +247,25 @@ def _format_event(event: Incident) -> str:
 def _read_day_report(home: Home) -> DayReport | None:
     try:
         return decode_day_report(home.day_report_path().read_bytes())
+    except FileNotFoundError:
+        return None
+
+
+def estimate_full_in(ring: Consumer, backlog: int) -> float | None:
+    """In how many seconds the ring is full if nothing is made safe meanwhile."""
+    if not ring.capacity // 20 < backlog <= ring.capacity:
+        return None
+    oldest, newest = (ring.read(seq, 1).records for seq in (ring.head - backlog + 1, ring.head))
+    if not len(oldest) or not len(newest):
+        return None
+    span_s = int(newest["mono_ns"][0] - oldest["mono_ns"][0]) / SECOND_NS
+    return round((ring.capacity - backlog) * span_s / (backlog - 1), 1)
+
+
+def _read_age_s(path: Path) -> float | None:
+    """How long ago a file was replaced, in real seconds; None if there is none."""
+    try:
+        return round(time.time() - path.stat().st_mtime, 1)
     except FileNotFoundError:
         return None
 
@@ -300,6 +331,9 @@ def _read_ring_level(home: Home, feed: str, stream: str) -> RingLevel:
     except RingError as error:
         return RingLevel(name, 0, 0, 0, str(error))
     try:
-        return RingLevel(name, ring.capacity, ring.head, max(0, ring.head - ring.tail + 1))
+        backlog = max(0, ring.head - ring.tail + 1)
+        return RingLevel(name, ring.capacity, ring.head, backlog, full_in_s=estimate_full_in(ring, backlog))
+    except RingError as error:
+        return RingLevel(name, ring.capacity, ring.head, 0, str(error))
     finally:
         ring.close()

@@ -7,11 +7,13 @@ from rich.table import Table
 from rich.text import Text
 
 from collectorctl.capture import format_capture
-from collectorctl.supervision.status import ProcessStatus, Status
+from collectorctl.supervision.status import ProcessStatus, RingLevel, Status
 from collectorctl.terminal import coloured, wide_console
 from collectorctl.verdict import Level, Verdict
 from writer.feeds.monitor import FeedReport
 from writer.volume.gap_tracker import GapReport
+
+FRESH_S = 10.0
 
 _COLOURS = {Level.SAFE: "green", Level.REPAIRING: "yellow", Level.ATTENTION: "red", Level.STOPPED: "yellow"}
 _VERDICTS = {
@@ -51,12 +53,12 @@ def print_status(status: Status, counters: bool) -> None:
         console.print(status.allocation_summary)
     if status.feed_health is not None:
         for line in format_feeds(status.feed_health):
-            console.print(line)
+            console.print(mark_age(line, status.feed_health_age_s))
         for degradation in status.feed_health.degraded:
             subject = " ".join(filter(None, (degradation.feed, degradation.symbol, degradation.venue)))
             console.print(coloured("DEGRADED", "red"), f"{subject}: {degradation.message}")
     if status.gaps is not None:
-        console.print(format_ticks(status.gaps))
+        console.print(mark_age(format_ticks(status.gaps), status.gaps_age_s))
     if status.us_gaps is not None:
         console.print(f"US {format_ticks(status.us_gaps, 'dollars')}")
     if status.recovery is not None:
@@ -71,20 +73,31 @@ def print_status(status: Status, counters: bool) -> None:
             console.print(f"{process.name}: {text}")
 
 
+def mark_age(line: str, age_s: float | None) -> Text:
+    """A line out of a file: grey, with its age, once that is more than FRESH_S."""
+    if age_s is None or age_s <= FRESH_S:
+        return coloured(line, "default")
+    return coloured(f"{line} [{age_s:.0f} s old]", "bright_black")
+
+
 def format_rings(status: Status) -> list[str]:
     """Each ring, and what the writer could not read of them."""
-    lines = [
-        f"ring {ring.name:<18} {ring.note or f'{ring.backlog} of {ring.capacity} waiting, {ring.head} in all'}"
-        if not ring.error
-        else f"ring {ring.name:<18} UNREADABLE {ring.error}"
-        for ring in status.rings
-    ]
+    lines = [f"ring {ring.name:<18} {_describe_ring(ring)}" for ring in status.rings]
     if status.lost_records:
         lines.append(
             f"LOST {status.lost_records} records since the writer's start: {status.damaged_records} damaged, "
             "the rest overwritten unread (`tail event`: ring_loss)"
         )
     return lines
+
+
+def _describe_ring(ring: RingLevel) -> str:
+    if ring.error or ring.note:
+        return f"UNREADABLE {ring.error}" if ring.error else ring.note
+    if ring.backlog > ring.capacity:
+        return f"LOSING RECORDS: {ring.backlog - ring.capacity} of {ring.backlog} waiting are overwritten, {ring.head} in all"
+    full = "" if ring.full_in_s is None else f", full in {ring.full_in_s:.0f} s if they stay"
+    return f"{ring.backlog} of {ring.capacity} waiting{full}, {ring.head} in all"
 
 
 def format_feeds(report: FeedReport) -> list[str]:

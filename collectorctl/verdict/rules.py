@@ -36,6 +36,7 @@ MAX_LAG_MS = 1000.0
 """A feed whose books come later than this behind the other's is late."""
 
 MIN_DISK_DAYS = 2.0
+MIN_RING_S = 60.0
 STALE_REPORT_S = 10.0
 
 _LOSSES = {
@@ -157,6 +158,9 @@ def _judge_rings(status: Status) -> Iterator[Finding]:
         elif ring.capacity and ring.backlog > ring.capacity:
             message = f"{ring.backlog - ring.capacity} records are overwritten unread, and more with every record"
             yield Finding(Level.ATTENTION, "ring_overrun", ring.name, message)
+        elif ring.full_in_s is not None and ring.full_in_s < MIN_RING_S:
+            message = f"{ring.backlog} of {ring.capacity} records wait for the writer: full in {ring.full_in_s:.0f} s"
+            yield Finding(Level.REPAIRING, "ring_filling", ring.name, message)
 
 
 def _judge_feeds(status: Status) -> Iterator[Finding]:

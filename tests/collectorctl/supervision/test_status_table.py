@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-import numpy as np
+from pathlib import Path
 
-from collectorctl.supervision.status import RingLevel, Status
-from collectorctl.supervision.status_table import format_rings, format_ticks
+import numpy as np
+import pytest
+
+from collectorctl.supervision.status import RingLevel, Status, estimate_full_in
+from collectorctl.supervision.status_table import format_rings, format_ticks, mark_age
 from ringbuf.records import TICK, Venue, empty_records
+from ringbuf.ring import Consumer, Producer
 from writer.volume.gap_tracker import GapReport, GapTracker
 
 NINE_NS = 1_795_132_800_000_000_000
@@ -51,6 +55,8 @@ def test_the_table_says_what_a_ring_lost_and_which_ring_cannot_be_read() -> None
         RingLevel("kis.tick", 8, 30, 2),
         RingLevel("us.tick", 0, 0, 0, note="not made yet"),
         RingLevel("kiwoom.tick", 0, 0, 0, "run/ring/kiwoom.tick.ring: magic is 0"),
+        RingLevel("kis.event", 8, 30, 6, full_in_s=11.6),
+        RingLevel("kis.orderbook", 8, 30, 29),
     ]
     status = Status("home", "now", 1, False, [], rings, lost_records=5, damaged_records=2)
 
@@ -58,5 +64,30 @@ def test_the_table_says_what_a_ring_lost_and_which_ring_cannot_be_read() -> None
         "ring kis.tick           2 of 8 waiting, 30 in all",
         "ring us.tick            not made yet",
         "ring kiwoom.tick        UNREADABLE run/ring/kiwoom.tick.ring: magic is 0",
+        "ring kis.event          6 of 8 waiting, full in 12 s if they stay, 30 in all",
+        "ring kis.orderbook      LOSING RECORDS: 21 of 29 waiting are overwritten, 30 in all",
         "LOST 5 records since the writer's start: 2 damaged, the rest overwritten unread (`tail event`: ring_loss)",
     ]
+
+
+def test_an_old_figure_carries_its_age_and_is_grey() -> None:
+    """A fresh one does not."""
+    assert [mark_age("text", age_s).plain for age_s in (None, 9.9, 31.2)] == ["text", "text", "text [31 s old]"]
+    assert mark_age("text", 31.2).style == "bright_black"
+
+
+@pytest.mark.parametrize(("waiting", "full_in_s"), [(50, None), (51, 9.5), (501, 5.0), (1000, 0.0)])
+def test_the_time_until_a_ring_is_full_follows_from_its_records(
+    tmp_path: Path, waiting: int, full_in_s: float | None
+) -> None:
+    """A hundred a second into a ring of a thousand; of a twentieth and less nothing is said."""
+    producer = Producer.open(tmp_path / "ring", TICK, 1000)
+    records = empty_records(TICK, waiting)
+    records["mono_ns"] = np.arange(waiting) * 10_000_000
+    producer.publish(records)
+    ring = Consumer.open(tmp_path / "ring", TICK)
+
+    assert estimate_full_in(ring, waiting) == full_in_s
+
+    ring.close()
+    producer.close()

@@ -167,6 +167,8 @@ def test_a_ring_with_more_waiting_than_it_holds_is_losing_records_now(calendar: 
     found = only(judge(evidence(rings=rings), calendar))
     assert found.level == Level.ATTENTION and "448207 records are overwritten" in found.message
     assert judge(evidence(rings=[RingLevel("kis.tick", 8192, 500_000, 8192)]), calendar).level == Level.SAFE
+    filling = judge(evidence(rings=[RingLevel("kis.tick", 8192, 500_000, 8000, full_in_s=12.4)]), calendar)
+    assert (filling.level, only(filling).code) == (Level.REPAIRING, "ring_filling")
 
 
 @pytest.mark.parametrize(("lag_ms", "late"), [(2900.0, "kiwoom"), (-2900.0, "kis"), (900.0, None), (None, None)])
