@@ -98,6 +98,12 @@ CONTRACTS = tuple(
             "brokers.simulator.captured:read_captured",
         ),
         ("data/recover/round.json", "recover", "status, watchdog", "collectorctl.recover.schedule.state:LastRun"),
+        (
+            "data/recover/round-{hours}.json",
+            "recover",
+            "status, watchdog",
+            "collectorctl.recover.schedule.state:LastRun",
+        ),
         ("data/recover/rates.json", "recover", "recover", "collectorctl.recover.job:RecoveryJob"),
         (
             "data/recover/date={date}/{instrument}/evidence.json",

@@ -17,7 +17,7 @@ import time
 from loguru import logger
 
 from collectorctl.recover.schedule.runner import RecoveryRunner
-from collectorctl.recover.schedule.schedule import Schedule
+from collectorctl.recover.schedule.schedule import build_schedules
 from collectorctl.recover.schedule.state import PROGRAM, schedule_state
 from conf.home import Home
 from conf.process import ShutdownSignal, run_process
@@ -34,10 +34,10 @@ def serve(home: Home, stop: ShutdownSignal) -> None:
     os.nice(NICENESS)
     vitals = Vitals.create(home.vitals_path(PROGRAM), PROGRAM)
     try:
-        schedule = Schedule(home.settings, home.load_calendar())
-        runner = RecoveryRunner(home, schedule, vitals, stop)
-        if not schedule.enabled or runner.run():
-            summary = str(schedule_state(home, schedule))
+        schedules = [one for one in build_schedules(home.settings, home.load_calendar()) if one.enabled]
+        runner = RecoveryRunner(home, schedules, vitals, stop)
+        if not schedules or runner.run():
+            summary = str(schedule_state(home, schedules))
             logger.info("{}", summary)
             vitals.set_state(ProcessState.DONE, summary)
             runner.wait(started_s + MIN_RUNTIME_S - time.monotonic())

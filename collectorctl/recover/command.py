@@ -8,17 +8,14 @@ Guarantees:
 
 from __future__ import annotations
 
-import os
 from datetime import date
 
 import msgspec
 
-from brokers.history import open_history
 from collectorctl.recover import us_job
 from collectorctl.recover.certificate.certify import Certificate, Grade
-from collectorctl.recover.download.pager import ThrottledClient
 from collectorctl.recover.horizon import DayUnavailable, parse_day
-from collectorctl.recover.job import FAILURES, RecoveryRequest, recovery_job, recovery_lock
+from collectorctl.recover.job import FAILURES, RecoveryRequest, recovery_job
 from collectorctl.recover.progress import ConsoleProgress, parse_duration, show_certificates, show_day_states, show_plan
 from collectorctl.recover.verify import VerifiedCertificate
 from collectorctl.recover.verify import verify as verified
@@ -73,24 +70,15 @@ def recover_us(home: Home, text: str, symbols: str, dry_run: bool, as_json: bool
     instruments = chosen or home.settings.instruments(US.name)
     console = wide_console(stderr=True) if as_json else wide_console()
     try:
-        us_job.check_recoverable(home, day, {one.venue for one in instruments})
         if dry_run:
+            us_job.check_recoverable(home, day, {one.venue for one in instruments})
             found = us_job.load_day_states(home, day, instruments)
             echo_json(found) if as_json else show_day_states(console, found)
             return 0
-        fd = recovery_lock(home)
-        try:
-            history = open_history(home, us_job.BROKER)
-            try:
-                client = ThrottledClient(history, home.settings.recover, console.print)
-                certificates = us_job.recover(home, client, day, instruments, console.print)
-            finally:
-                history.close()
-        finally:
-            os.close(fd)
+        certificates = us_job.recover(home, day, instruments, console.print)
     except DayUnavailable as error:
         return _fail(str(error), EXIT_USAGE)
-    except (*FAILURES, us_job.DayNotReady) as error:
+    except FAILURES as error:
         return _fail(str(error), EXIT_BUG)
     _print_certificates(console, certificates, as_json)
     return 0 if all(one.certificate == Grade.MINUTE_ONLY for one in certificates) else EXIT_BUG

@@ -12,7 +12,8 @@ Guarantees:
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import os
+from collections.abc import Callable, Iterable
 from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -23,15 +24,16 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from brokers.history import PageRequest
+from brokers.history import PageRequest, open_history
 from collectorctl.recover.certificate import store
 from collectorctl.recover.certificate.certify import Certificate, Grade
 from collectorctl.recover.download import minute_bars
 from collectorctl.recover.download.page_store import PageSequence, recovery_folder
 from collectorctl.recover.download.pager import FetchError, NoAnswer, ProgressCallback, ThrottledClient, fetch_pages
 from collectorctl.recover.horizon import DayUnavailable
+from collectorctl.recover.job import DayNotReady, recovery_lock
 from collectorctl.recover.store import day_ticks, table_file
-from conf.clock import KST, MINUTE_NS, SECOND_NS, to_kst
+from conf.clock import KST, MINUTE_NS, SECOND_NS, floor_to_hour, to_kst
 from conf.home import Home
 from conf.instrument import Instrument
 from conf.market import US, hours_of
@@ -47,10 +49,6 @@ EMPTY_CERTIFICATE = {field.name: _EMPTY_VALUES[field.type] for field in msgspec.
 """A certificate of a day without trades to check."""
 
 
-class DayNotReady(Exception):
-    """The day cannot be recovered yet; the message has reason and remedy."""
-
-
 class DayState(msgspec.Struct):
     """An instrument's day before a run: live ticks, stored bars, stored pages."""
 
@@ -63,6 +61,7 @@ class DayState(msgspec.Struct):
 def check_recoverable(home: Home, day: date, venues: Iterable[str]) -> None:
     """DayUnavailable for a day without a session; DayNotReady while one lasts or hours are unpublished."""
     calendar, now_ns = home.load_calendar(), home.load_clock().now_ns()
+    bounds: list[int] = []
     for venue in sorted(set(venues)):
         if day > calendar.trading_day(venue, now_ns):
             raise DayUnavailable(f"{day}: is in the future")
@@ -72,7 +71,10 @@ def check_recoverable(home: Home, day: date, venues: Iterable[str]) -> None:
         if spans and now_ns < spans[-1].end_ns:
             end = datetime.fromtimestamp(spans[-1].end_ns // SECOND_NS, hours_of(venue).zone)
             raise DayNotReady(f"{day}: the session of {venue} is over at {end:%Y-%m-%d %H:%M %Z}: recover it then")
-    if unpublished := day_ticks.find_unpublished_hours(home, day, US):
+        bounds += [spans[0].begin_ns, spans[-1].end_ns] if spans else []
+    # hours of these sessions only: the day market's next one begins while New York's date is still this one
+    begin_ns, end_ns = floor_to_hour(min(bounds, default=0)), max(bounds, default=0)
+    if unpublished := day_ticks.find_unpublished_between(home, US, begin_ns, end_ns):
         raise DayNotReady(
             f"{day}: hours are still in the journal ({', '.join(unpublished)}): `collectorctl stop` publishes them, or wait "
             "until the writer has; then recover again"
@@ -93,11 +95,42 @@ def load_day_states(home: Home, day: date, instruments: Iterable[Instrument]) ->
 
 
 def recover(
-    home: Home, client: ThrottledClient, day: date, instruments: Iterable[Instrument], on_progress: ProgressCallback
+    home: Home,
+    day: date,
+    instruments: Iterable[Instrument],
+    on_progress: ProgressCallback,
+    on_instrument: Callable[[Instrument], object] = lambda _: None,
 ) -> list[Certificate]:
-    """Fetch and store the bars of each instrument, and certify. NoAnswer, OSError; other failures are reported per instrument."""
-    instruments, asked_ns = sorted(instruments), home.load_clock().now_ns()
+    """Fetch and store the bars of each instrument, and certify.
+
+    `on_instrument` is called before each; failures that concern one instrument are messages for `on_progress`. DayUnavailable,
+    AlreadyRunning, SettingsError, and what is in job.FAILURES.
+    """
+    instruments = sorted(instruments)
+    check_recoverable(home, day, {one.venue for one in instruments})
+    fd = recovery_lock(home)
+    try:
+        history = open_history(home, BROKER)
+        try:
+            client = ThrottledClient(history, home.settings.recover, on_progress)
+            return _recover(home, client, day, instruments, on_progress, on_instrument)
+        finally:
+            history.close()
+    finally:
+        os.close(fd)
+
+
+def _recover(
+    home: Home,
+    client: ThrottledClient,
+    day: date,
+    instruments: list[Instrument],
+    on_progress: ProgressCallback,
+    on_instrument: Callable[[Instrument], object],
+) -> list[Certificate]:
+    asked_ns = home.load_clock().now_ns()
     for one in instruments:
+        on_instrument(one)
         try:
             rows = _fetch_bars(home, client, day, one)
         except NoAnswer:

@@ -20,7 +20,7 @@ import psutil
 from brokers.registry import BROKERS
 from collectorctl.allocation_report import build_allocation_report, format_shortfalls
 from collectorctl.capture import CaptureStatus, read_capture
-from collectorctl.recover.schedule.schedule import Schedule
+from collectorctl.recover.schedule.schedule import build_schedules
 from collectorctl.recover.schedule.state import PROGRAM as ON_CALL
 from collectorctl.recover.schedule.state import ScheduleState, schedule_state
 from collectorctl.supervision.supervisor import Program, SupervisorClient
@@ -174,7 +174,7 @@ def collect_status(home: Home) -> Status:
         *(name for name, program in supervised.items() if name not in configured and not never_started(program)),
     ]
     shortfalls, summary = _read_allocation(home)
-    recovery = schedule_state(home, Schedule(home.settings, home.load_calendar()))
+    recovery = schedule_state(home, build_schedules(home.settings, home.load_calendar()))
     processes = [_build_process_status(home, name, supervised.get(name), recovery) for name in names]
     feed_health = _read_feed_report(home) if pid is not None else None
     day = _read_day_report(home)

@@ -1,6 +1,6 @@
 """Runner of scheduled recovery: every unsettled day is recovered once.
 
-    days of the schedule ─> settled?  every certificate PROVEN, RECONCILED or MINUTE_ONLY ─> nothing is fetched
+    days of what is due  ─> settled?  every certificate PROVEN, RECONCILED or MINUTE_ONLY ─> nothing is fetched
                                └─ no ─> job, in a thread ─┬─ every call answered: done, whatever its certificates say
                                                           ├─ unpublished hours, another run: again in WAIT_S
                                                           └─ failed: reason published, again in retry_s
@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
+from collections.abc import Sequence
 from datetime import date
 from threading import Thread
 from typing import NamedTuple
@@ -23,6 +24,7 @@ from typing import NamedTuple
 import msgspec
 from loguru import logger
 
+from collectorctl.recover import us_job
 from collectorctl.recover.certificate import store
 from collectorctl.recover.certificate.certify import Certificate, Grade
 from collectorctl.recover.download.page_store import write_atomic
@@ -30,11 +32,12 @@ from collectorctl.recover.horizon import DayUnavailable
 from collectorctl.recover.job import FAILURES, DayNotReady, ProgressListener, RecoveryRequest, recovery_job
 from collectorctl.recover.plan import InstrumentPlan
 from collectorctl.recover.schedule.schedule import Schedule
-from collectorctl.recover.schedule.state import LastRun, find_first_day, last_run_path
+from collectorctl.recover.schedule.state import LastRun, find_first_day, is_due, last_run_path
 from collectorctl.recover.store.day_ticks import find_instruments
 from conf.clock import to_kst
 from conf.home import Home
 from conf.instrument import Instrument
+from conf.market import KR
 from conf.process import AlreadyRunning, ShutdownSignal
 from conf.settings import SettingsError
 from ringbuf.vitals import ProcessState, Vitals
@@ -69,26 +72,27 @@ class StallDetector(ProgressListener):
 
     def on_totals_started(self, instruments: int) -> None:
         """Official figures come first."""
-        self._record_progress(f"official figures of {instruments} instruments")
+        self.record_progress(f"official figures of {instruments} instruments")
 
     def on_total(self) -> None:
         """One more."""
-        self._record_progress(self.detail)
+        self.record_progress(self.detail)
 
     def on_page(self, plan: InstrumentPlan, pages: int, rate: float) -> None:
         """One more page."""
-        self._record_progress(f"{plan.instrument}: page {pages} of about {plan.pages}")
+        self.record_progress(f"{plan.instrument}: page {pages} of about {plan.pages}")
 
     def on_instrument_done(self, plan: InstrumentPlan) -> None:
         """One instrument is through."""
-        self._record_progress(f"{plan.instrument}: placed")
+        self.record_progress(f"{plan.instrument}: placed")
 
     def on_message(self, text: str) -> None:
         """Something a user should read."""
         logger.warning("{}", text)
-        self._record_progress(text)
+        self.record_progress(text)
 
-    def _record_progress(self, detail: str) -> None:
+    def record_progress(self, detail: str) -> None:
+        """Something was done. ShutdownRequested."""
         if self._stop.requested:
             raise ShutdownRequested
         self.detail, self.last_progress_s = detail, time.monotonic()
@@ -97,31 +101,41 @@ class StallDetector(ProgressListener):
 class RecoveryRunner:
     """The work of one life of the process."""
 
-    def __init__(self, home: Home, schedule: Schedule, vitals: Vitals, stop: ShutdownSignal) -> None:
+    def __init__(self, home: Home, schedules: Sequence[Schedule], vitals: Vitals, stop: ShutdownSignal) -> None:
         self.home = home
-        self._schedule = schedule
+        self._schedules = schedules
         self._vitals = vitals
         self._stop = stop
-        self._finished_days: set[date] = set()
+        self._finished_days: set[tuple[str, date]] = set()
 
     def run(self) -> bool:
-        """One run, however long it takes; whether it was completed. OSError when that cannot be stored."""
+        """One run of every schedule that is due (of all, if none is), however long it takes; whether it was completed."""
+        chosen = self._find_due() or self._schedules
         while not self._stop.requested:
-            failures = [self._recover_day(day, uncertified) for day, uncertified in self._find_unfinished_days()]
-            failure = max((one for one in failures if one is not None), key=lambda one: one.failed, default=None)
+            failures = [one for schedule in chosen if (one := self._recover_days(schedule)) is not None]
             if self._stop.requested:
                 break
-            if failure is None:
-                failure = self._save_last_run()
-            if failure is None:
+            if not failures:
                 return True
+            failure = max(failures, key=lambda one: one.failed)
             pause_s = self.home.settings.recover.retry_s if failure.failed else NOT_READY_RETRY_S
             retry_text = f"; again in {pause_s:.0f} s" if failure.failed else ""
             self._vitals.set_state(
                 ProcessState.FAILING if failure.failed else ProcessState.RECOVERING, failure.message + retry_text
             )
             self.wait(pause_s)
+            chosen = self._find_due() or chosen
         return False
+
+    def _find_due(self) -> list[Schedule]:
+        return [schedule for schedule in self._schedules if is_due(self.home, schedule)]
+
+    def _recover_days(self, schedule: Schedule) -> RecoveryFailure | None:
+        """All unsettled days of a schedule, and the end of the run is stored; the worst failure, if any."""
+        unfinished = self._find_unfinished_days(schedule)
+        failures = [self._recover_day(schedule, day, uncertified) for day, uncertified in unfinished]
+        failure = max((one for one in failures if one is not None), key=lambda one: one.failed, default=None)
+        return self._save_last_run(schedule) if failure is None and not self._stop.requested else failure
 
     def wait(self, seconds: float) -> None:
         """Wait, sending heartbeats; a requested stop ends it."""
@@ -129,59 +143,78 @@ class RecoveryRunner:
         while (left := end - time.monotonic()) > 0 and not self._stop.wait(min(left, HEARTBEAT_INTERVAL_S)):
             self._vitals.heartbeat()
 
-    def _find_due_days(self) -> list[date]:
-        return self._schedule.find_due_days(self.home.load_clock().now_ns(), find_first_day(self.home.data))
+    def _find_due_days(self, schedule: Schedule) -> list[date]:
+        first = find_first_day(self.home.data, schedule.market)
+        return schedule.find_due_days(self.home.load_clock().now_ns(), first)
 
-    def _find_unfinished_days(self) -> list[tuple[date, list[Instrument]]]:
+    def _find_unfinished_days(self, schedule: Schedule) -> list[tuple[date, list[Instrument]]]:
         """Days that are not settled, with what they lack (nothing named: everything)."""
         found = []
-        for day in self._find_due_days():
+        for day in self._find_due_days(schedule):
             self._vitals.heartbeat()
-            uncertified = None if day in self._finished_days else self._find_uncertified(day)
+            is_finished = (schedule.name, day) in self._finished_days
+            uncertified = None if is_finished else self._find_uncertified(schedule, day)
             if uncertified is not None:
                 found.append((day, uncertified))
         return found
 
-    def _find_uncertified(self, day: date) -> list[Instrument] | None:
+    def _find_uncertified(self, schedule: Schedule, day: date) -> list[Instrument] | None:
         """The instruments of a day without a certificate that settles it; none named if it has no certificate; None: settled."""
-        certificates = self._load_certificates(day)
+        certificates = self._load_certificates(schedule, day)
+        certified = {Instrument(*key) for key, one in certificates.items() if one.certificate in FINAL_GRADES}
+        expected = {Instrument(*key) for key in certificates}
+        if schedule.market is not KR:
+            return sorted({*expected, *schedule.instruments} - certified) or None
         if not certificates:
             return []
-        certified = {Instrument(*key) for key, one in certificates.items() if one.certificate in FINAL_GRADES}
-        expected = find_instruments(self.home.data / "kr" / "tick", day) | {Instrument(*key) for key in certificates}
+        expected |= find_instruments(self.home.data / "kr" / "tick", day)
         if day == to_kst(self.home.load_clock().now_ns()).date():
-            expected |= set(self.home.settings.instruments())
+            expected |= set(schedule.instruments)
         return sorted(expected - certified) or None
 
-    def _load_certificates(self, day: date) -> dict[tuple[str, str], Certificate]:
-        return store.load(self.home.data, day)
+    def _load_certificates(self, schedule: Schedule, day: date) -> dict[tuple[str, str], Certificate]:
+        found = store.load(self.home.data, day, schedule.market)
+        return {key: one for key, one in found.items() if schedule.covers(key[1])}
 
-    def _recover_day(self, day: date, instruments: list[Instrument]) -> RecoveryFailure | None:
+    def _recover_day(self, schedule: Schedule, day: date, instruments: list[Instrument]) -> RecoveryFailure | None:
         """Run the job of a day, with heartbeats as long as it progresses; the failure, if any."""
         failures: list[RecoveryFailure] = []
         detector = StallDetector(self._stop)
         thread = Thread(
-            target=lambda: failures.extend(self._run_job(RecoveryRequest(day, instruments), detector)), daemon=True
+            target=lambda: failures.extend(self._run_job(schedule, RecoveryRequest(day, instruments), detector)),
+            daemon=True,
         )
         thread.start()
+        name = str(day) if schedule.market is KR else f"{schedule.name} {day}"
         published_detail = ""
         while thread.is_alive() and not self._stop.requested:
             thread.join(HEARTBEAT_INTERVAL_S)
             if published_detail != detector.detail:
                 published_detail = detector.detail
-                self._vitals.set_state(ProcessState.RECOVERING, f"{day}: {published_detail}")
+                self._vitals.set_state(ProcessState.RECOVERING, f"{name}: {published_detail}")
             if time.monotonic() - detector.last_progress_s < STALL_TIMEOUT_S:
                 self._vitals.heartbeat()
         thread.join(JOIN_TIMEOUT_S)
         if not failures and not self._stop.requested:
-            self._finished_days.add(day)
+            self._finished_days.add((schedule.name, day))
         return failures[0] if failures else None
 
-    def _run_job(self, request: RecoveryRequest, detector: StallDetector) -> list[RecoveryFailure]:
+    def _run_job(self, schedule: Schedule, request: RecoveryRequest, detector: StallDetector) -> list[RecoveryFailure]:
         """One run, to its end; what went wrong, if anything."""
+        no_answer = ""
         try:
-            with recovery_job(self.home, request, detector) as job:
-                certificates = job.recover(job.plan())
+            if schedule.market is KR:
+                with recovery_job(self.home, request, detector) as job:
+                    certificates = job.recover(job.plan())
+                no_answer = job.client.no_answer_message
+            else:
+                certificates = us_job.recover(
+                    self.home,
+                    request.day,
+                    request.instruments,
+                    detector.on_message,
+                    lambda one: detector.record_progress(f"{one}: minute bars"),
+                )
         except ShutdownRequested:
             return []
         except (DayNotReady, AlreadyRunning) as error:
@@ -200,20 +233,23 @@ class RecoveryRunner:
                 )
             ]
         logger.info("{}: {}", request.day, dict(Counter(one.certificate for one in certificates)))
-        no_answer = (
-            job.client.no_answer_message if any(one.certificate not in FINAL_GRADES for one in certificates) else ""
-        )
-        return [RecoveryFailure(no_answer, failed=True)] if no_answer else []
+        is_open = any(one.certificate not in FINAL_GRADES for one in certificates)
+        return [RecoveryFailure(no_answer, failed=True)] if no_answer and is_open else []
 
-    def _save_last_run(self) -> RecoveryFailure | None:
+    def _save_last_run(self, schedule: Schedule) -> RecoveryFailure | None:
         """Remember that this round ended, and how."""
         days = {
-            day: dict(sorted(Counter(one.certificate for one in self._load_certificates(day).values()).items()))
-            for day in self._find_due_days()
+            day: dict(
+                sorted(Counter(one.certificate for one in self._load_certificates(schedule, day).values()).items())
+            )
+            for day in self._find_due_days(schedule)
         }
         last_run = LastRun(self.home.load_clock().now_ns(), days)
         try:
-            write_atomic(last_run_path(self.home.data), msgspec.json.format(msgspec.json.encode(last_run), indent=1))
+            write_atomic(
+                last_run_path(self.home.data, schedule.name),
+                msgspec.json.format(msgspec.json.encode(last_run), indent=1),
+            )
         except OSError as error:
             logger.error("{}", error)
             return RecoveryFailure(str(error), failed=True)

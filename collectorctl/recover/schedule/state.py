@@ -1,17 +1,17 @@
 """State of scheduled recovery: last run, whether one is due, when the next will be.
 
-    data/recover/round.json ──┐
-    data/kr/*/date=* ─────────┼─> ScheduleState ─> status, watchdog
-    schedule, clock ──────────┘
+    data/recover/round*.json ─┐
+    data/*/*/date=* ──────────┼─> ScheduleState ─> status, watchdog
+    schedules, clock ─────────┘
 
 Guarantees:
-    * It reads a small file and a list of names only: the watchdog calls it every five seconds.
+    * It reads small files and lists of names only: the watchdog calls it every five seconds.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import date
 from pathlib import Path
 
@@ -20,6 +20,7 @@ import msgspec
 from collectorctl.recover.schedule.schedule import Schedule
 from conf.clock import SECOND_NS, to_kst
 from conf.home import Home
+from conf.market import KR, Market
 
 PROGRAM = "recover"
 _DATE_FOLDER = re.compile(r"date=(\d{4}-\d{2}-\d{2})")
@@ -33,10 +34,10 @@ class LastRun(msgspec.Struct, frozen=True):
 
 
 class ScheduleState(msgspec.Struct, frozen=True):
-    """Scheduled recovery as `status` shows it.
+    """Scheduled recovery of all markets as `status` shows it.
 
-    `enabled`: it runs by itself. `last`: the last run. `due`: the day a run is due for, and since how many real seconds.
-    `next`: when the next one will be.
+    `enabled`: it runs by itself. `last`: the last runs. `due`: the day a run is due for, and since how many real seconds.
+    `next`: when the next one will be. Days of another market than Korea's have its name in front.
     """
 
     enabled: bool
@@ -48,25 +49,42 @@ class ScheduleState(msgspec.Struct, frozen=True):
     def __str__(self) -> str:
         """In one line."""
         if not self.enabled:
-            return "by hand only (recover.automatic or kiwoom.enabled is false)"
+            return "by hand only (recover.automatic is false, or neither kiwoom nor us is enabled)"
         now = f"due now for {self.due}" if self.due else f"next {self.next}"
         return f"{now}; last: {self.last or 'never'}"
 
 
-def schedule_state(home: Home, schedule: Schedule) -> ScheduleState:
+def is_due(home: Home, schedule: Schedule) -> bool:
+    """Whether a run of this schedule is due now."""
+    return _find_due_day(home, schedule) is not None
+
+
+def _find_due_day(home: Home, schedule: Schedule) -> date | None:
+    last = load_last_run(home.data, schedule.name)
+    first = find_first_day(home.data, schedule.market)
+    return schedule.find_due_day(home.load_clock().now_ns(), first, last.ended_ns if last else None)
+
+
+def schedule_state(home: Home, schedules: Iterable[Schedule]) -> ScheduleState:
     """The present state."""
-    clock = home.load_clock()
-    now_ns, last = clock.now_ns(), load_last_run(home.data)
-    day = schedule.find_due_day(now_ns, find_first_day(home.data), last.ended_ns if last else None)
-    waiting_ns = now_ns - (schedule.compute_due_ns(day) or now_ns) if day else 0
-    next_ns = schedule.compute_next_due_ns(now_ns)
+    clock, enabled = home.load_clock(), [one for one in schedules if one.enabled]
+    now_ns = clock.now_ns()
+    lasts = {one.name: load_last_run(home.data, one.name) for one in enabled}
+    due = [(one, day) for one in enabled if (day := _find_due_day(home, one))]
+    waiting_ns = max((now_ns - (one.compute_due_ns(day) or now_ns) for one, day in due), default=0)
+    next_ns = min((ns for one in enabled if (ns := one.compute_next_due_ns(now_ns))), default=None)
     return ScheduleState(
-        enabled=schedule.enabled,
-        last=format_last_run(last) if last else "",
-        due=str(day or ""),
+        enabled=bool(enabled),
+        last="; ".join(_prefix(name) + format_last_run(last) for name, last in lasts.items() if last),
+        due=", ".join(f"{_prefix(one.name)}{day}" for one, day in due),
         due_s=waiting_ns / SECOND_NS / clock.anchor.speed,
         next=f"{to_kst(next_ns):%Y-%m-%d %H:%M}" if next_ns else "",
     )
+
+
+def _prefix(name: str) -> str:
+    """What tells a schedule's days from Korea's, which stand alone."""
+    return "" if name == KR.name else f"{name} "
 
 
 def format_last_run(last: LastRun) -> str:
@@ -84,22 +102,22 @@ def _format_counts(counts: Mapping[str, int]) -> str:
     return ", ".join(f"{count} {grade}" for grade, count in counts.items()) or "without a certificate"
 
 
-def last_run_path(data: Path) -> Path:
-    """The file of the last run."""
-    return data / "recover" / "round.json"
+def last_run_path(data: Path, name: str = KR.name) -> Path:
+    """The file of the last run of a schedule."""
+    return data / "recover" / ("round.json" if name == KR.name else f"round-{name}.json")
 
 
-def load_last_run(data: Path) -> LastRun | None:
+def load_last_run(data: Path, name: str = KR.name) -> LastRun | None:
     """The last round that ended; None if there was none, or nothing readable is left of it."""
     try:
-        return msgspec.json.decode(last_run_path(data).read_bytes(), type=LastRun)
+        return msgspec.json.decode(last_run_path(data, name).read_bytes(), type=LastRun)
     except (FileNotFoundError, msgspec.MsgspecError):
         return None
 
 
-def find_first_day(data: Path) -> date | None:
+def find_first_day(data: Path, market: Market = KR) -> date | None:
     """The first day of which this home has ticks or books, None if it has none yet."""
-    names = (path.name for stream in ("orderbook", "tick") for path in (data / "kr" / stream).glob("date=*"))
+    names = (path.name for stream in ("orderbook", "tick") for path in (data / market.name / stream).glob("date=*"))
     return min(
         (date.fromisoformat(found[1]) for name in names if (found := _DATE_FOLDER.fullmatch(name))), default=None
     )

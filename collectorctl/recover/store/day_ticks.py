@@ -8,7 +8,7 @@ Guarantees:
 
 from __future__ import annotations
 
-from datetime import date, datetime, time, timedelta
+from datetime import date
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 
 from collectorctl.recover.matching.anchors import BOOK_VOLUME
 from collectorctl.recover.matching.day_coverage import DAY_TICK, sort_ticks
-from conf.clock import SECOND_NS
+from conf.clock import DAY_NS, kst_midnight_ns
 from conf.home import Home
 from conf.instrument import Instrument
 from conf.market import KR, Market
@@ -93,24 +93,20 @@ def load_book_volumes(directory: Path, day: date, instrument: Instrument) -> np.
     return found
 
 
-def compute_day_bounds(market: Market, day: date) -> tuple[int, int]:
-    """Widest bounds of a day of a market, [begin, end) in ns since 1970 UTC: the day in the zone of each of its venues."""
-    zones = {hours.zone for hours in market.venues.values()}
-    begins, ends = (
-        [round(datetime.combine(date, time(), zone).timestamp()) * SECOND_NS for zone in zones]
-        for date in (day, day + timedelta(days=1))
-    )
-    return min(begins), max(ends)
+def find_unpublished_hours(home: Home, day: date) -> list[str]:
+    """Hours of that Korean day with ticks or books that are only in the journal, such as "kr.tick 15"; PartitionWriteError."""
+    begin_ns = kst_midnight_ns(day)
+    return find_unpublished_between(home, KR, begin_ns, begin_ns + DAY_NS)
 
 
-def find_unpublished_hours(home: Home, day: date, market: Market = KR) -> list[str]:
-    """Hours of that day with ticks or books that are only in the journal, such as "kr.tick 15"; PartitionWriteError."""
-    catalog, bounds = Catalog(home), compute_day_bounds(market, day)
+def find_unpublished_between(home: Home, market: Market, begin_ns: int, end_ns: int) -> list[str]:
+    """The same of the hours of a market that begin in [begin_ns, end_ns)."""
+    catalog = Catalog(home)
     datasets = [f"{market.name}.{stream}" for stream in ("orderbook", "tick")]
     hours = {
         f"{dataset} {market.to_local(hour):%H}"
         for dataset in datasets
-        for hour in catalog.journal_only(dataset, *bounds)
+        for hour in catalog.journal_only(dataset, begin_ns, end_ns)
     }
     return sorted(hours)
 

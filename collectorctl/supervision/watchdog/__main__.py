@@ -18,14 +18,14 @@ import signal
 import sys
 import time
 import xmlrpc.client
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TextIO
 
 from loguru import logger
 from supervisor import childutils
 
 from brokers.registry import BROKERS
-from collectorctl.recover.schedule.schedule import Schedule
+from collectorctl.recover.schedule.schedule import Schedule, build_schedules
 from collectorctl.recover.schedule.state import PROGRAM as ON_CALL
 from collectorctl.recover.schedule.state import schedule_state
 from collectorctl.supervision.status import enabled_feeds, never_started, read_own_memory_mb
@@ -58,7 +58,7 @@ def watch(home: Home, stop: ShutdownSignal, protocol: TextIO) -> None:
         )
     )
     supervisor = SupervisorClient(home)
-    schedule = Schedule(home.settings, home.load_calendar())
+    schedules = build_schedules(home.settings, home.load_calendar())
     stopping = False
     event_s = time.monotonic()
     vitals.set_state(ProcessState.RUNNING)
@@ -86,7 +86,7 @@ def watch(home: Home, stop: ShutdownSignal, protocol: TextIO) -> None:
             notify(STOPPING)
         elif headers["eventname"].startswith("TICK") and not stopping:
             try:
-                observed = observe(home, supervisor, schedule)
+                observed = observe(home, supervisor, schedules)
                 can_make_pages = home.vitals_path(NAME).exists()
                 actions = [
                     *policy.decide(observed, time.monotonic(), can_make_pages),
@@ -114,7 +114,7 @@ def send(protocol: TextIO, *messages: Callable[[TextIO], None]) -> bool:
     return True
 
 
-def observe(home: Home, supervisor: SupervisorClient, schedule: Schedule) -> list[ProcessObservation]:
+def observe(home: Home, supervisor: SupervisorClient, schedules: Sequence[Schedule]) -> list[ProcessObservation]:
     """Every process but this one, as it is now."""
     observations = []
     for program in supervisor.list_programs():
@@ -124,7 +124,7 @@ def observe(home: Home, supervisor: SupervisorClient, schedule: Schedule) -> lis
         vitals = _read_own_vitals(home, program)
         age_s = (time.monotonic_ns() - vitals.heartbeat_mono_ns) / 1e9 if vitals else None
         healthy = vitals is not None and vitals.state.is_healthy
-        due = _recovery_due_reason(home, schedule) if program.name == ON_CALL and not program.stopped_by_user else ""
+        due = _recovery_due_reason(home, schedules) if program.name == ON_CALL and not program.stopped_by_user else ""
         waits = vitals is not None and vitals.state == ProcessState.DISK_WAIT
         waits |= program.pid > 0 and is_waiting_for_disk(program.pid)
         observations.append(
@@ -143,10 +143,10 @@ def plan_first_starts(home: Home, supervisor: SupervisorClient) -> list[Action]:
     ]
 
 
-def _recovery_due_reason(home: Home, schedule: Schedule) -> str:
+def _recovery_due_reason(home: Home, schedules: Sequence[Schedule]) -> str:
     """Why a recovery run is due, "" if none is or if unknown."""
     try:
-        day = schedule_state(home, schedule).due
+        day = schedule_state(home, schedules).due
     except OSError as error:
         logger.warning("{}: unknown whether recovery is due: {}", ON_CALL, error)
         return ""

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
+import sys
 from collections.abc import Iterator
 from datetime import date
 from pathlib import Path
@@ -19,6 +21,9 @@ from support.process_tree import BIN, run_collectorctl, temporary_home, wait_unt
 
 from brokers.simulator import ground_truth
 from collectorctl.demo.environment import SimulatorProcess, set_addresses
+from collectorctl.recover.schedule.schedule import build_schedules
+from collectorctl.recover.schedule.state import schedule_state
+from conf.home import Home
 from conf.market import US
 from ringbuf.records import TICK, FeedId, Session, Venue, empty_records
 from writer import schema
@@ -213,3 +218,35 @@ def test_the_day_asked_for_is_new_yorks() -> None:
 
     assert date(2026, 11, 19) == parse_day("yesterday", evening, US)
     assert date(2026, 11, 20) == parse_day("yesterday", evening)
+
+
+def test_us_days_are_recovered_by_themselves_after_the_close_and_then_rest() -> None:
+    """After New York's evening the program takes up the day that ended and the one before; then nothing is due."""
+    late = (
+        SETTINGS.replace("T12:00:00-05:00", "T20:12:00-05:00") + "[kis]\nenabled = false\n[kiwoom]\nenabled = false\n"
+    )
+    with temporary_home(late) as root, SimulatorProcess(
+        root, root / "truth", "--symbols", "NAS.AAPL,NYS.BRK/B", "--earlier-days", "1", "--history", "300"
+    ) as simulator:  # fmt: skip
+        set_addresses(root, simulator.addresses)
+        live_half(root, ground_truth.load(root / "truth").earlier_trades)
+        home = Home(root)
+        schedules = build_schedules(home.settings, home.load_calendar())
+        before = schedule_state(home, schedules)
+        ran = subprocess.run(
+            [sys.executable, "-m", "collectorctl.recover"],
+            env=os.environ | {"COLLECTOR_HOME": str(root)},
+            cwd=root,
+            timeout=150,
+            check=False,
+        )
+        after = schedule_state(home, schedules)
+        found = pd.read_parquet(root / "data" / "us" / "completeness")
+
+    assert (before.due, before.last) == ("us 2026-11-20", "")
+    assert ran.returncode == 0
+    assert after.due == "" and after.last.startswith("us 2026-11-20 2 MINUTE_ONLY")
+    assert after.next.startswith("2026-11-24 10:10")
+    assert {
+        (str(day), symbol, grade) for day, symbol, grade in found[["date", "symbol", "certificate"]].to_numpy()
+    } == {(day, symbol, "MINUTE_ONLY") for day in (DAY, "2026-11-20") for symbol in SYMBOLS}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import date, timedelta
+from datetime import date, datetime, timedelta
 from pathlib import Path
 
 import msgspec
@@ -10,11 +10,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from collectorctl.recover.schedule.schedule import Schedule
+from collectorctl.recover.schedule.schedule import Schedule, build_schedules
 from collectorctl.recover.schedule.state import LastRun, find_first_day, format_last_run, last_run_path, load_last_run
 from conf.calendar import TradingCalendar
 from conf.clock import SECOND_NS, kst_midnight_ns
 from conf.loader import load_settings
+from conf.market import NEW_YORK, US
 from conf.settings import Settings
 
 FRIDAY, MONDAY = date(2026, 11, 20), date(2026, 11, 23)
@@ -149,3 +150,60 @@ def test_the_first_day_is_that_of_any_dataset(tmp_path: Path) -> None:
     for name in ("tick/date=2026-11-19", "orderbook/date=2026-11-18", "tick/date=oops", "orderbook/.date=2026-01-01"):
         (tmp_path / "kr" / name).mkdir(parents=True)
     assert date(2026, 11, 18) == find_first_day(tmp_path)
+
+
+US_HOME = '[universe]\nus = ["NAS.AAPL", "NYS.BRK/B", "BAQ.AAPL"]\n[us]\nenabled = true\n'
+
+
+def in_new_york(day: date, time: str) -> int:
+    """An instant, ns."""
+    return round(datetime.fromisoformat(f"{day}T{time}").replace(tzinfo=NEW_YORK).timestamp()) * SECOND_NS
+
+
+def us_schedules(tmp_path: Path, text: str = US_HOME) -> dict[str, Schedule]:
+    """By name."""
+    made = settings(tmp_path, text)
+    return {one.name: one for one in build_schedules(made, TradingCalendar(made))}
+
+
+@pytest.mark.parametrize("day", [date(2026, 3, 6), date(2026, 3, 9), date(2026, 10, 30), date(2026, 11, 2)])
+def test_a_us_day_is_due_by_new_yorks_clock_and_a_day_of_the_day_market_by_koreas(tmp_path: Path, day: date) -> None:
+    """On both sides of both changes of the clock: the day after in Korea, an hour earlier or later."""
+    found = us_schedules(tmp_path)
+
+    assert list(found) == ["kr", "us", "us_day"]
+    due_ns = in_new_york(day, "20:10")
+    assert found["us"].compute_due_ns(day) == due_ns
+    assert found["us"].find_due_days(due_ns - 1, day) == []
+    assert found["us"].find_due_days(due_ns, day) == [day]
+    assert found["us_day"].compute_due_ns(day) == at(day, "16:10")
+    assert found["us_day"].find_due_days(at(day, "16:10"), day - timedelta(30)) == [day]  # bars of its own day only
+
+
+def test_each_schedule_covers_its_own_instruments(tmp_path: Path) -> None:
+    """New York's and the day market's certificates lie in one file."""
+    found = us_schedules(tmp_path)
+
+    assert [str(one) for one in found["us"].instruments] == ["NAS.AAPL", "NYS.BRK/B"]
+    assert [str(one) for one in found["us_day"].instruments] == ["BAQ.AAPL"]
+    assert found["us"].covers("NYSE") and not found["us"].covers("NASDAQ_DAY")
+    assert found["us_day"].covers("AMEX_DAY") and not found["us_day"].covers("AMEX")
+
+
+def test_a_market_that_is_not_collected_is_never_due(tmp_path: Path) -> None:
+    """Neither needs the other."""
+    off = us_schedules(tmp_path, '[universe]\nus = ["NAS.AAPL"]\n')
+    assert (off["kr"].enabled, off["us"].enabled) == (True, False)
+    alone = us_schedules(tmp_path, US_HOME + "[kiwoom]\nenabled = false\n")
+    assert (alone["kr"].enabled, alone["us"].enabled, alone["us_day"].enabled) == (False, True, True)
+
+
+def test_what_is_kept_and_what_is_stored_of_one_market_says_nothing_of_another(tmp_path: Path) -> None:
+    """A US run that ended leaves Korea's day due."""
+    (tmp_path / "us/tick/date=2026-11-19").mkdir(parents=True)
+    (tmp_path / "recover").mkdir()
+    last_run_path(tmp_path, "us").write_bytes(msgspec.json.encode(LastRun(at(FRIDAY, "20:14"), {})))
+
+    assert (find_first_day(tmp_path), find_first_day(tmp_path, US)) == (None, date(2026, 11, 19))
+    assert load_last_run(tmp_path) is None
+    assert load_last_run(tmp_path, "us") is not None and load_last_run(tmp_path, "us_day") is None
