@@ -20,6 +20,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ringbuf.records import MAX_INT64
+
 NONE = 0
 """No book: the ground truth counts from 1."""
 
@@ -134,8 +136,9 @@ def _match_feed(
     here: dict[Hashable, list[tuple]] = defaultdict(list)
     for row, arrived_ns in enumerate(stored.arrived_ns[feed]):
         if arrived_ns:
-            # what was read at one instant is told apart by what else is known of it
-            order = first_ids.get(stored.content[row], NONE), *(times[row] for times in others)
+            # what was read at one instant is told apart by what else is known of it; of equal contents one that has no other
+            # arrival is the later: the other feed's row that was there took the first
+            order = first_ids.get(stored.content[row], NONE), *(times[row] or MAX_INT64 for times in others)
             here[stored.identity[row]].append((arrived_ns, *order, row))
     for entries in (*sent.values(), *here.values()):
         entries.sort()

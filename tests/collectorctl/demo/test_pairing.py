@@ -126,3 +126,17 @@ def test_a_row_of_two_equal_books_stands_for_the_one_that_no_other_row_has() -> 
     found = pair(truth, delivered, Stored(["A", "A"], ["A", "A"], {"kis": [2, 1], "kiwoom": [2, 0]}))
 
     assert (found.wrong_pairs, found.missed, found.doubled) == (1, 0, 0)
+
+
+def test_of_two_arrivals_of_one_instant_the_one_alone_is_the_later_book() -> None:
+    """KIS has the second of two books, and Kiwoom's two are read at once: its first is taken for KIS's, its second is a row."""
+    truth = Truth({1: "mid 45", 2: "mid 96"}, {1: "levels", 2: "levels"}, {1: 0, 2: SECOND_NS})
+    delivered = {
+        "kis": Delivered([2], [SECOND_NS], [True]),
+        "kiwoom": Delivered([1, 2], [0, SECOND_NS], [True, True]),
+    }
+    stored = Stored(["mid 96", "mid 96"], ["levels", "levels"], {"kis": [0, 7], "kiwoom": [9, 9]})
+
+    found = pair(truth, delivered, stored)
+
+    assert (found.foreign, found.wrong_pairs, found.merged, found.missed) == (0, 1, 1, 1)
