@@ -54,7 +54,10 @@ class Collector:
         # a stream that was not subscribed is data as well: only its instrument has to be ours
         instruments = home.settings.instruments(BROKERS[broker.name].market)
         by_code = broker.subscriptions_by_code(
-            Subscription(instrument, stream) for instrument in instruments for stream in STREAMS
+            [
+                *(Subscription(instrument, stream) for instrument in instruments for stream in STREAMS),
+                *(subscription for connection in plan.connections[broker.name] for subscription in connection.status),
+            ]
         )
         self._publisher = RingPublisher(home, broker.name, vitals, self._clock)
         try:

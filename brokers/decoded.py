@@ -21,13 +21,17 @@ from ringbuf.records import ORDERBOOK, TICK, UNDEFINED, EventType, Flag
 
 
 class MarketEvent(NamedTuple):
-    """A market event of the vendor that is neither book nor trade, as an event of one type (records.py)."""
+    """A market event of the vendor that is neither book nor trade, as an event of one type (records.py).
+
+    `is_state`: the vendor repeats it with each message, and only a change is an event.
+    """
 
     kind: EventType
     message: str
     instrument: Instrument | None = None
     value: int = UNDEFINED
     exch_ns: int = UNDEFINED
+    is_state: bool = False
 
 
 _STRUCT_CODES = {"<i8": "q", "<u4": "I", "|u1": "B", "|i1": "b"}

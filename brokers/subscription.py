@@ -23,7 +23,7 @@ class Subscription(NamedTuple):
     """One stream of one instrument, as subscribed on one connection."""
 
     instrument: Instrument
-    stream: str  # "orderbook" or "tick"
+    stream: str  # "orderbook", "tick" or "status"
 
     def __str__(self) -> str:
         return f"{self.instrument} {self.stream}"

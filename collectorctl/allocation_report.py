@@ -9,6 +9,8 @@ Not handled here:
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import msgspec
 from rich import box
 from rich.table import Table
@@ -30,6 +32,7 @@ class ConnectionRow(msgspec.Struct, frozen=True):
     key: int
     books: int
     ticks: int
+    status: int
     slots: int
     limit: int
 
@@ -44,11 +47,12 @@ class InstrumentRow(msgspec.Struct, frozen=True):
 
 
 class AllocationReport(msgspec.Struct, frozen=True):
-    """The allocation of a home; `shortfalls`: what has no slot, most important first."""
+    """The allocation of a home; `shortfalls`: what has no slot, most important first; `market_status`: what that costs."""
 
     connections: list[ConnectionRow]
     instruments: list[InstrumentRow]
     shortfalls: list[str]
+    market_status: str
 
 
 def build_allocation_report(home: Home) -> AllocationReport:
@@ -60,10 +64,9 @@ def build_allocation_report(home: Home) -> AllocationReport:
         for connection in connections:
             streams = [registration.stream for registration in connection.subscriptions]
             limit = getattr(home.settings, name).max_subscriptions
-            used = slots_used(name, connection.subscriptions)
-            rows.append(
-                ConnectionRow(name, connection.key, streams.count("orderbook"), streams.count("tick"), used, limit)
-            )
+            used, status = slots_used(name, connection.subscriptions), len(connection.status)
+            books, ticks = streams.count("orderbook"), streams.count("tick")
+            rows.append(ConnectionRow(name, connection.key, books, ticks, status, used + status, limit))
             for subscription in connection.subscriptions:
                 sources.setdefault(subscription, []).append(name)
     instruments = [
@@ -75,7 +78,26 @@ def build_allocation_report(home: Home) -> AllocationReport:
         )
         for instrument in _list_instruments(home)
     ]
-    return AllocationReport(rows, instruments, [str(short) for short in allocation.shortfalls])
+    shortfalls = [str(short) for short in allocation.shortfalls]
+    return AllocationReport(rows, instruments, shortfalls, _describe_market_status(home, rows))
+
+
+def _describe_market_status(home: Home, rows: Sequence[ConnectionRow]) -> str:
+    """What KIS's market operation of each instrument costs; "" without KIS."""
+    own = [row for row in rows if row.feed == "kis"]
+    if not own:
+        return ""
+    wanted, taken = len(home.settings.instruments("kr")), sum(row.status for row in own)
+    free = sum(row.limit - row.slots for row in own) + taken
+    if not home.settings.kis.market_status:
+        return (
+            f"kis: market status (phases, VI, halts) is off; kis.market_status = true takes {min(wanted, free)} of {free} "
+            f"free slots, for {wanted} instruments"
+        )
+    return (
+        f"kis: market status (phases, VI, halts) takes {taken} of {free} free slots, for {wanted} instruments; "
+        "failover comes first"
+    )
 
 
 def _list_instruments(home: Home) -> list[Instrument]:
@@ -88,8 +110,11 @@ def print_allocation_report(report: AllocationReport, console: TextConsole) -> N
     """Print it: connections, then instruments in order of priority."""
     for one in report.connections:
         console.print(
-            f"{one.feed:<8} key {one.key}: {one.books} books, {one.ticks} ticks: {one.slots} of {one.limit} slots"
+            f"{one.feed:<8} key {one.key}: {one.books} books, {one.ticks} ticks{f', {one.status} status' * bool(one.status)}: "
+            f"{one.slots} of {one.limit} slots"
         )
+    if report.market_status:
+        console.print(report.market_status)
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for column in ("instrument", "books", "ticks", "goes without"):
         table.add_column(column)

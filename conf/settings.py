@@ -74,8 +74,8 @@ class RingTable(_Table, frozen=True):
     free_when_drained: bool
 
 
-class Kis(_Table, frozen=True):
-    """KIS: addresses, limits, subscription."""
+class _KisTable(_Table, frozen=True):
+    """What KIS's feeds have in common."""
 
     enabled: bool
     ws_url: str
@@ -84,6 +84,12 @@ class Kis(_Table, frozen=True):
     subscribe_spacing_ms: int
     customer_type: Literal["P", "B"]
     cut_wait_s: float
+
+
+class Kis(_KisTable, frozen=True):
+    """KIS: addresses, limits, subscription."""
+
+    market_status: bool
 
 
 class Kiwoom(_Table, frozen=True):
@@ -98,7 +104,7 @@ class Kiwoom(_Table, frozen=True):
     cut_wait_s: float
 
 
-class Us(Kis, frozen=True):
+class Us(_KisTable, frozen=True):
     """KIS overseas: the keys of [kis], and whether the feed is the paid one."""
 
     paid: bool

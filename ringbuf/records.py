@@ -207,7 +207,10 @@ STREAMS: dict[str, np.dtype] = {"orderbook": ORDERBOOK, "tick": TICK}
 RINGS: dict[str, np.dtype] = STREAMS | {"event": EVENT}
 """The rings of a feed: its streams and its events."""
 
-STREAM_NAMES = ("", *STREAMS)
+STATUS_STREAM = "status"
+"""A stream that a broker may send beside the others: what the exchange does with an instrument. It becomes events."""
+
+STREAM_NAMES = ("", *STREAMS, STATUS_STREAM)
 """An event's `stream` by number; the first is none."""
 
 

@@ -30,6 +30,7 @@ from brokers.subscription import Subscription
 from conf.instrument import Instrument
 from conf.market import KR
 from conf.settings import Settings
+from ringbuf.records import STATUS_STREAM
 
 NOT_COLLECTED = "not collected"
 NO_REDUNDANCY = "no redundancy"
@@ -38,10 +39,14 @@ MINUTES_BY_RECOVERY = "minute bars by recovery only"
 
 
 class PlannedConnection(NamedTuple):
-    """The subscriptions of one connection, most important first, and the number of its key (1, 2, ...)."""
+    """The subscriptions of one connection, most important first, and the number of its key (1, 2, ...).
+
+    `status`: what else it subscribes, in slots that nothing else needs: ticks in place of another feed come first.
+    """
 
     key: int
     subscriptions: tuple[Subscription, ...]
+    status: tuple[Subscription, ...] = ()
 
 
 class Shortfall(NamedTuple):
@@ -95,9 +100,10 @@ def plan_connections(settings: Settings, keys: Mapping[str, int]) -> ConnectionP
         )
         shortfalls += find_shortfalls(instruments, allocation)
         for capacity in capacities:
-            connections[capacity.name] = distribute(
-                capacity, allocation.books[capacity.name], allocation.ticks[capacity.name]
-            )
+            planned = distribute(capacity, allocation.books[capacity.name], allocation.ticks[capacity.name])
+            if capacity.name == "kis" and settings.kis.market_status:
+                planned = add_status(capacity.limit, planned, instruments)
+            connections[capacity.name] = planned
     return ConnectionPlan(connections, shortfalls)
 
 
@@ -186,6 +192,21 @@ def distribute(capacity: Capacity, books: Iterable[Instrument], ticks: Iterable[
         for key in range(1, capacity.keys + 1)
     ]
     return [connection for connection in connections if connection.subscriptions]
+
+
+def add_status(
+    limit: int, connections: Sequence[PlannedConnection], instruments: Iterable[Instrument]
+) -> list[PlannedConnection]:
+    """Put the status of `instruments`, most important first, into free slots, of the connection that has most of them."""
+    status: dict[int, list[Subscription]] = {connection.key: [] for connection in connections}
+    used = {connection.key: len(connection.subscriptions) for connection in connections}
+    for instrument in instruments:
+        key = min(used, key=used.__getitem__, default=None)
+        if key is None or used[key] >= limit:
+            break
+        used[key] += 1
+        status[key].append(Subscription(instrument, STATUS_STREAM))
+    return [connection._replace(status=tuple(status[connection.key])) for connection in connections]
 
 
 def capacity_unit(name: str, subscription: Subscription) -> object:

@@ -31,6 +31,7 @@ from brokers.errors import BrokerError, ConnectionClosed, ConnectionClosedAbnorm
 from brokers.feed.capture import FrameCapture
 from brokers.feed.connection_events import ConnectionEvents
 from brokers.feed.connection_report import ConnectionReport
+from brokers.feed.halts import StateChanges
 from brokers.feed.heartbeat import ThreadHeartbeat
 from brokers.feed.liveness import LivenessMonitor
 from brokers.feed.publisher import RingPublisher
@@ -107,6 +108,7 @@ class FeedConnection:
         self._report = ConnectionReport(self._events, heartbeat, planned.key)
         self._rejects = Rejects(context.quarantine, self._events, heartbeat, self._clock)
         self._reject_rate = RejectRate()
+        self._state_changes = StateChanges()
         self._liveness = LivenessMonitor(home.settings, context.calendar, self._broker.heartbeat_s)
         self._backoff = Backoff(home.settings.feed.backoff_first_s, home.settings.feed.backoff_max_s)
         self._trim_due = False
@@ -140,6 +142,12 @@ class FeedConnection:
         """Of everything this connection is for."""
         return {subscription.instrument.venue for subscription in (*self.planned.subscriptions, *self.extra)}
 
+    def _wanted_subscriptions(self) -> dict[Subscription, None]:
+        """The plan's and the extra ones; status where neither needs the slot."""
+        needed = dict.fromkeys((*self.planned.subscriptions, *self.extra))
+        limit = getattr(self._settings, self._broker.name).max_subscriptions
+        return needed | dict.fromkeys(self.planned.status[: max(0, limit - len(needed))])
+
     def _run_once(self) -> None:
         """One connection from handshake to its end. BrokerError if it was not asked for."""
         self._key_lock.acquire()
@@ -150,7 +158,7 @@ class FeedConnection:
         self._connect_limit.on_connect(self._clock.mono_ns())
         websocket = self._call_with_heartbeat(lambda: WebSocketConnection.connect(url, max_bytes))
         connected_ns = self._clock.mono_ns()
-        self._subscription_table = SubscriptionTable((*self.planned.subscriptions, *self.extra))
+        self._subscription_table = SubscriptionTable(self._wanted_subscriptions())
         self._session = self._broker.create_session(self._settings, credential, self._subscription_table)
         self._liveness.on_connected(connected_ns)
         self._report.connected(url)
@@ -244,7 +252,7 @@ class FeedConnection:
         self._reject_rate.add(0, len(decoded.rejects))
         for raw, reason in decoded.rejects:
             self._rejects.quarantine(raw, reason, mono_ns)
-        self._events.market_events(decoded.market_events, mono_ns)
+        self._events.market_events(self._state_changes.filter(decoded.market_events), mono_ns)
         if decoded.oversized_frames:
             self._rejects.report_widths(decoded.oversized_frames)
         if decoded.control is None:
@@ -300,7 +308,7 @@ class FeedConnection:
 
     def _sync_subscriptions(self, now_ns: int) -> None:
         """Release what is no longer wanted, then subscribe what is wanted now."""
-        wanted, present = dict.fromkeys((*self.planned.subscriptions, *self.extra)), self._subscription_table.states
+        wanted, present = self._wanted_subscriptions(), self._subscription_table.states
         if unwanted := [subscription for subscription in present if subscription not in wanted]:
             self._session.unsubscribe(unwanted, now_ns)
             self._events.unsubscribed(unwanted)

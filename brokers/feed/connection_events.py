@@ -69,7 +69,7 @@ class ConnectionEvents:
         """Emit a market event of the vendor, received at `mono_ns`."""
         if mono_ns - self._market_events_since_ns >= BURST_NS:
             self._market_event_count, self._market_events_since_ns = 0, mono_ns
-        for kind, message, instrument, value, exch_ns in events:
+        for kind, message, instrument, value, exch_ns, _ in events:
             self._market_event_count += 1
             if self._market_event_count == MAX_MARKET_EVENTS:
                 message = f"the {MAX_MARKET_EVENTS}th within a minute: the rest of that minute is left out"

@@ -21,6 +21,7 @@ from brokers.subscription import Subscription, SubscriptionTable
 from conf.calendar import TradingCalendar
 from conf.clock import SECOND_NS
 from conf.settings import Settings
+from ringbuf.records import STATUS_STREAM
 
 MAX_ATTEMPTS = 3
 MAX_TIMEOUT_FACTOR = 8
@@ -97,12 +98,20 @@ class LivenessMonitor:
         raise SessionExpired(reason)
 
     def unacknowledged_subscriptions(self, subscription_table: SubscriptionTable, mono_ns: int) -> list[Subscription]:
-        """Subscriptions to send again. SessionExpired if one has been sent three times without an answer."""
-        unacknowledged = subscription_table.unacknowledged(mono_ns, self._acknowledge_ns)
-        for subscription in unacknowledged:
-            if subscription_table.states[subscription].attempts >= MAX_ATTEMPTS:
-                raise SessionExpired(f"{subscription}: not acknowledged after {MAX_ATTEMPTS} attempts")
-        return unacknowledged
+        """Subscriptions to send again. SessionExpired if one has been sent three times without an answer.
+
+        A status counts as refused then: no data depends on it.
+        """
+        found = []
+        for subscription in subscription_table.unacknowledged(mono_ns, self._acknowledge_ns):
+            if subscription_table.states[subscription].attempts < MAX_ATTEMPTS:
+                found.append(subscription)
+                continue
+            reason = f"not acknowledged after {MAX_ATTEMPTS} attempts"
+            if subscription.stream != STATUS_STREAM:
+                raise SessionExpired(f"{subscription}: {reason}")
+            subscription_table.on_refused(subscription, reason)
+        return found
 
     def stale_subscriptions(self, subscription_table: SubscriptionTable, mono_ns: int) -> list[Subscription]:
         """Acknowledged subscriptions that stay silent in a session while the connection speaks."""
@@ -111,5 +120,9 @@ class LivenessMonitor:
             return []
         return subscription_table.stale(
             since_ns,
-            [r for r in subscription_table.states if self._open_since_ns.get(r.instrument.venue, mono_ns) < since_ns],
+            [
+                r
+                for r in subscription_table.states
+                if r.stream != STATUS_STREAM and self._open_since_ns.get(r.instrument.venue, mono_ns) < since_ns
+            ],
         )

@@ -94,7 +94,7 @@ class RingPublisher:
             self._vitals.record_latency(now_ns - received_ns, count)
 
     def _emit_halts(self, ticks: np.ndarray, mono_ns: int) -> None:
-        for kind, message, instrument, value, exch_ns in self._halt_tracker.detect_changes(ticks):
+        for kind, message, instrument, value, exch_ns, _ in self._halt_tracker.detect_changes(ticks):
             symbol, venue = instrument or ("", "")
             self.events.emit(kind, message, symbol=symbol, venue=venue, value=value, mono_ns=mono_ns, exch_ns=exch_ns)
 

@@ -1,7 +1,7 @@
 """KIS domestic records into rows (pure); docs/wire/kis.md 4.1 to 4.3.
 
     0|H0STCNT0|003|005930^094751^71950^...^71000^005930^094751^71900^...
-      `- record type: trade or book, on KRX, NXT or both
+      `- record type: trade, book or status (market operation), on KRX, NXT or both
 
 Guarantees:
     * Never raises, whatever the bytes; see frame.py.
@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
 
-from brokers.decoded import DecodedBatch, check_totals, flag_unreadable, pack_book, pack_tick
+from brokers.decoded import DecodedBatch, MarketEvent, check_totals, flag_unreadable, pack_book, pack_tick
 from brokers.kis.frame import (
     Frame,
     RecordLayout,
@@ -33,7 +33,7 @@ from brokers.kis.frame import (
 )
 from brokers.subscription import Subscription
 from conf.clock import DAY_NS, FUTURE_TOLERANCE_NS, KST, SECOND_NS, date_time_of_day, parse_instant
-from ringbuf.records import PRICE_SCALE, UNDEFINED, FeedId, Flag, Session, Side, Venue
+from ringbuf.records import PRICE_SCALE, STATUS_STREAM, UNDEFINED, EventType, FeedId, Flag, Session, Side, Venue
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +56,9 @@ def _build_layout(
 ) -> DomesticLayout:
     """No book of NXT or of both venues was ever seen on the wire: there any width is read that has all levels."""
     accepted_widths = (
-        frozenset(widths) if stream == "tick" or venue == Venue.KRX else frozenset(range(_CORE_WIDTH, max(widths) + 1))
+        frozenset(widths)
+        if stream != "orderbook" or venue == Venue.KRX
+        else frozenset(range(_CORE_WIDTH, max(widths) + 1))
     )
     return DomesticLayout(stream, accepted_widths, max(widths), venue, frozenset(widths), market, mid)
 
@@ -68,6 +70,9 @@ LAYOUTS: dict[bytes, DomesticLayout] = {
     b"H0STASP0": _build_layout("orderbook", Venue.KRX, {59, 62, 63}, market=62, mid=59),
     b"H0NXASP0": _build_layout("orderbook", Venue.NXT, {65}, mid=62),
     b"H0UNASP0": _build_layout("orderbook", Venue.UN, {65, 66}, mid=59),
+    b"H0STMKO0": _build_layout(STATUS_STREAM, Venue.KRX, {10, 11}),
+    b"H0NXMKO0": _build_layout(STATUS_STREAM, Venue.NXT, {10, 11}),
+    b"H0UNMKO0": _build_layout(STATUS_STREAM, Venue.UN, {10, 11}),
 }
 TR_OF: dict[tuple[str, str], str] = {(layout.venue.name, layout.stream): tr.decode() for tr, layout in LAYOUTS.items()}
 
@@ -238,4 +243,48 @@ def _find_session(hour: bytes, market: bytes, operation: bytes, venue: Venue) ->
     return session
 
 
-_READERS = {"orderbook": _decode_book, "tick": _decode_tick}
+_OPERATIONS = {
+    "110": "opening auction begins",
+    "112": "open, or expected prices before the open end",
+    "121": "closing auction begins",
+    "129": "close, or expected prices before the close end",
+    "130": "off-hours trading before the open begins",
+    "139": "off-hours trading before the open ends",
+    "140": "closing price begins",
+    "146": "closing price, matching",
+    "149": "closing price ends",
+    "164": "market halt",
+    "174": "circuit breaker on",
+    "175": "circuit breaker off",
+    "182": "circuit breaker until the closing auction",
+    "184": "circuit breaker begins",
+    "185": "circuit breaker released",
+    "311": "expected prices before the open begin",
+    "387": "sell sidecar on",
+    "388": "sell sidecar off",
+    "397": "buy sidecar on",
+    "398": "buy sidecar off",
+}
+"""MKOP_CLS_CODE and ANTC_MKOP_CLS_CODE (docs/wire/kis.md 4.6)."""
+_YES_NO = {b"Y": 1, b"N": 0}
+
+
+def _decode_status(frame: Frame[DomesticLayout], f: list[bytes], subscription: Subscription) -> None:
+    """docs/wire/kis.md 4.6: the phase, whether trading is halted, whether a VI holds. Each message repeats all three."""
+    texts = [text.decode("utf-8", "replace") for text in f[1:10]]
+    reason, phases = texts[1], [code for code in texts[2:4] if code]
+    instrument = subscription.instrument
+    described = ", expected ".join(f"{code} {_OPERATIONS.get(code, 'unknown code')}" for code in phases)
+    if described:
+        frame.out.market_events.append(MarketEvent(EventType.PHASE, described, instrument, is_state=True))
+    for kind, text, message in (
+        (EventType.HALT, f[1], "" if reason == "(null)" else reason),
+        (EventType.VI, f[8], ""),
+    ):
+        if text:
+            value = _YES_NO.get(text, UNDEFINED)
+            described = message if value != UNDEFINED else f"unknown code {texts[0 if kind == EventType.HALT else 7]}"
+            frame.out.market_events.append(MarketEvent(kind, described, instrument, value, is_state=True))
+
+
+_READERS = {"orderbook": _decode_book, "tick": _decode_tick, STATUS_STREAM: _decode_status}

@@ -52,7 +52,7 @@ class Frame(Generic[LayoutT]):
 
 
 RecordReader = Callable[[Frame[LayoutT], list[bytes], Subscription], bytes | None]
-"""Packs one record: (its frame, its fields, whose); None for an empty trade. ValueError, struct.error if it cannot be read."""
+"""Packs one record: (its frame, its fields, whose); None for an empty trade or a status. ValueError, struct.error."""
 
 
 class _AnyObject(msgspec.Struct):
@@ -114,7 +114,7 @@ def read_frame(
         try:
             row = read_record(frame, record, subscription)
             if row is None:
-                out.empty_trades += 1
+                out.empty_trades += layout.stream == "tick"
                 continue
             rows.append(row)
             row_subscriptions.append(subscription)

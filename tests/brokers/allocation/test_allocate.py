@@ -55,6 +55,20 @@ def test_books_go_to_both_and_ticks_are_shared_out_in_turn(settings):
     assert [len(connections) for connections in plans.connections.values()] == [1, 1]
 
 
+@pytest.mark.parametrize(("limit", "fitting"), [(41, 3), (5, 0), (6, 1), (1, 0)])
+def test_market_status_takes_only_what_books_and_ticks_leave(settings, limit: int, fitting: int):
+    """The more important instrument first; the rest of the plan is the same with and without it."""
+    kr = ["005930", "000660", "373220"]
+    without = plan_connections(settings(kr, kis={"max_subscriptions": limit}), {})
+
+    plans = plan_connections(settings(kr, kis={"max_subscriptions": limit, "market_status": True}), {})
+
+    (kis,) = plans.connections["kis"]
+    assert [str(subscription) for subscription in kis.status] == [f"{code} status" for code in kr[:fitting]]
+    assert [kis._replace(status=())] == without.connections["kis"]
+    assert plans.shortfalls == without.shortfalls
+
+
 def test_named_groups_are_kept_and_the_rest_goes_to_the_shorter(settings):
     """[shards] decides; what it leaves open evens the lists out."""
     plans = plan_connections(settings(["000001", "000002", "000003", "000004"], kiwoom_shard=("000001", "000002")), {})

@@ -6,9 +6,9 @@ import json
 import signal
 import time
 
-from support.process_tree import wait_until
+from support.process_tree import temporary_home, wait_until
 
-from ringbuf.records import STREAM_NAMES, EventType
+from ringbuf.records import STREAM_NAMES, UNDEFINED, EventType
 
 FAST = "[feed]\nbackoff_first_s = 0.1\nbackoff_max_s = 0.2\n"
 PINGPONG = '{"header":{"tr_id":"PINGPONG","datetime":"20261120100000"}}'
@@ -116,6 +116,82 @@ def test_the_connections_of_the_last_hour_are_in_the_vitals(run) -> None:
     process.until_state("streaming")
 
     wait_until("both", lambda: process.vitals().counters["connects_hour"] == 2)
+
+
+STATUS = "0|H0STMKO0|001|005930^{halt}^{reason}^112^^^^55^{vi}^N^"
+
+
+def test_market_operation_becomes_events_and_only_what_has_changed(run) -> None:
+    """Phase, halt with its reason, VI on and off; each message repeats all of them."""
+    vendor, process = run("kis", "market_status = true\n" + FAST)
+    process.until_state("streaming")
+    process.records("event", 5)
+
+    quiet = STATUS.format(halt="N", reason="(null)", vi="N")
+    for text in (
+        quiet,
+        quiet,
+        STATUS.format(halt="N", reason="(null)", vi="Y"),
+        STATUS.format(halt="Y", reason="공시", vi="Y"),
+        STATUS.format(halt="N", reason="(null)", vi="N"),
+        trade(1),
+    ):
+        vendor.send(text)
+    process.records("tick", 1)
+    events = process.records("event", 10)[5:]
+
+    assert [m["body"]["input"]["tr_id"] for m in vendor.messages()] == ["H0STASP0", "H0STCNT0", "H0STMKO0"]
+    assert [(int(event["kind"]), int(event["value"]), event["message"].decode()) for event in events] == [
+        (EventType.PHASE, UNDEFINED, "112 open, or expected prices before the open end"),
+        (EventType.VI, 1, ""),
+        (EventType.HALT, 1, "공시"),
+        (EventType.HALT, 0, ""),
+        (EventType.VI, 0, ""),
+    ]
+    assert set(events["symbol"].tolist()) == {b"005930"}
+    assert process.vitals().counters["quarantined"] == 0
+
+
+def test_market_operation_gives_its_slot_to_ticks_in_place_of_another_feed(make_vendor, make_process) -> None:
+    """Four slots: two books, a tick and a status; the other feed is down, so its tick takes the slot of the status."""
+    vendor = make_vendor("kis")
+    address = f"127.0.0.1:{vendor.port}"
+    text = f"""
+    universe.kr = ["005930", "000660"]
+    clock.start = "2026-11-20T10:00:00+09:00"
+    ring = {{ orderbook_capacity = 4096, tick_capacity = 4096 }}
+    shards.takeover_after_s = 1.0
+    [kis]
+    ws_url = "ws://{address}"
+    rest_url = "http://{address}"
+    max_subscriptions = 4
+    subscribe_spacing_ms = 20
+    market_status = true
+    """
+    with temporary_home(text) as root:
+        process = make_process("kis", root)
+        wait_until("six requests", lambda: len(vendor.messages()) >= 6)
+        process.stop()
+    requests = [(m["header"]["tr_type"], *m["body"]["input"].values()) for m in vendor.messages()]
+
+    assert requests[3:] == [("1", "H0STMKO0", "005930"), ("2", "H0STMKO0", "005930"), ("1", "H0STCNT0", "000660")]
+
+
+def test_a_market_operation_that_is_never_acknowledged_costs_no_data(run) -> None:
+    """After three requests it counts as refused, and everything else streams on the same connection."""
+
+    def prepare(vendor):
+        usual = vendor.answer
+        vendor.answer = lambda number, message: [] if "MKO0" in json.dumps(message) else usual(number, message)
+
+    settings = "market_status = true\n" + FAST + "acknowledge_within_s = 0.5\n"
+    vendor, process = run("kis", settings, prepare)
+    vitals = process.until_state("streaming")
+    vendor.send(trade(1))
+    process.records("tick", 1)
+
+    assert "005930 status: not acknowledged" in process.vitals().detail or vitals.counters["refused"] == 1
+    assert len(vendor.opened) == 1
 
 
 def test_each_heartbeat_is_answered_whatever_else_waits(run) -> None:

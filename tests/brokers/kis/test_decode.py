@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from brokers.kis.decode import decode, subscriptions_by_code
 from brokers.subscription import Subscription
 from conf.instrument import Instrument
-from ringbuf.records import UNDEFINED, Flag, Session
+from ringbuf.records import UNDEFINED, EventType, Flag, Session
 
 SAMPLES = Path(__file__).parents[4] / "shared" / "specs" / "samples" / "kis"
 NOW = datetime(2026, 11, 20, 12, tzinfo=timezone(timedelta(hours=9)))
@@ -548,6 +548,47 @@ def test_a_record_without_price_and_quantity_is_no_trade(nothing):
 
     assert (len(decoded.ticks), len(decoded.tick_subscriptions)) == (2, 2)
     assert (decoded.empty_trades, decoded.rejects) == (1, [])
+
+
+STATUS_KNOWN = {
+    f"{tr}|{code}": Subscription(Instrument(code, venue), "status")
+    for tr, venue in (("H0STMKO0", "KRX"), ("H0NXMKO0", "NXT"), ("H0UNMKO0", "UN"))
+    for code in ("003160", "100840", "011170", "396300")
+}
+
+
+@pytest.mark.skipif(not SAMPLES.exists(), reason=f"recorded frames are not beside the checkout: {SAMPLES}")
+def test_recorded_market_operations_become_events():
+    """Four of the unified market with a VI that begins and ends, and an example of KRX."""
+    unified = (SAMPLES.parent / "2026-11" / "kis_H0UNMKO0_20260921-23.txt").read_bytes().splitlines()
+    krx = (SAMPLES / "other_domestic.txt").read_bytes().splitlines()[1]
+    found = []
+    for line in [*unified, krx]:
+        decoded = decode(line, STATUS_KNOWN, NOW_NS)
+        assert (decoded.rejects, decoded.empty_trades, decoded.oversized_frames) == ([], 0, [])
+        found += [(str(event.instrument), event.kind, event.value) for event in decoded.market_events]
+
+    assert [value for name, kind, value in found if kind == EventType.VI] == [1, 0, 0, 0, 0]
+    assert {value for name, kind, value in found if kind == EventType.HALT} == {0}
+    assert [name for name, kind, value in found if kind == EventType.PHASE] == [
+        *("003160_AL", "003160_AL", "100840_AL", "011170_AL", "396300")
+    ]
+
+
+@pytest.mark.parametrize("width", [9, 10, 11, 12, 25])
+@given(
+    texts=st.lists(
+        st.text(st.characters(codec="utf-8", exclude_characters="^|"), max_size=20), min_size=25, max_size=25
+    )
+)
+def test_no_text_of_a_market_operation_makes_it_raise(width, texts):
+    """Any text in any field: events, or a reject with the frame."""
+    fields = ["003160", *texts][:width]
+
+    decoded = decode(f"0|H0STMKO0|001|{'^'.join(fields)}".encode(), STATUS_KNOWN, NOW_NS)
+
+    assert bool(decoded.rejects) == (width < 10)
+    assert not len(decoded.ticks) and not len(decoded.books)
 
 
 @pytest.mark.parametrize(

@@ -99,6 +99,18 @@ def test_status_says_until_when_the_market_is_closed() -> None:
         assert f"market: {words}\n" in run_collectorctl(root, "status", check=False).stdout
 
 
+def test_plan_says_what_market_status_costs() -> None:
+    """Off, and on with too few slots."""
+    with temporary_home(SETTINGS) as root:
+        off = run_collectorctl(root, "plan").stdout
+    with temporary_home(SETTINGS + "max_subscriptions = 4\nmarket_status = true\n") as root:
+        on = run_collectorctl(root, "plan").stdout
+
+    assert "kis.market_status = true takes 2 of 38 free slots, for 2 instruments" in off
+    assert "takes 1 of 1 free slots, for 2 instruments; failover comes first" in on
+    assert "kis      key 1: 2 books, 1 ticks, 1 status: 4 of 4 slots" in on
+
+
 def test_check_warns_while_the_year_has_no_exam_day() -> None:
     """No library knows it, and on that day everything is an hour later."""
     said = {}
@@ -124,8 +136,8 @@ def test_what_does_not_fit_is_said_by_plan_check_and_status() -> None:
 
     assert planned["shortfalls"] == seen["shortfalls"] == ["000660: no redundancy", "000660: ticks by recovery only"]
     assert planned["connections"] == [
-        {"feed": "kis", "key": 1, "books": 2, "ticks": 0, "slots": 2, "limit": 2},
-        {"feed": "kiwoom", "key": 1, "books": 1, "ticks": 1, "slots": 1, "limit": 1},
+        {"feed": "kis", "key": 1, "books": 2, "ticks": 0, "status": 0, "slots": 2, "limit": 2},
+        {"feed": "kiwoom", "key": 1, "books": 1, "ticks": 1, "status": 0, "slots": 1, "limit": 1},
     ]
     assert [share["books"] for share in planned["instruments"]] == [["kis", "kiwoom"], ["kis"]]
     assert "kis      key 1: 2 books, 0 ticks: 2 of 2 slots" in shown
