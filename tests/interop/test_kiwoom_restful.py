@@ -1,6 +1,6 @@
 """kiwoom-restful, an independent client library, takes the simulator for Kiwoom.
 
-Its hosts are constants; they are replaced, nothing else is. Its chart calls (ka10079 and sisters) wait for the REST market data.
+Its hosts are constants; they are replaced, nothing else is.
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import time
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ import pytest
 from support.vendor_clients import start_simulator
 
 from brokers.simulator.ground_truth import load
+from conf.clock import to_kst
 
 kiwoom = pytest.importorskip("kiwoom", reason="kiwoom-restful is missing: pip install -e .[test,interop]")
 os.environ["NO_PROXY"] = os.environ["no_proxy"] = "127.0.0.1,localhost"
@@ -24,8 +26,8 @@ ENOUGH = 40
 WAIT_S = 30.0
 
 
-async def collect(host: str) -> tuple[list[Any], list[Any], str]:
-    """Log in, register ticks and books, and gather until there is enough of both."""
+async def collect(host: str) -> tuple[list[Any], list[Any], str, Any]:
+    """Log in, register ticks and books, gather until there is enough of both, then ask for today's tick chart."""
     ticks: list[Any] = []
     books: list[Any] = []
     done = asyncio.Event()
@@ -49,7 +51,8 @@ async def collect(host: str) -> tuple[list[Any], list[Any], str]:
         await bot.api.register_tick("1", SYMBOLS)
         await bot.api.register_hoga("1", SYMBOLS)
         await asyncio.wait_for(done.wait(), WAIT_S)
-        return ticks, books, bot.token()
+        today = f"{to_kst(time.time_ns()):%Y%m%d}"
+        return ticks, books, bot.token(), await bot.candle(SYMBOLS[0], "tick", "stock", today, today)
 
 
 def test_its_ticks_and_books_are_those_of_the_truth(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -62,12 +65,14 @@ def test_its_ticks_and_books_are_those_of_the_truth(tmp_path: Path, monkeypatch:
         str(tmp_path / "truth"),
         "--books-per-s",
         "20",
+        "--history",
+        "1500",
     )
     with start_simulator(tmp_path, *options, "--kiwoom-ping-every-s", "0.5", "--kiwoom-merge", "0") as running:
         host = running.ready["kiwoom"]["rest_url"]
         monkeypatch.setattr(kiwoom.config, "REAL", host)
         monkeypatch.setattr(kiwoom.http.socket.Socket, "REAL", host.replace("http", "ws"))
-        ticks, books, token = asyncio.run(collect(host))
+        ticks, books, token, chart = asyncio.run(collect(host))
         running.stop()
         truth = load(tmp_path / "truth")
 
@@ -93,3 +98,7 @@ def test_its_ticks_and_books_are_those_of_the_truth(tmp_path: Path, monkeypatch:
     )
     assert got_ticks <= told_ticks
     assert got_books <= told_books
+    mine = truth.trades[truth.trades["symbol"] == SYMBOLS[0].encode()]
+    charted = Counter((int(price), int(size)) for price, size in zip(chart["체결가"], chart["거래량"], strict=True))
+    assert charted == Counter((int(row["price"]), int(row["size"])) for row in mine[: len(chart)])
+    assert len(chart) > 1500

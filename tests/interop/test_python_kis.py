@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import threading
 from collections import Counter
+from datetime import time
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +39,7 @@ class Received:
 
 
 def test_its_trades_and_books_are_those_of_the_truth(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Token, approval key, registrations, multi-record frames: every field the library exposes equals the truth's."""
+    """Token, approval key, registrations, multi-record frames, price: every field the library exposes equals the truth's."""
     options = ("--always-open", "--symbols", "005930", "--truth", str(tmp_path / "truth"), "--books-per-s", "20")
     with start_simulator(tmp_path, *options, "--kis-width-profile", "46/59") as running:
         monkeypatch.setattr(pykis.kis, "REAL_DOMAIN", running.ready["kis"]["rest_url"])
@@ -60,10 +61,13 @@ def test_its_trades_and_books_are_those_of_the_truth(tmp_path: Path, monkeypatch
         for ticket in tickets:
             ticket.unsubscribe()
         kis.websocket.disconnect()
+        quote = stock.quote()
         running.stop()
         truth = load(tmp_path / "truth")
 
     assert (stock.symbol, stock.market) == ("005930", "KRX")
+    assert_trade_of_the_truth(truth.trades, quote)
+    assert quote.low_limit <= quote.low <= quote.price <= quote.high <= quote.high_limit
     assert not token.expired
     assert token.type == "Bearer"
     told_trades = Counter(
@@ -96,3 +100,29 @@ def test_its_trades_and_books_are_those_of_the_truth(tmp_path: Path, monkeypatch
     assert got_books <= told_books
     volumes = [row.volume for row in trades.rows]
     assert volumes == sorted(volumes)
+
+
+def assert_trade_of_the_truth(trades: Any, quote: Any) -> None:
+    """Price, volume and value of a quote are those of one trade."""
+    told = {(int(row["price"]), int(row["cum_volume"]), int(row["cum_value"])) for row in trades}
+    assert (int(quote.price), int(quote.volume), int(quote.amount)) in told
+
+
+def test_its_minute_chart_has_the_volumes_of_the_truth(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pages of 30 bars from the latest back to the open: each minute's prices and volume are those of its trades."""
+    (tmp_path / "collector.toml").write_text('[clock]\nstart = "2026-11-20T11:00:00+09:00"\n')
+    options = ("--symbols", "005930", "--truth", str(tmp_path / "truth"), "--history", "2000")
+    with start_simulator(tmp_path, *options) as running:
+        running.send_command("market rest")
+        monkeypatch.setattr(pykis.kis, "REAL_DOMAIN", running.ready["kis"]["rest_url"])
+        kis = pykis.PyKis(id="someone", account="00000000-01", appkey="A" * 36, secretkey="S" * 180, keep_token=False)
+        bars = kis.stock("005930").day_chart(end=time(11, 1)).bars
+        running.stop()
+        truth = load(tmp_path / "truth")
+
+    told: dict[int, int] = Counter()
+    for row in truth.trades:
+        told[int(row["exch_s"]) // 60] += int(row["size"])
+    got = {int(bar.time.timestamp()) // 60: bar.volume for bar in bars if bar.volume}
+    assert got == told
+    assert len(got) > 60

@@ -36,9 +36,9 @@ backoff_max_s = 1.0
 
 
 def test_what_a_broken_line_missed_is_filled_within_seconds_exactly_once_and_in_order() -> None:
-    """KIS is killed; its REST is out of order, refuses for the rate and ends the token; the filling process is killed when it is
-    at work. Every trade since the first is in exactly one row, the rows missed live are the recovered ones, the
-    calls stay below their rate, and the live lines lack nothing that they delivered."""
+    """KIS is killed; its REST is out of order, refuses for the rate, ends the token, breaks lines inside texts, leaves a row out;
+    the filling process is killed when it is at work. Every trade since the first is in exactly one row, the rows missed live are
+    the recovered ones, the calls stay below their rate, and the live lines lack nothing that they delivered."""
     with (
         temporary_home(SETTINGS) as root,
         SimulatorProcess(root, root / "truth", "--kis-loss", "0", "--kiwoom-loss", "0") as simulator,
@@ -47,7 +47,7 @@ def test_what_a_broken_line_missed_is_filled_within_seconds_exactly_once_and_in_
         run_collectorctl(root, "start")
         home = Home(root)
         wait_until("every symbol has ticks", lambda: heard_of(home) == len(SYMBOLS))
-        for fault in ("expire", "limit 2", "error 1"):
+        for fault in ("expire", "limit 2", "error 1", "restbreak 3", "omitrow 1"):
             simulator.send_command(f"kis {fault}")
         os.kill(seen(home, "kis").pid, signal.SIGKILL)
         wait_until("it is refused", lambda: counted(home, "gapfill", "calls_limited"), 60)

@@ -22,6 +22,7 @@ from aiohttp import web
 from brokers.simulator.exchange.consolidated import AnyListing
 from brokers.simulator.exchange.market import SimulatedMarket
 from brokers.simulator.exchange.models import DailyStats
+from brokers.simulator.exchange.price_grid import find_tick_size
 from brokers.simulator.faults import FeedFaults
 from brokers.simulator.gateway.token_bucket import TokenBucket
 from brokers.simulator.kis import encode, rest_trades
@@ -29,6 +30,7 @@ from brokers.simulator.kis.auth import KeyStore
 from conf.instrument import Instrument
 
 BASE = "/uapi/domestic-stock/v1/quotations/"
+HUNDRED_MILLION = 100_000_000
 DIVISIONS = {"J": "KRX", "NX": "NXT", "UN": "UN"}
 STOCK = "300"
 
@@ -62,6 +64,12 @@ def inquire_price(day: DailyStats | None, symbol: str) -> dict[str, str]:
         "stck_llam": str(day.lower),
         "stck_sdpr": str(day.previous_close),
         "stck_shrn_iscd": symbol,
+        "aspr_unit": str(find_tick_size(price)),
+        "prdy_vrss_vol_rate": encode.format_ratio(day.cum_volume, day.previous_volume),
+        "hts_avls": str(price * day.listed_shares // HUNDRED_MILLION),
+        "mrkt_warn_cls_code": "00",
+        "temp_stop_yn": "N",
+        "short_over_yn": "N",
     }
 
 
