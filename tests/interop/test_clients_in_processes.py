@@ -1,6 +1,6 @@
 """Four public client libraries, each in a process of its own, take the simulator for the vendor and find the truth.
 
-Their hosts are replaced by whatever way each of them offers (clients/); what each can do: docs/wire/clients.md.
+Their hosts are replaced by whatever way each of them offers (clients/); what each can do: docs/clients.md.
 """
 
 from __future__ import annotations
