@@ -14,6 +14,7 @@ import socket
 import threading
 from collections.abc import Mapping
 from contextlib import suppress
+from email.utils import parsedate_to_datetime
 from http.client import HTTPException
 from typing import Any, NamedTuple, Self
 
@@ -177,6 +178,20 @@ def post(url: str, body: dict[str, str], content_type: str = JSON_CONTENT_TYPE) 
     """POST a JSON body on a connection of its own. ServiceUnavailable without a JSON object in answer, RateLimited on HTTP 429."""
     with RestClient() as client:
         return client.post(url, body, {"content-type": content_type})
+
+
+def read_server_time(url: str) -> float | None:
+    """The time of a server's clock by a header of its response, seconds since 1970 UTC; None without one. ServiceUnavailable."""
+    try:
+        with requests.Session() as session:
+            session.trust_env = not is_loopback(url)
+            answer = session.head(url, timeout=(CONNECT_S, ANSWER_S), allow_redirects=False)
+    except (OSError, ValueError, HTTPError, HTTPException) as error:
+        raise ServiceUnavailable(f"{url}: no answer: {_innermost_reason(error)}") from None
+    try:
+        return parsedate_to_datetime(answer.headers.get("date", "")).timestamp()
+    except ValueError:
+        return None
 
 
 def _innermost_reason(error: Exception) -> str:

@@ -34,17 +34,26 @@ def init(root: Path, directory: Path | None) -> None:
 
 
 @click.command()
+@click.option("--live", is_flag=True, help="Try keys, wire and machine with the brokers themselves.")
 @as_json_option
 @click.pass_obj
-def check(root: Path, as_json: bool) -> None:
+def check(root: Path, live: bool, as_json: bool) -> None:
     """Check settings, secrets and subscriptions without starting anything.
 
-    Example: collectorctl check
+    With --live, in or outside the sessions: credentials, one short session per key with one instrument, fields of its records,
+    clock, one REST call of each kind, disk, shared memory; each line is ok, odd or failed (then exit 1), with what to do. A feed
+    that runs is judged by its vitals instead, because a key has one session. The report log/check-live.json may be attached to
+    a bug report: it has no key, secret or token.
+
+    Example: collectorctl check --live
     """
     from collectorctl.check import check_home
 
-    found = check_home(Home(root))
-    if as_json:
+    home = Home(root)
+    found = check_home(home)
+    if live:
+        _check_live(home, as_json)
+    elif as_json:
         echo_json(found)
     else:
         for feed in found["lines"]:
@@ -57,6 +66,25 @@ def check(root: Path, as_json: bool) -> None:
         for sentence in found["keys_in_use"]:
             echo(sentence)
         echo(f"ok: settings and secrets are in order; {found['fit']}")
+
+
+def _check_live(home: Home, as_json: bool) -> None:
+    from collectorctl.live_check.finding import FAILED
+    from collectorctl.live_check.run import check_live, format_finding, write_report
+
+    home.create_directories()
+    findings = []
+    for finding in check_live(home):
+        findings.append(finding)
+        if not as_json:
+            echo(format_finding(finding))
+    report = write_report(home, findings)
+    if as_json:
+        echo_json({"findings": msgspec.to_builtins(findings), "report": str(report)})
+    else:
+        echo(f"report  {report}")
+    if any(finding.verdict == FAILED for finding in findings):
+        sys.exit(EXIT_BUG)
 
 
 @click.command()

@@ -1,0 +1,1 @@
+"""Check of keys, wire and machine against the brokers themselves: `collectorctl check --live`."""
