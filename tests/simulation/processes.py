@@ -29,7 +29,7 @@ from brokers.feed.connection import ConnectionContext, FeedConnection
 from brokers.feed.heartbeat import HeartbeatAggregator
 from brokers.feed.publisher import RingPublisher
 from brokers.feed.quarantine import Quarantine
-from brokers.history import TRADE_ROW, PageRequest, PageResponse
+from brokers.history import TRADE_ROW, PageRequest, PageResponse, PageRows
 from brokers.registry import load_broker
 from brokers.simulator.exchange.models import Trade
 from brokers.subscription import Subscription, SubscriptionTable
@@ -274,9 +274,10 @@ class SimulatedHistory:
         ]
         return PageResponse(np.array(found[::-1][:PAGE_ROWS], np.int64).tobytes(), "")
 
-    def parse_trades(self, content: bytes, day: date) -> np.ndarray:
+    def parse_trades(self, content: bytes, day: date) -> PageRows:
         """TRADE_ROW of those trades."""
-        return to_trade_rows([self._truth.trades[number] for number in np.frombuffer(content, np.int64).tolist()])
+        trades = [self._truth.trades[number] for number in np.frombuffer(content, np.int64).tolist()]
+        return PageRows(to_trade_rows(trades), [])
 
     def close(self) -> None:
         """Nothing is open."""
