@@ -148,12 +148,8 @@ def _build_outcome_table(result: DemoResult) -> Table:
         table.add_column(column, justify="left" if not column else "right")
     for name, account in (("books", result.books), ("ticks", result.ticks)):
         shares = [
-            f"{count} ({_format_share(count, whole)})"
-            for count, whole in (
-                (account.missed, account.available),
-                (account.doubled, account.available),
-                (account.wrong_pairs, account.pairs),
-            )
+            f"{count} ({_format_share(count, account.available)})"
+            for count in (account.missed, account.doubled, account.wrong_pairs)
         ]
         is_books = account is result.books
         table.add_row(

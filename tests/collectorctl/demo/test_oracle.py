@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from brokers.simulator.ground_truth import BOOKS, DELIVERIES, TRADES
 from collectorctl.demo.oracle import MARGIN_NS, compare
-from collectorctl.demo.result import DemoResult, FeedAccount, StreamAccount, compute_allowance
+from collectorctl.demo.result import Bounds, DemoResult, FeedAccount, StreamAccount, compute_allowance
 
 SECOND_NS = 1_000_000_000
 BEGIN_S = 1_763_596_800
@@ -98,7 +98,7 @@ def test_a_complete_run_passes() -> None:
     [
         (WHOLE[:3], [0, 1, 2], "delivered but not stored"),
         ([*WHOLE, (3, True, False)], [0, 1, 2], "stored but not sent"),
-        ([*WHOLE[:3], (3, True, False), (3, False, True)], [0, 1, 2], "1 of 4 books doubled"),
+        ([*WHOLE[:3], (3, True, False), (3, False, True)], [0, 1, 2], "1 of 4 doubled"),
         ([(0, True, False), (1, True, False), *WHOLE[2:]], [0, 1, 2], "books of kiwoom: 1 delivered"),
         ([*WHOLE, (4, True, False)], [0, 1, 2], "stored but not sent"),
         (WHOLE, [0, 2], "ticks: 1 missed, 0 doubled"),
@@ -194,6 +194,18 @@ def test_the_allowance_is_the_share_and_chance() -> None:
     """Large runs are held to the share, small ones to what chance makes of it."""
     assert compute_allowance(0.0005, 0) == 0
     assert compute_allowance(0.0005, 10**8) == pytest.approx(50_000, rel=0.02)
+
+
+@pytest.mark.parametrize("name", Bounds._fields)
+def test_each_bound_is_held_to(name: str) -> None:
+    """One more than a bound and chance allow is a breach in which the count is said; with another bound it is none."""
+    account = StreamAccount({}, available=10_000)
+    setattr(account, name, int(compute_allowance(0.01, 10_000)) + 1)
+    wide, narrow = Bounds(1, 1, 1), Bounds(1, 1, 1)._replace(**{name: 0.01})
+    held = DemoResult(account, StreamAccount({}, available=1))
+
+    assert held.problems(wide) == []
+    assert [f"books: {getattr(account, name)} of 10000 " in line for line in held.problems(narrow)] == [True]
 
 
 def test_each_day_has_a_cumulative_volume_of_its_own() -> None:
