@@ -11,6 +11,7 @@ result.py            violations and allowances (pure)
 assertions.py        scenario-specific assertions (pure)
 reconcile.py         recovered day compared with the trades (pure)
 report.py            tables
+us/                  the US feed beside it: oracle, minute bars and certificates
 """
 
 from collectorctl.demo.run import run_demo

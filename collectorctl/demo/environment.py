@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from datetime import date, datetime
 from io import BufferedReader
 from pathlib import Path
-from typing import Any, Self, cast
+from typing import Any, NamedTuple, Self, cast
 
 import msgspec
 
@@ -31,6 +31,46 @@ DAY = date(2026, 11, 20)
 MARKET_OPEN, MARKET_CLOSE = "08:30:00", "12:00:00"
 """The market's day, whatever its real length: it begins with the opening auction, and 09:00, 10:00 and 11:00 pass."""
 
+
+class MarketDay(NamedTuple):
+    """The day of a demo, in Korean time; `regular`, `auctions`: KRX's, opening and closing. `us`: collected beside it."""
+
+    day: date
+    opens: str
+    closes: str
+    regular: str
+    auctions: tuple[str, str]
+    us: tuple[str, ...] = ()
+    us_settings: str = ""
+
+    def parse(self, text: str) -> int:
+        """An instant of the day, "HH:MM:SS" Korean time, ns since 1970 UTC."""
+        return round(datetime.fromisoformat(f"{self.day}T{text}").replace(tzinfo=KST).timestamp()) * SECOND_NS
+
+
+FRIDAY = MarketDay(DAY, MARKET_OPEN, MARKET_CLOSE, "09:00-11:50", ("08:30-09:00", f"11:50-{MARKET_CLOSE[:5]}"))
+CLOCK_CHANGE = MarketDay(
+    date(2026, 11, 1),
+    "13:30:00",
+    "16:30:00",
+    "14:00-16:20",
+    ("13:30-14:00", "16:20-16:30"),
+    ("NAS.AAPL", "NYS.BRK/B", "AMS.SPY"),
+    """[calendar]
+# a Sunday: New York sets its clocks back at two o'clock, in the middle of this session
+open = ["2026-11-01"]
+us_open = ["2026-11-01"]
+[sessions.US]
+pre_market = ""
+regular = "00:30-02:30"
+after_market = ""
+[us]
+enabled = true
+subscribe_spacing_ms = 20
+""",
+)
+"""Three hours, from half past midnight to half past two in New York: one o'clock comes twice, at 14:00 and 15:00 in Korea."""
+
 CALLS_PER_S = 20.0
 REST_RATE_OPTIONS = ("--kiwoom-burst", "20", "--kiwoom-calls-per-s", "40")
 """Calls of a recovery, and what the simulator bears. The real Kiwoom bears four or five a second; a demo need not wait."""
@@ -40,20 +80,27 @@ class EnvironmentSetupError(Exception):
     """The demo cannot start; the message has the reason."""
 
 
-def create_demo_home(root: Path, seconds: float, universe: Sequence[str] = SYMBOLS, real_time: bool = False) -> None:
+def create_demo_home(
+    root: Path,
+    seconds: float,
+    universe: Sequence[str] = SYMBOLS,
+    real_time: bool = False,
+    market_day: MarketDay = FRIDAY,
+) -> None:
     """Make `root` a home whose market's day lasts `seconds` real seconds; the brokers' addresses are still missing.
 
     `real_time`: of the day only the last `seconds` come, without auctions.
     """
     create_home(root)
-    close_ns = parse_day_time(MARKET_CLOSE)
-    open_ns = close_ns - round(seconds) * SECOND_NS if real_time else parse_day_time(MARKET_OPEN)
+    close_ns = market_day.parse(market_day.closes)
+    open_ns = close_ns - round(seconds) * SECOND_NS if real_time else market_day.parse(market_day.opens)
     speed = 1.0 if real_time else (close_ns - open_ns) / SECOND_NS / seconds
-    regular, auctions = ("09:00-12:00", ("", "")) if real_time else ("09:00-11:50", ("08:30-09:00", "11:50-12:00"))
+    regular, auctions = ("09:00-12:00", ("", "")) if real_time else (market_day.regular, market_day.auctions)
     (root / "collector.toml").write_text(
         f"""# made by `collectorctl demo`
 [universe]
 kr = {msgspec.json.encode(universe).decode()}
+us = {msgspec.json.encode(market_day.us).decode()}
 [clock]
 start = "{to_kst(open_ns):%Y-%m-%dT%H:%M:%S}+09:00"
 speed = {speed:.3f}
@@ -93,19 +140,14 @@ calls_per_s_first = {CALLS_PER_S}
 max_calls_per_s = {CALLS_PER_S}
 # the rehearsal recovers when it has stopped
 automatic = false
-"""
+{market_day.us_settings}"""
     )
     secrets = root / ".env"
     secrets.touch(mode=0o600)
     secrets.write_text("".join(f"{name}=demo-{name.lower()}\n" for name in _SECRETS))
 
 
-_SECRETS = ("KIS_APP_KEY", "KIS_APP_SECRET", "KIWOOM_APP_KEY", "KIWOOM_APP_SECRET")
-
-
-def parse_day_time(text: str) -> int:
-    """An instant of the demo's day, "HH:MM:SS" Korean time, ns since 1970 UTC."""
-    return round(datetime.fromisoformat(f"{DAY}T{text}").replace(tzinfo=KST).timestamp()) * SECOND_NS
+_SECRETS = tuple(f"{feed}_APP_{part}" for feed in ("KIS", "KIWOOM", "US") for part in ("KEY", "SECRET"))
 
 
 class SimulatorProcess:

@@ -15,6 +15,7 @@ from rich.table import Table
 
 from collectorctl.demo.recovery import DemoRecovery
 from collectorctl.demo.result import Bounds, DemoResult
+from collectorctl.demo.us.night import UsOutcome
 from collectorctl.recover.progress import GRADE_COLOURS
 from collectorctl.supervision.status import Status
 from collectorctl.terminal import TextConsole, coloured, echo_json
@@ -47,15 +48,21 @@ class DemoOutcome(msgspec.Struct):
     recovery: DemoRecovery
     measurements: DemoMeasurements
     bounds: Bounds = Bounds()
+    us: UsOutcome | None = None
 
     def problems(self) -> list[str]:
         """Violations, as messages; empty when the demo passed."""
         skipped = [f"{act}: the market closed before it: give it more --seconds" for act in self.skipped_actions]
-        return [*skipped, *self.result.problems(self.bounds), *self.assertion_failures, *self.recovery.problems()]
+        us = self.us.problems() if self.us is not None else []
+        return [*skipped, *self.result.problems(self.bounds), *self.assertion_failures, *self.recovery.problems(), *us]
 
     def describe(self) -> list[str]:
         """What became of what was delivered, and of the day's trades after recovery."""
-        return [*self.result.describe(), *self.recovery.describe()]
+        return [
+            *self.result.describe(),
+            *self.recovery.describe(),
+            *(self.us.describe() if self.us is not None else []),
+        ]
 
 
 def measure(home: Home, status: Status, stop_s: float) -> DemoMeasurements:
@@ -92,6 +99,8 @@ def print_report(console: TextConsole, root: Path, outcome: DemoOutcome, as_json
         return
     console.print(_build_delivery_table(result))
     console.print(_build_outcome_table(result))
+    if outcome.us is not None:
+        console.print(_build_delivery_table(outcome.us.result))
     memory = ", ".join(f"{name} {mb:.0f} MB" for name, mb in measurements.own_memory_mb.items())
     console.print(
         f"hours {', '.join(measurements.hours)} in {measurements.files} files; {measurements.bytes_per_book:.0f} bytes per book, "

@@ -14,6 +14,7 @@ import time
 from collections import Counter
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 from rich.progress import BarColumn, Progress, TimeElapsedColumn
 
@@ -22,12 +23,9 @@ from brokers.simulator.ground_truth import FeedId
 from brokers.simulator.scenarios import SCENARIOS, TimedCommand
 from collectorctl.demo.assertions import DemoData
 from collectorctl.demo.environment import (
-    DAY,
-    MARKET_CLOSE,
     REST_RATE_OPTIONS,
     SimulatorProcess,
     create_demo_home,
-    parse_day_time,
     set_addresses,
 )
 from collectorctl.demo.oracle import FEEDS, compare
@@ -36,12 +34,14 @@ from collectorctl.demo.report import DemoOutcome, measure, print_report
 from collectorctl.demo.result import DemoResult
 from collectorctl.demo.scenario_runner import ScenarioRunner
 from collectorctl.demo.scenarios import DEMO_SCENARIOS, MORNING, DemoScenario
+from collectorctl.demo.us.night import recover_and_compare_us
 from collectorctl.supervision.readiness import final_states, wait_until_healthy
-from collectorctl.supervision.status import Status, collect_status
+from collectorctl.supervision.status import Status, collect_status, enabled_feeds
 from collectorctl.supervision.supervisor import SupervisorClient
 from collectorctl.terminal import PlainTextColumn, TextConsole, coloured, wide_console
 from conf.clock import SECOND_NS, to_kst
 from conf.home import Home
+from conf.market import KR
 
 STOP_DELAY_S = 2.0
 """Between the last delivery and the stop: longer than oracle.MARGIN_NS, so that nothing is in flight at the end."""
@@ -61,11 +61,12 @@ class DemoRun:
         self.seed = seed
         self.console = console
         self.scenario = scenario
+        self.market_day = scenario.market_day
         self.truth = root / "truth"
 
     def run(self) -> DemoOutcome:
         """Run it, recover its day, compare both. EnvironmentSetupError, SupervisorError, SettingsError, errors of a recovery."""
-        create_demo_home(self.root, self.seconds, self.scenario.universe, self.scenario.real_time)
+        create_demo_home(self.root, self.seconds, self.scenario.universe, self.scenario.real_time, self.market_day)
         options = ["--seed", str(self.seed), *REST_RATE_OPTIONS, *self.scenario.options]
         options += ["--scenario", self.scenario.simulator_scenario] if self.scenario.simulator_scenario else []
         with SimulatorProcess(self.root, self.truth, *options) as simulator:
@@ -74,8 +75,9 @@ class DemoRun:
             home.create_directories()
             supervisor = SupervisorClient(home)
             runner = ScenarioRunner(self.scenario, supervisor, simulator)
+            feeds = ", ".join(enabled_feeds(home.settings))
             try:
-                self.console.print(f"home {self.root}: starting kis, kiwoom and writer under supervisord")
+                self.console.print(f"home {self.root}: starting {feeds} and writer under supervisord")
                 supervisor.start()
                 for name, reason in wait_until_healthy(home, 30):
                     self.console.print(coloured(f"{name}: not healthy: {reason}", "red"))
@@ -92,7 +94,10 @@ class DemoRun:
             collected = {(one.symbol.encode(), one.venue.encode()) for one in home.settings.instruments()}
             names = zip(truth.trades["symbol"].tolist(), truth.trades["venue"].tolist(), strict=True)
             trades = truth.trades[[name in collected for name in names]]
-            recovery = recover_and_compare(home, DAY, trades, self.console, self.scenario.untrusted_feed)
+            recovery = recover_and_compare(
+                home, self.market_day.day, trades, self.console, self.scenario.untrusted_feed
+            )
+            us = recover_and_compare_us(home, self.market_day.day, truth, self.console) if self.market_day.us else None
         books = _read_dataset(home, "orderbook")
         return DemoOutcome(
             description=self.scenario.description,
@@ -105,12 +110,13 @@ class DemoRun:
             recovery=recovery,
             measurements=measure(home, status, stop_s),
             bounds=self.scenario.bounds,
+            us=us,
         )
 
     def _run_market(self, home: Home, runner: ScenarioRunner) -> Status:
         """Show progress until the market has closed; the last status."""
         columns = (PlainTextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
-        clock, close_ns = home.load_clock(), parse_day_time(MARKET_CLOSE)
+        clock, close_ns = home.load_clock(), self.market_day.parse(self.market_day.closes)
 
         def seconds_until(until_ns: int) -> float:
             """In real seconds."""
@@ -159,7 +165,7 @@ class DemoRun:
             books[f"recv_time_{untrusted}"] = pd.NaT
             ticks = ticks[ticks["broker"] != untrusted]
         return compare(
-            truth.books,
+            truth.books[np.isin(truth.books["venue"], [venue.encode() for venue in KR.venues])],
             truth.trades,
             deliveries,
             {(c["line"], c["connection"]): c["ended_mono_ns"] for c in truth.connections if c["ended_mono_ns"]},

@@ -14,7 +14,7 @@ import os
 import signal
 from contextlib import suppress
 
-from collectorctl.demo.environment import EnvironmentSetupError, SimulatorProcess, parse_day_time
+from collectorctl.demo.environment import EnvironmentSetupError, SimulatorProcess
 from collectorctl.demo.scenarios import DemoScenario
 from collectorctl.supervision.supervisor import SupervisorClient
 
@@ -25,6 +25,7 @@ class ScenarioRunner:
     def __init__(self, scenario: DemoScenario, supervisor: SupervisorClient, simulator: SimulatorProcess) -> None:
         self._supervisor = supervisor
         self._simulator = simulator
+        self._market_day = scenario.market_day
         self._remaining = list(scenario.actions)
         self._delay_ns = 0
 
@@ -35,7 +36,7 @@ class ScenarioRunner:
 
     def due_ns(self) -> int | None:
         """When the next action is due, ns of the demo's clock; None after the last."""
-        return parse_day_time(self._remaining[0].at) + self._delay_ns if self._remaining else None
+        return self._market_day.parse(self._remaining[0].at) + self._delay_ns if self._remaining else None
 
     def run_due(self, now_ns: int) -> str:
         """Execute the next action if it is due; which one, "" if none. EnvironmentSetupError when the simulator rejects it."""

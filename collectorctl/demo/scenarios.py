@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from brokers.simulator.scenarios import SCENARIOS, TimedCommand
 from collectorctl.demo import assertions
-from collectorctl.demo.environment import SYMBOLS
+from collectorctl.demo.environment import CLOCK_CHANGE, FRIDAY, SYMBOLS, MarketDay
 from collectorctl.demo.result import CONFLATING, LOSSY, Bounds
 
 
@@ -37,6 +37,7 @@ class DemoScenario(NamedTuple):
     compare_stamps: bool = True
     untrusted_feed: str = ""
     universe: tuple[str, ...] = tuple(SYMBOLS)
+    market_day: MarketDay = FRIDAY
     assertion: assertions.Assertion = lambda _: []
     real_time: bool = False
     bounds: Bounds = Bounds()
@@ -57,6 +58,14 @@ VENUES = DemoScenario(
     MORNING.actions,
     universe=tuple(f"{stock}{suffix}" for stock in _STOCKS for suffix in ("", "_NX", "_AL")),
     assertion=assertions.check_venues,
+)
+
+US_NIGHT = DemoScenario(
+    "us-night",
+    "New York sets its clocks back in the middle of a session, beside KIS and Kiwoom; us is killed in the second one o'clock",
+    (TimedCommand("15:05:00", "kill us"), TimedCommand("15:15:00", "start us")),
+    universe=_STOCKS,
+    market_day=CLOCK_CHANGE,
 )
 
 _NO_CONFLATION = ("--kiwoom-books-per-s", "0")
@@ -130,6 +139,7 @@ DEMO_SCENARIOS: dict[str, DemoScenario] = {
     for script in (
         MORNING,
         VENUES,
+        US_NIGHT,
         _build_fault_scenario("kis-dies-at-open", assertions.check_kis_dies_at_open),
         _build_fault_scenario("kiwoom-conflates", assertions.check_kiwoom_conflates),
         _build_fault_scenario("stamp-skew", assertions.check_stamp_skew, compare_stamps=False),

@@ -14,7 +14,7 @@ from brokers.simulator import ground_truth
 from brokers.simulator.scenarios import SCENARIOS
 from collectorctl.demo import assertions
 from collectorctl.demo.oracle import BOOK, compare
-from collectorctl.demo.scenarios import DEMO_SCENARIOS, MORNING, REAL_TIME, VENUES
+from collectorctl.demo.scenarios import DEMO_SCENARIOS, MORNING, REAL_TIME, US_NIGHT, VENUES
 
 DAY = "2026-11-20"
 
@@ -41,7 +41,13 @@ def events(*told: tuple[str, str, str]) -> pd.DataFrame:
 
 def test_there_is_a_rehearsal_for_each_scenario() -> None:
     """And the ordinary ones; every scenario has conditions of its own."""
-    assert set(DEMO_SCENARIOS) == {MORNING.name, VENUES.name, *SCENARIOS, *(one.name for one in REAL_TIME)}
+    assert set(DEMO_SCENARIOS) == {
+        MORNING.name,
+        VENUES.name,
+        US_NIGHT.name,
+        *SCENARIOS,
+        *(one.name for one in REAL_TIME),
+    }
     for name in SCENARIOS:
         assert DEMO_SCENARIOS[name].assertion is not MORNING.assertion
         assert DEMO_SCENARIOS[name].simulator_scenario == name
@@ -229,7 +235,7 @@ def test_a_day_of_one_stock_on_every_venue_is_right_on_each() -> None:
 
 @pytest.mark.long
 @pytest.mark.timeout(400)
-@pytest.mark.parametrize("name", sorted({*SCENARIOS, *(one.name for one in REAL_TIME)}))
+@pytest.mark.parametrize("name", sorted({US_NIGHT.name, *SCENARIOS, *(one.name for one in REAL_TIME)}))
 def test_the_rehearsal_of_a_scenario_passes(name: str) -> None:
     """`demo --scenario NAME`, judged against the truth."""
     ran = subprocess.run(
