@@ -28,9 +28,10 @@ import numpy as np
 from collectorctl.recover.matching import trade_count
 from collectorctl.recover.matching.day_coverage import DayCoverage
 from collectorctl.recover.matching.gap_filling import to_bar_rows
+from collectorctl.recover.matching.minutes import compute_minute_excess
 from collectorctl.recover.matching.trade_count import Verdict
 from collectorctl.recover.store.evidence import Evidence
-from conf.clock import MINUTE_NS, SECOND_NS, to_kst
+from conf.clock import MINUTE_NS, to_kst
 from conf.instrument import Instrument
 from ringbuf.records import UNDEFINED
 
@@ -186,37 +187,11 @@ def _is_plausible_value(placed: np.ndarray, shares: int, difference: int | None)
 
 
 def _compare_minutes(placed: np.ndarray, bars: np.ndarray) -> dict[int, int]:
-    """Minute -> shares that its bar has more than the ticks, where they differ.
-
-    Brokers may stamp differently: ticks of the second before or behind the edge of two minutes may count for either, as far as
-    the bars agree to the share.
-    """
-    minutes, where = np.unique(placed["exch_ns"] // MINUTE_NS * MINUTE_NS, return_inverse=True)
-    shares = np.zeros(len(minutes), np.int64)
-    np.add.at(shares, where, placed["size"])
-    differences = dict(zip(minutes.tolist(), (-shares).tolist(), strict=True))
-    for begin_ns, volume in zip(bars["exch_ns"].tolist(), bars["volume"].tolist(), strict=True):
-        differences[begin_ns] = differences.get(begin_ns, 0) + volume
-    for minute in sorted(differences):
-        edge = minute + MINUTE_NS
-        if differences[minute] and abs(differences[minute]) in _shares_at_edge(
-            placed, edge, behind=differences[minute] > 0
-        ):
-            differences[edge], differences[minute] = differences.get(edge, 0) + differences[minute], 0
-    return {minute: shares for minute, shares in differences.items() if shares}
-
-
-def _shares_at_edge(placed: np.ndarray, edge: int, behind: bool) -> np.ndarray:
-    """Shares of the one, two, three ... ticks next to the edge of two minutes that may count for either.
-
-    These are stamped within a second of the edge, and the ticks around them do not contradict it.
-    """
-    stamps = placed["exch_ns"]
-    earliest_after = np.minimum.accumulate(stamps[::-1])[::-1]
-    latest_before = np.maximum.accumulate(stamps)
-    near = (earliest_after >= edge - SECOND_NS) & (latest_before <= edge)
-    sizes = placed["size"][near & (stamps == (edge if behind else edge - SECOND_NS))]
-    return np.cumsum(sizes if behind else sizes[::-1])
+    """Minute -> shares that its bar has more than the ticks, where they differ."""
+    minutes, excess = compute_minute_excess(
+        placed["exch_ns"], placed["size"], bars["exch_ns"], bars["volume"], settle_edges=True
+    )
+    return {minute: -shares for minute, shares in zip(minutes.tolist(), excess.tolist(), strict=True) if shares}
 
 
 def _check_values(placed: np.ndarray) -> tuple[int, int]:

@@ -66,38 +66,46 @@ def build_chart_rows(size: np.ndarray, price: np.ndarray, second: np.ndarray) ->
 
 
 def align(
-    rows: ChartRows, ticks: LiveTicks, min_offset: int, max_offset: int, from_start: bool, to_end: bool
+    rows: ChartRows,
+    ticks: LiveTicks,
+    min_offset: int,
+    max_offset: int,
+    from_start: bool,
+    to_end: bool,
+    tolerance_ns: int = 0,
 ) -> Alignment:
     """The offset at each tick, which is known to lie in least .. most (NO_BOUND: nothing is known).
 
     `from_start`, `to_end`: the first row is the day's first, the last its last; else ticks outside their time are not checked.
+    `tolerance_ns`: how far apart the stamps of a tick and of its rows may be.
     """
     count = len(ticks.low)
     offset, certain, matches, checked = (np.zeros(count, kind) for kind in (np.int64, bool, bool, bool))
     if not len(rows.price):
         return Alignment(offset, certain, matches, checked)
-    within = (ticks.second >= rows.second[0]) | from_start
-    within &= (ticks.second <= rows.second[-1]) | to_end
+    within = (ticks.second >= rows.second[0] - tolerance_ns) | from_start
+    within &= (ticks.second <= rows.second[-1] + tolerance_ns) | to_end
     chosen = np.flatnonzero(within)
     offset[chosen], certain[chosen], matches[chosen] = _bound_offsets(
-        rows, LiveTicks(*(column[chosen] for column in ticks)), min_offset, max_offset
+        rows, LiveTicks(*(column[chosen] for column in ticks)), min_offset, max_offset, tolerance_ns
     )
-    checked = (ticks.second > rows.second[0]) | from_start
-    checked &= (ticks.second < rows.second[-1]) | to_end
+    checked = (ticks.second > rows.second[0] + tolerance_ns) | from_start
+    checked &= (ticks.second < rows.second[-1] - tolerance_ns) | to_end
     return Alignment(offset, certain, matches, (checked & within) | certain)
 
 
 def _bound_offsets(
-    rows: ChartRows, ticks: LiveTicks, min_offset: int, max_offset: int
+    rows: ChartRows, ticks: LiveTicks, min_offset: int, max_offset: int, tolerance_ns: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Offset, certain, suits of ticks that lie in the rows' time."""
-    lower, matches = _sweep(rows, ticks, min_offset, max_offset)
+    lower, matches = _sweep(rows, ticks, min_offset, max_offset, tolerance_ns)
     if matches.all() and (lower == max_offset).all():
         return lower, matches, matches
     end = int(ticks.high[-1])
     rest = end - int(rows.edges[-1])
     begin = -NO_BOUND if max_offset >= NO_BOUND else rest - max_offset
-    upper, matches_reversed = _sweep(_reverse_rows(rows), _reverse_ticks(ticks, end), begin, rest - min_offset)
+    reverse = _reverse_rows(rows), _reverse_ticks(ticks, end)
+    upper, matches_reversed = _sweep(*reverse, begin, rest - min_offset, tolerance_ns)
     upper, matches_reversed = rest - upper[::-1], matches_reversed[::-1]
     return lower, matches & matches_reversed & (lower == upper), matches & matches_reversed
 
@@ -115,21 +123,23 @@ def _reverse_ticks(ticks: LiveTicks, end: int) -> LiveTicks:
     return LiveTicks(end - ticks.high[::-1], end - ticks.low[::-1], ticks.price[::-1], -ticks.second[::-1], joined)
 
 
-def _sweep(rows: ChartRows, ticks: LiveTicks, offset: int, max_offset: int) -> tuple[np.ndarray, np.ndarray]:
+def _sweep(
+    rows: ChartRows, ticks: LiveTicks, offset: int, max_offset: int, tolerance_ns: int
+) -> tuple[np.ndarray, np.ndarray]:
     """For each tick the smallest offset that suits, never smaller than at the tick before; and whether one suits."""
     count = len(ticks.low)
     offsets, matches = np.zeros(count, np.int64), np.zeros(count, bool)
     times = np.maximum.accumulate(rows.second) if len(rows.second) else rows.second
     at, width, failures = 0, 1 << 16, 0
     while at < count and failures < MAX_FAILURES:
-        good = _find_matches(rows, ticks, slice(at, min(at + width, count)), offset)
+        good = _find_matches(rows, ticks, slice(at, min(at + width, count)), offset, tolerance_ns)
         ends = at + (len(good) if good.all() else int(good.argmin()))
         offsets[at:ends], matches[at:ends] = offset, True
         if ends == at + len(good):
             at, width = ends, width * 4
             continue
         at, width = ends, 2 * LOOKAHEAD_TICKS
-        found = _find_next_offset(rows, ticks, times, at, offset, max_offset)
+        found = _find_next_offset(rows, ticks, times, at, offset, max_offset, tolerance_ns)
         if found is None:
             offsets[at] = offset
             at, failures = at + 1, failures + 1
@@ -139,8 +149,8 @@ def _sweep(rows: ChartRows, ticks: LiveTicks, offset: int, max_offset: int) -> t
     return offsets, matches
 
 
-def _find_matches(rows: ChartRows, ticks: LiveTicks, part: slice, offset: int) -> np.ndarray:
-    """Whether each tick is exactly some rows, of its price and second, at this offset."""
+def _find_matches(rows: ChartRows, ticks: LiveTicks, part: slice, offset: int, tolerance_ns: int) -> np.ndarray:
+    """Whether each tick is exactly some rows, of its price and second (or nearly), at this offset."""
     edges, last = rows.edges, len(rows.price)
     low, high = ticks.low[part] - offset, ticks.high[part] - offset
     begin, end = np.searchsorted(edges, low), np.searchsorted(edges, high)
@@ -149,14 +159,21 @@ def _find_matches(rows: ChartRows, ticks: LiveTicks, part: slice, offset: int) -
     if not last:
         return good
     good &= (edges[begin] == low) & (edges[end] == high) & (rows.run[begin] == rows.run[end - 1])
-    return good & (rows.price[begin] == ticks.price[part]) & (rows.second[begin] == ticks.second[part])
+    is_near = np.abs(rows.second[begin] - ticks.second[part]) <= tolerance_ns
+    return good & (rows.price[begin] == ticks.price[part]) & is_near
 
 
 def _find_next_offset(
-    rows: ChartRows, ticks: LiveTicks, times: np.ndarray, at: int, offset: int, max_offset: int
+    rows: ChartRows,
+    ticks: LiveTicks,
+    times: np.ndarray,
+    at: int,
+    offset: int,
+    max_offset: int,
+    tolerance_ns: int,
 ) -> int | None:
     """The smallest offset above `offset` that fits tick `at` and its contiguous successors; None for none."""
-    begin, end = np.searchsorted(times, [ticks.second[at], ticks.second[at] + 1])
+    begin, end = np.searchsorted(times, [ticks.second[at] - tolerance_ns, ticks.second[at] + tolerance_ns + 1])
     starts = begin + np.flatnonzero(rows.price[begin:end] == ticks.price[at])
     offsets = ticks.low[at] - rows.edges[starts]
     offsets = offsets[(offsets > offset) & (offsets <= max_offset)]
@@ -164,6 +181,6 @@ def _find_next_offset(
     ahead = slice(at, at + 1 + (int(breaks[0]) if len(breaks) else LOOKAHEAD_TICKS - 1))
     ahead = slice(at, min(ahead.stop, len(ticks.low)))
     for candidate in offsets[::-1].tolist():
-        if _find_matches(rows, ticks, ahead, candidate).all():
+        if _find_matches(rows, ticks, ahead, candidate, tolerance_ns).all():
             return candidate
     return None

@@ -20,7 +20,8 @@ import numpy as np
 from collectorctl.recover.matching import alignment
 from collectorctl.recover.matching.anchors import BOOK_VOLUME, Anchor, anchors_from_bars
 from collectorctl.recover.matching.anchors import anchors_between as steps_between
-from conf.clock import MINUTE_NS
+from collectorctl.recover.matching.minutes import compute_minute_excess
+from conf.clock import MINUTE_NS, SECOND_NS
 from ringbuf.records import UNDEFINED
 from writer.volume.coverage import Coverage, OverlapKind, compute_coverage
 
@@ -30,6 +31,10 @@ PLACED_ROW = np.dtype([*((name, "<i8") for name in (*_CHART_FIELDS, "cum_volume"
 """A chart row with its place: `row` its index in the given rows, `gap` the index of its gap. Not `exact`: it belongs to the gap,
 but volume without rows passed before, between or behind its rows, and is placed behind them. Exact assumes that the rows lack no
 trade that was received live; otherwise some live tick fails, or a range stays uncovered."""
+
+
+STAMP_TOLERANCE_NS = SECOND_NS
+"""How far apart the stamps of one trade by two brokers may be. Tolerated only where ticks have no rows of their own second."""
 
 
 class PlacementError(ValueError):
@@ -154,6 +159,12 @@ def place_by_alignment(
     rest = coverage.total - int(chart.edges[-1])
     ended = coverage.official and rest >= 0 and not coverage.excess_shares
     found = alignment.align(chart, ticks, 0, rest if ended else alignment.NO_BOUND, from_start, ended)
+    stamps_differ = False
+    if (found.checked & ~found.matches).any():
+        arguments = chart, ticks, 0, rest if ended else alignment.NO_BOUND, from_start, ended
+        tolerant = alignment.align(*arguments, tolerance_ns=STAMP_TOLERANCE_NS)
+        stamps_differ = not (tolerant.checked & ~tolerant.matches).any()
+        found = tolerant if stamps_differ else found
     anchors = _collect_anchors(ticks, found, coverage.total, from_start, rest if ended else None)
     inconsistencies = _find_out_of_order(rows, rest if coverage.official else 0) + _find_missing_rows(
         coverage.gaps, ticks, anchors
@@ -164,29 +175,17 @@ def place_by_alignment(
     if values is not None:
         inconsistencies += _find_wrong_values(coverage.gaps, placed["gap"], placed, values)
     if minute_volume is not None:
-        exch_ns, size = (np.concatenate([live[name][coverage.order], placed[name]]) for name in ("exch_ns", "size"))
-        inconsistencies += _find_minute_inconsistencies(*_compute_minute_excess(exch_ns, size, minute_volume), spans)
+        high, exch_ns, size = (
+            np.concatenate([live[name][coverage.order], placed[name]]) for name in ("cum_volume", "exch_ns", "size")
+        )
+        order = np.argsort(high, kind="stable")
+        excess = compute_minute_excess(
+            exch_ns[order], size[order], minute_volume["minute_ns"], minute_volume["shares"], stamps_differ
+        )
+        inconsistencies += _find_minute_inconsistencies(*excess, spans)
     return Placement(
         placed, uncovered, inconsistencies, int(found.checked.sum()), int((found.checked & ~found.matches).sum())
     )
-
-
-def find_minute_inconsistencies(exch_ns: np.ndarray, size: np.ndarray, bars: np.ndarray) -> list[Inconsistency]:
-    """Minutes of a day in which ticks (int64 (n,)) and `bars` (MINUTE) have different numbers of shares."""
-    return _find_minute_inconsistencies(*_compute_minute_excess(exch_ns, size, bars), [])
-
-
-def _compute_minute_excess(exch_ns: np.ndarray, size: np.ndarray, bars: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Minutes, and how many shares the ticks have more than the bar."""
-    minutes = exch_ns // MINUTE_NS
-    begins = np.flatnonzero(np.diff(minutes, prepend=-1))  # few, since ticks come in order
-    sums = np.add.reduceat(size, begins) if len(begins) else size
-    minutes = np.concatenate([minutes[begins] * MINUTE_NS, bars["minute_ns"]])
-    shares = np.concatenate([sums, -bars["shares"]])
-    found, which = np.unique(minutes, return_inverse=True)
-    excess = np.zeros(len(found), np.int64)
-    np.add.at(excess, which, shares)
-    return found, excess
 
 
 def _find_minute_inconsistencies(

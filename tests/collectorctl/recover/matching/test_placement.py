@@ -13,12 +13,12 @@ from support.writer_data import NINE_NS, SECOND_NS
 
 from brokers.history import TRADE_ROW
 from collectorctl.recover.matching.anchors import BOOK_VOLUME, MINUTE
+from collectorctl.recover.matching.minutes import compute_minute_excess
 from collectorctl.recover.matching.placement import (
     Placement,
     PlacementError,
     Reason,
     UncoveredRange,
-    find_minute_inconsistencies,
     place_by_alignment,
     place_by_volume,
 )
@@ -151,6 +151,45 @@ def test_a_faithful_chart_fills_every_gap_with_the_true_trades(drawn: tuple[Day,
     assert found.is_clean
 
 
+def stamp_otherwise(live: np.ndarray, data: st.DataObject) -> np.ndarray:
+    """The same ticks, some of them stamped a second later, or some a second earlier."""
+    skewed = np.array(data.draw(st.lists(st.booleans(), min_size=len(live), max_size=len(live))), bool)
+    live = live.copy()
+    live["exch_ns"][skewed] += data.draw(st.sampled_from([-1, 1])) * SECOND_NS
+    return live
+
+
+@given(days(jumps=False), st.data())
+@settings(max_examples=300, deadline=None)
+def test_a_feed_that_stamps_a_second_otherwise_contradicts_no_chart(
+    drawn: tuple[Day, np.ndarray], data: st.DataObject
+) -> None:
+    """Every missing trade is at its own place, or none is called exact; live ticks have their rows, and minutes agree."""
+    day, live = drawn
+
+    _, found = placed(day, stamp_otherwise(live, data), chart_of(day), checks=True)
+
+    exact = found.rows[found.rows["exact"]]
+    assert intervals(exact) <= intervals(day.trades)
+    assert (found.anchors_failed, found.inconsistencies) == (0, [])
+    assert found.is_clean or found.uncovered
+
+
+@given(days(jumps=True), st.data())
+@settings(max_examples=300, deadline=None)
+def test_what_is_called_exact_is_true_though_a_feed_stamps_a_second_otherwise(
+    drawn: tuple[Day, np.ndarray], data: st.DataObject
+) -> None:
+    """Beside volume without rows as well."""
+    day, live = drawn
+    live = stamp_otherwise(live, data)
+    coverage = compute_coverage(live["cum_volume"], live["size"], day.total)
+
+    found = place_by_alignment(coverage, live, chart_of(day))
+
+    assert intervals(found.rows[found.rows["exact"]]) <= intervals(day.trades)
+
+
 @given(days(jumps=True), st.sampled_from([None, False, True]), st.sampled_from([0, 1, 3]))
 @settings(max_examples=600, deadline=None)
 def test_what_is_called_exact_is_true_beside_volume_that_has_no_rows(
@@ -230,7 +269,12 @@ def test_a_faulty_chart_is_clean_only_if_no_check_can_tell(drawn: tuple[Day, np.
     if not found.is_clean:
         return
     both = np.concatenate([live[coverage.order][CHART_FIELDS], found.rows[CHART_FIELDS]])
-    assert find_minute_inconsistencies(both["exch_ns"], both["size"], day.bars()) == []
+    both = both[
+        np.argsort(np.concatenate([live["cum_volume"][coverage.order], found.rows["cum_volume"]]), kind="stable")
+    ]
+    bars = day.bars()
+    excess = compute_minute_excess(both["exch_ns"], both["size"], bars["minute_ns"], bars["shares"], settle_edges=False)
+    assert not excess[1].any()
     for number, (low, high) in enumerate(coverage.gaps[["low", "high"]].tolist()):
         truth = day.trades[(day.trades["cum_volume"] > low) & (day.trades["cum_volume"] <= high)]
         mine = found.rows[found.rows["gap"] == number]
@@ -551,7 +595,7 @@ def test_a_live_tick_is_rows_of_its_own_price_and_second(name: str, at: list[int
     live["size"][100] = 10
     assert placed(day, live, chart_of(day))[1].is_clean
     chart = chart_of(day)
-    chart[name][at] += 1
+    chart[name][at] += 1 if name == "price" else 2 * SECOND_NS  # of one second, brokers may be apart
 
     _, found = placed(day, live, chart)
 
