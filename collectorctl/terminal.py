@@ -71,3 +71,16 @@ def wide_console(stderr: bool = False) -> TextConsole:
     if not console.is_terminal:
         console.width = 140
     return console
+
+
+def wrapped_console() -> TextConsole:
+    """A console for text that is read on a terminal: lines break between words; a file or pipe gets whole lines."""
+    console = TextConsole(highlight=False)
+    if not console.is_terminal:
+        console.width = 1000
+    return console
+
+
+def clear_screen() -> None:
+    """Clear the terminal, if there is one."""
+    click.clear()

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
@@ -18,7 +19,7 @@ import click
 import msgspec
 
 from collectorctl.commands.options import as_json_option, market_option
-from collectorctl.terminal import echo, echo_json, usage_error
+from collectorctl.terminal import clear_screen, echo, echo_json, usage_error, wrapped_console
 from conf.clock import to_kst
 from conf.home import Home
 from conf.loader import SETTINGS_FILE
@@ -32,8 +33,11 @@ EXIT_NO_HOME = 4
 @click.command()
 @as_json_option
 @click.option("--counters", is_flag=True, help="Show every counter.")
+@click.option("--wide", is_flag=True, help="Show pids, heartbeats, memory and latencies as well.")
+@click.option("--line", "as_line", is_flag=True, help="The verdict alone, in one line: for tmux, phones, log files.")
+@click.option("--watch", "every_s", type=click.FloatRange(min=0.5), help="Show it again every so many seconds.")
 @click.pass_obj
-def status(root: Path, as_json: bool, counters: bool) -> None:
+def status(root: Path, as_json: bool, counters: bool, wide: bool, as_line: bool, every_s: float | None) -> None:
     """Whether the day is safe, and how every process is doing.
 
     Exit 0: safe. 1: something is not healthy now and is repaired. 2: something was lost today, or a person is needed. 3: stopped
@@ -42,21 +46,29 @@ def status(root: Path, as_json: bool, counters: bool) -> None:
     Example: collectorctl status --json
     """
     from collectorctl.supervision.status import collect_status
-    from collectorctl.supervision.status_table import print_status, print_verdict
+    from collectorctl.supervision.status_table import format_verdict_line, print_status, print_verdict
     from collectorctl.verdict import collect_evidence, judge
 
     if not (root / SETTINGS_FILE).exists():
         echo(f"{root}: no {SETTINGS_FILE}: no home is here: run `collectorctl init`, or name one with --home", err=True)
         sys.exit(EXIT_NO_HOME)
     home = Home(root)
-    snapshot = collect_status(home)
-    verdict = judge(collect_evidence(home, snapshot), home.load_calendar())
-    if as_json:
-        echo_json({"schema": STATUS_SCHEMA, "verdict": verdict} | msgspec.to_builtins(snapshot))
-    else:
-        print_verdict(verdict)
-        print_status(snapshot, counters)
-    sys.exit(verdict.level)
+    while True:
+        snapshot = collect_status(home)
+        verdict = judge(collect_evidence(home, snapshot), home.load_calendar())
+        if every_s is not None:
+            clear_screen()
+        if as_json:
+            echo_json({"schema": STATUS_SCHEMA, "verdict": verdict} | msgspec.to_builtins(snapshot))
+        elif as_line:
+            echo(format_verdict_line(verdict, snapshot.now))
+        else:
+            console = wrapped_console()
+            print_verdict(verdict, console)
+            print_status(snapshot, console, counters, wide)
+        if every_s is None:
+            sys.exit(verdict.level)
+        time.sleep(every_s)
 
 
 @click.command()

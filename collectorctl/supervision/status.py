@@ -241,7 +241,8 @@ def _format_event(event: Incident) -> str:
     subject = " ".join(filter(None, (event.symbol, event.venue, event.stream, str(event.value or ""))))
     since = "" if event.begin_ns == event.end_ns else f"since {market.to_local(event.begin_ns):%H:%M:%S}"
     text = " ".join(filter(None, (subject, event.message, since)))
-    return f"{market.to_local(event.end_ns or event.begin_ns):%H:%M:%S} {event.feed} {event.kind}: {text}"
+    zone = " %Z" if market is US else ""
+    return f"{market.to_local(event.end_ns or event.begin_ns):%H:%M:%S{zone}} {event.feed} {event.kind}: {text}"
 
 
 def _read_day_report(home: Home) -> DayReport | None:

@@ -8,7 +8,7 @@ from rich.text import Text
 
 from collectorctl.capture import format_capture
 from collectorctl.supervision.status import ProcessStatus, RingLevel, Status
-from collectorctl.terminal import coloured, wide_console
+from collectorctl.terminal import TextConsole, coloured
 from collectorctl.verdict import Level, Verdict
 from writer.feeds.monitor import FeedReport
 from writer.volume.gap_tracker import GapReport
@@ -24,28 +24,40 @@ _VERDICTS = {
 }
 
 
-def print_verdict(verdict: Verdict) -> None:
+def format_verdict_line(verdict: Verdict, now: str) -> str:
+    """The verdict in one line, for a status bar: its level, and the worst finding or the time."""
+    if not verdict.findings:
+        return f"{verdict.level.name} {now}"
+    worst = verdict.findings[0]
+    more = f" (+{len(verdict.findings) - 1})" if len(verdict.findings) > 1 else ""
+    return f"{verdict.level.name} {worst.code} {worst.subject}{more}"
+
+
+def print_verdict(verdict: Verdict, console: TextConsole) -> None:
     """Print the verdict and its findings, the worst first."""
-    console = wide_console()
     console.print(coloured(verdict.level.name, _COLOURS[verdict.level]), _VERDICTS[verdict.level])
+    table = Table.grid(padding=(0, 1))
     for finding in verdict.findings:
         name = "note" if finding.level == Level.SAFE else finding.level.name
         action = f" -> {finding.action}" if finding.action else ""
         text = f"{finding.code} {finding.subject}: {finding.message}{action}"
-        console.print(coloured(f"  {name:<9}", _COLOURS[finding.level]), text)
+        table.add_row("", coloured(name, _COLOURS[finding.level]), text)
+    if verdict.findings:
+        console.print(table)
 
 
-def print_status(status: Status, counters: bool) -> None:
-    """Print processes and rings; with `counters` everything that was ever counted."""
-    console = wide_console()
+def print_status(status: Status, console: TextConsole, counters: bool = False, wide: bool = False) -> None:
+    """Print processes and rings; with `counters` everything that was ever counted, `wide` with pids, memory and latencies."""
     supervisor = f"supervisord {status.supervisor_pid}" if status.supervisor_pid else "nothing runs"
     console.print(f"{status.home}   {status.now}   {supervisor}")
     console.print(f"market: {status.market}")
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for column in ("process", "health", "pid", "up", "beat", "own MB", "p50 / p99 us", "what it does"):
-        table.add_column(column)
+    details = ("pid", "beat", "own MB", "wire to ring, p50 / p99 ms") if wide else ()
+    for column in ("process", "health", "up", *details):
+        table.add_column(column, no_wrap=True)
+    table.add_column("what it does")
     for process in status.processes:
-        table.add_row(*_build_process_row(process))
+        table.add_row(*_build_process_row(process, wide))
     console.print(table)
     for line in format_rings(status):
         console.print(line)
@@ -141,16 +153,23 @@ def format_ticks(report: GapReport, currency: str = "won") -> str:
     return f"ticks of {symbols[0].day} since {report.since}: {'; '.join(parts)}"
 
 
-def _build_process_row(process: ProcessStatus) -> list[str | Text]:
+def _build_process_row(process: ProcessStatus, wide: bool) -> list[str | Text]:
     health = coloured("healthy", "green") if process.healthy else coloured("NOT HEALTHY", "red")
     latency = process.latency_us
-    return [
-        process.name,
-        health,
+    details = [
         str(process.pid or "-"),
-        f"{process.uptime_s:.0f} s",
         "-" if process.heartbeat_age_s is None else f"{process.heartbeat_age_s:.1f} s",
         "-" if process.own_memory_mb is None else f"{process.own_memory_mb:.0f}",
-        f"{latency.get('50', 0):.0f} / {latency.get('99', 0):.0f}" if latency else "-",
-        process.verdict,
+        f"{latency.get('50', 0) / 1000:.2f} / {latency.get('99', 0) / 1000:.2f}" if latency else "-",
     ]
+    up = format_duration(process.uptime_s) if process.pid else "-"
+    return [process.name, health, up, *(details if wide else []), process.verdict]
+
+
+def format_duration(seconds: float) -> str:
+    """A duration in its largest unit: 45 s, 12 min, 3.5 h, 2.1 d."""
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    if seconds < 7200:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.1f} h" if seconds < 172_800 else f"{seconds / 86_400:.1f} d"
