@@ -6,6 +6,7 @@
 Guarantees:
     * A token file is 0600 in a 0700 directory; one process at a time issues a token.
     * A file that others may have read or created is not used.
+    * A command that only looks forgets no token that a process of the home may be using (`keep_tokens`).
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import os
 import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from hashlib import sha256
 from pathlib import Path
 
@@ -30,6 +32,19 @@ RENEW_BEFORE_NS = 600 * SECOND_NS
 
 LOCK_TIMEOUT_S = 30.0
 """Longest wait for another process of the home to get a token; a request takes some seconds, or ends after fifteen."""
+
+_keeps_tokens = ContextVar("keeps_tokens", default=False)
+
+
+@contextmanager
+def keep_tokens() -> Iterator[None]:
+    """Within the block a refused token stays stored, and stays refused."""
+    restored = _keeps_tokens.set(True)
+    try:
+        yield
+    finally:
+        _keeps_tokens.reset(restored)
+
 
 TokenIssuer = Callable[[], tuple[str, int]]
 """Requests a token: its text, and its expiry in ns since 1970 UTC. RestError."""
@@ -51,8 +66,9 @@ class AccessToken:
         return self._last_token
 
     def invalidate(self) -> None:
-        """Request a new token next time."""
-        self._file.invalidate(self._last_token)
+        """Request a new token next time, unless tokens are kept."""
+        if not _keeps_tokens.get():
+            self._file.invalidate(self._last_token)
 
 
 class Token(msgspec.Struct):

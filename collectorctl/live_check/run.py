@@ -4,7 +4,8 @@
     -> log/check-live.json
 
 Guarantees:
-    * A feed of a running home is not disturbed: no second session with its key, no approval key, and its cached token is used.
+    * A feed of a running home is not disturbed: no second session with its key, no approval key; its cached token is used, and kept
+      even if it is refused.
     * No key, secret or token is in a finding or in the report.
     * A step that fails ends no other.
 """
@@ -26,6 +27,7 @@ from brokers.history import HistoricalData, PageRequest, open_history
 from brokers.registry import BROKERS
 from brokers.subscription import Subscription
 from brokers.transport.rest import read_server_time
+from brokers.transport.token_cache import keep_tokens
 from collectorctl.live_check.finding import (
     FAILED,
     ODD,
@@ -67,7 +69,8 @@ def check_live(home: Home, listen_s: float = LISTEN_S) -> Iterator[Finding]:
         else:
             for key in range(1, keys + 1):
                 yield from _check_key(home, name, key, instruments, listen_s)
-        yield from _check_rest(home, name, instruments[0])
+        with keep_tokens():
+            yield from _check_rest(home, name, instruments[0])
 
 
 def _check_running(home: Home, name: str, process: ProcessStatus) -> Iterator[Finding]:
@@ -134,7 +137,10 @@ def _check_call(home: Home, name: str, history: HistoricalData, kind: str, instr
         )
         return Finding(name, f"REST {kind}", ODD, str(error), remedy)
     except RestError as error:
-        remedy = "compare key and secret in .env with the vendor's pages, and its registered addresses with this host's"
+        remedy = (
+            "compare key and secret in .env with the vendor's pages, and its registered addresses with this host's; a token that "
+            "was refused is replaced by the next process that needs it"
+        )
         return Finding(name, f"REST {kind}", FAILED, str(error), remedy)
     took = f"{len(page.rows)} rows in {(time.monotonic() - begin_s) * 1000:.0f} ms"
     if page.rejects:

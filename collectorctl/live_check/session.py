@@ -51,16 +51,17 @@ def check_session(
         found.append(Finding(subject, check, OK, broker.websocket_url(home.settings)))
         return found, sample
     except BrokerError as error:
-        verdict, remedy = (
-            (ODD, "check again when that process has ended") if check == "key" else (FAILED, _REMEDY[check])
-        )
-        found.append(Finding(subject, check, verdict, str(error), remedy))
+        check = "token" if error.refresh_credential else check
+        verdict = ODD if check in ("key", "token") else FAILED
+        found.append(Finding(subject, check, verdict, str(error), _REMEDY[check]))
         return found, None
     finally:
         lock.release()
 
 
 _REMEDY = {
+    "key": "check again when that process has ended",
+    "token": "a collector replaces it by itself; or remove its file in run/token while nothing runs, and check again",
     "credential": "compare key and secret in .env with the vendor's pages, its registered addresses with this host's, and rest_url",
     "connection": "look whether ws_url and the network are right; a session of another host with this key excludes this one",
 }

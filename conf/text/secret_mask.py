@@ -194,6 +194,7 @@ def hide_secrets_in(raw: bytes, pause: Callable[[], object]) -> bytes:
     """`raw` without any secret that this process has read or was issued; `pause` is called between pieces of a large one."""
     parts = []
     for at in range(0, len(raw), MASKED_BYTES):
+        if at:
+            pause()
         parts.append(_mask.hide(raw[at : at + MASKED_BYTES]))
-        pause()
     return b"".join(parts)

@@ -127,6 +127,24 @@ def test_a_wrong_secret_fails_its_feed_and_no_other(market: tuple[Path, Simulato
     assert set(verdicts(findings, "kiwoom")) == {"ok"}
 
 
+def test_a_token_that_is_refused_is_reported_and_left_to_those_who_use_it(
+    market: tuple[Path, SimulatorProcess],
+) -> None:
+    """It stays stored: a process of the home that has it replaces it by itself."""
+    root, simulator = market
+    check_live(root)
+    before = (root / "run" / "token" / "kiwoom.json").read_bytes()
+    assert simulator.send_command("kiwoom expire")["ok"]
+    _, findings = check_live(root)
+    after = (root / "run" / "token" / "kiwoom.json").read_bytes()
+    (root / "run" / "token" / "kiwoom.json").unlink()
+
+    (token,) = select(findings, "kiwoom key 1", "token")
+    assert token["verdict"] == "odd" and "run/token" in token["remedy"]
+    assert {one["verdict"] for one in select(findings, "kiwoom", "REST")} == {"failed"}
+    assert before == after
+
+
 def test_a_server_that_is_down_fails_what_needs_it(market: tuple[Path, SimulatorProcess]) -> None:
     """Everything else is looked at all the same."""
     with temporary_home(MORNING) as root:
