@@ -22,6 +22,7 @@ def test_the_demo_passes_and_crosses_hours() -> None:
     assert ran.returncode == 0, ran.stdout + ran.stderr
     assert "PASSED" in ran.stdout
     assert "bytes per book" in ran.stdout
+    assert "wrong pairs" in ran.stdout
     assert "pd.read_parquet" in ran.stdout
     assert re.search(r"INCOMPLETE +\d+ +PROVEN", ran.stdout)
     assert "0 are in no row and 0 in several" in ran.stdout
