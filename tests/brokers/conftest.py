@@ -329,5 +329,6 @@ def _kill(popen: subprocess.Popen[bytes]) -> None:
     if popen.poll() is None:
         popen.kill()
     else:
-        sys.stdout.write(popen.stdout.read().decode())
+        said = popen.stdout.read()
+        sys.stdout.write(said if isinstance(said, str) else said.decode())
     popen.wait(10)

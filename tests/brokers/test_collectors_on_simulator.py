@@ -88,18 +88,3 @@ def test_garbled_frames_are_put_aside_and_collecting_goes_on(market):
         before = process.vitals().counters["books"]
         wait_until("more books", lambda p=process, before=before: p.vitals().counters["books"] > before + 50)
         assert process.vitals().counters["connects"] == 1
-
-
-@pytest.mark.parametrize("way", [0, 1, 2])
-def test_a_dead_token_is_replaced_however_the_vendor_refuses_it(market, way):
-    """A LOGIN reply of 805004, SYSTEM R10004 and a close, or a close alone (docs/wire/kiwoom.md 2.2)."""
-    simulator, processes = market
-    kiwoom = processes["kiwoom"]
-    simulator.stdin.write(f"kiwoom mutelogin {way}\nkiwoom expire\nkiwoom drop\n")
-    simulator.stdin.flush()
-
-    wait_until("a connection after the drop", lambda: kiwoom.vitals().counters["connects"] >= 2)
-    before = kiwoom.vitals().counters["books"]
-    wait_until("books again", lambda: kiwoom.vitals().counters["books"] > before + 20, 40)
-
-    assert kiwoom.vitals().counters["connects"] == (4 if way == 2 else 3)

@@ -111,6 +111,18 @@ def test_an_address_that_kiwoom_does_not_know_is_told_and_costs_no_token(market)
     assert kept == token
 
 
+@pytest.mark.parametrize(
+    ("form", "words"), [(0, "LOGIN refused: 805004"), (1, "R10004"), (2, "closed the connection: 1000")]
+)
+def test_a_dead_token_is_told_in_each_form_of_refusal(market, form, words) -> None:
+    """A LOGIN reply, SYSTEM R10004 and a close, or a close alone, which costs the token at the second time only."""
+    kiwoom = market.processes["kiwoom"]
+
+    recover(kiwoom, lambda: market.command(f"kiwoom mutelogin {form}", "kiwoom expire", "kiwoom drop"), words)
+
+    assert kiwoom.vitals().counters["connects"] == (4 if form == 2 else 3)
+
+
 def test_a_token_answer_with_a_break_inside_a_text_is_read(market) -> None:
     """The answer is no strict JSON; the token in it is good."""
     kiwoom = market.processes["kiwoom"]
