@@ -17,6 +17,7 @@ import signal
 import threading
 import time
 from dataclasses import dataclass
+from datetime import date
 from pathlib import Path
 from random import Random
 
@@ -31,7 +32,8 @@ from brokers.simulator.gateway.middleware import build_fault_middleware
 from brokers.simulator.ground_truth import FeedId, GroundTruthWriter
 from brokers.simulator.kis import auth, overseas, overseas_encode
 from brokers.simulator.kis import encode as kis_encode
-from brokers.simulator.kis.rest import QuotationRoutes
+from brokers.simulator.kis.holidays import HolidayTable
+from brokers.simulator.kis.rest import DOMESTIC, QuotationRoutes
 from brokers.simulator.kis.websocket import KisRules, KisWebSocketServer
 from brokers.simulator.kiwoom import encode as kiwoom_encode
 from brokers.simulator.kiwoom import rest
@@ -154,7 +156,12 @@ class SimulatorServer:
             self.kiwoom.send_phase_change,
         )
         quotations = QuotationRoutes(
-            kis_tokens, self.market, config.kis_calls_per_s, kis_feed.faults, lambda: clock.now_ns() // SECOND_NS
+            kis_tokens,
+            self.market,
+            config.kis_calls_per_s,
+            kis_feed.faults,
+            lambda: clock.now_ns() // SECOND_NS,
+            DOMESTIC._replace(market_calls={"chk-holiday": ("CTCA0903R", HolidayTable(self._is_open).chk_holiday)}),
         )
         kiwoom_rest = rest.RestRoutes(
             kiwoom_tokens,
@@ -240,6 +247,10 @@ class SimulatorServer:
             await kiwoom_runner.cleanup()
             await us_runner.cleanup()
             self.truth.close()
+
+    def _is_open(self, day: date) -> bool:
+        """Whether the Korean exchange trades on a day."""
+        return self.config.always_open or not self.scheduler.calendar.closed_reason("KRX", day)
 
     def _generate_history(self) -> None:
         """The days before, and today so far where that is asked for. HistoryError."""

@@ -299,6 +299,11 @@ class KisRest:
         "inquire-ccnl": "FHKST01010300",
         "inquire-time-itemconclusion": "FHPST01060000",
         "inquire-time-itemchartprice": "FHKST03010200",
+        "inquire-time-dailychartprice": "FHKST03010230",
+        "inquire-asking-price-exp-ccn": "FHKST01010200",
+        "inquire-price": "FHKST01010100",
+        "search-info": "CTPF1604R",
+        "chk-holiday": "CTCA0903R",
     }
 
     def __init__(self, ready: dict[str, Any], app_key: str = "R" * 36) -> None:
@@ -314,8 +319,11 @@ class KisRest:
         self.token = post(self.url + "/oauth2/tokenP", body).json()["access_token"]
 
     def call(self, name: str, symbol: str, division: str = "J", **more: str) -> requests.Response:
+        """One call about a stock."""
+        return self.get(name, {"FID_COND_MRKT_DIV_CODE": division, "FID_INPUT_ISCD": symbol, **more})
+
+    def get(self, name: str, query: dict[str, str], slashes: str = "/", tr_cont: str = "") -> requests.Response:
         """One call."""
         headers = {"authorization": f"Bearer {self.token}", "appkey": self.app_key, "tr_id": self.TRS[name]}
-        query = {"FID_COND_MRKT_DIV_CODE": division, "FID_INPUT_ISCD": symbol, **more}
-        url = f"{self.url}/uapi/domestic-stock/v1/quotations/{name}"
-        return self.session.get(url, params=query, headers=headers, timeout=WAIT_S)
+        url = f"{self.url}{slashes}uapi/domestic-stock/v1/quotations/{name}"
+        return self.session.get(url, params=query, headers=headers | {"tr_cont": tr_cont}, timeout=WAIT_S)

@@ -23,6 +23,8 @@ TOKEN_LIFE_S = 86_400
 TOKEN_REUSE_S = 6 * 3600
 MIN_ISSUE_INTERVAL_S = 60.0
 MIN_APPROVAL_INTERVAL_S = 1.0
+ANY_SLASHES = "{slashes:/*}"
+"""Public clients write two slashes before a path."""
 
 
 @dataclass
@@ -118,9 +120,9 @@ class AuthRoutes:
     def build_routes(self) -> list[web.RouteDef]:
         """What it answers."""
         return [
-            web.post("/oauth2/tokenP", self.issue_token),
-            web.post("/oauth2/revokeP", self.revoke_token),
-            web.post("/oauth2/Approval", self.issue_approval),
+            web.post(f"/{ANY_SLASHES}oauth2/tokenP", self.issue_token),
+            web.post(f"/{ANY_SLASHES}oauth2/revokeP", self.revoke_token),
+            web.post(f"/{ANY_SLASHES}oauth2/Approval", self.issue_approval),
         ]
 
     async def issue_token(self, request: web.Request) -> web.Response:

@@ -46,7 +46,7 @@ def _read_instrument(query: Mapping[str, str]) -> Instrument:
 
 
 CALLS = CallTable(
-    "/uapi/overseas-price/v1/quotations/",
+    "uapi/overseas-price/v1/quotations/",
     {"inquire-time-itemchartprice": ("HHDFS76950200", overseas_bars.inquire_time_itemchartprice)},
     _read_instrument,
 )

@@ -25,11 +25,9 @@ ROWS = 120
 NUMBER = r"[1-9][0-9]{0,3}"
 
 
-def inquire_time_itemchartprice(listing: AnyListing | None, query: Mapping[str, str], now_s: int) -> dict[str, object]:
+def inquire_time_itemchartprice(listing: AnyListing, query: Mapping[str, str], now_s: int) -> dict[str, object]:
     """Up to NREC bars of NMIN minutes at or before KEYB."""
     minutes, max_rows = (_parse_number(query, name) for name in ("NMIN", "NREC"))
-    if listing is None:
-        return {"output1": {}, "output2": []}
     rows, more = _build_bars(listing, minutes, min(max_rows, ROWS), query.get("KEYB", ""), query.get("PINC") == "1")
     output = {
         "rsym": f"D{query.get('EXCD', '')}{listing.instrument.symbol}",

@@ -4,11 +4,9 @@
 
 Guarantees:
     * Responses come from the market's own totals, every value a string (docs/wire/kis.md 1.5).
-    * An unknown token, TR or market division gets its gateway code (docs/wire/kis.md 1.7); the rate limit of 1.6 holds per
+    * An unknown token, TR, market division or code gets its gateway code (docs/wire/kis.md 1.7); the rate limit of 1.6 holds per
       appkey.
-
-Not handled here:
-    * Calls of docs/wire/kis.md 5 that neither backfill today's gaps nor are made by client libraries before they subscribe.
+    * Names of parameters are taken in either case, and a path with any number of leading slashes.
 """
 
 from __future__ import annotations
@@ -25,14 +23,17 @@ from brokers.simulator.exchange.models import DailyStats
 from brokers.simulator.exchange.price_grid import find_tick_size
 from brokers.simulator.faults import FeedFaults
 from brokers.simulator.gateway.token_bucket import TokenBucket
-from brokers.simulator.kis import encode, rest_trades
-from brokers.simulator.kis.auth import KeyStore
+from brokers.simulator.kis import encode, rest_bars, rest_book, rest_trades
+from brokers.simulator.kis.auth import ANY_SLASHES, KeyStore
 from conf.instrument import Instrument
 
-BASE = "/uapi/domestic-stock/v1/quotations/"
+BASE = "uapi/domestic-stock/v1/quotations/"
 HUNDRED_MILLION = 100_000_000
 DIVISIONS = {"J": "KRX", "NX": "NXT", "UN": "UN"}
 STOCK = "300"
+NEXT_KEY = "ctx_area_nk"
+"""The output that names the next page."""
+CONTINUED = {"rt_cd": "0", "msg_cd": "KIOK0500", "msg1": "조회가 계속됩니다..다음버튼을 Click 하십시오."}
 
 
 class QuotationError(Exception):
@@ -43,10 +44,8 @@ class QuotationError(Exception):
         self.code, self.text, self.rt_cd = code, text, rt_cd
 
 
-def inquire_price(day: DailyStats | None, symbol: str) -> dict[str, str]:
-    """Price, day range, volume and limits; a code that is not listed has a price of zero."""
-    if day is None:
-        return {"stck_prpr": "0", "stck_shrn_iscd": symbol}
+def inquire_price(day: DailyStats, symbol: str) -> dict[str, str]:
+    """Price, day range, volume and limits."""
     price = day.last or day.previous_close
     change = price - day.previous_close
     return {
@@ -73,10 +72,8 @@ def inquire_price(day: DailyStats | None, symbol: str) -> dict[str, str]:
     }
 
 
-def search_info(day: DailyStats | None, symbol: str) -> dict[str, str]:
+def search_info(day: DailyStats, symbol: str) -> dict[str, str]:
     """Master data; nothing is known but the code."""
-    if day is None:
-        raise QuotationError("KIER2620", "조회할 자료가 없습니다", "7")
     name = f"SIM {symbol}"
     names = ("prdt_name", "prdt_name120", "prdt_abrv_name", "prdt_eng_name", "prdt_eng_name120", "prdt_eng_abrv_name")
     return {
@@ -88,14 +85,17 @@ def search_info(day: DailyStats | None, symbol: str) -> dict[str, str]:
     }
 
 
-Call = Callable[[AnyListing | None, Mapping[str, str], int], dict[str, object]]
+Call = Callable[[AnyListing, Mapping[str, str], int], dict[str, object]]
+"""(listing, query, the exchange's second) -> outputs. InputError."""
+MarketCall = Callable[[Mapping[str, str]], dict[str, object]]
+"""A call about no instrument: query -> outputs. InputError."""
 
 
-def _wrap_day_call(call: Callable[[DailyStats | None, str], dict[str, str]]) -> Call:
+def _wrap_day_call(call: Callable[[DailyStats, str], dict[str, str]]) -> Call:
     """A call that needs no more than the day."""
 
-    def answer(listing: AnyListing | None, query: Mapping[str, str], now_s: int) -> dict[str, object]:
-        return {"output": call(listing.day if listing else None, _read_symbol(query))}
+    def answer(listing: AnyListing, query: Mapping[str, str], now_s: int) -> dict[str, object]:
+        return {"output": call(listing.day, _read_symbol(query))}
 
     return answer
 
@@ -110,6 +110,7 @@ class CallTable(NamedTuple):
     base: str
     calls: Mapping[str, tuple[str, Call]]
     find_instrument: Callable[[Mapping[str, str]], Instrument]
+    market_calls: Mapping[str, tuple[str, MarketCall]] = {}
 
 
 def _read_instrument(query: Mapping[str, str]) -> Instrument:
@@ -124,7 +125,9 @@ QUOTATIONS: Mapping[str, tuple[str, Call]] = {
     "search-info": ("CTPF1604R", _wrap_day_call(search_info)),
     "inquire-ccnl": ("FHKST01010300", rest_trades.inquire_ccnl),
     "inquire-time-itemconclusion": ("FHPST01060000", rest_trades.inquire_time_itemconclusion),
-    "inquire-time-itemchartprice": ("FHKST03010200", rest_trades.inquire_time_itemchartprice),
+    "inquire-time-itemchartprice": ("FHKST03010200", rest_bars.inquire_time_itemchartprice),
+    "inquire-time-dailychartprice": ("FHKST03010230", rest_bars.inquire_time_dailychartprice),
+    "inquire-asking-price-exp-ccn": ("FHKST01010200", rest_book.inquire_asking_price_exp_ccn),
 }
 
 
@@ -152,7 +155,7 @@ class QuotationRoutes:
 
     def build_routes(self) -> list[web.RouteDef]:
         """One route for all calls."""
-        return [web.get(self.call_table.base + "{name}", self.handle)]
+        return [web.get(f"/{ANY_SLASHES}{self.call_table.base}{{name}}", self.handle)]
 
     async def handle(self, request: web.Request) -> web.Response:
         """Check as the gateway does, then answer from the ledger; HTTP 500 carries a gateway's refusal."""
@@ -166,8 +169,11 @@ class QuotationRoutes:
             outputs = self._compute_outputs(request)
         except QuotationError as refusal:
             return _build_refusal(refusal)
-        headers = {"tr_id": request.headers["tr_id"], "tr_cont": "", "gt_uid": f"{time.monotonic_ns():032x}"}
-        body = outputs | {"rt_cd": "0", "msg_cd": "MCA00000", "msg1": "정상처리 되었습니다."}
+        continues = "" if not outputs.get(NEXT_KEY) else "M" if request.headers.get("tr_cont") == "N" else "F"
+        headers = {"tr_id": request.headers["tr_id"], "tr_cont": continues, "gt_uid": f"{time.monotonic_ns():032x}"}
+        body = outputs | (
+            CONTINUED if continues else {"rt_cd": "0", "msg_cd": "MCA00000", "msg1": "정상처리 되었습니다."}
+        )
         return web.json_response(body, headers=headers)
 
     def _compute_outputs(self, request: web.Request) -> dict[str, object]:
@@ -181,12 +187,18 @@ class QuotationRoutes:
             raise QuotationError("EGW00201", "초당 거래건수를 초과하였습니다.")
         if not self.token_bucket.try_acquire(app_key, time.monotonic()):
             raise QuotationError("EGW00201", "초당 거래건수를 초과하였습니다.")
-        tr_id, call = self.call_table.calls.get(request.match_info["name"], ("", None))
-        if call is None or request.headers.get("tr_id") != tr_id:
+        name, query = request.match_info["name"], {key.upper(): value for key, value in request.query.items()}
+        tr_id, market_call = self.call_table.market_calls.get(name, ("", None))
+        tr_id, call = self.call_table.calls.get(name, (tr_id, None))
+        if not tr_id or request.headers.get("tr_id") != tr_id:
             raise QuotationError("OPSQ0002", "없는 서비스 코드 입니다.")
-        listing = self.market.listings.get(self.call_table.find_instrument(request.query))
         try:
-            outputs = call(listing, request.query, self.now_s())
+            if market_call is not None:
+                return market_call(query)
+            listing = self.market.listings.get(self.call_table.find_instrument(query))
+            if listing is None or call is None:
+                raise QuotationError("KIER2620", "조회할 자료가 없습니다", "7")
+            outputs = call(listing, query, self.now_s())
             rows = outputs.get("output2")
             if isinstance(rows, list) and len(rows) > 2 and "cnqn" in rows[0] and self.faults.take("omitrow"):
                 del rows[len(rows) // 2]
