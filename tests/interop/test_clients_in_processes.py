@@ -89,10 +89,16 @@ def assert_tick_rows_are_true(rows: list[dict[str, str]], truth: GroundTruth) ->
 
 
 def test_mojito2_finds_the_truth(tmp_path: Path) -> None:
-    """Approval key, both streams of two codes, frames of several trades; it knows the widths of its day."""
+    """Both streams of two codes, frames of several trades at the widths of its day; lower-case queries, two slashes in a path."""
     received, truth = run_client("run_mojito2", "mojito", tmp_path, "--kis-width-profile", "46/59")
 
     assert_received_is_true(received, truth, signed=False)
+    for symbol in SYMBOLS:
+        assert_price_is_true(received["rest"][symbol], symbol, truth)
+    bars = received["rest"]["bars"]["output2"]
+    told = {str(row["cum_volume"]) for row in truth.trades if row["symbol"] == SYMBOLS[0].encode()}
+    assert received["rest"]["bars"]["output1"]["acml_vol"] in told
+    assert len(bars) == 30
 
 
 def test_kis_agent_finds_the_truth(tmp_path: Path) -> None:
@@ -103,6 +109,14 @@ def test_kis_agent_finds_the_truth(tmp_path: Path) -> None:
     for symbol in SYMBOLS:
         assert_price_is_true(received["rest"][symbol], symbol, truth)
     told = {(str(row["price"]), str(row["size"])) for row in truth.trades if row["symbol"] == SYMBOLS[0].encode()}
+    book = received["rest"]["book"]["output1"]
+    names = ("askp", "bidp", "askp_rsqn", "bidp_rsqn")
+    levels = tuple(int(book[f"{name}{level}"]) for name in names for level in range(1, 11))
+    assert levels in {
+        tuple(int(number) for name in LEVELS for number in row[name])
+        for row in truth.books
+        if row["symbol"] == SYMBOLS[0].encode()
+    }
     rows = received["rest"]["ccnl"]["output"]
     assert len(rows) == 30
     assert {(str(row["stck_prpr"]), str(row["cntg_vol"])) for row in rows} <= told

@@ -116,13 +116,13 @@ def test_its_minute_chart_has_the_volumes_of_the_truth(tmp_path: Path, monkeypat
         running.send_command("market rest")
         monkeypatch.setattr(pykis.kis, "REAL_DOMAIN", running.ready["kis"]["rest_url"])
         kis = pykis.PyKis(id="someone", account="00000000-01", appkey="A" * 36, secretkey="S" * 180, keep_token=False)
-        bars = kis.stock("005930").day_chart(end=time(11, 1)).bars
+        bars = kis.stock("005930").day_chart(end=time(11, 0)).bars
         running.stop()
         truth = load(tmp_path / "truth")
 
+    got = {int(bar.time.timestamp()) // 60: bar.volume for bar in bars if bar.volume}
     told: dict[int, int] = Counter()
     for row in truth.trades:
         told[int(row["exch_s"]) // 60] += int(row["size"])
-    got = {int(bar.time.timestamp()) // 60: bar.volume for bar in bars if bar.volume}
     assert got == told
     assert len(got) > 60

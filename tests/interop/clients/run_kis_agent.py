@@ -54,6 +54,7 @@ def main() -> None:
     api = StockPriceAPI(client, _from_agent=True)
     received.rest = {symbol: api.get_stock_price(symbol) for symbol in SYMBOLS}
     received.rest["ccnl"] = api.get_stock_ccnl(SYMBOLS[0])
+    received.rest["book"] = api.get_orderbook(SYMBOLS[0])
     received.print_result()
 
 

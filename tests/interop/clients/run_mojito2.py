@@ -18,8 +18,16 @@ def connect(uri: str, **options: Any) -> Any:
     return _connect(URLS["ws_url"], **options)
 
 
+class Rest(koreainvestment.KoreaInvestment):
+    """Its REST client at the simulator."""
+
+    def set_base_url(self, mock: bool = True) -> None:
+        """As the library's, with another host."""
+        self.base_url = URLS["rest_url"]
+
+
 def main() -> None:
-    """Register trades and books of all symbols."""
+    """Register trades and books of all symbols, then ask for prices and minute bars."""
     received = Received()
     koreainvestment.websockets.connect = connect
     client = koreainvestment.KoreaInvestmentWS("A" * 36, "S" * 180, ["H0STCNT0", "H0STASP0"], SYMBOLS)
@@ -39,6 +47,9 @@ def main() -> None:
                 (fields[f"{name}{level:02}"] for name in names for level in range(1, 11)),
             )
     client.terminate()
+    rest = Rest("A" * 36, "S" * 180, "00000000-01")
+    received.rest = {symbol: rest.fetch_price(symbol) for symbol in SYMBOLS}
+    received.rest["bars"] = rest._fetch_today_1m_ohlcv(SYMBOLS[0], "235900")  # one page of fetch_today_1m_ohlcv
     received.print_result()
 
 
