@@ -89,7 +89,8 @@ class JournalRows:
         Sorted by symbol and venue (if `by_symbol`), then by arrival (the first arrival's mono_ns, then row).
         """
         names: dict[tuple[str, str], int] | None = {} if self._by_symbol else None
-        rows, twins = _GrowingColumns(), _GrowingColumns()
+        rows = _GrowingColumns(np.int64, np.int64, np.int32, np.int32, np.int32)  # row, mono_ns, name, batch, at
+        twins = _GrowingColumns(np.int64, np.int64, np.int32, np.int32)  # twin_of, mono_ns, batch, at
         slab_of: list[int] = []
         tables: list[np.ndarray] = []
         has_more = False
@@ -172,35 +173,36 @@ class JournalRows:
 
 
 class _GrowingColumns:
-    """Five columns that grow by pieces: row, mono_ns, name, batch, at."""
+    """Columns that grow, of which the first is the row. Few large arrays: many small ones would leave holes in the heap."""
 
-    _TYPES = (np.int64, np.int64, np.int32, np.int32, np.int32)
-
-    def __init__(self) -> None:
+    def __init__(self, *kinds: type) -> None:
         self.count = 0
-        self.last_row = 0
-        self._pieces: list[list[np.ndarray]] = [[] for _ in self._TYPES]
+        self._columns: list[np.ndarray] = [np.empty(0, kind) for kind in kinds]
+
+    @property
+    def last_row(self) -> int:
+        return int(self._columns[0][self.count - 1]) if self.count else 0
 
     def add(self, *columns: np.ndarray) -> None:
-        self.count += len(columns[0])
-        self.last_row = int(columns[0][-1])
-        for pieces, piece in zip(self._pieces, columns, strict=True):
-            pieces.append(piece)
+        begin, self.count = self.count, self.count + len(columns[0])
+        for number, column in enumerate(columns):
+            if len(self._columns[number]) < self.count:
+                grown = np.empty(2 * self.count, column.dtype)
+                grown[:begin] = self._columns[number][:begin]
+                self._columns[number] = grown
+            self._columns[number][begin : self.count] = column
 
     def to_arrays(self) -> list[np.ndarray]:
-        """The columns; memory of the pieces is freed column by column."""
-        found = []
-        for kind, pieces in zip(self._TYPES, self._pieces, strict=True):
-            found.append(np.concatenate([np.empty(0, kind), *pieces]))
-            pieces.clear()
-        return found
+        """The columns, once."""
+        columns, self._columns = self._columns, []
+        return [column[: self.count] for column in columns]
 
 
 def _join_twins(row: np.ndarray, mono_ns: np.ndarray, twins: _GrowingColumns) -> tuple[RowLocation, np.ndarray]:
     """Where each row's twin is, and whether it was received first; `mono_ns` becomes the winner's."""
     location = RowLocation(np.full(len(row), NO_ROW, np.int32), np.zeros(len(row), np.int32))
     twin_is_first = np.zeros(len(row), bool)
-    twin_of, twin_mono_ns, _, batch, at = twins.to_arrays()
+    twin_of, twin_mono_ns, batch, at = twins.to_arrays()
     if not len(row):
         return location, twin_is_first
     target = np.minimum(np.searchsorted(row, twin_of), len(row) - 1)
@@ -245,7 +247,7 @@ def _index_batch(
             name = _number_names(batch.select(["symbol", "venue"]).take(pa.array(new)), names)
         rows.add(row[new], mono_ns[new], name, np.full(len(new), number, np.int32), new)
     if len(twin):
-        twins.add(row[twin], mono_ns[twin], np.empty(0, np.int32), np.full(len(twin), number, np.int32), twin)
+        twins.add(row[twin], mono_ns[twin], np.full(len(twin), number, np.int32), twin)
     return bool(len(new) or len(twin)), last
 
 

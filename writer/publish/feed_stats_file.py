@@ -8,7 +8,7 @@ Guarantees:
     * An hour's file is a function of the files above.
     * `refresh` writes what is missing or computed from other files, and nothing else; it may run at any time and be killed at
       any instruction.
-    * Memory is some 50 bytes per row of the hour.
+    * Memory is a batch of rows, and what feed_stats.py keeps of each.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from conf.clock import MINUTE_NS
 from conf.market import Market
 from ringbuf.records import UNDEFINED, Flag
 from writer import durable_io
-from writer.publish.feed_stats import NO_FEED, BookColumns, TickColumns, aggregate_by_minute, build_schema
+from writer.publish.feed_stats import NO_FEED, BookColumns, MinuteStats, TickColumns, build_schema
 from writer.publish.verified_file import write_verified
 from writer.schema import timestamp_type
 
@@ -103,12 +103,11 @@ def _write_file(path: Path, fingerprint: bytes, table: pa.Table) -> None:
 def _build_table(
     root: Path, market: Market, date: str, hour: str, last_volumes: dict[tuple[str, str], int], speed: float
 ) -> pa.Table:
-    names, feeds = SymbolIndex(), market.feeds
+    names, feeds, stats = SymbolIndex(), market.feeds, MinuteStats()
     arrivals = [f"recv_time_{feed}" for feed in feeds]
-    books: list[BookColumns] = []
     for batch in _read_batches(root, "orderbook", date, hour, (*_BOOK_COLUMNS, *arrivals)):
         flags = pc.fill_null(batch.column("flags"), 0).to_numpy()
-        books.append(
+        stats.add_books(
             BookColumns(
                 names.encode(batch),
                 _compute_minutes(batch),
@@ -118,22 +117,14 @@ def _build_table(
                 (flags & Flag.CLOCK_STEP) == 0,
             )
         )
-    ticks: list[TickColumns] = []
     for batch in _read_batches(root, "tick", date, hour, _TICK_COLUMNS):
         feed = pc.index_in(batch.column("broker"), pa.array(feeds)).fill_null(NO_FEED).to_numpy().astype(np.int8)
         feed[batch.column("recv_time").is_null().to_numpy(zero_copy_only=False)] = (
             NO_FEED  # fetched: no feed brought it
         )
         size, cum_volume = (pc.fill_null(batch.column(name), UNDEFINED).to_numpy() for name in ("size", "cum_volume"))
-        ticks.append(TickColumns(names.encode(batch), _compute_minutes(batch), feed, size, cum_volume))
-    empty = np.empty(0, np.int64)
-    whole_books = BookColumns(*map(np.concatenate, zip(*books, strict=True))) if books else None
-    no_books = BookColumns(empty, empty, np.empty((0, 2), np.int64), empty, empty.astype(bool), empty.astype(bool))
-    whole_ticks = TickColumns(*map(np.concatenate, zip(*ticks, strict=True))) if ticks else TickColumns(*[empty] * 5)
-    numbered = list(names.numbers)
-    return aggregate_by_minute(
-        whole_books or no_books, whole_ticks, numbered, last_volumes, speed, build_schema(timestamp_type(market), feeds)
-    )
+        stats.add_ticks(TickColumns(names.encode(batch), _compute_minutes(batch), feed, size, cum_volume))
+    return stats.build_table(list(names.numbers), last_volumes, speed, build_schema(timestamp_type(market), feeds))
 
 
 def _find_parts(root: Path, stream: str, date: str, hour: str) -> list[Path]:

@@ -133,17 +133,25 @@ def publish(
     _make_names_durable(hour_dir)  # also of parts that a failed attempt left: they count as published
     remove_leftovers(hour_dir)
     done: list[Part] = []
-    while True:
-        row_from = read_published_to(task.directory, task.hour, task.lineage, task.market)
-        entries = JournalRows(task.segments, JOURNAL[task.dataset], is_sorted_by_symbol(task.dataset))
-        index = entries.build_index(task.hour, row_from, task.row_to, MAX_PART_ROWS)
-        for damage in entries.damages:
-            on_damage(damage)
-        if not len(index):
-            return done
-        row_to = int(index.row.max()) if index.has_more else task.row_to
-        selection = select_ticks(entries, index, _find_near(task, hour_dir)) if task.may_overlap else None
-        done.append(_publish_part(task, hour_dir, entries, index, selection, (row_from, row_to), cancelled))
+    while (part := _publish_next(task, hour_dir, cancelled, on_damage)) is not None:
+        done.append(part)
+    return done
+
+
+def _publish_next(
+    task: PublishTask, hour_dir: Path, cancelled: Callable[[], bool], on_damage: Callable[[Damage], None]
+) -> Part | None:
+    """Publish the next MAX_PART_ROWS rows; None if none is left. Nothing of their index outlives it."""
+    row_from = read_published_to(task.directory, task.hour, task.lineage, task.market)
+    entries = JournalRows(task.segments, JOURNAL[task.dataset], is_sorted_by_symbol(task.dataset))
+    index = entries.build_index(task.hour, row_from, task.row_to, MAX_PART_ROWS)
+    for damage in entries.damages:
+        on_damage(damage)
+    if not len(index):
+        return None
+    row_to = int(index.row.max()) if index.has_more else task.row_to
+    selection = select_ticks(entries, index, _find_near(task, hour_dir)) if task.may_overlap else None
+    return _publish_part(task, hour_dir, entries, index, selection, (row_from, row_to), cancelled)
 
 
 def _find_near(task: PublishTask, hour_dir: Path) -> list[Path]:

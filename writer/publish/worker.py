@@ -33,6 +33,10 @@ LOCK_TIMEOUT_S = 1.0
 """Longest wait for the lock of a date: a stop of the writer publishes hour after hour."""
 REFRESHED_DATES = 2
 """How many of the newest dates are looked at again with every publication."""
+LARGE_BLOCK_BYTES = 1 << 18
+"""Blocks of memory from this size on are returned to the system when they are freed."""
+
+_M_MMAP_THRESHOLD = -3
 
 
 class PublishResult(NamedTuple):
@@ -56,6 +60,7 @@ class Publisher:
         self._tasks: queue.SimpleQueue[PublishTask | None] = queue.SimpleQueue()
         self._results: queue.SimpleQueue[PublishResult] = queue.SimpleQueue()
         self._cancelled = threading.Event()
+        _return_large_blocks()
         self._thread = threading.Thread(target=self._run, name="publisher", daemon=True)
         self._thread.start()
         self.current: PublishTask | None = None
@@ -83,6 +88,7 @@ class Publisher:
     def _run(self) -> None:
         os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)
         while (task := self._tasks.get()) is not None:
+            _release_memory()  # what a backlog left behind
             result = self._execute(task)
             _release_memory()
             self._results.put(result)
@@ -124,8 +130,15 @@ class Publisher:
         return None
 
 
+def _return_large_blocks() -> None:
+    """Let the allocator return large blocks when they are freed; it would keep more and more of them in its heaps, in pieces."""
+    set_option = getattr(ctypes.CDLL(None), "mallopt", None)  # glibc only
+    if set_option is not None:
+        set_option(_M_MMAP_THRESHOLD, LARGE_BLOCK_BYTES)
+
+
 def _release_memory() -> None:
-    """Return the memory of an hour's index to the system: both allocators would keep it for the next hour."""
+    """Return free memory to the system: both allocators would keep that of a backlog, or of an hour's index, for the next one."""
     pa.default_memory_pool().release_unused()
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc only
     if trim is not None:

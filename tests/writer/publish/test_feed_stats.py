@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 from pathlib import Path
+from unittest.mock import patch
 
 import numpy as np
 import pandas as pd
@@ -21,20 +23,12 @@ from conf.market import KR
 from ringbuf.records import ORDERBOOK, TICK, UNDEFINED, FeedId, Flag
 from ringbuf.ring import Producer
 from writer.publish import feed_stats
-from writer.publish.feed_stats import NO_FEED, BookColumns, TickColumns
+from writer.publish.feed_stats import NO_FEED, BookColumns, MinuteStats, TickColumns
 from writer.publish.feed_stats_file import find_newest_dates, refresh
 from writer.schema import timestamp_type
 
 COLUMNS = feed_stats.build_schema(timestamp_type(KR), ("kis", "kiwoom"))
 NAMES = [("000660", "KRX"), ("005930", "NXT"), ("005930", "KRX")]
-NO_TICKS = TickColumns(*[np.empty(0, np.int64)] * 5)
-NO_BOOKS = BookColumns(
-    *[np.empty(0, np.int64)] * 2,
-    np.empty((0, 2), np.int64),
-    np.empty(0, np.int64),
-    *[np.empty(0, bool)] * 2,
-)
-
 one_book = st.tuples(
     st.integers(0, 2),
     st.integers(0, 2),
@@ -46,9 +40,19 @@ one_book = st.tuples(
 
 
 @settings(max_examples=60, deadline=None)
-@given(st.lists(one_book, max_size=60), st.sampled_from([1.0, 200.0]))
-def test_it_is_what_pandas_says_of_the_same_books(rows: list[tuple], speed: float) -> None:
-    """Counts, wins among twins, nearest-rank percentiles of the lags in real milliseconds, by minute, symbol and venue."""
+@given(
+    st.lists(one_book, max_size=60),
+    st.sampled_from([1.0, 200.0]),
+    st.lists(st.integers(0, 60), max_size=3),
+    st.integers(1, 70),
+)
+def test_it_is_what_pandas_says_of_the_same_books(
+    rows: list[tuple], speed: float, cuts: list[int], block_rows: int
+) -> None:
+    """Counts, wins among twins, nearest-rank percentiles of the lags in real milliseconds, by minute, symbol and venue.
+
+    However many pieces the books come in, and however many are sorted at once.
+    """
     frame = pd.DataFrame(rows, columns=["name", "minute", "kis", "kiwoom", "late", "timed"])
     recv = frame[["kis", "kiwoom"]].map(
         lambda ms: UNDEFINED if ms is None or math.isnan(ms) else int(ms * 10**6 * speed)
@@ -63,7 +67,11 @@ def test_it_is_what_pandas_says_of_the_same_books(rows: list[tuple], speed: floa
         frame["timed"].to_numpy(bool),
     )
 
-    table = feed_stats.aggregate_by_minute(made, NO_TICKS, NAMES, {}, speed, COLUMNS).to_pandas()
+    stats = MinuteStats()
+    for begin, end in pairwise([0, *sorted(at for at in cuts if at < len(rows)), len(rows)]):
+        stats.add_books(BookColumns(*(column[begin:end] for column in made)))
+    with patch.object(feed_stats, "BLOCK_ROWS", block_rows):
+        table = stats.build_table(NAMES, {}, speed, COLUMNS).to_pandas()
 
     keys = sorted({(*NAMES[row[0]], row[1]) for row in rows})
     assert keys == [(row.symbol, row.venue, row.minute.minute) for row in table.itertuples()]
@@ -87,16 +95,22 @@ def test_it_is_what_pandas_says_of_the_same_books(rows: list[tuple], speed: floa
                 assert math.isnan(value)
 
 
-def test_a_gap_is_counted_in_the_minute_of_the_tick_behind_it() -> None:
+@pytest.mark.parametrize("block_rows", [1, 1000])
+@pytest.mark.parametrize("pieces", [[slice(None)], [slice(2, None), slice(2)]])
+def test_a_gap_is_counted_in_the_minute_of_the_tick_behind_it(
+    pieces: list[slice], block_rows: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """One inside the hour, one that began in the hour before; before the day's first tick nothing is known."""
     name = np.array([0, 0, 0, 1, 1])
     minute = np.array([0, 0, 3, 1, 2]) * MINUTE_NS
     line = np.array([0, 1, NO_FEED, 0, 0])
     size, high = np.array([10, 5, 10, 7, 7]), np.array([110, 115, 160, 1007, 1014])
 
-    table = feed_stats.aggregate_by_minute(
-        NO_BOOKS, TickColumns(name, minute, line, size, high), NAMES, {NAMES[0]: 80, NAMES[2]: 9}, 1.0, COLUMNS
-    ).to_pandas()
+    stats = MinuteStats()
+    for piece in pieces:
+        stats.add_ticks(TickColumns(*(column[piece] for column in (name, minute, line, size, high))))
+    monkeypatch.setattr(feed_stats, "BLOCK_ROWS", block_rows)
+    table = stats.build_table(NAMES, {NAMES[0]: 80, NAMES[2]: 9}, 1.0, COLUMNS).to_pandas()
 
     assert table[["symbol", "gaps", "gap_shares", "volume"]].to_numpy().tolist() == [
         ["000660", 1, 20, 115],
