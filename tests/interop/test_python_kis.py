@@ -17,6 +17,7 @@ import pytest
 from support.vendor_clients import start_simulator
 
 from brokers.simulator.ground_truth import load
+from conf.clock import SECOND_NS, to_kst
 
 pykis = pytest.importorskip("pykis", reason="python-kis is missing: pip install -e .[test,interop]")
 os.environ["NO_PROXY"] = os.environ["no_proxy"] = "127.0.0.1,localhost"
@@ -109,20 +110,21 @@ def assert_trade_of_the_truth(trades: Any, quote: Any) -> None:
 
 
 def test_its_minute_chart_has_the_volumes_of_the_truth(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Pages of 30 bars from the latest back to the open: each minute's prices and volume are those of its trades."""
+    """Pages of 30 bars back to the open: each minute that is over has the volume of its trades."""
     (tmp_path / "collector.toml").write_text('[clock]\nstart = "2026-11-20T11:00:00+09:00"\n')
     options = ("--symbols", "005930", "--truth", str(tmp_path / "truth"), "--history", "2000")
     with start_simulator(tmp_path, *options) as running:
         running.send_command("market rest")
         monkeypatch.setattr(pykis.kis, "REAL_DOMAIN", running.ready["kis"]["rest_url"])
         kis = pykis.PyKis(id="someone", account="00000000-01", appkey="A" * 36, secretkey="S" * 180, keep_token=False)
-        bars = kis.stock("005930").day_chart(end=time(11, 0)).bars
+        bars = kis.stock("005930").day_chart(end=time(10, 58)).bars
         running.stop()
         truth = load(tmp_path / "truth")
 
     got = {int(bar.time.timestamp()) // 60: bar.volume for bar in bars if bar.volume}
     told: dict[int, int] = Counter()
     for row in truth.trades:
-        told[int(row["exch_s"]) // 60] += int(row["size"])
+        if f"{to_kst(int(row['exch_s']) * SECOND_NS):%H%M}" <= "1058":
+            told[int(row["exch_s"]) // 60] += int(row["size"])
     assert got == told
     assert len(got) > 60
