@@ -258,7 +258,9 @@ def request_kiwoom_token(ready: dict[str, Any], app_key: str = "B" * 43, secret:
 class KiwoomRest:
     """Kiwoom's TRs with one app key, over one connection."""
 
-    PATHS: ClassVar = {"ka10003": "stkinfo", "ka10084": "stkinfo", "ka10095": "stkinfo"}
+    PATHS: ClassVar = dict.fromkeys(
+        ("ka10001", "ka10003", "ka10055", "ka10084", "ka10095", "ka10099", "ka10100"), "stkinfo"
+    ) | dict.fromkeys(("ka10004", "ka10087"), "mrkcond")
 
     def __init__(self, ready: dict[str, Any], app_key: str = "R" * 43) -> None:
         self.url = ready["kiwoom"]["rest_url"] + "/api/dostk/"

@@ -76,10 +76,10 @@ class TrRequestRejected(Exception):
         self.code, self.text, self.inner_code = code, text, inner
 
 
-def check_request(tr: Tr, given: Mapping[str, object]) -> dict[str, str]:
+def check_request(wanted: Mapping[str, Field], given: Mapping[str, object]) -> dict[str, str]:
     """The fields of a request. Refused with 1511 for one without a value, 1517 for one of a bad form (docs/wire/kiwoom.md 1.5)."""
     fields = {}
-    for name, (pattern, optional) in tr.fields.items():
+    for name, (pattern, optional) in wanted.items():
         value = str(given.get(name) or "").strip()
         if not value and not optional:
             raise TrRequestRejected(2, f"필수 입력 값에 값이 존재하지 않습니다. 필수입력 파라미터={name}", 1511)

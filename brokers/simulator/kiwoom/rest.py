@@ -11,7 +11,7 @@ Guarantees:
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from random import Random
@@ -36,19 +36,13 @@ from brokers.simulator.kiwoom.paging import (
     TrRequestRejected,
     check_request,
 )
-from brokers.simulator.kiwoom.trade_lists import (
-    BATCH_TOO_LARGE,
-    PATH,
-    SNAPSHOT_ID,
-    SNAPSHOT_KEY,
-    TRADE_LISTS,
-    build_snapshots,
-)
+from brokers.simulator.kiwoom.snapshots import BATCH_TOO_LARGE, SNAPSHOTS
+from brokers.simulator.kiwoom.trade_lists import TRADE_LISTS
 from conf.clock import KST
 from conf.instrument import Instrument
 
 TRS: dict[str, Tr] = CHARTS | TRADE_LISTS
-PATHS = {name: tr.path for name, tr in TRS.items()} | {SNAPSHOT_ID: PATH}
+PATHS = {name: tr.path for name, tr in TRS.items()} | {name: tr.path for name, tr in SNAPSHOTS.items()}
 OK_TEXT = "정상적으로 처리되었습니다"
 NOT_REGISTERED = "지정단말기 인증에 실패했습니다"
 TOO_MANY = "허용된 요청 개수를 초과하였습니다"
@@ -231,10 +225,12 @@ class RestRoutes:
     async def _handle_tr(self, request: web.Request, app_key: str, api_id: str) -> web.Response:
         given = await read_body(request)
         try:
-            if api_id == SNAPSHOT_ID:
-                rows = build_snapshots(str(given.get("stk_cd") or ""), self.listings)
-                return self._build_rows_response({SNAPSHOT_KEY: rows}, api_id)
-            return self._build_page(request, TRS[api_id], check_request(TRS[api_id], given), app_key)
+            if api_id in SNAPSHOTS:
+                snapshot = SNAPSHOTS[api_id]
+                return self._build_rows_response(
+                    snapshot.build(check_request(snapshot.fields, given), self.listings), api_id
+                )
+            return self._build_page(request, TRS[api_id], check_request(TRS[api_id].fields, given), app_key)
         except TrRequestRejected as rejection:
             if rejection.inner_code == BATCH_TOO_LARGE:
                 return build_response(
@@ -284,10 +280,10 @@ class RestRoutes:
 
     @staticmethod
     def _build_rows_response(
-        answer: dict[str, Any], api_id: str, next_key: str = "", code: int = 0, text: str = OK_TEXT
+        answer: Mapping[str, Any], api_id: str, next_key: str = "", code: int = 0, text: str = OK_TEXT
     ) -> web.Response:
         headers = {"api-id": api_id, "cont-yn": "Y" if next_key else "N", "next-key": next_key}
-        return build_response(answer | {"return_code": code, "return_msg": text}, 200, headers)
+        return build_response({**answer, "return_code": code, "return_msg": text}, 200, headers)
 
 
 async def read_body(request: web.Request) -> dict[str, Any]:

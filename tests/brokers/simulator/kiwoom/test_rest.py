@@ -272,6 +272,12 @@ def test_nothing_is_one_row_of_empty_values(evening: Evening, tr: str, body: dic
         ("ka10084", PRINTS | {"tm": "2460"}, "1517"),
         ("ka10003", {}, "1511"),
         ("ka10095", {}, "1511"),
+        ("ka10055", {"stk_cd": "005930", "tdy_pred": "3"}, "1517"),
+        ("ka10099", {"mrkt_tp": "1"}, "1517"),
+        ("ka10087", {"stk_cd": "005930_NX"}, "1902"),
+        *((tr, {"stk_cd": "999999"}, "1902") for tr in ("ka10001", "ka10004", "ka10087", "ka10100")),
+        *((tr, {}, "1511") for tr in ("ka10001", "ka10004", "ka10087", "ka10099", "ka10100")),
+        *((tr, {"stk_cd": "000660_NX"}, "1903") for tr in ("ka10001", "ka10004")),
         ("ka99999", {}, "1505"),
     ],
 )
@@ -372,6 +378,136 @@ def test_what_the_socket_sent_is_what_rest_says(home: Path) -> None:
     ]
     assert [row["tm"] for row in prints] == [row["cntr_tm"][8:] for row in ticks[: len(prints)]]
     assert [row["cntr_trde_qty"].lstrip("+-") for row in prints] == [row["trde_qty"] for row in ticks[: len(prints)]]
+
+
+def flat(rest: KiwoomRest, tr: str, **body: str) -> dict[str, Any]:
+    """A successful answer that has no list."""
+    answer = rest.call(tr, **body)
+    assert (answer.status_code, answer.json()["return_code"]) == (200, 0), answer.text
+    return answer.json()
+
+
+def test_the_sums_of_prints_are_the_prints(evening: Evening) -> None:
+    """ka10055: every row of ka10084 in eight fields, page by page, today and the day before (docs/wire/kiwoom.md 5.6)."""
+    names = {
+        "cntr_tm": "tm",
+        "cntr_pric": "cur_prc",
+        "pred_pre_sig": "sign",
+        "flu_rt": "pre_rt",
+        "cntr_qty": "cntr_trde_qty",
+    }
+    names |= {name: name for name in ("pred_pre", "acc_trde_qty", "acc_trde_prica")}
+    for day in ("1", "2"):
+        rows = [row for page in evening.rest.iterate_pages("ka10055", stk_cd="005930", tdy_pred=day) for row in page]
+        prints = [row for page in evening.rest.iterate_pages("ka10084", **PRINTS | {"tdy_pred": day}) for row in page]
+        assert rows == [{name: row[old] for name, old in names.items()} for row in prints]
+
+
+def test_a_stock_is_told_as_the_market_has_it(evening: Evening) -> None:
+    """ka10001: price, range, volume and limits are those of the truth, and of ka10095."""
+    told = flat(evening.rest, "ka10001", stk_cd="005930")
+    (row,) = extract_rows(evening.rest.call("ka10095", stk_cd="005930"))
+    prices = evening.today["price"]
+
+    assert (whole(told["cur_prc"]), whole(told["open_pric"])) == (prices[-1], prices[0])
+    assert (whole(told["high_pric"]), whole(told["low_pric"])) == (prices.max(), prices.min())
+    assert int(told["trde_qty"]) == evening.today["cum_volume"][-1]
+    assert whole(told["250hgst"]) == max(prices.max(), evening.earlier["price"].max())
+    same = (
+        "stk_cd",
+        "stk_nm",
+        "base_pric",
+        "upl_pric",
+        "lst_pric",
+        "pred_pre",
+        "flu_rt",
+        "exp_cntr_pric",
+        "exp_cntr_qty",
+    )
+    assert {name: told[name] for name in same} == {name: row[name] for name in same}
+    assert (told["pre_sig"], told["trde_pre"]) == (row["pred_pre_sig"], row["pred_trde_qty_pre"])
+
+
+def test_master_data_names_the_stocks_of_a_market_and_the_venues_they_have(evening: Evening) -> None:
+    """ka10099 and ka10100: zero-padded numbers, nxtEnable where NXT lists it (docs/wire/kiwoom.md 5.9)."""
+    rows = extract_rows(evening.rest.call("ka10099", mrkt_tp="0"))
+    one = flat(evening.rest, "ka10100", stk_cd="005930")
+    base = extract_rows(evening.rest.call("ka10095", stk_cd="005930"))[0]["base_pric"]
+
+    assert {"005930": "Y", "000660": "N", "0074K0": "N"} == {row["code"]: row["nxtEnable"] for row in rows}
+    assert rows[0] == {name: one[name] for name in rows[0]}
+    assert (len(one["listCount"]), len(one["lastPrice"]), int(one["lastPrice"])) == (16, 8, int(base))
+    assert extract_rows(evening.rest.call("ka10099", mrkt_tp="10")) == []
+
+
+def test_the_single_price_session_has_its_fields_and_no_trade(evening: Evening) -> None:
+    """ka10087: it ended in September 2026."""
+    told = flat(evening.rest, "ka10087", stk_cd="005930")
+
+    assert len(told) == 46 + 2
+    assert (told["ovt_sigpric_acc_trde_qty"], told["ovt_sigpric_sel_bid_5"]) == ("0", "-0")
+
+
+def test_the_book_is_the_last_one_of_the_socket(tmp_path: Path) -> None:
+    """ka10004: prices, sizes and changes as in 0D; totals are the sums of the levels."""
+    options = (
+        "--always-open",
+        "--symbols",
+        "005930",
+        "--kiwoom-loss",
+        "0",
+        "--kiwoom-books-per-s",
+        "0",
+        "--books-per-s",
+        "20",
+    )
+    with start_simulator(tmp_path, *options, *UNLIMITED) as running:
+        client = KiwoomClient(running.ready)
+        client.request("REG", ["005930"], ["0D"])
+        client.read_for(1.5)
+        running.send_command("market rest")
+        client.read_for(0.5)
+        client.close()
+        told = flat(KiwoomRest(running.ready), "ka10004", stk_cd="005930")
+    fids = client.collect_entries("0D")[-1]["values"]
+
+    assert fids["21"] == told["bid_req_base_tm"]
+    for side, price, size, change in (("sel", 41, 61, 81), ("buy", 51, 71, 91)):
+        names = [f"{side}_fpr", *(f"{side}_{level}th_pre" for level in range(2, 11))]
+        assert [fids[str(price + n)] for n in range(10)] == [told[f"{name}_bid"] for name in names]
+        assert [fids[str(size + n)] for n in range(10)] == [told[f"{name}_req"] for name in names]
+        assert [fids[str(change + n)] for n in range(10)] == [told[f"{side}_{n}th_pre_req_pre"] for n in range(1, 11)]
+        assert int(told[f"tot_{side}_req"]) == sum(int(told[f"{name}_req"]) for name in names)
+
+
+@pytest.mark.parametrize(
+    ("file", "tr"),
+    [
+        ("2026-11/kiwoom_rest_ka10001_006360_20260819_1628.json", "ka10001"),
+        ("2026-11/kiwoom_rest_ka10095_006360_20260819_1628.json", "ka10095"),
+        ("kiwoom/rest_ka10004_005930_20260918.json", "ka10004"),
+    ],
+)
+def test_a_recorded_snapshot_has_the_same_names_and_types(evening: Evening, file: str, tr: str) -> None:
+    """In the same order; what is known there and here has the same form."""
+    if not (SAMPLES / file).exists():
+        pytest.skip(f"recorded answers are not beside the checkout: {SAMPLES / file}")
+    recorded = json.loads((SAMPLES / file).read_text(encoding="utf-8"))
+    recorded = recorded.get("body", recorded)
+    told = flat(evening.rest, tr, stk_cd="005930")
+    assert list(recorded) == list(told)
+    pairs = [(recorded, told)]
+    if tr == "ka10095":
+        pairs = [(recorded["atn_stk_infr"][0], told["atn_stk_infr"][0])]
+
+    for theirs, mine in pairs:
+        assert list(theirs) == list(mine)
+        assert {name: type(value) for name, value in theirs.items()} == {
+            name: type(value) for name, value in mine.items()
+        }
+        for name, value in theirs.items():
+            if isinstance(value, str) and value and mine[name] and name not in ("stk_nm", "return_msg"):
+                assert form(value).lstrip("+-") == form(mine[name]).lstrip("+-"), name
 
 
 def test_recorded_answers_have_the_same_names_and_forms(evening: Evening) -> None:
