@@ -6,25 +6,29 @@ SimulatedMarket ─update─> frames of each feed ─latency, faults─> socket 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from copy import copy
 from dataclasses import dataclass
 from heapq import heappop, heappush
 from random import Random
 from typing import NamedTuple
 
-from simulation.plan import HOUR_EDGE_SKEW, TWIN_WINDOW_S, FeedBehaviour, Plan
+from simulation.plan import HOUR_EDGE_SKEW, TWIN_WINDOW_S, US_FEED, FeedBehaviour, Plan
 
 from brokers.simulator.exchange.market import SimulatedMarket
 from brokers.simulator.exchange.models import Book, MarketUpdate, Trade
 from brokers.simulator.gateway.client import EncodedFrame, QueuedItem
 from brokers.simulator.ground_truth import Stream
 from brokers.simulator.kis import encode as kis_encode
+from brokers.simulator.kis import overseas_encode
 from brokers.simulator.kiwoom import encode as kiwoom_encode
 from conf.clock import HOUR_NS, KST, SECOND_NS
-from conf.instrument import parse_instrument
+from conf.instrument import Instrument, parse_instrument
 from conf.market import to_local
 
 INSTRUMENTS = tuple(map(parse_instrument, ("005930", "005930_NX", "000660")))
+US_INSTRUMENTS = {parse_instrument(text): f"D{text.replace('.', '')}" for text in ("NAS.AAPL", "NYS.BRK/B")}
+"""And the keys that they are subscribed under."""
 GARBLED_BYTES = 20
 """What is left of a frame that nobody can decode."""
 STREAM_NAMES = {Stream.BOOK: "orderbook", Stream.TICK: "tick"}
@@ -57,10 +61,11 @@ class Truth:
 class SimulatedExchange:
     """The market, one event at a time."""
 
-    def __init__(self, plan: Plan) -> None:
+    def __init__(self, plan: Plan, instruments: Sequence[Instrument] = INSTRUMENTS, name: str = "market") -> None:
         self.truth = Truth({}, {})
-        self._market = SimulatedMarket(INSTRUMENTS, plan.seed)
-        self._random = Random(f"{plan.seed} market")
+        self._instruments = instruments
+        self._market = SimulatedMarket(instruments, plan.seed)
+        self._random = Random(f"{plan.seed} {name}")
         self._events_per_s = plan.events_per_s
 
     def next_pause_ns(self) -> int:
@@ -69,7 +74,7 @@ class SimulatedExchange:
 
     def advance(self, calendar_ns: int) -> MarketUpdate | None:
         """One event of a drawn instrument."""
-        instrument = self._random.choice(INSTRUMENTS)
+        instrument = self._random.choice(self._instruments)
         update = self._market.advance(instrument, "regular", calendar_ns // SECOND_NS, calendar_ns)
         if update is not None:
             self.truth.trades.update((trade.id, trade) for trade in update.trades)
@@ -84,7 +89,9 @@ class SimulatedWire:
     def __init__(self, feed: str, plan: Plan) -> None:
         self.feed = feed
         self.connected = False
-        self._behaviour: FeedBehaviour = plan.feeds[feed]
+        behaviour = plan.us if feed == US_FEED else plan.feeds[feed]
+        assert behaviour is not None
+        self._behaviour: FeedBehaviour = behaviour
         self._tick_feeds = plan.tick_feeds
         self._may_skew_over_hours = HOUR_EDGE_SKEW in plan.switches
         self._random = Random(f"{plan.seed} wire {feed}")
@@ -129,7 +136,7 @@ class SimulatedWire:
 
     def _encode(self, update: MarketUpdate) -> list[SentFrame]:
         trades, book = update.trades, update.book
-        if self.feed not in self._tick_feeds[update.instrument.symbol]:
+        if self.feed not in self._tick_feeds.get(update.instrument.symbol, (US_FEED,)):
             trades = []
         if self._random.random() < self._behaviour.skewed:
             trades, book = self._skew(trades, book)
@@ -138,6 +145,8 @@ class SimulatedWire:
         frames: list[EncodedFrame]
         if self.feed == "kis":
             frames = kis_encode.encode_frames(items, kis_encode.PROFILES["47/63"])
+        elif self.feed == US_FEED:
+            frames = overseas_encode.encode_frames(items, overseas_encode.WIDTHS, US_INSTRUMENTS)
         else:
             frames = kiwoom_encode.encode_frames(items, self._behaviour.merged, self._random)
         exch_s = {(Stream.TICK, trade.id): trade.exch_s for trade in trades}

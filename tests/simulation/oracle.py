@@ -7,7 +7,7 @@
 Guarantees:
     * It knows nothing of journal, arbitration and publication: it reads the files with pandas, and the trades and books of
       the exchange by their numbers.
-    * Every delivery and every stored row is accounted for.
+    * Every delivery and every stored row is accounted for, Korea's and New York's, each by its own dates and hours.
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pandas as pd
-from simulation.plan import FEEDS, ROOMY_RING, TWIN_WINDOW_S
+from simulation.network import Truth
+from simulation.plan import FEEDS, ROOMY_RING, TWIN_WINDOW_S, US_FEED
 from simulation.processes import to_trade_rows, trades_of
 from simulation.world import Delivery, Evidence
 
@@ -29,9 +30,9 @@ from brokers.simulator.exchange.models import Book
 from collectorctl.recover.matching.day_coverage import DayCoverage
 from collectorctl.recover.matching.gap_filling import TradeList, fill_by_chart, fill_by_trades
 from collectorctl.recover.store.day_ticks import load_ticks
-from conf.clock import KST, SECOND_NS
-from conf.market import to_local
-from ringbuf.records import LEVELS, MAX_INT64, UNDEFINED, Flag
+from conf.clock import SECOND_NS
+from conf.market import KR, US, Market
+from ringbuf.records import LEVELS, MAX_INT64, PRICE_SCALE, UNDEFINED, Flag
 from writer.journal.reader import read_rows
 from writer.volume.gap_tracker import decode_gap_report
 
@@ -73,24 +74,58 @@ def judge(evidence: Evidence) -> list[str]:
         if _is_required(evidence, gone, one, one.ring_id == newest_rings[one.feed, one.record.stream])
     }
     _judge_quarantine(evidence, findings)
-    books = [one for one in deliveries if one.record.stream == "orderbook"]
-    ticks = [one for one in deliveries if one.record.stream == "tick"]
+    korean = [one for one in deliveries if one.feed != US_FEED]
+    books = [one for one in korean if one.record.stream == "orderbook"]
+    ticks = [one for one in korean if one.record.stream == "tick"]
     _judge_books(evidence, books, required, tables["orderbook"], findings)
-    stored = _judge_ticks(evidence, ticks, required, tables["tick"], findings)
+    stored = _judge_ticks(evidence.truth, KR, ticks, required, tables["tick"], findings)
+    _judge_us(evidence, [one for one in deliveries if one.feed == US_FEED], required, findings)
     _judge_gap_report(evidence, stored, findings)
     if not any("unreadable" in finding for finding in findings):
         _judge_placement(evidence, findings)
     return findings
 
 
-def _date_of(exch_s: int) -> str:
-    return f"{to_local(exch_s * SECOND_NS, KST):%Y-%m-%d}"
+def _judge_us(evidence: Evidence, deliveries: list[Delivery], required: set[Delivery], findings: list[str]) -> None:
+    """Each book of the one feed in one row, each share in one; by New York's dates and hours."""
+    truth = evidence.us_truth
+    rows, ticks = (_read_files(evidence, stream, findings, US) for stream in ("orderbook", "tick"))
+    certain: Counter[tuple] = Counter()
+    possible: Counter[tuple] = Counter()
+    stored: Counter[tuple] = Counter()
+    for one in deliveries:
+        if one.record.stream == "orderbook":
+            book = truth.books[one.record.first]
+            _, symbol, venue, _, levels = _identity_of(book, one.record.exch_s)
+            exch_s, totals = one.record.exch_s, (book.total_ask, book.total_bid)
+            key = (_place_of(exch_s, US), symbol, venue, exch_s, levels, totals), one.feed, one.recv_ns
+            possible[key] += 1
+            certain[key] += one in required
+    if len(rows):
+        scales = [PRICE_SCALE if "price" in name else 1 for name in LEVEL_COLUMNS]
+        levels = (rows[LEVEL_COLUMNS].fillna(0) * scales).round().astype("int64").to_numpy().tolist()
+        columns = ["date", "hour", "symbol", "venue", "exch_time", "recv_time", "total_ask_size", "total_bid_size"]
+        heads = rows[columns].itertuples(index=False)
+        for at, (date, hour, symbol, venue, stamp, received, *totals) in enumerate(heads):
+            identity = ((date, hour), symbol, venue, stamp.value // SECOND_NS, tuple(levels[at]), tuple(totals))
+            stored[identity, US_FEED, received.value] += 1
+    _compare_counters("us book arrivals", certain, possible, stored, findings)
+    of_ticks = [one for one in deliveries if one.record.stream == "tick"]
+    if len(ticks):
+        ticks = ticks.assign(price=(ticks["price"] * PRICE_SCALE).round().astype("int64"))
+    _judge_ticks(truth, US, of_ticks, required, ticks, findings)
 
 
-def _read_files(evidence: Evidence, stream: str, findings: list[str]) -> pd.DataFrame:
+def _place_of(exch_s: int, market: Market = KR) -> tuple[str, int]:
+    """Date and hour of the directory that an exchange second belongs into."""
+    at = market.to_local(exch_s * SECOND_NS)
+    return f"{at:%Y-%m-%d}", at.hour
+
+
+def _read_files(evidence: Evidence, stream: str, findings: list[str], market: Market = KR) -> pd.DataFrame:
     """All files of a dataset, as a user reads them, with date and hour of the directory."""
     frames = []
-    for path in sorted((evidence.home.data / "kr" / stream).rglob("*")):
+    for path in sorted((evidence.home.data / market.name / stream).rglob("*")):
         if not path.is_file():
             continue
         if path.suffix != ".parquet":
@@ -155,7 +190,9 @@ def _is_required(
     name = delivery.feed, delivery.record.stream
     is_durable = delivery.seq <= evidence.durable.get((*name, delivery.ring_id), delivery.seq)
     is_gone = not is_newest_ring and delivery.seq >= gone.get(name, MAX_INT64)
-    return is_durable and not is_gone and f"kr.{name[1]}" not in evidence.flipped
+    return (
+        is_durable and not is_gone and f"{US.name if name[0] == US_FEED else KR.name}.{name[1]}" not in evidence.flipped
+    )
 
 
 def _judge_quarantine(evidence: Evidence, findings: list[str]) -> None:
@@ -201,7 +238,7 @@ def _judge_books(
         for at, (date, hour, symbol, venue, volume, stamp) in enumerate(heads):
             exch_s = stamp.value // SECOND_NS
             identity = (date, symbol, venue, volume, tuple(levels[at]))
-            if (_date_of(exch_s), to_local(exch_s * SECOND_NS, KST).hour) != (date, hour):
+            if _place_of(exch_s) != (date, hour):
                 findings.append(f"a book of {stamp} in {date} hour {hour}")
             if (identity, tuple(rests[at]), exch_s) not in contents:
                 findings.append(f"a book that nobody delivered: {date} {symbol} {venue} {volume} {stamp}")
@@ -237,7 +274,7 @@ def _max_rows(arrivals: list[tuple[int, str]]) -> int:
 
 def _identity_of(book: Book, exch_s: int) -> tuple:
     levels = (*book.ask_price, *book.ask_size, *book.bid_price, *book.bid_size)
-    return (_date_of(exch_s), *book.instrument, book.cum_volume, levels)
+    return (_place_of(exch_s)[0], *book.instrument, book.cum_volume, levels)
 
 
 def _rest_of(book: Book) -> tuple:
@@ -252,27 +289,30 @@ def _rest_of(book: Book) -> tuple:
 
 
 def _judge_ticks(
-    evidence: Evidence,
+    truth: Truth,
+    market: Market,
     deliveries: list[Delivery],
     required: set[Delivery],
     rows: pd.DataFrame,
     findings: list[str],
 ) -> dict[Name, list[Interval]]:
     """Every share that was delivered in exactly one row, and no row that is neither a delivery nor a trade that was fetched."""
-    trades = evidence.truth.trades
+    trades = truth.trades
     delivered: defaultdict[tuple[str, int], list[tuple[Name, Interval]]] = defaultdict(list)
     wanted: defaultdict[Name, list[Interval]] = defaultdict(list)
     for one in deliveries:
         first, last = trades[one.record.first], trades[one.record.last]
-        name = (_date_of(one.record.exch_s), *last.instrument)
+        name = (_place_of(one.record.exch_s, market)[0], *last.instrument)
         high = last.day.cum_volume
-        interval = Interval(first.day.cum_volume - first.size, high, last.price, last.side, one.record.exch_s)
+        interval = Interval(
+            first.day.cum_volume - first.size, high, last.price, last.side if market is KR else 0, one.record.exch_s
+        )
         delivered[one.feed, one.seq].append((name, interval))
         if one in required:
             wanted[name].append(interval)
     real = {
         (
-            (_date_of(trade.exch_s), *trade.instrument),
+            (_place_of(trade.exch_s, market)[0], *trade.instrument),
             Interval(trade.day.cum_volume - trade.size, trade.day.cum_volume, trade.price, trade.side, trade.exch_s),
         )
         for trade in trades.values()
@@ -298,9 +338,9 @@ def _judge_ticks(
     ):
         exch_s = stamp.value // SECOND_NS
         name = (date, symbol, venue)
-        interval = Interval(volume - size, volume, price, side, exch_s)
+        interval = Interval(volume - size, volume, price, side if market is KR else 0, exch_s)
         stored[name].append(interval)
-        if (_date_of(exch_s), to_local(exch_s * SECOND_NS, KST).hour) != (date, hour):
+        if _place_of(exch_s, market) != (date, hour):
             findings.append(f"a tick of {stamp} in {date} hour {hour}")
         if source == "recovered":
             if (name, interval) not in real:
@@ -330,7 +370,7 @@ def _is_piece(piece: Interval, whole: Interval) -> bool:
 
 def _judge_placement(evidence: Evidence, findings: list[str]) -> None:
     """After the close: the broker's list of trades fills each day of each instrument, with nothing but what is missing."""
-    days = {(one.instrument, to_local(one.exch_s * SECOND_NS, KST).date()) for one in evidence.truth.trades.values()}
+    days = {(one.instrument, KR.to_local(one.exch_s * SECOND_NS).date()) for one in evidence.truth.trades.values()}
     for instrument, day in sorted(days):
         trades = trades_of(evidence.truth, instrument, day)
         total = trades[-1].day.cum_volume

@@ -28,12 +28,15 @@ JOURNAL_BITS = "journal-bits"
 """A bit of the journal flips while no writer runs."""
 RING_DIRECTORY = "ring-directory"
 """The names of all rings disappear while their processes run."""
-SWITCHES = (HOUR_EDGE_SKEW, LONG_STALL, JOURNAL_BITS, RING_DIRECTORY)
-ENABLED = frozenset(SWITCHES)
+US_REPEATS = "us-repeats"
+"""The US feed sends some frames twice. Publication compares no ticks of a market with one feed: both would be rows."""
+SWITCHES = (HOUR_EDGE_SKEW, LONG_STALL, JOURNAL_BITS, RING_DIRECTORY, US_REPEATS)
+ENABLED = frozenset(SWITCHES) - {US_REPEATS}
 """The switches of the suite's runs: a known fault stays out until its fix is in."""
 
 SYMBOLS = ("005930", "000660")
 FEEDS = ("kis", "kiwoom")
+US_FEED = "us"
 PROCESSES = (*FEEDS, "writer", "gapfill")
 
 
@@ -99,8 +102,15 @@ class Plan(NamedTuple):
     tick_feeds: dict[str, tuple[str, ...]]
     """Symbol -> the feeds that its trades are subscribed on: one as the allocation has it, both as during a takeover."""
     limits: Limits
+    us: FeedBehaviour | None
+    """The US feed beside Korea, on a market of its own; None: it is not collected."""
     stop_kill: int | None
     """Effects on the disk after which the writer is killed in its last stop; None: it is not."""
+
+    @property
+    def all_feeds(self) -> tuple[str, ...]:
+        """Those that are collected."""
+        return FEEDS if self.us is None else (*FEEDS, US_FEED)
 
     @property
     def dates(self) -> int:
@@ -120,6 +130,7 @@ def draw_plan(seed: int, switches: frozenset[str] = ENABLED) -> Plan:
     shape = Random(f"{seed} shape")
     segments = _draw_segments(shape)
     faults = _draw_faults(Random(f"{seed} faults"), segments, switches)
+    us, us_faults = _draw_us(Random(f"{seed} us"), segments, switches)
     ring_capacity = shape.choice((24, 96, ROOMY_RING, ROOMY_RING))
     # where rings begin anew, a lost record's number alone does not say which record it was: then none is lapped
     is_renumbered = any(fault.kind in ("power", "unlink") for fault in faults)
@@ -127,7 +138,7 @@ def draw_plan(seed: int, switches: frozenset[str] = ENABLED) -> Plan:
         seed,
         segments,
         _draw_feeds(Random(f"{seed} feeds")),
-        faults,
+        tuple(sorted((*faults, *us_faults))),
         switches,
         ROOMY_RING if is_renumbered else ring_capacity,
         shape.choice((6.0, 15.0, 30.0)),
@@ -135,6 +146,7 @@ def draw_plan(seed: int, switches: frozenset[str] = ENABLED) -> Plan:
         Limits(shape.choice((20_000, 200_000)), shape.choice((40, 1_000_000)), shape.choice((16, 65_536)), 7)
         if shape.random() < 0.25
         else ROOMY,
+        us,
         shape.randrange(40) if shape.random() < 0.2 else None,
     )
 
@@ -168,6 +180,30 @@ def _draw_feeds(random: Random) -> dict[str, FeedBehaviour]:
         )
         for feed in FEEDS
     }
+
+
+def _draw_us(
+    random: Random, segments: tuple[Segment, ...], switches: frozenset[str]
+) -> tuple[FeedBehaviour | None, list[Fault]]:
+    """The US feed of every fourth run, and what happens to its collector."""
+    if random.random() >= 0.25:
+        return None, []
+    behaviour = FeedBehaviour(
+        lost=random.choice((0.0, 0.1)),
+        repeated=random.choice((0.0, 0.05)) * (US_REPEATS in switches),
+        late=0.0,
+        garbled=random.choice((0.0, 0.03)),
+        latency_s=random.choice((0.002, 0.2)),
+        skewed=0.0,
+        merged=0.0,
+    )
+    faults = []
+    for _ in range(random.choice((0, 1, 3))):
+        segment = random.choice(segments)
+        at_ns = random.randrange(segment.begin_ns, segment.end_ns)
+        kind = random.choice(("kill", "kill unpublished", "kill torn", "pause"))
+        faults.append(Fault(at_ns, kind, US_FEED, random.uniform(0.1, 2.0)))
+    return behaviour, faults
 
 
 def _draw_faults(random: Random, segments: tuple[Segment, ...], switches: frozenset[str]) -> tuple[Fault, ...]:

@@ -20,7 +20,8 @@ from random import Random
 from typing import Any
 
 import numpy as np
-from simulation.network import INSTRUMENTS, SentFrame, Truth
+from simulation.network import INSTRUMENTS, US_INSTRUMENTS, SentFrame, Truth
+from simulation.plan import US_FEED
 
 from brokers.allocation.allocate import plan_connections
 from brokers.collector import POLL_INTERVAL_S
@@ -113,7 +114,8 @@ class SimulatedCollector:
         self._clock: Clock = home.load_clock()
         self._checked_ns = 0
         self.publisher = RingPublisher(home, self.name, vitals, self._clock)
-        subscriptions = [Subscription(instrument, stream) for instrument in INSTRUMENTS for stream in STREAMS]
+        instruments = US_INSTRUMENTS if self.name == US_FEED else INSTRUMENTS
+        subscriptions = [Subscription(instrument, stream) for instrument in instruments for stream in STREAMS]
         heartbeat = HeartbeatAggregator(vitals).add_thread("key 1")
         context = ConnectionContext(
             home,
@@ -126,7 +128,7 @@ class SimulatedCollector:
             FrameCapture(home, self.name, vitals, self._clock),
             self._broker.subscriptions_by_code(subscriptions),
         )
-        (planned,) = plan_connections(home.settings, {"kis": 1, "kiwoom": 1}).connections[self.name]
+        (planned,) = plan_connections(home.settings, {"kis": 1, "kiwoom": 1, "us": 1}).connections[self.name]
         self._connection = FeedConnection(context, planned, heartbeat)
         self._connection._subscription_table = SubscriptionTable(subscriptions)
         self.publisher.emit_started()

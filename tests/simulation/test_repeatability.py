@@ -45,15 +45,16 @@ def busy_plan() -> Plan:
     at = (
         ("kill", "kis"),
         ("kill torn", "kiwoom"),
+        ("kill", "us"),
         ("kill after", "writer"),
         ("unlink", "machine"),
         ("power", "machine"),
     )
     faults = tuple(
-        Fault(segment.begin_ns + (2 * number + 1) * SECOND_NS, kind, target, 1.0)
+        Fault(segment.begin_ns + (3 * number + 2) * SECOND_NS // 2, kind, target, 1.0)
         for number, (kind, target) in enumerate(at)
     )
-    return plan._replace(segments=(segment,), faults=faults)
+    return plan._replace(segments=(segment,), faults=faults, us=draw_plan(1).us)
 
 
 @cache

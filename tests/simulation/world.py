@@ -15,10 +15,10 @@ import shutil
 import tempfile
 import traceback
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, partial
 from hashlib import sha256
 from heapq import heappop, heappush
 from pathlib import Path
@@ -31,8 +31,8 @@ from loguru import logger
 from simulation import disk as simulated_disk
 from simulation import virtual_time
 from simulation.disk import SimulatedDeath, SimulatedDisk
-from simulation.network import SentRecord, SimulatedExchange, SimulatedWire, Truth
-from simulation.plan import FEEDS, SECOND_NS, TWIN_WINDOW_S, Fault, Plan
+from simulation.network import US_INSTRUMENTS, SentRecord, SimulatedExchange, SimulatedWire, Truth
+from simulation.plan import FEEDS, SECOND_NS, TWIN_WINDOW_S, US_FEED, Fault, Plan
 from simulation.processes import (
     InlineDiskThread,
     InlinePublisher,
@@ -56,6 +56,7 @@ SETTLE_S = 8.0
 SETTINGS = f"""
 [universe]
 kr = ["005930", "005930_NX", "000660"]
+us = ["NAS.AAPL", "NYS.BRK/B"]
 [shards]
 kis = []
 kiwoom = []
@@ -93,12 +94,13 @@ class Evidence:
     plan: Plan
     home: Home
     truth: Truth
+    us_truth: Truth
     deliveries: list[Delivery] = field(default_factory=list)
     claims: dict[tuple[str, str], int] = field(default_factory=dict)
     """(feed, stream) -> the highest number its ring may have overwritten up to."""
     durable: dict[tuple[str, str, int], int] = field(default_factory=dict)
     """(feed, stream, id of a ring that a power cut took) -> the highest number that the writer called durable."""
-    garbled: dict[str, int] = field(default_factory=lambda: dict.fromkeys(FEEDS, 0))
+    garbled: dict[str, int] = field(default_factory=lambda: dict.fromkeys((*FEEDS, US_FEED), 0))
     """Frames received that nobody can decode."""
     flipped: set[str] = field(default_factory=set)
     """Datasets in whose journal a bit flipped."""
@@ -123,14 +125,17 @@ class World:
         self._count = 0
         self._digest = sha256()
         self.exchange = SimulatedExchange(plan)
-        self.evidence = Evidence(plan, home, self.exchange.truth)
+        us_exchange = SimulatedExchange(plan, tuple(US_INSTRUMENTS), "us market")
+        self.evidence = Evidence(plan, home, self.exchange.truth, us_exchange.truth)
         self.disk = SimulatedDisk(home.data, self.note)
         self._home = home
         self._is_off = False
-        self._wires = {feed: SimulatedWire(feed, plan) for feed in FEEDS}
-        chances = {name: Random(f"{plan.seed} {name}") for name in (*FEEDS, "writer")}
+        feeds = plan.all_feeds
+        self._wires = {feed: SimulatedWire(feed, plan) for feed in feeds}
+        self._markets = [(self.exchange, FEEDS), *([(us_exchange, (US_FEED,))] if US_FEED in feeds else [])]
+        chances = {name: Random(f"{plan.seed} {name}") for name in (*feeds, "writer")}
         sleep = self._sleep
-        self._collectors = {feed: SimulatedCollector(home, feed, chances[feed], sleep) for feed in FEEDS}
+        self._collectors = {feed: SimulatedCollector(home, feed, chances[feed], sleep) for feed in feeds}
         self._writer = SimulatedWriter(home, chances["writer"], sleep)
         self._gapfill = SimulatedGapFiller(home, self.exchange.truth, sleep)
         self._processes = {**self._collectors, "writer": self._writer, "gapfill": self._gapfill}
@@ -194,17 +199,18 @@ class World:
             if begin_ns <= fault.at_ns < end_ns + 4 * SECOND_NS:
                 self._at(fault.at_ns - offset_ns, lambda fault=fault: self._inject(fault))  # type: ignore[misc]
         self._trading_ends_ns = end_ns - offset_ns
-        self._after(0.0, self._trade)
+        for exchange, feeds in self._markets:
+            self._after(0.0, partial(self._trade, exchange, feeds))
         self._run_until(end_ns - offset_ns + 4 * SECOND_NS)
 
-    def _trade(self) -> None:
-        update = self.exchange.advance(self.time.calendar_ns)
+    def _trade(self, exchange: SimulatedExchange, feeds: Sequence[str]) -> None:
+        update = exchange.advance(self.time.calendar_ns)
         if update is not None:
-            for wire in self._wires.values():
-                wire.send(update, self.time.mono_ns)
-        next_ns = self.time.mono_ns + self.exchange.next_pause_ns()
+            for feed in feeds:
+                self._wires[feed].send(update, self.time.mono_ns)
+        next_ns = self.time.mono_ns + exchange.next_pause_ns()
         if next_ns < self._trading_ends_ns:
-            self._at(next_ns, self._trade)
+            self._at(next_ns, partial(self._trade, exchange, feeds))
 
     def _start(self, name: str) -> None:
         """A new life of a process, unless it has one."""
@@ -215,7 +221,7 @@ class World:
         self.note(f"{name} starts")
         self._lives[name] += 1
         life = self._lives[name]
-        if name in FEEDS:
+        if name in self._collectors:
             self._wires[name].take_arrived(self.time.mono_ns)
         try:
             process.start()
@@ -238,7 +244,7 @@ class World:
             return
         self._acting = name
         try:
-            pause_s = self._collect(name) if name in FEEDS else process.turn()  # type: ignore[union-attr]
+            pause_s = self._collect(name) if name in self._collectors else process.turn()  # type: ignore[union-attr]
         except SimulatedDeath:
             if process.is_alive and life == self._lives[name]:  # else it was killed in its sleep, and is buried
                 self._bury(name, self._random.uniform(0.1, 1.0))
@@ -247,7 +253,7 @@ class World:
             self._record_bug(name, error)
             self._bury(name, 1.0)
             return
-        if name not in FEEDS:
+        if name not in self._collectors:
             self.note(f"{name} turns")
         self._after(pause_s + 0.001, lambda: self._turn(name, life))
 
@@ -288,7 +294,7 @@ class World:
 
     def _bury(self, name: str, seconds: float) -> None:
         """A process ended; supervisord starts the next after `seconds`."""
-        if name in FEEDS:
+        if name in self._collectors:
             self._wires[name].take_arrived(self.time.mono_ns)
         self._processes[name].kill()
         if name == "writer":
@@ -336,7 +342,7 @@ class World:
         """The machine goes off and comes up again after `seconds`: no process, no ring, CLOCK_MONOTONIC from zero."""
         if self._is_off:
             return
-        for feed in FEEDS:
+        for feed in self._collectors:
             for stream, dtype in STREAMS.items():
                 with suppress(FileNotFoundError):
                     ring = Consumer.open(self._home.ring_path(feed, stream), dtype)
@@ -378,7 +384,7 @@ class World:
     def _stop(self) -> None:
         """`collectorctl stop`."""
         self._is_stopping = True
-        for name in (*FEEDS, "gapfill"):
+        for name in (*self._collectors, "gapfill"):
             self._processes[name].kill()
         self.note("stops")
         self._acting = "writer"
@@ -421,7 +427,7 @@ def simulated_home(plan: Plan) -> Iterator[Home]:
     root = Path(tempfile.mkdtemp(prefix="cc-simulation-", dir=_memory()))
     try:
         (root / "collector.toml").write_text(SETTINGS)
-        for feed in FEEDS:
+        for feed in plan.all_feeds:
             with (root / ".env").open("a") as env:
                 env.write(f"{feed.upper()}_APP_KEY=key-{feed}\n{feed.upper()}_APP_SECRET=secret-{feed}\n")
         (root / ".env").chmod(0o600)
@@ -434,7 +440,8 @@ def simulated_home(plan: Plan) -> Iterator[Home]:
         writer = msgspec.structs.replace(
             settings.writer, segment_max_bytes=limits.segment_max_bytes, row_group_rows=limits.row_group_rows
         )
-        home = Home(root, msgspec.structs.replace(settings, ring=ring, writer=writer))
+        us = msgspec.structs.replace(settings.us, enabled=US_FEED in plan.all_feeds)
+        home = Home(root, msgspec.structs.replace(settings, ring=ring, writer=writer, us=us))
         home.create_directories()
         shutil.copy(_template().run / "calendar.json", home.run / "calendar.json")
         yield home
