@@ -18,11 +18,26 @@ from collectorctl.commands import capture, inspect, lifecycle, recovery, setup, 
 from collectorctl.supervision.supervisor import SupervisorError
 from collectorctl.terminal import echo
 from conf.files.lock import LockHeld
+from conf.home import Home
+from conf.loader import SETTINGS_FILE
 from conf.process import EXIT_ALREADY_RUNNING, EXIT_BUG, EXIT_CONFIG, AlreadyRunning
 from conf.settings import SettingsError
 
-COMMAND_MODULES = (setup, lifecycle, inspect, capture, simulation, recovery)
-"""Where the commands are; adding one is a function in the module of its purpose."""
+COMMAND_MODULES = {
+    "Look": inspect,
+    "Set up": setup,
+    "Run": lifecycle,
+    "Keep raw frames": capture,
+    "Complete a day": recovery,
+    "Try without keys": simulation,
+}
+"""Where the commands are, by task as the help lists them; adding one is a function in the module of its purpose."""
+
+_FIRST_STEPS = (
+    "collectorctl demo        a day in a minute, without keys: what it collects, loses, recovers and proves",
+    "collectorctl init DIR    a home for your symbols and keys; then `check` and `start` in it",
+    "collectorctl --help      every command",
+)
 
 _EXIT_CODES: dict[type[Exception], int] = {
     SettingsError: EXIT_CONFIG,
@@ -33,7 +48,13 @@ _EXIT_CODES: dict[type[Exception], int] = {
 
 
 class _CommandGroup(click.Group):
-    """Commands whose foreseen errors become one line and an exit status that means something."""
+    """Commands by task, whose foreseen errors become one line and an exit status that means something."""
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        for task, module in COMMAND_MODULES.items():
+            names = sorted(one.name or "" for one in vars(module).values() if isinstance(one, click.Command))
+            with formatter.section(task):
+                formatter.write_dl([(name, self.commands[name].get_short_help_str(limit=200)) for name in names])
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
@@ -43,7 +64,7 @@ class _CommandGroup(click.Group):
             ctx.exit(_EXIT_CODES[type(error)])
 
 
-@click.group(cls=_CommandGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=_CommandGroup, invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
 @click.option(
     "--home",
     "root",
@@ -57,9 +78,19 @@ class _CommandGroup(click.Group):
 def main(ctx: click.Context, root: Path) -> None:
     """Collect Korean and US market data from several broker feeds, merge it, and certify that each day is complete."""
     ctx.obj = root
+    if ctx.invoked_subcommand is not None:
+        return
+    if not (root / SETTINGS_FILE).exists():
+        for line in _FIRST_STEPS:
+            echo(line)
+        return
+    status, verdict = inspect.judge_home(Home(root))
+    echo(inspect.format_verdict_line(verdict, status.now))
+    echo("collectorctl status      the findings, and what every process is doing")
+    echo("collectorctl --help      every command")
 
 
-for _module in COMMAND_MODULES:
+for _module in COMMAND_MODULES.values():
     for _command in vars(_module).values():
         if isinstance(_command, click.Command):
             main.add_command(_command)

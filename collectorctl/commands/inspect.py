@@ -13,10 +13,14 @@ import time
 from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
-from typing import IO, cast
+from typing import IO, TYPE_CHECKING, cast
 
 import click
 import msgspec
+
+if TYPE_CHECKING:  # loading them takes longer than most commands
+    from collectorctl.supervision.status import Status
+    from collectorctl.verdict import Verdict
 
 from collectorctl.commands.options import as_json_option, market_option
 from collectorctl.terminal import clear_screen, echo, echo_json, usage_error, wrapped_console
@@ -45,17 +49,14 @@ def status(root: Path, as_json: bool, counters: bool, wide: bool, as_line: bool,
 
     Example: collectorctl status --json
     """
-    from collectorctl.supervision.status import collect_status
-    from collectorctl.supervision.status_table import format_verdict_line, print_status, print_verdict
-    from collectorctl.verdict import collect_evidence, judge
+    from collectorctl.supervision.status_table import print_status, print_verdict
 
     if not (root / SETTINGS_FILE).exists():
         echo(f"{root}: no {SETTINGS_FILE}: no home is here: run `collectorctl init`, or name one with --home", err=True)
         sys.exit(EXIT_NO_HOME)
     home = Home(root)
     while True:
-        snapshot = collect_status(home)
-        verdict = judge(collect_evidence(home, snapshot), home.load_calendar())
+        snapshot, verdict = judge_home(home)
         if every_s is not None:
             clear_screen()
         if as_json:
@@ -69,6 +70,24 @@ def status(root: Path, as_json: bool, counters: bool, wide: bool, as_line: bool,
         if every_s is None:
             sys.exit(verdict.level)
         time.sleep(every_s)
+
+
+def judge_home(home: Home) -> tuple[Status, Verdict]:
+    """The status of a home, and the verdict on its day."""
+    from collectorctl.supervision.status import collect_status
+    from collectorctl.verdict import collect_evidence, judge
+
+    snapshot = collect_status(home)
+    return snapshot, judge(collect_evidence(home, snapshot), home.load_calendar())
+
+
+def format_verdict_line(verdict: Verdict, now: str) -> str:
+    """The verdict in one line, for a status bar: its level, and the worst finding or the time."""
+    if not verdict.findings:
+        return f"{verdict.level.name} {now}"
+    worst = verdict.findings[0]
+    more = f" (+{len(verdict.findings) - 1})" if len(verdict.findings) > 1 else ""
+    return f"{verdict.level.name} {worst.code} {worst.subject}{more}"
 
 
 @click.command()

@@ -24,15 +24,6 @@ _VERDICTS = {
 }
 
 
-def format_verdict_line(verdict: Verdict, now: str) -> str:
-    """The verdict in one line, for a status bar: its level, and the worst finding or the time."""
-    if not verdict.findings:
-        return f"{verdict.level.name} {now}"
-    worst = verdict.findings[0]
-    more = f" (+{len(verdict.findings) - 1})" if len(verdict.findings) > 1 else ""
-    return f"{verdict.level.name} {worst.code} {worst.subject}{more}"
-
-
 def print_verdict(verdict: Verdict, console: TextConsole) -> None:
     """Print the verdict and its findings, the worst first."""
     console.print(coloured(verdict.level.name, _COLOURS[verdict.level]), _VERDICTS[verdict.level])

@@ -72,3 +72,11 @@ def test_the_exit_status_follows_the_day_from_safe_to_lost_to_acknowledged_to_st
 
         run_collectorctl(root, "stop")
         assert look(root)[0] == 3
+        assert run_collectorctl(root).stdout.startswith("STOPPED ")
+
+
+def test_without_a_command_the_first_steps_are_shown(tmp_path: Path) -> None:
+    """Where no home is: how to try it, how to make one, where to read on."""
+    shown = run_collectorctl(tmp_path).stdout.splitlines()
+
+    assert [line.split()[1] for line in shown] == ["demo", "init", "--help"]

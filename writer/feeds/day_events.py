@@ -12,6 +12,7 @@ Guarantees:
       of quarantined frames always are.
 
 Not handled here:
+    * A subscription that was acknowledged before the events that are given: its first outage is not known.
     * A frame that the vendor never sent is no event: see gaps and the dataset feed_health.
     * Sessions: a span outside them is a span.
 """
@@ -20,19 +21,28 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable
+from functools import reduce
 from typing import Any
 
 import msgspec
 import numpy as np
 
 from conf.clock import HOUR_NS
-from ringbuf.records import STREAM_NAMES, UNDEFINED, EventType, FeedId, Venue
+from ringbuf.records import MAX_INT64, STREAM_NAMES, UNDEFINED, EventType, FeedId, Venue
 
 KEEP_NS = 36 * HOUR_NS
 """How long an incident is kept: a trading day, wherever its midnight is."""
 
 MAX_INCIDENTS = 400
 MAX_RECENT = 20
+MAX_SPANS = 500
+"""Outages kept of one instrument on one feed."""
+
+BEFORE = -1
+"""The beginning of an outage that lasted until the first subscription that is known."""
+
+Span = tuple[int, int]
+"""Begin and end, ns since 1970 UTC; MAX_INT64: it goes on."""
 
 COLUMNS = ("time", "line", "kind", "symbol", "venue", "stream", "connection", "value", "since", "message")
 """Columns of a stored event that are used."""
@@ -80,9 +90,8 @@ class DayEvents:
         self.incidents: list[Incident] = []
         self.recent: deque[Incident] = deque(maxlen=MAX_RECENT)
         """The newest events but acknowledgements, whatever they mean; `end_ns`: when."""
-        self._visible: dict[str, dict[Instrument, int]] = {}
-        self._blind_since: dict[Instrument, int] = {}
-        self._blind: list[tuple[int, int, Instrument]] = []
+        self._connections: dict[str, dict[Instrument, int]] = {}
+        self._outages: dict[Instrument, dict[str, list[Span]]] = {}
 
     def add_records(self, events: np.ndarray) -> None:
         """Add events (EVENT), in order."""
@@ -120,17 +129,25 @@ class DayEvents:
 
     def blind_spans(self) -> list[BlindSpan]:
         """The spans in which books were blind, with the instruments of each, in order of their beginning."""
-        spans: dict[tuple[int, int | None], list[str]] = {}
-        open_spans = [(begin_ns, None, name) for name, begin_ns in self._blind_since.items()]
-        for begin_ns, end_ns, name in (*self._blind, *open_spans):
-            spans.setdefault((begin_ns, end_ns), []).append(" ".join(name))
-        return [BlindSpan(*key, sorted(names)) for key, names in sorted(spans.items(), key=lambda item: item[0][0])]
+        spans: dict[Span, list[str]] = {}
+        for name, outages in self._outages.items():
+            blind = reduce(_intersect, outages.values())
+            for begin_ns, end_ns in blind:
+                if begin_ns > BEFORE:  # else no feed had been subscribed to it yet
+                    spans.setdefault((begin_ns, end_ns), []).append(" ".join(name))
+        found = [
+            BlindSpan(begin_ns, None if end_ns == MAX_INT64 else end_ns, sorted(names))
+            for (begin_ns, end_ns), names in spans.items()
+        ]
+        return sorted(found, key=lambda span: (span.begin_ns, span.end_ns or MAX_INT64))
 
     def expire(self, now_ns: int) -> None:
         """Forget what ended more than KEEP_NS ago."""
         oldest_ns = now_ns - KEEP_NS
         self.incidents = [one for one in self.incidents if one.end_ns is None or one.end_ns >= oldest_ns]
-        self._blind = [span for span in self._blind if span[1] >= oldest_ns]
+        for outages in self._outages.values():
+            for feed, spans in outages.items():
+                outages[feed] = [span for span in spans if span[1] >= oldest_ns]
 
     def _add(
         self,
@@ -157,7 +174,7 @@ class DayEvents:
         elif kind == "disconnected":
             incident.kind = "disconnect"
             self._append(incident)
-            visible = self._visible.get(feed, {})
+            visible = self._connections.get(feed, {})
             self._lose_sight(feed, [each for each, number in visible.items() if number == connection], begin_ns)
         elif kind in ("started", "stopped"):
             if kind == "stopped":  # its connections were closed on purpose
@@ -168,7 +185,7 @@ class DayEvents:
             if kind == "started" and since_ns is not None:
                 incident.kind, incident.end_ns = "restart", time_ns
                 self._append(incident)
-            self._lose_sight(feed, list(self._visible.get(feed, {})), begin_ns)
+            self._lose_sight(feed, list(self._connections.get(feed, {})), begin_ns)
         if kind in _CLOSED:
             incident.end_ns = time_ns
             self._append(incident)
@@ -198,14 +215,28 @@ class DayEvents:
         last.message = incident.message
 
     def _see(self, feed: str, name: Instrument, connection: int, time_ns: int) -> None:
-        self._visible.setdefault(feed, {})[name] = connection
-        begin_ns = self._blind_since.pop(name, None)
-        if begin_ns is not None:
-            self._blind.append((begin_ns, time_ns, name))
+        self._connections.setdefault(feed, {})[name] = connection
+        spans = self._outages.setdefault(name, {}).setdefault(feed, [(BEFORE, MAX_INT64)])
+        if spans and spans[-1][1] == MAX_INT64:
+            spans[-1] = spans[-1][0], time_ns
 
     def _lose_sight(self, feed: str, names: list[Instrument], begin_ns: int) -> None:
-        visible = self._visible.get(feed, {})
         for name in names:
-            was_visible = visible.pop(name, None) is not None
-            if was_visible and not any(name in other for other in self._visible.values()):
-                self._blind_since[name] = begin_ns
+            if self._connections.get(feed, {}).pop(name, None) is not None:
+                spans = self._outages[name][feed]
+                spans.append((max(begin_ns, spans[-1][1]) if spans else begin_ns, MAX_INT64))
+                if len(spans) > MAX_SPANS:  # the two oldest as one: a flapping connection is out as good as always
+                    spans[:2] = [(spans[0][0], spans[1][1])]
+
+
+def _intersect(one: list[Span], other: list[Span]) -> list[Span]:
+    """Where both are; each ascending and without overlap."""
+    found, at = [], 0
+    for begin_ns, end_ns in one:
+        while at < len(other) and other[at][1] <= begin_ns:
+            at += 1
+        for other_begin_ns, other_end_ns in other[at:]:
+            if other_begin_ns >= end_ns:
+                break
+            found.append((max(begin_ns, other_begin_ns), min(end_ns, other_end_ns)))
+    return found

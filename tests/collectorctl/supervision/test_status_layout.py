@@ -6,8 +6,9 @@ import io
 
 import pytest
 
+from collectorctl.commands.inspect import format_verdict_line
 from collectorctl.supervision.status import ProcessStatus, RingLevel, Status
-from collectorctl.supervision.status_table import format_duration, format_verdict_line, print_status, print_verdict
+from collectorctl.supervision.status_table import format_duration, print_status, print_verdict
 from collectorctl.terminal import TextConsole
 from collectorctl.verdict import Finding, Level, Verdict
 

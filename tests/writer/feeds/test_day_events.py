@@ -69,6 +69,27 @@ def test_a_book_is_blind_while_no_feed_is_subscribed_to_it_after_one_was() -> No
     assert day.blind_spans() == [BlindSpan(T0 + 35 * SECOND_NS, T0 + 50 * SECOND_NS, ["005930 KRX"])]
 
 
+def test_a_book_is_blind_although_one_feed_is_back_before_the_end_of_the_other_is_known() -> None:
+    """Both processes were killed at once; KIS's next one subscribes before Kiwoom's has started."""
+    day = fold(
+        subscribed(0, FeedId.KIS),
+        subscribed(0, FeedId.KIWOOM),
+        event(EventType.STARTED, 12, FeedId.KIS, since_s=10),
+        subscribed(14, FeedId.KIS),
+        event(EventType.STARTED, 15, FeedId.KIWOOM, since_s=11),
+        subscribed(18, FeedId.KIWOOM),
+    )
+
+    assert day.blind_spans() == [BlindSpan(T0 + 11 * SECOND_NS, T0 + 14 * SECOND_NS, ["005930 KRX"])]
+
+
+def test_a_book_that_the_second_feed_has_not_seen_yet_is_blind_without_the_first() -> None:
+    """Until the second one is subscribed to it as well."""
+    day = fold(subscribed(0, FeedId.KIS), cut(5, FeedId.KIS, since_s=3), subscribed(8, FeedId.KIWOOM))
+
+    assert day.blind_spans() == [BlindSpan(T0 + 3 * SECOND_NS, T0 + 8 * SECOND_NS, ["005930 KRX"])]
+
+
 def test_a_book_of_a_killed_process_is_blind_from_its_last_heartbeat_on() -> None:
     """And the span is open until somebody subscribes to it."""
     day = fold(subscribed(0, FeedId.KIS), event(EventType.STARTED, 30, since_s=21, message="pid 7"))
