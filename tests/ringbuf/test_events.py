@@ -55,6 +55,20 @@ def test_an_event_says_what_it_was_told_and_nothing_else(events: EventPublisher,
     assert -1.1e9 < two["recv_ns"] - one["recv_ns"] < -0.5e9
 
 
+def test_the_times_of_stored_events_are_those_of_a_kind_and_a_connection(events: EventPublisher) -> None:
+    """What another process finds; one from the future is of another boot."""
+    for kind, connection, mono_ns in (
+        (EventType.CONNECTED, 1, 500),
+        (EventType.CONNECTED, 2, 501),
+        (EventType.DISCONNECTED, 1, 502),
+        (EventType.CONNECTED, 1, 400),
+        (EventType.CONNECTED, 1, time.monotonic_ns() + 10**12),
+    ):
+        events.emit(kind, connection=connection, mono_ns=mono_ns)
+
+    assert events.stored_times_ns(EventType.CONNECTED, 1) == [400, 500]
+
+
 def test_words_are_cut_between_letters(events: EventPublisher, tmp_path: Path) -> None:
     """A vendor's Korean has three bytes a letter; half a letter would be none."""
     events.emit(EventType.PHASE, "x" + "장" * 100)
