@@ -11,7 +11,7 @@ FAST := tests/conf tests/ringbuf tests/brokers/allocation tests/brokers/kis/test
 
 setup:  ## a virtual environment with everything that the other verbs need
 	python3 -m venv .venv
-	.venv/bin/pip install -q -e '.[test]'
+	.venv/bin/pip install -q -c constraints.txt -e '.[test]'
 
 fast:  ## under a minute: what needs no process tree
 	$(PYTHON) -m pytest -q -n 2 --dist loadfile $(FAST) $(ARGS)
