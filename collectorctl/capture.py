@@ -63,9 +63,7 @@ def _read_counters(home: Home, feed: str) -> tuple[int, int]:
 
 def format_capture(capture: CaptureStatus) -> str:
     """The capture of a feed in one line."""
-    dropped = f"; {capture.dropped} DROPPED: log/{capture.feed}.log says why" if capture.dropped else ""
     state = "on" if capture.is_on else "off"
-    return (
-        f"capture {capture.feed:<8} {state}: {capture.frames} frames since the start; "
-        f"{capture.files} files, {capture.bytes / 1e6:.1f} MB{dropped}"
-    )
+    dropped = f", {capture.dropped} DROPPED: see log/{capture.feed}.log" if capture.dropped else ""
+    megabytes = f"{capture.bytes / 1e6:.1f} MB"
+    return f"capture {capture.feed} {state}: {capture.files} files, {megabytes}, {capture.frames} frames{dropped}"

@@ -69,21 +69,21 @@ def check(root: Path, live: bool, as_json: bool) -> None:
 
 
 def _check_live(home: Home, as_json: bool) -> None:
-    from collectorctl.live_check.finding import FAILED
-    from collectorctl.live_check.run import check_live, format_finding, write_report
+    from collectorctl.live_check.probe import FAILED
+    from collectorctl.live_check.run import check_live, format_probe, write_report
 
     home.create_directories()
-    findings = []
-    for finding in check_live(home):
-        findings.append(finding)
+    probes = []
+    for probe in check_live(home):
+        probes.append(probe)
         if not as_json:
-            echo(format_finding(finding))
-    report = write_report(home, findings)
+            echo(format_probe(probe))
+    report = write_report(home, probes)
     if as_json:
-        echo_json({"findings": msgspec.to_builtins(findings), "report": str(report)})
+        echo_json({"probes": msgspec.to_builtins(probes), "report": str(report)})
     else:
         echo(f"report  {report}")
-    if any(finding.verdict == FAILED for finding in findings):
+    if any(probe.outcome == FAILED for probe in probes):
         sys.exit(EXIT_BUG)
 
 

@@ -6,7 +6,7 @@
 Guarantees:
     * A feed of a running home is not disturbed: no second session with its key, no approval key; its cached token is used, and kept
       even if it is refused.
-    * No key, secret or token is in a finding or in the report.
+    * No key, secret or token is in a probe or in the report.
     * A step that fails ends no other.
 """
 
@@ -28,17 +28,17 @@ from brokers.registry import BROKERS
 from brokers.subscription import Subscription
 from brokers.transport.rest import read_server_time
 from brokers.transport.token_cache import keep_tokens
-from collectorctl.live_check.finding import (
+from collectorctl.live_check.machine import check_machine
+from collectorctl.live_check.probe import (
     FAILED,
     ODD,
     OK,
-    Finding,
+    Probe,
     judge_records,
     judge_skew,
     judge_subscriptions,
     judge_vitals,
 )
-from collectorctl.live_check.machine import check_machine
 from collectorctl.live_check.session import check_session
 from collectorctl.supervision.status import ProcessStatus, collect_status
 from conf.clock import SECOND_NS, to_kst
@@ -55,7 +55,7 @@ NEWEST_RECORDS = 200
 REPORT = "check-live.json"
 
 
-def check_live(home: Home, listen_s: float = LISTEN_S) -> Iterator[Finding]:
+def check_live(home: Home, listen_s: float = LISTEN_S) -> Iterator[Probe]:
     """Everything, as it is found."""
     yield from check_machine(home)
     processes = {process.name: process for process in collect_status(home).processes if process.pid}
@@ -73,7 +73,7 @@ def check_live(home: Home, listen_s: float = LISTEN_S) -> Iterator[Finding]:
             yield from _check_rest(home, name, instruments[0])
 
 
-def _check_running(home: Home, name: str, process: ProcessStatus) -> Iterator[Finding]:
+def _check_running(home: Home, name: str, process: ProcessStatus) -> Iterator[Probe]:
     yield judge_vitals(name, process.healthy, process.verdict, process.counters)
     skews_s: list[float] = []
     for stream in STREAMS:
@@ -89,7 +89,7 @@ def _check_running(home: Home, name: str, process: ProcessStatus) -> Iterator[Fi
     yield judge_skew(name, skews_s, "the newest records")
 
 
-def _check_key(home: Home, name: str, key: int, instruments: list[Instrument], listen_s: float) -> Iterator[Finding]:
+def _check_key(home: Home, name: str, key: int, instruments: list[Instrument], listen_s: float) -> Iterator[Probe]:
     subscriptions = [Subscription(instruments[0], stream) for stream in STREAMS]
     found, sample = check_session(home, name, key, subscriptions, listen_s)
     yield from found
@@ -104,12 +104,12 @@ def _check_key(home: Home, name: str, key: int, instruments: list[Instrument], l
     yield judge_skew(subject, sample.skews_s, "the stamps of records")
 
 
-def _check_rest(home: Home, name: str, instrument: Instrument) -> Iterator[Finding]:
+def _check_rest(home: Home, name: str, instrument: Instrument) -> Iterator[Probe]:
     url = getattr(home.settings, name).rest_url
     try:
         server_s = read_server_time(url)
     except RestError as error:
-        yield Finding(name, "REST", FAILED, str(error), f"look whether {name}.rest_url and the network are right")
+        yield Probe(name, "REST", FAILED, str(error), f"look whether {name}.rest_url and the network are right")
         return
     # a header of whole seconds
     yield judge_skew(name, [] if server_s is None else [time.time() - server_s - 0.5], "the REST server's clock")
@@ -122,7 +122,7 @@ def _check_rest(home: Home, name: str, instrument: Instrument) -> Iterator[Findi
         history.close()
 
 
-def _check_call(home: Home, name: str, history: HistoricalData, kind: str, instrument: Instrument) -> Finding:
+def _check_call(home: Home, name: str, history: HistoricalData, kind: str, instrument: Instrument) -> Probe:
     now_ns = home.load_clock().now_ns()
     day = instrument.market.to_local(now_ns).date()
     until = f"{to_kst(now_ns):%H%M%S}" if name == "kis" else ""
@@ -135,22 +135,22 @@ def _check_call(home: Home, name: str, history: HistoricalData, kind: str, instr
         remedy = (
             "another program uses this key at the same time, or the key is new: lower [gapfill] and [recover] rates"
         )
-        return Finding(name, f"REST {kind}", ODD, str(error), remedy)
+        return Probe(name, f"REST {kind}", ODD, str(error), remedy)
     except RestError as error:
         remedy = (
             "compare key and secret in .env with the vendor's pages, and its registered addresses with this host's; a token that "
             "was refused is replaced by the next process that needs it"
         )
-        return Finding(name, f"REST {kind}", FAILED, str(error), remedy)
+        return Probe(name, f"REST {kind}", FAILED, str(error), remedy)
     took = f"{len(page.rows)} rows in {(time.monotonic() - begin_s) * 1000:.0f} ms"
     if page.rejects:
         message = f"{took}, {len(page.rejects)} of them cannot be read: {to_safe_text(page.rejects[0])}"
-        return Finding(name, f"REST {kind}", ODD, message, "send the report to somebody who can mend the reader")
-    return Finding(name, f"REST {kind}", OK, took)
+        return Probe(name, f"REST {kind}", ODD, message, "send the report to somebody who can mend the reader")
+    return Probe(name, f"REST {kind}", OK, took)
 
 
-def write_report(home: Home, findings: list[Finding]) -> Path:
-    """The findings as a file for a bug report. OSError."""
+def write_report(home: Home, probes: list[Probe]) -> Path:
+    """The probes as a file for a bug report. OSError."""
     path = home.log / REPORT
     content = {
         "time": f"{to_kst(home.load_clock().now_ns()):%Y-%m-%dT%H:%M:%S%z}",
@@ -158,7 +158,7 @@ def write_report(home: Home, findings: list[Finding]) -> Path:
         "python": platform.python_version(),
         "system": platform.platform(),
         "instruments": {market: len(home.settings.instruments(market)) for market in MARKETS},
-        "findings": findings,
+        "probes": probes,
     }
     text = to_safe_text_lines(msgspec.json.format(msgspec.json.encode(content), indent=2).decode())
     replace_file(path, f"{text}\n".encode(), 0o600)
@@ -170,7 +170,7 @@ def to_safe_text_lines(text: str) -> str:
     return "\n".join(to_safe_text(line) for line in text.split("\n"))
 
 
-def format_finding(finding: Finding) -> str:
-    """A finding in one line."""
-    remedy = f": {finding.remedy}" if finding.remedy else ""
-    return to_safe_text(f"{finding.verdict:<7}{finding.subject:<13}{finding.check:<14}{finding.message}{remedy}")
+def format_probe(probe: Probe) -> str:
+    """A probe in one line."""
+    remedy = f": {probe.remedy}" if probe.remedy else ""
+    return to_safe_text(f"{probe.outcome:<7}{probe.subject:<13}{probe.check:<14}{probe.message}{remedy}")

@@ -19,7 +19,7 @@ from brokers.registry import load_broker
 from brokers.subscription import Subscription, SubscriptionTable
 from brokers.transport.key_lock import KeyLock
 from brokers.transport.websocket import WebSocketConnection
-from collectorctl.live_check.finding import FAILED, ODD, OK, Finding, SessionSample
+from collectorctl.live_check.probe import FAILED, ODD, OK, Probe, SessionSample
 from conf.clock import SECOND_NS, Clock
 from conf.home import Home
 from ringbuf.vitals import ProcessState
@@ -31,29 +31,29 @@ MAX_SKEWS = 10_000
 
 def check_session(
     home: Home, name: str, key: int, subscriptions: Sequence[Subscription], listen_s: float
-) -> tuple[list[Finding], SessionSample | None]:
-    """Findings of credential and connection with a key, and what the session brought, if there was one."""
+) -> tuple[list[Probe], SessionSample | None]:
+    """Probes of credential and connection with a key, and what the session brought, if there was one."""
     subject, broker = f"{name} key {key}", load_broker(name)
     lock = KeyLock(home, name, key)
-    found: list[Finding] = []
+    found: list[Probe] = []
     check = "key"
     try:
         lock.acquire()
         check = "credential"
         credential = broker.create_credential(home, key).get()
-        found.append(Finding(subject, check, OK, "issued for this key"))
+        found.append(Probe(subject, check, OK, "issued for this key"))
         check = "connection"
         websocket = WebSocketConnection.connect(broker.websocket_url(home.settings), home.settings.feed.frame_max_bytes)
         try:
             sample = _listen(home, broker, credential, websocket, subscriptions, listen_s)
         finally:
             websocket.close()
-        found.append(Finding(subject, check, OK, broker.websocket_url(home.settings)))
+        found.append(Probe(subject, check, OK, broker.websocket_url(home.settings)))
         return found, sample
     except BrokerError as error:
         check = "token" if error.refresh_credential else check
-        verdict = ODD if check in ("key", "token") else FAILED
-        found.append(Finding(subject, check, verdict, str(error), _REMEDY[check]))
+        outcome = ODD if check in ("key", "token") else FAILED
+        found.append(Probe(subject, check, outcome, str(error), _REMEDY[check]))
         return found, None
     finally:
         lock.release()

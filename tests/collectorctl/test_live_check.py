@@ -14,7 +14,7 @@ import pytest
 from support.process_tree import SECRETS, read_status, run_collectorctl, running_tree, temporary_home
 
 from collectorctl.demo.environment import SimulatorProcess, set_addresses
-from collectorctl.live_check.finding import SessionSample, judge_fsync, judge_records, judge_room, judge_skew
+from collectorctl.live_check.probe import SessionSample, judge_fsync, judge_records, judge_room, judge_skew
 from conf.home import Home
 
 SETTINGS = """
@@ -29,15 +29,15 @@ MORNING = SETTINGS.format(start="2026-11-20T10:00:00+09:00")
 
 
 def check_live(root: Path) -> tuple[int, list[dict[str, str]]]:
-    """Exit status and findings; nothing secret is in output or report, and both say the same."""
+    """Exit status and probes; nothing secret is in output or report, and both say the same."""
     ran = run_collectorctl(root, "check", "--live", "--json", check=False)
     assert ran.stdout, ran.stderr
     found = json.loads(ran.stdout)
     report = Path(found["report"])
     assert report == root / "log" / "check-live.json"
-    assert json.loads(report.read_text())["findings"] == found["findings"]
+    assert json.loads(report.read_text())["probes"] == found["probes"]
     reject_secrets(root, ran, report.read_text())
-    return ran.returncode, found["findings"]
+    return ran.returncode, found["probes"]
 
 
 def reject_secrets(root: Path, ran: subprocess.CompletedProcess[str], report: str) -> None:
@@ -46,14 +46,14 @@ def reject_secrets(root: Path, ran: subprocess.CompletedProcess[str], report: st
     assert not [secret for secret in (*SECRETS.values(), *tokens) if secret in ran.stdout + ran.stderr + report]
 
 
-def select(findings: list[dict[str, str]], subject: str, check: str) -> list[dict[str, str]]:
-    """Findings of one kind."""
-    return [one for one in findings if one["subject"].startswith(subject) and one["check"].startswith(check)]
+def select(probes: list[dict[str, str]], subject: str, check: str) -> list[dict[str, str]]:
+    """Probes of one kind."""
+    return [one for one in probes if one["subject"].startswith(subject) and one["check"].startswith(check)]
 
 
-def verdicts(findings: list[dict[str, str]], subject: str) -> Counter[str]:
-    """How often each verdict on a feed."""
-    return Counter(one["verdict"] for one in findings if one["subject"].startswith(subject))
+def outcomes(probes: list[dict[str, str]], subject: str) -> Counter[str]:
+    """How often each outcome on a feed."""
+    return Counter(one["outcome"] for one in probes if one["subject"].startswith(subject))
 
 
 @pytest.fixture(scope="module")
@@ -71,21 +71,19 @@ def test_everything_is_ok_and_the_next_session_finds_its_slot_free(market: tuple
     """Twice in a row: the vendor counts no session any more, the token is the cached one."""
     root, _ = market
     for _ in range(2):
-        status, findings = check_live(root)
-        assert [one for one in findings if one["verdict"] != "ok"] == []
+        status, probes = check_live(root)
+        assert [one for one in probes if one["outcome"] != "ok"] == []
         assert status == 0
         tokens = {path.name: path.read_bytes() for path in (root / "run" / "token").glob("*.json")}
         assert set(tokens) == {"kis.json", "kiwoom.json"}
-    _, findings = check_live(root)
+    _, probes = check_live(root)
 
     assert tokens == {path.name: path.read_bytes() for path in (root / "run" / "token").glob("*.json")}
-    assert (
-        len(select(findings, "kis key 1", "registration")) == len(select(findings, "kiwoom key 1", "registration")) == 2
-    )
-    assert [one["check"] for one in select(findings, "kiwoom", "REST")] == [
+    assert len(select(probes, "kis key 1", "registration")) == len(select(probes, "kiwoom key 1", "registration")) == 2
+    assert [one["check"] for one in select(probes, "kiwoom", "REST")] == [
         *("REST ticks", "REST trades", "REST bars", "REST days")
     ]
-    assert {one["check"] for one in findings if one["subject"] in ("disk", "machine")} == {
+    assert {one["check"] for one in probes if one["subject"] in ("disk", "machine")} == {
         *("fsync", "room", "rings", "RemoveIPC")
     }
 
@@ -94,18 +92,18 @@ def test_a_changed_width_and_a_skewed_clock_are_odd(market: tuple[Path, Simulato
     """A field more than known; a home whose clock is five minutes ahead of the vendor's stamps has wrong times."""
     root, simulator = market
     assert simulator.send_command("kis width 48")["ok"]
-    status, findings = check_live(root)
-    (fields,) = select(findings, "kis key 1", "fields")
-    assert (status, fields["verdict"]) == (0, "odd")
+    status, probes = check_live(root)
+    (fields,) = select(probes, "kis key 1", "fields")
+    assert (status, fields["outcome"]) == (0, "odd")
     assert "48 fields, more than known" in fields["message"] and "collectorctl capture on" in fields["remedy"]
-    assert set(verdicts(findings, "kiwoom")) == {"ok"}
+    assert set(outcomes(probes, "kiwoom")) == {"ok"}
     assert simulator.send_command("kis width 47")["ok"]
 
     with temporary_home(SETTINGS.format(start="2026-11-20T11:00:00+09:00")) as ahead:
         set_addresses(ahead, simulator.addresses)
-        status, findings = check_live(ahead)
-        (clock,) = select(findings, "kiwoom key 1", "clock")
-        assert (status, clock["verdict"]) == (1, "failed")
+        status, probes = check_live(ahead)
+        (clock,) = select(probes, "kiwoom key 1", "clock")
+        assert (status, clock["outcome"]) == (1, "failed")
         assert " s ahead of the stamps of records" in clock["message"] and "NTP" in clock["remedy"]
 
 
@@ -116,15 +114,15 @@ def test_a_wrong_secret_fails_its_feed_and_no_other(market: tuple[Path, Simulato
     env = (root / ".env").read_text()
     (root / ".env").write_text(env.replace(SECRETS["KIS_APP_SECRET"], "another-secret-of-kis"))
     try:
-        status, findings = check_live(root)
+        status, probes = check_live(root)
     finally:
         (root / ".env").write_text(env)
 
-    (credential,) = select(findings, "kis key 1", "credential")
-    assert (status, credential["verdict"]) == (1, "failed")
+    (credential,) = select(probes, "kis key 1", "credential")
+    assert (status, credential["outcome"]) == (1, "failed")
     assert "refused" in credential["message"] and ".env" in credential["remedy"]
-    assert select(findings, "kis key 1", "registration") == []
-    assert set(verdicts(findings, "kiwoom")) == {"ok"}
+    assert select(probes, "kis key 1", "registration") == []
+    assert set(outcomes(probes, "kiwoom")) == {"ok"}
 
 
 def test_a_token_that_is_refused_is_reported_and_left_to_those_who_use_it(
@@ -135,13 +133,13 @@ def test_a_token_that_is_refused_is_reported_and_left_to_those_who_use_it(
     check_live(root)
     before = (root / "run" / "token" / "kiwoom.json").read_bytes()
     assert simulator.send_command("kiwoom expire")["ok"]
-    _, findings = check_live(root)
+    _, probes = check_live(root)
     after = (root / "run" / "token" / "kiwoom.json").read_bytes()
     (root / "run" / "token" / "kiwoom.json").unlink()
 
-    (token,) = select(findings, "kiwoom key 1", "token")
-    assert token["verdict"] == "odd" and "run/token" in token["remedy"]
-    assert {one["verdict"] for one in select(findings, "kiwoom", "REST")} == {"failed"}
+    (token,) = select(probes, "kiwoom key 1", "token")
+    assert token["outcome"] == "odd" and "run/token" in token["remedy"]
+    assert {one["outcome"] for one in select(probes, "kiwoom", "REST")} == {"failed"}
     assert before == after
 
 
@@ -151,15 +149,13 @@ def test_a_server_that_is_down_fails_what_needs_it(market: tuple[Path, Simulator
         down = {name: {key: url.replace(url.split(":")[2].split("/")[0], "1") for key, url in urls.items()}
                 for name, urls in market[1].addresses.items()}  # fmt: skip
         set_addresses(root, down)
-        status, findings = check_live(root)
+        status, probes = check_live(root)
 
     assert status == 1
     for feed in ("kis", "kiwoom"):
-        assert verdicts(findings, feed) == {"failed": 2}
-        assert all(
-            "no answer" in one["message"] and one["remedy"] for one in findings if one["subject"].startswith(feed)
-        )
-    assert set(verdicts(findings, "disk")) == {"ok"}
+        assert outcomes(probes, feed) == {"failed": 2}
+        assert all("no answer" in one["message"] and one["remedy"] for one in probes if one["subject"].startswith(feed))
+    assert set(outcomes(probes, "disk")) == {"ok"}
 
 
 def test_a_closed_market_is_no_fault() -> None:
@@ -167,10 +163,10 @@ def test_a_closed_market_is_no_fault() -> None:
     saturday = SETTINGS.format(start="2026-11-21T12:00:00+09:00") + "[kiwoom]\nenabled = false\n"
     with temporary_home(saturday) as root, SimulatorProcess(root, root / "truth") as simulator:
         set_addresses(root, simulator.addresses)
-        status, findings = check_live(root)
+        status, probes = check_live(root)
 
-    assert (status, set(verdicts(findings, "kis"))) == (0, {"ok"})
-    (fields,) = select(findings, "kis key 1", "fields")
+    assert (status, set(outcomes(probes, "kis"))) == (0, {"ok"})
+    (fields,) = select(probes, "kis key 1", "fields")
     assert "not judged" in fields["message"] and "closed" in fields["message"]
 
 
@@ -179,26 +175,26 @@ def test_a_running_home_is_not_disturbed_and_judged_by_its_vitals() -> None:
     """One connection before and after, the same token, no fault; another home with its keys opens no session either."""
     with running_tree(MORNING) as root:
         before = {path.name: path.read_bytes() for path in (root / "run" / "token").glob("*.json")}
-        status, findings = check_live(root)
+        status, probes = check_live(root)
         processes = read_status(root)["processes"]
 
         assert status == 0
         for feed in ("kis", "kiwoom"):
-            (session,) = select(findings, feed, "session")
-            assert session["verdict"] == "ok"
+            (session,) = select(probes, feed, "session")
+            assert session["outcome"] == "ok"
             assert "no second session was opened" in session["message"]
             counters = processes[feed]["counters"]
             assert (counters["connects"], counters["disconnects"]) == (1, 0)
-            assert {one["subject"] for one in findings if one["subject"].startswith(feed)} == {feed}
+            assert {one["subject"] for one in probes if one["subject"].startswith(feed)} == {feed}
         after = {path.name: path.read_bytes() for path in (root / "run" / "token").glob("*.json")}
         assert before.items() <= after.items()
 
         with temporary_home((root / "collector.toml").read_text()) as other:
             shutil.copy(root / ".env", other / ".env")
-            status, findings = check_live(other)
+            status, probes = check_live(other)
         for feed in ("kis", "kiwoom"):
-            (key,) = select(findings, f"{feed} key 1", "key")
-            assert key["verdict"] == "odd" and str(Home(root).root) in key["message"]
+            (key,) = select(probes, f"{feed} key 1", "key")
+            assert key["outcome"] == "odd" and str(Home(root).root) in key["message"]
         counted = read_status(root)["processes"]
         assert [counted[feed]["counters"]["connects"] for feed in ("kis", "kiwoom")] == [1, 1]
 
@@ -212,12 +208,12 @@ def sample(**fields: Any) -> SessionSample:
 
 def test_the_limits_between_ok_odd_and_failed() -> None:
     """Of what no simulator can be brought to do in time."""
-    assert [judge_skew("x", [skew], "s").verdict for skew in (-61, -2, -0.4, 0, 2.9, 3.1, 60, 61)] == [
+    assert [judge_skew("x", [skew], "s").outcome for skew in (-61, -2, -0.4, 0, 2.9, 3.1, 60, 61)] == [
         *("failed", "odd", "ok", "ok", "ok", "odd", "odd", "failed")
     ]
-    assert judge_skew("x", [40.0, 0.1], "s").verdict == "ok"  # the least delayed record counts
+    assert judge_skew("x", [40.0, 0.1], "s").outcome == "ok"  # the least delayed record counts
     assert judge_skew("x", [], "s").message.endswith("not judged")
-    assert [judge_fsync([0.001, slow], "d").verdict for slow in (0.2, 0.3, 6.0)] == ["ok", "odd", "failed"]
-    assert [judge_room(days * 10, 10.0, "b").verdict for days in (31, 29, 1)] == ["ok", "odd", "failed"]
-    assert judge_records("x", sample(), "open", is_open=True).verdict == "odd"
-    assert judge_records("x", sample(records=3, rejects=["bad"]), "open", is_open=True).verdict == "failed"
+    assert [judge_fsync([0.001, slow], "d").outcome for slow in (0.2, 0.3, 6.0)] == ["ok", "odd", "failed"]
+    assert [judge_room(days * 10, 10.0, "b").outcome for days in (31, 29, 1)] == ["ok", "odd", "failed"]
+    assert judge_records("x", sample(), "open", is_open=True).outcome == "odd"
+    assert judge_records("x", sample(records=3, rejects=["bad"]), "open", is_open=True).outcome == "failed"
