@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import os
 import signal
+import socket
 import stat
 import subprocess
 from collections.abc import Iterator
@@ -245,3 +246,22 @@ def test_a_call_to_supervisord_leaves_no_socket_open(running: Path) -> None:
         gc.enable()
 
     assert sockets() == before
+
+
+def test_a_call_that_is_not_answered_leaves_no_socket_open() -> None:
+    """Closed when the wait is over, though nothing was read from it."""
+    with temporary_home(SETTINGS) as root, socket.socket(socket.AF_UNIX) as deaf:
+        client = SupervisorClient(Home(root))
+        client.home.create_directories()
+        deaf.bind(os.fspath(client.home.socket_path()))
+        deaf.listen(20)
+        sockets = lambda: [connection.fd for connection in psutil.Process().net_connections("unix")]  # noqa: E731
+        before = sockets()
+        gc.disable()
+        try:
+            for _ in range(5):
+                with pytest.raises(SupervisorError, match="does not answer"):
+                    client._call("getPID", timeout_s=0.1)
+            assert sockets() == before
+        finally:
+            gc.enable()
