@@ -11,6 +11,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -23,10 +24,10 @@ POLL_S = 0.5
 
 def read_newest_rows(home: Home, dataset: str, max_rows: int, follow: bool) -> Iterator[dict[str, Any]]:
     """The last `max_rows` rows of a dataset's journal, oldest first, as column -> value; with `follow` also later ones."""
-    last_row = 0
+    last_row, ends = 0, dict[Path, int]()
     while True:
         batches: deque[pa.RecordBatch] = deque()
-        for batch in Catalog(home).journal(dataset):
+        for batch in Catalog(home).journal(dataset, ends):
             if batch.column("row")[-1].as_py() <= last_row:
                 continue
             batches.append(batch)

@@ -87,9 +87,12 @@ class Catalog:
         for batch in self.unpublished(dataset):
             yield pa.Table.from_batches([batch]).select(columns)
 
-    def journal(self, dataset: str) -> Iterator[pa.RecordBatch]:
-        """Every whole batch of journal entries, oldest first, published or not."""
-        return read_rows(self._home.journal_directory(dataset), JOURNAL[dataset])
+    def journal(self, dataset: str, ends: dict[Path, int] | None = None) -> Iterator[pa.RecordBatch]:
+        """Every whole batch of journal entries, oldest first, published or not.
+
+        `ends`: an empty dict at first; with it a later call gives what is new.
+        """
+        return read_rows(self._home.journal_directory(dataset), JOURNAL[dataset], ends)
 
     def unpublished(self, dataset: str) -> Iterator[pa.RecordBatch]:
         """Journal entries that are in no partition yet, oldest first; PartitionWriteError if a partition is unreadable."""

@@ -39,26 +39,33 @@ def read_lineage(path: Path) -> str | None:
     return identity and identity.lineage
 
 
-def read_batches(path: Path, schema: pa.Schema | None = None) -> Iterator[JournalBatch]:
+def read_batches(path: Path, schema: pa.Schema | None = None, begin: int = 0) -> Iterator[JournalBatch]:
     """The complete batches of a segment; none if it was removed meanwhile, because it was published.
 
-    `schema`: of the journal, for a segment whose beginning is damaged.
+    `schema`: of the journal, for a segment whose beginning is damaged. `begin`: where a batch read before ended.
     """
     with suppress(FileNotFoundError):
         if path.suffix == FORMER_SUFFIX:
-            yield from read_former_batches(path, schema)
+            yield from (batch for batch in read_former_batches(path, schema) if batch.end > begin)
             return
-        for found in scan_segment(path, schema):
+        for found in scan_segment(path, schema, begin=begin):
             if isinstance(found, JournalBatch):
                 yield found
             elif not found.is_tail:
                 logger.warning("{}", describe(found))
 
 
-def read_rows(directory: Path, schema: pa.Schema | None = None) -> Iterator[pa.RecordBatch]:
-    """Every complete batch of a journal with rows, oldest first; safe beside a live writer."""
+def read_rows(
+    directory: Path, schema: pa.Schema | None = None, ends: dict[Path, int] | None = None
+) -> Iterator[pa.RecordBatch]:
+    """Every complete batch of a journal with rows, oldest first; safe beside a live writer.
+
+    `ends`: how far each segment was read; it is updated, and what lies before is left out.
+    """
+    ends = {} if ends is None else ends
     for path in list_segments(directory):
-        for batch in read_batches(path, schema):
+        for batch in read_batches(path, schema, ends.get(path, 0)):
+            ends[path] = batch.end
             if batch.entries.num_rows:
                 yield batch.entries
 

@@ -19,6 +19,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -112,16 +113,20 @@ def read_identity(path: Path) -> SegmentIdentity | None:
 
 
 def scan_segment(
-    path: Path, schema: pa.Schema | None = None, after_row: int | None = None
+    path: Path, schema: pa.Schema | None = None, after_row: int | None = None, begin: int = 0
 ) -> Iterator[JournalBatch | Damage]:
     """The frames of a segment in order, and the damage between and behind them. OSError, but for sectors that cannot be read.
 
     `schema`: the journal's, by which batches are read if both openings are unreadable. `after_row`: the newest row of the segment
-    before, if it is known.
+    before, if it is known. `begin`: where a frame of an earlier scan ended; those before it are left out.
     """
     fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        yield from _scan(path, fd, os.fstat(fd).st_size, _by_checksum(schema), after_row)
+        size, schemas = os.fstat(fd).st_size, _by_checksum(schema)
+        if begin:
+            with suppress(UnreadableFrame):  # the columns of this segment, if it is of another version
+                _read_frame(fd, _read_header(fd, 0, size), size, schemas)
+        yield from _scan(path, fd, begin, size, schemas, after_row)
     finally:
         os.close(fd)
 
@@ -131,9 +136,9 @@ def _by_checksum(schema: pa.Schema | None) -> dict[int, pa.Schema]:
 
 
 def _scan(
-    path: Path, fd: int, size: int, schemas: dict[int, pa.Schema], last_row: int | None
+    path: Path, fd: int, at: int, size: int, schemas: dict[int, pa.Schema], last_row: int | None
 ) -> Iterator[JournalBatch | Damage]:
-    at, lineage = 0, None
+    lineage = None
     previous: pa.RecordBatch | None = None
     damage: Damage | None = None
     while at < size:
