@@ -138,6 +138,12 @@ class Capture(_Table, frozen=True):
     min_free_bytes: int
 
 
+class Disk(_Table, frozen=True):
+    """Room on the disk that is the writer's."""
+
+    min_free_bytes: int
+
+
 class Writer(_Table, frozen=True):
     """Arbitration, journal and publication."""
 
@@ -221,6 +227,7 @@ class Settings(_Table, frozen=True):
     feed: Feed
     quarantine: Quarantine
     capture: Capture
+    disk: Disk
     writer: Writer
     health: Health
     recover: Recover

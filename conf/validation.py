@@ -73,6 +73,7 @@ _MINIMUM = {
     "quarantine.max_bytes": 0,
     "capture.max_bytes": 16 << 20,
     "capture.min_free_bytes": 0,
+    "disk.min_free_bytes": 0,
     "writer.watermark_ms": 0,
     "writer.twin_window_s": 0.1,
     "writer.fsync_every_s": 0,

@@ -142,7 +142,7 @@ class ProcessState(StrEnum):
     CONNECT_LIMIT = "connect_limit"  # no more connections for now: the vendor blocks who makes too many
     RUNNING = "running"
     PUBLISHING = "publishing"
-    PAUSED = "paused"  # the disk cannot be written
+    PAUSED = "paused"  # the disk cannot be written, or its last room belongs to the writer
     DISK_WAIT = "disk_wait"  # a write or fsync has not returned yet; everything else goes on
     DRAINING = "draining"
     RECOVERING = "recovering"

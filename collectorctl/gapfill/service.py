@@ -6,7 +6,7 @@
 Guarantees:
     * The loop sends heartbeats whatever it waits for.
     * Nothing is fetched outside the sessions, nor faster than the setting; a refusal halves the rate, and every failure is
-      waited out.
+      waited out. Nothing is fetched while the room on the disk belongs to the writer; the state gives the reason.
     * Only verified rows are published, one publish per gap; rows published twice, even across a kill, are accepted once by
       the writer. What the vendor's list leaves out of a gap, or shows in a row that cannot be read, stays open.
 """
@@ -23,6 +23,7 @@ from brokers.feed.publisher import SessionResolver
 from brokers.history import TRADE_ROW, HistoryError, IntradayTrades, PageRequest, format_rejects
 from brokers.transport.backoff import Backoff
 from brokers.transport.blocking_call import ShutdownRequested, call_with_heartbeat
+from collectorctl.disk.guard import find_low_space
 from collectorctl.gapfill.queue import FillableGap, GapfillLimits, GapQueue
 from collectorctl.gapfill.verify import verify
 from collectorctl.recover.download.rate_limiter import RateLimiter
@@ -49,6 +50,7 @@ class GapFiller:
     def __init__(self, home: Home, stop: ShutdownSignal, vitals: Vitals, history: IntradayTrades) -> None:
         """OSError while there is no room for its ring."""
         table = home.settings.gapfill
+        self._home = home
         self._stop, self._vitals, self._history = stop, vitals, history
         self._clock, self._calendar = home.load_clock(), home.load_calendar()
         self._report_path = home.gap_report_path(KR.name)
@@ -86,13 +88,15 @@ class GapFiller:
         gap = self._queue.next_gap(venues, time.monotonic())
         if gap is None:
             self._failure_state = None
+        low_space = find_low_space(self._home)
         self._set_state(
             *(
-                self._failure_state
+                ((ProcessState.PAUSED, low_space) if low_space else None)
+                or self._failure_state
                 or (ProcessState.RUNNING if venues else ProcessState.CLOSED_MARKET, self._format_summary())
             )
         )
-        if gap is None or not self._has_room():
+        if gap is None or low_space or not self._has_room():
             return False
         try:
             self._fill_gap(gap)

@@ -5,6 +5,7 @@
 
 Guarantees:
     * One run at a time in a home; nothing is written for a day that cannot be recovered.
+    * While the room on the disk belongs to the writer nothing is fetched or published (DiskSpaceLow); what was fetched is kept.
     * Rows are published, and certified, under the lock of their date, and only if no other process changed the day's ticks since
       the plan was made.
     * A killed run is resumed by the next, which ends with equal files; a run that finds nothing to do changes no byte.
@@ -26,6 +27,7 @@ import pyarrow as pa
 
 from brokers.errors import BrokerError
 from brokers.history import TRADE_ROW, HistoricalData, format_rejects, open_history
+from collectorctl.disk.guard import require_space
 from collectorctl.recover.certificate import store
 from collectorctl.recover.certificate.certify import Certificate, Grade, certify
 from collectorctl.recover.download import minute_bars
@@ -113,7 +115,9 @@ class RecoveryJob:
         self.mode = self.availability.resolve_mode(request.mode)
         self.ticks_dir, self.books_dir = (home.data / "kr" / stream for stream in ("tick", "orderbook"))
         self.history: HistoricalData = open_history(home, BROKER)
-        self.client = ThrottledClient(self.history, home.settings.recover, listener.on_message)
+        self.client = ThrottledClient(
+            self.history, home.settings.recover, listener.on_message, partial(require_space, home)
+        )
         self.daily_totals = DailyTotals(self.client, request.day, self.availability.today)
         self._evidence: dict[Instrument, Evidence] = {}
         self._planned_files: frozenset[FileState] = frozenset()
@@ -162,6 +166,7 @@ class RecoveryJob:
         staging = StagingArea(lambda instrument: recovery_folder(self.home.data, str(self.day), instrument))
         redundant: dict[RowKey, int] = {}
         for one in plans:
+            require_space(self.home)
             trades, newly_redundant = self._fill_gaps(one)
             staging.add(one.instrument, trades)
             redundant |= newly_redundant
@@ -176,6 +181,7 @@ class RecoveryJob:
                     f"{self.day}: the writer or reprocess published ticks of that day meanwhile, nothing was changed: recover "
                     "again, what was fetched is kept"
                 )
+            require_space(self.home)
             publish(self.ticks_dir, self.day, staging, redundant, BROKER, self.home.settings.writer.row_group_rows)
             staging.clear()
             self._save_rates()

@@ -15,6 +15,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable
 from datetime import date, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from brokers.history import PageRequest, open_history
+from collectorctl.disk.guard import require_space
 from collectorctl.recover.certificate import store
 from collectorctl.recover.certificate.certify import Certificate, Grade
 from collectorctl.recover.download import minute_bars
@@ -112,7 +114,7 @@ def recover(
     try:
         history = open_history(home, BROKER)
         try:
-            client = ThrottledClient(history, home.settings.recover, on_progress)
+            client = ThrottledClient(history, home.settings.recover, on_progress, partial(require_space, home))
             return _recover(home, client, day, instruments, on_progress, on_instrument)
         finally:
             history.close()
@@ -131,6 +133,7 @@ def _recover(
     asked_ns = home.load_clock().now_ns()
     for one in instruments:
         on_instrument(one)
+        require_space(home)
         try:
             rows = _fetch_bars(home, client, day, one)
         except NoAnswer:

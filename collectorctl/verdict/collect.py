@@ -6,11 +6,11 @@ Guarantees:
 
 from __future__ import annotations
 
-import shutil
 import time
 from contextlib import suppress
 from pathlib import Path
 
+from collectorctl.disk.guard import measure_free_bytes
 from collectorctl.supervision.status import Status
 from collectorctl.verdict.acknowledgement import load_acknowledgement
 from collectorctl.verdict.rules import DiskRoom, Evidence
@@ -39,14 +39,12 @@ def collect_evidence(home: Home, status: Status) -> Evidence:
 
 def read_disk_room(data: Path) -> DiskRoom:
     """The room for the data of a home."""
-    exists = next(path for path in (data, *data.parents) if path.exists())
-    free_bytes = shutil.disk_usage(exists).free
     days: dict[str, int] = {}
     for market in MARKETS:
         for directory in sorted((data / market).glob("*/date=*"), key=lambda path: path.name)[-4 * RATE_DAYS :]:
             days[directory.name] = days.get(directory.name, 0) + _measure(directory)
     newest = sorted(days)[-RATE_DAYS:]
-    return DiskRoom(free_bytes, max((days[name] for name in newest), default=0) or None)
+    return DiskRoom(measure_free_bytes(data), max((days[name] for name in newest), default=0) or None)
 
 
 def _measure(directory: Path) -> int:

@@ -45,7 +45,7 @@ _LOSSES = {
 }
 _NEEDS_PERSON = {
     ProcessState.REFUSED: "the broker refuses the key: see `collectorctl logs {name}`",
-    ProcessState.PAUSED: "the disk cannot be written: make room, writing resumes by itself",
+    ProcessState.PAUSED: "make room on the disk, {name} goes on by itself",
     ProcessState.FAILING: "see `collectorctl logs {name}`",
 }
 

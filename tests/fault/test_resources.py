@@ -52,6 +52,8 @@ cut_wait_s = 0.0
 [feed]
 backoff_first_s = 0.2
 backoff_max_s = 0.5
+[disk]
+min_free_bytes = 0
 """
 WARPED = '[clock]\nstart = "2026-11-20T10:00:00+09:00"\n'
 

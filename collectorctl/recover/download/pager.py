@@ -44,15 +44,20 @@ class ThrottledClient:
     """Every call of a run goes through here."""
 
     def __init__(
-        self, history: HistoricalData, settings: Recover, on_progress: ProgressCallback = lambda _: None
+        self,
+        history: HistoricalData,
+        settings: Recover,
+        on_progress: ProgressCallback = lambda _: None,
+        before_call: Callable[[], None] = lambda: None,
     ) -> None:
-        """`on_progress` gets a message for every page and every pause."""
+        """`on_progress` gets a message for every pause; what `before_call` raises ends the run."""
         self.history = history
         self.call_counts: dict[str, int] = {}
         self.no_answer_message = ""
         """The last call that was given up without a response: conclusions from its absence may change soon."""
         self._settings = settings
         self._on_progress = on_progress
+        self._before_call = before_call
         self._limiters: dict[str, RateLimiter] = {}
 
     def fetch_page(self, request: PageRequest) -> PageResponse:
@@ -60,6 +65,7 @@ class ThrottledClient:
         retry_delay_s = RETRY_DELAY_S
         cause: RestError
         for attempt in range(1, self._settings.attempts + 1):
+            self._before_call()
             limiter = self._get_limiter(request.kind)
             time.sleep(limiter.wait_s(time.monotonic()))
             limiter.on_call(time.monotonic())

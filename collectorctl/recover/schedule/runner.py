@@ -2,12 +2,13 @@
 
     days of what is due  ─> settled?  every certificate PROVEN, RECONCILED or MINUTE_ONLY ─> nothing is fetched
                                └─ no ─> job, in a thread ─┬─ every call answered: done, whatever its certificates say
-                                                          ├─ unpublished hours, another run: again in WAIT_S
+                                                          ├─ unpublished hours, another run: again in NOT_READY_RETRY_S
+                                                          ├─ the last room on the disk is the writer's: paused until there is more
                                                           └─ failed: reason published, again in retry_s
 
 Guarantees:
     * A settled day costs no call.
-    * An error is logged, published as state and retried, never sooner than WAIT_S.
+    * An error is logged, published as state and retried, never sooner than NOT_READY_RETRY_S.
     * The heartbeat follows the progress of the job, so that the watchdog finds one that hangs; a killed run is resumed from
       the stored pages.
 """
@@ -24,6 +25,7 @@ from typing import NamedTuple
 import msgspec
 from loguru import logger
 
+from collectorctl.disk.guard import DiskSpaceLow, find_low_space
 from collectorctl.recover import us_job
 from collectorctl.recover.certificate import store
 from collectorctl.recover.certificate.certify import Certificate, Grade
@@ -112,6 +114,10 @@ class RecoveryRunner:
         """One run of every schedule that is due (of all, if none is), however long it takes; whether it was completed."""
         chosen = self._find_due() or self._schedules
         while not self._stop.requested:
+            if low_space := find_low_space(self.home):
+                self._vitals.set_state(ProcessState.PAUSED, low_space)
+                self.wait(NOT_READY_RETRY_S)
+                continue
             failures = [one for schedule in chosen if (one := self._recover_days(schedule)) is not None]
             if self._stop.requested:
                 break
@@ -217,7 +223,7 @@ class RecoveryRunner:
                 )
         except ShutdownRequested:
             return []
-        except (DayNotReady, AlreadyRunning) as error:
+        except (DayNotReady, AlreadyRunning, DiskSpaceLow) as error:
             return [RecoveryFailure(str(error), failed=False)]
         except DayUnavailable as error:  # the calendar was changed meanwhile
             logger.warning("{}", error)

@@ -24,6 +24,7 @@ from support.fake_vendor import (
     write_gap_report,
 )
 from support.process_tree import temporary_home, wait_until
+from support.small_disk import fill_disk, small_disk
 
 from conf.home import Home
 from ringbuf.records import FeedId, Session
@@ -81,6 +82,22 @@ def test_a_gap_is_filled_with_the_trades_that_happened() -> None:
         set(ticks[name].tolist()) for name in ("line", "session", "side")
     ]
     assert (ticks["ask_price_1_e4"] == 70_500 * 10_000).all()
+
+
+def test_while_the_last_room_on_the_disk_is_the_writers_no_gap_is_asked_for() -> None:
+    """It says where, how much and what to do; it goes on when there is room again."""
+    with a_vendor() as (home, _), small_disk(home.data, 16) as disk:
+        with (home.root / "collector.toml").open("a") as settings:
+            settings.write("[disk]\nmin_free_bytes = 8000000\n")
+        ballast = fill_disk(disk)
+        with at_work(home):
+            wait_until("it is paused", lambda: read_vitals(home).state == "paused")
+            assert "0 MB free, less than disk.min_free_bytes (8 MB)" in read_vitals(home).detail
+            time.sleep(1.5)  # longer than the gap needs to settle
+            assert [0, 0] == [read_counter(home, "calls"), len(read_ring(home))]
+            ballast.unlink()
+            wait_until("the gap is handed over", lambda: len(read_ring(home)))
+            wait_until("and nothing else is said", lambda: read_vitals(home).state == "running")
 
 
 LIES: dict[str, Callable[[Rows, np.int64], Response]] = {
