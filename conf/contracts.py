@@ -71,7 +71,7 @@ CONTRACTS = tuple(
         (
             "run/ring/{name}.vitals",
             "the program",
-            "status, watchdog, writer, the other feed",
+            "status, metrics, watchdog, writer, the other feed",
             "ringbuf.vitals:VitalsSnapshot",
         ),
         ("run/ring/owner", "the first process", "check of another home", "collectorctl.ring_directory:find_orphans"),

@@ -187,6 +187,13 @@ class Gapfill(_Table, frozen=True):
     attempts: int
 
 
+class Metrics(_Table, frozen=True):
+    """Endpoint for Prometheus."""
+
+    enabled: bool
+    port: int
+
+
 class Watchdog(_Table, frozen=True):
     """Limits beyond which the watchdog acts."""
 
@@ -232,6 +239,7 @@ class Settings(_Table, frozen=True):
     health: Health
     recover: Recover
     gapfill: Gapfill
+    metrics: Metrics
     watchdog: Watchdog
     log: Log
 

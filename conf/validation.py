@@ -94,6 +94,7 @@ _MINIMUM = {
     "gapfill.settle_s": 0,
     "gapfill.max_pages": 1,
     "gapfill.attempts": 1,
+    "metrics.port": 1,
     "watchdog.stale_s": 3,
     "watchdog.start_s": 15,
     "watchdog.terminate_timeout_s": 1,
@@ -109,6 +110,8 @@ _MINIMUM = {
 
 MAX_GAPFILL_CALLS_PER_S = 18
 """Calls a second that KIS answers for one appkey (docs/wire/kis.md 1.6)."""
+
+MAX_PORT = 65535
 
 _MAXIMUM = 1 << 40
 """Upper bound of any count, size or duration; keeps every number within 64 bits and every wait finite."""
@@ -270,6 +273,8 @@ def _check_relations(settings: Settings) -> Iterator[Violation]:
     if settings.gapfill.calls_per_s > MAX_GAPFILL_CALLS_PER_S:
         what = f"{settings.gapfill.calls_per_s} is more than KIS takes"
         yield Violation("gapfill.calls_per_s", what, f"write {MAX_GAPFILL_CALLS_PER_S} or less")
+    if settings.metrics.port > MAX_PORT:
+        yield Violation("metrics.port", f"{settings.metrics.port} is no port", f"write {MAX_PORT} or less")
     initial, maximum = settings.recover.calls_per_s_first, settings.recover.max_calls_per_s
     if maximum < initial:
         yield Violation("recover.max_calls_per_s", f"{maximum} is below calls_per_s_first", f"write {initial} or more")

@@ -120,12 +120,24 @@ class Status(msgspec.Struct, frozen=True):
 
 def configured_programs(settings: Settings) -> list[str]:
     """The programs a home has, in the order of the data flow."""
-    return [*enabled_feeds(settings), *gapfill_programs(settings), "writer", ON_CALL, "watchdog"]
+    return [
+        *enabled_feeds(settings),
+        *gapfill_programs(settings),
+        "writer",
+        ON_CALL,
+        "watchdog",
+        *optional_programs(settings),
+    ]
 
 
 def enabled_feeds(settings: Settings) -> list[str]:
     """The enabled feeds."""
     return [name for name in BROKERS if getattr(settings, name).enabled]
+
+
+def optional_programs(settings: Settings) -> list[str]:
+    """The programs beside the data flow that are switched on."""
+    return ["metrics"] if settings.metrics.enabled else []
 
 
 def never_started(program: Program) -> bool:

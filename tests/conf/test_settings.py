@@ -290,6 +290,7 @@ def test_a_wrong_type_is_named_with_what_belongs_there(
         ("[kiwoom]\nrest_url = 'api.kiwoom.com'\n", "kiwoom.rest_url", "is no such address", "https://HOST:PORT"),
         ("[kis]\nrest_url = 'https://h:1/a b'\n", "kis.rest_url", "is no such address", "https://HOST:PORT"),
         ("[writer]\ngrace_s = 5.0\n", "writer.grace_s", "leaves no time for the last twins", "more than twin_window_s"),
+        ("[metrics]\nport = 65536\n", "metrics.port", "65536 is no port", "write 65535 or less"),
         ("[feed]\nbackoff_max_s = 0.5\n", "feed.backoff_max_s", "0.5 is below backoff_first_s", "write 1.0 or more"),
     ],
 )

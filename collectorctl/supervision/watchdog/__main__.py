@@ -28,7 +28,7 @@ from brokers.registry import BROKERS
 from collectorctl.recover.schedule.schedule import Schedule, build_schedules
 from collectorctl.recover.schedule.state import PROGRAM as ON_CALL
 from collectorctl.recover.schedule.state import schedule_state
-from collectorctl.supervision.status import enabled_feeds, never_started, read_own_memory_mb
+from collectorctl.supervision.status import enabled_feeds, never_started, optional_programs, read_own_memory_mb
 from collectorctl.supervision.supervisor import Program, SupervisorClient, SupervisorError
 from collectorctl.supervision.watchdog.policy import Action, ProcessObservation, WatchdogLimits, WatchdogPolicy
 from collectorctl.supervision.watchdog.service_manager import ALIVE, READY, STOPPING, notify
@@ -134,8 +134,8 @@ def observe(home: Home, supervisor: SupervisorClient, schedules: Sequence[Schedu
 
 
 def plan_first_starts(home: Home, supervisor: SupervisorClient) -> list[Action]:
-    """Programs to be started by the watchdog: enabled feeds that were never started. What was stopped stays stopped."""
-    enabled = enabled_feeds(home.settings)
+    """Programs to be started by the watchdog: those switched on that were never started. What was stopped stays stopped."""
+    enabled = [*enabled_feeds(home.settings), *optional_programs(home.settings)]
     return [
         Action("start", program.name, 0, "is switched on")
         for program in supervisor.list_programs()
