@@ -31,7 +31,7 @@ from conf.settings import SettingsError
 MAX_SOCKET_PATH_BYTES = 90
 """supervisord binds `path.PID` first and AF_UNIX ends at 107 bytes."""
 
-STOP_TIMEOUT_S = 180.0
+STOP_TIMEOUT_S = 240.0
 """More than all stopwaitsecs of supervisord.conf together."""
 
 SUPERVISORD_TIMEOUT_S, ANSWER_TIMEOUT_S = 60.0, 10.0
