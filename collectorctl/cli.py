@@ -14,7 +14,7 @@ from typing import Any
 
 import click
 
-from collectorctl.commands import capture, inspect, lifecycle, recovery, setup, simulation
+from collectorctl.commands import capture, cleaning, inspect, lifecycle, recovery, setup, simulation
 from collectorctl.supervision.supervisor import SupervisorError
 from collectorctl.terminal import echo
 from conf.files.lock import LockHeld
@@ -29,6 +29,7 @@ COMMAND_MODULES = {
     "Run": lifecycle,
     "Keep raw frames": capture,
     "Complete a day": recovery,
+    "Free the disk": cleaning,
     "Try without keys": simulation,
 }
 """Where the commands are, by task as the help lists them; adding one is a function in the module of its purpose."""

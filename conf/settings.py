@@ -144,6 +144,16 @@ class Disk(_Table, frozen=True):
     min_free_bytes: int
 
 
+class Retention(_Table, frozen=True):
+    """Days after which files beside the market data are removed; 0: kept for ever."""
+
+    quarantine_days: int
+    capture_days: int
+    staging_days: int
+    uncertified_days: int
+    log_days: int
+
+
 class Writer(_Table, frozen=True):
     """Arbitration, journal and publication."""
 
@@ -235,6 +245,7 @@ class Settings(_Table, frozen=True):
     quarantine: Quarantine
     capture: Capture
     disk: Disk
+    retention: Retention
     writer: Writer
     health: Health
     recover: Recover

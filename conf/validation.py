@@ -74,6 +74,11 @@ _MINIMUM = {
     "capture.max_bytes": 16 << 20,
     "capture.min_free_bytes": 0,
     "disk.min_free_bytes": 0,
+    "retention.quarantine_days": 0,
+    "retention.capture_days": 0,
+    "retention.staging_days": 0,
+    "retention.uncertified_days": 0,
+    "retention.log_days": 0,
     "writer.watermark_ms": 0,
     "writer.twin_window_s": 0.1,
     "writer.fsync_every_s": 0,
@@ -275,6 +280,12 @@ def _check_relations(settings: Settings) -> Iterator[Violation]:
         yield Violation("gapfill.calls_per_s", what, f"write {MAX_GAPFILL_CALLS_PER_S} or less")
     if settings.metrics.port > MAX_PORT:
         yield Violation("metrics.port", f"{settings.metrics.port} is no port", f"write {MAX_PORT} or less")
+    uncertified_days, needed_days = settings.retention.uncertified_days, 2 * settings.recover.tick_days
+    if 0 < uncertified_days < needed_days:
+        what = f"{uncertified_days} days may take pages from a day that is still recovered"
+        yield Violation(
+            "retention.uncertified_days", what, f"write 0 or at least {needed_days}, twice recover.tick_days"
+        )
     initial, maximum = settings.recover.calls_per_s_first, settings.recover.max_calls_per_s
     if maximum < initial:
         yield Violation("recover.max_calls_per_s", f"{maximum} is below calls_per_s_first", f"write {initial} or more")

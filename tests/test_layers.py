@@ -42,6 +42,7 @@ PURE = (
     "collectorctl/demo/reconcile.py",
     "collectorctl/demo/result.py",
     "collectorctl/demo/scenarios.py",
+    "collectorctl/disk/retention.py",
     "collectorctl/explain/pairing.py",
     "collectorctl/explain/visibility.py",
     "collectorctl/gapfill/queue.py",

@@ -48,6 +48,10 @@ class Grade(StrEnum):
     INCOMPLETE = "INCOMPLETE"
 
 
+FINAL_GRADES = (Grade.PROVEN, Grade.RECONCILED, Grade.MINUTE_ONLY)
+"""Of a day that scheduled recovery does not look at again."""
+
+
 class Certificate(msgspec.Struct):
     """One row of data/kr/completeness; in shares and won. `residuals` as "09:31 +120": shares that the minute lacks."""
 

@@ -8,6 +8,7 @@
 
 Guarantees:
     * A settled day costs no call.
+    * Files whose days in [retention] are over are removed before a run, once a day.
     * An error is logged, published as state and retried, never sooner than NOT_READY_RETRY_S.
     * The heartbeat follows the progress of the job, so that the watchdog finds one that hangs; a killed run is resumed from
       the stored pages.
@@ -25,10 +26,12 @@ from typing import NamedTuple
 import msgspec
 from loguru import logger
 
+from collectorctl.disk.clean import CleanReport, clean
 from collectorctl.disk.guard import DiskSpaceLow, find_low_space
+from collectorctl.disk.retention import is_enabled
 from collectorctl.recover import us_job
 from collectorctl.recover.certificate import store
-from collectorctl.recover.certificate.certify import Certificate, Grade
+from collectorctl.recover.certificate.certify import FINAL_GRADES, Certificate
 from collectorctl.recover.download.page_store import write_atomic
 from collectorctl.recover.horizon import DayUnavailable
 from collectorctl.recover.job import FAILURES, DayNotReady, ProgressListener, RecoveryRequest, recovery_job
@@ -44,7 +47,6 @@ from conf.process import AlreadyRunning, ShutdownSignal
 from conf.settings import SettingsError
 from ringbuf.vitals import ProcessState, Vitals
 
-FINAL_GRADES = (Grade.PROVEN, Grade.RECONCILED, Grade.MINUTE_ONLY)
 NOT_READY_RETRY_S = 5.0
 HEARTBEAT_INTERVAL_S = 0.2
 JOIN_TIMEOUT_S = 5.0
@@ -109,11 +111,13 @@ class RecoveryRunner:
         self._vitals = vitals
         self._stop = stop
         self._finished_days: set[tuple[str, date]] = set()
+        self._cleaned_day: date | None = None
 
     def run(self) -> bool:
         """One run of every schedule that is due (of all, if none is), however long it takes; whether it was completed."""
         chosen = self._find_due() or self._schedules
         while not self._stop.requested:
+            self._clean_daily()
             if low_space := find_low_space(self.home):
                 self._vitals.set_state(ProcessState.PAUSED, low_space)
                 self.wait(NOT_READY_RETRY_S)
@@ -132,6 +136,28 @@ class RecoveryRunner:
             self.wait(pause_s)
             chosen = self._find_due() or chosen
         return False
+
+    def _clean_daily(self) -> None:
+        """Remove files whose days are over, at the start and on every later day; a failure is logged and ends nothing."""
+        today = to_kst(self.home.load_clock().now_ns()).date()
+        if self._cleaned_day == today or not is_enabled(self.home.settings.retention):
+            return
+        self._cleaned_day = today
+        try:
+            report = clean(self.home, self._continue_cleaning)
+        except ShutdownRequested:
+            return
+        except OSError as error:
+            report = CleanReport([], [str(error)])
+        size = sum(one.bytes for one in report.removed)
+        logger.info("retention: {} files, {} bytes removed", len(report.removed), size)
+        for reason in report.skipped:
+            logger.warning("retention: not removed: {}", reason)
+
+    def _continue_cleaning(self) -> None:
+        self._vitals.heartbeat()
+        if self._stop.requested:
+            raise ShutdownRequested
 
     def _find_due(self) -> list[Schedule]:
         return [schedule for schedule in self._schedules if is_due(self.home, schedule)]
