@@ -219,6 +219,12 @@ class Watchdog(_Table, frozen=True):
     gapfill_memory_mb: float
 
 
+class Ui(_Table, frozen=True):
+    """What people read."""
+
+    language: Literal["", "en", "ko"]
+
+
 class Log(_Table, frozen=True):
     """Log files."""
 
@@ -252,6 +258,7 @@ class Settings(_Table, frozen=True):
     gapfill: Gapfill
     metrics: Metrics
     watchdog: Watchdog
+    ui: Ui
     log: Log
 
     def instruments(self, market: str = "kr") -> list[Instrument]:

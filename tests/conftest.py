@@ -16,6 +16,8 @@ from support.writer_data import started_writers
 os.environ["XDG_RUNTIME_DIR"] = tempfile.mkdtemp(prefix="cc-runtime-", dir="/tmp")
 atexit.register(shutil.rmtree, os.environ["XDG_RUNTIME_DIR"], ignore_errors=True)
 
+os.environ["LC_ALL"] = "C.UTF-8"  # what the commands print is compared, whatever the language of the machine
+
 
 @pytest.fixture
 def place() -> Iterator[Path]:

@@ -27,6 +27,7 @@ from collectorctl.terminal import clear_screen, echo, echo_json, usage_error, wr
 from conf.clock import to_kst
 from conf.home import Home
 from conf.loader import SETTINGS_FILE
+from conf.text.language import Language, choose_language
 
 STATUS_SCHEMA = 1
 """Version of the JSON of `status`: changed when a field changes its meaning or goes."""
@@ -55,8 +56,9 @@ def status(root: Path, as_json: bool, counters: bool, wide: bool, as_line: bool,
         echo(f"{root}: no {SETTINGS_FILE}: no home is here: run `collectorctl init`, or name one with --home", err=True)
         sys.exit(EXIT_NO_HOME)
     home = Home(root)
+    language = "en" if as_json else choose_language(home.settings.ui.language)
     while True:
-        snapshot, verdict = judge_home(home)
+        snapshot, verdict = judge_home(home, language)
         if every_s is not None:
             clear_screen()
         if as_json:
@@ -65,20 +67,20 @@ def status(root: Path, as_json: bool, counters: bool, wide: bool, as_line: bool,
             echo(format_verdict_line(verdict, snapshot.now))
         else:
             console = wrapped_console()
-            print_verdict(verdict, console)
+            print_verdict(verdict, console, language)
             print_status(snapshot, console, counters, wide)
         if every_s is None:
             sys.exit(verdict.level)
         time.sleep(every_s)
 
 
-def judge_home(home: Home) -> tuple[Status, Verdict]:
-    """The status of a home, and the verdict on its day."""
+def judge_home(home: Home, language: Language = "en") -> tuple[Status, Verdict]:
+    """The status of a home, and the verdict on its day with messages in `language`."""
     from collectorctl.supervision.status import collect_status
     from collectorctl.verdict import collect_evidence, judge
 
     snapshot = collect_status(home)
-    return snapshot, judge(collect_evidence(home, snapshot), home.load_calendar())
+    return snapshot, judge(collect_evidence(home, snapshot), home.load_calendar(), language)
 
 
 def format_verdict_line(verdict: Verdict, now: str) -> str:

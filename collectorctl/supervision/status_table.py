@@ -10,26 +10,26 @@ from collectorctl.capture import format_capture
 from collectorctl.supervision.status import ProcessStatus, RingLevel, Status
 from collectorctl.terminal import TextConsole, coloured
 from collectorctl.verdict import Level, Verdict
+from collectorctl.verdict.messages import MESSAGES
+from conf.text.language import Language, Texts
 from writer.feeds.monitor import FeedReport
 from writer.volume.gap_tracker import GapReport
 
 FRESH_S = 10.0
 
 _COLOURS = {Level.SAFE: "green", Level.REPAIRING: "yellow", Level.ATTENTION: "red", Level.STOPPED: "yellow"}
-_VERDICTS = {
-    Level.SAFE: "the day is safe",
-    Level.REPAIRING: "not healthy now, repairing itself",
-    Level.ATTENTION: "something was lost today, or a person is needed",
-    Level.STOPPED: "stopped on purpose",
-}
 
 
-def print_verdict(verdict: Verdict, console: TextConsole) -> None:
+def print_verdict(verdict: Verdict, console: TextConsole, language: Language = "en") -> None:
     """Print the verdict and its findings, the worst first."""
-    console.print(coloured(verdict.level.name, _COLOURS[verdict.level]), _VERDICTS[verdict.level])
+    texts = Texts(language, MESSAGES)
+    console.print(coloured(verdict.level.name, _COLOURS[verdict.level]), texts(verdict.level.name))
     table = Table.grid(padding=(0, 1))
+    table.add_column()
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")  # an ellipsis would cut a letter of two cells at the end of a full line
     for finding in verdict.findings:
-        name = "note" if finding.level == Level.SAFE else finding.level.name
+        name = texts("note") if finding.level == Level.SAFE else finding.level.name
         action = f" -> {finding.action}" if finding.action else ""
         text = f"{finding.code} {finding.subject}: {finding.message}{action}"
         table.add_row("", coloured(name, _COLOURS[finding.level]), text)
@@ -46,7 +46,7 @@ def print_status(status: Status, console: TextConsole, counters: bool = False, w
     details = ("pid", "beat", "own MB", "wire to ring, p50 / p99 ms") if wide else ()
     for column in ("process", "health", "up", *details):
         table.add_column(column, no_wrap=True)
-    table.add_column("what it does")
+    table.add_column("what it does", overflow="fold")
     for process in status.processes:
         table.add_row(*_build_process_row(process, wide))
     console.print(table)

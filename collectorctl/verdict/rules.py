@@ -23,9 +23,11 @@ from enum import IntEnum
 import msgspec
 
 from collectorctl.supervision.status import Status
+from collectorctl.verdict.messages import MESSAGES
 from conf.calendar import TradingCalendar
 from conf.clock import SECOND_NS
 from conf.market import MARKETS, Market
+from conf.text.language import Count, Language, Texts
 from ringbuf.vitals import ProcessState
 from writer.feeds.day_events import BlindSpan, Incident
 
@@ -39,15 +41,13 @@ MIN_DISK_DAYS = 2.0
 MIN_RING_S = 60.0
 STALE_REPORT_S = 10.0
 
-_LOSSES = {
-    "ring_loss": "records were lost between feed and writer",
-    "journal_damaged": "rows of the journal are unreadable",
-}
+_LOSSES = ("ring_loss", "journal_damaged")
 _NEEDS_PERSON = {
-    ProcessState.REFUSED: "the broker refuses the key: see `collectorctl logs {name}`",
-    ProcessState.PAUSED: "make room on the disk, {name} goes on by itself",
-    ProcessState.FAILING: "see `collectorctl logs {name}`",
+    ProcessState.REFUSED: "key_refused",
+    ProcessState.PAUSED: "make_room",
+    ProcessState.FAILING: "see_log",
 }
+"""The message of what to do, by a process's state."""
 
 
 class Level(IntEnum):
@@ -109,16 +109,17 @@ class Evidence(msgspec.Struct, frozen=True):
     settings_changed_s: float
 
 
-def judge(evidence: Evidence, calendar: TradingCalendar) -> Verdict:
-    """The verdict of this instant."""
+def judge(evidence: Evidence, calendar: TradingCalendar, language: Language = "en") -> Verdict:
+    """The verdict of this instant, its messages in `language`."""
+    texts = Texts(language, MESSAGES)
     findings = [
-        *_judge_processes(evidence),
-        *_judge_rings(evidence.status),
-        *_judge_feeds(evidence.status),
-        *_judge_incidents(evidence),
-        *_judge_blind_spans(evidence, calendar),
-        *_judge_disk(evidence.disk),
-        *_judge_settings(evidence),
+        *_judge_processes(evidence, texts),
+        *_judge_rings(evidence.status, texts),
+        *_judge_feeds(evidence.status, texts),
+        *_judge_incidents(evidence, texts),
+        *_judge_blind_spans(evidence, calendar, texts),
+        *_judge_disk(evidence.disk, texts),
+        *_judge_settings(evidence, texts),
     ]
     findings.sort(key=lambda finding: -finding.level)
     level = max((finding.level for finding in findings), default=Level.SAFE)
@@ -127,43 +128,41 @@ def judge(evidence: Evidence, calendar: TradingCalendar) -> Verdict:
     return Verdict(level, findings)
 
 
-def _judge_processes(evidence: Evidence) -> Iterator[Finding]:
+def _judge_processes(evidence: Evidence, texts: Texts) -> Iterator[Finding]:
     status = evidence.status
     if status.supervisor_pid is None:
         if not evidence.stopped_in_order:
-            message = "nothing runs here, and it was not stopped by a command"
+            message = texts("not_running")
             yield Finding(Level.ATTENTION, "not_running", "supervisord", message, action="collectorctl start")
         return
     for process in status.processes:
         if process.healthy:
             continue
-        action = next((text for state, text in _NEEDS_PERSON.items() if process.state == state), "")
-        level = Level.ATTENTION if action else Level.REPAIRING
-        yield Finding(level, "unhealthy", process.name, process.verdict, action=action.format(name=process.name))
+        key = next((key for state, key in _NEEDS_PERSON.items() if process.state == state), "")
+        level, action = (Level.ATTENTION, texts(key, name=process.name)) if key else (Level.REPAIRING, "")
+        yield Finding(level, "unhealthy", process.name, process.verdict, action=action)
     if evidence.status.day is None:
         if any(one.name == "writer" and one.healthy and one.uptime_s > STALE_REPORT_S for one in status.processes):
-            yield Finding(Level.REPAIRING, "no_day_report", "writer", "has not reported the day's incidents yet")
+            yield Finding(Level.REPAIRING, "no_day_report", "writer", texts("no_day_report"))
         return
     age_s = (evidence.now_ns - evidence.status.day.written_ns) / SECOND_NS / evidence.speed
     if age_s > STALE_REPORT_S:
-        yield Finding(
-            Level.REPAIRING, "stale_report", "writer", f"the report of the day's incidents is {age_s:.0f} s old"
-        )
+        yield Finding(Level.REPAIRING, "stale_report", "writer", texts("stale_report", age_s=age_s))
 
 
-def _judge_rings(status: Status) -> Iterator[Finding]:
+def _judge_rings(status: Status, texts: Texts) -> Iterator[Finding]:
     for ring in status.rings:
         if ring.error:
             yield Finding(Level.ATTENTION, "ring_unreadable", ring.name, ring.error)
         elif ring.capacity and ring.backlog > ring.capacity:
-            message = f"{ring.backlog - ring.capacity} records are overwritten unread, and more with every record"
+            message = texts("ring_overrun", count=ring.backlog - ring.capacity)
             yield Finding(Level.ATTENTION, "ring_overrun", ring.name, message)
         elif ring.full_in_s is not None and ring.full_in_s < MIN_RING_S:
-            message = f"{ring.backlog} of {ring.capacity} records wait for the writer: full in {ring.full_in_s:.0f} s"
+            message = texts("ring_filling", backlog=ring.backlog, capacity=ring.capacity, full_in_s=ring.full_in_s)
             yield Finding(Level.REPAIRING, "ring_filling", ring.name, message)
 
 
-def _judge_feeds(status: Status) -> Iterator[Finding]:
+def _judge_feeds(status: Status, texts: Texts) -> Iterator[Finding]:
     report = status.feed_health
     if report is None:
         return
@@ -173,11 +172,11 @@ def _judge_feeds(status: Status) -> Iterator[Finding]:
     if report.lag_p50_ms is not None and len(report.feeds) == 2 and abs(report.lag_p50_ms) > MAX_LAG_MS:
         first, second = (feed.feed for feed in report.feeds)
         late, other = (second, first) if report.lag_p50_ms > 0 else (first, second)
-        message = f"half of its books come more than {abs(report.lag_p50_ms) / 1000:.1f} s after those of {other}"
+        message = texts("late", lag_s=abs(report.lag_p50_ms) / 1000, other=other)
         yield Finding(Level.REPAIRING, "late", late, message)
 
 
-def _judge_incidents(evidence: Evidence) -> Iterator[Finding]:
+def _judge_incidents(evidence: Evidence, texts: Texts) -> Iterator[Finding]:
     for market, incidents in _of_today(evidence):
         groups: dict[tuple[str, str, str], list[Incident]] = {}
         for one in incidents:
@@ -185,41 +184,39 @@ def _judge_incidents(evidence: Evidence) -> Iterator[Finding]:
         for (kind, feed, stream), group in groups.items():
             subject = " ".join(filter(None, (feed, stream)))
             if kind in _LOSSES:
-                yield from _judge_losses(evidence, market, kind, subject, group)
+                yield from _judge_losses(evidence, market, kind, subject, group, texts)
             elif kind in ("restart", "disconnect", "paused", "degraded"):
-                yield _judge_repairs(evidence, kind, subject, group)
+                yield _judge_repairs(evidence, kind, subject, group, texts)
             elif kind == "quarantined":
-                message = f"{_sum_values(group)} frames could not be decoded and are kept: {group[-1].message}"
-                yield _build(Level.SAFE, kind, subject, message, group, "collectorctl reprocess, after an upgrade")
+                message = texts("quarantined", count=_sum_values(group, texts), cause=group[-1].message)
+                yield _build(Level.SAFE, kind, subject, message, group, texts("reprocess"))
 
 
 def _judge_losses(
-    evidence: Evidence, market: Market, kind: str, subject: str, losses: list[Incident]
+    evidence: Evidence, market: Market, kind: str, subject: str, losses: list[Incident], texts: Texts
 ) -> Iterator[Finding]:
     acknowledged = [one for one in losses if one.end_ns is not None and one.end_ns <= evidence.acknowledged_ns]
     open_losses = [one for one in losses if one not in acknowledged]
-    for level, group, note in ((Level.ATTENTION, open_losses, ""), (Level.SAFE, acknowledged, ", acknowledged")):
+    for level, group, note in ((Level.ATTENTION, open_losses, ""), (Level.SAFE, acknowledged, "_acknowledged")):
         if group:
-            what = _sum_values(group)
-            message = f"{what} {_LOSSES[kind]}{note}: {_format_spans(market, group)}: {group[-1].message}"
+            count, spans = _sum_values(group, texts), _format_spans(market, group, texts)
+            message = texts(f"{kind}{note}", count=count, spans=spans, cause=group[-1].message)
             yield _build(level, kind, subject, message, group, "" if note else "collectorctl acknowledge")
 
 
-def _judge_repairs(evidence: Evidence, kind: str, subject: str, group: list[Incident]) -> Finding:
+def _judge_repairs(evidence: Evidence, kind: str, subject: str, group: list[Incident], texts: Texts) -> Finding:
     """What repairs itself: a note, unless it goes on or has just ended."""
     newest_ns = max(one.end_ns if one.end_ns is not None else evidence.now_ns for one in group)
     is_recent = (evidence.now_ns - newest_ns) / SECOND_NS / evidence.speed < SETTLE_S
-    count = sum(one.count for one in group)
-    what = {"restart": "restarted", "disconnect": "disconnected", "paused": "paused", "degraded": "degraded"}[kind]
     ago_s = (evidence.now_ns - newest_ns) / SECOND_NS / evidence.speed
-    when = "goes on" if newest_ns == evidence.now_ns else f"the last time {ago_s:.0f} s ago"
-    message = f"{what} {count} {'time' if count == 1 else 'times'} today, {when}"
+    when = texts("goes_on") if newest_ns == evidence.now_ns else texts("last_time", ago_s=ago_s)
+    message = f"{texts(kind, count=Count(sum(one.count for one in group)))}, {when}"
     if group[-1].message and kind != "restart":
         message += f": {group[-1].message}"
     return _build(Level.REPAIRING if is_recent else Level.SAFE, kind, subject, message, group)
 
 
-def _judge_blind_spans(evidence: Evidence, calendar: TradingCalendar) -> Iterator[Finding]:
+def _judge_blind_spans(evidence: Evidence, calendar: TradingCalendar, texts: Texts) -> Iterator[Finding]:
     if evidence.status.day is None:
         return
     for market, spans in evidence.status.day.blind.items():
@@ -235,7 +232,7 @@ def _judge_blind_spans(evidence: Evidence, calendar: TradingCalendar) -> Iterato
                     blind_ns[instrument] = blind_ns.get(instrument, 0) + open_ns
                     first_ns, last_ns = min(first_ns, span.begin_ns), max(last_ns, end_ns)
             if blind_ns:
-                yield _build_blind_finding(MARKETS[market], blind_ns, first_ns, last_ns, is_acknowledged)
+                yield _build_blind_finding(MARKETS[market], blind_ns, first_ns, last_ns, is_acknowledged, texts)
 
 
 def _intersect(span: BlindSpan, end_ns: int, today: date, calendar: TradingCalendar) -> dict[str, int]:
@@ -253,35 +250,38 @@ def _intersect(span: BlindSpan, end_ns: int, today: date, calendar: TradingCalen
 
 
 def _build_blind_finding(
-    market: Market, blind_ns: Mapping[str, int], first_ns: int, last_ns: int, is_acknowledged: bool
+    market: Market, blind_ns: Mapping[str, int], first_ns: int, last_ns: int, is_acknowledged: bool, texts: Texts
 ) -> Finding:
     worst = max(blind_ns, key=lambda instrument: blind_ns[instrument])
-    spans = f"between {market.to_local(first_ns):%H:%M:%S} and {market.to_local(last_ns):%H:%M:%S}"
-    message = (
-        f"no feed delivered the books of {len(blind_ns)} {'symbol' if len(blind_ns) == 1 else 'symbols'} {spans}, "
-        f"{worst} for {blind_ns[worst] / SECOND_NS:.1f} s; books cannot be fetched later"
+    message = texts(
+        "blind",
+        count=Count(len(blind_ns)),
+        begin=market.to_local(first_ns),
+        end=market.to_local(last_ns),
+        worst=worst,
+        worst_s=blind_ns[worst] / SECOND_NS,
     )
     if is_acknowledged:
-        return Finding(Level.SAFE, "blind", market.name, f"acknowledged: {message}", first_ns, last_ns)
+        acknowledged = texts("acknowledged", message=message)
+        return Finding(Level.SAFE, "blind", market.name, acknowledged, first_ns, last_ns)
     return Finding(Level.ATTENTION, "blind", market.name, message, first_ns, last_ns, "collectorctl acknowledge")
 
 
-def _judge_disk(disk: DiskRoom) -> Iterator[Finding]:
+def _judge_disk(disk: DiskRoom, texts: Texts) -> Iterator[Finding]:
     if disk.days is not None and disk.days < MIN_DISK_DAYS:
-        rate = f"{disk.free_bytes / 1e9:.1f} GB free, {(disk.day_bytes or 0) / 1e9:.1f} GB a day"
-        message = f"room for {disk.days:.1f} more days: {rate}"
-        yield Finding(Level.ATTENTION, "disk_room", "data", message, action="make room, or move old days away")
+        gb = {"free_gb": disk.free_bytes / 1e9, "day_gb": (disk.day_bytes or 0) / 1e9}
+        message = texts("disk_room", days=disk.days, **gb)
+        yield Finding(Level.ATTENTION, "disk_room", "data", message, action=texts("move_days"))
 
 
-def _judge_settings(evidence: Evidence) -> Iterator[Finding]:
+def _judge_settings(evidence: Evidence, texts: Texts) -> Iterator[Finding]:
     older = [
         one.name for one in evidence.status.processes if one.pid and one.uptime_s > evidence.settings_changed_s + 1
     ]
     if older:
         action = "; ".join(f"collectorctl restart {name}" for name in older)
-        yield Finding(
-            Level.SAFE, "settings_changed", ", ".join(older), "started before the settings changed", action=action
-        )
+        message = texts("settings_changed")
+        yield Finding(Level.SAFE, "settings_changed", ", ".join(older), message, action=action)
     if evidence.status.shortfalls:
         yield Finding(
             Level.SAFE, "shortfall", "universe", evidence.status.allocation_summary, action="collectorctl plan"
@@ -307,14 +307,14 @@ def _build(level: Level, code: str, subject: str, message: str, group: Iterable[
     return Finding(level, code, subject, message, min(one.begin_ns for one in group), end_ns, action)
 
 
-def _sum_values(group: Iterable[Incident]) -> str:
+def _sum_values(group: Iterable[Incident], texts: Texts) -> str:
     """How many, and whether that is all."""
     values = [one.value for one in group]
-    known = f"{sum(value for value in values if value is not None):,}"
-    return f"{known} and an unknown number of" if None in values else known
+    known = sum(value for value in values if value is not None)
+    return texts("unknown_count", known=known) if None in values else f"{known:,}"
 
 
-def _format_spans(market: Market, group: Iterable[Incident]) -> str:
+def _format_spans(market: Market, group: Iterable[Incident], texts: Texts) -> str:
     spans = [(market.to_local(one.begin_ns), market.to_local(one.end_ns or one.begin_ns)) for one in group]
-    shown = [f"{begin:%H:%M:%S} to {end:%H:%M:%S}" for begin, end in spans[:3]]
-    return ", ".join(shown) + (f" and {len(spans) - 3} more" if len(spans) > 3 else "")
+    shown = ", ".join(texts("span", begin=begin, end=end) for begin, end in spans[:3])
+    return shown + (texts("more_spans", count=len(spans) - 3) if len(spans) > 3 else "")

@@ -203,3 +203,16 @@ def test_tail_shows_the_newest_rows_while_the_writer_writes() -> None:
         assert "begins" in run_collectorctl(root, "logs", "kis").stdout
         assert "there is no such log" in run_collectorctl(root, "logs", "nobody", check=False).stderr
         assert stat.S_IMODE((root / "log").stat().st_mode) == 0o700
+
+
+@pytest.mark.parametrize(("setting", "words"), [("", "명령으로 정지함"), ("en", "stopped on purpose")])
+def test_status_is_in_the_language_of_the_home_or_of_the_locale(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, setting: str, words: str
+) -> None:
+    """Exit status, level and JSON are the same in each."""
+    (tmp_path / "collector.toml").write_text(f"[ui]\nlanguage = '{setting}'\n")
+    monkeypatch.setenv("LC_ALL", "ko_KR.UTF-8")
+
+    shown = run_collectorctl(tmp_path, "status", check=False)
+    assert (shown.returncode, shown.stdout.splitlines()[0]) == (3, f"STOPPED {words}")
+    assert run_collectorctl(tmp_path, "status", "--json", check=False).stdout.isascii()

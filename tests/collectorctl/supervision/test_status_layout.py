@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import io
+import re
 
 import pytest
+from rich.cells import cell_len
 
 from collectorctl.commands.inspect import format_verdict_line
 from collectorctl.supervision.status import ProcessStatus, RingLevel, Status
@@ -68,6 +70,20 @@ def test_no_line_is_wider_than_the_terminal_and_every_word_is_whole(width: int) 
             [word for word in words[at : at + 3 * len(expected)] if word in expected][: len(expected)] == expected
             for at in range(len(words))
         )
+
+
+@pytest.mark.parametrize("width", range(60, 120))
+def test_every_word_of_two_cells_a_letter_is_whole_at_any_width(width: int) -> None:
+    """A cause that a broker reported in Korean."""
+    cause = "지정단말기 인증에 실패했습니다 접속할 주소를 먼저 등록하고 다시 시도하시기 바랍니다"
+    out = io.StringIO()
+    console = TextConsole(highlight=False, file=out, width=width)
+    print_verdict(Verdict(Level.ATTENTION, [Finding(Level.ATTENTION, "unhealthy", "kiwoom", cause)]), console)
+    process = ProcessStatus("kiwoom", "RUNNING", 1, False, cause)
+    print_status(Status("/home", "", 1, False, [process], []), console)
+
+    assert max(map(cell_len, out.getvalue().splitlines())) <= width
+    assert [word for word in out.getvalue().split() if re.search("[가-힣]", word)] == cause.split() * 2
 
 
 def test_pids_memory_and_latencies_are_shown_on_demand() -> None:

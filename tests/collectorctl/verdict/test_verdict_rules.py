@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
+import ast
+import io
+import re
 from datetime import date, datetime
+from pathlib import Path
+from string import Formatter
 from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
+from rich.cells import cell_len
 
+from collectorctl.supervision import status_table
 from collectorctl.supervision.status import ProcessStatus, RingLevel, Status
-from collectorctl.verdict import DiskRoom, Evidence, Finding, Level, Verdict, judge
+from collectorctl.terminal import TextConsole
+from collectorctl.verdict import DiskRoom, Evidence, Finding, Level, Verdict, judge, rules
+from collectorctl.verdict.messages import MESSAGES
 from conf.calendar import TradingCalendar
 from conf.clock import SECOND_NS
 from conf.loader import load_settings
+from conf.text.language import LANGUAGES, Count, Language, choose_language
 from writer.feeds.day_events import BlindSpan, Incident
 from writer.feeds.day_report import DayReport
 from writer.feeds.degradation import Degradation, FeedShare
@@ -223,3 +233,127 @@ def test_settings_newer_than_a_process_are_noted_with_the_command(calendar: Trad
     processes = [process("kis", uptime_s=50.0), process("writer", uptime_s=5.0)]
     found = only(judge(evidence(processes=processes, settings_changed_s=10.0), calendar))
     assert (found.level, found.subject, found.action) == (Level.SAFE, "kis", "collectorctl restart kis")
+
+
+def every_fault() -> list[Evidence]:
+    """Evidence of each finding there is, with each form of its message."""
+    feeds = [FeedShare(name, 10, 1.0, 0.5, 1.0) for name in ("kis", "kiwoom")]
+    rings = [
+        RingLevel("kis.tick", 8192, 500_000, 456_399),
+        RingLevel("kis.orderbook", 8192, 500_000, 8000, full_in_s=12.4),
+        RingLevel("us.tick", 8192, 0, 0, error="cause"),
+    ]
+    kinds = ("ring_loss", "journal_damaged", "restart", "disconnect", "paused", "degraded", "quarantined")
+    incidents = [
+        Incident(kind, feed, at(begin), at(end) if end else None, "cause", value=value)
+        for kind in kinds
+        for feed, begin, end, value in (
+            *(("kis", f"{hour}:00:00", f"{hour}:00:09", 7) for hour in ("09", "10", "11", "12")),
+            ("kis", "13:00:00", "13:00:09", None),
+            ("kiwoom", "09:00:00", "09:00:09", 1),
+            ("kiwoom", "13:00:00", None, 1),
+        )
+    ]
+    blind = [BlindSpan(at("10:00:00"), at("10:00:10"), ["005930 KRX"]), BlindSpan(at("13:59:30"), None, ["005930 KRX"])]
+    processes = [
+        *(process(name, False, state=name, verdict="cause") for name in ("refused", "paused", "failing", "retrying")),
+        process("writer", uptime_s=500.0),
+    ]
+    fields: dict[str, Any] = {
+        "feed_health": FeedReport("", 60.0, 2900.0, 2900.0, feeds, [Degradation("kis", "", "", "cause")]),
+        "shortfalls": ["cause"],
+        "allocation_summary": "cause",
+        "acknowledged_ns": at("09:30:00"),
+        "settings_changed_s": 10.0,
+        "written_ns": at("13:59:00"),
+        "disk": DiskRoom(GB, GB),
+    }
+    return [
+        evidence(rings=rings, incidents=incidents, blind=blind, processes=processes, **fields),
+        evidence(incidents=incidents, blind=blind[:1], acknowledged_ns=at("13:59:59")),
+        evidence(day=None, processes=[process("writer", uptime_s=20.0)]),
+        evidence(supervisor_pid=None),
+    ]
+
+
+def findings_of(calendar: TradingCalendar, language: Language) -> list[Finding]:
+    return [found for each in every_fault() for found in judge(each, calendar, language).findings]
+
+
+def test_each_finding_has_words_in_each_language(calendar: TradingCalendar) -> None:
+    """The same findings, those that the page lists; a quoted cause alone is the same text."""
+    english, korean = (findings_of(calendar, language) for language in LANGUAGES)
+    page = (Path(__file__).parents[3] / "docs" / "verdict.md").read_text()
+    rows = [line.split("|")[1] for line in page.partition("## Findings")[2].splitlines() if line.startswith("| `")]
+
+    assert {each.code for each in english} == set(re.findall(r"`(\w+)`", "".join(rows)))
+    facts = [
+        [(each.level, each.code, each.subject, each.begin_ns, each.end_ns) for each in s] for s in (english, korean)
+    ]
+    assert facts[0] == facts[1]
+    for ours, theirs in zip(english, korean, strict=True):
+        assert not re.search("[가-힣]", ours.message + ours.action)
+        assert ours.message == theirs.message == "cause" or re.search("[가-힣]", theirs.message)
+        assert (not ours.action) == (not theirs.action)
+        assert re.findall("collectorctl [a-z]+", ours.action) == re.findall("collectorctl [a-z]+", theirs.action)
+
+
+def test_each_message_is_complete_and_used() -> None:
+    """In each language with the same values; none that no rule has."""
+    literals = {
+        node.value
+        for module in (rules, status_table)
+        for node in ast.walk(ast.parse(Path(module.__file__).read_text()))
+        if isinstance(node, ast.Constant) and isinstance(node.value, str)
+    }
+    used = literals | {f"{name}_acknowledged" for name in literals} | {level.name for level in Level}
+
+    assert set(MESSAGES) - used == set()
+    for key, texts in MESSAGES.items():
+        assert tuple(texts) == LANGUAGES, key
+        english, korean = ({name for _, name, _, _ in Formatter().parse(text) if name} for text in texts.values())
+        assert english == korean, key
+        assert re.search("[가-힣]", re.sub(r"{.*?}", "", texts["ko"])) or key == "span", key
+
+
+@pytest.mark.parametrize("width", [80, 100, 120])
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_no_line_of_the_verdict_is_wider_than_the_terminal_and_every_word_is_whole(
+    calendar: TradingCalendar, language: Language, width: int
+) -> None:
+    """In cells, of which a Korean letter takes two."""
+    for each in every_fault():
+        out = io.StringIO()
+        verdict = judge(each, calendar, language)
+        status_table.print_verdict(verdict, TextConsole(highlight=False, file=out, width=width), language)
+        lines = out.getvalue().splitlines()
+
+        assert max(map(cell_len, lines)) <= width
+        words = set(out.getvalue().split())
+        for found in verdict.findings:
+            assert set(f"{found.message} {found.action}".split()) <= words
+
+
+@pytest.mark.parametrize(
+    ("setting", "locale", "language"),
+    [
+        ("", {}, "en"),
+        ("", {"LANG": "ko_KR.UTF-8"}, "ko"),
+        ("", {"LANG": "ko_KR.UTF-8", "LC_ALL": "C.UTF-8"}, "en"),
+        ("", {"LANG": "en_US.UTF-8", "LC_MESSAGES": "ko_KR.UTF-8", "LC_ALL": ""}, "ko"),
+        ("", {"LANG": "kok_IN"}, "en"),
+        ("", {"LANG": "de_DE.UTF-8"}, "en"),
+        ("ko", {"LC_ALL": "C"}, "ko"),
+        ("en", {"LANG": "ko_KR.UTF-8"}, "en"),
+    ],
+)
+def test_the_language_is_what_is_set_else_that_of_the_locale(
+    setting: str, locale: dict[str, str], language: Language
+) -> None:
+    """Without either, English."""
+    assert choose_language(setting, locale) == language
+
+
+def test_a_noun_goes_with_its_count() -> None:
+    """A number of 1 has the first one."""
+    assert [f"{Count(n)} {Count(n):time|times}" for n in (0, 1, 2)] == ["0 times", "1 time", "2 times"]

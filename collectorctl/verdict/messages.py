@@ -1,0 +1,105 @@
+"""Messages of the verdict, in each language.
+
+Guarantees:
+    * Each message has the same values in each language.
+
+Not handled here:
+    * Causes that a process, a ring or a broker reported: they are quoted as they are, in English.
+"""
+
+from __future__ import annotations
+
+from conf.text.language import Language
+
+MESSAGES: dict[str, dict[Language, str]] = {
+    "SAFE": {"en": "the day is safe", "ko": "오늘 데이터 안전"},
+    "REPAIRING": {"en": "not healthy now, repairing itself", "ko": "비정상 상태, 스스로 복구 중"},
+    "ATTENTION": {
+        "en": "something was lost today, or a person is needed",
+        "ko": "오늘 유실이 있었거나 사람의 조치가 필요함",
+    },
+    "STOPPED": {"en": "stopped on purpose", "ko": "명령으로 정지함"},
+    "note": {"en": "note", "ko": "참고"},
+    "not_running": {
+        "en": "nothing runs here, and it was not stopped by a command",
+        "ko": "실행 중인 프로세스 없음. 명령으로 정지한 것이 아님",
+    },
+    "no_day_report": {
+        "en": "has not reported the day's incidents yet",
+        "ko": "오늘의 장애 기록이 아직 없음",
+    },
+    "stale_report": {
+        "en": "the report of the day's incidents is {age_s:.0f} s old",
+        "ko": "오늘의 장애 기록이 {age_s:.0f}초째 갱신되지 않음",
+    },
+    "ring_overrun": {
+        "en": "{count} records are overwritten unread, and more with every record",
+        "ko": "레코드 {count}건이 읽기 전에 덮어쓰였고 계속 늘어나는 중",
+    },
+    "ring_filling": {
+        "en": "{backlog} of {capacity} records wait for the writer: full in {full_in_s:.0f} s",
+        "ko": "writer를 기다리는 레코드 {backlog}건(용량 {capacity}건), {full_in_s:.0f}초 뒤 가득 참",
+    },
+    "late": {
+        "en": "half of its books come more than {lag_s:.1f} s after those of {other}",
+        "ko": "호가의 절반이 {other}보다 {lag_s:.1f}초 넘게 늦게 도착",
+    },
+    "quarantined": {
+        "en": "{count} frames could not be decoded and are kept: {cause}",
+        "ko": "디코딩하지 못한 프레임 {count}건을 원본으로 보관 중: {cause}",
+    },
+    "ring_loss": {
+        "en": "{count} records were lost between feed and writer: {spans}: {cause}",
+        "ko": "피드와 writer 사이에서 레코드 {count}건 유실: {spans}: {cause}",
+    },
+    "ring_loss_acknowledged": {
+        "en": "{count} records were lost between feed and writer, acknowledged: {spans}: {cause}",
+        "ko": "피드와 writer 사이에서 레코드 {count}건 유실(확인함): {spans}: {cause}",
+    },
+    "journal_damaged": {
+        "en": "{count} rows of the journal are unreadable: {spans}: {cause}",
+        "ko": "저널의 {count}행을 읽을 수 없음: {spans}: {cause}",
+    },
+    "journal_damaged_acknowledged": {
+        "en": "{count} rows of the journal are unreadable, acknowledged: {spans}: {cause}",
+        "ko": "저널의 {count}행을 읽을 수 없음(확인함): {spans}: {cause}",
+    },
+    "unknown_count": {"en": "{known:,} and an unknown number of", "ko": "최소 {known:,}"},
+    "span": {"en": "{begin:%H:%M:%S} to {end:%H:%M:%S}", "ko": "{begin:%H:%M:%S}~{end:%H:%M:%S}"},
+    "more_spans": {"en": " and {count} more", "ko": " 외 {count}건"},
+    "restart": {"en": "restarted {count} {count:time|times} today", "ko": "오늘 {count}회 재시작"},
+    "disconnect": {"en": "disconnected {count} {count:time|times} today", "ko": "오늘 {count}회 단절"},
+    "paused": {"en": "paused {count} {count:time|times} today", "ko": "오늘 {count}회 쓰기 중단"},
+    "degraded": {"en": "degraded {count} {count:time|times} today", "ko": "오늘 {count}회 수신량 급감"},
+    "goes_on": {"en": "goes on", "ko": "지금도 계속됨"},
+    "last_time": {"en": "the last time {ago_s:.0f} s ago", "ko": "마지막은 {ago_s:.0f}초 전"},
+    "blind": {
+        "en": "no feed delivered the books of {count} {count:symbol|symbols} between {begin:%H:%M:%S} and {end:%H:%M:%S}, "
+        "{worst} for {worst_s:.1f} s; books cannot be fetched later",
+        "ko": "{begin:%H:%M:%S}~{end:%H:%M:%S} 사이 {count}종목의 호가를 어느 피드에서도 받지 못함"
+        "(최장 {worst}, {worst_s:.1f}초). 호가는 나중에 받을 수 없음",
+    },
+    "acknowledged": {"en": "acknowledged: {message}", "ko": "확인함: {message}"},
+    "disk_room": {
+        "en": "room for {days:.1f} more days: {free_gb:.1f} GB free, {day_gb:.1f} GB a day",
+        "ko": "디스크 여유가 {days:.1f}일치: {free_gb:.1f} GB 남음, 하루 {day_gb:.1f} GB 사용",
+    },
+    "settings_changed": {
+        "en": "started before the settings changed",
+        "ko": "설정 변경 전에 시작되어 아직 반영되지 않음",
+    },
+    "see_log": {"en": "see `collectorctl logs {name}`", "ko": "`collectorctl logs {name}` 확인"},
+    "key_refused": {
+        "en": "the broker refuses the key: see `collectorctl logs {name}`",
+        "ko": "증권사가 앱키를 거부함: `collectorctl logs {name}` 확인",
+    },
+    "make_room": {
+        "en": "make room on the disk, {name} goes on by itself",
+        "ko": "디스크를 비우면 {name} 자동 재개",
+    },
+    "move_days": {"en": "make room, or move old days away", "ko": "디스크를 비우거나 지난 데이터를 옮길 것"},
+    "reprocess": {
+        "en": "collectorctl reprocess, after an upgrade",
+        "ko": "업그레이드 후 collectorctl reprocess 실행",
+    },
+}
