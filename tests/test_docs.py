@@ -7,6 +7,7 @@ from importlib import import_module
 from pathlib import Path
 
 import pytest
+from markdown_it import MarkdownIt
 
 from collectorctl.cli import main
 
@@ -55,3 +56,11 @@ def test_the_python_of_the_documents_names_what_exists() -> None:
 
     assert imports
     assert [pair for pair in imports if not hasattr(import_module(pair[0]), pair[1])] == []
+
+
+def test_every_table_of_the_pages_is_read_as_one() -> None:
+    """A row of dashes of another width makes it running text."""
+    root = Path(__file__).parents[1]
+    for page in (*(root / "docs").rglob("*.md"), *root.glob("*.md")):
+        tokens = MarkdownIt("commonmark").enable("table").parse(page.read_text())
+        assert [token.content for token in tokens if token.type == "inline" and "|---" in token.content] == [], page
