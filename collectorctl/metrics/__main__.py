@@ -28,7 +28,7 @@ def serve(home: Home, stop: ShutdownSignal) -> None:
         if not home.settings.metrics.enabled:
             run_disabled(vitals, stop, f"metrics.enabled is false in {SETTINGS_FILE}")
         elif find_spec("prometheus_client") is None:
-            detail = "prometheus-client is not installed: pip install 'collectorctl[metrics]', then restart metrics"
+            detail = "prometheus-client is not installed: .venv/bin/pip install -e '.[metrics]' in the clone, then restart metrics"
             logger.error("{}", detail)
             vitals.set_state(ProcessState.FAILING, detail)
             while not stop.wait(0.5):
