@@ -31,15 +31,17 @@ def clean(root: Path, dry_run: bool, as_json: bool) -> None:
 
     Example: collectorctl clean --dry-run
     """
+    from collectorctl.disk.clean import CleanReport, locate, plan
     from collectorctl.disk.clean import clean as remove
-    from collectorctl.disk.clean import locate, plan
 
     home = Home(root)
-    planned = plan(home)
-    removals, skipped = planned.removals, []
-    if not dry_run:
-        report = remove(home)
-        removals, skipped = report.removed, report.skipped
+    try:
+        planned = plan(home)
+        report = CleanReport(planned.removals, []) if dry_run else remove(home)
+    except OSError as error:
+        echo(f"collectorctl: {error}", err=True)
+        sys.exit(EXIT_BUG)
+    removals, skipped = report.removed, report.skipped
     if as_json:
         files = [{"kind": one.kind, "path": str(locate(home, one)), "bytes": one.bytes} for one in removals]
         kinds = msgspec.to_builtins(planned.kinds)
@@ -48,8 +50,9 @@ def clean(root: Path, dry_run: bool, as_json: bool) -> None:
         for one in removals:
             echo(f"{one.kind:<12} {one.bytes:>14,}  {locate(home, one)}")
         for total in planned.kinds:
-            kept = f"older than {total.days} days go" if total.days else f"kept for ever (retention.{total.kind}_days)"
-            echo(f"{total.kind:<12} {total.files} files, {total.bytes:,} bytes: {kept}: {total.removable_files} files")
+            over = f"{total.removable_files} of them over {total.days} days"
+            kept = f"kept for ever (retention.{total.kind}_days = 0)"
+            echo(f"{total.kind:<12} {total.files} files, {total.bytes:,} bytes; {over if total.days else kept}")
         verb = "would be removed" if dry_run else "removed"
         echo(f"{verb}: {len(removals)} files, {sum(one.bytes for one in removals):,} bytes")
         for reason in skipped:

@@ -112,6 +112,8 @@ def _reprocess_lock(home: Home) -> int:
 def _list_files(home: Home, on_file: OnFile) -> Iterator[StoredFile]:
     for name, root, top in (*(("data", home.data, folder) for folder in _LISTED_FOLDERS), ("log", home.log, "")):
         start = root.resolve() / top
+        if not start.is_dir():
+            continue
         for folder, _, names, fd in os.fwalk(start):  # follows no link, also not `start`
             for one in names:
                 on_file()

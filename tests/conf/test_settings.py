@@ -291,6 +291,12 @@ def test_a_wrong_type_is_named_with_what_belongs_there(
         ("[kis]\nrest_url = 'https://h:1/a b'\n", "kis.rest_url", "is no such address", "https://HOST:PORT"),
         ("[writer]\ngrace_s = 5.0\n", "writer.grace_s", "leaves no time for the last twins", "more than twin_window_s"),
         ("[metrics]\nport = 65536\n", "metrics.port", "65536 is no port", "write 65535 or less"),
+        (
+            "[retention]\nuncertified_days = 39\n",
+            "retention.uncertified_days",
+            "39 days may take pages from a day that is still recovered",
+            "write 0 or at least 40",
+        ),
         ("[feed]\nbackoff_max_s = 0.5\n", "feed.backoff_max_s", "0.5 is below backoff_first_s", "write 1.0 or more"),
     ],
 )

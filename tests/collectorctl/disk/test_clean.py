@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import multiprocessing
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -101,6 +102,15 @@ def test_every_kind_is_kept_for_ever_by_default(root: Path) -> None:
 
     assert (done.exit_code, left(root)) == (0, {*GOING, *STAYING})
     assert done.stdout.count("kept for ever") == 5
+
+
+def test_a_home_in_which_nothing_ran_has_nothing_to_remove() -> None:
+    """None of the folders is there."""
+    with temporary_home(SETTINGS) as root:
+        shutil.rmtree(root / "data")
+        shutil.rmtree(root / "log")
+
+        assert (run(root, "--dry-run").exit_code, run(root).exit_code) == (0, 0)
 
 
 def test_no_link_leads_out_of_the_home(root: Path, tmp_path: Path) -> None:

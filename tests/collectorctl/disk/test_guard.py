@@ -12,10 +12,11 @@ from pathlib import Path
 
 import pytest
 from support.day_fixture import DAY, SYMBOLS, FinishedDay, a_finished_day, lose_long_and_short
-from support.process_tree import wait_until
+from support.process_tree import temporary_home, wait_until
 from support.small_disk import small_disk
 
 from collectorctl.disk.guard import DiskSpaceLow
+from collectorctl.recover import us_job
 from collectorctl.recover.certificate import store
 from collectorctl.recover.job import ProgressListener, RecoveryRequest, recovery_job
 from collectorctl.recover.plan import InstrumentPlan
@@ -82,3 +83,19 @@ def test_recovery_stops_at_the_last_of_the_disk_and_goes_on_with_room(day: Finis
     certificates = store.load(home.data, request.day)
     assert len(certificates) == len(SYMBOLS)
     assert {one.certificate for one in certificates.values()} == {"PROVEN"}
+
+
+def test_us_recovery_asks_for_nothing_while_the_last_room_is_the_writers() -> None:
+    """Not one call, and the reason."""
+    settings = """
+        us = { enabled = true, rest_url = "http://127.0.0.1:9" }
+        universe.us = ["NAS.AAPL"]
+        clock = { start = "2026-11-21T12:00:00+09:00" }
+        disk.min_free_bytes = 32000000
+    """
+    with temporary_home(settings) as root, small_disk(root / "data", 4):
+        home, messages = Home(root), list[str]()
+        with pytest.raises(DiskSpaceLow, match=r"less than disk\.min_free_bytes"):
+            us_job.recover(home, date(2026, 11, 20), home.settings.instruments("us"), messages.append)
+
+    assert messages == []
