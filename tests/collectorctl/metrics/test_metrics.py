@@ -26,6 +26,7 @@ from conf.home import Home
 from ringbuf.vitals import COUNTERS, ProcessState, Vitals, read_snapshot
 
 pytest.importorskip("prometheus_client", reason="extra metrics is not installed")
+from prometheus_client.openmetrics import parser as openmetrics
 from prometheus_client.parser import text_string_to_metric_families
 
 ROOT = Path(__file__).parents[3]
@@ -56,6 +57,16 @@ def free_port() -> int:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         return int(taken.getsockname()[1])
+
+
+def scrape_openmetrics(port: int) -> set[str]:
+    """The names of the samples in the format that Prometheus itself asks for."""
+    request = urllib.request.Request(
+        f"http://127.0.0.1:{port}/metrics", headers={"Accept": "application/openmetrics-text; version=1.0.0"}
+    )
+    with urllib.request.urlopen(request, timeout=30) as answer:
+        families = list(openmetrics.text_string_to_metric_families(answer.read().decode()))
+    return {sample.name.removeprefix(PREFIX) for family in families for sample in family.samples}
 
 
 def scrape(port: int) -> tuple[Samples, Counter[str]]:
@@ -166,6 +177,7 @@ def test_a_scrape_has_what_the_pages_have_and_changes_nothing() -> None:
             start = ("process_start_time_seconds", of("kis"))
             assert again[start] > first[start]
             assert set(families.values()) == {1}
+            assert scrape_openmetrics(port) == {name for name, _ in again}
             assert before == after
 
 
@@ -249,7 +261,8 @@ def test_every_finding_that_counts_has_an_alert_with_the_documents_sentence() ->
             found[code] = alert["action"].strip('"')
 
     codes = set(re.findall(r'Finding\(\s*(?:Level\.\w+|level), "(\w+)"', rules))
-    codes |= set(re.findall(r'^    "(\w+)": "(?:records|rows)', rules, re.M)) | {"quarantined", "restart"}
+    assert len(codes) > 8
+    codes |= {"ring_loss", "journal_damaged", "restart", "disconnect", "paused", "quarantined"}  # by kind of incident
     assert codes <= set(told)
     assert found == {code: action for code, (level, action) in told.items() if level[0] in "12"}
 
@@ -266,9 +279,50 @@ def test_the_dashboard_is_what_grafana_imports() -> None:
     assert len(cells) == len(set(cells)) and max(x for x, _ in cells) < 24
 
 
-@pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool is not installed")
+needs_promtool = pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool is not installed")
+
+
+@needs_promtool
 def test_promtool_accepts_the_rules() -> None:
     """Prometheus's own reader."""
     ran = subprocess.run(["promtool", "check", "rules", ALERTS], capture_output=True, text=True, check=False)
 
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+
+
+@needs_promtool
+def test_every_alert_fires_on_its_finding_and_on_no_other(tmp_path: Path) -> None:
+    """Those of attention at the next evaluation, those that repair themselves when they last; a note never."""
+    up = {"series": 'up{job="collectorctl"}', "values": "1x60"}
+    tests: list[dict[str, Any]] = []
+    for alert in alerts()[1:]:
+        code = re.findall(r'code="(\w+)"', alert["expr"])[0]
+        for level in re.findall(r'level=~?"([\w|]+)"', alert["expr"])[0].split("|"):
+            finding = {"code": code, "level": level}
+            series = f'collectorctl_findings{{code="{code}",level="{level}"}}'
+            note = f'collectorctl_findings{{code="{code}",level="safe"}}'
+            expected = {
+                "exp_labels": finding | {"severity": alert["severity"]},
+                "exp_annotations": {key: alert[key].strip('"') for key in ("summary", "action")},
+            }
+            tests.append(
+                {
+                    "interval": "1m",
+                    "input_series": [up, {"series": series, "values": "1x60"}, {"series": note, "values": "1x60"}],
+                    "alert_rule_test": [
+                        {
+                            "eval_time": "30m",
+                            "alertname": each["alert"],
+                            "exp_alerts": [expected] if each == alert else [],
+                        }
+                        for each in alerts()
+                    ],
+                }
+            )
+    (tmp_path / "rules.json").write_text(json.dumps({"rule_files": [str(ALERTS)], "tests": tests}))
+    ran = subprocess.run(
+        ["promtool", "test", "rules", tmp_path / "rules.json"], capture_output=True, text=True, check=False
+    )
+
+    assert len(tests) > 15
     assert ran.returncode == 0, ran.stdout + ran.stderr
