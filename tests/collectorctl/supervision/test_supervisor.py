@@ -26,6 +26,7 @@ from support.process_tree import (
 
 from collectorctl.demo.environment import SimulatorProcess, set_addresses
 from collectorctl.supervision import supervisor
+from collectorctl.supervision.status import never_started
 from collectorctl.supervision.supervisor import SupervisorClient, SupervisorError
 from conf.home import Home
 from conf.process import AlreadyRunning, ShutdownSignal, acquire_lock
@@ -77,6 +78,14 @@ def test_a_second_start_disturbs_nobody(running: Path) -> None:
 
     assert "was running" in again.stdout
     assert before == read_pids(running)
+
+
+def test_programs_that_are_not_switched_on_are_not_started(running: Path) -> None:
+    """Not by supervisord, not by the watchdog, not by a second `start`."""
+    run_collectorctl(running, "start")
+    programs = {program.name: program for program in SupervisorClient(Home(running)).list_programs()}
+
+    assert {"us", "metrics"} <= {name for name, program in programs.items() if never_started(program)}
 
 
 def test_supervisorctl_restart_kis_works_in_the_home_and_leaves_the_others_alone(running: Path) -> None:
