@@ -18,6 +18,7 @@ from typing import Any
 from brokers.allocation.credentials import key_counts
 from brokers.transport.key_lock import find_keys_in_use
 from collectorctl.allocation_report import build_allocation_report, format_shortfalls
+from collectorctl.notify.channel import open_channels
 from collectorctl.ring_directory import find_orphans, find_removal_risk
 from collectorctl.supervision.status import enabled_feeds
 from collectorctl.supervision.supervisor import check_configuration
@@ -37,6 +38,8 @@ def check_home(home: Home) -> dict[str, Any]:
     for name, keys in key_counts(home).items():
         for number in range(1, keys + 1):
             load_secrets(home.root, name, number=number)
+    if home.settings.notify.enabled:
+        open_channels(home)
     report = build_allocation_report(home)
     feeds = []
     for name in enabled_feeds(home.settings):

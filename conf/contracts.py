@@ -30,7 +30,7 @@ CONTRACTS = tuple(
     for row in (
         ("collector.toml", "user", "every process", "conf.loader:load_settings"),
         ("supervisord.conf", "user", "supervisord", "collectorctl.init:create_home"),
-        (".env{suffix}", "user", "collectors, gapfill, recover", "conf.loader:load_secrets"),
+        (".env{suffix}", "user", "collectors, gapfill, recover, notify", "conf.loader:load_secrets"),
         (
             "run/supervisor.{kind}",
             "supervisord",
@@ -54,13 +54,14 @@ CONTRACTS = tuple(
             "brokers.transport.token_cache:TokenFile",
         ),
         ("run/lines.json", "writer", "status", "writer.feeds.monitor:FeedReport"),
-        ("run/day.json", "writer", "status", "writer.feeds.day_report:DayReport"),
+        ("run/day.json", "writer", "status, notify", "writer.feeds.day_report:DayReport"),
         (
             "run/acknowledged.json",
             "collectorctl",
             "status",
             "collectorctl.verdict.acknowledgement:Acknowledgement",
         ),
+        ("run/notify.json", "notify", "the next notify", "collectorctl.notify.outbox:Ledger"),
         (
             "run/volume{market}.json",
             "writer",

@@ -197,6 +197,10 @@ class Home:
         """Up to where a person has acknowledged losses."""
         return self.run / "acknowledged.json"
 
+    def notify_ledger_path(self) -> Path:
+        """What was sent to whom, 0600."""
+        return self.run / "notify.json"
+
     def quarantine_directory(self) -> Path:
         """Raw frames that could not be decoded."""
         return self.data / "quarantine"

@@ -95,6 +95,39 @@ def load_secrets(home: Path, broker: str, environ: Mapping[str, str] = os.enviro
     return Secrets(*values)
 
 
+class NotifyUrls:
+    """URLs of services by the name of their variable, and the one to ping ("" for none); its repr shows none."""
+
+    __slots__ = ("ping", "services")
+
+    def __init__(self, services: dict[str, str], ping: str) -> None:
+        self.services = services
+        self.ping = ping
+
+    def __repr__(self) -> str:
+        return "NotifyUrls(hidden)"
+
+
+def load_notify_urls(home: Path, environ: Mapping[str, str] = os.environ) -> NotifyUrls:
+    """NOTIFY_URL, NOTIFY_URL_2, ... and NOTIFY_PING_URL, from the environment, else from HOME/.env.
+
+    From then on the process hides them in all that it logs, keeps or prints. SettingsError.
+    """
+    known = _read_env_file(home / SECRETS_FILE) | {name: value for name, value in environ.items() if value}
+    urls = {name: value for name, value in sorted(known.items()) if value and _NOTIFY_VARIABLE.fullmatch(name)}
+    for name, value in urls.items():
+        if not value.isprintable() or " " in value:
+            raise SettingsError(home / SECRETS_FILE, name, "has blanks", "write it as one word, blanks as %20")
+    remember_secrets(*urls.values())
+    ping = urls.pop("NOTIFY_PING_URL", "")
+    if ping and not ping.startswith(("http://", "https://")):
+        raise SettingsError(home / SECRETS_FILE, "NOTIFY_PING_URL", "is no web address", "write https://HOST/PATH")
+    return NotifyUrls(urls, ping)
+
+
+_NOTIFY_VARIABLE = re.compile(r"NOTIFY_URL(?:_[1-9]\d?)?|NOTIFY_PING_URL")
+
+
 def count_keys(home: Path, broker: str, environ: Mapping[str, str] = os.environ) -> int:
     """The number of key pairs of `broker`: the first, and 2, 3, ... up to the highest that has a variable. SettingsError."""
     known = _read_env_file(home / SECRETS_FILE) | {name: value for name, value in environ.items() if value}

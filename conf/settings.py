@@ -204,6 +204,15 @@ class Metrics(_Table, frozen=True):
     port: int
 
 
+class Notify(_Table, frozen=True):
+    """Notifications of the verdict's findings."""
+
+    enabled: bool
+    min_level: Literal["repairing", "attention"]
+    repeat_minutes: float
+    ping_s: float
+
+
 class Watchdog(_Table, frozen=True):
     """Limits beyond which the watchdog acts."""
 
@@ -217,6 +226,7 @@ class Watchdog(_Table, frozen=True):
     us_memory_mb: float
     writer_memory_mb: float
     gapfill_memory_mb: float
+    notify_memory_mb: float
 
 
 class Ui(_Table, frozen=True):
@@ -257,6 +267,7 @@ class Settings(_Table, frozen=True):
     recover: Recover
     gapfill: Gapfill
     metrics: Metrics
+    notify: Notify
     watchdog: Watchdog
     ui: Ui
     log: Log

@@ -100,6 +100,8 @@ _MINIMUM = {
     "gapfill.max_pages": 1,
     "gapfill.attempts": 1,
     "metrics.port": 1,
+    "notify.repeat_minutes": 0.05,
+    "notify.ping_s": 1,
     "watchdog.stale_s": 3,
     "watchdog.start_s": 15,
     "watchdog.terminate_timeout_s": 1,
@@ -110,6 +112,7 @@ _MINIMUM = {
     "watchdog.us_memory_mb": 50,
     "watchdog.writer_memory_mb": 200,
     "watchdog.gapfill_memory_mb": 50,
+    "watchdog.notify_memory_mb": 50,
     "log.retention": 1,
 }
 

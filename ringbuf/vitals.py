@@ -115,6 +115,9 @@ COUNTERS = (
     "lag_p99_us",
     # watchdog
     "orders",
+    # notify
+    "messages",
+    "pings",
 )
 """The names of all counters, for all processes; a counter that a process does not use stays zero."""
 

@@ -47,6 +47,7 @@ PURE = (
     "collectorctl/explain/visibility.py",
     "collectorctl/gapfill/queue.py",
     "collectorctl/gapfill/verify.py",
+    "collectorctl/notify/outbox.py",
     "collectorctl/recover/certificate/certify.py",
     "collectorctl/recover/matching/alignment.py",
     "collectorctl/recover/matching/day_coverage.py",

@@ -1,4 +1,4 @@
-"""Commands before anything runs: init, check, plan.
+"""Commands before anything runs: init, check, notify, plan.
 
 Guarantees:
     * None of them starts a process.
@@ -31,6 +31,40 @@ def init(root: Path, directory: Path | None) -> None:
     for path, made in create_home(directory or root):
         echo(f"{'created' if made else 'exists '}  {path}")
     echo("Next: edit collector.toml, copy .env.example to .env (mode 0600), then `collectorctl check`.")
+
+
+@click.command()
+@click.option("--test", "is_test", is_flag=True, help="Send a test message to each service, and one ping.")
+@click.pass_obj
+def notify(root: Path, is_test: bool) -> None:
+    """The services that get notifications, and what waits for each; with --test, whether they take a message (else exit 1).
+
+    Example: collectorctl notify --test
+    """
+    from collectorctl.notify.channel import DeliveryError, Message, open_channels
+    from collectorctl.notify.outbox import Outbox
+    from collectorctl.notify.service import load_ledger
+    from collectorctl.verdict import Level
+
+    home = Home(root)
+    services, ping = open_channels(home)
+    outbox = Outbox(load_ledger(home), Level.REPAIRING, 0.0)
+    outbox.register(service.fingerprint for service in services)
+    failed = False
+    for channel in [*services, *([ping] if ping else [])]:
+        if not is_test:
+            waiting = f"{len(outbox.pending(channel.fingerprint))} lines wait" if channel.fingerprint else ""
+            echo(f"{channel.name:<28} {waiting}".rstrip())
+            continue
+        try:
+            channel.send_now(Message("info", f"collectorctl {home.root.name}", "test message of collectorctl notify"))
+            echo(f"{channel.name:<28} delivered")
+        except DeliveryError as error:
+            failed = True
+            echo(f"{channel.name:<28} failed: {error}")
+    if not home.settings.notify.enabled:
+        echo("notify.enabled is false: nothing is sent by itself")
+    sys.exit(EXIT_BUG if failed else 0)
 
 
 @click.command()

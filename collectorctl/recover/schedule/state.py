@@ -89,13 +89,21 @@ def _prefix(name: str) -> str:
 
 def format_last_run(last: LastRun) -> str:
     """2026-11-20 20 PROVEN, 1 INCOMPLETE; 2026-11-19 1 INCOMPLETE (2026-11-20 20:14)."""
+    return f"{_format_days(last) or 'nothing to do'} ({to_kst(last.ended_ns):%Y-%m-%d %H:%M})"
+
+
+def _format_days(last: LastRun) -> str:
     newest = max(last.days, default=None)
-    day_texts = [
+    return "; ".join(
         f"{day} {_format_counts(counts)}"
         for day, counts in sorted(last.days.items(), reverse=True)
         if day == newest or "INCOMPLETE" in counts
-    ]
-    return f"{'; '.join(day_texts) or 'nothing to do'} ({to_kst(last.ended_ns):%Y-%m-%d %H:%M})"
+    )
+
+
+def format_certified_days(name: str, last: LastRun) -> str:
+    """The days of a run without its time, "" if it had none: "us 2026-11-20 20 PROVEN"."""
+    return _prefix(name) + _format_days(last) if last.days else ""
 
 
 def _format_counts(counts: Mapping[str, int]) -> str:

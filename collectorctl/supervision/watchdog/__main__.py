@@ -46,7 +46,7 @@ def watch(home: Home, stop: ShutdownSignal, protocol: TextIO) -> None:
     """Answer supervisord's events until asked to stop."""
     vitals = Vitals.create(home.vitals_path(NAME), NAME)
     settings = home.settings.watchdog
-    memory_mb = {name: getattr(settings, f"{name}_memory_mb") for name in (*BROKERS, "gapfill", "writer")}
+    memory_mb = {name: getattr(settings, f"{name}_memory_mb") for name in (*BROKERS, "gapfill", "notify", "writer")}
     policy = WatchdogPolicy(
         WatchdogLimits(
             settings.stale_s,

@@ -1,0 +1,1 @@
+"""Notifications: what the verdict finds, sent to whoever is not looking."""
