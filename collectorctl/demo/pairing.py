@@ -55,7 +55,7 @@ class Pairing(NamedTuple):
 
     `pairs`: rows with both arrivals, of which `wrong_pairs` are of two books, up to `wrong_apart_ns` apart. Of `missed` books
     `merged` are an arrival of another book's row, up to `merged_apart_ns` apart; the others are in no row. Of `doubled` rows
-    `doubled_alone` are of a book that is in no wrong pair. `foreign`: rows whose content none of their books has.
+    `doubled_alone` are of a book that is in no wrong pair. `foreign`: rows whose content no book has.
     """
 
     available: int
@@ -94,7 +94,7 @@ def pair(truth: Truth, delivered: Mapping[str, Delivered], stored: Stored) -> Pa
             wrong_apart_ns = max(wrong_apart_ns, _measure_apart(truth, books))
         # a row that nobody delivered is of the first book of its content, and doubles it
         of_content = {book for book in books or {first_ids.get(content, NONE)} if truth.content.get(book) == content}
-        foreign += not of_content
+        foreign += content not in first_ids
         if len(of_content) > 1:
             open_rows.append(of_content)
         else:

@@ -34,6 +34,7 @@ cut_wait_s = 3.0
 [feed]
 backoff_first_s = 0.5
 backoff_max_s = 1.0
+max_connects_per_hour = 100000
 [ring]
 orderbook_capacity = 65536
 tick_capacity = 65536

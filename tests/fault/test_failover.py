@@ -40,6 +40,7 @@ max_subscriptions = {len(SYMBOLS)}
 [feed]
 backoff_first_s = 0.3
 backoff_max_s = 0.5
+max_connects_per_hour = 100000
 [ring]
 orderbook_capacity = 65536
 tick_capacity = 65536

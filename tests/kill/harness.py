@@ -50,6 +50,7 @@ subscribe_spacing_ms = 20
 [feed]
 backoff_first_s = 0.2
 backoff_max_s = 1.0
+max_connects_per_hour = 100000
 [writer]
 twin_window_s = {window_s}
 grace_s = 5.5
