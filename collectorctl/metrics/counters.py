@@ -14,7 +14,7 @@ from brokers.registry import BROKERS
 PREFIX = "collectorctl_"
 
 _COLLECTORS = tuple(BROKERS)
-_WRITER, _GAPFILL, _WATCHDOG = ("writer",), ("gapfill",), ("watchdog",)
+_WRITER, _GAPFILL, _WATCHDOG, _NOTIFY = ("writer",), ("gapfill",), ("watchdog",), ("notify",)
 
 
 class CounterExport(NamedTuple):
@@ -127,6 +127,8 @@ EXPORTS: dict[str, CounterExport] = {
         for percent in (50, 99)
     },
     "orders": _grows("watchdog_orders", (*_WATCHDOG, *_WRITER), "Signals and starts ordered."),
+    "messages": _grows("notifications", _NOTIFY, "Notifications delivered."),
+    "pings": _grows("notification_pings", _NOTIFY, "Pings by which somebody notices that this home is off."),
 }
 
 
