@@ -96,6 +96,7 @@ def test_a_blocked_address_is_told_and_tried_until_the_block_ends(market) -> Non
     assert kis.vitals().counters["connects"] == 2
 
 
+@pytest.mark.long
 def test_an_address_that_kiwoom_does_not_know_is_told_and_costs_no_token(market) -> None:
     """8050 has the outer code of a dead token: the state says refused, with the code, and the token stays."""
     kiwoom = market.processes["kiwoom"]
