@@ -10,6 +10,7 @@ Guarantees:
 from __future__ import annotations
 
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import click
@@ -48,14 +49,18 @@ _EXIT_CODES: dict[type[Exception], int] = {
 }
 
 
+def _find_commands(module: ModuleType) -> list[click.Command]:
+    return [one for one in vars(module).values() if isinstance(one, click.Command)]
+
+
 class _CommandGroup(click.Group):
     """Commands by task, whose foreseen errors become one line and an exit status that means something."""
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         for task, module in COMMAND_MODULES.items():
-            names = sorted(one.name or "" for one in vars(module).values() if isinstance(one, click.Command))
+            commands = sorted(_find_commands(module), key=lambda command: command.name or "")
             with formatter.section(task):
-                formatter.write_dl([(name, self.commands[name].get_short_help_str(limit=200)) for name in names])
+                formatter.write_dl([(one.name or "", one.get_short_help_str(limit=200)) for one in commands])
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
@@ -92,6 +97,5 @@ def main(ctx: click.Context, root: Path) -> None:
 
 
 for _module in COMMAND_MODULES.values():
-    for _command in vars(_module).values():
-        if isinstance(_command, click.Command):
-            main.add_command(_command)
+    for _command in _find_commands(_module):
+        main.add_command(_command)

@@ -1,7 +1,7 @@
-"""Helpers for a process that must not exit: wait for ring space, or idle while disabled.
+"""Helpers for a process that must not exit: wait for ring space, or idle while disabled or unusable.
 
 Guarantees:
-    * Both keep sending heartbeats and publish the reason as the state; an exit would be taken for a crash.
+    * All keep sending heartbeats and publish the reason as the state; an exit would be taken for a crash.
 """
 
 from __future__ import annotations
@@ -40,6 +40,16 @@ def retry_until_space(create: Callable[[], Resource], vitals: Vitals, stop: Shut
 def run_disabled(vitals: Vitals, stop: ShutdownSignal, reason: str) -> None:
     """Stay without doing anything until asked to stop."""
     logger.info("nothing to do: {}", reason)
-    vitals.set_state(ProcessState.DISABLED, reason)
+    _idle(vitals, stop, ProcessState.DISABLED, reason)
+
+
+def run_failing(vitals: Vitals, stop: ShutdownSignal, reason: str) -> None:
+    """Likewise, as a process that needs a person before it can do anything."""
+    logger.error("{}", reason)
+    _idle(vitals, stop, ProcessState.FAILING, reason)
+
+
+def _idle(vitals: Vitals, stop: ShutdownSignal, state: ProcessState, reason: str) -> None:
+    vitals.set_state(state, reason)
     while not stop.wait(0.5):
         vitals.heartbeat()

@@ -18,16 +18,16 @@ from typing import IO, TYPE_CHECKING, cast
 import click
 import msgspec
 
-if TYPE_CHECKING:  # loading them takes longer than most commands
-    from collectorctl.supervision.status import Status
-    from collectorctl.verdict import Verdict
-
 from collectorctl.commands.options import as_json_option, market_option
 from collectorctl.terminal import clear_screen, echo, echo_json, usage_error, wrapped_console
 from conf.clock import to_kst
 from conf.home import Home
 from conf.loader import SETTINGS_FILE
 from conf.text.language import Language, choose_language
+
+if TYPE_CHECKING:  # loading them takes longer than most commands
+    from collectorctl.supervision.status import Status
+    from collectorctl.verdict import Verdict
 
 STATUS_SCHEMA = 1
 """Version of the JSON of `status`: changed when a field changes its meaning or goes."""

@@ -10,9 +10,7 @@ from __future__ import annotations
 import sys
 from importlib.util import find_spec
 
-from loguru import logger
-
-from brokers.feed.startup import run_disabled
+from brokers.feed.startup import run_disabled, run_failing
 from conf.home import Home
 from conf.loader import SETTINGS_FILE
 from conf.process import ShutdownSignal, run_process
@@ -29,10 +27,7 @@ def serve(home: Home, stop: ShutdownSignal) -> None:
             run_disabled(vitals, stop, f"metrics.enabled is false in {SETTINGS_FILE}")
         elif find_spec("prometheus_client") is None:
             detail = "prometheus-client is not installed: .venv/bin/pip install -e '.[metrics]' in the clone, then restart metrics"
-            logger.error("{}", detail)
-            vitals.set_state(ProcessState.FAILING, detail)
-            while not stop.wait(0.5):
-                vitals.heartbeat()
+            run_failing(vitals, stop, detail)
         else:
             from collectorctl.metrics.endpoint import serve as serve_endpoint
 

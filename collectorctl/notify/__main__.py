@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import sys
 
-from loguru import logger
-
-from brokers.feed.startup import run_disabled
+from brokers.feed.startup import run_disabled, run_failing
 from collectorctl.notify.channel import open_channels
 from collectorctl.notify.service import Notifier
 from conf.home import Home
@@ -32,10 +30,7 @@ def serve(home: Home, stop: ShutdownSignal) -> None:
         try:
             services, ping = open_channels(home)
         except SettingsError as error:
-            logger.error("{}", error)
-            vitals.set_state(ProcessState.FAILING, str(error))
-            while not stop.wait(0.5):
-                vitals.heartbeat()
+            run_failing(vitals, stop, str(error))
             return
         Notifier(home, stop, vitals, services, ping).run()
     finally:

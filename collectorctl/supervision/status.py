@@ -25,17 +25,18 @@ from collectorctl.recover.schedule.state import PROGRAM as ON_CALL
 from collectorctl.recover.schedule.state import ScheduleState, schedule_state
 from collectorctl.supervision.supervisor import Program, SupervisorClient
 from conf.clock import SECOND_NS, to_kst
+from conf.files.replacement import read_replaced
 from conf.home import Home
-from conf.market import KR, US, Market
+from conf.market import KR, US
 from conf.process import is_waiting_for_disk
 from conf.settings import Settings, SettingsError
 from ringbuf.records import STREAMS
 from ringbuf.ring import Consumer, RingError
 from ringbuf.vitals import VitalsError, VitalsSnapshot, read_snapshot
 from writer.feeds.day_events import Incident
-from writer.feeds.day_report import DayReport, decode_day_report
-from writer.feeds.monitor import FeedReport, decode_feed_report
-from writer.volume.gap_tracker import GapReport, decode_gap_report
+from writer.feeds.day_report import DayReport
+from writer.feeds.monitor import FeedReport
+from writer.volume.gap_tracker import GapReport
 
 MAX_EVENTS_SHOWN = 5
 
@@ -188,8 +189,8 @@ def collect_status(home: Home) -> Status:
     shortfalls, summary = _read_allocation(home)
     recovery = schedule_state(home, build_schedules(home.settings, home.load_calendar()))
     processes = [_build_process_status(home, name, supervised.get(name), recovery) for name in names]
-    feed_health = _read_feed_report(home) if pid is not None else None
-    day = _read_day_report(home)
+    feed_health = read_replaced(home.feed_report_path(), FeedReport) if pid is not None else None
+    day = read_replaced(home.day_report_path(), DayReport)
     rings = [
         *(_read_ring_level(home, line, stream) for line in enabled_feeds(home.settings) for stream in STREAMS),
         *(_read_ring_level(home, line, "tick") for line in gapfill_programs(home.settings)),
@@ -211,8 +212,8 @@ def collect_status(home: Home) -> Status:
         feed_health_age_s=_read_age_s(home.feed_report_path()),
         day=day,
         events=[_format_event(event) for event in day.recent[-MAX_EVENTS_SHOWN:]] if day else [],
-        gaps=_read_gap_report(home, KR),
-        us_gaps=_read_gap_report(home, US),
+        gaps=read_replaced(home.gap_report_path(KR.name), GapReport),
+        us_gaps=read_replaced(home.gap_report_path(US.name), GapReport),
         gaps_age_s=_read_age_s(home.gap_report_path(KR.name)),
         shortfalls=shortfalls,
         allocation_summary=summary,
@@ -241,13 +242,6 @@ def _read_allocation(home: Home) -> tuple[list[str], str]:
     return report.shortfalls, format_shortfalls(report)
 
 
-def _read_feed_report(home: Home) -> FeedReport | None:
-    try:
-        return decode_feed_report(home.feed_report_path().read_bytes())
-    except FileNotFoundError:
-        return None
-
-
 def _format_event(event: Incident) -> str:
     market = US if event.feed == "us" else KR
     subject = " ".join(filter(None, (event.symbol, event.venue, event.stream, str(event.value or ""))))
@@ -255,13 +249,6 @@ def _format_event(event: Incident) -> str:
     text = " ".join(filter(None, (subject, event.message, since)))
     zone = " %Z" if market is US else ""
     return f"{market.to_local(event.end_ns or event.begin_ns):%H:%M:%S{zone}} {event.feed} {event.kind}: {text}"
-
-
-def _read_day_report(home: Home) -> DayReport | None:
-    try:
-        return decode_day_report(home.day_report_path().read_bytes())
-    except FileNotFoundError:
-        return None
 
 
 def estimate_full_in(ring: Consumer, backlog: int) -> float | None:
@@ -279,13 +266,6 @@ def _read_age_s(path: Path) -> float | None:
     """How long ago a file was replaced, in real seconds; None if there is none."""
     try:
         return round(time.time() - path.stat().st_mtime, 1)
-    except FileNotFoundError:
-        return None
-
-
-def _read_gap_report(home: Home, market: Market) -> GapReport | None:
-    try:
-        return decode_gap_report(home.gap_report_path(market.name).read_bytes())
     except FileNotFoundError:
         return None
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import msgspec
 
-from conf.files.replacement import replace_file
+from conf.files.replacement import read_replaced, replace_file
 from conf.home import Home
 
 
@@ -32,7 +32,4 @@ def acknowledge(home: Home, note: str) -> Acknowledgement:
 
 def load_acknowledgement(home: Home) -> Acknowledgement:
     """What is acknowledged."""
-    try:
-        return msgspec.json.decode(home.acknowledgement_path().read_bytes(), type=Acknowledgement)
-    except (FileNotFoundError, msgspec.MsgspecError):
-        return NOTHING
+    return read_replaced(home.acknowledgement_path(), Acknowledgement) or NOTHING

@@ -31,7 +31,7 @@ def collect_evidence(home: Home, status: Status) -> Evidence:
         now_ns=clock.now_ns(),
         speed=clock.anchor.speed,
         disk=read_disk_room(home.data),
-        stopped_in_order=_was_stopped_in_order(home, status),
+        stopped_in_order=status.supervisor_pid is None and _was_stopped_in_order(home, status),
         acknowledged_ns=load_acknowledgement(home).until_ns,
         settings_changed_s=time.time() - (home.root / SETTINGS_FILE).stat().st_mtime,
     )

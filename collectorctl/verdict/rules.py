@@ -96,8 +96,8 @@ class DiskRoom(msgspec.Struct, frozen=True):
 class Evidence(msgspec.Struct, frozen=True):
     """What a verdict is made of.
 
-    `now_ns`: the home's clock, of which `speed` seconds pass in a real one; `stopped_in_order`: no process was killed;
-    `acknowledged_ns`: up to where losses are acknowledged; `settings_changed_s`: seconds since the settings changed.
+    `now_ns`: the home's clock, of which `speed` seconds pass in a real one; `stopped_in_order`: nothing runs, and no process was
+    killed; `acknowledged_ns`: up to where losses are acknowledged; `settings_changed_s`: seconds since the settings changed.
     """
 
     status: Status

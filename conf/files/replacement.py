@@ -11,6 +11,11 @@ from __future__ import annotations
 import os
 from contextlib import suppress
 from pathlib import Path
+from typing import TypeVar
+
+import msgspec
+
+Content = TypeVar("Content")
 
 PRIVATE, PUBLIC = 0o600, 0o644
 
@@ -28,3 +33,11 @@ def replace_file(path: Path, data: bytes, mode: int = PUBLIC) -> None:
         with suppress(OSError):
             temporary.unlink()
         raise
+
+
+def read_replaced(path: Path, kind: type[Content]) -> Content | None:
+    """The JSON struct in such a file; None if there is no file, or none of this kind in it (garbage, another version). OSError."""
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=kind)
+    except (FileNotFoundError, msgspec.MsgspecError):
+        return None

@@ -7,22 +7,14 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from support.process_tree import BIN, SECRETS, read_status, run_collectorctl, temporary_home, wait_until
+from support.process_tree import BIN, QUICK, SECRETS, read_status, run_collectorctl, temporary_home, wait_until
 
 from collectorctl.demo.environment import SimulatorProcess, set_addresses
 
-SETTINGS = """
+SETTINGS = f"""
 [universe]
 kr = ["005930", "000660"]
-[clock]
-start = "2026-11-20T10:00:00+09:00"
-[kis]
-subscribe_spacing_ms = 20
-cut_wait_s = 0.0
-[feed]
-backoff_first_s = 0.2
-backoff_max_s = 0.5
-"""
+{QUICK}"""
 
 
 def test_a_second_home_with_the_same_keys_is_refused_and_never_disturbs_the_first(

@@ -32,6 +32,18 @@ SECRETS = {
     "US_APP_SECRET": "secret-of-us",
 }
 
+QUICK = """
+[clock]
+start = "2026-11-20T10:00:00+09:00"
+[kis]
+subscribe_spacing_ms = 20
+cut_wait_s = 0.0
+[feed]
+backoff_first_s = 0.2
+backoff_max_s = 0.5
+"""
+"""Settings of a home at a simulator in the middle of the morning, whose feeds subscribe and come back fast."""
+
 # a proxy of the machine has no business between two loopback sockets
 os.environ["NO_PROXY"] = os.environ["no_proxy"] = "127.0.0.1,localhost"
 

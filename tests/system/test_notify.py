@@ -8,23 +8,15 @@ import time
 from pathlib import Path
 
 import pytest
-from support.process_tree import read_pids, read_status, run_collectorctl, temporary_home, wait_until
+from support.process_tree import QUICK, read_pids, read_status, run_collectorctl, temporary_home, wait_until
 from support.webhook import Webhook
 
 from collectorctl.demo.environment import SimulatorProcess, set_addresses
 
-SETTINGS = """
+SETTINGS = f"""
 [universe]
 kr = ["005930"]
-[clock]
-start = "2026-11-20T10:00:00+09:00"
-[kis]
-subscribe_spacing_ms = 20
-cut_wait_s = 0.0
-[feed]
-backoff_first_s = 0.2
-backoff_max_s = 0.5
-[gapfill]
+{QUICK}[gapfill]
 enabled = false
 [notify]
 enabled = true

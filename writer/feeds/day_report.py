@@ -31,14 +31,6 @@ class DayReport(msgspec.Struct):
     recent: list[Incident]
 
 
-def decode_day_report(text: bytes) -> DayReport | None:
-    """A report from its JSON; None if it is none, or one of another version."""
-    try:
-        return msgspec.json.decode(text, type=DayReport)
-    except msgspec.DecodeError:
-        return None
-
-
 class DayReporter:
     """The report of a home."""
 

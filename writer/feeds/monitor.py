@@ -40,14 +40,6 @@ class FeedReport(msgspec.Struct):
     degraded: list[Degradation]
 
 
-def decode_feed_report(text: bytes) -> FeedReport | None:
-    """A report from its JSON; None if it is none, or one of another version."""
-    try:
-        return msgspec.json.decode(text, type=FeedReport)
-    except msgspec.DecodeError:
-        return None
-
-
 class FeedMonitor:
     """The lines of a home's Korean books."""
 

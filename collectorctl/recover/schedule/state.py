@@ -19,6 +19,7 @@ import msgspec
 
 from collectorctl.recover.schedule.schedule import Schedule
 from conf.clock import SECOND_NS, to_kst
+from conf.files.replacement import read_replaced
 from conf.home import Home
 from conf.market import KR, Market
 
@@ -117,10 +118,7 @@ def last_run_path(data: Path, name: str = KR.name) -> Path:
 
 def load_last_run(data: Path, name: str = KR.name) -> LastRun | None:
     """The last round that ended; None if there was none, or nothing readable is left of it."""
-    try:
-        return msgspec.json.decode(last_run_path(data, name).read_bytes(), type=LastRun)
-    except (FileNotFoundError, msgspec.MsgspecError):
-        return None
+    return read_replaced(last_run_path(data, name), LastRun)
 
 
 def find_first_day(data: Path, market: Market = KR) -> date | None:

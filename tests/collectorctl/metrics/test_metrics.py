@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.process_tree import read_status, run_collectorctl, temporary_home, wait_until
+from support.process_tree import QUICK, read_status, run_collectorctl, temporary_home, wait_until
 
 from collectorctl.demo.environment import SimulatorProcess, set_addresses
 from collectorctl.metrics.counters import EXPORTS, PREFIX, convert_counter
@@ -32,23 +32,18 @@ from prometheus_client.parser import text_string_to_metric_families
 ROOT = Path(__file__).parents[3]
 ALERTS = ROOT / "deploy/prometheus/alerts.yml"
 DASHBOARD = ROOT / "deploy/grafana/collectorctl.json"
-SETTINGS = """
+SETTINGS = (
+    QUICK
+    + """
 [universe]
 kr = ["005930"]
-[clock]
-start = "2026-11-20T10:00:00+09:00"
-[kis]
-subscribe_spacing_ms = 20
-cut_wait_s = 0.0
-[feed]
-backoff_first_s = 0.2
-backoff_max_s = 0.5
 [gapfill]
 enabled = false
 [metrics]
 enabled = {enabled}
 port = {port}
 """
+)
 
 Samples = dict[tuple[str, tuple[tuple[str, str], ...]], float]
 
