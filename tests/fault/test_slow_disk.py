@@ -152,7 +152,12 @@ def test_the_watchdog_kills_no_writer_whose_every_fsync_takes_longer_than_stale_
         wait_until("all is well", lambda: read_status(root)["healthy"], 60 + fsync_s)
         assert pid == writer()["pid"]
         assert " writer: " not in (root / "log" / "watchdog.log").read_text()
-        assert "drained to zero" in run_collectorctl(root, "stop").stdout
+        if "drained to zero" not in run_collectorctl(root, "stop", check=False).stdout:
+            # one fsync that had begun before was still asleep: the next life stores what it held back
+            assert fsync_s > 10
+            run_collectorctl(root, "start")
+            wait_until("all is well", lambda: read_status(root)["healthy"])
+            assert "drained to zero" in run_collectorctl(root, "stop").stdout
 
 
 STUCK = """
