@@ -1,4 +1,4 @@
-"""Messages of the verdict, in each language.
+"""Messages of the verdict, and what to do about each finding, in each language.
 
 Guarantees:
     * Each message has the same values in each language.
@@ -44,6 +44,24 @@ MESSAGES: dict[str, dict[Language, str]] = {
         "en": "half of its books come more than {lag_s:.1f} s after those of {other}",
         "ko": "호가의 절반이 {other}보다 {lag_s:.1f}초 넘게 늦게 도착",
     },
+    "late_exchange": {
+        "en": "half of its books come more than {lag_s:.1f} s after the exchange's second",
+        "ko": "호가의 절반이 거래소 시각보다 {lag_s:.1f}초 넘게 늦게 도착",
+    },
+    "late_or_clock": {
+        "en": "half of its books come more than {lag_s:.1f} s after the exchange's second, or this machine's clock is ahead: "
+        "see `chronyc tracking`",
+        "ko": "호가의 절반이 거래소 시각보다 {lag_s:.1f}초 넘게 늦게 도착하거나, 이 서버의 시계가 빠름: `chronyc tracking` 확인",
+    },
+    "clock_ahead": {
+        "en": "the books of {feeds} come more than {lag_s:.1f} s after the exchange's second: this machine's clock is ahead, or "
+        "all of them are late",
+        "ko": "{feeds} 호가가 모두 거래소 시각보다 {lag_s:.1f}초 넘게 늦음: 이 서버의 시계가 빠르거나 모두 지연됨",
+    },
+    "clock_behind": {
+        "en": "the books of {feeds} come {lag_s:.1f} s before the exchange's second: this machine's clock is behind",
+        "ko": "{feeds} 호가가 거래소 시각보다 {lag_s:.1f}초 먼저 도착: 이 서버의 시계가 느림",
+    },
     "quarantined": {
         "en": "{count} frames could not be decoded and are kept: {cause}",
         "ko": "디코딩하지 못한 프레임 {count}건을 원본으로 보관 중: {cause}",
@@ -88,18 +106,89 @@ MESSAGES: dict[str, dict[Language, str]] = {
         "en": "started before the settings changed",
         "ko": "설정 변경 전에 시작되어 아직 반영되지 않음",
     },
-    "see_log": {"en": "see `collectorctl logs {name}`", "ko": "`collectorctl logs {name}` 확인"},
-    "key_refused": {
-        "en": "the broker refuses the key: see `collectorctl logs {name}`",
-        "ko": "증권사가 앱키를 거부함: `collectorctl logs {name}` 확인",
+}
+
+ACTIONS: dict[str, dict[Language, str]] = {
+    "ring_loss": {
+        "en": "See `collectorctl logs writer` for the cause, then `collectorctl acknowledge`; missing ticks are fetched after the "
+        "close, books are not.",
+        "ko": "`collectorctl logs writer`에서 원인을 보고 `collectorctl acknowledge` 실행. 누락 체결은 장 마감 후 복구, "
+        "호가는 복구 불가",
     },
-    "make_room": {
-        "en": "make room on the disk, {name} goes on by itself",
-        "ko": "디스크를 비우면 {name} 자동 재개",
+    "journal_damaged": {
+        "en": "See `collectorctl logs writer` for the cause, then `collectorctl acknowledge`; missing ticks are fetched after the "
+        "close, books are not.",
+        "ko": "`collectorctl logs writer`에서 원인을 보고 `collectorctl acknowledge` 실행. 누락 체결은 장 마감 후 복구, "
+        "호가는 복구 불가",
     },
-    "move_days": {"en": "make room, or move old days away", "ko": "디스크를 비우거나 지난 데이터를 옮길 것"},
-    "reprocess": {
-        "en": "collectorctl reprocess, after an upgrade",
-        "ko": "업그레이드 후 collectorctl reprocess 실행",
+    "blind": {
+        "en": "See `collectorctl status` for the feeds, then `collectorctl acknowledge`; books cannot be fetched later.",
+        "ko": "`collectorctl status`에서 피드 상태를 보고 `collectorctl acknowledge` 실행. 호가는 나중에 받을 수 없음",
+    },
+    "ring_overrun": {
+        "en": "See `collectorctl logs writer`: make room on the disk, or `collectorctl restart writer` if it hangs.",
+        "ko": "`collectorctl logs writer` 확인: 디스크를 비우고, 멈춰 있으면 `collectorctl restart writer` 실행",
+    },
+    "ring_unreadable": {
+        "en": "See `collectorctl status`: the message says what to do.",
+        "ko": "`collectorctl status`의 메시지에 나온 조치를 따를 것",
+    },
+    "not_running": {"en": "Run `collectorctl start`.", "ko": "`collectorctl start` 실행"},
+    "disk_room": {"en": "Make room, or move old days away.", "ko": "디스크를 비우거나 지난 데이터를 옮길 것"},
+    "unhealthy": {
+        "en": "See `collectorctl logs {name}` for the reason: a full disk needs room, a refused key a new one; anything else is "
+        "repaired without you.",
+        "ko": "`collectorctl logs {name}`에서 원인 확인: 디스크가 찼으면 비우고, 앱키가 거부되었으면 "
+        "새로 발급. 그 밖에는 자동 복구",
+    },
+    "ring_filling": {
+        "en": "Make room on the disk, or see `collectorctl logs writer`: records are overwritten when the ring is full.",
+        "ko": "디스크를 비우거나 `collectorctl logs writer` 확인: 링이 가득 차면 레코드를 덮어씀",
+    },
+    "degraded": {
+        "en": "See `collectorctl status` for the feed; if it lasts, `collectorctl restart {name}`.",
+        "ko": "`collectorctl status`에서 피드 확인, 계속되면 `collectorctl restart {name}` 실행",
+    },
+    "late": {
+        "en": "See `collectorctl status` for the feed; if it lasts, `collectorctl restart {name}`.",
+        "ko": "`collectorctl status`에서 피드 확인, 계속되면 `collectorctl restart {name}` 실행",
+    },
+    "clock": {
+        "en": "Run `chronyc tracking`: if the clock is off, start or repair chrony; if it is right, the network or the "
+        "brokers are late.",
+        "ko": "`chronyc tracking` 실행: 시계가 틀리면 chrony를 켜거나 고치고, 맞으면 네트워크나 증권사 쪽 지연",
+    },
+    "restart": {
+        "en": "Nothing while it repairs itself; if it goes on, see `collectorctl logs {name}`.",
+        "ko": "자동 복구 중이면 조치 불필요, 계속되면 `collectorctl logs {name}` 확인",
+    },
+    "disconnect": {
+        "en": "Nothing while it repairs itself; if it goes on, see `collectorctl logs {name}`.",
+        "ko": "자동 복구 중이면 조치 불필요, 계속되면 `collectorctl logs {name}` 확인",
+    },
+    "paused": {
+        "en": "Make room on the disk: writing resumes by itself.",
+        "ko": "디스크를 비울 것: 쓰기는 자동 재개",
+    },
+    "stale_report": {
+        "en": "See `collectorctl logs writer`; if it hangs, the watchdog replaces it.",
+        "ko": "`collectorctl logs writer` 확인. 멈춰 있으면 watchdog이 교체",
+    },
+    "no_day_report": {
+        "en": "See `collectorctl logs writer`; if it hangs, the watchdog replaces it.",
+        "ko": "`collectorctl logs writer` 확인. 멈춰 있으면 watchdog이 교체",
+    },
+    "quarantined": {
+        "en": "After an upgrade that decodes them, run `collectorctl reprocess --date DATE`.",
+        "ko": "디코딩할 수 있는 버전으로 업그레이드한 뒤 `collectorctl reprocess --date DATE` 실행",
+    },
+    "settings_changed": {
+        "en": "Run `collectorctl restart NAME` for each of them when it suits.",
+        "ko": "적당한 때에 각 프로세스마다 `collectorctl restart NAME` 실행",
+    },
+    "shortfall": {
+        "en": "Run `collectorctl plan`, and add a key or take instruments out.",
+        "ko": "`collectorctl plan` 실행 후 앱키를 추가하거나 종목을 뺄 것",
     },
 }
+"""What to do about a finding, by its code; `name`: its process or feed. Alerts and docs/verdict.md have the same sentences."""

@@ -23,7 +23,7 @@ from enum import IntEnum
 import msgspec
 
 from collectorctl.supervision.status import Status
-from collectorctl.verdict.messages import MESSAGES
+from collectorctl.verdict.messages import ACTIONS, MESSAGES
 from conf.calendar import TradingCalendar
 from conf.clock import SECOND_NS
 from conf.market import MARKETS, Market
@@ -35,19 +35,18 @@ SETTLE_S = 60.0
 """How long something is called repairing after it was repaired."""
 
 MAX_LAG_MS = 1000.0
-"""A feed whose books come later than this behind the other's is late."""
+"""A feed whose books come later than this behind the other's, or the exchange's second, is late."""
+
+STAMP_MS = 1000.0
+"""An exchange stamp has whole seconds: what comes so much later may have come at once."""
 
 MIN_DISK_DAYS = 2.0
 MIN_RING_S = 60.0
 STALE_REPORT_S = 10.0
 
 _LOSSES = ("ring_loss", "journal_damaged")
-_NEEDS_PERSON = {
-    ProcessState.REFUSED: "key_refused",
-    ProcessState.PAUSED: "make_room",
-    ProcessState.FAILING: "see_log",
-}
-"""The message of what to do, by a process's state."""
+_NEEDS_PERSON = (ProcessState.REFUSED, ProcessState.PAUSED, ProcessState.FAILING)
+_NOTES_WITH_ACTION = ("quarantined", "settings_changed", "shortfall")
 
 
 class Level(IntEnum):
@@ -115,12 +114,13 @@ def judge(evidence: Evidence, calendar: TradingCalendar, language: Language = "e
     findings = [
         *_judge_processes(evidence, texts),
         *_judge_rings(evidence.status, texts),
-        *_judge_feeds(evidence.status, texts),
+        *_judge_feeds(evidence, texts),
         *_judge_incidents(evidence, texts),
         *_judge_blind_spans(evidence, calendar, texts),
         *_judge_disk(evidence.disk, texts),
         *_judge_settings(evidence, texts),
     ]
+    findings = [_advise(finding, language) for finding in findings]
     findings.sort(key=lambda finding: -finding.level)
     level = max((finding.level for finding in findings), default=Level.SAFE)
     if evidence.status.supervisor_pid is None and evidence.stopped_in_order:
@@ -128,19 +128,25 @@ def judge(evidence: Evidence, calendar: TradingCalendar, language: Language = "e
     return Verdict(level, findings)
 
 
+def _advise(finding: Finding, language: Language) -> Finding:
+    """The finding with what to do about it; what is over or acknowledged needs nothing."""
+    if finding.level == Level.SAFE and finding.code not in _NOTES_WITH_ACTION:
+        return finding
+    action = Texts(language, ACTIONS)(finding.code, name=finding.subject.split(" ")[0])
+    return msgspec.structs.replace(finding, action=action)
+
+
 def _judge_processes(evidence: Evidence, texts: Texts) -> Iterator[Finding]:
     status = evidence.status
     if status.supervisor_pid is None:
         if not evidence.stopped_in_order:
-            message = texts("not_running")
-            yield Finding(Level.ATTENTION, "not_running", "supervisord", message, action="collectorctl start")
+            yield Finding(Level.ATTENTION, "not_running", "supervisord", texts("not_running"))
         return
     for process in status.processes:
         if process.healthy:
             continue
-        key = next((key for state, key in _NEEDS_PERSON.items() if process.state == state), "")
-        level, action = (Level.ATTENTION, texts(key, name=process.name)) if key else (Level.REPAIRING, "")
-        yield Finding(level, "unhealthy", process.name, process.verdict, action=action)
+        level = Level.ATTENTION if process.state in _NEEDS_PERSON else Level.REPAIRING
+        yield Finding(level, "unhealthy", process.name, process.verdict)
     if evidence.status.day is None:
         if any(one.name == "writer" and one.healthy and one.uptime_s > STALE_REPORT_S for one in status.processes):
             yield Finding(Level.REPAIRING, "no_day_report", "writer", texts("no_day_report"))
@@ -162,8 +168,8 @@ def _judge_rings(status: Status, texts: Texts) -> Iterator[Finding]:
             yield Finding(Level.REPAIRING, "ring_filling", ring.name, message)
 
 
-def _judge_feeds(status: Status, texts: Texts) -> Iterator[Finding]:
-    report = status.feed_health
+def _judge_feeds(evidence: Evidence, texts: Texts) -> Iterator[Finding]:
+    report = evidence.status.feed_health
     if report is None:
         return
     for degradation in report.degraded:
@@ -174,6 +180,24 @@ def _judge_feeds(status: Status, texts: Texts) -> Iterator[Finding]:
         late, other = (second, first) if report.lag_p50_ms > 0 else (first, second)
         message = texts("late", lag_s=abs(report.lag_p50_ms) / 1000, other=other)
         yield Finding(Level.REPAIRING, "late", late, message)
+        return
+    lags_ms = {one.feed: one.exchange_lag_p50_ms for one in report.feeds if one.exchange_lag_p50_ms is not None}
+    yield from _judge_stamps(lags_ms, evidence.speed, texts)
+
+
+def _judge_stamps(lags_ms: Mapping[str, float], speed: float, texts: Texts) -> Iterator[Finding]:
+    """Feeds behind the exchange's second. One of two is late; all alike, or before it, are so by this machine's clock as well."""
+    behind_ms = {feed: (lag_ms - STAMP_MS) / speed for feed, lag_ms in lags_ms.items()}
+    late = [feed for feed, ms in behind_ms.items() if ms > MAX_LAG_MS]
+    feeds = ", ".join(lags_ms)
+    if len(late) > 1:
+        message = texts("clock_ahead", feeds=feeds, lag_s=min(behind_ms.values()) / 1000)
+        yield Finding(Level.REPAIRING, "clock", "host", message)
+    elif late:
+        key = "late_exchange" if len(lags_ms) > 1 else "late_or_clock"
+        yield Finding(Level.REPAIRING, "late", late[0], texts(key, lag_s=behind_ms[late[0]] / 1000))
+    elif lags_ms and (ahead_ms := -max(lags_ms.values()) / speed) > MAX_LAG_MS:
+        yield Finding(Level.REPAIRING, "clock", "host", texts("clock_behind", feeds=feeds, lag_s=ahead_ms / 1000))
 
 
 def _judge_incidents(evidence: Evidence, texts: Texts) -> Iterator[Finding]:
@@ -189,7 +213,7 @@ def _judge_incidents(evidence: Evidence, texts: Texts) -> Iterator[Finding]:
                 yield _judge_repairs(evidence, kind, subject, group, texts)
             elif kind == "quarantined":
                 message = texts("quarantined", count=_sum_values(group, texts), cause=group[-1].message)
-                yield _build(Level.SAFE, kind, subject, message, group, texts("reprocess"))
+                yield _build(Level.SAFE, kind, subject, message, group)
 
 
 def _judge_losses(
@@ -201,7 +225,7 @@ def _judge_losses(
         if group:
             count, spans = _sum_values(group, texts), _format_spans(market, group, texts)
             message = texts(f"{kind}{note}", count=count, spans=spans, cause=group[-1].message)
-            yield _build(level, kind, subject, message, group, "" if note else "collectorctl acknowledge")
+            yield _build(level, kind, subject, message, group)
 
 
 def _judge_repairs(evidence: Evidence, kind: str, subject: str, group: list[Incident], texts: Texts) -> Finding:
@@ -264,14 +288,14 @@ def _build_blind_finding(
     if is_acknowledged:
         acknowledged = texts("acknowledged", message=message)
         return Finding(Level.SAFE, "blind", market.name, acknowledged, first_ns, last_ns)
-    return Finding(Level.ATTENTION, "blind", market.name, message, first_ns, last_ns, "collectorctl acknowledge")
+    return Finding(Level.ATTENTION, "blind", market.name, message, first_ns, last_ns)
 
 
 def _judge_disk(disk: DiskRoom, texts: Texts) -> Iterator[Finding]:
     if disk.days is not None and disk.days < MIN_DISK_DAYS:
         gb = {"free_gb": disk.free_bytes / 1e9, "day_gb": (disk.day_bytes or 0) / 1e9}
         message = texts("disk_room", days=disk.days, **gb)
-        yield Finding(Level.ATTENTION, "disk_room", "data", message, action=texts("move_days"))
+        yield Finding(Level.ATTENTION, "disk_room", "data", message)
 
 
 def _judge_settings(evidence: Evidence, texts: Texts) -> Iterator[Finding]:
@@ -279,13 +303,9 @@ def _judge_settings(evidence: Evidence, texts: Texts) -> Iterator[Finding]:
         one.name for one in evidence.status.processes if one.pid and one.uptime_s > evidence.settings_changed_s + 1
     ]
     if older:
-        action = "; ".join(f"collectorctl restart {name}" for name in older)
-        message = texts("settings_changed")
-        yield Finding(Level.SAFE, "settings_changed", ", ".join(older), message, action=action)
+        yield Finding(Level.SAFE, "settings_changed", ", ".join(older), texts("settings_changed"))
     if evidence.status.shortfalls:
-        yield Finding(
-            Level.SAFE, "shortfall", "universe", evidence.status.allocation_summary, action="collectorctl plan"
-        )
+        yield Finding(Level.SAFE, "shortfall", "universe", evidence.status.allocation_summary)
 
 
 def _of_today(evidence: Evidence) -> Iterator[tuple[Market, list[Incident]]]:
@@ -300,11 +320,11 @@ def _date_of(market: Market, ns: int) -> date:
     return market.to_local(ns).date()
 
 
-def _build(level: Level, code: str, subject: str, message: str, group: Iterable[Incident], action: str = "") -> Finding:
+def _build(level: Level, code: str, subject: str, message: str, group: Iterable[Incident]) -> Finding:
     group = list(group)
     ends = [one.end_ns for one in group]
     end_ns = None if None in ends else max(end for end in ends if end is not None)
-    return Finding(level, code, subject, message, min(one.begin_ns for one in group), end_ns, action)
+    return Finding(level, code, subject, message, min(one.begin_ns for one in group), end_ns)
 
 
 def _sum_values(group: Iterable[Incident], texts: Texts) -> str:

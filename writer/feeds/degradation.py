@@ -14,7 +14,7 @@ below half. Without a past, no feed is thin.
 Guarantees:
     * The result depends on the arguments alone; times are mono_ns.
     * A degradation is reported once it has lasted two buckets, and its end once it has been away for a window.
-    * Exchange stamps do not matter: twins are matched by content.
+    * Exchange stamps decide no degradation: twins are matched by content.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from typing import NamedTuple
 import msgspec
 import numpy as np
 
-from ringbuf.records import Session, Venue
+from ringbuf.records import UNDEFINED, Flag, Session, Venue
 from writer.feeds.visibility import FeedVisibility, instrument_key
 from writer.ingest.book_arbiter import NEW, ArbitrationResult
 
@@ -44,21 +44,29 @@ LOW_COVERAGE_STEADY, LOW_COVERAGE = 0.9, 0.5
 BASELINE_WINDOWS = 10
 """How many windows the past fades over."""
 MAX_LAGS = 4096
+MIN_STAMPS = 12
+"""Books in a bucket from which on their time after the exchange's second counts."""
 
 _CONTINUOUS = [Session.PRE_MARKET, Session.REGULAR, Session.AFTER_MARKET, Session.DAY_MARKET, Session.NIGHT_MARKET]
+_UNSURE_STAMP = Flag.SNAPSHOT | Flag.DATE_MISMATCH | Flag.CLOCK_STEP
 _DELIVERED, _TWINNED, _PAIRED, _FIRST = range(4)
 """Books by when they came; those with a twin, likewise; the pairs and whose book was first, by when the pair's row came."""
 _SPARE = 4
 
 
 class FeedShare(msgspec.Struct):
-    """One line over the last window: of its books which found twins, of the twins which it had first, of all books which it had."""
+    """One line over the last window: of its books which found twins, of the twins which it had first, of all books which it had.
+
+    `exchange_lag_p50_ms`: from the exchange's second to receipt by the home's clock, the median of the last bucket's books; a stamp
+    has no fraction, so that of a feed without delay is 500. None: too few books with a stamp.
+    """
 
     feed: str
     books: int
     twin_share: float | None
     first_share: float | None
     coverage: float | None
+    exchange_lag_p50_ms: float | None = None
 
 
 class Degradation(msgspec.Struct, frozen=True):
@@ -102,6 +110,7 @@ class DegradationDetector:
         self._newest = 0
         self._since = 0
         self._lags: deque[tuple[int, np.ndarray]] = deque()
+        self._stamped: deque[np.ndarray] = deque()
         self._baseline_coverage: dict[str, float] = {}
         self._baseline_match_share: dict[str, float] = {}
         self._active: dict[tuple[str, str, str], tuple[Degradation, int, int]] = {}
@@ -119,6 +128,11 @@ class DegradationDetector:
         bucket = books["mono_ns"] // self._bucket_ns
         self._advance(int(bucket.max()))
         self._add(slot, index, _DELIVERED, bucket)
+        stamped = (books["exch_ns"] != UNDEFINED) & (books["flags"] & _UNSURE_STAMP == 0)
+        lag = books["recv_ns"][stamped] - books["exch_ns"][stamped]
+        self._stamped.append(
+            np.stack([books["mono_ns"][stamped], index[stamped], lag])[:, :: max(1, len(lag) // MAX_LAGS)]
+        )
         if not twin.any():
             return
         slot, index, bucket, lag_ns = slot[twin], index[twin], bucket[twin], lag_ns[twin]
@@ -147,7 +161,8 @@ class DegradationDetector:
         began, ended = self._update_active(found, is_judged, end)
         p50, p99 = (float(lags[int(np.ceil(len(lags) * p)) - 1]) if len(lags) else None for p in (0.5, 0.99))
         active = [trouble for trouble, since, _ in self._active.values() if since >= MIN_CONSECUTIVE]
-        return Evaluation(self._compute_shares(sums.sum(axis=0)), p50, p99, began, ended, active)
+        shares = self._compute_shares(sums.sum(axis=0), self._compute_exchange_lags(through_ns))
+        return Evaluation(shares, p50, p99, began, ended, active)
 
     def _find_degradations(self, sums: np.ndarray, visibility: FeedVisibility, begin_ns: int) -> list[Degradation]:
         """What is wrong in this window."""
@@ -249,7 +264,18 @@ class DegradationDetector:
                 ended.append(trouble)
         return began, ended
 
-    def _compute_shares(self, total: np.ndarray) -> list[FeedShare]:
+    def _compute_exchange_lags(self, through_ns: int) -> list[float | None]:
+        """From the exchange's second to receipt, the median of each feed over the last bucket, ms."""
+        begin_ns = through_ns - self._bucket_ns
+        while self._stamped and self._stamped[0][0].max(initial=0) <= begin_ns:
+            self._stamped.popleft()
+        if not self._stamped:
+            return [None, None]
+        mono_ns, index, lag_ns = np.concatenate(self._stamped, axis=1)
+        of_feed = [lag_ns[(index == at) & (mono_ns > begin_ns)] for at in (0, 1)]
+        return [float(np.median(lags)) / 1e6 if len(lags) >= MIN_STAMPS else None for lags in of_feed]
+
+    def _compute_shares(self, total: np.ndarray, exchange_lags: list[float | None]) -> list[FeedShare]:
         """The shares of the feeds over the window."""
         pairs, union = total[:, _PAIRED].sum(), self._count_union(total)
         return [
@@ -260,6 +286,7 @@ class DegradationDetector:
                 _ratio(min(total[at, _TWINNED], total[at, _DELIVERED]), total[at, _DELIVERED]),
                 _ratio(total[at, _FIRST], pairs),
                 _ratio(total[at, _DELIVERED], union),
+                exchange_lags[at],
             )
             for at, (_, line) in enumerate(self._feeds)
         ]

@@ -18,7 +18,7 @@ from collectorctl.supervision import status_table
 from collectorctl.supervision.status import ProcessStatus, RingLevel, Status
 from collectorctl.terminal import TextConsole
 from collectorctl.verdict import DiskRoom, Evidence, Finding, Level, Verdict, judge, rules
-from collectorctl.verdict.messages import MESSAGES
+from collectorctl.verdict.messages import ACTIONS, MESSAGES
 from conf.calendar import TradingCalendar
 from conf.clock import SECOND_NS
 from conf.loader import load_settings
@@ -92,7 +92,7 @@ def test_a_loss_counts_all_day_although_everything_is_healthy_since(calendar: Tr
 
     found = only(verdict)
     assert verdict.level == found.level == Level.ATTENTION
-    assert (found.code, found.subject, found.action) == (kind, "kis orderbook", "collectorctl acknowledge")
+    assert (found.code, found.subject, found.action) == (kind, "kis orderbook", ACTIONS[kind]["en"])
     for text in ("7 ", "09:00:01 to 09:00:09", "records 1 to 7"):
         assert text in found.message
 
@@ -194,6 +194,32 @@ def test_a_feed_more_than_a_second_behind_the_other_is_late(
     )
 
 
+@pytest.mark.parametrize(
+    ("lags_ms", "speed", "expected"),
+    [
+        ((600.0, 3400.0), 1.0, [("late", "kiwoom")]),
+        ((600.0, 1900.0), 1.0, []),  # up to two seconds are within a stamp of whole seconds
+        ((3400.0, 3100.0), 1.0, [("clock", "host")]),
+        ((-1400.0, -1100.0), 1.0, [("clock", "host")]),
+        ((-1400.0, 600.0), 1.0, []),  # stamps that are ahead at one vendor alone are not this machine's clock
+        ((3400.0, None), 1.0, [("late", "kis")]),
+        ((3400.0, None), 60.0, []),  # of a day that passes within minutes a second is nothing
+        ((None, None), 1.0, []),
+    ],
+)
+def test_a_feed_behind_the_exchanges_second_is_late_and_both_alike_are_the_clock(
+    calendar: TradingCalendar, lags_ms: tuple[float | None, ...], speed: float, expected: list[tuple[str, str]]
+) -> None:
+    """Chrony is named where the clock may be what is off."""
+    feeds = [FeedShare(name, 10, 1.0, 0.5, 1.0, ms) for name, ms in zip(("kis", "kiwoom"), lags_ms, strict=True)]
+    verdict = judge(evidence(feed_health=FeedReport("", 60.0, None, None, feeds, []), speed=speed), calendar)
+    assert [(each.code, each.subject) for each in verdict.findings] == expected
+    for found in verdict.findings:
+        assert "the exchange's second" in found.message
+        is_clock = found.code == "clock" or None in lags_ms
+        assert is_clock == ("chronyc tracking" in found.message + found.action)
+
+
 def test_a_degraded_feed_is_named_with_its_symbol(calendar: TradingCalendar) -> None:
     """As the monitor has it."""
     report = FeedReport("", 60.0, None, None, [], [Degradation("kis", "005930", "KRX", "half of the books")])
@@ -232,7 +258,7 @@ def test_settings_newer_than_a_process_are_noted_with_the_command(calendar: Trad
     """Nothing is wrong, but the change has no effect yet."""
     processes = [process("kis", uptime_s=50.0), process("writer", uptime_s=5.0)]
     found = only(judge(evidence(processes=processes, settings_changed_s=10.0), calendar))
-    assert (found.level, found.subject, found.action) == (Level.SAFE, "kis", "collectorctl restart kis")
+    assert (found.level, found.subject, found.action) == (Level.SAFE, "kis", ACTIONS["settings_changed"]["en"])
 
 
 def every_fault() -> list[Evidence]:
@@ -273,6 +299,11 @@ def every_fault() -> list[Evidence]:
         evidence(incidents=incidents, blind=blind[:1], acknowledged_ns=at("13:59:59")),
         evidence(day=None, processes=[process("writer", uptime_s=20.0)]),
         evidence(supervisor_pid=None),
+        *(
+            evidence(feed_health=FeedReport("", 60.0, None, None, stamped, []))
+            for lags in ((600.0, 3400.0), (3400.0, 3400.0), (-2000.0, -2000.0), (None, 3400.0))
+            for stamped in [[FeedShare(one.feed, 1, 1.0, 1.0, 1.0, lag) for one, lag in zip(feeds, lags, strict=True)]]
+        ),
     ]
 
 
@@ -295,7 +326,7 @@ def test_each_finding_has_words_in_each_language(calendar: TradingCalendar) -> N
         assert not re.search("[가-힣]", ours.message + ours.action)
         assert ours.message == theirs.message == "cause" or re.search("[가-힣]", theirs.message)
         assert (not ours.action) == (not theirs.action)
-        assert re.findall("collectorctl [a-z]+", ours.action) == re.findall("collectorctl [a-z]+", theirs.action)
+        assert re.findall("`[a-z].+?`", ours.action) == re.findall("`[a-z].+?`", theirs.action)
 
 
 def test_each_message_is_complete_and_used() -> None:
@@ -309,7 +340,7 @@ def test_each_message_is_complete_and_used() -> None:
     used = literals | {f"{name}_acknowledged" for name in literals} | {level.name for level in Level}
 
     assert set(MESSAGES) - used == set()
-    for key, texts in MESSAGES.items():
+    for key, texts in [*MESSAGES.items(), *ACTIONS.items()]:
         assert tuple(texts) == LANGUAGES, key
         english, korean = ({name for _, name, _, _ in Formatter().parse(text) if name} for text in texts.values())
         assert english == korean, key

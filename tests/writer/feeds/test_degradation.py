@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support.writer_data import NINE_NS, SECOND_NS, make_books
 
-from ringbuf.records import EVENT, STREAM_NAMES, EventType, FeedId, Session, Venue, empty_records
+from ringbuf.records import EVENT, STREAM_NAMES, EventType, FeedId, Flag, Session, Venue, empty_records
 from writer.feeds.degradation import BUCKETS, DegradationDetector, Evaluation
 from writer.feeds.visibility import FeedVisibility, instrument_key
 from writer.ingest.book_arbiter import BookArbiter
@@ -309,3 +309,26 @@ def test_no_share_exceeds_the_whole(market: list[tuple[FeedId, int, int, Session
         for line in (shares := watch.evaluate(FeedVisibility(), int(some["mono_ns"][-1])).feeds):
             assert all(share is None or 0 <= share <= 1 for share in (line.twin_share, line.first_share, line.coverage))
         assert sum(line.first_share or 0 for line in shares) in (0, pytest.approx(1, abs=1e-4))
+
+
+def stamped(late_s: float, flags: int = 0) -> Change:
+    """Books with the exchange's second, and their receipt by a clock that is right."""
+
+    def change(found: np.ndarray, at_s: np.ndarray, chance: np.random.Generator) -> np.ndarray:
+        found["exch_ns"] = NINE_NS + np.floor(at_s).astype(np.int64) * SECOND_NS
+        found["recv_ns"] = NINE_NS + ((at_s + late_s) * SECOND_NS).astype(np.int64)
+        found["flags"] = flags
+        return found
+
+    return change
+
+
+def test_the_time_from_the_exchanges_second_to_receipt_is_measured_by_feed() -> None:
+    """Within two buckets of its beginning; a stamp whose date is unsure does not count."""
+    judged = run(60, stamped(0.1), between(30, 60, stamped(2.9)))
+    lags = {second: [feed.exchange_lag_p50_ms for feed in one.feeds] for second, one in judged}
+    unsure = run(30, stamped(0.1), stamped(2.9, Flag.DATE_MISMATCH))[-1][1]
+
+    assert lags[55] == [pytest.approx(600, abs=200), pytest.approx(3400, abs=300)]
+    assert lags[40][1] > 3000
+    assert [feed.exchange_lag_p50_ms is None for feed in unsure.feeds] == [False, True]
