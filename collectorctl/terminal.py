@@ -6,6 +6,9 @@ Guarantees:
     * Nothing that a command prints moves the cursor, changes a title, hides or forges a line, or is read as rich's markup, wherever
       the text comes from; colours come from `coloured` alone.
     * JSON keeps its meaning.
+
+Not handled here:
+    * Progress displays (terminal_progress.py), whose modules `status` would load for nothing.
 """
 
 from __future__ import annotations
@@ -15,7 +18,6 @@ from typing import Any
 import click
 import msgspec
 from rich.console import Console
-from rich.progress import Task, TextColumn
 from rich.protocol import is_renderable
 from rich.text import Text
 
@@ -55,14 +57,6 @@ class TextConsole(Console):
     def render_str(self, text: str, **options: Any) -> Text:
         """The text of a string, also of one in a table."""
         return super().render_str(escape_controls(text), **{**options, "markup": False, "emoji": False})
-
-
-class PlainTextColumn(TextColumn):
-    """A column of a progress display, without markup."""
-
-    def render(self, task: Task) -> Text:
-        """The text of the column."""
-        return Text(escape_controls(self.text_format.format(task=task)))
 
 
 def wide_console(stderr: bool = False) -> TextConsole:

@@ -52,6 +52,7 @@ class Home:
         self.data = self.root / self.settings.paths.data
         self.run = self.root / self.settings.paths.run
         self.log = self.root / self.settings.paths.log
+        self._calendars: dict[int, TradingCalendar] = {}
 
     def create_directories(self, wait: Wait = sleep) -> None:
         """Create the directories that are missing, and the place for the rings. LockHeld if another process keeps that from us."""
@@ -219,9 +220,11 @@ class Home:
         return clock.simulated(table.start, table.speed, self.run / "clock.json") if table.start else clock.real()
 
     def load_calendar(self) -> TradingCalendar:
-        """The trading calendar that all processes of this home share."""
+        """The trading calendar that all processes of this home share; loaded once a year."""
         year = to_kst(self.load_clock().now_ns()).year
-        return TradingCalendar(self.settings, load_holidays(self.run / "calendar.json", year))
+        if year not in self._calendars:
+            self._calendars[year] = TradingCalendar(self.settings, load_holidays(self.run / "calendar.json", year))
+        return self._calendars[year]
 
 
 def _make_private(directory: Path) -> bool:

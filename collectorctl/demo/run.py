@@ -38,7 +38,8 @@ from collectorctl.demo.us.night import recover_and_compare_us
 from collectorctl.supervision.readiness import final_states, wait_until_healthy
 from collectorctl.supervision.status import Status, collect_status, enabled_feeds
 from collectorctl.supervision.supervisor import SupervisorClient
-from collectorctl.terminal import PlainTextColumn, TextConsole, coloured, wide_console
+from collectorctl.terminal import TextConsole, coloured, wide_console
+from collectorctl.terminal_progress import PlainTextColumn
 from conf.clock import SECOND_NS, to_kst
 from conf.home import Home
 from conf.market import KR

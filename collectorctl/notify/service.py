@@ -28,7 +28,6 @@ from collectorctl.recover.schedule.state import format_certified_days, load_last
 from collectorctl.supervision.status import collect_status
 from collectorctl.verdict import Evidence, Level, Verdict, collect_evidence, judge
 from collectorctl.verdict.rules import STALE_REPORT_S
-from conf.clock import SECOND_NS
 from conf.files.replacement import PRIVATE, replace_file
 from conf.home import Home
 from conf.process import ShutdownSignal
@@ -160,8 +159,7 @@ def load_ledger(home: Home) -> Ledger:
 
 def _has_fresh_day(evidence: Evidence) -> bool:
     """Whether the day's incidents are known as of now."""
-    day = evidence.status.day
-    return day is not None and (evidence.now_ns - day.written_ns) / SECOND_NS / evidence.speed <= STALE_REPORT_S
+    return evidence.status.day is not None and (evidence.status.day_age_s or 0.0) <= STALE_REPORT_S
 
 
 def _format_level(verdict: Verdict) -> str:

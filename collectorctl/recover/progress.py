@@ -14,7 +14,8 @@ from collectorctl.recover.certificate.certify import Certificate
 from collectorctl.recover.job import ProgressListener
 from collectorctl.recover.plan import InstrumentPlan
 from collectorctl.recover.us_job import DayState
-from collectorctl.terminal import PlainTextColumn, TextConsole, coloured
+from collectorctl.terminal import TextConsole, coloured
+from collectorctl.terminal_progress import PlainTextColumn
 from conf.clock import to_kst
 
 MAX_LISTED_GAPS = 5

@@ -99,6 +99,8 @@ class Status(msgspec.Struct, frozen=True):
     """State of the feeds as last evaluated by the writer; None before that."""
     day: DayReport | None = None
     """The day's incidents as last published by the writer; None before that."""
+    day_age_s: float | None = None
+    """How long ago, in real seconds, the writer last wrote or confirmed them; it does once a second."""
     events: list[str] = []
     """What happened last; without acknowledgements."""
     feed_health_age_s: float | None = None
@@ -211,6 +213,7 @@ def collect_status(home: Home) -> Status:
         feed_health=feed_health,
         feed_health_age_s=_read_age_s(home.feed_report_path()),
         day=day,
+        day_age_s=_read_age_s(home.day_report_path()),
         events=[_format_event(event) for event in day.recent[-MAX_EVENTS_SHOWN:]] if day else [],
         gaps=read_replaced(home.gap_report_path(KR.name), GapReport),
         us_gaps=read_replaced(home.gap_report_path(US.name), GapReport),

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from contextlib import suppress
+from functools import lru_cache
 from pathlib import Path
 
 from collectorctl.disk.guard import measure_free_bytes
@@ -21,6 +22,9 @@ from ringbuf.vitals import ProcessState, VitalsError, read_snapshot
 
 RATE_DAYS = 3
 """The newest days of which the largest is the rate at which the disk fills."""
+
+RATE_S = 60
+"""How long that rate is kept: it takes a list of every date folder, and hardly changes."""
 
 
 def collect_evidence(home: Home, status: Status) -> Evidence:
@@ -38,13 +42,19 @@ def collect_evidence(home: Home, status: Status) -> Evidence:
 
 
 def read_disk_room(data: Path) -> DiskRoom:
-    """The room for the data of a home."""
+    """The room for the data of a home: what is free now, and the rate of this minute."""
+    return DiskRoom(measure_free_bytes(data), _measure_day(data, int(time.monotonic() // RATE_S)))
+
+
+@lru_cache(maxsize=1)
+def _measure_day(data: Path, minute: int) -> int | None:
+    """Bytes of the largest of the newest days, measured once in each minute; None: no day yet."""
     days: dict[str, int] = {}
     for market in MARKETS:
         for directory in sorted((data / market).glob("*/date=*"), key=lambda path: path.name)[-4 * RATE_DAYS :]:
             days[directory.name] = days.get(directory.name, 0) + _measure(directory)
     newest = sorted(days)[-RATE_DAYS:]
-    return DiskRoom(measure_free_bytes(data), max((days[name] for name in newest), default=0) or None)
+    return max((days[name] for name in newest), default=0) or None
 
 
 def _measure(directory: Path) -> int:

@@ -151,7 +151,7 @@ def _judge_processes(evidence: Evidence, texts: Texts) -> Iterator[Finding]:
         if any(one.name == "writer" and one.healthy and one.uptime_s > STALE_REPORT_S for one in status.processes):
             yield Finding(Level.REPAIRING, "no_day_report", "writer", texts("no_day_report"))
         return
-    age_s = (evidence.now_ns - evidence.status.day.written_ns) / SECOND_NS / evidence.speed
+    age_s = evidence.status.day_age_s or 0.0
     if age_s > STALE_REPORT_S:
         yield Finding(Level.REPAIRING, "stale_report", "writer", texts("stale_report", age_s=age_s))
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -72,3 +74,22 @@ def test_without_a_command_the_first_steps_are_shown(tmp_path: Path) -> None:
     shown = run_collectorctl(tmp_path).stdout.splitlines()
 
     assert [line.split()[1] for line in shown] == ["demo", "init", "--help"]
+
+
+def test_status_loads_the_calendar_once_and_no_library_that_it_has_no_use_for(tmp_path: Path) -> None:
+    """Most of its time and memory are imports."""
+    run_collectorctl(tmp_path, "init", str(tmp_path / "home"))
+    code = (
+        "import sys, pathlib, conf.home as h; load, calls = h.load_holidays, []\n"
+        "h.load_holidays = lambda *a: calls.append(1) or load(*a)\n"
+        "from collectorctl.commands.inspect import judge_home\n"
+        "from collectorctl import cli\n"
+        "from collectorctl.supervision import status_table\n"
+        "judge_home(h.Home(pathlib.Path('.')))\n"
+        "print(len(calls), *{'pyarrow', 'rich.progress', 'requests', 'holidays', 'websockets', 'apprise'} & sys.modules.keys())"
+    )
+    ran = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path / "home", capture_output=True, text=True, check=True
+    )
+
+    assert ran.stdout.split() == ["1"]

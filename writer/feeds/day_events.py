@@ -87,6 +87,8 @@ class DayEvents:
     """The fold over the events of one market."""
 
     def __init__(self) -> None:
+        self.revision = 1
+        """Another one whenever incidents, recent events or blind spans may have changed."""
         self.incidents: list[Incident] = []
         self.recent: deque[Incident] = deque(maxlen=MAX_RECENT)
         """The newest events but acknowledgements, whatever they mean; `end_ns`: when."""
@@ -143,6 +145,7 @@ class DayEvents:
 
     def expire(self, now_ns: int) -> None:
         """Forget what ended more than KEEP_NS ago."""
+        self.revision += 1
         oldest_ns = now_ns - KEEP_NS
         self.incidents = [one for one in self.incidents if one.end_ns is None or one.end_ns >= oldest_ns]
         for outages in self._outages.values():
@@ -161,6 +164,7 @@ class DayEvents:
         since_ns: int | None,
         message: str,
     ) -> None:
+        self.revision += 1
         begin_ns = time_ns if since_ns is None else since_ns
         incident = Incident(kind, feed, begin_ns, None, message, stream, *name, connection, value)
         if kind != "acknowledged":

@@ -18,6 +18,7 @@ from collectorctl.supervision import status_table
 from collectorctl.supervision.status import ProcessStatus, RingLevel, Status
 from collectorctl.terminal import TextConsole
 from collectorctl.verdict import DiskRoom, Evidence, Finding, Level, Verdict, judge, rules
+from collectorctl.verdict.collect import _measure_day, read_disk_room
 from collectorctl.verdict.messages import ACTIONS, MESSAGES
 from conf.calendar import TradingCalendar
 from conf.clock import SECOND_NS
@@ -52,12 +53,11 @@ def evidence(now: str = "14:00:00", **fields: Any) -> Evidence:
     """A home at which nothing happened, but for what is named."""
     now_ns = at(now)
     incidents, blind = fields.pop("incidents", []), fields.pop("blind", [])
-    written_ns = fields.pop("written_ns", now_ns)
     status: dict[str, Any] = {
         "supervisor_pid": 1,
         "processes": [process("kis"), process("writer")],
         "rings": [RingLevel("kis.tick", 8192, 100, 5)],
-        "day": DayReport(written_ns, {"kr": incidents}, {"kr": blind}, []),
+        "day": DayReport(now_ns, {"kr": incidents}, {"kr": blind}, []),
     }
     status |= {name: fields.pop(name) for name in list(fields) if name in Status.__struct_fields__}
     other = {
@@ -234,10 +234,27 @@ def test_less_than_two_days_of_room_need_a_person(calendar: TradingCalendar) -> 
     assert judge(evidence(disk=DiskRoom(1, None)), calendar).level == Level.SAFE
 
 
+def test_the_rate_of_the_disk_is_measured_once_a_minute(tmp_path: Path) -> None:
+    """Of the largest of the last days, all markets together; the free room is that of each look."""
+    for market, day, size in (("kr", 19, 900), ("kr", 20, 300), ("us", 20, 400), ("kr", 16, 5000)):
+        part = tmp_path / market / "tick" / f"date=2026-11-{day}" / "hour=09" / "part-0.parquet"
+        part.parent.mkdir(parents=True)
+        part.write_bytes(bytes(size))
+    for day in (17, 18):
+        (tmp_path / "kr" / "tick" / f"date=2026-11-{day}").mkdir()
+    _measure_day.cache_clear()
+    first = _measure_day(tmp_path, 1)
+    part.with_name("part-1.parquet").write_bytes(bytes(10))
+    (tmp_path / "kr" / "tick" / "date=2026-11-20" / "hour=09" / "part-1.parquet").write_bytes(bytes(700))
+
+    assert [first, _measure_day(tmp_path, 1), _measure_day(tmp_path, 2)] == [900, 900, 1400]
+    assert read_disk_room(tmp_path).free_bytes > 0
+
+
 def test_a_report_that_is_old_or_missing_is_not_taken_for_a_day_without_incidents(calendar: TradingCalendar) -> None:
     """Whoever should have written it is not doing so."""
-    assert judge(evidence(written_ns=at("13:59:45")), calendar).level == Level.REPAIRING
-    assert judge(evidence(written_ns=at("13:59:55")), calendar).level == Level.SAFE
+    assert judge(evidence(day_age_s=15.0), calendar).level == Level.REPAIRING
+    assert judge(evidence(day_age_s=5.0), calendar).level == Level.SAFE
     processes = [process("writer", uptime_s=5.0)]
     assert judge(evidence(day=None, processes=processes), calendar).level == Level.SAFE
     processes = [process("writer", uptime_s=20.0)]
@@ -291,7 +308,7 @@ def every_fault() -> list[Evidence]:
         "allocation_summary": "cause",
         "acknowledged_ns": at("09:30:00"),
         "settings_changed_s": 10.0,
-        "written_ns": at("13:59:00"),
+        "day_age_s": 60.0,
         "disk": DiskRoom(GB, GB),
     }
     return [

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pyarrow as pa
 from hypothesis import given
 from hypothesis import strategies as st
 
+from conf import clock
 from conf.clock import HOUR_NS, SECOND_NS
 from ringbuf.records import EVENT, STREAM_NAMES, UNDEFINED, EventType, FeedId, Venue, empty_records
 from writer import schema
 from writer.feeds.day_events import COLUMNS, KEEP_NS, MAX_INCIDENTS, BlindSpan, DayEvents
+from writer.feeds.day_report import DayReport, DayReporter
 
 T0 = 1_763_600_400 * SECOND_NS  # 2025-11-20 10:00 KST
 
@@ -214,3 +219,41 @@ def test_stored_events_and_new_ones_give_what_all_of_them_give(drawn: list[tuple
     assert restarted.incidents == whole.incidents
     assert restarted.blind_spans() == whole.blind_spans()
     assert all(span.end_ns is None or span.begin_ns <= span.end_ns for span in whole.blind_spans())
+
+
+def test_the_report_is_written_when_it_changes_and_confirmed_once_a_second(tmp_path: Path) -> None:
+    """A reader sees by the file's time that it holds; a file that was deleted comes back."""
+    path, day = tmp_path / "day.json", DayEvents()
+    reporter = DayReporter(path, clock.real())
+
+    def write(second: int) -> tuple[int, int]:
+        os.utime(path, (0, 0)) if path.exists() else None
+        reporter.write([("kr", day)], (1000 + second) * SECOND_NS)
+        return path.stat().st_ino, len(msgspec.json.decode(path.read_bytes(), type=DayReport).recent)
+
+    first = write(0)
+    assert write(1) == first and path.stat().st_mtime > 0
+    day.add_records(event(EventType.PAUSED, 0, message="kr.tick: full"))
+    changed = write(2)
+    assert changed[0] != first[0] and changed[1] == 1
+    assert write(3) == changed
+    path.unlink()
+    assert write(4)[1] == 1 and path.stat().st_mtime > 0
+
+
+def test_an_unwritable_report_is_not_confirmed(tmp_path: Path) -> None:
+    """Its age grows until it is written."""
+    path, day = tmp_path / "day.json", DayEvents()
+    reporter = DayReporter(path, clock.real())
+    reporter.write([("kr", day)], 1000 * SECOND_NS)
+    os.utime(path, (0, 0))
+    blocker = tmp_path / f".day.json.{os.getpid()}.new"
+    blocker.mkdir()
+    day.add_records(event(EventType.PAUSED, 0, message="kr.tick: full"))
+    for second in (1001, 1002):
+        reporter.write([("kr", day)], second * SECOND_NS)
+        assert path.stat().st_mtime == 0
+    blocker.rmdir()
+    reporter.write([("kr", day)], 1003 * SECOND_NS)
+
+    assert path.stat().st_mtime > 0
