@@ -98,6 +98,7 @@ CONTRACTS = tuple(
             "simulator, user",
             "brokers.simulator.captured:read_captured",
         ),
+        ("data/report/{name}.html", "recover, collectorctl", "user", "collectorctl.report.store:write_report"),
         ("data/recover/round.json", "recover", "status, watchdog", "collectorctl.recover.schedule.state:LastRun"),
         (
             "data/recover/round-{hours}.json",

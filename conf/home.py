@@ -2,7 +2,7 @@
 
     HOME/
       collector.toml  supervisord.conf  .env
-      data/   kr/{orderbook,tick}/date=/hour=/part-N.parquet   journal/   quarantine/   capture/
+      data/   kr/{orderbook,tick}/date=/hour=/part-N.parquet   journal/   quarantine/   capture/   report/
       run/    supervisor.sock  NAME.lock  publish/DATE.lock  NAME.vitals  {clock,calendar}.json  token/  capture/FEED
               ring -> directory of the rings
       log/    NAME.log  NAME.out
@@ -21,6 +21,7 @@ import os
 import shutil
 import stat
 from contextlib import suppress
+from datetime import date
 from hashlib import sha256
 from pathlib import Path
 
@@ -166,9 +167,9 @@ class Home:
         """The lock file that makes a process of that name the only one."""
         return self.run / f"{name}.lock"
 
-    def date_lock_path(self, date: str) -> Path:
+    def date_lock_path(self, day: str) -> Path:
         """The lock file of whoever changes the partitions of a date ("2026-11-20")."""
-        return self.run / "publish" / f"{date}.lock"
+        return self.run / "publish" / f"{day}.lock"
 
     def token_path(self, broker: str, number: int = 1) -> Path:
         """The cached access token of a broker's key pair `number`, 0600."""
@@ -213,6 +214,10 @@ class Home:
     def capture_switch_path(self, feed: str) -> Path:
         """A file that exists while the frames of a feed are to be captured."""
         return self.run / "capture" / feed
+
+    def report_path(self, day: date) -> Path:
+        """The page of a day; the index of all days lies beside it."""
+        return self.data / "report" / f"{day}.html"
 
     def load_clock(self) -> Clock:
         """The clock that all processes of this home share."""

@@ -211,6 +211,7 @@ class Notify(_Table, frozen=True):
     min_level: Literal["repairing", "attention"]
     repeat_minutes: float
     ping_s: float
+    report_url: str
 
 
 class Watchdog(_Table, frozen=True):

@@ -1,4 +1,4 @@
-"""Read-only commands: status, logs, tail, explain.
+"""Commands that look: status, logs, tail, explain, report.
 
 Guarantees:
     * They work whether or not the home is running.
@@ -23,7 +23,7 @@ from collectorctl.terminal import clear_screen, echo, echo_json, usage_error, wr
 from conf.clock import to_kst
 from conf.home import Home
 from conf.loader import SETTINGS_FILE
-from conf.text.language import Language, choose_language
+from conf.text.language import LANGUAGES, Language, choose_language
 
 if TYPE_CHECKING:  # loading them takes longer than most commands
     from collectorctl.supervision.status import Status
@@ -177,6 +177,39 @@ def explain(root: Path, symbol: str, time: str, window_s: float, as_json: bool) 
         return
     for line in format_timeline(timeline):
         echo(line)
+
+
+@click.command()
+@click.option("--date", "text", required=True, help="The Korean trading day: 2026-11-20, 20261120, today, yesterday.")
+@click.option(
+    "--symbol", default="", help="Whose price and depth are shown [default: with the largest number of books]."
+)
+@click.option("--language", type=click.Choice(LANGUAGES), help="[default: of the settings or the locale]")
+@as_json_option
+@click.pass_obj
+def report(root: Path, text: str, symbol: str, language: Language | None, as_json: bool) -> None:
+    """Write the page of a day, one HTML file: what came and what did not, by minute, and the certificates.
+
+    It lies in data/report, with an index of all days, and is written by itself when the day is certified.
+
+    Example: collectorctl report --date 2026-11-20
+    """
+    from collectorctl.recover.horizon import parse_day
+    from collectorctl.report.store import NothingToReport, write_report
+    from conf.instrument import parse_instrument
+
+    home = Home(root)
+    try:
+        day = parse_day(text, home.load_clock().now_ns())
+        written = write_report(home, day, language, parse_instrument(symbol) if symbol else None)
+    except (ValueError, NothingToReport) as error:
+        raise usage_error(str(error)) from None
+    if as_json:
+        echo_json(written._asdict() | {"path": str(written.path)})
+        return
+    echo(f"{written.outcome} {day}: {written.path}")
+    for finding in written.findings:
+        echo(f"  {finding}")
 
 
 def parse_time(text: str, now: datetime) -> datetime:

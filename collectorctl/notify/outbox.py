@@ -14,7 +14,7 @@ Not handled here:
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import msgspec
 
@@ -94,12 +94,13 @@ class Outbox:
                 del self.ledger.reported[key]
                 self._add_recovered(key, worst.get(key), now_ns)
 
-    def certified(self, days: dict[str, str], verdict_text: str, now_ns: int) -> None:
-        """Take the last certified days of each market; what a new home finds is no news."""
+    def certified(self, days: dict[str, str], verdict_text: str, now_ns: int, links: Mapping[str, str]) -> None:
+        """Take the last certified days of each market, and the link of its newest report; what a new home finds is no news."""
         known = self.ledger.days
         for market, text in days.items():
             if known is not None and known.get(market) != text:
-                self.add(Level.SAFE, f"certified {text}; {verdict_text}", now_ns)
+                link = f"; report {links[market]}" if market in links else ""
+                self.add(Level.SAFE, f"certified {text}; {verdict_text}{link}", now_ns)
         self.ledger.days = (known or {}) | days
 
     def add(self, level: Level, text: str, now_ns: int) -> None:

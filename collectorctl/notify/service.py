@@ -24,12 +24,13 @@ from brokers.transport.blocking_call import ShutdownRequested, call_with_heartbe
 from collectorctl.notify.channel import Channel, Message
 from collectorctl.notify.outbox import Ledger, Outbox, compose
 from collectorctl.recover.schedule.schedule import build_schedules
-from collectorctl.recover.schedule.state import format_certified_days, load_last_run
+from collectorctl.recover.schedule.state import LastRun, format_certified_days, load_last_run
 from collectorctl.supervision.status import collect_status
 from collectorctl.verdict import Evidence, Level, Verdict, collect_evidence, judge
 from collectorctl.verdict.rules import STALE_REPORT_S
 from conf.files.replacement import PRIVATE, replace_file
 from conf.home import Home
+from conf.market import KR
 from conf.process import ShutdownSignal
 from conf.text.language import choose_language
 from ringbuf.vitals import ProcessState, Vitals
@@ -98,7 +99,10 @@ class Notifier:
         now_ns = evidence.now_ns
         self._outbox.judged(verdict, _has_fresh_day(evidence), now_ns, time.time())
         certified = {name: text for name, last in days.items() if last and (text := format_certified_days(name, last))}
-        self._outbox.certified(certified, _format_level(verdict), now_ns)
+        links = {
+            name: link for name, last in days.items() if last and (link := find_report_link(self._home, name, last))
+        }
+        self._outbox.certified(certified, _format_level(verdict), now_ns, links)
         if self._ping is not None and self._ping.is_ready and time.monotonic() >= self._next_ping_s:
             self._next_ping_s = time.monotonic() + self._ping_s
             self._ping.start(Message("info", "", ""))
@@ -155,6 +159,16 @@ def load_ledger(home: Home) -> Ledger:
     except (OSError, msgspec.MsgspecError) as error:
         logger.warning("{}: {}: what was sent before is unknown", home.notify_ledger_path(), error)
         return Ledger()
+
+
+def find_report_link(home: Home, name: str, last: LastRun) -> str:
+    """Where the page of the newest day of a run is; "" if it has none."""
+    newest = max(last.days, default=None)
+    path = home.report_path(newest) if newest and name == KR.name else None
+    if path is None or not path.exists():
+        return ""
+    url = home.settings.notify.report_url
+    return f"{url.rstrip('/')}/{path.name}" if url else str(path)
 
 
 def _has_fresh_day(evidence: Evidence) -> bool:

@@ -19,6 +19,7 @@ from collectorctl.recover.job import FAILURES, RecoveryRequest, recovery_job
 from collectorctl.recover.progress import ConsoleProgress, parse_duration, show_certificates, show_day_states, show_plan
 from collectorctl.recover.verify import VerifiedCertificate
 from collectorctl.recover.verify import verify as verified
+from collectorctl.report.store import write_report_after
 from collectorctl.terminal import TextConsole, echo, echo_json, usage_error, wide_console
 from conf.home import Home
 from conf.instrument import parse_instrument
@@ -54,6 +55,7 @@ def recover(home: Home, text: str, symbols: str, mode: str, budget: str, dry_run
     except FAILURES as error:
         return _fail(str(error), EXIT_BUG)
     _print_certificates(console, certificates, as_json)
+    write_report_after(home, day)
     accepted = (*COMPLETE_GRADES, Grade.MINUTE_ONLY)
     return 0 if all(one.certificate in accepted for one in certificates) else EXIT_BUG
 

@@ -8,6 +8,7 @@
 
 Guarantees:
     * A settled day costs no call.
+    * A day that was certified has its report before the run has ended.
     * Files whose days in [retention] are over are removed before a run, once a day.
     * An error is logged, published as state and retried, never sooner than NOT_READY_RETRY_S.
     * The heartbeat follows the progress of the job, so that the watchdog finds one that hangs; a killed run is resumed from
@@ -239,6 +240,7 @@ class RecoveryRunner:
                 with recovery_job(self.home, request, detector) as job:
                     certificates = job.recover(job.plan())
                 no_answer = job.client.no_answer_message
+                _write_report(self.home, request.day)
             else:
                 certificates = us_job.recover(
                     self.home,
@@ -286,3 +288,10 @@ class RecoveryRunner:
             logger.error("{}", error)
             return RecoveryFailure(str(error), failed=True)
         return None
+
+
+def _write_report(home: Home, day: date) -> None:
+    """Write the page of a certified day; loaded when there is one, since the process must be up soon after its start."""
+    from collectorctl.report.store import write_report_after
+
+    write_report_after(home, day)

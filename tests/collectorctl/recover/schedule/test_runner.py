@@ -120,7 +120,9 @@ def test_a_tree_left_alone_proves_its_day_though_recovery_is_killed() -> None:
 
         daemon, page = SupervisorClient(Home(root)), Home(root).vitals_path("recover")
         started = lambda: any((p.name, p.state) == ("recover", "RUNNING") for p in daemon.list_programs())  # noqa: E731
-        wait_until("recovery is at work", lambda: started() and read_snapshot(page).state == "recovering")
+        wait_until(
+            "recovery is at work", lambda: started() and page.exists() and read_snapshot(page).state == "recovering"
+        )
         os.kill(read_snapshot(page).pid, signal.SIGKILL)
         until_ended(root, 100)
 

@@ -1,0 +1,1 @@
+"""Report of a day: one HTML page, made of stored files."""
