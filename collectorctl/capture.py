@@ -59,11 +59,3 @@ def _read_counters(home: Home, feed: str) -> tuple[int, int]:
     except (FileNotFoundError, VitalsError):
         return 0, 0
     return counters["capture_frames"], counters["capture_dropped"]
-
-
-def format_capture(capture: CaptureStatus) -> str:
-    """The capture of a feed in one line."""
-    state = "on" if capture.is_on else "off"
-    dropped = f", {capture.dropped} DROPPED: see log/{capture.feed}.log" if capture.dropped else ""
-    megabytes = f"{capture.bytes / 1e6:.1f} MB"
-    return f"capture {capture.feed} {state}: {capture.files} files, {megabytes}, {capture.frames} frames{dropped}"

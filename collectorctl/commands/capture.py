@@ -29,8 +29,9 @@ def capture(root: Path, action: str, feeds: tuple[str, ...], as_json: bool) -> N
 
     Example: collectorctl capture on kis
     """
-    from collectorctl.capture import format_capture, list_captured, read_capture, switch_capture
+    from collectorctl.capture import list_captured, read_capture, switch_capture
     from collectorctl.supervision.status import enabled_feeds
+    from collectorctl.supervision.status_table import format_capture
 
     home = Home(root)
     enabled = enabled_feeds(home.settings)

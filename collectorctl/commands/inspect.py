@@ -68,7 +68,7 @@ def status(root: Path, as_json: bool, counters: bool, wide: bool, as_line: bool,
         else:
             console = wrapped_console()
             print_verdict(verdict, console, language)
-            print_status(snapshot, console, counters, wide)
+            print_status(snapshot, console, counters, wide, language)
         if every_s is None:
             sys.exit(verdict.level)
         time.sleep(every_s)
@@ -79,7 +79,7 @@ def judge_home(home: Home, language: Language = "en") -> tuple[Status, Verdict]:
     from collectorctl.supervision.status import collect_status
     from collectorctl.verdict import collect_evidence, judge
 
-    snapshot = collect_status(home)
+    snapshot = collect_status(home, language)
     return snapshot, judge(collect_evidence(home, snapshot), home.load_calendar(), language)
 
 

@@ -42,14 +42,17 @@ def notify(root: Path, is_test: bool) -> None:
     Example: collectorctl notify --test
     """
     from collectorctl.notify.channel import DeliveryError, Message, open_channels
+    from collectorctl.notify.messages import NOTIFY_MESSAGES
     from collectorctl.notify.outbox import Outbox
     from collectorctl.notify.service import load_ledger
     from collectorctl.verdict import Level
+    from conf.text.language import choose_language
 
     home = Home(root)
     services, ping = open_channels(home)
     outbox = Outbox(load_ledger(home), Level.REPAIRING, 0.0)
     outbox.register(service.fingerprint for service in services)
+    text = NOTIFY_MESSAGES["test"][choose_language(home.settings.ui.language)]
     failed = False
     for channel in [*services, *([ping] if ping else [])]:
         if not is_test:
@@ -57,7 +60,7 @@ def notify(root: Path, is_test: bool) -> None:
             echo(f"{channel.name:<28} {waiting}".rstrip())
             continue
         try:
-            channel.send_now(Message("info", f"collectorctl {home.root.name}", "test message of collectorctl notify"))
+            channel.send_now(Message("info", f"collectorctl {home.root.name}", text))
             echo(f"{channel.name:<28} delivered")
         except DeliveryError as error:
             failed = True

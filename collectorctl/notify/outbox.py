@@ -18,9 +18,11 @@ from collections.abc import Iterable, Mapping
 
 import msgspec
 
+from collectorctl.notify.messages import NOTIFY_MESSAGES
 from collectorctl.verdict.rules import Finding, Level, Verdict
 from conf.clock import to_kst
 from conf.text.escape import escape_controls
+from conf.text.language import Count, Language, Texts
 
 MAX_LINES = 200
 """Lines that wait for a service that does not answer; the oldest are dropped."""
@@ -68,8 +70,9 @@ class Ledger(msgspec.Struct):
 class Outbox:
     """The lines of one home."""
 
-    def __init__(self, ledger: Ledger, min_level: Level, repeat_s: float) -> None:
+    def __init__(self, ledger: Ledger, min_level: Level, repeat_s: float, language: Language = "en") -> None:
         self.ledger = ledger
+        self._texts = Texts(language, NOTIFY_MESSAGES)
         self._min_level = min_level
         self._repeat_s = repeat_s
         self._present: Counter[str] = Counter()  # looks in a row
@@ -80,13 +83,14 @@ class Outbox:
         worst: dict[str, Finding] = {}
         for finding in sorted(verdict.findings, key=lambda one: -one.level):
             worst.setdefault(f"{finding.code} {finding.subject}", finding)
-        present = {key: finding for key, finding in worst.items() if finding.level >= self._min_level}
+        present = {key: finding for key, finding in worst.items() if self._is_sent(finding)}
         self._present = Counter({key: self._present[key] + 1 for key in present})
         for key, finding in present.items():
             if self._is_news(key, finding, now_s):
                 self.ledger.reported[key] = Reported(finding.level, finding.message, now_s)
                 action = f" -> {finding.action}" if finding.action else ""
-                self.add(finding.level, f"{finding.level.name} {key}: {finding.message}{action}", now_ns)
+                name = finding.level.name if finding.level else self._texts("note")
+                self.add(finding.level, f"{name} {key}: {finding.message}{action}", now_ns)
         gone = [key for key in self.ledger.reported if key not in present] if is_complete else []
         self._absent = Counter({key: self._absent[key] + 1 for key in gone})
         for key in gone:
@@ -94,13 +98,15 @@ class Outbox:
                 del self.ledger.reported[key]
                 self._add_recovered(key, worst.get(key), now_ns)
 
-    def certified(self, days: dict[str, str], verdict_text: str, now_ns: int, links: Mapping[str, str]) -> None:
+    def certified(self, days: dict[str, str], verdict: Verdict, now_ns: int, links: Mapping[str, str]) -> None:
         """Take the last certified days of each market, and the link of its newest report; what a new home finds is no news."""
         known = self.ledger.days
         for market, text in days.items():
             if known is not None and known.get(market) != text:
-                link = f"; report {links[market]}" if market in links else ""
-                self.add(Level.SAFE, f"certified {text}; {verdict_text}{link}", now_ns)
+                link = self._texts("report", link=links[market]) if market in links else ""
+                count = Count(sum(finding.level > Level.SAFE for finding in verdict.findings))
+                line = self._texts("certified", days=text, level=verdict.level.name, count=count)
+                self.add(Level.SAFE, line + link, now_ns)
         self.ledger.days = (known or {}) | days
 
     def add(self, level: Level, text: str, now_ns: int) -> None:
@@ -124,6 +130,10 @@ class Outbox:
         done = min(self.ledger.delivered.values())
         self.ledger.lines = [line for line in self.ledger.lines if line.number > done]
 
+    def _is_sent(self, finding: Finding) -> bool:
+        """Whether it is of the level that was asked for; settings without effect are a note that a person waits for."""
+        return max(finding.level, Level.REPAIRING * (finding.code == "settings_changed")) >= self._min_level
+
     def _is_news(self, key: str, finding: Finding, now_s: float) -> bool:
         reported = self.ledger.reported.get(key)
         if reported is None:
@@ -135,12 +145,13 @@ class Outbox:
 
     def _add_recovered(self, key: str, note: Finding | None, now_ns: int) -> None:
         if key.split(" ")[0] not in _LOSSES:
-            self.add(Level.SAFE, f"recovered {key}{f': {note.message}' if note else ''}", now_ns)
+            recovered = self._texts("recovered", key=key)
+            self.add(Level.SAFE, f"{recovered}: {note.message}" if note else recovered, now_ns)
         elif note:
-            self.add(Level.SAFE, f"acknowledged {key}: {note.message}", now_ns)
+            self.add(Level.SAFE, self._texts("acknowledged", key=key, message=note.message), now_ns)
 
 
-def compose(home: str, lines: list[Line]) -> tuple[str, str]:
+def compose(home: str, lines: list[Line], language: Language = "en") -> tuple[str, str]:
     """Title and text of one message with all these lines, as far as a message goes."""
     worst = max(line.level for line in lines)
     texts, size = [], 0
@@ -148,7 +159,7 @@ def compose(home: str, lines: list[Line]) -> tuple[str, str]:
         text = f"{to_kst(line.time_ns):%H:%M:%S} KST {line.text}"[:MAX_MESSAGE_CHARACTERS]
         size += len(text) + 1
         if size > MAX_MESSAGE_CHARACTERS:
-            texts.append(f"and {len(lines) - number} more: see `collectorctl status`")
+            texts.append(Texts(language, NOTIFY_MESSAGES)("more", count=len(lines) - number))
             break
         texts.append(text)
     return f"collectorctl {home}{f' {worst.name}' if worst else ''}", "\n".join(texts)

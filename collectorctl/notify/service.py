@@ -54,11 +54,12 @@ class Notifier:
         self._home, self._stop, self._vitals = home, stop, vitals
         self._services, self._ping = services, ping
         table = home.settings.notify
-        self._outbox = Outbox(load_ledger(home), MIN_LEVELS[table.min_level], table.repeat_minutes * 60)
+        self._language = choose_language(home.settings.ui.language)
+        min_level, repeat_s = MIN_LEVELS[table.min_level], table.repeat_minutes * 60
+        self._outbox = Outbox(load_ledger(home), min_level, repeat_s, self._language)
         self._outbox.register(service.fingerprint for service in services)
         self._name = f"{socket.gethostname()}:{home.root.name}"
         self._schedules = [one for one in build_schedules(home.settings, home.load_calendar()) if one.enabled]
-        self._language = choose_language(home.settings.ui.language)
         self._saved = b""
         self._ping_s = table.ping_s
         self._next_ping_s = 0.0
@@ -102,13 +103,13 @@ class Notifier:
         links = {
             name: link for name, last in days.items() if last and (link := find_report_link(self._home, name, last))
         }
-        self._outbox.certified(certified, _format_level(verdict), now_ns, links)
+        self._outbox.certified(certified, verdict, now_ns, links)
         if self._ping is not None and self._ping.is_ready and time.monotonic() >= self._next_ping_s:
             self._next_ping_s = time.monotonic() + self._ping_s
             self._ping.start(Message("info", "", ""))
 
     def _judge(self) -> tuple[Evidence, Verdict]:
-        evidence = collect_evidence(self._home, collect_status(self._home))
+        evidence = collect_evidence(self._home, collect_status(self._home, self._language))
         return evidence, judge(evidence, self._home.load_calendar(), self._language)
 
     def _poll_channels(self) -> None:
@@ -124,7 +125,7 @@ class Notifier:
         for service in self._services:
             if service.is_ready and (lines := self._outbox.pending(service.fingerprint)):
                 kind = _KINDS[max(line.level for line in lines)]
-                service.start(Message(kind, *compose(self._name, lines), lines[-1].number))
+                service.start(Message(kind, *compose(self._name, lines, self._language), lines[-1].number))
 
     def _save(self) -> None:
         text = msgspec.json.encode(self._outbox.ledger)
@@ -174,8 +175,3 @@ def find_report_link(home: Home, name: str, last: LastRun) -> str:
 def _has_fresh_day(evidence: Evidence) -> bool:
     """Whether the day's incidents are known as of now."""
     return evidence.status.day is not None and (evidence.status.day_age_s or 0.0) <= STALE_REPORT_S
-
-
-def _format_level(verdict: Verdict) -> str:
-    count = sum(finding.level > Level.SAFE for finding in verdict.findings)
-    return f"verdict {verdict.level.name}, {count} {'finding' if count == 1 else 'findings'}"

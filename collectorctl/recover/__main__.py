@@ -18,7 +18,7 @@ from loguru import logger
 
 from collectorctl.recover.schedule.runner import RecoveryRunner
 from collectorctl.recover.schedule.schedule import build_schedules
-from collectorctl.recover.schedule.state import PROGRAM, schedule_state
+from collectorctl.recover.schedule.state import PROGRAM, format_recovery, schedule_state
 from conf.home import Home
 from conf.process import ShutdownSignal, run_process
 from ringbuf.vitals import ProcessState, Vitals
@@ -37,7 +37,7 @@ def serve(home: Home, stop: ShutdownSignal) -> None:
         schedules = [one for one in build_schedules(home.settings, home.load_calendar()) if one.enabled]
         runner = RecoveryRunner(home, schedules, vitals, stop)
         if not schedules or runner.run():
-            summary = str(schedule_state(home, schedules))
+            summary = format_recovery(schedule_state(home, schedules))
             logger.info("{}", summary)
             vitals.set_state(ProcessState.DONE, summary)
             runner.wait(started_s + MIN_RUNTIME_S - time.monotonic())

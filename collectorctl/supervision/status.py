@@ -23,13 +23,16 @@ from collectorctl.capture import CaptureStatus, read_capture
 from collectorctl.recover.schedule.schedule import build_schedules
 from collectorctl.recover.schedule.state import PROGRAM as ON_CALL
 from collectorctl.recover.schedule.state import ScheduleState, schedule_state
+from collectorctl.supervision.messages import ENGLISH, STATUS_MESSAGES
 from collectorctl.supervision.supervisor import Program, SupervisorClient
-from conf.clock import SECOND_NS, to_kst
+from conf.calendar import SEARCH_DAYS, TradingCalendar
+from conf.clock import KST, SECOND_NS, to_kst
 from conf.files.replacement import read_replaced
 from conf.home import Home
-from conf.market import KR, US
+from conf.market import KR, US, hours_of, to_local
 from conf.process import is_waiting_for_disk
 from conf.settings import Settings, SettingsError
+from conf.text.language import Language, Texts
 from ringbuf.records import STREAMS
 from ringbuf.ring import Consumer, RingError
 from ringbuf.vitals import VitalsError, VitalsSnapshot, read_snapshot
@@ -154,32 +157,38 @@ def gapfill_programs(settings: Settings) -> list[str]:
 
 
 def evaluate(
-    program: Program | None, vitals: VitalsSnapshot | None, now_mono_ns: int, waits_for_disk: bool = False
+    program: Program | None,
+    vitals: VitalsSnapshot | None,
+    now_mono_ns: int,
+    waits_for_disk: bool = False,
+    texts: Texts = ENGLISH,
 ) -> tuple[bool, str]:
     """Whether a process is healthy, and what it is doing or what is wrong."""
     if program is None:
-        return False, "not supervised"
+        return False, texts("not_supervised")
     if program.state != "RUNNING" and program.state != "STARTING":
-        return False, f"supervisor: {program.state}{': ' + program.spawn_error if program.spawn_error else ''}"
+        return False, ": ".join(filter(None, (texts("supervisor_state", state=program.state), program.spawn_error)))
     if vitals is None or vitals.pid != program.pid:
-        return False, "no sign of life yet"
+        return False, texts("no_sign")
     age_s = (now_mono_ns - vitals.heartbeat_mono_ns) / 1e9
     if age_s > STALE_S:
-        return False, f"no heartbeat for {age_s:.0f} s{': it waits for the disk' if waits_for_disk else ''}"
-    description = f"{vitals.state}: {vitals.detail}" if vitals.detail else vitals.state
-    return vitals.state.is_healthy, description
+        return False, texts("no_heartbeat", age_s=age_s) + (f": {texts('waits_for_disk')}" if waits_for_disk else "")
+    return vitals.state.is_healthy, ": ".join(filter(None, (texts(f"state_{vitals.state}"), vitals.detail)))
 
 
-def evaluate_scheduled(program: Program, recovery: ScheduleState) -> tuple[bool, str]:
+def evaluate_scheduled(program: Program, recovery: ScheduleState, texts: Texts = ENGLISH) -> tuple[bool, str]:
     """The verdict on a program that was not started, or has ended, because nothing was due for it."""
     if recovery.due and recovery.due_s > START_TIMEOUT_S:
-        why = "it was stopped" if program.stopped_by_user else "the watchdog should have started it"
-        return False, f"due for {recovery.due} and does not run: {why}: `collectorctl restart {program.name}`"
-    return True, (f"due for {recovery.due}" if recovery.due else "nothing is due") if recovery.enabled else "off"
+        why = texts("was_stopped" if program.stopped_by_user else "not_started")
+        return False, texts("due_not_running", due=recovery.due, why=why, name=program.name)
+    if not recovery.enabled:
+        return True, texts("off")
+    return True, texts("due", due=recovery.due) if recovery.due else texts("nothing_due")
 
 
-def collect_status(home: Home) -> Status:
-    """The status of a home, from outside."""
+def collect_status(home: Home, language: Language = "en") -> Status:
+    """The status of a home, from outside; what people read of it in `language`."""
+    texts = Texts(language, STATUS_MESSAGES)
     supervisor = SupervisorClient(home)
     pid = supervisor.find_pid()
     supervised = {program.name: program for program in supervisor.list_programs()}
@@ -190,12 +199,12 @@ def collect_status(home: Home) -> Status:
     ]
     shortfalls, summary = _read_allocation(home)
     recovery = schedule_state(home, build_schedules(home.settings, home.load_calendar()))
-    processes = [_build_process_status(home, name, supervised.get(name), recovery) for name in names]
+    processes = [_build_process_status(home, name, supervised.get(name), recovery, texts) for name in names]
     feed_health = read_replaced(home.feed_report_path(), FeedReport) if pid is not None else None
     day = read_replaced(home.day_report_path(), DayReport)
     rings = [
-        *(_read_ring_level(home, line, stream) for line in enabled_feeds(home.settings) for stream in STREAMS),
-        *(_read_ring_level(home, line, "tick") for line in gapfill_programs(home.settings)),
+        *(_read_ring_level(home, line, stream, texts) for line in enabled_feeds(home.settings) for stream in STREAMS),
+        *(_read_ring_level(home, line, "tick", texts) for line in gapfill_programs(home.settings)),
     ]
     return Status(
         home=str(home.root),
@@ -209,7 +218,7 @@ def collect_status(home: Home) -> Status:
         rings=rings,
         lost_records=_count_writers(processes, "lost_records"),
         damaged_records=_count_writers(processes, "damaged_records"),
-        market=_describe_market(home),
+        market=_describe_market(home, texts),
         feed_health=feed_health,
         feed_health_age_s=_read_age_s(home.feed_report_path()),
         day=day,
@@ -229,11 +238,25 @@ def _count_writers(processes: list[ProcessStatus], counter: str) -> int:
     return sum(process.counters.get(counter, 0) for process in processes if process.name == "writer")
 
 
-def _describe_market(home: Home) -> str:
+def _describe_market(home: Home, texts: Texts) -> str:
     calendar, now_ns = home.load_calendar(), home.load_clock().now_ns()
     markets = dict.fromkeys(BROKERS[line].market for line in enabled_feeds(home.settings))
     venues = [{one.venue for one in home.settings.instruments(market)} for market in markets]
-    return "; ".join(calendar.describe(each, now_ns) for each in venues if each)
+    return "; ".join(_describe_venues(calendar, each, now_ns, texts) for each in venues if each)
+
+
+def _describe_venues(calendar: TradingCalendar, venues: set[str], now_ns: int, texts: Texts) -> str:
+    phases = {venue: calendar.find_phase(venue, now_ns) for venue in sorted(venues)}
+    if any(phases.values()):
+        return ", ".join(f"{venue} {texts(f'phase_{phase}')}" for venue, phase in phases.items() if phase)
+    opening = calendar.next_open_if_closed(venues, now_ns)
+    if opening is None:
+        return texts("closed", days=SEARCH_DAYS)
+    if texts.language == "en":
+        return texts("closed_until", text=opening)
+    at = to_local(opening.ns, hours_of(opening.venue).zone)
+    zone = "KST" if at.tzinfo is KST else f"{at:%Z}"
+    return texts("closed_until", text=f"{at:%Y-%m-%d %H:%M} {zone} ({opening.venue} {texts(f'phase_{opening.phase}')})")
 
 
 def _read_allocation(home: Home) -> tuple[list[str], str]:
@@ -273,7 +296,9 @@ def _read_age_s(path: Path) -> float | None:
         return None
 
 
-def _build_process_status(home: Home, name: str, program: Program | None, recovery: ScheduleState) -> ProcessStatus:
+def _build_process_status(
+    home: Home, name: str, program: Program | None, recovery: ScheduleState, texts: Texts
+) -> ProcessStatus:
     vitals: VitalsSnapshot | None = None
     vitals_error = ""
     try:
@@ -283,10 +308,10 @@ def _build_process_status(home: Home, name: str, program: Program | None, recove
     except VitalsError as error:
         vitals_error = str(error)
     if name == ON_CALL and program is not None and program.state in ("STOPPED", "EXITED"):
-        healthy, verdict = evaluate_scheduled(program, recovery)
+        healthy, verdict = evaluate_scheduled(program, recovery, texts)
     else:
         healthy, verdict = evaluate(
-            program, vitals, time.monotonic_ns(), program is not None and is_waiting_for_disk(program.pid)
+            program, vitals, time.monotonic_ns(), program is not None and is_waiting_for_disk(program.pid), texts
         )
     status = ProcessStatus(
         name=name,
@@ -318,12 +343,12 @@ def read_own_memory_mb(pid: int) -> float | None:
     return round((memory.rss - memory.shared) / 1e6, 1)
 
 
-def _read_ring_level(home: Home, feed: str, stream: str) -> RingLevel:
+def _read_ring_level(home: Home, feed: str, stream: str, texts: Texts) -> RingLevel:
     name = f"{feed}.{stream}"
     try:
         ring = Consumer.open(home.ring_path(feed, stream), STREAMS[stream])
     except FileNotFoundError:
-        return RingLevel(name, 0, 0, 0, note="not made yet")
+        return RingLevel(name, 0, 0, 0, note=texts("ring_missing"))
     except RingError as error:
         return RingLevel(name, 0, 0, 0, str(error))
     try:

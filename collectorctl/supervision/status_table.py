@@ -6,12 +6,14 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from collectorctl.capture import format_capture
+from collectorctl.capture import CaptureStatus
+from collectorctl.recover.schedule.state import format_recovery
+from collectorctl.supervision.messages import ENGLISH, STATUS_MESSAGES
 from collectorctl.supervision.status import ProcessStatus, RingLevel, Status
 from collectorctl.terminal import TextConsole, coloured
 from collectorctl.verdict import Level, Verdict
 from collectorctl.verdict.messages import MESSAGES
-from conf.text.language import Language, Texts
+from conf.text.language import Count, Language, Texts
 from writer.feeds.monitor import FeedReport
 from writer.volume.gap_tracker import GapReport
 
@@ -37,115 +39,119 @@ def print_verdict(verdict: Verdict, console: TextConsole, language: Language = "
         console.print(table)
 
 
-def print_status(status: Status, console: TextConsole, counters: bool = False, wide: bool = False) -> None:
+def print_status(
+    status: Status, console: TextConsole, counters: bool = False, wide: bool = False, language: Language = "en"
+) -> None:
     """Print processes and rings; with `counters` everything that was ever counted, `wide` with pids, memory and latencies."""
-    supervisor = f"supervisord {status.supervisor_pid}" if status.supervisor_pid else "nothing runs"
+    texts = Texts(language, STATUS_MESSAGES)
+    supervisor = f"supervisord {status.supervisor_pid}" if status.supervisor_pid else texts("nothing_runs")
     console.print(f"{status.home}   {status.now}   {supervisor}")
-    console.print(f"market: {status.market}")
+    console.print(texts("market", text=status.market))
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    details = ("pid", "beat", "own MB", "wire to ring, p50 / p99 ms") if wide else ()
-    for column in ("process", "health", "up", *details):
-        table.add_column(column, no_wrap=True)
-    table.add_column("what it does", overflow="fold")
+    details = ("head_pid", "head_beat", "head_memory", "head_latency") if wide else ()
+    for column in ("head_process", "head_health", "head_up", *details):
+        table.add_column(texts(column), no_wrap=True)
+    table.add_column(texts("head_does"), overflow="fold")
     for process in status.processes:
-        table.add_row(*_build_process_row(process, wide))
+        table.add_row(*_build_process_row(process, wide, texts))
     console.print(table)
-    for line in format_rings(status):
+    for line in format_rings(status, texts):
         console.print(line)
     if status.shortfalls:
         console.print(status.allocation_summary)
     if status.feed_health is not None:
-        for line in format_feeds(status.feed_health):
-            console.print(mark_age(line, status.feed_health_age_s))
+        for line in format_feeds(status.feed_health, texts):
+            console.print(mark_age(line, status.feed_health_age_s, texts))
         for degradation in status.feed_health.degraded:
             subject = " ".join(filter(None, (degradation.feed, degradation.symbol, degradation.venue)))
-            console.print(coloured("DEGRADED", "red"), f"{subject}: {degradation.message}")
+            console.print(coloured(texts("degraded"), "red"), f"{subject}: {degradation.message}")
     if status.gaps is not None:
-        console.print(mark_age(format_ticks(status.gaps), status.gaps_age_s))
+        console.print(mark_age(format_ticks(status.gaps, texts), status.gaps_age_s, texts))
     if status.us_gaps is not None:
-        console.print(f"US {format_ticks(status.us_gaps, 'dollars')}")
+        console.print(texts("us_ticks", text=format_ticks(status.us_gaps, texts, "dollars")))
     if status.recovery is not None:
-        console.print(f"recovery: {status.recovery}")
+        console.print(texts("recovery", text=format_recovery(status.recovery, texts)))
     for capture in status.captures:
-        console.print(format_capture(capture))
+        console.print(format_capture(capture, texts))
     for event in status.events:
-        console.print(f"event {event}")
+        console.print(texts("event", text=event))
     if counters:
         for process in status.processes:
             text = ", ".join(f"{name} {count}" for name, count in process.counters.items() if count)
             console.print(f"{process.name}: {text}")
 
 
-def mark_age(line: str, age_s: float | None) -> Text:
+def mark_age(line: str, age_s: float | None, texts: Texts = ENGLISH) -> Text:
     """A line out of a file: grey, with its age, once that is more than FRESH_S."""
     if age_s is None or age_s <= FRESH_S:
         return coloured(line, "default")
-    return coloured(f"{line} [{age_s:.0f} s old]", "bright_black")
+    return coloured(f"{line} {texts('age', age_s=age_s)}", "bright_black")
 
 
-def format_rings(status: Status) -> list[str]:
+def format_rings(status: Status, texts: Texts = ENGLISH) -> list[str]:
     """Each ring, and what the writer could not read of them."""
-    lines = [f"ring {ring.name:<18} {_describe_ring(ring)}" for ring in status.rings]
+    lines = [texts("ring", name=ring.name, text=_describe_ring(ring, texts)) for ring in status.rings]
     if status.lost_records:
-        lines.append(
-            f"LOST {status.lost_records} records since the writer's start: {status.damaged_records} damaged, "
-            "the rest overwritten unread (`tail event`: ring_loss)"
-        )
+        lines.append(texts("ring_lost", lost=status.lost_records, damaged=status.damaged_records))
     return lines
 
 
-def _describe_ring(ring: RingLevel) -> str:
+def _describe_ring(ring: RingLevel, texts: Texts) -> str:
     if ring.error or ring.note:
-        return f"UNREADABLE {ring.error}" if ring.error else ring.note
+        return texts("ring_unreadable", error=ring.error) if ring.error else ring.note
     if ring.backlog > ring.capacity:
-        return f"LOSING RECORDS: {ring.backlog - ring.capacity} of {ring.backlog} waiting are overwritten, {ring.head} in all"
-    full = "" if ring.full_in_s is None else f", full in {ring.full_in_s:.0f} s if they stay"
-    return f"{ring.backlog} of {ring.capacity} waiting{full}, {ring.head} in all"
+        return texts("ring_losing", lost=ring.backlog - ring.capacity, backlog=ring.backlog, head=ring.head)
+    key = "ring_waiting" if ring.full_in_s is None else "ring_filling"
+    values = {"backlog": ring.backlog, "capacity": ring.capacity, "head": ring.head, "full_in_s": ring.full_in_s}
+    return texts(key, **values)
 
 
-def format_feeds(report: FeedReport) -> list[str]:
+def format_feeds(report: FeedReport, texts: Texts = ENGLISH) -> list[str]:
     """The feeds over the last window, one line each."""
     lines = []
     for feed in report.feeds:
-        shares = [
-            f"{share:.1%} {what}"
-            for share, what in (
-                (feed.twin_share, "found their twin"),
-                (feed.first_share, "of the twins here first"),
-                (feed.coverage, "of all books"),
-            )
-            if share is not None
+        found = [
+            texts(name, share=share)
+            for name in ("twin_share", "first_share", "coverage")
+            if (share := getattr(feed, name)) is not None
         ]
-        lines.append(
-            f"feed {feed.feed:<8} {feed.books} books in {report.window_s:.0f} s; {'; '.join(shares) or 'none'}"
-        )
+        shares = "; ".join(found) or texts("no_shares")
+        lines.append(texts("feed", feed=feed.feed, books=feed.books, window_s=report.window_s, shares=shares))
     if report.lag_p50_ms is not None and len(report.feeds) == 2:
         first, second = (line.feed for line in report.feeds)
-        lines.append(f"{second} is behind {first} by {report.lag_p50_ms:.0f} ms (p99 {report.lag_p99_ms:.0f})")
+        lines.append(texts("feed_lag", first=first, second=second, p50=report.lag_p50_ms, p99=report.lag_p99_ms))
     return lines
 
 
-def format_ticks(report: GapReport, currency: str = "won") -> str:
+def format_ticks(report: GapReport, texts: Texts = ENGLISH, currency: str = "won") -> str:
     """What is missing of the newest day's ticks, in one line, and where most."""
     symbols = report.newest_day()
     if not symbols:
-        return f"ticks: none since {report.since}"
+        return texts("no_ticks", since=report.since)
     gaps, shares, value, duplicates, confirmed, before_start = (
         sum(getattr(symbol, name) for symbol in symbols)
         for name in ("gaps", "gap_shares", "gap_value", "duplicates", "confirmed_by_book", "before_start")
     )
-    parts = [f"{gaps} gap{'s' * (gaps > 1)} ({shares:,} shares, {value:,} {currency})" if gaps else "no gap"]
-    parts += [f"{duplicates:,} twice"] * bool(duplicates)
-    parts += [f"{confirmed} missing ticks confirmed by books"] * bool(confirmed)
-    parts += [f"{before_start:,} shares before the start"] * bool(before_start)
+    missing = {"count": Count(gaps), "shares": shares, "value": value, "currency": texts(currency)}
+    parts = [texts("gaps", **missing) if gaps else texts("no_gap")]
+    parts += [texts("twice", count=duplicates)] * bool(duplicates)
+    parts += [texts("confirmed", count=confirmed)] * bool(confirmed)
+    parts += [texts("before_start", shares=before_start)] * bool(before_start)
     worst = max(symbols, key=lambda symbol: symbol.gap_shares + symbol.behind)
     if worst.gap_shares + worst.behind:
-        parts.append(f"worst {worst.symbol} {worst.venue}: {worst.gap_shares + worst.behind:,} shares")
-    return f"ticks of {symbols[0].day} since {report.since}: {'; '.join(parts)}"
+        parts.append(texts("worst", name=f"{worst.symbol} {worst.venue}", shares=worst.gap_shares + worst.behind))
+    return texts("ticks", day=symbols[0].day, since=report.since, parts="; ".join(parts))
 
 
-def _build_process_row(process: ProcessStatus, wide: bool) -> list[str | Text]:
-    health = coloured("healthy", "green") if process.healthy else coloured("NOT HEALTHY", "red")
+def format_capture(capture: CaptureStatus, texts: Texts = ENGLISH) -> str:
+    """The capture of a feed in one line."""
+    dropped = texts("capture_dropped", dropped=capture.dropped, feed=capture.feed) if capture.dropped else ""
+    values = {"feed": capture.feed, "files": capture.files, "mb": capture.bytes / 1e6, "frames": capture.frames}
+    return texts("capture", state=texts("on" if capture.is_on else "off"), **values) + dropped
+
+
+def _build_process_row(process: ProcessStatus, wide: bool, texts: Texts) -> list[str | Text]:
+    health = coloured(texts("healthy"), "green") if process.healthy else coloured(texts("not_healthy"), "red")
     latency = process.latency_us
     details = [
         str(process.pid or "-"),
@@ -153,14 +159,14 @@ def _build_process_row(process: ProcessStatus, wide: bool) -> list[str | Text]:
         "-" if process.own_memory_mb is None else f"{process.own_memory_mb:.0f}",
         f"{latency.get('50', 0) / 1000:.2f} / {latency.get('99', 0) / 1000:.2f}" if latency else "-",
     ]
-    up = format_duration(process.uptime_s) if process.pid else "-"
+    up = format_duration(process.uptime_s, texts) if process.pid else "-"
     return [process.name, health, up, *(details if wide else []), process.verdict]
 
 
-def format_duration(seconds: float) -> str:
+def format_duration(seconds: float, texts: Texts = ENGLISH) -> str:
     """A duration in its largest unit: 45 s, 12 min, 3.5 h, 2.1 d."""
     if seconds < 120:
-        return f"{seconds:.0f} s"
+        return texts("seconds", n=seconds)
     if seconds < 7200:
-        return f"{seconds / 60:.0f} min"
-    return f"{seconds / 3600:.1f} h" if seconds < 172_800 else f"{seconds / 86_400:.1f} d"
+        return texts("minutes", n=seconds / 60)
+    return texts("hours", n=seconds / 3600) if seconds < 172_800 else texts("days", n=seconds / 86_400)

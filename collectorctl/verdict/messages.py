@@ -103,8 +103,8 @@ MESSAGES: dict[str, dict[Language, str]] = {
         "ko": "디스크 여유가 {days:.1f}일치: {free_gb:.1f} GB 남음, 하루 {day_gb:.1f} GB 사용",
     },
     "settings_changed": {
-        "en": "started before the settings changed",
-        "ko": "설정 변경 전에 시작되어 아직 반영되지 않음",
+        "en": "started before the settings changed, which have no effect on them yet: {names}",
+        "ko": "설정 변경 전에 시작되어 변경 내용이 아직 반영되지 않음: {names}",
     },
 }
 

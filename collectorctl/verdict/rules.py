@@ -26,6 +26,7 @@ from collectorctl.supervision.status import Status
 from collectorctl.verdict.messages import ACTIONS, MESSAGES
 from conf.calendar import TradingCalendar
 from conf.clock import SECOND_NS
+from conf.loader import SETTINGS_FILE
 from conf.market import MARKETS, Market
 from conf.text.language import Count, Language, Texts
 from ringbuf.vitals import ProcessState
@@ -303,7 +304,8 @@ def _judge_settings(evidence: Evidence, texts: Texts) -> Iterator[Finding]:
         one.name for one in evidence.status.processes if one.pid and one.uptime_s > evidence.settings_changed_s + 1
     ]
     if older:
-        yield Finding(Level.SAFE, "settings_changed", ", ".join(older), texts("settings_changed"))
+        message = texts("settings_changed", names=", ".join(older))
+        yield Finding(Level.SAFE, "settings_changed", SETTINGS_FILE, message)
     if evidence.status.shortfalls:
         yield Finding(Level.SAFE, "shortfall", "universe", evidence.status.allocation_summary)
 

@@ -32,12 +32,12 @@ class Texts:
     """The messages of one language."""
 
     def __init__(self, language: Language, messages: Mapping[str, Mapping[Language, str]]) -> None:
-        self._language = language
+        self.language = language
         self._messages = messages
 
-    def __call__(self, key: str, **values: Any) -> str:
+    def __call__(self, key: str, /, **values: Any) -> str:
         """The message of a key with its values."""
-        return self._messages[key][self._language].format(**values)
+        return self._messages[key][self.language].format(**values)
 
 
 def choose_language(setting: str, environ: Mapping[str, str] = os.environ) -> Language:

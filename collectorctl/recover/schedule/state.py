@@ -18,10 +18,12 @@ from pathlib import Path
 import msgspec
 
 from collectorctl.recover.schedule.schedule import Schedule
+from collectorctl.supervision.messages import ENGLISH
 from conf.clock import SECOND_NS, to_kst
 from conf.files.replacement import read_replaced
 from conf.home import Home
 from conf.market import KR, Market
+from conf.text.language import Texts
 
 PROGRAM = "recover"
 _DATE_FOLDER = re.compile(r"date=(\d{4}-\d{2}-\d{2})")
@@ -47,12 +49,15 @@ class ScheduleState(msgspec.Struct, frozen=True):
     due_s: float
     next: str
 
-    def __str__(self) -> str:
-        """In one line."""
-        if not self.enabled:
-            return "by hand only (recover.automatic is false, or neither kiwoom nor us is enabled)"
-        now = f"due now for {self.due}" if self.due else f"next {self.next}"
-        return f"{now}; last: {self.last or 'never'}"
+
+def format_recovery(recovery: ScheduleState, texts: Texts = ENGLISH) -> str:
+    """Recovery by itself in one line."""
+    if not recovery.enabled:
+        return texts("recovery_by_hand")
+    last = recovery.last or texts("never")
+    if recovery.due:
+        return texts("recovery_due", due=recovery.due, last=last)
+    return texts("recovery_next", next=recovery.next, last=last)
 
 
 def is_due(home: Home, schedule: Schedule) -> bool:

@@ -102,7 +102,7 @@ def test_certified_days_give_a_line_once_and_none_in_a_new_home() -> None:
     """What was certified before the first look is no news; a later run with another result is."""
     box = outbox()
     for text in ("2026-11-19 1 PROVEN", "2026-11-20 1 INCOMPLETE", "2026-11-20 1 INCOMPLETE", "2026-11-20 1 PROVEN"):
-        box.certified({"kr": text}, "verdict SAFE, 0 findings", 0, {"kr": "/data/report/2026-11-20.html"})
+        box.certified({"kr": text}, Verdict(Level.SAFE, []), 0, {"kr": "/data/report/2026-11-20.html"})
 
     assert [line.text for line in box.ledger.lines] == [
         "certified 2026-11-20 1 INCOMPLETE; verdict SAFE, 0 findings; report /data/report/2026-11-20.html",

@@ -8,11 +8,21 @@ import re
 import pytest
 from rich.cells import cell_len
 
+from collectorctl.capture import CaptureStatus
 from collectorctl.commands.inspect import format_verdict_line
-from collectorctl.supervision.status import ProcessStatus, RingLevel, Status
+from collectorctl.recover.schedule.state import ScheduleState
+from collectorctl.supervision.messages import STATUS_MESSAGES
+from collectorctl.supervision.status import ProcessStatus, RingLevel, Status, evaluate
 from collectorctl.supervision.status_table import format_duration, print_status, print_verdict
+from collectorctl.supervision.supervisor import Program
 from collectorctl.terminal import TextConsole
 from collectorctl.verdict import Finding, Level, Verdict
+from conf.text.language import Texts
+from ringbuf.records import TICK, Venue, empty_records
+from ringbuf.vitals import ProcessState, VitalsSnapshot
+from writer.feeds.degradation import Degradation, FeedShare
+from writer.feeds.monitor import FeedReport
+from writer.volume.gap_tracker import GapReport, GapTracker
 
 CAUSE = "not read: kiwoom.tick: record 4711 requested, the ring has 1 to 12: the position is of another ring"
 FINDING = Finding(
@@ -106,3 +116,67 @@ def test_the_verdict_fits_a_status_bar() -> None:
     """The level and the worst finding, or the time."""
     assert format_verdict_line(VERDICT, STATUS.now) == "ATTENTION ring_loss kis orderbook (+1)"
     assert format_verdict_line(Verdict(Level.SAFE, []), STATUS.now) == "SAFE 2026-11-20 10:00:00 KST"
+
+
+def full_status(texts: Texts) -> Status:
+    """A status with every line that there is."""
+    rings = [
+        RingLevel("kis.tick", 8192, 500_000, 456_399),
+        RingLevel("kis.event", 8192, 500_000, 8000, full_in_s=12.4),
+        RingLevel("kis.orderbook", 8192, 500_000, 8),
+        RingLevel("us.tick", 8192, 0, 0, error="magic is 0"),
+        RingLevel("us.event", 0, 0, 0, note=texts("ring_missing")),
+    ]
+    feeds = [FeedShare("kis", 9000, 0.99, 0.5, 0.97), FeedShare("kiwoom", 0, None, None, None)]
+    gaps = GapTracker()
+    ticks = empty_records(TICK, 3)
+    ticks["symbol"], ticks["venue"], ticks["exch_ns"] = b"005930", Venue.KRX, 1_795_132_800_000_000_000
+    ticks["size"], ticks["cum_volume"], ticks["price_e4"] = 10, [1010, 2020, 2020], 10**6
+    gaps.add_ticks(ticks)
+    report = GapReport("2026-11-20 09:00:00", "", "", 0, gaps.export_symbols())
+    processes = []
+    for state in ProcessState:
+        program = Program("kis", "RUNNING", 1, 1, "")
+        vitals = VitalsSnapshot("kis", 1, 0, 0, state, "", {}, {}, 0, [])
+        healthy, text = evaluate(program, vitals, 0, texts=texts)
+        processes.append(ProcessStatus("kis", "RUNNING", 1, healthy, text, uptime_s=7300.0))
+    for late_ns, waits in ((9 * 10**9, True), (9 * 10**9, False)):
+        text = evaluate(program, vitals, late_ns, waits, texts)[1]
+        processes.append(ProcessStatus("kis", "RUNNING", 1, False, text, uptime_s=600.0))
+    for one in (None, program):
+        text = evaluate(one, None, 0, texts=texts)[1]
+        processes.append(ProcessStatus("kis", "RUNNING", 1, False, text, uptime_s=5.0))
+    return Status(
+        "/home/trader/collector",
+        "2026-11-20 10:00:00 KST",
+        None,
+        False,
+        processes,
+        rings,
+        lost_records=7,
+        damaged_records=2,
+        market=f"KRX {texts('phase_regular')}, NXT {texts('phase_pre_market')}",
+        feed_health=FeedReport("", 60.0, 2900.0, 3100.0, feeds, [Degradation("kis", "005930", "KRX", "silent")]),
+        feed_health_age_s=31.0,
+        gaps=report,
+        us_gaps=report,
+        recovery=ScheduleState(True, "", "2026-11-20", 5.0, ""),
+        captures=[CaptureStatus("kis", True, 3, 10**6, 5, 1)],
+    )
+
+
+@pytest.mark.parametrize("width", [80, 120])
+def test_every_line_is_in_korean_and_no_wider_than_the_terminal(width: int) -> None:
+    """In cells; what is not Korean is a name, a state of the broker's, or a figure."""
+    out = io.StringIO()
+    console = TextConsole(highlight=False, file=out, width=width)
+    print_status(full_status(Texts("ko", STATUS_MESSAGES)), console, wide=width > 100, language="ko")
+    lines = [line for line in out.getvalue().splitlines() if re.search("[a-zA-Z]", line)]
+
+    assert max(map(cell_len, lines)) <= width
+    known = (
+        "KST KRX NXT NAS PID MB kis kiwoom us event tick orderbook writer log ms ring_loss tail supervisord silent magic is "
+        "collectorctl p50 p99"
+    )
+    words = {word for line in lines[1:] for word in re.findall("[A-Za-z_][A-Za-z_0-9]+", line)}
+    assert words - {"p"} <= set(known.split()), words

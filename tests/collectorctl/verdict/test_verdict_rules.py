@@ -14,7 +14,9 @@ from zoneinfo import ZoneInfo
 import pytest
 from rich.cells import cell_len
 
+from collectorctl.notify.messages import NOTIFY_MESSAGES
 from collectorctl.supervision import status_table
+from collectorctl.supervision.messages import STATUS_MESSAGES
 from collectorctl.supervision.status import ProcessStatus, RingLevel, Status
 from collectorctl.terminal import TextConsole
 from collectorctl.verdict import DiskRoom, Evidence, Finding, Level, Verdict, judge, rules
@@ -275,7 +277,12 @@ def test_settings_newer_than_a_process_are_noted_with_the_command(calendar: Trad
     """Nothing is wrong, but the change has no effect yet."""
     processes = [process("kis", uptime_s=50.0), process("writer", uptime_s=5.0)]
     found = only(judge(evidence(processes=processes, settings_changed_s=10.0), calendar))
-    assert (found.level, found.subject, found.action) == (Level.SAFE, "kis", ACTIONS["settings_changed"]["en"])
+    assert (found.level, found.subject, found.action) == (
+        Level.SAFE,
+        "collector.toml",
+        ACTIONS["settings_changed"]["en"],
+    )
+    assert found.message.endswith(": kis")
 
 
 def every_fault() -> list[Evidence]:
@@ -357,7 +364,8 @@ def test_each_message_is_complete_and_used() -> None:
     used = literals | {f"{name}_acknowledged" for name in literals} | {level.name for level in Level}
 
     assert set(MESSAGES) - used == set()
-    for key, texts in [*MESSAGES.items(), *ACTIONS.items()]:
+    catalogues = (MESSAGES, ACTIONS, STATUS_MESSAGES, NOTIFY_MESSAGES)
+    for key, texts in [one for each in catalogues for one in each.items()]:
         assert tuple(texts) == LANGUAGES, key
         english, korean = ({name for _, name, _, _ in Formatter().parse(text) if name} for text in texts.values())
         assert english == korean, key
