@@ -18,9 +18,11 @@ from rich.table import Table
 from brokers.allocation.allocate import plan_connections, slots_used
 from brokers.allocation.credentials import key_counts
 from brokers.registry import BROKERS
+from collectorctl.check_messages import MESSAGES
 from collectorctl.terminal import TextConsole
 from conf.home import Home
 from conf.instrument import Instrument
+from conf.text.language import Language, Texts
 
 _MAX_NAMED = 3
 
@@ -124,13 +126,19 @@ def print_allocation_report(report: AllocationReport, console: TextConsole) -> N
     console.print(format_shortfalls(report))
 
 
-def format_shortfalls(report: AllocationReport) -> str:
+def format_shortfalls(report: AllocationReport, language: Language = "en") -> str:
     """The shortfalls in one line: how many instruments lack what, and the first of each."""
+    texts = Texts(language, MESSAGES)
     if not report.shortfalls:
-        return "everything fits"
+        return texts("everything_fits")
     kinds = dict.fromkeys(shortfall for share in report.instruments for shortfall in share.shortfalls)
     parts = []
     for kind in kinds:
         names = [share.instrument for share in report.instruments if kind in share.shortfalls]
-        parts.append(f"{len(names)} {kind} ({', '.join(names[:_MAX_NAMED])}{', ...' * (len(names) > _MAX_NAMED)})")
-    return f"does not fit: {', '.join(parts)}: add app keys, or take instruments out of [universe]"
+        parts.append(texts(kind, count=len(names), names=abbreviate(names)))
+    return texts("does_not_fit", parts=", ".join(parts))
+
+
+def abbreviate(names: Sequence[str]) -> str:
+    """The first names of many."""
+    return ", ".join(names[:_MAX_NAMED]) + ", ..." * (len(names) > _MAX_NAMED)

@@ -4,7 +4,7 @@
 
 Guarantees:
     * Every command of a module in COMMAND_MODULES is a command of collectorctl.
-    * An error is one line on stderr that says what, where, what to do.
+    * An error is one line on stderr that says what, where, what to do; each fault of a home has its line, in the home's language.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from collectorctl.supervision.supervisor import SupervisorError
 from collectorctl.terminal import echo
 from conf.files.lock import LockHeld
 from conf.home import Home
-from conf.loader import SETTINGS_FILE
+from conf.loader import SETTINGS_FILE, choose_home_language
 from conf.process import EXIT_ALREADY_RUNNING, EXIT_BUG, EXIT_CONFIG, AlreadyRunning
 from conf.settings import SettingsError
 
@@ -42,7 +42,6 @@ _FIRST_STEPS = (
 )
 
 _EXIT_CODES: dict[type[Exception], int] = {
-    SettingsError: EXIT_CONFIG,
     AlreadyRunning: EXIT_ALREADY_RUNNING,
     LockHeld: EXIT_ALREADY_RUNNING,
     SupervisorError: EXIT_BUG,
@@ -65,6 +64,11 @@ class _CommandGroup(click.Group):
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
+        except SettingsError as error:
+            language = choose_home_language(Path(ctx.params["root"]))
+            for fault in error.faults:
+                echo(f"collectorctl: {fault.format(language)}", err=True)
+            ctx.exit(EXIT_CONFIG)
         except tuple(_EXIT_CODES) as error:
             echo(f"collectorctl: {error}", err=True)
             ctx.exit(_EXIT_CODES[type(error)])

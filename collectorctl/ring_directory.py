@@ -12,35 +12,34 @@ import shlex
 from collections.abc import Iterable
 from pathlib import Path
 
+from collectorctl.check_messages import MESSAGES
 from conf.home import RING_OWNER
+from conf.text.language import Language, Texts
 
 SHARED_MEMORY = Path("/dev/shm")
 MIN_LOGIN_UID = 1000
 """logind leaves the files of system users alone."""
 
 
-def find_removal_risk(directory: Path, user: str, uid: int, root: Path = Path("/")) -> str:
+def find_removal_risk(directory: Path, user: str, uid: int, root: Path = Path("/"), language: Language = "en") -> str:
     """Why logind may delete a ring directory, and what prevents it; "" where it does not. `root`: of the file system."""
     if not directory.is_relative_to(SHARED_MEMORY) or uid < MIN_LOGIN_UID or not (root / "run/systemd/system").is_dir():
         return ""
     if (root / "var/lib/systemd/linger" / user).exists() or _read_remove_ipc(root) == "no":
         return ""
-    return (
-        f"{directory}: logind deletes it when {user} logs out last (RemoveIPC): run `loginctl enable-linger {user}`, set "
-        'RemoveIPC=no in /etc/systemd/logind.conf, or let a unit own it (RuntimeDirectory=NAME, and paths.ring = "/run/NAME")'
-    )
+    return Texts(language, MESSAGES)("removal_risk", directory=directory, user=user)
 
 
-def find_orphans(directories: Iterable[Path]) -> list[str]:
+def find_orphans(directories: Iterable[Path], language: Language = "en") -> list[str]:
     """Each of these ring directories that no home leads to and no process writes in, with the command that removes it."""
-    found = []
+    texts, found = Texts(language, MESSAGES), []
     for directory in directories:
         link = _read_owner(directory)
         if (link is not None and link.is_symlink() and link.resolve() == directory) or _is_written(directory):
             continue
         megabytes = sum(path.stat().st_blocks * 512 for path in directory.iterdir()) / 1e6
-        owner = f"of {link}, which is gone" if link else "that name no home"
-        found.append(f"{directory}: {megabytes:.0f} MB of rings {owner}: rm -r {shlex.quote(str(directory))}")
+        values = {"directory": directory, "megabytes": megabytes, "command": f"rm -r {shlex.quote(str(directory))}"}
+        found.append(texts("orphan", link=link, **values) if link else texts("orphan_nameless", **values))
     return found
 
 

@@ -31,7 +31,7 @@ from conf.clock import Clock, to_kst
 from conf.files.lock import Wait, directory_lock, sleep
 from conf.holidays import load_holidays
 from conf.loader import SETTINGS_FILE, load_settings
-from conf.settings import Settings, SettingsError
+from conf.settings import Fault, Settings, SettingsError
 from conf.text.escape import escape_controls
 
 SHM, TMP, USER_RUNTIME = Path("/dev/shm"), Path("/tmp"), Path("/run/user")
@@ -82,20 +82,37 @@ class Home:
         try:
             path.mkdir(parents=True, exist_ok=True, mode=mode)
         except OSError as error:
-            raise SettingsError(
-                self.root / SETTINGS_FILE, f"paths.{key}", str(error), "name a directory that you may write"
-            ) from None
+            fault = Fault(self.root / SETTINGS_FILE, f"paths.{key}", "directory", reason=str(error))
+            raise SettingsError(fault) from None
+
+    def find_directory_faults(self) -> list[Fault]:
+        """Why `create_directories` would be refused; nothing is created or changed."""
+        faults = []
+        for key, path in (("data", self.data), ("log", self.log), ("run", self.run)):
+            place = next(each for each in (path, *path.parents) if os.path.lexists(each))
+            if not place.is_dir() or not os.access(place, os.W_OK | os.X_OK):
+                reason = f"{place} {'may not be written' if place.is_dir() else 'is no directory'}"
+                faults.append(Fault(self.root / SETTINGS_FILE, f"paths.{key}", "directory", reason=reason))
+        if self.run.is_dir() and (fault := self._find_run_fault()):
+            faults.append(fault)
+        return faults
+
+    def _find_run_fault(self) -> Fault | None:
+        """The fault of a run/ in which others may have created files already."""
+        found = self.run.stat()
+        if found.st_uid != os.geteuid():
+            return Fault(self.run, "owner", "run_owner", owner=found.st_uid, user=os.geteuid())
+        if found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+            return Fault(self.run, "mode", "run_mode", path=self.run)
+        return None
 
     def _restrict_run(self) -> None:
         """Restrict run/ to its owner; SettingsError if others may have created files there already."""
-        found = self.run.stat()
-        if found.st_uid != os.geteuid():
-            what = f"belongs to user {found.st_uid}, you are user {os.geteuid()}"
-            raise SettingsError(self.run, "owner", what, "run as that user, or remove the directory")
-        if found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
-            write = f"look for what they put there, then run: chmod 700 {self.run}"
-            raise SettingsError(self.run, "mode", "others than you may write in it", write)
-        if stat.S_IMODE(found.st_mode) != 0o700:  # a read-only disk refuses even a change that changes nothing
+        if fault := self._find_run_fault():
+            raise SettingsError(fault)
+        if (
+            stat.S_IMODE(self.run.stat().st_mode) != 0o700
+        ):  # a read-only disk refuses even a change that changes nothing
             self.run.chmod(0o700)
 
     def _create_ring_directory(self, ring: Path) -> None:
@@ -248,5 +265,4 @@ def _link(ring: Path, target: Path) -> None:
 def reject_unusable_path(root: Path) -> None:
     """SettingsError for a path that messages and JSON cannot show as it is; supervisord can express every other one."""
     if escape_controls(str(root)) != str(root):
-        what = "its path has control characters, or bytes that are no UTF-8"
-        raise SettingsError(root, "home", what, "use a directory whose path has neither")
+        raise SettingsError(Fault(root, "home", "path_controls"))

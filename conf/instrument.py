@@ -14,6 +14,7 @@ Guarantees:
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from typing import NamedTuple
 
 from conf.market import Market, market_of
@@ -61,3 +62,12 @@ def parse_instrument(text: str) -> Instrument:
         "with _NX or _AL behind it for NXT or the unified book; or exchange and ticker such as NAS.AAPL, with one of "
         f"{', '.join(VENUE_BY_EXCHANGE)}"
     )
+
+
+def guess_instrument(text: str) -> str:
+    """The instrument that a wrong form may mean: lost zeros, lower case, a data service's suffix; "" if nothing suggests itself."""
+    bare = re.sub(r"\.(KS|KQ|KRX)$|^A(?=\d{6}$)", "", text.strip().upper())
+    for meant in (bare, bare.zfill(6) if bare.isdecimal() else ""):
+        with suppress(ValueError):
+            return str(parse_instrument(meant))
+    return ""

@@ -5,7 +5,8 @@
                                                                      HOME/.env ───┴─> Secrets
 
 Guarantees:
-    * A wrong setting is found before anything starts; every error reads `file: key: what is wrong: what to write`.
+    * Wrong settings are found before anything starts, all in one run; each fault reads `file: key: what is wrong: what to write`.
+    * A file that begins with a byte order mark is read like any other.
     * A secret's value is in no message and no repr.
 """
 
@@ -16,19 +17,22 @@ import os
 import re
 import stat
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from functools import cache
 from importlib import resources
 from io import StringIO
 from pathlib import Path
-from typing import Any, get_args, get_type_hints
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import msgspec
 from dotenv import dotenv_values
 
 from conf.calendar import PHASES, TABLES
-from conf.settings import Settings, SettingsError
+from conf.settings import Fault, Settings, SettingsError
+from conf.text.language import Language, choose_language
 from conf.text.secret_mask import remember_secrets
-from conf.validation import first_violation
+from conf.text.toml_syntax import Mistake, find_mistakes
+from conf.validation import find_violations
 
 SETTINGS_FILE = "collector.toml"
 SECRETS_FILE = ".env"
@@ -48,30 +52,49 @@ class Secrets:
 
 
 def load_settings(home: Path) -> Settings:
-    """The validated settings of a home. SettingsError for anything that cannot be used."""
+    """The validated settings of a home. SettingsError with everything that cannot be used."""
+    settings, faults = read_settings(home)
+    if faults or settings is None:
+        raise SettingsError(*faults)
+    return settings
+
+
+def read_settings(home: Path) -> tuple[Settings | None, list[Fault]]:
+    """The settings of a home, with the default for what cannot be used, and all faults; None if nothing can be judged."""
     file = home / SETTINGS_FILE
     if not home.is_dir():
-        raise SettingsError(
-            home, "home", "there is no such directory", "name a home that exists, or make one: collectorctl init"
-        )
+        return None, [Fault(home, "home", "no_home")]
     defaults = tomllib.loads(resources.files("conf").joinpath("default.toml").read_text())
     try:
-        own = tomllib.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
-    except tomllib.TOMLDecodeError as error:
-        raise SettingsError(
-            file, "syntax", str(error), "correct that line; `collectorctl init` shows the form"
-        ) from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise SettingsError(file, "file", str(error), "make it a UTF-8 text file that you may read") from None
-    _reject_unknown(file, own, _allowed_keys(defaults, own), "")
-    try:
-        settings = msgspec.convert(_merge(defaults, own), Settings)
-    except msgspec.ValidationError as error:
-        raise _format_error(file, error, defaults) from None
-    violation = first_violation(settings)
-    if violation is not None:
-        raise SettingsError(file, *violation)
-    return settings
+        text = file.read_text(encoding="utf-8-sig") if file.exists() else ""
+    except UnicodeDecodeError:
+        return None, [Fault(file, "file", "not_utf8")]
+    except OSError as error:
+        return None, [Fault(file, "file", "unreadable", reason=error.strerror or "cannot be read")]
+    own, mistakes = find_mistakes(text, {name for table in defaults.values() for name in table})
+    faults = [_describe_mistake(file, mistake) for mistake in mistakes]
+    if own is None:
+        return None, faults
+    known = _allowed_keys(defaults, own)
+    faults += _take_out_unknown(file, own, known, "", known)
+    merged = _merge(defaults, own)
+    faults += (unusable := list(_take_out_wrong_types(file, merged, defaults)))
+    settings = msgspec.convert(merged, Settings)
+    wrong = tuple(fault.key for fault in unusable if fault.code != "not_str")
+    violated: set[str] = set()
+    for violation in find_violations(settings):
+        keys = {violation.key, *violation.compared}
+        if not keys & violated and not any(_concerns(key, wrong) for key in keys):
+            violated.add(violation.key)
+            faults.append(Fault(file, violation.key, violation.code, **violation.values))
+            _take_out(merged, violation.key, defaults)
+    return msgspec.convert(merged, Settings), faults
+
+
+def choose_home_language(home: Path) -> Language:
+    """The language of a home, even of one whose other settings cannot be used."""
+    settings, _ = read_settings(home)
+    return choose_language(settings.ui.language if settings is not None else "")
 
 
 def load_secrets(home: Path, broker: str, environ: Mapping[str, str] = os.environ, number: int = 1) -> Secrets:
@@ -81,16 +104,16 @@ def load_secrets(home: Path, broker: str, environ: Mapping[str, str] = os.enviro
     """
     file = home / SECRETS_FILE
     stored = _read_env_file(file)
-    values = []
+    values, faults = [], []
     for name in _key_variables(broker, number):
-        value = environ.get(name) or stored.get(name)
+        value = environ.get(name) or stored.get(name) or ""
         if not value:
-            write = f"write a line {name}=... there, or set it in the environment"
-            raise SettingsError(file, name, "is missing", write)
-        if not value.isascii() or not value.isprintable() or " " in value:
-            where = "environment" if environ.get(name) else file
-            raise SettingsError(where, name, "has blanks or letters that no key has", "copy the key again")
+            faults.append(Fault(file, name, "secret_missing", name=name))
+        elif not value.isascii() or not value.isprintable() or " " in value:
+            faults.append(Fault("environment" if environ.get(name) else file, name, "secret_blanks"))
         values.append(value)
+    if faults:
+        raise SettingsError(*faults)
     remember_secrets(*values)
     return Secrets(*values)
 
@@ -117,11 +140,11 @@ def load_notify_urls(home: Path, environ: Mapping[str, str] = os.environ) -> Not
     urls = {name: value for name, value in sorted(known.items()) if value and _NOTIFY_VARIABLE.fullmatch(name)}
     for name, value in urls.items():
         if not value.isprintable() or " " in value:
-            raise SettingsError(home / SECRETS_FILE, name, "has blanks", "write it as one word, blanks as %20")
+            raise SettingsError(Fault(home / SECRETS_FILE, name, "url_blanks"))
     remember_secrets(*urls.values())
     ping = urls.pop("NOTIFY_PING_URL", "")
     if ping and not ping.startswith(("http://", "https://")):
-        raise SettingsError(home / SECRETS_FILE, "NOTIFY_PING_URL", "is no web address", "write https://HOST/PATH")
+        raise SettingsError(Fault(home / SECRETS_FILE, "NOTIFY_PING_URL", "not_web_address"))
     return NotifyUrls(urls, ping)
 
 
@@ -144,10 +167,7 @@ def reject_duplicate_keys(home: Path, brokers: Iterable[str], environ: Mapping[s
             name, _ = _key_variables(broker, number)
             value = environ.get(name) or stored.get(name)
             if value and holders.setdefault(value, name) != name:
-                what = f"is the same key as {holders[value]}"
-                raise SettingsError(
-                    home / SECRETS_FILE, name, what, "one key holds one session: write another, or none"
-                )
+                raise SettingsError(Fault(home / SECRETS_FILE, name, "secret_twice", other=holders[value]))
 
 
 def _key_variables(broker: str, number: int) -> tuple[str, str]:
@@ -159,16 +179,14 @@ def _key_variables(broker: str, number: int) -> tuple[str, str]:
 def _read_env_file(file: Path) -> dict[str, str | None]:
     try:
         if file.stat().st_mode & (stat.S_IRWXG | stat.S_IRWXO):
-            raise SettingsError(file, "mode", "others than you may read it", f"run: chmod 600 {file}")
-        text = file.read_text(encoding="utf-8")
+            raise SettingsError(Fault(file, "mode", "secret_mode", file=file))
+        text = file.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
         return {}
     except OSError as error:
-        raise SettingsError(
-            file, "file", error.strerror or "cannot be read", "make it a file that you may read"
-        ) from None
+        raise SettingsError(Fault(file, "file", "secret_file", reason=error.strerror or "cannot be read")) from None
     except UnicodeDecodeError:  # its message quotes the file
-        raise SettingsError(file, "file", "is not UTF-8 text", "write it again; keys are plain ASCII") from None
+        raise SettingsError(Fault(file, "file", "secret_not_utf8")) from None
     return dotenv_values(stream=StringIO(text), interpolate=False)
 
 
@@ -213,46 +231,122 @@ _RENAMED = {
 """Former keys and their present names."""
 
 
-def _reject_unknown(file: Path, own: dict[str, Any], known: dict[str, Any], prefix: str) -> None:
-    """SettingsError for the first key that default.toml does not have, or that is no table where it has one."""
-    for key, value in own.items():
+_SECRET_NAME = re.compile(r"(\w+_)?(app_?)?(key|secret)(_\d+)?|\w*(token|passw|account)\w*", re.IGNORECASE)
+
+
+def _describe_mistake(file: Path, mistake: Mistake) -> Fault:
+    shown = [str(line) for line in mistake.lines[:_MAX_LINES]] + ["..."] * (len(mistake.lines) > _MAX_LINES)
+    values = {"line": ", ".join(shown), "text": mistake.text, "meant": mistake.meant, "reason": mistake.reason}
+    return Fault(file, "syntax", mistake.code, **values)
+
+
+_MAX_LINES = 5
+
+
+def _take_out_unknown(
+    file: Path, own: dict[str, Any], known: dict[str, Any], prefix: str, root: dict[str, Any]
+) -> Iterator[Fault]:
+    """Take out what default.toml does not have, or has as a table where this is none; a fault for each."""
+    for key, value in list(own.items()):
+        path = prefix + key
+        fault = None
         if key not in known:
-            close = difflib.get_close_matches(key, known, 1)
-            if prefix + key in _RENAMED:
-                raise SettingsError(file, prefix + key, "unknown setting", f"it is now {_RENAMED[prefix + key]}")
-            write = f"did you mean {prefix}{close[0]}?" if close else f"known here: {', '.join(known)}"
-            raise SettingsError(file, prefix + key, "unknown setting", write)
-        if isinstance(known[key], dict):
-            if not isinstance(value, dict):
-                write = f"begin it with a line [{prefix}{key}]"
-                raise SettingsError(file, prefix + key, f"is a table, not {_format_toml(value)}", write)
-            free_keys = dict.fromkeys(value, "") if prefix + key in _FREE_KEY_TABLES else {}
-            _reject_unknown(file, value, free_keys | known[key], f"{prefix}{key}.")
+            fault = _explain_unknown(file, path, key, known, root)
+        elif isinstance(known[key], dict) and not isinstance(value, dict):
+            fault = Fault(file, path, "not_table", found=_format_toml(value), table=path)
+        elif isinstance(known[key], dict):
+            free_keys = dict.fromkeys(value, "") if path in _FREE_KEY_TABLES else {}
+            yield from _take_out_unknown(file, value, free_keys | known[key], f"{path}.", root)
         elif prefix.startswith(("sessions.", "special_day.")) and not isinstance(value, str):
-            raise SettingsError(file, prefix + key, f"{_format_toml(value)} is no span of time", 'e.g. "09:00-15:20"')
+            fault = Fault(file, path, "not_span", found=_format_toml(value))
         elif prefix == "calendar.special." and not isinstance(value, str):
-            raise SettingsError(file, prefix + key, f"{_format_toml(value)} is no kind of day", 'e.g. "exam_day"')
+            fault = Fault(file, path, "not_kind", found=_format_toml(value))
+        if fault is not None:
+            del own[key]
+            yield fault
 
 
-def _format_error(file: Path, error: msgspec.ValidationError, defaults: dict[str, Any]) -> SettingsError:
-    """The SettingsError of msgspec's message, `Expected ... - at `$.a.b[0]``."""
-    what, _, path = str(error).partition(" - at `$.")
-    key = path.rstrip("`")
-    table, name = re.sub(r"\[[^]]*\]", "", key).split(".")
-    choices = _allowed_values(get_type_hints(get_type_hints(Settings)[table])[name])
-    if choices:
-        write = f"one of {', '.join(map(_format_toml, choices))}"
-    elif "date" in what:
-        write = 'a date, e.g. "2026-12-25"'
+def _explain_unknown(file: Path, path: str, key: str, known: dict[str, Any], root: dict[str, Any]) -> Fault:
+    """The fault of an unknown name: a former one, a secret, one of another table, one that is spelt alike, or none of these."""
+    if path in _RENAMED:
+        return Fault(file, path, "renamed", name=_RENAMED[path])
+    if _SECRET_NAME.fullmatch(key):
+        return Fault(file, path, "unknown_secret")
+    tables = [f"[{table}]" for table, rows in root.items() if key in rows and f"{table}.{key}" != path]
+    if tables:
+        return Fault(file, path, "unknown_elsewhere", tables=", ".join(tables))
+    if close := difflib.get_close_matches(key, known, 1):
+        return Fault(file, path, "unknown_close", close=path.removesuffix(key) + close[0])
+    return Fault(file, path, "unknown", known=", ".join(known))
+
+
+def _take_out_wrong_types(file: Path, merged: dict[str, Any], defaults: dict[str, Any]) -> Iterator[Fault]:
+    """Put the default for what has the wrong type, and text for a number that needed only quotes; a fault for each."""
+    for table, kinds in _read_types().items():
+        for name, kind in kinds.items():
+            found = list(_find_wrong_types(file, f"{table}.{name}", merged[table][name], kind, defaults[table][name]))
+            yield from found
+            if any(fault.code != "not_str" for fault in found):
+                merged[table] = merged[table] | {name: defaults[table][name]}
+            elif found:
+                merged[table] = merged[table] | {name: _as_text(f"{table}.{name}", merged[table][name])}
+
+
+@cache
+def _read_types() -> dict[str, dict[str, Any]]:
+    """The type of each setting, by table."""
+    tables = {name: hint for name, hint in get_type_hints(Settings).items() if isinstance(hint, type)}
+    return {name: get_type_hints(table) for name, table in tables.items()}
+
+
+def _find_wrong_types(file: Path, key: str, value: Any, hint: Any, default: Any) -> Iterator[Fault]:
+    """A fault for a value that is not of this type, or one for each such item of a list or table."""
+    try:
+        msgspec.convert(value, hint)
+        return
+    except msgspec.ValidationError:
+        kind, inner = get_origin(hint) or hint, get_args(hint)
+    if kind is list and isinstance(value, list):
+        for number, item in enumerate(value):
+            yield from _find_wrong_types(file, f"{key}[{number}]", item, inner[0], default)
+    elif kind is dict and isinstance(value, dict):
+        for name, item in value.items():
+            yield from _find_wrong_types(file, f"{key}.{name}", item, inner[1], 1)
+    elif kind is Literal:
+        yield Fault(file, key, "not_choice", found=_format_toml(value), choices=", ".join(map(_format_toml, inner)))
+    elif kind is str and isinstance(value, list | dict):
+        yield Fault(file, key, "not_text", found=_format_toml(value), example=_format_toml(default))
+    elif kind is str:
+        yield Fault(file, key, "not_str", found=_format_toml(value), example=_format_toml(_as_text(key, value)))
     else:
-        write = f"the default is {_format_toml(defaults[table][name])}"
-    return SettingsError(file, key, what[:1].lower() + what[1:].replace("`array`", "`list`"), write)
+        is_one = kind is list and isinstance(value, str) and inner == (str,)
+        example = _format_toml([value] if is_one else default)
+        yield Fault(file, key, f"not_{kind.__name__}", found=_format_toml(value), example=example)
 
 
-def _allowed_values(hint: Any) -> tuple[str, ...]:
-    """The allowed strings of a setting's type, () if any string is allowed: of Literal["P", "B"] or of a list of them."""
-    inner = get_args(hint)
-    return inner if all(isinstance(value, str) for value in inner) else _allowed_values(inner[0])
+def _as_text(key: str, value: Any) -> Any:
+    """What was meant by a value without quotes: of a code the six digits; of a list item by item."""
+    if isinstance(value, list):
+        return [_as_text(key, item) for item in value]
+    if isinstance(value, int) and not isinstance(value, bool) and key.startswith(("universe.", "shards.")):
+        return f"{value:06d}"
+    return value if isinstance(value, str) else _format_toml(value)
+
+
+def _concerns(key: str, wrong: tuple[str, ...]) -> bool:
+    """Whether a key is one of these, a part of one, or has one as a part."""
+    parts = re.split(r"[.\[]", key)
+    return any(all(a == b for a, b in zip(parts, re.split(r"[.\[]", other), strict=False)) for other in wrong)
+
+
+def _take_out(merged: dict[str, Any], key: str, defaults: dict[str, Any]) -> None:
+    """Put the default for a setting, or for the table in which the user chooses the keys."""
+    table, _, name = key.partition(".")
+    name = re.split(r"[.\[]", name)[0]
+    if name in defaults[table]:
+        merged[table] = merged[table] | {name: defaults[table][name]}
+    else:
+        merged[table] = defaults[table]
 
 
 def _format_toml(value: object) -> str:

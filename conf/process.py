@@ -34,7 +34,7 @@ from loguru import logger
 from conf.files.lock import LockHeld, lock_file
 from conf.home import Home
 from conf.loader import SETTINGS_FILE
-from conf.settings import SettingsError
+from conf.settings import Fault, SettingsError
 from conf.text.escape import escape_controls
 from conf.text.secret_mask import hide_secrets
 
@@ -160,10 +160,20 @@ def configure_logging(home: Home, name: str) -> None:
             backtrace=False,
             enqueue=False,
         )
-    except ValueError as error:
-        write = 'a size or a time, e.g. "20 MB" or "1 day"'
-        raise SettingsError(home.root / SETTINGS_FILE, "log.rotation", str(error), write) from None
+    except ValueError:
+        fault = Fault(home.root / SETTINGS_FILE, "log.rotation", "not_rotation", found=repr(table.rotation))
+        raise SettingsError(fault) from None
     logger.configure(extra={"process": name}, patcher=_make_entry_safe)
+
+
+def find_rotation_fault(home: Home) -> Fault | None:
+    """The fault of a log rotation that the library cannot read; no file is made."""
+    rotation = home.settings.log.rotation
+    try:
+        logger.remove(logger.add(home.log / "check.log", rotation=rotation, delay=True, filter=lambda _: False))
+    except ValueError:
+        return Fault(home.root / SETTINGS_FILE, "log.rotation", "not_rotation", found=repr(rotation))
+    return None
 
 
 def _make_entry_safe(record: Record) -> None:

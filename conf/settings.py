@@ -9,13 +9,39 @@ from typing import Literal
 import msgspec
 
 from conf.instrument import Instrument, parse_instrument
+from conf.text.fault_messages import FAULTS
+from conf.text.language import Language, Texts
+
+
+class Fault:
+    """A setting, secret or path that cannot be used: file, key, code, and the values of the message of that code."""
+
+    __slots__ = ("code", "key", "values", "where")
+
+    def __init__(self, where: str | Path, key: str, code: str, **values: object) -> None:
+        self.where = str(where)
+        self.key = key
+        self.code = code
+        self.values = values
+
+    def format(self, language: Language = "en") -> str:
+        """File, key, what is wrong, what to do."""
+        return f"{self.where}: {self.key}: {Texts(language, FAULTS)(self.code, **self.values)}"
+
+    def describe(self) -> dict[str, object]:
+        """What JSON has of it, in English."""
+        values = {
+            name: value if isinstance(value, int | float | str) else str(value) for name, value in self.values.items()
+        }
+        return {"where": self.where, "key": self.key, "code": self.code, "values": values, "message": self.format()}
 
 
 class SettingsError(Exception):
-    """A setting or secret that cannot be used; the message has file, key, fault and remedy."""
+    """What cannot be used of a home: all that was found; its text is English."""
 
-    def __init__(self, where: str | Path, key: str, what: str, write: str) -> None:
-        super().__init__(f"{where}: {key}: {what}: {write}")
+    def __init__(self, *faults: Fault) -> None:
+        super().__init__("; ".join(fault.format() for fault in faults))
+        self.faults = faults
 
 
 class _Table(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

@@ -1,7 +1,7 @@
 """Validation of settings beyond their types: ranges, forms, agreement between settings.
 
 Guarantees:
-    * `first_violation` is pure; settings without a violation can be used by every process.
+    * `find_violations` is pure and finds every one; settings without a violation can be used by every process.
 """
 
 from __future__ import annotations
@@ -15,21 +15,22 @@ from typing import NamedTuple
 from urllib.parse import urlsplit
 
 from conf.calendar import CLOSED
-from conf.instrument import parse_instrument
+from conf.instrument import VENUE_BY_EXCHANGE, guess_instrument, parse_instrument
 from conf.market import MARKETS
 from conf.settings import Settings
 
 
 class Violation(NamedTuple):
-    """The key of a setting, what is wrong with it, what to write instead."""
+    """The key of a setting, the code of what is wrong with it, the values of its message, the settings it is compared with."""
 
     key: str
-    problem: str
-    remedy: str
+    code: str
+    values: Mapping[str, object] = {}
+    compared: tuple[str, ...] = ()
 
 
-def first_violation(settings: Settings) -> Violation | None:
-    """The first violation in `settings`, in the order of default.toml within each kind of rule."""
+def find_violations(settings: Settings) -> Iterator[Violation]:
+    """All violations in `settings`, in the order of default.toml within each kind of rule."""
     for check in (
         _check_numbers,
         _check_universe,
@@ -41,9 +42,7 @@ def first_violation(settings: Settings) -> Violation | None:
         _check_addresses,
         _check_relations,
     ):
-        for violation in check(settings):
-            return violation
-    return None
+        yield from check(settings)
 
 
 _MINIMUM = {
@@ -130,11 +129,11 @@ def _check_numbers(settings: Settings) -> Iterator[Violation]:
         table, name = key.split(".")
         value = getattr(getattr(settings, table), name)
         if math.isnan(value):
-            yield Violation(key, "nan is no number", f"write {minimum} or more")
+            yield Violation(key, "not_number", {"limit": minimum})
         elif value < minimum:
-            yield Violation(key, f"{value} is too small", f"write {minimum} or more")
+            yield Violation(key, "too_small", {"value": value, "limit": minimum})
         elif value > _MAXIMUM:
-            yield Violation(key, f"{value} is too large", f"write {_MAXIMUM} or less")
+            yield Violation(key, "too_large", {"value": value, "limit": _MAXIMUM})
 
 
 def _check_universe(settings: Settings) -> Iterator[Violation]:
@@ -143,20 +142,24 @@ def _check_universe(settings: Settings) -> Iterator[Violation]:
         for number, text in enumerate(getattr(settings.universe, market.name)):
             key = f"universe.{market.name}[{number}]"
             try:
-                if parse_instrument(text).market is not market:
-                    yield Violation(key, f"{text} is traded elsewhere", "name it in the list of its own market")
-            except ValueError as error:
-                what, _, write = str(error).partition(": ")
-                yield Violation(key, what, write)
+                instrument = parse_instrument(text)
+                if instrument.market is not market:
+                    yield Violation(key, "other_market", {"found": text, "market": instrument.market.name})
+            except ValueError:
+                yield _explain_instrument(key, text)
             if text in seen:
-                yield Violation(key, f"{text} is named twice", "name each instrument once")
+                yield Violation(key, "instrument_twice", {"found": text})
             seen.add(text)
     if not settings.universe.kr:
-        yield Violation("universe.kr", "nothing to collect", 'name instruments, e.g. kr = ["005930"]')
+        yield Violation("universe.kr", "nothing_kr")
     if settings.us.enabled and not settings.universe.us:
-        yield Violation(
-            "universe.us", "nothing to collect", 'name instruments, e.g. us = ["NAS.AAPL"], or set us.enabled = false'
-        )
+        yield Violation("universe.us", "nothing_us", compared=("us.enabled",))
+
+
+def _explain_instrument(key: str, text: str) -> Violation:
+    if meant := guess_instrument(text):
+        return Violation(key, "not_instrument_meant", {"found": repr(text), "meant": meant})
+    return Violation(key, "not_instrument", {"found": repr(text), "exchanges": ", ".join(VENUE_BY_EXCHANGE)})
 
 
 def _check_shards(settings: Settings) -> Iterator[Violation]:
@@ -165,39 +168,37 @@ def _check_shards(settings: Settings) -> Iterator[Violation]:
         for number, text in enumerate(getattr(settings.shards, group)):
             key = f"shards.{group}[{number}]"
             if text not in settings.universe.kr:
-                yield Violation(key, f"{text} is not in universe.kr", "add it there or take it out here")
+                yield Violation(key, "not_in_universe", {"found": text}, ("universe.kr",))
             if text in groups:
-                yield Violation(key, f"{text} is already in shards.{groups[text]}", "name it once, in one of them")
+                yield Violation(key, "already_in", {"found": text, "other": f"shards.{groups[text]}"})
             groups[text] = group
     for text, rate in settings.shards.rate.items():
         if text not in settings.universe.kr:
-            yield Violation(f"shards.rate.{text}", f"{text} is not in universe.kr", "add it there or take it out here")
+            yield Violation(f"shards.rate.{text}", "not_in_universe", {"found": text}, ("universe.kr",))
         if not 0 < rate <= _MAXIMUM:  # a nan is refused as well
-            yield Violation(f"shards.rate.{text}", f"{rate} is no rate", "write a number above 0")
+            yield Violation(f"shards.rate.{text}", "not_rate", {"value": rate})
 
 
 def _check_paths(settings: Settings) -> Iterator[Violation]:
     for name in ("data", "run", "log"):
         if not getattr(settings.paths, name).strip():
-            yield Violation(f"paths.{name}", "is empty", f'name a directory, e.g. "{name}"')
+            yield Violation(f"paths.{name}", "path_empty", {"example": name})
 
 
 def _check_clock(settings: Settings) -> Iterator[Violation]:
     start, speed = settings.clock.start, settings.clock.speed
     if not start:
         if speed != 1.0:
-            yield Violation("clock.speed", "only a warped clock has a speed", "set clock.start as well, or leave 1.0")
+            yield Violation("clock.speed", "speed_alone", compared=("clock.start",))
         return
     try:
         aware = datetime.fromisoformat(start).tzinfo is not None
     except ValueError:
         aware = False
     if not aware:
-        yield Violation("clock.start", f"{start!r} is no ISO time with offset", 'e.g. "2026-11-20T08:55:00+09:00"')
+        yield Violation("clock.start", "not_start", {"found": repr(start)})
     if not 0 < speed <= 86_400:
-        yield Violation(
-            "clock.speed", f"{speed} is no speed of time", "write a number above 0, 86400 (a day a second) at most"
-        )
+        yield Violation("clock.speed", "not_speed", {"value": speed})
 
 
 _EVENING = {
@@ -220,23 +221,24 @@ def _check_phases(table: str, phases: Mapping[str, str]) -> Iterator[Violation]:
     for phase, span in phases.items():
         match = _SPAN_PATTERN.fullmatch(span)
         if span and match is None:
-            yield Violation(f"{table}.{phase}", f"{span!r} is no span of time", 'e.g. "09:00-15:20"')
+            yield Violation(f"{table}.{phase}", "not_span", {"found": repr(span)})
         elif match is not None:
             begin, end = match[1], match[2]
             if phase == "night_market" and begin >= evening:
                 begin = "00:00"  # of its own day; the evening before has no other phase
             if begin >= end:
-                yield Violation(f"{table}.{phase}", f"{span!r} ends before it begins", "write the earlier time first")
+                yield Violation(f"{table}.{phase}", "span_backwards", {"found": repr(span)})
             if end > evening:
-                what = f"{span!r} ends in the evening, whose sessions are the next day's"
-                yield Violation(f"{table}.{phase}", what, f"let it end by {evening}; night_market may begin then")
-            spans.append((begin, end, phase))
+                yield Violation(f"{table}.{phase}", "span_evening", {"found": repr(span), "limit": evening})
+            if begin < end:
+                spans.append((begin, end, phase))
     for (_, end, earlier), (begin, _, later) in pairwise(sorted(spans)):
         if begin < end:
             yield Violation(
                 f"{table}.{later}",
-                f"begins at {begin}, before {earlier} ends at {end}",
-                'write spans that do not overlap; "" takes a phase out',
+                "span_overlap",
+                {"begin": begin, "earlier": earlier, "end": end},
+                (f"{table}.{earlier}",),
             )
 
 
@@ -245,12 +247,13 @@ def _check_special_days(settings: Settings) -> Iterator[Violation]:
         try:
             date.fromisoformat(day)
         except ValueError:
-            yield Violation(f"calendar.special.{day}", "is no date", 'write the day as "2026-11-19"')
+            yield Violation(f"calendar.special.{day}", "not_day")
         if kind and kind != CLOSED and kind not in settings.special_day:
             yield Violation(
                 f"calendar.special.{day}",
-                f"{kind!r} is no kind of day that [special_day] has",
-                f"one of {', '.join(settings.special_day)}, or {CLOSED}",
+                "kind_missing",
+                {"found": repr(kind), "choices": ", ".join([*settings.special_day, CLOSED])},
+                ("special_day",),
             )
 
 
@@ -259,7 +262,7 @@ def _check_addresses(settings: Settings) -> Iterator[Violation]:
         for key, schemes in (("ws_url", ("ws", "wss")), ("rest_url", ("http", "https"))):
             address = getattr(getattr(settings, name), key)
             if not _is_address(address, schemes):
-                yield Violation(f"{name}.{key}", f"{address!r} is no such address", f"write {schemes[1]}://HOST:PORT")
+                yield Violation(f"{name}.{key}", "not_address", {"found": repr(address), "scheme": schemes[1]})
 
 
 def _is_address(text: str, schemes: tuple[str, ...]) -> bool:
@@ -273,22 +276,22 @@ def _is_address(text: str, schemes: tuple[str, ...]) -> bool:
 def _check_relations(settings: Settings) -> Iterator[Violation]:
     window_s, grace_s = settings.writer.twin_window_s, settings.writer.grace_s
     if grace_s <= window_s:
-        what = f"{grace_s} leaves no time for the last twins of an hour"
-        yield Violation("writer.grace_s", what, f"write more than twin_window_s ({window_s})")
-    if settings.feed.backoff_max_s < settings.feed.backoff_first_s:
-        what = f"{settings.feed.backoff_max_s} is below backoff_first_s"
-        yield Violation("feed.backoff_max_s", what, f"write {settings.feed.backoff_first_s} or more")
-    if settings.gapfill.calls_per_s > MAX_GAPFILL_CALLS_PER_S:
-        what = f"{settings.gapfill.calls_per_s} is more than KIS takes"
-        yield Violation("gapfill.calls_per_s", what, f"write {MAX_GAPFILL_CALLS_PER_S} or less")
-    if settings.metrics.port > MAX_PORT:
-        yield Violation("metrics.port", f"{settings.metrics.port} is no port", f"write {MAX_PORT} or less")
+        yield Violation(
+            "writer.grace_s", "grace_short", {"value": grace_s, "limit": window_s}, ("writer.twin_window_s",)
+        )
+    for table, name, other in (
+        ("feed", "backoff_max_s", "backoff_first_s"),
+        ("recover", "max_calls_per_s", "calls_per_s_first"),
+    ):
+        value, minimum = (getattr(getattr(settings, table), each) for each in (name, other))
+        if value < minimum:
+            values = {"value": value, "other": other, "limit": minimum}
+            yield Violation(f"{table}.{name}", "below_other", values, (f"{table}.{other}",))
+    if (rate := settings.gapfill.calls_per_s) > MAX_GAPFILL_CALLS_PER_S:
+        yield Violation("gapfill.calls_per_s", "beyond_kis", {"value": rate, "limit": MAX_GAPFILL_CALLS_PER_S})
+    if (port := settings.metrics.port) > MAX_PORT:
+        yield Violation("metrics.port", "not_port", {"value": port, "limit": MAX_PORT})
     uncertified_days, needed_days = settings.retention.uncertified_days, 2 * settings.recover.tick_days
     if 0 < uncertified_days < needed_days:
-        what = f"{uncertified_days} days may take pages from a day that is still recovered"
-        yield Violation(
-            "retention.uncertified_days", what, f"write 0 or at least {needed_days}, twice recover.tick_days"
-        )
-    initial, maximum = settings.recover.calls_per_s_first, settings.recover.max_calls_per_s
-    if maximum < initial:
-        yield Violation("recover.max_calls_per_s", f"{maximum} is below calls_per_s_first", f"write {initial} or more")
+        values = {"value": uncertified_days, "limit": needed_days}
+        yield Violation("retention.uncertified_days", "retention_short", values, ("recover.tick_days",))

@@ -25,11 +25,11 @@ def start(root: Path, wait_s: float) -> None:
 
     Example: collectorctl start
     """
-    from collectorctl.check import check_home, reject_keys_in_use
+    from collectorctl.check import reject_keys_in_use, require_startable
     from collectorctl.supervision.readiness import wait_until_healthy
 
+    require_startable(root)
     home = Home(root)
-    check_home(home)
     reject_keys_in_use(home)
     home.create_directories()
     new = SupervisorClient(home).start()

@@ -8,14 +8,18 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import click
 import msgspec
 
+from collectorctl.check_messages import MESSAGES
 from collectorctl.commands.options import as_json_option
 from collectorctl.terminal import echo, echo_json, wide_console
 from conf.home import Home
-from conf.process import EXIT_BUG
+from conf.loader import choose_home_language
+from conf.process import EXIT_BUG, EXIT_CONFIG
+from conf.text.language import Count, Language, Texts
 
 
 @click.command()
@@ -75,7 +79,7 @@ def notify(root: Path, is_test: bool) -> None:
 @as_json_option
 @click.pass_obj
 def check(root: Path, live: bool, as_json: bool) -> None:
-    """Check settings, secrets and subscriptions without starting anything.
+    """Check settings, secrets, directories and subscriptions without starting anything; all faults at once (exit 78).
 
     With --live, in or outside the sessions: credentials, one short session per key with one instrument, fields of its records,
     clock, one REST call of each kind, disk, shared memory; each line is ok, odd or failed (then exit 1), with what to do. A feed
@@ -86,23 +90,35 @@ def check(root: Path, live: bool, as_json: bool) -> None:
     """
     from collectorctl.check import check_home
 
-    home = Home(root)
-    found = check_home(home)
-    if live:
-        _check_live(home, as_json)
+    language: Language = "en" if as_json else choose_home_language(root)
+    faults, found = check_home(root, language)
+    if live and not faults:
+        _check_live(Home(root), as_json)
     elif as_json:
-        echo_json(found)
-    else:
-        for feed in found["lines"]:
-            echo(f"{feed['name']:<8} {feed['books']} books, {feed['ticks']} ticks: "
-                       f"{feed['subscriptions']} of {feed['limit']} subscriptions")  # fmt: skip
-        echo(f"machine  {found['machine']}")
-        echo(f"rings    {found['ring_directory']}")
-        for warning in found["warnings"]:
-            echo(f"warning  {warning}")
-        for sentence in found["keys_in_use"]:
-            echo(sentence)
-        echo(f"ok: settings and secrets are in order; {found['fit']}")
+        echo_json(found | {"faults": [fault.describe() for fault in faults]})
+    elif not live:
+        _print_check(found, language, is_ok=not faults)
+    for fault in faults:
+        echo(f"collectorctl: {fault.format(language)}", err=True)
+    if len(faults) > 1:
+        echo(Texts(language, MESSAGES)("faults", count=Count(len(faults))), err=True)
+    if faults:
+        sys.exit(EXIT_CONFIG)
+
+
+def _print_check(found: dict[str, Any], language: Language, is_ok: bool) -> None:
+    texts = Texts(language, MESSAGES)
+    for feed in found["lines"]:
+        echo(texts("feed", **feed))
+    echo(texts("machine", machine=found["machine"]))
+    if found["ring_directory"]:
+        echo(texts("rings", directory=found["ring_directory"]))
+    for warning in found["warnings"]:
+        echo(texts("warning", text=warning))
+    for sentence in found["keys_in_use"]:
+        echo(sentence)
+    if is_ok:
+        echo(texts("ok", fit=found["fit"]))
 
 
 def _check_live(home: Home, as_json: bool) -> None:

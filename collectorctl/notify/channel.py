@@ -23,7 +23,7 @@ from loguru import logger
 from brokers.transport.backoff import Backoff
 from conf.home import Home
 from conf.loader import SECRETS_FILE, NotifyUrls, load_notify_urls
-from conf.settings import SettingsError
+from conf.settings import Fault, SettingsError
 from conf.text.secret_mask import hide_secrets
 
 BACKOFF_FIRST_S, BACKOFF_MAX_S = 2.0, 300.0
@@ -103,8 +103,7 @@ def open_channels(home: Home) -> tuple[list[Channel], Channel | None]:
     """The services, and the channel of the ping if there is one. SettingsError for a URL, or the lack of any."""
     urls = load_notify_urls(home.root)
     if not urls.services and not urls.ping:
-        where = home.root / SECRETS_FILE
-        raise SettingsError(where, "NOTIFY_URL", "is missing", "write a line NOTIFY_URL=..., see docs/notifications.md")
+        raise SettingsError(Fault(home.root / SECRETS_FILE, "NOTIFY_URL", "no_service"))
     services = [_open_service(home, name, url) for name, url in urls.services.items()]
     return services, _open_ping(urls)
 
@@ -113,16 +112,14 @@ def _open_service(home: Home, name: str, url: str) -> Channel:
     try:
         import apprise
     except ImportError:
-        write = "install the extra, in the clone: .venv/bin/pip install -e '.[notify]'"
-        raise SettingsError(home.root / SECRETS_FILE, name, "needs the library apprise", write) from None
+        raise SettingsError(Fault(home.root / SECRETS_FILE, name, "no_apprise")) from None
     _reasons.install()
     # with a timeout of its own the library would make the calls in threads that all services share, and that delay the end of
     # the process
     asset = apprise.AppriseAsset(app_id="collectorctl", async_mode=False, storage_mode="memory", service_timeout=0)
     service = apprise.Apprise.instantiate(url, asset=asset, suppress_exceptions=True)
     if service is None:
-        write = "write the URL of a service as in docs/notifications.md"
-        raise SettingsError(home.root / SECRETS_FILE, name, "is no URL of a service", write)
+        raise SettingsError(Fault(home.root / SECRETS_FILE, name, "not_service"))
     sender = apprise.Apprise(asset=asset)
     sender.add(service)
 

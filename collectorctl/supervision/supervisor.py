@@ -26,7 +26,7 @@ from supervisor.xmlrpc import SupervisorTransport, UnixStreamHTTPConnection
 
 from conf.home import Home
 from conf.process import ShutdownSignal, acquire_lock
-from conf.settings import SettingsError
+from conf.settings import Fault, SettingsError
 
 MAX_SOCKET_PATH_BYTES = 90
 """supervisord binds `path.PID` first and AF_UNIX ends at 107 bytes."""
@@ -90,9 +90,9 @@ def check_configuration(home: Home) -> None:
 
     supervisord's own reader judges the file; without run/ and log/, which a start makes, it cannot.
     """
-    if len(os.fsencode(home.socket_path())) > MAX_SOCKET_PATH_BYTES:
-        what = "the path is too long for a unix socket"
-        raise SettingsError(home.socket_path(), "home", what, "use a home with a shorter path")
+    if (length := len(os.fsencode(home.socket_path()))) > MAX_SOCKET_PATH_BYTES:
+        fault = Fault(home.socket_path(), "home", "socket_path", length=length, limit=MAX_SOCKET_PATH_BYTES)
+        raise SettingsError(fault)
     from supervisor.options import ServerOptions  # which the watchdog has no use for
 
     file = home.root / "supervisord.conf"
@@ -103,8 +103,8 @@ def check_configuration(home: Home) -> None:
     try:
         options.process_config(do_usage=False)
     except (ValueError, configparser.Error, OSError) as error:
-        write = "correct it, or move it away and run `collectorctl init`, which writes one that fits"
-        raise SettingsError(file, "supervisord", f"cannot be read: {' '.join(str(error).split())}", write) from None
+        reason = " ".join(str(error).split())
+        raise SettingsError(Fault(file, "supervisord", "supervisord_conf", reason=reason)) from None
 
 
 class SupervisorClient:

@@ -36,7 +36,7 @@ def main(tmp_path: Path, body: str) -> Path:
     module = tmp_path / "a_process.py"
     module.write_text(
         "import os, sys, threading, time\nfrom conf import process\nfrom conf.process import run_process as run\n"
-        "from conf.settings import SettingsError\n"
+        "from conf.settings import Fault, SettingsError\n"
         "from conf.files import lock as filelock\n"
         "filelock.LOCK_TIMEOUT_S = float(os.environ.get('LOCK_WAIT_S', filelock.LOCK_TIMEOUT_S))\n"
         "def say(text):\n    print(text, flush=True)\n"
@@ -146,7 +146,7 @@ def test_wrong_settings_end_with_78_before_anything_starts(tmp_path: Path) -> No
         code, out, err = ended(process)
 
     assert (code, out) == (78, "")
-    assert err == f"{tmp_path / SETTINGS_FILE}: kis.enabled: expected `bool`, got `int`: the default is true\n"
+    assert err == f"{tmp_path / SETTINGS_FILE}: kis.enabled: 1 is not true or false: write true or false, without quotes\n"
     assert {path.name for path in tmp_path.iterdir()} == {SETTINGS_FILE, "a_process.py"}
 
 
@@ -166,12 +166,15 @@ def test_settings_that_only_fail_in_use_end_with_78_too(tmp_path: Path, text: st
 
 def test_a_settings_error_of_the_body_ends_with_78_and_is_logged(tmp_path: Path) -> None:
     """Secrets are looked up by the body."""
-    body = "def body(home, stop):\n    raise SettingsError('.env', 'KIS_APP_KEY', 'is missing', 'write it')\n"
+    body = "def body(home, stop):\n    raise SettingsError(Fault('.env', 'KIS_APP_KEY', 'secret_missing', name='KIS_APP_KEY'))\n"
 
     with started(tmp_path, body) as process:
         code, _, err = ended(process)
 
-    assert (code, err) == (78, ".env: KIS_APP_KEY: is missing: write it\n")
+    assert (code, err) == (
+        78,
+        ".env: KIS_APP_KEY: is missing: write a line KIS_APP_KEY=... there, or set it in the environment\n",
+    )
     assert "KIS_APP_KEY: is missing" in (tmp_path / "log" / "kis.log").read_text()
 
 

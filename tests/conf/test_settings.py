@@ -3,27 +3,37 @@
 from __future__ import annotations
 
 import re
+import string
 import tomllib
 from datetime import date
 from importlib import resources
 from pathlib import Path
+from string import Formatter
 from typing import Any, get_type_hints
 
 import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+import conf
 from conf import calendar, validation
 from conf.instrument import Instrument
 from conf.loader import (
     SECRETS_FILE,
     SETTINGS_FILE,
     Secrets,
+    choose_home_language,
     count_keys,
     load_secrets,
     load_settings,
+    read_settings,
     reject_duplicate_keys,
 )
 from conf.settings import Settings, SettingsError
+from conf.text.fault_messages import FAULTS
+from conf.text.language import LANGUAGES, Language
+from conf.text.toml_syntax import find_mistakes
 
 DEFAULTS = tomllib.loads(resources.files("conf").joinpath("default.toml").read_text(encoding="utf-8"))
 
@@ -139,7 +149,7 @@ def test_settings_cannot_be_changed(tmp_path: Path) -> None:
     [
         ("[writter]\n", "writter", "did you mean writer?"),
         ("[kis]\nws_ulr = 'x'\n", "kis.ws_ulr", "did you mean kis.ws_url?"),
-        ("[kis]\napp_key = 'very-secret'\n", "kis.app_key", "known here: enabled, ws_url"),
+        ("[kis]\napp_key = 'very-secret'\n", "kis.app_key", "write it into .env"),
         ("zzz = 1\n", "zzz", "known here: universe, shards"),
         ("[feed]\nbackoff_most_s = 9.0\n", "feed.backoff_most_s", "it is now feed.backoff_max_s"),
         ("[fill]\nenabled = false\n", "fill", "it is now gapfill"),
@@ -155,7 +165,8 @@ def test_an_unknown_setting_is_refused_with_a_suggestion(tmp_path: Path, text: s
     """A typing error must not silently leave the default in force."""
     found = complaint(tmp_path, text)
 
-    assert found[:2] == (key, "unknown setting")
+    assert found[0] == key
+    assert found[1] in ("unknown setting", "secrets are no settings")
     assert write in found[2]
     assert "very-secret" not in str(found)
 
@@ -171,47 +182,47 @@ def test_an_unknown_setting_is_refused_with_a_suggestion(tmp_path: Path, text: s
         (
             "[kis]\nmax_subscriptions = '41'\n",
             "kis.max_subscriptions",
-            "expected `int`, got `str`",
-            "the default is 41",
+            '"41" is no whole number',
+            "e.g. 41",
         ),
         (
             "[kis]\nmax_subscriptions = 1.5\n",
             "kis.max_subscriptions",
-            "expected `int`, got `float`",
-            "the default is 41",
+            "1.5 is no whole number",
+            "e.g. 41",
         ),
         (
             "[kis]\nmax_subscriptions = true\n",
             "kis.max_subscriptions",
-            "expected `int`, got `bool`",
-            "the default is 41",
+            "true is no whole number",
+            "e.g. 41",
         ),
-        ("[kis]\nenabled = 1\n", "kis.enabled", "expected `bool`, got `int`", "the default is true"),
+        ("[kis]\nenabled = 1\n", "kis.enabled", "1 is not true or false", "write true or false, without quotes"),
         (
             "[kis.ws_url]\n",
             "kis.ws_url",
-            "expected `str`, got `object`",
-            f'the default is "{DEFAULTS["kis"]["ws_url"]}"',
+            "{} is no text",
+            f'e.g. "{DEFAULTS["kis"]["ws_url"]}"',
         ),
         (
             "[universe]\nkr = '005930'\n",
             "universe.kr",
-            "expected `list`, got `str`",
-            'the default is ["005930", "000660"',
+            '"005930" is no list',
+            'write ["005930"]',
         ),
         (
             "[universe]\nkr = ['005930', 660]\n",
             "universe.kr[1]",
-            "expected `str`, got `int`",
-            'the default is ["005930"',
+            "660 is no text in quotes",
+            'write "000660"',
         ),
-        ("[shards]\nkis = [1]\n", "shards.kis[0]", "expected `str`, got `int`", "the default is []"),
-        ("[kis]\ncustomer_type = 'C'\n", "kis.customer_type", "invalid enum value 'C'", 'one of "P", "B"'),
-        ("[log]\nlevel = 'LOUD'\n", "log.level", "invalid enum value 'LOUD'", 'one of "TRACE", "DEBUG", "INFO"'),
+        ("[shards]\nkis = [1]\n", "shards.kis[0]", "1 is no text in quotes", 'write "000001"'),
+        ("[kis]\ncustomer_type = 'C'\n", "kis.customer_type", '"C" cannot be chosen', 'one of "P", "B"'),
+        ("[log]\nlevel = 'LOUD'\n", "log.level", '"LOUD" cannot be chosen', 'one of "TRACE", "DEBUG", "INFO"'),
         (
             "[writer]\nidentity_cum_volume = ['KRX', 'NYSE']\n",
             "writer.identity_cum_volume[1]",
-            "invalid enum value 'NYSE'",
+            '"NYSE" cannot be chosen',
             'one of "KRX", "NXT", "UN"',
         ),
         ("calendar = 1\n", "calendar", "is a table, not 1", "begin it with a line [calendar]"),
@@ -225,8 +236,13 @@ def test_an_unknown_setting_is_refused_with_a_suggestion(tmp_path: Path, text: s
         ("[calendar.special]\n2026-11-19 = 1\n", "calendar.special.2026-11-19", "1 is no kind of day", "exam_day"),
         ("[special_day]\nx = 1\n", "special_day.x", "is a table, not 1", "begin it with a line [special_day.x]"),
         ("[special_day.x.KRX]\nregular = 1\n", "special_day.x.KRX.regular", "1 is no span of time", "09:00-15:20"),
-        ("[calendar]\nclosed = ['Christmas']\n", "calendar.closed[0]", "invalid", 'a date, e.g. "2026-12-25"'),
-        ("[calendar]\nclosed = [2026-12-25T00:00:00]\n", "calendar.closed[0]", "expected `date`", "a date, e.g."),
+        (
+            "[calendar]\nclosed = ['Christmas']\n",
+            "calendar.closed[0]",
+            '"Christmas" is no date',
+            'a date, e.g. "2026-12-25"',
+        ),
+        ("[calendar]\nclosed = [2026-12-25T00:00:00]\n", "calendar.closed[0]", "is no date", "a date, e.g."),
     ],
 )
 def test_a_wrong_type_is_named_with_what_belongs_there(
@@ -345,19 +361,158 @@ def test_a_phase_can_be_taken_out_and_another_put_in(tmp_path: Path) -> None:
     assert sessions["intraday_auction"] == "15:30-16:00"
 
 
-def test_broken_toml_says_where(tmp_path: Path) -> None:
-    """Line and column, in the same form as every other error."""
-    key, what, write = complaint(tmp_path, "[kis]\nenabled = maybe\n")
+def faults_of(home: Path, text: str, language: Language = "en") -> list[str]:
+    """All faults that these settings have, without the name of the file."""
+    (home / SETTINGS_FILE).write_text(text, encoding="utf-8")
+    return [fault.format(language).partition(": ")[2] for fault in read_settings(home)[1]]
 
-    assert key == "syntax"
-    assert "line 2" in what
-    assert "collectorctl init" in write
+
+def test_every_fault_is_found_in_one_run(tmp_path: Path) -> None:
+    """Of the lines, the names, the types, the values; the order is that in which they are judged."""
+    text = (
+        "[universe]\nkr = [5930, “000660”, 'AAPL', \"035420\"]\n[kis]\nenabled = True\nws_ulr = 'x'\ncustomer_type = 'C'\n"
+        "[feed]\nbackoff_first_s = 100.0\nbackoff_max_s = 'x'\n[log]\nlevel = 'LOUD'\nretention = 0\n"
+        "[shards]\nkis = ['035420', '1']\n"
+    )
+
+    found = faults_of(tmp_path, text)
+
+    assert [": ".join(line.split(": ")[:1]) for line in found] == [
+        *("syntax", "syntax", "kis.ws_ulr", "universe.kr[0]", "kis.customer_type", "feed.backoff_max_s", "log.level"),
+        *("log.retention", "universe.kr[2]", "shards.kis[1]"),
+    ]
+    with pytest.raises(SettingsError) as error:
+        load_settings(tmp_path)
+    assert len(error.value.faults) == len(found)
+
+
+def test_what_can_be_used_is_used_beside_faults(tmp_path: Path) -> None:
+    """A wrong setting has its default; one that needed only quotes is what was meant."""
+    (tmp_path / SETTINGS_FILE).write_text(
+        "[universe]\nkr = [373220]\n[writer]\ngrace_s = 9\nwatermark_ms = -1\n[ui]\nlanguage = ko\n"
+    )
+
+    settings, faults = read_settings(tmp_path)
+
+    assert settings is not None
+    assert [fault.key for fault in faults] == ["syntax", "universe.kr[0]", "writer.watermark_ms"]
+    assert (settings.universe.kr, settings.writer.grace_s, settings.writer.watermark_ms) == (["373220"], 9.0, 20)
+    assert choose_home_language(tmp_path) == "ko"
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("[universe]\nkr = [005930]\n", 'line 2, kr = [005930]: codes need quotes: write kr = ["005930"]'),
+        ("[universe]\nkr = [\n005930,\n0074K0\n]\n", 'line 3, 4, 005930,: codes need quotes: write "005930",'),
+        ("[universe]\nkr = [“005930”]\n", 'typographic or full-width characters: write kr = ["005930"]'),
+        ("[universe]\nkr ＝ ['005930'，　'000660']\n", "full-width characters: write kr = ['005930', '000660']"),
+        (
+            '[universe]\nkr = ["005930"\n\n[kis]\n',
+            'line 2, kr = ["005930": a closing bracket is missing: write kr = ["005930"]',
+        ),
+        ('[universe]\nkr = ["005930"  # last', 'a closing bracket is missing: write kr = ["005930"]  # last'),
+        ('[universe]\nkr = ["005930" "000660"]\n', 'a comma is missing: write kr = ["005930", "000660"]'),
+        ("[universe]\nkr = 005930, 000660\n", 'write kr = ["005930", "000660"]'),
+        ("[kis\nenabled = true\n", "line 1, [kis: a closing bracket is missing: write [kis]"),
+        ("[kis]\nenabled = False # off\n", "in lower case: write enabled = false # off"),
+        ("[kis]\nenabled: true\n", "write enabled = true"),
+        ("[kis]\nenabled =\n", "line 2, enabled =: has no value: write one"),
+        ("[kis]\nenabled = false // off\n", "a comment begins with #: write enabled = false # off"),
+        ("[log]\nlevel = INFO\n", 'text needs quotes: write level = "INFO"'),
+        ('[paths]\ndata = "C:\\data"\n', "single quotes around it: write data = 'C:\\data'"),
+        ('[paths]\ndata = "x\nrun = "y"\n', 'line 2, data = "x: a closing quote is missing: write data = "x"'),
+        (
+            "[kis]\nenabled = true\n[kis]\n",
+            "line 3, [kis]: this table is further up already: put both under one header",
+        ),
+        ("[kis]\nenabled = true\nenabled = true\n", "line 3, enabled = true: is set further up already"),
+        ("[[[[\n", "line 1, [[[[ (Invalid initial character for a key part): correct that line; `collectorctl init`"),
+    ],
+)
+def test_a_line_that_toml_refuses_is_shown_with_what_to_write(tmp_path: Path, text: str, said: str) -> None:
+    """The mistakes of somebody who has never written TOML, some of them with a Korean keyboard."""
+    found = faults_of(tmp_path, text)
+
+    assert found[0].startswith("syntax: line ")
+    assert said in found[0]
+    assert re.search("[가-힣]", faults_of(tmp_path, text, "ko")[0])
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["app_key = PSED321z47AA8hJLdQ", "x = 'PSED321z47AA8hJLdQ", "PSED321z47AA8hJLdQ", "app_key = “PSED321z47AA8hJLdQ”"],
+)
+def test_a_refused_line_shows_no_secret(tmp_path: Path, line: str) -> None:
+    """Keys are written into the wrong file sooner or later."""
+    (tmp_path / SETTINGS_FILE).write_text(f"[kis]\n{line}\n")
+
+    with pytest.raises(SettingsError, match="syntax: line 2") as error:
+        load_settings(tmp_path)
+
+    assert "PSED" not in str(error.value)
+
+
+@given(st.text(alphabet=string.ascii_lowercase + "0123456789 \"'[]{}=#,.\\\n“”＝-:", max_size=60))
+def test_any_text_ends_with_tables_or_a_mistake(text: str) -> None:
+    """However broken: the search for corrections ends, and a correct text has none."""
+    tables, mistakes = find_mistakes(text, {"kr", "level"})
+
+    try:
+        assert (tables, mistakes) == (tomllib.loads(text), [])
+    except tomllib.TOMLDecodeError:
+        assert mistakes
+
+
+def test_a_byte_order_mark_is_no_fault(tmp_path: Path, env_file: Path) -> None:
+    """Editors on Windows write one, into settings and secrets."""
+    (tmp_path / SETTINGS_FILE).write_bytes(b"\xef\xbb\xbf[writer]\r\ngrace_s = 9\r\n")
+    env_file.write_bytes(b"\xef\xbb\xbfKIS_APP_KEY=a\r\nKIS_APP_SECRET=b\r\n")
+
+    assert load_settings(tmp_path).writer.grace_s == 9
+    assert load_secrets(tmp_path, "kis", {}).app_key == "a"
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ('kr = ["005930"]\n', "kr: unknown setting: it belongs below a line [universe]"),
+        ('[universe]\nkr = ["5930"]\n', """universe.kr[0]: '5930' is not an instrument: did you mean "005930"?"""),
+        ('[universe]\nkr = ["005930.KS"]\n', 'did you mean "005930"?'),
+        ('[universe]\nkr = ["0074k0"]\n', 'did you mean "0074K0"?'),
+        (
+            '[universe]\nkr = ["NAS.AAPL"]\n',
+            "universe.kr[0]: NAS.AAPL is traded elsewhere: name it in the list of its own market, universe.us",
+        ),
+        ("[kis]\nKIS_APP_KEY = 'x'\n", "kis.KIS_APP_KEY: secrets are no settings: write it into .env"),
+    ],
+)
+def test_a_newcomers_mistake_is_answered_with_what_was_meant(tmp_path: Path, text: str, said: str) -> None:
+    """Where it is likely what was meant."""
+    assert said in faults_of(tmp_path, text)[0]
+
+
+def test_each_message_of_a_fault_is_complete_and_used() -> None:
+    """In each language with the same values; none that nothing raises."""
+    source = "".join(
+        path.read_text(encoding="utf-8")
+        for package in ("conf", "collectorctl")
+        for path in Path(conf.__file__).parents[1].joinpath(package).rglob("*.py")
+        if path.name != "fault_messages.py"
+    )
+    for code, texts in FAULTS.items():
+        assert f'"{code}"' in source or code.startswith("not_"), code
+        assert tuple(texts) == LANGUAGES, code
+        english, korean = ({name for _, name, _, _ in Formatter().parse(text) if name} for text in texts.values())
+        assert english == korean, code
+        assert re.search("[가-힣]", texts["ko"]) and not re.search("[가-힣]", texts["en"]), code
+        assert all(": " in text for text in texts.values()), code
 
 
 def test_a_file_that_is_no_text_says_so(tmp_path: Path) -> None:
     """Bytes that are not UTF-8, or a directory of that name."""
     (tmp_path / SETTINGS_FILE).write_bytes(b'log = "\xff"')
-    with pytest.raises(SettingsError, match=r"collector\.toml: file: .*utf-8.*: make it a UTF-8 text file"):
+    with pytest.raises(SettingsError, match=r"collector\.toml: file: is not UTF-8 text: make it a UTF-8 text file"):
         load_settings(tmp_path)
 
     (tmp_path / SETTINGS_FILE).unlink()
@@ -486,7 +641,7 @@ def test_one_key_in_two_places_is_refused_without_showing_it(tmp_path: Path, env
         ('{ "000660" = 1 }', "shards.rate.000660: 000660 is not in universe.kr"),
         ('{ "005930" = 0 }', "shards.rate.005930: 0.0 is no rate"),
         ('{ "005930" = nan }', "shards.rate.005930: nan is no rate"),
-        ('{ "005930" = "much" }', "shards.rate[...]: expected `float`, got `str`"),
+        ('{ "005930" = "much" }', 'shards.rate.005930: "much" is no number: e.g. 1'),
         ("3", "shards.rate: is a table, not 3: begin it with a line [shards.rate]"),
     ],
 )
