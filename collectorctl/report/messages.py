@@ -185,8 +185,8 @@ MESSAGES: dict[str, dict[Language, str]] = {
         "ko": "복구 전 누락 {before:,}주, 복구 {recovered:,}주, 남은 누락 {after:,}주",
     },
     "gaps_unknown": {
-        "en": "Without a certificate only gaps between stored ticks are known: {after:,} shares.",
-        "ko": "검증서가 없으면 저장된 체결 사이의 공백만 알 수 있습니다: {after:,}주.",
+        "en": "Of instruments without a certificate only gaps between stored ticks are known: {shares:,} shares.",
+        "ko": "검증서가 없는 종목은 저장된 체결 사이의 공백만 알 수 있습니다: {shares:,}주.",
     },
     "price": {"en": "Mid price and depth of {name}", "ko": "{name}의 중간가와 잔량"},
     "price_text": {

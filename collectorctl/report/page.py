@@ -67,7 +67,7 @@ def build_index(entries: list[IndexEntry], home: str, language: Language) -> str
         el(
             "tr",
             el("td", el("a", format_day(entry.day, texts), href=f"{entry.day}.html")),
-            el("td", texts(entry.outcome), class_="g"),
+            el("td", el("b", texts(entry.outcome))),
             el("td", el("div", _certificate_bar(entry.grades), class_="wide"), _format_grades(entry.grades, texts)),
         )
         for entry in sorted(entries, reverse=True)

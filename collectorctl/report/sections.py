@@ -168,7 +168,7 @@ def gaps(series: DaySeries, texts: Texts) -> Html:
     """Shares that were missing, fetched, and are missing."""
     after = sum(one.missing_shares or 0 for one in series.instruments)
     recovered = sum(one.recovered_shares for one in series.instruments)
-    is_certified = all(one.certificate for one in series.instruments) and bool(series.instruments)
+    uncertified = [one.missing_shares or 0 for one in series.instruments if one.certificate is None]
     title = texts("gaps_title", before=after + recovered, recovered=recovered, after=after)
     top = series.recovered + series.missing
     high = _find_highest(top)
@@ -177,7 +177,7 @@ def gaps(series: DaySeries, texts: Texts) -> Html:
         charts.band(zero, _positive(series.recovered), 0, high, "recovered"),
         charts.band(series.recovered, np.where(series.missing > 0, top, np.nan), 0, high, "missing"),
     ]
-    note = "" if is_certified else el("p", texts("gaps_unknown", after=after))
+    note = el("p", texts("gaps_unknown", shares=sum(uncertified)), class_="soft") if uncertified else ""
     return section(
         "gaps",
         texts("gaps"),
