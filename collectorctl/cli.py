@@ -9,6 +9,7 @@ Guarantees:
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -23,6 +24,7 @@ from conf.home import Home
 from conf.loader import SETTINGS_FILE, choose_home_language
 from conf.process import EXIT_ALREADY_RUNNING, EXIT_BUG, EXIT_CONFIG, AlreadyRunning
 from conf.settings import SettingsError
+from conf.text.language import Language
 
 COMMAND_MODULES = {
     "Look": inspect,
@@ -65,7 +67,7 @@ class _CommandGroup(click.Group):
         try:
             return super().invoke(ctx)
         except SettingsError as error:
-            language = choose_home_language(Path(ctx.params["root"]))
+            language: Language = "en" if "--json" in sys.argv else choose_home_language(Path(ctx.params["root"]))
             for fault in error.faults:
                 echo(f"collectorctl: {fault.format(language)}", err=True)
             ctx.exit(EXIT_CONFIG)

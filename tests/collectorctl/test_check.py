@@ -108,6 +108,7 @@ def test_check_prints_every_fault_in_the_language_of_the_home(home: Path) -> Non
     shown = run_collectorctl(home, "check", check=False)
     started = run_collectorctl(home, "start", check=False)
     found = run_collectorctl(home, "check", "--json", check=False)
+    status = run_collectorctl(home, "status", "--json", check=False)
 
     assert (shown.returncode, started.returncode, found.returncode) == (78, 78, 78)
     for ran in (shown, started):
@@ -118,6 +119,7 @@ def test_check_prints_every_fault_in_the_language_of_the_home(home: Path) -> Non
     faults = msgspec.json.decode(found.stdout)["faults"]
     assert [fault["code"] for fault in faults] == ["syntax_codes", "unknown_close"]
     assert found.stdout.isascii()
+    assert status.stderr.isascii() and "log.levle: unknown setting: did you mean log.level?" in status.stderr
 
 
 def test_each_message_of_check_is_complete_and_used() -> None:

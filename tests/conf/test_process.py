@@ -146,7 +146,9 @@ def test_wrong_settings_end_with_78_before_anything_starts(tmp_path: Path) -> No
         code, out, err = ended(process)
 
     assert (code, out) == (78, "")
-    assert err == f"{tmp_path / SETTINGS_FILE}: kis.enabled: 1 is not true or false: write true or false, without quotes\n"
+    assert (
+        err == f"{tmp_path / SETTINGS_FILE}: kis.enabled: 1 is not true or false: write true or false, without quotes\n"
+    )
     assert {path.name for path in tmp_path.iterdir()} == {SETTINGS_FILE, "a_process.py"}
 
 
