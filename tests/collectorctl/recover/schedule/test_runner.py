@@ -125,6 +125,7 @@ def test_a_tree_left_alone_proves_its_day_though_recovery_is_killed() -> None:
         )
         os.kill(read_snapshot(page).pid, signal.SIGKILL)
         until_ended(root, 100)
+        assert (root / "data/report/2026-11-20.html").exists()
 
         assert assert_at_rest(root, finished.trades) > 0
         assert 0 == run_collectorctl(root, "verify", "--date", "2026-11-20").returncode
