@@ -12,7 +12,7 @@ from __future__ import annotations
 import argparse
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from random import Random
 from typing import NamedTuple
 
@@ -174,8 +174,14 @@ class Account(NamedTuple):
     cpu_s: float
 
 
-def judge(books: np.ndarray, lines: tuple[Line, Line], seed: int, arbiter: BookArbiter | None = None) -> Account:
-    """Let both feeds deliver `books`, arbitrate, compare."""
+def judge(
+    books: np.ndarray,
+    lines: tuple[Line, Line],
+    seed: int,
+    arbiter: BookArbiter | None = None,
+    ignored: Sequence[str] = (),
+) -> Account:
+    """Let both feeds deliver `books`, arbitrate, compare; contents that differ in `ignored` fields alone are equal."""
     random = np.random.default_rng(seed)
     found = np.concatenate([deliver(books, *line, random) for line in zip(FEEDS, lines, strict=True)])
     found = found[np.argsort(found["mono_ns"], kind="stable")]
@@ -195,7 +201,7 @@ def judge(books: np.ndarray, lines: tuple[Line, Line], seed: int, arbiter: BookA
     later = np.flatnonzero(twin_of != NEW)
     twin_of[later] -= 1
     ids = found["seq"]
-    contents = _number_contents(books)
+    contents = _number_contents(books, ignored)
     available = Counter(contents[np.unique(ids)].tolist())
     stored = Counter(contents[ids[twin_of == NEW]].tolist())
     return Account(
@@ -210,10 +216,10 @@ def judge(books: np.ndarray, lines: tuple[Line, Line], seed: int, arbiter: BookA
     )
 
 
-def _number_contents(books: np.ndarray) -> np.ndarray:
+def _number_contents(books: np.ndarray, ignored: Sequence[str]) -> np.ndarray:
     """Equal numbers for equal contents."""
     content = books.copy()
-    for name in ("seq", "mono_ns", "recv_ns", "exch_ns"):
+    for name in ("seq", "mono_ns", "recv_ns", "exch_ns", *ignored):
         content[name] = 0
     return np.unique(content.view(f"V{content.itemsize}"), return_inverse=True)[1]
 

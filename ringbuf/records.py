@@ -100,6 +100,9 @@ class Flag(IntFlag):
     SIZE_ROUNDED = 1 << 12  # a size or volume with a fraction of a share, stored in whole shares that add up as before
     UNREADABLE_FIELD = 1 << 13  # an optional field holds something that cannot be read; it is stored as empty
     SPLIT = 1 << 14  # other rows have some of the tick's shares: size and volume are the rest's (set by the writer)
+    TWIN_DIFFERS = (
+        1 << 15
+    )  # of a book: the other feed states another midpoint, total or expected trade (set by the writer)
 
 
 class EventType(IntEnum):
@@ -129,6 +132,9 @@ class EventType(IntEnum):
     RESTORED = 20  # the feed delivers as much as the other again; since: when it was degraded
     JOURNAL_DAMAGED = (
         21  # a part of the journal is unreadable; value: rows lost, message: where, since: the last row before them
+    )
+    DETAIL_CHANGED = (
+        22  # books that differ in one field alone are two books (value 1) or one (0) from here on; message: which
     )
 
 

@@ -70,6 +70,7 @@ COUNTERS = (
     "books_in_kiwoom",
     "books_new",
     "books_twins",
+    "twins_differ",
     "books_first_kis",
     "books_first_kiwoom",
     "books_late",

@@ -68,6 +68,7 @@ class PreparedBatch(NamedTuple):
     batch: pa.RecordBatch
     ring_batch: OrderedBatch
     arbitration: ArbitrationResult | None
+    arbiter_state: dict | None
     refused_rows: int
 
 
@@ -100,7 +101,9 @@ class DiskTask:
             journal.roll(self.ceilings)
             self.has_rolled = True
         if self.prepared is not None:
-            self.appended_bytes = journal.append(self.prepared.batch, self.prepared.ring_batch.positions)
+            self.appended_bytes = journal.append(
+                self.prepared.batch, self.prepared.ring_batch.positions, self.prepared.arbiter_state
+            )
         if self.syncs:
             journal.sync()
             self.has_synced = True
@@ -296,7 +299,7 @@ class Dataset:
 
     def _complete_batch(self, prepared: PreparedBatch, size_bytes: int, now_ns: int) -> None:
         """The batch is in the journal."""
-        batch, ring_batch, arbitration, refused_rows = prepared
+        batch, ring_batch, arbitration, _, refused_rows = prepared
         self._prepared = None
         self._vitals.add("journal_bytes", size_bytes)
         self._vitals.add("gapfill_refused_rows", refused_rows)
@@ -321,7 +324,8 @@ class Dataset:
         batch = schema.build_entries(self.name, records, first_row, arbitration)
         if self.stream in STREAMS:
             self._vitals.set("last_data_mono_ns", now_ns)
-        return PreparedBatch(batch, ring_batch, arbitration, refused_rows)
+        state = self.arbiter.export_state() if self.arbiter else None
+        return PreparedBatch(batch, ring_batch, arbitration, state, refused_rows)
 
     def _filter_backfill(self, ring_batch: OrderedBatch) -> tuple[OrderedBatch, int]:
         """Without fetched ticks that would cover something twice, and their number; their ring positions count as read."""

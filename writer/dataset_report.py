@@ -58,11 +58,27 @@ class DatasetReport:
             vitals.add("books_twins", int((~new).sum()))
             vitals.add("books_late", int(arbitration.late.sum()) if arbitration else 0)
             vitals.set("waiting_books", self._arbiter.unmatched_count)
+        if arbitration is not None:
+            vitals.add("twins_differ", int(arbitration.differs.sum()))
+            for venue, detail, is_trusted in arbitration.changes:
+                self._report_change(schema.VENUE_NAMES[venue].as_py(), detail.removesuffix("_e4"), is_trusted)
         if self._stream == "tick":
             vitals.add("ticks_in", len(records))
         if len(records):
             for lags in np.array_split(np.sort(now_ns - records["mono_ns"]), min(8, len(records))):
                 vitals.record_latency(max(0, int(lags.mean())), len(lags))
+
+    def _report_change(self, venue: str, detail: str, is_trusted: bool) -> None:
+        """Log and emit what tells two books of a venue apart from now on."""
+        if is_trusted:
+            message = f"{detail} of {venue}: both feeds state it alike; books that differ in it are two books"
+        else:
+            message = (
+                f"{detail} of {venue}: the feeds state it differently now; books that differ in it alone are one book"
+            )
+        logger.info("{}", message)
+        if self._emit is not None:
+            self._emit(EventType.DETAIL_CHANGED, message, stream=self._stream, value=int(is_trusted))
 
     def damaged(self, damage: Damage) -> None:
         """Count, log and emit a part of the journal that is unreadable.

@@ -184,6 +184,7 @@ def build_entries(
     count = len(records)
     twin_of = np.full(count, NEW, np.int64) if arbitration is None else arbitration.twin_of
     twin = twin_of != NEW
+    is_same = twin if arbitration is None else twin & ~arbitration.differs  # a twin that differs keeps its details
     fetched = records["line"] == FeedId.GAPFILL
     columns: dict[str, pa.Array] = {
         "row": pa.array(np.arange(first_row, first_row + count)),
@@ -202,7 +203,7 @@ def build_entries(
     if market.has_business_date:
         columns["business_date"] = pa.array(compute_session_days(records).astype(np.int32)).cast(pa.date32())
     rounded = (
-        _add_book_columns(records, market, columns, twin)
+        _add_book_columns(records, market, columns, twin, is_same)
         if stream == "orderbook"
         else _add_tick_columns(records, market, columns)
     )
@@ -210,13 +211,14 @@ def build_entries(
     if arbitration is not None:
         flags |= np.where(arbitration.late, int(Flag.LATE), 0)
         columns["identity"] = pa.array(arbitration.identity, pa.binary(IDENTITY_BYTES))
-    columns["flags"] = _to_ints(flags, twin)
+        flags = np.where(twin, int(Flag.TWIN_DIFFERS), flags)
+    columns["flags"] = _to_ints(flags, is_same)
     schema = JOURNAL[dataset]
     return pa.record_batch([columns[name] for name in schema.names], schema=schema)
 
 
 def _add_book_columns(
-    records: np.ndarray, market: Market, columns: dict[str, pa.Array], twin: np.ndarray
+    records: np.ndarray, market: Market, columns: dict[str, pa.Array], twin: np.ndarray, is_same: np.ndarray
 ) -> np.ndarray:
     """A book's own columns; whether a price was rounded, shape (n,)."""
     rounded = np.zeros(len(records), bool)
@@ -229,9 +231,10 @@ def _add_book_columns(
             columns[f"{side}_price_{n + 1}"] = _to_prices(records[f"{side}_price_e4"][:, n], market, rounded, twin)
             columns[f"{side}_size_{n + 1}"] = _to_ints(records[f"{side}_size"][:, n], twin)
     for name in ("expected_price", "mid_price"):
-        columns[name] = _to_prices(records[f"{name}_e4"], market, rounded, twin)
-    for name in ("total_ask_size", "total_bid_size", "cum_volume", "expected_size", "mid_size"):
-        columns[name] = _to_ints(records[name], twin)
+        columns[name] = _to_prices(records[f"{name}_e4"], market, rounded, is_same)
+    for name in ("total_ask_size", "total_bid_size", "expected_size", "mid_size"):
+        columns[name] = _to_ints(records[name], is_same)
+    columns["cum_volume"] = _to_ints(records["cum_volume"], twin)
     return rounded
 
 

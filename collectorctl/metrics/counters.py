@@ -74,6 +74,7 @@ EXPORTS: dict[str, CounterExport] = {
         for feed in ("kis", "kiwoom")
     },
     "books_new": _grows("books_new", _WRITER, "Books that no feed had delivered before."),
+    "twins_differ": _grows("twins_differ", _WRITER, "Of them, books in which the other feed states another detail."),
     "books_twins": _grows("books_twins", _WRITER, "Books that the other feed had delivered already."),
     **{
         f"books_first_{feed}": _grows("books_first", _WRITER, "New books that this feed delivered first.", feed)

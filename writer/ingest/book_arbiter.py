@@ -29,9 +29,11 @@ Not handled here:
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Collection, Iterable, Mapping
+from collections import defaultdict, deque
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from functools import partial
 from hashlib import blake2b
+from math import log
 from typing import NamedTuple
 
 import numpy as np
@@ -39,8 +41,9 @@ import numpy as np
 from conf.clock import DAY_NS, SECOND_NS
 from ringbuf.records import BOOK_KEY, BOOK_KEY_WITHOUT_VOLUME, UNDEFINED, Venue
 from writer.ingest.feed_progress import FeedProgress, compute_made_ns
+from writer.ingest.pair_evidence import MIN_LEFT_OUT, MIN_SHARE, PairEvidence, encode_details, find_differences
 
-RULE = "first-wins/2"
+RULE = "first-wins/3"
 NEW = -1
 """In `ArbitrationResult.twin_of`: a new row."""
 
@@ -59,16 +62,20 @@ MAX_EVIDENCE = 8
 _ROUNDING_NS = 1_000_000
 """What `made_ns` of one stamp may differ by: a simulated calendar is rounded."""
 
+MAX_GROUPS = 64
+"""Groups of an instrument that are kept until the other feed has delivered them."""
+
 IDENTITY_BYTES = 16
-_INSTRUMENT = slice(BOOK_KEY.start, BOOK_KEY.start + 16)
-"""Bytes of a book that hold symbol and venue."""
+_INSTRUMENT_BYTES = 16
+"""Of symbol and venue, with which BOOK_KEY begins."""
 _KST_NS = 9 * 3600 * 1_000_000_000
 
 
 class UnmatchedRow(NamedTuple):
     """A stored row whose twin may still come.
 
-    `made_ns`: the exchange's stamp, see compute_made_ns; `is_late`: its feed was late with it.
+    `made_ns`: the exchange's stamp, see compute_made_ns; `is_late`: its feed was late with it; `details`: see pair_evidence.py;
+    `instrument`: symbol and venue, 16 bytes.
     """
 
     row: int
@@ -77,6 +84,12 @@ class UnmatchedRow(NamedTuple):
     hour_ns: int
     made_ns: int = UNDEFINED
     is_late: bool = False
+    details: bytes = b""
+    instrument: bytes = b""
+
+
+_make_row = partial(tuple.__new__, UnmatchedRow)
+"""A row out of a tuple of its fields."""
 
 
 class ArbitrationResult(NamedTuple):
@@ -84,7 +97,8 @@ class ArbitrationResult(NamedTuple):
 
     `twin_of` int64: NEW, or the row this book is the twin of; `hour_ns` int64: start of the hour it is stored in (a twin's is its
     row's); `late` bool; `identity`: 16 bytes each, the content's digest; `lag_ns` int64: how much later than that row it was
-    received, 0 for a new row.
+    received, 0 for a new row; `differs` bool: it has other details than that row; `changes`: (venue, detail, whether it tells two
+    books of the venue apart from now on).
     """
 
     twin_of: np.ndarray
@@ -92,10 +106,55 @@ class ArbitrationResult(NamedTuple):
     late: np.ndarray
     identity: list[bytes]
     lag_ns: np.ndarray
+    differs: np.ndarray
+    changes: Sequence[tuple[int, str, bool]] = ()
+
+
+class _Group(NamedTuple):
+    """Books of equal identity that one feed delivered in a row: the different details among them.
+
+    `begin_ns` (mono_ns) of the first of them; `is_compared`: whether the other feed's group came before it.
+    """
+
+    identity: bytes
+    feed: int
+    begin_ns: int
+    details: tuple[bytes, ...]
+    is_compared: bool
+
+
+_make_group = partial(tuple.__new__, _Group)
+
+
+class _Instrument:
+    """A symbol on a venue. Groups older than the longest stall have no part in anything."""
+
+    __slots__ = ("closed", "compared", "day", "groups", "paired", "volume")
+
+    def __init__(self) -> None:
+        self.day = self.volume = UNDEFINED
+        """The highest cumulative volume of a day."""
+        self.paired: dict[int, int] = {}
+        """By feed: entry number of its newest book that is one of a pair."""
+        self.groups: dict[int, _Group] = {}
+        """By feed: the one that its newest book belongs to."""
+        self.closed: dict[bytes, _Group] = {}
+        """By identity: those that have ended and that the other feed has not delivered yet."""
+        self.compared: tuple[int, tuple[bytes, ...]] = (0, ())
+        """When (mono_ns) a group of both feeds was compared, and the details in both."""
+
+    def is_behind(self, day: int, volume: int) -> bool:
+        """Whether `volume` is behind what is already stored of that day; the high-water mark rises with it otherwise."""
+        if volume == UNDEFINED:
+            return False
+        if self.day == day and self.volume > volume:
+            return True
+        self.day, self.volume = day, volume
+        return False
 
 
 class BookArbiter:
-    """The state: who waits, how far each feed has come, and each symbol's cumulative volume."""
+    """The state: who waits, what was paired, how two feeds agree, how far each has come, and cumulative volumes."""
 
     def __init__(self, window_ns: int, volume_venues: Collection[str], calendar_speed: float = 1.0) -> None:
         """Initialise.
@@ -119,47 +178,123 @@ class BookArbiter:
         self._levels_only = {int(venue) for venue in Venue if venue.name not in volume_venues}
         self._unmatched: dict[bytes, list[UnmatchedRow]] = {}
         self._in_order: deque[tuple[int, bytes]] = deque()
-        self._volume_high_water: dict[bytes, tuple[int, int]] = {}
+        self._instruments: defaultdict[bytes, _Instrument] = defaultdict(_Instrument)
+        self.evidence: defaultdict[int, PairEvidence] = defaultdict(lambda: PairEvidence(window_ns))
+        """By venue: how two feeds agree."""
 
     def arbitrate(self, books: np.ndarray, hour_ns: np.ndarray, first_row: int) -> ArbitrationResult:
         """Arbitrate `books` (ORDERBOOK, in receive order); book i gets entry number first_row + i."""
         count = len(books)
-        twin_of = np.full(count, NEW, np.int64)
-        hours = hour_ns.copy()
-        late = np.zeros(count, bool)
-        lag_ns = np.zeros(count, np.int64)
-        identity = self._compute_identities(books)
-        days = (books["exch_ns"] + _KST_NS) // DAY_NS
-        names = _slice_bytes(books, _INSTRUMENT)
-        made = compute_made_ns(books["exch_ns"], self.calendar_speed)
-        stamps = zip(books["mono_ns"].tolist(), books["line"].tolist(), hour_ns.tolist(), made.tolist(), strict=True)
-        volumes, days = books["cum_volume"].tolist(), days.tolist()
-        for at, (mono_ns, feed, hour, made_ns) in enumerate(stamps):
-            is_late = self.advance(feed, mono_ns, made_ns)
-            book = UnmatchedRow(first_row + at, mono_ns, feed, hour, made_ns, is_late)
-            match = self._pop_match(identity[at], book)
-            if match is not None:
-                twin_of[at], hours[at], lag_ns[at] = match.row, match.hour_ns, mono_ns - match.mono_ns
-                continue
-            self._add_unmatched(identity[at], book)
-            late[at] = self._is_late(names[at], days[at], volumes[at])
-        return ArbitrationResult(twin_of, hours, late, identity, lag_ns)
+        differs = np.zeros(count, bool)
+        raw, size = books.tobytes(), books.dtype.itemsize
+        identity = self._compute_identities(raw, size, books["venue"].tolist())
+        names = [raw[at : at + _INSTRUMENT_BYTES] for at in range(BOOK_KEY.start, len(raw), size)]
+        made = compute_made_ns(books["exch_ns"], self.calendar_speed).tolist()
+        columns = (column.tolist() for column in (books["mono_ns"], books["line"], hour_ns))
+        rows = zip(range(first_row, first_row + count), *columns, made, encode_details(books, raw), names, strict=True)
+        progress, changes = self._progress, []
+        paired_at, pairs, new_at = [], [], []
+        for at, (row, mono_ns, feed, hour, made_ns, details, name) in enumerate(rows):
+            instrument, key = self._instruments[name], identity[at]
+            is_late = (progress.get(feed) or self._get_progress(feed)).advance(mono_ns, made_ns)
+            book = _make_row((row, mono_ns, feed, hour, made_ns, is_late, details, name))
+            evidence = self.evidence[name[-1]]
+            evidence.count_book(feed)
+            if (found := self._follow(instrument, evidence, key, book)) is not None:
+                changes += [(name[-1], *change) for change in found]
+            queue = self._unmatched.get(key)
+            match = None if queue is None else self._pop_match(key, queue, book, instrument, evidence)
+            if match is None:
+                self._add_unmatched(key, book)
+                new_at.append(at)
+            else:
+                paired_at.append(at)
+                pairs.append(match)
+                differs[at] = match.details != details
+        twin_of, hours, lag_ns = np.full(count, NEW, np.int64), hour_ns.copy(), np.zeros(count, np.int64)
+        if pairs:
+            twin_of[paired_at], mono_ns, _, hours[paired_at], *_ = zip(*pairs, strict=True)
+            lag_ns[paired_at] = books["mono_ns"][paired_at] - np.array(mono_ns)
+        late = self._find_late(books, names, new_at)
+        return ArbitrationResult(twin_of, hours, late, identity, lag_ns, differs, changes)
+
+    def _find_late(self, books: np.ndarray, names: list[bytes], new_at: list[int]) -> np.ndarray:
+        """Which of the books at `new_at` are behind what is stored of their day, bool (n,) for all books."""
+        late, days = np.zeros(len(books), bool), ((books["exch_ns"] + _KST_NS) // DAY_NS).tolist()
+        volumes = books["cum_volume"].tolist()
+        behind = [at for at in new_at if self._instruments[names[at]].is_behind(days[at], volumes[at])]
+        late[behind] = True
+        return late
+
+    def _follow(
+        self, instrument: _Instrument, evidence: PairEvidence, identity: bytes, book: UnmatchedRow
+    ) -> list[tuple[str, bool]] | None:
+        """Add a book to its feed's group; groups of equal identity are compared once the first of the two has ended.
+
+        Returns what changed, see learn_details.
+        """
+        mono_ns, feed, details = book.mono_ns, book.feed, book.details
+        group, closed, oldest_ns = instrument.groups.get(feed), instrument.closed, mono_ns - self.stall_ns
+        changes = None
+        if group is not None and group[2] >= oldest_ns:
+            if group[0] == identity:
+                if details not in group[3]:
+                    instrument.groups[feed] = group._replace(details=(*group[3], details))
+                return None
+            if not group[4]:
+                other = closed.pop(group[0], None)
+                if other is not None and other[1] != feed and other[2] >= oldest_ns:
+                    changes = self._compare(instrument, evidence, mono_ns, group[3], other[3])
+                else:
+                    closed[group[0]] = group
+                    if len(closed) > MAX_GROUPS:
+                        del closed[next(iter(closed))]
+        stated = (details,)
+        other = closed.get(identity)
+        is_compared = other is not None and other[1] != feed and other[2] >= oldest_ns
+        if other is not None and is_compared:
+            del closed[identity]
+            changes = (changes or []) + (self._compare(instrument, evidence, mono_ns, stated, other[3]) or [])
+        instrument.groups[feed] = _make_group((identity, feed, mono_ns, stated, is_compared))
+        return changes
+
+    def _compare(
+        self,
+        instrument: _Instrument,
+        evidence: PairEvidence,
+        mono_ns: int,
+        left: tuple[bytes, ...],
+        right: tuple[bytes, ...],
+    ) -> list[tuple[str, bool]] | None:
+        """Count a group that both feeds have delivered."""
+        compared_ns, before = instrument.compared
+        stated = left if left == right else (*left, *right)
+        instrument.compared = mono_ns, stated
+        if stated is left and (left == before or evidence.skips_group()):
+            return None
+        return evidence.learn_details(left, right, before if compared_ns >= mono_ns - self.stall_ns else ())
 
     def advance(self, feed: int, mono_ns: int, made_ns: int) -> bool:
         """A feed delivered a book; whether it is late with it. Of a journalled book: before it is replayed."""
-        if feed not in self._progress:
-            self._progress[feed] = FeedProgress(self._min_lateness_ns, self._window_ns)
-        return self._progress[feed].advance(mono_ns, made_ns)
+        return self._get_progress(feed).advance(mono_ns, made_ns)
 
-    def replay(self, identity: bytes, row: UnmatchedRow, twin_of: int) -> None:
-        """Repeat what `arbitrate` did with one journalled book: let it wait, or match it with its twin."""
+    def replay(self, identity: bytes, book: UnmatchedRow, twin_of: int) -> None:
+        """Repeat what `arbitrate` did with one journalled book: let it wait, or match it with its twin.
+
+        A twin has the instrument of its row, and its details where it has none. What was learned is restored afterwards.
+        """
         if twin_of == NEW:
-            self._add_unmatched(identity, row)
+            instrument = self._instruments[book.instrument]
+            self._follow(instrument, self.evidence[book.instrument[-1]], identity, book)
+            self._add_unmatched(identity, book)
             return
         queue = self._unmatched.get(identity, [])
-        for candidate in queue:
-            if candidate.row == twin_of:
-                self._drop(identity, queue, candidate)
+        for row in queue:
+            if row.row == twin_of:
+                book = book._replace(instrument=row.instrument, details=book.details or row.details)
+                instrument = self._instruments[row.instrument]
+                self._follow(instrument, self.evidence[row.instrument[-1]], identity, book)
+                self._pair(identity, queue, row, book, instrument)
                 return
 
     def expire(self, row: int) -> None:
@@ -194,49 +329,133 @@ class BookArbiter:
     def export_volume_high_water(self) -> list[list]:
         """The largest cumulative volume stored per symbol, venue and day, fit for JSON."""
         return [
-            [name[:-1].rstrip(b"\0").decode("latin-1"), name[-1], day, volume]
-            for name, (day, volume) in self._volume_high_water.items()
+            [name[:-1].rstrip(b"\0").decode("latin-1"), name[-1], one.day, one.volume]
+            for name, one in self._instruments.items()
+            if one.volume != UNDEFINED
         ]
 
     def restore_volume_high_water(self, rows: Iterable[Iterable]) -> None:
         """Restore the saved volume high-water marks."""
         for symbol, venue, day, volume in rows:
-            self._volume_high_water[symbol.encode("latin-1").ljust(15, b"\0") + bytes([venue])] = (day, volume)
+            instrument = self._instruments[encode_instrument(symbol, venue)]
+            instrument.day, instrument.volume = day, volume
 
     def raise_volume_high_water(self, symbol: str, venue: int, exch_ns: int, volume: int) -> None:
         """Count one journalled row's cumulative volume."""
-        self._is_late(symbol.encode("latin-1").ljust(15, b"\0") + bytes([venue]), (exch_ns + _KST_NS) // DAY_NS, volume)
+        self._instruments[encode_instrument(symbol, venue)].is_behind((exch_ns + _KST_NS) // DAY_NS, volume)
 
-    def _pop_match(self, identity: bytes, book: UnmatchedRow) -> UnmatchedRow | None:
-        """The row of the other feed that has this content and is the book's twin; it waits no longer."""
-        queue = self._unmatched.get(identity)
-        if queue is None:
-            return None
-        waiting = [row for row in queue if row.feed != book.feed and abs(book.mono_ns - row.mono_ns) <= self.stall_ns]
+    def export_state(self) -> dict:
+        """What was learned, fit for JSON. The rest is rebuilt from the journalled books."""
+        return {
+            "evidence": {str(venue): evidence.export_state() for venue, evidence in self.evidence.items()},
+            "progress": {str(feed): progress.export_state() for feed, progress in self._progress.items()},
+            "delay": self._delay_evidence,
+        }
+
+    def restore_state(self, state: Mapping) -> None:
+        """Restore what was learned."""
+        self._delay_evidence = state["delay"]
+        for venue, saved in state["evidence"].items():
+            self.evidence[int(venue)].restore_state(saved)
+        for feed, saved in state["progress"].items():
+            self._get_progress(int(feed)).restore_state(saved)
+
+    def _get_progress(self, feed: int) -> FeedProgress:
+        if feed not in self._progress:
+            self._progress[feed] = FeedProgress(self._min_lateness_ns, self._window_ns)
+        return self._progress[feed]
+
+    def _pop_match(
+        self,
+        identity: bytes,
+        queue: list[UnmatchedRow],
+        book: UnmatchedRow,
+        instrument: _Instrument,
+        evidence: PairEvidence,
+    ) -> UnmatchedRow | None:
+        """The row of `queue` that is the book's twin; it waits no longer."""
+        paired = instrument.paired
+        if len(queue) == 1 and not book.is_late:
+            row = queue[0]
+            number, row_ns, feed, _, _, is_late, details, _ = row
+            lag_ns = book.mono_ns - row_ns if book.feed > feed else row_ns - book.mono_ns
+            if (
+                details == book.details
+                and feed != book.feed
+                and not is_late
+                and number > paired.get(feed, NEW)
+                and evidence.is_near(lag_ns)
+            ):  # nearly every pair
+                evidence.learn_lag(book.feed, book.mono_ns, lag_ns)
+                self._pair(identity, queue, row, book, instrument)
+                return row
+        waiting = [
+            row
+            for row in queue
+            if row.feed != book.feed
+            and row.row > paired.get(row.feed, NEW)  # no pair crosses another one
+            and abs(book.mono_ns - row.mono_ns) <= self.stall_ns
+            and (row.details == book.details or not find_differences(row.details, book.details, evidence.trusted))
+        ]
         if not waiting:
             return None
-        match = self._find_twin(book, waiting)
+        if len(waiting) > 1:
+            alike = [row for row in waiting if not find_differences(row.details, book.details, evidence.credible)]
+            waiting = alike or waiting
+        match = self._find_twin(book, waiting, evidence)
         if match is not None:
-            self._drop(identity, queue, match)
+            if len(waiting) == 1 and not (match.is_late or book.is_late):
+                evidence.learn_lag(book.feed, book.mono_ns, _compute_lag(book, match))
+            self._pair(identity, queue, match, book, instrument)
         return match
 
-    def _find_twin(self, book: UnmatchedRow, waiting: list[UnmatchedRow]) -> UnmatchedRow | None:
-        """Of rows of equal content: the oldest received within the window, unless late, else the one made in the same second."""
-        oldest = next((row for row in waiting if abs(book.mono_ns - row.mono_ns) <= self._window_ns), None)
+    def _pair(
+        self, identity: bytes, queue: list[UnmatchedRow], row: UnmatchedRow, book: UnmatchedRow, instrument: _Instrument
+    ) -> None:
+        instrument.paired[row.feed], instrument.paired[book.feed] = row.row, book.row
+        self.evidence[book.instrument[-1]].paired += 1
+        self._drop(identity, queue, row)
+
+    def _find_twin(
+        self, book: UnmatchedRow, waiting: list[UnmatchedRow], evidence: PairEvidence
+    ) -> UnmatchedRow | None:
+        """Of rows of equal content: the likeliest received within the window, unless late, else one made in the same second."""
+        likeliest = self._find_likeliest(book, waiting, evidence)
         offset_ns = self._compute_offset(book.feed, waiting[0].feed)
         if abs(offset_ns) > max(self._window_ns, self._min_lateness_ns):
             simultaneous = self._find_nearest(book, waiting, 0)
             if simultaneous is not None:
                 self._delay_evidence = min(self._delay_evidence + 1, MAX_EVIDENCE)
-            elif oldest is not None:
+            elif likeliest is not None:
                 self._delay_evidence = max(self._delay_evidence - 1, -MAX_EVIDENCE)
-            return simultaneous if self._delay_evidence >= 0 else oldest
+            return simultaneous if self._delay_evidence >= 0 else likeliest
         if any(row.is_late or book.is_late for row in waiting):
-            by_receipt = (
+            by_receipt = [
                 row for row in waiting if not (row.is_late or book.is_late) or UNDEFINED in (row.made_ns, book.made_ns)
-            )
-            oldest = next((row for row in by_receipt if abs(book.mono_ns - row.mono_ns) <= self._window_ns), None)
-        return oldest or self._find_nearest(book, waiting, offset_ns)
+            ]
+            likeliest = self._find_likeliest(book, by_receipt, evidence)
+        return likeliest or self._find_nearest(book, waiting, offset_ns)
+
+    def _find_likeliest(
+        self, book: UnmatchedRow, waiting: list[UnmatchedRow], evidence: PairEvidence
+    ) -> UnmatchedRow | None:
+        """Of rows received within the window: the one nearest to the usual lag, or the oldest if all are far from it.
+
+        A feed that leaves out many books sends the newest.
+        """
+        near = [row for row in waiting if abs(book.mono_ns - row.mono_ns) <= self._window_ns]
+        if len(near) < 2 or evidence.is_burst(book.feed, book.mono_ns):
+            return near[0] if near else None
+        if not evidence.is_known:
+            return near[0]
+        left_out = evidence.compute_left_out(near[0].feed)
+        if left_out > MIN_LEFT_OUT:
+            return next((row for row in reversed(near) if evidence.is_likely(_compute_lag(book, row))), near[0])
+        skip_cost = -log(max(left_out, MIN_SHARE))
+        costs = [
+            skipped * skip_cost + evidence.compute_lag_cost(_compute_lag(book, row)) for skipped, row in enumerate(near)
+        ]
+        return near[costs.index(min(costs))]
 
     def _find_nearest(self, book: UnmatchedRow, waiting: list[UnmatchedRow], offset_ns: int) -> UnmatchedRow | None:
         """The row that was made in the book's second or a neighbouring one, if the stamps of the feeds are `offset_ns` apart."""
@@ -274,29 +493,23 @@ class BookArbiter:
         if not queue:
             del self._unmatched[identity]
 
-    def _is_late(self, name: bytes, day: int, volume: int) -> bool:
-        """Whether `volume` is behind what is already stored of that day; the ceiling rises with it otherwise."""
-        if volume == UNDEFINED:
-            return False
-        known = self._volume_high_water.get(name)
-        if known is not None and known[0] == day and known[1] > volume:
-            return True
-        self._volume_high_water[name] = (day, volume)
-        return False
-
-    def _compute_identities(self, books: np.ndarray) -> list[bytes]:
+    def _compute_identities(self, raw: bytes, size: int, venues: list[int]) -> list[bytes]:
         """The digest of each book's identity bytes: with or without the cumulative volume, by venue."""
-        content = _slice_bytes(books, BOOK_KEY)
-        levels = BOOK_KEY_WITHOUT_VOLUME.stop - BOOK_KEY_WITHOUT_VOLUME.start
+        begin, with_volume, without = BOOK_KEY.start, BOOK_KEY.stop, BOOK_KEY_WITHOUT_VOLUME.stop
         return [
-            blake2b(book[:levels] if venue in self._levels_only else book, digest_size=IDENTITY_BYTES).digest()
-            for book, venue in zip(content, books["venue"].tolist(), strict=True)
+            blake2b(
+                raw[at + begin : at + (without if venue in self._levels_only else with_volume)],
+                digest_size=IDENTITY_BYTES,
+            ).digest()
+            for at, venue in zip(range(0, len(raw), size), venues, strict=True)
         ]
 
 
-def _slice_bytes(books: np.ndarray, part: slice) -> list[bytes]:
-    """The compared bytes of every book."""
-    raw = np.ascontiguousarray(books).view(np.uint8).reshape(len(books), books.dtype.itemsize)
-    block = raw[:, part].tobytes()
-    size = part.stop - part.start
-    return [block[at : at + size] for at in range(0, len(block), size)]
+def encode_instrument(symbol: str, venue: int) -> bytes:
+    """Symbol and venue as in a record."""
+    return symbol.encode("latin-1").ljust(15, b"\0") + bytes([venue])
+
+
+def _compute_lag(one: UnmatchedRow, other: UnmatchedRow) -> int:
+    """How much later the feed of the larger number received it."""
+    return one.mono_ns - other.mono_ns if one.feed > other.feed else other.mono_ns - one.mono_ns

@@ -13,6 +13,8 @@ Guarantees:
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from conf.clock import MINUTE_NS
@@ -46,24 +48,31 @@ class FeedProgress:
         self._span = 0
         self._smallest_ns: int | None = None
         self._smallest_before_ns: int | None = None
-
-    @property
-    def usual_delay_ns(self) -> int | None:
+        self.usual_delay_ns: int | None = None
         """Its smallest delay of late; None before there was one."""
-        known = [delay for delay in (self._smallest_ns, self._smallest_before_ns) if delay is not None]
-        return min(known, default=None)
+
+    def export_state(self) -> list:
+        """All of it, fit for JSON."""
+        return [self.received_ns, self.reach_ns, self._span, self._smallest_ns, self._smallest_before_ns]
+
+    def restore_state(self, state: Sequence) -> None:
+        """Restore what `export_state` returned."""
+        self.received_ns, self.reach_ns, self._span, self._smallest_ns, self._smallest_before_ns = state
+        known = [delay_ns for delay_ns in (self._smallest_ns, self._smallest_before_ns) if delay_ns is not None]
+        self.usual_delay_ns = min(known, default=None)
 
     def advance(self, mono_ns: int, made_ns: int) -> bool:
         """It delivered a record; whether it is late with it."""
         if mono_ns < self.received_ns - BASE_NS:  # of another boot
             self.received_ns, self.reach_ns = 0, UNDEFINED
-            self._smallest_ns = self._smallest_before_ns = None
+            self._smallest_ns = self._smallest_before_ns = self.usual_delay_ns = None
         self.received_ns = max(mono_ns, self.received_ns)
         if made_ns == UNDEFINED:
             return False
         if mono_ns // BASE_NS != self._span:
             self._span = mono_ns // BASE_NS
             self._smallest_before_ns, self._smallest_ns = self._smallest_ns, None
+            self.usual_delay_ns = self._smallest_before_ns
         usual_ns = self.usual_delay_ns
         if usual_ns is not None and mono_ns - made_ns < usual_ns - self._tolerance_ns:
             return False
@@ -71,4 +80,6 @@ class FeedProgress:
         delay_ns = mono_ns - self.reach_ns
         if self._smallest_ns is None or delay_ns < self._smallest_ns:
             self._smallest_ns = delay_ns
+            if usual_ns is None or delay_ns < usual_ns:
+                self.usual_delay_ns = delay_ns
         return usual_ns is not None and delay_ns - usual_ns >= self._min_lateness_ns

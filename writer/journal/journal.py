@@ -25,7 +25,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -52,6 +52,8 @@ RingPositions = dict[str, list[int]]
 
 
 BACKUP_SUFFIX = ".damaged"
+STATE = "arbiter"
+"""In a frame's metadata: what the arbiter of the rows had learned behind it."""
 _OTHER_VERSION = "let the version of collectorctl that wrote it publish it (collectorctl stop), then start this one"
 
 
@@ -76,18 +78,20 @@ class Segment:
 
 
 class _Appended(NamedTuple):
-    """A batch that is not durable yet, with the positions it brought and its last row."""
+    """A batch that is not durable yet, with the positions and the state it brought and its last row."""
 
     batch: pa.RecordBatch
     positions: RingPositions
+    state: Any
     last_row: int
 
 
 class _Durable(NamedTuple):
-    """How much of the newest segment is durable, and the positions and the last row there."""
+    """How much of the newest segment is durable, and positions, state and last row there."""
 
     size: int
     positions: RingPositions
+    state: Any
     last_row: int
 
 
@@ -107,11 +111,13 @@ class Journal:
         self.lineage = uuid.uuid4().hex
         self.positions: RingPositions = {}
         self.last_row = 0
+        self.state: Any = None
+        """What the newest batch brought: of whoever appends, fit for JSON."""
         self.volume_high_water: list[list] = []
         self.segments: list[Segment] = []
         self._schema = schema
         self._unsynced: list[_Appended] = []
-        self._durable = _Durable(0, {}, 0)
+        self._durable = _Durable(0, {}, None, 0)
         self.is_failed = False
         """Whether an fsync failed: only `roll` can go on."""
         self.closed_row = 0
@@ -181,6 +187,7 @@ class Journal:
             segment.size, segment.last_row = found.end, found.last_row
             segment.add_rows(find_newest_rows(found.entries))
             self.positions = found.metadata.get("positions", self.positions)
+            self.state = found.metadata.get(STATE, self.state)
             self.last_row = found.last_row
             self.volume_high_water = found.metadata.get("ceilings", self.volume_high_water)
             on_batch(found)
@@ -243,15 +250,15 @@ class Journal:
             self.current.size, self.current.last_row = self._durable.size, self._durable.last_row
         else:
             self.sync()
-            self._durable = _Durable(self._durable.size, self.positions, self.last_row)
+            self._durable = _Durable(self._durable.size, self.positions, self.state, self.last_row)
         path = self.directory / f"{self._number + 1:012d}{SUFFIX}"
         if path.exists():
             durable_io.remove(path)  # begun by an attempt that failed
         segment = Segment(path, last_row=self.last_row)
-        metadata = {"positions": self._durable.positions, "ceilings": volume_high_water}
+        metadata = {"positions": self._durable.positions, STATE: self._durable.state, "ceilings": volume_high_water}
         data = self._encoder.encode_opening(self._durable.last_row, metadata)
-        for batch, positions, last_row in self._unsynced:
-            data += self._encoder.encode_batch(batch, len(data), last_row, {"positions": positions})
+        for batch, positions, state, last_row in self._unsynced:
+            data += self._encoder.encode_batch(batch, len(data), last_row, {"positions": positions, STATE: state})
             segment.add_rows(find_newest_rows(batch))
         fd = durable_io.create(path)
         try:
@@ -271,7 +278,7 @@ class Journal:
             )
         segment.size = len(data)
         self.closed_row = self._durable.last_row
-        self._durable = _Durable(segment.size, self.positions, self.last_row)
+        self._durable = _Durable(segment.size, self.positions, self.state, self.last_row)
         self._unsynced.clear()
         self.is_failed = False
         self.segments.append(segment)
@@ -283,19 +290,19 @@ class Journal:
         """The segment that grows."""
         return self.segments[-1]
 
-    def append(self, batch: pa.RecordBatch, positions: RingPositions) -> int:
-        """Write `batch` (its rows are numbered from last_row + 1) and the ring positions it brings; the bytes it took.
+    def append(self, batch: pa.RecordBatch, positions: RingPositions, state: Any = None) -> int:
+        """Write `batch` (its rows are numbered from last_row + 1), ring positions and state it brings; the bytes it took.
 
         Not yet durable: see `sync`. OSError: the log is as it was before, and so are positions and last_row.
         """
         self._reject_failed()
         current, last_row = self.current, self.last_row + batch.num_rows
-        data = self._encoder.encode_batch(batch, current.size, last_row, {"positions": positions})
+        data = self._encoder.encode_batch(batch, current.size, last_row, {"positions": positions, STATE: state})
         durable_io.append(self._fd, current.size, data)
         current.size, current.last_row = current.size + len(data), last_row
         current.add_rows(find_newest_rows(batch))
-        self.positions, self.last_row = positions, last_row
-        self._unsynced.append(_Appended(batch, positions, last_row))
+        self.positions, self.state, self.last_row = positions, state, last_row
+        self._unsynced.append(_Appended(batch, positions, state, last_row))
         return len(data)
 
     @property
@@ -319,7 +326,7 @@ class Journal:
             with suppress(OSError):  # `roll` does it again
                 durable_io.append(self._fd, self._durable.size, b"")
             raise
-        self._durable = _Durable(self.current.size, self.positions, self.last_row)
+        self._durable = _Durable(self.current.size, self.positions, self.state, self.last_row)
         self._unsynced.clear()
 
     def _reject_failed(self) -> None:

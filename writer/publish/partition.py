@@ -222,13 +222,17 @@ def _build_row_groups(
 def _gather_columns(
     entries: JournalRows, names: list[str], own: RowLocation, twin: RowLocation, winner: RowLocation
 ) -> dict[str, pa.Array]:
-    """The columns of a row group; each arrival is that of the row or of its twin."""
+    """The columns of a row group; each arrival is that of the row or of its twin, and the twin's flags are added."""
     wanted = [(name, winner if name in _WINNER_COLUMNS else own) for name in names]
     arrivals = [name for name in names if name in _ARRIVAL_COLUMNS]
-    found = entries.gather([*wanted, *((name, twin) for name in arrivals)])
+    of_twin = [*arrivals, *(["flags"] if arrivals else [])]
+    found = entries.gather([*wanted, *((name, twin) for name in of_twin)])
     columns = dict(zip(names, found, strict=False))
-    for name, of_twin in zip(arrivals, found[len(names) :], strict=True):
-        columns[name] = pc.coalesce(columns[name], of_twin)
+    for name, values in zip(of_twin, found[len(names) :], strict=True):
+        if name == "flags":
+            columns[name] = pc.bit_wise_or(columns[name], pc.fill_null(values, 0))
+        else:
+            columns[name] = pc.coalesce(columns[name], values)
     return columns
 
 
