@@ -18,15 +18,15 @@ import msgspec
 class Bounds(NamedTuple):
     """What arbitration may get wrong, as shares of the available books: missed ones, doubled ones, rows of two books."""
 
-    missed: float = 0.0005
-    doubled: float = 0.0003
-    wrong_pairs: float = 0.025
+    missed: float = 0.000_05
+    doubled: float = 0.000_1
+    wrong_pairs: float = 0.000_5
 
 
-CONFLATING = Bounds(missed=0.02, wrong_pairs=0.025)
-"""Where both feeds conflate."""
-LOSSY = Bounds(missed=0.005, wrong_pairs=0.025)
-"""Where one feed loses a tenth."""
+LOSSY = Bounds(missed=0.001_5, wrong_pairs=0.006)
+"""Where both feeds conflate, or one loses a tenth: of two books that are equal in all fields each feed may have another one."""
+NO_MIDPOINT = Bounds(missed=0.000_5, wrong_pairs=0.02)
+"""Where one feed does not say in what books differ that follow each other."""
 
 
 class FeedAccount(msgspec.Struct):

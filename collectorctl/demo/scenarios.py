@@ -17,7 +17,7 @@ from typing import NamedTuple
 from brokers.simulator.scenarios import SCENARIOS, TimedCommand
 from collectorctl.demo import assertions
 from collectorctl.demo.environment import CLOCK_CHANGE, FRIDAY, SYMBOLS, MarketDay
-from collectorctl.demo.result import CONFLATING, LOSSY, Bounds
+from collectorctl.demo.result import LOSSY, NO_MIDPOINT, Bounds
 
 
 class DemoScenario(NamedTuple):
@@ -104,7 +104,7 @@ REAL_TIME = (
         options=("--kis-books-per-s", "4", "--kiwoom-books-per-s", "4"),
         assertion=assertions.check_both_conflate,
         real_time=True,
-        bounds=CONFLATING,
+        bounds=LOSSY,
     ),
     DemoScenario(
         "lossy-feed",
@@ -127,6 +127,7 @@ REAL_TIME = (
         options=("--kis-width-profile", "46/59"),
         assertion=assertions.check_no_midpoint,
         real_time=True,
+        bounds=NO_MIDPOINT,
         compare_midpoint=False,
     ),
 )

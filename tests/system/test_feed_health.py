@@ -36,7 +36,7 @@ MARKET = ("--books-per-s", "80", "--kiwoom-books-per-s", "8")
 WINDOW_S, SPEED = 2.4, 60
 SETTLE_S = 6.0
 """Books younger than this may still find twins: the default twin window and a second for stragglers."""
-WRONG_PAIRS = 0.02
+WRONG_PAIRS = 0.005
 """Two books with equal levels within the twin window may be paired the other way round, and so count in another minute."""
 LAG_MS = 12.0
 """How far a measured lag may be from the simulator's: what two loopback sockets and a busy machine add to one of them."""

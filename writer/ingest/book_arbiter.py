@@ -3,8 +3,10 @@
     kis     A  B  .  A  C            stored   A  B  A  C  D
     kiwoom  .  A  B  A  .  D         twins    A  B  A            each keeps both arrival times
 
-A book waits for a book of equal content from the other feed. One that comes within the window is the twin of the oldest book
-waiting: only its arrival is stored. Any other book is a new row and waits itself.
+A book waits for one of equal levels and cumulative volume from the other feed. What comes within the window is its twin: only
+its arrival is stored. Any other book is a new row and waits itself. Two books that differ in a detail (total, expected trade,
+midpoint) which both vendors state alike are two books; pair_evidence.py learns which details those are. Of several that wait the
+likeliest is the twin: in order, near the usual lag, the newest where the feed sends the newest book from time to time.
 
 A feed may deliver late: its collector was stopped, or the network held its data back. A record is stamped when it is read, so its
 books are received long after their twins, but both have the second of the exchange. While a feed is late (feed_progress.py), a book
@@ -19,7 +21,9 @@ Guarantees:
     * The result depends on the books and their order alone.
     * The stored multiset is never less than either feed's: a content that comes back (A, B, A) is stored again, and a feed
       that outlives the other is stored whole.
-    * `replay` rebuilds from the journal exactly the state that `arbitrate` had left.
+    * The journal's books and `export_state` give back the state that `arbitrate` had left.
+    * A detail that one vendor leaves empty, rounds or stamps late doubles no book, but for a few when it begins to.
+    * A pair crosses no other one of its symbol, unless nothing else is left for a book that was overtaken.
     * Memory holds only rows that are not yet forgotten, and no more than MAX_ROWS.
 
 Not handled here:
@@ -393,15 +397,17 @@ class BookArbiter:
             row
             for row in queue
             if row.feed != book.feed
-            and row.row > paired.get(row.feed, NEW)  # no pair crosses another one
             and abs(book.mono_ns - row.mono_ns) <= self.stall_ns
             and (row.details == book.details or not find_differences(row.details, book.details, evidence.trusted))
         ]
+        # no pair crosses another one, unless nothing else is left: the book was overtaken, or the other pair is wrong
+        in_order = [row for row in waiting if row.row > paired.get(row.feed, NEW)]
+        waiting = in_order or waiting
         if not waiting:
             return None
         if len(waiting) > 1:
-            alike = [row for row in waiting if not find_differences(row.details, book.details, evidence.credible)]
-            waiting = alike or waiting
+            agreeing = [row for row in waiting if not find_differences(row.details, book.details, evidence.credible)]
+            waiting = agreeing or waiting
         match = self._find_twin(book, waiting, evidence)
         if match is not None:
             if len(waiting) == 1 and not (match.is_late or book.is_late):
@@ -412,7 +418,8 @@ class BookArbiter:
     def _pair(
         self, identity: bytes, queue: list[UnmatchedRow], row: UnmatchedRow, book: UnmatchedRow, instrument: _Instrument
     ) -> None:
-        instrument.paired[row.feed], instrument.paired[book.feed] = row.row, book.row
+        paired = instrument.paired
+        paired[row.feed], paired[book.feed] = max(row.row, paired.get(row.feed, NEW)), book.row
         self.evidence[book.instrument[-1]].paired += 1
         self._drop(identity, queue, row)
 

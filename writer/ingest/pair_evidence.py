@@ -14,12 +14,13 @@ Guarantees:
 from __future__ import annotations
 
 import struct
+from collections import defaultdict
 from collections.abc import Sequence
 
 import numpy as np
 
 from conf.clock import SECOND_NS
-from ringbuf.records import ORDERBOOK, PRICE_SCALE, UNDEFINED, FeedId, field_offset
+from ringbuf.records import ORDERBOOK, PRICE_SCALE, UNDEFINED, field_offset
 
 DETAILS = ("total_ask_size", "total_bid_size", "expected_price_e4", "expected_size", "mid_price_e4", "mid_size")
 """Fields of a record, in its order, that are compared beyond the identity where both feeds have them."""
@@ -38,7 +39,7 @@ MAX_AGAINST = ONE // 4
 """Share of the signs that may be against a detail that tells books apart: two feeds may leave out each other's books."""
 MAX_RARE = ONE // 64
 """Share of the signs below which one is rare."""
-CHANCE, MIN_SHARE = 2e-6, 0.001
+CHANCE, MIN_SHARE = 2e-6, 0.003
 """So unlikely are signs against a detail in a row, at its share or this one, after which a vendor states something else."""
 MEMORY = 256
 """Signs over which the share is smoothed."""
@@ -86,24 +87,28 @@ class DetailEvidence:
     """Whether one detail tells two books of the venue apart, and the signs behind that."""
 
     def __init__(self) -> None:
-        self.is_trusted = False
-        self.signs = 0
-        """Since the detail was trusted or unlearned."""
+        self.is_trusted = True  # a book too many is better than a book too few
+        self.signs = MEMORY
+        """Since the detail was trusted or unlearned; it begins like one that was confirmed so often."""
         self.against = 0
         """Smoothed share of the signs that are against it, of ONE."""
         self.in_row = 0
         """The newest signs, all against it."""
+        self.usual = 0
+        """The share before them."""
         self.min_signs = MIN_SIGNS
 
     def count(self, is_against: bool, weight: int) -> bool:
         """Count a sign; whether the detail is trusted from now on and was not, or the other way round."""
+        if self.in_row == 0:
+            self.usual = self.against
         self.in_row = self.in_row + 1 if is_against else 0
         self.signs += weight
         self.against += (ONE * is_against - self.against) * weight // max(weight, min(self.signs, MEMORY))
         if not self.is_trusted:
             if self.signs < self.min_signs or self.against > MAX_AGAINST:
                 return False
-        elif not is_against or (max(MIN_SHARE, self.against / ONE) ** self.in_row > CHANCE and not self._is_refuted):
+        elif not is_against or (max(MIN_SHARE, self.usual / ONE) ** self.in_row > CHANCE and not self._is_refuted):
             return False
         else:
             self.min_signs = min(2 * self.min_signs, MAX_MIN_SIGNS)
@@ -122,11 +127,11 @@ class DetailEvidence:
 
     def export_state(self) -> list[int]:
         """All of it, fit for JSON."""
-        return [int(self.is_trusted), self.signs, self.against, self.in_row, self.min_signs]
+        return [int(self.is_trusted), self.signs, self.against, self.in_row, self.usual, self.min_signs]
 
     def restore_state(self, state: Sequence[int]) -> None:
         """What `export_state` returned."""
-        is_trusted, self.signs, self.against, self.in_row, self.min_signs = state
+        is_trusted, self.signs, self.against, self.in_row, self.usual, self.min_signs = state
         self.is_trusted = bool(is_trusted)
 
     @property
@@ -141,7 +146,7 @@ class PairEvidence:
     def __init__(self, window_ns: int) -> None:
         """`window_ns`: the most that a twin is expected before or after the usual lag."""
         self.lag_ns = 0
-        self.least_ns = 0
+        self.min_lag_ns = 0
         """The smallest of late."""
         self.spread_ns = 0
         """Mean deviation from the usual lag."""
@@ -154,7 +159,7 @@ class PairEvidence:
         """By feed: when it last delivered a book that something had held back."""
         self.credible = list(range(len(DETAILS)))
         """And of those that nothing speaks against."""
-        self.delivered = [0] * (max(FeedId) + 1)
+        self.delivered: defaultdict[int, int] = defaultdict(int)
         """By feed: its books, halved from time to time together with `paired`."""
         self.paired = 0
         self._has_doubt = True
@@ -163,19 +168,20 @@ class PairEvidence:
         self._groups = 0
         self._unusual_ns = 0
         self._window_ns = window_ns
+        self._update()
 
     def export_state(self) -> list:
         """All of it, fit for JSON."""
-        lag = [self.lag_ns, self.least_ns, self.spread_ns, self.limit_ns, self._pairs, self._groups, self._unusual_ns]
-        by_feed = [sorted(self.burst_ns.items()), self.delivered]
+        lag = [self.lag_ns, self.min_lag_ns, self.spread_ns, self.limit_ns, self._pairs, self._groups, self._unusual_ns]
+        by_feed = [sorted(counts.items()) for counts in (self.burst_ns, self.delivered)]
         return [lag, self.paired, by_feed, [detail.export_state() for detail in self.details]]
 
     def restore_state(self, state: Sequence) -> None:
         """What `export_state` returned."""
         lag, self.paired, by_feed, details = state
-        self.lag_ns, self.least_ns, self.spread_ns, self.limit_ns, self._pairs, self._groups, self._unusual_ns = lag
-        bursts_ns, delivered = by_feed
-        self.burst_ns, self.delivered = dict(bursts_ns), list(delivered)
+        self.lag_ns, self.min_lag_ns, self.spread_ns, self.limit_ns, self._pairs, self._groups, self._unusual_ns = lag
+        self.burst_ns = dict(by_feed[0])
+        self.delivered.update(by_feed[1])
         for detail, saved in zip(self.details, details, strict=True):
             detail.restore_state(saved)
         self._update()
@@ -193,20 +199,20 @@ class PairEvidence:
     def learn_lag(self, feed: int, at_ns: int, lag_ns: int) -> None:
         """Count a pair that could not have been another one, completed by `feed` at `at_ns`."""
         if self._pairs == 0:
-            self.lag_ns = self.least_ns = lag_ns
+            self.lag_ns = self.min_lag_ns = lag_ns
             self.spread_ns = JITTER_NS
         elif abs(lag_ns - self.lag_ns) > self.limit_ns:
             self.burst_ns[feed] = at_ns
             if 0 <= at_ns - self._unusual_ns < LEARN_EVERY_NS:
                 return
             self._unusual_ns = at_ns
-        elif self.is_known and self.paired % SAMPLE and lag_ns >= self.least_ns:
+        elif self.is_known and self.paired % SAMPLE and lag_ns >= self.min_lag_ns:
             return
         self._pairs += 1
-        count, most_ns = min(self._pairs, MAX_PAIRS), 4 * self.spread_ns + JITTER_NS
-        self.lag_ns += max(-most_ns, min(lag_ns - self.lag_ns, most_ns)) // count
-        self.spread_ns += (min(abs(lag_ns - self.lag_ns), most_ns) - self.spread_ns) // count
-        self.least_ns = min(lag_ns, self.least_ns + (self.lag_ns - self.least_ns) // MEMORY)
+        count, max_step_ns = min(self._pairs, MAX_PAIRS), 4 * self.spread_ns + JITTER_NS
+        self.lag_ns += max(-max_step_ns, min(lag_ns - self.lag_ns, max_step_ns)) // count
+        self.spread_ns += (min(abs(lag_ns - self.lag_ns), max_step_ns) - self.spread_ns) // count
+        self.min_lag_ns = min(lag_ns, self.min_lag_ns + (self.lag_ns - self.min_lag_ns) // MEMORY)
         if self.is_known:
             self.limit_ns = min(SPREADS * self.spread_ns + JITTER_NS, self._window_ns)
 
@@ -219,7 +225,8 @@ class PairEvidence:
         """Count a book of `feed`."""
         self.delivered[feed] += 1
         if self.delivered[feed] > MAX_DELIVERED:
-            self.delivered = [count // 2 for count in self.delivered]
+            for one in self.delivered:
+                self.delivered[one] //= 2
             self.paired //= 2
 
     def skips_group(self) -> bool:
@@ -242,7 +249,7 @@ class PairEvidence:
 
     def is_likely(self, lag_ns: int) -> bool:
         """Whether a lag is a usual one."""
-        return self.least_ns - JITTER_NS // 4 <= lag_ns <= self.lag_ns + self.limit_ns
+        return self.min_lag_ns - JITTER_NS // 4 <= lag_ns <= self.lag_ns + self.limit_ns
 
     def is_burst(self, feed: int, at_ns: int) -> bool:
         """Whether `feed` delivers at once what something had held back: in order, with any lag."""

@@ -26,6 +26,10 @@ LIMITS = dict.fromkeys(LINES, (0.0005, 0.0001, 0.0005)) | {
 """Shares of the available books that are missed, doubled, and paired with another book."""
 
 
+A_CHANGE = 12
+"""Books that are doubled until it is noticed that a vendor states a detail otherwise."""
+
+
 @cache
 def truth(seed: int) -> np.ndarray:
     """The books of one day's part."""
@@ -39,6 +43,7 @@ def test_the_right_books_are_paired_on_every_kind_of_lines(title: str, seed: int
     found = judge(truth(seed), LINES[title], seed)
 
     allowed = [share * found.available + 3 * (share * found.available) ** 0.5 for share in LIMITS[title]]
+    allowed[1] += A_CHANGE * any(line.midpoint in ("late", "rounded") for line in LINES[title])
     assert found.pairs > 0.3 * found.available
     assert [found.missed <= allowed[0], found.doubled <= allowed[1], found.wrong <= allowed[2]] == [True] * 3, found
 
@@ -95,7 +100,7 @@ def test_the_result_is_that_of_any_split_into_batches(size: int) -> None:
 
 
 def test_a_vendor_that_begins_to_stamp_a_field_late_is_noticed_within_a_few_books() -> None:
-    """The midpoint's size is trusted, then no longer; the other details still are; nothing else changes."""
+    """The midpoint's size tells no books apart any more; the other details still do."""
     random = np.random.default_rng(3)
     both = (KIS, KIWOOM._replace(midpoint="late", midpoint_from=0.5))
     found = np.concatenate([deliver(truth(2), *line, random) for line in zip(FEEDS, both, strict=True)])
@@ -103,11 +108,7 @@ def test_a_vendor_that_begins_to_stamp_a_field_late_is_noticed_within_a_few_book
 
     changes = BookArbiter(5 * SECOND_NS, ["KRX"]).arbitrate(found, schema.compute_hours(found), 1).changes
 
-    assert [(detail, trusted) for _, detail, trusted in changes if detail == "mid_size"] == [
-        ("mid_size", True),
-        ("mid_size", False),
-    ]
-    assert {detail for _, detail, trusted in changes if not trusted} == {"mid_size"}
+    assert [(detail, is_trusted) for _, detail, is_trusted in changes] == [("mid_size", False)]
 
 
 def test_details_are_compared_as_they_are_stored() -> None:

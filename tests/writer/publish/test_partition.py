@@ -329,6 +329,6 @@ def test_the_metadata_say_what_made_it(place: Path) -> None:
     (part,) = publish(kept.task())
     metadata = pq.read_metadata(part.path).metadata
 
-    assert metadata[b"arbitration_rule"] == b"first-wins/2" and metadata[b"twin_window_s"] == b"5.0"
+    assert metadata[b"arbitration_rule"] == b"first-wins/3" and metadata[b"twin_window_s"] == b"5.0"
     assert (metadata[b"row_from"], metadata[b"row_to"]) == (b"0", b"10")
     assert {b"schema_version", b"writer_version", b"lineage"} <= metadata.keys()
