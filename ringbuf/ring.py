@@ -22,6 +22,8 @@ Guarantees:
     * A producer killed at any instruction leaves a ring that the next producer continues: no torn record becomes visible, and
       numbering goes on.
     * The last `capacity` records stay readable after they were consumed; a file of another layout is refused.
+    * Any number of observers read beside the consumer: they map the file read-only, take no lock and commit nothing, so that
+      neither producer nor consumer can notice them.
 """
 
 from __future__ import annotations
@@ -80,12 +82,14 @@ class Batch(NamedTuple):
 class _MappedRing:
     """A ring file, open and mapped."""
 
+    _flags, _access = os.O_RDWR, mmap.ACCESS_WRITE
+
     def __init__(self, path: Path, dtype: np.dtype) -> None:
         check_machine()
         self.path = path
         self.dtype = dtype
         self._directory = path.parent.resolve()
-        self.fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+        self.fd = os.open(path, self._flags | os.O_CLOEXEC)
         try:
             self._map()
         except BaseException:
@@ -96,7 +100,7 @@ class _MappedRing:
         size = os.fstat(self.fd).st_size
         if size < layout.RING_HEADER_BYTES:
             raise RingError(f"{self.path}: {size} bytes are too few for a ring: stop everything and delete the file")
-        self._mmap = mmap.mmap(self.fd, size)
+        self._mmap = mmap.mmap(self.fd, size, access=self._access)
         self._header = np.frombuffer(self._mmap, "<i8", layout.RING_HEADER_BYTES // 8)
         for word, expected, name in (
             (layout.MAGIC, layout.RING_MAGIC, "magic"),
@@ -317,8 +321,8 @@ class Producer(_MappedRing):
         self._header[layout.HEAD] = self._header[layout.HEAD_COPY] = self._published = head + count
 
 
-class Consumer(_MappedRing):
-    """The one process that reads a ring; the position is passed in by the caller."""
+class _ReadableRing(_MappedRing):
+    """A ring whose records are read from a position that the caller passes in."""
 
     @classmethod
     def open(cls, path: Path, dtype: np.dtype) -> Self:
@@ -360,6 +364,20 @@ class Consumer(_MappedRing):
             first_intact, slots, intact = first_intact + damaged, slots[damaged:], intact[damaged:]
         whole = len(intact) if intact.all() else int(intact.argmin())
         return Batch(slots["record"][:whole].copy().view(self.dtype), first_intact + whole, loss)
+
+
+class Observer(_ReadableRing):
+    """One of any number of processes that only look: the file is opened and mapped read-only."""
+
+    _flags, _access = os.O_RDONLY, mmap.ACCESS_READ
+
+    def has(self, seq: int) -> bool:
+        """Whether record `seq` is likely to be there; a look at one word, for those who poll."""
+        return bool(self._header[layout.HEAD] >= seq)
+
+
+class Consumer(_ReadableRing):
+    """The one process that reads a ring and commits its position."""
 
     def commit(self, next_seq: int) -> None:
         """Publish the next number to read: everything before it is stored. Used by status and to replace the ring."""

@@ -30,6 +30,7 @@ from writer.publish.partition import hour_directory, read_published_to
 from writer.schema import JOURNAL, PARQUET, parse_dataset
 
 __all__ = [
+    "PARQUET",
     "Catalog",
     "FileState",
     "find_partitions",

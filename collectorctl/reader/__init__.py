@@ -1,0 +1,1 @@
+"""Readers of a home: live from the rings, and stored from the files."""

@@ -1,0 +1,228 @@
+"""Live stream of a home: an iterator, an async iterator, and batches of numpy records.
+
+    rings ──Tap──> books, ticks ─┐
+    events, heartbeats ──────────┼─> Live ─> Book Tick Gap Lost FeedDown FeedUp Phase
+    cumulative volume ───────────┘
+
+A reader polls: a look at one word of each ring, then a pause of MIN_PAUSE_S after data, growing to MAX_PAUSE_S while nothing
+comes. Nobody has to wake a reader, so that a producer never waits for one.
+
+Guarantees:
+    * Nothing is opened for writing, and no process needs to run: a stream that is opened before the home starts begins with it.
+    * What this reader did not get is in band, at its place: `Lost` for its own slowness, `Gap` for shares that no tick covers,
+      `FeedDown` for a connection that ended or a process that is silent for SILENT_NS.
+    * A reader that is killed, stopped or slow disturbs nobody.
+
+Not handled here:
+    * What was received before the stream was opened: that is in the files.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Iterable, Iterator
+from itertools import count
+from types import TracebackType
+from typing import NamedTuple, Self
+
+import numpy as np
+
+from collectorctl.reader.messages import (
+    FeedDown,
+    FeedUp,
+    Gap,
+    Lost,
+    Message,
+    Phase,
+    make_books,
+    make_event,
+    make_ticks,
+)
+from collectorctl.reader.tap import BookMerge, Taken, Tap
+from conf.clock import DAY_NS, HOUR_NS, SECOND_NS
+from conf.home import Home
+from conf.instrument import parse_instrument
+from conf.market import MARKETS
+from ringbuf.records import STREAMS, UNDEFINED, Flag, Venue
+from ringbuf.vitals import VitalsError, read_snapshot
+
+MIN_PAUSE_S, MAX_PAUSE_S = 0.0005, 0.005
+"""Pause between two looks: while data comes, and after some tenths of a second without any."""
+
+PAUSE_GROWTH = 1.02
+SILENT_NS = 5 * SECOND_NS
+"""A process whose last heartbeat is older is down; collectors have one a second."""
+
+VITALS_EVERY_NS = SECOND_NS // 2
+
+
+class RecordBatch(NamedTuple):
+    """Records of one stream in receive order, as ringbuf.records has them: prices in 1/10,000, UNDEFINED for what is absent."""
+
+    stream: str
+    records: np.ndarray
+
+
+class GapFinder:
+    """Shares that were traded and are in no tick so far, by each instrument's cumulative volume (pure)."""
+
+    def __init__(self) -> None:
+        self._high_water: dict[tuple[bytes, int], tuple[int, int]] = {}
+
+    def find(self, ticks: np.ndarray) -> list[tuple[int, Gap]]:
+        """The gaps before these ticks (TICK), each with the index of the tick that shows it.
+
+        The first tick of an instrument, and of a day, shows none: what was before is not this reader's.
+        """
+        gaps = []
+        names = ("symbol", "venue", "exch_ns", "size", "cum_volume", "flags", "recv_ns")
+        for at, (symbol, venue, exch_ns, size, volume, flags, recv_ns) in enumerate(
+            zip(*(ticks[name].tolist() for name in names), strict=True)
+        ):
+            if volume == UNDEFINED or flags & Flag.VENUE_MISMATCH:
+                continue
+            day = (exch_ns + 9 * HOUR_NS) // DAY_NS
+            known_day, high_water = self._high_water.get((symbol, venue), (day, volume - size))
+            if known_day != day:
+                high_water = volume - size
+            if volume - size > high_water:
+                gap = Gap(symbol.decode("latin-1"), Venue(venue).name, high_water, volume - size, recv_ns)
+                gaps.append((at, gap))
+            self._high_water[symbol, venue] = (day, max(high_water, volume))
+        return gaps
+
+
+class ProcessWatch:
+    """Whether the collectors live, by the heartbeats in their vitals pages."""
+
+    def __init__(self, home: Home, feeds: Iterable[str]) -> None:
+        self._paths = {feed: home.vitals_path(feed) for feed in feeds}
+        self._is_up: dict[str, bool] = {}
+        self._looked_ns = 0
+
+    def look(self, now_ns: int) -> list[FeedDown | FeedUp]:
+        """What has changed; at the first look what is: a feed whose process never ran is not mentioned."""
+        if now_ns - self._looked_ns < VITALS_EVERY_NS:
+            return []
+        self._looked_ns = now_ns
+        found: list[FeedDown | FeedUp] = []
+        for feed, path in self._paths.items():
+            try:
+                vitals = read_snapshot(path)
+            except (OSError, VitalsError):
+                continue
+            age_ns = now_ns - vitals.heartbeat_mono_ns
+            is_up = 0 <= age_ns < SILENT_NS and vitals.state != "stopped"
+            if self._is_up.get(feed) == is_up:
+                continue
+            self._is_up[feed] = is_up
+            silence = f"no heartbeat for {age_ns / SECOND_NS:.0f} s" if vitals.state != "stopped" else "stopped"
+            found.append(FeedUp(feed, 0) if is_up else FeedDown(feed, 0, silence, None))
+        return found
+
+
+class Live:
+    """The live stream of a home. An iterator that ends only by `close`; not for several threads."""
+
+    def __init__(
+        self, home: Home, symbols: Iterable[str] | None = None, streams: Iterable[str] = tuple(STREAMS)
+    ) -> None:
+        """Begin now.
+
+        Args:
+            home: whose rings.
+            symbols: as in the settings ("005930", "005930_NX", "NAS.AAPL"); None for all.
+            streams: of "orderbook" and "tick".
+        """
+        wanted = list(streams)
+        if unknown := set(wanted) - set(STREAMS):
+            raise ValueError(f"{sorted(unknown)}: no such stream: name some of {list(STREAMS)}")
+        instruments = None
+        if symbols is not None:
+            parsed = [parse_instrument(symbol) for symbol in ([symbols] if isinstance(symbols, str) else symbols)]
+            instruments = {(found.symbol.encode(), int(Venue[found.venue])) for found in parsed}
+        feeds = [feed for market in MARKETS.values() for feed in market.feeds]
+        settings = home.settings
+        merge = BookMerge(
+            round(settings.writer.twin_window_s * SECOND_NS), settings.writer.identity_cum_volume, settings.clock.speed
+        )
+        rings = {(feed, stream): home.ring_path(feed, stream) for stream in (*wanted, "event") for feed in feeds}
+        self._tap = Tap(rings, merge, instruments)
+        self._watch = ProcessWatch(home, feeds)
+        self._gaps = GapFinder()
+        self._pause_s = MIN_PAUSE_S
+        self._is_closed = False
+
+    def read(self) -> list[Message]:
+        """Everything that is new, at once; never waits."""
+        messages: list[Message] = [*self._watch.look(time.monotonic_ns())]
+        taken = self._tap.look()
+        messages += taken.lost
+        return messages + self._merge_streams(taken)
+
+    def batches(self) -> Iterator[RecordBatch | Gap | Lost | FeedDown | FeedUp | Phase]:
+        """Numpy records as they come, with the other messages between them; waits for ever."""
+        while not self._is_closed:
+            found = [*self._watch.look(time.monotonic_ns())]
+            taken = self._tap.look()
+            yield from found
+            yield from taken.lost
+            for stream, records in taken.records.items():
+                if stream == "event":
+                    yield from (message for message in map(make_event, records) if message is not None)
+                elif len(records):
+                    if stream == "tick":
+                        yield from (gap for _, gap in self._gaps.find(records))
+                    yield RecordBatch(stream, records)
+            time.sleep(self._next_pause(bool(taken.records)))
+
+    def __iter__(self) -> Iterator[Message]:
+        while not self._is_closed:
+            messages = self.read()
+            yield from messages
+            time.sleep(self._next_pause(bool(messages)))
+
+    async def __aiter__(self) -> AsyncIterator[Message]:
+        while not self._is_closed:
+            messages = self.read()
+            for message in messages:
+                yield message
+            await asyncio.sleep(self._next_pause(bool(messages)))
+
+    def close(self) -> None:
+        """End the iteration and unmap everything."""
+        self._is_closed = True
+        self._tap.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _next_pause(self, has_come: bool) -> float:
+        self._pause_s = MIN_PAUSE_S if has_come else min(self._pause_s * PAUSE_GROWTH, MAX_PAUSE_S)
+        return self._pause_s
+
+    def _merge_streams(self, taken: Taken) -> list[Message]:
+        """The messages of all streams by the time of receipt; a gap before the tick that shows it."""
+        keyed: list[tuple[int, int, Message]] = []
+        order = count()
+        for stream, records in taken.records.items():
+            if not len(records):
+                continue
+            times = np.maximum.accumulate(records["mono_ns"]).tolist()
+            if stream == "event":
+                events = [(at, message) for at, message in zip(times, map(make_event, records), strict=True) if message]
+                keyed += [(at, next(order), message) for at, message in events]
+                continue
+            gaps: dict[int, Gap] = dict(self._gaps.find(records)) if stream == "tick" else {}
+            made: list = make_ticks(records) if stream == "tick" else make_books(records)
+            for number, (at, message) in enumerate(zip(times, made, strict=True)):
+                if number in gaps:
+                    keyed.append((at, next(order), gaps[number]))
+                keyed.append((at, next(order), message))
+        return [message for _, _, message in sorted(keyed, key=lambda item: item[:2])]

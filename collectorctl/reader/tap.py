@@ -1,0 +1,206 @@
+"""Tap: the rings of a home read beside the writer, for any number of readers.
+
+    kis.orderbook.ring     ──┐
+    kiwoom.orderbook.ring  ──┼─ read-only ─> first arrival of each book ─> records in receive order of one look
+    kis.tick.ring ...      ──┘
+
+Guarantees:
+    * Rings are opened and mapped read-only; nothing is locked, committed or created: producers and writer cannot notice a reader.
+    * Each feed's records come in the order of its ring, each once; what was overwritten before it was read, or is damaged, is
+      reported with its exact numbers.
+    * Books are merged by the writer's own rule, in this process: a paused, restarted or absent writer changes nothing. The books
+      of the WARM_UP_NS before the first look are arbitrated and left out, so that a twin of one of them is no new book.
+    * A ring that is absent is awaited. A copy by its producer under the same ring_id is read on at the same number; another ring
+      follows once the old one is read to its end, from its first record on.
+
+Not handled here:
+    * Ticks fetched over REST by gapfill: they come minutes late, and are in the files.
+    * The order between feeds is that in which records became visible: one that a slow thread published later stays later.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from collectorctl.reader.messages import Lost
+from conf.clock import SECOND_NS
+from ringbuf.records import RINGS
+from ringbuf.ring import Observer, RingError
+from writer.ingest.book_arbiter import NEW, BookArbiter
+
+WARM_UP_NS = 10 * SECOND_NS
+REMEMBERED_NS = 60 * SECOND_NS
+"""How long a book may wait for its twin; longer than any stall that the rule allows for."""
+ATTACH_EVERY_NS = SECOND_NS // 5
+MAX_RECORDS_PER_LOOK = 2048
+_WARM_UP_STEP = 1024
+
+
+class Taken(NamedTuple):
+    """The result of a look: per stream the records in receive order, and what was lost before them."""
+
+    records: dict[str, np.ndarray]
+    lost: list[Lost]
+
+
+class BookMerge:
+    """First arrivals of the books of all feeds; the one place that knows the arbiter."""
+
+    def __init__(self, window_ns: int, volume_venues: Collection[str], calendar_speed: float) -> None:
+        self._arbiter = BookArbiter(window_ns, volume_venues, calendar_speed)
+        self._next_row = 1
+        self._remembered: deque[tuple[int, int]] = deque()
+
+    def merge(self, books: np.ndarray) -> np.ndarray:
+        """Those of `books` (ORDERBOOK, in receive order) that are no twin of an earlier one."""
+        if not len(books):
+            return books
+        result = self._arbiter.arbitrate(books, np.zeros(len(books), np.int64), self._next_row)
+        self._next_row += len(books)
+        newest_ns = int(books["mono_ns"].max())
+        self._remembered.append((newest_ns, self._next_row - 1))
+        while self._remembered and self._remembered[0][0] < newest_ns - REMEMBERED_NS:
+            self._arbiter.expire(self._remembered.popleft()[1])
+        return books[result.twin_of == NEW]
+
+
+@dataclass
+class Cursor:
+    """One ring: attached or not, and where to read on in each file that was at its path."""
+
+    feed: str
+    stream: str
+    path: Path
+    observer: Observer | None = None
+    next_seq: int = 1
+    left_at: dict[int, int] = field(default_factory=dict)
+    """ring_id -> the next number, of rings that were read before."""
+
+
+class Tap:
+    """The rings of some feeds and streams. Not for several threads."""
+
+    def __init__(
+        self, rings: Mapping[tuple[str, str], Path], merge: BookMerge, instruments: Collection[tuple[bytes, int]] | None
+    ) -> None:
+        """`rings`: (feed, stream) -> file; `instruments`: (symbol, venue) wanted, venue 0 for all of them, None for all."""
+        self._cursors = [Cursor(feed, stream, path) for (feed, stream), path in rings.items()]
+        self._merge = merge
+        self._instruments = None if instruments is None else frozenset(instruments)
+        self._attached_ns = 0
+        self._attach(time.monotonic_ns(), is_first=True)
+
+    def has_more(self) -> bool:
+        """Whether a look finds anything; costs a word per ring."""
+        return any(c.observer is not None and c.observer.has(c.next_seq) for c in self._cursors)
+
+    def look(self) -> Taken:
+        """What is new. RingError: a ring of another layout, which this version cannot read; OSError: no permission."""
+        now_ns = time.monotonic_ns()
+        if now_ns - self._attached_ns >= ATTACH_EVERY_NS:
+            self._attach(now_ns)
+        parts: dict[str, list[np.ndarray]] = {}
+        lost: list[Lost] = []
+        for cursor in self._cursors:
+            observer = cursor.observer
+            if observer is None or not observer.has(cursor.next_seq):
+                continue
+            try:
+                batch = observer.read(cursor.next_seq, MAX_RECORDS_PER_LOOK)
+            except RingError:  # its header was seen half written: the next attach looks again
+                continue
+            if batch.loss is not None:
+                loss = batch.loss
+                lost.append(Lost(cursor.feed, cursor.stream, loss.first_seq, loss.last_seq, loss.is_damage))
+            cursor.next_seq = batch.next_seq
+            parts.setdefault(cursor.stream, []).append(self._choose(cursor.stream, batch.records))
+        return Taken({stream: self._order(stream, found) for stream, found in parts.items()}, lost)
+
+    def close(self) -> None:
+        """Unmap everything."""
+        for cursor in self._cursors:
+            if cursor.observer is not None:
+                cursor.observer.close()
+                cursor.observer = None
+
+    def _choose(self, stream: str, records: np.ndarray) -> np.ndarray:
+        if self._instruments is None or not len(records):
+            return records
+        wanted = np.fromiter(
+            (
+                (symbol, venue) in self._instruments or (symbol, 0) in self._instruments or not symbol
+                for symbol, venue in zip(records["symbol"].tolist(), records["venue"].tolist(), strict=True)
+            ),
+            bool,
+            len(records),
+        )
+        return records[wanted]
+
+    def _order(self, stream: str, parts: list[np.ndarray]) -> np.ndarray:
+        records = parts[0] if len(parts) == 1 else np.concatenate(parts)
+        # stable, and by the highest so far within a feed: the order of a ring is kept
+        keys = np.concatenate([np.maximum.accumulate(part["mono_ns"]) for part in parts])
+        records = records[np.argsort(keys, kind="stable")]
+        return self._merge.merge(records) if stream == "orderbook" else records
+
+    def _attach(self, now_ns: int, is_first: bool = False) -> None:
+        self._attached_ns = now_ns
+        for cursor in self._cursors:
+            if cursor.observer is None:
+                self._open(cursor, is_first)
+            elif cursor.observer.is_replaced:
+                self._follow(cursor, cursor.observer)
+        if is_first:
+            self._warm_up(now_ns)
+
+    def _open(self, cursor: Cursor, is_first: bool) -> None:
+        try:
+            cursor.observer = Observer.open(cursor.path, RINGS[cursor.stream])
+        except FileNotFoundError:
+            return
+        # a ring that appears while this runs is read from its first record on
+        cursor.next_seq = cursor.observer.head + 1 if is_first else 1
+
+    def _follow(self, cursor: Cursor, observer: Observer) -> None:
+        """Go on in the ring that is at the path now, if there is one and the old one is read."""
+        try:
+            successor = Observer.open(cursor.path, observer.dtype)
+        except FileNotFoundError:
+            return  # deleted: the pages are still ours, and its producer, or the next one, makes it again
+        is_copy = successor.ring_id == observer.ring_id
+        if not is_copy and observer.has(cursor.next_seq):
+            successor.close()  # first what is left in the old one
+            return
+        cursor.left_at[observer.ring_id] = cursor.next_seq
+        cursor.next_seq = min(cursor.left_at.get(successor.ring_id, 1), successor.head + 1)
+        cursor.observer = successor
+        observer.close()
+
+    def _warm_up(self, now_ns: int) -> None:
+        """Arbitrate the books received shortly before, so that their twins are known as such."""
+        parts = []
+        for cursor in self._cursors:
+            observer = cursor.observer
+            if observer is None or cursor.stream != "orderbook":
+                continue
+            begin = cursor.next_seq
+            while begin > observer.oldest:
+                begin = max(observer.oldest, begin - _WARM_UP_STEP)
+                found = observer.read(begin, 1).records
+                if not len(found) or found["mono_ns"][0] < now_ns - WARM_UP_NS:
+                    break
+            while begin < cursor.next_seq:
+                batch = observer.read(begin, cursor.next_seq - begin)
+                begin = batch.next_seq
+                recent = np.abs(batch.records["mono_ns"] - now_ns) <= WARM_UP_NS
+                parts.append(self._choose(cursor.stream, batch.records[recent]))
+            cursor.next_seq = max(cursor.next_seq, begin)
+        if parts:
+            self._order("orderbook", parts)

@@ -1,0 +1,305 @@
+"""Live readers over real rings: what is in band, what survives, and that nobody notices them."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from collectorctl.reader.live import GapFinder, Live, RecordBatch
+from collectorctl.reader.messages import Book, FeedDown, FeedUp, Gap, Lost, Message, Phase, Tick
+from conf.home import Home
+from ringbuf.events import EventPublisher
+from ringbuf.records import EVENT, ORDERBOOK, TICK, UNDEFINED, EventType, FeedId, Flag, Venue, empty_records
+from ringbuf.ring import Consumer, Producer
+from ringbuf.vitals import ProcessState, Vitals
+
+AT_NS = 1_800_000_000_000_000_000
+CAPACITY = 256
+
+
+def books(feed: FeedId, *volumes: int, symbol: bytes = b"005930", mono_ns: int | None = None) -> np.ndarray:
+    """Books that differ by their cumulative volume, received now."""
+    records = empty_records(ORDERBOOK, len(volumes))
+    records["symbol"], records["venue"], records["line"] = symbol, Venue.KRX, feed
+    records["mono_ns"] = time.monotonic_ns() if mono_ns is None else mono_ns
+    records["recv_ns"] = records["exch_ns"] = AT_NS
+    records["cum_volume"] = volumes
+    records["ask_price_e4"][:, 0], records["ask_size"][:, 0] = 701_000_000, 5
+    return records
+
+
+def ticks(feed: FeedId, *covered: tuple[int, int], symbol: bytes = b"005930") -> np.ndarray:
+    """Ticks that cover (begin, end] each."""
+    records = empty_records(TICK, len(covered))
+    records["symbol"], records["venue"], records["line"] = symbol, Venue.KRX, feed
+    records["mono_ns"], records["recv_ns"], records["exch_ns"] = time.monotonic_ns(), AT_NS, AT_NS
+    records["size"], records["cum_volume"] = [end - begin for begin, end in covered], [end for _, end in covered]
+    records["price_e4"] = 700_000_000
+    return records
+
+
+class Wires:
+    """A home without processes, and the rings that its collectors would write."""
+
+    def __init__(self, root: Path) -> None:
+        (root / "collector.toml").write_text('[universe]\nkr = ["005930", "000660"]\n[paths]\nring = "rings"\n')
+        self.home = Home(root)
+        self.home.create_directories()
+        self.producers: list[Producer] = []
+
+    def ring(self, feed: str, stream: str) -> Producer:
+        dtype = {"orderbook": ORDERBOOK, "tick": TICK, "event": EVENT}[stream]
+        producer = Producer.open(self.home.ring_path(feed, stream), dtype, CAPACITY)
+        self.producers.append(producer)
+        return producer
+
+
+@pytest.fixture
+def wires(tmp_path: Path) -> Iterator[Wires]:
+    made = Wires(tmp_path)
+    yield made
+    for producer in made.producers:
+        producer.close()
+
+
+def read_until(live: Live, is_enough: Callable[[list[Message]], bool]) -> list[Message]:
+    """The messages of a stream until there are enough; a minute at most."""
+    found: list[Message] = []
+    deadline = time.monotonic() + 60
+    while not is_enough(found):
+        assert time.monotonic() < deadline, found
+        found += live.read()
+        time.sleep(0.001)
+    return found
+
+
+def test_a_book_of_both_feeds_comes_once_as_the_first_of_them_has_it(wires: Wires) -> None:
+    kis, kiwoom = wires.ring("kis", "orderbook"), wires.ring("kiwoom", "orderbook")
+    with Live(wires.home) as live:
+        kis.publish(books(FeedId.KIS, 100))
+        first = live.read()
+        kiwoom.publish(books(FeedId.KIWOOM, 100, 110))
+        kis.publish(books(FeedId.KIS, 110))
+        second = live.read()
+
+    assert [(m.feed, m.cum_volume, m.asks, m.bids) for m in first if isinstance(m, Book)] == [
+        ("kis", 100, ((70100, 5),), ())
+    ]
+    assert [(m.feed, m.cum_volume) for m in second if isinstance(m, Book)] == [("kiwoom", 110)]
+
+
+def test_the_twin_of_a_book_that_came_before_the_reader_is_no_new_book(wires: Wires) -> None:
+    kis, kiwoom = wires.ring("kis", "orderbook"), wires.ring("kiwoom", "orderbook")
+    kis.publish(books(FeedId.KIS, 1, 2, 3))
+    with Live(wires.home) as live:
+        kiwoom.publish(books(FeedId.KIWOOM, 3, 4))
+        found = live.read()
+
+    assert [m.cum_volume for m in found if isinstance(m, Book)] == [4]
+
+
+def test_only_the_symbols_and_streams_asked_for_come(wires: Wires) -> None:
+    ring, tick_ring = wires.ring("kis", "orderbook"), wires.ring("kis", "tick")
+    with Live(wires.home, ["000660"], ["orderbook"]) as live:
+        ring.publish(books(FeedId.KIS, 1))
+        ring.publish(books(FeedId.KIS, 2, symbol=b"000660"))
+        tick_ring.publish(ticks(FeedId.KIS, (0, 5), symbol=b"000660"))
+        found = live.read()
+
+    assert [type(m) for m in found] == [Book]
+    with pytest.raises(ValueError, match="no such stream"):
+        Live(wires.home, streams=["trades"])
+
+
+def test_a_reader_that_was_overtaken_has_the_exact_numbers_in_band_and_the_writer_loses_nothing(wires: Wires) -> None:
+    ring = wires.ring("kis", "tick")
+    writer = Consumer.open(wires.home.ring_path("kis", "tick"), TICK)
+    with Live(wires.home) as slow:
+        ring.publish(ticks(FeedId.KIS, (0, 1)))
+        slow.read()
+        written = 2
+        for volume in range(1, CAPACITY + 41):
+            ring.publish(ticks(FeedId.KIS, (volume, volume + 1)))
+            written = writer.read(written, 10).next_seq
+            writer.commit(written)
+        found = slow.read()
+
+    assert found[0] == Lost("kis", "tick", 2, 41)
+    assert [m.seq for m in found if isinstance(m, Tick)] == list(range(42, CAPACITY + 42))
+    assert [(m.begin, m.end) for m in found if isinstance(m, Gap)] == [(1, 41)]
+    assert (ring.tail, written) == (CAPACITY + 42, CAPACITY + 42)
+
+
+def test_shares_that_no_tick_covers_are_a_gap_before_the_tick_that_shows_it() -> None:
+    finder = GapFinder()
+
+    assert finder.find(ticks(FeedId.KIS, (100, 110), (110, 115))) == []
+    assert finder.find(ticks(FeedId.KIS, (115, 120), (150, 160), (120, 130))) == [
+        (1, Gap("005930", "KRX", 120, 150, AT_NS))
+    ]
+    other_venue = ticks(FeedId.KIS, (900, 910))
+    other_venue["flags"] = Flag.VENUE_MISMATCH
+    assert finder.find(other_venue) == []
+    next_day = ticks(FeedId.KIS, (40, 50))
+    next_day["exch_ns"] += 24 * 3600 * 10**9
+    assert finder.find(next_day) == []
+
+
+def test_a_reader_that_was_there_before_the_home_begins_with_its_first_record(wires: Wires) -> None:
+    with Live(wires.home) as live:
+        assert live.read() == []
+        wires.ring("kis", "tick").publish(ticks(FeedId.KIS, (0, 1), (1, 2)))
+        found = read_until(live, lambda m: len(m) >= 2)
+
+    assert [m.cum_volume for m in found if isinstance(m, Tick)] == [1, 2]
+
+
+def test_a_ring_that_is_copied_to_its_path_again_is_read_on(wires: Wires) -> None:
+    ring = wires.ring("kis", "tick")
+    with Live(wires.home) as live:
+        ring.publish(ticks(FeedId.KIS, (0, 1)))
+        found = live.read()
+        shutil.rmtree(wires.home.ring_directory)
+        ring.publish(ticks(FeedId.KIS, (1, 2)))
+        assert ring.restore_path()
+        ring.publish(ticks(FeedId.KIS, (2, 3)))
+        found += read_until(live, lambda m: len(m) >= 2)
+
+    assert [type(m) for m in found] == [Tick] * 3
+    assert [m.cum_volume for m in found if isinstance(m, Tick)] == [1, 2, 3]
+
+
+def test_a_ring_that_was_replaced_is_read_to_its_end_before_the_new_one(wires: Wires) -> None:
+    ring = wires.ring("kis", "tick")
+    with Live(wires.home) as live:
+        ring.publish(ticks(FeedId.KIS, (0, 1)))
+        ring.close()
+        wires.producers.clear()
+        wires.home.ring_path("kis", "tick").unlink()
+        wires.ring("kis", "tick").publish(ticks(FeedId.KIS, (1, 2)))
+        found = read_until(live, lambda m: len(m) >= 2)
+
+    assert [(m.seq, m.cum_volume) for m in found if isinstance(m, Tick)] == [(1, 1), (1, 2)]
+    assert [m for m in found if not isinstance(m, Tick)] == []
+
+
+def test_what_the_exchange_and_the_connections_do_is_in_band(wires: Wires) -> None:
+    publisher = EventPublisher(wires.home.ring_path("kis", "event"), FeedId.KIS, wires.home.load_clock())
+    with Live(wires.home) as live:
+        publisher.emit(EventType.CONNECTED, "address", connection=1)
+        publisher.emit(EventType.VI, "static", symbol="005930", venue="KRX", value=1)
+        publisher.emit(EventType.DISCONNECTED, "no frame for 30 s", connection=1, since_ns=AT_NS)
+        found = live.read()
+    publisher.close()
+
+    assert found[0] == FeedUp("kis", 1)
+    assert isinstance(found[1], Phase)
+    assert found[1][:4] == ("vi", "kis", "005930", "KRX")
+    assert found[2] == FeedDown("kis", 1, "no frame for 30 s", AT_NS)
+
+
+def test_a_process_without_a_heartbeat_is_down_and_comes_back(wires: Wires) -> None:
+    vitals = Vitals.create(wires.home.vitals_path("kis"), "kis")
+    vitals.set_state(ProcessState.STREAMING)
+    with Live(wires.home) as live:
+        assert live.read() == [FeedUp("kis", 0)]
+        vitals.heartbeat(time.monotonic_ns() - 20 * 10**9)
+        found = read_until(live, bool)
+        vitals.heartbeat()
+        found += read_until(live, bool)
+    vitals.close()
+
+    assert [type(m) for m in found] == [FeedDown, FeedUp]
+    assert "no heartbeat for" in found[0].reason  # type: ignore[union-attr]
+
+
+def test_batches_are_numpy_records_and_an_async_iterator_has_the_same_messages(wires: Wires) -> None:
+    ring = wires.ring("kis", "orderbook")
+    with Live(wires.home) as by_batch, Live(wires.home) as by_loop:
+        ring.publish(books(FeedId.KIS, 1, 2, 3))
+        batch = next(by_batch.batches())
+
+        async def take() -> list[Message]:
+            found = []
+            async for message in by_loop:
+                found.append(message)
+                if len(found) == 3:
+                    break
+            return found
+
+        found = asyncio.run(take())
+
+    assert isinstance(batch, RecordBatch)
+    assert (batch.stream, batch.records.dtype) == ("orderbook", ORDERBOOK)
+    assert batch.records["cum_volume"].tolist() == [m.cum_volume for m in found if isinstance(m, Book)] == [1, 2, 3]
+
+
+READER = """
+import sys
+from pathlib import Path
+from collectorctl.reader.live import Live
+from conf.home import Home
+live = Live(Home(Path(sys.argv[1])))
+print("ready", flush=True)
+for message in live:
+    print(*message[:1], getattr(message, "seq", message), flush=True)
+"""
+
+
+def test_readers_that_are_killed_or_stopped_are_not_noticed_and_the_others_lose_nothing(wires: Wires) -> None:
+    """Real processes: one is killed, one is stopped until it was overtaken, two read everything."""
+    ring = wires.ring("kis", "tick")
+    command = [sys.executable, "-c", READER, str(wires.home.root)]
+    readers = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(4)]
+    try:
+        for reader in readers:
+            assert reader.stdout is not None
+            assert reader.stdout.readline() == "ready\n"
+        killed, stopped, *others = readers
+        ring.publish(ticks(FeedId.KIS, (0, 1)))
+        for reader in readers:
+            assert reader.stdout.readline() == "kis 1\n"  # type: ignore[union-attr]
+        os.kill(killed.pid, signal.SIGKILL)
+        os.kill(stopped.pid, signal.SIGSTOP)
+        last = CAPACITY + 50
+        read = {reader.pid: [] for reader in others}  # type: ignore[var-annotated]
+        for seq in range(2, last + 1):
+            ring.publish(ticks(FeedId.KIS, (seq - 1, seq)))
+            if seq % 50 == 0 or seq == last:
+                for reader in others:
+                    while not read[reader.pid] or read[reader.pid][-1] != f"kis {seq}\n":
+                        read[reader.pid].append(reader.stdout.readline())  # type: ignore[union-attr]
+        os.kill(stopped.pid, signal.SIGCONT)
+        after = stopped.stdout.readline()  # type: ignore[union-attr]
+    finally:
+        for reader in readers:
+            reader.kill()
+            reader.wait()
+            reader.stdout.close()  # type: ignore[union-attr]
+
+    everything = [f"kis {seq}\n" for seq in range(2, last + 1)]
+    assert list(read.values()) == [everything, everything]
+    assert after == f"kis Lost(feed='kis', stream='tick', first=2, last={last - CAPACITY}, is_damage=False)\n"
+    assert ring.head == last
+
+
+def test_what_a_frame_did_not_have_is_none_and_never_zero(wires: Wires) -> None:
+    ring = wires.ring("kis", "orderbook")
+    record = books(FeedId.KIS, UNDEFINED)
+    record["expected_price_e4"] = 0
+    with Live(wires.home) as live:
+        ring.publish(record)
+        (book,) = live.read()
+
+    assert isinstance(book, Book)
+    assert (book.cum_volume, book.expected_price, book.total_ask_size) == (None, None, None)

@@ -1,0 +1,98 @@
+"""Stored books and ticks as a reader gets them: what was absent, the order of trades, the book before a trade, instants."""
+
+from __future__ import annotations
+
+import datetime as dt
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from support.writer_data import NINE_NS, SECOND_NS, make_books, make_home, make_ticks
+
+import collectorctl
+from collectorctl.reader.home import HomeReader
+from ringbuf.records import UNDEFINED, FeedId
+from writer.publish.records import publish_records
+
+DAY = dt.datetime.fromtimestamp(NINE_NS / SECOND_NS, dt.timezone(dt.timedelta(hours=9))).date()
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> HomeReader:
+    """Forty books and six ticks of one stock, of which one was recovered and came last to the files."""
+    made = make_home(tmp_path_factory.mktemp("home"))
+    books = make_books(range(40), symbols=1)
+    books["symbol"] = b"005930"
+    books["recv_ns"] = NINE_NS + np.arange(40) * SECOND_NS
+    books["mid_price_e4"], books["mid_size"], books["expected_price_e4"] = 0, 0, UNDEFINED
+    books["ask_price_e4"][:, 9], books["ask_size"][:, 9] = 0, 0
+    ticks = make_ticks([10, 11, 13, 14, 15])
+    ticks["recv_ns"] = NINE_NS + np.array([1, 2, 2, 3, 3]) * SECOND_NS + SECOND_NS // 2
+    recovered = make_ticks([12], FeedId.GAPFILL)
+    for dataset, records, lineage in (
+        ("kr.orderbook", books, "books"),
+        ("kr.tick", ticks, "ticks"),
+        ("kr.tick", recovered, "recovered"),
+    ):
+        directory = made.data / dataset.replace(".", "/")
+        publish_records(directory, dataset, records, lineage, made.settings.writer, SECOND_NS)
+    return collectorctl.open(made.root)
+
+
+def test_a_price_that_the_exchange_did_not_give_is_null_and_never_zero(home: HomeReader) -> None:
+    """The empty tenth level, the midpoint that nobody trades, the expected price outside auctions."""
+    books = home.books("005930", DAY)
+
+    assert len(books) == 40
+    for name in ("ask_price_10", "ask_size_10", "mid_price", "mid_size", "expected_price"):
+        assert books[name].isna().all()
+    assert (books["ask_price_1"] > 70_000 - 1).all()
+    assert books["recv_time"].is_monotonic_increasing
+
+
+def test_ticks_come_in_the_order_of_the_trades_and_recovered_ones_in_their_places(home: HomeReader) -> None:
+    ticks = home.ticks("005930", str(DAY))
+
+    assert ticks["cum_volume"].tolist() == [10, 11, 12, 13, 14, 15]
+    assert ticks["source"].tolist() == ["live", "live", "recovered", "live", "live", "live"]
+
+
+def test_each_received_trade_has_the_book_before_it_and_a_recovered_one_has_none(home: HomeReader) -> None:
+    ticks = home.ticks("005930", DAY, join_books=True)
+    books = home.books("005930", DAY)
+
+    assert ticks["cum_volume"].tolist() == [10, 11, 12, 13, 14, 15]
+    received = ticks[ticks["recv_time"].notna()]
+    for tick in received.itertuples():
+        before = books[books["recv_time"] < tick.recv_time].iloc[-1]
+        assert (tick.book_recv_time, tick.book_ask_price_1) == (before["recv_time"], before["ask_price_1"])
+    assert ticks[ticks["recv_time"].isna()]["book_recv_time"].isna().all()
+
+
+def test_the_book_at_an_instant_is_the_newest_of_then_with_its_age(home: HomeReader) -> None:
+    at = f"{DAY}T09:00:07.250"
+
+    found = home.book_at("005930", at)
+
+    assert found is not None
+    assert (found.book["cum_volume"], found.age) == (7, dt.timedelta(milliseconds=250))
+    assert home.book_at("005930", f"{DAY}T08:59:59") is None
+
+
+def test_a_day_without_rows_is_empty_and_a_place_without_a_home_is_named(home: HomeReader, tmp_path: Path) -> None:
+    assert home.books("005930", "2020-01-02").empty
+    assert home.ticks("000660", DAY, join_books=True).empty
+    assert home.certificates(DAY).empty
+    with pytest.raises(FileNotFoundError, match="no collector"):
+        collectorctl.open(tmp_path)
+    with pytest.raises(ValueError, match="no such stream"):
+        home.table("trades", "005930", DAY)
+
+
+def test_the_package_is_imported_without_any_library() -> None:
+    """What costs time comes with the first home."""
+    script = "import sys, collectorctl; print(sorted({'numpy', 'pyarrow', 'pandas', 'loguru'} & set(sys.modules)))"
+
+    assert subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout == "[]\n"
