@@ -32,7 +32,7 @@ BLOCK_ROWS = 1 << 18
 """Rows sorted at once, unless one minute or one symbol has more."""
 
 _MINUTE_BITS = 32
-_BOOK_COUNTS, _TICK_COUNTS = 8, 3
+_BOOK_COUNTS, _TICK_COUNTS = 9, 3
 _COUNTS = _BOOK_COUNTS + _TICK_COUNTS
 
 
@@ -40,7 +40,8 @@ class BookColumns(NamedTuple):
     """Published books as columns of n rows.
 
     `name` int64: number of (symbol, venue). `minute`: its start, ns. `recv_ns` (n, 2): when each feed had it, UNDEFINED for never.
-    `first`: which feed was first, 0 or 1. bool: `late`, `timed` (its times may be compared).
+    `first`: which feed was first, 0 or 1. bool: `late`, `differs` (the feeds state another detail), `timed` (its times may be
+    compared).
     """
 
     name: np.ndarray
@@ -48,6 +49,7 @@ class BookColumns(NamedTuple):
     recv_ns: np.ndarray
     first_feed: np.ndarray
     late: np.ndarray
+    differs: np.ndarray
     timed: np.ndarray
 
 
@@ -72,6 +74,7 @@ def build_schema(time: pa.DataType, feeds: Sequence[str]) -> pa.Schema:
         f"first_{first}",
         f"first_{second}",
         "late",
+        "differ",
         "timed",
     ]
     more = ["ticks", f"ticks_{first}", f"ticks_{second}", "gaps", "gap_shares", "volume"]
@@ -103,7 +106,7 @@ class MinuteStats:
         both = had.all(axis=1)
         timed = both & books.timed
         masks = [np.ones(len(group), bool), *had.T, both, *(both & (books.first_feed == feed) for feed in (0, 1))]
-        self._count(0, group, [*masks, books.late, timed])
+        self._count(0, group, [*masks, books.late, books.differs, timed])
         self._lags.append((group[timed], books.recv_ns[timed, 1] - books.recv_ns[timed, 0]))
 
     def add_ticks(self, ticks: TickColumns) -> None:

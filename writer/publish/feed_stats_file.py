@@ -30,7 +30,7 @@ from writer.publish.feed_stats import NO_FEED, BookColumns, MinuteStats, TickCol
 from writer.publish.verified_file import write_verified
 from writer.schema import timestamp_type
 
-VERSION = 1
+VERSION = 2
 DATASET = "feed_health"
 _BOOK_COLUMNS = ("symbol", "venue", "exch_time", "recv_time", "broker", "flags")
 _TICK_COLUMNS = ("symbol", "venue", "exch_time", "recv_time", "broker", "size", "cum_volume")
@@ -114,6 +114,7 @@ def _build_table(
                 np.stack([_to_ns(batch.column(name)) for name in arrivals], axis=1),
                 pc.equal(batch.column("broker"), feeds[1]).to_numpy(zero_copy_only=False).astype(np.int8),
                 (flags & Flag.LATE) != 0,
+                (flags & Flag.TWIN_DIFFERS) != 0,
                 (flags & Flag.CLOCK_STEP) == 0,
             )
         )

@@ -36,6 +36,7 @@ one_book = st.tuples(
     st.one_of(st.none(), st.integers(0, 40)),
     st.booleans(),
     st.booleans(),
+    st.booleans(),
 ).filter(lambda row: row[2] is not None or row[3] is not None)
 
 
@@ -53,7 +54,7 @@ def test_it_is_what_pandas_says_of_the_same_books(
 
     However many pieces the books come in, and however many are sorted at once.
     """
-    frame = pd.DataFrame(rows, columns=["name", "minute", "kis", "kiwoom", "late", "timed"])
+    frame = pd.DataFrame(rows, columns=["name", "minute", "kis", "kiwoom", "late", "timed", "differs"])
     recv = frame[["kis", "kiwoom"]].map(
         lambda ms: UNDEFINED if ms is None or math.isnan(ms) else int(ms * 10**6 * speed)
     )
@@ -64,6 +65,7 @@ def test_it_is_what_pandas_says_of_the_same_books(
         recv.to_numpy(np.int64).reshape(-1, 2),
         np.array(won, np.int8),
         frame["late"].to_numpy(bool),
+        frame["differs"].to_numpy(bool),
         frame["timed"].to_numpy(bool),
     )
 
@@ -86,8 +88,8 @@ def test_it_is_what_pandas_says_of_the_same_books(
         assert (row.books, row.twins, row.timed) == (len(mine), len(both), len(lags))
         assert row.books_kis == sum(found[2] is not None for found in mine)
         assert row.books_kiwoom == sum(found[3] is not None for found in mine)
-        assert (row.first_kis, row.first_kiwoom) == (sum(f[6] == 0 for f in both), sum(f[6] == 1 for f in both))
-        assert row.late == sum(found[4] for found in mine)
+        assert (row.first_kis, row.first_kiwoom) == (sum(f[-1] == 0 for f in both), sum(f[-1] == 1 for f in both))
+        assert (row.late, row.differ) == (sum(found[4] for found in mine), sum(found[6] for found in mine))
         for percent, value in ((1, row.lag_p01_ms), (50, row.lag_p50_ms), (99, row.lag_p99_ms)):
             if lags:
                 assert value == pytest.approx(lags[max(math.ceil(len(lags) * percent / 100), 1) - 1])
