@@ -17,7 +17,7 @@ from datetime import datetime
 from statistics import median
 from typing import Any
 
-from ringbuf.records import LEVELS
+from ringbuf.records import LEVELS, Flag
 
 Row = Mapping[str, Any]
 
@@ -47,6 +47,10 @@ def explain_pairings(
         if len(here) == 2:
             lag_ms = _measure_lag(here, feeds, speed)
             sentences.append(f"one book: both feeds have {what}, {_format_lag(lag_ms, feeds)}{usual}")
+            if (row.get("flags") or 0) & Flag.TWIN_DIFFERS:
+                sentences.append(
+                    "the feeds state another midpoint, total or expected trade, which told no two books apart then"
+                )
         content = tuple(row[name] for name in columns)
         if (before := latest.get(content)) is not None:
             apart_ms = _measure_ms(min(arrivals[before].values()), min(here.values()), speed)

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from collectorctl.explain.pairing import explain_pairings
-from ringbuf.records import LEVELS
+from ringbuf.records import LEVELS, Flag
 
 SPEED, WINDOW_S = 10, 5.0
 """The arrivals are told by a clock that is ten times as fast as the real one."""
@@ -83,3 +83,10 @@ def test_two_arrivals_in_a_row_are_one_book_for_what_both_say_and_when_they_came
         "one book: both feeds have these levels and this cumulative volume, kiwoom 20.0 ms before kis, where 80.0 ms is usual"
     ]
     assert "row 5, 100.0 ms before" in said(row(4, 0.0, None), row(5, 0.1, None), row(6, 0.2, None))[0]
+
+
+def test_a_pair_whose_feeds_state_another_detail_says_so() -> None:
+    """By the flag of the row: what the twin stated is not stored."""
+    flagged, plain = (said(row(0, 0.0, 0.08, **flags)) for flags in ({"flags": int(Flag.TWIN_DIFFERS)}, {}))
+
+    assert [any("state another midpoint" in text for text in found) for found in (flagged, plain)] == [True, False]
