@@ -182,7 +182,8 @@ class RecoveryJob:
                     "again, what was fetched is kept"
                 )
             require_space(self.home)
-            publish(self.ticks_dir, self.day, staging, redundant, BROKER, self.home.settings.writer.row_group_rows)
+            row_group_rows, label = self.home.settings.writer.row_group_rows, self.home.load_calendar().label
+            publish(self.ticks_dir, self.day, staging, redundant, BROKER, row_group_rows, label)
             staging.clear()
             self._save_rates()
             return self._certify(plans)

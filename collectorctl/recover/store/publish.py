@@ -15,7 +15,7 @@ Guarantees:
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import date
 from functools import partial
 from pathlib import Path
@@ -42,11 +42,19 @@ RowKey = tuple[str, str, int, int, str]
 """Symbol, venue, cumulative volume, size, source."""
 RedundantRows = Mapping[RowKey, int]
 """How many such rows are kept: 1 of copies, 0 of a merged trade whose parts are stored."""
+Label = Callable[[str, int], str | None]
+"""The phase of a venue at an instant, ns since 1970 UTC, or None: TradingCalendar.label."""
 _KEY_COLUMNS = ["symbol", "venue", "cum_volume", "size", "source"]
 
 
 def publish(
-    directory: Path, day: date, staging: StagingArea, redundant: RedundantRows, broker: str, row_group_rows: int
+    directory: Path,
+    day: date,
+    staging: StagingArea,
+    redundant: RedundantRows,
+    broker: str,
+    row_group_rows: int,
+    label: Label,
 ) -> list[Path]:
     """Rewrite what changes of a day; the files that did. The caller holds the date's lock. PartitionWriteError, OSError."""
     for hour_dir in (directory / f"date={day:%Y-%m-%d}").glob("hour=*"):
@@ -70,7 +78,7 @@ def publish(
         try:
             removed = _find_removed(old, redundant, seen)
             if added_hour is not None or len(removed):
-                rewrite(path, old, removed, partial(_read_added, staging, added_hour, broker), row_group_rows)
+                rewrite(path, old, removed, partial(_read_added, staging, added_hour, broker, label), row_group_rows)
                 changed.append(path)
         except pa.ArrowInvalid as error:
             raise _unreadable_error(path, error) from error
@@ -92,21 +100,23 @@ def _unreadable_error(path: Path, error: Exception) -> PartitionWriteError:
     return PartitionWriteError(f"{path}: unreadable ({error}): move it away and recover again")
 
 
-def _read_added(staging: StagingArea, hour: int | None, broker: str) -> AddedRows:
+def _read_added(staging: StagingArea, hour: int | None, broker: str, label: Label) -> AddedRows:
     """The recovered rows of an hour."""
     if hour is None:
         return
     for instrument in staging.instruments(hour):
-        yield instrument.symbol, partial(_load_rows, staging, hour, instrument, broker)
+        yield instrument.symbol, partial(_load_rows, staging, hour, instrument, broker, label)
 
 
-def _load_rows(staging: StagingArea, hour: int, instrument: Instrument, broker: str) -> pa.Table:
-    return to_published_rows(instrument, staging.load_rows(hour, instrument), broker)
+def _load_rows(staging: StagingArea, hour: int, instrument: Instrument, broker: str, label: Label) -> pa.Table:
+    return to_published_rows(instrument, staging.load_rows(hour, instrument), broker, label)
 
 
-def to_published_rows(instrument: Instrument, trades: np.ndarray, broker: str) -> pa.Table:
-    """TRADE_ROW as published rows: no receive time, no sequence, `source` recovered."""
+def to_published_rows(instrument: Instrument, trades: np.ndarray, broker: str, label: Label) -> pa.Table:
+    """TRADE_ROW as published rows: no receive time, no sequence, `source` recovered; the session is that of the exchange's time."""
     count = len(trades)
+    seconds, which = np.unique(trades["exch_ns"], return_inverse=True)
+    sessions = [(label(instrument.venue, second) or "unknown").upper() for second in seconds.tolist()]
     columns: dict[str, pa.Array] = {
         "symbol": pa.repeat(instrument.symbol, count),
         "venue": pa.repeat(instrument.venue, count),
@@ -114,7 +124,7 @@ def to_published_rows(instrument: Instrument, trades: np.ndarray, broker: str) -
         "side": pa.array(trades["side"].copy()),
         "source": pa.repeat("recovered", count),
         "broker": pa.repeat(broker, count),
-        "session": pa.repeat("UNKNOWN", count),
+        "session": pa.array(sessions, pa.string()).take(pa.array(which)),
         "flags": pa.array(np.zeros(count, np.int64)),
     }
     for name in ("price", "size", "cum_volume", "ask_price_1", "bid_price_1"):

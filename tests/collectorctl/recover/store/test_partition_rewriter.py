@@ -14,10 +14,13 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from support.writer_data import make_home
 
+from brokers.history import TRADE_ROW
 from collectorctl.recover.store.partition_rewriter import SCHEMA, ExistingPartition, rewrite
-from collectorctl.recover.store.publish import publish
+from collectorctl.recover.store.publish import publish, to_published_rows
 from collectorctl.recover.store.staging import StagingArea
+from conf.instrument import Instrument
 from writer import durable_io
 from writer.publish.verified_file import PartitionWriteError
 
@@ -134,8 +137,20 @@ def test_what_goes_is_found_in_whatever_row_group_it_lies(tmp_path: Path) -> Non
         pq.write_table(told, home / f"part-{number}.parquet", row_group_size=4)
     gone = {("005930", "KRX", at, 1, "live"): 1 for at in (8, 16)}
 
-    changed = publish(tmp_path, date(2026, 11, 20), StagingArea(lambda _: tmp_path), gone, "kiwoom", 4)
+    changed = publish(tmp_path, date(2026, 11, 20), StagingArea(lambda _: tmp_path), gone, "kiwoom", 4, lambda *_: None)
 
     stored = [pq.ParquetFile(path).read().column("cum_volume").to_pylist() for path in sorted(home.iterdir())]
     assert [list(range(1, 13)), list(range(13, 21)), [3]] == stored
     assert [home / "part-1.parquet"] == changed
+
+
+def test_a_recovered_trade_has_the_session_of_its_time(tmp_path: Path) -> None:
+    """By the calendar: a filter by session loses no recovered share. Outside every session it is UNKNOWN."""
+    calendar = make_home(tmp_path).load_calendar()
+    trades = np.zeros(4, TRADE_ROW)
+    nine_ns = 1_795_132_800 * 10**9
+    trades["exch_ns"] = nine_ns + np.array([0, 6 * 3600, 6 * 3600 + 1500, -6 * 3600]) * 10**9
+
+    rows = to_published_rows(Instrument("005930", "KRX"), trades, "kiwoom", calendar.label)
+
+    assert rows["session"].to_pylist() == ["REGULAR", "REGULAR", "CLOSING_AUCTION", "UNKNOWN"]
