@@ -244,8 +244,9 @@ class Home:
     def load_calendar(self) -> TradingCalendar:
         """The trading calendar that all processes of this home share; loaded once a year."""
         year = to_kst(self.load_clock().now_ns()).year
-        if year not in self._calendars:
-            self._calendars[year] = TradingCalendar(self.settings, load_holidays(self.run / "calendar.json", year))
+        table = self.run / "calendar.json"
+        if year not in self._calendars or not table.exists():  # it is made again when there is room for it
+            self._calendars[year] = TradingCalendar(self.settings, load_holidays(table, year))
         return self._calendars[year]
 
 

@@ -20,10 +20,10 @@ class Bounds(NamedTuple):
 
     missed: float = 0.000_05
     doubled: float = 0.000_1
-    wrong_pairs: float = 0.000_5
+    wrong_pairs: float = 0.002
 
 
-LOSSY = Bounds(missed=0.001_5, wrong_pairs=0.006)
+LOSSY = Bounds(missed=0.005, wrong_pairs=0.01)
 """Where both feeds conflate, or one loses a tenth: of two books that are equal in all fields each feed may have another one."""
 NO_MIDPOINT = Bounds(missed=0.000_5, wrong_pairs=0.02)
 """Where one feed does not say in what books differ that follow each other."""

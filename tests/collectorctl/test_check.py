@@ -21,9 +21,9 @@ from conf.text.language import LANGUAGES
 
 
 @pytest.fixture
-def home(tmp_path: Path) -> Path:
+def home(place: Path) -> Path:
     """A home that can be started."""
-    root = tmp_path / "home"
+    root = place / "home"
     create_home(root)
     (root / ".env").touch(mode=0o600)
     (root / ".env").write_text("".join(f"{name}={value}\n" for name, value in SECRETS.items()))

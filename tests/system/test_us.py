@@ -260,15 +260,16 @@ def test_korea_is_collected_beside_it(night: dict[str, Any]) -> None:
 
 def test_a_us_that_is_switched_on_later_is_collected_from_the_next_start_on() -> None:
     """Where it is off it does not run and is not shown; neither supervisord nor the writer need go for it to come."""
-    settings = "[kis]\nenabled = false\n[kiwoom]\nenabled = false\n"
+    settings = '[kiwoom]\nenabled = false\n[universe]\nkr = ["005930"]\n'
     with temporary_home(settings) as root, SimulatorProcess(
-        root, root / "truth", "--always-open", "--symbols", "NAS.AAPL"
+        root, root / "truth", "--always-open", "--symbols", "005930,NAS.AAPL"
     ) as simulator:  # fmt: skip
         set_addresses(root, simulator.addresses)
         run_collectorctl(root, "start")
         before = read_status(root)
         text = (root / "collector.toml").read_text().replace("[us]\n", "[us]\nenabled = true\n")
-        (root / "collector.toml").write_text(text + '[universe]\nus = ["NAS.AAPL"]\n')
+        text = text.replace("[universe]\n", '[universe]\nus = ["NAS.AAPL"]\n')
+        (root / "collector.toml").write_text(text)
         run_collectorctl(root, "start")
         taken = lambda: read_status(root)["processes"]["writer"]["counters"]["rows_in_us"] > 20  # noqa: E731
         wait_until("the writer takes its records", taken)

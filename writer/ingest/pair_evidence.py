@@ -90,7 +90,7 @@ class DetailEvidence:
         self.is_trusted = True  # a book too many is better than a book too few
         self.signs = MEMORY
         """Since the detail was trusted or unlearned; it begins like one that was confirmed so often."""
-        self.against = 0
+        self.against = ONE // 50
         """Smoothed share of the signs that are against it, of ONE."""
         self.in_row = 0
         """The newest signs, all against it."""

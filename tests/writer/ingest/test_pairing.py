@@ -26,8 +26,8 @@ LIMITS = dict.fromkeys(LINES, (0.0005, 0.0001, 0.0005)) | {
 """Shares of the available books that are missed, doubled, and paired with another book."""
 
 
-A_CHANGE = 12
-"""Books that are doubled until it is noticed that a vendor states a detail otherwise."""
+A_CHANGE = 30
+"""Books that are doubled, once, until it is noticed that a vendor states a detail otherwise."""
 
 
 @cache
