@@ -48,6 +48,10 @@ _LOSS = re.compile(r"records (\d+) to (\d+) \((\d+)\)")
 _GONE = re.compile(r"the ring is gone with what was unread, from record (\d+) on")
 
 
+Arrival = tuple[int, str, tuple]
+"""Of a book: instant, feed, and what it says beyond its identity."""
+
+
 class Interval(NamedTuple):
     """Shares (low, high] of a day, and what is said of them."""
 
@@ -216,7 +220,7 @@ def _judge_books(
     certain: Counter[tuple] = Counter()
     certain_of: defaultdict[tuple, Counter[str]] = defaultdict(Counter)
     contents: set[tuple] = set()
-    when: defaultdict[tuple, list[tuple[int, str]]] = defaultdict(list)
+    when: defaultdict[tuple, list[Arrival]] = defaultdict(list)
     for one in deliveries:
         book = evidence.truth.books[one.record.first]
         identity = _identity_of(book, one.record.exch_s)
@@ -225,7 +229,7 @@ def _judge_books(
             certain[identity, one.feed, one.recv_ns] += 1
             certain_of[identity][one.feed] += 1
         contents.add((identity, _rest_of(book), one.record.exch_s))
-        when[identity].append((one.arrived_ns, one.feed))
+        when[identity].append((one.arrived_ns, one.feed, _rest_of(book)))
     stored: Counter[tuple] = Counter()
     counts: Counter[tuple] = Counter()
     if len(rows):
@@ -250,22 +254,27 @@ def _judge_books(
     for identity in sorted(set(when) | set(counts)):
         low, high = max(certain_of[identity].values(), default=0), _max_rows(when[identity])
         if not low <= counts[identity] <= high:
-            kind = "missing" if counts[identity] < low else "doubled"
+            kind, arrivals = "missing" if counts[identity] < low else "doubled", sorted(when[identity])
             findings.append(
-                f"book {kind}: {identity[:4]}: {counts[identity]} rows, {low} to {high} were expected; arrivals {when[identity]}"
+                f"book {kind}: {identity[:4]}: {counts[identity]} rows, {low} to {high} were expected; arrivals {arrivals}"
             )
 
 
-def _max_rows(arrivals: list[tuple[int, str]]) -> int:
-    """The most rows that first-wins may make of one content that arrived at these instants."""
+def _max_rows(arrivals: list[Arrival]) -> int:
+    """The most rows that first-wins may make of one content that arrived at these instants.
+
+    Books that differ in the rest are two; one feed may have left out one of them, and repeated the other.
+    """
     high = 0
-    cluster: list[tuple[int, str]] = []
+    cluster: list[Arrival] = []
     for one in [*sorted(arrivals), None]:
         # a poll or two pass between arrival and receipt
         if one is None or (cluster and one[0] - cluster[-1][0] > WINDOW_NS - SECOND_NS // 4):
-            of_feed = Counter(feed for _, feed in cluster)
+            of_feed = Counter((rest, feed) for _, feed, rest in cluster)
             is_short = not cluster or cluster[-1][0] - cluster[0][0] <= WINDOW_NS - SECOND_NS // 4
-            high += max(of_feed.values(), default=0) if is_short else of_feed.total()
+            rests = {rest for rest, _ in of_feed}
+            each = (max(of_feed[rest, feed] for feed in FEEDS) for rest in rests)
+            high += sum(each) if is_short else of_feed.total()
             cluster = []
         if one is not None:
             cluster.append(one)
