@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Mapping
+from itertools import takewhile
 from typing import NamedTuple
 
 import numpy as np
@@ -70,9 +71,8 @@ class ArbiterReplay:
             arbiter.restore_state(state)
         for recent in self._recent:
             _replay(arbiter, recent.entries)
-        expired = [one.entries for one in self._recent if one.newest_ns < self._horizon_ns - self._window_ns]
-        if expired:
-            arbiter.expire(expired[-1].column("row")[-1].as_py())
+        for recent in takewhile(lambda one: one.newest_ns < self._horizon_ns - self._window_ns, self._recent):
+            arbiter.expire(recent.entries.column("row")[-1].as_py())
         for hour, row in published_to.items():
             arbiter.forget(hour, row)
         if self._state is not None:

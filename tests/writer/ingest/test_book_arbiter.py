@@ -422,3 +422,20 @@ def test_venues_are_told_apart_by_volume_only_where_the_settings_say_so() -> Non
     levels = take(BookArbiter(WINDOW_NS, ["KRX"]), found).twin_of[1]
 
     assert (with_volume, levels) == (NEW, 1)
+
+
+def test_rows_of_this_boot_wait_again_though_the_clock_of_the_former_was_further() -> None:
+    """CLOCK_MONOTONIC begins anew at a reboot: what came after it is not what is too old."""
+    lived, rebuilt, replay = (
+        BookArbiter(WINDOW_NS, VENUES),
+        BookArbiter(WINDOW_NS, VENUES),
+        ArbiterReplay(6 * WINDOW_NS),
+    )
+    for row, mono_ns in ((1, 10**15), (2, 10**9)):
+        book = make_books([row], mono_ns=mono_ns)
+        entries = schema.build_entries("kr.orderbook", book, row, take(lived, book, row))
+        replay.add(JournalBatch(entries, {STATE: lived.export_state()}, 0, 0, row, 0))
+
+    replay.restore(rebuilt, {})
+
+    assert take(rebuilt, make_books([2], FeedId.KIWOOM, mono_ns=10**9 + 1000), 3).twin_of.tolist() == [2]
