@@ -18,8 +18,8 @@ import msgspec
 class Bounds(NamedTuple):
     """What arbitration may get wrong, as shares of the available books: missed ones, doubled ones, rows of two books."""
 
-    missed: float = 0.000_05
-    doubled: float = 0.000_1
+    missed: float = 0.000_5
+    doubled: float = 0.000_3
     wrong_pairs: float = 0.002
 
 
