@@ -97,10 +97,6 @@ class Tap:
         self._attached_ns = 0
         self._attach(time.monotonic_ns(), is_first=True)
 
-    def has_more(self) -> bool:
-        """Whether a look finds anything; costs a word per ring."""
-        return any(c.observer is not None and c.observer.has(c.next_seq) for c in self._cursors)
-
     def look(self) -> Taken:
         """What is new. RingError: a ring of another layout, which this version cannot read; OSError: no permission."""
         now_ns = time.monotonic_ns()

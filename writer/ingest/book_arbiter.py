@@ -126,6 +126,10 @@ class _Group(NamedTuple):
     details: tuple[bytes, ...]
     is_compared: bool
 
+    def is_counterpart(self, feed: int, oldest_ns: int) -> bool:
+        """Whether it is the other feed's, and no older."""
+        return self.feed != feed and self.begin_ns >= oldest_ns
+
 
 _make_group = partial(tuple.__new__, _Group)
 
@@ -240,25 +244,25 @@ class BookArbiter:
         mono_ns, feed, details = book.mono_ns, book.feed, book.details
         group, closed, oldest_ns = instrument.groups.get(feed), instrument.closed, mono_ns - self.stall_ns
         changes = None
-        if group is not None and group[2] >= oldest_ns:
-            if group[0] == identity:
-                if details not in group[3]:
-                    instrument.groups[feed] = group._replace(details=(*group[3], details))
+        if group is not None and group.begin_ns >= oldest_ns:
+            if group.identity == identity:
+                if details not in group.details:
+                    instrument.groups[feed] = group._replace(details=(*group.details, details))
                 return None
-            if not group[4]:
-                other = closed.pop(group[0], None)
-                if other is not None and other[1] != feed and other[2] >= oldest_ns:
-                    changes = self._compare(instrument, evidence, mono_ns, group[3], other[3])
+            if not group.is_compared:
+                other = closed.pop(group.identity, None)
+                if other is not None and other.is_counterpart(feed, oldest_ns):
+                    changes = self._compare(instrument, evidence, mono_ns, group.details, other.details)
                 else:
-                    closed[group[0]] = group
+                    closed[group.identity] = group
                     if len(closed) > MAX_GROUPS:
                         del closed[next(iter(closed))]
         stated = (details,)
         other = closed.get(identity)
-        is_compared = other is not None and other[1] != feed and other[2] >= oldest_ns
+        is_compared = other is not None and other.is_counterpart(feed, oldest_ns)
         if other is not None and is_compared:
             del closed[identity]
-            changes = (changes or []) + (self._compare(instrument, evidence, mono_ns, stated, other[3]) or [])
+            changes = (changes or []) + (self._compare(instrument, evidence, mono_ns, stated, other.details) or [])
         instrument.groups[feed] = _make_group((identity, feed, mono_ns, stated, is_compared))
         return changes
 

@@ -134,11 +134,6 @@ class DetailEvidence:
         is_trusted, self.signs, self.against, self.in_row, self.usual, self.min_signs = state
         self.is_trusted = bool(is_trusted)
 
-    @property
-    def agreement(self) -> float | None:
-        """Share of the signs that are for it; None before there was one."""
-        return 1.0 - self.against / ONE if self.signs else None
-
 
 class PairEvidence:
     """Two feeds of one venue. A lag is what the feed of the larger number is behind the other."""
@@ -153,17 +148,11 @@ class PairEvidence:
         self.limit_ns = window_ns
         """How far from the usual lag a twin is expected."""
         self.details = [DetailEvidence() for _ in DETAILS]
-        self.trusted: list[int] = []
-        """Positions in `DETAILS` of those that tell two books apart."""
         self.burst_ns: dict[int, int] = {}
         """By feed: when it last delivered a book that something had held back."""
-        self.credible = list(range(len(DETAILS)))
-        """And of those that nothing speaks against."""
         self.delivered: defaultdict[int, int] = defaultdict(int)
         """By feed: its books, halved from time to time together with `paired`."""
         self.paired = 0
-        self._has_doubt = True
-        """Whether every group is counted."""
         self._pairs = 0
         self._groups = 0
         self._unusual_ns = 0
@@ -187,6 +176,10 @@ class PairEvidence:
         self._update()
 
     def _update(self) -> None:
+        """Derive from the details: positions of those that tell two books apart, of those that nothing speaks against, and doubt.
+
+        In doubt every group is counted.
+        """
         self.trusted = [at for at, detail in enumerate(self.details) if detail.is_trusted and not detail.is_suspended]
         self.credible = [
             at for at, detail in enumerate(self.details) if detail.is_trusted or detail.against <= MAX_AGAINST
