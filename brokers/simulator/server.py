@@ -19,7 +19,7 @@ import time
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
-from random import Random
+from random import Random, SystemRandom
 
 from aiohttp import web
 
@@ -111,8 +111,9 @@ class SimulatorServer:
         clock = config.home.load_clock()
         random = Random(f"{config.seed}:lines")
         merge_random = Random(f"{config.seed}:merge")
-        kis_tokens = auth.KeyStore(random)
-        kiwoom_tokens = rest.TokenStore(random, config.kiwoom_token_life_s)
+        credentials = SystemRandom()  # no two runs issue the same ones, whatever their seed
+        kis_tokens = auth.KeyStore(credentials)
+        kiwoom_tokens = rest.TokenStore(credentials, config.kiwoom_token_life_s)
         kis_feed = SimulatedFeed(
             FeedId.KIS,
             config.kis_options,
@@ -130,7 +131,7 @@ class SimulatorServer:
         self.kis = KisWebSocketServer(kis_feed, config.kis_rules, kis_tokens, random, lambda: to_kst(clock.now_ns()))
         self.kiwoom = KiwoomWebSocketServer(kiwoom_feed, config.kiwoom_rules, kiwoom_tokens, config.instruments)
         overseas_subscriptions = overseas.OverseasSubscriptions()
-        us_tokens = auth.KeyStore(random)
+        us_tokens = auth.KeyStore(credentials)
         us_feed = SimulatedFeed(
             FeedId.US,
             config.us_options,

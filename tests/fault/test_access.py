@@ -222,7 +222,7 @@ def test_a_whole_run_keeps_its_secrets(tmp_path: Path) -> None:
             outputs.append(run_collectorctl(root, "stop").stdout)
 
         secrets = [value.encode() for value in SECRETS.values()] + _issued(relays)
-        assert len(_issued(relays)) >= 3  # an approval key of each life, and tokens
+        assert len(_issued(relays)) >= 4  # an approval key and a token of each vendor's two lives
         files = [Path(at) / name for at, _, names in os.walk(root, followlinks=True) for name in names]
         files = [f for f in files if f.is_file() and f != root / ".env" and f.parent != root / "run" / "token"]
         kinds = {".parquet", ".jsonl", ".log", ".out", ".ring", ".vitals"}
