@@ -6,6 +6,7 @@
 
 Guarantees:
     * The servers listen on 127.0.0.1 only.
+    * A port that cannot be had ends the process with exit status 75 and one line.
     * SIGTERM and SIGINT end the process with the ground truth on disk; the end of stdin does not end it.
 """
 
@@ -20,6 +21,7 @@ from pathlib import Path
 import click
 
 from brokers.simulator import faults, replay
+from brokers.simulator.addresses import SERVED_FEEDS, PortError, choose_ports
 from brokers.simulator.exchange import backfill
 from brokers.simulator.gateway.feed import FeedOptions
 from brokers.simulator.kis import encode as kis_encode
@@ -30,10 +32,12 @@ from brokers.simulator.scenarios import SCENARIOS
 from brokers.simulator.server import SimulatorConfig, SimulatorServer
 from conf.home import Home
 from conf.instrument import Instrument, parse_instrument
+from conf.process import EXIT_ALREADY_RUNNING
 from conf.settings import SettingsError
 from conf.text.escape import escape_controls
 
 PR_SET_PDEATHSIG = 1
+PORT = click.IntRange(0, 65535)
 
 
 def feed_options(name: str, latency_ms: float, jitter_ms: float, flush_ms: float, books_per_s: float):
@@ -41,7 +45,7 @@ def feed_options(name: str, latency_ms: float, jitter_ms: float, flush_ms: float
 
     def add(command):
         for option in (
-            click.option(f"--{name}-port", default=0, show_default=True, help="0: any free port"),
+            click.option(f"--{name}-port", default=0, type=PORT, show_default=True, help="0: as --port says"),
             click.option(f"--{name}-latency-ms", default=latency_ms, show_default=True),
             click.option(f"--{name}-jitter-ms", default=jitter_ms, show_default=True),
             click.option(
@@ -74,7 +78,20 @@ def build_feed_options(name: str, given: dict[str, float]) -> FeedOptions:
 
 
 @click.command()
-@click.option("--home", default=".", envvar="COLLECTOR_HOME", type=click.Path(path_type=Path, file_okay=False))
+@click.option(
+    "--home",
+    default=".",
+    envvar="COLLECTOR_HOME",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="whose universe and clock are played; `collectorctl simulate` makes it if there is none",
+)
+@click.option(
+    "--port",
+    default=0,
+    type=click.IntRange(0, 65535 - len(SERVED_FEEDS) + 1),
+    show_default=True,
+    help="of kis; kiwoom and us have the next two; 0: any free ports",
+)
 @click.option("--seed", default=1, show_default=True)
 @click.option("--symbols", default="", help="comma-separated; default: the home's universe")
 @click.option(
@@ -158,7 +175,7 @@ def main(home: Path, more_frames: tuple[Path, ...], die_with_parent: bool, **giv
             frames_speed=given["frames_speed"],
             faults=[faults.parse_timed(spec) for spec in given["fault_specs"]],
             commands=SCENARIOS[given["scenario"]].commands if given["scenario"] else (),
-            kis_port=given["kis_port"],
+            ports=choose_ports(given["port"], {feed: given[f"{feed}_port"] for feed in SERVED_FEEDS}),
             kis_widths=kis_encode.PROFILES[given["kis_width_profile"]],
             kis_options=build_feed_options("kis", given),
             kis_rules=kis_websocket.KisRules(
@@ -168,7 +185,6 @@ def main(home: Path, more_frames: tuple[Path, ...], die_with_parent: bool, **giv
                 given["kis_slot_release_s"],
                 given["kis_cut_on_empty_pong"],
             ),
-            kiwoom_port=given["kiwoom_port"],
             kiwoom_merge=given["kiwoom_merge"],
             kiwoom_options=build_feed_options("kiwoom", given),
             kiwoom_rules=kiwoom_websocket.KiwoomRules(
@@ -180,7 +196,6 @@ def main(home: Path, more_frames: tuple[Path, ...], die_with_parent: bool, **giv
             ),
             kiwoom_token_life_s=given["kiwoom_token_life_s"],
             kis_calls_per_s=given["kis_calls_per_s"],
-            us_port=given["us_port"],
             us_options=build_feed_options("us", given),
             kiwoom_rest_rules=rest.KiwoomRestRules(
                 given["kiwoom_burst"],
@@ -205,6 +220,9 @@ def main(home: Path, more_frames: tuple[Path, ...], die_with_parent: bool, **giv
         asyncio.run(SimulatorServer(config).run(given["seconds"]))
     except backfill.BackfillError as error:
         raise click.UsageError(escape_controls(str(error))) from None
+    except PortError as error:
+        click.echo(escape_controls(str(error)), err=True)
+        raise SystemExit(EXIT_ALREADY_RUNNING) from None
 
 
 def _load_universe(home: Home) -> list[Instrument]:

@@ -15,7 +15,7 @@ import asyncio
 import json
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 
 import click
 
@@ -120,6 +120,6 @@ class ControlChannel:
         }
 
 
-def print_response(response: Response) -> None:
+def print_response(response: Mapping[str, object]) -> None:
     """Write one JSON line to stdout."""
     click.echo(escape_controls(json.dumps(response, ensure_ascii=False)))

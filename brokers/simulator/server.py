@@ -24,6 +24,7 @@ from random import Random, SystemRandom
 from aiohttp import web
 
 from brokers.simulator import faults
+from brokers.simulator.addresses import HOST, build_addresses, explain_port
 from brokers.simulator.control import ControlChannel, print_response
 from brokers.simulator.exchange import backfill
 from brokers.simulator.exchange.market import SimulatedMarket
@@ -46,7 +47,6 @@ from conf.home import Home
 from conf.instrument import Instrument
 from conf.market import hours_of
 
-HOST = "127.0.0.1"
 DISCONNECT_TIMEOUT_S = 3.0
 
 
@@ -64,14 +64,12 @@ class SimulatorConfig:
     frames_speed: float
     faults: list[tuple[faults.Fault, float]]
     commands: tuple[TimedCommand, ...]
-    kis_port: int
+    ports: dict[str, int]
     kis_widths: tuple[int, int]
     kis_options: FeedOptions
     kis_rules: KisRules
     kis_calls_per_s: float
-    us_port: int
     us_options: FeedOptions
-    kiwoom_port: int
     kiwoom_merge: float
     kiwoom_options: FeedOptions
     kiwoom_rules: KiwoomRules
@@ -172,12 +170,6 @@ class SimulatorServer:
             Random(f"{config.seed}:pages"),
             self.scheduler.force_trades,
         )
-        self._kis_routes = [
-            *auth.AuthRoutes(kis_tokens).build_routes(),
-            *quotations.build_routes(),
-            *self.kis.build_routes(),
-        ]
-        self._kiwoom_routes = [*kiwoom_rest.build_routes(), *self.kiwoom.build_routes()]
         us_quotations = QuotationRoutes(
             us_tokens,
             self.market,
@@ -186,11 +178,19 @@ class SimulatorServer:
             lambda: clock.now_ns() // SECOND_NS,
             overseas.CALLS,
         )
-        self._us_routes = [
-            *auth.AuthRoutes(us_tokens).build_routes(),
-            *us_quotations.build_routes(),
-            *self.us.build_routes(),
-        ]
+        self._routes = {
+            "kis": [
+                *auth.AuthRoutes(kis_tokens).build_routes(),
+                *quotations.build_routes(),
+                *self.kis.build_routes(),
+            ],
+            "kiwoom": [*kiwoom_rest.build_routes(), *self.kiwoom.build_routes()],
+            "us": [
+                *auth.AuthRoutes(us_tokens).build_routes(),
+                *us_quotations.build_routes(),
+                *self.us.build_routes(),
+            ],
+        }
         vendors: dict[str, KisWebSocketServer | KiwoomWebSocketServer] = {"kis": self.kis, "kiwoom": self.kiwoom}
         self.replays: list[Replay] = []
         if recording := config.recording:
@@ -203,25 +203,27 @@ class SimulatorServer:
         self._replay_task: asyncio.Task[None] | None = None
 
     async def run(self, seconds: float) -> None:
-        """Serve until a signal, or for `seconds` unless 0."""
+        """Serve until a signal, or for `seconds` unless 0. PortError."""
         loop = asyncio.get_running_loop()
         for signal_number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(signal_number, self._stop.set)
         if self.config.recording is None:
             self._generate_history()
-        kis_runner, kis_port = await _listen(self._kis_routes, self.config.kis_port, self.feeds["kis"])
-        kiwoom_runner, kiwoom_port = await _listen(self._kiwoom_routes, self.config.kiwoom_port, self.feeds["kiwoom"])
-        us_runner, us_port = await _listen(self._us_routes, self.config.us_port, self.feeds["us"])
-        print_response(
-            {
-                "kis": {"ws_url": f"ws://{HOST}:{kis_port}", "rest_url": f"http://{HOST}:{kis_port}"},
-                "kiwoom": {
-                    "ws_url": f"ws://{HOST}:{kiwoom_port}/api/dostk/websocket",
-                    "rest_url": f"http://{HOST}:{kiwoom_port}",
-                },
-                "us": {"ws_url": f"ws://{HOST}:{us_port}", "rest_url": f"http://{HOST}:{us_port}"},
-            }
-        )
+        runners, ports = list[web.AppRunner](), dict[str, int]()
+        try:
+            for name, port in self.config.ports.items():
+                runner, ports[name] = await _listen(self._routes[name], port, self.feeds[name])
+                runners.append(runner)
+            print_response(build_addresses(ports))
+            await self._serve(loop, seconds)
+        finally:
+            await self._disconnect_all()
+            for runner in runners:
+                await runner.cleanup()
+            self.truth.close()
+
+    async def _serve(self, loop: asyncio.AbstractEventLoop, seconds: float) -> None:
+        """Play the market, or the recorded frames, until a signal or for `seconds`."""
         threading.Thread(target=self._control.read_stdin, args=(loop,), daemon=True).start()
         for fault, after_s in self.config.faults:
             loop.call_later(after_s, self.feeds[fault.feed].apply_fault, fault)
@@ -243,11 +245,6 @@ class SimulatorServer:
         finally:
             market_task.cancel()
             script_task.cancel()
-            await self._disconnect_all()
-            await kis_runner.cleanup()
-            await kiwoom_runner.cleanup()
-            await us_runner.cleanup()
-            self.truth.close()
 
     def _is_open(self, day: date) -> bool:
         """Whether the Korean exchange trades on a day."""
@@ -317,6 +314,9 @@ async def _listen(routes: list[web.RouteDef], port: int, feed: SimulatedFeed) ->
     app.add_routes(routes)
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.5)
     await runner.setup()
-    site = web.TCPSite(runner, HOST, port)
-    await site.start()
+    try:
+        await web.TCPSite(runner, HOST, port).start()
+    except OSError as error:
+        await runner.cleanup()
+        raise explain_port(feed.name, port, error) from None
     return runner, runner.addresses[0][1]

@@ -6,27 +6,68 @@ Guarantees:
 
 from __future__ import annotations
 
-import os
+import shlex
 import sys
 from pathlib import Path
+from typing import Any
 
 import click
+from click.core import ParameterSource
 
 from collectorctl.commands.options import as_json_option
 from collectorctl.terminal import echo, usage_error
+from conf.home import Home
+from conf.loader import SETTINGS_FILE
+from conf.process import EXIT_ALREADY_RUNNING
 
 
 @click.command(context_settings={"ignore_unknown_options": True, "help_option_names": []})
 @click.argument("options", nargs=-1, type=click.UNPROCESSED)
-@click.pass_obj
-def simulate(root: Path, options: tuple[str, ...]) -> None:
+@click.pass_context
+def simulate(ctx: click.Context, options: tuple[str, ...]) -> None:
     """Serve KIS and Kiwoom from one seeded market, or recorded frames; commands on stdin cause faults.
 
-    Prints the addresses to put into collector.toml. `collectorctl simulate --help` lists all options.
+    With --home NEW a directory that is no home becomes one: its addresses are those of the simulator, its keys are invented, and
+    it has the same ports the next time. A home that exists is not changed; one without addresses of this host needs those that
+    are printed. --port BASE fixes the ports; one that is taken is exit status 75. `collectorctl simulate --help` lists all options.
 
-    Example: collectorctl simulate --truth /tmp/truth --fault kis:drop@30
+    Example: collectorctl simulate --home ~/try --port 9440
     """
-    os.execv(sys.executable, [sys.executable, "-m", "brokers.simulator", "--home", str(root), *options])
+    from brokers.simulator.__main__ import main as simulator
+
+    root: Path = ctx.obj
+    root_source = ctx.find_root().get_parameter_source("root")
+    named = ["--home", str(root)] if root_source is ParameterSource.COMMANDLINE else []
+    with simulator.make_context("simulate", [*named, *options], parent=ctx.parent) as served:
+        is_named = served.get_parameter_source("home") is ParameterSource.COMMANDLINE
+        point_home_at_simulator(served.params, is_named)
+        simulator.invoke(served)
+
+
+def point_home_at_simulator(given: dict[str, Any], is_named: bool) -> None:
+    """Make the home if it was named and there is none; in `given`, the ports become those that the home names."""
+    from brokers.simulator.addresses import SERVED_FEEDS, PortError, build_addresses, choose_ports, find_free_ports
+    from collectorctl.simulated_home import create_simulated_home, find_simulated_ports
+
+    home: Path = given["home"]
+    ports = choose_ports(given["port"], {feed: given[f"{feed}_port"] for feed in SERVED_FEEDS})
+    if (home / SETTINGS_FILE).exists():
+        known = find_simulated_ports(Home(home).settings)
+        ports = {feed: port or known.get(feed, 0) for feed, port in ports.items()}
+        if others := [feed for feed in known if ports[feed] != known[feed]]:
+            names = ", ".join(f"{feed}: {known[feed]}" for feed in others)
+            echo(f"{home / SETTINGS_FILE}: names other ports than these ({names}): change them there", err=True)
+    elif is_named:
+        try:
+            ports = find_free_ports(ports)
+        except PortError as error:
+            echo(f"collectorctl: {error}", err=True)
+            sys.exit(EXIT_ALREADY_RUNNING)
+        for path, made in create_simulated_home(home, build_addresses(ports)):
+            echo(f"{'created' if made else 'exists '}  {path}", err=True)
+        echo(f"Next, in another terminal: collectorctl --home {shlex.quote(str(home))} start", err=True)
+        echo("Outside the sessions nothing trades, unless with --always-open.", err=True)
+    given |= {f"{feed}_port": port for feed, port in ports.items()}
 
 
 @click.command()

@@ -21,6 +21,7 @@ from typing import Any, NamedTuple, Self, cast
 import msgspec
 
 from collectorctl.init import create_home
+from collectorctl.simulated_home import SECRET_NAMES, insert_addresses
 from conf.clock import KST, SECOND_NS, to_kst
 
 SYMBOLS = ["005930", "000660", "373220", "207940", "005380", "035420", "000270", "068270", "105560", "051910"]
@@ -144,10 +145,7 @@ automatic = false
     )
     secrets = root / ".env"
     secrets.touch(mode=0o600)
-    secrets.write_text("".join(f"{name}=demo-{name.lower()}\n" for name in _SECRETS))
-
-
-_SECRETS = tuple(f"{feed}_APP_{part}" for feed in ("KIS", "KIWOOM", "US") for part in ("KEY", "SECRET"))
+    secrets.write_text("".join(f"{name}=demo-{name.lower()}\n" for name in SECRET_NAMES))
 
 
 class SimulatorProcess:
@@ -218,9 +216,4 @@ class SimulatorProcess:
 def set_addresses(root: Path, addresses: dict[str, dict[str, str]]) -> None:
     """Write the simulator's addresses into the home's settings."""
     settings = root / "collector.toml"
-    text = settings.read_text()
-    for broker, urls in addresses.items():
-        lines = "".join(f'{name} = "{url}"\n' for name, url in urls.items())
-        table = f"[{broker}]\n"
-        text = text.replace(table, table + lines) if table in text else f"{text}{table}{lines}"
-    settings.write_text(text)
+    settings.write_text(insert_addresses(settings.read_text(), addresses))
