@@ -1,13 +1,14 @@
 """Reader of one home: stored books and ticks of an instrument, the certificates of a day, and the live stream.
 
-    data/, journal ──Catalog──> arrow table ──> pandas DataFrame
+    data/, journal ──Catalog──> arrow table ──> pandas, polars or as it is
     rings ───────────Tap──────> Live
 
 Guarantees:
     * Nothing is opened for writing, and no process needs to run.
     * A price that the exchange did not give is null, with its size: the vendors send 0 for an empty level, for the midpoint where
       no midpoint book is traded, and for the expected trade outside auctions.
-    * Ticks come in the order of the trades, which is that of the cumulative volume, recovered ones in their places.
+    * Ticks come in the order of the trades, which is that of the cumulative volume, recovered ones in their places, and each
+      with the session of its time.
 
 Not handled here:
     * The other feed's arrival of a book that is in the journal and in no Parquet file yet.
@@ -19,22 +20,27 @@ import datetime as dt
 from collections.abc import Iterable
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args, overload
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from collectorctl.reader.live import Live
+from collectorctl.recover.certificate.store import SCHEMA, certificates_path
+from collectorctl.recover.store import table_file
+from conf.calendar import TradingCalendar
 from conf.home import Home
 from conf.instrument import Instrument, parse_instrument
+from conf.market import MARKETS
 from ringbuf.records import LEVELS, STREAMS
-from writer.catalog import PARQUET, Catalog, find_partitions
+from writer.catalog import PARQUET, Catalog
 
 if TYPE_CHECKING:
     import pandas as pd
 
 Day = str | dt.date
+Form = Literal["pandas", "arrow", "polars"]
 _PRICED = [
     (f"{side}_price_{level}", f"{side}_size_{level}") for side in ("ask", "bid") for level in range(1, LEVELS + 1)
 ]
@@ -79,29 +85,49 @@ class HomeReader:
         found = self._catalog.read(dataset, instrument, begin_ns, end_ns, PARQUET[dataset].names)
         times = pc.coalesce(found["exch_time"], found["recv_time"]).cast(pa.int64())
         found = found.filter(pc.and_(pc.greater_equal(times, begin_ns), pc.less(times, end_ns)))
-        return _order_trades(found) if stream == "tick" else _without_zeros(found)
+        if stream == "tick":
+            return _order_trades(self._label_sessions(found, instrument))
+        return _without_zeros(found.sort_by([("recv_time", "ascending")]))
 
-    def books(self, symbol: str, day: Day) -> pd.DataFrame:
+    @overload
+    def books(self, symbol: str, day: Day) -> pd.DataFrame: ...
+    @overload
+    def books(self, symbol: str, day: Day, form: Literal["pandas"]) -> pd.DataFrame: ...
+    @overload
+    def books(self, symbol: str, day: Day, form: Literal["arrow"]) -> pa.Table: ...
+    @overload
+    def books(self, symbol: str, day: Day, form: Literal["polars"]) -> Any: ...
+    def books(self, symbol: str, day: Day, form: Form = "pandas") -> Any:
         """The books of an instrument's day in order of receipt."""
-        return self.table("orderbook", symbol, day).to_pandas()
+        return to_form(self.table("orderbook", symbol, day), form)
 
-    def ticks(self, symbol: str, day: Day, join_books: bool = False) -> pd.DataFrame:
+    @overload
+    def ticks(self, symbol: str, day: Day, join_books: bool = False) -> pd.DataFrame: ...
+    @overload
+    def ticks(self, symbol: str, day: Day, join_books: bool = False, *, form: Literal["pandas"]) -> pd.DataFrame: ...
+    @overload
+    def ticks(self, symbol: str, day: Day, join_books: bool = False, *, form: Literal["arrow"]) -> pa.Table: ...
+    @overload
+    def ticks(self, symbol: str, day: Day, join_books: bool = False, *, form: Literal["polars"]) -> Any: ...
+    def ticks(self, symbol: str, day: Day, join_books: bool = False, *, form: Form = "pandas") -> Any:
         """The trades of an instrument's day in their order.
 
         `join_books`: with the best level and the midpoint (`book_...`) of the newest book received before the trade was; null for
         a recovered one, of which nobody knows when it would have been received.
         """
-        ticks = self.table("tick", symbol, day).to_pandas()
-        if not join_books:
-            return ticks
-        import pandas as pd
+        ticks = self.table("tick", symbol, day)
+        return to_form(_join_books(ticks, self.table("orderbook", symbol, day)) if join_books else ticks, form)
 
-        books = self.books(symbol, day)[["recv_time", *_BEST]].add_prefix("book_").sort_values("book_recv_time")
-        received = ticks[ticks["recv_time"].notna()].sort_values("recv_time", kind="stable")
-        joined = pd.merge_asof(
-            received.reset_index(), books, left_on="recv_time", right_on="book_recv_time", allow_exact_matches=False
-        ).set_index("index")
-        return ticks.join(joined[books.columns])
+    def _label_sessions(self, ticks: pa.Table, instrument: Instrument) -> pa.Table:
+        """Each recovered trade with the session of its time: files of before have another word for it."""
+        session = pc.utf8_lower(ticks["session"])
+        is_unknown = pc.and_(pc.equal(session, "unknown"), pc.equal(ticks["source"], "recovered"))
+        if pc.any(is_unknown).as_py():
+            calendar = TradingCalendar(self._home.settings)  # a day with trades is no holiday
+            times = ticks["exch_time"].cast(pa.int64()).filter(is_unknown).to_pylist()
+            labels = [calendar.label(instrument.venue, at_ns) or "unknown" for at_ns in times]
+            session = pc.replace_with_mask(session, is_unknown.combine_chunks(), pa.array(labels, pa.string()))
+        return ticks.set_column(ticks.column_names.index("session"), "session", session)
 
     def book_at(self, symbol: str, instant: str | dt.datetime) -> BookAt | None:
         """The newest book received up to an instant of its day; None if there was none. Without a zone: the exchange's."""
@@ -118,20 +144,35 @@ class HomeReader:
         found = book.to_pylist()[0]
         return BookAt(found, at - found["recv_time"])
 
-    def certificates(self, day: Day, market: str = "kr") -> pd.DataFrame:
-        """The certificates of a day, one row per instrument; empty before recovery has run."""
-        paths = find_partitions(self._catalog.directory(f"{market}.tick").parent / "completeness", _parse_day(day))
-        return (
-            pa.concat_tables([pq.read_table(path, partitioning=None) for path in paths]).to_pandas()
-            if paths
-            else _empty()
-        )
+    def certificate(self, day: Day, market: str = "kr") -> pd.DataFrame:
+        """The certificates of a day, one row per instrument; no row before recovery has run."""
+        path = certificates_path(self._home.data, _parse_day(day), MARKETS[market])
+        return (table_file.read(path) or SCHEMA.empty_table()).to_pandas()
 
 
-def _empty() -> pd.DataFrame:
-    import pandas as pd
+def to_form(table: pa.Table, form: Form) -> Any:
+    """A table as a pandas DataFrame, an Arrow table or a polars DataFrame. ValueError for any other word."""
+    if form == "arrow":
+        return table
+    if form == "pandas":
+        return table.to_pandas()
+    if form != "polars":
+        raise ValueError(f"{form!r}: no such form: name one of {list(get_args(Form))}")
+    try:
+        import polars  # type: ignore[import-not-found,unused-ignore]
+    except ImportError as error:
+        raise ImportError("polars is not installed: `pip install polars`, or ask for form='arrow'") from error
+    return polars.from_arrow(table)
 
-    return pd.DataFrame()
+
+def _join_books(ticks: pa.Table, books: pa.Table) -> pa.Table:
+    """Ticks with the newest book received before each of them."""
+    arrivals, received = (table["recv_time"].cast(pa.int64()) for table in (books, ticks))
+    at = np.searchsorted(arrivals.to_numpy(), pc.fill_null(received, 0).to_numpy()) - 1
+    found = books.take(pa.array(at, mask=at < 0))
+    for name in ("recv_time", *_BEST):
+        ticks = ticks.append_column(f"book_{name}", found[name])
+    return ticks
 
 
 def _parse_day(day: Day) -> dt.date:
@@ -145,8 +186,12 @@ def _day_bounds(instrument: Instrument, day: Day) -> tuple[int, int]:
 
 
 def _order_trades(ticks: pa.Table) -> pa.Table:
-    """In the order of the trades; those without a cumulative volume come last, in order of receipt."""
-    return ticks.take(pc.sort_indices(ticks, [("cum_volume", "ascending"), ("recv_time", "ascending")]))
+    """In the order of the trades; those without a cumulative volume come last, in order of receipt.
+
+    The volume begins anew with a business date, and a US day has the trades of two.
+    """
+    names = [name for name in ("business_date", "cum_volume", "recv_time") if name in ticks.column_names]
+    return ticks.sort_by([(name, "ascending") for name in names])
 
 
 def _without_zeros(books: pa.Table) -> pa.Table:

@@ -116,7 +116,7 @@ def to_published_rows(instrument: Instrument, trades: np.ndarray, broker: str, l
     """TRADE_ROW as published rows: no receive time, no sequence, `source` recovered; the session is that of the exchange's time."""
     count = len(trades)
     seconds, which = np.unique(trades["exch_ns"], return_inverse=True)
-    sessions = [(label(instrument.venue, second) or "unknown").upper() for second in seconds.tolist()]
+    sessions = [label(instrument.venue, second) or "unknown" for second in seconds.tolist()]
     columns: dict[str, pa.Array] = {
         "symbol": pa.repeat(instrument.symbol, count),
         "venue": pa.repeat(instrument.venue, count),

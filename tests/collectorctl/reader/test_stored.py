@@ -84,7 +84,7 @@ def test_the_book_at_an_instant_is_the_newest_of_then_with_its_age(home: HomeRea
 def test_a_day_without_rows_is_empty_and_a_place_without_a_home_is_named(home: HomeReader, tmp_path: Path) -> None:
     assert home.books("005930", "2020-01-02").empty
     assert home.ticks("000660", DAY, join_books=True).empty
-    assert home.certificates(DAY).empty
+    assert home.certificate(DAY).empty
     with pytest.raises(FileNotFoundError, match="no collector"):
         collectorctl.open(tmp_path)
     with pytest.raises(ValueError, match="no such stream"):
