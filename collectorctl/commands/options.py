@@ -2,15 +2,91 @@
 
 Guarantees:
     * Every reporting command prints JSON with --json.
+    * Days are chosen in the same way everywhere: one day, or the trading days of a range by the home's calendar, ascending.
 """
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable
+from datetime import date, timedelta
+from functools import wraps
+from typing import Any, NamedTuple
+
 import click
 
-from conf.market import MARKETS
+from collectorctl.terminal import usage_error
+from conf.home import Home
+from conf.market import KR, MARKETS, Market
+
+MAX_RANGE_DAYS = 3660
 
 as_json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 market_option = click.option(
     "--market", type=click.Choice(list(MARKETS)), default="kr", show_default=True, help="Which exchanges."
 )
+
+
+class DayChoice(NamedTuple):
+    """The options that choose days, as they were written; "" for those that were not."""
+
+    single: str
+    first: str
+    last: str
+    newest: str
+
+    @property
+    def is_range(self) -> bool:
+        """Whether several days are asked for, however many there are."""
+        return not self.single
+
+    def resolve(self, home: Home, market: Market = KR) -> list[date]:
+        """The days, at least one. UsageError."""
+        from collectorctl.recover.horizon import find_last_ended_day, find_trading_days, parse_day
+
+        chosen = [bool(self.single), bool(self.first or self.last), bool(self.newest)]
+        if sum(chosen) != 1 or (self.last and not self.first):
+            raise usage_error("name the days: --date DAY, or --from DAY --to DAY, or --last 20d")
+        now_ns = home.load_clock().now_ns()
+        try:
+            if self.single:
+                return [parse_day(self.single, now_ns, market)]
+            calendar = home.load_calendar()
+            ended = find_last_ended_day(calendar, market, now_ns)
+            if self.newest:
+                count = parse_count(self.newest)
+                days = find_trading_days(calendar, market, ended - timedelta(days=2 * count + 30), ended)[-count:]
+            else:
+                first = parse_day(self.first, now_ns, market)
+                last = parse_day(self.last, now_ns, market) if self.last else ended
+                if last > market.to_local(now_ns).date():
+                    raise ValueError(f"{last}: is in the future")
+                if not first <= last <= first + timedelta(days=MAX_RANGE_DAYS):
+                    raise ValueError(f"{first} to {last}: name the earlier day first, and at most ten years")
+                days = find_trading_days(calendar, market, first, last)
+        except ValueError as error:
+            raise usage_error(str(error)) from None
+        if not days:
+            raise usage_error("no trading day is in that range")
+        return days
+
+
+def parse_count(text: str) -> int:
+    """The number of "20d" or "20". ValueError."""
+    if not (found := re.fullmatch(r"(\d{1,4})d?", text)) or not 0 < int(found[1]) <= MAX_RANGE_DAYS // 2:
+        raise ValueError(f"{text!r} is no number of days: write 20d")
+    return int(found[1])
+
+
+def day_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """The options --date, --from, --to and --last of a command, which gets a DayChoice as `days`."""
+
+    @click.option("--date", "date_text", default="", help="The trading day: 2026-11-20, 20261120, today, yesterday.")
+    @click.option("--from", "first", default="", help="The first of several days.")
+    @click.option("--to", "last", default="", help="The last of them [default: the newest that is over].")
+    @click.option("--last", "newest", default="", help="The newest trading days that are over, e.g. 20d.")
+    @wraps(command)
+    def with_days(*args: Any, date_text: str, first: str, last: str, newest: str, **options: Any) -> Any:
+        return command(*args, days=DayChoice(date_text, first, last, newest), **options)
+
+    return with_days

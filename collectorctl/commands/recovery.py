@@ -1,4 +1,4 @@
-"""Commands that act on the files of a day: recover, verify, reprocess.
+"""Commands that act on the files of a day: recover, verify, reprocess, export.
 
 Guarantees:
     * Each may be repeated.
@@ -13,7 +13,7 @@ from pathlib import Path
 import click
 import msgspec
 
-from collectorctl.commands.options import as_json_option, market_option
+from collectorctl.commands.options import DayChoice, as_json_option, day_options, market_option
 from collectorctl.terminal import echo, echo_json, usage_error
 from conf.home import Home
 from conf.market import MARKETS
@@ -97,3 +97,35 @@ def reprocess(root: Path, date: datetime, dry_run: bool, as_json: bool) -> None:
     )
     for reason, count in report.remaining.items():
         echo(f"still quarantined: {count} x {reason}")
+
+
+@click.command()
+@day_options
+@click.option("--symbols", default="", help="Comma-separated [default: what has a certificate or a row on that day].")
+@click.option("--format", "form", type=click.Choice(["csv", "hftbacktest", "nautilus"]), required=True)
+@click.option(
+    "--out",
+    "directory",
+    type=click.Path(path_type=Path, file_okay=False),
+    required=True,
+    help="Where a directory for each day is made.",
+)
+@click.option(
+    "--uncertified", is_flag=True, help="Export also what has no certificate, or one that the files contradict."
+)
+@as_json_option
+@click.pass_obj
+def export(
+    root: Path, days: DayChoice, symbols: str, form: str, directory: Path, uncertified: bool, as_json: bool
+) -> None:
+    """Write days of the Korean market in the format of another program, with their gaps and certificates.
+
+    DIR/DATE appears as a whole and is never replaced; gaps.csv.gz and manifest.json in it say what is missing, how sure the day is,
+    and the hash of each file. Exit 1 unless every day is exported and every instrument is PROVEN or RECONCILED.
+
+    Example: collectorctl export --last 20d --format hftbacktest --out ~/backtest
+    """
+    from collectorctl.export.command import export as work
+    from collectorctl.export.day import ExportRequest
+
+    sys.exit(work(Home(root), days, symbols, ExportRequest(directory, form, (), uncertified), as_json))

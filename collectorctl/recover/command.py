@@ -13,7 +13,7 @@ from datetime import date
 import msgspec
 
 from collectorctl.recover import us_job
-from collectorctl.recover.certificate.certify import Certificate, Grade
+from collectorctl.recover.certificate.certify import COMPLETE_GRADES, Certificate, Grade
 from collectorctl.recover.horizon import DayUnavailable, parse_day
 from collectorctl.recover.job import FAILURES, RecoveryRequest, recovery_job
 from collectorctl.recover.progress import ConsoleProgress, parse_duration, show_certificates, show_day_states, show_plan
@@ -28,7 +28,6 @@ from conf.process import EXIT_BUG
 from writer.publish.verified_file import PartitionWriteError
 
 EXIT_USAGE = 2
-COMPLETE_GRADES = (Grade.PROVEN, Grade.RECONCILED)
 
 
 def recover(home: Home, text: str, symbols: str, mode: str, budget: str, dry_run: bool, as_json: bool) -> int:

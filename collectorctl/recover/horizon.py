@@ -6,7 +6,7 @@ from datetime import date, datetime, timedelta
 
 from conf.calendar import TradingCalendar
 from conf.clock import DAY_NS, kst_midnight_ns, to_kst
-from conf.market import KR, Market
+from conf.market import KR, US, Market
 from conf.settings import Settings
 
 CALENDAR_VENUE = "KRX"
@@ -82,3 +82,17 @@ def parse_day(text: str, now_ns: int, market: Market = KR) -> date:
         if len(text) == len(found.strftime(form)):
             return found
     raise ValueError(f"{text!r} is no day: write 2026-11-20, 20261120, today or yesterday")
+
+
+def find_trading_days(calendar: TradingCalendar, market: Market, first: date, last: date) -> list[date]:
+    """The trading days of a market from `first` to `last`, both included, ascending."""
+    venue = "NASDAQ" if market is US else CALENDAR_VENUE
+    days = (first + timedelta(days=number) for number in range((last - first).days + 1))
+    return [day for day in days if not calendar.closed_reason(venue, day)]
+
+
+def find_last_ended_day(calendar: TradingCalendar, market: Market, now_ns: int) -> date:
+    """The newest day whose sessions, if it has any, are over on every venue of the market."""
+    day = market.to_local(now_ns).date()
+    ends = [spans[-1].end_ns for venue in market.venues if (spans := calendar.phase_spans(venue, day))]
+    return day if all(end_ns <= now_ns for end_ns in ends) else day - timedelta(days=1)

@@ -6,13 +6,14 @@ Guarantees:
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from datetime import date
 
 import msgspec
 
 from collectorctl.recover import us_job
 from collectorctl.recover.certificate import store
-from collectorctl.recover.certificate.certify import Certificate, Grade
+from collectorctl.recover.certificate.certify import COMPLETE_GRADES, Certificate
 from collectorctl.recover.job import compute_certificate
 from conf.home import Home
 from conf.instrument import Instrument
@@ -28,14 +29,18 @@ class VerifiedCertificate(msgspec.Struct):
     @property
     def passed(self) -> bool:
         """Whether the stored certificate holds and the day is complete."""
-        return not self.differs and self.now.certificate in (Grade.PROVEN, Grade.RECONCILED)
+        return not self.differs and self.now.certificate in COMPLETE_GRADES
 
 
-def verify(home: Home, day: date, market: Market = KR) -> list[VerifiedCertificate]:
-    """Every certificate of the day; empty for none. PartitionWriteError, OSError."""
+def verify(
+    home: Home, day: date, market: Market = KR, instruments: Collection[Instrument] = ()
+) -> list[VerifiedCertificate]:
+    """Every certificate of the day, or those of `instruments`; empty for none. PartitionWriteError, OSError."""
     found = []
     for (symbol, venue), stored in sorted(store.load(home.data, day, market).items()):
         instrument = Instrument(symbol, venue)
+        if instruments and instrument not in instruments:
+            continue
         now = (
             compute_certificate(home, day, instrument)
             if market is KR

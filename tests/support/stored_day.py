@@ -90,6 +90,8 @@ def _make_books(symbol: str, hour: int) -> Iterable[dict[str, Any]]:
             "recv_time_kiwoom": kiwoom,
             "ask_price_1": price + 100,
             "bid_price_1": price,
+            "ask_size_1": 10 + minute,
+            "bid_size_1": 20,
             "total_ask_size": 1000 + minute,
             "total_bid_size": 900,
             "cum_volume": minute,

@@ -48,6 +48,9 @@ class Grade(StrEnum):
     INCOMPLETE = "INCOMPLETE"
 
 
+COMPLETE_GRADES = (Grade.PROVEN, Grade.RECONCILED)
+"""Of a day of which every trade is stored."""
+
 FINAL_GRADES = (Grade.PROVEN, Grade.RECONCILED, Grade.MINUTE_ONLY)
 """Of a day that scheduled recovery does not look at again."""
 

@@ -1,0 +1,76 @@
+"""Work on several days: one progress display, one table at the end, the worst exit status of the days.
+
+Guarantees:
+    * A day that fails stops no other.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from datetime import date
+from typing import NamedTuple
+
+from rich import box
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID
+from rich.table import Table
+
+from collectorctl.terminal import TextConsole, coloured
+from collectorctl.terminal_progress import PlainTextColumn
+
+
+class DayResult(NamedTuple):
+    """What came of a day: exit status, a word for it, and what there is to say."""
+
+    day: date
+    status: int
+    outcome: str
+    note: str = ""
+
+
+class DayProgress:
+    """How many days are done, and how far the one at work is; shown on a terminal only."""
+
+    def __init__(self, console: TextConsole, days: int) -> None:
+        columns = PlainTextColumn("{task.description}"), BarColumn(), MofNCompleteColumn()
+        self._progress = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
+        self._days = self._progress.add_task("days", total=days) if days > 1 else None
+        self._task: TaskID | None = None
+
+    def __enter__(self) -> DayProgress:
+        self._progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._progress.stop()
+
+    def on_step(self, day: date, done: int, total: int) -> None:
+        """Of a day so many of so many instruments are done."""
+        if self._task is None:
+            self._task = self._progress.add_task("", total=total)
+        self._progress.update(self._task, description=str(day), completed=done, total=total)
+
+    def on_day(self) -> None:
+        """One more day is done."""
+        if self._days is not None:
+            self._progress.advance(self._days)
+
+
+def count_grades(grades: Iterable[str | None]) -> str:
+    """How many of each: "19 PROVEN, 1 INCOMPLETE"."""
+    return ", ".join(f"{count} {grade or 'uncertified'}" for grade, count in Counter(grades).most_common())
+
+
+def show_days(console: TextConsole, results: list[DayResult]) -> None:
+    """The table of all days."""
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for column in ("day", "", "what"):
+        table.add_column(column)
+    for one in results:
+        table.add_row(str(one.day), coloured(one.outcome, "red" if one.status else "green"), one.note)
+    console.print(table)
+
+
+def worst_status(results: Iterable[DayResult]) -> int:
+    """The exit status of a command on these days."""
+    return max((one.status for one in results), default=0)

@@ -1,0 +1,1 @@
+"""Export of certified days into the formats of other programs."""

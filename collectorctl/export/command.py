@@ -1,0 +1,76 @@
+"""Implementation of the command export: options in, output and exit status out.
+
+exit 0 every day is exported and whole   1 a day is not   2 invalid day, symbol or option
+"""
+
+from __future__ import annotations
+
+from datetime import date
+from functools import partial
+from importlib.util import find_spec
+
+from collectorctl.commands.options import DayChoice
+from collectorctl.commands.ranges import DayProgress, DayResult, count_grades, show_days, worst_status
+from collectorctl.export.day import DayExport, ExportRequest, NotExported, export_day
+from collectorctl.terminal import echo, echo_json, usage_error, wide_console
+from conf.home import Home
+from conf.instrument import Instrument, parse_instrument
+from conf.market import KR
+from conf.process import EXIT_BUG
+from writer.publish.verified_file import PartitionWriteError
+
+
+def export(home: Home, days: DayChoice, symbols: str, request: ExportRequest, as_json: bool) -> int:
+    """Export days; the exit status. UsageError."""
+    if request.format == "nautilus" and find_spec("nautilus_trader") is None:
+        raise usage_error("nautilus_trader is not installed: pip install -e '.[export]', in an environment of its own")
+    request = request._replace(instruments=_parse_symbols(symbols))
+    chosen, console = days.resolve(home), wide_console(stderr=as_json)
+    results: list[DayResult] = []
+    found: list[dict[str, object]] = []
+    with DayProgress(console, len(chosen)) as progress:
+        for day in chosen:
+            try:
+                made = export_day(home, day, request, partial(progress.on_step, day))
+                results.append(_judge(made))
+                found.append({"directory": str(made.directory), "is_new": made.is_new, "manifest": made.manifest})
+            except (NotExported, PartitionWriteError, OSError) as error:
+                results.append(DayResult(day, EXIT_BUG, "not exported", str(error)))
+            progress.on_day()
+    if as_json:
+        echo_json(
+            {"exported": found, "failed": {str(one.day): one.note for one in results if one.outcome == "not exported"}}
+        )
+    elif len(results) > 1:
+        show_days(console, results)
+    for one in results if len(results) == 1 or as_json else ():
+        if not (as_json and one.status == 0):
+            echo(
+                f"collectorctl: {one.note}" if one.status else f"{one.day}: {one.note}", err=as_json or bool(one.status)
+            )
+    return worst_status(results)
+
+
+def _judge(one: DayExport) -> DayResult:
+    """Status 1 unless the day is whole: nobody takes it for what it is not."""
+    manifest = one.manifest
+    grades = count_grades(
+        verdict.certificate if verdict.holds or verdict.certificate is None else f"{verdict.certificate} (contradicted)"
+        for verdict in manifest.instruments
+    )
+    rows = sum(file.rows or 0 for file in manifest.files)
+    note = f"{one.directory}: {grades}; {len(manifest.files)} files, {rows:,} rows"
+    day = date.fromisoformat(manifest.date)
+    if manifest.is_whole:
+        return DayResult(day, 0, "exported" if one.is_new else "unchanged", note)
+    return DayResult(day, EXIT_BUG, "not whole", f"{day}: exported, but the day is not whole: {note}")
+
+
+def _parse_symbols(symbols: str) -> tuple[Instrument, ...]:
+    try:
+        found = tuple(sorted({parse_instrument(name.strip()) for name in symbols.split(",") if name.strip()}))
+    except ValueError as error:
+        raise usage_error(str(error)) from None
+    if foreign := [str(one) for one in found if one.market is not KR]:
+        raise usage_error(f"{', '.join(foreign)}: only days of the Korean market are exported")
+    return found

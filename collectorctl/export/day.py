@@ -1,0 +1,232 @@
+"""Export of one day into a new directory.
+
+    Catalog ──tables──> FORMATS ──> DIR/DATE/...            files of the format
+    certificates, verified ──────> DIR/DATE/manifest.json   verdict by instrument, hashes, sources
+    events, coverage ────────────> DIR/DATE/gaps.csv.gz     holes, missing shares
+
+Guarantees:
+    * The directory of a day appears as a whole, with hashes of all of it, and is never replaced; one that was made of the same
+      files in the same way and is undamaged is left alone.
+    * A day whose instruments lack a certificate, or have one that the files contradict, is exported on request only, and its
+      manifest says so; one with rows that only the journal has, or whose files change meanwhile, is not.
+    * Nothing in the home is changed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from datetime import date, timedelta
+from importlib.metadata import version
+from pathlib import Path
+from typing import NamedTuple
+
+import msgspec
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from collectorctl.export.formats import FORMATS, InstrumentDay, Written, write_csv_file
+from collectorctl.export.gaps import Hole, build_gaps, find_holes
+from collectorctl.export.manifest import (
+    MANIFEST_FILE,
+    SCHEMA_VERSION,
+    FileEntry,
+    Manifest,
+    Verdict,
+    describe_file,
+    find_damaged,
+    read_manifest,
+)
+from collectorctl.reader.home import HomeReader
+from collectorctl.recover.certificate import store
+from collectorctl.recover.certificate.certify import COMPLETE_GRADES
+from collectorctl.recover.matching.day_coverage import DayCoverage
+from collectorctl.recover.store import day_ticks
+from collectorctl.recover.verify import VerifiedCertificate, verify
+from conf.clock import DAY_NS, kst_midnight_ns
+from conf.files.new_directory import new_directory
+from conf.home import Home
+from conf.instrument import Instrument
+from conf.market import KR
+from writer.catalog import Catalog, read_file_state
+from writer.schema import PARQUET
+
+LOOK_BACK_DAYS = 7
+"""How many days back events are read: a connection may be older than the day."""
+
+GAPS_FILE = "gaps.csv.gz"
+
+
+class NotExported(Exception):
+    """A day that is not exported; the message has reason and remedy."""
+
+
+class ExportRequest(NamedTuple):
+    """What is exported, and where to. `instruments` empty: those with a certificate or a row on that day."""
+
+    directory: Path
+    format: str
+    instruments: tuple[Instrument, ...] = ()
+    uncertified: bool = False
+
+
+class DayExport(NamedTuple):
+    """An exported day; `is_new`: it was not there yet."""
+
+    directory: Path
+    manifest: Manifest
+    is_new: bool
+
+
+def export_day(
+    home: Home, day: date, request: ExportRequest, on_instrument: Callable[[int, int], None] = lambda *_: None
+) -> DayExport:
+    """Export a day. NotExported, PartitionWriteError, OSError. `on_instrument`: called with how many of how many are done."""
+    if unpublished := day_ticks.find_unpublished_hours(home, day):
+        raise NotExported(
+            f"{day}: hours are still in the journal ({', '.join(unpublished)}): `collectorctl stop` publishes them, or wait "
+            "until the writer has; then export again"
+        )
+    instruments = request.instruments or tuple(_find_instruments(home, day))
+    if not instruments:
+        raise NotExported(f"{day}: nothing is stored of that day")
+    paths = list(_find_sources(home, day))
+    states = [read_file_state(path, home.data) for path in paths]
+    sources = [describe_file(path, home.data) for path in paths]
+    target = request.directory / str(day)
+    if (old := read_manifest(target)) is not None:
+        return DayExport(target, _reuse(target, old, request, instruments, sources), False)
+    verified = {Instrument(one.now.symbol, one.now.venue): one for one in verify(home, day, KR, instruments)}
+    _refuse_uncertified(day, instruments, verified, request.uncertified)
+    with new_directory(target) as directory:
+        manifest = _write(home, day, request, instruments, verified, directory, on_instrument)
+        manifest.sources = sources
+        (directory / MANIFEST_FILE).write_bytes(msgspec.json.format(msgspec.json.encode(manifest), indent=1))
+        if [read_file_state(path, home.data) for path in _find_sources(home, day)] != states:
+            raise NotExported(f"{day}: files of that day changed meanwhile, nothing was written: export again")
+    return DayExport(target, manifest, True)
+
+
+def _write(
+    home: Home,
+    day: date,
+    request: ExportRequest,
+    instruments: tuple[Instrument, ...],
+    verified: dict[Instrument, VerifiedCertificate],
+    directory: Path,
+    on_instrument: Callable[[int, int], None],
+) -> Manifest:
+    reader, events, calendar = HomeReader(home.root), _read_events(home, day), home.load_calendar()
+    written: list[Written] = []
+    verdicts, gaps = [], []
+    for done, instrument in enumerate(instruments):
+        on_instrument(done, len(instruments))
+        books = reader.table("orderbook", str(instrument), day).sort_by(
+            [("recv_time", "ascending"), ("seq", "ascending")]
+        )
+        ticks = reader.table("tick", str(instrument), day)
+        spans = calendar.phase_spans(instrument.venue, day)
+        holes = find_holes(events, KR.feeds, instrument, spans)
+        certificate = verified.get(instrument)
+        total = certificate.now.official_volume if certificate else None
+        stored = day_ticks.load_ticks(home.data / KR.name / "tick", day, instrument)
+        gaps.append(build_gaps(instrument, holes, DayCoverage.of(stored, total)))
+        written += FORMATS[request.format](directory, InstrumentDay(instrument, books, ticks, holes))
+        verdicts.append(_make_verdict(instrument, certificate, holes, len(books), len(ticks)))
+    on_instrument(len(instruments), len(instruments))
+    written.append(write_csv_file(directory / GAPS_FILE, pa.concat_tables(gaps)))
+    whole = all(one.holds and one.certificate in COMPLETE_GRADES for one in verdicts)
+    files = [describe_file(path, directory, rows) for path, rows in sorted(written)]
+    made_by = version("collectorctl")
+    return Manifest(SCHEMA_VERSION, made_by, request.format, str(day), whole, verdicts, files, [])
+
+
+def _make_verdict(
+    instrument: Instrument, found: VerifiedCertificate | None, holes: list[Hole], books: int, ticks: int
+) -> Verdict:
+    if found is None:
+        return Verdict(str(instrument), None, False, "", None, None, [], [], len(holes), books, ticks)
+    now = found.now
+    return Verdict(
+        instrument=str(instrument),
+        certificate=now.certificate,
+        holds=not found.differs,
+        made_at=now.made_at,
+        official_volume=now.official_volume,
+        missing_shares=now.missing_shares,
+        reasons=now.reasons,
+        differs=found.differs,
+        holes=len(holes),
+        books=books,
+        ticks=ticks,
+    )
+
+
+def _refuse_uncertified(
+    day: date, instruments: tuple[Instrument, ...], verified: dict[Instrument, VerifiedCertificate], allowed: bool
+) -> None:
+    """NotExported if a certificate is missing or does not hold, unless that is allowed."""
+    missing = [str(one) for one in instruments if one not in verified]
+    denied = [str(one) for one in instruments if one in verified and verified[one].differs]
+    if allowed or not (missing or denied):
+        return
+    what = [
+        f"{text} {', '.join(names[:5])}{f' and {len(names) - 5} more' if len(names) > 5 else ''}"
+        for text, names in (("no certificate of", missing), ("files contradict the certificate of", denied))
+        if names
+    ]
+    raise NotExported(
+        f"{day}: {'; '.join(what)}: nothing was written: run `collectorctl recover --date {day}`, or export what is there with "
+        "--uncertified"
+    )
+
+
+def _reuse(
+    target: Path,
+    old: Manifest,
+    request: ExportRequest,
+    instruments: tuple[Instrument, ...],
+    sources: list[FileEntry],
+) -> Manifest:
+    """The manifest of an earlier run, if another run would write the same. NotExported."""
+    is_same = (old.schema, old.format, old.sources) == (SCHEMA_VERSION, request.format, sources)
+    is_same = is_same and [one.instrument for one in old.instruments] == [str(one) for one in instruments]
+    if not is_same:
+        raise NotExported(f"{target}: is there, of other files or other options: remove it or name another directory")
+    if damaged := find_damaged(target, old.files):
+        raise NotExported(f"{target}: damaged: {', '.join(damaged)}: remove the directory and export again")
+    if not request.uncertified and not all(one.holds for one in old.instruments):
+        raise NotExported(
+            f"{target}: was exported without a certificate that holds: remove it, or say --uncertified again"
+        )
+    return old
+
+
+def _find_instruments(home: Home, day: date) -> list[Instrument]:
+    """What has a certificate, a book or a tick."""
+    found = {Instrument(*key) for key in store.load(home.data, day)}
+    for stream in ("orderbook", "tick"):
+        found |= day_ticks.find_instruments(home.data / KR.name / stream, day)
+    return sorted(found)
+
+
+def _find_sources(home: Home, day: date) -> Iterator[Path]:
+    """The files that an export is made of."""
+    catalog = Catalog(home)
+    for stream in ("orderbook", "tick"):
+        yield from catalog.partitions(f"{KR.name}.{stream}", day)
+    for back in range(LOOK_BACK_DAYS, -1, -1):
+        yield from catalog.partitions(f"{KR.name}.event", day - timedelta(days=back))
+    if (path := store.certificates_path(home.data, day)).exists():
+        yield path
+
+
+def _read_events(home: Home, day: date) -> pd.DataFrame:
+    begin_ns = kst_midnight_ns(day)
+    tables = list(
+        Catalog(home).read_between(
+            "kr.event", begin_ns - LOOK_BACK_DAYS * DAY_NS, begin_ns + DAY_NS, PARQUET["kr.event"].names
+        )
+    )
+    events = pa.concat_tables([PARQUET["kr.event"].empty_table(), *(one.cast(PARQUET["kr.event"]) for one in tables)])
+    return events.filter(pc.less(events["time"].cast(pa.int64()), begin_ns + DAY_NS)).to_pandas()

@@ -1,0 +1,190 @@
+"""Exported days: what is in them, what is refused, what a second run and a kill leave."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import hashlib
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import pytest
+from click.testing import CliRunner, Result
+from support.certified_day import certify_day
+from support.stored_day import DAY, SYMBOLS, make_stored_day
+
+import collectorctl
+from collectorctl.cli import main
+from collectorctl.export.manifest import Manifest
+
+ROOT = Path(__file__).parents[3]
+
+
+@pytest.fixture(scope="module")
+def certified(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The stored day, every instrument PROVEN."""
+    root = make_stored_day(tmp_path_factory.mktemp("home"), counted=False)
+    certify_day(root)
+    return root
+
+
+def export(root: Path, out: Path, *options: str, form: str = "csv") -> Result:
+    return CliRunner().invoke(
+        main, ["--home", str(root), "export", "--date", DAY, "--format", form, "--out", str(out), *options]
+    )
+
+
+def load_manifest(out: Path) -> Manifest:
+    return msgspec.json.decode((out / DAY / "manifest.json").read_bytes(), type=Manifest)
+
+
+def read_rows(path: Path) -> list[dict[str, str]]:
+    with gzip.open(path, "rt") as file:
+        return list(csv.DictReader(file))
+
+
+def read_all(directory: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(directory)): path.read_bytes() for path in directory.rglob("*") if path.is_file()}
+
+
+def test_a_day_is_exported_with_its_certificates_its_gaps_and_a_hash_of_every_file(
+    certified: Path, tmp_path: Path
+) -> None:
+    result = export(certified, tmp_path)
+    manifest = load_manifest(tmp_path)
+
+    assert (result.exit_code, "3 PROVEN" in result.output) == (0, True), result.output
+    assert (manifest.is_whole, [one.certificate for one in manifest.instruments]) == (True, ["PROVEN"] * 3)
+    for entries, directory in ((manifest.files, tmp_path / DAY), (manifest.sources, certified / "data")):
+        assert {one.path: one.sha256 for one in entries} == {
+            one.path: hashlib.sha256((directory / one.path).read_bytes()).hexdigest() for one in entries
+        }
+    assert {one.path for one in manifest.files} == set(read_all(tmp_path / DAY)) - {"manifest.json"}
+    home = collectorctl.open(certified)
+    for symbol in SYMBOLS:
+        for stream in ("orderbook", "tick"):
+            rows = read_rows(tmp_path / DAY / stream / f"{symbol}.csv.gz")
+            stored = home.table(stream, symbol, DAY).to_pylist()
+            assert len(rows) == len(stored) > 0
+            assert [row["ask_price_1"] for row in rows] == [str(row["ask_price_1"] or "") for row in stored]
+    ticks = read_rows(tmp_path / DAY / "tick" / "000660.csv.gz")
+    assert (ticks[40]["recv_time"], ticks[41]["recv_time"]) == ("", "2026-11-20T09:41:30.000000000+0900")
+    holes = [(row["begin"][11:19], row["end"][11:19]) for row in read_rows(tmp_path / DAY / "gaps.csv.gz")]
+    assert holes == [("08:30:00", "08:54:30"), ("09:10:00", "09:11:30")] * 3
+
+
+def test_shares_without_a_trade_are_in_the_table_and_the_exit_status_says_that_the_day_is_not_whole(
+    certified: Path, tmp_path: Path
+) -> None:
+    root = tmp_path / "home"
+    shutil.copytree(certified, root)
+    certify_day(root, lacking=("000660",))
+
+    result = export(root, tmp_path / "out")
+    missing = [row for row in read_rows(tmp_path / "out" / DAY / "gaps.csv.gz") if row["stream"] == "tick"]
+
+    assert (result.exit_code, "not whole" in result.stderr) == (1, True)
+    assert [(row["instrument"], row["volume_from"], row["volume_to"], row["shares"]) for row in missing] == [
+        ("000660", "300", "307", "7")
+    ]
+    assert not load_manifest(tmp_path / "out").is_whole
+
+
+@pytest.mark.parametrize("case", ["missing", "contradicted"])
+def test_a_day_without_a_certificate_that_holds_is_exported_on_request_only(
+    certified: Path, tmp_path: Path, case: str
+) -> None:
+    root = tmp_path / "home"
+    shutil.copytree(certified, root)
+    if case == "missing":
+        shutil.rmtree(root / "data/kr/completeness")
+    else:
+        shutil.rmtree(root / "data/recover")
+
+    refused = export(root, tmp_path / "out")
+    nothing = not (tmp_path / "out").exists()
+    forced = export(root, tmp_path / "out", "--uncertified")
+    again = export(root, tmp_path / "out")
+
+    assert (refused.exit_code, nothing, "--uncertified" in refused.stderr) == (1, True, True)
+    assert (forced.exit_code, "not whole" in forced.stderr) == (1, True)
+    assert [one.holds for one in load_manifest(tmp_path / "out").instruments] == [False] * 3
+    assert (again.exit_code, "--uncertified again" in again.stderr) == (1, True)
+
+
+def test_a_second_run_changes_nothing_and_what_is_damaged_or_another_is_never_replaced(
+    certified: Path, tmp_path: Path
+) -> None:
+    export(certified, tmp_path)
+    before = read_all(tmp_path)
+    export(certified, tmp_path / "other")
+
+    again = export(certified, tmp_path)
+    other = export(certified, tmp_path, form="hftbacktest")
+    assert (again.exit_code, other.exit_code) == (0, 1)
+    assert {name: each for name, each in read_all(tmp_path).items() if not name.startswith("other")} == before
+    assert read_all(tmp_path / "other") == before  # equal files of a home, equal bytes
+
+    path = tmp_path / DAY / "tick/005930.csv.gz"
+    path.write_bytes(path.read_bytes()[:-1])
+    damaged = export(certified, tmp_path)
+    assert (damaged.exit_code, "tick/005930.csv.gz" in damaged.stderr) == (1, True)
+    assert len(path.read_bytes()) == len(before[f"{DAY}/tick/005930.csv.gz"]) - 1
+
+
+def test_hftbacktest_gets_one_array_a_symbol(certified: Path, tmp_path: Path) -> None:
+    result = export(certified, tmp_path, "--symbols", "000660", form="hftbacktest")
+    events = np.load(tmp_path / DAY / "000660.npz")["data"]
+
+    assert result.exit_code == 0, result.output
+    assert ((events["ev"] & 0xFF) == 2).sum() == 60
+    assert (np.diff(events["exch_ts"]) >= 0).all()
+
+
+def test_nautilus_reads_the_catalog_and_has_every_book_and_trade(certified: Path, tmp_path: Path) -> None:
+    pytest.importorskip("nautilus_trader", reason="extra [export]")
+    from nautilus_trader.persistence.catalog import ParquetDataCatalog
+
+    result = export(certified, tmp_path, form="nautilus")
+    assert result.exit_code == 0, result.output
+    catalog = ParquetDataCatalog(str(tmp_path / DAY / "catalog"))
+    home = collectorctl.open(certified)
+
+    assert [str(one.id) for one in catalog.instruments()] == [f"{symbol}.KRX" for symbol in sorted(SYMBOLS)]
+    for symbol in SYMBOLS:
+        books = home.table("orderbook", symbol, DAY).sort_by("recv_time").to_pylist()
+        depths = [one for one in catalog.order_book_depth10(instrument_ids=[f"{symbol}.KRX"]) if int(one.bids[0].size)]
+        assert [(int(one.bids[0].price), int(one.asks[0].size), one.ts_init) for one in depths] == [
+            (row["bid_price_1"], row["ask_size_1"], row["recv_time"].value) for row in books
+        ]
+        trades = catalog.trade_ticks(instrument_ids=[f"{symbol}.KRX"])
+        assert [int(one.size) for one in trades] == [5] * 60
+
+
+def test_a_killed_export_leaves_no_directory_of_that_name_and_the_next_run_makes_it(tmp_path: Path) -> None:
+    script = (
+        "import os, signal, sys; from pathlib import Path; from conf.files.new_directory import new_directory\n"
+        "with new_directory(Path(sys.argv[1])) as made:\n"
+        "    (made / 'a').write_text('half'); sys.argv[2:] and os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    target = tmp_path / "day"
+    killed = subprocess.run([sys.executable, "-c", script, target, "kill"], cwd=ROOT, check=False, timeout=60)
+    left = [path.name for path in tmp_path.iterdir()]
+    subprocess.run([sys.executable, "-c", script, target], cwd=ROOT, check=True, timeout=60)
+    third = subprocess.run(
+        [sys.executable, "-c", script, target], cwd=ROOT, check=False, timeout=60, capture_output=True
+    )
+
+    assert (killed.returncode, len(left), "day" in left) == (-9, 1, False)
+    assert ([path.name for path in tmp_path.iterdir()], (target / "a").read_text()) == (["day"], "half")
+    assert b"FileExistsError" in third.stderr
+
+
+def test_what_cannot_be_exported_is_a_usage_error(certified: Path, tmp_path: Path) -> None:
+    for options, word in ((["--symbols", "NAS.AAPL"], "Korean market"), (["--last", "3d"], "name the days")):
+        result = export(certified, tmp_path, *options)
+        assert (result.exit_code, word in result.stderr) == (2, True), result.stderr
