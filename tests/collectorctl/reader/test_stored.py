@@ -8,12 +8,18 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from support.writer_data import NINE_NS, SECOND_NS, make_books, make_home, make_ticks
 
 import collectorctl
+from brokers.history import TRADE_ROW
 from collectorctl.reader.home import HomeReader
+from collectorctl.recover.store.publish import to_published_rows
+from conf.instrument import Instrument
 from ringbuf.records import UNDEFINED, FeedId
+from writer.catalog import hour_directory
 from writer.publish.records import publish_records
 
 DAY = dt.datetime.fromtimestamp(NINE_NS / SECOND_NS, dt.timezone(dt.timedelta(hours=9))).date()
@@ -79,6 +85,34 @@ def test_the_book_at_an_instant_is_the_newest_of_then_with_its_age(home: HomeRea
     assert found is not None
     assert (found.book["cum_volume"], found.age) == (7, dt.timedelta(milliseconds=250))
     assert home.book_at("005930", f"{DAY}T08:59:59") is None
+
+
+def test_sessions_of_files_of_before_are_mended(tmp_path: Path) -> None:
+    """Recovered rows in capitals, and without one; what was received without one stays so."""
+    made = make_home(tmp_path)
+    rows = to_published_rows(Instrument("005930", "KRX"), np.zeros(3, TRADE_ROW), "kiwoom", lambda *_: None)
+    nine = dt.datetime.fromtimestamp(NINE_NS / SECOND_NS, dt.UTC)
+    columns = {"exch_time": [nine] * 3, "cum_volume": [1, 2, 3], "session": ["REGULAR", "UNKNOWN", "unknown"]}
+    columns["source"] = ["recovered", "recovered", "live"]
+    for name, values in columns.items():
+        at = rows.schema.get_field_index(name)
+        rows = rows.set_column(at, rows.schema.field(at), pa.array(values, rows.schema.field(at).type))
+    path = hour_directory(made.data / "kr/tick", NINE_NS) / "part-0.parquet"
+    path.parent.mkdir(parents=True)
+    pq.write_table(rows, path)
+
+    ticks = collectorctl.open(made.root).ticks("005930", DAY)
+
+    assert ticks["session"].tolist() == ["regular", "regular", "unknown"]
+
+
+def test_a_table_has_the_form_that_is_asked_for(home: HomeReader) -> None:
+    arrow = home.books("005930", DAY, form="arrow")
+
+    assert arrow.to_pandas().equals(home.books("005930", DAY))
+    assert pa.types.is_int64(arrow.schema.field("mid_price").type)
+    with pytest.raises(ValueError, match="no such form"):
+        home.books("005930", DAY, form="numpy")  # type: ignore[call-overload]
 
 
 def test_a_day_without_rows_is_empty_and_a_place_without_a_home_is_named(home: HomeReader, tmp_path: Path) -> None:
