@@ -16,6 +16,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from collectorctl.terminal import format_event_value
 from conf.home import Home
 from writer.catalog import Catalog
 
@@ -59,7 +60,7 @@ def format_row(stream: str, row: dict[str, Any]) -> str:
 
 def _format_event(row: dict[str, Any]) -> str:
     subject = " ".join(str(row[name]) for name in ("symbol", "venue", "stream") if row[name])
-    value = "" if row["value"] is None else str(row["value"])
+    value = format_event_value(row["kind"], row["value"])
     since = f"since {row['since']:%H:%M:%S.%f}" if row["since"] else ""
     text = " ".join(filter(None, (subject, value, row["message"], since)))
     return f"{row['time']:%H:%M:%S.%f} {row['line']:<6} {row['kind']:<13} {text}"

@@ -21,6 +21,7 @@ from rich.console import Console
 from rich.protocol import is_renderable
 from rich.text import Text
 
+from conf.clock import SECOND_NS
 from conf.text.escape import escape_controls
 
 
@@ -73,6 +74,13 @@ def wrapped_console() -> TextConsole:
     if not console.is_terminal:
         console.width = 1000
     return console
+
+
+def format_event_value(kind: str, value: int | None) -> str:
+    """The value of an event as people read it; "" for none."""
+    if value is None:
+        return ""
+    return f"{value / SECOND_NS:+.6f} s" if kind == "clock_step" else str(value)
 
 
 def clear_screen() -> None:

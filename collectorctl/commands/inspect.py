@@ -175,8 +175,9 @@ def explain(root: Path, symbol: str, time: str, window_s: float, as_json: bool) 
     if as_json:
         echo_json(timeline)
         return
+    console = wrapped_console()
     for line in format_timeline(timeline):
-        echo(line)
+        console.print(line)
 
 
 @click.command()

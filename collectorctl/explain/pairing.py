@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from statistics import median
-from typing import Any
+from typing import Any, NamedTuple
 
 from ringbuf.records import LEVELS, Flag
 
@@ -27,9 +27,16 @@ _LEVEL_COLUMNS = [
 _DETAIL_COLUMNS = ("total_ask_size", "total_bid_size", "expected_price", "expected_size", "mid_price", "mid_size")
 
 
+class Pairing(NamedTuple):
+    """Why a row's two arrivals are one book (none: ""), and what the row needs words for."""
+
+    together: str = ""
+    remarks: Sequence[str] = ()
+
+
 def explain_pairings(
     rows: Sequence[Row], feeds: Sequence[str], speed: float, window_s: float, has_volume: bool
-) -> list[list[str]]:
+) -> list[Pairing]:
     """For each row, in order of arrival: why its two arrivals are one book, and why the row of its levels before it is another.
 
     `speed`: of the clock of the arrivals. `window_s`: how far apart twins may be received, in real seconds. `has_volume`: whether
@@ -43,12 +50,12 @@ def explain_pairings(
     latest: dict[tuple, int] = {}
     found = []
     for place, (row, here) in enumerate(zip(rows, arrivals, strict=True)):
-        sentences = []
+        together, remarks = "", []
         if len(here) == 2:
             lag_ms = _measure_lag(here, feeds, speed)
-            sentences.append(f"one book: both feeds have {what}, {_format_lag(lag_ms, feeds)}{usual}")
+            together = f"one book: both feeds have {what}, {_format_lag(lag_ms, feeds)}{usual}"
             if (row.get("flags") or 0) & Flag.TWIN_DIFFERS:
-                sentences.append(
+                remarks.append(
                     "the feeds state another midpoint, total or expected trade, which told no two books apart then"
                 )
         content = tuple(row[name] for name in columns)
@@ -56,10 +63,10 @@ def explain_pairings(
             apart_ms = _measure_ms(min(arrivals[before].values()), min(here.values()), speed)
             reasons = "; ".join(_explain_apart(rows[before], row, arrivals[before], here, apart_ms, window_s, usual))
             where = f"{rows[before]['file']} row {rows[before]['row']}"
-            sentences.append(f"not one book with {where}, {_format_ms(apart_ms)} before, of equal levels: {reasons}")
+            remarks.append(f"not one book with {where}, {_format_ms(apart_ms)} before, of equal levels: {reasons}")
         if here:
             latest[content] = place
-        found.append(sentences)
+        found.append(Pairing(together, remarks))
     return found
 
 

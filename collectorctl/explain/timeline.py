@@ -16,7 +16,7 @@ import msgspec
 import numpy as np
 import pandas as pd
 
-from collectorctl.explain.pairing import explain_pairings
+from collectorctl.explain.pairing import Pairing, explain_pairings
 from collectorctl.explain.rows import find_rows, is_within, read_events, read_ticks
 from collectorctl.explain.visibility import UNKNOWN, find_outages
 from collectorctl.recover.certificate.store import load
@@ -37,7 +37,8 @@ TICK_COLUMNS = ("price", "size", "side", "cum_volume", "source")
 class StoredRow(msgspec.Struct):
     """One stored row: `arrivals` feed -> when; `winner`, the first feed, and `reason`.
 
-    `pairing`: why a book's two arrivals are one book, and why the row of its levels before it is another.
+    `lag_ms`: how much later, in real time, the other feed had it. `pairing`: why a book's two arrivals are one book, and why the
+    row of its levels before it is another. `remarks`: of all these sentences, those without which the figures do not explain it.
     """
 
     exch_time: datetime | None
@@ -49,6 +50,8 @@ class StoredRow(msgspec.Struct):
     file: str
     row: int
     pairing: list[str] = []
+    lag_ms: float | None = None
+    remarks: list[str] = []
 
 
 class UncoveredInterval(msgspec.Struct):
@@ -109,7 +112,7 @@ def build_timeline(home: Home, instrument: Instrument, at: datetime, window_s: f
         instrument.venue,
         at,
         window_s,
-        [_build_book_row(row, sentences, market, speed, day_events, instrument) for row, sentences in books],
+        [_build_book_row(row, pairing, market, speed, day_events, instrument) for row, pairing in books],
         [_build_tick_row(row) for row in ticks],
         _find_gaps(home, instrument, at, begin_ns, end_ns),
         visibility,
@@ -127,12 +130,12 @@ def build_timeline(home: Home, instrument: Instrument, at: datetime, window_s: f
 
 def _find_books(
     home: Home, instrument: Instrument, begin_ns: int, end_ns: int, speed: float
-) -> list[tuple[dict[str, Any], list[str]]]:
+) -> list[tuple[dict[str, Any], Pairing]]:
     """Books between two instants, each with what keeps it together and apart from the one of its levels before it."""
     market, writer = instrument.market, home.settings.writer
     before_ns = round(STALL_WINDOWS * writer.twin_window_s * speed * SECOND_NS) if len(market.feeds) == 2 else 0
     rows = find_rows(home, f"{market.name}.orderbook", instrument, begin_ns - before_ns, end_ns)
-    pairings: list[list[str]] = [[] for _ in rows]
+    pairings = [Pairing() for _ in rows]
     if before_ns:
         has_volume = instrument.venue in writer.identity_cum_volume
         pairings = explain_pairings(rows, market.feeds, speed, writer.twin_window_s, has_volume)
@@ -141,7 +144,7 @@ def _find_books(
 
 def _build_book_row(
     row: dict[str, Any],
-    pairing: list[str],
+    pairing: Pairing,
     market: Market,
     speed: float,
     day_events: pd.DataFrame,
@@ -150,8 +153,13 @@ def _build_book_row(
     arrivals = {line: row[f"recv_time_{line}"] for line in market.feeds if row.get(f"recv_time_{line}")}
     if not arrivals:  # a market with one feed has its arrival in recv_time
         arrivals = {row["broker"]: row["recv_time"]}
-    reason = _explain_winner(row, arrivals, market, speed, day_events, instrument)
-    return msgspec.structs.replace(_build_row(row, arrivals, reason, BOOK_COLUMNS), pairing=pairing)
+    lag_ms, is_plain, reason = _explain_winner(row, arrivals, market, speed, day_events, instrument)
+    return msgspec.structs.replace(
+        _build_row(row, arrivals, reason, BOOK_COLUMNS),
+        pairing=[*filter(None, (pairing.together,)), *pairing.remarks],
+        lag_ms=lag_ms,
+        remarks=[*([] if is_plain else [reason]), *pairing.remarks],
+    )
 
 
 def _build_tick_row(row: dict[str, Any]) -> StoredRow:
@@ -173,26 +181,25 @@ def _explain_winner(
     speed: float,
     day_events: pd.DataFrame,
     instrument: Instrument,
-) -> str:
-    """Who had it first and by how much, or why only one had it."""
+) -> tuple[float | None, bool, str]:
+    """By how many ms the other feed had it later, whether nothing is odd about it, and who had it first or why only one had it."""
     winner = row["broker"]
     if len(arrivals) > 1:
         (other,) = (feed for feed in arrivals if feed != winner)
         ahead_ms = (pd.Timestamp(arrivals[other]) - pd.Timestamp(arrivals[winner])).total_seconds() * 1000 / speed
         stepped = ", by the monotonic clock: the wall clock had been stepped" if ahead_ms < 0 else ""
-        return f"{winner} was first, {other} {abs(ahead_ms):.1f} ms later{stepped}"
+        return ahead_ms, not stepped, f"{winner} was first, {other} {abs(ahead_ms):.1f} ms later{stepped}"
     for line in market.feeds:
         if line == winner:
             continue
         visibility = _find_visibility(day_events, line, instrument, "orderbook", arrivals[winner])
         if visibility.visible:
-            return (
-                f"only {winner}: {line} was subscribed, but had no such book within the twin window (left out, or lost)"
-            )
+            missed = f"{line} was subscribed, but had no such book within the twin window (left out, or lost)"
+            return None, True, f"only {winner}: {missed}"
         if visibility.reason == UNKNOWN:
-            return f"only {winner}: {line} is not known to have been subscribed to this symbol"
-        return f"only {winner}: {line} had an outage ({visibility.reason})"
-    return f"{winner} is the only feed"
+            return None, False, f"only {winner}: {line} is not known to have been subscribed to this symbol"
+        return None, False, f"only {winner}: {line} had an outage ({visibility.reason})"
+    return None, True, f"{winner} is the only feed"
 
 
 def _find_visibility(

@@ -25,6 +25,7 @@ from collectorctl.recover.schedule.state import PROGRAM as ON_CALL
 from collectorctl.recover.schedule.state import ScheduleState, schedule_state
 from collectorctl.supervision.messages import ENGLISH, STATUS_MESSAGES
 from collectorctl.supervision.supervisor import Program, SupervisorClient
+from collectorctl.terminal import format_event_value
 from conf.calendar import SEARCH_DAYS, TradingCalendar
 from conf.clock import KST, SECOND_NS, to_kst
 from conf.files.replacement import read_replaced
@@ -270,7 +271,8 @@ def _read_allocation(home: Home) -> tuple[list[str], str]:
 
 def _format_event(event: Incident) -> str:
     market = US if event.feed == "us" else KR
-    subject = " ".join(filter(None, (event.symbol, event.venue, event.stream, str(event.value or ""))))
+    value = format_event_value(event.kind, event.value or None)
+    subject = " ".join(filter(None, (event.symbol, event.venue, event.stream, value)))
     since = "" if event.begin_ns == event.end_ns else f"since {market.to_local(event.begin_ns):%H:%M:%S}"
     text = " ".join(filter(None, (subject, event.message, since)))
     zone = " %Z" if market is US else ""

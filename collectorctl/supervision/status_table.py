@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 from rich import box
 from rich.table import Table
 from rich.text import Text
@@ -13,6 +15,7 @@ from collectorctl.supervision.status import ProcessStatus, RingLevel, Status
 from collectorctl.terminal import TextConsole, coloured
 from collectorctl.verdict import Level, Verdict
 from collectorctl.verdict.messages import MESSAGES
+from conf.clock import SECOND_NS
 from conf.text.language import Count, Language, Texts
 from writer.feeds.monitor import FeedReport
 from writer.volume.gap_tracker import GapReport
@@ -77,8 +80,15 @@ def print_status(
         console.print(texts("event", text=event))
     if counters:
         for process in status.processes:
-            text = ", ".join(f"{name} {count}" for name, count in process.counters.items() if count)
+            text = ", ".join(format_counter(name, count) for name, count in process.counters.items() if count)
             console.print(f"{process.name}: {text}")
+
+
+def format_counter(name: str, count: int) -> str:
+    """A counter; an instant by the clock of the machine as its age."""
+    if name.endswith("_mono_ns"):
+        return f"{name.removesuffix('_mono_ns')} {max(0, time.monotonic_ns() - count) / SECOND_NS:.1f} s ago"
+    return f"{name} {count}"
 
 
 def mark_age(line: str, age_s: float | None, texts: Texts = ENGLISH) -> Text:

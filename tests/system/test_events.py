@@ -193,7 +193,8 @@ def test_why_rows_of_equal_levels_are_one_book_or_two_is_told(day: Path) -> None
     assert any(sentence.startswith("one book: ") for sentence in mine["pairing"]) is (len(mine["arrivals"]) == 2)
     (apart,) = [sentence for sentence in mine["pairing"] if sentence.startswith("not one book with ")]
     assert "equal levels: " in apart
-    assert f"            {apart}" in said(day, "005930", row["first"].isoformat(), "--window", "60").stdout.split("\n")
+    assert mine["remarks"][-1] == apart
+    assert apart.partition(", ")[2] in said(day, "005930", row["first"].isoformat(), "--window", "60").stdout
 
 
 def test_a_row_that_only_one_line_had_is_explained_by_the_others_sight(day: Path) -> None:
@@ -213,7 +214,7 @@ def test_a_row_that_only_one_line_had_is_explained_by_the_others_sight(day: Path
     assert pd.Timestamp(sight["kiwoom", "orderbook"]["begin"]) == cut.begin
     assert any((event["line"], event["kind"]) == ("kiwoom", "disconnected") for event in moment["events"])
     text = said(day, "005930", row.recv_time_kis.isoformat()).stdout
-    assert "kiwoom OUTAGE of orderbooks" in text and "row " in text
+    assert "kiwoom OUTAGE of orderbooks" in text and f"only kis: kiwoom had an outage ({cut.reason})" in text
 
 
 def test_a_gap_that_a_death_left_is_told_around_it(day: Path) -> None:

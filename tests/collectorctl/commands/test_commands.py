@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import stat
 from pathlib import Path
 
@@ -201,6 +202,9 @@ def test_tail_shows_the_newest_rows_while_the_writer_writes() -> None:
         assert any(" kis    acknowledged  005930 KRX orderbook" in line for line in events)
         assert any(" writer started       pid " in line for line in events)
         assert "begins" in run_collectorctl(root, "logs", "kis").stdout
+        plain = [run_collectorctl(root, *words, check=False).stdout for words in (("status", "--counters"), ("check",))]
+        assert "last_data 0." in plain[0] or "last_data 1." in plain[0]
+        assert not re.search(r"_ns\b|\b\d{13,}\b", "".join([*plain, *ticks, *events])), plain
         assert "there is no such log" in run_collectorctl(root, "logs", "nobody", check=False).stderr
         assert stat.S_IMODE((root / "log").stat().st_mode) == 0o700
 

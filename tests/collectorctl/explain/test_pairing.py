@@ -33,7 +33,8 @@ def row(number: int, kis_s: float | None, kiwoom_s: float | None, size: int = 7,
 
 def said(*rows: dict[str, Any], has_volume: bool = True) -> list[str]:
     """What is said of the last row."""
-    return explain_pairings(rows, ("kis", "kiwoom"), SPEED, WINDOW_S, has_volume)[-1]
+    together, remarks = explain_pairings(rows, ("kis", "kiwoom"), SPEED, WINDOW_S, has_volume)[-1]
+    return [*filter(None, [together]), *remarks]
 
 
 @pytest.mark.parametrize(

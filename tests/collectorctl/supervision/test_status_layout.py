@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+import time
 
 import pytest
 from rich.cells import cell_len
@@ -13,9 +14,9 @@ from collectorctl.commands.inspect import format_verdict_line
 from collectorctl.recover.schedule.state import ScheduleState
 from collectorctl.supervision.messages import STATUS_MESSAGES
 from collectorctl.supervision.status import ProcessStatus, RingLevel, Status, evaluate
-from collectorctl.supervision.status_table import format_duration, print_status, print_verdict
+from collectorctl.supervision.status_table import format_counter, format_duration, print_status, print_verdict
 from collectorctl.supervision.supervisor import Program
-from collectorctl.terminal import TextConsole
+from collectorctl.terminal import TextConsole, format_event_value
 from collectorctl.verdict import Finding, Level, Verdict
 from conf.text.language import Texts
 from ringbuf.records import TICK, Venue, empty_records
@@ -110,6 +111,17 @@ def test_pids_memory_and_latencies_are_shown_on_demand() -> None:
 def test_a_duration_has_one_unit(seconds: float, text: str) -> None:
     """The largest that says enough."""
     assert format_duration(seconds) == text
+
+
+def test_an_instant_is_shown_as_its_age_and_a_step_of_the_clock_in_seconds() -> None:
+    """Nobody reads nanoseconds."""
+    assert format_counter("last_data_mono_ns", time.monotonic_ns() - 2_000_000_000) in (
+        "last_data 2.0 s ago",
+        "last_data 2.1 s ago",
+    )
+    assert format_counter("books", 7) == "books 7"
+    assert format_event_value("clock_step", -1_500_000_000) == "-1.500000 s"
+    assert (format_event_value("ring_loss", 7), format_event_value("started", None)) == ("7", "")
 
 
 def test_the_verdict_fits_a_status_bar() -> None:
