@@ -51,6 +51,7 @@ PURE = (
     "collectorctl/gapfill/queue.py",
     "collectorctl/gapfill/verify.py",
     "collectorctl/notify/outbox.py",
+    "collectorctl/reader/bars.py",
     "collectorctl/recover/certificate/certify.py",
     "collectorctl/recover/matching/alignment.py",
     "collectorctl/recover/matching/day_coverage.py",

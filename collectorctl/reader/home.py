@@ -26,10 +26,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from collectorctl.explain.rows import read_events
+from collectorctl.explain.visibility import find_outages
+from collectorctl.reader.bars import BarClock, Span, compute_bars, intersect
 from collectorctl.reader.live import Live
-from collectorctl.recover.certificate.store import SCHEMA, certificates_path
+from collectorctl.recover.certificate.store import SCHEMA, certificates_path, load
 from collectorctl.recover.store import table_file
 from conf.calendar import TradingCalendar
+from conf.clock import DAY_NS, SECOND_NS
 from conf.home import Home
 from conf.instrument import Instrument, parse_instrument
 from conf.market import MARKETS
@@ -45,6 +49,8 @@ _PRICED = [
     (f"{side}_price_{level}", f"{side}_size_{level}") for side in ("ask", "bid") for level in range(1, LEVELS + 1)
 ]
 _PRICED += [("mid_price", "mid_size"), ("expected_price", "expected_size")]
+EVENT_LOOKBACK_NS = 2 * DAY_NS
+"""How far before a day events are read to find the acknowledgement of a subscription."""
 _BEST = ["ask_price_1", "ask_size_1", "bid_price_1", "bid_size_1", "mid_price"]
 
 
@@ -118,6 +124,58 @@ class HomeReader:
         ticks = self.table("tick", symbol, day)
         return to_form(_join_books(ticks, self.table("orderbook", symbol, day)) if join_books else ticks, form)
 
+    @overload
+    def bars(
+        self, symbol: str, day: Day, interval: str | None = None, *, volume: int = 0, value: float = 0
+    ) -> pd.DataFrame: ...
+    @overload
+    def bars(
+        self, symbol: str, day: Day, interval: str | None = None, *, volume: int = 0, value: float = 0, form: Form
+    ) -> Any: ...
+    def bars(
+        self,
+        symbol: str,
+        day: Day,
+        interval: str | None = None,
+        *,
+        volume: int = 0,
+        value: float = 0,
+        form: Form = "pandas",
+    ) -> Any:
+        """Bars of an instrument's day, with their holes marked: see docs/reading.md.
+
+        Of an `interval` ("1min"), of so many shares, or of so much value: one of the three.
+        """
+        instrument = parse_instrument(symbol)
+        begin_ns, end_ns = _day_bounds(instrument, day)
+        clock = BarClock(begin_ns, _parse_interval(interval), volume, value)
+        if sum(bool(one) for one in clock[1:]) != 1 or min(clock[1:]) < 0:
+            raise ValueError('name one of an interval ("1min"), volume=SHARES or value=AMOUNT')
+        ticks = self.table("tick", symbol, day)
+        known = load(self._home.data, _parse_day(day), instrument.market).get((instrument.symbol, instrument.venue))
+        total = known.official_volume if known is not None else None
+        dark = self._find_dark(instrument, begin_ns, end_ns) if total is None else []
+        return to_form(compute_bars(ticks, clock, total, dark), form)
+
+    def _find_dark(self, instrument: Instrument, begin_ns: int, end_ns: int) -> list[Span]:
+        """When in a day's sessions no feed received the trades of an instrument, by the events of it and the days before."""
+        calendar = TradingCalendar(self._home.settings)
+        days = {calendar.trading_day(instrument.venue, at_ns) for at_ns in (begin_ns, end_ns - 1)}
+        phases = [span for day in sorted(days) for span in calendar.phase_spans(instrument.venue, day)]
+        dark = intersect([(begin_ns, self._limit_to_now(end_ns))], [(span.begin_ns, span.end_ns) for span in phases])
+        market = instrument.market
+        events = read_events(self._home, market.name, begin_ns - EVENT_LOOKBACK_NS, end_ns)
+        for feed in market.feeds:
+            spans = find_outages(events, feed, instrument.symbol, "tick", instrument.venue)
+            bounds = [(_to_ns(span.begin, 0), _to_ns(span.end, end_ns)) for span in spans]
+            dark = intersect(dark, bounds)
+        return dark
+
+    def _limit_to_now(self, end_ns: int) -> int:
+        """`end_ns`, or the present if that is earlier; a simulated clock is not started for it."""
+        is_known = not self._home.settings.clock.start or (self._home.run / "clock.json").exists()
+        return min(end_ns, self._home.load_clock().now_ns()) if is_known else end_ns
+
     def _label_sessions(self, ticks: pa.Table, instrument: Instrument) -> pa.Table:
         """Each recovered trade with the session of its time: files of before have another word for it."""
         session = pc.utf8_lower(ticks["session"])
@@ -163,6 +221,22 @@ def to_form(table: pa.Table, form: Form) -> Any:
     except ImportError as error:
         raise ImportError("polars is not installed: `pip install polars`, or ask for form='arrow'") from error
     return polars.from_arrow(table)
+
+
+def _parse_interval(interval: str | None) -> int:
+    """An interval in ns, 0 for none. ValueError."""
+    if interval is None:
+        return 0
+    import pandas as pd
+
+    width_ns = pd.Timedelta(interval).value
+    if width_ns <= 0 or width_ns % SECOND_NS:
+        raise ValueError(f"{interval!r}: an interval of whole seconds, as the exchange's times are")
+    return width_ns
+
+
+def _to_ns(at: pd.Timestamp, unknown_ns: int) -> int:
+    return unknown_ns if at is None or at != at else at.value  # NaT equals nothing
 
 
 def _join_books(ticks: pa.Table, books: pa.Table) -> pa.Table:
