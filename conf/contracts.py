@@ -30,7 +30,7 @@ CONTRACTS = tuple(
     for row in (
         ("collector.toml", "user", "every process", "conf.loader:load_settings"),
         ("supervisord.conf", "user", "supervisord", "collectorctl.init:create_home"),
-        (".env{suffix}", "user", "collectors, gapfill, recover, notify", "conf.loader:load_secrets"),
+        (".env{suffix}", "user", "collectors, gapfill, recover, relay, notify", "conf.loader:load_secrets"),
         (
             "run/supervisor.{kind}",
             "supervisord",
@@ -68,11 +68,16 @@ CONTRACTS = tuple(
             "gapfill, status, the next writer",
             "writer.volume.gap_tracker:GapReport",
         ),
-        ("run/ring/{feed}.{stream}.ring", "collector, gapfill, writer", "writer, status", "ringbuf.records:RINGS"),
+        (
+            "run/ring/{feed}.{stream}.ring",
+            "collector, gapfill, writer",
+            "writer, relay, status",
+            "ringbuf.records:RINGS",
+        ),
         (
             "run/ring/{name}.vitals",
             "the program",
-            "status, metrics, watchdog, writer, the other feed",
+            "status, metrics, relay, watchdog, writer, the other feed",
             "ringbuf.vitals:VitalsSnapshot",
         ),
         ("run/ring/owner", "the first process", "check of another home", "collectorctl.ring_directory:find_orphans"),

@@ -36,6 +36,7 @@ from conf.validation import find_violations
 
 SETTINGS_FILE = "collector.toml"
 SECRETS_FILE = ".env"
+RELAY_TOKEN = "RELAY_TOKEN"
 
 
 class Secrets:
@@ -146,6 +147,17 @@ def load_notify_urls(home: Path, environ: Mapping[str, str] = os.environ) -> Not
     if ping and not ping.startswith(("http://", "https://")):
         raise SettingsError(Fault(home / SECRETS_FILE, "NOTIFY_PING_URL", "not_web_address"))
     return NotifyUrls(urls, ping)
+
+
+def load_relay_token(home: Path, environ: Mapping[str, str] = os.environ) -> str:
+    """RELAY_TOKEN from the environment, else from HOME/.env; "" if there is none. Hidden from then on. SettingsError."""
+    file = home / SECRETS_FILE
+    token = environ.get(RELAY_TOKEN) or _read_env_file(file).get(RELAY_TOKEN) or ""
+    if not token.isascii() or not token.isprintable() or " " in token:
+        raise SettingsError(Fault(file, RELAY_TOKEN, "secret_blanks"))
+    if token:
+        remember_secrets(token)
+    return token
 
 
 _NOTIFY_VARIABLE = re.compile(r"NOTIFY_URL(?:_[1-9]\d?)?|NOTIFY_PING_URL")

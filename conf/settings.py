@@ -230,6 +230,16 @@ class Metrics(_Table, frozen=True):
     port: int
 
 
+class Relay(_Table, frozen=True):
+    """The live stream as the vendors' WebSockets."""
+
+    enabled: bool
+    address: str
+    kis_port: int
+    kiwoom_port: int
+    kis_widths: Literal["46/59", "46/62", "47/63"]
+
+
 class Notify(_Table, frozen=True):
     """Notifications of the verdict's findings."""
 
@@ -294,6 +304,7 @@ class Settings(_Table, frozen=True):
     recover: Recover
     gapfill: Gapfill
     metrics: Metrics
+    relay: Relay
     notify: Notify
     watchdog: Watchdog
     ui: Ui

@@ -10,6 +10,7 @@ import math
 import re
 from collections.abc import Iterator, Mapping
 from datetime import date, datetime
+from ipaddress import ip_address
 from itertools import pairwise
 from typing import NamedTuple
 from urllib.parse import urlsplit
@@ -99,6 +100,8 @@ _MINIMUM = {
     "gapfill.max_pages": 1,
     "gapfill.attempts": 1,
     "metrics.port": 1,
+    "relay.kis_port": 1,
+    "relay.kiwoom_port": 1,
     "notify.repeat_minutes": 0.05,
     "notify.ping_s": 1,
     "watchdog.stale_s": 3,
@@ -289,8 +292,20 @@ def _check_relations(settings: Settings) -> Iterator[Violation]:
             yield Violation(f"{table}.{name}", "below_other", values, (f"{table}.{other}",))
     if (rate := settings.gapfill.calls_per_s) > MAX_GAPFILL_CALLS_PER_S:
         yield Violation("gapfill.calls_per_s", "beyond_kis", {"value": rate, "limit": MAX_GAPFILL_CALLS_PER_S})
-    if (port := settings.metrics.port) > MAX_PORT:
-        yield Violation("metrics.port", "not_port", {"value": port, "limit": MAX_PORT})
+    for key, port in (
+        ("metrics.port", settings.metrics.port),
+        ("relay.kis_port", settings.relay.kis_port),
+        ("relay.kiwoom_port", settings.relay.kiwoom_port),
+    ):
+        if port > MAX_PORT:
+            yield Violation(key, "not_port", {"value": port, "limit": MAX_PORT})
+    if settings.relay.kis_port == settings.relay.kiwoom_port:
+        values = {"value": settings.relay.kiwoom_port}
+        yield Violation("relay.kiwoom_port", "port_twice", values, ("relay.kis_port",))
+    try:
+        ip_address(settings.relay.address)
+    except ValueError:
+        yield Violation("relay.address", "not_ip_address", {"found": repr(settings.relay.address)})
     uncertified_days, needed_days = settings.retention.uncertified_days, 2 * settings.recover.tick_days
     if 0 < uncertified_days < needed_days:
         values = {"value": uncertified_days, "limit": needed_days}

@@ -116,6 +116,10 @@ COUNTERS = (
     "lag_p99_us",
     # watchdog
     "orders",
+    # relay
+    "clients",
+    "clients_cut",
+    "relayed",
     # notify
     "messages",
     "pings",

@@ -30,12 +30,13 @@ from brokers.simulator.exchange import backfill
 from brokers.simulator.exchange.market import SimulatedMarket
 from brokers.simulator.gateway.feed import FeedOptions, SimulatedFeed
 from brokers.simulator.gateway.middleware import build_fault_middleware
-from brokers.simulator.ground_truth import FeedId, GroundTruthWriter
+from brokers.simulator.ground_truth import FeedId, GroundTruthWriter, Stream
 from brokers.simulator.kis import auth, overseas, overseas_encode
 from brokers.simulator.kis import encode as kis_encode
 from brokers.simulator.kis.holidays import HolidayTable
 from brokers.simulator.kis.rest import DOMESTIC, QuotationRoutes
 from brokers.simulator.kis.websocket import KisRules, KisWebSocketServer
+from brokers.simulator.kiwoom import auth as kiwoom_auth
 from brokers.simulator.kiwoom import encode as kiwoom_encode
 from brokers.simulator.kiwoom import rest
 from brokers.simulator.kiwoom.websocket import KiwoomRules, KiwoomWebSocketServer
@@ -111,7 +112,7 @@ class SimulatorServer:
         merge_random = Random(f"{config.seed}:merge")
         credentials = SystemRandom()  # no two runs issue the same ones, whatever their seed
         kis_tokens = auth.KeyStore(credentials)
-        kiwoom_tokens = rest.TokenStore(credentials, config.kiwoom_token_life_s)
+        kiwoom_tokens = kiwoom_auth.TokenStore(credentials, config.kiwoom_token_life_s)
         kis_feed = SimulatedFeed(
             FeedId.KIS,
             config.kis_options,
@@ -127,7 +128,8 @@ class SimulatorServer:
             lambda items: kiwoom_encode.encode_frames(items, config.kiwoom_merge, merge_random),
         )
         self.kis = KisWebSocketServer(kis_feed, config.kis_rules, kis_tokens, random, lambda: to_kst(clock.now_ns()))
-        self.kiwoom = KiwoomWebSocketServer(kiwoom_feed, config.kiwoom_rules, kiwoom_tokens, config.instruments)
+        served = {(instrument, stream) for instrument in config.instruments for stream in Stream}
+        self.kiwoom = KiwoomWebSocketServer(kiwoom_feed, config.kiwoom_rules, kiwoom_tokens, served)
         overseas_subscriptions = overseas.OverseasSubscriptions()
         us_tokens = auth.KeyStore(credentials)
         us_feed = SimulatedFeed(
@@ -184,7 +186,11 @@ class SimulatorServer:
                 *quotations.build_routes(),
                 *self.kis.build_routes(),
             ],
-            "kiwoom": [*kiwoom_rest.build_routes(), *self.kiwoom.build_routes()],
+            "kiwoom": [
+                *kiwoom_auth.AuthRoutes(kiwoom_tokens, kiwoom_feed.faults).build_routes(),
+                *kiwoom_rest.build_routes(),
+                *self.kiwoom.build_routes(),
+            ],
             "us": [
                 *auth.AuthRoutes(us_tokens).build_routes(),
                 *us_quotations.build_routes(),

@@ -14,7 +14,7 @@ from brokers.registry import BROKERS
 PREFIX = "collectorctl_"
 
 _COLLECTORS = tuple(BROKERS)
-_WRITER, _GAPFILL, _WATCHDOG, _NOTIFY = ("writer",), ("gapfill",), ("watchdog",), ("notify",)
+_WRITER, _GAPFILL, _WATCHDOG, _RELAY, _NOTIFY = ("writer",), ("gapfill",), ("watchdog",), ("relay",), ("notify",)
 
 
 class CounterExport(NamedTuple):
@@ -90,13 +90,13 @@ EXPORTS: dict[str, CounterExport] = {
     "late_rows": _grows("late_rows", _WRITER, "Rows of an hour that was published already."),
     "journal_damaged": _grows("journal_damaged", _WRITER, "Damaged places found in the journal."),
     "journal_lost_rows": _grows("journal_lost_rows", _WRITER, "Rows of the journal that are unreadable."),
-    "lost_records": _grows("lost_records", _WRITER, "Records that the writer could not read from a ring."),
+    "lost_records": _grows("lost_records", (*_WRITER, *_RELAY), "Records that the process could not read from a ring."),
     "damaged_records": _grows("damaged_records", _WRITER, "Records lost because they were damaged in the ring."),
     "waiting_books": _level("waiting_books", _WRITER, "Books that wait for their twin."),
     "backlog_records": _level("backlog_records", _WRITER, "Records in all rings that are not in the journal yet."),
     "pauses": _grows("pauses", _WRITER, "Pauses because the disk could not be written."),
-    "gap_count": _level("gaps", _WRITER, "Gaps in cumulative volume, newest day."),
-    "gap_shares": _level("gap_shares", _WRITER, "Shares in these gaps."),
+    "gap_count": _level("gaps", (*_WRITER, *_RELAY), "Gaps in cumulative volume, newest day."),
+    "gap_shares": _level("gap_shares", (*_WRITER, *_RELAY), "Shares in these gaps."),
     "gap_value": _level("gap_value", _WRITER, "Traded value in these gaps, in the market's currency."),
     "duplicate_ticks": _level("duplicate_ticks", _WRITER, "Ticks delivered more than once, newest day."),
     "ticks_doubled": _grows("ticks_doubled", _WRITER, "Doubled ticks that were published once."),
@@ -128,6 +128,9 @@ EXPORTS: dict[str, CounterExport] = {
         for percent in (50, 99)
     },
     "orders": _grows("watchdog_orders", (*_WATCHDOG, *_WRITER), "Signals and starts ordered."),
+    "clients": _level("relay_clients", _RELAY, "Clients connected."),
+    "clients_cut": _grows("relay_clients_cut", _RELAY, "Clients cut because they did not read."),
+    "relayed": _grows("relayed_frames", _RELAY, "Frames sent to clients."),
     "messages": _grows("notifications", _NOTIFY, "Notifications delivered."),
     "pings": _grows("notification_pings", _NOTIFY, "Pings by which somebody notices that this home is off."),
 }

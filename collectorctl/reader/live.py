@@ -161,34 +161,39 @@ class Live:
         messages += taken.lost
         return messages + self._merge_streams(taken)
 
+    def read_batches(self) -> list[RecordBatch | Gap | Lost | FeedDown | FeedUp | Phase]:
+        """Everything that is new as numpy records and the other messages; never waits."""
+        found: list[RecordBatch | Gap | Lost | FeedDown | FeedUp | Phase] = [*self._watch.look(time.monotonic_ns())]
+        taken = self._tap.look()
+        found += taken.lost
+        for stream, records in taken.records.items():
+            if stream == "event":
+                found += (message for message in map(make_event, records) if message is not None)
+            elif len(records):
+                if stream == "tick":
+                    found += (gap for _, gap in self._gaps.find(records))
+                found.append(RecordBatch(stream, records))
+        return found
+
     def batches(self) -> Iterator[RecordBatch | Gap | Lost | FeedDown | FeedUp | Phase]:
         """Numpy records as they come, with the other messages between them; waits for ever."""
         while not self._is_closed:
-            found = [*self._watch.look(time.monotonic_ns())]
-            taken = self._tap.look()
+            found = self.read_batches()
             yield from found
-            yield from taken.lost
-            for stream, records in taken.records.items():
-                if stream == "event":
-                    yield from (message for message in map(make_event, records) if message is not None)
-                elif len(records):
-                    if stream == "tick":
-                        yield from (gap for _, gap in self._gaps.find(records))
-                    yield RecordBatch(stream, records)
-            time.sleep(self._next_pause(bool(taken.records)))
+            time.sleep(self.next_pause(bool(found)))
 
     def __iter__(self) -> Iterator[Message]:
         while not self._is_closed:
             messages = self.read()
             yield from messages
-            time.sleep(self._next_pause(bool(messages)))
+            time.sleep(self.next_pause(bool(messages)))
 
     async def __aiter__(self) -> AsyncIterator[Message]:
         while not self._is_closed:
             messages = self.read()
             for message in messages:
                 yield message
-            await asyncio.sleep(self._next_pause(bool(messages)))
+            await asyncio.sleep(self.next_pause(bool(messages)))
 
     def close(self) -> None:
         """End the iteration and unmap everything."""
@@ -203,7 +208,8 @@ class Live:
     ) -> None:
         self.close()
 
-    def _next_pause(self, has_come: bool) -> float:
+    def next_pause(self, has_come: bool) -> float:
+        """How long to wait before the next look, in seconds; `has_come`: whether the last one found something."""
         self._pause_s = MIN_PAUSE_S if has_come else min(self._pause_s * PAUSE_GROWTH, MAX_PAUSE_S)
         return self._pause_s
 

@@ -247,6 +247,14 @@ FAULTS: dict[str, dict[Language, str]] = {
         "en": "{value} is no port: write {limit} or less",
         "ko": "{value}: 포트 번호가 아님: {limit} 이하로 쓸 것",
     },
+    "port_twice": {
+        "en": "{value} is the port of relay.kis_port: write another one",
+        "ko": "{value}: relay.kis_port와 같음: 다른 포트를 쓸 것",
+    },
+    "not_ip_address": {
+        "en": "{found} is no IP address: write 127.0.0.1, or an address of this host",
+        "ko": "{found}: IP 주소가 아님: 127.0.0.1 또는 이 서버의 주소를 쓸 것",
+    },
     "retention_short": {
         "en": "{value} days may take pages from a day that is still recovered: write 0 or "
         "at least {limit}, twice recover.tick_days",

@@ -307,6 +307,9 @@ def test_a_wrong_type_is_named_with_what_belongs_there(
         ("[kis]\nrest_url = 'https://h:1/a b'\n", "kis.rest_url", "is no such address", "https://HOST:PORT"),
         ("[writer]\ngrace_s = 5.0\n", "writer.grace_s", "leaves no time for the last twins", "more than twin_window_s"),
         ("[metrics]\nport = 65536\n", "metrics.port", "65536 is no port", "write 65535 or less"),
+        ("[relay]\nkis_port = 65536\n", "relay.kis_port", "65536 is no port", "write 65535 or less"),
+        ("[relay]\nkis_port = 10000\n", "relay.kiwoom_port", "10000 is the port of relay.kis_port", "another one"),
+        ("[relay]\naddress = 'here'\n", "relay.address", "'here' is no IP address", "write 127.0.0.1"),
         (
             "[retention]\nuncertified_days = 39\n",
             "retention.uncertified_days",

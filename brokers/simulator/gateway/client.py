@@ -14,38 +14,37 @@ import asyncio
 import socket
 import time
 from collections import deque
+from collections.abc import Callable, Sequence
 from random import Random
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from aiohttp import WSMsgType, web
 
-from brokers.simulator.exchange.models import Book, Trade
 from brokers.simulator.faults import FeedFaults
-from brokers.simulator.ground_truth import DeliveryOutcome, FeedId, GroundTruthWriter, Stream
+from brokers.simulator.ground_truth import DeliveryOutcome, Stream
 from conf.instrument import Instrument
 
 MAX_QUEUED = 10_000
 SEND_BUFFER_BYTES = 1 << 18
 """Small, so that what a client never read is soon known to be unsent."""
 CLOSE_TIMEOUT_S = 2.0
+STOPPED_READING = "client stopped reading"
 TIMER_EARLY_NS = 500_000
 """An event loop's timer may fire this much before its time."""
 SECOND_NS = 1_000_000_000
 
 
 class QueuedItem(NamedTuple):
-    """Something to send, not before `due_ns` (CLOCK_MONOTONIC): a book, or the trades of one sweep."""
+    """Something to send, not before `due_ns` (CLOCK_MONOTONIC): a book, or the trades of one sweep.
+
+    `content` is what the feed's own encoder takes; `record_ids`: (first, last) id of each record in it.
+    """
 
     due_ns: int
     instrument: Instrument
     stream: Stream
-    content: Book | list[Trade]
-
-    def get_record_ids(self) -> list[tuple[int, int]]:
-        """(first, last) id of each record in it."""
-        if isinstance(self.content, Book):
-            return [(self.content.id, self.content.id)]
-        return [(trade.id, trade.id) for trade in self.content]
+    content: Any
+    record_ids: Sequence[tuple[int, int]] = ()
 
 
 class EncodedFrame(NamedTuple):
@@ -57,13 +56,16 @@ class EncodedFrame(NamedTuple):
 
 
 class Feed(Protocol):
-    """What a connection needs of the feed that it belongs to (feed.py)."""
+    """The source of a vendor's server: what its clients are sent, and where the outcome is written down.
 
-    feed_id: FeedId
-    truth: GroundTruthWriter
+    A simulated market (feed.py), or the live stream of a home (collectorctl/relay/feed.py).
+    """
+
     random: Random
     faults: FeedFaults
     connections: dict[int, ClientConnection]
+    vendor_faults: dict[str, Callable[[float], None]]
+    """Faults that the vendor's server carries out: what to do with the amount."""
 
     @property
     def flush_s(self) -> float:
@@ -73,8 +75,22 @@ class Feed(Protocol):
     def max_books_per_s(self) -> float:
         """The most books of one instrument that are sent in a second; 0: all."""
 
+    def add_client(self, ws: web.WebSocketResponse, transport: asyncio.Transport) -> ClientConnection:
+        """A client has come."""
+
+    def is_refusing(self) -> bool:
+        """True while nobody is let in."""
+
     def encode_frames(self, due: list[QueuedItem]) -> list[EncodedFrame]:
         """What is due as the vendor's frames."""
+
+    def record_delivery(
+        self, connection: ClientConnection, stream: Stream, outcome: DeliveryOutcome, first: int, last: int, at_ns: int
+    ) -> None:
+        """What became of a record, of several where the frame merged them."""
+
+    def record_connection(self, connection: ClientConnection) -> None:
+        """A connection has ended; its reason is known."""
 
 
 class ClientConnection:
@@ -124,7 +140,7 @@ class ClientConnection:
         if self._timer is None:
             self._set_timer(item.due_ns)
         if len(self._queue) > MAX_QUEUED:
-            self.abort("client stopped reading")
+            self.abort(STOPPED_READING)
 
     def abort(self, disconnect_reason: str) -> None:
         """End the TCP connection without a close frame; what waits is lost."""
@@ -185,9 +201,7 @@ class ClientConnection:
         self._pending_books.clear()
         self._queue.clear()
         self.feed.connections.pop(self.number, None)
-        self.feed.truth.record_connection(
-            self.feed.feed_id, self.number, self.app_key, self.opened_ns, time.monotonic_ns(), self.disconnect_reason
-        )
+        self.feed.record_connection(self)
 
     async def send(self, payload: bytes) -> None:
         """Put one text frame on the socket now (replayed frames and the writer)."""
@@ -245,14 +259,12 @@ class ClientConnection:
 
     def _record_frame(self, frame: EncodedFrame, outcome: DeliveryOutcome) -> None:
         for stream, first, last in frame.records:
-            self.feed.truth.record_delivery(
-                self.feed.feed_id, stream, outcome, self.number, first, last, self.last_sent_ns
-            )
+            self.feed.record_delivery(self, stream, outcome, first, last, self.last_sent_ns)
 
     def _record_item(self, item: QueuedItem, outcome: DeliveryOutcome) -> None:
         now_ns = time.monotonic_ns()
-        for first, last in item.get_record_ids():
-            self.feed.truth.record_delivery(self.feed.feed_id, item.stream, outcome, self.number, first, last, now_ns)
+        for first, last in item.record_ids:
+            self.feed.record_delivery(self, item.stream, outcome, first, last, now_ns)
 
     def _reset_timer(self) -> None:
         times = [self._queue[0].due_ns] if self._queue else []

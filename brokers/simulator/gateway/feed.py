@@ -98,10 +98,10 @@ class SimulatedFeed:
         for connection in list(self.connections.values()):
             if update.trades and (update.instrument, Stream.TICK) in connection.subscriptions:
                 ids = [(trade.id, trade.id) for trade in update.trades]
-                self._enqueue(connection, QueuedItem(0, update.instrument, Stream.TICK, update.trades), ids, now_ns)
+                self._enqueue(connection, QueuedItem(0, update.instrument, Stream.TICK, update.trades, ids), now_ns)
             if update.book is not None and (update.instrument, Stream.BOOK) in connection.subscriptions:
                 ids = [(update.book.id, update.book.id)]
-                self._enqueue(connection, QueuedItem(0, update.instrument, Stream.BOOK, update.book), ids, now_ns)
+                self._enqueue(connection, QueuedItem(0, update.instrument, Stream.BOOK, update.book, ids), now_ns)
 
     def encode_frames(self, due: list[QueuedItem]) -> list[EncodedFrame]:
         """What is due as the vendor's frames, with the stamps this feed puts on them."""
@@ -120,13 +120,28 @@ class SimulatedFeed:
         at_s = (int(one.at[:2]) * 60 + int(one.at[2:4])) * 60 + int(one.at[4:]) + is_next_second
         return f"{at_s // 3600 % 24:02}{at_s // 60 % 60:02}{at_s % 60:02}"
 
-    def _enqueue(self, connection: ClientConnection, item: QueuedItem, ids: list[tuple[int, int]], now_ns: int) -> None:
+    def record_delivery(
+        self, connection: ClientConnection, stream: Stream, outcome: DeliveryOutcome, first: int, last: int, at_ns: int
+    ) -> None:
+        """Enter the outcome into the ground truth."""
+        self.truth.record_delivery(self.feed_id, stream, outcome, connection.number, first, last, at_ns)
+
+    def record_connection(self, connection: ClientConnection) -> None:
+        """Enter the connection into the ground truth."""
+        self.truth.record_connection(
+            self.feed_id,
+            connection.number,
+            connection.app_key,
+            connection.opened_ns,
+            time.monotonic_ns(),
+            connection.disconnect_reason,
+        )
+
+    def _enqueue(self, connection: ClientConnection, item: QueuedItem, now_ns: int) -> None:
         loss = self.options.loss if self.faults.loss is None else self.faults.loss
         if self.random.random() < loss:
-            for first, last in ids:
-                self.truth.record_delivery(
-                    self.feed_id, item.stream, DeliveryOutcome.LOST, connection.number, first, last, now_ns
-                )
+            for first, last in item.record_ids:
+                self.record_delivery(connection, item.stream, DeliveryOutcome.LOST, first, last, now_ns)
             return
         delay_s = self.options.latency_s + self.random.uniform(-1, 1) * self.options.jitter_s
         connection.enqueue(item._replace(due_ns=now_ns + int(delay_s * SECOND_NS)))

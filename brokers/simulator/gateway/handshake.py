@@ -14,8 +14,7 @@ from enum import Enum
 
 from aiohttp import WSMessage, WSMsgType, web
 
-from brokers.simulator.gateway.client import ClientConnection
-from brokers.simulator.gateway.feed import SimulatedFeed
+from brokers.simulator.gateway.client import ClientConnection, Feed
 
 MAX_MESSAGE_BYTES = 1 << 20
 POLL_S = 0.05
@@ -28,7 +27,7 @@ class ClientDisconnect(Enum):
     VANISHED = "client vanished"
 
 
-async def accept(request: web.Request, feed: SimulatedFeed) -> tuple[web.WebSocketResponse, ClientConnection]:
+async def accept(request: web.Request, feed: Feed) -> tuple[web.WebSocketResponse, ClientConnection]:
     """Accept the handshake. During an outage the TCP connection ends instead."""
     if feed.is_refusing() and request.transport is not None:
         request.transport.abort()

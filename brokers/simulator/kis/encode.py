@@ -23,7 +23,7 @@ NO_SIDE = "3"
 
 MARKET_CODE = {"pre_market": "1", "after_market": "3", "closing_price": "5"}
 OPERATION_CODE = {"pre_market": "10", "after_market": "30", "closing_price": "31"}
-HOUR_CODE = {"opening_auction": "B", "closing_auction": "A"}
+HOUR_CODE = {"opening_auction": "B", "closing_auction": "A", "intraday_auction": "C"}
 
 
 def encode_frames(items: list[QueuedItem], widths: tuple[int, int]) -> list[EncodedFrame]:

@@ -20,8 +20,7 @@ from typing import Any, NamedTuple
 
 from aiohttp import WSMsgType, web
 
-from brokers.simulator.gateway.client import ClientConnection
-from brokers.simulator.gateway.feed import SimulatedFeed
+from brokers.simulator.gateway.client import ClientConnection, Feed
 from brokers.simulator.gateway.handshake import ClientDisconnect, accept, read_messages
 from brokers.simulator.ground_truth import Stream
 from brokers.simulator.kis import encode
@@ -47,6 +46,9 @@ class KisRules:
     ping_grace_s: float = 90.0
     slot_release_s: float = 0.5
     abort_on_empty_pong: bool = False
+    one_session_per_key: bool = True
+    served_only: bool = False
+    """Whether a TR that the feed does not carry is refused; else it is acknowledged and stays silent, as with the vendor."""
 
 
 class TrCatalog(NamedTuple):
@@ -179,7 +181,7 @@ class KisClientSession:
     def _change_subscription(self, tr_type: str, tr_id: str, tr_key: str) -> None:
         if tr_type not in (SUBSCRIBE, UNSUBSCRIBE):
             raise SubscriptionRejected("OPSP8997", "JSON PARSING ERROR : invalid tr_type")
-        if tr_id not in TRS:
+        if tr_id not in (self.server.catalog.trs if self.server.rules.served_only else TRS):
             raise SubscriptionRejected("OPSP8991", "SUBSCRIBE ERROR : invalid tr_id")
         known = (tr_id, tr_key) in self.subscriptions
         if tr_type == UNSUBSCRIBE:
@@ -254,7 +256,7 @@ class KisWebSocketServer:
 
     def __init__(
         self,
-        feed: SimulatedFeed,
+        feed: Feed,
         rules: KisRules,
         keys: KeyStore,
         random: Random,
@@ -299,6 +301,8 @@ class KisWebSocketServer:
 
     def acquire_slot(self, app_key: str, connection: ClientConnection) -> bool:
         """Give the appkey's one session to `connection` unless another has it, or had it until a moment ago."""
+        if not self.rules.one_session_per_key:
+            return True
         holder = self._slots.get(app_key)
         if isinstance(holder, ClientConnection) or (holder is not None and time.monotonic() < holder):
             return False

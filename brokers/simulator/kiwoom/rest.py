@@ -1,11 +1,10 @@
-"""Kiwoom REST server: tokens, and TRs named by a header.
+"""Kiwoom REST server: TRs named by a header.
 
-    POST /oauth2/token   /oauth2/revoke   POST /api/dostk/...   api-id: ka10079   cont-yn: Y   next-key: KEY
+    POST /api/dostk/...   api-id: ka10079   cont-yn: Y   next-key: KEY
 
 Guarantees:
-    * docs/wire/kiwoom.md 1.3 to 1.6: one token while it is valid, KST stamps, errors with HTTP 200 and the fine code inside
-      the text, HTTP 429 without page headers.
-    * A missing or stale key brings page 1 again; any key pair is accepted, the first secret seen for a key is its right one.
+    * docs/wire/kiwoom.md 1.4 to 1.6: errors with HTTP 200 and the fine code inside the text, HTTP 429 without page headers.
+    * A missing or stale key brings page 1 again.
 """
 
 from __future__ import annotations
@@ -13,17 +12,23 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import datetime, timedelta
 from random import Random
 from typing import Any
 
-import msgspec
 from aiohttp import web
 
 from brokers.simulator.exchange.consolidated import AnyListing
 from brokers.simulator.exchange.market import SimulatedMarket
 from brokers.simulator.faults import FeedFaults
 from brokers.simulator.gateway.token_bucket import TokenBucket
+from brokers.simulator.kiwoom.auth import (
+    NOT_REGISTERED,
+    OK_TEXT,
+    TokenStore,
+    build_refusal,
+    build_response,
+    read_body,
+)
 from brokers.simulator.kiwoom.charts import CHARTS
 from brokers.simulator.kiwoom.encode import format_item_code
 from brokers.simulator.kiwoom.paging import (
@@ -38,13 +43,10 @@ from brokers.simulator.kiwoom.paging import (
 )
 from brokers.simulator.kiwoom.snapshots import BATCH_TOO_LARGE, SNAPSHOTS
 from brokers.simulator.kiwoom.trade_lists import TRADE_LISTS
-from conf.clock import KST
 from conf.instrument import Instrument
 
 TRS: dict[str, Tr] = CHARTS | TRADE_LISTS
 PATHS = {name: tr.path for name, tr in TRS.items()} | {name: tr.path for name, tr in SNAPSHOTS.items()}
-OK_TEXT = "정상적으로 처리되었습니다"
-NOT_REGISTERED = "지정단말기 인증에 실패했습니다"
 TOO_MANY = "허용된 요청 개수를 초과하였습니다"
 HTML = "<html><head><title>{0}</title></head><body><center><h1>{0}</h1></center></body></html>"
 
@@ -64,53 +66,6 @@ class KiwoomRestRules:
     """Whether ka10084 goes on by page keys; else by `tm` only (docs/wire/kiwoom.md 5.5)."""
     krx_only: bool = False
     """Whether a code with the suffix of another venue is answered as the bare one; the mock server's answer is not known."""
-
-
-@dataclass
-class KiwoomToken:
-    """An access token that was issued."""
-
-    text: str
-    app_key: str
-    until_s: float
-    expires: datetime
-
-
-class TokenStore:
-    """App keys, secrets and tokens; times in monotonic seconds."""
-
-    def __init__(self, random: Random, life_s: float) -> None:
-        self._random = random
-        self._life_s = life_s
-        self._secrets: dict[str, str] = {}
-        self._tokens: dict[str, KiwoomToken] = {}
-
-    def check_secret(self, app_key: str, secret: str) -> bool:
-        """Whether the pair is valid; the first secret of a new key is accepted."""
-        return self._secrets.setdefault(app_key, secret) == secret
-
-    def issue(self, app_key: str, now_s: float) -> KiwoomToken:
-        """The token of the key, one while it is valid (docs/wire/kiwoom.md 1.3)."""
-        for token in self._tokens.values():
-            if token.app_key == app_key and now_s < token.until_s:
-                return token
-        text = "".join(self._random.choices("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_", k=86))
-        token = KiwoomToken(text, app_key, now_s + self._life_s, datetime.now(KST) + timedelta(seconds=self._life_s))
-        self._tokens[text] = token
-        return token
-
-    def find_holder(self, text: str, now_s: float) -> str | None:
-        """The app key of a valid token."""
-        token = self._tokens.get(text)
-        return token.app_key if token is not None and now_s < token.until_s else None
-
-    def expire(self) -> None:
-        """All tokens end now."""
-        self._tokens.clear()
-
-    def revoke(self, text: str) -> bool:
-        """Revoke a token; False for an unknown one."""
-        return self._tokens.pop(text, None) is not None
 
 
 class RestRoutes:
@@ -138,43 +93,8 @@ class RestRoutes:
     def build_routes(self) -> list[web.RouteDef]:
         """What it answers."""
         return [
-            web.post("/oauth2/token", self.issue_token),
-            web.post("/oauth2/revoke", self.revoke_token),
             web.post("/api/{path:.*}", self.handle),
         ]
-
-    async def issue_token(self, request: web.Request) -> web.Response:
-        """POST /oauth2/token (docs/wire/kiwoom.md 1.3)."""
-        given = await read_body(request)
-        if self.faults.is_blocked():
-            return build_refusal(3, NOT_REGISTERED, 8050)
-        if not given.get("grant_type"):
-            return build_refusal(2, "grant_type이 존재하지 않습니다", 8011)
-        if given["grant_type"] != "client_credentials":
-            return build_refusal(2, "grant_type의 값이 맞지 않습니다", 8012)
-        if not given.get("appkey") or not given.get("secretkey"):
-            return build_refusal(2, "입력파라미터로 appkey 또는 secretkey가 들어오지 않았습니다", 8020)
-        if not self.keys.check_secret(str(given["appkey"]), str(given["secretkey"])):
-            return build_refusal(3, "App Key와 Secret Key 검증에 실패했습니다", 8001)
-        token = self.keys.issue(str(given["appkey"]), time.monotonic())
-        return build_response(
-            {
-                "expires_dt": f"{token.expires:%Y%m%d%H%M%S}",
-                "token_type": "bearer",
-                "token": token.text,
-                "return_code": 0,
-                "return_msg": OK_TEXT,
-            }
-        )
-
-    async def revoke_token(self, request: web.Request) -> web.Response:
-        """POST /oauth2/revoke."""
-        given = await read_body(request)
-        if not given.get("token"):
-            return build_refusal(2, "입력파라미터로 토큰이 들어오지 않았습니다", 8016)
-        if not self.keys.revoke(str(given["token"])):
-            return build_refusal(3, "토큰 폐기에 실패하였습니다", 8015)
-        return build_response({"return_code": 0, "return_msg": OK_TEXT})
 
     async def handle(self, request: web.Request) -> web.Response:
         """POST /api/...: the TR is named by the header api-id (docs/wire/kiwoom.md 1.1, 1.5)."""
@@ -284,24 +204,3 @@ class RestRoutes:
     ) -> web.Response:
         headers = {"api-id": api_id, "cont-yn": "Y" if next_key else "N", "next-key": next_key}
         return build_response({**answer, "return_code": code, "return_msg": text}, 200, headers)
-
-
-async def read_body(request: web.Request) -> dict[str, Any]:
-    """The JSON object of a request, empty when it is none."""
-    try:
-        given = await request.json()
-    except ValueError:
-        return {}
-    return given if isinstance(given, dict) else {}
-
-
-def build_response(answer: dict[str, Any], status: int = 200, headers: dict[str, str] | None = None) -> web.Response:
-    """A JSON answer, Korean as it is."""
-    more = {"Content-Type": "application/json;charset=UTF-8", **(headers or {})}
-    return web.Response(body=msgspec.json.encode(answer), status=status, headers=more)
-
-
-def build_refusal(code: int, text: str, inner: int) -> web.Response:
-    """An error: HTTP 200, the outer code, and the fine one inside the text (docs/wire/kiwoom.md 1.5)."""
-    lead = "인증에 실패했습니다" if code == 3 else "입력 값 오류입니다"
-    return build_response({"return_code": code, "return_msg": f"{lead}[{inner}:{text}]"})

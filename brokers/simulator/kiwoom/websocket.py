@@ -12,18 +12,18 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
 from aiohttp import WSMsgType, web
 
-from brokers.simulator.gateway.client import ClientConnection
-from brokers.simulator.gateway.feed import SimulatedFeed
+from brokers.simulator.gateway.client import ClientConnection, Feed
 from brokers.simulator.gateway.handshake import ClientDisconnect, accept, read_messages
 from brokers.simulator.ground_truth import Stream
 from brokers.simulator.kiwoom import encode
-from brokers.simulator.kiwoom.rest import NOT_REGISTERED, TokenStore
+from brokers.simulator.kiwoom.auth import NOT_REGISTERED, TokenStore
 from conf.instrument import Instrument
 
 TYPES = {"0B": Stream.TICK, "0D": Stream.BOOK}
@@ -43,7 +43,9 @@ PHASES: dict[str, dict[str, tuple[str, str]]] = {
 R10001 = "동일한 App key로 접속이 되었습니다. 기존 세션은 종료가 됩니다"
 R10002 = "사용자 프로그램으로부터 Heartbeat(연결유지) 메시지가 오지않아서 접속을 종료합니다"
 R10004 = "로그인 인증 정보(Token)가 들어오지 않아 접속을 종료합니다"
+REFUSED = "실시간 등록에 실패하였습니다"
 CONTROL_PER_S = 5
+MAX_NAMED = 3
 LOGIN_REPLY_S = 0.02
 
 
@@ -56,6 +58,9 @@ class KiwoomRules:
     ping_interval_s: float = 10.0
     max_missed_pings: int = 3
     login_timeout_s: float = 10.0
+    one_session_per_key: bool = True
+    served_only: bool = False
+    """Whether a type or item that the feed does not carry is refused; else it is accepted and stays silent, as with the vendor."""
 
 
 def build_reply(trnm: str, code: int, text: str, **more: str) -> str:
@@ -134,7 +139,8 @@ class KiwoomClientSession:
         loop.call_later(LOGIN_REPLY_S, self._logged_in)
 
     def _logged_in(self) -> None:
-        self.server.end_older_sessions(self)
+        if self.server.rules.one_session_per_key:
+            self.server.end_older_sessions(self)
         self.logged_in = True
         self.connection.send_control(build_reply("LOGIN", 0, "", sor_yn="Y"))
 
@@ -164,7 +170,9 @@ class KiwoomClientSession:
             self._update_connection()
             return 0, ""
         if faults.take("refuse"):
-            return 1, "실시간 등록에 실패하였습니다"
+            return 1, REFUSED
+        if self.server.rules.served_only and (unknown := wanted - self.server.streams.keys()):
+            return 1, f"{REFUSED} ({', '.join(f'{kind} {item}' for item, kind in sorted(unknown)[:MAX_NAMED])})"
         groups = {} if request.get("refresh") == "0" else {name: set(items) for name, items in self.groups.items()}
         groups.setdefault(group, set()).update(wanted)
         rules = self.server.rules
@@ -181,8 +189,8 @@ class KiwoomClientSession:
         """Subscribe at the feed; unknown codes stay silent."""
         streams: set[tuple[Instrument, Stream]] = set()
         for item, kind in (pair for registered in self.groups.values() for pair in registered):
-            if kind in TYPES and item in self.server.items:
-                streams.add((self.server.items[item], TYPES[kind]))
+            if (item, kind) in self.server.streams:
+                streams.add(self.server.streams[item, kind])
         self.connection.subscriptions = streams
 
     def wants_phases(self) -> bool:
@@ -215,10 +223,15 @@ class KiwoomWebSocketServer:
     """The vendor's WebSocket server of one feed."""
 
     def __init__(
-        self, feed: SimulatedFeed, rules: KiwoomRules, keys: TokenStore, instruments: list[Instrument]
+        self, feed: Feed, rules: KiwoomRules, keys: TokenStore, served: Collection[tuple[Instrument, Stream]]
     ) -> None:
         self.feed = feed
-        self.items = {encode.format_item_code(instrument): instrument for instrument in instruments}
+        self.streams = {
+            (encode.format_item_code(instrument), kind): (instrument, stream)
+            for kind, stream in TYPES.items()
+            for instrument in {instrument for instrument, _ in served}
+            if (instrument, stream) in served
+        }
         self.rules = rules
         self.keys = keys
         self.sessions: set[KiwoomClientSession] = set()

@@ -1,0 +1,315 @@
+"""A real relay over real rings: clients written as the vendors' samples are, and what becomes of a slow one and of a restart."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import websocket
+from support.vendor_clients import WebSocketClient, post
+
+from brokers.kis import decode as kis_decode
+from brokers.kiwoom import decode as kiwoom_decode
+from brokers.simulator.gateway.client import MAX_QUEUED
+from brokers.subscription import Subscription
+from collectorctl.relay.__main__ import serve
+from collectorctl.relay.keys import Access, RelayKeyStore, RelayTokenStore
+from conf.home import Home
+from conf.instrument import Instrument
+from conf.process import ShutdownSignal
+from ringbuf.records import ORDERBOOK, TICK, FeedId, Venue, empty_records
+from ringbuf.ring import Producer
+from ringbuf.vitals import ProcessState, Vitals, read_snapshot
+
+WAIT_S = 60.0
+SYMBOL = Instrument("005930", "KRX")
+SETTINGS = """
+[universe]
+kr = ["005930", "000660"]
+[paths]
+ring = "rings"
+[relay]
+enabled = true
+kis_port = {kis}
+kiwoom_port = {kiwoom}
+"""
+
+
+def free_ports(number: int) -> list[int]:
+    taken = [socket.create_server(("127.0.0.1", 0)) for _ in range(number)]
+    ports = [one.getsockname()[1] for one in taken]
+    for one in taken:
+        one.close()
+    return ports
+
+
+def wait_until(is_true: Callable[[], bool], what: str) -> None:
+    deadline_s = time.monotonic() + WAIT_S
+    while not is_true():
+        assert time.monotonic() < deadline_s, what
+        time.sleep(0.01)
+
+
+class Relaying:
+    """A home with rings, and the relay that serves them."""
+
+    def __init__(self, root: Path) -> None:
+        kis_port, kiwoom_port = free_ports(2)
+        (root / "collector.toml").write_text(SETTINGS.format(kis=kis_port, kiwoom=kiwoom_port))
+        self.home = Home(root)
+        self.home.create_directories()
+        self.kis_url, self.kis_ws = f"http://127.0.0.1:{kis_port}", f"ws://127.0.0.1:{kis_port}"
+        self.kiwoom_url = f"http://127.0.0.1:{kiwoom_port}"
+        self.kiwoom_ws = f"ws://127.0.0.1:{kiwoom_port}/api/dostk/websocket"
+        self.rings = {
+            (feed, stream): Producer.open(self.home.ring_path(feed, stream), dtype, 8192)
+            for feed in ("kis", "kiwoom")
+            for stream, dtype in (("orderbook", ORDERBOOK), ("tick", TICK))
+        }
+        self.volume = 0
+        self.start()
+
+    def start(self) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "collectorctl.relay"],
+            env=os.environ | {"COLLECTOR_HOME": str(self.home.root), "PYTHONPATH": str(Path(__file__).parents[3])},
+        )
+        wait_until(lambda: self.read_vitals().state == ProcessState.RUNNING, "the relay runs")
+
+    def read_vitals(self) -> Any:
+        path = self.home.vitals_path("relay")
+        snapshot = read_snapshot(path) if path.exists() else None
+        started = snapshot is not None and snapshot.pid == self.process.pid
+        return snapshot if started else type("NotYet", (), {"state": None, "detail": "", "counters": {}})
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.wait()
+
+    def ticks(self, feed: FeedId, count: int) -> np.ndarray:
+        """Trades of one share each that follow each other."""
+        records = empty_records(TICK, count)
+        self._stamp(records, feed)
+        records["size"], records["price_e4"], records["side"] = 1, 700_000_000, 1
+        records["cum_volume"] = self.volume + 1 + np.arange(count)
+        records["cum_value"] = records["cum_volume"] * 70_000
+        self.volume += count
+        return records
+
+    def books(self, feed: FeedId, count: int) -> np.ndarray:
+        records = empty_records(ORDERBOOK, count)
+        self._stamp(records, feed)
+        records["ask_price_e4"], records["ask_size"] = 701_000_000 + np.arange(10) * 1_000_000, 5
+        records["bid_price_e4"], records["bid_size"] = 700_000_000 - np.arange(10) * 1_000_000, 7
+        records["total_ask_size"], records["total_bid_size"] = 50, 70
+        self.volume += count
+        records["cum_volume"] = self.volume - np.arange(count)[::-1]
+        return records
+
+    def _stamp(self, records: np.ndarray, feed: FeedId) -> None:
+        records["symbol"], records["venue"], records["line"] = b"005930", Venue.KRX, feed
+        records["mono_ns"], records["recv_ns"] = time.monotonic_ns(), time.time_ns()
+        records["exch_ns"] = records["recv_ns"] // 1_000_000_000 * 1_000_000_000
+
+
+@pytest.fixture(scope="module")
+def relaying(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Relaying]:
+    made = Relaying(tmp_path_factory.mktemp("relay"))
+    yield made
+    made.kill()
+    for ring in made.rings.values():
+        ring.close()
+
+
+def open_kis(relaying: Relaying, *wanted: tuple[str, str], key: str | None = None) -> tuple[WebSocketClient, list[Any]]:
+    """As the vendor's sample does it: approval key, connection, a registration each; the client and the answers."""
+    if key is None:
+        body = {"grant_type": "client_credentials", "appkey": "A" * 36, "secretkey": "any"}
+        key = post(f"{relaying.kis_url}/oauth2/Approval", body).json()["approval_key"]
+    client = WebSocketClient(relaying.kis_ws)
+    answers = []
+    for tr_id, tr_key in wanted:
+        header = {"approval_key": key, "custtype": "P", "tr_type": "1", "content-type": "utf-8"}
+        client.send({"header": header, "body": {"input": {"tr_id": tr_id, "tr_key": tr_key}}})
+        answers.append(json.loads(client.await_frame(lambda frame: frame.startswith(b"{")))["body"])
+    return client, answers
+
+
+def open_kiwoom(relaying: Relaying, items: list[str], types: list[str]) -> tuple[WebSocketClient, dict[str, Any]]:
+    """Token, login and one registration; the client and the answer to it."""
+    body = {"grant_type": "client_credentials", "appkey": "A" * 36, "secretkey": "another"}
+    token = post(f"{relaying.kiwoom_url}/oauth2/token", body).json()["token"]
+    client = WebSocketClient(relaying.kiwoom_ws)
+    client.send({"trnm": "LOGIN", "token": token})
+    assert json.loads(client.await_frame(lambda frame: b"LOGIN" in frame))["return_code"] == 0
+    client.send({"trnm": "REG", "grp_no": "1", "refresh": "1", "data": [{"item": items, "type": types}]})
+    return client, json.loads(client.await_frame(lambda frame: b"REG" in frame))
+
+
+def is_data(frame: bytes) -> bool:
+    return frame.startswith(b"0|") or b'"REAL"' in frame
+
+
+def read_data(client: WebSocketClient, count: int) -> list[bytes]:
+    return [client.await_frame(is_data, WAIT_S) for _ in range(count)]
+
+
+def assert_same(read: np.ndarray, written: np.ndarray, names: tuple[str, ...]) -> None:
+    assert len(read) == len(written)
+    for name in names:
+        assert np.array_equal(read[name], written[name]), name
+
+
+BOTH = [("H0STCNT0", "005930"), ("H0STASP0", "005930")]
+
+
+def test_bots_of_both_vendors_with_one_key_get_every_record_of_both_feeds(relaying: Relaying) -> None:
+    bots = [open_kis(relaying, *BOTH) for _ in range(2)]
+    assert [answer["msg_cd"] for _, answers in bots for answer in answers] == ["OPSP0000"] * 4
+    kiwoom, answer = open_kiwoom(relaying, ["005930"], ["0B", "0D"])
+    assert answer["return_code"] == 0
+    ticks = relaying.ticks(FeedId.KIS, 20)
+    relaying.rings["kis", "tick"].publish(ticks)
+    expected = []
+    for feed in (FeedId.KIWOOM, FeedId.KIS):
+        expected.append(relaying.books(feed, 10))
+        relaying.rings[feed.name.lower(), "orderbook"].publish(expected[-1])
+    books = np.concatenate(expected)
+
+    subscriptions = [Subscription(SYMBOL, "tick"), Subscription(SYMBOL, "orderbook")]
+    for client, decode, by_code in (
+        *((client, kis_decode.decode, kis_decode.subscriptions_by_code(subscriptions)) for client, _ in bots),
+        (kiwoom, kiwoom_decode.decode, kiwoom_decode.subscriptions_by_code(subscriptions)),
+    ):
+        found = [decode(frame, by_code, time.time_ns()) for frame in read_data(client, 40)]
+        assert [one.rejects for one in found if one.rejects] == []
+        read_ticks = np.concatenate([one.ticks for one in found if one.tick_rows])
+        read_books = np.concatenate([one.books for one in found if one.book_rows])
+        assert_same(read_ticks, ticks, ("symbol", "venue", "exch_ns", "price_e4", "size", "side", "cum_volume"))
+        assert_same(read_books[np.argsort(read_books["cum_volume"])], books, BOOK_NAMES)
+        client.ws.close()
+
+
+BOOK_NAMES = (
+    *("symbol", "venue", "exch_ns", "ask_price_e4", "ask_size", "bid_price_e4", "bid_size"),
+    *("cum_volume", "total_ask_size", "total_bid_size"),
+)
+
+
+def test_what_is_not_collected_is_refused_in_the_vendors_form(relaying: Relaying) -> None:
+    wanted = [("H0STCNT0", "999999"), ("H0NXCNT0", "005930"), ("H0STCNI0", "someone"), ("H0STCNT0", "005930")]
+    kis, answers = open_kis(relaying, *wanted)
+    assert [answer["msg_cd"] for answer in answers] == ["OPSP8992", "OPSP8992", "OPSP8991", "OPSP0000"]
+    for items, types in ((["005930", "999999"], ["0B"]), (["005930"], ["0B", "00"])):
+        kiwoom, answer = open_kiwoom(relaying, items, types)
+        assert answer["return_code"] == 1
+        kiwoom.ws.close()
+    kis.ws.close()
+
+
+def test_a_client_that_does_not_read_is_cut_and_another_gets_everything(relaying: Relaying) -> None:
+    cut_before = relaying.read_vitals().counters["clients_cut"]
+    slow, _ = open_kis(relaying, *BOTH)
+    slow.ws.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    fast, _ = open_kis(relaying, BOTH[0])
+    volumes: list[int] = []
+
+    def is_cut() -> bool:
+        return relaying.read_vitals().counters["clients_cut"] > cut_before
+
+    begin, expected = relaying.volume, []
+    while not is_cut():
+        assert relaying.volume - begin < 20 * MAX_QUEUED
+        relaying.rings["kis", "orderbook"].publish(relaying.books(FeedId.KIS, 2000))  # the slow one alone has them
+        ticks = relaying.ticks(FeedId.KIS, 50)
+        relaying.rings["kis", "tick"].publish(ticks)
+        expected += ticks["cum_volume"].tolist()
+        volumes += [int(frame.split(b"^")[13]) for frame in read_data(fast, 50)]
+
+    assert volumes == expected
+    assert slow.await_end() == "cut"
+    assert relaying.read_vitals().counters["lost_records"] == 0
+    fast.ws.close()
+
+
+def test_after_a_kill_the_same_approval_key_is_good_and_the_stream_goes_on(relaying: Relaying) -> None:
+    body = {"grant_type": "client_credentials", "appkey": "A" * 36, "secretkey": "any"}
+    key = post(f"{relaying.kis_url}/oauth2/Approval", body).json()["approval_key"]
+    before, _ = open_kis(relaying, BOTH[0], key=key)
+    os.kill(relaying.process.pid, signal.SIGKILL)
+    relaying.process.wait()
+    assert before.await_end() == "cut"
+    relaying.start()
+    after, answers = open_kis(relaying, BOTH[0], key=key)
+    assert answers[0]["msg_cd"] == "OPSP0000"
+    ticks = relaying.ticks(FeedId.KIS, 3)
+    relaying.rings["kis", "tick"].publish(ticks)
+
+    assert [int(frame.split(b"^")[13]) for frame in read_data(after, 3)] == ticks["cum_volume"].tolist()
+    after.ws.close()
+
+
+def test_while_no_collector_lives_clients_are_cut_and_refused(relaying: Relaying) -> None:
+    vitals = Vitals.create(relaying.home.vitals_path("kis"), "kis")
+    vitals.set_state(ProcessState.STREAMING)
+    vitals.heartbeat()
+    client, _ = open_kis(relaying, BOTH[0])
+    vitals.set_state(ProcessState.STOPPED)
+    assert client.await_end(WAIT_S) == "cut"
+    with pytest.raises((OSError, websocket.WebSocketException)):
+        open_kis(relaying, BOTH[0])
+    wait_until(lambda: "no collector" in relaying.read_vitals().detail, "the state says why")
+    vitals.set_state(ProcessState.STREAMING)
+    vitals.heartbeat()
+    wait_until(lambda: "no collector" not in relaying.read_vitals().detail, "clients are let in again")
+    client, answers = open_kis(relaying, BOTH[0])
+
+    assert answers[0]["msg_cd"] == "OPSP0000"
+    client.ws.close()
+    vitals.close()
+
+
+def test_with_a_token_only_who_knows_it_is_let_in() -> None:
+    kis, kiwoom = RelayKeyStore(Access("the token")), RelayTokenStore(Access("the token"))
+    approval, token = kis.issue_approval("the token", 0.0), kiwoom.issue("the token", 0.0).text
+
+    assert [store.check_secret(key, "x") for store in (kis, kiwoom) for key in ("the token", "other")] == [
+        *(True, False),
+        *(True, False),
+    ]
+    assert [bool(kis.find_approval_holder(given, 1e9)) for given in (approval, "the token", "other", "")] == [
+        *(True, True, False, False),
+    ]
+    assert [bool(kiwoom.find_holder(given, 1e9)) for given in (token, "the token", "other", "")] == [
+        *(True, True, False, False),
+    ]
+    assert RelayKeyStore(Access("the token")).issue_approval("", 0.0) == approval
+    assert RelayKeyStore(Access("another")).issue_approval("", 0.0) != approval
+
+
+def test_an_address_that_others_reach_is_not_served_without_a_token(tmp_path: Path) -> None:
+    (tmp_path / "collector.toml").write_text(
+        '[universe]\nkr = ["005930"]\n[paths]\nring = "rings"\n[relay]\nenabled = true\naddress = "0.0.0.0"\n'
+    )
+    home, stop = Home(tmp_path), ShutdownSignal()
+    home.create_directories()
+    idle = threading.Thread(target=serve, args=(home, stop))
+    idle.start()
+    path = home.vitals_path("relay")
+    try:
+        wait_until(lambda: path.exists() and read_snapshot(path).state == ProcessState.FAILING, "it says so")
+        assert "RELAY_TOKEN" in read_snapshot(path).detail
+    finally:
+        stop.request()
+        idle.join()
