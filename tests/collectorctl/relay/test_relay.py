@@ -238,6 +238,7 @@ def test_a_client_that_does_not_read_is_cut_and_another_gets_everything(relaying
         volumes += [int(frame.split(b"^")[13]) for frame in read_data(fast, 50)]
 
     assert volumes == expected
+    slow.ws.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 20)  # what is under way comes quickly
     assert slow.await_end() == "cut"
     assert relaying.read_vitals().counters["lost_records"] == 0
     fast.ws.close()
