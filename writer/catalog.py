@@ -27,6 +27,7 @@ from ringbuf.records import MAX_INT64
 from writer.journal.reader import list_segments, read_batches, read_lineage, read_rows
 from writer.publish.dedup import read_published_overlapping
 from writer.publish.partition import hour_directory, read_published_to
+from writer.publish.verified_file import PartitionWriteError
 from writer.schema import JOURNAL, PARQUET, parse_dataset
 
 __all__ = [
@@ -148,20 +149,27 @@ def read_row_groups(
 ) -> Iterator[tuple[int, pa.Table]]:
     """The row groups of a partition that may hold a symbol, each with the number of its first row in the file.
 
+    PartitionWriteError, with its name, if it cannot be read, or a page is not what was written.
+
     Args:
         path: a published file.
         symbol: judged by the row group's statistics; a group without statistics may hold it.
         columns: to be read, None for all.
         dictionary: columns of strings to be read as dictionaries.
     """
-    with pq.ParquetFile(path, read_dictionary=list(dictionary)) as file:
-        first_row, column = 0, file.schema_arrow.get_field_index("symbol")
-        for number in range(file.num_row_groups):
-            group = file.metadata.row_group(number)
-            statistics = group.column(column).statistics
-            if statistics is None or not statistics.has_min_max or statistics.min <= symbol <= statistics.max:
-                yield first_row, file.read_row_group(number, columns)
-            first_row += group.num_rows
+    try:
+        with pq.ParquetFile(path, read_dictionary=list(dictionary), page_checksum_verification=True) as file:
+            first_row, column = 0, file.schema_arrow.get_field_index("symbol")
+            for number in range(file.num_row_groups):
+                group = file.metadata.row_group(number)
+                statistics = group.column(column).statistics
+                if statistics is None or not statistics.has_min_max or statistics.min <= symbol <= statistics.max:
+                    yield first_row, file.read_row_group(number, columns)
+                first_row += group.num_rows
+    except FileNotFoundError:
+        raise
+    except (pa.ArrowException, OSError) as error:
+        raise PartitionWriteError(f"{path}: cannot be read: {error}") from error
 
 
 def read_instrument(

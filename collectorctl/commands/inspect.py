@@ -18,8 +18,8 @@ from typing import IO, TYPE_CHECKING, cast
 import click
 import msgspec
 
-from collectorctl.commands.options import as_json_option, market_option
-from collectorctl.terminal import clear_screen, echo, echo_json, usage_error, wrapped_console
+from collectorctl.commands.options import DayChoice, as_json_option, day_options, market_option
+from collectorctl.terminal import clear_screen, echo, echo_json, usage_error, wide_console, wrapped_console
 from conf.clock import to_kst
 from conf.home import Home
 from conf.loader import SETTINGS_FILE
@@ -32,6 +32,7 @@ if TYPE_CHECKING:  # loading them takes longer than most commands
 STATUS_SCHEMA = 1
 """Version of the JSON of `status`: changed when a field changes its meaning or goes."""
 
+EXIT_USAGE = 2
 EXIT_NO_HOME = 4
 
 
@@ -181,35 +182,51 @@ def explain(root: Path, symbol: str, time: str, window_s: float, as_json: bool) 
 
 
 @click.command()
-@click.option("--date", "text", required=True, help="The Korean trading day: 2026-11-20, 20261120, today, yesterday.")
+@day_options
 @click.option(
     "--symbol", default="", help="Whose price and depth are shown [default: with the largest number of books]."
 )
 @click.option("--language", type=click.Choice(LANGUAGES), help="[default: of the settings or the locale]")
 @as_json_option
 @click.pass_obj
-def report(root: Path, text: str, symbol: str, language: Language | None, as_json: bool) -> None:
+def report(root: Path, days: DayChoice, symbol: str, language: Language | None, as_json: bool) -> None:
     """Write the page of a day, one HTML file: what came and what did not, by minute, and the certificates.
 
     It lies in data/report, with an index of all days, and is written by itself when the day is certified.
 
     Example: collectorctl report --date 2026-11-20
     """
-    from collectorctl.recover.horizon import parse_day
+    from collectorctl.commands.ranges import DayProgress, DayResult, finish_range
     from collectorctl.report.store import NothingToReport, write_report
     from conf.instrument import parse_instrument
 
     home = Home(root)
+    chosen = days.resolve(home)
     try:
-        day = parse_day(text, home.load_clock().now_ns())
-        written = write_report(home, day, language, parse_instrument(symbol) if symbol else None)
-    except (ValueError, NothingToReport) as error:
+        shown = parse_instrument(symbol) if symbol else None
+    except ValueError as error:
         raise usage_error(str(error)) from None
+    results = []
+    console = wide_console(stderr=as_json)
+    with DayProgress(console, len(chosen)) as progress:
+        for day in chosen:
+            try:
+                written = write_report(home, day, language, shown)
+                found = written._asdict() | {"path": str(written.path)}
+                results.append(DayResult(day, 0, written.outcome, str(written.path), found))
+            except NothingToReport as error:
+                results.append(DayResult(day, EXIT_USAGE, "nothing", str(error)))
+            progress.on_day()
+    if days.is_range:
+        sys.exit(finish_range(console, results, as_json))
+    one = results[0]
+    if one.result is None:
+        raise usage_error(one.note)
     if as_json:
-        echo_json(written._asdict() | {"path": str(written.path)})
+        echo_json(one.result)
         return
-    echo(f"{written.outcome} {day}: {written.path}")
-    for finding in written.findings:
+    echo(f"{one.outcome} {one.day}: {one.note}")
+    for finding in one.result["findings"]:
         echo(f"  {finding}")
 
 

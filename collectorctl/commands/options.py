@@ -40,8 +40,8 @@ class DayChoice(NamedTuple):
         """Whether several days are asked for, however many there are."""
         return not self.single
 
-    def resolve(self, home: Home, market: Market = KR) -> list[date]:
-        """The days, at least one. UsageError."""
+    def resolve(self, home: Home, market: Market = KR, closed_too: bool = False) -> list[date]:
+        """The days, at least one; `closed_too`: of a range also those without a session. UsageError."""
         from collectorctl.recover.horizon import find_last_ended_day, find_trading_days, parse_day
 
         chosen = [bool(self.single), bool(self.first or self.last), bool(self.newest)]
@@ -55,6 +55,7 @@ class DayChoice(NamedTuple):
             ended = find_last_ended_day(calendar, market, now_ns)
             if self.newest:
                 count = parse_count(self.newest)
+                last = ended
                 days = find_trading_days(calendar, market, ended - timedelta(days=2 * count + 30), ended)[-count:]
             else:
                 first = parse_day(self.first, now_ns, market)
@@ -68,7 +69,7 @@ class DayChoice(NamedTuple):
             raise usage_error(str(error)) from None
         if not days:
             raise usage_error("no trading day is in that range")
-        return days
+        return [days[0] + timedelta(days=number) for number in range((last - days[0]).days + 1)] if closed_too else days
 
 
 def parse_count(text: str) -> int:

@@ -9,23 +9,24 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 from datetime import date
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from rich import box
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID
 from rich.table import Table
 
-from collectorctl.terminal import TextConsole, coloured
+from collectorctl.terminal import TextConsole, coloured, echo_json
 from collectorctl.terminal_progress import PlainTextColumn
 
 
 class DayResult(NamedTuple):
-    """What came of a day: exit status, a word for it, and what there is to say."""
+    """What came of a day: exit status, a word for it, what there is to say, and what JSON has of it."""
 
     day: date
     status: int
     outcome: str
     note: str = ""
+    result: Any = None
 
 
 class DayProgress:
@@ -61,16 +62,16 @@ def count_grades(grades: Iterable[str | None]) -> str:
     return ", ".join(f"{count} {grade or 'uncertified'}" for grade, count in Counter(grades).most_common())
 
 
-def show_days(console: TextConsole, results: list[DayResult]) -> None:
-    """The table of all days."""
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for column in ("day", "", "what"):
-        table.add_column(column)
-    for one in results:
-        table.add_row(str(one.day), coloured(one.outcome, "red" if one.status else "green"), one.note)
-    console.print(table)
-
-
-def worst_status(results: Iterable[DayResult]) -> int:
-    """The exit status of a command on these days."""
-    return max((one.status for one in results), default=0)
+def finish_range(console: TextConsole, results: Iterable[DayResult], as_json: bool) -> int:
+    """Print the table of all days, or JSON; the exit status: the worst of the days."""
+    found = list(results)
+    if as_json:
+        echo_json([one._asdict() for one in found])
+    else:
+        table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+        for column in ("day", "", "what"):
+            table.add_column(column)
+        for one in found:
+            table.add_row(str(one.day), coloured(one.outcome, "red" if one.status else "green"), one.note)
+        console.print(table)
+    return max((one.status for one in found), default=0)

@@ -7,20 +7,24 @@ Guarantees:
 from __future__ import annotations
 
 import sys
-from datetime import datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 import msgspec
 
 from collectorctl.commands.options import DayChoice, as_json_option, day_options, market_option
-from collectorctl.terminal import echo, echo_json, usage_error
+from collectorctl.terminal import echo, echo_json, usage_error, wide_console
 from conf.home import Home
 from conf.market import MARKETS
+from conf.process import EXIT_ALREADY_RUNNING, AlreadyRunning
+
+if TYPE_CHECKING:
+    from collectorctl.reprocess.job import ReprocessReport
 
 
 @click.command()
-@click.option("--date", "text", required=True, help="The trading day: 2026-11-20, 20261120, today, yesterday.")
+@day_options
 @market_option
 @click.option("--symbols", default="", help="Comma-separated [default: the universe and what has ticks on that day].")
 @click.option("--mode", type=click.Choice(["ticks", "minutes", "auto"]), default="auto", show_default=True)
@@ -31,11 +35,12 @@ from conf.market import MARKETS
 @as_json_option
 @click.pass_obj
 def recover(
-    root: Path, text: str, market: str, symbols: str, mode: str, budget: str, dry_run: bool, as_json: bool
+    root: Path, days: DayChoice, market: str, symbols: str, mode: str, budget: str, dry_run: bool, as_json: bool
 ) -> None:
-    """Fetch the ticks that are missing of a day, and certify it. Exit 1 unless every instrument has what was asked for.
+    """Fetch the ticks that are missing of days, and certify them. Exit 1 unless every instrument has what was asked for.
 
-    After the close; may be killed and repeated at any time. Certificates: PROVEN, RECONCILED, MINUTE_ONLY, INCOMPLETE.
+    After the close; may be killed and repeated at any time: of a range, days that are settled are left alone.
+    Certificates: PROVEN, RECONCILED, MINUTE_ONLY, INCOMPLETE.
     Of US days no trades can be had: --market us stores minute bars, and the certificate is MINUTE_ONLY.
 
     Example: collectorctl recover --date 2026-11-20 --budget 2h
@@ -46,57 +51,79 @@ def recover(
     if market == "us":
         if mode == "ticks" or budget:
             raise usage_error("the US market has no list of trades: minute bars only, without --budget")
-        sys.exit(recover_us(Home(root), text, symbols, dry_run, as_json))
-    sys.exit(work(Home(root), text, symbols, mode, budget, dry_run, as_json))
+        sys.exit(recover_us(Home(root), days, symbols, dry_run, as_json))
+    sys.exit(work(Home(root), days, symbols, mode, budget, dry_run, as_json))
 
 
 @click.command()
-@click.option("--date", "text", required=True, help="The trading day: 2026-11-20, 20261120, today, yesterday.")
+@day_options
 @market_option
+@click.option(
+    "--jobs", default=1, show_default=True, type=click.IntRange(1, 256), help="Processes for the days of a range."
+)
 @as_json_option
 @click.pass_obj
-def verify(root: Path, text: str, market: str, as_json: bool) -> None:
-    """Make the certificates of a day again, from files alone. Exit 1 when one does not hold or does not say the day is whole.
+def verify(root: Path, days: DayChoice, market: str, jobs: int, as_json: bool) -> None:
+    """Make the certificates of days again, from files alone. Exit 1 when one does not hold or does not say the day is whole.
 
-    Example: collectorctl verify --date 2026-11-20
+    Example: collectorctl verify --last 20d --jobs 2
     """
     from collectorctl.recover.command import verify as work
 
-    sys.exit(work(Home(root), text, as_json, MARKETS[market]))
+    sys.exit(work(Home(root), days, jobs, as_json, MARKETS[market]))
 
 
 @click.command()
-@click.option(
-    "--date", type=click.DateTime(["%Y-%m-%d"]), required=True, help="The Korean date the frames were received on."
-)
+@day_options
 @click.option("--dry-run", is_flag=True, help="Report what would be stored; change nothing.")
 @as_json_option
 @click.pass_obj
-def reprocess(root: Path, date: datetime, dry_run: bool, as_json: bool) -> None:
-    """Decode the quarantined frames of a date again, and store what decodes now as late rows, once.
+def reprocess(root: Path, days: DayChoice, dry_run: bool, as_json: bool) -> None:
+    """Decode the quarantined frames of dates again, and store what decodes now as late rows, once.
 
-    For after an upgrade, or after a forgotten instrument was added to the settings. What still does not decode stays quarantined.
-    Exit 75 while a process may still write to that date.
+    Dates are Korean, when the frames were received; of a range every date, with a session or without. For after an upgrade, or
+    after a forgotten instrument was added to the settings. What still does not decode stays quarantined. Exit 75 while a process
+    may still write to such a date.
 
     Example: collectorctl reprocess --date 2026-11-20 --dry-run
     """
+    from collectorctl.commands.ranges import DayProgress, DayResult, finish_range
     from collectorctl.reprocess.job import reprocess as again
 
-    report = again(Home(root), date.date(), dry_run)
-    if as_json:
-        echo_json(msgspec.to_builtins(report))
+    home = Home(root)
+    chosen = days.resolve(home, closed_too=True)
+    if not days.is_range:
+        report = again(home, chosen[0], dry_run)
+        if as_json:
+            echo_json(msgspec.to_builtins(report))
+        for line in () if as_json else _describe_reprocessing(report):
+            echo(line)
         return
+    results = []
+    console = wide_console(stderr=as_json)
+    with DayProgress(console, len(chosen)) as progress:
+        for day in chosen:
+            try:
+                report = again(home, day, dry_run)
+                results.append(DayResult(day, 0, "done", "; ".join(_describe_reprocessing(report)), report))
+            except AlreadyRunning as error:
+                results.append(DayResult(day, EXIT_ALREADY_RUNNING, "busy", str(error)))
+            progress.on_day()
+    sys.exit(finish_range(console, results, as_json))
+
+
+def _describe_reprocessing(report: ReprocessReport) -> list[str]:
+    lines = []
     if report.finished:
-        echo(f"finished {report.finished} batches of an earlier run that had been interrupted")
-    for name, count in report.frames.items():
-        echo(f"{name:<8} {count} frames decode now")
+        lines.append(f"finished {report.finished} batches of an earlier run that had been interrupted")
+    lines += [f"{name:<8} {count} frames decode now" for name, count in report.frames.items()]
     rows = ", ".join(f"{count} {stream} rows" for stream, count in report.rows.items()) or "no rows"
-    echo(
-        f"{'would be stored' if dry_run else 'stored'}: {rows}; {report.already_stored} books the other broker had delivered"
-        f"{f', {report.ticks_covered} ticks whose shares are stored already' if report.ticks_covered else ''}"
+    covered = f", {report.ticks_covered} ticks whose shares are stored already" if report.ticks_covered else ""
+    lines.append(
+        f"{'would be stored' if report.dry_run else 'stored'}: {rows}; {report.already_stored} books the other broker had "
+        f"delivered{covered}"
     )
-    for reason, count in report.remaining.items():
-        echo(f"still quarantined: {count} x {reason}")
+    return lines + [f"still quarantined: {count} x {reason}" for reason, count in report.remaining.items()]
 
 
 @click.command()

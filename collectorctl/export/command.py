@@ -10,9 +10,9 @@ from functools import partial
 from importlib.util import find_spec
 
 from collectorctl.commands.options import DayChoice
-from collectorctl.commands.ranges import DayProgress, DayResult, count_grades, show_days, worst_status
+from collectorctl.commands.ranges import DayProgress, DayResult, count_grades, finish_range
 from collectorctl.export.day import DayExport, ExportRequest, NotExported, export_day
-from collectorctl.terminal import echo, echo_json, usage_error, wide_console
+from collectorctl.terminal import echo, usage_error, wide_console
 from conf.home import Home
 from conf.instrument import Instrument, parse_instrument
 from conf.market import KR
@@ -27,28 +27,18 @@ def export(home: Home, days: DayChoice, symbols: str, request: ExportRequest, as
     request = request._replace(instruments=_parse_symbols(symbols))
     chosen, console = days.resolve(home), wide_console(stderr=as_json)
     results: list[DayResult] = []
-    found: list[dict[str, object]] = []
     with DayProgress(console, len(chosen)) as progress:
         for day in chosen:
             try:
-                made = export_day(home, day, request, partial(progress.on_step, day))
-                results.append(_judge(made))
-                found.append({"directory": str(made.directory), "is_new": made.is_new, "manifest": made.manifest})
+                results.append(_judge(export_day(home, day, request, partial(progress.on_step, day))))
             except (NotExported, PartitionWriteError, OSError) as error:
                 results.append(DayResult(day, EXIT_BUG, "not exported", str(error)))
             progress.on_day()
-    if as_json:
-        echo_json(
-            {"exported": found, "failed": {str(one.day): one.note for one in results if one.outcome == "not exported"}}
-        )
-    elif len(results) > 1:
-        show_days(console, results)
-    for one in results if len(results) == 1 or as_json else ():
-        if not (as_json and one.status == 0):
-            echo(
-                f"collectorctl: {one.note}" if one.status else f"{one.day}: {one.note}", err=as_json or bool(one.status)
-            )
-    return worst_status(results)
+    if as_json or days.is_range:
+        return finish_range(console, results, as_json)
+    one = results[0]
+    echo(f"collectorctl: {one.note}" if one.status else f"{one.day}: {one.note}", err=bool(one.status))
+    return one.status
 
 
 def _judge(one: DayExport) -> DayResult:
@@ -62,8 +52,8 @@ def _judge(one: DayExport) -> DayResult:
     note = f"{one.directory}: {grades}; {len(manifest.files)} files, {rows:,} rows"
     day = date.fromisoformat(manifest.date)
     if manifest.is_whole:
-        return DayResult(day, 0, "exported" if one.is_new else "unchanged", note)
-    return DayResult(day, EXIT_BUG, "not whole", f"{day}: exported, but the day is not whole: {note}")
+        return DayResult(day, 0, "exported" if one.is_new else "unchanged", note, manifest)
+    return DayResult(day, EXIT_BUG, "not whole", f"{day}: exported, but the day is not whole: {note}", manifest)
 
 
 def _parse_symbols(symbols: str) -> tuple[Instrument, ...]:

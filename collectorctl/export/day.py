@@ -42,7 +42,7 @@ from collectorctl.recover.certificate import store
 from collectorctl.recover.certificate.certify import COMPLETE_GRADES
 from collectorctl.recover.matching.day_coverage import DayCoverage
 from collectorctl.recover.store import day_ticks
-from collectorctl.recover.verify import VerifiedCertificate, verify
+from collectorctl.recover.verify import VerifiedCertificate, verify_day
 from conf.clock import DAY_NS, kst_midnight_ns
 from conf.files.new_directory import new_directory
 from conf.home import Home
@@ -96,7 +96,10 @@ def export_day(
     target = request.directory / str(day)
     if (old := read_manifest(target)) is not None:
         return DayExport(target, _reuse(target, old, request, instruments, sources), False)
-    verified = {Instrument(one.now.symbol, one.now.venue): one for one in verify(home, day, KR, instruments)}
+    found = verify_day(home, day, KR, instruments)
+    if found.failure:
+        raise NotExported(found.failure)
+    verified = {Instrument(one.now.symbol, one.now.venue): one for one in found.certificates}
     _refuse_uncertified(day, instruments, verified, request.uncertified)
     with new_directory(target) as directory:
         manifest = _write(home, day, request, instruments, verified, directory, on_instrument)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from contextlib import suppress
-from datetime import timedelta
+from datetime import date, timedelta
 
 from rich import box
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID
@@ -36,7 +36,7 @@ class ConsoleProgress(ProgressListener):
         self._progress = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
         self._total_task: TaskID | None = None
         self._instrument_task: TaskID | None = None
-        self._remaining_s = 0.0
+        self._day_task: TaskID | None = None
 
     def __enter__(self) -> ConsoleProgress:
         self._progress.start()
@@ -45,8 +45,23 @@ class ConsoleProgress(ProgressListener):
     def __exit__(self, *_: object) -> None:
         self._progress.stop()
 
+    @property
+    def console(self) -> TextConsole:
+        """Where to print while it is shown."""
+        return self._console
+
+    def on_day(self, day: date | None, number: int, days: int) -> None:
+        """Of several days so many are done, and this one begins."""
+        if self._day_task is None:
+            self._day_task = self._progress.add_task("days", total=days, left="")
+        self._progress.update(self._day_task, completed=number, left=str(day or ""))
+
     def on_totals_started(self, instruments: int) -> None:
         """Count the instruments that are asked about."""
+        for task in (self._total_task, self._instrument_task):  # of the day before
+            if task is not None:
+                self._progress.remove_task(task)
+        self._instrument_task = None
         self._total_task = self._progress.add_task("official figures", total=instruments, left="")
 
     def on_total(self) -> None:

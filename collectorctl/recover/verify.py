@@ -1,15 +1,27 @@
-"""Verification: the certificates of a day computed again from files alone.
+"""Verification: the certificates of a day computed again from files alone, of several days in several processes.
+
+    days ──verify_day──> DayVerification, in order of the days        jobs = 1: here
+          └ pool of N processes; what a killed one had not returned is done again
 
 Guarantees:
     * Nothing is fetched or changed; a certificate that the files contradict is named, with the difference.
+    * The result of a day depends on its files alone: any number of processes gives the same, and a process that is killed
+      in the middle of a day leaves nothing of it.
+    * A file that cannot be read is named, and concerns its day only.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
 from datetime import date
+from functools import partial
+from multiprocessing import get_context
+from pathlib import Path
 
 import msgspec
+import pyarrow as pa
 
 from collectorctl.recover import us_job
 from collectorctl.recover.certificate import store
@@ -17,7 +29,11 @@ from collectorctl.recover.certificate.certify import COMPLETE_GRADES, Certificat
 from collectorctl.recover.job import compute_certificate
 from conf.home import Home
 from conf.instrument import Instrument
-from conf.market import KR, Market
+from conf.market import KR, MARKETS, Market
+from writer.publish.verified_file import PartitionWriteError
+
+MAX_BROKEN_POOLS = 3
+"""Pools that may lose a process without a day done in between; more are no accident (a day that needs too much memory)."""
 
 
 class VerifiedCertificate(msgspec.Struct):
@@ -32,10 +48,23 @@ class VerifiedCertificate(msgspec.Struct):
         return not self.differs and self.now.certificate in COMPLETE_GRADES
 
 
-def verify(
-    home: Home, day: date, market: Market = KR, instruments: Collection[Instrument] = ()
-) -> list[VerifiedCertificate]:
-    """Every certificate of the day, or those of `instruments`; empty for none. PartitionWriteError, OSError."""
+class DayVerification(msgspec.Struct):
+    """The certificates of a day; `failure`: why there are none, "" for nothing."""
+
+    day: date
+    certificates: list[VerifiedCertificate]
+    failure: str = ""
+
+
+def verify_day(home: Home, day: date, market: Market = KR, instruments: Collection[Instrument] = ()) -> DayVerification:
+    """Every certificate of a day, or those of `instruments`; none if there is none."""
+    try:
+        return DayVerification(day, _verify(home, day, market, instruments))
+    except (PartitionWriteError, pa.ArrowException, OSError) as error:
+        return DayVerification(day, [], f"{day}: {error}")
+
+
+def _verify(home: Home, day: date, market: Market, instruments: Collection[Instrument]) -> list[VerifiedCertificate]:
     found = []
     for (symbol, venue), stored in sorted(store.load(home.data, day, market).items()):
         instrument = Instrument(symbol, venue)
@@ -50,3 +79,50 @@ def verify(
         now.made_at = stored.made_at
         found.append(VerifiedCertificate(now, [name for name in content if content[name] != stored_content[name]]))
     return found
+
+
+def verify_days(
+    home: Home, days: Sequence[date], market: Market, jobs: int, on_done: Callable[[int], None] = lambda _: None
+) -> list[DayVerification]:
+    """The days in order, verified by `jobs` processes. `on_done`: called with how many are done."""
+    found: dict[date, DayVerification] = {}
+    broken = 0
+    if jobs <= 1:
+        for number, day in enumerate(days):
+            on_done(number)
+            found[day] = verify_day(home, day, market)
+    while broken < MAX_BROKEN_POOLS and (missing := [day for day in days if day not in found]):
+        before = len(found)
+        with ProcessPoolExecutor(min(jobs, len(missing)), get_context("spawn")) as pool:
+            try:
+                pending = {pool.submit(_verify_in_process, home.root, day, market.name) for day in missing}
+                while pending:
+                    done, pending = wait(pending, return_when=FIRST_COMPLETED)
+                    _collect(done, found)
+                    on_done(len(found))
+                broken = 0
+            except BrokenProcessPool:
+                broken = broken + 1 if len(found) == before else 1
+    lost = partial(DayVerification, certificates=[])
+    return [found.get(day) or lost(day, failure=f"{day}: its process was killed: {_REMEDY}") for day in days]
+
+
+_REMEDY = "free some memory, or use fewer --jobs"
+
+
+def _collect(done: set[Future[DayVerification]], found: dict[date, DayVerification]) -> None:
+    """Add what was returned. BrokenProcessPool, after that, if a process was killed."""
+    killed = None
+    for future in done:
+        error = future.exception()
+        if isinstance(error, BrokenProcessPool):
+            killed = error
+        else:
+            one = future.result()
+            found[one.day] = one
+    if killed is not None:
+        raise killed
+
+
+def _verify_in_process(root: Path, day: date, market: str) -> DayVerification:
+    return verify_day(Home(root), day, MARKETS[market])

@@ -16,6 +16,7 @@ from writer import schema
 from writer.catalog import Catalog, read_row_groups
 from writer.journal.journal import Journal
 from writer.publish.partition import PublishTask, publish
+from writer.publish.records import publish_records
 from writer.publish.verified_file import PartitionWriteError
 
 HOUR_NS = 3600 * SECOND_NS
@@ -100,3 +101,19 @@ def test_row_groups_that_cannot_hold_the_symbol_are_not_read(place: Path) -> Non
     found = [(first_row, table.column("symbol").to_pylist()) for first_row, table in read_row_groups(path, "000030")]
 
     assert found == [(2, ["000030", "000030"])]
+
+
+def test_a_byte_that_changed_in_a_published_file_is_an_error_that_names_it(tmp_path: Path) -> None:
+    """Also where the page still decodes: each has a checksum."""
+    home = make_home(tmp_path)
+    ticks = make_ticks(range(100))
+    publish_records(home.data / "kr/tick", "kr.tick", ticks, "a", home.settings.writer, SECOND_NS)
+    (path,) = Catalog(home).partitions("kr.tick", date(2026, 11, 20))
+    whole = path.read_bytes()
+    column = pq.ParquetFile(path).metadata.row_group(0).column(schema.PARQUET["kr.tick"].get_field_index("price"))
+    end = column.data_page_offset + column.total_compressed_size
+
+    for place in range(end - 30, end):
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
+        with pytest.raises(PartitionWriteError, match=f"{path}: cannot be read"):
+            list(read_row_groups(path, "005930"))

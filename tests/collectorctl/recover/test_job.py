@@ -83,6 +83,19 @@ def test_recovering_twice_changes_no_byte(finished: FinishedDay) -> None:
     assert before == finished.read_published()
 
 
+def test_a_range_recovers_the_day_that_lacks_something_and_then_leaves_it_alone(finished: FinishedDay) -> None:
+    finished.clear_data()
+    finished.publish_live(lose_between("10:00", "10:10"))
+
+    first, second = (finished.run("recover", "--from", DAY, "--to", DAY, "--json") for _ in range(2))
+    table = finished.run("verify", "--from", DAY)
+
+    for result, outcome in ((first, "recovered"), (second, "unchanged")):
+        (one,) = msgspec.json.decode(result.stdout)
+        assert (one["day"], one["status"], one["outcome"], len(one["result"])) == (DAY, 0, outcome, 3), result.output
+    assert (table.exit_code, table.stdout.count("3 PROVEN")) == (0, 1)
+
+
 def test_a_dry_run_writes_nothing(finished: FinishedDay) -> None:
     """It says what is missing, by instrument."""
     finished.publish_live(lose_long_and_short)
