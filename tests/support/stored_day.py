@@ -5,6 +5,8 @@
 09:20 to 09:23  only Kiwoom                       09:30, 09:31    no books of 373220
 09:40           a tick of 000660 was recovered     09:50          7 shares of it are missing
 10:             as quiet as 09:00                  11:            books that are not counted yet
+
+`make_whole_day`: a session from 09:00 to 11:00 in which nothing is missing.
 """
 
 from __future__ import annotations
@@ -65,6 +67,28 @@ def make_stored_day(root: Path, now: str = "21:00", symbols: Sequence[str] = SYM
     return root
 
 
+def make_whole_day(root: Path, empty: Sequence[str] = (), loss: bool = False) -> Path:
+    """A home with a whole day of 005930; `empty`: minutes without books; `loss`: records were lost."""
+    symbol = SYMBOLS[0]
+    sessions = (
+        'opening_auction = ""\nregular = "09:00-11:00"\nclosing_auction = ""\nclosing_price = ""\nafter_market = ""\n'
+    )
+    root.mkdir(parents=True, exist_ok=True)
+    clock = f'[clock]\nstart = "{DAY}T21:00:00+09:00"\nspeed = 1.0\n'
+    (root / "collector.toml").write_text(f'[universe]\nkr = ["{symbol}"]\n{clock}[sessions.KRX]\n{sessions}')
+    data = root / "data/kr"
+    for hour in (9, 10):
+        _write(data, "orderbook", hour, list(_make_books(symbol, hour, empty)))
+    _write(data, "tick", 9, [_make_tick(symbol, minute, symbol) for minute in range(60)])
+    events = [
+        one for one in _make_events([symbol]) if one["time"] < at("09:00") or (loss and one["kind"] == "ring_loss")
+    ]
+    _write(data, "event", 9, events)
+    feed_stats_file.refresh(data, KR, DAY, 1.0)
+    store.save(root / "data", at("00:00").date(), [_make_certificate(symbol, "PROVEN")], f"{DAY}T20:10:00+0900")
+    return root
+
+
 def _write(data: Path, dataset: str, hour: int, rows: list[dict[str, Any]]) -> None:
     path = data / dataset / f"date={DAY}/hour={hour:02}/part-0.parquet"
     path.parent.mkdir(parents=True)
@@ -72,10 +96,10 @@ def _write(data: Path, dataset: str, hour: int, rows: list[dict[str, Any]]) -> N
     pq.write_table(pa.Table.from_pylist(rows, columns), path, row_group_size=64)
 
 
-def _make_books(symbol: str, hour: int) -> Iterable[dict[str, Any]]:
+def _make_books(symbol: str, hour: int, holes: Sequence[str] = HOLES) -> Iterable[dict[str, Any]]:
     for minute in range(60):
         time = f"{hour:02}:{minute:02}"
-        if (hour == 8 and minute < 55) or time in HOLES or (symbol == "373220" and time in NONE_OF_373220):
+        if (hour == 8 and minute < 55) or time in holes or (symbol == "373220" and time in NONE_OF_373220):
             continue
         kis, kiwoom = (at(f"{time}:30.{part}") for part in ("050", "090"))
         is_kiwoom_only = time in KIWOOM_ONLY

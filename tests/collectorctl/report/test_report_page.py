@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import string
 from datetime import date
 from html.parser import HTMLParser
@@ -13,7 +14,7 @@ import pytest
 from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support.stored_day import DAY, HOSTILE, SYMBOLS, make_stored_day
+from support.stored_day import DAY, HOSTILE, SYMBOLS, make_stored_day, make_whole_day
 
 from collectorctl.cli import main
 from collectorctl.notify.service import find_report_link
@@ -165,13 +166,31 @@ def test_acknowledged_losses_are_notes_and_the_rest_still_counts(tmp_path: Path)
 
 
 def test_a_whole_day_is_called_whole_and_nothing_else_is(tmp_path: Path) -> None:
-    """One certified instrument whose files of the quiet hours are gone is not."""
-    home = Home(make_stored_day(tmp_path / "home", symbols=["005930"]))
+    """Every minute has books, every hour is counted, nothing was lost, the instrument is PROVEN; each of these alone decides."""
+    homes = {
+        "whole": make_whole_day(tmp_path / "whole"),
+        "a minute is empty": make_whole_day(tmp_path / "empty", empty=["10:17"]),
+        "records were lost": make_whole_day(tmp_path / "loss", loss=True),
+        "an hour is not counted": make_whole_day(tmp_path / "uncounted"),
+        "no certificate": make_whole_day(tmp_path / "uncertified"),
+        "a file is damaged": make_whole_day(tmp_path / "damaged"),
+    }
+    (homes["an hour is not counted"] / f"data/kr/feed_health/date={DAY}/hour=10/part-0.parquet").unlink()
+    shutil.rmtree(homes["no certificate"] / "data/kr/completeness")
+    (homes["a file is damaged"] / f"data/kr/event/date={DAY}/hour=09/part-0.parquet").write_bytes(b"PAR1")
 
-    report = store.write_report(home, THE_DAY, "en")
+    reports = {name: store.write_report(Home(root), THE_DAY, "en") for name, root in homes.items()}
 
-    assert report.certificates == {"PROVEN": 1}
-    assert report.outcome == "ATTENTION"
+    assert {name: report.outcome for name, report in reports.items()} == {
+        "whole": "WHOLE",
+        "a minute is empty": "ATTENTION",
+        "records were lost": "ATTENTION",
+        "an hour is not counted": "UNFINISHED",
+        "no certificate": "UNFINISHED",
+        "a file is damaged": "ATTENTION",
+    }
+    assert (reports["whole"].findings, reports["whole"].certificates) == ([], {"PROVEN": 1})
+    assert all(report.findings for name, report in reports.items() if name != "whole")
 
 
 def test_an_unfinished_day_says_up_to_when_it_is_known(tmp_path: Path) -> None:
