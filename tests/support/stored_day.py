@@ -47,22 +47,22 @@ def at(text: str) -> pd.Timestamp:
     return pd.Timestamp(f"{DAY} {text}", tz="Asia/Seoul")
 
 
-def make_stored_day(root: Path, now: str = "21:00", symbols: Sequence[str] = SYMBOLS, counted: bool = True) -> Path:
+def make_stored_day(root: Path, now: str = "21:00", counted: bool = True) -> Path:
     """A home with that day, in which it is `now` o'clock; `counted`: with feed_health."""
-    universe = ", ".join(f'"{symbol}"' for symbol in symbols)
+    universe = ", ".join(f'"{symbol}"' for symbol in SYMBOLS)
     root.mkdir(parents=True, exist_ok=True)
     clock = f'[clock]\nstart = "{DAY}T{now}:00+09:00"\nspeed = 1.0\n'
     (root / "collector.toml").write_text(f"[universe]\nkr = [{universe}]\n{clock}{SESSIONS}")
     data = root / "data/kr"
     for hour in (8, 9, 10):
-        _write(data, "orderbook", hour, [book for symbol in symbols for book in _make_books(symbol, hour)])
-    _write(data, "tick", 9, [_make_tick(symbol, minute, symbol) for symbol in symbols for minute in range(60)])
-    _write(data, "event", 9, list(_make_events(symbols)))
+        _write(data, "orderbook", hour, [book for symbol in SYMBOLS for book in _make_books(symbol, hour)])
+    _write(data, "tick", 9, [_make_tick(symbol, minute, symbol) for symbol in SYMBOLS for minute in range(60)])
+    _write(data, "event", 9, list(_make_events(SYMBOLS)))
     if counted:
         feed_stats_file.refresh(data, KR, DAY, 1.0)
-    _write(data, "orderbook", UNCOUNTED_HOUR, [book for symbol in symbols for book in _make_books(symbol, 11)])
+    _write(data, "orderbook", UNCOUNTED_HOUR, [book for symbol in SYMBOLS for book in _make_books(symbol, 11)])
     grades = {"005930": "PROVEN", "000660": "INCOMPLETE"}
-    found = [_make_certificate(symbol, grades[symbol]) for symbol in symbols if symbol in grades]
+    found = [_make_certificate(symbol, grades[symbol]) for symbol in SYMBOLS if symbol in grades]
     store.save(root / "data", at("00:00").date(), found, f"{DAY}T20:10:00+0900")
     return root
 
