@@ -12,7 +12,7 @@ import sys
 from brokers.allocation.allocate import plan_connections
 from brokers.allocation.credentials import key_counts
 from brokers.collector import Collector
-from brokers.feed.startup import retry_until_space, run_disabled
+from brokers.feed.startup import retry_until_usable, run_disabled
 from brokers.registry import BROKERS, load_broker
 from conf.home import Home
 from conf.loader import SETTINGS_FILE
@@ -29,7 +29,7 @@ def collect(name: str, home: Home, stop: ShutdownSignal) -> None:
         if not plan.connections.get(name):
             run_disabled(vitals, stop, f"{name}.enabled is false in {SETTINGS_FILE}")
         else:
-            collector = retry_until_space(lambda: Collector(home, stop, vitals, load_broker(name), plan), vitals, stop)
+            collector = retry_until_usable(lambda: Collector(home, stop, vitals, load_broker(name), plan), vitals, stop)
             if collector is not None:
                 collector.run()
     finally:

@@ -27,6 +27,8 @@ and new bytes mixed looks again (ring.py, vitals.py); on arm64 that takes the mi
 
 Guarantees:
     * A change of any number here comes with a new version, and ring.py and vitals.py refuse another version.
+    * Magic, pid and heartbeat of a vitals page keep their words in every version: processes of two versions, as an upgrade has
+      them, still tell which of them hangs.
 """
 
 from __future__ import annotations

@@ -8,7 +8,8 @@ Guarantees:
     * A page whose path was deleted is made again, with its content, by the next heartbeat.
     * A reader never disturbs the process and never reads a half-written text: the text carries its checksum, so that this
       holds on processors that reorder stores, too (layout.py).
-    * The page outlives its process, so that a reader can tell an exit from a hang; a page of another version is refused.
+    * The page outlives its process, so that a reader can tell an exit from a hang.
+    * A page of another version is refused, but for pid and heartbeat, which are at their place in every version.
     * Where there is no room for another page, the page of the previous process is used again; a reader that comes while it is
       cleared is told that it is no vitals page.
 """
@@ -23,7 +24,7 @@ import zlib
 from enum import StrEnum
 from hashlib import sha256
 from pathlib import Path
-from typing import Self
+from typing import NamedTuple, Self
 
 import msgspec
 import numpy as np
@@ -182,6 +183,17 @@ _MAX_READ_ATTEMPTS = 100
 
 class VitalsError(Exception):
     """A page that cannot be read; the message has its path and the reason."""
+
+
+class VitalsVersionError(VitalsError):
+    """A page of another version: before or after an upgrade."""
+
+
+class Heartbeat(NamedTuple):
+    """Whose page it is, and its last heartbeat."""
+
+    pid: int
+    mono_ns: int
 
 
 class VitalsSnapshot(msgspec.Struct, frozen=True):
@@ -354,7 +366,10 @@ def read_snapshot(path: Path) -> VitalsSnapshot:
     if header[layout.MAGIC] != layout.VITALS_MAGIC:
         raise VitalsError(f"{path}: not a vitals page: restart the process it belongs to")
     if (header[layout.VERSION], header[layout.COUNTERS_HASH]) != (layout.VITALS_VERSION, _COUNTERS_HASH):
-        raise VitalsError(f"{path}: written by another version of collectorctl: restart the process it belongs to")
+        raise VitalsVersionError(
+            f"{path}: written by another version of collectorctl: restart the process it belongs to: "
+            f"`collectorctl restart {path.stem}`"
+        )
     counters = header[layout.COUNTERS_AT // 8 :][: len(COUNTERS)]
     latency = header[layout.LATENCY_AT // 8 :][: layout.LATENCY_BUCKETS]
     return VitalsSnapshot(
@@ -371,6 +386,18 @@ def read_snapshot(path: Path) -> VitalsSnapshot:
         latency_count=int(latency.sum()),
         latency_buckets=latency.tolist(),
     )
+
+
+def read_heartbeat(path: Path) -> Heartbeat | None:
+    """Pid and heartbeat of the page at `path`, of whatever version it is; None without a page."""
+    try:
+        with path.open("rb", buffering=0) as file:
+            words = np.frombuffer(file.read(layout.VITALS_BYTES), "<i8", layout.HEARTBEAT_MONO_NS + 1)
+    except (FileNotFoundError, ValueError):
+        return None
+    if words[layout.MAGIC] != layout.VITALS_MAGIC:
+        return None
+    return Heartbeat(int(words[layout.PID]), int(words[layout.HEARTBEAT_MONO_NS]))
 
 
 def last_heartbeat(path: Path) -> int | None:

@@ -27,7 +27,7 @@ from conf.clock import SECOND_NS
 from conf.files.lock import find_lock_holder
 from conf.home import Home
 from conf.process import is_waiting_for_disk
-from ringbuf.vitals import Vitals, VitalsError, read_snapshot
+from ringbuf.vitals import Vitals, read_heartbeat
 
 WATCHDOG = "watchdog"
 LOOK_INTERVAL_NS = 5 * SECOND_NS
@@ -85,11 +85,8 @@ class WatchdogGuard:
 
     def _read_heartbeat(self, pid: int) -> int | None:
         """The last heartbeat (mono_ns) of that process; None without a page of it."""
-        try:
-            page = read_snapshot(self._page_path)
-        except (FileNotFoundError, VitalsError):
-            return None
-        return page.heartbeat_mono_ns if page.pid == pid else None
+        page = read_heartbeat(self._page_path)
+        return page.mono_ns if page is not None and page.pid == pid else None
 
     def _find_pid(self) -> int:
         """The process that holds the lock of the watchdog's name; 0 if none does. OSError."""

@@ -1,4 +1,4 @@
-"""Helpers for a process that must not exit: wait for ring space, or idle while disabled or unusable.
+"""Helpers for a process that must not exit: wait for rings, or idle while disabled or unusable.
 
 Guarantees:
     * All keep sending heartbeats and publish the reason as the state; an exit would be taken for a crash.
@@ -13,27 +13,31 @@ from loguru import logger
 
 from conf.loader import SETTINGS_FILE
 from conf.process import ShutdownSignal
+from ringbuf.ring import RingError
 from ringbuf.vitals import ProcessState, Vitals
 
 Resource = TypeVar("Resource")
 
-SPACE_RETRY_S = 1.0
+RETRY_S = 1.0
 
 
-def retry_until_space(create: Callable[[], Resource], vitals: Vitals, stop: ShutdownSignal) -> Resource | None:
-    """Run the given constructor as soon as there is room for its rings; None if a stop is requested before."""
+def retry_until_usable(create: Callable[[], Resource], vitals: Vitals, stop: ShutdownSignal) -> Resource | None:
+    """Run the constructor as soon as its rings can be used: with room, of this layout. None if a stop is requested before."""
     logged = ""
     while not stop.requested:
         try:
             return create()
         except OSError as error:
+            state = ProcessState.WAITING
             message = f"{error}: the rings need room there (see [ring] and paths.ring in {SETTINGS_FILE}); tried again by itself"
-            if message != logged:
-                logger.error("{}", message)
-                logged = message
-            vitals.set_state(ProcessState.WAITING, message)
+        except RingError as error:
+            state, message = ProcessState.FAILING, f"{error}; tried again by itself"
+        if message != logged:
+            logger.error("{}", message)
+            logged = message
+        vitals.set_state(state, message)
         vitals.heartbeat()
-        stop.wait(SPACE_RETRY_S)
+        stop.wait(RETRY_S)
     return None
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 
-from brokers.feed.startup import retry_until_space, run_disabled
+from brokers.feed.startup import retry_until_usable, run_disabled
 from brokers.history import open_history
 from collectorctl.gapfill.service import GapFiller
 from conf.home import Home
@@ -34,7 +34,7 @@ def serve(home: Home, stop: ShutdownSignal) -> None:
         except SettingsError as error:
             run_disabled(vitals, stop, str(error))
             return
-        filler = retry_until_space(lambda: GapFiller(home, stop, vitals, history), vitals, stop)
+        filler = retry_until_usable(lambda: GapFiller(home, stop, vitals, history), vitals, stop)
         if filler is not None:
             filler.run()
     finally:

@@ -33,6 +33,10 @@ STATUS_MESSAGES: dict[str, dict[Language, str]] = {
     "age": {"en": "[{age_s:.0f} s old]", "ko": "[{age_s:.0f}초 전 값]"},
     "not_supervised": {"en": "not supervised", "ko": "supervisord가 관리하지 않음"},
     "supervisor_state": {"en": "supervisor: {state}", "ko": "supervisord 상태: {state}"},
+    "other_version": {
+        "en": "runs in another version than this command: `collectorctl restart {name}`",
+        "ko": "이 명령과 다른 버전으로 실행 중: `collectorctl restart {name}`",
+    },
     "no_sign": {"en": "no sign of life yet", "ko": "아직 응답 없음"},
     "no_heartbeat": {"en": "no heartbeat for {age_s:.0f} s", "ko": "{age_s:.0f}초째 하트비트 없음"},
     "waits_for_disk": {"en": "it waits for the disk", "ko": "디스크 응답 대기 중"},

@@ -36,7 +36,7 @@ from conf.settings import Settings, SettingsError
 from conf.text.language import Language, Texts
 from ringbuf.records import STREAMS
 from ringbuf.ring import Consumer, RingError
-from ringbuf.vitals import VitalsError, VitalsSnapshot, read_snapshot
+from ringbuf.vitals import VitalsError, VitalsSnapshot, VitalsVersionError, read_heartbeat, read_snapshot
 from writer.feeds.day_events import Incident
 from writer.feeds.day_report import DayReport
 from writer.feeds.monitor import FeedReport
@@ -66,6 +66,8 @@ class ProcessStatus(msgspec.Struct, frozen=True):
     own_memory_mb: float | None = None
     latency_us: dict[str, float] = {}
     counters: dict[str, int] = {}
+    other_version: bool = False
+    """Whether it runs, and its page is of another version: nothing but its heartbeat is known."""
 
 
 class RingLevel(msgspec.Struct, frozen=True):
@@ -302,11 +304,15 @@ def _build_process_status(
     home: Home, name: str, program: Program | None, recovery: ScheduleState, texts: Texts
 ) -> ProcessStatus:
     vitals: VitalsSnapshot | None = None
-    vitals_error = ""
+    vitals_error, is_other_version = "", False
     try:
         vitals = read_snapshot(home.vitals_path(name))
     except FileNotFoundError:
         pass
+    except VitalsVersionError:
+        page = read_heartbeat(home.vitals_path(name))
+        is_other_version = program is not None and page is not None and program.pid == page.pid > 0
+        vitals_error = texts("other_version", name=name) if is_other_version else ""
     except VitalsError as error:
         vitals_error = str(error)
     if name == ON_CALL and program is not None and program.state in ("STOPPED", "EXITED"):
@@ -321,6 +327,7 @@ def _build_process_status(
         pid=program.pid if program else 0,
         healthy=healthy,
         verdict=vitals_error or verdict,
+        other_version=is_other_version,
     )
     if program is None or vitals is None or vitals.pid != program.pid:
         return status

@@ -146,7 +146,8 @@ def _judge_processes(evidence: Evidence, texts: Texts) -> Iterator[Finding]:
     for process in status.processes:
         if process.healthy:
             continue
-        level = Level.ATTENTION if process.state in _NEEDS_PERSON else Level.REPAIRING
+        needs_person = process.state in _NEEDS_PERSON or process.other_version
+        level = Level.ATTENTION if needs_person else Level.REPAIRING
         yield Finding(level, "unhealthy", process.name, process.verdict)
     if evidence.status.day is None:
         if any(one.name == "writer" and one.healthy and one.uptime_s > STALE_REPORT_S for one in status.processes):

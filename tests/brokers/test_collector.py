@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 from support.process_tree import wait_until
 
+from ringbuf import layout
 from ringbuf.records import Flag, Session
 
 FAST = "\n[feed]\nbackoff_first_s = 0.1\nbackoff_max_s = 0.3\n"
@@ -522,6 +523,28 @@ def test_a_killed_collector_is_followed_by_one_that_continues_the_ring(run):
     vendor.send(kis_tick(2, 102))
 
     assert again.records("tick", 2)["seq"].tolist() == [1, 2]
+    again.stop()
+
+
+def test_a_ring_of_another_layout_is_refused_in_words_until_it_is_gone(run):
+    """By the state, once by the log, and never as a bug; the process stays, and collects when the file was deleted."""
+    _, process = run("kis")
+    process.until_state("streaming")
+    process.stop()
+    ring = process.home.ring_path("kis", "tick")
+    with ring.open("r+b") as file:
+        file.seek(8 * layout.VERSION)
+        file.write((layout.RING_VERSION + 1).to_bytes(8, "little"))
+
+    again = type(process)("kis", process.home.root)
+    seen = again.until_state("failing")
+    words = f"{ring.name}: layout version is {layout.RING_VERSION + 1}, this version has {layout.RING_VERSION}: "
+    words += "let the version that made it drain it (collectorctl stop), then delete the file"
+    assert words in seen.detail
+    ring.unlink()
+    again.until_state("streaming")
+
+    assert again.log().count(words) == 1 and "Traceback" not in again.log()
     again.stop()
 
 

@@ -25,6 +25,7 @@ from ringbuf.vitals import (
     VitalsError,
     VitalsSnapshot,
     compute_percentiles,
+    read_heartbeat,
     read_snapshot,
 )
 
@@ -272,6 +273,22 @@ def test_a_page_of_another_version_is_refused(path: Path, word: int, complaint: 
 
     assert str(path) in str(refusal.value)
     assert "restart the process" in str(refusal.value)
+
+
+@pytest.mark.parametrize("word", [layout.VERSION, layout.COUNTERS_HASH])
+def test_pid_and_heartbeat_are_read_in_every_version(path: Path, word: int) -> None:
+    """While an upgrade has processes of two versions, each can tell whether the other hangs; no page says nothing."""
+    page = Vitals.create(path, "kis")
+    page._words[word] += 1
+    page.heartbeat(77)
+
+    assert read_heartbeat(path) == (os.getpid(), 77)
+    page._words[layout.MAGIC] = 0
+    assert read_heartbeat(path) is None
+    path.write_bytes(b"")
+    assert read_heartbeat(path) is None
+    path.unlink()
+    assert read_heartbeat(path) is None
 
 
 @pytest.mark.parametrize("change", [lambda t: f"{t}\x00x"[:4096], lambda t: "x" * 4097, lambda t: ""])

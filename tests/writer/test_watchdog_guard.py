@@ -14,6 +14,7 @@ import pytest
 from support.writer_data import ROOT, make_home
 
 from conf.home import Home
+from ringbuf import layout
 from ringbuf.vitals import Vitals, read_snapshot
 from writer.watchdog_guard import LOOK_INTERVAL_NS, WatchdogGuard
 
@@ -127,10 +128,28 @@ def test_one_without_a_page_is_found_by_its_lock(
     assert watchdog.wait(20) in (-signal.SIGKILL, -signal.SIGABRT)
 
 
+def test_one_of_another_version_is_left_alone_while_its_heart_beats(
+    home: Home, guard: WatchdogGuard, watchdog: subprocess.Popen[str]
+) -> None:
+    """An upgrade restarts one process after the other; for a while their pages differ. One that hangs is ended all the same."""
+    with home.vitals_path("watchdog").open("r+b", buffering=0) as page:
+        page.seek(8 * layout.VERSION)
+        page.write(bytes(8))
+    for _ in range(30):
+        guard._looked_ns = 0
+        guard.poll(time.monotonic_ns())
+    assert watchdog.poll() is None
+
+    watchdog.send_signal(signal.SIGSTOP)
+    looks(guard, 6)
+
+    assert watchdog.wait(20) in (-signal.SIGKILL, -signal.SIGABRT)
+
+
 def test_a_page_that_is_no_page_is_as_good_as_none(
     home: Home, guard: WatchdogGuard, watchdog: subprocess.Popen[str]
 ) -> None:
-    """Of another version, of another process, cut off: the lock tells who it is."""
+    """Of another process, cut off: the lock tells who it is."""
     watchdog.send_signal(signal.SIGSTOP)
     home.vitals_path("watchdog").write_bytes(b"")
 

@@ -34,7 +34,7 @@ from collectorctl.supervision.watchdog.policy import Action, ProcessObservation,
 from collectorctl.supervision.watchdog.service_manager import ALIVE, READY, STOPPING, notify
 from conf.home import Home
 from conf.process import ShutdownSignal, is_waiting_for_disk, run_process
-from ringbuf.vitals import ProcessState, Vitals, VitalsError, VitalsSnapshot, read_snapshot
+from ringbuf.vitals import ProcessState, Vitals, VitalsError, VitalsSnapshot, read_heartbeat, read_snapshot
 
 NAME = "watchdog"
 HEARTBEAT_S = 1.0
@@ -121,8 +121,10 @@ def observe(home: Home, supervisor: SupervisorClient, schedules: Sequence[Schedu
         if program.name == NAME:
             continue
         memory_mb = read_own_memory_mb(program.pid) if program.pid else None
+        page = read_heartbeat(home.vitals_path(program.name))
+        is_own = page is not None and program.pid > 0 and page.pid == program.pid
+        age_s = (time.monotonic_ns() - page.mono_ns) / 1e9 if page is not None and is_own else None
         vitals = _read_own_vitals(home, program)
-        age_s = (time.monotonic_ns() - vitals.heartbeat_mono_ns) / 1e9 if vitals else None
         healthy = vitals is not None and vitals.state.is_healthy
         due = _recovery_due_reason(home, schedules) if program.name == ON_CALL and not program.stopped_by_user else ""
         waits = vitals is not None and vitals.state == ProcessState.DISK_WAIT
@@ -154,7 +156,7 @@ def _recovery_due_reason(home: Home, schedules: Sequence[Schedule]) -> str:
 
 
 def _read_own_vitals(home: Home, program: Program) -> VitalsSnapshot | None:
-    """The vitals of this very process."""
+    """The vitals of this very process; None without a page of this version."""
     try:
         vitals = read_snapshot(home.vitals_path(program.name))
     except (FileNotFoundError, VitalsError):

@@ -413,3 +413,10 @@ def test_the_language_is_what_is_set_else_that_of_the_locale(
 def test_a_noun_goes_with_its_count() -> None:
     """A number of 1 has the first one."""
     assert [f"{Count(n)} {Count(n):time|times}" for n in (0, 1, 2)] == ["0 times", "1 time", "2 times"]
+
+
+def test_a_process_of_another_version_needs_a_person(calendar: TradingCalendar) -> None:
+    """Nothing restarts it by itself: an upgrade was left half done."""
+    of_another = process("kis", healthy=False, verdict="runs in another version", other_version=True)
+
+    assert judge(evidence(processes=[of_another]), calendar).level == Level.ATTENTION
