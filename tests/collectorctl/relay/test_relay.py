@@ -104,6 +104,7 @@ class Relaying:
         records["size"], records["price_e4"], records["side"] = 1, 700_000_000, 1
         records["cum_volume"] = self.volume + 1 + np.arange(count)
         records["cum_value"] = records["cum_volume"] * 70_000
+        records["ask_price_1_e4"], records["bid_price_1_e4"] = 701_000_000, 700_000_000
         self.volume += count
         return records
 
@@ -196,11 +197,15 @@ def test_bots_of_both_vendors_with_one_key_get_every_record_of_both_feeds(relayi
         assert [one.rejects for one in found if one.rejects] == []
         read_ticks = np.concatenate([one.ticks for one in found if one.tick_rows])
         read_books = np.concatenate([one.books for one in found if one.book_rows])
-        assert_same(read_ticks, ticks, ("symbol", "venue", "exch_ns", "price_e4", "size", "side", "cum_volume"))
+        assert_same(read_ticks, ticks, TICK_NAMES)
         assert_same(read_books[np.argsort(read_books["cum_volume"])], books, BOOK_NAMES)
         client.ws.close()
 
 
+TICK_NAMES = (
+    *("symbol", "venue", "exch_ns", "price_e4", "size", "side", "cum_volume"),
+    *("ask_price_1_e4", "bid_price_1_e4"),
+)
 BOOK_NAMES = (
     *("symbol", "venue", "exch_ns", "ask_price_e4", "ask_size", "bid_price_e4", "bid_size"),
     *("cum_volume", "total_ask_size", "total_bid_size"),
