@@ -9,7 +9,8 @@
 
 Guarantees:
     * Every path of a home is built here.
-    * run/ has mode 0700; a run/ that another user owns or may write in is refused.
+    * run/ and the rings are their owner's alone, or one group may read the rings (`ring.reader_group`).
+    * A run/ that another user owns or may write in is refused.
     * A home whose path has control characters, or bytes that are no UTF-8, is refused.
     * `create_directories` may run in many processes at once and any number of times.
 """
@@ -17,9 +18,11 @@ Guarantees:
 from __future__ import annotations
 
 import errno
+import grp
 import os
 import shutil
 import stat
+from collections.abc import Callable
 from contextlib import suppress
 from datetime import date
 from hashlib import sha256
@@ -28,6 +31,7 @@ from pathlib import Path
 from conf import clock
 from conf.calendar import TradingCalendar
 from conf.clock import Clock, to_kst
+from conf.files.access import set_ring_access, set_run_access
 from conf.files.lock import Wait, directory_lock, sleep
 from conf.holidays import load_holidays
 from conf.loader import SETTINGS_FILE, load_settings
@@ -68,6 +72,8 @@ class Home:
                     ring.unlink()  # its target was in /dev/shm before a reboot
                 if not ring.exists():
                     self._create_ring_directory(ring)
+        with suppress(FileNotFoundError):  # deleted meanwhile: whoever makes it again goes by run/
+            self._set_access(set_ring_access, ring.resolve())
         self.mark_ring_directory()
 
     def mark_ring_directory(self) -> None:
@@ -95,7 +101,27 @@ class Home:
                 faults.append(Fault(self.root / SETTINGS_FILE, f"paths.{key}", "directory", reason=reason))
         if self.run.is_dir() and (fault := self._find_run_fault()):
             faults.append(fault)
-        return faults
+        with suppress(KeyError):
+            gid = self._reader_gid()
+            if gid is None or os.geteuid() == 0 or gid in (os.getegid(), *os.getgroups()):
+                return faults
+        return [*faults, self._group_fault()]
+
+    def _reader_gid(self) -> int | None:
+        """The group that may read the rings. KeyError: there is none of that name."""
+        name = self.settings.ring.reader_group
+        return grp.getgrnam(name).gr_gid if name else None
+
+    def _group_fault(self) -> Fault:
+        return Fault(
+            self.root / SETTINGS_FILE, "ring.reader_group", "reader_group", group=self.settings.ring.reader_group
+        )
+
+    def _set_access(self, setter: Callable[[Path, int | None], None], directory: Path) -> None:
+        try:
+            setter(directory, self._reader_gid())
+        except (KeyError, PermissionError):
+            raise SettingsError(self._group_fault()) from None
 
     def _find_run_fault(self) -> Fault | None:
         """The fault of a run/ in which others may have created files already."""
@@ -107,13 +133,10 @@ class Home:
         return None
 
     def _restrict_run(self) -> None:
-        """Restrict run/ to its owner; SettingsError if others may have created files there already."""
+        """Restrict run/ to its owner and the readers; SettingsError if others may have created files there already."""
         if fault := self._find_run_fault():
             raise SettingsError(fault)
-        if (
-            stat.S_IMODE(self.run.stat().st_mode) != 0o700
-        ):  # a read-only disk refuses even a change that changes nothing
-            self.run.chmod(0o700)
+        self._set_access(set_run_access, self.run)
 
     def _create_ring_directory(self, ring: Path) -> None:
         if self.settings.paths.ring:
@@ -132,7 +155,8 @@ class Home:
         )
         if not SHM.is_dir() or not os.access(SHM, os.W_OK) or shutil.disk_usage(SHM).free < needed_bytes:
             return None
-        return self._shared_ring_directory if _make_private(self._shared_ring_directory) else None
+        mine = _make_private(self._shared_ring_directory, refused=0o022 if self.settings.ring.reader_group else 0o077)
+        return self._shared_ring_directory if mine else None
 
     @property
     def _shared_ring_directory(self) -> Path:
@@ -250,12 +274,15 @@ class Home:
         return self._calendars[year]
 
 
-def _make_private(directory: Path) -> bool:
-    """Create the directory if it is missing; whether it is this user's alone (its name may be taken where anybody may write)."""
+def _make_private(directory: Path, refused: int = 0o077) -> bool:
+    """Create the directory if it is missing; whether it is this user's alone (its name may be taken where anybody may write).
+
+    `refused`: bits of a mode with which it is not.
+    """
     with suppress(FileExistsError):
         directory.mkdir(mode=0o700)
     found = directory.lstat()
-    return stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid() and not found.st_mode & 0o077
+    return stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid() and not found.st_mode & refused
 
 
 def _link(ring: Path, target: Path) -> None:

@@ -93,11 +93,12 @@ class CalendarTable(_Table, frozen=True):
 
 
 class RingTable(_Table, frozen=True):
-    """Capacity of the rings, in records, and how long they stay."""
+    """Capacity of the rings, in records, how long they stay, and who may read them."""
 
     orderbook_capacity: int
     tick_capacity: int
     free_when_drained: bool
+    reader_group: str
 
 
 class _KisTable(_Table, frozen=True):

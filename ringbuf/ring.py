@@ -40,6 +40,7 @@ import numpy as np
 from loguru import logger
 
 from ringbuf import layout
+from ringbuf.access import create_file
 from ringbuf.lost_path import restore_directory
 from ringbuf.machine import check_machine
 from ringbuf.records import dtype_hash
@@ -235,7 +236,7 @@ class Producer(_MappedRing):
     def _copy_to_path(self) -> None:
         temporary = _temporary_path(self.path)
         temporary.unlink(missing_ok=True)
-        fd = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        fd = create_file(temporary, os.O_EXCL)
         try:
             os.posix_fallocate(fd, 0, len(self._mmap))
             with memoryview(self._mmap) as pages:
@@ -428,7 +429,7 @@ def _create(path: Path, dtype: np.dtype, capacity: int, replace: bool = False) -
     # never an existing file: one left by a creator killed after link() may be mapped by a process
     temporary = _temporary_path(path)
     temporary.unlink(missing_ok=True)
-    fd = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    fd = create_file(temporary, os.O_EXCL)
     try:
         # reserve every page now: writing to a hole of a full file system would be SIGBUS
         try:

@@ -31,6 +31,7 @@ import numpy as np
 from loguru import logger
 
 from ringbuf import layout
+from ringbuf.access import create_file
 from ringbuf.lost_path import is_missing, restore_directory
 from ringbuf.machine import check_machine
 from ringbuf.records import fit_text
@@ -335,7 +336,7 @@ def _temporary_path(path: Path) -> Path:
 
 def _allocate(path: Path) -> int:
     """A new file at `path` with room for a page, open. OSError; then nothing is left of it."""
-    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    fd = create_file(path, os.O_TRUNC)
     try:
         os.posix_fallocate(fd, 0, layout.VITALS_BYTES)
     except OSError:

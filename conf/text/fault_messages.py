@@ -326,6 +326,10 @@ FAULTS: dict[str, dict[Language, str]] = {
         "en": "others than you may write in it: look for what they put there, then run: chmod 700 {path}",
         "ko": "다른 사용자도 쓸 수 있음: 다른 사용자가 둔 파일이 있는지 본 뒤 실행할 것: chmod 700 {path}",
     },
+    "reader_group": {
+        "en": "group {group!r}: there is none, or this user is not in it: see `getent group`, and add the user, then log in again",
+        "ko": "그룹 {group!r}: 없거나 이 사용자가 속하지 않음: `getent group`으로 확인하고 사용자를 넣은 뒤 다시 로그인할 것",
+    },
     "socket_path": {
         "en": "the path is too long for a unix socket ({length} bytes, {limit} at most): use a home with a shorter path",
         "ko": "유닉스 소켓 경로가 너무 긺({length}바이트, 최대 {limit}): 경로가 더 짧은 홈을 쓸 것",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import grp
 import os
 import shutil
 import stat
@@ -247,3 +248,46 @@ def test_the_clock_is_the_one_the_settings_describe(root: Path) -> None:
     assert first.is_simulated
     assert first.anchor == second.anchor
     assert (root / "run" / "clock.json").exists()
+
+
+@pytest.fixture
+def group() -> grp.struct_group:
+    """A group in which this user is, another one than that of its files where there is one."""
+    return grp.getgrgid(1 if os.geteuid() == 0 else ([*os.getgroups(), os.getegid()])[0])
+
+
+@pytest.mark.parametrize("rings", ["rings", ""])
+def test_a_group_may_read_the_rings_and_nothing_else_while_the_setting_names_it(
+    root: Path, group: grp.struct_group, rings: str
+) -> None:
+    """Directories and what is in them, once named and once no more."""
+    settings = root / SETTINGS_FILE
+    settings.write_text(f'[paths]\nring = "{rings}"\n')
+    Home(root).create_directories()
+    ring = (root / "run/ring").resolve()
+    (ring / "kis.tick.ring").touch(0o600)
+    try:
+        settings.write_text(f'[paths]\nring = "{rings}"\n[ring]\nreader_group = "{group.gr_name}"\n')
+        Home(root).create_directories()
+
+        assert [mode(root / "run"), mode(ring), mode(ring / "kis.tick.ring")] == [0o2710, 0o2750, 0o640]
+        assert {path.stat().st_gid for path in (root / "run", ring, ring / "kis.tick.ring")} == {group.gr_gid}
+        assert Home(root).find_directory_faults() == []
+
+        settings.write_text(f'[paths]\nring = "{rings}"\n')
+        Home(root).create_directories()
+
+        assert [mode(root / "run"), mode(ring), mode(ring / "kis.tick.ring")] == [0o700, 0o700, 0o600]
+    finally:
+        shutil.rmtree(ring)
+
+
+def test_a_group_that_does_not_exist_is_refused_by_name(root: Path) -> None:
+    """By `check` without a change, and by whoever would make the directories."""
+    (root / SETTINGS_FILE).write_text('[ring]\nreader_group = "no-such-group"\n')
+
+    (fault,) = Home(root).find_directory_faults()
+    with pytest.raises(SettingsError, match=r"ring\.reader_group: group 'no-such-group': there is none"):
+        Home(root).create_directories()
+
+    assert (fault.key, fault.code) == ("ring.reader_group", "reader_group")

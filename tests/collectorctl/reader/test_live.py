@@ -51,8 +51,9 @@ def ticks(feed: FeedId, *covered: tuple[int, int], symbol: bytes = b"005930") ->
 class Wires:
     """A home without processes, and the rings that its collectors would write."""
 
-    def __init__(self, root: Path) -> None:
-        (root / "collector.toml").write_text('[universe]\nkr = ["005930", "000660"]\n[paths]\nring = "rings"\n')
+    def __init__(self, root: Path, settings: str = "") -> None:
+        universe = '[universe]\nkr = ["005930", "000660"]\n[paths]\nring = "rings"\n'
+        (root / "collector.toml").write_text(universe + settings)
         self.home = Home(root)
         self.home.create_directories()
         self.producers: list[Producer] = []
@@ -303,3 +304,42 @@ def test_what_a_frame_did_not_have_is_none_and_never_zero(wires: Wires) -> None:
 
     assert isinstance(book, Book)
     assert (book.cum_volume, book.expected_price, book.total_ask_size) == (None, None, None)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be somebody else")
+def test_a_member_of_the_group_reads_the_live_stream_and_nobody_else_does(tmp_path: Path) -> None:
+    """Two users who own nothing here, one with the group; also after the ring directory was deleted and made again."""
+    wires = Wires(tmp_path, settings='[ring]\nreader_group = "daemon"\n')
+    for directory in (tmp_path, *tmp_path.parents[:-1]):
+        directory.chmod(directory.stat().st_mode | 0o011)
+    ring, vitals = wires.ring("kis", "orderbook"), Vitals.create(wires.home.vitals_path("kis"), "kis")
+    script = f"""
+import os, sys
+from pathlib import Path
+from collectorctl.reader.live import Live
+from conf.home import Home
+Home(Path({str(tmp_path)!r}))  # every module is loaded: the interpreter may be in a directory of root
+os.setgroups([1] if sys.argv[1] == "member" else [])
+os.setgid(65534), os.setuid(65534)
+live = Live(Home(Path({str(tmp_path)!r})), None)
+print("ready", flush=True)
+while not (found := [message for message in live.read() if type(message).__name__ == "Book"]): pass
+print(found[0].cum_volume)
+"""
+    try:
+        for volume in (100, 200):
+            command = [sys.executable, "-c", script]
+            with subprocess.Popen([*command, "member"], stdout=subprocess.PIPE, text=True) as reader:
+                assert reader.stdout is not None and reader.stdout.readline() == "ready\n"
+                ring.publish(books(FeedId.KIS, volume))
+                assert reader.stdout.read() == f"{volume}\n"
+            refused = subprocess.run([*command, "stranger"], capture_output=True, text=True, timeout=60)
+            assert (refused.returncode, "PermissionError" in refused.stderr) == (1, True)
+            shutil.rmtree(tmp_path / "rings")
+            assert ring.restore_path()
+        assert {(path.stat().st_mode & 0o777, path.stat().st_gid) for path in (tmp_path / "rings").iterdir()} == {
+            (0o640, 1)
+        }
+    finally:
+        vitals.close()
+        ring.close()
