@@ -16,7 +16,7 @@ from typing import Any
 
 import click
 
-from collectorctl.commands import capture, cleaning, inspect, lifecycle, recovery, setup, simulation
+from collectorctl.commands import capture, cleaning, inspect, lifecycle, recovery, setup, simulation, symbols
 from collectorctl.supervision.supervisor import SupervisorError
 from collectorctl.terminal import echo
 from conf.files.lock import LockHeld
@@ -30,6 +30,7 @@ COMMAND_MODULES = {
     "Look": inspect,
     "Set up": setup,
     "Run": lifecycle,
+    "Know the symbols": symbols,
     "Keep raw frames": capture,
     "Complete a day": recovery,
     "Free the disk": cleaning,
@@ -51,7 +52,9 @@ _EXIT_CODES: dict[type[Exception], int] = {
 
 
 def _find_commands(module: ModuleType) -> list[click.Command]:
-    return [one for one in vars(module).values() if isinstance(one, click.Command)]
+    found = [one for one in vars(module).values() if isinstance(one, click.Command)]
+    nested = {id(one) for group in found if isinstance(group, click.Group) for one in group.commands.values()}
+    return [one for one in found if id(one) not in nested]
 
 
 class _CommandGroup(click.Group):

@@ -61,6 +61,7 @@ CONTRACTS = tuple(
             "status",
             "collectorctl.verdict.acknowledgement:Acknowledgement",
         ),
+        ("run/symbol_names.json", "collectorctl", "status", "collectorctl.symbols.names:SymbolNames"),
         ("run/notify.json", "notify", "the next notify", "collectorctl.notify.outbox:Ledger"),
         (
             "run/volume{market}.json",
@@ -91,7 +92,7 @@ CONTRACTS = tuple(
         ),
         (
             "data/{market}/{dataset}/date={date}/part-{number}.parquet",
-            "recover",
+            "recover, collectorctl",
             "user",
             "collectorctl.recover.store.table_file:read",
         ),

@@ -2,7 +2,8 @@
 
     HOME/
       collector.toml  supervisord.conf  .env
-      data/   kr/{orderbook,tick}/date=/hour=/part-N.parquet   journal/   quarantine/   capture/   report/
+      data/   kr/{orderbook,tick}/date=/hour=/part-N.parquet   kr/symbol/date=/part-0.parquet
+              journal/   quarantine/   capture/   report/
       run/    supervisor.sock  NAME.lock  publish/DATE.lock  NAME.vitals  {clock,calendar}.json  token/  capture/FEED
               ring -> directory of the rings
       log/    NAME.log  NAME.out
@@ -255,6 +256,14 @@ class Home:
     def capture_switch_path(self, feed: str) -> Path:
         """A file that exists while the frames of a feed are to be captured."""
         return self.run / "capture" / feed
+
+    def symbol_path(self, day: date) -> Path:
+        """The table of a day's symbols."""
+        return self.data / "kr" / "symbol" / f"date={day}" / "part-0.parquet"
+
+    def symbol_names_path(self) -> Path:
+        """The names out of the newest of these tables, for those who open no Parquet file."""
+        return self.run / "symbol_names.json"
 
     def report_path(self, day: date) -> Path:
         """The page of a day; the index of all days lies beside it."""

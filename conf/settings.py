@@ -116,6 +116,7 @@ class _KisTable(_Table, frozen=True):
 class Kis(_KisTable, frozen=True):
     """KIS: addresses, limits, subscription."""
 
+    master_url: str
     market_status: bool
 
 

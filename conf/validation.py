@@ -261,8 +261,9 @@ def _check_special_days(settings: Settings) -> Iterator[Violation]:
 
 
 def _check_addresses(settings: Settings) -> Iterator[Violation]:
-    for name in ("kis", "kiwoom", "us"):
-        for key, schemes in (("ws_url", ("ws", "wss")), ("rest_url", ("http", "https"))):
+    keys = (("ws_url", ("ws", "wss")), ("rest_url", ("http", "https")))
+    for name, more in (("kis", (("master_url", ("http", "https")),)), ("kiwoom", ()), ("us", ())):
+        for key, schemes in (*keys, *more):
             address = getattr(getattr(settings, name), key)
             if not _is_address(address, schemes):
                 yield Violation(f"{name}.{key}", "not_address", {"found": repr(address), "scheme": schemes[1]})

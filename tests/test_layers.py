@@ -67,6 +67,7 @@ PURE = (
     "collectorctl/report/sections.py",
     "collectorctl/report/series.py",
     "collectorctl/supervision/watchdog/policy.py",
+    "collectorctl/symbols/table.py",
     "conf/calendar.py",
     "conf/instrument.py",
     "conf/market.py",
@@ -160,7 +161,7 @@ VENDOR_WORD = re.compile(
     r"|tr_(id|key|type|cd)|custtype|approval_key|appsecret|secretkey|rt_cd|msg_cd"
     r"|0[A-Jdgmsuw]|(ka|kt|au|ko)\d{5}|trnm|grp_no|return_(code|msg)|api-id|cont-yn|next-key"  # Kiwoom
 )
-AT_THE_BORDER = re.compile(r"brokers/(kis|kiwoom|us)/(decode|session|rest|history)\.py|brokers/simulator/.+")
+AT_THE_BORDER = re.compile(r"brokers/(kis|kiwoom|us)/(decode|session|rest|history|symbols)\.py|brokers/simulator/.+")
 
 
 def modules() -> list[str]:
@@ -297,7 +298,7 @@ def test_what_is_printed_has_its_control_characters_escaped() -> None:
 
 
 def test_vendor_words_stay_at_the_border() -> None:
-    """MKSC_SHRN_ISCD, H0STCNT0, 0D and their like are in decode, session and rest of a vendor's folder and in the simulator."""
+    """MKSC_SHRN_ISCD, H0STCNT0, 0D and their like are in the modules of a vendor's wire and in the simulator."""
     wrong = []
     for module in modules():
         if AT_THE_BORDER.fullmatch(module):

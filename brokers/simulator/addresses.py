@@ -31,10 +31,13 @@ def choose_ports(base: int, named: Mapping[str, int]) -> dict[str, int]:
 def build_addresses(ports: Mapping[str, int]) -> dict[str, dict[str, str]]:
     """The addresses of each feed, by the names of a home's settings."""
     paths = {"kiwoom": "/api/dostk/websocket"}
-    return {
+    addresses = {
         feed: {"ws_url": f"ws://{HOST}:{port}{paths.get(feed, '')}", "rest_url": f"http://{HOST}:{port}"}
         for feed, port in ports.items()
     }
+    if "kis" in addresses:
+        addresses["kis"]["master_url"] = f"{addresses['kis']['rest_url']}/common/master"
+    return addresses
 
 
 def find_free_ports(ports: Mapping[str, int]) -> dict[str, int]:

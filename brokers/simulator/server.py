@@ -34,6 +34,7 @@ from brokers.simulator.ground_truth import FeedId, GroundTruthWriter, Stream
 from brokers.simulator.kis import auth, overseas, overseas_encode
 from brokers.simulator.kis import encode as kis_encode
 from brokers.simulator.kis.holidays import HolidayTable
+from brokers.simulator.kis.masters import MasterRoutes
 from brokers.simulator.kis.rest import DOMESTIC, QuotationRoutes
 from brokers.simulator.kis.websocket import KisRules, KisWebSocketServer
 from brokers.simulator.kiwoom import auth as kiwoom_auth
@@ -184,6 +185,7 @@ class SimulatorServer:
             "kis": [
                 *auth.AuthRoutes(kis_tokens).build_routes(),
                 *quotations.build_routes(),
+                *MasterRoutes(self.market.listings.values).build_routes(),
                 *self.kis.build_routes(),
             ],
             "kiwoom": [

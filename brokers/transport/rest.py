@@ -2,7 +2,8 @@
 
 Guarantees:
     * No key, secret or token is in any message; redirects are refused (a body with a secret is not sent elsewhere).
-    * A call ends within CALL_S and a response has at most MAX_ANSWER_BYTES, whatever the server does.
+    * A call ends within CALL_S and a response has at most MAX_ANSWER_BYTES, or as many as its caller allows, whatever the server
+      does.
     * A loopback address never goes through a proxy.
     * A line break or another control character inside a text of a response costs neither the response nor the text: it
       becomes a blank.
@@ -87,7 +88,9 @@ class _NoRedirectSession(requests.Session):
 class RestClient:
     """A connection that is kept for the next call: a new one costs up to 3 s (docs/wire/kiwoom.md 1.1)."""
 
-    def __init__(self) -> None:
+    def __init__(self, max_bytes: int = MAX_ANSWER_BYTES) -> None:
+        """`max_bytes`: the longest response."""
+        self._max_bytes = max_bytes
         self._adapter = _AbortableAdapter()
         self._session: _NoRedirectSession | None = None
 
@@ -111,14 +114,31 @@ class RestClient:
         """GET with a query. ServiceUnavailable without a JSON object in answer, RateLimited on HTTP 429."""
         return self._call("GET", url, headers or {}, params=query)
 
-    def _call(self, method: str, url: str, headers: Mapping[str, str], **request_options: Any) -> JsonResponse:
+    def download(self, url: str, max_bytes: int) -> bytes:
+        """The file at a URL. ServiceUnavailable unless it comes whole, with at most `max_bytes`."""
+        self._max_bytes = max_bytes
+        status, content, headers = self._request("GET", url, {}, {})
+        if status != 200:
+            raise ServiceUnavailable(f"{url}: HTTP {status}")
+        length = headers.get("content-length", "")
+        if length.isdecimal() and int(length) != len(content):
+            raise ServiceUnavailable(f"{url}: {len(content)} of {length} bytes came")
+        return content
+
+    def _request(
+        self, method: str, url: str, headers: Mapping[str, str], request_options: Mapping[str, Any]
+    ) -> tuple[int, bytes, Mapping[str, str]]:
+        """One call on the open connection, or on a new one; it is closed after a failure."""
         if self._session is None:
             self._open(url)
         try:
-            status, content, response_headers = self._exchange(method, url, headers, request_options)
+            return self._exchange(method, url, headers, request_options)
         except ServiceUnavailable:
             self.close()
             raise
+
+    def _call(self, method: str, url: str, headers: Mapping[str, str], **request_options: Any) -> JsonResponse:
+        status, content, response_headers = self._request(method, url, headers, request_options)
         if status == 429:
             raise RateLimited(f"{url}: too many requests (HTTP 429)", retry_after_s=LIMITED_WAIT_S)
         try:
@@ -163,14 +183,14 @@ class RestClient:
                 allow_redirects=False,
                 stream=True,
             )
-            content = answer.raw.read(MAX_ANSWER_BYTES + 1)
+            content = answer.raw.read(self._max_bytes + 1)
         except (OSError, ValueError, HTTPError, HTTPException) as error:
             reason = f"incomplete after {CALL_S:g} s" if adapter.aborted else _innermost_reason(error)
             raise ServiceUnavailable(f"{url}: no answer: {reason}") from None
         finally:
             give_up.cancel()
-        if len(content) > MAX_ANSWER_BYTES:
-            raise ServiceUnavailable(f"{url}: HTTP {answer.status_code} with more than {MAX_ANSWER_BYTES} bytes")
+        if len(content) > self._max_bytes:
+            raise ServiceUnavailable(f"{url}: HTTP {answer.status_code} with more than {self._max_bytes} bytes")
         return answer.status_code, content, answer.headers
 
 

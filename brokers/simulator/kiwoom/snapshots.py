@@ -17,6 +17,7 @@ from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 from brokers.simulator.exchange.consolidated import AnyListing
+from brokers.simulator.exchange.master_list import ETF, ETN, SPAC, MasterEntry, list_masters
 from brokers.simulator.exchange.models import Book, DailyStats
 from brokers.simulator.exchange.trade_history import format_hhmmss
 from brokers.simulator.kiwoom.encode import (
@@ -36,8 +37,9 @@ BATCH_TOO_LARGE = 1634
 LEVELS = range(1, 11)
 YEAR_DAYS = 250
 HUNDRED_MILLION = 10**8
-KOSPI, ETN = "0", "60"
-MARKET_NAMES = {KOSPI: "거래소", ETN: "ETN"}
+MARKET_CODES = {"KOSPI": "0", "KOSDAQ": "10", "KONEX": "50"}
+PRODUCT_CODES = {ETF: "8", ETN: "60"}
+MARKET_NAMES = {"0": "거래소", "10": "코스닥", "50": "코넥스", "8": "ETF", "60": "ETN"}
 FIGURES = (
     "crd_rt",
     "oyr_hgst",
@@ -214,35 +216,36 @@ def _build_snapshot(listing: AnyListing) -> dict[str, str]:
 
 
 def build_universe(fields: Mapping[str, str], listings: Listings) -> Mapping[str, object]:
-    """ka10099: the stocks of a market."""
-    rows = (_build_master(code, listings) for code in listings if "_" not in code)
-    return {"list": [row for row in rows if row["marketCode"] == fields["mrkt_tp"]]}
+    """ka10099: the symbols of a market, or of one kind of product; KOSPI's list has its ETFs and ETNs."""
+    asked = fields["mrkt_tp"]
+    rows = [(_build_master(entry), entry.market) for entry in list_masters(listings.values()) if not entry.only_kis]
+    return {"list": [row for row, market in rows if asked in (row["marketCode"], MARKET_CODES[market])]}
 
 
 def build_master(fields: Mapping[str, str], listings: Listings) -> Mapping[str, object]:
     """ka10100: one stock."""
-    find_listing(fields["stk_cd"], listings)
-    return _build_master(fields["stk_cd"], listings)
+    symbol = find_listing(fields["stk_cd"], listings).instrument.symbol
+    return next(_build_master(entry) for entry in list_masters(listings.values()) if entry.symbol == symbol)
 
 
-def _build_master(code: str, listings: Listings) -> dict[str, str]:
-    listing = listings[code]
-    market = ETN if listing.instrument.symbol.startswith("Q") else KOSPI
+def _build_master(entry: MasterEntry) -> dict[str, str]:
+    product = PRODUCT_CODES.get(entry.product, MARKET_CODES[entry.market])
+    marks = ["증거금100%" if entry.halted else "증거금20%", *["거래정지"] * entry.halted, *["관리종목"] * entry.managed]
     return {
-        "code": code,
-        "name": _format_name(listing),
-        "listCount": f"{listing.day.listed_shares:016}",
+        "code": entry.symbol.removeprefix("Q"),
+        "name": entry.name,
+        "listCount": f"{entry.shares:016}",
         "auditInfo": "정상",
-        "regDay": "20000104",
-        "lastPrice": f"{listing.day.previous_close:08}",
-        "state": "증거금20%|담보대출|신용가능",
-        "marketCode": market,
-        "marketName": MARKET_NAMES[market],
+        "regDay": entry.listed,
+        "lastPrice": f"{entry.close:08}",
+        "state": "|".join([*marks, "담보대출", "신용가능"]),
+        "marketCode": product,
+        "marketName": MARKET_NAMES[product],
         "upName": "",
         "upSizeName": "",
-        "companyClassName": "",
+        "companyClassName": "스팩" if entry.product == SPAC else "",
         "orderWarning": "0",
-        "nxtEnable": "NY"[f"{code}_NX" in listings],
+        "nxtEnable": "NY"[entry.on_nxt],
     }
 
 

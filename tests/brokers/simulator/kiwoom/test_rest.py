@@ -434,10 +434,14 @@ def test_master_data_names_the_stocks_of_a_market_and_the_venues_they_have(eveni
     one = flat(evening.rest, "ka10100", stk_cd="005930")
     base = extract_rows(evening.rest.call("ka10095", stk_cd="005930"))[0]["base_pric"]
 
-    assert {"005930": "Y", "000660": "N", "0074K0": "N"} == {row["code"]: row["nxtEnable"] for row in rows}
-    assert rows[0] == {name: one[name] for name in rows[0]}
+    traded = {row["code"]: row["nxtEnable"] for row in rows if row["name"].startswith("SIM ")}
+    assert {"005930": "Y", "000660": "N", "0074K0": "N"} == traded
+    assert one["code"] == "005930" and {name: one[name] for name in rows[0]} in rows
+    assert [row["state"] for row in rows if row["code"] == "001234"] == [
+        "증거금100%|거래정지|관리종목|담보대출|신용가능"
+    ]
     assert (len(one["listCount"]), len(one["lastPrice"]), int(one["lastPrice"])) == (16, 8, int(base))
-    assert extract_rows(evening.rest.call("ka10099", mrkt_tp="10")) == []
+    assert [row["marketCode"] for row in extract_rows(evening.rest.call("ka10099", mrkt_tp="10"))] == ["10", "10"]
 
 
 def test_the_single_price_session_has_its_fields_and_no_trade(evening: Evening) -> None:

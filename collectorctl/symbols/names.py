@@ -1,0 +1,45 @@
+"""Names beside codes: from the newest table of symbols, without opening it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from contextlib import suppress
+from datetime import date
+
+import msgspec
+
+from conf.files.replacement import read_replaced, replace_file
+from conf.home import Home
+
+_CODE_AND_VENUE = re.compile(r"(?<![\w.])([0-9][0-9A-Z]{5}|Q[0-9A-Z]{6})(?= (?:KRX|NXT|UN)\b)")
+
+
+class SymbolNames(msgspec.Struct, frozen=True):
+    """The names of the symbols of a day's table."""
+
+    day: date
+    names: dict[str, str]
+
+
+def write_names(home: Home, day: date, names: dict[str, str]) -> None:
+    """Replace the names. OSError."""
+    home.create_directories()
+    replace_file(home.symbol_names_path(), msgspec.json.encode(SymbolNames(day, names)))
+
+
+def read_names(home: Home) -> Mapping[str, str]:
+    """The name of each symbol; empty without a table."""
+    with suppress(OSError):
+        if found := read_replaced(home.symbol_names_path(), SymbolNames):
+            return found.names
+    return {}
+
+
+def insert_names(text: str, names: Mapping[str, str]) -> str:
+    """The text with the name behind each code that a venue follows: "005930 KRX" becomes "005930 NAME KRX"."""
+
+    def insert(match: re.Match[str]) -> str:
+        return f"{match[1]} {names[match[1]]}" if match[1] in names else match[1]
+
+    return _CODE_AND_VENUE.sub(insert, text) if names else text

@@ -1,0 +1,162 @@
+"""Symbols of a home: update from both vendors, the table, and what it is used for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import date
+from pathlib import Path
+
+import msgspec
+import pyarrow.parquet as pq
+import pytest
+from support.process_tree import QUICK, run_collectorctl, temporary_home
+
+from brokers.symbols import SymbolRow
+from collectorctl.demo.environment import SimulatorProcess, set_addresses
+from collectorctl.symbols.names import insert_names, read_names
+from collectorctl.symbols.store import SymbolTableError, load_symbols, store_symbols
+from collectorctl.symbols.table import SCHEMA, build_table
+from collectorctl.symbols.update import find_objection, update_symbols
+from conf.home import Home
+
+DAY = date(2026, 11, 20)
+SETTINGS = QUICK + '[universe]\nkr = ["005930", "005930_NX", "Q500001"]\n[recover]\ncalls_per_s_first = 4.0\n'
+
+
+@pytest.fixture(scope="module")
+def served() -> Iterator[Path]:
+    """A home at a simulator, whose table was updated."""
+    with temporary_home(SETTINGS) as root, SimulatorProcess(root, root / "truth") as simulator:
+        set_addresses(root, simulator.addresses)
+        yield root
+
+
+@pytest.fixture(scope="module")
+def updated(served: Path) -> Home:
+    """The same home with today's table."""
+    home = Home(served)
+    report = update_symbols(home)
+    assert report.is_complete, report
+    return home
+
+
+@pytest.fixture
+def home() -> Iterator[Home]:
+    """An empty home."""
+    with temporary_home(SETTINGS) as root:
+        yield Home(root)
+
+
+def stock(symbol: str, **fields: object) -> SymbolRow:
+    return SymbolRow(symbol, f"이름{symbol}", "KOSPI", "STOCK")._replace(**fields)
+
+
+def test_both_vendors_lists_become_one_dated_table(updated: Home) -> None:
+    """Each symbol once, with what either vendor has of it."""
+    path = updated.data / "kr" / "symbol" / "date=2026-11-20" / "part-0.parquet"
+    rows = {row["symbol"]: row for row in pq.ParquetFile(path).read().to_pylist()}
+
+    assert pq.ParquetFile(path).schema_arrow.names == SCHEMA.names
+    assert {"005930", "Q500001", "069500", "F70900001", "247540", "0004Y0", "112190"} <= set(rows)
+    samsung = rows["005930"]
+    assert (samsung["market"], samsung["kind"], samsung["nxt_eligible"]) == ("KOSPI", "STOCK", True)
+    assert samsung["base_price"] == samsung["previous_close"] > 0
+    assert (samsung["in_kis"], samsung["in_kiwoom"], samsung["differs"]) == (True, True, [])
+    assert (rows["Q500001"]["kind"], rows["Q500001"]["tick_table"]) == ("ETN", "ETP")
+    assert (rows["0004Y0"]["kind"], rows["0004Y0"]["market"]) == ("SPAC", "KOSDAQ")
+    assert (rows["001234"]["halted"], rows["001234"]["managed"]) == (True, True)
+    assert (rows["F70900001"]["in_kiwoom"], rows["F70900001"]["nxt_eligible"]) == (False, None)
+    assert all(row["upper_limit"] is None for row in rows.values())
+
+
+def test_the_commands_find_a_symbol_by_name_and_show_all_of_it(updated: Home) -> None:
+    """Korean and English, with JSON; a symbol that is not there is exit 1, and so is a second vendor that cannot be read."""
+    found = run_collectorctl(updated.root, "symbols", "search", "모의 정지")
+    shown = run_collectorctl(updated.root, "symbols", "show", "005930_NX", "--json")
+    absent = run_collectorctl(updated.root, "symbols", "show", "999999", check=False)
+
+    assert found.stdout.splitlines()[0].split() == ["001234", "모의정지", "KOSPI", "STOCK", "halted", "managed"]
+    assert msgspec.json.decode(shown.stdout)["symbol"] == "005930"
+    assert (absent.returncode, "not in the table of 2026-11-20" in absent.stderr) == (1, True)
+
+
+def test_a_vendor_that_cannot_be_read_is_named_and_takes_nothing_from_the_days_table(updated: Home) -> None:
+    """The better table stays; the command is not called done."""
+    settings = updated.root / "collector.toml"
+    text = settings.read_text()
+    before = load_symbols(updated, DAY).table
+    try:
+        settings.write_text(text.replace("/common/master", "/common/nowhere"))
+        ran = run_collectorctl(updated.root, "symbols", "update", check=False)
+    finally:
+        settings.write_text(text)
+
+    assert ran.returncode == 1
+    assert "kis      failed: " in ran.stdout and "HTTP 404" in ran.stdout
+    assert "not stored: the table of 2026-11-20 has kis's list as well" in ran.stdout
+    assert load_symbols(updated, DAY).table == before
+
+
+def test_what_the_vendors_have_differently_is_reported_and_marked() -> None:
+    """The first vendor's value is stored; a name written apart, thousands of shares and a SPAC called stock differ in nothing."""
+    kis = [stock("000001", halted=False, listed_shares=5_000), stock("000002"), stock("000003", kind="SPAC")]
+    kiwoom = [stock("000001", name="이름 000001", halted=True, listed_shares=5_999), stock("000003"), stock("000004")]
+
+    table, differences = build_table({"kis": kis, "kiwoom": kiwoom})
+    rows = table.to_pylist()
+
+    assert differences == [("000001", "halted", {"kis": False, "kiwoom": True})]
+    assert [row["differs"] for row in rows] == [["halted"], [], [], []]
+    assert [(row["in_kis"], row["in_kiwoom"]) for row in rows] == [
+        (True, True),
+        (True, False),
+        (True, True),
+        (False, True),
+    ]
+    assert (rows[0]["halted"], rows[2]["kind"]) == (False, "SPAC")
+
+
+def test_a_vendor_that_was_not_read_says_nothing_about_any_symbol() -> None:
+    """Null, not "it does not list it"."""
+    table, _ = build_table({"kis": [stock("000001")]})
+
+    assert table["in_kiwoom"].to_pylist() == [None]
+
+
+def test_a_list_cut_short_is_not_stored(home: Home) -> None:
+    """Its symbols would look delisted; a few that went are a usual night."""
+    many = [stock(f"{number:06}") for number in range(100)]
+    table, _ = build_table({"kis": many})
+    store_symbols(home, date(2026, 11, 19), table)
+    last = load_symbols(home, DAY)
+    for kept, objection in ((95, ""), (50, "kis lists 50 symbols, 100 on 2026-11-19")):
+        lists = {"kis": many[:kept]}
+
+        found = find_objection(build_table(lists)[0], lists, last, DAY)
+
+        assert found.startswith(objection) and bool(found) == bool(objection)
+
+
+def test_the_newest_table_not_after_a_day_is_read_by_column(home: Home) -> None:
+    """A past day's own table; None before the first; an unreadable one is named with its remedy."""
+    for day, symbol in ((date(2026, 11, 18), "000001"), (date(2026, 11, 20), "000002")):
+        store_symbols(home, day, build_table({"kis": [stock(symbol)]})[0])
+
+    found = load_symbols(home, date(2026, 11, 19), ["symbol"])
+
+    assert (found.day, found.table.to_pydict()) == (date(2026, 11, 18), {"symbol": ["000001"]})
+    assert load_symbols(home, date(2026, 11, 17)) is None
+    assert read_names(home) == {"000002": "이름000002"}
+    home.symbol_path(DAY).write_bytes(b"PAR1")
+    with pytest.raises(SymbolTableError, match="remove it, then run `collectorctl symbols update`"):
+        load_symbols(home, DAY)
+
+
+def test_a_name_stands_beside_a_code_that_has_its_venue() -> None:
+    """A number of six digits is no code."""
+    names = {"005930": "삼성전자", "666105": "숫자"}
+
+    assert (
+        insert_names("blind: 005930 KRX for 3 s, 005930_NX", names) == "blind: 005930 삼성전자 KRX for 3 s, 005930_NX"
+    )
+    assert insert_names("666105 records were lost, 1.666105 KRX", names) == "666105 records were lost, 1.666105 KRX"
