@@ -34,13 +34,13 @@ from brokers.simulator.ground_truth import FeedId, GroundTruthWriter, Stream
 from brokers.simulator.kis import auth, overseas, overseas_encode
 from brokers.simulator.kis import encode as kis_encode
 from brokers.simulator.kis.holidays import HolidayTable
-from brokers.simulator.kis.masters import MasterRoutes
 from brokers.simulator.kis.rest import DOMESTIC, QuotationRoutes
 from brokers.simulator.kis.websocket import KisRules, KisWebSocketServer
 from brokers.simulator.kiwoom import auth as kiwoom_auth
 from brokers.simulator.kiwoom import encode as kiwoom_encode
 from brokers.simulator.kiwoom import rest
 from brokers.simulator.kiwoom.websocket import KiwoomRules, KiwoomWebSocketServer
+from brokers.simulator.masters.kis_files import MasterRoutes
 from brokers.simulator.replay import Pace, Recording, Replay
 from brokers.simulator.scenarios import TimedCommand
 from brokers.simulator.scheduler import MarketScheduler

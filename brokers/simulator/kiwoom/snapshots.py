@@ -17,7 +17,6 @@ from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 from brokers.simulator.exchange.consolidated import AnyListing
-from brokers.simulator.exchange.master_list import ETF, ETN, SPAC, MasterEntry, list_masters
 from brokers.simulator.exchange.models import Book, DailyStats
 from brokers.simulator.exchange.trade_history import format_hhmmss
 from brokers.simulator.kiwoom.encode import (
@@ -30,6 +29,7 @@ from brokers.simulator.kiwoom.encode import (
     format_signed,
 )
 from brokers.simulator.kiwoom.paging import CODE_PATTERN, Field, TrRequestRejected
+from brokers.simulator.masters.entries import ETF, ETN, SPAC, MasterEntry, list_masters
 
 STOCK_PATH, MARKET_PATH = "/api/dostk/stkinfo", "/api/dostk/mrkcond"
 MAX_CODES = 100

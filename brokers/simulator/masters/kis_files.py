@@ -15,8 +15,8 @@ from io import BytesIO
 from aiohttp import web
 
 from brokers.simulator.exchange.consolidated import AnyListing
-from brokers.simulator.exchange.master_list import ETF, ETN, FUND, SPAC, STOCK, MasterEntry, list_masters
 from brokers.simulator.kis.auth import ANY_SLASHES
+from brokers.simulator.masters.entries import ETF, ETN, FUND, SPAC, STOCK, MasterEntry, list_masters
 
 GROUPS = {STOCK: "ST", SPAC: "ST", ETF: "EF", ETN: "EN", FUND: "BC"}
 MARKETS = {"kospi_code": "KOSPI", "kosdaq_code": "KOSDAQ", "konex_code": "KONEX"}
