@@ -3,7 +3,8 @@
 Guarantees:
     * All faults are found in one run: what does not depend on a faulty setting is judged all the same.
     * Nothing is started or written.
-    * A home without a broker, or with an instrument that no broker has a slot for, is refused like one with a fault.
+    * A home without a broker, or with an instrument that no broker has a slot for, is refused like one with a fault. So is one
+      with a code that the table of symbols, if it is of the last days, does not have.
     * What has a slot for less than it could have is reported and is no fault. So is a key that another home has in use; it is
       refused at the start.
 
@@ -29,6 +30,7 @@ from collectorctl.notify.channel import open_channels
 from collectorctl.ring_directory import find_orphans, find_removal_risk
 from collectorctl.supervision.status import enabled_feeds
 from collectorctl.supervision.supervisor import check_configuration
+from collectorctl.symbols.universe import judge_universe
 from conf.clock import to_kst
 from conf.home import Home, reject_unusable_path
 from conf.loader import SETTINGS_FILE, count_keys, load_secrets, read_settings
@@ -123,9 +125,17 @@ def _check_usable(
             }
     if not faults.list():
         found["keys_in_use"] = find_keys_in_use(home)
+    universe_warnings: list[str] = []
+    if "universe" not in faulty_tables and {"kis", "kiwoom"} & set(enabled_feeds(home.settings)):
+        wrong, universe_warnings = judge_universe(home, to_kst(home.load_clock().now_ns()).date(), language)
+        faults.add(*wrong)
     risk = find_removal_risk(home.ring_directory, getpass.getuser(), os.getuid(), language=language)
     warnings = [risk, "" if "calendar" in faulty_tables else _find_missing_exam_day(home, language)]
-    found["warnings"] = [*filter(None, warnings), *find_orphans(home.other_ring_directories(), language)]
+    found["warnings"] = [
+        *filter(None, warnings),
+        *universe_warnings,
+        *find_orphans(home.other_ring_directories(), language),
+    ]
     found["ring_directory"] = str(home.ring_directory)
 
 

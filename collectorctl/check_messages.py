@@ -41,6 +41,32 @@ MESSAGES: dict[str, dict[Language, str]] = {
         "ko": "{year}년 수능일이 없음. 11월의 그 목요일에는 정규장이 1시간 늦음: {file}의 [calendar.special]에 "
         '"{year}-11-DD" = "exam_day" 를 추가할 것',
     },
+    "symbols_unknown_old": {
+        "en": "{count} {count:code|codes} not in the table of symbols of {day}, which is {age_days} days old: {names}: run "
+        "`collectorctl symbols update`",
+        "ko": "{day} 종목표({age_days}일 지남)에 없는 코드 {count}개: {names}: `collectorctl symbols update` 실행",
+    },
+    "symbols_delisted_old": {
+        "en": "{count} {count:symbol|symbols} no longer in the table of symbols of {day}, which is {age_days} days old: {names}: "
+        "run `collectorctl symbols update`",
+        "ko": "{day} 종목표({age_days}일 지남)에서 사라진 {count}종목: {names}: `collectorctl symbols update` 실행",
+    },
+    "symbols_halted": {
+        "en": "trading of {count} {count:symbol|symbols} is halted, by the table of symbols of {day}: {names}",
+        "ko": "거래정지 {count}종목({day} 종목표): {names}",
+    },
+    "symbols_not_on_nxt": {
+        "en": "{count} {count:symbol|symbols} not traded on NXT, by the table of symbols of {day}: {names}: nothing will come",
+        "ko": "NXT에서 거래되지 않는 {count}종목({day} 종목표): {names}: 수신되는 데이터 없음",
+    },
+    "symbols_outside": {
+        "en": "{names} is not in the table of symbols: ELWs never are; an ETN is written with Q before its six characters",
+        "ko": "{names}: 종목표에 없음. ELW는 종목표에 없고, ETN은 여섯 자리 앞에 Q를 붙여 씀",
+    },
+    "symbols_unreadable": {
+        "en": "the universe is not compared with the table of symbols: {reason}",
+        "ko": "종목표를 읽을 수 없어 universe와 비교하지 않음: {reason}",
+    },
     "removal_risk": {
         "en": "{directory}: logind deletes it when {user} logs out last (RemoveIPC): run `loginctl enable-linger {user}`, set "
         'RemoveIPC=no in /etc/systemd/logind.conf, or let a unit own it (RuntimeDirectory=NAME, and paths.ring = "/run/NAME")',

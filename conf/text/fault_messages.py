@@ -346,6 +346,16 @@ FAULTS: dict[str, dict[Language, str]] = {
         "en": "no broker is enabled, nothing would be collected: set enabled = true below [kis], [kiwoom] or [us]",
         "ko": "켜진 증권사가 없어 아무것도 수집하지 않음: [kis], [kiwoom], [us] 중 하나에 enabled = true를 쓸 것",
     },
+    "symbols_unknown": {
+        "en": "{count} {count:code|codes} not in the table of symbols of {day}: {names}: correct or remove {count:it|them}; "
+        "after a new listing run `collectorctl symbols update`",
+        "ko": "{day} 종목표에 없는 코드 {count}개: {names}: 고치거나 뺄 것. 신규 상장이면 `collectorctl symbols update` 실행",
+    },
+    "symbols_delisted": {
+        "en": "{count} {count:symbol|symbols} delisted, not in the table of symbols of {day}, the last day in brackets: {names}: "
+        "remove {count:it|them}",
+        "ko": "상장폐지 {count}종목, {day} 종목표에 없음(괄호는 마지막 날): {names}: 뺄 것",
+    },
     "not_collected": {
         "en": "no slot is left for {count} of {total} instruments, not collected: {names}: add app keys, or take instruments out",
         "ko": "{total}종목 중 {count}종목은 구독 자리가 없어 수집하지 못함({names}): 앱키를 추가하거나 종목을 줄일 것",

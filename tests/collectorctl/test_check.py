@@ -16,6 +16,7 @@ from collectorctl.check import check_home, require_startable
 from collectorctl.check_messages import MESSAGES
 from collectorctl.commands import setup
 from collectorctl.init import create_home
+from collectorctl.symbols import universe
 from conf.settings import SettingsError
 from conf.text.language import LANGUAGES
 
@@ -126,7 +127,7 @@ def test_each_message_of_check_is_complete_and_used() -> None:
     """In each language with the same values; none that nothing prints."""
     literals = {
         node.value
-        for module in (allocation_report, check, ring_directory, setup)
+        for module in (allocation_report, check, ring_directory, setup, universe)
         for node in ast.walk(ast.parse(Path(module.__file__).read_text(encoding="utf-8")))
         if isinstance(node, ast.Constant) and isinstance(node.value, str)
     } | {"not collected", "no redundancy", "ticks by recovery only"}  # consequences of an allocation

@@ -16,6 +16,7 @@ from collectorctl.demo.environment import SimulatorProcess, set_addresses
 from collectorctl.symbols.names import insert_names, read_names
 from collectorctl.symbols.store import SymbolTableError, load_symbols, store_symbols
 from collectorctl.symbols.table import SCHEMA, build_table
+from collectorctl.symbols.universe import judge_universe
 from collectorctl.symbols.update import find_objection, update_symbols
 from conf.home import Home
 
@@ -150,6 +151,59 @@ def test_the_newest_table_not_after_a_day_is_read_by_column(home: Home) -> None:
     home.symbol_path(DAY).write_bytes(b"PAR1")
     with pytest.raises(SymbolTableError, match="remove it, then run `collectorctl symbols update`"):
         load_symbols(home, DAY)
+
+
+def judge(home: Home, today: date, *codes: str, language: str = "en") -> tuple[list[str], list[str]]:
+    """What `check` tells of such a universe on a day: faults, warnings."""
+    (home.root / "collector.toml").write_text(f"{QUICK}[universe]\nkr = {msgspec.json.encode(codes).decode()}\n")
+    faults, warnings = judge_universe(Home(home.root), today, language)
+    return [fault.format(language) for fault in faults], warnings
+
+
+def test_codes_that_a_fresh_table_lacks_are_faults_and_an_old_one_refuses_nothing(home: Home) -> None:
+    """Unknown and delisted are told apart by the earlier tables; after a week both are warnings with the table's age."""
+    assert judge(home, DAY, "999999") == ([], [])
+    store_symbols(home, date(2026, 11, 18), build_table({"kis": [stock("000001"), stock("000002")]})[0])
+    store_symbols(home, DAY, build_table({"kis": [stock("000001")]})[0])
+    codes = ("000001", "000002", "999999", "999999_NX")
+
+    faults, warnings = judge(home, date(2026, 11, 27), *codes)
+    korean, _ = judge(home, date(2026, 11, 27), *codes, language="ko")
+    old_faults, old_warnings = judge(home, date(2026, 11, 28), *codes)
+
+    assert ("1 code not in the table of symbols of 2026-11-20: 999999:" in faults[0], warnings) == (True, [])
+    assert "1 symbol delisted" in faults[1] and "000002 이름000002 (2026-11-18)" in faults[1]
+    assert "상장폐지 1종목" in korean[1]
+    assert (old_faults, len(old_warnings)) == ([], 2)
+    assert "which is 8 days old: 999999:" in old_warnings[0]
+
+
+def test_halted_symbols_and_those_that_nxt_does_not_trade_are_warnings(home: Home) -> None:
+    """Each by name; what no vendor says is nothing. An ELW is in no table."""
+    rows = [stock("000001", halted=True), stock("000002", nxt_eligible=False), stock("000003")]
+    store_symbols(home, DAY, build_table({"kis": rows})[0])
+
+    faults, warnings = judge(home, DAY, "000001", "000002_NX", "000002", "000003_NX", "52M504")
+
+    assert faults == []
+    assert warnings == [
+        "52M504 is not in the table of symbols: ELWs never are; an ETN is written with Q before its six characters",
+        "trading of 1 symbol is halted, by the table of symbols of 2026-11-20: 000001 이름000001",
+        "1 symbol not traded on NXT, by the table of symbols of 2026-11-20: 000002_NX 이름000002: nothing will come",
+    ]
+
+
+def test_check_is_exit_78_with_an_unknown_code_and_takes_an_unreadable_table_for_none(home: Home) -> None:
+    """As the command line tells it."""
+    store_symbols(home, DAY, build_table({"kis": [stock("000001")]})[0])
+    (home.root / "collector.toml").write_text(f'{QUICK}[universe]\nkr = ["999999"]\n')
+
+    refused = run_collectorctl(home.root, "check", check=False)
+    home.symbol_path(DAY).write_bytes(b"no table")
+    passed = run_collectorctl(home.root, "check", "--json")
+
+    assert (refused.returncode, "universe.kr: 1 code not in the table" in refused.stderr) == (78, True)
+    assert "cannot be read" in passed.stdout and "symbols update" in passed.stdout
 
 
 def test_a_name_stands_beside_a_code_that_has_its_venue() -> None:
