@@ -52,6 +52,7 @@ PURE = (
     "collectorctl/gapfill/verify.py",
     "collectorctl/notify/outbox.py",
     "collectorctl/reader/bars.py",
+    "collectorctl/reader/feed_view.py",
     "collectorctl/recover/certificate/certify.py",
     "collectorctl/recover/matching/alignment.py",
     "collectorctl/recover/matching/day_coverage.py",

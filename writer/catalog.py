@@ -7,6 +7,7 @@
 Guarantees:
     * Nothing is changed, and a live writer is not disturbed: a segment that disappears while it is read was published.
     * `unpublished` yields no row that a partition already holds, and no twin of such a row.
+    * A price that the exchange did not give is null, with its size, also in files of before and in the journal.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from writer.journal.reader import list_segments, read_batches, read_lineage, rea
 from writer.publish.dedup import read_published_overlapping
 from writer.publish.partition import hour_directory, read_published_to
 from writer.publish.verified_file import PartitionWriteError
-from writer.schema import JOURNAL, PARQUET, parse_dataset
+from writer.schema import JOURNAL, PARQUET, clear_zero_prices, parse_dataset
 
 __all__ = [
     "PARQUET",
@@ -85,7 +86,7 @@ class Catalog:
     def read_between(self, dataset: str, begin_ns: int, end_ns: int, columns: Sequence[str]) -> Iterator[pa.Table]:
         """Rows of every instrument, as `read` has them, a file or a batch at a time."""
         for path in self.partitions_between(dataset, begin_ns, end_ns):
-            yield pq.read_table(path, columns=list(columns), partitioning=None)
+            yield clear_zero_prices(pq.read_table(path, columns=list(columns), partitioning=None))
         for batch in self.unpublished(dataset):
             yield pa.Table.from_batches([batch]).select(columns)
 
@@ -94,12 +95,12 @@ class Catalog:
 
         `ends`: an empty dict at first; with it a later call gives what is new.
         """
-        return read_rows(self._home.journal_directory(dataset), JOURNAL[dataset], ends)
+        yield from map(clear_zero_prices, read_rows(self._home.journal_directory(dataset), JOURNAL[dataset], ends))
 
     def unpublished(self, dataset: str) -> Iterator[pa.RecordBatch]:
         """Journal entries that are in no partition yet, oldest first; PartitionWriteError if a partition is unreadable."""
         for entries, _, is_unpublished in self._find_unpublished(dataset):
-            yield entries.filter(pa.array(is_unpublished))
+            yield clear_zero_prices(entries.filter(pa.array(is_unpublished)))
 
     def journal_only(self, dataset: str, begin_ns: int, end_ns: int) -> list[int]:
         """Hours that begin in [begin_ns, end_ns) and have unpublished entries, ascending."""
@@ -164,7 +165,7 @@ def read_row_groups(
                 group = file.metadata.row_group(number)
                 statistics = group.column(column).statistics
                 if statistics is None or not statistics.has_min_max or statistics.min <= symbol <= statistics.max:
-                    yield first_row, file.read_row_group(number, columns)
+                    yield first_row, clear_zero_prices(file.read_row_group(number, columns))
                 first_row += group.num_rows
     except FileNotFoundError:
         raise

@@ -11,9 +11,13 @@ Guarantees:
     * Where prices are whole units, a fractional one (a midpoint between two one-won ticks) is rounded half to even and its
       row flagged PRICE_ROUNDED; elsewhere prices are the float64 nearest to the recorded 1/10,000.
     * Times carry their zone; `business_date` is the day of the venue's session.
+    * In published files a price that the exchange did not give is null, with its size. A journal entry has what the vendor sent:
+      arbitration goes on from it.
 """
 
 from __future__ import annotations
+
+from typing import TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -29,6 +33,12 @@ WRITER_FEED = "writer"
 """The writer's own feed: it has events only, which are stored like those of the collectors."""
 
 VERSION = 1
+"""Of journal entries."""
+
+FILE_VERSION = 2
+"""Of published files: from 2 on a price that the exchange did not give is null, with its size; in 1 it is the vendor's 0."""
+
+_Rows = TypeVar("_Rows", pa.Table, pa.RecordBatch)
 _SIDES = ("ask", "bid")
 _SOURCE = pa.array(["live", "recovered"])
 _ORIGIN = [
@@ -126,6 +136,13 @@ PARQUET: dict[str, pa.Schema] = {
 }
 """Dataset ("kr.tick") -> the columns of a published file."""
 
+_GIVEN_WITH_PRICE = {
+    **{f"{side}_price_{n + 1}": f"{side}_size_{n + 1}" for side in _SIDES for n in range(LEVELS)},
+    "mid_price": "mid_size",
+    "expected_price": "expected_size",
+}
+"""Prices that vendors send as 0 where there is none, each with the size beside it (a tick's quotes have none)."""
+
 _ENTRY = [
     ("row", pa.int64()),  # entry number, 1, 2, 3 ... over the whole lineage of the journal
     (
@@ -159,6 +176,22 @@ _FEED_NAMES = pc.replace_with_mask(
 )  # backfilled ticks come from KIS REST
 _EVENT_TYPE_NAMES = _names_by_code(EventType, lower=True)
 _STREAM_NAMES = pa.array(STREAM_NAMES)
+
+
+def clear_zero_prices(table: _Rows) -> _Rows:
+    """Published columns with null in place of the vendors' 0: an empty level, no midpoint book, no expected trade, with the size.
+
+    A table without a price keeps the size beside it.
+    """
+    names = table.schema.names
+    for price, size in _GIVEN_WITH_PRICE.items():
+        if price not in names or not pc.any(is_absent := pc.equal(table[price], 0)).as_py():
+            continue
+        for name in (price, size):
+            if name in names:
+                values = pc.if_else(is_absent, pa.scalar(None, table[name].type), table[name])
+                table = table.set_column(names.index(name), table.schema.field(name), values)
+    return table
 
 
 def compute_hours(records: np.ndarray) -> np.ndarray:

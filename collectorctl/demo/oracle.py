@@ -296,6 +296,9 @@ _SCALARS = (
 )
 
 
+_NULLS = {"cum_volume": -1, "total_ask_size": -1, "total_bid_size": -1}
+"""Null is 0 in the truth where it is a price that there was not, or the size beside it."""
+
 _IDENTITY_BYTES = 8 * (4 * LEVELS + 1)
 """The numbers of a book that identify it: levels, then cumulative volume."""
 
@@ -326,7 +329,7 @@ def _book_keys_of_rows(rows: pd.DataFrame) -> list[tuple]:
     ]
     numbers = np.column_stack(
         [
-            rows[[*sides, *(name for _, name in _SCALARS)]].fillna(-1).to_numpy(np.int64),
+            rows[[*sides, *(name for _, name in _SCALARS)]].fillna(_NULLS).fillna(0).to_numpy(np.int64),
             _to_unix_seconds(rows["exch_time"]),
         ]
     )

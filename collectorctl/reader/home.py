@@ -5,8 +5,7 @@
 
 Guarantees:
     * Nothing is opened for writing, and no process needs to run.
-    * A price that the exchange did not give is null, with its size: the vendors send 0 for an empty level, for the midpoint where
-      no midpoint book is traded, and for the expected trade outside auctions.
+    * A price that the exchange did not give is null, with its size, whatever version wrote the file.
     * Ticks come in the order of the trades, which is that of the cumulative volume, recovered ones in their places, and each
       with the session of its time.
 
@@ -29,6 +28,7 @@ import pyarrow.compute as pc
 from collectorctl.explain.rows import read_events
 from collectorctl.explain.visibility import find_outages
 from collectorctl.reader.bars import BarClock, Span, compute_bars, intersect
+from collectorctl.reader.feed_view import rebuild_feed
 from collectorctl.reader.live import Live
 from collectorctl.recover.certificate.store import SCHEMA, certificates_path, load
 from collectorctl.recover.store import table_file
@@ -37,7 +37,7 @@ from conf.clock import DAY_NS, SECOND_NS
 from conf.home import Home
 from conf.instrument import Instrument, parse_instrument
 from conf.market import MARKETS
-from ringbuf.records import LEVELS, STREAMS
+from ringbuf.records import STREAMS
 from writer.catalog import PARQUET, Catalog
 
 if TYPE_CHECKING:
@@ -45,10 +45,6 @@ if TYPE_CHECKING:
 
 Day = str | dt.date
 Form = Literal["pandas", "arrow", "polars"]
-_PRICED = [
-    (f"{side}_price_{level}", f"{side}_size_{level}") for side in ("ask", "bid") for level in range(1, LEVELS + 1)
-]
-_PRICED += [("mid_price", "mid_size"), ("expected_price", "expected_size")]
 EVENT_LOOKBACK_NS = 2 * DAY_NS
 """How far before a day events are read to find the acknowledgement of a subscription."""
 _BEST = ["ask_price_1", "ask_size_1", "bid_price_1", "bid_size_1", "mid_price"]
@@ -93,7 +89,7 @@ class HomeReader:
         found = found.filter(pc.and_(pc.greater_equal(times, begin_ns), pc.less(times, end_ns)))
         if stream == "tick":
             return _order_trades(self._label_sessions(found, instrument))
-        return _without_zeros(found.sort_by([("recv_time", "ascending")]))
+        return found.sort_by([("recv_time", "ascending")])
 
     @overload
     def books(self, symbol: str, day: Day) -> pd.DataFrame: ...
@@ -106,6 +102,18 @@ class HomeReader:
     def books(self, symbol: str, day: Day, form: Form = "pandas") -> Any:
         """The books of an instrument's day in order of receipt."""
         return to_form(self.table("orderbook", symbol, day), form)
+
+    @overload
+    def feed_books(self, feed: str, symbol: str, day: Day) -> pd.DataFrame: ...
+    @overload
+    def feed_books(self, feed: str, symbol: str, day: Day, form: Form) -> Any: ...
+    def feed_books(self, feed: str, symbol: str, day: Day, form: Form = "pandas") -> Any:
+        """The books as one feed delivered them, rebuilt from the merged rows: see docs/reading.md for what cannot be."""
+        feeds = parse_instrument(symbol).market.feeds
+        if feed not in feeds:
+            raise ValueError(f"{feed!r}: {symbol} comes by {' and '.join(feeds)}")
+        books = self.table("orderbook", symbol, day)
+        return to_form(rebuild_feed(books, feed, self._home.settings.writer.identity_cum_volume), form)
 
     @overload
     def ticks(self, symbol: str, day: Day, join_books: bool = False) -> pd.DataFrame: ...
@@ -266,13 +274,3 @@ def _order_trades(ticks: pa.Table) -> pa.Table:
     """
     names = [name for name in ("business_date", "cum_volume", "recv_time") if name in ticks.column_names]
     return ticks.sort_by([(name, "ascending") for name in names])
-
-
-def _without_zeros(books: pa.Table) -> pa.Table:
-    """Null prices and sizes where a price is 0."""
-    for price, size in _PRICED:
-        is_absent = pc.equal(books[price], 0)
-        for name in (price, size):
-            values = pc.if_else(is_absent, pa.scalar(None, books[name].type), books[name])
-            books = books.set_column(books.column_names.index(name), name, values)
-    return books

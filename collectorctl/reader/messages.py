@@ -150,7 +150,7 @@ def make_books(records: np.ndarray) -> list[Book]:
                 _optional(total_ask),
                 _optional(total_bid),
                 _price(expected, _DIVISORS[venue]),
-                _optional(expected_size),
+                _optional(expected_size) if expected else None,
                 _SESSIONS.get(session, "unknown"),
                 flags,
             )

@@ -111,6 +111,7 @@ def _to_records(rows: pa.RecordBatch | pa.Table) -> np.ndarray:
     found["cum_volume"] = pc.fill_null(rows.column("cum_volume"), UNDEFINED).to_numpy()
     for side in _SIDES:
         for n in range(LEVELS):
-            found[f"{side}_price_e4"][:, n] = rows.column(f"{side}_price_{n + 1}").to_numpy() * PRICE_SCALE
-            found[f"{side}_size"][:, n] = rows.column(f"{side}_size_{n + 1}").to_numpy()
+            for field, what, scale in (("price_e4", "price", PRICE_SCALE), ("size", "size", 1)):
+                level = pc.fill_null(rows.column(f"{side}_{what}_{n + 1}"), 0)  # the vendors' empty level, in a frame
+                found[f"{side}_{field}"][:, n] = level.to_numpy() * scale
     return found

@@ -236,7 +236,7 @@ def _judge_books(
         received = {feed: rows[f"recv_time_{feed}"] for feed in FEEDS}
         present = {feed: column.notna().to_numpy() for feed, column in received.items()}
         instants = {feed: column.astype("int64").to_numpy() for feed, column in received.items()}
-        levels = rows[LEVEL_COLUMNS].fillna(-1).astype("int64").to_numpy().tolist()
+        levels = rows[LEVEL_COLUMNS].fillna(0).astype("int64").to_numpy().tolist()
         rests = rows[REST_COLUMNS].fillna(0).astype("int64").to_numpy().tolist()
         heads = rows[["date", "hour", "symbol", "venue", "cum_volume", "exch_time"]].itertuples(index=False)
         for at, (date, hour, symbol, venue, volume, stamp) in enumerate(heads):

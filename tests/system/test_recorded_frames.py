@@ -113,6 +113,13 @@ def magnitude(text: str) -> int:
     return int(text.strip().lstrip("+-"))
 
 
+def clear_absent(numbers: dict[str, int | None]) -> list[int | None]:
+    """A price of 0 is none, and neither is the size beside it."""
+    absent = {name for name, number in numbers.items() if "price" in name and number == 0}
+    absent |= {name.replace("price", "size") for name in absent}
+    return [None if name in absent else number for name, number in numbers.items()]
+
+
 def rows_of(frame: pd.DataFrame, columns: list[str], broker: str) -> list[tuple]:
     """Stored rows as tuples of Python values, None for null, time of day as HHMMSS; sorted."""
     own = frame[frame.broker == broker]
@@ -148,7 +155,12 @@ def test_every_recorded_kis_book_is_stored_as_its_text_says(played: dict) -> Non
     """All ten levels, totals, expected match, cumulative volume and midpoint, at each of the recorded widths."""
     expected = sorted(
         (
-            (f[1], f[0], *(int(f[at]) if at < len(f) else None for at in KIS_BOOK.values()), "regular")
+            (
+                f[1],
+                f[0],
+                *clear_absent({name: int(f[at]) if at < len(f) else None for name, at in KIS_BOOK.items()}),
+                "regular",
+            )
             for f in kis_records(played["samples"], "H0STASP0")
         ),
         key=repr,
@@ -179,7 +191,9 @@ def test_every_recorded_kiwoom_book_is_stored_as_its_text_says(played: dict) -> 
     expected = []
     for entry in kiwoom_entries(played["samples"], "0D"):
         v = entry["values"]
-        numbers = [magnitude(v[str(fid)]) if str(fid) in v else None for fid in KIWOOM_BOOK.values()]
+        numbers = clear_absent(
+            {name: magnitude(v[str(fid)]) if str(fid) in v else None for name, fid in KIWOOM_BOOK.items()}
+        )
         expected.append((v["21"], entry["item"], *numbers, "regular"))
 
     assert sorted(expected, key=repr) == rows_of(played["books"], ["symbol", *KIWOOM_BOOK, "session"], "kiwoom")

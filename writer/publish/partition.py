@@ -37,7 +37,7 @@ from writer.journal.segment import Damage
 from writer.publish.dedup import SelectedTicks, select_ticks
 from writer.publish.overlap import mark_rows
 from writer.publish.verified_file import PartitionWriteError, remove_leftovers, write_verified
-from writer.schema import JOURNAL, PARQUET, VERSION, is_sorted_by_symbol, parse_dataset
+from writer.schema import FILE_VERSION, JOURNAL, PARQUET, clear_zero_prices, is_sorted_by_symbol, parse_dataset
 
 MAX_PART_ROWS = 1_000_000
 """Rows of one part at most: what bounds the index. A larger hour becomes several parts, each sorted."""
@@ -180,7 +180,7 @@ def _publish_part(
     fold = {"fold": "1"} if task.market.to_local(task.hour).fold else {}
     schema = PARQUET[task.dataset].with_metadata(
         {
-            "schema_version": str(VERSION),
+            "schema_version": str(FILE_VERSION),
             "writer_version": _read_package_version(),
             "arbitration_rule": RULE if len(task.market.feeds) > 1 else "one-line/1",
             "twin_window_s": str(task.window_s),
@@ -211,7 +211,7 @@ def _build_row_groups(
         own, twin = index.location[chosen], index.twin_location[chosen]
         winner = twin.where(own, index.twin_is_first[chosen])
         columns = _gather_columns(entries, schema.names, own, twin, winner)
-        table = pa.table(list(columns.values()), schema)
+        table = clear_zero_prices(pa.table(list(columns.values()), schema))
         if selection is not None:
             table = mark_rows(
                 table, *(column[chosen] for column in (selection.cum_volume, selection.size, selection.flags))

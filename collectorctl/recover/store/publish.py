@@ -36,7 +36,7 @@ from ringbuf.records import UNDEFINED
 from writer import durable_io
 from writer.catalog import find_partitions, hour_directory
 from writer.publish.verified_file import PartitionWriteError, remove_leftovers
-from writer.schema import KOREAN_TIME, VERSION
+from writer.schema import FILE_VERSION, KOREAN_TIME, clear_zero_prices
 
 RowKey = tuple[str, str, int, int, str]
 """Symbol, venue, cumulative volume, size, source."""
@@ -92,7 +92,7 @@ def _open_partition(path: Path) -> ExistingPartition:
         old = ExistingPartition(path)
     except (pa.ArrowInvalid, OSError) as error:
         raise _unreadable_error(path, error) from error
-    old.metadata.setdefault(b"schema_version", str(VERSION).encode())
+    old.metadata.setdefault(b"schema_version", str(FILE_VERSION).encode())
     return old
 
 
@@ -130,7 +130,7 @@ def to_published_rows(instrument: Instrument, trades: np.ndarray, broker: str, l
     for name in ("price", "size", "cum_volume", "ask_price_1", "bid_price_1"):
         columns[name] = pa.array(trades[name].copy(), mask=trades[name] == UNDEFINED)
     arrays = [columns[field.name] if field.name in columns else pa.nulls(count, field.type) for field in SCHEMA]
-    return pa.table(arrays, schema=SCHEMA)
+    return clear_zero_prices(pa.table(arrays, schema=SCHEMA))
 
 
 def _find_removed(old: ExistingPartition, redundant: RedundantRows, seen: Counter[RowKey]) -> np.ndarray:

@@ -56,6 +56,10 @@ def stored_books(books: np.ndarray, lines: list[tuple[int, bool, bool]]) -> pd.D
             columns[f"{side}_size_{level}"] = told[f"{side}_size"][:, level - 1]
     columns |= {"total_ask_size": told["total_ask"], "total_bid_size": told["total_bid"]}
     columns |= {name: told[name] for name in ("cum_volume", "expected_price", "expected_size", "mid_price", "mid_size")}
+    for price in [name for name in columns if "price" in name]:  # null in the files where there is none
+        size = price.replace("price", "size")
+        is_there = columns[price] > 0
+        columns[price], columns[size] = (np.where(is_there, columns[name], np.nan) for name in (price, size))
     return pd.DataFrame(columns)
 
 

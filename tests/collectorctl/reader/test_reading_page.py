@@ -52,6 +52,7 @@ def make_books() -> np.ndarray:
     found["cum_volume"] = np.array([10, 13, 18, 33, 46])[number]
     found["ask_size"][:, 0] += number
     found["expected_size"] = 0
+    found["seq"] = np.arange(1, 8)
     found["mid_price_e4"][2:], found["mid_size"][2:] = 0, 0
     for name in ("ask_price_e4", "ask_size"):
         found[name][6:, 7:] = 0

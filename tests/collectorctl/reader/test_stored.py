@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 from support.writer_data import NINE_NS, SECOND_NS, make_books, make_home, make_ticks
@@ -32,7 +33,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> HomeReader:
     books = make_books(range(40), symbols=1)
     books["symbol"] = b"005930"
     books["recv_ns"] = NINE_NS + np.arange(40) * SECOND_NS
-    books["mid_price_e4"], books["mid_size"], books["expected_price_e4"] = 0, 0, UNDEFINED
+    books["mid_price_e4"], books["mid_size"], books["expected_price_e4"], books["expected_size"] = 0, 0, 0, UNDEFINED
     books["ask_price_e4"][:, 9], books["ask_size"][:, 9] = 0, 0
     ticks = make_ticks([10, 11, 13, 14, 15])
     ticks["recv_ns"] = NINE_NS + np.array([1, 2, 2, 3, 3]) * SECOND_NS + SECOND_NS // 2
@@ -56,6 +57,23 @@ def test_a_price_that_the_exchange_did_not_give_is_null_and_never_zero(home: Hom
         assert books[name].isna().all()
     assert (books["ask_price_1"] > 70_000 - 1).all()
     assert books["recv_time"].is_monotonic_increasing
+
+
+def test_it_is_null_in_the_files_and_files_of_before_are_read_so(home: HomeReader, tmp_path: Path) -> None:
+    """Where a file has the vendor's 0, as files of version 1 do."""
+    (path,) = (home._home.data / "kr/orderbook").rglob("part-*.parquet")
+    stored = pq.ParquetFile(path).read()
+    assert stored.schema.metadata[b"schema_version"] == b"2"
+    for name in ("ask_price_10", "ask_size_10", "mid_price", "mid_size", "expected_price", "expected_size"):
+        assert stored[name].null_count == len(stored)
+        at = stored.schema.get_field_index(name)
+        stored = stored.set_column(at, stored.schema.field(at), pc.fill_null(stored[name], 0))
+    former = make_home(tmp_path)
+    former_path = former.root / path.relative_to(home._home.root)
+    former_path.parent.mkdir(parents=True)
+    pq.write_table(stored.replace_schema_metadata({"schema_version": "1"}), former_path)
+
+    assert collectorctl.open(former.root).books("005930", DAY).equals(home.books("005930", DAY))
 
 
 def test_ticks_come_in_the_order_of_the_trades_and_recovered_ones_in_their_places(home: HomeReader) -> None:

@@ -1,0 +1,66 @@
+"""A feed's view out of merged rows, against what the feed delivered."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from support.writer_data import NINE_NS, SECOND_NS, make_books, make_home
+
+import collectorctl
+from ringbuf.records import FeedId
+from writer.publish.records import publish_records
+
+FEEDS = {"kis": FeedId.KIS, "kiwoom": FeedId.KIWOOM}
+BOOK = st.tuples(st.sampled_from(["both", "kis", "kiwoom"]), st.integers(-80, 80), st.booleans())
+"""Who delivered it, how many ms Kiwoom was later, whether Kiwoom states another total."""
+
+
+def make_delivered(books: list[tuple[str, int, bool]]) -> np.ndarray:
+    """What both feeds delivered, in order of receipt, a book a second."""
+    found = []
+    for number, (who, lag_ms, differs) in enumerate(books):
+        for feed, late_ms in (("kis", 0), ("kiwoom", lag_ms)):
+            if who in ("both", feed):
+                (book,) = make_books([number + 1], FEEDS[feed], symbols=1)
+                book["symbol"] = b"005930"
+                book["recv_ns"] = book["mono_ns"] = NINE_NS + (number + 1) * SECOND_NS + late_ms * 1_000_000
+                book["exch_ns"] = NINE_NS + number * SECOND_NS
+                book["total_ask_size"] += 7 if differs and feed == "kiwoom" else 0
+                found.append(book)
+    records = np.array(found)
+    return records[np.argsort(records["recv_ns"], kind="stable")]
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.lists(BOOK, min_size=1, max_size=40))
+def test_each_feed_has_every_book_that_it_delivered_at_its_time(books: list[tuple[str, int, bool]]) -> None:
+    """Levels and volume as delivered; a total is its own or null, never the other feed's."""
+    delivered = make_delivered(books)
+    with tempfile.TemporaryDirectory() as root:
+        home = make_home(Path(root))
+        publish_records(home.data / "kr/orderbook", "kr.orderbook", delivered, "view", home.settings.writer, SECOND_NS)
+        reader = collectorctl.open(root)
+        for feed, number in FEEDS.items():
+            sent = delivered[delivered["line"] == number]
+            rows = reader.feed_books(feed, "005930", "2026-11-20", form="arrow").to_pydict()
+            assert [round(at.timestamp() * 1000) for at in rows["recv_time"]] == (sent["recv_ns"] // 10**6).tolist()
+            assert rows["cum_volume"] == sent["cum_volume"].tolist()
+            assert rows["ask_size_3"] == sent["ask_size"][:, 2].tolist()
+            for stored, own, is_own in zip(
+                rows["total_ask_size"], sent["total_ask_size"].tolist(), rows["own_frame"], strict=True
+            ):
+                assert stored == own or (stored is None and not is_own)
+            assert [seq is None for seq in rows["seq"]] == [not is_own for is_own in rows["own_frame"]]
+
+
+def test_a_feed_that_does_not_bring_the_instrument_is_named(tmp_path: Path) -> None:
+    reader = collectorctl.open(make_home(tmp_path).root)
+
+    with pytest.raises(ValueError, match="comes by kis and kiwoom"):
+        reader.feed_books("us", "005930", "2026-11-20")
+    assert reader.feed_books("us", "NAS.AAPL", "2026-11-20").empty
