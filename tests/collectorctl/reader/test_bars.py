@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
-from pathlib import Path
+from datetime import UTC, date, datetime
 
 import numpy as np
 import pandas as pd
@@ -119,6 +118,30 @@ def test_a_share_that_is_there_twice_counts_once_and_auctions_and_recovered_trad
     assert not one["hole"] and not two["hole"]
 
 
+def test_a_us_day_with_the_trades_of_two_business_dates_has_no_hole_where_the_volume_begins_anew() -> None:
+    """In dollars; each date's volume is judged by itself."""
+    rows = [
+        {
+            "exch_time": datetime.fromtimestamp(NINE_NS // SECOND_NS + number, UTC),
+            "price": 10.5,
+            "size": 4,
+            "cum_volume": 4 * (1 + number % 2) + missing,
+            "business_date": date(2026, 11, 20 + number // 2),
+            "session": "day_market",
+            "source": "live",
+            "side": 1,
+            "flags": 0,
+        }
+        for number, missing in enumerate((0, 0, 0, 3))
+    ]
+    table = pa.Table.from_pylist(rows, PARQUET["us.tick"])
+
+    (bar,) = compute_bars(table, CLOCKS[0]).to_pylist()
+
+    assert (bar["volume"], bar["missing"], bar["value"], bar["vwap"], bar["count"]) == (16, 3, 168.0, 10.5, 4)
+    assert len(compute_bars(table, BarClock(value=84.0))) == 2
+
+
 def test_while_no_feed_received_trades_and_no_volume_is_known_bars_are_holes() -> None:
     """Behind the last trade; before it the volume shows that nothing is missing."""
     table, *_ = make_table([(10, 0, 100, True), (5, 70, 101, True)])
@@ -134,7 +157,7 @@ def test_while_no_feed_received_trades_and_no_volume_is_known_bars_are_holes() -
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> HomeReader:
-    return collectorctl.open(make_stored_day(tmp_path_factory.mktemp("home"), symbols=("005930", "000660")))
+    return collectorctl.open(make_stored_day(tmp_path_factory.mktemp("home")))
 
 
 def test_bars_of_a_home_have_the_official_volume_or_the_outages(home: HomeReader) -> None:
@@ -153,10 +176,8 @@ def test_bars_of_a_home_have_the_official_volume_or_the_outages(home: HomeReader
             home.bars("005930", DAY, **wrong)
 
 
-def test_an_outage_to_the_end_of_the_day_is_a_hole_without_a_certificate(tmp_path: Path) -> None:
+def test_an_outage_to_the_end_of_the_day_is_a_hole_without_a_certificate(home: HomeReader) -> None:
     """The stored day's events know no subscription of a third stock: whether it was traded is unknown."""
-    home = collectorctl.open(make_stored_day(tmp_path))
-
     bars = home.bars("373220", DAY, "10min")
 
     last = bars[bars["volume"] > 0].index[-1]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import subprocess
 import sys
+from importlib.resources import files
 from pathlib import Path
 
 import numpy as np
@@ -141,6 +142,10 @@ def test_a_day_without_rows_is_empty_and_a_place_without_a_home_is_named(home: H
         collectorctl.open(tmp_path)
     with pytest.raises(ValueError, match="no such stream"):
         home.table("trades", "005930", DAY)
+
+
+def test_the_package_tells_type_checkers_that_it_has_types() -> None:
+    assert files("collectorctl").joinpath("py.typed").is_file()
 
 
 def test_the_package_is_imported_without_any_library() -> None:
