@@ -17,7 +17,7 @@ from typing import Any
 import click
 
 from collectorctl.commands import capture, cleaning, inspect, lifecycle, recovery, setup, simulation, symbols
-from collectorctl.supervision.supervisor import SupervisorError
+from collectorctl.supervision.errors import SupervisorError
 from collectorctl.terminal import echo
 from conf.files.lock import LockHeld
 from conf.home import Home

@@ -23,8 +23,13 @@ from writer.catalog import Catalog
 POLL_S = 0.5
 
 
-def read_newest_rows(home: Home, dataset: str, max_rows: int, follow: bool) -> Iterator[dict[str, Any]]:
-    """The last `max_rows` rows of a dataset's journal, oldest first, as column -> value; with `follow` also later ones."""
+def read_newest_rows(
+    home: Home, dataset: str, max_rows: int, follow: bool, is_exact: bool = True
+) -> Iterator[dict[str, Any]]:
+    """The last `max_rows` rows of a dataset's journal, oldest first, as column -> value; with `follow` also later ones.
+
+    Unless `is_exact`, times are in microseconds, for which pandas is not loaded.
+    """
     last_row, ends = 0, dict[Path, int]()
     while True:
         batches: deque[pa.RecordBatch] = deque()
@@ -35,7 +40,10 @@ def read_newest_rows(home: Home, dataset: str, max_rows: int, follow: bool) -> I
             while not follow and sum(b.num_rows for b in batches) - batches[0].num_rows > 4 * max_rows:
                 batches.popleft()  # the rows wanted lie in the later batches, twins' arrivals among them
         rows = [
-            row for batch in batches for row in batch.to_pylist() if row["row"] > last_row and row["twin_of"] is None
+            row
+            for batch in batches
+            for row in (batch if is_exact else _to_microseconds(batch)).to_pylist()
+            if row["row"] > last_row and row["twin_of"] is None
         ]
         yield from rows if last_row else rows[-max_rows:]
         if batches:
@@ -43,6 +51,14 @@ def read_newest_rows(home: Home, dataset: str, max_rows: int, follow: bool) -> I
         if not follow:
             return
         time.sleep(POLL_S)
+
+
+def _to_microseconds(batch: pa.RecordBatch) -> pa.RecordBatch:
+    columns = [
+        column.cast(pa.timestamp("us", column.type.tz), safe=False) if pa.types.is_timestamp(column.type) else column
+        for column in batch.columns
+    ]
+    return pa.record_batch(columns, batch.schema.names)
 
 
 def format_row(stream: str, row: dict[str, Any]) -> str:

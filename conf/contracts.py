@@ -53,7 +53,7 @@ CONTRACTS = tuple(
             "the same",
             "brokers.transport.token_cache:TokenFile",
         ),
-        ("run/lines.json", "writer", "status", "writer.feeds.monitor:FeedReport"),
+        ("run/lines.json", "writer", "status", "writer.feeds.feed_report:FeedReport"),
         ("run/day.json", "writer", "status, notify", "writer.feeds.day_report:DayReport"),
         (
             "run/acknowledged.json",

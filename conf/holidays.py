@@ -15,11 +15,10 @@ import subprocess
 import sys
 from datetime import date
 from functools import cache
-from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 
 import msgspec
-from loguru import logger
 
 from conf.calendar import NO_HOLIDAYS, HolidayTable
 from conf.files.replacement import replace_file
@@ -39,7 +38,7 @@ def load_holidays(file: Path, year: int) -> HolidayTable:
             return found
         computed = _compute_in_subprocess(year - YEARS_BACK, year + YEARS_AHEAD)
     except (ImportError, OSError, subprocess.SubprocessError, msgspec.MsgspecError) as error:
-        logger.warning(
+        _warn(
             "cannot compute the holiday table ({}); using weekends, [calendar] and {}: "
             "run `{} -m conf.holidays {} {}` to see why",
             *(error, file.name if found.source else "no cached table", sys.executable, year, year),
@@ -51,8 +50,21 @@ def load_holidays(file: Path, year: int) -> HolidayTable:
 
 
 def library_version() -> str:
-    """The library and its version. PackageNotFoundError."""
+    """The library and its version, out of the name of its folder, which is found at once. PackageNotFoundError."""
+    spec = find_spec("holidays")
+    place = Path(spec.origin).parents[1] if spec and spec.origin else Path()
+    names = [path.name for path in place.glob("holidays-*.dist-info")]
+    if len(names) == 1:
+        return f"holidays {names[0].removeprefix('holidays-').removesuffix('.dist-info')}"
+    from importlib.metadata import version  # on demand: it reads and parses the whole description
+
     return f"holidays {version('holidays')}"
+
+
+def _warn(message: str, *values: object) -> None:
+    from loguru import logger  # on demand: it takes longer to load than most commands to run
+
+    logger.warning(message, *values)
 
 
 def _read_cached(file: Path) -> HolidayTable:
@@ -61,7 +73,7 @@ def _read_cached(file: Path) -> HolidayTable:
     except FileNotFoundError:
         return NO_HOLIDAYS
     except (OSError, msgspec.MsgspecError) as error:
-        logger.warning("{}: cannot be read ({}): it is computed again", file, error)
+        _warn("{}: cannot be read ({}): it is computed again", file, error)
         return NO_HOLIDAYS
 
 
@@ -69,7 +81,7 @@ def _write_cached(file: Path, table: HolidayTable) -> None:
     try:
         replace_file(file, msgspec.json.encode(table))
     except OSError as error:
-        logger.warning("{}: cannot be written ({}): every process computes it again until it can", file, error)
+        _warn("{}: cannot be written ({}): every process computes it again until it can", file, error)
 
 
 @cache

@@ -12,6 +12,7 @@ Guarantees:
     * A process prints only its final message, if it cannot run.
     * A line of a log begins an entry or continues a traceback, which is indented; no text from outside begins one, and no line has
       control characters or a secret of this process.
+    * What logs is loaded by a process, not by a command that needs no more than an exit status from here.
 """
 
 from __future__ import annotations
@@ -28,8 +29,6 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
-
-from loguru import logger
 
 from conf.files.lock import LockHeld, lock_file
 from conf.home import Home
@@ -78,6 +77,8 @@ def find_home_root() -> Path:
 
 def run_process(name: str, main: Callable[[Home, ShutdownSignal], None]) -> int:
     """Run `main` as the process `name` of the home; the exit status."""
+    from loguru import logger
+
     faulthandler.enable()
     resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
     stop = ShutdownSignal()
@@ -147,6 +148,8 @@ def exit_with_parent(parent: int | None = None) -> None:
 
 def configure_logging(home: Home, name: str) -> None:
     """Log to HOME/log/NAME.log, rotated; never the values of variables (they may be secrets)."""
+    from loguru import logger
+
     table = home.settings.log
     logger.remove()
     try:
@@ -168,6 +171,8 @@ def configure_logging(home: Home, name: str) -> None:
 
 def find_rotation_fault(home: Home) -> Fault | None:
     """The fault of a log rotation that the library cannot read; no file is made."""
+    from loguru import logger
+
     rotation = home.settings.log.rotation
     try:
         logger.remove(logger.add(home.log / "check.log", rotation=rotation, delay=True, filter=lambda _: False))

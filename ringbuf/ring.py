@@ -37,7 +37,6 @@ from pathlib import Path
 from typing import NamedTuple, Self
 
 import numpy as np
-from loguru import logger
 
 from ringbuf import layout
 from ringbuf.access import create_file
@@ -221,6 +220,8 @@ class Producer(_MappedRing):
         """
         if not self.is_replaced or time.monotonic() - self._restore_failed_s < RESTORE_RETRY_S:
             return False
+        from loguru import logger  # on demand: readers of rings have no use for it
+
         try:
             restore_directory(self.path.parent, self._directory)
             if not self.is_replaced:

@@ -28,7 +28,6 @@ from typing import NamedTuple, Self
 
 import msgspec
 import numpy as np
-from loguru import logger
 
 from ringbuf import layout
 from ringbuf.access import create_file
@@ -274,6 +273,8 @@ class Vitals:
 
     def _restore_path(self) -> None:
         """Make the page again at its path if that was deleted; a failure is tried again at the next look."""
+        from loguru import logger  # on demand: readers of pages have no use for it
+
         try:
             with self._lock:
                 if not is_missing(self.path):

@@ -149,7 +149,7 @@ WRITER_INTERFACE = {
     "writer.volume.coverage",
     *(
         "writer.volume.gap_tracker",
-        "writer.feeds.monitor",
+        "writer.feeds.feed_report",
         "writer.feeds.day_events",
         "writer.feeds.day_report",
     ),  # reports of the writer

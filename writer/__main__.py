@@ -2,7 +2,10 @@
 
 import sys
 
+from conf.arrow import load_arrow_without_pandas
 from conf.process import run_process
-from writer.service import main
+
+load_arrow_without_pandas()
+from writer.service import main  # noqa: E402  its modules make arrays
 
 sys.exit(run_process("writer", main))

@@ -13,7 +13,6 @@ import os
 from pathlib import Path
 
 import msgspec
-from loguru import logger
 
 from conf.files.replacement import replace_file
 
@@ -32,6 +31,8 @@ class SnapshotFile:
             replace_file(self.path, msgspec.json.encode(snapshot))
         except OSError as error:
             if str(error) != self._last_error:
+                from loguru import logger  # on demand: readers of snapshots have no use for it
+
                 logger.error("{}: status shows {} until it can be written", error, self._stale_content)
             self._last_error = str(error)
             return False

@@ -142,9 +142,13 @@ def tail(root: Path, stream: str, market: str, rows: int, follow: bool, as_json:
 
     Example: collectorctl tail orderbook -n 5 --json
     """
+    from conf.arrow import load_arrow_without_pandas
+
+    if not as_json:  # JSON has nanoseconds
+        load_arrow_without_pandas()
     from collectorctl.tail import format_row, read_newest_rows
 
-    for row in read_newest_rows(Home(root), f"{market}.{stream}", rows, follow):
+    for row in read_newest_rows(Home(root), f"{market}.{stream}", rows, follow, is_exact=as_json):
         echo_json(row, indent=0) if as_json else echo(format_row(stream, row))
 
 

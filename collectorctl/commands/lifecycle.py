@@ -11,7 +11,6 @@ from pathlib import Path
 
 import click
 
-from collectorctl.supervision.supervisor import SupervisorClient
 from collectorctl.terminal import echo
 from conf.home import Home
 from conf.process import EXIT_BUG
@@ -27,6 +26,7 @@ def start(root: Path, wait_s: float) -> None:
     """
     from collectorctl.check import reject_keys_in_use, require_startable
     from collectorctl.supervision.readiness import wait_until_healthy
+    from collectorctl.supervision.supervisor import SupervisorClient
 
     require_startable(root)
     home = Home(root)
@@ -45,6 +45,7 @@ def stop(root: Path) -> None:
     Example: collectorctl stop
     """
     from collectorctl.supervision.readiness import final_states
+    from collectorctl.supervision.supervisor import SupervisorClient
 
     home = Home(root)
     supervisor = SupervisorClient(home)
@@ -71,6 +72,7 @@ def restart(root: Path, name: str, wait_s: float) -> None:
     Example: collectorctl restart kis
     """
     from collectorctl.supervision.readiness import wait_until_healthy
+    from collectorctl.supervision.supervisor import SupervisorClient
 
     home = Home(root)
     supervisor = SupervisorClient(home)

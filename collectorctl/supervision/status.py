@@ -39,7 +39,7 @@ from ringbuf.ring import Consumer, RingError
 from ringbuf.vitals import VitalsError, VitalsSnapshot, VitalsVersionError, read_heartbeat, read_snapshot
 from writer.feeds.day_events import Incident
 from writer.feeds.day_report import DayReport
-from writer.feeds.monitor import FeedReport
+from writer.feeds.feed_report import FeedReport
 from writer.volume.gap_tracker import GapReport
 
 MAX_EVENTS_SHOWN = 5

@@ -17,7 +17,7 @@ from collectorctl.verdict import Level, Verdict
 from collectorctl.verdict.messages import MESSAGES
 from conf.clock import SECOND_NS
 from conf.text.language import Count, Language, Texts
-from writer.feeds.monitor import FeedReport
+from writer.feeds.feed_report import FeedReport
 from writer.volume.gap_tracker import GapReport
 
 FRESH_S = 10.0

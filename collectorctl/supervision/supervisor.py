@@ -24,6 +24,7 @@ import msgspec
 import psutil
 from supervisor.xmlrpc import SupervisorTransport, UnixStreamHTTPConnection
 
+from collectorctl.supervision.errors import SupervisorError
 from conf.home import Home
 from conf.process import ShutdownSignal, acquire_lock
 from conf.settings import Fault, SettingsError
@@ -42,10 +43,6 @@ START_TIMEOUT_S = SUPERVISORD_TIMEOUT_S + ANSWER_TIMEOUT_S
 
 RESPONSE_TIMEOUT_S = 5.0
 """supervisord answers within milliseconds; one that was stopped by a signal never does, though its socket accepts calls."""
-
-
-class SupervisorError(Exception):
-    """supervisord cannot be started, reached or stopped; the message has reason and remedy."""
 
 
 class Program(msgspec.Struct, frozen=True):

@@ -22,10 +22,10 @@ from __future__ import annotations
 from collections import deque
 from typing import NamedTuple
 
-import msgspec
 import numpy as np
 
 from ringbuf.records import UNDEFINED, Flag, Session, Venue
+from writer.feeds.feed_report import Degradation, FeedShare
 from writer.feeds.visibility import FeedVisibility, instrument_key
 from writer.ingest.book_arbiter import NEW, ArbitrationResult
 
@@ -52,30 +52,6 @@ _UNSURE_STAMP = Flag.SNAPSHOT | Flag.DATE_MISMATCH | Flag.CLOCK_STEP
 _DELIVERED, _TWINNED, _PAIRED, _FIRST = range(4)
 """Books by when they came; those with a twin, likewise; the pairs and whose book was first, by when the pair's row came."""
 _SPARE = 4
-
-
-class FeedShare(msgspec.Struct):
-    """One line over the last window: of its books which found twins, of the twins which it had first, of all books which it had.
-
-    `exchange_lag_p50_ms`: from the exchange's second to receipt by the home's clock, the median of the last bucket's books; a stamp
-    has no fraction, so that of a feed without delay is 500. None: too few books with a stamp.
-    """
-
-    feed: str
-    books: int
-    twin_share: float | None
-    first_share: float | None
-    coverage: float | None
-    exchange_lag_p50_ms: float | None = None
-
-
-class Degradation(msgspec.Struct, frozen=True):
-    """A degraded feed; `symbol`, `venue` are empty if it is degraded as a whole."""
-
-    feed: str
-    symbol: str
-    venue: str
-    message: str
 
 
 class Evaluation(NamedTuple):

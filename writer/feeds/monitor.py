@@ -23,21 +23,11 @@ from conf.market import KR
 from ringbuf.records import EVENT, EventType, FeedId
 from ringbuf.ring import Consumer, RingError
 from ringbuf.vitals import Vitals
-from writer.feeds.degradation import BUCKETS, Degradation, DegradationDetector, FeedShare
+from writer.feeds.degradation import BUCKETS, DegradationDetector
+from writer.feeds.feed_report import Degradation, FeedReport
 from writer.feeds.visibility import FeedVisibility
 from writer.ingest.book_arbiter import ArbitrationResult
 from writer.snapshot_file import SnapshotFile
-
-
-class FeedReport(msgspec.Struct):
-    """How the feeds stood over the last `window_s` when it was `written`; a lag is what the second is behind the first."""
-
-    written: str
-    window_s: float
-    lag_p50_ms: float | None
-    lag_p99_ms: float | None
-    feeds: list[FeedShare]
-    degraded: list[Degradation]
 
 
 class FeedMonitor:

@@ -193,6 +193,8 @@ def test_tail_shows_the_newest_rows_while_the_writer_writes() -> None:
             "a tick is journalled", lambda: run_collectorctl(root, "tail", "tick", "-n", "3").stdout.splitlines()
         )
 
+        writer = Path("/proc", str(read_status(root)["processes"]["writer"]["pid"]), "maps").read_text()
+        assert "/pyarrow/" in writer and "/pandas/" not in writer  # the writer makes no data frame
         assert len(books) == 10
         assert {book["symbol"] for book in books} <= {"005930", "000660"}
         assert [book["row"] for book in books] == sorted(book["row"] for book in books)

@@ -20,7 +20,7 @@ from ringbuf.records import EVENT, STREAM_NAMES, UNDEFINED, EventType, FeedId, V
 from writer.feeds.day_events import DayEvents
 from writer.feeds.day_report import DayReport
 from writer.feeds.degradation import FeedShare
-from writer.feeds.monitor import FeedReport
+from writer.feeds.feed_report import FeedReport
 
 TEN_NS = round(datetime(2026, 11, 20, 10, tzinfo=KST).timestamp()) * SECOND_NS
 

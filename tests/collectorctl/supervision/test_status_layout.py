@@ -22,7 +22,7 @@ from conf.text.language import Texts
 from ringbuf.records import TICK, Venue, empty_records
 from ringbuf.vitals import ProcessState, VitalsSnapshot
 from writer.feeds.degradation import Degradation, FeedShare
-from writer.feeds.monitor import FeedReport
+from writer.feeds.feed_report import FeedReport
 from writer.volume.gap_tracker import GapReport, GapTracker
 
 CAUSE = "not read: kiwoom.tick: record 4711 requested, the ring has 1 to 12: the position is of another ring"

@@ -29,7 +29,7 @@ from conf.text.language import LANGUAGES, Count, Language, choose_language
 from writer.feeds.day_events import BlindSpan, Incident
 from writer.feeds.day_report import DayReport
 from writer.feeds.degradation import Degradation, FeedShare
-from writer.feeds.monitor import FeedReport
+from writer.feeds.feed_report import FeedReport
 
 KST = ZoneInfo("Asia/Seoul")
 GB = 10**9
