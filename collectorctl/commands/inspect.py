@@ -52,6 +52,7 @@ def status(root: Path, as_json: bool, counters: bool, wide: bool, as_line: bool,
     Example: collectorctl status --json
     """
     from collectorctl.supervision.status_table import print_status, print_verdict
+    from collectorctl.symbols.names import read_names
 
     if not (root / SETTINGS_FILE).exists():
         echo(f"{root}: no {SETTINGS_FILE}: no home is here: run `collectorctl init`, or name one with --home", err=True)
@@ -68,8 +69,9 @@ def status(root: Path, as_json: bool, counters: bool, wide: bool, as_line: bool,
             echo(format_verdict_line(verdict, snapshot.now))
         else:
             console = wrapped_console()
-            print_verdict(verdict, console, language)
-            print_status(snapshot, console, counters, wide, language)
+            names = read_names(home)
+            print_verdict(verdict, console, language, names)
+            print_status(snapshot, console, counters, wide, language, names)
         if every_s is None:
             sys.exit(verdict.level)
         time.sleep(every_s)

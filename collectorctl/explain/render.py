@@ -31,7 +31,8 @@ def format_timeline(timeline: Timeline) -> Iterator[str]:
     """Every line of it."""
     day, window = timeline.time.date(), timedelta(seconds=timeline.window_s)
     begin, end = (_format_time(time) for time in (timeline.time - window, timeline.time + window))
-    yield f"{timeline.symbol} {timeline.venue}  {day} {begin} to {end}, all times {_name_zone(timeline.time)}"
+    name = f" {timeline.name}" if timeline.name else ""
+    yield f"{timeline.symbol}{name} {timeline.venue}  {day} {begin} to {end}, all times {_name_zone(timeline.time)}"
     feeds = ", ".join(dict.fromkeys(one.feed for one in timeline.visibility))
     counts: list[tuple[str, Sequence[object]]] = [
         ("book", timeline.books),

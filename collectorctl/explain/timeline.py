@@ -20,10 +20,11 @@ from collectorctl.explain.pairing import Pairing, explain_pairings
 from collectorctl.explain.rows import find_rows, is_within, read_events, read_ticks
 from collectorctl.explain.visibility import UNKNOWN, find_outages
 from collectorctl.recover.certificate.store import load
+from collectorctl.symbols.store import load_names
 from conf.clock import DAY_NS, SECOND_NS
 from conf.home import Home
 from conf.instrument import Instrument
-from conf.market import Market
+from conf.market import KR, Market
 from ringbuf.records import UNDEFINED, Flag
 from writer.ingest.book_arbiter import STALL_WINDOWS
 from writer.volume.coverage import compute_coverage
@@ -76,7 +77,7 @@ class VisibilityAt(msgspec.Struct):
 
 
 class Timeline(msgspec.Struct):
-    """A symbol and venue, `window_s` (market time) around `time`."""
+    """A symbol and venue, `window_s` (market time) around `time`. `name`: by that day's table of symbols, "" without one."""
 
     symbol: str
     venue: str
@@ -89,6 +90,7 @@ class Timeline(msgspec.Struct):
     events: list[dict[str, Any]]
     certificate: str = ""
     reasons: list[str] = []
+    name: str = ""
 
 
 def build_timeline(home: Home, instrument: Instrument, at: datetime, window_s: float) -> Timeline:
@@ -125,6 +127,7 @@ def build_timeline(home: Home, instrument: Instrument, at: datetime, window_s: f
         ),
         certificate.certificate if certificate else "",
         certificate.reasons if certificate else [],
+        load_names(home, at.date()).get(instrument.symbol, "") if market is KR else "",
     )
 
 

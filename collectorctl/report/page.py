@@ -18,7 +18,7 @@ from collectorctl.report.markup import Content, Html, el, join, prose
 from collectorctl.report.messages import MESSAGES
 from collectorctl.report.reasons import translate
 from collectorctl.report.sections import section
-from collectorctl.report.series import DaySeries, InstrumentSeries, str_of
+from collectorctl.report.series import DaySeries, InstrumentSeries
 from conf.clock import to_kst
 from conf.text.language import Language, Texts
 
@@ -179,7 +179,7 @@ def _build_certificates(series: DaySeries, language: Language, texts: Texts) -> 
         el("th", texts("col_recovered"), class_="n"),
         el("th", texts("col_after"), class_="n"),
     )
-    rows = [row for one in series.instruments for row in _build_certificate_rows(one, language, texts)]
+    rows = [row for one in series.instruments for row in _build_certificate_rows(series, one, language, texts)]
     table = el("table", el("thead", head), el("tbody", rows))
     return section("certificates", texts("certificates"), sections.legend(words), el("div", table, class_="scroll"))
 
@@ -188,14 +188,14 @@ def _grade(one: InstrumentSeries) -> str:
     return one.certificate.certificate if one.certificate else _UNCERTIFIED
 
 
-def _build_certificate_rows(one: InstrumentSeries, language: Language, texts: Texts) -> list[Html]:
+def _build_certificate_rows(series: DaySeries, one: InstrumentSeries, language: Language, texts: Texts) -> list[Html]:
     """The figures of an instrument, and below them its reasons in words."""
     grade, found = _grade(one), one.certificate
     volume = found.official_volume if found else None
     numbers = ((volume, "n wide"), (one.lacking, "n wide"), (one.recovered_shares, "n"), (one.missing_shares, "n"))
     row = el(
         "tr",
-        el("td", str_of(one.instrument)),
+        el("td", sections.label(series, one.instrument)),
         el("td", el("i", class_=grade), texts(grade) if grade == _UNCERTIFIED else grade, class_="g"),
         [el("td", "?" if number is None else f"{number:,}", class_=name) for number, name in numbers],
     )

@@ -10,7 +10,7 @@ Guarantees:
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import date, timedelta
@@ -24,6 +24,7 @@ import pyarrow.parquet as pq
 
 from collectorctl.recover.certificate import store
 from collectorctl.recover.certificate.certify import Certificate
+from collectorctl.symbols.store import load_names
 from collectorctl.verdict.acknowledgement import load_acknowledgement
 from conf.clock import DAY_NS, HOUR_NS, MINUTE_NS, kst_midnight_ns, to_kst
 from conf.home import Home
@@ -50,7 +51,8 @@ class StoredDay:
 
     `health`: HEALTH_COLUMNS. `ticks`: minute, symbol, venue, source, rows, shares. `quotes`: the last best prices and depths of
     the chosen instrument in each minute. `events`: from LOOK_BACK_DAYS before. `unpublished`, `uncounted`: hours of which rows
-    are in the journal only, hours whose books are in no feed_health. `expected`: instruments that should have data.
+    are in the journal only, hours whose books are in no feed_health. `expected`: instruments that should have data. `names`: of
+    symbols, by that day's table.
     """
 
     day: date
@@ -67,6 +69,7 @@ class StoredDay:
     chosen: Instrument | None = None
     quotes: dict[str, np.ndarray] = field(default_factory=dict)
     unreadable: list[str] = field(default_factory=list)
+    names: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def is_empty(self) -> bool:
@@ -97,6 +100,7 @@ def read_day(home: Home, day: date, chosen: Instrument | None = None) -> StoredD
         unpublished=_find_unpublished(catalog, begin_ns, unreadable),
         uncounted=_find_hours(catalog, "kr.orderbook", day) - _find_hours(catalog, "kr.feed_health", day),
         unreadable=unreadable,
+        names=load_names(home, day),
     )
     found.chosen = chosen or _find_busiest(found)
     if found.chosen:

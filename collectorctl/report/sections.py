@@ -12,6 +12,7 @@ from collectorctl.report.markup import Content, Html, el, prose
 from collectorctl.report.series import FEEDS, Axis, Cell, DaySeries, TickCell, runs, str_of
 from conf.calendar import PhaseSpan
 from conf.clock import MINUTE_NS, to_kst
+from conf.instrument import Instrument
 from conf.text.language import Count, Texts
 from writer.feeds.day_events import Incident
 
@@ -32,6 +33,17 @@ def legend(pairs: Iterable[tuple[str, str]]) -> Html:
     return el("ul", [el("li", el("i", class_=name), words) for name, words in pairs], class_="legend")
 
 
+def name_parts(series: DaySeries, instrument: Instrument) -> tuple[str, str]:
+    """Code and venue, and the name if a table of symbols has one."""
+    return str_of(instrument), series.stored.names.get(instrument.symbol, "")
+
+
+def label(series: DaySeries, instrument: Instrument) -> list[Content]:
+    """The instrument, its name below; a long one is cut by its width, and whole in its tooltip."""
+    code, name = name_parts(series, instrument)
+    return [code, el("span", name, class_="name", title=name)] if name else [code]
+
+
 def cell_words(cell: Cell, texts: Texts) -> str:
     """What a cell of books means."""
     feed = {Cell.FIRST: FEEDS[0], Cell.SECOND: FEEDS[1]}.get(cell, "")
@@ -48,7 +60,7 @@ def coverage(series: DaySeries, texts: Texts) -> Html:
     rows = [
         el(
             "div",
-            el("b", str_of(one.instrument)),
+            el("b", label(series, one.instrument)),
             charts.strip(
                 axis,
                 [
@@ -190,7 +202,7 @@ def gaps(series: DaySeries, texts: Texts) -> Html:
 
 def price(series: DaySeries, texts: Texts) -> Html:
     """Mid price and depth of one instrument."""
-    name = str_of(series.shown) if series.shown else "-"
+    name = " ".join(filter(None, name_parts(series, series.shown))) if series.shown else "-"
     title = texts("price", name=name)
     mid = series.quotes["mid"]
     if np.isnan(mid).all():

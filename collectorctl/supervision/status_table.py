@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
+from types import MappingProxyType
 
 from rich import box
 from rich.table import Table
@@ -12,6 +14,7 @@ from collectorctl.capture import CaptureStatus
 from collectorctl.recover.schedule.state import format_recovery
 from collectorctl.supervision.messages import ENGLISH, STATUS_MESSAGES
 from collectorctl.supervision.status import ProcessStatus, RingLevel, Status
+from collectorctl.symbols.names import insert_names
 from collectorctl.terminal import TextConsole, coloured
 from collectorctl.verdict import Level, Verdict
 from collectorctl.verdict.messages import MESSAGES
@@ -21,12 +24,15 @@ from writer.feeds.feed_report import FeedReport
 from writer.volume.gap_tracker import GapReport
 
 FRESH_S = 10.0
+NO_NAMES: Mapping[str, str] = MappingProxyType({})
 
 _COLOURS = {Level.SAFE: "green", Level.REPAIRING: "yellow", Level.ATTENTION: "red", Level.STOPPED: "yellow"}
 
 
-def print_verdict(verdict: Verdict, console: TextConsole, language: Language = "en") -> None:
-    """Print the verdict and its findings, the worst first."""
+def print_verdict(
+    verdict: Verdict, console: TextConsole, language: Language = "en", names: Mapping[str, str] = NO_NAMES
+) -> None:
+    """Print the verdict and its findings, the worst first; with the `names` of symbols behind their codes."""
     texts = Texts(language, MESSAGES)
     console.print(coloured(verdict.level.name, _COLOURS[verdict.level]), texts(verdict.level.name))
     table = Table.grid(padding=(0, 1))
@@ -37,13 +43,19 @@ def print_verdict(verdict: Verdict, console: TextConsole, language: Language = "
         name = texts("note") if finding.level == Level.SAFE else finding.level.name
         action = f" -> {finding.action}" if finding.action else ""
         text = f"{finding.code} {finding.subject}: {finding.message}{action}"
+        text = insert_names(text, names, listed=finding.code == "shortfall")
         table.add_row("", coloured(name, _COLOURS[finding.level]), text)
     if verdict.findings:
         console.print(table)
 
 
 def print_status(
-    status: Status, console: TextConsole, counters: bool = False, wide: bool = False, language: Language = "en"
+    status: Status,
+    console: TextConsole,
+    counters: bool = False,
+    wide: bool = False,
+    language: Language = "en",
+    names: Mapping[str, str] = NO_NAMES,
 ) -> None:
     """Print processes and rings; with `counters` everything that was ever counted, `wide` with pids, memory and latencies."""
     texts = Texts(language, STATUS_MESSAGES)
@@ -61,15 +73,16 @@ def print_status(
     for line in format_rings(status, texts):
         console.print(line)
     if status.shortfalls:
-        console.print(status.allocation_summary)
+        console.print(insert_names(status.allocation_summary, names, listed=True))
     if status.feed_health is not None:
         for line in format_feeds(status.feed_health, texts):
             console.print(mark_age(line, status.feed_health_age_s, texts))
         for degradation in status.feed_health.degraded:
             subject = " ".join(filter(None, (degradation.feed, degradation.symbol, degradation.venue)))
-            console.print(coloured(texts("degraded"), "red"), f"{subject}: {degradation.message}")
+            console.print(coloured(texts("degraded"), "red"), insert_names(f"{subject}: {degradation.message}", names))
     if status.gaps is not None:
-        console.print(mark_age(format_ticks(status.gaps, texts), status.gaps_age_s, texts))
+        line = insert_names(format_ticks(status.gaps, texts), names)
+        console.print(mark_age(line, status.gaps_age_s, texts))
     if status.us_gaps is not None:
         console.print(texts("us_ticks", text=format_ticks(status.us_gaps, texts, "dollars")))
     if status.recovery is not None:

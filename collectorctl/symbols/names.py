@@ -12,7 +12,9 @@ import msgspec
 from conf.files.replacement import read_replaced, replace_file
 from conf.home import Home
 
-_CODE_AND_VENUE = re.compile(r"(?<![\w.])([0-9][0-9A-Z]{5}|Q[0-9A-Z]{6})(?= (?:KRX|NXT|UN)\b)")
+_CODE = r"(?<![\w.])([0-9][0-9A-Z]{5}|Q[0-9A-Z]{6})"
+_CODE_AND_VENUE = re.compile(rf"{_CODE}(?= (?:KRX|NXT|UN)\b)")
+_LISTED_CODE = re.compile(rf"(?<=[( ]){_CODE}(?:_NX|_AL)?(?=[,)])")
 
 
 class SymbolNames(msgspec.Struct, frozen=True):
@@ -36,10 +38,13 @@ def read_names(home: Home) -> Mapping[str, str]:
     return {}
 
 
-def insert_names(text: str, names: Mapping[str, str]) -> str:
-    """The text with the name behind each code that a venue follows: "005930 KRX" becomes "005930 NAME KRX"."""
+def insert_names(text: str, names: Mapping[str, str], listed: bool = False) -> str:
+    """The text with the name behind each code that a venue follows: "005930 KRX" becomes "005930 NAME KRX".
+
+    `listed`: the codes stand in lists, "(005930, 000660_NX)". A bare number of six digits is no code.
+    """
 
     def insert(match: re.Match[str]) -> str:
-        return f"{match[1]} {names[match[1]]}" if match[1] in names else match[1]
+        return f"{match[0]} {names[match[1]]}" if match[1] in names else match[0]
 
-    return _CODE_AND_VENUE.sub(insert, text) if names else text
+    return (_LISTED_CODE if listed else _CODE_AND_VENUE).sub(insert, text) if names else text

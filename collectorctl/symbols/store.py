@@ -9,7 +9,8 @@ Guarantees:
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from datetime import date
 from pathlib import Path
 from typing import NamedTuple
@@ -54,6 +55,19 @@ def load_earlier(home: Home, day: date, columns: Sequence[str] | None = None) ->
             ) from None
 
 
+def load_names(home: Home, day: date) -> Mapping[str, str]:
+    """The name of each symbol by that table; empty without one that can be read."""
+    with suppress(SymbolTableError):
+        if found := load_symbols(home, day, ["symbol", "name"]):
+            return zip_names(found.table)
+    return {}
+
+
+def zip_names(table: pa.Table) -> dict[str, str]:
+    """The name of each symbol of a table."""
+    return dict(zip(table["symbol"].to_pylist(), table["name"].to_pylist(), strict=True))
+
+
 def list_days(home: Home) -> list[date]:
     """The days that have a folder."""
     names = (path.name.removeprefix("date=") for path in home.symbol_path(date.min).parent.parent.glob("date=*"))
@@ -66,5 +80,5 @@ def store_symbols(home: Home, day: date, table: pa.Table) -> Path:
     durable_io.create_directory(path.parent)
     write_verified(path, table.schema, [table])
     if day == max(list_days(home)):
-        write_names(home, day, dict(zip(table["symbol"].to_pylist(), table["name"].to_pylist(), strict=True)))
+        write_names(home, day, zip_names(table))
     return path

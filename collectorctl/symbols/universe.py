@@ -74,7 +74,7 @@ def _name(rows: dict[str, dict[str, object]], instruments: Iterable[Instrument])
 
 def _find_last_days(home: Home, newest: date, symbols: Iterable[str]) -> dict[str, tuple[str, date]]:
     """Name and last day of those symbols that an earlier table has; reads back only as far as there are some left."""
-    from collectorctl.symbols.store import SymbolTableError, load_earlier
+    from collectorctl.symbols.store import SymbolTableError, load_earlier, zip_names
 
     left, found = set(symbols), dict[str, tuple[str, date]]()
     tables = load_earlier(home, newest, ["symbol", "name"])
@@ -85,7 +85,7 @@ def _find_last_days(home: Home, newest: date, symbols: Iterable[str]) -> dict[st
             break  # the generator has ended: what is left counts as unknown
         if earlier is None:
             break
-        names = dict(zip(earlier.table["symbol"].to_pylist(), earlier.table["name"].to_pylist(), strict=True))
+        names = zip_names(earlier.table)
         found |= {symbol: (names[symbol], earlier.day) for symbol in left & set(names)}
         left -= set(names)
     return found

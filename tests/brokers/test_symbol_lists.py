@@ -8,7 +8,7 @@ from io import BytesIO
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.process_tree import SAMPLES
 
@@ -111,6 +111,7 @@ def test_a_kis_row_of_another_form_refuses_the_file_with_its_line(row: bytes, re
         parse_kis(zipped("KOSPI", kis_row() + b"\n" + row + b"\n"), "KOSPI")
 
 
+@settings(max_examples=60, deadline=None)
 @given(st.integers(0, 900), st.binary(max_size=40))
 def test_a_damaged_file_is_refused_or_read_whole(at: int, garbage: bytes) -> None:
     """Whatever bytes come: SymbolListError, or as many rows as there are lines."""

@@ -48,6 +48,13 @@ def test_the_head_has_instrument_span_zone_feeds_and_numbers() -> None:
     ]
 
 
+def test_a_name_of_the_table_of_symbols_stands_behind_the_code() -> None:
+    """In the head alone."""
+    head, *_ = format_timeline(timeline(name="삼성전자"))
+
+    assert head.startswith("005930 삼성전자 KRX  2026-11-20 ")
+
+
 def test_a_us_timeline_names_the_zone_of_new_york() -> None:
     """It has one feed: no lag."""
     at = datetime(2026, 11, 20, 10, 0, tzinfo=ZoneInfo("America/New_York"))

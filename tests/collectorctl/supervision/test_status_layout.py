@@ -97,6 +97,31 @@ def test_every_word_of_two_cells_a_letter_is_whole_at_any_width(width: int) -> N
     assert [word for word in out.getvalue().split() if re.search("[가-힣]", word)] == cause.split() * 2
 
 
+@pytest.mark.parametrize("width", range(80, 121, 8))
+def test_names_stand_behind_codes_at_any_width(width: int) -> None:
+    """In blind time, degradation, gaps and shortfalls; letters of two cells break no line, and without a table nothing changes."""
+    names = {"005930": "삼성전자", "000660": "SK하이닉스", "666105": "숫자"}
+    blind = Finding(Level.ATTENTION, "blind", "kr", "no feed delivered the books of 2 symbols, 000660 KRX for 3.0 s")
+    short = "does not fit: 2 no redundancy (005930, 000660_NX): add app keys"
+    verdict = Verdict(Level.ATTENTION, [FINDING, blind, Finding(Level.SAFE, "shortfall", "universe", short)])
+    status = full_status(Texts("en", STATUS_MESSAGES))
+    shown = []
+    for given in (names, {}):
+        out = io.StringIO()
+        console = TextConsole(highlight=False, file=out, width=width)
+        print_verdict(verdict, console, "en", given)
+        print_status(status, console, names=given)
+        shown.append(out.getvalue())
+    named, plain = (" ".join(text.split()) for text in shown)
+
+    assert max(cell_len(line) for text in shown for line in text.splitlines()) <= width
+    assert "000660 SK하이닉스 KRX for 3.0 s" in named and "(005930 삼성전자, 000660_NX SK하이닉스)" in named
+    assert "666,105 records" in named
+    for name in ("삼성전자", "SK하이닉스"):
+        named = named.replace(f" {name}", "")
+    assert named == plain
+
+
 def test_pids_memory_and_latencies_are_shown_on_demand() -> None:
     """In milliseconds; the short form has the causes instead."""
     wide, short = "\n".join(render(140, wide=True)), "\n".join(render(140))

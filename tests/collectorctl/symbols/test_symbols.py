@@ -3,22 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import date
+from datetime import date, datetime
 from pathlib import Path
 
 import msgspec
 import pyarrow.parquet as pq
 import pytest
+from click.testing import CliRunner, Result
 from support.process_tree import QUICK, run_collectorctl, temporary_home
+from support.stored_day import HOSTILE, make_stored_day
 
 from brokers.symbols import SymbolRow
+from collectorctl.check import check_home
+from collectorctl.cli import main
 from collectorctl.demo.environment import SimulatorProcess, set_addresses
+from collectorctl.explain.render import format_timeline
+from collectorctl.explain.timeline import build_timeline
+from collectorctl.report.store import write_report
 from collectorctl.symbols.names import insert_names, read_names
 from collectorctl.symbols.store import SymbolTableError, load_symbols, store_symbols
 from collectorctl.symbols.table import SCHEMA, build_table
 from collectorctl.symbols.universe import judge_universe
 from collectorctl.symbols.update import find_objection, update_symbols
+from conf.clock import KST
 from conf.home import Home
+from conf.instrument import Instrument
 
 DAY = date(2026, 11, 20)
 SETTINGS = QUICK + '[universe]\nkr = ["005930", "005930_NX", "Q500001"]\n[recover]\ncalls_per_s_first = 4.0\n'
@@ -48,6 +57,11 @@ def home() -> Iterator[Home]:
         yield Home(root)
 
 
+def run(home: Home, *arguments: str) -> Result:
+    """A command about symbols, in this process."""
+    return CliRunner().invoke(main, ["--home", str(home.root), "symbols", *arguments])
+
+
 def stock(symbol: str, **fields: object) -> SymbolRow:
     return SymbolRow(symbol, f"이름{symbol}", "KOSPI", "STOCK")._replace(**fields)
 
@@ -72,13 +86,13 @@ def test_both_vendors_lists_become_one_dated_table(updated: Home) -> None:
 
 def test_the_commands_find_a_symbol_by_name_and_show_all_of_it(updated: Home) -> None:
     """Korean and English, with JSON; a symbol that is not there is exit 1, and so is a second vendor that cannot be read."""
-    found = run_collectorctl(updated.root, "symbols", "search", "모의 정지")
-    shown = run_collectorctl(updated.root, "symbols", "show", "005930_NX", "--json")
-    absent = run_collectorctl(updated.root, "symbols", "show", "999999", check=False)
+    found = run(updated, "search", "모의 정지")
+    shown = run(updated, "show", "005930_NX", "--json")
+    absent = run(updated, "show", "999999")
 
     assert found.stdout.splitlines()[0].split() == ["001234", "모의정지", "KOSPI", "STOCK", "halted", "managed"]
     assert msgspec.json.decode(shown.stdout)["symbol"] == "005930"
-    assert (absent.returncode, "not in the table of 2026-11-20" in absent.stderr) == (1, True)
+    assert (absent.exit_code, "not in the table of 2026-11-20" in absent.stderr) == (1, True)
 
 
 def test_a_vendor_that_cannot_be_read_is_named_and_takes_nothing_from_the_days_table(updated: Home) -> None:
@@ -88,11 +102,11 @@ def test_a_vendor_that_cannot_be_read_is_named_and_takes_nothing_from_the_days_t
     before = load_symbols(updated, DAY).table
     try:
         settings.write_text(text.replace("/common/master", "/common/nowhere"))
-        ran = run_collectorctl(updated.root, "symbols", "update", check=False)
+        ran = run(updated, "update")
     finally:
         settings.write_text(text)
 
-    assert ran.returncode == 1
+    assert ran.exit_code == 1
     assert "kis      failed: " in ran.stdout and "HTTP 404" in ran.stdout
     assert "not stored: the table of 2026-11-20 has kis's list as well" in ran.stdout
     assert load_symbols(updated, DAY).table == before
@@ -200,10 +214,25 @@ def test_check_is_exit_78_with_an_unknown_code_and_takes_an_unreadable_table_for
 
     refused = run_collectorctl(home.root, "check", check=False)
     home.symbol_path(DAY).write_bytes(b"no table")
-    passed = run_collectorctl(home.root, "check", "--json")
+    faults, found = check_home(home.root)
 
     assert (refused.returncode, "universe.kr: 1 code not in the table" in refused.stderr) == (78, True)
-    assert "cannot be read" in passed.stdout and "symbols update" in passed.stdout
+    assert faults == [] and sum("symbols update" in warning for warning in found["warnings"]) == 1
+
+
+def test_report_and_explain_have_the_name_of_that_days_table(tmp_path: Path) -> None:
+    """Escaped as everything from outside; a table of a later day changes nothing."""
+    stored = Home(make_stored_day(tmp_path / "home"))
+    rows = [stock("005930", name="삼성전자"), stock("000660", name=HOSTILE)]
+    store_symbols(stored, DAY, build_table({"kis": rows})[0])
+    store_symbols(stored, date(2026, 11, 21), build_table({"kis": [stock("005930", name="later")]})[0])
+
+    page = write_report(stored, DAY, "ko", Instrument("005930", "KRX")).path.read_text(encoding="utf-8")
+    timeline = build_timeline(stored, Instrument("005930", "KRX"), datetime(2026, 11, 20, 9, 30, tzinfo=KST), 1.0)
+
+    assert page.count('005930 KRX<span class="name" title="삼성전자">삼성전자</span>') == 2  # coverage, certificates
+    assert "005930 KRX 삼성전자" in page and HOSTILE not in page and "later" not in page
+    assert next(iter(format_timeline(timeline))).startswith("005930 삼성전자 KRX")
 
 
 def test_a_name_stands_beside_a_code_that_has_its_venue() -> None:
