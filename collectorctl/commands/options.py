@@ -79,15 +79,24 @@ def parse_count(text: str) -> int:
     return int(found[1])
 
 
-def day_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """The options --date, --from, --to and --last of a command, which gets a DayChoice as `days`."""
+def choose_days(last_option: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """The options that choose days, for a command that gets a DayChoice as `days`; `last_option`: the name of the range's end."""
 
-    @click.option("--date", "date_text", default="", help="The trading day: 2026-11-20, 20261120, today, yesterday.")
-    @click.option("--from", "first", default="", help="The first of several days.")
-    @click.option("--to", "last", default="", help="The last of them [default: the newest that is over].")
-    @click.option("--last", "newest", default="", help="The newest trading days that are over, e.g. 20d.")
-    @wraps(command)
-    def with_days(*args: Any, date_text: str, first: str, last: str, newest: str, **options: Any) -> Any:
-        return command(*args, days=DayChoice(date_text, first, last, newest), **options)
+    def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
+        @click.option(
+            "--date", "date_text", default="", help="The trading day: 2026-11-20, 20261120, today, yesterday."
+        )
+        @click.option("--from", "first", default="", help="The first of several days.")
+        @click.option(last_option, "last_day", default="", help="The last of them [default: the newest that is over].")
+        @click.option("--last", "newest", default="", help="The newest trading days that are over, e.g. 20d.")
+        @wraps(command)
+        def with_days(*args: Any, date_text: str, first: str, last_day: str, newest: str, **options: Any) -> Any:
+            return command(*args, days=DayChoice(date_text, first, last_day, newest), **options)
 
-    return with_days
+        return with_days
+
+    return decorate
+
+
+day_options = choose_days("--to")
+"""The options --date, --from, --to and --last."""

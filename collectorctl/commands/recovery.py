@@ -1,4 +1,4 @@
-"""Commands that act on the files of a day: recover, verify, reprocess, export.
+"""Commands that act on the files of a day: recover, verify, reprocess, export, copy.
 
 Guarantees:
     * Each may be repeated.
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import click
 import msgspec
 
-from collectorctl.commands.options import DayChoice, as_json_option, day_options, market_option
+from collectorctl.commands.options import DayChoice, as_json_option, choose_days, day_options, market_option
 from collectorctl.terminal import echo, echo_json, usage_error, wide_console
 from conf.home import Home
 from conf.market import MARKETS
@@ -156,3 +156,27 @@ def export(
     from collectorctl.export.day import ExportRequest
 
     sys.exit(work(Home(root), days, symbols, ExportRequest(directory, form, (), uncertified), as_json))
+
+
+@click.command()
+@choose_days("--until")
+@click.option("--to", "url", required=True, help="A directory, or a URL that fsspec knows, such as s3://bucket/path.")
+@click.option(
+    "--check", is_flag=True, help="Copy nothing: read back every copied day, and compare it with its manifest."
+)
+@as_json_option
+@click.pass_obj
+def copy(root: Path, days: DayChoice, url: str, check: bool, as_json: bool) -> None:
+    """Copy certified days of the Korean market to another place, read back and compared there, with a manifest of hashes.
+
+    May be killed and repeated at any time: what is there is not sent again. The copy is a home by itself: `collectorctl --home DIR
+    verify` works in it. Exit 1 unless every day is copied and every instrument is PROVEN or RECONCILED.
+
+    Example: collectorctl copy --last 20d --to /mnt/archive
+    """
+    from collectorctl.copy.command import check as check_copies
+    from collectorctl.copy.command import copy as work
+
+    if check and any(days):
+        raise usage_error("--check reads all copied days: name none")
+    sys.exit(check_copies(url, as_json) if check else work(Home(root), days, url, as_json))

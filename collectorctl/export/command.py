@@ -11,7 +11,8 @@ from importlib.util import find_spec
 
 from collectorctl.commands.options import DayChoice
 from collectorctl.commands.ranges import DayProgress, DayResult, count_grades, finish_range
-from collectorctl.export.day import DayExport, ExportRequest, NotExported, export_day
+from collectorctl.export.certified import NotHandedOn
+from collectorctl.export.day import DayExport, ExportRequest, export_day
 from collectorctl.terminal import echo, usage_error, wide_console
 from conf.home import Home
 from conf.instrument import Instrument, parse_instrument
@@ -31,7 +32,7 @@ def export(home: Home, days: DayChoice, symbols: str, request: ExportRequest, as
         for day in chosen:
             try:
                 results.append(_judge(export_day(home, day, request, partial(progress.on_step, day))))
-            except (NotExported, PartitionWriteError, OSError) as error:
+            except (NotHandedOn, PartitionWriteError, OSError) as error:
                 results.append(DayResult(day, EXIT_BUG, "not exported", str(error)))
             progress.on_day()
     if as_json or days.is_range:

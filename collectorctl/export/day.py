@@ -25,6 +25,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from collectorctl.export.certified import NotHandedOn, find_instruments, refuse_unpublished, verify_certified
 from collectorctl.export.formats import FORMATS, InstrumentDay, Written, write_csv_file
 from collectorctl.export.gaps import Hole, build_gaps, find_holes
 from collectorctl.export.manifest import (
@@ -42,7 +43,7 @@ from collectorctl.recover.certificate import store
 from collectorctl.recover.certificate.certify import COMPLETE_GRADES
 from collectorctl.recover.matching.day_coverage import DayCoverage
 from collectorctl.recover.store import day_ticks
-from collectorctl.recover.verify import VerifiedCertificate, verify_day
+from collectorctl.recover.verify import VerifiedCertificate
 from conf.clock import DAY_NS, kst_midnight_ns
 from conf.files.new_directory import new_directory
 from conf.home import Home
@@ -55,10 +56,6 @@ LOOK_BACK_DAYS = 7
 """How many days back events are read: a connection may be older than the day."""
 
 GAPS_FILE = "gaps.csv.gz"
-
-
-class NotExported(Exception):
-    """A day that is not exported; the message has reason and remedy."""
 
 
 class ExportRequest(NamedTuple):
@@ -81,32 +78,25 @@ class DayExport(NamedTuple):
 def export_day(
     home: Home, day: date, request: ExportRequest, on_instrument: Callable[[int, int], None] = lambda *_: None
 ) -> DayExport:
-    """Export a day. NotExported, PartitionWriteError, OSError. `on_instrument`: called with how many of how many are done."""
-    if unpublished := day_ticks.find_unpublished_hours(home, day):
-        raise NotExported(
-            f"{day}: hours are still in the journal ({', '.join(unpublished)}): `collectorctl stop` publishes them, or wait "
-            "until the writer has; then export again"
-        )
-    instruments = request.instruments or tuple(_find_instruments(home, day))
+    """Export a day. NotHandedOn, PartitionWriteError, OSError. `on_instrument`: called with how many of how many are done."""
+    refuse_unpublished(home, day)
+    instruments = request.instruments or tuple(find_instruments(home, day))
     if not instruments:
-        raise NotExported(f"{day}: nothing is stored of that day")
+        raise NotHandedOn(f"{day}: nothing is stored of that day")
     paths = list(_find_sources(home, day))
     states = [read_file_state(path, home.data) for path in paths]
     sources = [describe_file(path, home.data) for path in paths]
     target = request.directory / str(day)
     if (old := read_manifest(target)) is not None:
         return DayExport(target, _reuse(target, old, request, instruments, sources), False)
-    found = verify_day(home, day, KR, instruments)
-    if found.failure:
-        raise NotExported(found.failure)
-    verified = {Instrument(one.now.symbol, one.now.venue): one for one in found.certificates}
-    _refuse_uncertified(day, instruments, verified, request.uncertified)
+    advice = "or export what is there with --uncertified"
+    verified = verify_certified(home, day, instruments, advice, request.uncertified)
     with new_directory(target) as directory:
         manifest = _write(home, day, request, instruments, verified, directory, on_instrument)
         manifest.sources = sources
         (directory / MANIFEST_FILE).write_bytes(msgspec.json.format(msgspec.json.encode(manifest), indent=1))
         if [read_file_state(path, home.data) for path in _find_sources(home, day)] != states:
-            raise NotExported(f"{day}: files of that day changed meanwhile, nothing was written: export again")
+            raise NotHandedOn(f"{day}: files of that day changed meanwhile, nothing was written: export again")
     return DayExport(target, manifest, True)
 
 
@@ -165,25 +155,6 @@ def _make_verdict(
     )
 
 
-def _refuse_uncertified(
-    day: date, instruments: tuple[Instrument, ...], verified: dict[Instrument, VerifiedCertificate], allowed: bool
-) -> None:
-    """NotExported if a certificate is missing or does not hold, unless that is allowed."""
-    missing = [str(one) for one in instruments if one not in verified]
-    denied = [str(one) for one in instruments if one in verified and verified[one].differs]
-    if allowed or not (missing or denied):
-        return
-    what = [
-        f"{text} {', '.join(names[:5])}{f' and {len(names) - 5} more' if len(names) > 5 else ''}"
-        for text, names in (("no certificate of", missing), ("files contradict the certificate of", denied))
-        if names
-    ]
-    raise NotExported(
-        f"{day}: {'; '.join(what)}: nothing was written: run `collectorctl recover --date {day}`, or export what is there with "
-        "--uncertified"
-    )
-
-
 def _reuse(
     target: Path,
     old: Manifest,
@@ -191,26 +162,18 @@ def _reuse(
     instruments: tuple[Instrument, ...],
     sources: list[FileEntry],
 ) -> Manifest:
-    """The manifest of an earlier run, if another run would write the same. NotExported."""
+    """The manifest of an earlier run, if another run would write the same. NotHandedOn."""
     is_same = (old.schema, old.format, old.sources) == (SCHEMA_VERSION, request.format, sources)
     is_same = is_same and [one.instrument for one in old.instruments] == [str(one) for one in instruments]
     if not is_same:
-        raise NotExported(f"{target}: is there, of other files or other options: remove it or name another directory")
+        raise NotHandedOn(f"{target}: is there, of other files or other options: remove it or name another directory")
     if damaged := find_damaged(target, old.files):
-        raise NotExported(f"{target}: damaged: {', '.join(damaged)}: remove the directory and export again")
+        raise NotHandedOn(f"{target}: damaged: {', '.join(damaged)}: remove the directory and export again")
     if not request.uncertified and not all(one.holds for one in old.instruments):
-        raise NotExported(
+        raise NotHandedOn(
             f"{target}: was exported without a certificate that holds: remove it, or say --uncertified again"
         )
     return old
-
-
-def _find_instruments(home: Home, day: date) -> list[Instrument]:
-    """What has a certificate, a book or a tick."""
-    found = {Instrument(*key) for key in store.load(home.data, day)}
-    for stream in ("orderbook", "tick"):
-        found |= day_ticks.find_instruments(home.data / KR.name / stream, day)
-    return sorted(found)
 
 
 def _find_sources(home: Home, day: date) -> Iterator[Path]:

@@ -24,6 +24,7 @@ from conf.instrument import Instrument
 from conf.market import KR, Market
 from ringbuf.records import UNDEFINED, FeedId, Flag
 from writer.catalog import Catalog, FileState, find_partitions, read_file_state, read_instrument
+from writer.publish.verified_file import PartitionWriteError
 
 _NUMERIC_COLUMNS = ("price", "size", "side", "cum_volume", "cum_value", "value_change", "trade_count")
 
@@ -36,14 +37,17 @@ def read_file_states(directory: Path, day: date) -> frozenset[FileState]:
 
 
 def find_instruments(directory: Path, day: date) -> set[Instrument]:
-    """Every instrument that has ticks on that day."""
+    """Every instrument that has rows on that day. PartitionWriteError, with its name, for a file that cannot be read."""
     found: set[Instrument] = set()
     for path in find_partitions(directory, day):
-        with pq.ParquetFile(path, read_dictionary=["symbol", "venue"]) as file:
-            for number in range(file.num_row_groups):
-                group = file.read_row_group(number, ["symbol", "venue"])
-                keys = group.group_by(["symbol", "venue"]).aggregate([]).to_pylist()
-                found |= {Instrument(row["symbol"], row["venue"]) for row in keys if row["symbol"] and row["venue"]}
+        try:
+            with pq.ParquetFile(path, read_dictionary=["symbol", "venue"]) as file:
+                for number in range(file.num_row_groups):
+                    group = file.read_row_group(number, ["symbol", "venue"])
+                    keys = group.group_by(["symbol", "venue"]).aggregate([]).to_pylist()
+                    found |= {Instrument(row["symbol"], row["venue"]) for row in keys if row["symbol"] and row["venue"]}
+        except pa.ArrowException as error:
+            raise PartitionWriteError(f"{path}: cannot be read: {error}") from error
     return found
 
 

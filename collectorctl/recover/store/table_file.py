@@ -14,12 +14,15 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from writer import durable_io
-from writer.publish.verified_file import write_verified
+from writer.publish.verified_file import PartitionWriteError, write_verified
 
 
 def read(path: Path) -> pa.Table | None:
-    """All rows; None if the file does not exist."""
-    return pq.ParquetFile(path).read() if path.exists() else None
+    """All rows; None if the file does not exist. PartitionWriteError, with its name, if it cannot be read."""
+    try:
+        return pq.ParquetFile(path).read() if path.exists() else None
+    except pa.ArrowException as error:
+        raise PartitionWriteError(f"{path}: cannot be read: {error}") from error
 
 
 def merge(path: Path, table: pa.Table, order: list[str]) -> None:

@@ -1,0 +1,1 @@
+"""Copies of certified days at another place."""

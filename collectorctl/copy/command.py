@@ -1,0 +1,80 @@
+"""Implementation of the command copy: options in, output and exit status out.
+
+exit 0 every day is copied and whole (with --check: as its manifest says)   1 a day is not   2 invalid day or option
+"""
+
+from __future__ import annotations
+
+from datetime import date
+from functools import partial
+from importlib.util import find_spec
+from typing import TYPE_CHECKING
+
+from collectorctl.commands.options import DayChoice
+from collectorctl.commands.ranges import DayProgress, DayResult, count_grades, finish_range
+from collectorctl.terminal import TextConsole, usage_error, wide_console
+from conf.home import Home
+from conf.process import EXIT_BUG
+from writer.publish.verified_file import PartitionWriteError
+
+if TYPE_CHECKING:
+    from collectorctl.copy.target import Target
+
+
+def copy(home: Home, days: DayChoice, url: str, as_json: bool) -> int:
+    """Copy days; the exit status. UsageError."""
+    from collectorctl.copy.job import copy_day
+    from collectorctl.export.certified import NotHandedOn
+
+    target, chosen, console = _open(url), days.resolve(home), wide_console(stderr=as_json)
+    results = []
+    with DayProgress(console, len(chosen)) as progress:
+        for day in chosen:
+            try:
+                one = copy_day(home, day, target, partial(progress.on_step, day))
+                grades = count_grades(verdict.certificate for verdict in one.manifest.instruments)
+                note = f"{grades}; {len(one.manifest.files)} files, {one.sent} sent"
+                outcome = "not whole" if not one.manifest.is_whole else "copied" if one.is_new else "unchanged"
+                results.append(DayResult(day, 0 if one.manifest.is_whole else EXIT_BUG, outcome, note, one.manifest))
+            except (NotHandedOn, PartitionWriteError, OSError) as error:
+                results.append(DayResult(day, EXIT_BUG, "not copied", str(error)))
+            progress.on_day()
+    return finish_range(console, results, as_json)
+
+
+def check(url: str, as_json: bool) -> int:
+    """Read every copied day back; the exit status. UsageError."""
+    from collectorctl.copy.job import check_copy, find_copied_days
+    from collectorctl.export.certified import NotHandedOn
+
+    target = _open(url)
+    if not (days := find_copied_days(target)):
+        raise usage_error(f"{target.name}: no copied day is there")
+    console: TextConsole = wide_console(stderr=as_json)
+    results = []
+    with DayProgress(console, len(days)) as progress:
+        for day in days:
+            try:
+                faults = check_copy(target, day)
+            except (NotHandedOn, OSError) as error:
+                faults = [str(error)]
+            outcome = "damaged" if faults else "as copied"
+            results.append(DayResult(date.fromisoformat(day), EXIT_BUG if faults else 0, outcome, _advise(day, faults)))
+            progress.on_day()
+    return finish_range(console, results, as_json)
+
+
+def _advise(day: str, faults: list[str]) -> str:
+    more = f" and {len(faults) - 5} more" if len(faults) > 5 else ""
+    return f"{'; '.join(faults[:5])}{more}: remove manifest/kr/{day}.json there, and copy again" if faults else ""
+
+
+def _open(url: str) -> Target:
+    if find_spec("fsspec") is None:
+        raise usage_error("fsspec is not installed: pip install -e '.[copy]'")
+    from collectorctl.copy.target import Target
+
+    try:
+        return Target(url)
+    except (ValueError, ImportError) as error:
+        raise usage_error(f"--to: {error}") from None
