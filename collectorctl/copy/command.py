@@ -8,6 +8,7 @@ from __future__ import annotations
 from datetime import date
 from functools import partial
 from importlib.util import find_spec
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from collectorctl.commands.options import DayChoice
@@ -27,6 +28,8 @@ def copy(home: Home, days: DayChoice, url: str, as_json: bool) -> int:
     from collectorctl.export.certified import NotHandedOn
 
     target, chosen, console = _open(url), days.resolve(home), wide_console(stderr=as_json)
+    if target.is_local and Path(target.name).resolve() == home.data.parent.resolve():
+        raise usage_error(f"--to: {target.name} is this home: name another place")
     results = []
     with DayProgress(console, len(chosen)) as progress:
         for day in chosen:

@@ -33,6 +33,7 @@ class Target:
         self._root = PurePosixPath(root)
         self.name = str(self._root)
         """Without what a URL may hold beside the path."""
+        self.is_local = isinstance(self._fs, LocalFileSystem)
 
     def read(self, path: str) -> bytes | None:
         """The content of a file; None if there is none. OSError."""
@@ -69,7 +70,7 @@ class Target:
 
     def put(self, source: Path, path: str) -> None:
         """Copy a file to its place, over what is there. OSError."""
-        if not isinstance(self._fs, LocalFileSystem):
+        if not self.is_local:
             self._fs.makedirs(str(PurePosixPath(self._at(path)).parent), exist_ok=True)
             self._fs.put_file(str(source), self._at(path))
             return
@@ -78,7 +79,7 @@ class Target:
 
     def write(self, path: str, content: bytes) -> None:
         """Put a small file in place. OSError."""
-        if not isinstance(self._fs, LocalFileSystem):
+        if not self.is_local:
             self._fs.makedirs(str(PurePosixPath(self._at(path)).parent), exist_ok=True)
             self._fs.pipe_file(self._at(path), content)
             return

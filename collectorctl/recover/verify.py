@@ -101,6 +101,9 @@ def verify_days(
                     _collect(done, found)
                     on_done(len(found))
                 broken = 0
+            except KeyboardInterrupt:
+                pool.shutdown(wait=False, cancel_futures=True)
+                raise
             except BrokenProcessPool:
                 broken = broken + 1 if len(found) == before else 1
     lost = partial(DayVerification, certificates=[])

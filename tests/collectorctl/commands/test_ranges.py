@@ -6,8 +6,6 @@ import datetime as dt
 import os
 import shutil
 import signal
-import subprocess
-import sys
 import threading
 import time
 from pathlib import Path
@@ -26,7 +24,6 @@ from collectorctl.recover.verify import verify_day, verify_days
 from conf.home import Home
 from conf.market import KR, US
 
-ROOT = Path(__file__).parents[3]
 DAYS = ["2026-11-18", "2026-11-19", "2026-11-20"]
 
 
@@ -104,18 +101,13 @@ def test_verify_says_each_day_and_its_exit_status_is_the_worst(copied: Path) -> 
 def test_two_processes_print_the_bytes_that_one_does_and_both_name_a_damaged_file_with_its_day(copied: Path) -> None:
     damaged = next((copied / f"data/kr/tick/date={DAYS[0]}").rglob("part-0.parquet"))
     damaged.write_bytes(damaged.read_bytes()[:-20])
-    script = "from collectorctl.cli import main; main()"
-    command = [sys.executable, "-c", script, "--home", copied, "verify", "--last", "3d", "--json"]
 
-    one, two = (
-        subprocess.run([*command, "--jobs", jobs], cwd=ROOT, capture_output=True, check=False, timeout=120)
-        for jobs in ("1", "2")
-    )
+    one, two = (run(copied, "verify", "--last", "3d", "--json", "--jobs", jobs) for jobs in ("1", "2"))
 
-    assert (one.returncode, one.stdout) == (two.returncode, two.stdout)
-    assert one.returncode == 1
+    assert (one.exit_code, one.stdout_bytes) == (two.exit_code, two.stdout_bytes)
+    assert one.exit_code == 1
     found = msgspec.json.decode(one.stdout)
-    assert [one["outcome"] for one in found] == ["failed", "whole", "whole"]
+    assert [each["outcome"] for each in found] == ["failed", "whole", "whole"]
     assert found[0]["note"].startswith(f"{DAYS[0]}: {damaged}: cannot be read")
 
 

@@ -140,7 +140,9 @@ def test_a_day_without_a_certificate_that_holds_is_not_copied(home: Path, tmp_pa
     shutil.rmtree(home / "data/recover")
 
     status, one = copy(home, tmp_path / "copy")
+    itself = run(home, "copy", "--date", DAY, "--to", str(home))
 
+    assert (itself.exit_code, "is this home" in itself.stderr) == (2, True)
     assert (status, one["outcome"], "contradict" in one["note"]) == (1, "not copied", True)
     assert not (tmp_path / "copy").exists()
 

@@ -69,7 +69,7 @@ def apply(event: np.void, depth: dict[int, dict[float, float]]) -> None:
             depth[side][event["px"]] = event["qty"]
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(days())
 def test_the_events_up_to_a_book_give_its_levels_and_no_other(day: tuple[Books, Ticks, list[int]]) -> None:
     books, ticks, holes = day
@@ -102,7 +102,7 @@ def test_the_events_up_to_a_book_give_its_levels_and_no_other(day: tuple[Books, 
     assert event is None
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(days())
 def test_both_times_ascend_and_a_received_row_keeps_its_own(day: tuple[Books, Ticks, list[int]]) -> None:
     books, ticks, holes = day
@@ -117,7 +117,7 @@ def test_both_times_ascend_and_a_received_row_keeps_its_own(day: tuple[Books, Ti
     assert len(sequence.kind) == len(books.recv_ns) + len(ticks.recv_ns) + len(holes)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(days())
 def test_each_trade_is_there_once_and_a_recovered_one_is_the_exchanges_alone(
     day: tuple[Books, Ticks, list[int]],

@@ -16,10 +16,14 @@ import pytest
 from click.testing import CliRunner, Result
 from support.certified_day import certify_day
 from support.stored_day import DAY, SYMBOLS, make_stored_day
+from support.writer_data import make_ticks
 
 import collectorctl
 from collectorctl.cli import main
 from collectorctl.export.manifest import Manifest
+from conf.home import Home
+from writer import schema
+from writer.journal.journal import Journal
 
 ROOT = Path(__file__).parents[3]
 
@@ -182,6 +186,20 @@ def test_a_killed_export_leaves_no_directory_of_that_name_and_the_next_run_makes
     assert (killed.returncode, len(left), "day" in left) == (-9, 1, False)
     assert ([path.name for path in tmp_path.iterdir()], (target / "a").read_text()) == (["day"], "half")
     assert b"FileExistsError" in third.stderr
+
+
+def test_a_day_of_which_only_the_journal_has_rows_is_not_exported_whatever_is_asked(
+    certified: Path, tmp_path: Path
+) -> None:
+    root = Path(shutil.copytree(certified, tmp_path / "home"))
+    journal = Journal.open(Home(root).journal_directory("kr.tick"), schema.JOURNAL["kr.tick"])
+    journal.roll([])
+    journal.append(schema.build_entries("kr.tick", make_ticks(range(3)), 1, None), {})
+    journal.close()
+
+    result = export(root, tmp_path / "out", "--uncertified")
+
+    assert (result.exit_code, "kr.tick 09" in result.stderr, (tmp_path / "out").exists()) == (1, True, False)
 
 
 def test_what_cannot_be_exported_is_a_usage_error(certified: Path, tmp_path: Path) -> None:
