@@ -43,6 +43,8 @@ SHM, TMP, USER_RUNTIME = Path("/dev/shm"), Path("/tmp"), Path("/run/user")
 SHARED_RING_PREFIX = "collectorctl"
 RING_OWNER = "owner"
 """File in a ring directory outside its home: the link of the home that leads to it."""
+SYMBOL_DATASET = "symbol"
+"""The dataset that days without a session may have as well: no measure of what a day takes."""
 MAX_BOOK_BYTES, MAX_TICK_BYTES = 512, 192
 """Upper bound of a record's size, for the check of free space; the ring has the exact size."""
 
@@ -259,7 +261,7 @@ class Home:
 
     def symbol_path(self, day: date) -> Path:
         """The table of a day's symbols."""
-        return self.data / "kr" / "symbol" / f"date={day}" / "part-0.parquet"
+        return self.data / "kr" / SYMBOL_DATASET / f"date={day}" / "part-0.parquet"
 
     def symbol_names_path(self) -> Path:
         """The names out of the newest of these tables, for those who open no Parquet file."""

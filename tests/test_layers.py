@@ -68,6 +68,7 @@ PURE = (
     "collectorctl/report/sections.py",
     "collectorctl/report/series.py",
     "collectorctl/supervision/watchdog/policy.py",
+    "collectorctl/symbols/selection.py",
     "collectorctl/symbols/table.py",
     "conf/calendar.py",
     "conf/instrument.py",

@@ -1,7 +1,7 @@
-"""Commands about the symbols of the Korean market: symbols update, search, show.
+"""Commands about the symbols of the Korean market: symbols update, search, show, select.
 
 Guarantees:
-    * `search` and `show` read the newest table, and connect to nobody.
+    * `search`, `show` and `select` read the newest table, and connect to nobody.
 """
 
 from __future__ import annotations
@@ -122,6 +122,32 @@ def show(root: Path, symbol: str, as_json: bool) -> None:
             echo(f"{name:<15} {_format(value)}")
         elif value:
             echo(f"{name:<15} {', '.join(value)}: KIS's value is shown")
+
+
+@symbols.command()
+@click.argument("expression")
+@as_json_option
+@click.pass_obj
+def select(root: Path, expression: str, as_json: bool) -> None:
+    """The symbols of EXPRESSION over the newest table, as a line for [universe] of collector.toml. Exit 1 if there is none.
+
+    @market_cap:100, @etf:50, @etn:20: the largest by market capitalisation; @KOSPI200, @KOSDAQ150: the members of an index, with
+    :50 the largest of them.
+
+    Example: collectorctl symbols select @market_cap:100
+    """
+    from collectorctl.symbols.selection import COLUMNS, SelectionError, select_symbols
+
+    newest = _load(root, COLUMNS)
+    try:
+        found = select_symbols(expression, newest.table)
+    except SelectionError as error:
+        raise usage_error(str(error)) from None
+    if as_json:
+        echo_json({"day": newest.day, "expression": expression, "symbols": found})
+    else:
+        echo(f"kr = {msgspec.json.encode(found).decode().replace(',', ', ')}  # {expression} of {newest.day}")
+    sys.exit(0 if found else EXIT_BUG)
 
 
 def _load(root: Path, columns: list[str] | None) -> SymbolTable:

@@ -17,7 +17,7 @@ from brokers.registry import BROKERS
 from collectorctl.live_check.probe import FAILED, ODD, OK, Probe, judge_fsync, judge_room
 from collectorctl.ring_directory import find_removal_risk
 from collectorctl.supervision.status import enabled_feeds
-from conf.home import MAX_BOOK_BYTES, MAX_TICK_BYTES, SHM, Home
+from conf.home import MAX_BOOK_BYTES, MAX_TICK_BYTES, SHM, SYMBOL_DATASET, Home
 
 FSYNCS, FSYNC_BYTES = 10, 1 << 16
 INSTRUMENT_DAY_BYTES = 10e6
@@ -57,6 +57,8 @@ def _measure_day(home: Home) -> tuple[float, str]:
     """Bytes a day, and where the number comes from: the largest stored day, else the universe."""
     sizes: Counter[str] = Counter()
     for path in home.data.glob("*/*/date=*/**/*.parquet"):
+        if SYMBOL_DATASET in path.relative_to(home.data).parts:
+            continue
         date = next(part for part in path.parts if part.startswith("date="))
         sizes[date.removeprefix("date=")] += path.stat().st_size
     if sizes:

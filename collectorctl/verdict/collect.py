@@ -15,7 +15,7 @@ from collectorctl.disk.guard import measure_free_bytes
 from collectorctl.supervision.status import Status
 from collectorctl.verdict.acknowledgement import load_acknowledgement
 from collectorctl.verdict.rules import DiskRoom, Evidence
-from conf.home import Home
+from conf.home import SYMBOL_DATASET, Home
 from conf.loader import SETTINGS_FILE
 from conf.market import MARKETS
 from ringbuf.vitals import ProcessState, VitalsError, read_snapshot
@@ -51,7 +51,8 @@ def _measure_day(data: Path, minute: int) -> int | None:
     """Bytes of the largest of the newest days, measured once in each minute; None: no day yet."""
     days: dict[str, int] = {}
     for market in MARKETS:
-        for directory in sorted((data / market).glob("*/date=*"), key=lambda path: path.name)[-4 * RATE_DAYS :]:
+        directories = (path for path in (data / market).glob("*/date=*") if path.parent.name != SYMBOL_DATASET)
+        for directory in sorted(directories, key=lambda path: path.name)[-4 * RATE_DAYS :]:
             days[directory.name] = days.get(directory.name, 0) + _measure(directory)
     newest = sorted(days)[-RATE_DAYS:]
     return max((days[name] for name in newest), default=0) or None

@@ -19,12 +19,15 @@ from collectorctl.cli import main
 from collectorctl.demo.environment import SimulatorProcess, set_addresses
 from collectorctl.explain.render import format_timeline
 from collectorctl.explain.timeline import build_timeline
+from collectorctl.live_check import machine
 from collectorctl.report.store import write_report
 from collectorctl.symbols.names import insert_names, read_names
+from collectorctl.symbols.selection import select_symbols
 from collectorctl.symbols.store import SymbolTableError, load_symbols, store_symbols
 from collectorctl.symbols.table import SCHEMA, build_table
 from collectorctl.symbols.universe import judge_universe
 from collectorctl.symbols.update import find_objection, update_symbols
+from collectorctl.verdict.collect import read_disk_room
 from conf.clock import KST
 from conf.home import Home
 from conf.instrument import Instrument
@@ -75,7 +78,7 @@ def test_both_vendors_lists_become_one_dated_table(updated: Home) -> None:
     assert {"005930", "Q500001", "069500", "F70900001", "247540", "0004Y0", "112190"} <= set(rows)
     samsung = rows["005930"]
     assert (samsung["market"], samsung["kind"], samsung["nxt_eligible"]) == ("KOSPI", "STOCK", True)
-    assert samsung["base_price"] == samsung["previous_close"] > 0
+    assert samsung["base_price"] > 0 and samsung["previous_close"] > 0  # the day may begin between the two lists
     assert (samsung["in_kis"], samsung["in_kiwoom"], samsung["differs"]) == (True, True, [])
     assert (rows["Q500001"]["kind"], rows["Q500001"]["tick_table"]) == ("ETN", "ETP")
     assert (rows["0004Y0"]["kind"], rows["0004Y0"]["market"]) == ("SPAC", "KOSDAQ")
@@ -218,6 +221,42 @@ def test_check_is_exit_78_with_an_unknown_code_and_takes_an_unreadable_table_for
 
     assert (refused.returncode, "universe.kr: 1 code not in the table" in refused.stderr) == (78, True)
     assert faults == [] and sum("symbols update" in warning for warning in found["warnings"]) == 1
+
+
+def test_a_table_of_a_day_without_a_session_is_no_measure_of_what_a_day_takes(home: Home) -> None:
+    """Else a week of holidays would make the disk last for years, and a new home's estimate a few kilobytes."""
+    book = home.data / "kr" / "orderbook" / "date=2026-11-20" / "hour=09" / "part-0.parquet"
+    estimate = machine._measure_day(home)
+    for number in range(21, 26):
+        store_symbols(home, date(2026, 11, number), build_table({"kis": [stock("000001")]})[0])
+    assert machine._measure_day(home) == estimate == (3 * machine.INSTRUMENT_DAY_BYTES, estimate[1])
+    book.parent.mkdir(parents=True)
+    book.write_bytes(b"0" * 12_345)
+
+    assert read_disk_room(home.data).day_bytes == 12_345
+
+
+def test_a_selection_is_the_largest_of_a_kind_or_the_members_of_an_index(home: Home) -> None:
+    """Equal ones by code; without a capitalisation in no selection; printed as a line of the settings."""
+    rows = [stock(f"00000{n}", market_cap=cap, kospi200=n == 4) for n, cap in ((1, 5), (2, 9), (3, None), (4, 5))]
+    table, _ = build_table({"kis": [*rows, stock("069500", kind="ETF", market_cap=99)]})
+    store_symbols(home, DAY, table)
+
+    assert select_symbols("@market_cap:2", table) == ["000002", "000001"]
+    assert select_symbols("@market_cap:9", table) == ["000002", "000001", "000004"]
+    assert select_symbols("@etf:top=50", table) == ["069500"]
+    assert select_symbols("@KOSPI200", table) == ["000004"]
+    assert run(home, "select", "@market_cap:2").output == 'kr = ["000002", "000001"]  # @market_cap:2 of 2026-11-20\n'
+
+
+@pytest.mark.parametrize("expression", ["@etf", "etf:5", "@market_cap:0", "@nothing:5", "@KOSDAQ150", "@etf:top=-1"])
+def test_an_expression_that_means_nothing_is_refused(home: Home, expression: str) -> None:
+    """Nor is an index of which the table has no member an empty universe."""
+    store_symbols(home, DAY, build_table({"kis": [stock("000001", market_cap=1)]})[0])
+
+    refused = run(home, "select", expression)
+
+    assert (refused.exit_code, expression in refused.output) == (2, True)
 
 
 def test_report_and_explain_have_the_name_of_that_days_table(tmp_path: Path) -> None:
