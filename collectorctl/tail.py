@@ -16,7 +16,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from collectorctl.terminal import format_event_value
+from collectorctl.terminal import format_event_value, format_level
 from conf.home import Home
 from writer.catalog import Catalog
 
@@ -70,7 +70,7 @@ def format_row(stream: str, row: dict[str, Any]) -> str:
     if stream == "tick":
         side = {1: "buy", -1: "sell"}.get(row["side"], "auction")
         return f"{head} {row['price']:>9} x {row['size']:<7} {side:<7} cum {row['cum_volume']}"
-    bid, ask = (f"{row[f'{s}_size_1']} @ {row[f'{s}_price_1']}" for s in ("bid", "ask"))
+    bid, ask = (format_level(row[f"{side}_size_1"], row[f"{side}_price_1"]) for side in ("bid", "ask"))
     return f"{head} {bid:>16} | {ask:<16} cum {row['cum_volume']}"
 
 

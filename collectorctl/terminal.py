@@ -76,6 +76,11 @@ def wrapped_console() -> TextConsole:
     return console
 
 
+def format_level(size: int | None, price: float | None) -> str:
+    """A level of a book, "-" for an empty one."""
+    return "-" if price is None else f"{size} @ {price}"
+
+
 def format_event_value(kind: str, value: int | None) -> str:
     """The value of an event as people read it; "" for none."""
     if value is None:

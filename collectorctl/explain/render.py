@@ -21,6 +21,7 @@ from typing import Any
 
 from collectorctl.explain.timeline import StoredRow, Timeline
 from collectorctl.explain.visibility import UNKNOWN
+from collectorctl.terminal import format_level
 from conf.clock import KST
 
 _ABSENT = "  -: the other feed was subscribed, but had no such book within the twin window (left out, or lost)"
@@ -112,7 +113,7 @@ def _build_book_cells(timeline: Timeline) -> list[dict[str, str]]:
 
 def _build_book(row: StoredRow, has_twins: bool) -> dict[str, str]:
     content = row.content
-    bid, ask = (f"{content[f'{side}_size_1']} @ {content[f'{side}_price_1']}" for side in ("bid", "ask"))
+    bid, ask = (format_level(content[f"{side}_size_1"], content[f"{side}_price_1"]) for side in ("bid", "ask"))
     lag = f"{row.lag_ms:.1f}" if row.lag_ms is not None else "" if row.remarks else "-"
     cells = _build_arrival("first", row) | ({"ms later": lag} if has_twins else {}) | {"bid": bid, "ask": ask}
     return cells | ({"volume": str(content["cum_volume"])} if content["cum_volume"] is not None else {"volume": ""})

@@ -142,7 +142,9 @@ def test_every_us_book_is_stored_once_whoever_was_killed(night: dict[str, Any]) 
         for book in books
     }
     levels = [
-        (rows[[f"{side}_{n}" for n in LEVELS]].to_numpy() * (10_000 if "price" in side else 1)).round().astype(np.int64)
+        (rows[[f"{side}_{n}" for n in LEVELS]].fillna(0).to_numpy() * (10_000 if "price" in side else 1))
+        .round()
+        .astype(np.int64)
         for side in sides
     ]
     stored = Counter(
@@ -183,7 +185,9 @@ def test_every_us_tick_is_stored_once_with_its_volume(night: dict[str, Any]) -> 
         for trade in truth.trades
     }
     side_of = {key: int(trade["side"]) for key, trade in zip(keys.values(), truth.trades, strict=True)}
-    prices = [(rows[name] * 10_000).round().astype("int64") for name in ("price", "ask_price_1", "bid_price_1")]
+    prices = [
+        (rows[name].fillna(0) * 10_000).round().astype("int64") for name in ("price", "ask_price_1", "bid_price_1")
+    ]
     found = list(
         zip(
             rows["symbol"],

@@ -13,6 +13,7 @@ import pytest
 from collectorctl.explain.render import format_timeline
 from collectorctl.explain.timeline import StoredRow, Timeline, UncoveredInterval, VisibilityAt
 from collectorctl.explain.visibility import UNKNOWN
+from collectorctl.tail import format_row
 from conf.clock import KST
 
 TEN = datetime(2026, 11, 20, 10, 0, 0, tzinfo=KST)
@@ -53,6 +54,18 @@ def test_a_name_of_the_table_of_symbols_stands_behind_the_code() -> None:
     head, *_ = format_timeline(timeline(name="삼성전자"))
 
     assert head.startswith("005930 삼성전자 KRX  2026-11-20 ")
+
+
+def test_an_empty_side_of_a_book_is_a_dash() -> None:
+    """Null in the files; no price of nothing, here and in `tail`."""
+    empty = LEVELS | {"ask_price_1": None, "ask_size_1": None}
+    *_, shown = format_timeline(timeline(books=[book(1, 0.1, 50.0, content=empty)]))
+    tailed = format_row(
+        "orderbook", empty | {"recv_time": TEN, "exch_time": TEN, "broker": "kis", "symbol": "005930", "venue": "KRX"}
+    )
+
+    assert "56 @ 2545  -" in shown
+    assert "56 @ 2545 | - " in tailed and "None" not in tailed
 
 
 def test_a_us_timeline_names_the_zone_of_new_york() -> None:
