@@ -1,4 +1,4 @@
-"""Commands that need no broker: simulate, demo.
+"""Commands that need no broker: simulate, demo, replay.
 
 Guarantees:
     * None of them connects to a real broker.
@@ -8,17 +8,23 @@ from __future__ import annotations
 
 import shlex
 import sys
+from datetime import date, datetime, time, timedelta
 from pathlib import Path
 from typing import Any
 
 import click
+import msgspec
 from click.core import ParameterSource
 
 from collectorctl.commands.options import as_json_option
 from collectorctl.terminal import echo, usage_error
+from conf.clock import KST, SECOND_NS
 from conf.home import Home
 from conf.loader import SETTINGS_FILE
 from conf.process import EXIT_ALREADY_RUNNING
+from conf.text.escape import escape_controls
+
+MIN_SPEED, MAX_SPEED = 0.1, 1000
 
 
 @click.command(context_settings={"ignore_unknown_options": True, "help_option_names": []})
@@ -68,6 +74,88 @@ def point_home_at_simulator(given: dict[str, Any], is_named: bool) -> None:
         echo(f"Next, in another terminal: collectorctl --home {shlex.quote(str(home))} start", err=True)
         echo("Outside the sessions nothing trades, unless with --always-open.", err=True)
     given |= {f"{feed}_port": port for feed, port in ports.items()}
+
+
+@click.command()
+@click.option("--date", "day_text", required=True, help="The day: 2026-11-20, 20261120, yesterday.")
+@click.option(
+    "--symbols", default="", help="Some instruments, as in the settings: 005930,000660_NX [default: all of [universe]]."
+)
+@click.option(
+    "--from", "begin", default="00:00", show_default=True, help="From this time of receipt, HH:MM or HH:MM:SS, Korean."
+)
+@click.option("--to", "end", default="", help="To this time [default: the end of the day].")
+@click.option("--speed", default="1", show_default=True, help="How many times as fast, 0.1 to 1000, or max.")
+@click.option("--kis-port", type=click.IntRange(1, 65535), help="[default: relay.kis_port]")
+@click.option("--kiwoom-port", type=click.IntRange(1, 65535), help="[default: relay.kiwoom_port]")
+@click.pass_obj
+def replay(
+    root: Path,
+    day_text: str,
+    symbols: str,
+    begin: str,
+    end: str,
+    speed: str,
+    kis_port: int | None,
+    kiwoom_port: int | None,
+) -> None:
+    """Play a stored Korean day as KIS and Kiwoom would send it, to clients that registered it (docs/relay.md).
+
+    It begins with the first registration, waits while nobody has any, and ends when all is sent. What was not received that day is
+    not played, and counted. Exit 1: nothing is stored. 75: a port is taken.
+
+    Example: collectorctl replay --date 2026-11-20 --symbols 005930 --from 09:00 --to 09:30 --speed 10
+    """
+    from collectorctl.recover.horizon import parse_day
+    from collectorctl.relay.gateway import PortTaken
+    from collectorctl.relay.replay import ReplayError, run_replay
+    from collectorctl.relay.stored import Span
+    from conf.instrument import parse_instrument
+    from conf.market import KR
+
+    home = Home(root)
+    try:
+        day = parse_day(day_text, home.load_clock().now_ns(), KR)
+        span = Span(day, parse_instant_of(day, begin), parse_instant_of(day, end or "00:00", is_end=not end))
+        instruments = (
+            [parse_instrument(one.strip()) for one in symbols.split(",")] if symbols else home.settings.instruments()
+        )
+    except ValueError as error:
+        raise usage_error(str(error)) from None
+    factor = parse_speed(speed)
+    if span.begin_ns >= span.end_ns:
+        raise usage_error("--to is not after --from")
+    if foreign := [str(one) for one in instruments if one.market is not KR]:
+        raise usage_error(f"{', '.join(foreign)}: Korean instruments only")
+    table = home.settings.relay
+    ports = {"kis_port": kis_port or table.kis_port, "kiwoom_port": kiwoom_port or table.kiwoom_port}
+    try:
+        run_replay(home, instruments, span, factor, msgspec.structs.replace(table, **ports), echo)
+    except ReplayError as error:
+        raise click.ClickException(escape_controls(str(error))) from None
+    except PortTaken as error:
+        echo(f"collectorctl: {error}", err=True)
+        sys.exit(EXIT_ALREADY_RUNNING)
+
+
+def parse_speed(text: str) -> float:
+    """How many times as fast; 0 for "max". UsageError."""
+    try:
+        factor = 0.0 if text == "max" else float(text)
+    except ValueError:
+        factor = -1.0
+    if text != "max" and not MIN_SPEED <= factor <= MAX_SPEED:
+        raise usage_error(f"--speed {text}: write {MIN_SPEED} to {MAX_SPEED}, or max")
+    return factor
+
+
+def parse_instant_of(day: date, text: str, is_end: bool = False) -> int:
+    """A time of a Korean day, ns; `is_end`: of the day after. ValueError."""
+    try:
+        at = datetime.combine(day, time.fromisoformat(text), KST) + timedelta(days=is_end)
+    except ValueError:
+        raise ValueError(f"{text!r} is no time of day: write HH:MM or HH:MM:SS") from None
+    return round(at.timestamp()) * SECOND_NS
 
 
 @click.command()

@@ -2,6 +2,9 @@
 
 keys.py       who is let in
 feed.py       one vendor's form of the stream, and its clients
-service.py    the process: rings in, both vendors' servers out
+gateway.py    both vendors' servers
+service.py    the process: rings in
+stored.py     a stored day instead of the rings
+replay.py     `collectorctl replay`
 __main__.py   its entry point
 """

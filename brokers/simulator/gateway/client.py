@@ -115,7 +115,13 @@ class ClientConnection:
         self._wake = asyncio.Event()
         self._timer: asyncio.TimerHandle | None = None
         self._next_data_ns = 0
+        self._in_flight = 0
         self._flush_ns = int(feed.flush_s * SECOND_NS)
+
+    @property
+    def queued(self) -> int:
+        """How many items are not on the socket yet."""
+        return len(self._queue) + self._in_flight
 
     def is_silent(self) -> bool:
         """True while this connection is half-open."""
@@ -233,8 +239,10 @@ class ClientConnection:
             self._next_book_ns[instrument] = max(self._next_book_ns.get(instrument, 0) + interval_ns, now_ns)
         due.sort(key=lambda item: item.due_ns)  # what was held came before what was not
         if due:
+            self._in_flight = len(due)
             for frame in self.feed.encode_frames(due):
                 await self._deliver(frame)
+            self._in_flight = 0
 
     async def _deliver(self, frame: EncodedFrame) -> None:
         faults = self.feed.faults

@@ -1,0 +1,250 @@
+"""A stored day through the gateway: the received rows of books and ticks in receive order, at their pace.
+
+    data/, journal ──Catalog──> rows of a span of receipt ──> records in receive order ──pace──> Gateway
+
+Guarantees:
+    * Every received row of the span and instruments is sent once to each client that registered it, in receive order.
+    * It plays while a client has registered something and waits otherwise; nobody is cut for the speed of the replay.
+    * Ticks that recovery or gapfill fetched were not received: they are not played, and counted, as are the shares of gaps.
+    * Memory is bounded by WINDOW_NS of rows.
+
+Not handled here:
+    * US instruments, and books as the feed that was second delivered them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from datetime import date
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from collectorctl.reader.live import GapFinder
+from collectorctl.relay.gateway import Gateway
+from conf.clock import SECOND_NS
+from conf.home import Home
+from conf.instrument import Instrument
+from ringbuf.records import (
+    LEVELS,
+    MAX_INT64,
+    PRICE_SCALE,
+    STREAMS,
+    UNDEFINED,
+    FeedId,
+    Session,
+    Side,
+    Venue,
+    empty_records,
+)
+from writer.catalog import PARQUET, Catalog
+
+WINDOW_NS = 120 * SECOND_NS
+STEP_RECORDS = 500
+MAX_WAITING = 4000
+"""Frames that may wait for a client before the replay does."""
+POLL_S = 0.01
+SETTLE_S = 1.0
+"""After the last registration of a first client: it may have more."""
+_SESSIONS = {session.name.lower(): session for session in Session}
+
+
+class Span(NamedTuple):
+    """The receive times [begin, end) of a day, ns."""
+
+    day: date
+    begin_ns: int
+    end_ns: int
+
+
+class StoredRows:
+    """The rows of some instruments' day. Streams are read from partitions, and once from the journal."""
+
+    def __init__(self, home: Home, instruments: Sequence[Instrument], day: date) -> None:
+        self._symbols = pa.array(sorted({instrument.symbol for instrument in instruments}))
+        self._wanted = {(instrument.symbol.encode(), int(Venue[instrument.venue])) for instrument in instruments}
+        catalog = Catalog(home)
+        self._files = {
+            stream: [(path, *read_receive_span(path)) for path in catalog.partitions(f"kr.{stream}", day)]
+            for stream in STREAMS
+        }
+        self._unpublished: dict[str, pa.Table] = {}
+        for stream in STREAMS:
+            schema = PARQUET[f"kr.{stream}"]
+            batches = [batch.select(schema.names) for batch in catalog.unpublished(f"kr.{stream}")]
+            self._unpublished[stream] = pa.Table.from_batches(batches, schema=schema)
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether the day has no row of any instrument."""
+        return not any(self._files.values()) and not any(len(table) for table in self._unpublished.values())
+
+    def read(self, stream: str, begin_ns: int, end_ns: int) -> np.ndarray:
+        """The records received in [begin_ns, end_ns), in receive order. OSError, pa.ArrowException: an unreadable file."""
+        schema = PARQUET[f"kr.{stream}"]
+        kind = schema.field("recv_time").type
+        begin, end = (pa.scalar(at, pa.int64()).cast(kind) for at in (begin_ns, end_ns))
+        here = (pc.field("recv_time") >= begin) & (pc.field("recv_time") < end) & pc.field("symbol").isin(self._symbols)
+        tables = [
+            pq.read_table(path, columns=schema.names, filters=here, partitioning=None)
+            for path, first_ns, last_ns in self._files[stream]
+            if first_ns < end_ns and begin_ns <= last_ns
+        ]
+        rows = pa.concat_tables([*(table.cast(schema) for table in tables), self._unpublished[stream].filter(here)])
+        records = to_records(stream, rows)
+        keys = zip(records["symbol"].tolist(), records["venue"].tolist(), strict=True)
+        records = records[np.fromiter((key in self._wanted for key in keys), bool, len(records))]
+        return records[np.lexsort((records["seq"], records["recv_ns"]))]
+
+    def count_fetched(self, begin_ns: int, end_ns: int) -> int:
+        """Ticks of trades in [begin_ns, end_ns) that were fetched, not received."""
+        kind = PARQUET["kr.tick"].field("exch_time").type
+        begin, end = (pa.scalar(at, pa.int64()).cast(kind) for at in (begin_ns, end_ns))
+        here = pc.field("recv_time").is_null() & pc.field("symbol").isin(self._symbols)
+        here &= (pc.field("exch_time") >= begin) & (pc.field("exch_time") < end)
+        names = ["symbol"]
+        published = sum(
+            len(pq.read_table(path, columns=names, filters=here, partitioning=None)) for path, *_ in self._files["tick"]
+        )
+        return published + len(self._unpublished["tick"].filter(here))
+
+
+def read_receive_span(path: Path) -> tuple[int, int]:
+    """The first and the last receive time in a file, by its statistics; wider where it has none."""
+    metadata = pq.read_metadata(path)
+    column = metadata.schema.names.index("recv_time")
+    groups = [metadata.row_group(number).column(column).statistics for number in range(metadata.num_row_groups)]
+    if any(one is None or (not one.has_min_max and one.null_count != one.num_values) for one in groups):
+        return 0, MAX_INT64
+    found = [one for one in groups if one.has_min_max]
+    return min((one.min_raw for one in found), default=MAX_INT64), max((one.max_raw for one in found), default=0)
+
+
+def to_records(stream: str, rows: pa.Table) -> np.ndarray:
+    """Stored rows (PARQUET of Korea) as ring records."""
+    records = empty_records(STREAMS[stream], len(rows))
+
+    def ints(name: str, absent: int = UNDEFINED) -> np.ndarray:
+        return pc.fill_null(rows[name].cast(pa.int64()), absent).to_numpy()
+
+    def prices(name: str, absent: int = UNDEFINED) -> np.ndarray:
+        found = ints(name, absent)
+        return np.where(found == UNDEFINED, UNDEFINED, found * PRICE_SCALE)
+
+    records["symbol"] = np.array([symbol.encode() for symbol in rows["symbol"].to_pylist()], "S15")
+    records["venue"] = [Venue[name] for name in rows["venue"].to_pylist()]
+    records["line"] = [FeedId[name.upper()] for name in rows["broker"].to_pylist()]
+    records["session"] = [_SESSIONS.get((name or "").lower(), Session.UNKNOWN) for name in rows["session"].to_pylist()]
+    records["flags"], records["seq"] = ints("flags", 0), ints("seq", 0)
+    records["recv_ns"] = records["mono_ns"] = ints("recv_time")
+    exch_ns = ints("exch_time")
+    records["exch_ns"] = np.where(exch_ns == UNDEFINED, records["recv_ns"], exch_ns)
+    if stream == "tick":
+        for name in ("price", "ask_price_1", "bid_price_1"):
+            records[f"{name}_e4"] = prices(name)
+        for name in ("cum_volume", "cum_value", "value_change", "trade_count"):
+            records[name] = ints(name)
+        records["size"], records["side"] = ints("size", 0), ints("side", Side.NONE)
+        return records
+    for side in ("ask", "bid"):
+        for level in range(LEVELS):
+            records[f"{side}_price_e4"][:, level] = prices(f"{side}_price_{level + 1}", 0)
+            records[f"{side}_size"][:, level] = ints(f"{side}_size_{level + 1}", 0)
+    for name in ("expected_price", "mid_price"):
+        records[f"{name}_e4"] = prices(name)
+    for name in ("cum_volume", "total_ask_size", "total_bid_size", "expected_size", "mid_size"):
+        records[name] = ints(name)
+    return records
+
+
+def merge_runs(parts: dict[str, np.ndarray], max_records: int) -> Iterator[tuple[str, np.ndarray]]:
+    """Records of several streams as runs of one stream, in the order of receipt, a book before a tick of the same instant."""
+    names = list(parts)
+    stamps = np.concatenate([parts[name]["recv_ns"] for name in names])
+    streams = np.repeat(np.arange(len(names)), [len(parts[name]) for name in names])
+    order = np.argsort(stamps, kind="stable")
+    ordered = streams[order]
+    breaks = np.flatnonzero(np.diff(ordered)) + 1
+    taken: Counter[str] = Counter()
+    for run in np.split(ordered, breaks) if len(ordered) else ():
+        name = names[run[0]]
+        for begin in range(0, len(run), max_records):
+            count = min(max_records, len(run) - begin)
+            yield name, parts[name][taken[name] : taken[name] + count]
+            taken[name] += count
+
+
+class Replay:
+    """A day on its way to the clients of a gateway."""
+
+    def __init__(self, rows: StoredRows, span: Span, speed: float, gateway: Gateway) -> None:
+        """`speed`: how much faster than it was received; 0: as fast as the clients take it."""
+        self._rows, self._span, self._speed, self._gateway = rows, span, speed, gateway
+        self._gaps = GapFinder()
+        self.played: Counter[str] = Counter()
+        self.gap_shares = 0
+        self._origin_s: float | None = None
+        self._first_ns = 0
+        self._reached_ns = span.begin_ns
+
+    @property
+    def now_ns(self) -> int:
+        """The time of the recorded day."""
+        return self._reached_ns
+
+    async def run(self) -> None:
+        """Play it to its end, and until every client has what it registered."""
+        await self._wait_for_clients()
+        await asyncio.sleep(SETTLE_S)
+        for begin_ns in range(self._span.begin_ns, self._span.end_ns, WINDOW_NS):
+            end_ns = min(begin_ns + WINDOW_NS, self._span.end_ns)
+            parts = {stream: await asyncio.to_thread(self._rows.read, stream, begin_ns, end_ns) for stream in STREAMS}
+            self.gap_shares += sum(gap.shares for _, gap in self._gaps.find(parts["tick"]))
+            for stream, records in merge_runs(parts, STEP_RECORDS):
+                await self._play(stream, records)
+        while self._find_longest_queue():
+            await asyncio.sleep(POLL_S)
+
+    async def _play(self, stream: str, records: np.ndarray) -> None:
+        done = 0
+        while done < len(records):
+            await self._wait_for_clients()
+            due = self._count_due(records[done:])
+            if not due:
+                await asyncio.sleep(POLL_S)
+                continue
+            self._gateway.publish(stream, records[done : done + due])
+            self.played[stream] += due
+            self._reached_ns = int(records["recv_ns"][done + due - 1])
+            done += due
+            await asyncio.sleep(0)
+
+    def _count_due(self, records: np.ndarray) -> int:
+        """How many of the records, at least one of which is left, are due now."""
+        if not self._speed:
+            return len(records)
+        if self._origin_s is None:
+            self._origin_s, self._first_ns = time.monotonic(), int(records["recv_ns"][0])
+        now_ns = self._first_ns + int((time.monotonic() - self._origin_s) * self._speed * SECOND_NS)
+        return int(np.searchsorted(records["recv_ns"], now_ns, "right"))
+
+    async def _wait_for_clients(self) -> None:
+        """Wait for a client with registrations, and for those that are behind; the pace resumes where it was."""
+        begin_s = time.monotonic()
+        while not self._has_registrations() or self._find_longest_queue() > MAX_WAITING:
+            await asyncio.sleep(POLL_S)
+        if self._origin_s is not None:
+            self._origin_s += time.monotonic() - begin_s
+
+    def _has_registrations(self) -> bool:
+        return any(one.subscriptions for feed in self._gateway.feeds for one in feed.connections.values())
+
+    def _find_longest_queue(self) -> int:
+        return max((one.queued for feed in self._gateway.feeds for one in feed.connections.values()), default=0)
