@@ -128,7 +128,7 @@ def read_receive_span(path: Path) -> tuple[int, int]:
 
 
 def to_records(stream: str, rows: pa.Table) -> np.ndarray:
-    """Stored rows (PARQUET of Korea) as ring records."""
+    """Stored rows (PARQUET of Korea) as ring records; a null level, midpoint or expected trade is the 0 that vendors send."""
     records = empty_records(STREAMS[stream], len(rows))
 
     def ints(name: str, absent: int = UNDEFINED) -> np.ndarray:
@@ -157,9 +157,9 @@ def to_records(stream: str, rows: pa.Table) -> np.ndarray:
         for level in range(LEVELS):
             records[f"{side}_price_e4"][:, level] = prices(f"{side}_price_{level + 1}", 0)
             records[f"{side}_size"][:, level] = ints(f"{side}_size_{level + 1}", 0)
-    for name in ("expected_price", "mid_price"):
-        records[f"{name}_e4"] = prices(name)
-    for name in ("cum_volume", "total_ask_size", "total_bid_size", "expected_size", "mid_size"):
+    for name in ("expected", "mid"):
+        records[f"{name}_price_e4"], records[f"{name}_size"] = prices(f"{name}_price", 0), ints(f"{name}_size", 0)
+    for name in ("cum_volume", "total_ask_size", "total_bid_size"):
         records[name] = ints(name)
     return records
 

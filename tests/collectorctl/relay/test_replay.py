@@ -27,7 +27,7 @@ from collectorctl.relay.replay import run_replay
 from conf.clock import to_kst
 from conf.home import Home
 from conf.instrument import Instrument
-from ringbuf.records import ORDERBOOK, TICK, UNDEFINED, FeedId
+from ringbuf.records import ORDERBOOK, TICK, FeedId
 from writer.publish.records import publish_records
 
 DAY = to_kst(NINE_NS).date()
@@ -45,7 +45,9 @@ def make_stored_books() -> np.ndarray:
     books["line"] = np.where(np.arange(BOOKS) % 2, FeedId.KIS, FeedId.KIWOOM)
     books["seq"] = np.arange(BOOKS) + 1
     books["expected_price_e4"], books["expected_size"] = 0, 0
-    books["mid_price_e4"], books["mid_size"] = UNDEFINED, UNDEFINED
+    books["mid_price_e4"], books["mid_size"] = 0, 0
+    books["ask_price_e4"][:, 9], books["ask_size"][:, 9] = 0, 0
+    books["total_ask_size"] = books["ask_size"].sum(axis=1)
     return books
 
 
@@ -55,6 +57,7 @@ def make_stored_ticks() -> np.ndarray:
     ticks["recv_ns"] = NINE_NS + np.arange(TICKS) * SECOND_NS + 9
     ticks["exch_ns"] = ticks["recv_ns"] // SECOND_NS * SECOND_NS
     ticks["cum_volume"][-1] += 10
+    ticks["ask_price_1_e4"], ticks["bid_price_1_e4"] = 0, 699_000_000
     ticks["seq"] = np.arange(TICKS) + 1
     return ticks
 
