@@ -128,7 +128,7 @@ def read_receive_span(path: Path) -> tuple[int, int]:
 
 
 def to_records(stream: str, rows: pa.Table) -> np.ndarray:
-    """Stored rows (PARQUET of Korea) as ring records; a null level, midpoint or expected trade is the 0 that vendors send."""
+    """Stored rows (PARQUET of Korea) as ring records; a null quote, midpoint or expected trade is the 0 that vendors send."""
     records = empty_records(STREAMS[stream], len(rows))
 
     def ints(name: str, absent: int = UNDEFINED) -> np.ndarray:
@@ -147,8 +147,9 @@ def to_records(stream: str, rows: pa.Table) -> np.ndarray:
     exch_ns = ints("exch_time")
     records["exch_ns"] = np.where(exch_ns == UNDEFINED, records["recv_ns"], exch_ns)
     if stream == "tick":
-        for name in ("price", "ask_price_1", "bid_price_1"):
-            records[f"{name}_e4"] = prices(name)
+        records["price_e4"] = prices("price")
+        for name in ("ask_price_1", "bid_price_1"):
+            records[f"{name}_e4"] = prices(name, 0)
         for name in ("cum_volume", "cum_value", "value_change", "trade_count"):
             records[name] = ints(name)
         records["size"], records["side"] = ints("size", 0), ints("side", Side.NONE)
