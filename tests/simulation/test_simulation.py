@@ -68,6 +68,14 @@ def test_a_power_cut_takes_nothing_that_was_called_durable() -> None:
         assert_kept(plan._replace(faults=(kill, cut)))
 
 
+def test_a_power_cut_takes_what_was_not_durable_also_of_rings_that_have_no_name() -> None:
+    """The ring directory is deleted, and a tenth of a second later the machine goes off."""
+    plan = draw_plan(14_959_345)
+    unlink = next(at for at, fault in enumerate(plan.faults) if fault.kind == "unlink")
+
+    assert_kept(plan._replace(faults=plan.faults[unlink : unlink + 2]))
+
+
 def test_a_step_of_the_wall_clock_doubles_nothing_though_each_process_finds_it_at_another_instant() -> None:
     """Two seconds back and forth, amid busy trading."""
     for seed in (2, 6, 10):

@@ -120,6 +120,8 @@ class World:
         self._random = Random(f"{plan.seed} scheduler")
         self._acting = ""
         self._is_stopping = False
+        self._nameless: list[tuple[str, str, Consumer]] = []
+        """Rings whose names were removed, as whoever has them mapped still sees them."""
         self._uuids = Random(f"{plan.seed} uuid")
         self._heap: list[tuple[int, float, int, Callable[[], None]]] = []
         self._count = 0
@@ -164,6 +166,7 @@ class World:
         except Exception as error:  # noqa: BLE001 a bug, like one in a turn
             self._record_bug("writer", error)
             self._writer.kill()
+        self._close_nameless()
         self.evidence.trace = self._digest.hexdigest()
         return self.evidence
 
@@ -317,6 +320,8 @@ class World:
         elif kind == "power":
             self._cut_power(fault.amount)
         elif kind == "unlink":
+            self._close_nameless()
+            self._nameless = list(self._open_rings())
             for path in sorted((self._home.run / "ring").iterdir()):
                 path.unlink()
         elif kind == "bit":
@@ -342,12 +347,10 @@ class World:
         """The machine goes off and comes up again after `seconds`: no process, no ring, CLOCK_MONOTONIC from zero."""
         if self._is_off:
             return
-        for feed in self._collectors:
-            for stream, dtype in STREAMS.items():
-                with suppress(FileNotFoundError):
-                    ring = Consumer.open(self._home.ring_path(feed, stream), dtype)
-                    self.evidence.durable[feed, stream, ring.ring_id] = ring.tail - 1
-                    ring.close()
+        for feed, stream, ring in (*self._nameless, *self._open_rings()):  # a copy of a nameless one is the newer
+            self.evidence.durable[feed, stream, ring.ring_id] = ring.tail - 1
+            ring.close()
+        self._nameless = []
         for name, process in self._processes.items():
             process.kill()
             self._lives[name] += 1
@@ -359,6 +362,17 @@ class World:
             path.unlink()
         self._is_off = True
         self._after(seconds, self._boot_machine)
+
+    def _open_rings(self) -> Iterator[tuple[str, str, Consumer]]:
+        """Those that have a name."""
+        for feed in self._collectors:
+            for stream, dtype in STREAMS.items():
+                with suppress(FileNotFoundError):
+                    yield feed, stream, Consumer.open(self._home.ring_path(feed, stream), dtype)
+
+    def _close_nameless(self) -> None:
+        for _, _, ring in self._nameless:
+            ring.close()
 
     def _boot_machine(self) -> None:
         self._is_off = False
