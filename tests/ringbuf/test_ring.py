@@ -20,7 +20,7 @@ from support.small_disk import fill_disk, small_disk
 
 from ringbuf import layout
 from ringbuf.records import ORDERBOOK, TICK, empty_records
-from ringbuf.ring import Consumer, Loss, Producer, RingError
+from ringbuf.ring import FEW, Consumer, Loss, Producer, RingError
 
 SMALL = np.dtype([("seq", "<i8"), ("content", "<i8", (3,))])
 
@@ -142,15 +142,20 @@ class LappedWhileReading(Consumer):
 
     meanwhile: Callable[[], None] = staticmethod(lambda: None)
 
-    def _copy(self, first: int, count: int) -> np.ndarray:
+    def _copy(self, first: int, count: int) -> bytes:
         copy = super()._copy(first, count)
-        self.meanwhile()
+        meanwhile, self.meanwhile = self.meanwhile, lambda: None
+        meanwhile()
         return copy
 
 
+@pytest.mark.parametrize("few", [0, FEW])
 @pytest.mark.parametrize("published", [0, 1, 3, 8, 9, 30])
-def test_what_was_claimed_during_the_copy_is_lost_and_not_delivered(path: Path, published: int) -> None:
+def test_what_was_claimed_during_the_copy_is_lost_and_not_delivered(
+    path: Path, monkeypatch: pytest.MonkeyPatch, published: int, few: int
+) -> None:
     """A copy may be torn as far as the producer came meanwhile; exactly that far it is dropped and named."""
+    monkeypatch.setattr("ringbuf.ring.FEW", few)
     producer, _ = open_small(path)
     producer.publish(some(1, 8))
     consumer = LappedWhileReading.open(path, SMALL)
@@ -160,10 +165,42 @@ def test_what_was_claimed_during_the_copy_is_lost_and_not_delivered(path: Path, 
 
     assert batch.loss == (Loss(1, consumer.oldest - 1) if published else None)
     assert batch.records["content"][:, 0].tolist() == list(range(consumer.oldest, 9))
-    consumer.meanwhile = lambda: None
     rest = consumer.read(batch.next_seq, 100)
     assert rest.loss is None
     assert rest.records["seq"].tolist() == list(range(batch.next_seq, 9 + published))
+
+
+@given(st.lists(st.integers(0, 12), max_size=8), st.sampled_from([0, FEW]), st.integers(1, 40))
+@settings(max_examples=100, deadline=None)
+def test_rows_are_published_and_few_records_read_as_arrays_and_many_are(counts: list[int], few: int, most: int) -> None:
+    """Rings that got the same as arrays and as packed rows are the same bytes, and both ways to read give the same."""
+    with tempfile.TemporaryDirectory() as name, pytest.MonkeyPatch.context() as patch:
+        patch.setattr("ringbuf.ring.FEW", few)
+        by_array, by_rows = (Producer.open(Path(name) / way, SMALL, 8) for way in ("array", "rows"))
+        for count in counts:
+            records = some(by_array.head + 1, count)
+            by_rows.publish_rows([bytearray(record.tobytes()) for record in records])
+            by_array.publish(records)
+        first, second = (Path(name, way).read_bytes() for way in ("array", "rows"))
+        assert first[layout.RING_HEADER_BYTES :] == second[layout.RING_HEADER_BYTES :]
+        assert first[8 * layout.HEAD : 8 * layout.TAIL] == second[8 * layout.HEAD : 8 * layout.TAIL]
+        consumer, next_seq = Consumer.open(Path(name) / "rows", SMALL), 1
+        while next_seq <= by_rows.head:
+            batch = consumer.read(next_seq, most)
+            assert batch.loss == (Loss(1, consumer.oldest - 1) if next_seq < consumer.oldest else None)
+            assert batch.records["content"][:, 0].tolist() == batch.records["seq"].tolist()
+            assert batch.records.flags.writeable
+            next_seq = batch.next_seq
+
+
+def test_a_row_of_another_size_is_refused(path: Path) -> None:
+    """Nothing of it becomes visible."""
+    producer, consumer = open_small(path)
+
+    with pytest.raises(RingError, match="31 bytes were to be published: a record has 32"):
+        producer.publish_rows([bytearray(32), bytearray(31)])
+
+    assert (producer.head, consumer.head) == (0, 0)
 
 
 def test_a_position_of_another_ring_is_refused(path: Path) -> None:
@@ -256,7 +293,7 @@ class SeesStoresLate(Consumer):
             self._mmap[at : at + 8] = word
         del self.pending[:count]
 
-    def _copy(self, first: int, count: int) -> np.ndarray:
+    def _copy(self, first: int, count: int) -> bytes:
         self.show(self.shown_per_copy)
         return super()._copy(first, count)
 
