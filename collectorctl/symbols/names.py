@@ -26,7 +26,7 @@ class SymbolNames(msgspec.Struct, frozen=True):
 
 def write_names(home: Home, day: date, names: dict[str, str]) -> None:
     """Replace the names. OSError."""
-    home.create_directories()
+    home.run.mkdir(parents=True, exist_ok=True, mode=0o700)
     replace_file(home.symbol_names_path(), msgspec.json.encode(SymbolNames(day, names)))
 
 

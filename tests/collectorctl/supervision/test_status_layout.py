@@ -6,6 +6,7 @@ import io
 import re
 import time
 
+import msgspec
 import pytest
 from rich.cells import cell_len
 
@@ -105,6 +106,7 @@ def test_names_stand_behind_codes_at_any_width(width: int) -> None:
     short = "does not fit: 2 no redundancy (005930, 000660_NX): add app keys"
     verdict = Verdict(Level.ATTENTION, [FINDING, blind, Finding(Level.SAFE, "shortfall", "universe", short)])
     status = full_status(Texts("en", STATUS_MESSAGES))
+    status = msgspec.structs.replace(status, shortfalls=["a"], allocation_summary=short)
     shown = []
     for given in (names, {}):
         out = io.StringIO()
@@ -116,6 +118,7 @@ def test_names_stand_behind_codes_at_any_width(width: int) -> None:
 
     assert max(cell_len(line) for text in shown for line in text.splitlines()) <= width
     assert "000660 SK하이닉스 KRX for 3.0 s" in named and "(005930 삼성전자, 000660_NX SK하이닉스)" in named
+    assert named.count("(005930 삼성전자,") == 2  # the finding, and the line of the processes
     assert "666,105 records" in named
     for name in ("삼성전자", "SK하이닉스"):
         named = named.replace(f" {name}", "")

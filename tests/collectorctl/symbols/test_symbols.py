@@ -165,6 +165,7 @@ def test_the_newest_table_not_after_a_day_is_read_by_column(home: Home) -> None:
     assert (found.day, found.table.to_pydict()) == (date(2026, 11, 18), {"symbol": ["000001"]})
     assert load_symbols(home, date(2026, 11, 17)) is None
     assert read_names(home) == {"000002": "이름000002"}
+    assert home.run.stat().st_mode & 0o777 == 0o700 and not (home.run / "ring").exists()
     home.symbol_path(DAY).write_bytes(b"PAR1")
     with pytest.raises(SymbolTableError, match="remove it, then run `collectorctl symbols update`"):
         load_symbols(home, DAY)
