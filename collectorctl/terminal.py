@@ -13,6 +13,10 @@ Not handled here:
 
 from __future__ import annotations
 
+import re
+import shutil
+import sys
+from collections.abc import Iterator
 from typing import Any
 
 import click
@@ -26,8 +30,26 @@ from conf.text.escape import escape_controls
 
 
 def echo(line: str, err: bool = False) -> None:
-    """Print one line."""
-    click.echo(escape_controls(line), err=err)
+    """Print one line; on a terminal that is narrower, several that break between words."""
+    text = escape_controls(line)
+    stream = sys.stderr if err else sys.stdout
+    width = shutil.get_terminal_size().columns if stream.isatty() else len(text)
+    for part in [text] if 2 * len(text) <= width else break_lines(text, width):  # no letter has more than two cells
+        click.echo(escape_controls(part), err=err)
+
+
+def break_lines(text: str, width: int) -> Iterator[str]:
+    """The lines of a text at a width in cells; a word that is wider keeps a line of its own, whole. Further lines are indented."""
+    from rich.cells import cell_len
+
+    line = ""
+    for word in re.findall(r" *[^ ]+", text):
+        if line.strip() and cell_len(line + word) > width:
+            yield line
+            line = "  " + word.lstrip()
+        else:
+            line += word
+    yield line
 
 
 def echo_json(value: object, indent: int = 2) -> None:
@@ -61,8 +83,9 @@ class TextConsole(Console):
 
 
 def wide_console(stderr: bool = False) -> TextConsole:
-    """A console for tables: as wide as the terminal, and wide enough where there is none (a file, a pipe)."""
-    console = TextConsole(highlight=False, soft_wrap=True, stderr=stderr)
+    """A console for tables: as wide as the terminal, where text breaks between words, and wide enough where there is none."""
+    console = TextConsole(highlight=False, stderr=stderr)
+    console.soft_wrap = not console.is_terminal
     if not console.is_terminal:
         console.width = 140
     return console

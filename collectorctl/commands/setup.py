@@ -15,7 +15,7 @@ import msgspec
 
 from collectorctl.check_messages import MESSAGES
 from collectorctl.commands.options import as_json_option
-from collectorctl.terminal import echo, echo_json, wide_console
+from collectorctl.terminal import echo, echo_json, wrapped_console
 from conf.home import Home
 from conf.loader import choose_home_language
 from conf.process import EXIT_BUG, EXIT_CONFIG
@@ -160,7 +160,7 @@ def plan(root: Path, rates: bool, as_json: bool) -> None:
     if as_json:
         echo_json(msgspec.to_builtins(report))
     else:
-        print_allocation_report(report, wide_console())
+        print_allocation_report(report, wrapped_console())
 
 
 def _show_rates(home: Home, as_json: bool) -> None:

@@ -3,22 +3,28 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 from datetime import date, timedelta
 
 from rich import box
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID
 from rich.table import Table
+from rich.text import Text
 
 from collectorctl.recover.certificate.certify import Certificate
 from collectorctl.recover.job import ProgressListener
 from collectorctl.recover.plan import InstrumentPlan
 from collectorctl.recover.us_job import DayState
-from collectorctl.terminal import TextConsole, coloured
+from collectorctl.terminal import TextConsole, break_lines, coloured
 from collectorctl.terminal_progress import PlainTextColumn
 from conf.clock import to_kst
 
 MAX_LISTED_GAPS = 5
+
+ROOM_FOR_REMARKS = 118
+"""A narrower terminal has the text of a row below the table."""
+
 GRADE_COLOURS = {"PROVEN": "green", "RECONCILED": "green", "MINUTE_ONLY": "yellow"}
 
 
@@ -29,7 +35,7 @@ class ConsoleProgress(ProgressListener):
         self._console = console
         columns = (
             PlainTextColumn("{task.description}"),
-            BarColumn(),
+            BarColumn(20),
             MofNCompleteColumn(),
             PlainTextColumn("{task.fields[left]}"),
         )
@@ -95,7 +101,7 @@ class ConsoleProgress(ProgressListener):
 
     def on_message(self, text: str) -> None:
         """Print a message."""
-        self._progress.console.print(f"{time.strftime('%H:%M:%S')} {text}")
+        self._progress.console.print(f"{to_kst(time.time_ns()):%H:%M:%S} KST {text}")
 
     def _require_total_task(self) -> TaskID:
         assert self._total_task is not None
@@ -108,9 +114,8 @@ def show_plan(console: TextConsole, plans: list[InstrumentPlan]) -> None:
     console.print(f"{len(plans)} instruments, {len(plans) - len(incomplete)} without a gap")
     if not incomplete:
         return
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for column in ("symbol", "gaps", "shares", "trades", "million won", "by", "pages", "time", "longest gaps"):
-        table.add_column(column, justify="left" if column in ("symbol", "by", "longest gaps") else "right")
+    figures = ("symbol", "gaps", "shares", "trades", "million won", "by", "pages", "time")
+    table = _RemarkTable(console, figures, ("symbol", "by"), "longest gaps")
     for one in incomplete:
         longest = sorted(one.gaps, key=lambda gap: -gap.shares)[:MAX_LISTED_GAPS]
         gap_texts = ", ".join(
@@ -131,7 +136,7 @@ def show_plan(console: TextConsole, plans: list[InstrumentPlan]) -> None:
                 gap_texts + (" ..." if len(one.gaps) > MAX_LISTED_GAPS else ""),
             ),
         )
-    console.print(table)
+    table.print()
     console.print(
         f"to fetch: about {sum(one.pages for one in plans)} pages, "
         f"{_format_duration(sum(one.eta_s for one in plans))} at the rate last seen"
@@ -153,16 +158,43 @@ def show_day_states(console: TextConsole, states: list[DayState]) -> None:
 
 def show_certificates(console: TextConsole, certificates: list[Certificate]) -> None:
     """What every instrument's day is worth."""
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for column in ("symbol", "venue", "certificate", "live", "recovered", "missing shares", "why not"):
-        table.add_column(column, justify="right" if column in ("live", "recovered", "missing shares") else "left")
+    figures = ("symbol", "venue", "certificate", "live", "recovered", "missing shares")
+    table = _RemarkTable(console, figures, ("symbol", "venue", "certificate"), "why not")
     for one in certificates:
         grade = coloured(one.certificate, GRADE_COLOURS.get(one.certificate, "red"))
         table.add_row(
             one.symbol, one.venue, grade, f"{one.live_ticks:,}", f"{one.recovered_ticks:,}", f"{one.missing_shares:,}",
             "; ".join(one.reasons[:3]),
         )  # fmt: skip
-    console.print(table)
+    table.print()
+
+
+class _RemarkTable:
+    """A table whose last column is text: beside the figures where there is room for it, else below the table."""
+
+    def __init__(self, console: TextConsole, figures: Sequence[str], left: Sequence[str], remark: str) -> None:
+        self._console = console
+        self._is_wide = console.width >= ROOM_FOR_REMARKS
+        self._table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1 if self._is_wide else 0, 0, 0))
+        for name in figures:
+            self._table.add_column(name, justify="left" if name in left else "right", no_wrap=True)
+        if self._is_wide:
+            self._table.add_column(remark, overflow="fold")
+        self._remark, self._remarks = remark, list[str]()
+
+    def add_row(self, *cells: str | Text) -> None:
+        """Add a row; its first cell names it, its last is the text."""
+        *figures, remark = cells
+        self._table.add_row(*(cells if self._is_wide else figures))
+        if remark and not self._is_wide:
+            self._remarks.append(f"{figures[0]}: {self._remark}: {remark}")
+
+    def print(self) -> None:
+        """Print it."""
+        self._console.print(self._table)
+        for line in self._remarks:
+            for part in break_lines(line, self._console.width):
+                self._console.print(part)
 
 
 def _format_time(ns: int | None) -> str:

@@ -84,7 +84,7 @@ STATUS_MESSAGES: dict[str, dict[Language, str]] = {
     "degraded": {"en": "DEGRADED", "ko": "수신량 급감"},
     "no_ticks": {"en": "ticks: none since {since}", "ko": "체결: {since} 이후 없음"},
     "ticks": {"en": "ticks of {day} since {since}: {parts}", "ko": "{day} 체결, {since} 이후: {parts}"},
-    "us_ticks": {"en": "US {text}", "ko": "미국 {text}"},
+    "us_ticks": {"en": "US {text} (New York time)", "ko": "미국 {text} (뉴욕 시각)"},
     "won": {"en": "won", "ko": "원"},
     "dollars": {"en": "dollars", "ko": "달러"},
     "no_gap": {"en": "no gap", "ko": "누락 없음"},

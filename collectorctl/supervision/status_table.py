@@ -24,6 +24,9 @@ from writer.feeds.feed_report import FeedReport
 from writer.volume.gap_tracker import GapReport
 
 FRESH_S = 10.0
+
+WIDE_COLUMNS = 118
+"""A narrower terminal has pid, memory and latencies below each process, for want of room for columns."""
 NO_NAMES: Mapping[str, str] = MappingProxyType({})
 
 _COLOURS = {Level.SAFE: "green", Level.REPAIRING: "yellow", Level.ATTENTION: "red", Level.STOPPED: "yellow"}
@@ -63,12 +66,16 @@ def print_status(
     console.print(f"{status.home}   {status.now}   {supervisor}")
     console.print(texts("market", text=status.market))
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    details = ("head_pid", "head_beat", "head_memory", "head_latency") if wide else ()
+    has_columns = wide and console.width >= WIDE_COLUMNS
+    details = ("head_pid", "head_beat", "head_memory", "head_latency") if has_columns else ()
     for column in ("head_process", "head_health", "head_up", *details):
         table.add_column(texts(column), no_wrap=True)
     table.add_column(texts("head_does"), overflow="fold")
     for process in status.processes:
-        table.add_row(*_build_process_row(process, wide, texts))
+        row = _build_process_row(process, has_columns, texts)
+        table.add_row(*row)
+        if wide and not has_columns and process.pid:
+            table.add_row(*[""] * (len(row) - 1), _format_details(process, texts))
     console.print(table)
     for line in format_rings(status, texts):
         console.print(line)
@@ -175,15 +182,26 @@ def format_capture(capture: CaptureStatus, texts: Texts = ENGLISH) -> str:
 
 def _build_process_row(process: ProcessStatus, wide: bool, texts: Texts) -> list[str | Text]:
     health = coloured(texts("healthy"), "green") if process.healthy else coloured(texts("not_healthy"), "red")
+    up = format_duration(process.uptime_s, texts) if process.pid else "-"
+    return [process.name, health, up, *(_list_details(process) if wide else []), process.verdict]
+
+
+def _list_details(process: ProcessStatus) -> list[str]:
+    """Pid, age of the heartbeat, memory, latencies."""
     latency = process.latency_us
-    details = [
+    return [
         str(process.pid or "-"),
         "-" if process.heartbeat_age_s is None else f"{process.heartbeat_age_s:.1f} s",
         "-" if process.own_memory_mb is None else f"{process.own_memory_mb:.0f}",
         f"{latency.get('50', 0) / 1000:.2f} / {latency.get('99', 0) / 1000:.2f}" if latency else "-",
     ]
-    up = format_duration(process.uptime_s, texts) if process.pid else "-"
-    return [process.name, health, up, *(details if wide else []), process.verdict]
+
+
+def _format_details(process: ProcessStatus, texts: Texts) -> str:
+    """The same in a line."""
+    names = ("head_pid", "head_beat", "head_memory", "head_latency")
+    found = zip(names, _list_details(process), strict=True)
+    return ", ".join(f"{texts(name)} {text}" for name, text in found if text != "-")
 
 
 def format_duration(seconds: float, texts: Texts = ENGLISH) -> str:

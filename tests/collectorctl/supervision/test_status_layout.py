@@ -141,6 +141,18 @@ def test_a_duration_has_one_unit(seconds: float, text: str) -> None:
     assert format_duration(seconds) == text
 
 
+@pytest.mark.parametrize("width", [80, 100, 120])
+def test_the_wide_form_cuts_nothing_on_a_terminal_that_has_no_room_for_columns(width: int) -> None:
+    """Pid, memory and latencies stand below each process then."""
+    lines = render(width, wide=True)
+    text = " ".join(" ".join(lines).split())
+
+    assert max(map(len, lines)) <= width and "…" not in text
+    for figure in ("12346", "own MB 31" if width < 118 else "31", "0.40 / 2.10"):
+        assert figure in text
+    assert all(word in text for word in CAUSE.split())
+
+
 def test_an_instant_is_shown_as_its_age_and_a_step_of_the_clock_in_seconds() -> None:
     """Nobody reads nanoseconds."""
     assert format_counter("last_data_mono_ns", time.monotonic_ns() - 2_000_000_000) in (
