@@ -33,8 +33,9 @@ def echo(line: str, err: bool = False) -> None:
     """Print one line; on a terminal that is narrower, several that break between words."""
     text = escape_controls(line)
     stream = sys.stderr if err else sys.stdout
-    width = shutil.get_terminal_size().columns if stream.isatty() else len(text)
-    for part in [text] if 2 * len(text) <= width else break_lines(text, width):  # no letter has more than two cells
+    width = shutil.get_terminal_size().columns if stream.isatty() else None
+    # no letter has more than two cells
+    for part in [text] if width is None or 2 * len(text) <= width else break_lines(text, width):
         click.echo(escape_controls(part), err=err)
 
 
@@ -56,8 +57,8 @@ def echo_json(value: object, indent: int = 2) -> None:
     """Print a value as JSON; what JSON has no form for, as str() has it. `indent` 0: on one line."""
     encoded = msgspec.json.encode(value, enc_hook=str)
     text = (msgspec.json.format(encoded, indent=indent) if indent else encoded).decode()
-    for line in text.split("\n"):  # within strings JSON has no line ends
-        echo(line)
+    for line in text.split("\n"):  # within strings JSON has no line ends, and gets none on a terminal
+        click.echo(escape_controls(line))
 
 
 def usage_error(message: str) -> click.UsageError:

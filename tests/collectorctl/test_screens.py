@@ -23,7 +23,7 @@ from support.process_tree import BIN
 from collectorctl.init import create_home
 from collectorctl.recover.certificate.certify import Certificate
 from collectorctl.recover.progress import ConsoleProgress, show_certificates
-from collectorctl.terminal import TextConsole, break_lines
+from collectorctl.terminal import TextConsole, break_lines, echo
 
 REASON = "the cumulative volume of the ticks ends 1,204 shares below the official figure of the exchange"
 WORDS = st.lists(st.text(st.sampled_from("abz-/:가나"), min_size=1, max_size=30), min_size=1, max_size=20)
@@ -86,6 +86,16 @@ def test_no_line_of_a_command_is_wider_than_the_terminal(home: Path, words: tupl
     too_wide = [line for line in lines if cell_len(line.rstrip()) > width and len(line.split()) > 1]
     assert not [line for line in too_wide if "/" not in line], too_wide
     assert not any("…" in line or "Traceback" in line for line in lines), lines
+
+
+def test_json_and_what_is_no_terminal_have_every_line_whole(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A break within a string is no JSON; a file has no width, whatever letters are in it."""
+    shown = "\n".join(show("plan", "--json", home=home, width=40))
+    assert msgspec.json.decode(shown)["connections"]
+
+    line = "가나다 라마바 " * 40
+    echo(line)
+    assert capsys.readouterr().out == f"{line}\n"
 
 
 @pytest.mark.parametrize("width", [80, 100, 120, 140])
