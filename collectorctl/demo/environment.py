@@ -172,7 +172,7 @@ class SimulatorProcess:
         )
         self._pending = b""
         try:
-            self.addresses = self.read_response(30)
+            self.addresses = self.read_response(120)
         except EnvironmentSetupError as error:
             output = (root / "simulator.err").read_text(errors="replace").strip()[-800:]
             self.close()
