@@ -15,6 +15,7 @@ from typing import Any
 import click
 import msgspec
 from click.core import ParameterSource
+from loguru import logger
 
 from collectorctl.commands.options import as_json_option
 from collectorctl.terminal import echo, usage_error
@@ -129,6 +130,8 @@ def replay(
         raise usage_error(f"{', '.join(foreign)}: Korean instruments only")
     table = home.settings.relay
     ports = {"kis_port": kis_port or table.kis_port, "kiwoom_port": kiwoom_port or table.kiwoom_port}
+    logger.remove()
+    logger.add(lambda line: echo(line.rstrip("\n"), err=True), format="{message}")
     try:
         run_replay(home, instruments, span, factor, msgspec.structs.replace(table, **ports), echo)
     except ReplayError as error:

@@ -85,7 +85,9 @@ def test_programs_that_are_not_switched_on_are_not_started(running: Path) -> Non
     run_collectorctl(running, "start")
     programs = {program.name: program for program in SupervisorClient(Home(running)).list_programs()}
 
-    assert {"us", "metrics", "notify"} <= {name for name, program in programs.items() if never_started(program)}
+    assert {"us", "metrics", "relay", "notify"} <= {
+        name for name, program in programs.items() if never_started(program)
+    }
 
 
 def test_supervisorctl_restart_kis_works_in_the_home_and_leaves_the_others_alone(running: Path) -> None:
