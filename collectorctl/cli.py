@@ -36,7 +36,8 @@ COMMAND_MODULES = {
     "Free the disk": cleaning,
     "Try without keys": simulation,
 }
-"""Where the commands are, by task as the help lists them; adding one is a function in the module of its purpose."""
+"""Where the commands are, by task as the help lists them; adding one is a function in the module of its purpose,
+in the order in which the help has them."""
 
 _FIRST_STEPS = (
     "collectorctl demo        a day in a minute, without keys: what it collects, loses, recovers and proves",
@@ -62,9 +63,10 @@ class _CommandGroup(click.Group):
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         for task, module in COMMAND_MODULES.items():
-            commands = sorted(_find_commands(module), key=lambda command: command.name or "")
             with formatter.section(task):
-                formatter.write_dl([(one.name or "", one.get_short_help_str(limit=200)) for one in commands])
+                formatter.write_dl(
+                    [(one.name or "", one.get_short_help_str(limit=200)) for one in _find_commands(module)]
+                )
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
@@ -79,7 +81,12 @@ class _CommandGroup(click.Group):
             ctx.exit(_EXIT_CODES[type(error)])
 
 
-@click.group(cls=_CommandGroup, invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(
+    cls=_CommandGroup,
+    invoke_without_command=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog='Completion by Tab: eval "$(_COLLECTORCTL_COMPLETE=bash_source collectorctl)" in ~/.bashrc; zsh and fish: README.md.',
+)
 @click.option(
     "--home",
     "root",
