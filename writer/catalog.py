@@ -6,6 +6,7 @@
 
 Guarantees:
     * Nothing is changed, and a live writer is not disturbed: a segment that disappears while it is read was published.
+    * `read` gives a book of the journal the arrivals of both feeds, as it will be published.
     * `unpublished` yields no row that a partition already holds, and no twin of such a row.
     * A price that the exchange did not give is null, with its size, also in files of before and in the journal.
 """
@@ -27,7 +28,7 @@ from conf.instrument import Instrument
 from ringbuf.records import MAX_INT64
 from writer.journal.reader import list_segments, read_batches, read_lineage, read_rows
 from writer.publish.dedup import read_published_overlapping
-from writer.publish.partition import hour_directory, read_published_to
+from writer.publish.partition import WINNER_COLUMNS, hour_directory, read_published_to
 from writer.publish.verified_file import PartitionWriteError
 from writer.schema import JOURNAL, PARQUET, clear_zero_prices, parse_dataset
 
@@ -77,11 +78,20 @@ class Catalog:
         """Rows of an instrument: published ones of every hour that overlaps [begin_ns, end_ns), and all unpublished ones."""
         paths = self.partitions_between(dataset, begin_ns, end_ns)
         tables = [table for path in paths for table in read_instrument(path, instrument, columns)]
-        for batch in self.unpublished(dataset):
-            table = pa.Table.from_batches([batch])
-            tables.append(table.filter(instrument_mask(table, instrument)).select(columns))
+        tables.append(self._read_unpublished(dataset, instrument).select(columns))
         schema = pa.schema([PARQUET[dataset].field(name) for name in columns])
         return pa.concat_tables([schema.empty_table(), *(table.cast(schema) for table in tables)])
+
+    def _read_unpublished(self, dataset: str, instrument: Instrument) -> pa.Table:
+        """Unpublished rows of an instrument, as they will be published but for ticks that others cover."""
+        rows, twins = [JOURNAL[dataset].empty_table()], [JOURNAL[dataset].empty_table()]
+        known = pa.chunked_array([], pa.int64())
+        for batch in self.unpublished(dataset):
+            table = pa.Table.from_batches([batch])
+            rows.append(table.filter(instrument_mask(table, instrument)))
+            known = pa.chunked_array([*known.chunks, *rows[-1]["row"].chunks], pa.int64())
+            twins.append(table.filter(pc.is_in(table["twin_of"], known)))  # entries of twins come after their rows
+        return _join_twins(pa.concat_tables(rows), pa.concat_tables(twins))
 
     def read_between(self, dataset: str, begin_ns: int, end_ns: int, columns: Sequence[str]) -> Iterator[pa.Table]:
         """Rows of every instrument, as `read` has them, a file or a batch at a time."""
@@ -131,6 +141,26 @@ class Catalog:
                     is_unpublished |= (hours == hour) & (row > published_to[lineage, hour])
                 if is_unpublished.any():
                     yield entries, hours, is_unpublished
+
+
+def _join_twins(rows: pa.Table, twins: pa.Table) -> pa.Table:
+    """Rows of the journal with the arrivals of their twins; the first of two arrivals is the winner."""
+    if not len(twins):
+        return rows
+    at = pc.index_in(rows["row"], twins["twin_of"].combine_chunks())
+    first = pc.fill_null(pc.less(twins["mono_ns"].take(at), rows["mono_ns"]), False)
+    columns = {name: twins[name].take(at) for name in rows.column_names}
+    for name in rows.column_names:
+        if name.startswith("recv_time_"):
+            joined = pc.coalesce(rows[name], columns[name])
+        elif name in WINNER_COLUMNS:
+            joined = pc.if_else(first, columns[name], rows[name])
+        elif name == "flags":
+            joined = pc.bit_wise_or(rows[name], pc.fill_null(columns[name], 0))
+        else:
+            continue
+        rows = rows.set_column(rows.column_names.index(name), rows.schema.field(name), joined)
+    return rows
 
 
 def read_file_state(path: Path, directory: Path) -> FileState:

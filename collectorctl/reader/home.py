@@ -10,7 +10,7 @@ Guarantees:
       with the session of its time.
 
 Not handled here:
-    * The other feed's arrival of a book that is in the journal and in no Parquet file yet.
+    * Ticks that two feeds delivered, in hours that only the journal has: both are rows until publication.
 """
 
 from __future__ import annotations

@@ -43,7 +43,9 @@ MAX_PART_ROWS = 1_000_000
 """Rows of one part at most: what bounds the index. A larger hour becomes several parts, each sorted."""
 
 _PART = re.compile(r"part-(\d+)\.parquet")
-_WINNER_COLUMNS = ("broker", "recv_time", "seq")
+WINNER_COLUMNS = ("broker", "recv_time", "seq")
+"""Columns of a book that are those of its first arrival."""
+
 _ARRIVAL_COLUMNS = ("recv_time_kis", "recv_time_kiwoom")
 
 
@@ -223,7 +225,7 @@ def _gather_columns(
     entries: JournalRows, names: list[str], own: RowLocation, twin: RowLocation, winner: RowLocation
 ) -> dict[str, pa.Array]:
     """The columns of a row group; each arrival is that of the row or of its twin, and the twin's flags are added."""
-    wanted = [(name, winner if name in _WINNER_COLUMNS else own) for name in names]
+    wanted = [(name, winner if name in WINNER_COLUMNS else own) for name in names]
     arrivals = [name for name in names if name in _ARRIVAL_COLUMNS]
     of_twin = [*arrivals, *(["flags"] if arrivals else [])]
     found = entries.gather([*wanted, *((name, twin) for name in of_twin)])

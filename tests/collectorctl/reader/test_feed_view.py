@@ -13,6 +13,9 @@ from support.writer_data import NINE_NS, SECOND_NS, make_books, make_home
 
 import collectorctl
 from ringbuf.records import FeedId
+from writer import schema
+from writer.ingest.book_arbiter import BookArbiter
+from writer.journal.journal import Journal
 from writer.publish.records import publish_records
 
 FEEDS = {"kis": FeedId.KIS, "kiwoom": FeedId.KIWOOM}
@@ -56,6 +59,30 @@ def test_each_feed_has_every_book_that_it_delivered_at_its_time(books: list[tupl
             ):
                 assert stored == own or (stored is None and not is_own)
             assert [seq is None for seq in rows["seq"]] == [not is_own for is_own in rows["own_frame"]]
+
+
+def test_books_that_only_the_journal_has_are_read_as_they_will_be_published(tmp_path: Path) -> None:
+    """Both arrivals, the winner, details; also of a twin that the writer read first though it was received later."""
+    delivered = make_delivered([("both", lag, number % 3 == 0) for number, lag in enumerate(range(-40, 40, 7))])
+    delivered = delivered[np.argsort(delivered["cum_volume"], kind="stable")]
+    delivered[[2, 3]] = delivered[[3, 2]]
+    open_home, home = make_home(tmp_path / "open"), make_home(tmp_path / "published")
+    publish_records(home.data / "kr/orderbook", "kr.orderbook", delivered, "view", home.settings.writer, SECOND_NS)
+    arbiter = BookArbiter(SECOND_NS, home.settings.writer.identity_cum_volume)
+    journal = Journal.open(open_home.journal_directory("kr.orderbook"), schema.JOURNAL["kr.orderbook"])
+    journal.roll([])
+    for at in range(0, len(delivered), 5):  # rows and twins in different batches
+        batch = delivered[at : at + 5]
+        arbitration = arbiter.arbitrate(batch, schema.compute_hours(batch), at + 1)
+        journal.append(schema.build_entries("kr.orderbook", batch, at + 1, arbitration), {})
+    journal.close()
+
+    for feed in FEEDS:
+        seen = [collectorctl.open(one.root).feed_books(feed, "005930", "2026-11-20") for one in (open_home, home)]
+        assert len(seen[0]) == len(delivered) // 2
+        assert seen[0].equals(seen[1])
+    books = [collectorctl.open(one.root).books("005930", "2026-11-20") for one in (open_home, home)]
+    assert books[0].equals(books[1])
 
 
 def test_a_feed_that_does_not_bring_the_instrument_is_named(tmp_path: Path) -> None:
