@@ -76,7 +76,7 @@ pack_tick = build_packer(TICK).pack
 EXTRA_BYTES = ORDERBOOK["extra"].itemsize
 
 
-def to_records(dtype: np.dtype, rows: Sequence[bytes]) -> np.ndarray:
+def to_records(dtype: np.dtype, rows: Sequence[bytes | bytearray]) -> np.ndarray:
     """Rows as one writable array, shape (len(rows),)."""
     return np.frombuffer(bytearray(b"".join(rows)), dtype)
 

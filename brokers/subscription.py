@@ -55,17 +55,21 @@ class SubscriptionTable:
         }
         self.answers: list[tuple[Subscription, str]] = []
         """Responses of the vendor since it was last cleared: "" for accepted, else the message."""
+        self._all_answered: bool | None = None  # not known since the last change
 
     def add(self, subscription: Subscription) -> None:
         """Add a subscription; an existing one keeps its state."""
+        self._all_answered = None
         self.states.setdefault(subscription, SubscriptionState())
 
     def remove(self, subscription: Subscription) -> None:
         """Remove a subscription; data that still arrives for it is ignored."""
+        self._all_answered = None
         self.states.pop(subscription, None)
 
     def on_requested(self, subscription: Subscription, mono_ns: int) -> None:
         """Record that a request was sent; the result of an earlier request is discarded."""
+        self._all_answered = None
         state = self.states[subscription]
         state.requested_ns = mono_ns
         state.acknowledged_ns = state.first_data_ns = state.lost_ns = 0
@@ -77,6 +81,7 @@ class SubscriptionTable:
         state = self.states.get(subscription)
         if state is None:
             return False
+        self._all_answered = None
         is_new = not state.acknowledged_ns
         state.acknowledged_ns = mono_ns
         state.attempts = 0
@@ -88,11 +93,13 @@ class SubscriptionTable:
     def on_refused(self, subscription: Subscription, reason: str) -> None:
         """The vendor rejected it."""
         if subscription in self.states:
+            self._all_answered = None
             self.states[subscription].refusal = reason
             self.answers.append((subscription, reason))
 
     def on_lost(self, subscription: Subscription, mono_ns: int) -> None:
         """The vendor ended it unasked."""
+        self._all_answered = None
         state = self.states[subscription]
         state.requested_ns = state.acknowledged_ns = 0
         state.lost_ns = mono_ns
@@ -145,7 +152,9 @@ class SubscriptionTable:
 
     def all_answered(self) -> bool:
         """Whether every subscription was acknowledged or refused."""
-        return all(state.acknowledged_ns or state.refusal for state in self.states.values())
+        if self._all_answered is None:  # asked at every poll
+            self._all_answered = all(state.acknowledged_ns or state.refusal for state in self.states.values())
+        return self._all_answered
 
     def describe_refusals(self) -> list[str]:
         """Subscriptions that were refused, or ended by the vendor, with the reasons."""

@@ -229,7 +229,8 @@ class Vitals:
 
     def _map(self, page: mmap.mmap) -> None:
         self._mmap = page
-        self._words = np.frombuffer(page, "<i8")
+        # a memoryview of "q" loads and stores a word whole, at a third of numpy's cost
+        self._words = memoryview(page).cast("q")
         self._counters = self._words[layout.COUNTERS_AT // 8 :][: layout.MAX_COUNTERS]
         self._latency = self._words[layout.LATENCY_AT // 8 :][: layout.LATENCY_BUCKETS]
 
@@ -299,21 +300,21 @@ class Vitals:
     def add(self, counter: str, count: int = 1) -> None:
         """Add `count` to a counter."""
         with self._lock:
-            self._counters[_COUNTER_INDEX[counter]] += count
+            self._counters[_COUNTER_INDEX[counter]] += int(count)
 
     def set(self, counter: str, value: int) -> None:
         """Set a counter that is a level."""
         with self._lock:
-            self._counters[_COUNTER_INDEX[counter]] = value
+            self._counters[_COUNTER_INDEX[counter]] = int(value)
 
     def get(self, counter: str) -> int:
         """The value of a counter."""
-        return int(self._counters[_COUNTER_INDEX[counter]])
+        return self._counters[_COUNTER_INDEX[counter]]
 
     def record_latency(self, ns: int, count: int = 1) -> None:
         """Record a latency of `ns` nanoseconds for `count` records."""
         with self._lock:
-            self._latency[_bucket_index(ns)] += count
+            self._latency[_bucket_index(int(ns))] += int(count)
 
     def set_state(self, state: ProcessState, detail: str = "") -> None:
         """Publish the state of the process, with a sentence of detail where it helps."""
@@ -327,7 +328,8 @@ class Vitals:
 
     def close(self) -> None:
         """Unmap; the page stays for readers."""
-        self._words = self._counters = self._latency = np.empty(0, "<i8")
+        for words in (self._counters, self._latency, self._words):
+            words.release()
         self._mmap.close()
 
 

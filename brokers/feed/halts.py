@@ -48,6 +48,11 @@ class HaltTracker:
     def __init__(self) -> None:
         self._halted: set[Instrument] = set()
 
+    @property
+    def is_any_halted(self) -> bool:
+        """Whether a trade without the mark may change something."""
+        return bool(self._halted)
+
     def detect_changes(self, ticks: np.ndarray) -> list[MarketEvent]:
         """What these trades (TICK, in receive order) change."""
         marked = (ticks["flags"] & Flag.HALTED) != 0

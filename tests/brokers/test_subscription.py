@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from brokers.errors import SessionExpired
 from brokers.feed.liveness import LivenessMonitor
@@ -28,6 +30,25 @@ def watch(tmp_path):
     made = LivenessMonitor(settings, TradingCalendar(settings), 150.0)
     made.on_connected(0)
     return made
+
+
+@given(st.lists(st.tuples(st.sampled_from(["add", "remove", "request", "accept", "refuse", "lose"]), st.booleans())))
+def test_whether_all_are_answered_is_right_after_any_change(changes):
+    """It is kept between changes, since every poll asks."""
+    ledger = SubscriptionTable([BOOK])
+    for change, is_tick in changes:
+        subscription = TICK if is_tick else BOOK
+        if change in ("request", "lose") and subscription not in ledger.states:
+            continue
+        {
+            "add": lambda r: ledger.add(r),
+            "remove": lambda r: ledger.remove(r),
+            "request": lambda r: ledger.on_requested(r, 1),
+            "accept": lambda r: ledger.on_acknowledged(r, 2),
+            "refuse": lambda r: ledger.on_refused(r, "no"),
+            "lose": lambda r: ledger.on_lost(r, 3),
+        }[change](subscription)
+        assert ledger.all_answered() == all(s.acknowledged_ns or s.refusal for s in ledger.states.values())
 
 
 def test_the_first_data_after_each_subscription_is_the_first():

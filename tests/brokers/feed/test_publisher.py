@@ -6,16 +6,20 @@ import sys
 import threading
 import time
 
+import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from support.process_tree import temporary_home
 
 from brokers.allocation.allocate import plan_connections
 from brokers.decoded import DecodedBatch
-from brokers.feed.publisher import RingPublisher
+from brokers.feed.halts import HaltTracker
+from brokers.feed.publisher import RingPublisher, SessionResolver
 from brokers.registry import load_broker
 from conf.clock import parse_seconds_of_day
 from conf.home import Home
-from ringbuf.records import TICK, Flag, Session
+from ringbuf.records import STREAMS, TICK, Flag, Session, Venue
 from ringbuf.ring import Consumer, RingError
 from ringbuf.vitals import Vitals
 
@@ -69,6 +73,60 @@ def test_the_calendar_names_the_session_where_the_frame_does_not(rings):
     assert (records["flags"] & Flag.SNAPSHOT).tolist() == [1, 0, 1, 0, 0, 0]
 
 
+UNMARKED_FLAGS = [0, Flag.CHECKSUM, Flag.VENUE_MISMATCH | Flag.EXTRA, Flag.HALTED, Flag.HALTED | Flag.CHECKSUM]
+ROWS = st.lists(
+    st.tuples(
+        st.sampled_from(UNMARKED_FLAGS),
+        st.sampled_from([Session.UNKNOWN, Session.REGULAR]),
+        st.sampled_from([Venue.KRX, Venue.NXT]),
+        st.integers(6, 22),
+        st.booleans(),
+    ),
+    max_size=12,
+)
+
+
+@given(st.sampled_from(sorted(STREAMS)), ROWS, st.booleans())
+@settings(max_examples=80, deadline=None, suppress_health_check=list(HealthCheck))
+def test_rows_get_what_the_same_records_get_as_an_array(rings, stream, rows, stepped):
+    """Flags, session, counts and halts of any batch, against numpy's account of it; every other byte is as it was."""
+    made, vitals, _, home = rings
+    dtype, now_ns = STREAMS[stream], time.monotonic_ns()
+    made._clock_stepped_ns = now_ns if stepped else now_ns - 61 * S
+    records = np.frombuffer(bytearray(range(200)) * 3, "u1")[np.arange(len(rows) * dtype.itemsize) % 600].view(dtype)
+    records["exch_ns"] = [FRIDAY_MIDNIGHT + hour * 3600 * S for _, _, _, hour, _ in rows]
+    for name, at in (("flags", 0), ("session", 1), ("venue", 2)):
+        records[name] = [row[at] for row in rows]
+    records["symbol"] = b"005930"
+    given_batch, firsts = DecodedBatch(), [nth for nth, row in enumerate(rows) if row[4]]
+    packed = given_batch.book_rows if stream == "orderbook" else given_batch.tick_rows
+    packed += [record.tobytes() for record in records]
+    before = {name: vitals.get(name) for name in ("books", "ticks", "checksum_failed", "venue_mismatches")}
+    head, halted = made._producers[stream].head, set(made._halt_tracker._halted)
+
+    made.publish(given_batch, firsts, firsts, now_ns)
+
+    records["flags"] |= np.uint32(Flag.CLOCK_STEP if stepped else 0)
+    records["flags"][firsts] |= np.uint32(Flag.SNAPSHOT)
+    SessionResolver(home).resolve(records)
+    records["seq"] = np.arange(head + 1, head + 1 + len(records))
+    assert made._producers[stream].head == head + len(records)
+    if len(records):
+        published = Consumer.open(home.ring_path("kiwoom", stream), dtype).read(head + 1, 100).records
+        assert published.tobytes() == records.tobytes()
+    counts = {
+        "books" if stream == "orderbook" else "ticks": len(records),
+        "checksum_failed": np.count_nonzero(records["flags"] & Flag.CHECKSUM),
+        "venue_mismatches": np.count_nonzero(records["flags"] & Flag.VENUE_MISMATCH),
+    }
+    assert {name: vitals.get(name) - before[name] for name in before} == {name: counts.get(name, 0) for name in before}
+    if stream == "tick":
+        tracker = HaltTracker()
+        tracker._halted = halted
+        tracker.detect_changes(records)
+        assert made._halt_tracker._halted == tracker._halted
+
+
 def test_records_shortly_after_a_clock_step_are_marked(rings):
     """For a minute."""
     made, _, read, home = rings
@@ -90,7 +148,7 @@ def test_records_are_counted_and_their_waiting_measured(rings):
     made.publish(both, [], [], now_ns)
 
     assert (vitals.get("ticks"), vitals.get("books")) == (3, 0)
-    assert vitals._latency.sum() == 3
+    assert sum(vitals._latency) == 3
 
 
 def test_threads_that_publish_at_once_leave_every_record_once(rings):
