@@ -33,6 +33,7 @@ from ringbuf.ring import Producer
 from ringbuf.vitals import ProcessState, Vitals, read_snapshot
 
 WAIT_S = 60.0
+CAPACITY = 8192
 SYMBOL = Instrument("005930", "KRX")
 SETTINGS = """
 [universe]
@@ -73,7 +74,7 @@ class Relaying:
         self.kiwoom_url = f"http://127.0.0.1:{kiwoom_port}"
         self.kiwoom_ws = f"ws://127.0.0.1:{kiwoom_port}/api/dostk/websocket"
         self.rings = {
-            (feed, stream): Producer.open(self.home.ring_path(feed, stream), dtype, 8192)
+            (feed, stream): Producer.open(self.home.ring_path(feed, stream), dtype, CAPACITY)
             for feed in ("kis", "kiwoom")
             for stream, dtype in (("orderbook", ORDERBOOK), ("tick", TICK))
         }
@@ -264,6 +265,28 @@ def test_after_a_kill_the_same_approval_key_is_good_and_the_stream_goes_on(relay
 
     assert [int(frame.split(b"^")[13]) for frame in read_data(after, 3)] == ticks["cum_volume"].tolist()
     after.ws.close()
+
+
+def test_what_the_relay_was_too_late_for_is_counted_and_logged_with_its_numbers(relaying: Relaying) -> None:
+    """A client gets the rest: its protocol has no message for the loss."""
+    client, _ = open_kis(relaying, BOTH[0])
+    before = relaying.read_vitals().counters["lost_records"]
+    os.kill(relaying.process.pid, signal.SIGSTOP)
+    for _ in range(5):
+        relaying.rings["kis", "tick"].publish(relaying.ticks(FeedId.KIS, CAPACITY // 2))
+    os.kill(relaying.process.pid, signal.SIGCONT)
+    wait_until(lambda: relaying.read_vitals().counters["lost_records"] > before, "it is counted")
+    lost = relaying.read_vitals().counters["lost_records"] - before
+    volumes = [int(frame.split(b"^")[13]) for frame in read_data(client, 5 * CAPACITY // 2 - lost)]
+
+    assert volumes == list(range(relaying.volume - len(volumes) + 1, relaying.volume + 1))
+    assert len(volumes) <= CAPACITY
+    assert relaying.read_vitals().counters["gap_shares"] >= lost
+    log = (relaying.home.log / "relay.log").read_text()
+    assert (
+        f"to {relaying.rings['kis', 'tick'].head - len(volumes)} were overwritten before the relay had read them" in log
+    )
+    client.ws.close()
 
 
 def test_while_no_collector_lives_clients_are_cut_and_refused(relaying: Relaying) -> None:
