@@ -15,7 +15,6 @@ from typing import Any
 import click
 import msgspec
 from click.core import ParameterSource
-from loguru import logger
 
 from collectorctl.commands.options import as_json_option
 from collectorctl.terminal import echo, usage_error
@@ -107,6 +106,8 @@ def replay(
 
     Example: collectorctl replay --date 2026-11-20 --symbols 005930 --from 09:00 --to 09:30 --speed 10
     """
+    from loguru import logger
+
     from collectorctl.recover.horizon import parse_day
     from collectorctl.relay.gateway import PortTaken
     from collectorctl.relay.replay import ReplayError, run_replay

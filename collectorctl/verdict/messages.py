@@ -84,6 +84,7 @@ MESSAGES: dict[str, dict[Language, str]] = {
     },
     "unknown_count": {"en": "{known:,} and an unknown number of", "ko": "최소 {known:,}"},
     "span": {"en": "{begin:%H:%M:%S} to {end:%H:%M:%S}", "ko": "{begin:%H:%M:%S}~{end:%H:%M:%S}"},
+    "new_york": {"en": " (New York time)", "ko": "(뉴욕 시각)"},
     "more_spans": {"en": " and {count} more", "ko": " 외 {count}건"},
     "restart": {"en": "restarted {count} {count:time|times} today", "ko": "오늘 {count}회 재시작"},
     "disconnect": {"en": "disconnected {count} {count:time|times} today", "ko": "오늘 {count}회 단절"},
@@ -92,9 +93,9 @@ MESSAGES: dict[str, dict[Language, str]] = {
     "goes_on": {"en": "goes on", "ko": "지금도 계속됨"},
     "last_time": {"en": "the last time {ago_s:.0f} s ago", "ko": "마지막은 {ago_s:.0f}초 전"},
     "blind": {
-        "en": "no feed delivered the books of {count} {count:symbol|symbols} between {begin:%H:%M:%S} and {end:%H:%M:%S}, "
+        "en": "no feed delivered the books of {count} {count:symbol|symbols} between {begin:%H:%M:%S} and {end:%H:%M:%S}{zone}, "
         "{worst} for {worst_s:.1f} s; books cannot be fetched later",
-        "ko": "{begin:%H:%M:%S}~{end:%H:%M:%S} 사이 {count}종목의 호가를 어느 피드에서도 받지 못함"
+        "ko": "{begin:%H:%M:%S}~{end:%H:%M:%S}{zone} 사이 {count}종목의 호가를 어느 피드에서도 받지 못함"
         "(최장 {worst}, {worst_s:.1f}초). 호가는 나중에 받을 수 없음",
     },
     "acknowledged": {"en": "acknowledged: {message}", "ko": "확인함: {message}"},

@@ -27,7 +27,7 @@ from collectorctl.verdict.messages import ACTIONS, MESSAGES
 from conf.calendar import TradingCalendar
 from conf.clock import SECOND_NS
 from conf.loader import SETTINGS_FILE
-from conf.market import MARKETS, Market
+from conf.market import KR, MARKETS, Market
 from conf.text.language import Count, Language, Texts
 from ringbuf.vitals import ProcessState
 from writer.feeds.day_events import BlindSpan, Incident
@@ -284,6 +284,7 @@ def _build_blind_finding(
         count=Count(len(blind_ns)),
         begin=market.to_local(first_ns),
         end=market.to_local(last_ns),
+        zone=_name_other_zone(market, texts),
         worst=worst,
         worst_s=blind_ns[worst] / SECOND_NS,
     )
@@ -340,4 +341,10 @@ def _sum_values(group: Iterable[Incident], texts: Texts) -> str:
 def _format_spans(market: Market, group: Iterable[Incident], texts: Texts) -> str:
     spans = [(market.to_local(one.begin_ns), market.to_local(one.end_ns or one.begin_ns)) for one in group]
     shown = ", ".join(texts("span", begin=begin, end=end) for begin, end in spans[:3])
-    return shown + (texts("more_spans", count=len(spans) - 3) if len(spans) > 3 else "")
+    more = texts("more_spans", count=len(spans) - 3) if len(spans) > 3 else ""
+    return f"{shown}{more}{_name_other_zone(market, texts)}"
+
+
+def _name_other_zone(market: Market, texts: Texts) -> str:
+    """The zone of a market's times where it is not Korea's, which all other times of a screen have."""
+    return "" if market is KR else texts("new_york")

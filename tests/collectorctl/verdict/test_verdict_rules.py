@@ -99,6 +99,16 @@ def test_a_loss_counts_all_day_although_everything_is_healthy_since(calendar: Tr
         assert text in found.message
 
 
+def test_times_of_the_american_exchanges_name_their_zone(calendar: TradingCalendar) -> None:
+    """In the language; a finding of Korea has Korea's times, as the rest of the screen, and no zone."""
+    night = at("14:00:00")
+    day = DayReport(night, {"us": [loss("12:00:01", "12:00:09")]}, {"us": []}, [])
+
+    assert "22:00:01 to 22:00:09 (New York time)" in only(judge(evidence(day=day), calendar)).message
+    assert "22:00:01~22:00:09(뉴욕 시각)" in only(judge(evidence(day=day), calendar, "ko")).message
+    assert "New York" not in only(judge(evidence(incidents=[loss("09:00:01", "09:00:09")]), calendar)).message
+
+
 def test_an_unknown_number_of_lost_records_is_not_called_a_number(calendar: TradingCalendar) -> None:
     """The known ones are added up beside it."""
     losses = [loss("09:00:01", "09:00:09"), loss("10:00:01", "10:00:09", None)]
