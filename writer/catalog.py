@@ -6,7 +6,7 @@
 
 Guarantees:
     * Nothing is changed, and a live writer is not disturbed: a segment that disappears while it is read was published.
-    * `read` gives a book of the journal the arrivals of both feeds, as it will be published.
+    * `read` has rows of the journal as they will be published: a book with the arrivals of both feeds, each share in one tick.
     * `unpublished` yields no row that a partition already holds, and no twin of such a row.
     * A price that the exchange did not give is null, with its size, also in files of before and in the journal.
 """
@@ -27,10 +27,10 @@ from conf.home import Home
 from conf.instrument import Instrument
 from ringbuf.records import MAX_INT64
 from writer.journal.reader import list_segments, read_batches, read_lineage, read_rows
-from writer.publish.dedup import read_published_overlapping
+from writer.publish.dedup import read_published_overlapping, select_rows
 from writer.publish.partition import WINNER_COLUMNS, hour_directory, read_published_to
 from writer.publish.verified_file import PartitionWriteError
-from writer.schema import JOURNAL, PARQUET, clear_zero_prices, parse_dataset
+from writer.schema import JOURNAL, PARQUET, clear_zero_prices, may_overlap, parse_dataset
 
 __all__ = [
     "PARQUET",
@@ -83,7 +83,7 @@ class Catalog:
         return pa.concat_tables([schema.empty_table(), *(table.cast(schema) for table in tables)])
 
     def _read_unpublished(self, dataset: str, instrument: Instrument) -> pa.Table:
-        """Unpublished rows of an instrument, as they will be published but for ticks that others cover."""
+        """Unpublished rows of an instrument, as they will be published."""
         rows, twins = [JOURNAL[dataset].empty_table()], [JOURNAL[dataset].empty_table()]
         known = pa.chunked_array([], pa.int64())
         for batch in self.unpublished(dataset):
@@ -91,7 +91,19 @@ class Catalog:
             rows.append(table.filter(instrument_mask(table, instrument)))
             known = pa.chunked_array([*known.chunks, *rows[-1]["row"].chunks], pa.int64())
             twins.append(table.filter(pc.is_in(table["twin_of"], known)))  # entries of twins come after their rows
-        return _join_twins(pa.concat_tables(rows), pa.concat_tables(twins))
+        found = _join_twins(pa.concat_tables(rows), pa.concat_tables(twins))
+        if not may_overlap(dataset):
+            return found
+        days = np.array([instrument.market.to_local(hour).toordinal() for hour in found["hour"].to_pylist()])
+        return pa.concat_tables(
+            [
+                found.slice(0, 0),
+                *(
+                    select_rows(found.filter(pa.array(days == day)), self.partitions(dataset, date.fromordinal(day)))
+                    for day in np.unique(days).tolist()
+                ),
+            ]
+        )
 
     def read_between(self, dataset: str, begin_ns: int, end_ns: int, columns: Sequence[str]) -> Iterator[pa.Table]:
         """Rows of every instrument, as `read` has them, a file or a batch at a time."""

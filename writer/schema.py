@@ -124,6 +124,12 @@ def is_merged(dataset: str) -> bool:
     return stream == "orderbook" and len(market.feeds) > 1
 
 
+def may_overlap(dataset: str) -> bool:
+    """Whether several feeds may bring equal ticks, or some are backfilled."""
+    market, stream = parse_dataset(dataset)
+    return stream == "tick" and (len(market.feeds) > 1 or bool(market.backfill_sources))
+
+
 def is_sorted_by_symbol(dataset: str) -> bool:
     """Whether a published file is sorted by symbol and venue before the order of arrival."""
     return parse_dataset(dataset)[1] != "event"

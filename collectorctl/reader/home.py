@@ -4,13 +4,10 @@
     rings ───────────Tap──────> Live
 
 Guarantees:
-    * Nothing is opened for writing, and no process needs to run.
+    * Nothing is opened for writing, and no process needs to run. Rows that only the journal has are as they will be published.
     * A price that the exchange did not give is null, with its size, whatever version wrote the file.
     * Ticks come in the order of the trades, which is that of the cumulative volume, recovered ones in their places, and each
       with the session of its time.
-
-Not handled here:
-    * Ticks that two feeds delivered, in hours that only the journal has: both are rows until publication.
 """
 
 from __future__ import annotations

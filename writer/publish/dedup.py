@@ -27,7 +27,7 @@ import pyarrow.parquet as pq
 from ringbuf.records import MAX_INT64, UNDEFINED, FeedId, Flag
 from writer.journal.gathered_column import RowLocation
 from writer.journal.row_index import JournalRows, RowIndex
-from writer.publish.overlap import NO_FEED, SelectedRows, TickArrays, select
+from writer.publish.overlap import NO_FEED, SelectedRows, TickArrays, mark_rows, select
 from writer.publish.verified_file import PartitionWriteError
 
 _NUMERIC_COLUMNS = ("cum_volume", "size", "price")
@@ -78,6 +78,18 @@ def _gather_ticks(entries: JournalRows, location: RowLocation) -> tuple[TickArra
     volume, size, price = map(_to_ints, numbers)
     ticks = TickArrays(np.zeros(len(volume), np.int64), volume, size, price, _to_feed_codes(broker))
     return ticks, recv_time.is_valid().to_numpy(zero_copy_only=False)
+
+
+def select_rows(rows: pa.Table, parts: Sequence[Path]) -> pa.Table:
+    """What publication makes of an instrument's journal rows of one date, in any order, beside `parts` of that date."""
+    rows = rows.sort_by([("mono_ns", "ascending"), ("row", "ascending")]).combine_chunks()
+    volume, size, price = (_to_ints(rows[name]) for name in _NUMERIC_COLUMNS)
+    feed = _to_feed_codes(rows["broker"].combine_chunks())
+    ticks = TickArrays(np.zeros(len(rows), np.int64), volume, size, price, feed)
+    name = (rows["symbol"][0].as_py(), rows["venue"][0].as_py())
+    published = read_published_overlapping(parts, {name: 0}, ticks)
+    found = select(published, ticks, rows["recv_time"].is_valid().to_numpy())
+    return mark_rows(rows.take(pa.array(found.tick)), found.cum_volume, found.size, found.flags)
 
 
 def read_published_overlapping(

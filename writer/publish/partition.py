@@ -37,7 +37,15 @@ from writer.journal.segment import Damage
 from writer.publish.dedup import SelectedTicks, select_ticks
 from writer.publish.overlap import mark_rows
 from writer.publish.verified_file import PartitionWriteError, remove_leftovers, write_verified
-from writer.schema import FILE_VERSION, JOURNAL, PARQUET, clear_zero_prices, is_sorted_by_symbol, parse_dataset
+from writer.schema import (
+    FILE_VERSION,
+    JOURNAL,
+    PARQUET,
+    clear_zero_prices,
+    is_sorted_by_symbol,
+    may_overlap,
+    parse_dataset,
+)
 
 MAX_PART_ROWS = 1_000_000
 """Rows of one part at most: what bounds the index. A larger hour becomes several parts, each sorted."""
@@ -70,12 +78,6 @@ class PublishTask(NamedTuple):
     def date(self) -> str:
         """The exchange's own date of the hour, "2026-11-20"."""
         return f"{self.market.to_local(self.hour):%Y-%m-%d}"
-
-    @property
-    def may_overlap(self) -> bool:
-        """Whether several feeds may have brought equal ticks, or some were backfilled."""
-        market, stream = parse_dataset(self.dataset)
-        return stream == "tick" and (len(market.feeds) > 1 or bool(market.backfill_sources))
 
 
 class Part(NamedTuple):
@@ -152,7 +154,7 @@ def _publish_next(
     if not len(index):
         return None
     row_to = int(index.row.max()) if index.has_more else task.row_to
-    selection = select_ticks(entries, index, _find_near(task, hour_dir)) if task.may_overlap else None
+    selection = select_ticks(entries, index, _find_near(task, hour_dir)) if may_overlap(task.dataset) else None
     return _publish_part(task, hour_dir, entries, index, selection, (row_from, row_to), cancelled)
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support.writer_data import NINE_NS, SECOND_NS, make_books, make_home
+from support.writer_data import NINE_NS, SECOND_NS, make_books, make_home, make_ticks
 
 import collectorctl
 from ringbuf.records import FeedId
@@ -83,6 +83,39 @@ def test_books_that_only_the_journal_has_are_read_as_they_will_be_published(tmp_
         assert seen[0].equals(seen[1])
     books = [collectorctl.open(one.root).books("005930", "2026-11-20") for one in (open_home, home)]
     assert books[0].equals(books[1])
+
+
+def test_ticks_that_only_the_journal_has_are_read_as_they_will_be_published(tmp_path: Path) -> None:
+    """Two feeds delivered some, one of them merged, some were fetched, and a part of the hour is published already."""
+    merged = make_ticks([12], FeedId.KIWOOM)
+    merged["size"] = 3
+    early = make_ticks(range(1, 6))
+    late = np.concatenate(
+        [
+            make_ticks(range(4, 20)),
+            make_ticks(range(8, 30, 2), FeedId.KIWOOM),
+            merged,
+            make_ticks([25, 40], FeedId.GAPFILL),
+        ]
+    )
+    for records in (early, late):
+        records["price_e4"] = 700_000_000
+        records["recv_ns"] = NINE_NS + np.arange(len(records)) * 1000
+        records["mono_ns"] = records["recv_ns"]
+    homes = [make_home(tmp_path / name) for name in ("open", "published")]
+    for home in homes:
+        publish_records(home.data / "kr/tick", "kr.tick", early, "early", home.settings.writer, SECOND_NS)
+    publish_records(homes[1].data / "kr/tick", "kr.tick", late, "late", homes[1].settings.writer, SECOND_NS)
+    journal = Journal.open(homes[0].journal_directory("kr.tick"), schema.JOURNAL["kr.tick"])
+    journal.roll([])
+    for at in range(0, len(late), 7):
+        journal.append(schema.build_entries("kr.tick", late[at : at + 7], at + 1, None), {})
+    journal.close()
+
+    open_day, whole_day = (collectorctl.open(home.root).ticks("005930", "2026-11-20") for home in homes)
+
+    assert sorted(whole_day["cum_volume"]) == [*range(1, 21), 22, 24, 25, 26, 28, 40]
+    assert open_day.equals(whole_day)
 
 
 def test_a_feed_that_does_not_bring_the_instrument_is_named(tmp_path: Path) -> None:
