@@ -101,11 +101,11 @@ def test_a_loss_counts_all_day_although_everything_is_healthy_since(calendar: Tr
 
 def test_times_of_the_american_exchanges_name_their_zone(calendar: TradingCalendar) -> None:
     """In the language; a finding of Korea has Korea's times, as the rest of the screen, and no zone."""
-    night = at("14:00:00")
-    day = DayReport(night, {"us": [loss("12:00:01", "12:00:09")]}, {"us": []}, [])
+    day = DayReport(at("15:00:00"), {"us": [loss("14:30:01", "14:30:09")]}, {"us": []}, [])
+    seen = evidence(now="15:00:00", day=day)
 
-    assert "22:00:01 to 22:00:09 (New York time)" in only(judge(evidence(day=day), calendar)).message
-    assert "22:00:01~22:00:09(뉴욕 시각)" in only(judge(evidence(day=day), calendar, "ko")).message
+    assert "00:30:01 to 00:30:09 (New York time)" in only(judge(seen, calendar)).message
+    assert "00:30:01~00:30:09(뉴욕 시각)" in only(judge(seen, calendar, "ko")).message
     assert "New York" not in only(judge(evidence(incidents=[loss("09:00:01", "09:00:09")]), calendar)).message
 
 
