@@ -136,6 +136,8 @@ def test_a_day_is_played_as_fast_as_clients_take_it_in_both_forms(home: Home) ->
             kiwoom = register_kiwoom(f"ws://127.0.0.1:{kiwoom_port}/api/dostk/websocket")
             kis = register_kis(f"ws://127.0.0.1:{kis_port}", "H0STCNT0", "H0STASP0")
             assert [client.await_end(60) for client in (kis, kiwoom)] == ["1000 Bye"] * 2
+            for client in (kis, kiwoom):
+                client.ws.shutdown()
             told = process.stdout.read()
             assert process.wait(60) == 0
         finally:
@@ -175,6 +177,7 @@ def test_a_span_keeps_its_pace_and_waits_while_nobody_has_registered_anything(ho
     second = register_kis(f"ws://127.0.0.1:{kis_port}", "H0STCNT0")
     assert second.await_end(60) == "1000 Bye"
     resumed_s = time.monotonic() - begin_s
+    second.ws.shutdown()
     played.join(60)
 
     rest = [int(frame.split(b"^")[13]) for frame in second.frames if frame.startswith(b"0|")]
