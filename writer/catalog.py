@@ -6,6 +6,7 @@
 
 Guarantees:
     * Nothing is changed, and a live writer is not disturbed: a segment that disappears while it is read was published.
+    * `read` misses and doubles no row, also while the writer publishes.
     * `read` has rows of the journal as they will be published: a book with the arrivals of both feeds, each share in one tick.
     * `unpublished` yields no row that a partition already holds, and no twin of such a row.
     * A price that the exchange did not give is null, with its size, also in files of before and in the journal.
@@ -76,9 +77,11 @@ class Catalog:
         self, dataset: str, instrument: Instrument, begin_ns: int, end_ns: int, columns: Sequence[str]
     ) -> pa.Table:
         """Rows of an instrument: published ones of every hour that overlaps [begin_ns, end_ns), and all unpublished ones."""
-        paths = self.partitions_between(dataset, begin_ns, end_ns)
-        tables = [table for path in paths for table in read_instrument(path, instrument, columns)]
-        tables.append(self._read_unpublished(dataset, instrument).select(columns))
+        paths: list[Path] | None = None
+        while paths != (found := self.partitions_between(dataset, begin_ns, end_ns)):  # none is published meanwhile
+            paths, unpublished = found, self._read_unpublished(dataset, instrument)
+        tables = [table for path in found for table in read_instrument(path, instrument, columns)]
+        tables.append(unpublished.select(columns))
         schema = pa.schema([PARQUET[dataset].field(name) for name in columns])
         return pa.concat_tables([schema.empty_table(), *(table.cast(schema) for table in tables)])
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from datetime import date
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from conf.instrument import Instrument
 from writer import schema
 from writer.catalog import Catalog, read_row_groups
 from writer.journal.journal import Journal
+from writer.journal.reader import list_segments, read_lineage
 from writer.publish.partition import PublishTask, publish
 from writer.publish.records import publish_records
 from writer.publish.verified_file import PartitionWriteError
@@ -61,6 +63,22 @@ def test_a_reader_finds_each_row_once_whether_published_or_not(home: Home) -> No
         *range(7, 13)
     ]
     assert sum(batch.num_rows for batch in catalog.journal("kr.tick")) == 12
+
+
+def test_a_row_that_is_published_while_it_is_looked_for_is_found_once(home: Home) -> None:
+    """Published between the list of the files and the look at the journal, where it is then no longer unpublished."""
+    (segment,) = list_segments(home.journal_directory("kr.tick"))
+    lineage = read_lineage(segment) or ""
+
+    class BesideWriter(Catalog):
+        def unpublished(self, dataset: str) -> Iterator[pa.RecordBatch]:
+            directory = self.directory(dataset)
+            publish(PublishTask(dataset, directory, lineage, NINE_NS, 9, (segment,), 64, 5.0))
+            return super().unpublished(dataset)
+
+    found = BesideWriter(home).read("kr.tick", SAMSUNG, NINE_NS, NINE_NS + HOUR_NS, ["cum_volume"])
+
+    assert sorted(found["cum_volume"].to_pylist()) == list(range(1, 13))
 
 
 def test_hours_that_only_the_journal_has_are_named(home: Home) -> None:
