@@ -1,6 +1,6 @@
 """Messages a second, from a loopback socket to packed records, against websocket-client's own recv in the same run.
 
-    python benchmarks/decode.py
+    python -m benchmarks.decode
 
 A server process floods one connection; the client reads with Wire or with websocket-client, and decodes or does not.
 Ratios travel between machines, absolute figures do not.
@@ -13,17 +13,13 @@ import multiprocessing
 import socket
 import statistics
 import struct
-import sys
 import time
 from base64 import b64encode
 from collections.abc import Callable
 from contextlib import suppress
 from hashlib import sha1
-from pathlib import Path
 
 import websocket
-
-sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from brokers.decoded import DecodedBatch
 from brokers.protocol import Broker

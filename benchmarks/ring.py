@@ -1,6 +1,6 @@
 """How fast a ring is, as ratios to a plain numpy copy of the same bytes in the same run.
 
-    python benchmarks/ring.py [RECORDS]
+    python -m benchmarks.ring [RECORDS]
 
 Figures are the best of five; nothing is asserted: machines differ, ratios less.
 Leaves to others: decoding (benchmarks/decode.py), processes beside each other (tests/ringbuf/test_ring_processes.py).

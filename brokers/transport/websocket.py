@@ -1,6 +1,6 @@
 """WebSocket client connection: websocket-client's handshake, then bulk reads of our own.
 
-    create_connection --socket--> recv_into 256 KiB, again while there is more --FrameParser--> messages
+    create_connection --socket--> recv_into 256 KiB, again while there may be more --FrameParser--> messages
                                         `- receive time is taken here
 
 websocket-client's own recv costs three system calls and 10 to 170 us a message; this costs about one.
@@ -107,6 +107,8 @@ class WebSocketConnection:
         self._parser = FrameParser(frame_max_bytes)
         self._buffer = bytearray(READ_BYTES)
         self._view = memoryview(self._buffer)
+        # TLS hands out a record at a time; of TCP, less than was asked for is all there was
+        self._drained_below = 0 if isinstance(self._socket, ssl.SSLSocket) else READ_BYTES
         self._has_more = False
         self._pending_error: ConnectionClosed | None = None
 
@@ -168,6 +170,8 @@ class WebSocketConnection:
                 return messages
             if self._parser.frame_count - frames_before >= MAX_FRAMES or read_bytes >= MAX_POLL_BYTES:
                 self._has_more = True
+                break
+            if len(data) < self._drained_below:
                 break
         else:
             self._has_more = True
