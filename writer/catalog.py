@@ -6,7 +6,7 @@
 
 Guarantees:
     * Nothing is changed, and a live writer is not disturbed: a segment that disappears while it is read was published.
-    * `read` misses and doubles no row, also while the writer publishes.
+    * `read`, `read_between` and `look_beside_writer` miss and double no row, also while the writer publishes.
     * `read` has rows of the journal as they will be published: a book with the arrivals of both feeds, each share in one tick.
     * `unpublished` yields no row that a partition already holds, and no twin of such a row.
     * A price that the exchange did not give is null, with its size, also in files of before and in the journal.
@@ -14,9 +14,10 @@ Guarantees:
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import date
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -47,6 +48,7 @@ __all__ = [
 ]
 
 PART_PATTERN = "part-*.parquet"
+_Found = TypeVar("_Found")
 FileState = tuple[str, int, int, int]
 """A published file: its name below a directory, inode, size, time of the last change in ns."""
 
@@ -73,14 +75,23 @@ class Catalog:
         directories = dict.fromkeys(hour_directory(self.directory(dataset), hour, market) for hour in hours)
         return [path for directory in directories for path in sorted(directory.glob(PART_PATTERN))]
 
+    def look_beside_writer(
+        self, dataset: str, begin_ns: int, end_ns: int, look: Callable[[], _Found]
+    ) -> tuple[list[Path], _Found]:
+        """`partitions_between`, and what `look` finds in the journal: together each row once, though the writer may publish."""
+        before: list[Path] | None = None
+        while before != (paths := self.partitions_between(dataset, begin_ns, end_ns)):
+            before, found = paths, look()
+        return paths, found
+
     def read(
         self, dataset: str, instrument: Instrument, begin_ns: int, end_ns: int, columns: Sequence[str]
     ) -> pa.Table:
         """Rows of an instrument: published ones of every hour that overlaps [begin_ns, end_ns), and all unpublished ones."""
-        paths: list[Path] | None = None
-        while paths != (found := self.partitions_between(dataset, begin_ns, end_ns)):  # none is published meanwhile
-            paths, unpublished = found, self._read_unpublished(dataset, instrument)
-        tables = [table for path in found for table in read_instrument(path, instrument, columns)]
+        paths, unpublished = self.look_beside_writer(
+            dataset, begin_ns, end_ns, lambda: self._read_unpublished(dataset, instrument)
+        )
+        tables = [table for path in paths for table in read_instrument(path, instrument, columns)]
         tables.append(unpublished.select(columns))
         schema = pa.schema([PARQUET[dataset].field(name) for name in columns])
         return pa.concat_tables([schema.empty_table(), *(table.cast(schema) for table in tables)])
@@ -110,10 +121,15 @@ class Catalog:
 
     def read_between(self, dataset: str, begin_ns: int, end_ns: int, columns: Sequence[str]) -> Iterator[pa.Table]:
         """Rows of every instrument, as `read` has them, a file or a batch at a time."""
-        for path in self.partitions_between(dataset, begin_ns, end_ns):
+        paths, unpublished = self.look_beside_writer(
+            dataset,
+            begin_ns,
+            end_ns,
+            lambda: [pa.Table.from_batches([batch]).select(columns) for batch in self.unpublished(dataset)],
+        )
+        for path in paths:
             yield clear_zero_prices(pq.read_table(path, columns=list(columns), partitioning=None))
-        for batch in self.unpublished(dataset):
-            yield pa.Table.from_batches([batch]).select(columns)
+        yield from unpublished
 
     def journal(self, dataset: str, ends: dict[Path, int] | None = None) -> Iterator[pa.RecordBatch]:
         """Every whole batch of journal entries, oldest first, published or not.

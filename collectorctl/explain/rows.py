@@ -18,7 +18,6 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from conf.clock import HOUR_NS
 from conf.home import Home
@@ -34,13 +33,19 @@ JOURNAL = "journal"
 
 def find_rows(home: Home, dataset: str, instrument: Instrument, begin_ns: int, end_ns: int) -> list[dict[str, Any]]:
     """Rows whose exchange time or arrival lies in begin_ns .. end_ns, as column -> value."""
+    paths, unpublished = Catalog(home).look_beside_writer(
+        dataset,
+        begin_ns - LATE_NS,
+        end_ns + LATE_NS,
+        lambda: _find_journal_rows(home, dataset, instrument, begin_ns, end_ns),
+    )
     found = [
         {"file": str(path.relative_to(home.data)), "row": int(at)} | row
-        for path in Catalog(home).partitions_between(dataset, begin_ns - LATE_NS, end_ns + LATE_NS)
+        for path in paths
         for first, table in read_row_groups(path, instrument.symbol)
         for at, row in _select_rows(table, first, instrument, begin_ns, end_ns)
     ]
-    found += _find_journal_rows(home, dataset, instrument, begin_ns, end_ns)
+    found += unpublished
     return sorted(
         found, key=lambda row: min((row[name] for name in _time_columns(row) if row[name]), default=row["exch_time"])
     )
@@ -60,11 +65,9 @@ def read_ticks(home: Home, dataset: str, instrument: Instrument, begin_ns: int, 
 
 def read_events(home: Home, market: str, begin_ns: int, end_ns: int) -> pd.DataFrame:
     """Every event between two instants, in order."""
-    dataset, catalog = f"{market}.event", Catalog(home)
+    dataset = f"{market}.event"
     schema = PARQUET[dataset]
-    paths = catalog.partitions_between(dataset, begin_ns - LATE_NS, end_ns + LATE_NS)
-    tables = [pq.ParquetFile(path).read() for path in paths]
-    tables += [pa.Table.from_batches([batch]).select(schema.names) for batch in catalog.unpublished(dataset)]
+    tables = Catalog(home).read_between(dataset, begin_ns - LATE_NS, end_ns + LATE_NS, schema.names)
     whole = pa.concat_tables([schema.empty_table(), *(table.cast(schema) for table in tables)]).to_pandas()
     times = whole.time.astype("int64")
     return whole[(times >= begin_ns) & (times <= end_ns)].sort_values("time", kind="stable").reset_index(drop=True)

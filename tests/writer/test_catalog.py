@@ -65,7 +65,8 @@ def test_a_reader_finds_each_row_once_whether_published_or_not(home: Home) -> No
     assert sum(batch.num_rows for batch in catalog.journal("kr.tick")) == 12
 
 
-def test_a_row_that_is_published_while_it_is_looked_for_is_found_once(home: Home) -> None:
+@pytest.mark.parametrize("way", ["read", "read_between"])
+def test_a_row_that_is_published_while_it_is_looked_for_is_found_once(home: Home, way: str) -> None:
     """Published between the list of the files and the look at the journal, where it is then no longer unpublished."""
     (segment,) = list_segments(home.journal_directory("kr.tick"))
     lineage = read_lineage(segment) or ""
@@ -76,7 +77,10 @@ def test_a_row_that_is_published_while_it_is_looked_for_is_found_once(home: Home
             publish(PublishTask(dataset, directory, lineage, NINE_NS, 9, (segment,), 64, 5.0))
             return super().unpublished(dataset)
 
-    found = BesideWriter(home).read("kr.tick", SAMSUNG, NINE_NS, NINE_NS + HOUR_NS, ["cum_volume"])
+    catalog, span = BesideWriter(home), (NINE_NS, NINE_NS + HOUR_NS, ["cum_volume"])
+    ways = {"read": lambda: [catalog.read("kr.tick", SAMSUNG, *span)]}
+    ways["read_between"] = lambda: list(catalog.read_between("kr.tick", *span))
+    found = pa.concat_tables(ways[way]())
 
     assert sorted(found["cum_volume"].to_pylist()) == list(range(1, 13))
 
