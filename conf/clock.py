@@ -144,6 +144,13 @@ def date_time_of_day(digits: str | bytes, recv_ns: int) -> tuple[int, bool]:
 
     As `parse_time_of_day`. ValueError.
     """
+    return _date_time_of_day(digits, recv_ns // SECOND_NS)
+
+
+@lru_cache(maxsize=64)
+def _date_time_of_day(digits: str | bytes, recv_second: int) -> tuple[int, bool]:
+    """As above: exchange times, half days and the tolerance are whole seconds, so that a fraction changes nothing."""
+    recv_ns = recv_second * SECOND_NS
     exch_ns = parse_time_of_day(digits, recv_ns)
     is_future = exch_ns - recv_ns > FUTURE_TOLERANCE_NS
     return exch_ns - DAY_NS * is_future, is_future

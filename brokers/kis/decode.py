@@ -27,6 +27,7 @@ from brokers.kis.frame import (
     parse_optional,
     parse_optional_uint,
     parse_price_e4,
+    parse_small_uints,
     parse_uint,
     parse_value,
     read_frame,
@@ -109,10 +110,19 @@ def _decode_tick(frame: Frame[DomesticLayout], f: list[bytes], subscription: Sub
     exch_ns, flags = _parse_time(f[1], f[33], frame.recv_ns)
     if is_empty_trade(f[2], f[12]):
         return None
-    price_e4, size = parse_price_e4(f[2]), parse_uint(f[12])
-    cum_volume, cum_value = parse_optional_uint(f[13]), parse_value(f[14])
-    sells, buys = parse_optional_uint(f[15]), parse_optional_uint(f[16])
-    ask_price_1_e4, bid_price_1_e4 = parse_optional(f[10], parse_price_e4), parse_optional(f[11], parse_price_e4)
+    numbers = parse_small_uints([f[2], *f[10:17]])
+    if numbers is not None:
+        price, ask_price, bid_price, size, cum_volume, cum_value, sells, buys = numbers
+        price_e4, ask_price_1_e4, bid_price_1_e4 = (
+            price * PRICE_SCALE,
+            ask_price * PRICE_SCALE,
+            bid_price * PRICE_SCALE,
+        )
+    else:
+        price_e4, size = parse_price_e4(f[2]), parse_uint(f[12])
+        cum_volume, cum_value = parse_optional_uint(f[13]), parse_value(f[14])
+        sells, buys = parse_optional_uint(f[15]), parse_optional_uint(f[16])
+        ask_price_1_e4, bid_price_1_e4 = parse_optional(f[10], parse_price_e4), parse_optional(f[11], parse_price_e4)
     flags |= flag_unreadable(
         (*f[10:12], *f[13:17]), (ask_price_1_e4, bid_price_1_e4, cum_volume, cum_value, sells, buys)
     )
@@ -152,15 +162,19 @@ def _decode_book(frame: Frame[DomesticLayout], f: list[bytes], subscription: Sub
     """docs/wire/kis.md 4.2. ValueError or struct.error without a time, or if a level is no number; an empty level is zero."""
     layout = frame.layout
     exch_ns, redated = date_time_of_day(f[1], frame.recv_ns)
-    if b"".join(f[3:43]).isdigit() and b"" not in f[3:43]:
-        levels = [int(text) for text in f[3:43]]
-        prices = [price * PRICE_SCALE for price in levels[:20]]
-        sizes = levels[20:]
+    numbers = parse_small_uints([*f[3:45], f[47], f[48], f[53]])
+    if numbers is not None:
+        prices = [price * PRICE_SCALE for price in numbers[:20]]
+        sizes = numbers[20:40]
+        total_ask_size, total_bid_size, expected_price, expected_size, cum_volume = numbers[40:]
+        expected_price_e4 = expected_price * PRICE_SCALE
     else:
         prices = [parse_price_e4(text or b"0") for text in f[3:23]]
         sizes = [parse_uint(text or b"0") for text in f[23:43]]
+        total_ask_size, total_bid_size = parse_optional_uint(f[43]), parse_optional_uint(f[44])
+        expected_price_e4, expected_size = parse_optional(f[47], parse_price_e4), parse_optional_uint(f[48])
+        cum_volume = parse_optional_uint(f[53])
     ask_price_e4, bid_price_e4, ask_size, bid_size = prices[:10], prices[10:], sizes[:10], sizes[10:]
-    total_ask_size, total_bid_size = parse_optional_uint(f[43]), parse_optional_uint(f[44])
     documented = len(f) in layout.documented or len(f) > layout.known_width
     market = f[layout.market] if len(f) > layout.market else b""
     flags, extra = extra_fields(f, layout.known_width if documented else _CORE_WIDTH)
@@ -175,8 +189,6 @@ def _decode_book(frame: Frame[DomesticLayout], f: list[bytes], subscription: Sub
     session = _find_session(f[2], market, b"", layout.venue)
     if session == Session.UNKNOWN and f[2] == b"0" and layout.venue == Venue.KRX and not market:
         session = Session.REGULAR  # before MARKET_CLS_CODE came, these TRs carried one continuous session only
-    cum_volume = parse_optional_uint(f[53])
-    expected_price_e4, expected_size = parse_optional(f[47], parse_price_e4), parse_optional_uint(f[48])
     mid_price_e4, mid_size = parse_optional(mid[0], parse_price_e4), parse_optional_uint(mid[1])
     flags |= flag_unreadable(
         (*f[43:45], *f[47:49], f[53], *mid),

@@ -19,7 +19,7 @@ import re
 import struct
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Generic, TypeVar
+from typing import Annotated, Generic, TypeVar
 
 import msgspec
 
@@ -60,6 +60,7 @@ class _AnyObject(msgspec.Struct):
 
 
 _check_json = msgspec.json.Decoder(_AnyObject).decode
+_decode_small_uints = msgspec.json.Decoder(list[Annotated[int, msgspec.Meta(ge=0, le=MAX_INT64 // PRICE_SCALE)]]).decode
 _NUMBER = re.compile(rb"([0-9]+)(?:\.([0-9]*))?")
 
 
@@ -148,6 +149,16 @@ def is_continuous(previous: tuple[int, ...] | None, cum_volume: int, cum_value: 
 def is_empty_trade(price: bytes, size: bytes) -> bool:
     """Whether a record of a trade has neither price nor quantity: nothing was traded."""
     return not price.strip(b"0.") and not size.strip(b"0.")
+
+
+def parse_small_uints(texts: list[bytes]) -> list[int] | None:
+    """All of these as counts in one call; None where one needs a closer look: it is no plain number, or large for a price."""
+    if not b"".join(texts).isdigit():
+        return None
+    try:
+        return _decode_small_uints(b"[%b]" % b",".join(texts))
+    except msgspec.MsgspecError:  # an empty one, a leading zero, a large one
+        return None
 
 
 def parse_uint(text: bytes) -> int:

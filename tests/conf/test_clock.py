@@ -15,7 +15,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from conf import clock
-from conf.clock import DAY_NS, KST, MIN_STEP_NS, SECOND_NS, Anchor, Clock, floor_to_hour, parse_time_of_day, to_kst
+from conf.clock import (
+    DAY_NS,
+    FUTURE_TOLERANCE_NS,
+    KST,
+    MIN_STEP_NS,
+    SECOND_NS,
+    Anchor,
+    Clock,
+    date_time_of_day,
+    floor_to_hour,
+    parse_time_of_day,
+    to_kst,
+)
 
 START = "2026-11-20T08:55:00+09:00"
 START_NS = int(datetime.fromisoformat(START).timestamp()) * SECOND_NS
@@ -241,3 +253,21 @@ def test_korean_and_hour_start_agree_with_the_calendar(ns: int) -> None:
     assert to_kst(floor_to_hour(ns)) == local.replace(minute=0, second=0, microsecond=0)
     assert 0 <= ns - floor_to_hour(ns) < 3600 * SECOND_NS
     assert local.tzinfo is KST
+
+
+@given(
+    st.integers(0, 86_399),
+    st.integers(-3, 3),
+    st.integers(-50_000, 50_000),
+    st.sampled_from([0, 1, 500_000_000, 999_999_999]),
+)
+def test_a_time_of_day_is_dated_by_the_second_of_its_receipt(second, near, apart, fraction):
+    """What is kept for a second is right for each instant of it, at the edges of half a day and of the tolerance, too."""
+    digits = f"{second // 3600:02}{second // 60 % 60:02}{second % 60:02}"
+    edges = (0, 43_200, FUTURE_TOLERANCE_NS // SECOND_NS, apart)
+    for edge in edges:
+        recv_ns = (1_795_100_400 + second - edge + near) * SECOND_NS + fraction
+        exch_ns = parse_time_of_day(digits, recv_ns)
+        is_future = exch_ns - recv_ns > FUTURE_TOLERANCE_NS
+        assert date_time_of_day(digits, recv_ns) == (exch_ns - DAY_NS * is_future, is_future)
+        assert date_time_of_day(digits.encode(), recv_ns) == (exch_ns - DAY_NS * is_future, is_future)

@@ -609,3 +609,55 @@ def test_a_trade_without_a_market_code_is_placed_by_its_venues_hours(tr, market,
     (row,) = decode(frame(fields, tr=tr), KNOWN, NOW_NS).ticks
 
     assert row["session"] == session
+
+
+UNUSUAL = [
+    "",
+    "0",
+    "00",
+    "007",
+    "-5",
+    "+5",
+    "1.0",
+    "1.5",
+    "72000.1234",
+    "72000.12345",
+    "1e3",
+    " 7",
+    "7 ",
+    "1_0",
+    "Y",
+    "[1]",
+]
+LARGE = [2**63 - 1, 2**63, 2**64, (2**63 - 1) // 10_000, (2**63 - 1) // 10_000 + 1, 10**30]
+FIELD_TEXTS = st.one_of(
+    st.integers(0, 10**6).map(str),
+    st.sampled_from([*UNUSUAL, *map(str, LARGE)]),
+    st.text("0123456789.,-eE \u0663\u00b2", max_size=4),
+)
+
+
+@settings(max_examples=600, deadline=None)
+@given(st.booleans(), st.dictionaries(st.integers(1, 62), FIELD_TEXTS, max_size=4))
+def test_numbers_read_at_once_give_what_each_read_by_itself_gives(is_book, changes):
+    """Any field of a book or trade replaced: the same records, byte by byte, or the same reject."""
+    changes = {f"f{at}": text for at, text in changes.items() if is_book or at < 47}
+    payload = frame(book(**changes), tr="H0STASP0") if is_book else frame(tick(**changes), tick(f13="206", **{
+        key: text for key, text in changes.items() if key != "f13"}))  # fmt: skip
+
+    at_once = decode(payload, KNOWN, NOW_NS, 7)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("brokers.kis.decode.parse_small_uints", lambda texts: None)
+        each = decode(payload, KNOWN, NOW_NS, 7)
+
+    assert (at_once.book_rows, at_once.tick_rows) == (each.book_rows, each.tick_rows)
+    assert (at_once.rejects, at_once.empty_trades) == (each.rejects, each.empty_trades)
+
+
+@pytest.mark.parametrize("is_book", [True, False])
+def test_a_plain_frame_is_read_at_once(is_book, monkeypatch):
+    """The usual frame takes the fast way: no field is read by itself."""
+    monkeypatch.setattr("brokers.kis.decode.parse_uint", lambda text: pytest.fail("read by itself"))
+    decoded = decode(frame(book(), tr="H0STASP0") if is_book else frame(tick()), KNOWN, NOW_NS)
+
+    assert (len(decoded.books), len(decoded.ticks), decoded.rejects) == (is_book, not is_book, [])
