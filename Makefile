@@ -7,7 +7,7 @@ FAST := tests/conf tests/ringbuf tests/brokers/allocation tests/brokers/kis/test
   tests/collectorctl/recover/certificate tests/collectorctl/recover/matching tests/collectorctl/supervision/test_watchdog_policy.py \
   tests/collectorctl/demo/test_oracle.py tests/collectorctl/demo/test_reconcile.py tests/test_layers.py
 
-.PHONY: setup fast test long lint types format
+.PHONY: setup fast test long bench lint types format
 
 setup:  ## a virtual environment with everything that the other verbs need
 	python3 -m venv .venv
@@ -21,6 +21,9 @@ test:  ## everything but what takes minutes for a single test
 
 long:  ## the kill runs, the heavy days, every demo scenario
 	$(PYTHON) -m pytest -m long $(ARGS)
+
+bench:  ## CPU of the hot paths, in minutes; ARGS="ring receive --against ../other-checkout"
+	$(PYTHON) -m benchmarks $(ARGS)
 
 lint:
 	.venv/bin/ruff check . $(ARGS)

@@ -1,14 +1,16 @@
-"""How fast a ring is, as ratios to a plain numpy copy of the same bytes in the same run.
+"""CPU per record of a ring, both sides, at 1, 5 and 100 records a publish: `python -m benchmarks.ring [--runs 5]`.
 
-    python -m benchmarks.ring [RECORDS]
+    rows --publish_rows--> ring --read--> array        in turn, so that each read finds what one publish brought
+    rows --publish-------> ring                        as an array, where the checkout has no publish_rows
 
-Figures are the best of five; nothing is asserted: machines differ, ratios less.
-Leaves to others: decoding (benchmarks/decode.py), processes beside each other (tests/ringbuf/test_ring_processes.py).
+The ratio is to a plain copy of the same bytes in the same run. Another checkout: `PYTHONPATH=CHECKOUT python benchmarks/ring.py`.
+Not handled here: decoding (decode.py, receive.py), processes beside each other (tests/ringbuf/test_ring_processes.py).
 """
 
 from __future__ import annotations
 
-import sys
+import argparse
+import statistics
 import tempfile
 import time
 from collections.abc import Callable
@@ -20,62 +22,63 @@ from ringbuf.records import STREAMS, empty_records
 from ringbuf.ring import Consumer, Producer
 
 CAPACITY = 65_536
-ROUNDS = 5
+RECORDS = 20_000
 
 
-def best_rate(count: int, run: Callable[[], None]) -> float:
-    """Records per second in the fastest of the rounds."""
-    fastest_s = float("inf")
-    for _ in range(ROUNDS):
-        begin = time.perf_counter()
-        run()
-        fastest_s = min(fastest_s, time.perf_counter() - begin)
-    return count / fastest_s
+def time_cpu_us(turns: int, records: int, turn: Callable[[], None]) -> float:
+    """CPU us a record of so many turns."""
+    begin = time.process_time()
+    for _ in range(turns):
+        turn()
+    return (time.process_time() - begin) / records * 1e6
 
 
-def measure(path: Path, dtype: np.dtype, count: int, batch: int) -> tuple[float, float, float]:
-    """Records per second, copied, published and read in batches; `count` fits into the ring, so nothing is lost."""
-    producer = Producer.open(path, dtype, CAPACITY)
-    consumer = Consumer.open(path, dtype)
-    records, copies = empty_records(dtype, count), empty_records(dtype, count)
-    opaque = np.dtype((np.void, dtype.itemsize))  # numpy copies structured records field by field, ten times slower
-    source, target = records.view(opaque), copies.view(opaque)
-    parts = [slice(at, at + batch) for at in range(0, count, batch)]
+def measure(path: Path, dtype: np.dtype, batch: int, runs: int) -> tuple[list[float], list[float]]:
+    """CPU us a record through the ring, and of a plain copy, by run."""
+    producer, consumer = Producer.open(path, dtype, CAPACITY), Consumer.open(path, dtype)
+    records = empty_records(dtype, batch)
+    rows = [bytearray(record.tobytes()) for record in records]
+    target, source = bytearray(records.nbytes), records.tobytes()
+    publish_rows = getattr(producer, "publish_rows", None)
+    next_seq = 1
+
+    def through_ring() -> None:
+        nonlocal next_seq
+        if publish_rows is not None:
+            publish_rows(rows)
+        else:
+            producer.publish(records)
+        next_seq = consumer.read(next_seq, 1000).next_seq
 
     def copy() -> None:
-        for part in parts:
-            target[part] = source[part]
+        target[:] = source
 
-    def publish() -> None:
-        for part in parts:
-            producer.publish(records[part])
-
-    def read() -> None:
-        next_seq = producer.head - count + 1
-        while next_seq <= producer.head:
-            next_seq = consumer.read(next_seq, batch).next_seq
-
-    rates = best_rate(count, copy), best_rate(count, publish), best_rate(count, read)
+    turns = RECORDS // batch
+    pairs = [(time_cpu_us(turns, RECORDS, through_ring), time_cpu_us(turns, RECORDS, copy)) for _ in range(runs)]
     producer.close()
     consumer.close()
     path.unlink()
-    return rates
+    return [ring for ring, _ in pairs], [plain for _, plain in pairs]
 
 
-def main(count: int) -> None:
+def main() -> None:
     """Print the table."""
-    print(f"{count:,} records a round, best of {ROUNDS}; x = times the cost of a plain numpy copy of the same batches")
-    print(f"{'stream':10} {'batch':>5} {'copy/s':>12} {'publish/s':>12} {'x':>6} {'read/s':>12} {'x':>6}")
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--runs", type=int, default=5)
+    options = parser.parse_args()
+    print(f"CPU us a record, published and read: median (min to max) of {options.runs} runs; x = times a plain copy")
     shared = Path("/dev/shm")
     with tempfile.TemporaryDirectory(dir=shared if shared.is_dir() else None) as directory:
         for stream, dtype in STREAMS.items():
-            for batch in (1, 100):
-                copied, published, read = measure(Path(directory) / "ring", dtype, count, batch)
+            for batch in (1, 5, 100):
+                ring, plain = measure(Path(directory) / "ring", dtype, batch, options.runs)
+                ratio = statistics.median(ring) / statistics.median(plain)
                 print(
-                    f"{stream:10} {batch:5} {copied:12,.0f} {published:12,.0f} {copied / published:6.1f} "
-                    f"{read:12,.0f} {copied / read:6.1f}"
+                    f"{stream:10} {batch:4} a publish {statistics.median(ring):7.2f} ({min(ring):5.2f} to {max(ring):5.2f})"
+                    f" {ratio:6.0f} x",
+                    flush=True,
                 )
 
 
 if __name__ == "__main__":
-    main(min(int(sys.argv[1]) if len(sys.argv) > 1 else 40_000, CAPACITY))
+    main()
