@@ -65,7 +65,10 @@ def test_a_new_home_points_at_the_simulator_that_made_it(home: Served) -> None:
     """Its settings are the addresses that are printed, at the ports that were asked for; the simulator takes its keys."""
     settings = load_settings(home.root)
     urls = {feed: getattr(settings, feed) for feed in ("kis", "kiwoom", "us")}
-    assert home.addresses == {feed: {"ws_url": one.ws_url, "rest_url": one.rest_url} for feed, one in urls.items()}
+    assert list(home.addresses) == list(urls) and "master_url" in home.addresses["kis"]
+    for feed, printed in home.addresses.items():
+        assert {"ws_url", "rest_url"} <= set(printed)
+        assert printed == {name: getattr(urls[feed], name) for name in printed}
     assert [urls[feed].rest_url for feed in urls] == [f"http://127.0.0.1:{home.base + at}" for at in range(3)]
 
     keys = load_secrets(home.root, "kis")
