@@ -23,6 +23,7 @@ import sys
 import tempfile
 import time
 from base64 import b64encode
+from collections import deque
 from contextlib import suppress
 from hashlib import sha1
 from pathlib import Path
@@ -88,7 +89,8 @@ def serve(port_queue: multiprocessing.Queue, payload: bytes, rate: int, messages
                 sent = due
                 if rate != FLOOD:
                     time.sleep(max(0.0, begin + sent / rate - time.monotonic()))
-            peer.recv(10)
+            while peer.recv(4096):
+                pass
 
 
 class _StopAfter(WebSocketConnection):
@@ -150,9 +152,10 @@ def measure(name: str, rate: int, messages: int) -> tuple[float, float]:
         for subscription in subscriptions:
             table.on_requested(subscription, 1)
             table.on_acknowledged(subscription, 2)
-        for pending in ("_pending_requests", "_queue"):
-            if hasattr(connection._session, pending):
-                getattr(connection._session, pending).clear()
+        vars(connection._session).update({"_login": "done"} if broker.name == "kiwoom" else {})
+        for queue in vars(connection._session).values():
+            if isinstance(queue, deque):
+                queue.clear()  # registered already
         connection._liveness.on_connected(clock.mono_ns())
         websocket = _StopAfter.connect(f"ws://127.0.0.1:{port_queue.get()}/", 1 << 22)
         websocket.arm(stop, messages)
