@@ -37,7 +37,10 @@ def find_orphans(directories: Iterable[Path], language: Language = "en") -> list
         link = _read_owner(directory)
         if (link is not None and link.is_symlink() and link.resolve() == directory) or _is_written(directory):
             continue
-        megabytes = sum(path.stat().st_blocks * 512 for path in directory.iterdir()) / 1e6
+        try:
+            megabytes = sum(path.stat().st_blocks * 512 for path in directory.iterdir()) / 1e6
+        except FileNotFoundError:
+            continue  # its home removes it just now
         values = {"directory": directory, "megabytes": megabytes, "command": f"rm -r {shlex.quote(str(directory))}"}
         found.append(texts("orphan", link=link, **values) if link else texts("orphan_nameless", **values))
     return found

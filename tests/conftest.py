@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 from support.writer_data import started_writers
 
@@ -17,6 +18,9 @@ os.environ["XDG_RUNTIME_DIR"] = tempfile.mkdtemp(prefix="cc-runtime-", dir="/tmp
 atexit.register(shutil.rmtree, os.environ["XDG_RUNTIME_DIR"], ignore_errors=True)
 
 os.environ["LC_ALL"] = "C.UTF-8"  # what the commands print is compared, whatever the language of the machine
+
+hypothesis.settings.register_profile("any machine", deadline=None)  # no property is about the time that it takes
+hypothesis.settings.load_profile("any machine")
 
 
 @pytest.fixture

@@ -73,4 +73,4 @@ def test_rings_of_homes_that_are_gone_are_listed_with_the_command_that_removes_t
     subprocess.run(found[0].rpartition(": ")[2], shell=True, check=True)
     assert not directories["deleted"].exists()
     producer.close()
-    assert len(find_orphans([directories["written"]])) == 1
+    assert len(find_orphans([directories["written"], tmp_path / "removed by its home just now"])) == 1

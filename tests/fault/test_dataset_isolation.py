@@ -96,7 +96,8 @@ def test_a_dataset_whose_disk_fails_pauses_by_name_and_the_others_go_on(home: Ho
         return all(feed.is_durable(name) for name in DATASETS if name != dataset)
 
     def is_paused() -> bool:
-        feed.publish()
+        if others_are_durable():  # no faster than the writer reads: rings are not what is tested here
+            feed.publish()
         return paused_names(home) == {dataset}
 
     wait_for(is_paused)
