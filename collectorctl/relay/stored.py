@@ -18,7 +18,8 @@ import asyncio
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from datetime import date
+from datetime import date, datetime
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -29,9 +30,10 @@ import pyarrow.parquet as pq
 
 from collectorctl.reader.live import GapFinder
 from collectorctl.relay.gateway import Gateway
-from conf.clock import SECOND_NS
+from conf.clock import DAY_NS, SECOND_NS
 from conf.home import Home
 from conf.instrument import Instrument
+from conf.market import KR
 from ringbuf.records import (
     LEVELS,
     MAX_INT64,
@@ -70,16 +72,14 @@ class StoredRows:
     def __init__(self, home: Home, instruments: Sequence[Instrument], day: date) -> None:
         self._symbols = pa.array(sorted({instrument.symbol for instrument in instruments}))
         self._wanted = {(instrument.symbol.encode(), int(Venue[instrument.venue])) for instrument in instruments}
-        catalog = Catalog(home)
-        self._files = {
-            stream: [(path, *read_receive_span(path)) for path in catalog.partitions(f"kr.{stream}", day)]
-            for stream in STREAMS
-        }
+        begin_ns = round(datetime(day.year, day.month, day.day, tzinfo=KR.zone).timestamp()) * SECOND_NS
+        self._files: dict[str, list[tuple[Path, int, int]]] = {}
         self._unpublished: dict[str, pa.Table] = {}
         for stream in STREAMS:
-            schema = PARQUET[f"kr.{stream}"]
-            batches = [batch.select(schema.names) for batch in catalog.unpublished(f"kr.{stream}")]
-            self._unpublished[stream] = pa.Table.from_batches(batches, schema=schema)
+            paths, self._unpublished[stream] = Catalog(home).look_beside_writer(
+                f"kr.{stream}", begin_ns, begin_ns + DAY_NS, partial(_read_unpublished, home, f"kr.{stream}")
+            )
+            self._files[stream] = [(path, *read_receive_span(path)) for path in paths]
 
     @property
     def is_empty(self) -> bool:
@@ -114,6 +114,12 @@ class StoredRows:
             len(pq.read_table(path, columns=names, filters=here, partitioning=None)) for path, *_ in self._files["tick"]
         )
         return published + len(self._unpublished["tick"].filter(here))
+
+
+def _read_unpublished(home: Home, dataset: str) -> pa.Table:
+    schema = PARQUET[dataset]
+    batches = [batch.select(schema.names) for batch in Catalog(home).unpublished(dataset)]
+    return pa.Table.from_batches(batches, schema=schema)
 
 
 def read_receive_span(path: Path) -> tuple[int, int]:
