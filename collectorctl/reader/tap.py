@@ -15,6 +15,8 @@ Guarantees:
 
 Not handled here:
     * Ticks fetched over REST by gapfill: they come minutes late, and are in the files.
+    * Ticks that both feeds deliver while one takes over from the other: they come twice here, once in the files.
+    * A producer that goes on in a ring whose path another process has taken: nothing of it comes after that.
     * The order between feeds is that in which records became visible: one that a slow thread published later stays later.
 """
 
@@ -39,6 +41,7 @@ WARM_UP_NS = 10 * SECOND_NS
 REMEMBERED_NS = 60 * SECOND_NS
 """How long a book may wait for its twin; longer than any stall that the rule allows for."""
 ATTACH_EVERY_NS = SECOND_NS // 5
+FAILING_NS = SECOND_NS
 MAX_RECORDS_PER_LOOK = 2048
 _WARM_UP_STEP = 1024
 
@@ -80,6 +83,8 @@ class Cursor:
     path: Path
     observer: Observer | None = None
     next_seq: int = 1
+    failing_ns: int = 0
+    """Since when it cannot be read (monotonic); 0: it can."""
     left_at: dict[int, int] = field(default_factory=dict)
     """ring_id -> the next number, of rings that were read before."""
 
@@ -98,7 +103,10 @@ class Tap:
         self._attach(time.monotonic_ns(), is_first=True)
 
     def look(self) -> Taken:
-        """What is new. RingError: a ring of another layout, which this version cannot read; OSError: no permission."""
+        """What is new.
+
+        RingError: a ring of another layout, or one that cannot be read for FAILING_NS; OSError: no permission.
+        """
         now_ns = time.monotonic_ns()
         if now_ns - self._attached_ns >= ATTACH_EVERY_NS:
             self._attach(now_ns)
@@ -110,8 +118,12 @@ class Tap:
                 continue
             try:
                 batch = observer.read(cursor.next_seq, MAX_RECORDS_PER_LOOK)
-            except RingError:  # its header was seen half written: the next attach looks again
+            except RingError:
+                if cursor.failing_ns and now_ns - cursor.failing_ns > FAILING_NS:
+                    raise
+                cursor.failing_ns = cursor.failing_ns or now_ns  # its header was seen half written: look again
                 continue
+            cursor.failing_ns = 0
             if batch.loss is not None:
                 loss = batch.loss
                 lost.append(Lost(cursor.feed, cursor.stream, loss.first_seq, loss.last_seq, loss.is_damage))

@@ -76,6 +76,6 @@ def test_an_hour_of_any_size_is_published_within_the_memory_and_without_a_stall(
 
     assert len(read_published(home)) == rows + more
     parts = [path for path in find_parts(home) if path.parent.name == "hour=09"]
-    assert len(parts) == -(-rows // 1_000_000)
+    assert len(parts) >= -(-rows // 1_000_000)  # more where the machine took longer for the rows than the grace
     assert max(own) < OWN_MOST_BYTES
     assert max(gaps) < STALL_MOST_S * SECOND_NS

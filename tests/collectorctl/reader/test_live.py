@@ -18,9 +18,10 @@ import pytest
 from collectorctl.reader.live import GapFinder, Live, RecordBatch
 from collectorctl.reader.messages import Book, FeedDown, FeedUp, Gap, Lost, Message, Phase, Tick
 from conf.home import Home
+from ringbuf import layout
 from ringbuf.events import EventPublisher
 from ringbuf.records import EVENT, ORDERBOOK, TICK, UNDEFINED, EventType, FeedId, Flag, Venue, empty_records
-from ringbuf.ring import Consumer, Producer
+from ringbuf.ring import Consumer, Producer, RingError
 from ringbuf.vitals import ProcessState, Vitals
 
 AT_NS = 1_800_000_000_000_000_000
@@ -304,6 +305,18 @@ def test_what_a_frame_did_not_have_is_none_and_never_zero(wires: Wires) -> None:
 
     assert isinstance(book, Book)
     assert (book.cum_volume, book.expected_price, book.total_ask_size) == (None, None, None)
+
+
+def test_a_ring_that_cannot_be_read_for_a_second_is_an_error_and_no_silence(wires: Wires) -> None:
+    """Its words for the newest record are damaged so that they hold less than the oldest."""
+    ring = wires.ring("kis", "orderbook")
+    with Live(wires.home) as live:
+        ring.publish(books(FeedId.KIS, *range(1, 5)))
+        assert [message.cum_volume for message in live.read() if isinstance(message, Book)] == [1, 2, 3, 4]
+        ring._header[layout.HEAD], ring._header[layout.HEAD_COPY] = 9, 2
+
+        with pytest.raises(RingError, match="the ring has 1 to 2"):
+            read_until(live, lambda found: False)
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can be somebody else")
