@@ -331,10 +331,10 @@ import os, sys
 from pathlib import Path
 from collectorctl.reader.live import Live
 from conf.home import Home
-Home(Path({str(tmp_path)!r}))  # every module is loaded: the interpreter may be in a directory of root
+home = Home(Path({str(tmp_path)!r}))  # before: the code itself may be in a directory of root
 os.setgroups([1] if sys.argv[1] == "member" else [])
 os.setgid(65534), os.setuid(65534)
-live = Live(Home(Path({str(tmp_path)!r})), None)
+live = Live(home, None)
 print("ready", flush=True)
 while not (found := [message for message in live.read() if type(message).__name__ == "Book"]): pass
 print(found[0].cum_volume)
