@@ -179,7 +179,7 @@ def test_a_line_without_a_midpoint_must_have_none() -> None:
 
 
 @pytest.mark.timeout(240)
-@pytest.mark.parametrize("name", [one.name for one in REAL_TIME if one.name != "real-time"])
+@pytest.mark.parametrize("name", ["lossy-feed"])  # the others: the rehearsals above, which are long
 def test_lines_that_lack_or_are_late_are_paired_at_a_speed_of_one(name: str) -> None:
     """Conflating both, one losing a tenth, one 0.9 s behind, one without a midpoint: a short run is within the bounds."""
     ran = subprocess.run(

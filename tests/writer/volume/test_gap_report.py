@@ -88,6 +88,7 @@ def test_the_other_brokers_books_witness_a_tick_that_never_came(home: Home) -> N
     books.publish(make_book_at(9, 1))
 
     wait_for(lambda: read_counter(home, "gaps_confirmed_by_book") == 1)
+    wait_for(lambda: told(home).symbols)  # the report follows the counter
 
     assert told(home).symbols[0].behind == 3
     assert stop_writer(process) == 0
