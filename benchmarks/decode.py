@@ -86,26 +86,36 @@ def _build_real_message(kind: str, values: dict[str, str]) -> bytes:
     return json.dumps({"data": [entry], "trnm": "REAL"}, ensure_ascii=False, separators=(",", ":")).encode()
 
 
+def accept_client(listener: socket.socket) -> socket.socket:
+    """The next client, after the WebSocket handshake."""
+    peer, _ = listener.accept()
+    request = b""
+    while b"\r\n\r\n" not in request:
+        request += peer.recv(4096)
+    key = next(line[19:] for line in request.split(b"\r\n") if line.startswith(b"Sec-WebSocket-Key: "))
+    accept_key = b64encode(sha1(key + b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11").digest())
+    peer.sendall(
+        b"HTTP/1.1 101 x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: %b\r\n\r\n" % accept_key
+    )
+    return peer
+
+
+def build_text_frame(payload: bytes) -> bytes:
+    """An unmasked text frame of less than 64 KiB."""
+    size = len(payload)
+    return (bytes([0x81, size]) if size < 126 else struct.pack("!BBH", 0x81, 126, size)) + payload
+
+
 def flood(port_queue: multiprocessing.Queue, payload: bytes) -> None:
     """Serve one connection after another, MESSAGES times the payload each, 200 frames a write."""
-    size = len(payload)
-    head = bytes([0x81, size]) if size < 126 else struct.pack("!BBH", 0x81, 126, size)
+    frames = build_text_frame(payload) * 200
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port_queue.put(listener.getsockname()[1])
         while True:
-            peer, _ = listener.accept()
-            request = b""
-            while b"\r\n\r\n" not in request:
-                request += peer.recv(4096)
-            key = next(line[19:] for line in request.split(b"\r\n") if line.startswith(b"Sec-WebSocket-Key: "))
-            accept_key = b64encode(sha1(key + b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11").digest())
-            peer.sendall(
-                b"HTTP/1.1 101 x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: %b\r\n\r\n"
-                % accept_key
-            )
+            peer = accept_client(listener)
             with suppress(ConnectionError), peer:  # the slow readers leave early
                 for _ in range(MESSAGES // 200):
-                    peer.sendall((head + payload) * 200)
+                    peer.sendall(frames)
                 peer.recv(10)
 
 

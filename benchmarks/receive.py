@@ -17,22 +17,21 @@ import os
 import shutil
 import socket
 import statistics
-import struct
 import subprocess
 import sys
 import tempfile
 import time
-from base64 import b64encode
 from collections import deque
 from contextlib import suppress
-from hashlib import sha1
 from pathlib import Path
 
 from benchmarks.decode import (
+    accept_client,
     build_kis_book_frame,
     build_kis_tick_frame,
     build_kiwoom_book_message,
     build_kiwoom_tick_message,
+    build_text_frame,
 )
 from brokers.allocation.allocate import PlannedConnection
 from brokers.feed.capture import FrameCapture
@@ -65,22 +64,12 @@ SUBSCRIPTIONS = 20
 
 def serve(port_queue: multiprocessing.Queue, payload: bytes, rate: int, messages: int) -> None:
     """Serve one connection: so many messages a second, or all at once; then wait for its end."""
-    size = len(payload)
-    frame = (bytes([0x81, size]) if size < 126 else struct.pack("!BBH", 0x81, 126, size)) + payload
+    frame = build_text_frame(payload)
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port_queue.put(listener.getsockname()[1])
-        peer, _ = listener.accept()
-        request = b""
-        while b"\r\n\r\n" not in request:
-            request += peer.recv(4096)
-        key = next(line[19:] for line in request.split(b"\r\n") if line.startswith(b"Sec-WebSocket-Key: "))
-        accept = b64encode(sha1(key + b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11").digest())
+        peer = accept_client(listener)
         peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        answer = (
-            b"HTTP/1.1 101 x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: %b\r\n\r\n" % accept
-        )
         with suppress(ConnectionError), peer:
-            peer.sendall(answer)
             begin, sent = time.monotonic(), 0
             while sent < messages:
                 due = messages if rate == FLOOD else min(messages, int((time.monotonic() - begin) * rate) + 1)

@@ -18,7 +18,7 @@ import asyncio
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from datetime import date, datetime
+from datetime import date
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -30,10 +30,9 @@ import pyarrow.parquet as pq
 
 from collectorctl.reader.live import GapFinder
 from collectorctl.relay.gateway import Gateway
-from conf.clock import DAY_NS, SECOND_NS
+from conf.clock import DAY_NS, SECOND_NS, kst_midnight_ns
 from conf.home import Home
 from conf.instrument import Instrument
-from conf.market import KR
 from ringbuf.records import (
     LEVELS,
     MAX_INT64,
@@ -72,7 +71,7 @@ class StoredRows:
     def __init__(self, home: Home, instruments: Sequence[Instrument], day: date) -> None:
         self._symbols = pa.array(sorted({instrument.symbol for instrument in instruments}))
         self._wanted = {(instrument.symbol.encode(), int(Venue[instrument.venue])) for instrument in instruments}
-        begin_ns = round(datetime(day.year, day.month, day.day, tzinfo=KR.zone).timestamp()) * SECOND_NS
+        begin_ns = kst_midnight_ns(day)
         self._files: dict[str, list[tuple[Path, int, int]]] = {}
         self._unpublished: dict[str, pa.Table] = {}
         for stream in STREAMS:

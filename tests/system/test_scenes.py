@@ -26,6 +26,26 @@ language = "ko"
 """
 
 
+def start_notified(root: Path, hook: Webhook, simulator: SimulatorProcess) -> None:
+    """Start the tree at the simulator's addresses, its messages to the webhook."""
+    with (root / ".env").open("a") as file:
+        file.write(f"NOTIFY_URL={hook.url}\n")
+    set_addresses(root, simulator.addresses)
+    run_collectorctl(root, "start")
+
+
+def shown(root: Path) -> str:
+    """What `status` prints, without line breaks."""
+    return " ".join(run_collectorctl(root, "status", check=False).stdout.split())
+
+
+def await_message(hook: Webhook, scene: str, words: str, begin_s: float) -> None:
+    """Wait for the message with these words, after the verdict had them; print how long both took from `begin_s` on."""
+    seen_s = time.monotonic() - begin_s
+    wait_until(f"{scene} is sent", lambda: [line for line in hook.lines("") if words in line], 90)
+    print(f"{scene}: in the verdict after {seen_s:.1f} s, sent after {time.monotonic() - begin_s:.1f} s")
+
+
 @pytest.mark.long
 def test_a_late_feed_six_kills_and_edited_settings_are_told_in_korean(tmp_path: Path) -> None:
     """By `status` and by a webhook; how long each took is printed."""
@@ -37,25 +57,17 @@ def test_a_late_feed_six_kills_and_edited_settings_are_told_in_korean(tmp_path: 
 
         def told(scene: str, words: str) -> None:
             begin_s = time.monotonic()
-            wait_until(f"{scene} is in the verdict", lambda: words in shown(), 90)
-            seen_s = time.monotonic() - begin_s
-            wait_until(f"{scene} is sent", lambda: [line for line in hook.lines("") if words in line], 90)
-            print(f"{scene}: in the verdict after {seen_s:.1f} s, sent after {time.monotonic() - begin_s:.1f} s")
+            wait_until(f"{scene} is in the verdict", lambda: words in shown(root), 90)
+            await_message(hook, scene, words, begin_s)
 
-        def shown() -> str:
-            return " ".join(run_collectorctl(root, "status", check=False).stdout.split())
-
-        with (root / ".env").open("a") as file:
-            file.write(f"NOTIFY_URL={hook.url}\n")
-        set_addresses(root, simulator.addresses)
-        run_collectorctl(root, "start")
+        start_notified(root, hook, simulator)
         told("late feed", "late kiwoom: 호가의 절반이")
 
         for _ in range(6):
             pid = wait_until("kis runs", lambda: read_pids(root).get("kis"))
             os.kill(pid, signal.SIGKILL)
             wait_until("another runs", lambda pid=pid: read_pids(root).get("kis", pid) != pid, 60)
-        wait_until("six restarts are in the verdict", lambda: "restart kis: 오늘 6회 재시작" in shown(), 60)
+        wait_until("six restarts are in the verdict", lambda: "restart kis: 오늘 6회 재시작" in shown(root), 60)
         wait_until("restarts are sent", lambda: hook.lines("restart kis: 오늘 "), 60)
 
         settings = root / "collector.toml"
@@ -93,18 +105,10 @@ def test_a_slow_vendor_and_a_full_disk_are_told_in_both_languages_and_a_loss_sta
             begin_s = time.monotonic()
             for language, words in (("en_US.UTF-8", english), ("ko_KR.UTF-8", korean)):
                 monkeypatch.setenv("LC_ALL", language)
-                wait_until(f"{scene} is in the verdict: {words}", lambda words=words: words in shown(), 90)
-            seen_s = time.monotonic() - begin_s
-            wait_until(f"{scene} is sent", lambda: [line for line in hook.lines("") if korean in line], 90)
-            print(f"{scene}: in the verdict after {seen_s:.1f} s, sent after {time.monotonic() - begin_s:.1f} s")
+                wait_until(f"{scene} is in the verdict: {words}", lambda words=words: words in shown(root), 90)
+            await_message(hook, scene, korean, begin_s)
 
-        def shown() -> str:
-            return " ".join(run_collectorctl(root, "status", check=False).stdout.split())
-
-        with (root / ".env").open("a") as file:
-            file.write(f"NOTIFY_URL={hook.url}\n")
-        set_addresses(root, simulator.addresses)
-        run_collectorctl(root, "start")
+        start_notified(root, hook, simulator)
         told("slow vendor", "clock host: the books of kis, kiwoom come", "clock host: kis, kiwoom 호가가 모두")
 
         ballast = fill_disk(disk)
