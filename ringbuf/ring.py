@@ -142,12 +142,20 @@ class _MappedRing:
     @property
     def head(self) -> int:
         """Sequence number of the newest complete record; 0 if there is none yet."""
-        head, copy = self._header[layout.HEAD], self._header[layout.HEAD_COPY]
-        if head == copy:
-            return head
-        # between the two stores, which may be where the producer was killed, or one of the words was damaged
-        newer, older = max(head, copy), min(head, copy)
-        return newer if newer > 0 and self._verify(self._copy(newer, 1), newer)[0] else older
+        words = self._head_words()
+        while words[0] != words[1]:
+            # between the two stores, which may be where the producer was killed, or one of the words was damaged
+            newer, before = max(words), words
+            if newer > 0 and self._verify(self._copy(newer, 1), newer)[0]:
+                return newer
+            words = self._head_words()
+            if words == before:
+                return min(words)
+            # the producer went on, and may have overwritten the slot: the older word would be a step back
+        return words[0]
+
+    def _head_words(self) -> tuple[int, int]:
+        return self._header[layout.HEAD], self._header[layout.HEAD_COPY]
 
     @property
     def _claim(self) -> int:

@@ -282,6 +282,28 @@ def test_whichever_bit_of_a_ring_turns_over_nothing_wrong_is_delivered_and_what_
         assert len(lost) <= (bit >= 8 * layout.RING_HEADER_BYTES), f"bit {bit}"
 
 
+class LappedWhileChecking(Consumer):
+    """The producer, which stood between its two stores of the head, goes on once around the ring before the slot is looked at."""
+
+    producer: Producer | None = None
+
+    def _copy(self, first: int, count: int) -> bytes:
+        if self.producer is not None:
+            producer, self.producer = self.producer, None
+            producer.publish(some(9, 8))
+        return super()._copy(first, count)
+
+
+def test_the_head_takes_no_step_back_when_the_producer_goes_on_between_two_looks(path: Path) -> None:
+    producer, _ = open_small(path)
+    producer.publish(some(1, 8))
+    set_word(path, layout.HEAD_COPY, 6)
+    consumer = LappedWhileChecking.open(path, SMALL)
+    assert consumer.head == 8
+    consumer.producer = producer
+    assert consumer.head == 16
+
+
 class SeesStoresLate(Consumer):
     """A consumer on a processor that shows the producer's stores in any order; each copy shows a few more of them."""
 
