@@ -82,4 +82,8 @@ MESSAGES: dict[str, dict[Language, str]] = {
         "en": "{directory}: {megabytes:.0f} MB of rings that name no home: {command}",
         "ko": "{directory}: 어느 홈의 것인지 모르는 링 {megabytes:.0f} MB: {command}",
     },
+    "orphans_more": {
+        "en": "{count} more such directories, {megabytes:.0f} MB: remove these, then `collectorctl check` lists the next",
+        "ko": "그런 디렉터리가 {count}개 더 있음, {megabytes:.0f} MB: 위의 것을 지우면 `collectorctl check`가 다음 것을 보여 줌",
+    },
 }

@@ -30,9 +30,15 @@ def find_removal_risk(directory: Path, user: str, uid: int, root: Path = Path("/
     return Texts(language, MESSAGES)("removal_risk", directory=directory, user=user)
 
 
+MAX_LISTED = 5
+
+
 def find_orphans(directories: Iterable[Path], language: Language = "en") -> list[str]:
-    """Each of these ring directories that no home leads to and no process writes in, with the command that removes it."""
-    texts, found = Texts(language, MESSAGES), []
+    """Each of these ring directories that no home leads to and no process writes in, with the command that removes it.
+
+    Of more than MAX_LISTED the rest in one line.
+    """
+    texts, found, unlisted_mb = Texts(language, MESSAGES), list[str](), list[float]()
     for directory in directories:
         link = _read_owner(directory)
         if (link is not None and link.is_symlink() and link.resolve() == directory) or _is_written(directory):
@@ -41,8 +47,13 @@ def find_orphans(directories: Iterable[Path], language: Language = "en") -> list
             megabytes = sum(path.stat().st_blocks * 512 for path in directory.iterdir()) / 1e6
         except FileNotFoundError:
             continue  # its home removes it just now
+        if len(found) == MAX_LISTED:
+            unlisted_mb.append(megabytes)
+            continue
         values = {"directory": directory, "megabytes": megabytes, "command": f"rm -r {shlex.quote(str(directory))}"}
         found.append(texts("orphan", link=link, **values) if link else texts("orphan_nameless", **values))
+    if unlisted_mb:
+        found.append(texts("orphans_more", count=len(unlisted_mb), megabytes=sum(unlisted_mb)))
     return found
 
 

@@ -10,10 +10,10 @@ Guarantees:
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
-from datetime import date, timedelta
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -110,7 +110,11 @@ def read_day(home: Home, day: date, chosen: Instrument | None = None) -> StoredD
 
 def _batches(catalog: Catalog, dataset: str, day: date, columns: list[str], bad: list[str]) -> Iterator[pa.RecordBatch]:
     """Rows of a day, a batch at a time; unreadable files are added to `bad`."""
-    for path in catalog.partitions(dataset, day):
+    return _read_batches(catalog.partitions(dataset, day), columns, bad)
+
+
+def _read_batches(paths: Iterable[Path], columns: list[str], bad: list[str]) -> Iterator[pa.RecordBatch]:
+    for path in paths:
         try:
             with pq.ParquetFile(path) as file:
                 yield from file.iter_batches(BATCH_ROWS, columns=columns)
@@ -149,15 +153,18 @@ def _read_ticks(catalog: Catalog, day: date, bad: list[str]) -> pa.Table:
 
 def _read_events(catalog: Catalog, day: date, bad: list[str]) -> list[dict[str, Any]]:
     """Stored and journalled events up to the end of the day, in order."""
-    end_ns, columns, rows = kst_midnight_ns(day) + DAY_NS, list(EVENT_COLUMNS), []
-    for back in range(LOOK_BACK_DAYS, -1, -1):
-        for batch in _batches(catalog, "kr.event", day - timedelta(days=back), columns, bad):
-            rows += _event_rows(batch)
-    try:
-        for batch in catalog.unpublished("kr.event"):
-            rows += _event_rows(batch.select(columns))
-    except UNREADABLE as error:
-        bad.append(f"kr.event: {error}")
+    end_ns, columns = kst_midnight_ns(day) + DAY_NS, list(EVENT_COLUMNS)
+
+    def read_journal() -> tuple[list[pa.RecordBatch], str]:
+        try:
+            return [batch.select(columns) for batch in catalog.unpublished("kr.event")], ""
+        except UNREADABLE as error:
+            return [], f"kr.event: {error}"
+
+    begin_ns = end_ns - (LOOK_BACK_DAYS + 1) * DAY_NS
+    paths, (unpublished, failure) = catalog.look_beside_writer("kr.event", begin_ns, end_ns, read_journal)
+    rows = [row for batch in (*_read_batches(paths, columns, bad), *unpublished) for row in _event_rows(batch)]
+    bad += [failure] if failure else []
     return sorted((row for row in rows if row["time"] < end_ns), key=lambda row: row["time"])
 
 

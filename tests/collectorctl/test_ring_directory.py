@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from collectorctl.ring_directory import find_orphans, find_removal_risk
+from collectorctl.ring_directory import MAX_LISTED, find_orphans, find_removal_risk
 from conf.home import RING_OWNER
 from ringbuf.records import TICK
 from ringbuf.ring import Producer
@@ -46,6 +46,18 @@ def test_where_logind_deletes_nothing_nothing_is_said(root: Path) -> None:
     (root / "var/lib/systemd/linger/me").touch()
     assert find_removal_risk(SHARED, "me", 1000, root) == ""
     assert find_removal_risk(SHARED, "me", 1000, root / "elsewhere") == ""
+
+
+def test_of_many_orphaned_directories_the_first_are_listed_and_the_rest_counted(tmp_path: Path) -> None:
+    directories = [tmp_path / f"shm {number}" for number in range(MAX_LISTED + 3)]
+    for directory in directories:
+        directory.mkdir()
+        (directory / "kis.tick.ring").write_bytes(bytes(500_000))
+
+    found = find_orphans(directories)
+
+    assert [line.partition(":")[0] for line in found[:-1]] == [str(one) for one in directories[:MAX_LISTED]]
+    assert found[-1].startswith("3 more such directories, 2 MB")
 
 
 def test_rings_of_homes_that_are_gone_are_listed_with_the_command_that_removes_them(tmp_path: Path) -> None:
