@@ -53,6 +53,7 @@ PURE = (
     "collectorctl/notify/outbox.py",
     "collectorctl/reader/bars.py",
     "collectorctl/reader/feed_view.py",
+    "collectorctl/reader/tick_merge.py",
     "collectorctl/recover/certificate/certify.py",
     "collectorctl/recover/matching/alignment.py",
     "collectorctl/recover/matching/day_coverage.py",
@@ -145,6 +146,7 @@ WRITER_INTERFACE = {
     *(
         "writer.ingest.book_arbiter",
         "writer.ingest.backfill_filter",
+        "writer.ingest.trading_day",
         "writer.publish.overlap",
     ),  # the writer's rules (pure)
     "writer.volume.coverage",

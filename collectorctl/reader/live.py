@@ -40,12 +40,14 @@ from collectorctl.reader.messages import (
     make_ticks,
 )
 from collectorctl.reader.tap import BookMerge, Taken, Tap
-from conf.clock import DAY_NS, HOUR_NS, SECOND_NS
+from conf.clock import SECOND_NS
 from conf.home import Home
 from conf.instrument import parse_instrument
 from conf.market import MARKETS
-from ringbuf.records import STREAMS, UNDEFINED, Flag, Venue
+from ringbuf.records import STREAMS, Flag, Venue
 from ringbuf.vitals import VitalsError, read_snapshot
+from writer.ingest.trading_day import compute_session_days
+from writer.volume.gap_tracker import MAX_VOLUME
 
 MIN_PAUSE_S, MAX_PAUSE_S = 0.0005, 0.005
 """Pause between two looks: while data comes, and after some tenths of a second without any."""
@@ -55,6 +57,7 @@ SILENT_NS = 5 * SECOND_NS
 """A process whose last heartbeat is older is down; collectors have one a second."""
 
 VITALS_EVERY_NS = SECOND_NS // 2
+_VENUE_MISMATCH = int(Flag.VENUE_MISMATCH)
 
 
 class RecordBatch(NamedTuple):
@@ -65,7 +68,11 @@ class RecordBatch(NamedTuple):
 
 
 class GapFinder:
-    """Shares that were traded and are in no tick so far, by each instrument's cumulative volume (pure)."""
+    """Shares that were traded and are in no tick so far, by each instrument's cumulative volume (pure).
+
+    The writer's GapTracker counts what is missing now, with sums and witnesses; this names each gap once, before the tick that
+    shows it. They share the day and the bounds of a volume.
+    """
 
     def __init__(self) -> None:
         self._high_water: dict[tuple[bytes, int], tuple[int, int]] = {}
@@ -76,15 +83,17 @@ class GapFinder:
         The first tick of an instrument, and of a day, shows none: what was before is not this reader's.
         """
         gaps = []
-        names = ("symbol", "venue", "exch_ns", "size", "cum_volume", "flags", "recv_ns")
-        for at, (symbol, venue, exch_ns, size, volume, flags, recv_ns) in enumerate(
-            zip(*(ticks[name].tolist() for name in names), strict=True)
+        names = ("symbol", "venue", "size", "cum_volume", "flags", "recv_ns")
+        columns = (ticks[name].tolist() for name in names)
+        for at, (symbol, venue, size, volume, flags, recv_ns, day) in enumerate(
+            zip(*columns, compute_session_days(ticks).tolist(), strict=True)
         ):
-            if volume == UNDEFINED or flags & Flag.VENUE_MISMATCH:
+            if not 0 < size <= volume < MAX_VOLUME or flags & _VENUE_MISMATCH:
                 continue
-            day = (exch_ns + 9 * HOUR_NS) // DAY_NS
             known_day, high_water = self._high_water.get((symbol, venue), (day, volume - size))
-            if known_day != day:
+            if day < known_day:
+                continue
+            if day > known_day:
                 high_water = volume - size
             if volume - size > high_water:
                 gap = Gap(symbol.decode("latin-1"), Venue(venue).name, high_water, volume - size, recv_ns)

@@ -8,14 +8,13 @@ Guarantees:
     * Rings are opened and mapped read-only; nothing is locked, committed or created: producers and writer cannot notice a reader.
     * Each feed's records come in the order of its ring, each once; what was overwritten before it was read, or is damaged, is
       reported with its exact numbers.
-    * Books are merged by the writer's own rule, in this process: a paused, restarted or absent writer changes nothing. The books
-      of the WARM_UP_NS before the first look are arbitrated and left out, so that a twin of one of them is no new book.
+    * Books and ticks are merged by the writer's own rules, in this process: a paused, restarted or absent writer changes nothing.
+      Those of the WARM_UP_NS before the first look are merged and left out, so that a twin of one of them is nothing new.
     * A ring that is absent is awaited. A copy by its producer under the same ring_id is read on at the same number; another ring
       follows once the old one is read to its end, from its first record on.
 
 Not handled here:
     * Ticks fetched over REST by gapfill: they come minutes late, and are in the files.
-    * Ticks that both feeds deliver while one takes over from the other: they come twice here, once in the files.
     * A producer that goes on in a ring whose path another process has taken: nothing of it comes after that.
     * The order between feeds is that in which records became visible: one that a slow thread published later stays later.
 """
@@ -32,6 +31,7 @@ from typing import NamedTuple
 import numpy as np
 
 from collectorctl.reader.messages import Lost
+from collectorctl.reader.tick_merge import TickMerge
 from conf.clock import SECOND_NS
 from ringbuf.records import RINGS
 from ringbuf.ring import Observer, RingError
@@ -97,7 +97,7 @@ class Tap:
     ) -> None:
         """`rings`: (feed, stream) -> file; `instruments`: (symbol, venue) wanted, venue 0 for all of them, None for all."""
         self._cursors = [Cursor(feed, stream, path) for (feed, stream), path in rings.items()]
-        self._merge = merge
+        self._merges = {"orderbook": merge.merge, "tick": TickMerge().merge}
         self._instruments = None if instruments is None else frozenset(instruments)
         self._attached_ns = 0
         self._attach(time.monotonic_ns(), is_first=True)
@@ -156,7 +156,7 @@ class Tap:
         # stable, and by the highest so far within a feed: the order of a ring is kept
         keys = np.concatenate([np.maximum.accumulate(part["mono_ns"]) for part in parts])
         records = records[np.argsort(keys, kind="stable")]
-        return self._merge.merge(records) if stream == "orderbook" else records
+        return self._merges[stream](records) if stream in self._merges else records
 
     def _attach(self, now_ns: int, is_first: bool = False) -> None:
         self._attached_ns = now_ns
@@ -192,11 +192,11 @@ class Tap:
         observer.close()
 
     def _warm_up(self, now_ns: int) -> None:
-        """Arbitrate the books received shortly before, so that their twins are known as such."""
-        parts = []
+        """Merge what was received shortly before, so that its twins are known as such."""
+        parts: dict[str, list[np.ndarray]] = {}
         for cursor in self._cursors:
             observer = cursor.observer
-            if observer is None or cursor.stream != "orderbook":
+            if observer is None or cursor.stream not in self._merges:
                 continue
             begin = cursor.next_seq
             while begin > observer.oldest:
@@ -208,7 +208,7 @@ class Tap:
                 batch = observer.read(begin, cursor.next_seq - begin)
                 begin = batch.next_seq
                 recent = np.abs(batch.records["mono_ns"] - now_ns) <= WARM_UP_NS
-                parts.append(self._choose(cursor.stream, batch.records[recent]))
+                parts.setdefault(cursor.stream, []).append(self._choose(cursor.stream, batch.records[recent]))
             cursor.next_seq = max(cursor.next_seq, begin)
-        if parts:
-            self._order("orderbook", parts)
+        for stream, recent_parts in parts.items():
+            self._order(stream, recent_parts)

@@ -110,6 +110,25 @@ def test_the_twin_of_a_book_that_came_before_the_reader_is_no_new_book(wires: Wi
     assert [m.cum_volume for m in found if isinstance(m, Book)] == [4]
 
 
+def test_ticks_that_both_feeds_deliver_come_once_and_leave_no_gap(wires: Wires) -> None:
+    """One feed takes over from the other: both have the same trades for a while. The first was there before the reader."""
+    kis, kiwoom = wires.ring("kis", "tick"), wires.ring("kiwoom", "tick")
+    kis.publish(ticks(FeedId.KIS, (0, 5)))
+    with Live(wires.home) as live:
+        kiwoom.publish(ticks(FeedId.KIWOOM, (0, 5), (5, 9)))
+        found = live.read()
+        kis.publish(ticks(FeedId.KIS, (5, 9), (9, 12)))
+        kiwoom.publish(ticks(FeedId.KIWOOM, (9, 12), (12, 20)))
+        found += live.read()
+
+    assert [(m.feed, m.cum_volume) for m in found if isinstance(m, Tick)] == [
+        ("kiwoom", 9),
+        ("kis", 12),
+        ("kiwoom", 20),
+    ]
+    assert len(found) == 3
+
+
 def test_only_the_symbols_and_streams_asked_for_come(wires: Wires) -> None:
     ring, tick_ring = wires.ring("kis", "orderbook"), wires.ring("kis", "tick")
     with Live(wires.home, ["000660"], ["orderbook"]) as live:
@@ -152,9 +171,13 @@ def test_shares_that_no_tick_covers_are_a_gap_before_the_tick_that_shows_it() ->
     other_venue = ticks(FeedId.KIS, (900, 910))
     other_venue["flags"] = Flag.VENUE_MISMATCH
     assert finder.find(other_venue) == []
+    absurd = ticks(FeedId.KIS, (1 << 50, (1 << 50) + 1))
+    assert finder.find(absurd) == []
+    assert len(finder.find(ticks(FeedId.KIS, (170, 180)))) == 1  # which an absurd volume hides no longer
     next_day = ticks(FeedId.KIS, (40, 50))
     next_day["exch_ns"] += 24 * 3600 * 10**9
     assert finder.find(next_day) == []
+    assert finder.find(ticks(FeedId.KIS, (500, 510))) == []  # of the day before, late
 
 
 def test_a_reader_that_was_there_before_the_home_begins_with_its_first_record(wires: Wires) -> None:
