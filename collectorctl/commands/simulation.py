@@ -108,10 +108,10 @@ def replay(
     """
     from loguru import logger
 
+    from collectorctl.reader.stored import Span
     from collectorctl.recover.horizon import parse_day
     from collectorctl.relay.gateway import PortTaken
     from collectorctl.relay.replay import ReplayError, run_replay
-    from collectorctl.relay.stored import Span
     from conf.instrument import parse_instrument
     from conf.market import KR
 

@@ -12,8 +12,9 @@ from collections.abc import Callable
 from ipaddress import ip_address
 
 from brokers.simulator.ground_truth import Stream
+from collectorctl.reader.stored import Span, StoredRows
 from collectorctl.relay.gateway import Gateway
-from collectorctl.relay.stored import Replay, Span, StoredRows
+from collectorctl.relay.stored import Replay
 from conf.clock import to_kst
 from conf.home import Home
 from conf.instrument import Instrument

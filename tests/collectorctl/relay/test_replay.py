@@ -21,8 +21,8 @@ from brokers.kis import decode as kis_decode
 from brokers.kiwoom import decode as kiwoom_decode
 from brokers.subscription import Subscription
 from collectorctl.cli import main
+from collectorctl.reader import stored
 from collectorctl.reader.messages import FEED_NAMES
-from collectorctl.relay import stored
 from collectorctl.relay.replay import run_replay
 from conf.clock import to_kst
 from conf.home import Home
