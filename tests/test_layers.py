@@ -142,6 +142,7 @@ WRITER_INTERFACE = {
         "writer.durable_io",
         "writer.publish.verified_file",
         "writer.publish.records",
+        "writer.publish.feed_stats_file",
     ),  # writing Parquet
     *(
         "writer.ingest.book_arbiter",

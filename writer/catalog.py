@@ -1,6 +1,6 @@
 """Read interface of stored rows: published partitions, and rows that only the journal has yet.
 
-    data/kr/orderbook/date=/hour=/part-*.parquet ─┐
+    data/kr/orderbook/date=/hour=/part-*.parquet ─┐     hour=all: a compacted day
                                                   ├─> Catalog ─> explain, recover, reprocess, tail
     data/journal/kr.orderbook/*.journal          ─┘
 
@@ -30,14 +30,24 @@ from conf.instrument import Instrument
 from ringbuf.records import MAX_INT64
 from writer.journal.reader import list_segments, read_batches, read_lineage, read_rows
 from writer.publish.dedup import read_published_overlapping, select_rows
-from writer.publish.partition import WINNER_COLUMNS, hour_directory, read_published_to
+from writer.publish.partition import (
+    COMPACTED,
+    PART_PATTERN,
+    WINNER_COLUMNS,
+    encode_spans,
+    hour_directory,
+    read_published_to,
+    read_spans,
+)
 from writer.publish.verified_file import PartitionWriteError
 from writer.schema import JOURNAL, PARQUET, clear_zero_prices, may_overlap, parse_dataset
 
 __all__ = [
+    "COMPACTED",
     "PARQUET",
     "Catalog",
     "FileState",
+    "encode_spans",
     "find_partitions",
     "hour_directory",
     "instrument_mask",
@@ -45,9 +55,9 @@ __all__ = [
     "read_instrument",
     "read_published_overlapping",
     "read_row_groups",
+    "read_spans",
 ]
 
-PART_PATTERN = "part-*.parquet"
 _Found = TypeVar("_Found")
 FileState = tuple[str, int, int, int]
 """A published file: its name below a directory, inode, size, time of the last change in ns."""
@@ -72,7 +82,8 @@ class Catalog:
         """The published files of every hour that overlaps [begin_ns, end_ns), by hour and name."""
         market, _ = parse_dataset(dataset)
         hours = range(begin_ns // HOUR_NS * HOUR_NS, end_ns, HOUR_NS)
-        directories = dict.fromkeys(hour_directory(self.directory(dataset), hour, market) for hour in hours)
+        of_hours = [hour_directory(self.directory(dataset), hour, market) for hour in hours]
+        directories = dict.fromkeys(each for one in of_hours for each in (one, one.with_name(COMPACTED)))
         return [path for directory in directories for path in sorted(directory.glob(PART_PATTERN))]
 
     def look_beside_writer(
@@ -207,9 +218,9 @@ def find_partitions(directory: Path, day: date) -> list[Path]:
 
 
 def read_row_groups(
-    path: Path, symbol: str, columns: Sequence[str] | None = None, dictionary: Sequence[str] = ()
+    path: Path, symbol: str | None, columns: Sequence[str] | None = None, dictionary: Sequence[str] = ()
 ) -> Iterator[tuple[int, pa.Table]]:
-    """The row groups of a partition that may hold a symbol, each with the number of its first row in the file.
+    """The row groups of a partition that may hold a symbol (None: any), each with the number of its first row in the file.
 
     PartitionWriteError, with its name, if it cannot be read, or a page is not what was written.
 
@@ -225,7 +236,8 @@ def read_row_groups(
             for number in range(file.num_row_groups):
                 group = file.metadata.row_group(number)
                 statistics = group.column(column).statistics
-                if statistics is None or not statistics.has_min_max or statistics.min <= symbol <= statistics.max:
+                is_unknown = symbol is None or statistics is None or not statistics.has_min_max
+                if is_unknown or statistics.min <= symbol <= statistics.max:
                     yield first_row, clear_zero_prices(file.read_row_group(number, columns))
                 first_row += group.num_rows
     except FileNotFoundError:

@@ -186,7 +186,7 @@ def _find_unpublished(catalog: Catalog, begin_ns: int, bad: list[str]) -> set[in
 
 
 def _find_hours(catalog: Catalog, dataset: str, day: date) -> set[int]:
-    names = {path.parent.name.removeprefix("hour=") for path in catalog.partitions(dataset, day)}
+    names = {path.parent.name.removeprefix("hour=") for path in catalog.partitions(dataset, day)} - {"all"}
     return {kst_midnight_ns(day) + int(name) * HOUR_NS for name in names}
 
 

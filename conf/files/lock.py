@@ -124,7 +124,7 @@ def _open_locked(path: Path, timeout_s: float, cancelled: Callable[[], bool], on
         return cancelled() or sleep(seconds)
 
     while True:
-        path.parent.mkdir(mode=0o700, exist_ok=True)
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             lock_file(fd, path, wait, max(0.0, deadline - time.monotonic()))

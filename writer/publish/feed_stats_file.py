@@ -27,6 +27,7 @@ from conf.market import Market
 from ringbuf.records import UNDEFINED, Flag
 from writer import durable_io
 from writer.publish.feed_stats import NO_FEED, BookColumns, MinuteStats, TickColumns, build_schema
+from writer.publish.partition import COMPACTED
 from writer.publish.verified_file import write_verified
 from writer.schema import timestamp_type
 
@@ -58,6 +59,8 @@ def refresh(root: Path, market: Market, date: str, speed: float, cancelled: Call
     `speed`: of the clock of the times. `cancelled` is called between two hours.
     """
     found = {path.name for stream in ("orderbook", "tick") for path in (root / stream / f"date={date}").glob("hour=*")}
+    if COMPACTED in found:
+        return  # made and compacted with the rows
     last_volumes: dict[tuple[str, str], int] = {}
     for hour in sorted(found):
         if cancelled():

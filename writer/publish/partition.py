@@ -18,11 +18,12 @@ Guarantees:
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
+import msgspec
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -51,6 +52,10 @@ MAX_PART_ROWS = 1_000_000
 """Rows of one part at most: what bounds the index. A larger hour becomes several parts, each sorted."""
 
 _PART = re.compile(r"part-(\d+)\.parquet")
+PART_PATTERN = "part-*.parquet"
+COMPACTED = "hour=all"
+"""The directory of a compacted day's file, beside those of hours: no reader takes it for one of them."""
+
 WINNER_COLUMNS = ("broker", "recv_time", "seq")
 """Columns of a book that are those of its first arrival."""
 
@@ -100,9 +105,11 @@ def hour_directory(directory: Path, hour: int, market: Market = KR) -> Path:
 
 def read_published_to(directory: Path, hour: int, lineage: str, market: Market = KR) -> int:
     """The newest row of this journal that the hour's parts hold; 0 for none."""
-    fold = str(market.to_local(hour).fold)
-    parts = _find_parts(hour_directory(directory, hour, market))
-    return max((part.row_to for part in parts if (part.lineage, part.fold) == (lineage, fold)), default=0)
+    hour_dir, local = hour_directory(directory, hour, market), market.to_local(hour)
+    paths = [path for each in (hour_dir, hour_dir.with_name(COMPACTED)) for path in sorted(each.glob(PART_PATTERN))]
+    wanted = f"{local:%H}", lineage, str(local.fold)
+    spans = [span for path in paths for span in read_spans(path)]
+    return max((span.row_to for span in spans if (span.hour, span.lineage, span.fold) == wanted), default=0)
 
 
 def confirm_published_to(directory: Path, hour: int, lineage: str, market: Market = KR) -> int:
@@ -162,12 +169,8 @@ def _find_near(task: PublishTask, hour_dir: Path) -> list[Path]:
     """The parts, whoever made them, of the hour and of the hours beside it on its date: volumes begin anew with a date."""
     hours = [task.hour + offset for offset in (-HOUR_NS, 0, HOUR_NS)]
     directories = [hour_directory(task.directory, hour, task.market) for hour in hours]
-    return [
-        path
-        for directory in directories
-        if directory.parent == hour_dir.parent
-        for path in sorted(directory.glob("part-*.parquet"))
-    ]
+    near = [directory for directory in directories if directory.parent == hour_dir.parent]
+    return [path for each in (*near, hour_dir.with_name(COMPACTED)) for path in sorted(each.glob(PART_PATTERN))]
 
 
 def _publish_part(
@@ -179,7 +182,8 @@ def _publish_part(
     span: tuple[int, int],
     cancelled: Callable[[], bool],
 ) -> Part:
-    number = 1 + max((part.number for part in _find_parts(hour_dir)), default=-1)
+    numbers = [int(match[1]) for one in hour_dir.glob(PART_PATTERN) if (match := _PART.fullmatch(one.name))]
+    number = 1 + max(numbers, default=-1)
     path = hour_dir / f"part-{number}.parquet"
     fold = {"fold": "1"} if task.market.to_local(task.hour).fold else {}
     schema = PARQUET[task.dataset].with_metadata(
@@ -240,31 +244,37 @@ def _gather_columns(
     return columns
 
 
-class _ExistingPart(NamedTuple):
-    """An existing part; one that was not made by the writer has an empty lineage."""
+class PublishedSpan(NamedTuple):
+    """What a file has of an hour ("09") of the journal of `lineage`: up to row `row_to`; "" for none that the writer made."""
 
-    number: int
+    hour: str
     lineage: str
     row_to: int
     fold: str
 
 
-def _find_parts(hour_dir: Path) -> list[_ExistingPart]:
-    """The parts in an hour's directory."""
-    found = []
-    for path in sorted(hour_dir.glob("part-*.parquet")):
-        match = _PART.fullmatch(path.name)
-        if match is None:
-            continue
-        try:
-            metadata = pq.read_metadata(path).metadata or {}
-        except (pa.ArrowInvalid, OSError) as error:
-            raise PartitionWriteError(
-                f"{path}: unreadable ({error}): move it away; what of it is still in the journal is published again"
-            ) from error
-        lineage, fold = (metadata.get(key, none).decode() for key, none in ((b"lineage", b""), (b"fold", b"0")))
-        found.append(_ExistingPart(int(match[1]), lineage, int(metadata.get(b"row_to", b"0")), fold))
-    return found
+def read_spans(path: Path) -> list[PublishedSpan]:
+    """What a published file has of journals; a compacted one of many hours. PartitionWriteError: it is unreadable."""
+    try:
+        metadata = pq.read_metadata(path).metadata or {}
+    except (pa.ArrowInvalid, OSError) as error:
+        raise PartitionWriteError(
+            f"{path}: unreadable ({error}): move it away; what of it is still in the journal is published again"
+        ) from error
+    if b"compacted" in metadata:
+        return msgspec.json.decode(metadata[b"compacted"], type=list[PublishedSpan])
+    lineage, fold = (metadata.get(key, none).decode() for key, none in ((b"lineage", b""), (b"fold", b"0")))
+    hour = path.parent.name.removeprefix("hour=")
+    return [PublishedSpan(hour, lineage, int(metadata.get(b"row_to", b"0")), fold)]
+
+
+def encode_spans(spans: Iterable[PublishedSpan]) -> str:
+    """For the metadata of a compacted file: the newest row of each hour and journal."""
+    newest: dict[tuple[str, str, str], PublishedSpan] = {}
+    for span in spans:
+        key = span.hour, span.lineage, span.fold
+        newest[key] = max(newest.get(key, span), span, key=lambda one: one.row_to)
+    return msgspec.json.encode([newest[key] for key in sorted(newest)]).decode()
 
 
 @cache

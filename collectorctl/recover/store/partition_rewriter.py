@@ -66,7 +66,7 @@ class ExistingPartition:
     def read_by_symbol(self, removed: np.ndarray) -> Iterator[pa.Table]:
         """The remaining rows, in tables of complete symbols, one after the other."""
         if not self._is_sorted():
-            yield _sort_rows(pa.concat_tables(self.read_remaining(removed)))
+            yield sort_ticks(pa.concat_tables(self.read_remaining(removed)))
             return
         pending = SCHEMA.empty_table()
         for group in self.read_remaining(removed):
@@ -127,7 +127,10 @@ def rewrite(
     schema = SCHEMA.with_metadata(old.metadata | {b"recovered_rows": str(count).encode()})
     try:
         write_verified(
-            path, schema, _rechunk(_merge(old.read_by_symbol(removed), added()), row_group_rows), replace=old.exists
+            path,
+            schema,
+            rechunk(_merge(old.read_by_symbol(removed), added()), row_group_rows, SCHEMA),
+            replace=old.exists,
         )
     finally:
         pa.default_memory_pool().release_unused()
@@ -142,13 +145,13 @@ def _merge(old: Iterator[pa.Table], added: AddedRows) -> Iterator[pa.Table]:
         while next_added is not None and next_added[0] <= last:
             tables.append(next_added[1]())
             next_added = next(remaining_added, None)
-        yield _sort_rows(pa.concat_tables(tables))
+        yield sort_ticks(pa.concat_tables(tables))
     while next_added is not None:
-        yield _sort_rows(next_added[1]())
+        yield sort_ticks(next_added[1]())
         next_added = next(remaining_added, None)
 
 
-def _rechunk(tables: Iterator[pa.Table], rows_each: int) -> Iterator[pa.Table]:
+def rechunk(tables: Iterator[pa.Table], rows_each: int, schema: pa.Schema) -> Iterator[pa.Table]:
     """The rows in tables of `rows_each`, the last one shorter; one empty table for no rows."""
     pending, count, any_yielded = [], 0, False
     for table in tables:
@@ -160,10 +163,10 @@ def _rechunk(tables: Iterator[pa.Table], rows_each: int) -> Iterator[pa.Table]:
             any_yielded, count = True, count - rows_each
             pending = [merged.slice(rows_each).take(pa.array(np.arange(count)))]
     if count or not any_yielded:
-        yield pa.concat_tables([SCHEMA.empty_table(), *pending]).combine_chunks()
+        yield pa.concat_tables([schema.empty_table(), *pending]).combine_chunks()
 
 
-def _sort_rows(table: pa.Table) -> pa.Table:
+def sort_ticks(table: pa.Table) -> pa.Table:
     """By symbol, venue and cumulative volume; a row without one stays behind the row it followed."""
     names, venues = (table.column(name).combine_chunks() for name in ("symbol", "venue"))
     volume = pc.fill_null(table.column("cum_volume"), UNDEFINED).to_numpy()
