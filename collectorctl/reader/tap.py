@@ -11,11 +11,11 @@ Guarantees:
     * Books and ticks are merged by the writer's own rules, in this process: a paused, restarted or absent writer changes nothing.
       Those of the WARM_UP_NS before the first look are merged and left out, so that a twin of one of them is nothing new.
     * A ring that is absent is awaited. A copy by its producer under the same ring_id is read on at the same number; another ring
-      follows once the old one is read to its end, from its first record on.
+      follows from its first record on, once what the old one had then is read. The old one is read beside it until it has been
+      silent for FORMER_NS: a producer whose path another process has taken goes on in its nameless file.
 
 Not handled here:
     * Ticks fetched over REST by gapfill: they come minutes late, and are in the files.
-    * A producer that goes on in a ring whose path another process has taken: nothing of it comes after that.
     * The order between feeds is that in which records became visible: one that a slow thread published later stays later.
 """
 
@@ -23,7 +23,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
@@ -43,6 +43,8 @@ REMEMBERED_NS = 60 * SECOND_NS
 ATTACH_EVERY_NS = SECOND_NS // 5
 FAILING_NS = SECOND_NS
 MAX_RECORDS_PER_LOOK = 2048
+FORMER_NS = 60 * SECOND_NS
+"""How long a ring that has lost its path is read after its last record."""
 _WARM_UP_STEP = 1024
 
 
@@ -83,10 +85,21 @@ class Cursor:
     path: Path
     observer: Observer | None = None
     next_seq: int = 1
+    last_ns: int = 0
+    """When something was read, or the path was lost (monotonic)."""
     failing_ns: int = 0
     """Since when it cannot be read (monotonic); 0: it can."""
+    end_seq: int = 0
+    """What is read before the ring that is at the path now; 0: there is no other."""
     left_at: dict[int, int] = field(default_factory=dict)
     """ring_id -> the next number, of rings that were read before."""
+
+    def close(self) -> None:
+        """Unmap the ring, and note where to read on in a copy of it."""
+        if self.observer is not None:
+            self.left_at[self.observer.ring_id] = self.next_seq
+            self.observer.close()
+            self.observer = None
 
 
 class Tap:
@@ -97,6 +110,7 @@ class Tap:
     ) -> None:
         """`rings`: (feed, stream) -> file; `instruments`: (symbol, venue) wanted, venue 0 for all of them, None for all."""
         self._cursors = [Cursor(feed, stream, path) for (feed, stream), path in rings.items()]
+        self._former: list[Cursor] = []
         self._merges = {"orderbook": merge.merge, "tick": TickMerge().merge}
         self._instruments = None if instruments is None else frozenset(instruments)
         self._attached_ns = 0
@@ -112,7 +126,7 @@ class Tap:
             self._attach(now_ns)
         parts: dict[str, list[np.ndarray]] = {}
         lost: list[Lost] = []
-        for cursor in self._cursors:
+        for cursor in (*self._former, *self._cursors):
             observer = cursor.observer
             if observer is None or not observer.has(cursor.next_seq):
                 continue
@@ -123,7 +137,7 @@ class Tap:
                     raise
                 cursor.failing_ns = cursor.failing_ns or now_ns  # its header was seen half written: look again
                 continue
-            cursor.failing_ns = 0
+            cursor.failing_ns, cursor.last_ns = 0, now_ns
             if batch.loss is not None:
                 loss = batch.loss
                 lost.append(Lost(cursor.feed, cursor.stream, loss.first_seq, loss.last_seq, loss.is_damage))
@@ -133,10 +147,8 @@ class Tap:
 
     def close(self) -> None:
         """Unmap everything."""
-        for cursor in self._cursors:
-            if cursor.observer is not None:
-                cursor.observer.close()
-                cursor.observer = None
+        for cursor in (*self._former, *self._cursors):
+            cursor.close()
 
     def _choose(self, stream: str, records: np.ndarray) -> np.ndarray:
         if self._instruments is None or not len(records):
@@ -160,11 +172,12 @@ class Tap:
 
     def _attach(self, now_ns: int, is_first: bool = False) -> None:
         self._attached_ns = now_ns
+        self._drop_former(lambda one: now_ns - one.last_ns > FORMER_NS)
         for cursor in self._cursors:
             if cursor.observer is None:
                 self._open(cursor, is_first)
             elif cursor.observer.is_replaced:
-                self._follow(cursor, cursor.observer)
+                self._follow(cursor, cursor.observer, now_ns)
         if is_first:
             self._warm_up(now_ns)
 
@@ -176,20 +189,30 @@ class Tap:
         # a ring that appears while this runs is read from its first record on
         cursor.next_seq = cursor.observer.head + 1 if is_first else 1
 
-    def _follow(self, cursor: Cursor, observer: Observer) -> None:
-        """Go on in the ring that is at the path now, if there is one and the old one is read."""
+    def _follow(self, cursor: Cursor, observer: Observer, now_ns: int) -> None:
+        """Go on in the ring that is at the path now, if there is one and what the old one has is read."""
         try:
             successor = Observer.open(cursor.path, observer.dtype)
         except FileNotFoundError:
             return  # deleted: the pages are still ours, and its producer, or the next one, makes it again
-        is_copy = successor.ring_id == observer.ring_id
-        if not is_copy and observer.has(cursor.next_seq):
-            successor.close()  # first what is left in the old one
-            return
-        cursor.left_at[observer.ring_id] = cursor.next_seq
+        if successor.ring_id != observer.ring_id:
+            cursor.end_seq = cursor.end_seq or observer.head
+            if cursor.next_seq <= cursor.end_seq:
+                successor.close()  # first what is left in the old one
+                return
+            former = Cursor(cursor.feed, cursor.stream, cursor.path, observer, cursor.next_seq, now_ns)
+            former.left_at = cursor.left_at
+            self._former.append(former)
+        else:
+            cursor.close()
+        self._drop_former(lambda one: one.observer is not None and one.observer.ring_id == successor.ring_id)
         cursor.next_seq = min(cursor.left_at.get(successor.ring_id, 1), successor.head + 1)
-        cursor.observer = successor
-        observer.close()
+        cursor.observer, cursor.end_seq = successor, 0
+
+    def _drop_former(self, is_over: Callable[[Cursor], bool]) -> None:
+        for cursor in [one for one in self._former if is_over(one)]:
+            cursor.close()
+            self._former.remove(cursor)
 
     def _warm_up(self, now_ns: int) -> None:
         """Merge what was received shortly before, so that its twins are known as such."""

@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from collectorctl.reader import tap
 from collectorctl.reader.live import GapFinder, Live, RecordBatch
 from collectorctl.reader.messages import Book, FeedDown, FeedUp, Gap, Lost, Message, Phase, Tick
 from conf.home import Home
@@ -216,6 +217,52 @@ def test_a_ring_that_was_replaced_is_read_to_its_end_before_the_new_one(wires: W
 
     assert [(m.seq, m.cum_volume) for m in found if isinstance(m, Tick)] == [(1, 1), (1, 2)]
     assert [m for m in found if not isinstance(m, Tick)] == []
+
+
+def test_a_producer_that_goes_on_without_its_path_is_read_beside_the_one_that_took_it(wires: Wires) -> None:
+    """Neither is lost, nor comes anything twice when the first takes its path back, and the other writes on without one."""
+    first = wires.ring("kis", "tick")
+
+    def tick(size: int) -> np.ndarray:
+        record = ticks(FeedId.KIS, (0, size))
+        record["cum_volume"] = UNDEFINED  # no merge tells it from another
+        return record
+
+    with Live(wires.home) as live:
+        first.publish(tick(1))
+        wires.home.ring_path("kis", "tick").unlink()
+        second = wires.ring("kis", "tick")
+        second.publish(tick(2))
+        found = read_until(live, lambda m: len(m) >= 2)
+        first.publish(tick(3))
+        second.publish(tick(4))
+        found += read_until(live, lambda m: len(m) >= 2)
+        assert first.restore_path()
+        first.publish(tick(5))
+        found += read_until(live, bool)
+        second.publish(tick(6))
+        found += read_until(live, bool)
+
+    assert [(m.seq, m.size) for m in found if isinstance(m, Tick)] == [(1, 1), (1, 2), (2, 3), (2, 4), (3, 5), (3, 6)]
+    assert len(found) == 6
+
+
+def test_a_ring_without_a_path_that_is_silent_is_let_go(wires: Wires, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its memory is free once nobody maps it."""
+    monkeypatch.setattr(tap, "FORMER_NS", 0)
+    first = wires.ring("kis", "tick")
+    with Live(wires.home) as live:
+        wires.home.ring_path("kis", "tick").unlink()
+        second = wires.ring("kis", "tick")
+        second.publish(ticks(FeedId.KIS, (0, 1)))
+        found = read_until(live, bool)
+        inode = f" {os.fstat(first.fd).st_ino} "
+        deadline = time.monotonic() + 60
+        while Path("/proc/self/maps").read_text().count(inode) > 1:  # the producer's own is one
+            assert time.monotonic() < deadline
+            found += live.read()
+
+    assert [m.cum_volume for m in found if isinstance(m, Tick)] == [1]
 
 
 def test_what_the_exchange_and_the_connections_do_is_in_band(wires: Wires) -> None:
