@@ -16,7 +16,7 @@ from pathlib import Path
 
 TAKES_AGAINST = ("receive", "journal")
 """Those that compare with another checkout, in turns."""
-BENCHMARKS = ("ring", "receive", "decode", "journal", "place")
+BENCHMARKS = ("ring", "receive", "decode", "journal", "place", "live")
 
 
 def describe_machine() -> str:
