@@ -27,6 +27,7 @@ from collectorctl.explain.visibility import find_outages
 from collectorctl.reader.bars import BarClock, Span, compute_bars, intersect
 from collectorctl.reader.feed_view import rebuild_feed
 from collectorctl.reader.live import Live
+from collectorctl.reader.replay import Replay
 from collectorctl.recover.certificate.store import SCHEMA, certificates_path, load
 from collectorctl.recover.store import table_file
 from conf.calendar import TradingCalendar
@@ -70,6 +71,18 @@ class HomeReader:
     def live(self, symbols: Iterable[str] | None = None, streams: Iterable[str] = tuple(STREAMS)) -> Live:
         """What is received from now on, see docs/live.md; `symbols`: None for all."""
         return Live(self._home, symbols, streams)
+
+    def replay(
+        self,
+        day: Day,
+        symbols: Iterable[str] | None = None,
+        streams: Iterable[str] = tuple(STREAMS),
+        begin: dt.time | None = None,
+        end: dt.time | None = None,
+        speed: float | Literal["max"] = "max",
+    ) -> Replay:
+        """The messages of `live` out of a stored Korean day, see docs/live.md; `speed`: times the pace of receipt."""
+        return Replay(self._home, _parse_day(day), symbols, streams, begin, end, speed)
 
     def table(self, stream: str, symbol: str, day: Day) -> pa.Table:
         """Stored rows of an instrument's day in the exchange's zone, "orderbook" or "tick": all columns, for pandas or polars.

@@ -1,0 +1,204 @@
+"""Replay of a stored Korean day: the messages of a live stream out of files and journal.
+
+    books, ticks ──StoredRows──> records in receive order ─┐
+    events ────────────────────────────────────────────────┼──pace──> Book Tick Gap FeedDown FeedUp Phase
+    cumulative volume ─────────────────────────────────────┘
+
+Guarantees:
+    * Every received book and tick of the span and instruments comes once, in receive order; a gap is before the tick that shows it.
+    * Memory is bounded by WINDOW_NS of rows, the day's events, and what only the journal has.
+    * With a `speed` no message comes before its time of receipt; a pause moves all that follows.
+
+Not handled here:
+    * Ticks that were fetched or recovered: nobody received them. `count_fetched` has their number.
+    * US instruments. `Lost` is a matter of one reader's ring, and heartbeats of a process are not stored: neither comes.
+    * `mono_ns` is not stored: it is `recv_ns` here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import datetime as dt
+import time
+from collections.abc import AsyncIterator, Hashable, Iterable, Iterator
+from itertools import pairwise
+from types import TracebackType
+from typing import Any, Literal, Self
+
+import numpy as np
+import pandas as pd
+
+from collectorctl.explain.rows import read_events
+from collectorctl.reader.live import GapFinder, RecordBatch
+from collectorctl.reader.messages import PHASE_KINDS, FeedDown, FeedUp, Gap, Message, Phase, make_books, make_ticks
+from collectorctl.reader.stored import StoredRows, merge_runs
+from conf.clock import DAY_NS, SECOND_NS, kst_midnight_ns
+from conf.home import Home
+from conf.instrument import parse_instrument
+from conf.market import KR
+from ringbuf.records import STREAMS, TICK
+
+WINDOW_NS = 120 * SECOND_NS
+STEP_RECORDS = 500
+POLL_S = 0.01
+_PHASES = set(PHASE_KINDS.values())
+Batch = RecordBatch | Gap | FeedDown | FeedUp | Phase
+
+
+class Replay:
+    """A stored day as messages. An iterator that ends with the span, or by `close`; not for several threads."""
+
+    def __init__(
+        self,
+        home: Home,
+        day: dt.date,
+        symbols: Iterable[str] | None = None,
+        streams: Iterable[str] = tuple(STREAMS),
+        begin: dt.time | None = None,
+        end: dt.time | None = None,
+        speed: float | Literal["max"] = "max",
+    ) -> None:
+        """ValueError: an unknown stream, no Korean symbol, no span or no speed. `begin`, `end`: Korean time, None for the day's."""
+        self._streams = list(dict.fromkeys(streams))
+        if unknown := set(self._streams) - set(STREAMS):
+            raise ValueError(f"{sorted(unknown)}: no such stream: name some of {list(STREAMS)}")
+        named = [symbols] if isinstance(symbols, str) else symbols
+        instruments = home.settings.instruments() if named is None else [parse_instrument(one) for one in named]
+        foreign = [str(one) for one in instruments if one.market is not KR]
+        if foreign and named is not None:
+            raise ValueError(f"{', '.join(foreign)}: Korean instruments only")
+        instruments = [one for one in instruments if one.market is KR]
+        self._speed = 0.0 if speed == "max" else float(speed)
+        if not 0 <= self._speed < float("inf"):
+            raise ValueError(f'speed={speed}: write a factor such as 1 or 10, or "max"')
+        midnight_ns = kst_midnight_ns(day)
+        self._begin_ns = midnight_ns + _to_ns(begin) if begin else midnight_ns
+        self._end_ns = midnight_ns + _to_ns(end) if end else midnight_ns + DAY_NS
+        if self._begin_ns >= self._end_ns:
+            raise ValueError(f"end={end} is not after begin={begin}")
+        self._home, self._rows = home, StoredRows(home, instruments, day)
+        self._wanted = {(one.symbol, one.venue) for one in instruments}
+        self._origin_s: float | None = None
+        self._first_ns = 0
+        self._paused_s: float | None = None
+        self._is_closed = False
+
+    def count_fetched(self) -> int:
+        """Ticks of trades in the span that were fetched, not received: they do not come."""
+        return self._rows.count_fetched(self._begin_ns, self._end_ns)
+
+    def pause(self) -> None:
+        """Let no time of the day pass until `resume`; an iteration waits meanwhile."""
+        self._paused_s = self._paused_s or time.monotonic()
+
+    def resume(self) -> None:
+        """Go on where `pause` stopped."""
+        if self._paused_s is not None and self._origin_s is not None:
+            self._origin_s += time.monotonic() - self._paused_s
+        self._paused_s = None
+
+    def batches(self) -> Iterator[Batch]:
+        """Numpy records of at most STEP_RECORDS, each batch when its last record is due, with the other messages between them."""
+        for at_ns, batch in self._read():
+            while not self._is_closed and (wait_s := self._find_wait(at_ns)):
+                time.sleep(wait_s)
+            if self._is_closed:
+                return
+            yield batch
+
+    def __iter__(self) -> Iterator[Message]:
+        for message in self._read_messages():
+            while not self._is_closed and (wait_s := self._find_wait(message[0])):
+                time.sleep(wait_s)
+            if self._is_closed:
+                return
+            yield message[1]
+
+    async def __aiter__(self) -> AsyncIterator[Message]:
+        for message in self._read_messages():
+            while not self._is_closed and (wait_s := self._find_wait(message[0])):
+                await asyncio.sleep(wait_s)
+            if self._is_closed:
+                return
+            yield message[1]
+
+    def close(self) -> None:
+        """End the iteration."""
+        self._is_closed = True
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _find_wait(self, at_ns: int) -> float:
+        """How long to sleep before looking again whether what was received at `at_ns` is due, in seconds; 0: it is."""
+        if self._paused_s is not None:
+            return POLL_S
+        if not self._speed:
+            return 0.0
+        if self._origin_s is None:
+            self._origin_s, self._first_ns = time.monotonic(), at_ns
+        due_s = self._origin_s + (at_ns - self._first_ns) / SECOND_NS / self._speed
+        return max(0.0, min(due_s - time.monotonic(), POLL_S))
+
+    def _read_messages(self) -> Iterator[tuple[int, Message]]:
+        for at_ns, batch in self._read():
+            if isinstance(batch, RecordBatch):
+                made: list = make_ticks(batch.records) if batch.stream == "tick" else make_books(batch.records)
+                yield from ((one.recv_ns, one) for one in made)
+            else:
+                yield at_ns, batch
+
+    def _read(self) -> Iterator[tuple[int, Batch]]:
+        """Everything of the span in receive order, each with its time: that of its last record."""
+        events, gaps = self._read_events(), GapFinder()
+        for begin_ns in range(self._begin_ns, self._end_ns, WINDOW_NS):
+            end_ns = min(begin_ns + WINDOW_NS, self._end_ns)
+            parts = {stream: self._rows.read(stream, begin_ns, end_ns) for stream in self._streams}
+            for stream, records in merge_runs(parts, STEP_RECORDS):
+                found: dict[int, Gap] = dict(gaps.find(records)) if records.dtype == TICK else {}
+                times = records["recv_ns"]
+                ahead = [at_ns for at_ns, _ in events if at_ns <= times[-1]]
+                cuts = {0, len(records), *found, *np.searchsorted(times, ahead, "left").tolist()}
+                for first, last in pairwise(sorted(cuts)):
+                    while events and events[0][0] <= times[first]:
+                        yield events.pop(0)
+                    if first in found:
+                        yield int(times[first]), found[first]
+                    yield int(times[last - 1]), RecordBatch(stream, records[first:last])
+            while events and events[0][0] < end_ns:
+                yield events.pop(0)
+
+    def _read_events(self) -> list[tuple[int, FeedDown | FeedUp | Phase]]:
+        rows = read_events(self._home, KR.name, self._begin_ns, self._end_ns - 1)
+        found = [(row["time"].value, _make_event(row)) for row in rows.to_dict("records") if self._is_wanted(row)]
+        return [(at_ns, message) for at_ns, message in found if message is not None]
+
+    def _is_wanted(self, row: dict[Hashable, Any]) -> bool:
+        of_none = pd.isna(row["symbol"])
+        return row["line"] in KR.feeds and (of_none or (row["symbol"], row["venue"]) in self._wanted)
+
+
+def _make_event(row: dict[Hashable, Any]) -> FeedDown | FeedUp | Phase | None:
+    """The message of a stored event; None if it has none."""
+    feed, text, at_ns = row["line"], row["message"] or "", row["time"].value
+    connection = 0 if pd.isna(row["connection"]) else int(row["connection"])
+    match row["kind"]:
+        case kind if kind in _PHASES:
+            value = None if pd.isna(row["value"]) else int(row["value"])
+            return Phase(kind, feed, row["symbol"] or "", row["venue"] or "", at_ns, value, text)
+        case "connected":
+            return FeedUp(feed, connection)
+        case "disconnected":
+            return FeedDown(feed, connection, text, None if pd.isna(row["since"]) else row["since"].value)
+        case "stopped":
+            return FeedDown(feed, 0, "stopped", at_ns)
+    return None
+
+
+def _to_ns(at: dt.time) -> int:
+    return ((at.hour * 60 + at.minute) * 60 + at.second) * SECOND_NS + at.microsecond * 1000

@@ -1,0 +1,105 @@
+"""A stored day as messages: in receive order, gaps and events at their place, at its pace."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+import numpy as np
+import pytest
+from support.writer_data import NINE_NS, SECOND_NS, make_books, make_home, make_ticks
+
+from collectorctl.reader.live import RecordBatch
+from collectorctl.reader.messages import FeedDown, FeedUp, Gap, Message
+from collectorctl.reader.replay import Replay
+from conf.clock import to_kst
+from conf.home import Home
+from ringbuf.records import EVENT, EventType, FeedId, empty_records
+from writer.publish.records import publish_records
+
+DAY = to_kst(NINE_NS).date()
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Home:
+    """Four books, four ticks between them of which one was fetched, and a connection that breaks and returns."""
+    made = make_home(tmp_path_factory.mktemp("home"))
+    books, ticks, events = make_books(range(4), symbols=1), make_ticks([1, 2, 5, 6]), empty_records(EVENT, 2)
+    books["symbol"] = b"005930"
+    books["recv_ns"] = NINE_NS + np.array([0, 10, 20, 200]) * SECOND_NS
+    ticks["recv_ns"] = NINE_NS + np.array([5, 6, 25, 201]) * SECOND_NS
+    events["recv_ns"] = NINE_NS + np.array([12, 22]) * SECOND_NS
+    events["kind"], events["line"] = [EventType.DISCONNECTED, EventType.CONNECTED], FeedId.KIS
+    events["connection"], events["seq"] = 1, [1, 2]
+    events["message"][0] = b"cut"
+    for dataset, records, lineage in (
+        ("kr.orderbook", books, "books"),
+        ("kr.tick", ticks, "ticks"),
+        ("kr.tick", make_ticks([4], FeedId.GAPFILL), "fetched"),
+        ("kr.event", events, "events"),
+    ):
+        directory = made.data / dataset.replace(".", "/")
+        publish_records(directory, dataset, records, lineage, made.settings.writer, SECOND_NS)
+    return made
+
+
+def name(message: Message) -> str:
+    return type(message).__name__
+
+
+ORDER = ["Book", "Tick", "Tick", "Book", "FeedDown", "Book", "FeedUp", "Gap", "Tick", "Book", "Tick"]
+
+
+def test_a_day_comes_in_receive_order_with_its_gaps_and_events_at_their_place(home: Home) -> None:
+    replay = Replay(home, DAY, ["005930"])
+    messages = list(replay)
+
+    assert [name(one) for one in messages] == ORDER
+    assert [one for one in messages if isinstance(one, Gap)] == [Gap("005930", "KRX", 2, 4, NINE_NS + 25 * SECOND_NS)]
+    assert [one for one in messages if isinstance(one, FeedDown | FeedUp)] == [
+        FeedDown("kis", 1, "cut", None),
+        FeedUp("kis", 1),
+    ]
+    assert replay.count_fetched() == 1
+
+
+def test_batches_and_an_async_iterator_have_the_same(home: Home) -> None:
+    async def read() -> list[Message]:
+        return [message async for message in Replay(home, DAY, ["005930"])]
+
+    batches = list(Replay(home, DAY, ["005930"]).batches())
+    counted = [one.stream for one in batches if isinstance(one, RecordBatch) for _ in one.records]
+
+    assert asyncio.run(read()) == list(Replay(home, DAY, ["005930"]))
+    assert (counted.count("orderbook"), counted.count("tick")) == (4, 4)
+
+
+def test_a_speed_keeps_the_pace_and_a_pause_moves_what_follows(home: Home) -> None:
+    begin, end = (to_kst(NINE_NS + second * SECOND_NS).time() for second in (0, 210))
+    replay = Replay(home, DAY, ["005930"], begin=begin, end=end, speed=200)
+    messages = iter(replay)
+    next(messages)
+    begin_s = time.monotonic()
+    replay.pause()
+    time.sleep(0.3)
+    replay.resume()
+    rest = list(messages)
+
+    assert len(rest) == len(ORDER) - 1
+    assert time.monotonic() - begin_s >= 201 / 200 + 0.29
+
+
+def test_a_closed_replay_ends_and_a_span_and_streams_select(home: Home) -> None:
+    begin, end = (to_kst(NINE_NS + second * SECOND_NS).time() for second in (6, 21))
+    found = list(Replay(home, DAY, ["005930"], ["tick"], begin, end))
+    replay = Replay(home, DAY, ["005930"])
+    messages = iter(replay)
+    next(messages)
+    replay.close()
+
+    assert [name(one) for one in found] == ["Tick", "FeedDown"]
+    assert list(messages) == []
+    with pytest.raises(ValueError, match="Korean instruments only"):
+        Replay(home, DAY, ["NAS.AAPL"])
+    with pytest.raises(ValueError, match="is not after"):
+        Replay(home, DAY, None, ["tick"], end, begin)
