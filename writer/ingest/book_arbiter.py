@@ -28,6 +28,7 @@ Guarantees:
 
 Not handled here:
     * A feed that is later than STALL_WINDOWS windows: its books are rows of their own.
+    * With a window below 2.25 s, a content that comes back while a feed is later than the window and not yet known to be late.
     * One of several connections of a feed that is late alone: `has_passed` judges the feed by the connection that is furthest.
 """
 
