@@ -19,6 +19,7 @@ import ipaddress
 import select
 import socket
 import ssl
+import struct
 import time
 from typing import Any
 from urllib.parse import urlsplit
@@ -101,14 +102,17 @@ class WebSocketConnection:
     def __init__(self, link: websocket.WebSocket, frame_max_bytes: int) -> None:
         self._link = link
         self._socket: socket.socket = link.sock  # type: ignore[assignment]  # a link that is connected has one
-        self._socket.settimeout(0)
+        self._is_tls = isinstance(self._socket, ssl.SSLSocket)
+        self._idle_timeout_s = 0.0 if self._is_tls else None  # of the socket between two sends
+        self._socket.settimeout(self._idle_timeout_s)
+        self._read_timeout_s = 0.0
         self._poll = select.poll()
         self._poll.register(self._socket, select.POLLIN)
         self._parser = FrameParser(frame_max_bytes)
         self._buffer = bytearray(READ_BYTES)
         self._view = memoryview(self._buffer)
         # TLS hands out a record at a time; of TCP, less than was asked for is all there was
-        self._drained_below = 0 if isinstance(self._socket, ssl.SSLSocket) else READ_BYTES
+        self._drained_below = 0 if self._is_tls else READ_BYTES
         self._has_more = False
         self._pending_error: ConnectionClosed | None = None
 
@@ -143,46 +147,44 @@ class WebSocketConnection:
 
         Returns as soon as there are some. ConnectionClosed or ProtocolError once the messages before it were delivered.
         """
-        if self._parser.error:
-            raise self._parser.error
-        if not self._has_more and not self._poll.poll(0 if self._pending_error else timeout_s * 1000):
-            if self._pending_error:
-                raise self._pending_error
-            return []
+        parser = self._parser
+        if parser.error:
+            raise parser.error
+        data = self._read(0 if self._has_more or self._pending_error else timeout_s)
+        if data is None and self._pending_error and not self._has_more:
+            raise self._pending_error
         self._has_more = False
         messages: list[tuple[bytes, int]] = []
         ping: bytes | None = None
-        frames_before, read_bytes = self._parser.frame_count, 0
-        for _ in range(MAX_READS):
-            data = self._read()
-            if data is None:
-                break
-            read_bytes += len(data)
+        frames_before, read_bytes, reads = parser.frame_count, 0, 0
+        while data is not None:
             mono_ns = time.monotonic_ns()
-            for opcode, payload in self._parser.feed(data):
-                if opcode in (TEXT, BINARY):
+            for opcode, payload in parser.feed(data):
+                if opcode == TEXT or opcode == BINARY:  # noqa: PLR1714 at every message
                     messages.append((payload, mono_ns))
                 elif opcode == PING:
                     ping = payload
-            if self._parser.error:
+            if parser.error:
                 if not messages:
-                    raise self._parser.error
+                    raise parser.error
                 return messages
-            if self._parser.frame_count - frames_before >= MAX_FRAMES or read_bytes >= MAX_POLL_BYTES:
+            size = len(data)
+            if size < self._drained_below:
+                break
+            reads += 1
+            read_bytes += size
+            if reads == MAX_READS or read_bytes >= MAX_POLL_BYTES or parser.frame_count - frames_before >= MAX_FRAMES:
                 self._has_more = True
                 break
-            if len(data) < self._drained_below:
-                break
-        else:
-            self._has_more = True
+            data = self._read(0)
         if ping is not None:  # the latest answers them all (RFC 6455 5.5.3)
             self._send(ping, websocket.ABNF.OPCODE_PONG)
         return messages
 
-    def _read(self) -> bytes | None:
-        """The bytes in the socket, None for none. The end of the connection is set in the parser."""
+    def _read(self, timeout_s: float) -> bytes | None:
+        """What arrives within `timeout_s`, None for nothing. The end of the connection is set in the parser."""
         try:
-            count = self._socket.recv_into(self._buffer)
+            count = self._read_tls(timeout_s) if self._is_tls else self._read_plain(timeout_s)
         except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
             return None
         except OSError as error:
@@ -191,6 +193,22 @@ class WebSocketConnection:
         if not count:
             self._parser.error = ConnectionClosedAbnormally("the server dropped the connection without a close frame")
         return bytes(self._view[:count])
+
+    def _read_plain(self, timeout_s: float) -> int:
+        """The kernel waits in the call that reads: one call a wake-up. BlockingIOError for nothing."""
+        if not timeout_s:
+            return self._socket.recv_into(self._buffer, 0, socket.MSG_DONTWAIT)
+        if timeout_s != self._read_timeout_s:
+            self._read_timeout_s = timeout_s
+            seconds, us = divmod(max(1, round(timeout_s * 1_000_000)), 1_000_000)
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("@ll", seconds, us))
+        return self._socket.recv_into(self._buffer)
+
+    def _read_tls(self, timeout_s: float) -> int:
+        """A readable socket may hold less than a record. BlockingIOError or ssl.SSLWantReadError for nothing."""
+        if timeout_s and not self._poll.poll(timeout_s * 1000):
+            raise BlockingIOError
+        return self._socket.recv_into(self._buffer)
 
     def send_text(self, text: bytes) -> None:
         """Send one text message.
@@ -209,7 +227,7 @@ class WebSocketConnection:
         except (websocket.WebSocketException, OSError) as error:
             self._pending_error = ConnectionClosedAbnormally(f"sending failed: {str(error) or type(error).__name__}")
         finally:
-            self._socket.settimeout(0)
+            self._socket.settimeout(self._idle_timeout_s)
 
     def close(self) -> None:
         """Close handshake: wait up to CLOSE_S for the answer. Without it the vendor keeps the slot taken (docs/wire/kis.md 2.6)."""
@@ -217,9 +235,9 @@ class WebSocketConnection:
         try:
             self._socket.settimeout(CLOSE_S)
             self._link.send((1000).to_bytes(2), websocket.ABNF.OPCODE_CLOSE)
-            self._socket.settimeout(0)
+            self._socket.settimeout(self._idle_timeout_s)
             while not self._parser.error and (left := deadline - time.monotonic()) > 0:
-                if self._poll.poll(left * 1000) and (data := self._read()):
+                if data := self._read(left):
                     self._parser.feed(data)
         except (websocket.WebSocketException, OSError):
             pass  # closed already
