@@ -130,7 +130,7 @@ def time_connection(url: str, broker: Broker | None) -> float:
         if broker:
             batch, now_ns = DecodedBatch(), time.time_ns()
             for payload, mono_ns in messages:
-                batch.extend(broker.decode(payload, subscriptions, now_ns, mono_ns), mono_ns)
+                batch.extend(broker.decode(payload, subscriptions, now_ns, mono_ns))
             assert batch.books is not None
             assert batch.ticks is not None
     elapsed_s = time.perf_counter() - begin

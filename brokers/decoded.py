@@ -92,7 +92,6 @@ class DecodedBatch:
         "market_events",
         "oversized_frames",
         "rejects",
-        "rows_by_mono_ns",
         "tick_rows",
         "tick_subscriptions",
     )
@@ -107,7 +106,6 @@ class DecodedBatch:
         self.empty_trades = 0  # records of trades without price and quantity: nothing was traded
         self.market_events: list[MarketEvent] = []  # phases, interruptions, halts
         self.oversized_frames: list[tuple[str, int]] = []  # kind and width of frames wider than known
-        self.rows_by_mono_ns: dict[int, int] = {}  # of a batch: mono_ns of receipt -> rows
 
     @property
     def books(self) -> np.ndarray:
@@ -119,11 +117,8 @@ class DecodedBatch:
         """The ticks, dtype TICK."""
         return to_records(TICK, self.tick_rows)
 
-    def extend(self, other: DecodedBatch, mono_ns: int) -> None:
-        """Append the rows of a message received at `mono_ns`."""
-        self.rows_by_mono_ns[mono_ns] = (
-            self.rows_by_mono_ns.get(mono_ns, 0) + len(other.book_rows) + len(other.tick_rows)
-        )
+    def extend(self, other: DecodedBatch) -> None:
+        """Append the rows of another message."""
         self.book_rows += other.book_rows
         self.book_subscriptions += other.book_subscriptions
         self.tick_rows += other.tick_rows

@@ -21,6 +21,7 @@ import os
 import threading
 import time
 import zlib
+from collections.abc import Mapping
 from enum import StrEnum
 from hashlib import sha256
 from pathlib import Path
@@ -301,6 +302,12 @@ class Vitals:
         """Add `count` to a counter."""
         with self._lock:
             self._counters[_COUNTER_INDEX[counter]] += int(count)
+
+    def add_all(self, counts: Mapping[str, int]) -> None:
+        """Add to several counters in one go."""
+        with self._lock:
+            for counter, count in counts.items():
+                self._counters[_COUNTER_INDEX[counter]] += count
 
     def set(self, counter: str, value: int) -> None:
         """Set a counter that is a level."""

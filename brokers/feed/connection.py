@@ -52,6 +52,8 @@ from ringbuf.records import EventType
 from ringbuf.vitals import ProcessState
 
 HEARTBEAT_INTERVAL_S = 0.5
+PULSE_INTERVAL_NS = SECOND_NS // 100
+"""Heartbeat and time of the latest data are stored at most this often: whoever reads them counts seconds."""
 POLL_S = 0.25
 POLL_SUBSCRIBING_S = 0.02
 STABLE_NS = 10 * SECOND_NS
@@ -187,21 +189,25 @@ class FeedConnection:
                 self._backoff.reset()
 
     def _message_loop(self, websocket: WebSocketConnection) -> None:
-        session, maintained_ns = self._session, 0
+        session, liveness, read_mono_ns = self._session, self._liveness, self._clock.mono_ns
+        maintained_ns = pulse_ns = 0
         state: ProcessState | None = None
         while not self._stop.requested:
-            now_ns = self._clock.mono_ns()
+            now_ns = read_mono_ns()
             if now_ns - maintained_ns >= SECOND_NS or session.state != state:
                 maintained_ns, state = now_ns, session.state
                 self._maintain(now_ns)
-                if self._liveness.may_disconnect(self._find_venues(), self._clock.to_calendar_ns(now_ns)):
+                if liveness.may_disconnect(self._find_venues(), self._clock.to_calendar_ns(now_ns)):
                     break
+            if now_ns - pulse_ns >= PULSE_INTERVAL_NS:
+                pulse_ns = now_ns
+                self._heartbeat.heartbeat()
+                if liveness.last_data_ns:
+                    self._heartbeat.set("last_data_mono_ns", liveness.last_data_ns)
             for message in session.pending_messages(now_ns):
                 websocket.send_text(message)
                 self._heartbeat.heartbeat()  # the server may accept them slowly
-            messages = websocket.poll(POLL_S if state == ProcessState.STREAMING else POLL_SUBSCRIBING_S)
-            self._heartbeat.heartbeat()
-            if messages:
+            if messages := websocket.poll(POLL_S if state == ProcessState.STREAMING else POLL_SUBSCRIBING_S):
                 self._handle_messages(messages)
         if messages := websocket.poll(0):  # what had arrived before the stop
             self._handle_messages(messages)
@@ -212,37 +218,41 @@ class FeedConnection:
         If the session ends with one of them, the rest of the poll is published before SessionError is raised.
         """
         self._capture.offer(messages, self.planned.key)
-        batch = DecodedBatch()
+        decode, by_code, to_calendar_ns = self._broker.decode, self._by_code, self._clock.to_calendar_ns
+        on_data = self._subscription_table.on_data
+        batch: DecodedBatch | None = None
         failure: SessionError | None = None
         first_books: list[int] = []
         first_ticks: list[int] = []
-        broker, by_code, clock, table = self._broker, self._by_code, self._clock, self._subscription_table
+        size = mono_ns = 0
         for payload, mono_ns in messages:
-            decoded = broker.decode(payload, by_code, clock.to_calendar_ns(mono_ns), mono_ns)
-            for subscriptions, rows, firsts in (
-                (decoded.book_subscriptions, batch.book_rows, first_books),
-                (decoded.tick_subscriptions, batch.tick_rows, first_ticks),
-            ):
-                for nth, subscription in enumerate(subscriptions, len(rows)):
-                    if table.on_data(subscription, mono_ns):
-                        firsts.append(nth)
-            batch.extend(decoded, mono_ns)
+            size += len(payload)
+            decoded = decode(payload, by_code, to_calendar_ns(mono_ns), mono_ns)
+            if batch is None:
+                batch, books, ticks = decoded, 0, 0  # at the pace of a real day a poll brings one message
+            else:
+                books, ticks = len(batch.book_rows), len(batch.tick_rows)
+                batch.extend(decoded)
+            for nth, subscription in enumerate(decoded.book_subscriptions, books):
+                if on_data(subscription, mono_ns):
+                    first_books.append(nth)
+            for nth, subscription in enumerate(decoded.tick_subscriptions, ticks):
+                if on_data(subscription, mono_ns):
+                    first_ticks.append(nth)
             if decoded.control or decoded.rejects or decoded.market_events or decoded.oversized_frames:
                 try:
                     self._handle_non_data(payload, decoded, mono_ns)
                 except SessionError as error:
                     failure = failure or error
-        self._reject_rate.add(len(batch.book_rows) + len(batch.tick_rows), 0)
-        if batch.empty_trades:
-            self._heartbeat.add("empty_trades", batch.empty_trades)
-        last_ns, size = messages[-1][1], sum(len(payload) for payload, _ in messages)
         self._report.received(len(messages), size)
         self._trim_due |= size > LARGE_POLL_BYTES
-        self._liveness.on_frame(last_ns)
-        if batch.rows_by_mono_ns and any(batch.rows_by_mono_ns.values()):
-            self._publisher.publish(batch, first_books, first_ticks, last_ns)
-            self._liveness.on_data(last_ns)
-            self._heartbeat.set("last_data_mono_ns", last_ns)
+        self._liveness.on_frame(mono_ns)
+        if batch is not None and (batch.book_rows or batch.tick_rows):
+            self._reject_rate.add(len(batch.book_rows) + len(batch.tick_rows), 0)
+            self._publisher.publish(batch, first_books, first_ticks, mono_ns)
+            self._liveness.on_data(mono_ns)
+        if batch is not None and batch.empty_trades:
+            self._heartbeat.add("empty_trades", batch.empty_trades)
         if failure:
             raise failure
 

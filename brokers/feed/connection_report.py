@@ -40,8 +40,7 @@ class ConnectionReport:
 
     def received(self, frames: int, size: int) -> None:
         """One poll brought that many frames and bytes."""
-        self._heartbeat.add("frames", frames)
-        self._heartbeat.add("bytes", size)
+        self._heartbeat.add_all({"frames": frames, "bytes": size})
 
     def subscriptions(self, subscription_table: SubscriptionTable) -> None:
         """Requested, acknowledged and refused are levels of the present connection."""

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Mapping
 
 from brokers.errors import to_safe_text
 from ringbuf.records import MAX_INT64
@@ -115,6 +116,10 @@ class ThreadHeartbeat:
     def add(self, counter: str, count: int = 1) -> None:
         """Count something."""
         self._aggregator.page.add(counter, count)
+
+    def add_all(self, counts: Mapping[str, int]) -> None:
+        """Count several things at once."""
+        self._aggregator.page.add_all(counts)
 
     def set(self, counter: str, value: int) -> None:
         """State a level of this thread."""

@@ -43,7 +43,8 @@ class LivenessMonitor:
         self._open_since_ns: dict[str, int] = {}
         self.last_frame_ns = 0
         """When the last frame came, heartbeats included; the connection's beginning before the first."""
-        self._last_data_ns = 0
+        self.last_data_ns = 0
+        """When market data last came on this connection; 0 before the first."""
         self._streaming_since_ns = 0
         self._timeout_factor = 1
 
@@ -55,7 +56,7 @@ class LivenessMonitor:
     def on_connected(self, mono_ns: int) -> None:
         """A new connection: everything counts from here."""
         self.last_frame_ns = mono_ns
-        self._last_data_ns = self._streaming_since_ns = 0
+        self.last_data_ns = self._streaming_since_ns = 0
 
     def on_frame(self, mono_ns: int) -> None:
         """Something came."""
@@ -63,7 +64,7 @@ class LivenessMonitor:
 
     def on_data(self, mono_ns: int) -> None:
         """Market data came."""
-        self._last_data_ns = mono_ns
+        self.last_data_ns = mono_ns
         self._timeout_factor = 1
 
     def update_open_venues(self, calendar_ns: int, venues: set[str], mono_ns: int) -> None:
@@ -89,7 +90,7 @@ class LivenessMonitor:
             self._streaming_since_ns = 0
             return
         self._streaming_since_ns = self._streaming_since_ns or mono_ns
-        no_data_ns = mono_ns - max(self._last_data_ns, self._streaming_since_ns)
+        no_data_ns = mono_ns - max(self.last_data_ns, self._streaming_since_ns)
         if no_data_ns > self._silent_ns * self._timeout_factor:
             self._declare_dead(f"no market data for {no_data_ns / SECOND_NS:.0f} s inside a session")
 
@@ -116,7 +117,7 @@ class LivenessMonitor:
     def stale_subscriptions(self, subscription_table: SubscriptionTable, mono_ns: int) -> list[Subscription]:
         """Acknowledged subscriptions that stay silent in a session while the connection speaks."""
         since_ns = mono_ns - self._symbol_silent_ns
-        if self._last_data_ns < since_ns:
+        if self.last_data_ns < since_ns:
             return []
         return subscription_table.stale(
             since_ns,

@@ -31,6 +31,7 @@ from ringbuf.vitals import Vitals
 
 CLOCK_STEP_WINDOW_NS = 60 * SECOND_NS
 _SNAPSHOT, _CHECKSUM, _HALTED = int(Flag.SNAPSHOT), int(Flag.CHECKSUM), int(Flag.HALTED)
+_CLOCK_STEP = int(Flag.CLOCK_STEP)
 _VENUE_MISMATCH = int(Flag.VENUE_MISMATCH)
 _UNKNOWN_SESSION = int(Session.UNKNOWN)
 _FLAGS = struct.Struct("<I")
@@ -40,12 +41,12 @@ class _RowFields:
     """Where a packed row of a stream has what is read or changed here."""
 
     def __init__(self, dtype: np.dtype) -> None:
-        exch, venue, self.flags_at, self.session_at = (
-            field_offset(dtype, name) for name in ("exch_ns", "venue", "flags", "session")
+        mono, exch, venue, self.flags_at, self.session_at = (
+            field_offset(dtype, name) for name in ("mono_ns", "exch_ns", "venue", "flags", "session")
         )
-        gaps = venue - exch - 8, self.flags_at - venue - 1, self.session_at - self.flags_at - _FLAGS.size
-        self.read = struct.Struct("<{}xq{}xB{}xI{}xB".format(exch, *gaps)).unpack_from
-        """exch_ns, venue, flags, session of a row."""
+        gaps = exch - mono - 8, venue - exch - 8, self.flags_at - venue - 1, self.session_at - self.flags_at - _FLAGS.size
+        self.read = struct.Struct("<{}xq{}xq{}xB{}xI{}xB".format(mono, *gaps)).unpack_from
+        """mono_ns, exch_ns, venue, flags, session of a row."""
 
 
 _ROW_FIELDS = {stream: _RowFields(dtype) for stream, dtype in STREAMS.items()}
@@ -89,30 +90,43 @@ class RingPublisher:
         self, batch: DecodedBatch, first_books: Sequence[int], first_ticks: Sequence[int], mono_ns: int
     ) -> None:
         """Publish a batch; `first_...` are the positions of records that are the first since their subscription."""
+        counts: dict[str, int] = {}
+        rows_by_mono_ns: dict[int, int] = {}
         with self._lock:
-            stepped = mono_ns - self._clock_stepped_ns < CLOCK_STEP_WINDOW_NS
-            common_flags = int(Flag.CLOCK_STEP) if stepped else 0
-            for stream, rows, firsts, counter in (
-                ("orderbook", batch.book_rows, first_books, "books"),
-                ("tick", batch.tick_rows, first_ticks, "ticks"),
-            ):
-                if not rows:
-                    continue
-                self._publish_rows(stream, rows, firsts, common_flags, counter, mono_ns)
+            common_flags = _CLOCK_STEP if mono_ns - self._clock_stepped_ns < CLOCK_STEP_WINDOW_NS else 0
+            if batch.book_rows:
+                counts["books"] = len(batch.book_rows)
+                self._publish_rows("orderbook", batch.book_rows, first_books, common_flags, counts, rows_by_mono_ns)
+            if batch.tick_rows:
+                counts["ticks"] = len(batch.tick_rows)
+                all_flags, ticks = self._publish_rows(
+                    "tick", batch.tick_rows, first_ticks, common_flags, counts, rows_by_mono_ns
+                )
+                if all_flags & _HALTED or self._halt_tracker.is_any_halted:
+                    self._emit_halts(to_records(STREAMS["tick"], ticks), mono_ns)
+        self._vitals.add_all(counts)
         # frames of one batch that left the socket together waited equally long
         now_ns = time.monotonic_ns()
-        for received_ns, count in batch.rows_by_mono_ns.items():
+        for received_ns, count in rows_by_mono_ns.items():
             self._vitals.record_latency(now_ns - received_ns, count)
 
     def _publish_rows(
-        self, stream: str, rows: Sequence[bytes], firsts: Sequence[int], common_flags: int, counter: str, mono_ns: int
-    ) -> None:
+        self,
+        stream: str,
+        rows: Sequence[bytes],
+        firsts: Sequence[int],
+        common_flags: int,
+        counts: dict[str, int],
+        rows_by_mono_ns: dict[int, int],
+    ) -> tuple[int, list[bytearray]]:
+        """Publish rows of one stream and count them by finding and by receipt; every flag among them, and the finished rows."""
         fields, find_session = _ROW_FIELDS[stream], self._session_resolver.find
         all_flags = failed = venue_mismatches = 0
         finished = []
         for nth, packed in enumerate(rows):
             row = bytearray(packed)
-            exch_ns, venue, flags, session = fields.read(row)
+            received_ns, exch_ns, venue, flags, session = fields.read(row)
+            rows_by_mono_ns[received_ns] = rows_by_mono_ns.get(received_ns, 0) + 1
             flags |= common_flags
             if nth in firsts:
                 flags |= _SNAPSHOT
@@ -125,13 +139,11 @@ class RingPublisher:
                 row[fields.session_at] = find_session(venue, exch_ns)
             finished.append(row)
         self._producers[stream].publish_rows(finished)
-        self._vitals.add(counter, len(finished))
         if failed:
-            self._vitals.add("checksum_failed", failed)
+            counts["checksum_failed"] = counts.get("checksum_failed", 0) + failed
         if venue_mismatches:
-            self._vitals.add("venue_mismatches", venue_mismatches)
-        if stream == "tick" and (all_flags & _HALTED or self._halt_tracker.is_any_halted):
-            self._emit_halts(to_records(STREAMS[stream], finished), mono_ns)
+            counts["venue_mismatches"] = counts.get("venue_mismatches", 0) + venue_mismatches
+        return all_flags, finished
 
     def _emit_halts(self, ticks: np.ndarray, mono_ns: int) -> None:
         for kind, message, instrument, value, exch_ns, _ in self._halt_tracker.detect_changes(ticks):

@@ -160,7 +160,7 @@ class WebSocketConnection:
         while data is not None:
             mono_ns = time.monotonic_ns()
             for opcode, payload in parser.feed(data):
-                if opcode == TEXT or opcode == BINARY:  # noqa: PLR1714 at every message
+                if opcode in (TEXT, BINARY):
                     messages.append((payload, mono_ns))
                 elif opcode == PING:
                     ping = payload

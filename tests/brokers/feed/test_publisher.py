@@ -51,7 +51,7 @@ def batch(home: Home, *times: str, mono_ns: int) -> DecodedBatch:
         entry = '{"values":{"20":"%s","10":"5","15":"+1"},"type":"0B","item":"%s"}' % (hhmmss, item)  # noqa: UP031
         recv_ns = FRIDAY_MIDNIGHT + parse_seconds_of_day(hhmmss) * S
         decoded = kiwoom.decode(f'{{"trnm":"REAL","data":[{entry}]}}'.encode(), known, recv_ns, mono_ns)
-        made.extend(decoded, mono_ns)
+        made.extend(decoded)
     return made
 
 
@@ -143,7 +143,7 @@ def test_records_are_counted_and_their_waiting_measured(rings):
     made, vitals, _, home = rings
     now_ns = time.monotonic_ns()
     both = batch(home, "100000", "100001", mono_ns=now_ns - S)
-    both.extend(batch(home, "100002", mono_ns=now_ns), now_ns)
+    both.extend(batch(home, "100002", mono_ns=now_ns))
 
     made.publish(both, [], [], now_ns)
 
