@@ -44,7 +44,12 @@ class _RowFields:
         mono, exch, venue, self.flags_at, self.session_at = (
             field_offset(dtype, name) for name in ("mono_ns", "exch_ns", "venue", "flags", "session")
         )
-        gaps = exch - mono - 8, venue - exch - 8, self.flags_at - venue - 1, self.session_at - self.flags_at - _FLAGS.size
+        gaps = (
+            exch - mono - 8,
+            venue - exch - 8,
+            self.flags_at - venue - 1,
+            self.session_at - self.flags_at - _FLAGS.size,
+        )
         self.read = struct.Struct("<{}xq{}xq{}xB{}xI{}xB".format(mono, *gaps)).unpack_from
         """mono_ns, exch_ns, venue, flags, session of a row."""
 

@@ -101,31 +101,34 @@ def subscriptions_by_code(subscriptions: Iterable[Subscription]) -> dict[str, Su
 
 def decode(payload: bytes, by_code: Mapping[str, Subscription], recv_ns: int, mono_ns: int = 0) -> DecodedBatch:
     """One message. `recv_ns` dates the exchange's HHMMSS; never raises."""
-    return read_frame(payload, LAYOUTS, _READERS, by_code, recv_ns, mono_ns)
+    return _decode_plain_book(payload, by_code, recv_ns, mono_ns) or read_frame(
+        payload, LAYOUTS, _READERS, by_code, recv_ns, mono_ns
+    )
 
 
 def _decode_tick(frame: Frame[DomesticLayout], f: list[bytes], subscription: Subscription) -> bytes | None:
     """docs/wire/kis.md 4.1. ValueError or struct.error if time, price or quantity cannot be read."""
     layout = frame.layout
     exch_ns, flags = _parse_time(f[1], f[33], frame.recv_ns)
-    if is_empty_trade(f[2], f[12]):
-        return None
-    numbers = parse_small_uints([f[2], *f[10:17]])
+    numbers = parse_small_uints(b"^".join((f[2], *f[10:17])))
     if numbers is not None:
         price, ask_price, bid_price, size, cum_volume, cum_value, sells, buys = numbers
+        if not price and not size:
+            return None
         price_e4, ask_price_1_e4, bid_price_1_e4 = (
             price * PRICE_SCALE,
             ask_price * PRICE_SCALE,
             bid_price * PRICE_SCALE,
         )
+    elif is_empty_trade(f[2], f[12]):
+        return None
     else:
         price_e4, size = parse_price_e4(f[2]), parse_uint(f[12])
         cum_volume, cum_value = parse_optional_uint(f[13]), parse_value(f[14])
         sells, buys = parse_optional_uint(f[15]), parse_optional_uint(f[16])
         ask_price_1_e4, bid_price_1_e4 = parse_optional(f[10], parse_price_e4), parse_optional(f[11], parse_price_e4)
-    flags |= flag_unreadable(
-        (*f[10:12], *f[13:17]), (ask_price_1_e4, bid_price_1_e4, cum_volume, cum_value, sells, buys)
-    )
+        optional = ask_price_1_e4, bid_price_1_e4, cum_volume, cum_value, sells, buys
+        flags |= flag_unreadable((*f[10:12], *f[13:17]), optional)
     wider, extra = extra_fields(f, layout.known_width)
     flags |= wider
     if f[35] == b"Y":
@@ -161,45 +164,101 @@ def _decode_tick(frame: Frame[DomesticLayout], f: list[bytes], subscription: Sub
 def _decode_book(frame: Frame[DomesticLayout], f: list[bytes], subscription: Subscription) -> bytes:
     """docs/wire/kis.md 4.2. ValueError or struct.error without a time, or if a level is no number; an empty level is zero."""
     layout = frame.layout
-    exch_ns, redated = date_time_of_day(f[1], frame.recv_ns)
-    numbers = parse_small_uints([*f[3:45], f[47], f[48], f[53]])
-    if numbers is not None:
-        prices = [price * PRICE_SCALE for price in numbers[:20]]
-        sizes = numbers[20:40]
-        total_ask_size, total_bid_size, expected_price, expected_size, cum_volume = numbers[40:]
-        expected_price_e4 = expected_price * PRICE_SCALE
-    else:
-        prices = [parse_price_e4(text or b"0") for text in f[3:23]]
-        sizes = [parse_uint(text or b"0") for text in f[23:43]]
-        total_ask_size, total_bid_size = parse_optional_uint(f[43]), parse_optional_uint(f[44])
-        expected_price_e4, expected_size = parse_optional(f[47], parse_price_e4), parse_optional_uint(f[48])
-        cum_volume = parse_optional_uint(f[53])
-    ask_price_e4, bid_price_e4, ask_size, bid_size = prices[:10], prices[10:], sizes[:10], sizes[10:]
+    when = date_time_of_day(f[1], frame.recv_ns)
+    prices = [parse_price_e4(text or b"0") for text in f[3:23]]
+    sizes = [parse_uint(text or b"0") for text in f[23:43]]
     documented = len(f) in layout.documented or len(f) > layout.known_width
     market = f[layout.market] if len(f) > layout.market else b""
+    mid = f[layout.mid : layout.mid + 2] if documented and len(f) > layout.mid + 1 else [b"", b""]
+    texts = [*f[43:45], *f[47:49], f[53], *mid]
+    are_prices = False, False, True, False, False, True, False
+    optional = [
+        parse_optional(text, parse_price_e4 if is_price else parse_uint)
+        for text, is_price in zip(texts, are_prices, strict=True)
+    ]
     flags, extra = extra_fields(f, layout.known_width if documented else _CORE_WIDTH)
     if not documented:
-        if (total_ask_size, total_bid_size) != (sum(ask_size), sum(bid_size)):
+        if optional[:2] != [sum(sizes[:10]), sum(sizes[10:])]:
             raise ValueError(f"{len(f)} fields are no documented width, and the sizes do not add up to the totals")
         frame.out.oversized_frames.append((TR_OF[layout.venue.name, "orderbook"], len(f)))
-    # in call auctions the totals may cover more than the levels (docs/wire/kis.md 4.2): checked in continuous trading only
-    if f[2] not in _SINGLE_PRICE and market in (b"", b"2"):
-        flags |= check_totals(total_ask_size, ask_size, total_bid_size, bid_size)
-    mid = f[layout.mid : layout.mid + 2] if documented and len(f) > layout.mid + 1 else [b"", b""]
-    session = _find_session(f[2], market, b"", layout.venue)
-    if session == Session.UNKNOWN and f[2] == b"0" and layout.venue == Venue.KRX and not market:
-        session = Session.REGULAR  # before MARKET_CLS_CODE came, these TRs carried one continuous session only
-    mid_price_e4, mid_size = parse_optional(mid[0], parse_price_e4), parse_optional_uint(mid[1])
-    flags |= flag_unreadable(
-        (*f[43:45], *f[47:49], f[53], *mid),
-        (total_ask_size, total_bid_size, expected_price_e4, expected_size, cum_volume, mid_price_e4, mid_size),
+    flags |= flag_unreadable(texts, optional)
+    return _pack_book(
+        layout, subscription, frame.recv_ns, frame.mono_ns, when, f[2], market, prices, sizes, optional, flags, extra
     )
+
+
+_PLAIN_BOOKS = {
+    b"0|%b|001|" % tr: (tr.decode(), layout) for tr, layout in LAYOUTS.items() if layout.stream == "orderbook"
+}
+_HEAD_BYTES = len(b"0|H0STASP0|001|")
+
+
+def _decode_plain_book(
+    payload: bytes, by_code: Mapping[str, Subscription], recv_ns: int, mono_ns: int
+) -> DecodedBatch | None:
+    """A frame of one book of the widest documented form, all numbers plain, as nearly every one is: they are cut out as one text.
+
+    None for any other frame, and for one that is to be rejected.
+    """
+    tr, layout = _PLAIN_BOOKS.get(payload[:_HEAD_BYTES], ("", None))
+    if layout is None or payload.count(b"^") != layout.known_width - 1:
+        return None
+    code, digits, hour, rest = payload[_HEAD_BYTES:].split(b"^", 3)
+    levels, *f = rest.rsplit(b"^", layout.known_width - 45)  # fields 3 to 44, then 45 and up
+    has_mid = layout.mid != _ABSENT
+    mid = f[layout.mid - 45 : layout.mid - 43] if has_mid else ()
+    numbers = parse_small_uints(b"^".join((levels, f[2], f[3], f[8], *mid)))
+    subscription = by_code.get(f"{tr}|{code.decode('latin-1')}")
+    if numbers is None or subscription is None:
+        return None
+    try:
+        when = date_time_of_day(digits, recv_ns)
+    except ValueError:
+        return None
+    prices = [price * PRICE_SCALE for price in numbers[:20]]
+    optional = numbers[40:] if has_mid else [*numbers[40:], UNDEFINED, UNDEFINED]
+    optional[2] *= PRICE_SCALE
+    if has_mid:
+        optional[5] *= PRICE_SCALE
+    market = f[layout.market - 45] if layout.market != _ABSENT else b""
+    out = DecodedBatch()
+    out.book_rows.append(
+        _pack_book(layout, subscription, recv_ns, mono_ns, when, hour, market, prices, numbers[20:40], optional, 0, b"")
+    )
+    out.book_subscriptions.append(subscription)
+    return out
+
+
+def _pack_book(
+    layout: DomesticLayout,
+    subscription: Subscription,
+    recv_ns: int,
+    mono_ns: int,
+    when: tuple[int, bool],
+    hour: bytes,
+    market: bytes,
+    prices: list[int],
+    sizes: list[int],
+    optional: list[int],
+    flags: int,
+    extra: bytes,
+) -> bytes:
+    """A book whose numbers are read. `optional`: both totals, expected price and size, volume, midpoint's price and size."""
+    total_ask_size, total_bid_size, expected_price_e4, expected_size, cum_volume, mid_price_e4, mid_size = optional
+    ask_price_e4, bid_price_e4, ask_size, bid_size = prices[:10], prices[10:], sizes[:10], sizes[10:]
+    exch_ns, redated = when
     if redated:
         flags |= Flag.DATE_MISMATCH
+    # in call auctions the totals may cover more than the levels (docs/wire/kis.md 4.2): checked in continuous trading only
+    if hour not in _SINGLE_PRICE and market in (b"", b"2"):
+        flags |= check_totals(total_ask_size, ask_size, total_bid_size, bid_size)
+    session = _find_session(hour, market, b"", layout.venue)
+    if session == Session.UNKNOWN and hour == b"0" and layout.venue == Venue.KRX and not market:
+        session = Session.REGULAR  # before MARKET_CLS_CODE came, these TRs carried one continuous session only
     return pack_book(
         0,
-        frame.recv_ns,
-        frame.mono_ns,
+        recv_ns,
+        mono_ns,
         exch_ns,
         subscription.instrument.symbol.encode(),
         layout.venue,

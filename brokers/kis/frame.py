@@ -84,18 +84,18 @@ def read_frame(
         return out
     try:
         parts = payload.split(b"|", 3)
-        if len(parts) != 4 or not (parts[2].isdigit() and 0 < int(parts[2]) < 1000):
+        if len(parts) != 4 or not (parts[2].isdigit() and 0 < (count := int(parts[2])) < 1000):
             raise ValueError("not of the form flag|TR|count|fields")
-        flag, tr, count, body = parts
+        flag, tr, _, body = parts
         if flag != b"0":
             raise ValueError("encrypted, as quotes never are" if flag == b"1" else f"flag {flag[:8]!r} is unknown")
         layout = layouts.get(tr)
         if layout is None:
             raise ValueError("type not subscribed")
         fields = body.split(b"^")
-        width, rest = divmod(len(fields), int(count))
+        width, rest = divmod(len(fields), count)
         if rest or (width not in layout.widths and width < layout.known_width):
-            raise ValueError(f"{len(fields)} fields are not {int(count)} records of a known width")
+            raise ValueError(f"{len(fields)} fields are not {count} records of a known width")
         prefix = tr.decode()
         try:
             subscriptions = [by_code[f"{prefix}|{fields[at].decode('latin-1')}"] for at in range(0, len(fields), width)]
@@ -151,12 +151,12 @@ def is_empty_trade(price: bytes, size: bytes) -> bool:
     return not price.strip(b"0.") and not size.strip(b"0.")
 
 
-def parse_small_uints(texts: list[bytes]) -> list[int] | None:
-    """All of these as counts in one call; None where one needs a closer look: it is no plain number, or large for a price."""
-    if not b"".join(texts).isdigit():
+def parse_small_uints(fields: bytes) -> list[int] | None:
+    """Fields joined with ^ as counts in one call; None where one needs a closer look: no plain number, or large for a price."""
+    if not fields.replace(b"^", b"").isdigit():
         return None
     try:
-        return _decode_small_uints(b"[%b]" % b",".join(texts))
+        return _decode_small_uints(b"[%b]" % fields.replace(b"^", b","))
     except msgspec.MsgspecError:  # an empty one, a leading zero, a large one
         return None
 

@@ -14,9 +14,9 @@ Guarantees:
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from operator import itemgetter
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 
@@ -32,6 +32,7 @@ VENUE_OF_NAME = {"KRX": "KRX", "NXT": "NXT", "통합": "UN", "SOR": "UN"}
 """Venue by FID 9081 of a trade (docs/wire/kiwoom.md 3.1); of a unified item it may name the venue of the single trade."""
 PHASE_TYPE, VI_TYPE = "0s", "1h"
 MILLION = 1_000_000
+_VALUE_ROUNDED = int(Flag.VALUE_ROUNDED)
 
 _PHASES = {
     "0": "before the open",
@@ -89,11 +90,21 @@ _decode_untyped_entry = msgspec.json.Decoder(_UntypedEntry).decode
 _decode_discriminator = msgspec.json.Decoder(_Discriminator).decode
 _UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 
+_decode_small_ints = msgspec.json.Decoder(list[Annotated[int, msgspec.Meta(le=MAX_INT64 // MILLION)]]).decode
+
+_tick_values = itemgetter("10", "15", "13", "14", "1071", "1072", "29", "27", "28")
 _price_values = itemgetter(*map(str, range(41, 61)))  # 41..50 asks, 51..60 bids
 _TICK_OPTIONAL = ("13", "14", "1071", "1072", "29", "27", "28")
 _BOOK_OPTIONAL = ("121", "125", "291", "292", "13")
 _BOOK_OPTIONAL_INDICATIVE = ("121", "125", "23", "24", "13")
 _size_values = itemgetter(*map(str, range(61, 81)))  # 61..70 asks, 71..80 bids
+_MID_FIDS = {venue: ("6106", "6108", "6107") if venue == "NXT" else ("6101", "6103", "6102") for venue in SUFFIX}
+_book_values = {
+    venue: itemgetter(*map(str, range(41, 81)), "121", "125", "291", "292", "23", "24", "13", *fids)
+    for venue, fids in _MID_FIDS.items()
+}
+_VENUES = {venue: Venue[venue] for venue in SUFFIX}
+_SIDES = {"+": Side.BUY, "-": Side.SELL}
 
 
 def item_of(subscription: Subscription) -> str:
@@ -214,36 +225,44 @@ def _parse_event_time(text: str, recv_ns: int) -> int:
 
 def _decode_tick(v: dict[str, str], subscription: Subscription, recv_ns: int, mono_ns: int) -> bytes | None:
     """docs/wire/kiwoom.md 3.1; None for an empty trade. KeyError or ValueError without time, price or quantity."""
-    quantity = v["15"]
-    if not v["10"].strip(" +-0.") and not quantity.strip(" +-0."):
-        return None
-    price, size = _parse_magnitude(v["10"]), _parse_magnitude(quantity)
-    if UNDEFINED in (price, size):
-        raise ValueError("price or quantity is empty")
+    flags = 0
+    if numbers := _parse_plain(_tick_values, v):
+        price, size, cum_volume, cum_value, sells, buys, value_change, ask_price, bid_price = numbers
+        if not price and not size:
+            return None
+        price_e4, cum_value = price * PRICE_SCALE, cum_value * MILLION
+        ask_price_1_e4, bid_price_1_e4 = ask_price * PRICE_SCALE, bid_price * PRICE_SCALE
+    else:
+        quantity = v["15"]
+        if not v["10"].strip(" +-0.") and not quantity.strip(" +-0."):
+            return None
+        price, size = _parse_magnitude(v["10"]), _parse_magnitude(quantity)
+        if UNDEFINED in (price, size):
+            raise ValueError("price or quantity is empty")
+        sells, buys = _parse_optional(v, "1071"), _parse_optional(v, "1072")
+        price_e4, cum_volume = price * PRICE_SCALE, _parse_optional(v, "13")
+        cum_value, value_change = _parse_optional(v, "14", MILLION), _parse_optional(v, "29")
+        ask_price_1_e4, bid_price_1_e4 = _parse_optional(v, "27", PRICE_SCALE), _parse_optional(v, "28", PRICE_SCALE)
+        optional = cum_volume, cum_value, sells, buys, value_change, ask_price_1_e4, bid_price_1_e4
+        flags = flag_unreadable(_optional_texts(v, _TICK_OPTIONAL), optional)
     venue = subscription.instrument.venue
-    flags = Flag.VENUE_MISMATCH if venue != "UN" and VENUE_OF_NAME.get(v.get("9081", "").strip(), venue) != venue else 0
+    if venue != "UN" and VENUE_OF_NAME.get(v.get("9081", "").strip(), venue) != venue:
+        flags |= Flag.VENUE_MISMATCH
     exch_ns, redated = date_time_of_day(v["20"], recv_ns)
-    sells, buys = _parse_optional(v, "1071"), _parse_optional(v, "1072")
-    price_e4, cum_volume = price * PRICE_SCALE, _parse_optional(v, "13")
-    cum_value = _parse_optional(v, "14", MILLION)
-    value_change = _parse_optional(v, "29")
+    if redated:
+        flags |= Flag.DATE_MISMATCH
     if value_change != UNDEFINED and _last_sign(v["29"]) == "-":  # a change, whose sign is a true one
         value_change = -value_change
     trade_count = UNDEFINED if UNDEFINED in (sells, buys) else sells + buys
-    ask_price_1_e4, bid_price_1_e4 = _parse_optional(v, "27", PRICE_SCALE), _parse_optional(v, "28", PRICE_SCALE)
-    flags |= flag_unreadable(
-        _optional_texts(v, _TICK_OPTIONAL),
-        (cum_volume, cum_value, sells, buys, value_change, ask_price_1_e4, bid_price_1_e4),
-    )
-    if redated:
-        flags |= Flag.DATE_MISMATCH
+    if cum_value != UNDEFINED:
+        flags |= _VALUE_ROUNDED
     return pack_tick(
         0,
         recv_ns,
         mono_ns,
         exch_ns,
         subscription.instrument.symbol.encode(),
-        Venue[venue],
+        _VENUES[venue],
         price_e4,
         size,
         cum_volume,
@@ -252,8 +271,8 @@ def _decode_tick(v: dict[str, str], subscription: Subscription, recv_ns: int, mo
         trade_count,
         ask_price_1_e4,
         bid_price_1_e4,
-        {"+": Side.BUY, "-": Side.SELL}.get(_last_sign(quantity), Side.NONE),
-        flags | (0 if cum_value == UNDEFINED else Flag.VALUE_ROUNDED),
+        _SIDES.get(_last_sign(v["15"]), Side.NONE),
+        flags,
         FeedId.KIWOOM,
         # outside KRX the venue's hours decide, as with KIS: its code of the regular session comes in the after-market, too
         Session.REGULAR if v.get("290") == "2" and venue == "KRX" else Session.UNKNOWN,
@@ -263,28 +282,37 @@ def _decode_tick(v: dict[str, str], subscription: Subscription, recv_ns: int, mo
 
 def _decode_book(v: dict[str, str], subscription: Subscription, recv_ns: int, mono_ns: int) -> bytes:
     """docs/wire/kiwoom.md 3.2. KeyError or ValueError if a level is missing; an empty one is zero (docs/wire/kiwoom.md 1.7.6)."""
-    prices, sizes = _parse_levels(_price_values(v)), _parse_levels(_size_values(v))
-    total_ask_size, total_bid_size = _parse_optional(v, "121"), _parse_optional(v, "125")
-    expected_price_e4, expected_size = _parse_optional(v, "291", PRICE_SCALE), _parse_optional(v, "292")
-    fids = _BOOK_OPTIONAL
-    if expected_price_e4 in (0, UNDEFINED) and v.get("23"):  # 291 is filled in auctions only
-        expected_price_e4, expected_size = _parse_optional(v, "23", PRICE_SCALE), _parse_optional(v, "24")
-        fids = _BOOK_OPTIONAL_INDICATIVE
-    flags, ask_size, bid_size = 0, sizes[:10], sizes[10:]
+    venue, flags = subscription.instrument.venue, 0
+    if numbers := _parse_plain(_book_values[venue], v):
+        prices, sizes = numbers[:20], numbers[20:40]
+        total_ask_size, total_bid_size, expected_price, expected_size = numbers[40:44]
+        indicative_price, indicative_size, cum_volume, mid_ask_size, mid_bid_size, mid_price = numbers[44:]
+        if not expected_price:  # 291 is filled in auctions only
+            expected_price, expected_size = indicative_price, indicative_size
+        expected_price_e4, mid_price_e4 = expected_price * PRICE_SCALE, mid_price * PRICE_SCALE
+        mid_size = mid_ask_size + mid_bid_size
+    else:
+        prices, sizes = _parse_levels(_price_values(v)), _parse_levels(_size_values(v))
+        total_ask_size, total_bid_size = _parse_optional(v, "121"), _parse_optional(v, "125")
+        expected_price_e4, expected_size = _parse_optional(v, "291", PRICE_SCALE), _parse_optional(v, "292")
+        fids, mid_fids = _BOOK_OPTIONAL, _MID_FIDS[venue]
+        if expected_price_e4 in (0, UNDEFINED) and v.get("23"):
+            expected_price_e4, expected_size = _parse_optional(v, "23", PRICE_SCALE), _parse_optional(v, "24")
+            fids = _BOOK_OPTIONAL_INDICATIVE
+        mid_sizes = [_parse_optional(v, fid) for fid in mid_fids[:2]]
+        cum_volume, mid_price_e4 = _parse_optional(v, "13"), _parse_optional(v, mid_fids[2], PRICE_SCALE)
+        mid_size = UNDEFINED if UNDEFINED in mid_sizes else sum(mid_sizes)
+        flags = flag_unreadable(
+            _optional_texts(v, (*fids, *mid_fids)),
+            (total_ask_size, total_bid_size, expected_price_e4, expected_size, cum_volume, *mid_sizes, mid_price_e4),
+        )
+    ask_size, bid_size = sizes[:10], sizes[10:]
     # With an expected price it is an auction, whose totals may reach deeper than ten levels.
     if expected_price_e4 in (0, UNDEFINED):
-        flags = check_totals(total_ask_size, ask_size, total_bid_size, bid_size)
-    mid_fids = ("6106", "6108", "6107") if subscription.instrument.venue == "NXT" else ("6101", "6103", "6102")
-    mid_sizes = [_parse_optional(v, fid) for fid in mid_fids[:2]]
+        flags |= check_totals(total_ask_size, ask_size, total_bid_size, bid_size)
     prices = [price * PRICE_SCALE for price in prices]
     ask_price_e4, bid_price_e4 = prices[:10], prices[10:]
     exch_ns, redated = date_time_of_day(v["21"], recv_ns)
-    cum_volume, mid_price_e4 = _parse_optional(v, "13"), _parse_optional(v, mid_fids[2], PRICE_SCALE)
-    mid_size = UNDEFINED if UNDEFINED in mid_sizes else sum(mid_sizes)
-    flags |= flag_unreadable(
-        _optional_texts(v, (*fids, *mid_fids)),
-        (total_ask_size, total_bid_size, expected_price_e4, expected_size, cum_volume, *mid_sizes, mid_price_e4),
-    )
     if redated:
         flags |= Flag.DATE_MISMATCH
     return pack_book(
@@ -293,7 +321,7 @@ def _decode_book(v: dict[str, str], subscription: Subscription, recv_ns: int, mo
         mono_ns,
         exch_ns,
         subscription.instrument.symbol.encode(),
-        Venue[subscription.instrument.venue],
+        _VENUES[venue],
         *ask_price_e4,
         *ask_size,
         *bid_price_e4,
@@ -310,6 +338,26 @@ def _decode_book(v: dict[str, str], subscription: Subscription, recv_ns: int, mo
         Session.UNKNOWN,
         b"",
     )
+
+
+def _parse_plain(values: Callable[[dict[str, str]], tuple[str, ...]], v: dict[str, str]) -> list[int] | None:
+    """Magnitudes of fields in one call; None where one needs a closer look.
+
+    It is missing, empty, no digits behind at most one sign of each kind, or large for a value.
+    """
+    try:
+        texts = values(v)
+    except KeyError:
+        return None
+    joined = f",{','.join(texts)}".replace(",-", ",").replace(",+", ",")
+    digits = joined.replace(",", "")
+    if not (digits.isascii() and digits.isdigit()):
+        return None
+    try:
+        numbers = _decode_small_ints(f"[{joined[1:]}]")
+    except msgspec.MsgspecError:  # an empty one, a leading zero, a large one
+        return None
+    return numbers if len(numbers) == len(texts) else None  # one of them holds a comma
 
 
 def _parse_levels(texts: tuple[str, ...]) -> list[int]:
