@@ -52,7 +52,7 @@ RESTORE_RETRY_S = 5.0
 MAX_ATTEMPTS, RETRY_S = 10, 0.001
 """Copies of a slot that does not hold its record before it is called damaged, and the pause between two."""
 
-_SEQ_BYTES = 8
+_SEQ = struct.Struct("<q")
 """Every record begins with its number (records.py)."""
 
 FEW = 16
@@ -133,7 +133,7 @@ class _MappedRing:
         self._slot = np.dtype([("record", (np.void, self.dtype.itemsize)), ("checksum", "<u8")])
         self._slot_bytes = self._slot.itemsize
         self._slot_packer = struct.Struct(f"<{self.dtype.itemsize}sQ")
-        self._seal_packer = struct.Struct(f"<q{self.dtype.itemsize - _SEQ_BYTES}xQ")  # number and checksum
+        self._seal_packer = struct.Struct(f"<q{self.dtype.itemsize - _SEQ.size}xQ")  # number and checksum
         slots = np.frombuffer(
             self._mmap, [("record", self.dtype), ("checksum", "<u8")], self.capacity, layout.RING_HEADER_BYTES
         )
@@ -337,12 +337,11 @@ class Producer(_MappedRing):
 
     def publish_rows(self, rows: Sequence[bytearray]) -> None:
         """As `publish`, records as packed bytes, each of the ring's dtype: a fifth of the cost for a single one."""
+        size = self.dtype.itemsize
         for seq, row in enumerate(rows, self._published + 1):
-            row[:_SEQ_BYTES] = seq.to_bytes(_SEQ_BYTES, "little")
-            if len(row) != self.dtype.itemsize:
-                raise RingError(
-                    f"{self.path}: {len(row)} bytes were to be published: a record has {self.dtype.itemsize}"
-                )
+            if len(row) != size:
+                raise RingError(f"{self.path}: {len(row)} bytes were to be published: a record has {size}")
+            _SEQ.pack_into(row, 0, seq)
         self._publish(rows)
 
     def _publish(self, rows: Sequence[bytes | bytearray]) -> None:

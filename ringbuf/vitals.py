@@ -321,7 +321,7 @@ class Vitals:
     def record_latency(self, ns: int, count: int = 1) -> None:
         """Record a latency of `ns` nanoseconds for `count` records."""
         with self._lock:
-            self._latency[_bucket_index(int(ns))] += int(count)
+            self._latency[_bucket_index(ns)] += count
 
     def set_state(self, state: ProcessState, detail: str = "") -> None:
         """Publish the state of the process, with a sentence of detail where it helps."""

@@ -153,8 +153,8 @@ def is_empty_trade(price: bytes, size: bytes) -> bool:
 
 def parse_small_uints(fields: bytes) -> list[int] | None:
     """Fields joined with ^ as counts in one call; None where one needs a closer look: no plain number, or large for a price."""
-    if not fields.replace(b"^", b"").isdigit():
-        return None
+    if fields.translate(None, b"0123456789^"):
+        return None  # JSON takes blanks and -0 as well
     try:
         return _decode_small_uints(b"[%b]" % fields.replace(b"^", b","))
     except msgspec.MsgspecError:  # an empty one, a leading zero, a large one

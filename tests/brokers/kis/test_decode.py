@@ -18,6 +18,7 @@ from conf.instrument import Instrument
 from ringbuf.records import UNDEFINED, EventType, Flag, Session
 
 SAMPLES = Path(__file__).parents[4] / "shared" / "specs" / "samples" / "kis"
+FRAMES = Path(__file__).parents[2] / "frames"
 NOW = datetime(2026, 11, 20, 12, tzinfo=timezone(timedelta(hours=9)))
 NOW_NS = int(NOW.timestamp()) * 10**9
 TODAY = f"{NOW:%Y%m%d}"
@@ -637,27 +638,56 @@ FIELD_TEXTS = st.one_of(
 )
 
 
-@settings(max_examples=600, deadline=None)
-@given(st.booleans(), st.dictionaries(st.integers(1, 62), FIELD_TEXTS, max_size=4))
-def test_numbers_read_at_once_give_what_each_read_by_itself_gives(is_book, changes):
-    """Any field of a book or trade replaced: the same records, byte by byte, or the same reject."""
-    changes = {f"f{at}": text for at, text in changes.items() if is_book or at < 47}
-    payload = frame(book(**changes), tr="H0STASP0") if is_book else frame(tick(**changes), tick(f13="206", **{
-        key: text for key, text in changes.items() if key != "f13"}))  # fmt: skip
-
-    at_once = decode(payload, KNOWN, NOW_NS, 7)
+def decode_both_ways(payload: bytes) -> list[tuple]:
+    """What a message decodes to as usual, and with every field read by itself in the form of all frames."""
+    usual = decode(payload, KNOWN, NOW_NS, 7)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("brokers.kis.decode.parse_small_uints", lambda texts: None)
+        patch.setattr("brokers.kis.decode.parse_small_uints", lambda fields: None)
         each = decode(payload, KNOWN, NOW_NS, 7)
-
-    assert (at_once.book_rows, at_once.tick_rows) == (each.book_rows, each.tick_rows)
-    assert (at_once.rejects, at_once.empty_trades) == (each.rejects, each.empty_trades)
+    return [tuple(getattr(decoded, name) for name in decoded.__slots__) for decoded in (usual, each)]
 
 
-@pytest.mark.parametrize("is_book", [True, False])
-def test_a_plain_frame_is_read_at_once(is_book, monkeypatch):
-    """The usual frame takes the fast way: no field is read by itself."""
+@settings(max_examples=600, deadline=None)
+@given(
+    st.sampled_from(["H0STCNT0", "H0STASP0", "H0NXASP0", "H0UNASP0"]),
+    st.integers(62, 67),
+    st.dictionaries(st.integers(0, 66), FIELD_TEXTS, max_size=4),
+)
+def test_numbers_read_at_once_give_what_each_read_by_itself_gives(tr, width, changes):
+    """Any field of a trade, or of a book of any venue and width, replaced: the same records, byte by byte, or the same reject."""
+    if tr == "H0STCNT0":
+        texts = {f"f{at}": text for at, text in changes.items() if at < 47}
+        payload = frame(tick(**texts), tick(**texts | {"f13": "206"}))
+    else:
+        payload = frame(book(width, **{f"f{at}": text for at, text in changes.items()}), tr=tr)
+
+    usual, each = decode_both_ways(payload)
+
+    assert usual == each
+
+
+def load_frame(path: Path) -> bytes:
+    """A frame of tests/frames, whose lines are joined."""
+    return b"".join(line for line in path.read_bytes().splitlines() if not line.startswith(b"#"))
+
+
+def test_recorded_and_written_frames_are_the_same_both_ways():
+    """Every frame in tests/frames, and every recorded one where they lie beside the checkout."""
+    frames = [load_frame(path) for path in sorted(FRAMES.glob("kis_*.txt"))]
+    frames += sample_frames() if SAMPLES.exists() else ()
+
+    differing = [payload for payload in frames if len({repr(found) for found in decode_both_ways(payload)}) > 1]
+
+    assert len(frames) > 12
+    assert differing == []
+
+
+@pytest.mark.parametrize(("tr", "width"), [("H0STASP0", 63), ("H0NXASP0", 65), ("H0UNASP0", 66), ("H0STCNT0", 47)])
+def test_a_plain_frame_is_read_at_once(tr, width, monkeypatch):
+    """The usual frame takes the fast way: no field is read by itself, and a book of one record not even cut out."""
     monkeypatch.setattr("brokers.kis.decode.parse_uint", lambda text: pytest.fail("read by itself"))
-    decoded = decode(frame(book(), tr="H0STASP0") if is_book else frame(tick()), KNOWN, NOW_NS)
+    if tr != "H0STCNT0":
+        monkeypatch.setattr("brokers.kis.decode.read_frame", lambda *_: pytest.fail("cut into fields"))
+    decoded = decode(frame(tick() if tr == "H0STCNT0" else book(width), tr=tr), KNOWN, NOW_NS)
 
-    assert (len(decoded.books), len(decoded.ticks), decoded.rejects) == (is_book, not is_book, [])
+    assert (len(decoded.book_rows) + len(decoded.tick_rows), decoded.rejects) == (1, [])

@@ -23,6 +23,7 @@ from conf.instrument import Instrument
 from ringbuf.records import UNDEFINED, EventType, Flag, Session
 
 SAMPLES = Path(__file__).parents[4] / "shared" / "specs" / "samples" / "kiwoom"
+FRAMES = Path(__file__).parents[2] / "frames"
 NOW = datetime(2026, 11, 20, 12, tzinfo=timezone(timedelta(hours=9)))
 NOW_NS = int(NOW.timestamp()) * 10**9
 KNOWN = subscriptions_by_code(
@@ -426,3 +427,81 @@ def test_an_entry_without_price_and_quantity_is_no_trade(nothing):
     decoded = decode(wire(trade(f10=nothing, f15=nothing), book()), KNOWN, NOW_NS)
 
     assert (len(decoded.ticks), len(decoded.books), decoded.empty_trades, decoded.rejects) == (0, 1, 1, [])
+
+
+def whole_book(**values: str | None) -> dict[str, Any]:
+    """A 0D with every FID that is read."""
+    plain = {f"f{fid}": str(fid % 7) for fid in (291, 292, 23, 24, 13, 6101, 6102, 6103, 6106, 6107, 6108)}
+    return book(**plain | values)
+
+
+def whole_trade(**values: str | None) -> dict[str, Any]:
+    """A 0B with every FID that is read."""
+    plain = {"f1071": "3", "f1072": "4", "f29": "-4167722708811", "f27": "+72100", "f28": "-72000", "f290": "2"}
+    return trade(**plain | values)
+
+
+FIDS = ["10", "13", "14", "15", "20", "21", "23", "24", "27", "28", "29", "290", "1071", "1072", "121", "125", "291"]
+FIDS += ["292", "6101", "6102", "6103", "6106", "6107", "6108", "9081", *map(str, range(41, 81))]
+FIELD_TEXTS = st.one_of(
+    st.none(),
+    st.integers(0, 10**6).map(str),
+    st.sampled_from(
+        ["", " ", "0", "-0", "00", "007", "-5", "+5", "--5", "+-5", "-+5", "5-3", "1,2", ",", "1.0", "1.5"]
+    ),
+    st.sampled_from(
+        ["1e3", " 7", "7 ", "7\n", "\t7", "1_0", "null", "true", "[1]", '"1"', "\u0663", "\u00b2", "NaN", "KRX"]
+    ),
+    st.sampled_from([2**63 - 1, 2**63, 10**30, (2**63 - 1) // 10**6, (2**63 - 1) // 10**6 + 1]).map(str),
+    st.text("0123456789.,+-eE ", max_size=4),
+)
+
+
+@settings(max_examples=600, deadline=None)
+@given(
+    st.sampled_from([whole_book, whole_trade]),
+    st.sampled_from(["005930", "005930_NX", "005930_AL"]),
+    st.dictionaries(st.sampled_from(FIDS), FIELD_TEXTS, max_size=4),
+)
+def test_numbers_read_at_once_give_what_each_read_by_itself_gives(entry, item, changes):
+    """Any FID of a book or trade replaced or removed: the same records, byte by byte, or the same reject."""
+    payload = wire(entry(item=item, **{f"f{fid}": text for fid, text in changes.items()}))
+
+    usual, each = decode_both_ways(payload)
+
+    assert usual == each
+
+
+def load_frame(path: Path) -> bytes:
+    """A frame of tests/frames, whose lines are joined."""
+    return b"".join(line for line in path.read_bytes().splitlines() if not line.startswith(b"#"))
+
+
+def test_recorded_and_written_frames_are_the_same_both_ways():
+    """Every frame in tests/frames, and every recorded one where they lie beside the checkout."""
+    frames = [load_frame(path) for path in sorted(FRAMES.glob("kiwoom_*.txt"))]
+    frames += [wire(entry) for entry in sample_entries()] if SAMPLES.exists() else []
+
+    differing = [payload for payload in frames if len({repr(found) for found in decode_both_ways(payload)}) > 1]
+
+    assert len(frames) > 8
+    assert differing == []
+
+
+@pytest.mark.parametrize("item", ["005930", "005930_NX", "005930_AL"])
+@pytest.mark.parametrize("entry", [whole_book, whole_trade])
+def test_a_plain_entry_is_read_at_once(entry, item, monkeypatch):
+    """The usual entry takes the fast way: no FID is read by itself."""
+    monkeypatch.setattr("brokers.kiwoom.decode._parse_magnitude", lambda text: pytest.fail("read by itself"))
+    decoded = decode(wire(entry(item=item)), KNOWN, NOW_NS)
+
+    assert (len(decoded.book_rows) + len(decoded.tick_rows), decoded.rejects) == (1, [])
+
+
+def decode_both_ways(payload: bytes) -> list[tuple]:
+    """What a message decodes to as usual, and with every FID read by itself."""
+    usual = decode(payload, KNOWN, NOW_NS, 7)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("brokers.kiwoom.decode._parse_plain", lambda values, v: None)
+        each = decode(payload, KNOWN, NOW_NS, 7)
+    return [tuple(getattr(decoded, name) for name in decoded.__slots__) for decoded in (usual, each)]
