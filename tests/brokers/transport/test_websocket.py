@@ -5,13 +5,16 @@ from __future__ import annotations
 import base64
 import hashlib
 import socket
+import ssl
 import struct
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+import websocket
 from support.process_tree import wait_until
 
 from brokers.errors import ConnectError, ConnectionClosed, ConnectionClosedAbnormally, ProtocolError
@@ -198,6 +201,40 @@ def test_poll_returns_when_its_time_is_up():
     assert 0.05 < time.monotonic() - begin < 1
     done.set()
     wire.close()
+
+
+def connected_pair(is_tls: bool) -> tuple[WebSocketConnection, socket.socket]:
+    """A connection after its handshake and the server's end; TLS without a certificate, which is another test's matter."""
+    ours, theirs = socket.socketpair()
+    if is_tls:
+        contexts = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT), ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        for context in contexts:
+            context.maximum_version = ssl.TLSVersion.TLSv1_2
+            context.set_ciphers("aNULL:@SECLEVEL=0")
+        contexts[0].check_hostname, contexts[0].verify_mode = False, ssl.CERT_NONE
+        with ThreadPoolExecutor() as pool:
+            server = pool.submit(contexts[1].wrap_socket, theirs, server_side=True)
+            ours, theirs = contexts[0].wrap_socket(ours), server.result()
+    link = websocket.WebSocket(enable_multithread=False, skip_utf8_validation=True)
+    link.sock, link.connected = ours, True
+    return WebSocketConnection(link, 1 << 20), theirs
+
+
+@pytest.mark.parametrize("is_tls", [False, True])
+def test_each_poll_waits_as_long_as_it_is_told_and_reads_all_there_is(is_tls: bool) -> None:
+    """Times that change from poll to poll, also after messages; in TLS a message comes in records of 16 KiB."""
+    wire, peer = connected_pair(is_tls)
+    for timeout_s in (0.02, 0.2, 0, 0.1, 0):
+        begin = time.monotonic()
+        assert wire.poll(timeout_s) == []
+        assert timeout_s * 0.9 <= time.monotonic() - begin < timeout_s + 1
+        peer.sendall(b"".join(text(b"%d" % n) for n in range(9000)))
+
+        assert [payload for payload, _ in wire.poll(5)] == [b"%d" % n for n in range(9000)]
+    wire.send_text(b"still writable")
+
+    assert peer.recv(6)[:2] == b"\x81\x8e"
+    peer.close()
 
 
 @pytest.mark.parametrize(
