@@ -1,6 +1,7 @@
 """CPU per message of a collector's connection, from a loopback socket into the ring: in a flood and at a steady pace.
 
     python -m benchmarks.receive [--against CHECKOUT] [--runs 5] [--messages 4000]
+    python -m benchmarks.receive --profile "kis book"          # at 5,000/s, by function, under the profiler
 
     server process --frames, paced--> WebSocketConnection --> FeedConnection's loop --> decode --> RingPublisher --> ring
 
@@ -12,8 +13,10 @@ machines, the figures do not. Not handled here: the writer, and a real vendor's 
 from __future__ import annotations
 
 import argparse
+import cProfile
 import multiprocessing
 import os
+import pstats
 import shutil
 import socket
 import statistics
@@ -22,7 +25,7 @@ import sys
 import tempfile
 import time
 from collections import deque
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from pathlib import Path
 
 from benchmarks.decode import (
@@ -99,7 +102,7 @@ class _StopAfter(WebSocketConnection):
         return found
 
 
-def measure(name: str, rate: int, messages: int) -> tuple[float, float]:
+def measure(name: str, rate: int, messages: int, profile: cProfile.Profile | None = None) -> tuple[float, float]:
     """CPU us a message, and messages a poll."""
     broker, payload = load_broker(name.split()[0]), FRAMES[name]()
     root = Path(tempfile.mkdtemp(prefix="cb-"))
@@ -149,7 +152,8 @@ def measure(name: str, rate: int, messages: int) -> tuple[float, float]:
         websocket = _StopAfter.connect(f"ws://127.0.0.1:{port_queue.get()}/", 1 << 22)
         websocket.arm(stop, messages)
         begin_s = time.process_time()
-        connection._message_loop(websocket)
+        with profile or nullcontext():
+            connection._message_loop(websocket)
         elapsed_s = time.process_time() - begin_s
         books_or_ticks = vitals.get("books") + vitals.get("ticks")
         assert books_or_ticks == messages, f"{books_or_ticks} records of {messages} messages"
@@ -174,6 +178,18 @@ def run_child(checkout: Path, name: str, rate: int, messages: int) -> tuple[floa
     return float(cpu_us), float(per_poll)
 
 
+def print_profile(name: str, messages: int) -> None:
+    """The functions that take the most time by themselves, waiting for the next message left out."""
+    profile = cProfile.Profile()
+    cpu_us, _ = measure(name, 5000, messages, profile)
+    print(f"{name} at 5,000/s: {cpu_us:.1f} us of CPU a message under the profiler; own time and calls a message")
+    found = pstats.Stats(profile).get_stats_profile().func_profiles
+    for function, cost in sorted(found.items(), key=lambda item: -item[1].tottime)[:25]:
+        calls = int(str(cost.ncalls).split("/")[0]) / messages
+        file = cost.file_name if cost.file_name == "~" else "/".join(Path(cost.file_name).parts[-2:])
+        print(f"{cost.tottime / messages * 1e6:7.2f} us {calls:6.1f}  {function:<50} {file}")
+
+
 def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -181,11 +197,15 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--messages", type=int, default=4000)
     parser.add_argument("--only", default="", help="cases whose name begins so: 'kis', 'kiwoom 0D'")
+    parser.add_argument("--profile", help="print where the time of one case goes, by function")
     parser.add_argument("--child", nargs=3, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.child:
         name, rate, messages = options.child
         print(*measure(name, int(rate), int(messages)))
+        return
+    if options.profile:
+        print_profile(options.profile, options.messages)
         return
     checkouts = [Path(__file__).parents[1], *([options.against.resolve()] if options.against else [])]
     print(f"CPU us a message, socket to ring: median (min to max) of {options.runs} runs in turn")
