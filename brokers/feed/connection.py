@@ -52,7 +52,7 @@ from ringbuf.records import EventType
 from ringbuf.vitals import ProcessState
 
 HEARTBEAT_INTERVAL_S = 0.5
-PULSE_INTERVAL_NS = SECOND_NS // 100
+STORE_INTERVAL_NS = SECOND_NS // 100
 """Heartbeat and time of the latest data are stored at most this often: whoever reads them counts seconds."""
 POLL_S = 0.25
 POLL_SUBSCRIBING_S = 0.02
@@ -190,7 +190,7 @@ class FeedConnection:
 
     def _message_loop(self, websocket: WebSocketConnection) -> None:
         session, liveness, read_mono_ns = self._session, self._liveness, self._clock.mono_ns
-        maintained_ns = pulse_ns = 0
+        maintained_ns = stored_ns = 0
         state: ProcessState | None = None
         while not self._stop.requested:
             now_ns = read_mono_ns()
@@ -199,8 +199,8 @@ class FeedConnection:
                 self._maintain(now_ns)
                 if liveness.may_disconnect(self._find_venues(), self._clock.to_calendar_ns(now_ns)):
                     break
-            if now_ns - pulse_ns >= PULSE_INTERVAL_NS:
-                pulse_ns = now_ns
+            if now_ns - stored_ns >= STORE_INTERVAL_NS:
+                stored_ns = now_ns
                 self._heartbeat.heartbeat()
                 if liveness.last_data_ns:
                     self._heartbeat.set("last_data_mono_ns", liveness.last_data_ns)

@@ -55,7 +55,7 @@ def connect(home: Home) -> FeedConnection:
     heartbeat = HeartbeatAggregator(vitals).add_thread("key 1")
     connection = FeedConnection(context, PlannedConnection(1, tuple(SUBSCRIPTIONS), ()), heartbeat)
     connection._subscription_table = SubscriptionTable(SUBSCRIPTIONS)
-    connection._session = broker.create_session(home.settings, "key", connection._subscription_table)
+    connection._session = broker.create_session(home.settings, "credential", connection._subscription_table)
     return connection
 
 
