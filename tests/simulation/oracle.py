@@ -37,6 +37,8 @@ from writer.journal.reader import read_rows
 from writer.volume.gap_tracker import decode_gap_report
 
 WINDOW_NS = round(TWIN_WINDOW_S * SECOND_NS)
+LATE_NS = WINDOW_NS - SECOND_NS // 4, 3 * SECOND_NS
+"""A feed that is this late may not be known to be: stamps are whole seconds, and the window here is shorter."""
 SIDES = ("ask_price", "ask_size", "bid_price", "bid_size")
 LEVEL_COLUMNS = [f"{side}_{level}" for side in SIDES for level in range(1, LEVELS + 1)]
 REST_COLUMNS = ["total_ask_size", "total_bid_size", "expected_price", "expected_size", "mid_price", "mid_size"]
@@ -48,8 +50,8 @@ _LOSS = re.compile(r"records (\d+) to (\d+) \((\d+)\)")
 _GONE = re.compile(r"the ring is gone with what was unread, from record (\d+) on")
 
 
-Arrival = tuple[int, str, tuple]
-"""Of a book: instant, feed, and what it says beyond its identity."""
+Arrival = tuple[int, str, tuple, int]
+"""Of a book: instant, feed, what it says beyond its identity, and how long it waited to be read."""
 
 
 class Interval(NamedTuple):
@@ -229,7 +231,7 @@ def _judge_books(
             certain[identity, one.feed, one.recv_ns] += 1
             certain_of[identity][one.feed] += 1
         contents.add((identity, _rest_of(book), one.record.exch_s))
-        when[identity].append((one.arrived_ns, one.feed, _rest_of(book)))
+        when[identity].append((one.arrived_ns, one.feed, _rest_of(book), one.waited_ns))
     stored: Counter[tuple] = Counter()
     counts: Counter[tuple] = Counter()
     if len(rows):
@@ -270,8 +272,14 @@ def _max_rows(arrivals: list[Arrival]) -> int:
     for one in [*sorted(arrivals), None]:
         # a poll or two pass between arrival and receipt
         if one is None or (cluster and one[0] - cluster[-1][0] > WINDOW_NS - SECOND_NS // 4):
-            of_feed = Counter((rest, feed) for _, feed, rest in cluster)
+            of_feed = Counter((rest, feed) for _, feed, rest, _ in cluster)
             is_short = not cluster or cluster[-1][0] - cluster[0][0] <= WINDOW_NS - SECOND_NS // 4
+            if max(of_feed.values(), default=0) > 1 and any(
+                LATE_NS[0] < waited_ns < LATE_NS[1] for *_, waited_ns in cluster
+            ):
+                is_short = (
+                    False  # it came back while a feed was beyond the window and not known to be late (docs/delivery.md)
+                )
             rests = {rest for rest, _ in of_feed}
             each = (max(of_feed[rest, feed] for feed in FEEDS) for rest in rests)
             high += sum(each) if is_short else of_feed.total()

@@ -81,6 +81,8 @@ class Delivery(NamedTuple):
     record: SentRecord
     arrived_ns: int
     """When its frame reached the machine, virtual mono_ns."""
+    waited_ns: int
+    """How long it lay there until its collector read it."""
     recv_ns: int
     seq: int
     ring_id: int
@@ -277,11 +279,14 @@ class World:
             before, ring_ids = collector.heads(), collector.ring_ids()
             recv_ns = collector.receive([frame for _, frame in arrived], now_ns)
             for arrived_ns, frame in arrived:
+                waited_ns = self.time.mono_ns - arrived_ns
                 self.evidence.garbled[feed] += not frame.records
                 for record in frame.records:
                     before[record.stream] += 1
                     self.evidence.deliveries.append(
-                        Delivery(feed, record, arrived_ns, recv_ns, before[record.stream], ring_ids[record.stream])
+                        Delivery(
+                            feed, record, arrived_ns, waited_ns, recv_ns, before[record.stream], ring_ids[record.stream]
+                        )
                     )
             if before != collector.heads():
                 self.evidence.faults.append(
