@@ -17,17 +17,18 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from datetime import date
 from pathlib import Path
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from conf.clock import HOUR_NS
+from conf.clock import DAY_NS, HOUR_NS, kst_midnight_ns
 from conf.home import Home
 from conf.instrument import Instrument
 from ringbuf.records import MAX_INT64
+from writer.journal.journal import RingPositions
 from writer.journal.reader import list_segments, read_batches, read_lineage, read_rows
 from writer.publish.dedup import read_published_overlapping, select_rows
 from writer.publish.partition import (
@@ -47,6 +48,7 @@ __all__ = [
     "PARQUET",
     "Catalog",
     "FileState",
+    "Snapshot",
     "encode_spans",
     "find_partitions",
     "hour_directory",
@@ -61,6 +63,17 @@ __all__ = [
 _Found = TypeVar("_Found")
 FileState = tuple[str, int, int, int]
 """A published file: its name below a directory, inode, size, time of the last change in ns."""
+
+
+class Snapshot(NamedTuple):
+    """The rows of a dataset up to one frame of its journal: published files, and rows that only the journal has.
+
+    `positions`: where the rings go on behind that frame.
+    """
+
+    paths: list[Path]
+    unpublished: pa.Table
+    positions: RingPositions
 
 
 class Catalog:
@@ -142,6 +155,27 @@ class Catalog:
             yield clear_zero_prices(pq.read_table(path, columns=list(columns), partitioning=None))
         yield from unpublished
 
+    def take_snapshot(self, dataset: str, begin_ns: int, end_ns: int, keep: Callable[[pa.Table], pa.Table]) -> Snapshot:
+        """What is stored up to the newest complete frame of the journal: what is not, is in the rings behind its positions.
+
+        `keep` chooses among the unpublished rows, a frame at a time; files are those of `partitions_between`.
+        """
+        positions: RingPositions = {}
+
+        def look() -> pa.Table:
+            positions.clear()
+            found = [PARQUET[dataset].empty_table()]
+            for entries, _, is_unpublished in self._find_unpublished(dataset, positions=positions):
+                rows = entries.filter(pa.array(is_unpublished & entries.column("twin_of").is_null().to_numpy(False)))
+                found.append(keep(pa.Table.from_batches([rows]).select(PARQUET[dataset].names)))
+            return pa.concat_tables(found)
+
+        # hours before the first day have no directory, and one that is published meanwhile is of these days
+        days = [date.fromisoformat(path.name[5:]) for path in self.directory(dataset).glob("date=*")]
+        first_ns = min([end_ns - 4 * DAY_NS, *(kst_midnight_ns(day) - DAY_NS for day in days)])
+        paths, unpublished = self.look_beside_writer(dataset, max(begin_ns, first_ns), end_ns, look)
+        return Snapshot(paths, unpublished, positions)
+
     def journal(self, dataset: str, ends: dict[Path, int] | None = None) -> Iterator[pa.RecordBatch]:
         """Every whole batch of journal entries, oldest first, published or not.
 
@@ -162,17 +196,20 @@ class Catalog:
         return sorted(found)
 
     def _find_unpublished(
-        self, dataset: str, begin_ns: int = 0, end_ns: int = MAX_INT64
+        self, dataset: str, begin_ns: int = 0, end_ns: int = MAX_INT64, positions: RingPositions | None = None
     ) -> Iterator[tuple[pa.RecordBatch, np.ndarray, np.ndarray]]:
         """Batches with unpublished entries of hours that begin in [begin_ns, end_ns); partitions of no other hour are read.
 
-        Yields the entries, the hour of each, and which are unpublished.
+        Yields the entries, the hour of each, and which are unpublished. `positions` become those of the newest frame that was read.
         """
         market, _ = parse_dataset(dataset)
         published_to: dict[tuple[str, int], int] = {}
         for path in list_segments(self._home.journal_directory(dataset)):
             lineage = read_lineage(path) or ""
-            for entries, *_ in read_batches(path, JOURNAL[dataset]):
+            for entries, metadata, *_ in read_batches(path, JOURNAL[dataset]):
+                if positions is not None and "positions" in metadata:
+                    positions.clear()
+                    positions.update(metadata["positions"])
                 hours = entries.column("hour").to_numpy()
                 row = pc.coalesce(entries.column("twin_of"), entries.column("row")).to_numpy()
                 is_unpublished = np.zeros(len(hours), bool)

@@ -28,6 +28,7 @@ from collectorctl.reader.bars import BarClock, Span, compute_bars, intersect
 from collectorctl.reader.feed_view import rebuild_feed
 from collectorctl.reader.live import Live
 from collectorctl.reader.replay import Replay
+from collectorctl.reader.since import Since
 from collectorctl.recover.certificate.store import SCHEMA, certificates_path, load
 from collectorctl.recover.store import table_file
 from conf.calendar import TradingCalendar
@@ -68,9 +69,18 @@ class HomeReader:
         self._home = Home(root)
         self._catalog = Catalog(self._home)
 
-    def live(self, symbols: Iterable[str] | None = None, streams: Iterable[str] = tuple(STREAMS)) -> Live:
-        """What is received from now on, see docs/live.md; `symbols`: None for all."""
-        return Live(self._home, symbols, streams)
+    def live(
+        self,
+        symbols: Iterable[str] | None = None,
+        streams: Iterable[str] = tuple(STREAMS),
+        since: Since | None = None,
+    ) -> Live:
+        """What is received from now on, see docs/live.md; `symbols`: None for all.
+
+        `since`: "open" for today's open, an instant with a zone, or ns since 1970: what was received from then on comes first, out
+        of files and journal, and is followed by the rings without a seam.
+        """
+        return Live(self._home, symbols, streams, since)
 
     def replay(
         self,

@@ -4,6 +4,9 @@
     events, heartbeats ──────────┼─> Live ─> Book Tick Gap Lost FeedDown FeedUp Phase
     cumulative volume ───────────┘
 
+    with `since`:  published files, journal ──up to one frame──> stored part ─┐
+                   rings ──from the positions of that frame──> live part ─────┴─> one list
+
 A reader polls: a look at one word of each ring, then a pause of MIN_PAUSE_S after data, growing to MAX_PAUSE_S while nothing
 comes. Nobody has to wake a reader, so that a producer never waits for one.
 
@@ -11,18 +14,23 @@ Guarantees:
     * Nothing is opened for writing, and no process needs to run: a stream that is opened before the home starts begins with it.
     * What this reader did not get is in band, at its place: `Lost` for its own slowness, `Gap` for shares that no tick covers,
       `FeedDown` for a connection that ended or a process that is silent for SILENT_NS.
+    * With `since` a stream that is opened at any moment has the books, ticks, gaps and events of one that was there from that
+      instant on, each once: the journal's newest frame names the record of each ring at which the stored part ends.
     * A reader that is killed, stopped or slow disturbs nobody.
 
 Not handled here:
-    * What was received before the stream was opened: that is in the files.
+    * What was received before the stream was opened, without `since`: that is in the files.
+    * With `since`: ticks that were fetched over REST, which nobody received, and the silence of processes before now.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections import defaultdict
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from itertools import count
+from pathlib import Path
 from types import TracebackType
 from typing import NamedTuple, Self
 
@@ -39,12 +47,15 @@ from collectorctl.reader.messages import (
     make_event,
     make_ticks,
 )
+from collectorctl.reader.since import Since, parse_since
+from collectorctl.reader.stored import Instruments, StoredStreams
 from collectorctl.reader.tap import BookMerge, Taken, Tap
+from collectorctl.reader.tick_merge import TickMerge
 from conf.clock import SECOND_NS
 from conf.home import Home
-from conf.instrument import parse_instrument
+from conf.instrument import Instrument, parse_instrument
 from conf.market import MARKETS
-from ringbuf.records import STREAMS, Flag, Venue
+from ringbuf.records import MAX_INT64, STREAMS, Flag, Venue
 from ringbuf.vitals import VitalsError, read_snapshot
 from writer.ingest.trading_day import compute_session_days
 from writer.volume.gap_tracker import MAX_VOLUME
@@ -135,46 +146,54 @@ class Live:
     """The live stream of a home. An iterator that ends only by `close`; not for several threads."""
 
     def __init__(
-        self, home: Home, symbols: Iterable[str] | None = None, streams: Iterable[str] = tuple(STREAMS)
+        self,
+        home: Home,
+        symbols: Iterable[str] | None = None,
+        streams: Iterable[str] = tuple(STREAMS),
+        since: Since | None = None,
     ) -> None:
-        """Begin now.
+        """Begin now, or with what was received from `since` on.
+
+        ValueError: an unknown symbol or stream, or a `since` that is no instant of the past. With `since` also OSError,
+        PartitionWriteError, pa.ArrowException: a stored file is unreadable.
 
         Args:
             home: whose rings.
             symbols: as in the settings ("005930", "005930_NX", "NAS.AAPL"); None for all.
             streams: of "orderbook" and "tick".
+            since: "open", an instant with a zone, or ns since 1970; None for now.
         """
         wanted = list(streams)
         if unknown := set(wanted) - set(STREAMS):
             raise ValueError(f"{sorted(unknown)}: no such stream: name some of {list(STREAMS)}")
-        instruments = None
+        instruments: Instruments = None
+        parsed: list[Instrument] = []
         if symbols is not None:
             parsed = [parse_instrument(symbol) for symbol in ([symbols] if isinstance(symbols, str) else symbols)]
             instruments = {(found.symbol.encode(), int(Venue[found.venue])) for found in parsed}
         feeds = [feed for market in MARKETS.values() for feed in market.feeds]
-        settings = home.settings
-        merge = BookMerge(
-            round(settings.writer.twin_window_s * SECOND_NS), settings.writer.identity_cum_volume, settings.clock.speed
-        )
         rings = {(feed, stream): home.ring_path(feed, stream) for stream in (*wanted, "event") for feed in feeds}
-        self._tap = Tap(rings, merge, instruments)
+        self._since_ns = 0
+        self._past: Iterator[Taken] = iter(())
+        if since is None:
+            self._tap = Tap(rings, _make_merge(home), instruments)
+        else:
+            self._since_ns = parse_since(since, home, parsed)
+            self._tap, self._past = _open_seam(home, rings, wanted, instruments, self._since_ns)
         self._watch = ProcessWatch(home, feeds)
         self._gaps = GapFinder()
         self._pause_s = MIN_PAUSE_S
         self._is_closed = False
 
     def read(self) -> list[Message]:
-        """Everything that is new, at once; never waits."""
-        messages: list[Message] = [*self._watch.look(time.monotonic_ns())]
-        taken = self._tap.look()
-        messages += taken.lost
-        return messages + self._merge_streams(taken)
+        """Everything that is new, at once; never waits. Of the stored part a window at a time."""
+        changes, taken = self._look()
+        return [*changes, *taken.lost, *self._merge_streams(taken)]
 
     def read_batches(self) -> list[RecordBatch | Gap | Lost | FeedDown | FeedUp | Phase]:
-        """Everything that is new as numpy records and the other messages; never waits."""
-        found: list[RecordBatch | Gap | Lost | FeedDown | FeedUp | Phase] = [*self._watch.look(time.monotonic_ns())]
-        taken = self._tap.look()
-        found += taken.lost
+        """Everything that is new as numpy records and the other messages; never waits. Of the stored part a window at a time."""
+        changes, taken = self._look()
+        found: list[RecordBatch | Gap | Lost | FeedDown | FeedUp | Phase] = [*changes, *taken.lost]
         for stream, records in taken.records.items():
             if stream == "event":
                 found += (message for message in map(make_event, records) if message is not None)
@@ -222,6 +241,16 @@ class Live:
         self._pause_s = MIN_PAUSE_S if has_come else min(self._pause_s * PAUSE_GROWTH, MAX_PAUSE_S)
         return self._pause_s
 
+    def _look(self) -> tuple[Sequence[FeedDown | FeedUp], Taken]:
+        """What processes do, and the next records: first those of the past, then what is new in the rings."""
+        past = next(self._past, None)
+        changes = [] if past is not None else self._watch.look(time.monotonic_ns())
+        taken = past if past is not None else self._tap.look()
+        if self._since_ns:  # the journal may have ended before
+            for stream, records in taken.records.items():
+                taken.records[stream] = records[records["recv_ns"] >= self._since_ns]
+        return changes, taken
+
     def _merge_streams(self, taken: Taken) -> list[Message]:
         """The messages of all streams by the time of receipt; a gap before the tick that shows it."""
         keyed: list[tuple[int, int, Message]] = []
@@ -229,7 +258,7 @@ class Live:
         for stream, records in taken.records.items():
             if not len(records):
                 continue
-            times = np.maximum.accumulate(records["mono_ns"]).tolist()
+            times = np.maximum.accumulate(records[taken.order]).tolist()
             if stream == "event":
                 events = [(at, message) for at, message in zip(times, map(make_event, records), strict=True) if message]
                 keyed += [(at, next(order), message) for at, message in events]
@@ -241,3 +270,66 @@ class Live:
                     keyed.append((at, next(order), gaps[number]))
                 keyed.append((at, next(order), message))
         return [message for _, _, message in sorted(keyed, key=lambda item: item[:2])]
+
+
+def _make_merge(home: Home) -> BookMerge:
+    table = home.settings.writer
+    return BookMerge(round(table.twin_window_s * SECOND_NS), table.identity_cum_volume, home.settings.clock.speed)
+
+
+def _open_seam(
+    home: Home,
+    rings: Mapping[tuple[str, str], Path],
+    streams: Sequence[str],
+    instruments: Instruments,
+    since_ns: int,
+) -> tuple[Tap, Iterator[Taken]]:
+    """The rings from where the stored part ends, and all that was received before now.
+
+    The rings are mapped at once: what is deleted while the stored part is read is there nevertheless.
+    """
+    stored = StoredStreams(home, streams, instruments, since_ns)
+    tap = Tap(rings, _make_merge(home), instruments, stored.positions)
+    if tap.gone:  # unless a ring was replaced between the two looks, which the journal knows by now
+        tap.close()
+        stored = StoredStreams(home, streams, instruments, since_ns)
+        tap = Tap(rings, _make_merge(home), instruments, stored.positions)
+    return tap, _read_past(stored, tap)
+
+
+def _read_past(stored: StoredStreams, tap: Tap) -> Iterator[Taken]:
+    """The stored part by windows; at its end in one order what the rings have by then.
+
+        orderbook  ──stored──────────┤├──ring──     the journals of two streams end at different instants: what is stored of one
+        tick       ──stored──┤├──ring──────────     behind the end of the other is held back until the rings are read
+                             seam_ns
+
+    Order is that of the receive times, which files and rings have.
+    """
+    seam_ns = min(tap.find_unread("recv_ns"), default=MAX_INT64)
+    ticks = TickMerge()
+    parts: defaultdict[str, list[np.ndarray]] = defaultdict(list)
+    for window in stored.read_windows():
+        if "tick" in window:
+            window["tick"] = ticks.merge(window["tick"])
+        ends = {stream: int(np.searchsorted(records["recv_ns"], seam_ns)) for stream, records in window.items()}
+        for stream, records in window.items():
+            parts[stream].append(records[ends[stream] :])
+        if any(ends.values()):
+            yield Taken({stream: records[: ends[stream]] for stream, records in window.items()}, [], order="recv_ns")
+    lost: list[Lost] = []
+    has_more = True
+    while has_more:
+        taken = tap.look()
+        has_more, lost = taken.has_more, lost + taken.lost
+        for stream, records in taken.records.items():
+            parts[stream].append(records)
+    if parts or lost:
+        yield Taken({stream: _merge_by_receipt(found) for stream, found in parts.items()}, lost, order="recv_ns")
+
+
+def _merge_by_receipt(parts: Sequence[np.ndarray]) -> np.ndarray:
+    """Records of one stream by receive time; each part keeps its order."""
+    records = np.concatenate(parts)
+    keys = np.concatenate([np.maximum.accumulate(part["recv_ns"]) for part in parts])
+    return records[np.argsort(keys, kind="stable")]

@@ -90,12 +90,13 @@ class Lost(NamedTuple):
     """Records of a feed's ring that this reader cannot get: numbers `first` to `last`, both included.
 
     It was too slow and they were overwritten, or `is_damage`. The files are not concerned: they have a reader of their own.
+    `last` is None where the ring is gone: how many came after `first`, or whether any did, is unknown (only with `since`).
     """
 
     feed: str
     stream: str
     first: int
-    last: int
+    last: int | None
     is_damage: bool = False
 
 

@@ -4,16 +4,20 @@
 
 Guarantees:
     * Every received row of the span and instruments is there once, each feed's in the order of its ring.
+    * `StoredStreams` ends with one frame of each journal, and has the positions of the rings behind it: what is read from there on
+      follows without a seam.
+    * Memory holds a window of rows, and what only the journal has yet of the wanted instruments.
     * Ticks that recovery or gapfill fetched were not received: they are left out, and counted.
 
 Not handled here:
-    * Books as the feed that was second delivered them, and what files do not keep: `mono_ns`, which is `recv_ns` here.
+    * Books as the feed that was second delivered them, and what files do not keep: `mono_ns`, which is computed from
+      `recv_ns`.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from datetime import date
 from functools import partial
 from pathlib import Path
@@ -24,15 +28,19 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from conf.clock import DAY_NS, kst_midnight_ns
+from conf.clock import DAY_NS, HOUR_NS, SECOND_NS, kst_midnight_ns
 from conf.home import Home
 from conf.instrument import Instrument
+from conf.market import MARKETS, Market
 from ringbuf.records import (
+    EVENT,
     LEVELS,
     MAX_INT64,
     PRICE_SCALE,
+    STREAM_NAMES,
     STREAMS,
     UNDEFINED,
+    EventType,
     FeedId,
     Session,
     Side,
@@ -40,6 +48,15 @@ from ringbuf.records import (
     empty_records,
 )
 from writer.catalog import PARQUET, Catalog
+
+WINDOW_NS = 300 * SECOND_NS
+"""Receive times of rows that are in memory at once."""
+
+Instruments = Collection[tuple[bytes, int]] | None
+"""(symbol, venue) wanted, venue 0 for all of them; None for all."""
+
+_RECEIVED = {"event": "time"}
+"""The column of the receive time, where it is not recv_time."""
 
 _SESSIONS = {session.name.lower(): session for session in Session}
 
@@ -74,20 +91,14 @@ class StoredRows:
 
     def read(self, stream: str, begin_ns: int, end_ns: int) -> np.ndarray:
         """The records received in [begin_ns, end_ns), in receive order. OSError, pa.ArrowException: an unreadable file."""
-        schema = PARQUET[f"kr.{stream}"]
-        kind = schema.field("recv_time").type
-        begin, end = (pa.scalar(at, pa.int64()).cast(kind) for at in (begin_ns, end_ns))
-        here = (pc.field("recv_time") >= begin) & (pc.field("recv_time") < end) & pc.field("symbol").isin(self._symbols)
-        tables = [
-            pq.read_table(path, columns=schema.names, filters=here, partitioning=None)
-            for path, first_ns, last_ns in self._files[stream]
-            if first_ns < end_ns and begin_ns <= last_ns
-        ]
-        rows = pa.concat_tables([*(table.cast(schema) for table in tables), self._unpublished[stream].filter(here)])
-        records = to_records(stream, rows)
-        keys = zip(records["symbol"].tolist(), records["venue"].tolist(), strict=True)
-        records = records[np.fromiter((key in self._wanted for key in keys), bool, len(records))]
-        return records[np.lexsort((records["seq"], records["recv_ns"]))]
+        return _read_received(
+            f"kr.{stream}",
+            self._files[stream],
+            self._unpublished[stream],
+            (begin_ns, end_ns),
+            pc.field("symbol").isin(self._symbols),
+            self._wanted,
+        )
 
     def count_fetched(self, begin_ns: int, end_ns: int) -> int:
         """Ticks of trades in [begin_ns, end_ns) that were fetched, not received."""
@@ -102,16 +113,122 @@ class StoredRows:
         return published + len(self._unpublished["tick"].filter(here))
 
 
+class StoredStreams:
+    """All streams and events of some instruments from an instant on, up to the newest frame of each journal.
+
+    `positions`: (feed, stream) -> (ring_id, number of the first record that is not in here).
+    """
+
+    def __init__(self, home: Home, streams: Sequence[str], instruments: Instruments, since_ns: int) -> None:
+        """OSError, PartitionWriteError, pa.ArrowException: an unreadable file; `instruments`: as Tap has them, None for all."""
+        self._clock = home.load_clock()
+        self._instruments = instruments
+        self._since_ns = since_ns
+        self._end_ns = self._clock.now_ns() + HOUR_NS
+        self._wanted = pc.scalar(True)
+        if instruments is not None:
+            symbols = pa.array(sorted({symbol.decode() for symbol, _ in instruments}))
+            self._wanted = pc.field("symbol").isin(symbols) | pc.field("symbol").is_null()
+        self.positions: dict[tuple[str, str], tuple[int, int]] = {}
+        self._datasets: dict[str, tuple[list[tuple[Path, int, int]], pa.Table]] = {}
+        for market in MARKETS.values():
+            for stream in (*streams, "event"):
+                self._look(home, market, stream)
+
+    def _look(self, home: Home, market: Market, stream: str) -> None:
+        dataset = f"{market.name}.{stream}"
+        received = pc.field(_RECEIVED.get(stream, "recv_time"))
+        chosen = (received >= _to_scalar(dataset, stream, self._since_ns)) & self._wanted
+        paths, unpublished, positions = Catalog(home).take_snapshot(
+            # an hour is that of the exchange's stamp, which may be long before the receipt
+            dataset,
+            self._since_ns - DAY_NS,
+            self._end_ns + DAY_NS,
+            lambda rows: rows.filter(chosen),
+        )
+        spans = [(path, *read_receive_span(path, _RECEIVED.get(stream, "recv_time"))) for path in paths]
+        self._datasets[dataset] = spans, unpublished
+        names = {f"{feed}.{stream}": (feed, stream) for feed in market.feeds}
+        self.positions |= {
+            names[name]: (ring_id, next_seq) for name, (ring_id, next_seq) in positions.items() if name in names
+        }
+
+    def read_windows(self) -> Iterator[dict[str, np.ndarray]]:
+        """By stream the records of one span of WINDOW_NS after the other, those without any left out."""
+        spans = [span[1:] for files, _ in self._datasets.values() for span in files]
+        for dataset, (_, unpublished) in self._datasets.items():
+            if len(unpublished):
+                times = unpublished[_RECEIVED.get(dataset.partition(".")[2], "recv_time")]
+                spans.append(tuple(pc.min_max(times.cast(pa.int64())).as_py().values()))
+        begin_ns = self._since_ns
+        while ahead := [first_ns for first_ns, last_ns in spans if begin_ns <= min(last_ns, self._end_ns)]:
+            begin_ns = max(begin_ns, min(ahead))
+            parts = self._read(begin_ns, begin_ns + WINDOW_NS)
+            if any(len(records) for records in parts.values()):
+                yield parts
+            begin_ns += WINDOW_NS
+
+    def _read(self, begin_ns: int, end_ns: int) -> dict[str, np.ndarray]:
+        parts: dict[str, list[np.ndarray]] = {}
+        for dataset, (files, unpublished) in self._datasets.items():
+            records = _read_received(dataset, files, unpublished, (begin_ns, end_ns), self._wanted, self._instruments)
+            anchor = self._clock.anchor
+            elapsed_ns = np.round((records["recv_ns"] - anchor.calendar_ns) / anchor.speed).astype(np.int64)
+            records["mono_ns"] = anchor.mono_ns + elapsed_ns
+            parts.setdefault(dataset.partition(".")[2], []).append(records)
+        return {stream: _order(np.concatenate(found)) for stream, found in parts.items()}
+
+
+def _read_received(
+    dataset: str,
+    files: Sequence[tuple[Path, int, int]],
+    unpublished: pa.Table,
+    span_ns: tuple[int, int],
+    wanted: pc.Expression,
+    instruments: Instruments,
+) -> np.ndarray:
+    """The records received in [begin, end), in receive order."""
+    schema, stream = PARQUET[dataset], dataset.partition(".")[2]
+    begin, end = (_to_scalar(dataset, stream, at) for at in span_ns)
+    received = pc.field(_RECEIVED.get(stream, "recv_time"))
+    here = (received >= begin) & (received < end) & wanted
+    tables = [
+        pq.read_table(path, columns=schema.names, filters=here, partitioning=None)
+        for path, first_ns, last_ns in files
+        if first_ns < span_ns[1] and span_ns[0] <= last_ns
+    ]
+    rows = pa.concat_tables([*(table.cast(schema) for table in tables), unpublished.filter(here)])
+    records = to_events(dataset, rows) if stream == "event" else to_records(stream, rows)
+    return _order(choose(records, instruments))
+
+
+def _order(records: np.ndarray) -> np.ndarray:
+    return records[np.lexsort((records["seq"], records["recv_ns"]))]
+
+
+def _to_scalar(dataset: str, stream: str, ns: int) -> pa.Scalar:
+    return pa.scalar(ns, pa.int64()).cast(PARQUET[dataset].field(_RECEIVED.get(stream, "recv_time")).type)
+
+
+def choose(records: np.ndarray, instruments: Instruments) -> np.ndarray:
+    """The records of `instruments`, (symbol, venue) with venue 0 for all of them, and those of none; None for all."""
+    if instruments is None or not len(records):
+        return records
+    keys = zip(records["symbol"].tolist(), records["venue"].tolist(), strict=True)
+    wanted = (key in instruments or (key[0], 0) in instruments or not key[0] for key in keys)
+    return records[np.fromiter(wanted, bool, len(records))]
+
+
 def _read_unpublished(home: Home, dataset: str) -> pa.Table:
     schema = PARQUET[dataset]
     batches = [batch.select(schema.names) for batch in Catalog(home).unpublished(dataset)]
     return pa.Table.from_batches(batches, schema=schema)
 
 
-def read_receive_span(path: Path) -> tuple[int, int]:
-    """The first and the last receive time in a file, by its statistics; wider where it has none."""
+def read_receive_span(path: Path, name: str = "recv_time") -> tuple[int, int]:
+    """The first and the last receive time in a file, by its statistics; wider where it has none. `name`: of its column."""
     metadata = pq.read_metadata(path)
-    column = metadata.schema.names.index("recv_time")
+    column = metadata.schema.names.index(name)
     groups = [metadata.row_group(number).column(column).statistics for number in range(metadata.num_row_groups)]
     if any(one is None or (not one.has_min_max and one.null_count != one.num_values) for one in groups):
         return 0, MAX_INT64
@@ -120,13 +237,17 @@ def read_receive_span(path: Path) -> tuple[int, int]:
 
 
 def to_records(stream: str, rows: pa.Table) -> np.ndarray:
-    """Stored rows (PARQUET of Korea) as ring records; a null quote, midpoint or expected trade is the 0 that vendors send."""
+    """Stored rows (columns of PARQUET) as ring records; a null quote, midpoint or expected trade is the 0 that vendors send."""
     records = empty_records(STREAMS[stream], len(rows))
 
     def ints(name: str, absent: int = UNDEFINED) -> np.ndarray:
         return pc.fill_null(rows[name].cast(pa.int64()), absent).to_numpy()
 
     def prices(name: str, absent: int = UNDEFINED) -> np.ndarray:
+        if pa.types.is_floating(rows[name].type):
+            given = pc.fill_null(rows[name], np.nan).to_numpy()
+            found = np.round(np.nan_to_num(given) * PRICE_SCALE).astype(np.int64)
+            return np.where(np.isnan(given), absent, found)
         found = ints(name, absent)
         return np.where(found == UNDEFINED, UNDEFINED, found * PRICE_SCALE)
 
@@ -154,6 +275,31 @@ def to_records(stream: str, rows: pa.Table) -> np.ndarray:
         records[f"{name}_price_e4"], records[f"{name}_size"] = prices(f"{name}_price", 0), ints(f"{name}_size", 0)
     for name in ("cum_volume", "total_ask_size", "total_bid_size"):
         records[name] = ints(name)
+    return records
+
+
+def to_events(dataset: str, rows: pa.Table) -> np.ndarray:
+    """Stored events as ring records; those of the writer, which no ring has, are left out."""
+    feeds = MARKETS[dataset.partition(".")[0]].feeds
+    rows = rows.filter(pc.field("line").isin(pa.array(feeds)))
+    records = empty_records(EVENT, len(rows))
+    columns = {name: rows[name].to_pylist() for name in ("symbol", "venue", "line", "kind", "stream", "message")}
+    records["symbol"] = [(symbol or "").encode() for symbol in columns["symbol"]]
+    records["venue"] = [Venue[name] if name else 0 for name in columns["venue"]]
+    records["line"] = [FeedId[name.upper()] for name in columns["line"]]
+    records["kind"] = [EventType[name.upper()] for name in columns["kind"]]
+    records["stream"] = [STREAM_NAMES.index(name or "") for name in columns["stream"]]
+    records["message"] = [(text or "").encode() for text in columns["message"]]
+    for name, column, absent in (
+        ("recv_ns", "time", 0),
+        ("exch_ns", "exch_time", 0),
+        ("since_ns", "since", UNDEFINED),
+        ("value", "value", UNDEFINED),
+        ("connection", "connection", 0),
+        ("flags", "flags", 0),
+        ("seq", "seq", 0),
+    ):
+        records[name] = pc.fill_null(rows[column].cast(pa.int64()), absent).to_numpy()
     return records
 
 

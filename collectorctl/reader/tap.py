@@ -9,7 +9,10 @@ Guarantees:
     * Each feed's records come in the order of its ring, each once; what was overwritten before it was read, or is damaged, is
       reported with its exact numbers.
     * Books and ticks are merged by the writer's own rules, in this process: a paused, restarted or absent writer changes nothing.
-      Those of the WARM_UP_NS before the first look are merged and left out, so that a twin of one of them is nothing new.
+      Those of the WARM_UP_NS before the first look, or of the REMEMBERED_NS before the positions where it begins, are merged and
+      left out, so that a twin of one of them is nothing new.
+    * From positions on, no record is missing: what was overwritten behind a position has its numbers, and a ring that took the
+      place of the one that a position is of is read from its first record, behind a loss whose end is unknown.
     * A ring that is absent is awaited. A copy by its producer under the same ring_id is read on at the same number; another ring
       follows from its first record on, once what the old one had then is read. The old one is read beside it until it has been
       silent for FORMER_NS: a producer whose path another process has taken goes on in its nameless file.
@@ -31,6 +34,7 @@ from typing import NamedTuple
 import numpy as np
 
 from collectorctl.reader.messages import Lost
+from collectorctl.reader.stored import choose
 from collectorctl.reader.tick_merge import TickMerge
 from conf.clock import SECOND_NS
 from ringbuf.records import RINGS
@@ -49,10 +53,15 @@ _WARM_UP_STEP = 1024
 
 
 class Taken(NamedTuple):
-    """The result of a look: per stream the records in receive order, and what was lost before them."""
+    """The result of a look: per stream the records in receive order, and what was lost before them.
+
+    `has_more`: a ring had more than one look takes; `order`: the stamp by which the streams are in one order.
+    """
 
     records: dict[str, np.ndarray]
     lost: list[Lost]
+    has_more: bool = False
+    order: str = "mono_ns"
 
 
 class BookMerge:
@@ -106,11 +115,30 @@ class Tap:
     """The rings of some feeds and streams. Not for several threads."""
 
     def __init__(
-        self, rings: Mapping[tuple[str, str], Path], merge: BookMerge, instruments: Collection[tuple[bytes, int]] | None
+        self,
+        rings: Mapping[tuple[str, str], Path],
+        merge: BookMerge,
+        instruments: Collection[tuple[bytes, int]] | None,
+        positions: Mapping[tuple[str, str], tuple[int, int]] | None = None,
     ) -> None:
-        """`rings`: (feed, stream) -> file; `instruments`: (symbol, venue) wanted, venue 0 for all of them, None for all."""
+        """Begin now, or at positions.
+
+        Args:
+            rings: (feed, stream) -> file.
+            merge: of the books.
+            instruments: (symbol, venue) wanted, venue 0 for all of them; None for all.
+            positions: (feed, stream) -> (ring_id, number of the first record); a ring without one is read from its first record
+                on. None: every ring is read from now on.
+        """
         self._cursors = [Cursor(feed, stream, path) for (feed, stream), path in rings.items()]
         self._former: list[Cursor] = []
+        self._has_positions = positions is not None
+        for cursor in self._cursors:
+            if positions is not None and (cursor.feed, cursor.stream) in positions:
+                ring_id, next_seq = positions[cursor.feed, cursor.stream]
+                cursor.left_at[ring_id] = next_seq
+        self.gone: list[Lost] = []
+        """Of rings that positions are of and that are gone: part of the next look."""
         self._merges = {"orderbook": merge.merge, "tick": TickMerge().merge}
         self._instruments = None if instruments is None else frozenset(instruments)
         self._attached_ns = 0
@@ -125,7 +153,7 @@ class Tap:
         if now_ns - self._attached_ns >= ATTACH_EVERY_NS:
             self._attach(now_ns)
         parts: dict[str, list[np.ndarray]] = {}
-        lost: list[Lost] = []
+        lost, self.gone, has_more = self.gone, [], False
         for cursor in (*self._former, *self._cursors):
             observer = cursor.observer
             if observer is None or not observer.has(cursor.next_seq):
@@ -142,26 +170,14 @@ class Tap:
                 loss = batch.loss
                 lost.append(Lost(cursor.feed, cursor.stream, loss.first_seq, loss.last_seq, loss.is_damage))
             cursor.next_seq = batch.next_seq
-            parts.setdefault(cursor.stream, []).append(self._choose(cursor.stream, batch.records))
-        return Taken({stream: self._order(stream, found) for stream, found in parts.items()}, lost)
+            has_more |= batch.loss is not None or len(batch.records) == MAX_RECORDS_PER_LOOK
+            parts.setdefault(cursor.stream, []).append(choose(batch.records, self._instruments))
+        return Taken({stream: self._order(stream, found) for stream, found in parts.items()}, lost, has_more)
 
     def close(self) -> None:
         """Unmap everything."""
         for cursor in (*self._former, *self._cursors):
             cursor.close()
-
-    def _choose(self, stream: str, records: np.ndarray) -> np.ndarray:
-        if self._instruments is None or not len(records):
-            return records
-        wanted = np.fromiter(
-            (
-                (symbol, venue) in self._instruments or (symbol, 0) in self._instruments or not symbol
-                for symbol, venue in zip(records["symbol"].tolist(), records["venue"].tolist(), strict=True)
-            ),
-            bool,
-            len(records),
-        )
-        return records[wanted]
 
     def _order(self, stream: str, parts: list[np.ndarray]) -> np.ndarray:
         records = parts[0] if len(parts) == 1 else np.concatenate(parts)
@@ -186,8 +202,14 @@ class Tap:
             cursor.observer = Observer.open(cursor.path, RINGS[cursor.stream])
         except FileNotFoundError:
             return
+        if is_first and not self._has_positions:
+            cursor.next_seq = cursor.observer.head + 1
+            return
         # a ring that appears while this runs is read from its first record on
-        cursor.next_seq = cursor.observer.head + 1 if is_first else 1
+        ring_id = cursor.observer.ring_id
+        if cursor.left_at and ring_id not in cursor.left_at:
+            self.gone.append(Lost(cursor.feed, cursor.stream, next(iter(cursor.left_at.values())), None))
+        cursor.next_seq = min(cursor.left_at.get(ring_id, 1), cursor.observer.head + 1)
 
     def _follow(self, cursor: Cursor, observer: Observer, now_ns: int) -> None:
         """Go on in the ring that is at the path now, if there is one and what the old one has is read."""
@@ -216,6 +238,10 @@ class Tap:
 
     def _warm_up(self, now_ns: int) -> None:
         """Merge what was received shortly before, so that its twins are known as such."""
+        begin_ns = now_ns - WARM_UP_NS
+        if self._has_positions:
+            seam = self.find_unread("mono_ns") or [max(self._find_records("mono_ns", -1), default=now_ns)]
+            begin_ns = min(now_ns, *seam) - REMEMBERED_NS
         parts: dict[str, list[np.ndarray]] = {}
         for cursor in self._cursors:
             observer = cursor.observer
@@ -225,13 +251,28 @@ class Tap:
             while begin > observer.oldest:
                 begin = max(observer.oldest, begin - _WARM_UP_STEP)
                 found = observer.read(begin, 1).records
-                if not len(found) or found["mono_ns"][0] < now_ns - WARM_UP_NS:
+                if not len(found) or found["mono_ns"][0] < begin_ns:
                     break
             while begin < cursor.next_seq:
                 batch = observer.read(begin, cursor.next_seq - begin)
                 begin = batch.next_seq
-                recent = np.abs(batch.records["mono_ns"] - now_ns) <= WARM_UP_NS
-                parts.setdefault(cursor.stream, []).append(self._choose(cursor.stream, batch.records[recent]))
-            cursor.next_seq = max(cursor.next_seq, begin)
+                if begin > cursor.next_seq:
+                    break  # overtaken meanwhile: the next look has the numbers
+                mono_ns = batch.records["mono_ns"]
+                recent = (begin_ns <= mono_ns) & (mono_ns <= now_ns)  # one from the future is of another boot
+                parts.setdefault(cursor.stream, []).append(choose(batch.records[recent], self._instruments))
         for stream, recent_parts in parts.items():
             self._order(stream, recent_parts)
+
+    def find_unread(self, name: str) -> list[int]:
+        """The field `name` of the first record of each ring that is to be read."""
+        return self._find_records(name, 0)
+
+    def _find_records(self, name: str, offset: int) -> list[int]:
+        """The field `name` of the record of each ring that is `offset` behind its position, where there is one."""
+        return [
+            value
+            for cursor in self._cursors
+            if cursor.observer is not None and 0 < cursor.next_seq + offset <= cursor.observer.head
+            for value in cursor.observer.read(cursor.next_seq + offset, 1).records[name].tolist()
+        ]

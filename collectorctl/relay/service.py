@@ -106,14 +106,14 @@ class Relay:
         match message:
             case RecordBatch(stream, records):
                 self._gateway.publish(stream, records)
-            case Lost():
-                self._vitals.add("lost_records", message.last - message.first + 1)
+            case Lost(last=int(last)):
+                self._vitals.add("lost_records", last - message.first + 1)
                 logger.warning(
                     "{} {}: records {} to {} were {} before the relay had read them: no client got them, the files have them",
                     message.feed,
                     message.stream,
                     message.first,
-                    message.last,
+                    last,
                     "damaged" if message.is_damage else "overwritten",
                 )
             case Gap():
