@@ -188,7 +188,9 @@ class SimulatorProcess:
         """The next response. EnvironmentSetupError after `timeout_s` seconds, or when the process has exited."""
         pipe = cast(BufferedReader, self.process.stdout)  # opened with PIPE
         while b"\n" not in self._pending:
-            if not select.select([pipe], [], [], timeout_s)[0]:
+            poll = select.poll()  # select() refuses a descriptor above 1023, which a process with many of them has
+            poll.register(pipe, select.POLLIN)
+            if not poll.poll(timeout_s * 1000):
                 raise EnvironmentSetupError(f"the simulator did not answer for {timeout_s} s")
             chunk = pipe.read1()
             if not chunk:
