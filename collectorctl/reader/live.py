@@ -142,7 +142,23 @@ class ProcessWatch:
         return found
 
 
-class Live:
+class ClosableStream:
+    """A stream that a `with` block closes."""
+
+    def close(self) -> None:
+        """End the iteration."""
+        raise NotImplementedError
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+class Live(ClosableStream):
     """The live stream of a home. An iterator that ends only by `close`; not for several threads."""
 
     def __init__(
@@ -227,14 +243,6 @@ class Live:
         """End the iteration and unmap everything."""
         self._is_closed = True
         self._tap.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.close()
 
     def next_pause(self, has_come: bool) -> float:
         """How long to wait before the next look, in seconds; `has_come`: whether the last one found something."""

@@ -1,12 +1,11 @@
 """Replay of a stored Korean day: the messages of a live stream out of files and journal.
 
-    books, ticks ──StoredRows──> records in receive order ─┐
-    events ────────────────────────────────────────────────┼──pace──> Book Tick Gap FeedDown FeedUp Phase
-    cumulative volume ─────────────────────────────────────┘
+    books, ticks, events ──StoredRows──> records in receive order ─┐
+    cumulative volume ─────────────────────────────────────────────┴──pace──> Book Tick Gap FeedDown FeedUp Phase
 
 Guarantees:
     * Every received book and tick of the span and instruments comes once, in receive order; a gap is before the tick that shows it.
-    * Memory is bounded by WINDOW_NS of rows, the day's events, and what only the journal has.
+    * Memory is bounded by WINDOW_NS of rows, and what only the journal has.
     * With a `speed` no message comes before its time of receipt; a pause moves all that follows.
 
 Not handled here:
@@ -20,17 +19,14 @@ from __future__ import annotations
 import asyncio
 import datetime as dt
 import time
-from collections.abc import AsyncIterator, Hashable, Iterable, Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator
 from itertools import pairwise
-from types import TracebackType
-from typing import Any, Literal, Self
+from typing import Literal, TypeVar
 
 import numpy as np
-import pandas as pd
 
-from collectorctl.explain.rows import read_events
-from collectorctl.reader.live import GapFinder, RecordBatch
-from collectorctl.reader.messages import PHASE_KINDS, FeedDown, FeedUp, Gap, Message, Phase, make_books, make_ticks
+from collectorctl.reader.live import ClosableStream, GapFinder, RecordBatch
+from collectorctl.reader.messages import FeedDown, FeedUp, Gap, Message, Phase, make_books, make_event, make_ticks
 from collectorctl.reader.stored import StoredRows, merge_runs
 from conf.clock import DAY_NS, SECOND_NS, kst_midnight_ns
 from conf.home import Home
@@ -41,11 +37,11 @@ from ringbuf.records import STREAMS, TICK
 WINDOW_NS = 120 * SECOND_NS
 STEP_RECORDS = 500
 POLL_S = 0.01
-_PHASES = set(PHASE_KINDS.values())
+_Found = TypeVar("_Found")
 Batch = RecordBatch | Gap | FeedDown | FeedUp | Phase
 
 
-class Replay:
+class Replay(ClosableStream):
     """A stored day as messages. An iterator that ends with the span, or by `close`; not for several threads."""
 
     def __init__(
@@ -76,8 +72,7 @@ class Replay:
         self._end_ns = midnight_ns + _to_ns(end) if end else midnight_ns + DAY_NS
         if self._begin_ns >= self._end_ns:
             raise ValueError(f"end={end} is not after begin={begin}")
-        self._home, self._rows = home, StoredRows(home, instruments, day)
-        self._wanted = {(one.symbol, one.venue) for one in instruments}
+        self._rows = StoredRows(home, instruments, day)
         self._origin_s: float | None = None
         self._first_ns = 0
         self._paused_s: float | None = None
@@ -99,40 +94,31 @@ class Replay:
 
     def batches(self) -> Iterator[Batch]:
         """Numpy records of at most STEP_RECORDS, each batch when its last record is due, with the other messages between them."""
-        for at_ns, batch in self._read():
-            while not self._is_closed and (wait_s := self._find_wait(at_ns)):
-                time.sleep(wait_s)
-            if self._is_closed:
-                return
-            yield batch
+        return self._pace(self._read())
 
     def __iter__(self) -> Iterator[Message]:
-        for message in self._read_messages():
-            while not self._is_closed and (wait_s := self._find_wait(message[0])):
-                time.sleep(wait_s)
-            if self._is_closed:
-                return
-            yield message[1]
+        return self._pace(self._read_messages())
 
     async def __aiter__(self) -> AsyncIterator[Message]:
-        for message in self._read_messages():
-            while not self._is_closed and (wait_s := self._find_wait(message[0])):
+        for at_ns, message in self._read_messages():
+            while not self._is_closed and (wait_s := self._find_wait(at_ns)):
                 await asyncio.sleep(wait_s)
             if self._is_closed:
                 return
-            yield message[1]
+            yield message
 
     def close(self) -> None:
         """End the iteration."""
         self._is_closed = True
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.close()
+    def _pace(self, timed: Iterator[tuple[int, _Found]]) -> Iterator[_Found]:
+        """What was received, each when its time has come."""
+        for at_ns, found in timed:
+            while not self._is_closed and (wait_s := self._find_wait(at_ns)):
+                time.sleep(wait_s)
+            if self._is_closed:
+                return
+            yield found
 
     def _find_wait(self, at_ns: int) -> float:
         """How long to sleep before looking again whether what was received at `at_ns` is due, in seconds; 0: it is."""
@@ -155,9 +141,10 @@ class Replay:
 
     def _read(self) -> Iterator[tuple[int, Batch]]:
         """Everything of the span in receive order, each with its time: that of its last record."""
-        events, gaps = self._read_events(), GapFinder()
+        gaps = GapFinder()
         for begin_ns in range(self._begin_ns, self._end_ns, WINDOW_NS):
             end_ns = min(begin_ns + WINDOW_NS, self._end_ns)
+            events = self._read_events(begin_ns, end_ns)
             parts = {stream: self._rows.read(stream, begin_ns, end_ns) for stream in self._streams}
             for stream, records in merge_runs(parts, STEP_RECORDS):
                 found: dict[int, Gap] = dict(gaps.find(records)) if records.dtype == TICK else {}
@@ -170,34 +157,12 @@ class Replay:
                     if first in found:
                         yield int(times[first]), found[first]
                     yield int(times[last - 1]), RecordBatch(stream, records[first:last])
-            while events and events[0][0] < end_ns:
-                yield events.pop(0)
+            yield from events
 
-    def _read_events(self) -> list[tuple[int, FeedDown | FeedUp | Phase]]:
-        rows = read_events(self._home, KR.name, self._begin_ns, self._end_ns - 1)
-        found = [(row["time"].value, _make_event(row)) for row in rows.to_dict("records") if self._is_wanted(row)]
+    def _read_events(self, begin_ns: int, end_ns: int) -> list[tuple[int, FeedDown | FeedUp | Phase]]:
+        records = self._rows.read("event", begin_ns, end_ns)
+        found = zip(records["recv_ns"].tolist(), map(make_event, records), strict=True)
         return [(at_ns, message) for at_ns, message in found if message is not None]
-
-    def _is_wanted(self, row: dict[Hashable, Any]) -> bool:
-        of_none = pd.isna(row["symbol"])
-        return row["line"] in KR.feeds and (of_none or (row["symbol"], row["venue"]) in self._wanted)
-
-
-def _make_event(row: dict[Hashable, Any]) -> FeedDown | FeedUp | Phase | None:
-    """The message of a stored event; None if it has none."""
-    feed, text, at_ns = row["line"], row["message"] or "", row["time"].value
-    connection = 0 if pd.isna(row["connection"]) else int(row["connection"])
-    match row["kind"]:
-        case kind if kind in _PHASES:
-            value = None if pd.isna(row["value"]) else int(row["value"])
-            return Phase(kind, feed, row["symbol"] or "", row["venue"] or "", at_ns, value, text)
-        case "connected":
-            return FeedUp(feed, connection)
-        case "disconnected":
-            return FeedDown(feed, connection, text, None if pd.isna(row["since"]) else row["since"].value)
-        case "stopped":
-            return FeedDown(feed, 0, "stopped", at_ns)
-    return None
 
 
 def _to_ns(at: dt.time) -> int:

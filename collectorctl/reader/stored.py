@@ -70,7 +70,7 @@ class Span(NamedTuple):
 
 
 class StoredRows:
-    """The rows of some instruments' day. Streams are read from partitions, and once from the journal."""
+    """The rows of some instruments' day, and its events. They are read from partitions, and once from the journal."""
 
     def __init__(self, home: Home, instruments: Sequence[Instrument], day: date) -> None:
         self._symbols = pa.array(sorted({instrument.symbol for instrument in instruments}))
@@ -78,25 +78,28 @@ class StoredRows:
         begin_ns = kst_midnight_ns(day)
         self._files: dict[str, list[tuple[Path, int, int]]] = {}
         self._unpublished: dict[str, pa.Table] = {}
-        for stream in STREAMS:
+        for stream in (*STREAMS, "event"):
             paths, self._unpublished[stream] = Catalog(home).look_beside_writer(
                 f"kr.{stream}", begin_ns, begin_ns + DAY_NS, partial(_read_unpublished, home, f"kr.{stream}")
             )
-            self._files[stream] = [(path, *read_receive_span(path)) for path in paths]
+            self._files[stream] = _read_receive_spans(paths, stream)
 
     @property
     def is_empty(self) -> bool:
         """Whether the day has no row of any instrument."""
-        return not any(self._files.values()) and not any(len(table) for table in self._unpublished.values())
+        return not any(self._files[stream] or len(self._unpublished[stream]) for stream in STREAMS)
 
     def read(self, stream: str, begin_ns: int, end_ns: int) -> np.ndarray:
-        """The records received in [begin_ns, end_ns), in receive order. OSError, pa.ArrowException: an unreadable file."""
+        """The records of a stream or the events received in [begin_ns, end_ns), in receive order.
+
+        OSError, pa.ArrowException: an unreadable file.
+        """
         return _read_received(
             f"kr.{stream}",
             self._files[stream],
             self._unpublished[stream],
             (begin_ns, end_ns),
-            pc.field("symbol").isin(self._symbols),
+            _choose_symbols(self._symbols),
             self._wanted,
         )
 
@@ -128,7 +131,7 @@ class StoredStreams:
         self._wanted = pc.scalar(True)
         if instruments is not None:
             symbols = pa.array(sorted({symbol.decode() for symbol, _ in instruments}))
-            self._wanted = pc.field("symbol").isin(symbols) | pc.field("symbol").is_null()
+            self._wanted = _choose_symbols(symbols)
         self.positions: dict[tuple[str, str], tuple[int, int]] = {}
         self._datasets: dict[str, tuple[list[tuple[Path, int, int]], pa.Table]] = {}
         for market in MARKETS.values():
@@ -146,8 +149,7 @@ class StoredStreams:
             self._end_ns + DAY_NS,
             lambda rows: rows.filter(chosen),
         )
-        spans = [(path, *read_receive_span(path, _RECEIVED.get(stream, "recv_time"))) for path in paths]
-        self._datasets[dataset] = spans, unpublished
+        self._datasets[dataset] = _read_receive_spans(paths, stream), unpublished
         names = {f"{feed}.{stream}": (feed, stream) for feed in market.feeds}
         self.positions |= {
             names[name]: (ring_id, next_seq) for name, (ring_id, next_seq) in positions.items() if name in names
@@ -204,6 +206,15 @@ def _read_received(
 
 def _order(records: np.ndarray) -> np.ndarray:
     return records[np.lexsort((records["seq"], records["recv_ns"]))]
+
+
+def _choose_symbols(symbols: pa.Array) -> pc.Expression:
+    """Rows of these, and events of no instrument."""
+    return pc.field("symbol").isin(symbols) | pc.field("symbol").is_null()
+
+
+def _read_receive_spans(paths: Sequence[Path], stream: str) -> list[tuple[Path, int, int]]:
+    return [(path, *read_receive_span(path, _RECEIVED.get(stream, "recv_time"))) for path in paths]
 
 
 def _to_scalar(dataset: str, stream: str, ns: int) -> pa.Scalar:
