@@ -37,6 +37,7 @@ from writer.publish.partition import (
     WINNER_COLUMNS,
     encode_spans,
     hour_directory,
+    list_parts,
     read_published_to,
     read_spans,
 )
@@ -95,9 +96,7 @@ class Catalog:
         """The published files of every hour that overlaps [begin_ns, end_ns), by hour and name."""
         market, _ = parse_dataset(dataset)
         hours = range(begin_ns // HOUR_NS * HOUR_NS, end_ns, HOUR_NS)
-        of_hours = [hour_directory(self.directory(dataset), hour, market) for hour in hours]
-        directories = dict.fromkeys(each for one in of_hours for each in (one, one.with_name(COMPACTED)))
-        return [path for directory in directories for path in sorted(directory.glob(PART_PATTERN))]
+        return list_parts(hour_directory(self.directory(dataset), hour, market) for hour in hours)
 
     def look_beside_writer(
         self, dataset: str, begin_ns: int, end_ns: int, look: Callable[[], _Found]

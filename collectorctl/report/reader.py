@@ -29,7 +29,7 @@ from collectorctl.verdict.acknowledgement import load_acknowledgement
 from conf.clock import DAY_NS, HOUR_NS, MINUTE_NS, kst_midnight_ns, to_kst
 from conf.home import Home
 from conf.instrument import Instrument
-from writer.catalog import Catalog, read_instrument
+from writer.catalog import COMPACTED, Catalog, read_instrument
 from writer.feeds.day_events import COLUMNS as EVENT_COLUMNS
 from writer.publish.verified_file import PartitionWriteError
 
@@ -186,8 +186,8 @@ def _find_unpublished(catalog: Catalog, begin_ns: int, bad: list[str]) -> set[in
 
 
 def _find_hours(catalog: Catalog, dataset: str, day: date) -> set[int]:
-    names = {path.parent.name.removeprefix("hour=") for path in catalog.partitions(dataset, day)} - {"all"}
-    return {kst_midnight_ns(day) + int(name) * HOUR_NS for name in names}
+    names = {path.parent.name for path in catalog.partitions(dataset, day)} - {COMPACTED}
+    return {kst_midnight_ns(day) + int(name.removeprefix("hour=")) * HOUR_NS for name in names}
 
 
 def _find_busiest(stored: StoredDay) -> Instrument | None:

@@ -103,12 +103,17 @@ def hour_directory(directory: Path, hour: int, market: Market = KR) -> Path:
     return directory / f"date={local:%Y-%m-%d}" / f"hour={local:%H}"
 
 
+def list_parts(hour_dirs: Iterable[Path]) -> list[Path]:
+    """The parts of some hours, by hour and name, and those of their dates that are compacted."""
+    directories = dict.fromkeys(each for one in hour_dirs for each in (one, one.with_name(COMPACTED)))
+    return [path for directory in directories for path in sorted(directory.glob(PART_PATTERN))]
+
+
 def read_published_to(directory: Path, hour: int, lineage: str, market: Market = KR) -> int:
     """The newest row of this journal that the hour's parts hold; 0 for none."""
-    hour_dir, local = hour_directory(directory, hour, market), market.to_local(hour)
-    paths = [path for each in (hour_dir, hour_dir.with_name(COMPACTED)) for path in sorted(each.glob(PART_PATTERN))]
+    local = market.to_local(hour)
     wanted = f"{local:%H}", lineage, str(local.fold)
-    spans = [span for path in paths for span in read_spans(path)]
+    spans = [span for path in list_parts([hour_directory(directory, hour, market)]) for span in read_spans(path)]
     return max((span.row_to for span in spans if (span.hour, span.lineage, span.fold) == wanted), default=0)
 
 
@@ -169,8 +174,7 @@ def _find_near(task: PublishTask, hour_dir: Path) -> list[Path]:
     """The parts, whoever made them, of the hour and of the hours beside it on its date: volumes begin anew with a date."""
     hours = [task.hour + offset for offset in (-HOUR_NS, 0, HOUR_NS)]
     directories = [hour_directory(task.directory, hour, task.market) for hour in hours]
-    near = [directory for directory in directories if directory.parent == hour_dir.parent]
-    return [path for each in (*near, hour_dir.with_name(COMPACTED)) for path in sorted(each.glob(PART_PATTERN))]
+    return list_parts(directory for directory in directories if directory.parent == hour_dir.parent)
 
 
 def _publish_part(
