@@ -6,8 +6,10 @@ from datetime import date
 from pathlib import Path
 
 import pandas as pd
+from click.testing import CliRunner, Result
 from support.stored_day import DAY, SYMBOLS
 
+from collectorctl.cli import main
 from collectorctl.recover.certificate import store
 from collectorctl.recover.download.page_store import recovery_folder
 from collectorctl.recover.job import compute_certificate
@@ -17,6 +19,11 @@ from conf.home import Home
 from conf.instrument import Instrument
 
 SHARES, PRICE = 5, 70_000
+
+
+def run(root: Path, *arguments: str) -> Result:
+    """The command in this process, on that home."""
+    return CliRunner().invoke(main, ["--home", str(root), *arguments])
 
 
 def certify_day(root: Path, symbols: tuple[str, ...] = SYMBOLS, lacking: tuple[str, ...] = (), day: str = DAY) -> None:

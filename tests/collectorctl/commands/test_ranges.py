@@ -14,11 +14,9 @@ import click
 import msgspec
 import psutil
 import pytest
-from click.testing import CliRunner, Result
-from support.certified_day import certify_day
+from support.certified_day import certify_day, run
 from support.stored_day import DAY, make_stored_day
 
-from collectorctl.cli import main
 from collectorctl.commands.options import DayChoice
 from collectorctl.recover.verify import verify_day, verify_days
 from conf.home import Home
@@ -43,10 +41,6 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def copied(home: Path, tmp_path: Path) -> Path:
     """The same home, to be changed."""
     return Path(shutil.copytree(home, tmp_path / "home"))
-
-
-def run(root: Path, *arguments: str) -> Result:
-    return CliRunner().invoke(main, ["--home", str(root), *arguments])
 
 
 def resolve(root: Path, *options: str, market: str = "kr", closed_too: bool = False) -> list[str]:

@@ -14,14 +14,12 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from click.testing import CliRunner, Result
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support.certified_day import certify_day
+from support.certified_day import certify_day, run
 from support.stored_day import DAY, make_stored_day
 
 import collectorctl
-from collectorctl.cli import main
 from collectorctl.compact import job
 from collectorctl.compact.job import compact_day, hash_rows
 from conf.clock import HOUR_NS, kst_midnight_ns
@@ -54,10 +52,6 @@ def certified(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def home(certified: Path, tmp_path: Path) -> Path:
     """The same home, to be changed."""
     return Path(shutil.copytree(certified, tmp_path / "home"))
-
-
-def run(root: Path, *arguments: str) -> Result:
-    return CliRunner().invoke(main, ["--home", str(root), *arguments])
 
 
 def read(root: Path, stream: str) -> pd.DataFrame:

@@ -12,12 +12,9 @@ from uuid import uuid4
 import fsspec
 import msgspec
 import pytest
-from click.testing import CliRunner, Result
 from fsspec.implementations.memory import MemoryFileSystem
-from support.certified_day import certify_day
+from support.certified_day import certify_day, run
 from support.stored_day import DAY, make_stored_day
-
-from collectorctl.cli import main
 
 ROOT = Path(__file__).parents[3]
 TICKS = f"data/kr/tick/date={DAY}/hour=09/part-0.parquet"
@@ -35,10 +32,6 @@ def certified(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def home(certified: Path, tmp_path: Path) -> Path:
     """The same home, to be changed."""
     return Path(shutil.copytree(certified, tmp_path / "home"))
-
-
-def run(root: Path, *arguments: str) -> Result:
-    return CliRunner().invoke(main, ["--home", str(root), *arguments])
 
 
 def copy(home: Path, to: str | Path, *options: str) -> tuple[int, dict]:

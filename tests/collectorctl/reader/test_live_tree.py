@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from support.process_tree import BIN, read_status, run_collectorctl, temporary_home, wait_until
+from support.process_tree import BIN, QUICK, read_status, run_collectorctl, temporary_home, wait_until
 
 from collectorctl.demo.environment import SimulatorProcess, set_addresses
 from collectorctl.reader.messages import FEED_NAMES, Lost
@@ -20,21 +20,16 @@ from conf.clock import DAY_NS, HOUR_NS
 from ringbuf.records import ORDERBOOK, TICK, Flag, Venue
 from writer.ingest.backfill_filter import merge_intervals
 
-SETTINGS = """
+SETTINGS = (
+    QUICK.replace("10:00:00", "10:59:15")
+    + """
 [universe]
 kr = ["005930", "000660", "0074K0"]
-[clock]
-start = "2026-11-20T10:59:15+09:00"
 [ring]
 orderbook_capacity = 2048
 tick_capacity = 2048
-[kis]
-subscribe_spacing_ms = 20
-cut_wait_s = 0.0
-[feed]
-backoff_first_s = 0.2
-backoff_max_s = 0.5
 """
+)
 READERS = 16
 STOPPED_S = 60.0
 WAIT_S = 90.0
