@@ -7,6 +7,8 @@ Guarantees:
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
+from datetime import date
 from pathlib import Path
 
 import click
@@ -74,28 +76,24 @@ def compact(root: Path, days: DayChoice, dry_run: bool, as_json: bool) -> None:
 
     Example: collectorctl compact --last 20d
     """
-    from functools import partial
-
     import pyarrow as pa
 
-    from collectorctl.commands.ranges import DayProgress, DayResult, finish_range
+    from collectorctl.commands.ranges import DayResult, finish_range, work_on_days
     from collectorctl.compact.job import compact_day
     from collectorctl.export.certified import NotHandedOn
     from collectorctl.terminal import wide_console
     from conf.files.lock import LockHeld
     from writer.publish.verified_file import PartitionWriteError
 
-    home, results, console = Home(root), [], wide_console(stderr=as_json)
-    chosen = days.resolve(home)
-    with DayProgress(console, len(chosen)) as progress:
-        for day in chosen:
-            try:
-                one = compact_day(home, day, dry_run, partial(progress.on_step, day))
-                note = f"{one.files_before} files, {one.bytes_before:,} bytes"
-                if not dry_run:
-                    note += f" -> {one.files_after} files, {one.bytes_after:,} bytes"
-                results.append(DayResult(day, 0, "can be compacted" if dry_run else "compacted", note, one))
-            except (NotHandedOn, PartitionWriteError, LockHeld, OSError, pa.ArrowException) as error:
-                results.append(DayResult(day, EXIT_BUG, "not compacted", str(error)))
-            progress.on_day()
+    home, console = Home(root), wide_console(stderr=as_json)
+
+    def work(day: date, on_step: Callable[[int, int], None]) -> DayResult:
+        one = compact_day(home, day, dry_run, on_step)
+        note = f"{one.files_before} files, {one.bytes_before:,} bytes"
+        if dry_run:
+            return DayResult(day, 0, "can be compacted", note, one)
+        return DayResult(day, 0, "compacted", f"{note} -> {one.files_after} files, {one.bytes_after:,} bytes", one)
+
+    refusals = NotHandedOn, PartitionWriteError, LockHeld, OSError, pa.ArrowException
+    results = work_on_days(console, days.resolve(home), work, refusals, "not compacted")
     sys.exit(finish_range(console, results, as_json))

@@ -7,8 +7,9 @@ Guarantees:
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from datetime import date
+from functools import partial
 from typing import Any, NamedTuple
 
 from rich import box
@@ -17,6 +18,7 @@ from rich.table import Table
 
 from collectorctl.terminal import TextConsole, coloured, echo_json
 from collectorctl.terminal_progress import PlainTextColumn
+from conf.process import EXIT_BUG
 
 
 class DayResult(NamedTuple):
@@ -55,6 +57,33 @@ class DayProgress:
         """One more day is done."""
         if self._days is not None:
             self._progress.advance(self._days)
+
+
+def work_on_days(
+    console: TextConsole,
+    days: Sequence[date],
+    work: Callable[[date, Callable[[int, int], None]], DayResult],
+    refusals: tuple[type[Exception], ...],
+    outcome: str,
+) -> list[DayResult]:
+    """The result of each day.
+
+    Args:
+        console: where progress is shown.
+        days: in order.
+        work: what is done with a day; its second argument is called with how many steps of how many are done.
+        refusals: errors of `work` that are a day's result, with their text.
+        outcome: the word for such a day.
+    """
+    results = []
+    with DayProgress(console, len(days)) as progress:
+        for day in days:
+            try:
+                results.append(work(day, partial(progress.on_step, day)))
+            except refusals as error:
+                results.append(DayResult(day, EXIT_BUG, outcome, str(error)))
+            progress.on_day()
+    return results
 
 
 def count_grades(grades: Iterable[str | None]) -> str:

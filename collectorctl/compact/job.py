@@ -29,7 +29,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from collectorctl.export.certified import NotHandedOn, find_instruments, refuse_unpublished, verify_certified
+from collectorctl.export.certified import NotHandedOn, verify_stored
 from collectorctl.recover.store.partition_rewriter import rechunk, sort_ticks
 from conf.files.exchange import exchange_directories
 from conf.files.lock import exclusive_lock
@@ -96,11 +96,7 @@ def compact_day(
 
 def _refuse_unfinished(home: Home, day: date) -> None:
     """NotHandedOn: the day is not certified as whole, or not all of it is published."""
-    refuse_unpublished(home, day)
-    instruments = find_instruments(home, day)
-    if not instruments:
-        raise NotHandedOn(f"{day}: nothing is stored of that day")
-    verified = verify_certified(home, day, instruments)
+    verified = verify_stored(home, day)
     if open_ones := [str(name) for name, one in sorted(verified.items()) if not one.passed]:
         names = ", ".join(open_ones[:5])
         raise NotHandedOn(

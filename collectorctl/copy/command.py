@@ -5,14 +5,14 @@ exit 0 every day is copied and whole (with --check: as its manifest says)   1 a 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import date
-from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from collectorctl.commands.options import DayChoice
-from collectorctl.commands.ranges import DayProgress, DayResult, count_grades, finish_range
+from collectorctl.commands.ranges import DayProgress, DayResult, count_grades, finish_range, work_on_days
 from collectorctl.terminal import TextConsole, usage_error, wide_console
 from conf.home import Home
 from conf.process import EXIT_BUG
@@ -30,19 +30,16 @@ def copy(home: Home, days: DayChoice, url: str, as_json: bool) -> int:
     target, chosen, console = _open(url), days.resolve(home), wide_console(stderr=as_json)
     if target.is_local and Path(target.name).resolve() == home.data.parent.resolve():
         raise usage_error(f"--to: {target.name} is this home: name another place")
-    results = []
-    with DayProgress(console, len(chosen)) as progress:
-        for day in chosen:
-            try:
-                one = copy_day(home, day, target, partial(progress.on_step, day))
-                grades = count_grades(verdict.certificate for verdict in one.manifest.instruments)
-                note = f"{grades}; {len(one.manifest.files)} files, {one.sent} sent"
-                outcome = "not whole" if not one.manifest.is_whole else "copied" if one.is_new else "unchanged"
-                results.append(DayResult(day, 0 if one.manifest.is_whole else EXIT_BUG, outcome, note, one.manifest))
-            except (NotHandedOn, PartitionWriteError, OSError) as error:
-                results.append(DayResult(day, EXIT_BUG, "not copied", str(error)))
-            progress.on_day()
-    return finish_range(console, results, as_json)
+
+    def work(day: date, on_file: Callable[[int, int], None]) -> DayResult:
+        one = copy_day(home, day, target, on_file)
+        grades = count_grades(verdict.certificate for verdict in one.manifest.instruments)
+        note = f"{grades}; {len(one.manifest.files)} files, {one.sent} sent"
+        outcome = "not whole" if not one.manifest.is_whole else "copied" if one.is_new else "unchanged"
+        return DayResult(day, 0 if one.manifest.is_whole else EXIT_BUG, outcome, note, one.manifest)
+
+    refusals = NotHandedOn, PartitionWriteError, OSError
+    return finish_range(console, work_on_days(console, chosen, work, refusals, "not copied"), as_json)
 
 
 def check(url: str, as_json: bool) -> int:

@@ -24,7 +24,7 @@ from typing import NamedTuple
 import msgspec
 
 from collectorctl.copy.target import Target
-from collectorctl.export.certified import NotHandedOn, find_instruments, refuse_unpublished, verify_certified
+from collectorctl.export.certified import NotHandedOn, verify_stored
 from collectorctl.export.manifest import FileEntry, describe_file
 from collectorctl.recover.store.evidence import FILE_NAME as EVIDENCE_FILE
 from conf.home import Home
@@ -64,12 +64,8 @@ class DayCopy(NamedTuple):
 
 def copy_day(home: Home, day: date, target: Target, on_file: Callable[[int, int], None] = lambda *_: None) -> DayCopy:
     """Copy a day. NotHandedOn, PartitionWriteError, OSError. `on_file`: called with how many files of how many are done."""
-    refuse_unpublished(home, day)
-    instruments = find_instruments(home, day)
-    if not instruments:
-        raise NotHandedOn(f"{day}: nothing is stored of that day")
     states = _read_states(home, day)
-    verified = verify_certified(home, day, instruments)
+    verified = verify_stored(home, day)
     files = [_describe(path, home) for path in _find_sources(home, day)]
     manifest = CopyManifest(
         SCHEMA_VERSION,

@@ -38,6 +38,14 @@ def refuse_unpublished(home: Home, day: date) -> None:
         )
 
 
+def verify_stored(home: Home, day: date) -> dict[Instrument, VerifiedCertificate]:
+    """The certificates of a day's instruments. NotHandedOn: there are none, not all is published, or one does not hold."""
+    refuse_unpublished(home, day)
+    if not (instruments := find_instruments(home, day)):
+        raise NotHandedOn(f"{day}: nothing is stored of that day")
+    return verify_certified(home, day, instruments)
+
+
 def verify_certified(
     home: Home, day: date, instruments: Sequence[Instrument], advice: str = "", allowed: bool = False
 ) -> dict[Instrument, VerifiedCertificate]:

@@ -6,11 +6,10 @@ exit 0 every day is exported and whole   1 a day is not   2 invalid day, symbol 
 from __future__ import annotations
 
 from datetime import date
-from functools import partial
 from importlib.util import find_spec
 
 from collectorctl.commands.options import DayChoice
-from collectorctl.commands.ranges import DayProgress, DayResult, count_grades, finish_range
+from collectorctl.commands.ranges import DayResult, count_grades, finish_range, work_on_days
 from collectorctl.export.certified import NotHandedOn
 from collectorctl.export.day import DayExport, ExportRequest, export_day
 from collectorctl.terminal import echo, usage_error, wide_console
@@ -27,14 +26,14 @@ def export(home: Home, days: DayChoice, symbols: str, request: ExportRequest, as
         raise usage_error("nautilus_trader is not installed: pip install -e '.[export]', in an environment of its own")
     request = request._replace(instruments=_parse_symbols(symbols))
     chosen, console = days.resolve(home), wide_console(stderr=as_json)
-    results: list[DayResult] = []
-    with DayProgress(console, len(chosen)) as progress:
-        for day in chosen:
-            try:
-                results.append(_judge(export_day(home, day, request, partial(progress.on_step, day))))
-            except (NotHandedOn, PartitionWriteError, OSError) as error:
-                results.append(DayResult(day, EXIT_BUG, "not exported", str(error)))
-            progress.on_day()
+    refusals = NotHandedOn, PartitionWriteError, OSError
+    results = work_on_days(
+        console,
+        chosen,
+        lambda day, on_step: _judge(export_day(home, day, request, on_step)),
+        refusals,
+        "not exported",
+    )
     if as_json or days.is_range:
         return finish_range(console, results, as_json)
     one = results[0]
