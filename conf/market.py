@@ -14,7 +14,7 @@ Guarantees:
 
 from __future__ import annotations
 
-from datetime import UTC, date, datetime, tzinfo
+from datetime import UTC, date, datetime, time, timedelta, tzinfo
 from functools import lru_cache
 from typing import NamedTuple
 from zoneinfo import ZoneInfo
@@ -66,6 +66,15 @@ class Market(NamedTuple):
     def to_local(self, ns: int) -> datetime:
         """An instant in the exchange's time, to the microsecond."""
         return to_local(ns, self.zone)
+
+    def to_instant_ns(self, day: date, at: time) -> int:
+        """The exchange's time of day in ns since 1970 UTC; where clocks are set back, that of its `fold`."""
+        whole = datetime.combine(day, at.replace(microsecond=0), self.zone)
+        return round(whole.timestamp()) * SECOND_NS + at.microsecond * 1000
+
+    def day_bounds_ns(self, day: date) -> tuple[int, int]:
+        """The exchange's calendar day, [begin, end); 23 or 25 hours where clocks change."""
+        return self.to_instant_ns(day, time()), self.to_instant_ns(day + timedelta(days=1), time())
 
 
 KR = Market(

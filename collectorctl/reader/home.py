@@ -90,9 +90,13 @@ class HomeReader:
         begin: dt.time | None = None,
         end: dt.time | None = None,
         speed: float | Literal["max"] = "max",
+        market: str | None = None,
     ) -> Replay:
-        """The messages of `live` out of a stored Korean day, see docs/live.md; `speed`: times the pace of receipt."""
-        return Replay(self._home, _parse_day(day), symbols, streams, begin, end, speed)
+        """The messages of `live` out of a stored day of one market, see docs/live.md; `speed`: times the pace of receipt.
+
+        `market`: None for that of the symbols, "kr" if none are named.
+        """
+        return Replay(self._home, _parse_day(day), symbols, streams, begin, end, speed, market)
 
     def table(self, stream: str, symbol: str, day: Day) -> pa.Table:
         """Stored rows of an instrument's day in the exchange's zone, "orderbook" or "tick": all columns, for pandas or polars.
@@ -103,7 +107,7 @@ class HomeReader:
             raise ValueError(f"{stream!r}: no such stream: name one of {list(STREAMS)}")
         instrument = parse_instrument(symbol)
         dataset = f"{instrument.market.name}.{stream}"
-        begin_ns, end_ns = _day_bounds(instrument, day)
+        begin_ns, end_ns = instrument.market.day_bounds_ns(_parse_day(day))
         found = self._catalog.read(dataset, instrument, begin_ns, end_ns, PARQUET[dataset].names)
         times = pc.coalesce(found["exch_time"], found["recv_time"]).cast(pa.int64())
         found = found.filter(pc.and_(pc.greater_equal(times, begin_ns), pc.less(times, end_ns)))
@@ -175,7 +179,7 @@ class HomeReader:
         Of an `interval` ("1min"), of so many shares, or of so much value: one of the three.
         """
         instrument = parse_instrument(symbol)
-        begin_ns, end_ns = _day_bounds(instrument, day)
+        begin_ns, end_ns = instrument.market.day_bounds_ns(_parse_day(day))
         clock = BarClock(begin_ns, _parse_interval(interval), volume, value)
         if sum(bool(one) for one in clock[1:]) != 1 or min(clock[1:]) < 0:
             raise ValueError('name one of an interval ("1min"), volume=SHARES or value=AMOUNT')
@@ -279,12 +283,6 @@ def _join_books(ticks: pa.Table, books: pa.Table) -> pa.Table:
 
 def _parse_day(day: Day) -> dt.date:
     return dt.date.fromisoformat(day) if isinstance(day, str) else day
-
-
-def _day_bounds(instrument: Instrument, day: Day) -> tuple[int, int]:
-    """The calendar day in the exchange's zone, [begin, end) in ns."""
-    midnight = dt.datetime.combine(_parse_day(day), dt.time(), instrument.market.zone)
-    return tuple(round(at.timestamp()) * 1_000_000_000 for at in (midnight, midnight + dt.timedelta(days=1)))  # type: ignore[return-value]
 
 
 def _order_trades(ticks: pa.Table) -> pa.Table:

@@ -1,4 +1,4 @@
-"""Replay of a stored Korean day: the messages of a live stream out of files and journal.
+"""Replay of a stored day of one market: the messages of a live stream out of files and journal.
 
     books, ticks, events ──StoredRows──> records in receive order ─┐
     cumulative volume ─────────────────────────────────────────────┴──pace──> Book Tick Gap FeedDown FeedUp Phase
@@ -10,7 +10,7 @@ Guarantees:
 
 Not handled here:
     * Ticks that were fetched or recovered: nobody received them. `count_fetched` has their number.
-    * US instruments. `Lost` is a matter of one reader's ring, and heartbeats of a process are not stored: neither comes.
+    * `Lost` is a matter of one reader's ring, and heartbeats of a process are not stored: neither comes.
     * `mono_ns` is not stored: it is `recv_ns` here.
 """
 
@@ -28,10 +28,10 @@ import numpy as np
 from collectorctl.reader.live import ClosableStream, GapFinder, RecordBatch
 from collectorctl.reader.messages import FeedDown, FeedUp, Gap, Message, Phase, make_books, make_event, make_ticks
 from collectorctl.reader.stored import StoredRows, merge_runs
-from conf.clock import DAY_NS, SECOND_NS, kst_midnight_ns
+from conf.clock import SECOND_NS
 from conf.home import Home
-from conf.instrument import parse_instrument
-from conf.market import KR
+from conf.instrument import Instrument, parse_instrument
+from conf.market import KR, MARKETS, Market
 from ringbuf.records import STREAMS, TICK
 
 WINDOW_NS = 120 * SECOND_NS
@@ -53,26 +53,27 @@ class Replay(ClosableStream):
         begin: dt.time | None = None,
         end: dt.time | None = None,
         speed: float | Literal["max"] = "max",
+        market: str | None = None,
     ) -> None:
-        """ValueError: an unknown stream, no Korean symbol, no span or no speed. `begin`, `end`: Korean time, None for the day's."""
+        """ValueError: an unknown stream or market, symbols of several markets, no span or no speed.
+
+        `begin`, `end`: the exchange's time, None for the day's; `market`: None for that of the symbols, "kr" if none are named.
+        """
         self._streams = list(dict.fromkeys(streams))
         if unknown := set(self._streams) - set(STREAMS):
             raise ValueError(f"{sorted(unknown)}: no such stream: name some of {list(STREAMS)}")
-        named = [symbols] if isinstance(symbols, str) else symbols
-        instruments = home.settings.instruments() if named is None else [parse_instrument(one) for one in named]
-        foreign = [str(one) for one in instruments if one.market is not KR]
-        if foreign and named is not None:
-            raise ValueError(f"{', '.join(foreign)}: Korean instruments only")
-        instruments = [one for one in instruments if one.market is KR]
+        chosen, instruments = _choose_instruments(home, symbols, market)
         self._speed = 0.0 if speed == "max" else float(speed)
         if not 0 <= self._speed < float("inf"):
             raise ValueError(f'speed={speed}: write a factor such as 1 or 10, or "max"')
-        midnight_ns = kst_midnight_ns(day)
-        self._begin_ns = midnight_ns + _to_ns(begin) if begin else midnight_ns
-        self._end_ns = midnight_ns + _to_ns(end) if end else midnight_ns + DAY_NS
+        self._begin_ns, self._end_ns = chosen.day_bounds_ns(day)
+        if begin:
+            self._begin_ns = chosen.to_instant_ns(day, begin)
+        if end:
+            self._end_ns = chosen.to_instant_ns(day, end)
         if self._begin_ns >= self._end_ns:
             raise ValueError(f"end={end} is not after begin={begin}")
-        self._rows = StoredRows(home, instruments, day)
+        self._rows = StoredRows(home, instruments, day, chosen)
         self._origin_s: float | None = None
         self._first_ns = 0
         self._paused_s: float | None = None
@@ -165,5 +166,16 @@ class Replay(ClosableStream):
         return [(at_ns, message) for at_ns, message in found if message is not None]
 
 
-def _to_ns(at: dt.time) -> int:
-    return ((at.hour * 60 + at.minute) * 60 + at.second) * SECOND_NS + at.microsecond * 1000
+def _choose_instruments(
+    home: Home, symbols: Iterable[str] | None, market: str | None
+) -> tuple[Market, list[Instrument]]:
+    """The market of a replay and its instruments. ValueError."""
+    if market is not None and market not in MARKETS:
+        raise ValueError(f"{market!r}: no such market: name one of {list(MARKETS)}")
+    if symbols is None:
+        return MARKETS[market or KR.name], home.settings.instruments(market or KR.name)
+    found = [parse_instrument(one) for one in ([symbols] if isinstance(symbols, str) else symbols)]
+    names = dict.fromkeys([market] if market else []) | dict.fromkeys(one.market.name for one in found)
+    if len(names) > 1:
+        raise ValueError(f"{', '.join(map(str, found))}: a replay is of one market, not of {' and '.join(names)}")
+    return MARKETS[next(iter(names), KR.name)], found

@@ -28,15 +28,16 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from conf.clock import DAY_NS, HOUR_NS, SECOND_NS, kst_midnight_ns
+from conf.clock import DAY_NS, HOUR_NS, SECOND_NS
 from conf.home import Home
 from conf.instrument import Instrument
-from conf.market import MARKETS, Market
+from conf.market import KR, MARKETS, Market
 from ringbuf.records import (
     EVENT,
     LEVELS,
     MAX_INT64,
     PRICE_SCALE,
+    RINGS,
     STREAM_NAMES,
     STREAMS,
     UNDEFINED,
@@ -72,22 +73,29 @@ class Span(NamedTuple):
 class StoredRows:
     """The rows of some instruments' day, and its events. They are read from partitions, and once from the journal."""
 
-    def __init__(self, home: Home, instruments: Sequence[Instrument], day: date) -> None:
+    def __init__(self, home: Home, instruments: Sequence[Instrument], day: date, market: Market = KR) -> None:
+        """`market`: of the instruments; the day is that of its zone, by the time of receipt."""
+        self._market, self._bounds_ns = market.name, market.day_bounds_ns(day)
         self._symbols = pa.array(sorted({instrument.symbol for instrument in instruments}))
         self._wanted = {(instrument.symbol.encode(), int(Venue[instrument.venue])) for instrument in instruments}
-        begin_ns = kst_midnight_ns(day)
+        # an hour is that of the exchange's stamp: what is received at midnight may lie in the day before
+        begin_ns, end_ns = self._bounds_ns[0] - DAY_NS, self._bounds_ns[1] + DAY_NS
         self._files: dict[str, list[tuple[Path, int, int]]] = {}
         self._unpublished: dict[str, pa.Table] = {}
         for stream in (*STREAMS, "event"):
+            dataset = f"{market.name}.{stream}"
             paths, self._unpublished[stream] = Catalog(home).look_beside_writer(
-                f"kr.{stream}", begin_ns, begin_ns + DAY_NS, partial(_read_unpublished, home, f"kr.{stream}")
+                dataset, begin_ns, end_ns, partial(_read_unpublished, home, dataset)
             )
             self._files[stream] = _read_receive_spans(paths, stream)
 
     @property
     def is_empty(self) -> bool:
-        """Whether the day has no row of any instrument."""
-        return not any(self._files[stream] or len(self._unpublished[stream]) for stream in STREAMS)
+        """Whether no row of the day was received."""
+        begin_ns, end_ns = self._bounds_ns
+        spans = [span for stream in STREAMS for _, *span in self._files[stream]]
+        is_published = any(first_ns < end_ns and begin_ns <= last_ns for first_ns, last_ns in spans)
+        return not (is_published or any(len(self.read(stream, begin_ns, end_ns)) for stream in STREAMS))
 
     def read(self, stream: str, begin_ns: int, end_ns: int) -> np.ndarray:
         """The records of a stream or the events received in [begin_ns, end_ns), in receive order.
@@ -95,7 +103,7 @@ class StoredRows:
         OSError, pa.ArrowException: an unreadable file.
         """
         return _read_received(
-            f"kr.{stream}",
+            f"{self._market}.{stream}",
             self._files[stream],
             self._unpublished[stream],
             (begin_ns, end_ns),
@@ -105,7 +113,7 @@ class StoredRows:
 
     def count_fetched(self, begin_ns: int, end_ns: int) -> int:
         """Ticks of trades in [begin_ns, end_ns) that were fetched, not received."""
-        kind = PARQUET["kr.tick"].field("exch_time").type
+        kind = PARQUET[f"{self._market}.tick"].field("exch_time").type
         begin, end = (pa.scalar(at, pa.int64()).cast(kind) for at in (begin_ns, end_ns))
         here = pc.field("recv_time").is_null() & pc.field("symbol").isin(self._symbols)
         here &= (pc.field("exch_time") >= begin) & (pc.field("exch_time") < end)
@@ -199,6 +207,8 @@ def _read_received(
         for path, first_ns, last_ns in files
         if first_ns < span_ns[1] and span_ns[0] <= last_ns
     ]
+    if not (tables or len(unpublished)):
+        return empty_records(RINGS[stream], 0)  # most windows of a night
     rows = pa.concat_tables([*(table.cast(schema) for table in tables), unpublished.filter(here)])
     records = to_events(dataset, rows) if stream == "event" else to_records(stream, rows)
     return _order(choose(records, instruments))

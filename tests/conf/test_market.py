@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from collections.abc import Callable
 from pathlib import Path
 from zoneinfo import available_timezones
@@ -47,6 +48,16 @@ def test_an_hours_offset_holds_for_all_of_it(hour: int) -> None:
         for at in (hour * HOUR_NS, (hour + 1) * HOUR_NS - SECOND_NS):
             expected = pd.Timestamp(at, tz="UTC").tz_convert(name).utcoffset().total_seconds()
             assert expected * SECOND_NS == utc_offset_ns(zone, hour * HOUR_NS)
+
+
+def test_a_day_of_the_exchange_begins_and_ends_at_its_midnight_also_when_clocks_change() -> None:
+    """And a time that comes twice is the first of the two, or that of its fold."""
+    day = dt.date(2026, 11, 1)
+
+    assert US.day_bounds_ns(day) == (ns("2026-11-01 04:00", "UTC"), ns("2026-11-02 05:00", "UTC"))
+    assert KR.day_bounds_ns(day) == (ns("2026-10-31 15:00", "UTC"), ns("2026-11-01 15:00", "UTC"))
+    assert US.to_instant_ns(day, dt.time(1, 30, 0, 7)) == ns("2026-11-01 05:30:00.000007", "UTC")
+    assert US.to_instant_ns(day, dt.time(1, 30, fold=1)) == ns("2026-11-01 06:30", "UTC")
 
 
 def test_an_hour_that_comes_twice_is_told_apart_by_what_is_near() -> None:

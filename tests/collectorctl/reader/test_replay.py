@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import datetime as dt
 import time
 
 import numpy as np
 import pytest
+from support.us_day import DAY as US_DAY
+from support.us_day import make_us_day, ny
 from support.writer_data import NINE_NS, SECOND_NS, make_books, make_home, make_ticks
 
+from collectorctl.reader.home import HomeReader
 from collectorctl.reader.live import RecordBatch
-from collectorctl.reader.messages import FeedDown, FeedUp, Gap, Message
+from collectorctl.reader.messages import Book, FeedDown, FeedUp, Gap, Message, Tick
 from collectorctl.reader.replay import Replay
 from conf.clock import to_kst
 from conf.home import Home
@@ -99,7 +103,44 @@ def test_a_closed_replay_ends_and_a_span_and_streams_select(home: Home) -> None:
 
     assert [name(one) for one in found] == ["Tick", "FeedDown"]
     assert list(messages) == []
-    with pytest.raises(ValueError, match="Korean instruments only"):
-        Replay(home, DAY, ["NAS.AAPL"])
+    for symbols, market in ((["005930", "NAS.AAPL"], None), (["NAS.AAPL"], "kr")):
+        with pytest.raises(ValueError, match="of one market, not of kr and us"):
+            Replay(home, DAY, symbols, market=market)
+    with pytest.raises(ValueError, match="no such market"):
+        Replay(home, DAY, market="jp")
     with pytest.raises(ValueError, match="is not after"):
         Replay(home, DAY, None, ["tick"], end, begin)
+
+
+@pytest.fixture(scope="module")
+def us_home(tmp_path_factory: pytest.TempPathFactory) -> Home:
+    return make_us_day(tmp_path_factory.mktemp("us_home"))
+
+
+def test_a_us_day_is_new_yorks_and_has_its_own_gaps_events_prices_and_repeats(us_home: Home) -> None:
+    """A trade of before midnight that was received after it, too; the day market's volume begins anew in New York's evening."""
+    reader = HomeReader(us_home.root)
+    messages = list(reader.replay(US_DAY, ["NAS.NVDA", "BAQ.NVDA"]))
+    ticks = [one for one in messages if isinstance(one, Tick)]
+
+    expected = ["Tick", "FeedUp", "Book", "Tick", "Tick", "Tick", "Gap", "Tick", "FeedDown", "Book", "Tick", "Tick"]
+    assert [name(one) for one in messages] == expected
+    assert {one.feed for one in messages if isinstance(one, Book | Tick | FeedDown | FeedUp)} == {"us"}
+    assert [one for one in messages if isinstance(one, Gap)] == [
+        Gap("NVDA", "NASDAQ", 10, 15, ny(f"{US_DAY} 09:30:03.1"))
+    ]
+    assert [(one.venue, one.cum_volume, one.size) for one in ticks] == [
+        *(("NASDAQ_DAY", 90, 1), ("NASDAQ", 10, 10), ("NASDAQ", 10, 10), ("NASDAQ", 10, 0)),
+        *(("NASDAQ", 16, 1), ("NASDAQ_DAY", 4, 4), ("NASDAQ_DAY", 5, 1)),
+    ]
+    assert {one.price for one in ticks} == {180.325}
+    assert len(list(reader.replay(US_DAY, market="us"))) == len(messages) + 2
+    assert [one.cum_volume for one in reader.replay("2026-11-21", ["BAQ.NVDA"]) if isinstance(one, Tick)] == [6]
+
+
+def test_the_span_of_a_us_replay_is_in_new_yorks_time(us_home: Home) -> None:
+    span = {"begin": dt.time(9, 30, 2), "end": dt.time(12, 0, 1)}
+    found = list(Replay(us_home, dt.date.fromisoformat(US_DAY), ["NAS.NVDA"], **span))
+
+    assert [name(one) for one in found] == ["Tick", "Tick", "FeedDown"]
+    assert [one.cum_volume for one in found if isinstance(one, Tick)] == [10, 16]
