@@ -128,6 +128,7 @@ def _describe_reprocessing(report: ReprocessReport) -> list[str]:
 
 @click.command()
 @day_options
+@market_option
 @click.option("--symbols", default="", help="Comma-separated [default: what has a certificate or a row on that day].")
 @click.option("--format", "form", type=click.Choice(["csv", "hftbacktest", "nautilus"]), required=True)
 @click.option(
@@ -143,19 +144,26 @@ def _describe_reprocessing(report: ReprocessReport) -> list[str]:
 @as_json_option
 @click.pass_obj
 def export(
-    root: Path, days: DayChoice, symbols: str, form: str, directory: Path, uncertified: bool, as_json: bool
+    root: Path,
+    days: DayChoice,
+    market: str,
+    symbols: str,
+    form: str,
+    directory: Path,
+    uncertified: bool,
+    as_json: bool,
 ) -> None:
-    """Write days of the Korean market in the format of another program, with their gaps and certificates.
+    """Write days in the format of another program, with their gaps and certificates.
 
     DIR/DATE appears as a whole and is never replaced; gaps.csv.gz and manifest.json in it say what is missing, how sure the day is,
-    and the hash of each file. Exit 1 unless every day is exported and every instrument is PROVEN or RECONCILED.
+    and the hash of each file. Exit 1 unless every day is exported and every instrument is PROVEN or RECONCILED, which no US day is.
 
     Example: collectorctl export --last 20d --format hftbacktest --out ~/backtest
     """
     from collectorctl.export.command import export as work
     from collectorctl.export.day import ExportRequest
 
-    sys.exit(work(Home(root), days, symbols, ExportRequest(directory, form, (), uncertified), as_json))
+    sys.exit(work(Home(root), days, symbols, ExportRequest(directory, form, (), uncertified, MARKETS[market]), as_json))
 
 
 @click.command()

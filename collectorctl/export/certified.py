@@ -7,35 +7,56 @@ Guarantees:
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import date
+from datetime import date, timedelta
 
 from collectorctl.recover.certificate import store
 from collectorctl.recover.store import day_ticks
 from collectorctl.recover.verify import VerifiedCertificate, verify_day
+from conf.clock import floor_to_hour
 from conf.home import Home
 from conf.instrument import Instrument
-from conf.market import KR
+from conf.market import KR, Market
 
 
 class NotHandedOn(Exception):
     """A day that is not exported or copied; the message has reason and remedy."""
 
 
-def find_instruments(home: Home, day: date) -> list[Instrument]:
-    """What has a certificate, a book or a tick. PartitionWriteError."""
-    found = {Instrument(*key) for key in store.load(home.data, day)}
+def find_instruments(home: Home, day: date, market: Market = KR) -> list[Instrument]:
+    """What has a certificate, a book or a tick of a session of the day. PartitionWriteError."""
+    found = {Instrument(*key) for key in store.load(home.data, day, market)}
     for stream in ("orderbook", "tick"):
-        found |= day_ticks.find_instruments(home.data / KR.name / stream, day)
+        for date_of_rows in dates_of_rows(day, market):
+            found |= day_ticks.find_instruments(home.data / market.name / stream, date_of_rows, day)
     return sorted(found)
 
 
-def refuse_unpublished(home: Home, day: date) -> None:
-    """NotHandedOn while only the journal has rows of the day."""
-    if unpublished := day_ticks.find_unpublished_hours(home, day):
+def dates_of_rows(day: date, market: Market) -> list[date]:
+    """The dates under which rows of a day's sessions lie: a session of another zone begins on the evening before."""
+    return [day - timedelta(days=1), day] if market.has_business_date else [day]
+
+
+def refuse_unpublished(home: Home, day: date, market: Market = KR) -> None:
+    """NotHandedOn while only the journal has rows of the day's sessions."""
+    if unpublished := day_ticks.find_unpublished_between(home, market, *_find_hours(home, day, market)):
         raise NotHandedOn(
             f"{day}: hours are still in the journal ({', '.join(unpublished)}): `collectorctl stop` publishes them, or wait "
             "until the writer has; then do this again"
         )
+
+
+def _find_hours(home: Home, day: date, market: Market) -> tuple[int, int]:
+    """The hours in which rows of a day are stored, [begin, end).
+
+    Where a venue's sessions are of another day than the exchange's they are what counts: its next one begins while this day lasts.
+    """
+    if not market.has_business_date:
+        return market.day_bounds_ns(day)
+    calendar = home.load_calendar()
+    spans = [span for venue in market.venues for span in calendar.phase_spans(venue, day)]
+    if not spans:
+        return market.day_bounds_ns(day)
+    return floor_to_hour(min(span.begin_ns for span in spans)), max(span.end_ns for span in spans)
 
 
 def verify_stored(home: Home, day: date) -> dict[Instrument, VerifiedCertificate]:
@@ -47,10 +68,15 @@ def verify_stored(home: Home, day: date) -> dict[Instrument, VerifiedCertificate
 
 
 def verify_certified(
-    home: Home, day: date, instruments: Sequence[Instrument], advice: str = "", allowed: bool = False
+    home: Home,
+    day: date,
+    instruments: Sequence[Instrument],
+    advice: str = "",
+    allowed: bool = False,
+    market: Market = KR,
 ) -> dict[Instrument, VerifiedCertificate]:
     """The certificates by instrument. NotHandedOn: one is missing or does not hold; not if that is `allowed`."""
-    verified = verify_day(home, day, KR, instruments)
+    verified = verify_day(home, day, market, instruments)
     if verified.failure:
         raise NotHandedOn(verified.failure)
     found = {Instrument(one.now.symbol, one.now.venue): one for one in verified.certificates}
@@ -63,6 +89,5 @@ def verify_certified(
         for text, names in (("no certificate of", missing), ("files contradict the certificate of", denied))
         if names
     ]
-    raise NotHandedOn(
-        f"{day}: {'; '.join(what)}: nothing was written: run `collectorctl recover --date {day}`{advice and f', {advice}'}"
-    )
+    command = f"collectorctl recover --date {day}" + (f" --market {market.name}" if market is not KR else "")
+    raise NotHandedOn(f"{day}: {'; '.join(what)}: nothing was written: run `{command}`{advice and f', {advice}'}")

@@ -15,7 +15,7 @@ from collectorctl.export.day import DayExport, ExportRequest, export_day
 from collectorctl.terminal import echo, usage_error, wide_console
 from conf.home import Home
 from conf.instrument import Instrument, parse_instrument
-from conf.market import KR
+from conf.market import Market
 from conf.process import EXIT_BUG
 from writer.publish.verified_file import PartitionWriteError
 
@@ -24,8 +24,8 @@ def export(home: Home, days: DayChoice, symbols: str, request: ExportRequest, as
     """Export days; the exit status. UsageError."""
     if request.format == "nautilus" and find_spec("nautilus_trader") is None:
         raise usage_error("nautilus_trader is not installed: pip install -e '.[export]', in an environment of its own")
-    request = request._replace(instruments=_parse_symbols(symbols))
-    chosen, console = days.resolve(home), wide_console(stderr=as_json)
+    request = request._replace(instruments=_parse_symbols(symbols, request.market))
+    chosen, console = days.resolve(home, request.market), wide_console(stderr=as_json)
     refusals = NotHandedOn, PartitionWriteError, OSError
     results = work_on_days(
         console,
@@ -56,11 +56,11 @@ def _judge(one: DayExport) -> DayResult:
     return DayResult(day, EXIT_BUG, "not whole", f"{day}: exported, but the day is not whole: {note}", manifest)
 
 
-def _parse_symbols(symbols: str) -> tuple[Instrument, ...]:
+def _parse_symbols(symbols: str, market: Market) -> tuple[Instrument, ...]:
     try:
         found = tuple(sorted({parse_instrument(name.strip()) for name in symbols.split(",") if name.strip()}))
     except ValueError as error:
         raise usage_error(str(error)) from None
-    if foreign := [str(one) for one in found if one.market is not KR]:
-        raise usage_error(f"{', '.join(foreign)}: only days of the Korean market are exported")
+    if foreign := [str(one) for one in found if one.market is not market]:
+        raise usage_error(f"{', '.join(foreign)}: not of the market {market.name}: name it with --market")
     return found

@@ -21,11 +21,18 @@ from pathlib import Path
 from typing import NamedTuple
 
 import msgspec
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from collectorctl.export.certified import NotHandedOn, find_instruments, refuse_unpublished, verify_certified
+from collectorctl.export.certified import (
+    NotHandedOn,
+    dates_of_rows,
+    find_instruments,
+    refuse_unpublished,
+    verify_certified,
+)
 from collectorctl.export.formats import FORMATS, InstrumentDay, Written, write_csv_file
 from collectorctl.export.gaps import Hole, build_gaps, find_holes
 from collectorctl.export.manifest import (
@@ -41,14 +48,14 @@ from collectorctl.export.manifest import (
 from collectorctl.reader.home import HomeReader
 from collectorctl.recover.certificate import store
 from collectorctl.recover.certificate.certify import COMPLETE_GRADES
-from collectorctl.recover.matching.day_coverage import DayCoverage
-from collectorctl.recover.store import day_ticks
+from collectorctl.recover.matching.day_coverage import DAY_TICK, DayCoverage, sort_ticks
 from collectorctl.recover.verify import VerifiedCertificate
-from conf.clock import DAY_NS, kst_midnight_ns
+from conf.clock import DAY_NS
 from conf.files.new_directory import new_directory
 from conf.home import Home
 from conf.instrument import Instrument
-from conf.market import KR
+from conf.market import KR, Market
+from ringbuf.records import UNDEFINED
 from writer.catalog import Catalog, read_file_state
 from writer.schema import PARQUET
 
@@ -59,12 +66,13 @@ GAPS_FILE = "gaps.csv.gz"
 
 
 class ExportRequest(NamedTuple):
-    """What is exported, and where to. `instruments` empty: those with a certificate or a row on that day."""
+    """What is exported, and where to. `instruments` empty: those of `market` with a certificate or a row on that day."""
 
     directory: Path
     format: str
     instruments: tuple[Instrument, ...] = ()
     uncertified: bool = False
+    market: Market = KR
 
 
 class DayExport(NamedTuple):
@@ -79,23 +87,24 @@ def export_day(
     home: Home, day: date, request: ExportRequest, on_instrument: Callable[[int, int], None] = lambda *_: None
 ) -> DayExport:
     """Export a day. NotHandedOn, PartitionWriteError, OSError. `on_instrument`: called with how many of how many are done."""
-    refuse_unpublished(home, day)
-    instruments = request.instruments or tuple(find_instruments(home, day))
+    market = request.market
+    refuse_unpublished(home, day, market)
+    instruments = request.instruments or tuple(find_instruments(home, day, market))
     if not instruments:
         raise NotHandedOn(f"{day}: nothing is stored of that day")
-    paths = list(_find_sources(home, day))
+    paths = list(_find_sources(home, day, market))
     states = [read_file_state(path, home.data) for path in paths]
     sources = [describe_file(path, home.data) for path in paths]
     target = request.directory / str(day)
     if (old := read_manifest(target)) is not None:
         return DayExport(target, _reuse(target, old, request, instruments, sources), False)
     advice = "or export what is there with --uncertified"
-    verified = verify_certified(home, day, instruments, advice, request.uncertified)
+    verified = verify_certified(home, day, instruments, advice, request.uncertified, market)
     with new_directory(target) as directory:
         manifest = _write(home, day, request, instruments, verified, directory, on_instrument)
         manifest.sources = sources
         (directory / MANIFEST_FILE).write_bytes(msgspec.json.format(msgspec.json.encode(manifest), indent=1))
-        if [read_file_state(path, home.data) for path in _find_sources(home, day)] != states:
+        if [read_file_state(path, home.data) for path in _find_sources(home, day, market)] != states:
             raise NotHandedOn(f"{day}: files of that day changed meanwhile, nothing was written: export again")
     return DayExport(target, manifest, True)
 
@@ -109,21 +118,21 @@ def _write(
     directory: Path,
     on_instrument: Callable[[int, int], None],
 ) -> Manifest:
-    reader, events, calendar = HomeReader(home.root), _read_events(home, day), home.load_calendar()
+    market = request.market
+    reader, events, calendar = HomeReader(home.root), _read_events(home, day, market), home.load_calendar()
     written: list[Written] = []
     verdicts, gaps = [], []
     for done, instrument in enumerate(instruments):
         on_instrument(done, len(instruments))
-        books = reader.table("orderbook", str(instrument), day).sort_by(
+        books = _read_sessions(reader, "orderbook", instrument, day).sort_by(
             [("recv_time", "ascending"), ("seq", "ascending")]
         )
-        ticks = reader.table("tick", str(instrument), day)
+        ticks = _read_sessions(reader, "tick", instrument, day)
         spans = calendar.phase_spans(instrument.venue, day)
-        holes = find_holes(events, KR.feeds, instrument, spans)
+        holes = find_holes(events, market.feeds, instrument, spans)
         certificate = verified.get(instrument)
         total = certificate.now.official_volume if certificate else None
-        stored = day_ticks.load_ticks(home.data / KR.name / "tick", day, instrument)
-        gaps.append(build_gaps(instrument, holes, DayCoverage.of(stored, total)))
+        gaps.append(build_gaps(instrument, holes, DayCoverage.of(_to_day_ticks(ticks), total)))
         written += FORMATS[request.format](directory, InstrumentDay(instrument, books, ticks, holes))
         verdicts.append(_make_verdict(instrument, certificate, holes, len(books), len(ticks)))
     on_instrument(len(instruments), len(instruments))
@@ -132,6 +141,22 @@ def _write(
     files = [describe_file(path, directory, rows) for path, rows in sorted(written)]
     made_by = version("collectorctl")
     return Manifest(SCHEMA_VERSION, made_by, request.format, str(day), whole, verdicts, files, [])
+
+
+def _read_sessions(reader: HomeReader, stream: str, instrument: Instrument, day: date) -> pa.Table:
+    """The stored rows of an instrument's sessions of a day."""
+    dates = dates_of_rows(day, instrument.market)
+    rows = pa.concat_tables([reader.table(stream, str(instrument), one) for one in dates])
+    return rows.filter(pc.equal(rows["business_date"], pa.scalar(day))) if instrument.market.has_business_date else rows
+
+
+def _to_day_ticks(ticks: pa.Table) -> np.ndarray:
+    """DAY_TICK of stored ticks, as far as their coverage needs it."""
+    found = np.zeros(len(ticks), DAY_TICK)
+    for name, column in (("exch_ns", "exch_time"), ("size", "size"), ("cum_volume", "cum_volume")):
+        found[name] = pc.fill_null(ticks[column].cast(pa.int64()), UNDEFINED).to_numpy()
+    found["live"] = pc.equal(ticks["source"], "live").to_numpy()
+    return sort_ticks(found)
 
 
 def _make_verdict(
@@ -176,23 +201,22 @@ def _reuse(
     return old
 
 
-def _find_sources(home: Home, day: date) -> Iterator[Path]:
+def _find_sources(home: Home, day: date, market: Market) -> Iterator[Path]:
     """The files that an export is made of."""
     catalog = Catalog(home)
     for stream in ("orderbook", "tick"):
-        yield from catalog.partitions(f"{KR.name}.{stream}", day)
+        for date_of_rows in dates_of_rows(day, market):
+            yield from catalog.partitions(f"{market.name}.{stream}", date_of_rows)
     for back in range(LOOK_BACK_DAYS, -1, -1):
-        yield from catalog.partitions(f"{KR.name}.event", day - timedelta(days=back))
-    if (path := store.certificates_path(home.data, day)).exists():
+        yield from catalog.partitions(f"{market.name}.event", day - timedelta(days=back))
+    if (path := store.certificates_path(home.data, day, market)).exists():
         yield path
 
 
-def _read_events(home: Home, day: date) -> pd.DataFrame:
-    begin_ns = kst_midnight_ns(day)
-    tables = list(
-        Catalog(home).read_between(
-            "kr.event", begin_ns - LOOK_BACK_DAYS * DAY_NS, begin_ns + DAY_NS, PARQUET["kr.event"].names
-        )
-    )
-    events = pa.concat_tables([PARQUET["kr.event"].empty_table(), *(one.cast(PARQUET["kr.event"]) for one in tables)])
-    return events.filter(pc.less(events["time"].cast(pa.int64()), begin_ns + DAY_NS)).to_pandas()
+def _read_events(home: Home, day: date, market: Market) -> pd.DataFrame:
+    begin_ns, end_ns = market.day_bounds_ns(day)
+    dataset = f"{market.name}.event"
+    schema = PARQUET[dataset]
+    tables = list(Catalog(home).read_between(dataset, begin_ns - LOOK_BACK_DAYS * DAY_NS, end_ns, schema.names))
+    events = pa.concat_tables([schema.empty_table(), *(one.cast(schema) for one in tables)])
+    return events.filter(pc.less(events["time"].cast(pa.int64()), end_ns)).to_pandas()

@@ -46,6 +46,11 @@ class InstrumentDay(NamedTuple):
     holes: list[Hole]
 
 
+def make_file_name(instrument: Instrument) -> str:
+    """005930, NAS.NVDA, NYS.BRK_B: the ticker's bar would be a directory."""
+    return str(instrument).replace("/", "_")
+
+
 def write_csv_file(path: Path, table: pa.Table) -> Written:
     """A table as gzipped CSV; times as ISO 8601 in the exchange's zone, to the nanosecond."""
     for number, field in enumerate(table.schema):
@@ -65,7 +70,7 @@ def write_csv_file(path: Path, table: pa.Table) -> Written:
 def write_csv(directory: Path, day: InstrumentDay) -> list[Written]:
     """Books and ticks as they are stored."""
     return [
-        write_csv_file(directory / stream / f"{day.instrument}.csv.gz", table)
+        write_csv_file(directory / stream / f"{make_file_name(day.instrument)}.csv.gz", table)
         for stream, table in (("orderbook", day.books), ("tick", day.ticks))
     ]
 
@@ -74,7 +79,7 @@ def write_hftbacktest(directory: Path, day: InstrumentDay) -> list[Written]:
     """Events of books and trades."""
     books, ticks = read_books(day.books), read_ticks(day.ticks)
     events = build_events(books, ticks, build_sequence(books, ticks, [hole.begin_ns for hole in day.holes]))
-    path = directory / f"{day.instrument}.npz"
+    path = directory / f"{make_file_name(day.instrument)}.npz"
     np.savez_compressed(path, data=events)
     return [Written(path, len(events))]
 

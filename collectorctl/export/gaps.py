@@ -18,19 +18,22 @@ import pyarrow as pa
 from collectorctl.explain.visibility import find_outages
 from collectorctl.recover.matching.day_coverage import DayCoverage
 from conf.calendar import PhaseSpan
-from conf.clock import to_kst
 from conf.instrument import Instrument
-from writer.schema import KOREAN_TIME
+from conf.market import MARKETS
+from writer.schema import timestamp_type
 
-GAPS = pa.schema(
-    [
-        *((name, pa.string()) for name in ("instrument", "stream", "reason")),
-        *((name, KOREAN_TIME) for name in ("begin", "end")),
-        *((name, pa.int64()) for name in ("volume_from", "volume_to", "shares")),
-    ]
-)
-"""`begin`, `end`: null at the edges of the day. Of ticks: no trade covers the shares from `volume_from` to `volume_to` of the
-cumulative volume."""
+GAPS = {
+    market.name: pa.schema(
+        [
+            *((name, pa.string()) for name in ("instrument", "stream", "reason")),
+            *((name, timestamp_type(market)) for name in ("begin", "end")),
+            *((name, pa.int64()) for name in ("volume_from", "volume_to", "shares")),
+        ]
+    )
+    for market in MARKETS.values()
+}
+"""By market. `begin`, `end`: in its time, null at the edges of the day. Of ticks: no trade covers the shares from `volume_from` to
+`volume_to` of the cumulative volume."""
 
 
 class Hole(NamedTuple):
@@ -75,8 +78,13 @@ def _intersect(ones: list[tuple[int, int, str]], others: list[tuple[int, int, st
 
 def build_gaps(instrument: Instrument, holes: list[Hole], day: DayCoverage) -> pa.Table:
     """GAPS of an instrument."""
+    market = instrument.market
+
+    def to_local(ns: int) -> pd.Timestamp:
+        return pd.Timestamp(ns, tz=market.zone_name)
+
     rows = [
-        _row(instrument, "orderbook", one.reason, begin=to_kst_ns(one.begin_ns), end=to_kst_ns(one.end_ns))
+        _row(instrument, "orderbook", one.reason, begin=to_local(one.begin_ns), end=to_local(one.end_ns))
         for one in holes
     ]
     ticks = day.ticks
@@ -86,19 +94,14 @@ def build_gaps(instrument: Instrument, holes: list[Hole], day: DayCoverage) -> p
                 instrument,
                 "tick",
                 "no trade covers them",
-                begin=to_kst_ns(int(ticks["exch_ns"][after])) if after >= 0 else None,
-                end=to_kst_ns(int(ticks["exch_ns"][before])) if before < len(ticks) else None,
+                begin=to_local(int(ticks["exch_ns"][after])) if after >= 0 else None,
+                end=to_local(int(ticks["exch_ns"][before])) if before < len(ticks) else None,
                 volume_from=low,
                 volume_to=high,
                 shares=shares,
             )
         )
-    return pa.Table.from_pylist(rows, GAPS)
-
-
-def to_kst_ns(ns: int) -> pd.Timestamp:
-    """An instant in Korean time, to the nanosecond."""
-    return pd.Timestamp(ns, tz=to_kst(ns).tzinfo)
+    return pa.Table.from_pylist(rows, GAPS[market.name])
 
 
 def _row(instrument: Instrument, stream: str, reason: str, **values: object) -> dict[str, object]:

@@ -24,10 +24,13 @@ from nautilus_trader.persistence.catalog import ParquetDataCatalog
 from collectorctl.export.gaps import Hole
 from collectorctl.export.sequence import TICK, Books, Sequence, Ticks, build_sequence, read_books, read_ticks
 from conf.instrument import Instrument
+from conf.market import KR, US, Market
 from ringbuf.records import LEVELS
 
 _SIDES = {1: AggressorSide.BUYER, -1: AggressorSide.SELLER}
 _NO_COUNTS = [0] * LEVELS
+_CURRENCIES = {KR.name: ("KRW", 0), US.name: ("USD", 4)}
+"""By market the currency, and how many decimals a price has."""
 
 
 def write_catalog(
@@ -41,8 +44,12 @@ def write_catalog(
     found_books, found_ticks = read_books(books), read_ticks(ticks)
     sequence = build_sequence(found_books, found_ticks, [hole.begin_ns for hole in holes])
     begin_ns = int(sequence.recv_ns[0]) if len(sequence.recv_ns) else 0
-    catalog.write_data([_make_equity(name, begin_ns)])
-    for rows in (list(_make_depths(name, found_books, sequence)), list(_make_trades(name, found_ticks, sequence))):
+    catalog.write_data([_make_equity(name, instrument.market, begin_ns)])
+    decimals = _CURRENCIES[instrument.market.name][1]
+    for rows in (
+        list(_make_depths(name, decimals, found_books, sequence)),
+        list(_make_trades(name, decimals, found_ticks, sequence)),
+    ):
         if rows:
             catalog.write_data(rows)
     return [
@@ -50,14 +57,14 @@ def write_catalog(
     ]
 
 
-def _make_equity(name: InstrumentId, ns: int) -> Equity:
-    """Prices are whole won; the tick size varies with the price, so that the increment is the smallest one."""
-    won = Currency.from_str("KRW")
-    one = Quantity.from_int(1)
-    return Equity(name, name.symbol, won, 0, Price.from_int(1), one, ts_event=ns, ts_init=ns)
+def _make_equity(name: InstrumentId, market: Market, ns: int) -> Equity:
+    """The tick size varies with the price: the increment is the smallest one, a won or 1/10,000 dollar."""
+    currency, decimals = _CURRENCIES[market.name]
+    increment, one = Price(10.0**-decimals, decimals), Quantity.from_int(1)
+    return Equity(name, name.symbol, Currency.from_str(currency), decimals, increment, one, ts_event=ns, ts_init=ns)
 
 
-def _make_depths(name: InstrumentId, books: Books, sequence: Sequence) -> Iterable[OrderBookDepth10]:
+def _make_depths(name: InstrumentId, decimals: int, books: Books, sequence: Sequence) -> Iterable[OrderBookDepth10]:
     nothing = [NULL_ORDER] * LEVELS
     levels = [
         (OrderSide.BUY, books.bid_price, books.bid_size),
@@ -68,7 +75,7 @@ def _make_depths(name: InstrumentId, books: Books, sequence: Sequence) -> Iterab
         bids, asks = (
             (nothing, nothing)
             if sequence.kind[number] > TICK + 1
-            else ([*_make_orders(side, price[row], size[row])] for side, price, size in levels)
+            else ([*_make_orders(side, decimals, price[row], size[row])] for side, price, size in levels)
         )
         yield OrderBookDepth10(
             name,
@@ -83,17 +90,17 @@ def _make_depths(name: InstrumentId, books: Books, sequence: Sequence) -> Iterab
         )
 
 
-def _make_orders(side: OrderSide, prices: np.ndarray, sizes: np.ndarray) -> Iterable[BookOrder]:
+def _make_orders(side: OrderSide, decimals: int, prices: np.ndarray, sizes: np.ndarray) -> Iterable[BookOrder]:
     for price, size in zip(prices.tolist(), sizes.tolist(), strict=True):
-        yield BookOrder(side, Price.from_int(price), Quantity.from_int(size), 0) if price else NULL_ORDER
+        yield BookOrder(side, Price(price, decimals), Quantity.from_int(size), 0) if price else NULL_ORDER
 
 
-def _make_trades(name: InstrumentId, ticks: Ticks, sequence: Sequence) -> Iterable[TradeTick]:
+def _make_trades(name: InstrumentId, decimals: int, ticks: Ticks, sequence: Sequence) -> Iterable[TradeTick]:
     for count, number in enumerate(np.flatnonzero(sequence.kind == TICK).tolist()):
         row = int(sequence.row[number])
         yield TradeTick(
             name,
-            Price.from_int(int(ticks.price[row])),
+            Price(float(ticks.price[row]), decimals),
             Quantity.from_int(int(ticks.size[row])),
             _SIDES.get(int(ticks.side[row]), AggressorSide.NO_AGGRESSOR),
             TradeId(str(count + 1)),

@@ -28,7 +28,7 @@ TICK, BOOK, HOLE = range(3)
 
 
 class Books(NamedTuple):
-    """n books: times int64 (n,), prices and sizes (n, 10), price 0 for an absent level."""
+    """n books: times int64 (n,), prices and sizes (n, 10), price 0 for an absent level; prices int64, or float64 dollars."""
 
     recv_ns: np.ndarray
     exch_ns: np.ndarray
@@ -77,9 +77,14 @@ def read_books(table: pa.Table) -> Books:
 
 
 def read_ticks(table: pa.Table) -> Ticks:
-    """The trades of a stored table that have a price and a size."""
+    """The trades of a stored table that have a price and a size, each once: a feed that is alone may send one twice."""
     table = table.filter(pc.and_(pc.greater(table["price"], 0), pc.greater(table["size"], 0)))
-    return Ticks(*_read_stamps(table), *(_to_numpy(table[name], 0) for name in ("price", "size", "side")))
+    found = Ticks(*_read_stamps(table), *(_to_numpy(table[name], 0) for name in ("price", "size", "side")))
+    keys = np.stack([found.cum_volume, found.size, found.price])
+    order = np.lexsort((found.recv_ns, *keys))
+    is_repeat = np.zeros(len(order), bool)
+    is_repeat[order[1:]] = (np.diff(keys[:, order]) == 0).all(axis=0) & (found.cum_volume[order[1:]] != UNDEFINED)
+    return Ticks(*(column[~is_repeat] for column in found))
 
 
 def _read_stamps(table: pa.Table) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -36,14 +36,20 @@ def read_file_states(directory: Path, day: date) -> frozenset[FileState]:
     return frozenset(read_file_state(path, directory) for path in find_partitions(directory, day))
 
 
-def find_instruments(directory: Path, day: date) -> set[Instrument]:
-    """Every instrument that has rows on that day. PartitionWriteError, with its name, for a file that cannot be read."""
+def find_instruments(directory: Path, day: date, business_date: date | None = None) -> set[Instrument]:
+    """Every instrument that has rows on that day. PartitionWriteError, with its name, for a file that cannot be read.
+
+    `business_date`: only rows of the session of that day, where files have the column.
+    """
     found: set[Instrument] = set()
     for path in find_partitions(directory, day):
         try:
             with pq.ParquetFile(path, read_dictionary=["symbol", "venue"]) as file:
+                names = [name for name in ("symbol", "venue", "business_date") if name in file.schema_arrow.names]
                 for number in range(file.num_row_groups):
-                    group = file.read_row_group(number, ["symbol", "venue"])
+                    group = file.read_row_group(number, names)
+                    if business_date is not None and "business_date" in names:
+                        group = group.filter(pc.equal(group["business_date"], pa.scalar(business_date)))
                     keys = group.group_by(["symbol", "venue"]).aggregate([]).to_pylist()
                     found |= {Instrument(row["symbol"], row["venue"]) for row in keys if row["symbol"] and row["venue"]}
         except pa.ArrowException as error:

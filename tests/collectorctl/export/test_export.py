@@ -8,6 +8,7 @@ import hashlib
 import shutil
 import subprocess
 import sys
+from datetime import date
 from pathlib import Path
 
 import msgspec
@@ -16,12 +17,17 @@ import pytest
 from click.testing import CliRunner, Result
 from support.certified_day import certify_day
 from support.stored_day import DAY, SYMBOLS, make_stored_day
+from support.us_day import make_us_day, ny
 from support.writer_data import make_ticks
 
 import collectorctl
 from collectorctl.cli import main
 from collectorctl.export.manifest import Manifest
+from collectorctl.recover import us_job
+from collectorctl.recover.certificate import store
 from conf.home import Home
+from conf.market import US
+from ringbuf.records import FeedId, Venue
 from writer import schema
 from writer.journal.journal import Journal
 
@@ -203,6 +209,91 @@ def test_a_day_of_which_only_the_journal_has_rows_is_not_exported_whatever_is_as
 
 
 def test_what_cannot_be_exported_is_a_usage_error(certified: Path, tmp_path: Path) -> None:
-    for options, word in ((["--symbols", "NAS.AAPL"], "Korean market"), (["--last", "3d"], "name the days")):
+    for options, word in ((["--symbols", "NAS.AAPL"], "not of the market kr"), (["--last", "3d"], "name the days")):
         result = export(certified, tmp_path, *options)
         assert (result.exit_code, word in result.stderr) == (2, True), result.stderr
+
+
+@pytest.fixture(scope="module")
+def us_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A stored US day of which no minute bars could be had."""
+    home = make_us_day(tmp_path_factory.mktemp("us_home"))
+    day = date.fromisoformat(DAY)
+    found = [us_job.compute_certificate(home.data, day, one) for one in home.settings.instruments("us")]
+    store.save(home.data, day, found, f"{DAY}T20:10:00-0500", US)
+    return home.root
+
+
+def test_a_us_day_is_that_of_its_sessions_in_dollars_and_new_yorks_time(us_root: Path, tmp_path: Path) -> None:
+    """Of the day market the session that ended on the day; it is never whole, since no list of its trades exists."""
+    result = export(us_root, tmp_path, "--market", "us")
+    manifest, out = load_manifest(tmp_path), tmp_path / DAY
+
+    assert (result.exit_code, "not whole" in result.stderr) == (1, True), result.output
+    assert [(one.instrument, one.certificate, one.holds, one.books, one.ticks) for one in manifest.instruments] == [
+        *(("NYS.BRK/B", "INCOMPLETE", True, 1, 1), ("NAS.NVDA", "INCOMPLETE", True, 2, 4)),
+        ("BAQ.NVDA", "INCOMPLETE", True, 0, 1),
+    ]
+    day_market = read_rows(out / "tick/BAQ.NVDA.csv.gz")
+    assert [(row["cum_volume"], row["exch_time"]) for row in day_market] == [
+        ("90", "2026-11-19T23:59:59.000000000-0500")
+    ]
+    regular = read_rows(out / "tick/NAS.NVDA.csv.gz")
+    assert [(row["price"], row["cum_volume"], row["size"]) for row in regular] == [
+        *[("180.325", "10", "10")] * 2,
+        *(("180.325", "10", "0"), ("180.325", "16", "1")),
+    ]
+    assert len(read_rows(out / "orderbook/NYS.BRK_B.csv.gz")) == 1
+    gaps = [row for row in read_rows(out / "gaps.csv.gz") if row["instrument"] == "NAS.NVDA"]
+    assert [(row["begin"][:25], row["end"][:25], row["shares"]) for row in gaps] == [
+        (f"{DAY}T11:59:00.00000", f"{DAY}T12:05:00.00000", ""),
+        (f"{DAY}T09:30:00.00000", f"{DAY}T09:30:02.00000", "5"),
+    ]
+    assert {one.path.partition("/")[0] for one in manifest.sources} == {"us"}
+    assert export(us_root, tmp_path, "--market", "us").exit_code == 1
+    assert load_manifest(tmp_path) == manifest
+
+
+def test_a_us_trade_that_came_twice_fills_no_order_twice(us_root: Path, tmp_path: Path) -> None:
+    """And one of less than a share is none; a hole clears the depth."""
+    export(us_root, tmp_path, "--market", "us", "--symbols", "NAS.NVDA", form="hftbacktest")
+    events = np.load(tmp_path / DAY / "NAS.NVDA.npz")["data"]
+    trades, cleared = (events[events["ev"] & 0xFF == kind] for kind in (2, 3))
+
+    assert [(one["px"], one["qty"]) for one in trades] == [(180.325, 10.0), (180.325, 1.0)]
+    assert sorted(set(cleared["local_ts"].tolist())) == [ny(f"{DAY} {at}") for at in ("09:30:01", "11:59", "15:59:59")]
+    depth = events[events["ev"] & 0xFF == 4]
+    assert (depth["px"].min(), depth["px"].max()) == (180.23, 180.42)
+
+
+def test_nautilus_has_us_prices_to_the_ten_thousandth_dollar(us_root: Path, tmp_path: Path) -> None:
+    pytest.importorskip("nautilus_trader", reason="extra [export]")
+    from nautilus_trader.persistence.catalog import ParquetDataCatalog
+
+    export(us_root, tmp_path, "--market", "us", "--symbols", "NAS.NVDA,NYS.BRK/B", form="nautilus")
+    catalog = ParquetDataCatalog(str(tmp_path / DAY / "catalog"))
+
+    equities = {str(one.id): (str(one.quote_currency), str(one.price_increment)) for one in catalog.instruments()}
+    assert equities == {name: ("USD", "0.0001") for name in ("BRK/B.NYSE", "NVDA.NASDAQ")}
+    assert [str(one.price) for one in catalog.trade_ticks(instrument_ids=["NVDA.NASDAQ"])] == ["180.3250"] * 2
+    depths = catalog.order_book_depth10(instrument_ids=["NVDA.NASDAQ"])
+    assert [str(one.bids[0].price) for one in depths if int(one.bids[0].size)] == ["180.3200"] * 2
+
+
+def test_a_us_day_is_refused_with_the_command_that_certifies_it_and_while_its_sessions_are_in_the_journal(
+    us_root: Path, tmp_path: Path
+) -> None:
+    """The hours of the day market's next session, in the same evening, are no hindrance."""
+    root = Path(shutil.copytree(us_root, tmp_path / "home"))
+    shutil.rmtree(root / "data/us/completeness")
+    refused = export(root, tmp_path / "out", "--market", "us")
+    assert (refused.exit_code, f"recover --date {DAY} --market us" in refused.stderr) == (1, True)
+    for at, is_hindered in (("20:30", False), ("15:00", True)):
+        journal = Journal.open(Home(root).journal_directory("us.tick"), schema.JOURNAL["us.tick"])
+        journal.roll([])
+        records = make_ticks([1], FeedId.US, ny(f"{DAY} {at}"))
+        records["symbol"], records["venue"] = b"NVDA", Venue.NASDAQ
+        journal.append(schema.build_entries("us.tick", records, journal.last_row + 1, None), {})
+        journal.close()
+        result = export(root, tmp_path / at, "--market", "us", "--uncertified")
+        assert ("us.tick 15" in result.stderr, (tmp_path / at / DAY).exists()) == (is_hindered, not is_hindered)
