@@ -9,7 +9,6 @@ Guarantees:
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
@@ -17,7 +16,7 @@ import numpy as np
 
 from brokers.subscription import Subscription
 from conf.instrument import Instrument
-from ringbuf.records import ORDERBOOK, TICK, UNDEFINED, EventType, Flag
+from ringbuf.records import ORDERBOOK, TICK, UNDEFINED, EventType, Flag, build_packer
 
 
 class MarketEvent(NamedTuple):
@@ -32,28 +31,6 @@ class MarketEvent(NamedTuple):
     value: int = UNDEFINED
     exch_ns: int = UNDEFINED
     is_state: bool = False
-
-
-_STRUCT_CODES = {"<i8": "q", "<u4": "I", "|u1": "B", "|i1": "b"}
-
-
-def build_packer(dtype: np.dtype) -> struct.Struct:
-    """A Struct with the layout of `dtype`; void fields are padding and take no value."""
-    form = "<"
-    for name in dtype.names or ():
-        field = dtype[name]
-        base, shape = field.subdtype or (field, ())
-        count = int(np.prod(shape, dtype=int))
-        if base.kind == "S":
-            form += f"{base.itemsize}s"
-        elif base.kind == "V":
-            form += f"{base.itemsize}x"
-        else:
-            form += f"{count}{_STRUCT_CODES[base.str]}"
-    packer = struct.Struct(form)
-    if packer.size != dtype.itemsize:
-        raise TypeError(f"{dtype} has padding that its fields do not name: {packer.size} bytes of {dtype.itemsize}")
-    return packer
 
 
 def check_totals(total_ask: int, ask_sizes: Sequence[int], total_bid: int, bid_sizes: Sequence[int]) -> int:

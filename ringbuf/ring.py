@@ -55,7 +55,7 @@ MAX_ATTEMPTS, RETRY_S = 10, 0.001
 _SEQ = struct.Struct("<q")
 """Every record begins with its number (records.py)."""
 
-FEW = 16
+FEW = 64
 """Records that are checked one by one: numpy's calls cost more than they save up to here."""
 
 

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from support.process_tree import temporary_home
 
-from brokers.decoded import DecodedBatch, build_packer
+from brokers.decoded import DecodedBatch
 from brokers.protocol import Broker, Credential, FeedSession
 from brokers.registry import BROKERS, load_broker
 from brokers.subscription import Subscription, SubscriptionTable
@@ -21,7 +21,7 @@ from brokers.transport.backoff import Backoff
 from conf.home import Home
 from conf.instrument import Instrument
 from conf.market import MARKETS
-from ringbuf.records import ORDERBOOK, STREAMS, TICK, UNDEFINED, FeedId, empty_records
+from ringbuf.records import ORDERBOOK, STREAMS, TICK, UNDEFINED, FeedId, build_packer, empty_records
 
 ROOT = Path(__file__).parents[2]
 SYMBOLS = {"kr": ("005930", "0074K0", "Q500001"), "us": ("AAPL", "BRK/B", "F")}
