@@ -229,10 +229,10 @@ class BookArbiter:
 
     def _find_late(self, books: np.ndarray, names: list[bytes], new_at: list[int]) -> np.ndarray:
         """Which of the books at `new_at` are behind what is stored of their day, bool (n,) for all books."""
-        late, days = np.zeros(len(books), bool), ((books["exch_ns"] + _KST_NS) // DAY_NS).tolist()
-        volumes = books["cum_volume"].tolist()
-        behind = [at for at in new_at if self._instruments[names[at]].is_behind(days[at], volumes[at])]
-        late[behind] = True
+        late, exch_ns, volumes = np.zeros(len(books), bool), books["exch_ns"].tolist(), books["cum_volume"].tolist()
+        for at in new_at:
+            if self._instruments[names[at]].is_behind((exch_ns[at] + _KST_NS) // DAY_NS, volumes[at]):
+                late[at] = True
         return late
 
     def _follow(

@@ -66,7 +66,8 @@ class FeedProgress:
         if mono_ns < self.received_ns - BASE_NS:  # of another boot
             self.received_ns, self.reach_ns = 0, UNDEFINED
             self._smallest_ns = self._smallest_before_ns = self.usual_delay_ns = None
-        self.received_ns = max(mono_ns, self.received_ns)
+        if mono_ns > self.received_ns:
+            self.received_ns = mono_ns
         if made_ns == UNDEFINED:
             return False
         if mono_ns // BASE_NS != self._span:
@@ -76,7 +77,8 @@ class FeedProgress:
         usual_ns = self.usual_delay_ns
         if usual_ns is not None and mono_ns - made_ns < usual_ns - self._tolerance_ns:
             return False
-        self.reach_ns = max(made_ns, self.reach_ns)
+        if made_ns > self.reach_ns:
+            self.reach_ns = made_ns
         delay_ns = mono_ns - self.reach_ns
         if self._smallest_ns is None or delay_ns < self._smallest_ns:
             self._smallest_ns = delay_ns

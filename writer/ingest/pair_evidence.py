@@ -64,7 +64,8 @@ LEARN_EVERY_NS = SECOND_NS // 20
 
 def encode_details(books: np.ndarray, raw: bytes) -> list[bytes]:
     """The details of each book (ORDERBOOK, (n,); `raw`: its bytes) as they are compared: prices as they are stored."""
-    if (books["mid_price_e4"] % PRICE_SCALE).any() or (books["expected_price_e4"] % PRICE_SCALE).any():
+    prices_e4 = {price for name in ("mid_price_e4", "expected_price_e4") for price in books[name].tolist()}
+    if any(price % PRICE_SCALE for price in prices_e4 - _NONE):
         books = books.copy()
         for name in ("mid_price_e4", "expected_price_e4"):
             prices = books[name]
@@ -216,8 +217,8 @@ class PairEvidence:
 
     def count_book(self, feed: int) -> None:
         """Count a book of `feed`."""
-        self.delivered[feed] += 1
-        if self.delivered[feed] > MAX_DELIVERED:
+        count = self.delivered[feed] = self.delivered[feed] + 1
+        if count > MAX_DELIVERED:
             for one in self.delivered:
                 self.delivered[one] //= 2
             self.paired //= 2

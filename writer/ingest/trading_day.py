@@ -6,6 +6,8 @@ Guarantees:
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import numpy as np
 
 from conf.clock import DAY_NS, HOUR_NS
@@ -23,12 +25,11 @@ def compute_exchange_ns(records: np.ndarray) -> np.ndarray:
 def compute_session_days(records: np.ndarray) -> np.ndarray:
     """The day of the session each record belongs to, days since 1970: the date in the zone of its venue's hours (market.py)."""
     ns = compute_exchange_ns(records)
-    codes = records["venue"].astype(np.int64)
-    found, which = np.unique(np.stack([codes, ns // HOUR_NS]), axis=1, return_inverse=True)
-    ahead = [_ahead_ns(code, hour * HOUR_NS) for code, hour in zip(*found.tolist(), strict=True)]
-    return (ns + np.array(ahead, np.int64)[which]) // DAY_NS
+    ahead = map(_ahead_ns, records["venue"].tolist(), (ns - ns % HOUR_NS).tolist())
+    return (ns + np.fromiter(ahead, np.int64, len(ns))) // DAY_NS
 
 
+@lru_cache(maxsize=4096)
 def _ahead_ns(venue: int, hour_ns: int) -> int:
     """What the session days of a venue are ahead of UTC; Korea's for a code that no venue has."""
     name = _VENUE_NAMES.get(venue)
