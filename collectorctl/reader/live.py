@@ -28,8 +28,8 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import defaultdict
-from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
-from itertools import count
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
+from operator import itemgetter
 from pathlib import Path
 from types import TracebackType
 from typing import NamedTuple, Self
@@ -44,7 +44,7 @@ from collectorctl.reader.messages import (
     Message,
     Phase,
     make_books,
-    make_event,
+    make_events,
     make_ticks,
 )
 from collectorctl.reader.since import Since, parse_since
@@ -69,6 +69,11 @@ SILENT_NS = 5 * SECOND_NS
 
 VITALS_EVERY_NS = SECOND_NS // 2
 _VENUE_MISMATCH = int(Flag.VENUE_MISMATCH)
+_MAKERS: dict[str, Callable[[np.ndarray], Sequence[Message | None]]] = {
+    "orderbook": make_books,
+    "tick": make_ticks,
+    "event": make_events,
+}
 
 
 class RecordBatch(NamedTuple):
@@ -212,7 +217,7 @@ class Live(ClosableStream):
         found: list[RecordBatch | Gap | Lost | FeedDown | FeedUp | Phase] = [*changes, *taken.lost]
         for stream, records in taken.records.items():
             if stream == "event":
-                found += (message for message in map(make_event, records) if message is not None)
+                found += (message for message in make_events(records) if message is not None)
             elif len(records):
                 if stream == "tick":
                     found += (gap for _, gap in self._gaps.find(records))
@@ -261,23 +266,18 @@ class Live(ClosableStream):
 
     def _merge_streams(self, taken: Taken) -> list[Message]:
         """The messages of all streams by the time of receipt; a gap before the tick that shows it."""
-        keyed: list[tuple[int, int, Message]] = []
-        order = count()
+        timed: list[tuple[int, Message | None]] = []
         for stream, records in taken.records.items():
             if not len(records):
                 continue
             times = np.maximum.accumulate(records[taken.order]).tolist()
-            if stream == "event":
-                events = [(at, message) for at, message in zip(times, map(make_event, records), strict=True) if message]
-                keyed += [(at, next(order), message) for at, message in events]
-                continue
-            gaps: dict[int, Gap] = dict(self._gaps.find(records)) if stream == "tick" else {}
-            made: list = make_ticks(records) if stream == "tick" else make_books(records)
-            for number, (at, message) in enumerate(zip(times, made, strict=True)):
-                if number in gaps:
-                    keyed.append((at, next(order), gaps[number]))
-                keyed.append((at, next(order), message))
-        return [message for _, _, message in sorted(keyed, key=lambda item: item[:2])]
+            found = list(zip(times, _MAKERS[stream](records), strict=True))
+            if stream == "tick":
+                for at, gap in reversed(self._gaps.find(records)):
+                    found.insert(at, (times[at], gap))
+            timed += found
+        timed.sort(key=itemgetter(0))  # stable
+        return [message for _, message in timed if message is not None]
 
 
 def _make_merge(home: Home) -> BookMerge:

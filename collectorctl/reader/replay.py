@@ -26,7 +26,7 @@ from typing import Literal, TypeVar
 import numpy as np
 
 from collectorctl.reader.live import ClosableStream, GapFinder, RecordBatch
-from collectorctl.reader.messages import FeedDown, FeedUp, Gap, Message, Phase, make_books, make_event, make_ticks
+from collectorctl.reader.messages import FeedDown, FeedUp, Gap, Message, Phase, make_books, make_events, make_ticks
 from collectorctl.reader.stored import StoredRows, merge_runs
 from conf.clock import SECOND_NS
 from conf.home import Home
@@ -162,7 +162,7 @@ class Replay(ClosableStream):
 
     def _read_events(self, begin_ns: int, end_ns: int) -> list[tuple[int, FeedDown | FeedUp | Phase]]:
         records = self._rows.read("event", begin_ns, end_ns)
-        found = zip(records["recv_ns"].tolist(), map(make_event, records), strict=True)
+        found = zip(records["recv_ns"].tolist(), make_events(records), strict=True)
         return [(at_ns, message) for at_ns, message in found if message is not None]
 
 

@@ -36,6 +36,7 @@ from ringbuf.records import (
     EVENT,
     LEVELS,
     MAX_INT64,
+    ORDERBOOK,
     PRICE_SCALE,
     RINGS,
     STREAM_NAMES,
@@ -47,6 +48,8 @@ from ringbuf.records import (
     Side,
     Venue,
     empty_records,
+    field_offset,
+    take_records,
 )
 from writer.catalog import PARQUET, Catalog
 
@@ -55,6 +58,9 @@ WINDOW_NS = 300 * SECOND_NS
 
 Instruments = Collection[tuple[bytes, int]] | None
 """(symbol, venue) wanted, venue 0 for all of them; None for all."""
+
+_NAME_AT, _NAME_BYTES = field_offset(ORDERBOOK, "symbol"), 16
+"""Symbol and venue, which lie alike in the records of all rings."""
 
 _RECEIVED = {"event": "time"}
 """The column of the receive time, where it is not recv_time."""
@@ -211,7 +217,7 @@ def _read_received(
         return empty_records(RINGS[stream], 0)  # most windows of a night
     rows = pa.concat_tables([*(table.cast(schema) for table in tables), unpublished.filter(here)])
     records = to_events(dataset, rows) if stream == "event" else to_records(stream, rows)
-    return _order(choose(records, instruments))
+    return _order(Selection(instruments).choose(records))
 
 
 def _order(records: np.ndarray) -> np.ndarray:
@@ -231,13 +237,30 @@ def _to_scalar(dataset: str, stream: str, ns: int) -> pa.Scalar:
     return pa.scalar(ns, pa.int64()).cast(PARQUET[dataset].field(_RECEIVED.get(stream, "recv_time")).type)
 
 
-def choose(records: np.ndarray, instruments: Instruments) -> np.ndarray:
-    """The records of `instruments`, (symbol, venue) with venue 0 for all of them, and those of none; None for all."""
-    if instruments is None or not len(records):
-        return records
-    keys = zip(records["symbol"].tolist(), records["venue"].tolist(), strict=True)
-    wanted = (key in instruments or (key[0], 0) in instruments or not key[0] for key in keys)
-    return records[np.fromiter(wanted, bool, len(records))]
+class Selection:
+    """The records of some instruments, and those of none, told by the bytes of symbol and venue, which all records have."""
+
+    def __init__(self, instruments: Instruments) -> None:
+        self._instruments = None if instruments is None else frozenset(instruments)
+        self._known: dict[bytes, bool] = {}
+
+    def choose(self, records: np.ndarray) -> np.ndarray:
+        """Those of `records` (of any ring's dtype) that are wanted."""
+        if self._instruments is None:
+            return records
+        raw, known = records.tobytes(), self._known
+        names = [raw[at : at + _NAME_BYTES] for at in range(_NAME_AT, len(raw), records.dtype.itemsize)]
+        for name in names:
+            if name not in known:
+                known[name] = self._is_wanted(name[:-1].rstrip(b"\0"), name[-1])
+        wanted = [known[name] for name in names]
+        if all(wanted):
+            return records
+        return take_records(records, wanted) if any(wanted) else records[:0]
+
+    def _is_wanted(self, symbol: bytes, venue: int) -> bool:
+        chosen = self._instruments or ()
+        return not symbol or (symbol, venue) in chosen or (symbol, 0) in chosen
 
 
 def _read_unpublished(home: Home, dataset: str) -> pa.Table:

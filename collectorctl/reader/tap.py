@@ -34,10 +34,10 @@ from typing import NamedTuple
 import numpy as np
 
 from collectorctl.reader.messages import Lost
-from collectorctl.reader.stored import choose
+from collectorctl.reader.stored import Instruments, Selection
 from collectorctl.reader.tick_merge import TickMerge
 from conf.clock import SECOND_NS
-from ringbuf.records import RINGS
+from ringbuf.records import RINGS, join_records, take_records
 from ringbuf.ring import Observer, RingError
 from writer.ingest.book_arbiter import NEW, BookArbiter
 
@@ -78,11 +78,12 @@ class BookMerge:
             return books
         result = self._arbiter.arbitrate(books, np.zeros(len(books), np.int64), self._next_row)
         self._next_row += len(books)
-        newest_ns = int(books["mono_ns"].max())
+        newest_ns = max(books["mono_ns"].tolist())
         self._remembered.append((newest_ns, self._next_row - 1))
         while self._remembered and self._remembered[0][0] < newest_ns - REMEMBERED_NS:
             self._arbiter.expire(self._remembered.popleft()[1])
-        return books[result.twin_of == NEW]
+        is_new = result.twin_of == NEW
+        return books if np.count_nonzero(is_new) == len(books) else take_records(books, is_new)
 
 
 @dataclass
@@ -118,7 +119,7 @@ class Tap:
         self,
         rings: Mapping[tuple[str, str], Path],
         merge: BookMerge,
-        instruments: Collection[tuple[bytes, int]] | None,
+        instruments: Instruments,
         positions: Mapping[tuple[str, str], tuple[int, int]] | None = None,
     ) -> None:
         """Begin now, or at positions.
@@ -140,7 +141,7 @@ class Tap:
         self.gone: list[Lost] = []
         """Of rings that positions are of and that are gone: part of the next look."""
         self._merges = {"orderbook": merge.merge, "tick": TickMerge().merge}
-        self._instruments = None if instruments is None else frozenset(instruments)
+        self._selection = Selection(instruments)
         self._attached_ns = 0
         self._attach(time.monotonic_ns(), is_first=True)
 
@@ -171,7 +172,8 @@ class Tap:
                 lost.append(Lost(cursor.feed, cursor.stream, loss.first_seq, loss.last_seq, loss.is_damage))
             cursor.next_seq = batch.next_seq
             has_more |= batch.loss is not None or len(batch.records) == MAX_RECORDS_PER_LOOK
-            parts.setdefault(cursor.stream, []).append(choose(batch.records, self._instruments))
+            if len(wanted := self._selection.choose(batch.records)):
+                parts.setdefault(cursor.stream, []).append(wanted)
         return Taken({stream: self._order(stream, found) for stream, found in parts.items()}, lost, has_more)
 
     def close(self) -> None:
@@ -180,10 +182,11 @@ class Tap:
             cursor.close()
 
     def _order(self, stream: str, parts: list[np.ndarray]) -> np.ndarray:
-        records = parts[0] if len(parts) == 1 else np.concatenate(parts)
-        # stable, and by the highest so far within a feed: the order of a ring is kept
-        keys = np.concatenate([np.maximum.accumulate(part["mono_ns"]) for part in parts])
-        records = records[np.argsort(keys, kind="stable")]
+        records = join_records(parts)
+        if len(parts) > 1:
+            # stable, and by the highest so far within a feed: the order of a ring is kept
+            keys = np.concatenate([np.maximum.accumulate(part["mono_ns"]) for part in parts])
+            records = take_records(records, np.argsort(keys, kind="stable"))
         return self._merges[stream](records) if stream in self._merges else records
 
     def _attach(self, now_ns: int, is_first: bool = False) -> None:
@@ -260,7 +263,7 @@ class Tap:
                     break  # overtaken meanwhile: the next look has the numbers
                 mono_ns = batch.records["mono_ns"]
                 recent = (begin_ns <= mono_ns) & (mono_ns <= now_ns)  # one from the future is of another boot
-                parts.setdefault(cursor.stream, []).append(choose(batch.records[recent], self._instruments))
+                parts.setdefault(cursor.stream, []).append(self._selection.choose(batch.records[recent]))
         for stream, recent_parts in parts.items():
             self._order(stream, recent_parts)
 

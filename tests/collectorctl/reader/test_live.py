@@ -8,16 +8,21 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from collectorctl.reader import tap
 from collectorctl.reader.live import GapFinder, Live, RecordBatch
-from collectorctl.reader.messages import Book, FeedDown, FeedUp, Gap, Lost, Message, Phase, Tick
+from collectorctl.reader.messages import Book, FeedDown, FeedUp, Gap, Lost, Message, Phase, Tick, make_books
 from conf.home import Home
 from ringbuf import layout
 from ringbuf.events import EventPublisher
@@ -141,6 +146,75 @@ def test_only_the_symbols_and_streams_asked_for_come(wires: Wires) -> None:
     assert [type(m) for m in found] == [Book]
     with pytest.raises(ValueError, match="no such stream"):
         Live(wires.home, streams=["trades"])
+
+
+INSTRUMENTS = ((b"005930", Venue.KRX), (b"005930", Venue.NXT), (b"000660", Venue.KRX), (b"0059301", Venue.KRX))
+parts = st.tuples(
+    st.sampled_from(("orderbook", "tick")),
+    st.sampled_from((FeedId.KIS, FeedId.KIWOOM)),
+    st.sampled_from(INSTRUMENTS),
+    st.integers(1, 4) | st.just(CAPACITY + 3),
+)
+
+
+@given(st.lists(st.lists(parts, max_size=8), min_size=1, max_size=5))
+@settings(max_examples=40, deadline=None)
+def test_a_reader_of_one_instrument_has_what_one_of_all_has_of_it(looks: list[list[tuple]]) -> None:
+    """Twins, overlaps, gaps and losses, over any number of looks; as messages and as batches."""
+    reached: Counter[tuple] = Counter()
+    found: dict[str, list] = {"all": [], "one": [], "batches": []}
+    with tempfile.TemporaryDirectory() as root, ExitStack() as stack:
+        wires = Wires(Path(root))
+        rings = {
+            (s, f): wires.ring(f.name.lower(), s) for s in ("orderbook", "tick") for f in (FeedId.KIS, FeedId.KIWOOM)
+        }
+        for ring in rings.values():
+            stack.callback(ring.close)
+        everything = stack.enter_context(Live(wires.home))
+        one, batches = (stack.enter_context(Live(wires.home, ["005930"])) for _ in range(2))
+        for look in looks:
+            for stream, feed, (symbol, venue), count in look:
+                first = reached[stream, feed, symbol, venue] + 1
+                reached[stream, feed, symbol, venue] += count
+                numbers = range(first, first + count)  # both feeds deliver the same books and trades
+                covered = [(5 * number - 5, 5 * number) for number in numbers]
+                made = books(feed, *numbers) if stream == "orderbook" else ticks(feed, *covered)
+                made["symbol"], made["venue"] = symbol, venue
+                rings[stream, feed].publish(made)
+            found["all"] += everything.read()
+            found["one"] += one.read()
+            found["batches"] += batches.read_batches()
+
+    expected = [m for m in found["all"] if isinstance(m, Lost) or (m.symbol, m.venue) == ("005930", "KRX")]
+    assert found["one"] == expected
+    for kind, stream in ((Book, "orderbook"), (Tick, "tick")):
+        records = [
+            batch.records for batch in found["batches"] if isinstance(batch, RecordBatch) and batch.stream == stream
+        ]
+        got = [
+            (feed, seq)
+            for part in records
+            for feed, seq in zip(part["line"].tolist(), part["seq"].tolist(), strict=True)
+        ]
+        assert got == [(FeedId[m.feed.upper()], m.seq) for m in expected if isinstance(m, kind)]
+    for kind in (Lost, Gap):
+        assert [m for m in found["batches"] if isinstance(m, kind)] == [m for m in expected if isinstance(m, kind)]
+
+
+def test_levels_that_do_not_exist_are_left_out_and_prices_are_in_the_currency() -> None:
+    korean, american = books(FeedId.KIS, 1), books(FeedId.US, 2)
+    korean["bid_price_e4"][:, [0, 2]], korean["bid_size"][:, [0, 1, 2]] = [700_000_000, 699_000_000], [1, 2, 3]
+    american["venue"], american["ask_price_e4"][:, 0], american["ask_price_e4"][:, 1] = (
+        Venue.NASDAQ,
+        1_234_500,
+        UNDEFINED,
+    )
+
+    first, second = make_books(np.concatenate([korean, american]))
+
+    assert (first.asks, first.bids) == (((70100, 5),), ((70000, 1), (69900, 3)))
+    assert (second.asks, second.bids) == (((123.45, 5),), ())
+    assert all(type(price) is int for price, _ in first.asks + first.bids)
 
 
 def test_a_reader_that_was_overtaken_has_the_exact_numbers_in_band_and_the_writer_loses_nothing(wires: Wires) -> None:
