@@ -14,7 +14,7 @@ import sys
 from importlib import metadata
 from pathlib import Path
 
-TAKES_AGAINST = ("receive", "journal")
+TAKES_AGAINST = ("receive", "journal", "live")
 """Those that compare with another checkout, in turns."""
 BENCHMARKS = ("ring", "receive", "decode", "journal", "place", "live")
 
