@@ -104,6 +104,12 @@ CONTRACTS = tuple(
             "simulator, user",
             "brokers.simulator.captured:read_captured",
         ),
+        (
+            "data/retired/{market}/{date}.json",
+            "collectorctl, recover",
+            "verify, copy",
+            "collectorctl.disk.retired:load",
+        ),
         ("data/report/{name}.html", "recover, collectorctl", "user", "collectorctl.report.store:write_report"),
         ("data/recover/round.json", "recover", "status, watchdog", "collectorctl.recover.schedule.state:LastRun"),
         (

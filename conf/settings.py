@@ -173,13 +173,18 @@ class Disk(_Table, frozen=True):
 
 
 class Retention(_Table, frozen=True):
-    """Days after which files beside the market data are removed; 0: kept for ever."""
+    """Days after which files are removed; 0: kept for ever. `require_copy`: where a copy of market data must be before."""
 
     quarantine_days: int
     capture_days: int
     staging_days: int
     uncertified_days: int
     log_days: int
+    orderbook_days: int
+    tick_days: int
+    event_days: int
+    feed_health_days: int
+    require_copy: str
 
 
 class Writer(_Table, frozen=True):

@@ -79,6 +79,10 @@ _MINIMUM = {
     "retention.staging_days": 0,
     "retention.uncertified_days": 0,
     "retention.log_days": 0,
+    "retention.orderbook_days": 0,
+    "retention.tick_days": 0,
+    "retention.event_days": 0,
+    "retention.feed_health_days": 0,
     "writer.watermark_ms": 0,
     "writer.twin_window_s": 0.1,
     "writer.fsync_every_s": 0,
@@ -122,6 +126,9 @@ MAX_GAPFILL_CALLS_PER_S = 18
 """Calls a second that KIS answers for one appkey (docs/wire/kis.md 1.6)."""
 
 MAX_PORT = 65535
+
+MIN_MARKET_DAYS = 8
+"""Days of market data that reports, exports and a starting writer look back at."""
 
 _MAXIMUM = 1 << 40
 """Upper bound of any count, size or duration; keeps every number within 64 bits and every wait finite."""
@@ -311,3 +318,6 @@ def _check_relations(settings: Settings) -> Iterator[Violation]:
     if 0 < uncertified_days < needed_days:
         values = {"value": uncertified_days, "limit": needed_days}
         yield Violation("retention.uncertified_days", "retention_short", values, ("recover.tick_days",))
+    for name in ("orderbook_days", "tick_days", "event_days", "feed_health_days"):
+        if 0 < (days := getattr(settings.retention, name)) < MIN_MARKET_DAYS:
+            yield Violation(f"retention.{name}", "retention_recent", {"value": days, "limit": MIN_MARKET_DAYS})

@@ -1,7 +1,7 @@
 """Commands that free room on the disk.
 
 Guarantees:
-    * No row of market data is ever removed.
+    * No row of market data is removed but by [retention] of a certified day.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable
 from datetime import date
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 import msgspec
@@ -19,17 +20,21 @@ from collectorctl.terminal import echo, echo_json
 from conf.home import Home
 from conf.process import EXIT_BUG
 
+if TYPE_CHECKING:
+    from collectorctl.disk.retention import Removal
+
 
 @click.command()
 @click.option("--dry-run", is_flag=True, help="List what would go, with its bytes; remove nothing.")
 @as_json_option
 @click.pass_obj
 def clean(root: Path, dry_run: bool, as_json: bool) -> None:
-    """Remove old frames, fetched pages and rotated logs, as [retention] says; never market data.
+    """Remove old frames, fetched pages, rotated logs and days of market data, as [retention] says.
 
-    Every kind (quarantined and captured frames, pages of certified and of other days, rotated logs) is kept for ever by default.
-    Journal and certificates stay as well. Scheduled recovery does the same once a day. Exit 1 if something is in use, or cannot
-    be removed.
+    Every kind (quarantined and captured frames, pages of certified and of other days, rotated logs, each dataset) is kept for ever
+    by default. Of market data whole days go that are certified for good and, with retention.require_copy, copied; `verify` of
+    such a day says so. Journal and certificates stay. Scheduled recovery does the same once a day. Exit 1 if something is in
+    use, or cannot be removed.
 
     Example: collectorctl clean --dry-run
     """
@@ -39,7 +44,7 @@ def clean(root: Path, dry_run: bool, as_json: bool) -> None:
     home = Home(root)
     try:
         planned = plan(home)
-        report = CleanReport(planned.removals, []) if dry_run else remove(home)
+        report = CleanReport(planned.removals, [], planned.kept) if dry_run else remove(home)
     except OSError as error:
         echo(f"collectorctl: {error}", err=True)
         sys.exit(EXIT_BUG)
@@ -47,7 +52,8 @@ def clean(root: Path, dry_run: bool, as_json: bool) -> None:
     if as_json:
         files = [{"kind": one.kind, "path": str(locate(home, one)), "bytes": one.bytes} for one in removals]
         kinds = msgspec.to_builtins(planned.kinds)
-        echo_json({"dry_run": dry_run, "removed": files, "kinds": kinds, "skipped": skipped})
+        found = {"dry_run": dry_run, "removed": files, "kinds": kinds, "skipped": skipped}
+        echo_json(found | {"days": _list_days(removals), "kept": report.kept})
     else:
         for one in removals:
             echo(f"{one.kind:<12} {one.bytes:>14,}  {locate(home, one)}")
@@ -56,10 +62,25 @@ def clean(root: Path, dry_run: bool, as_json: bool) -> None:
             kept = f"kept for ever (retention.{total.kind}_days = 0)"
             echo(f"{total.kind:<12} {total.files} files, {total.bytes:,} bytes; {over if total.days else kept}")
         verb = "would be removed" if dry_run else "removed"
+        for day, names in _list_days(removals).items():
+            echo(f"{day}: {', '.join(names)} {verb}")
+        for reason in report.kept:
+            echo(f"kept: {reason}")
         echo(f"{verb}: {len(removals)} files, {sum(one.bytes for one in removals):,} bytes")
         for reason in skipped:
             echo(f"not removed: {reason}", err=True)
     sys.exit(EXIT_BUG if skipped else 0)
+
+
+def _list_days(removals: list[Removal]) -> dict[str, list[str]]:
+    """By day, the datasets of market data that go."""
+    from collectorctl.disk.retention import parse_market_date
+
+    found: dict[str, list[str]] = {}
+    for one in removals:
+        if (day := parse_market_date(one)) and one.kind not in found.setdefault(str(day), []):
+            found[str(day)].append(str(one.kind))
+    return found
 
 
 @click.command()

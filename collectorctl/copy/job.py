@@ -17,41 +17,26 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from datetime import date
-from importlib.metadata import version
-from pathlib import Path
 from typing import NamedTuple
 
 import msgspec
 
+from collectorctl.copy.manifest import (
+    MANIFESTS,
+    CopyManifest,
+    describe_day,
+    describe_source,
+    encode,
+    encode_checksums,
+    find_sources,
+    name_manifest,
+)
 from collectorctl.copy.target import Target
 from collectorctl.export.certified import NotHandedOn, verify_stored
-from collectorctl.export.manifest import FileEntry, describe_file
-from collectorctl.recover.store.evidence import FILE_NAME as EVIDENCE_FILE
+from collectorctl.export.manifest import FileEntry
 from conf.home import Home
 from conf.market import KR
 from writer.catalog import read_file_state
-
-SCHEMA_VERSION = 1
-MANIFESTS = f"manifest/{KR.name}"
-
-
-class CopyVerdict(msgspec.Struct):
-    """The certificate of an instrument."""
-
-    instrument: str
-    certificate: str
-
-
-class CopyManifest(msgspec.Struct):
-    """A copied day; paths of `files` are relative to the place of the copy."""
-
-    schema: int
-    collectorctl: str
-    market: str
-    date: str
-    is_whole: bool
-    instruments: list[CopyVerdict]
-    files: list[FileEntry]
 
 
 class DayCopy(NamedTuple):
@@ -66,17 +51,9 @@ def copy_day(home: Home, day: date, target: Target, on_file: Callable[[int, int]
     """Copy a day. NotHandedOn, PartitionWriteError, OSError. `on_file`: called with how many files of how many are done."""
     states = _read_states(home, day)
     verified = verify_stored(home, day)
-    files = [_describe(path, home) for path in _find_sources(home, day)]
-    manifest = CopyManifest(
-        SCHEMA_VERSION,
-        version("collectorctl"),
-        KR.name,
-        str(day),
-        all(one.passed for one in verified.values()),
-        [CopyVerdict(str(name), one.now.certificate) for name, one in sorted(verified.items())],
-        files,
-    )
-    complete, incomplete, checksums = (f"{MANIFESTS}/{day}.{kind}" for kind in ("json", "incomplete.json", "sha256"))
+    manifest = describe_day(home, day, verified)
+    files = manifest.files
+    complete, incomplete, checksums = (name_manifest(day, kind) for kind in ("json", "incomplete.json", "sha256"))
     old = read_manifest(target, complete)
     there = set(_find_copied(target, day))
     if old == manifest and there == {entry.path for entry in files}:
@@ -89,7 +66,7 @@ def copy_day(home: Home, day: date, target: Target, on_file: Callable[[int, int]
             f"{day}: {foreign[0]} is there and of no copy ({len(foreign)} such files): name another place, or remove them"
         )
     may_be_there = [*files, *(FileEntry(path, 0, "") for path in sorted(ours - wanted))]
-    target.write(incomplete, _encode(msgspec.structs.replace(manifest, files=may_be_there)))
+    target.write(incomplete, encode(msgspec.structs.replace(manifest, files=may_be_there)))
     for name in (complete, checksums):
         target.remove(name)
     sent = 0
@@ -108,9 +85,8 @@ def copy_day(home: Home, day: date, target: Target, on_file: Callable[[int, int]
     on_file(len(files), len(files))
     if _read_states(home, day) != states:
         raise NotHandedOn(f"{day}: files of that day changed meanwhile: copy again")
-    lines = "".join(f"{entry.sha256}  {entry.path}\n" for entry in files)
-    target.write(checksums, lines.encode())
-    target.write(complete, _encode(manifest))
+    target.write(checksums, encode_checksums(manifest))
+    target.write(complete, encode(manifest))
     target.remove(incomplete)
     return DayCopy(manifest, sent, True)
 
@@ -125,9 +101,15 @@ def check_copy(target: Target, day: str) -> list[str]:
     return [f"{entry.path}: missing or changed" for entry in manifest.files if not target.is_equal(entry)] + more
 
 
-def name_manifest(day: date | str) -> str:
-    """Where the manifest of a complete day lies."""
-    return f"{MANIFESTS}/{day}.json"
+def find_uncopied(home: Home, day: date, target: Target) -> list[str]:
+    """Files of a day that no copy there has as they are, and faults of the copy: both are read. OSError."""
+    manifest = read_manifest(target, name_manifest(day))
+    if manifest is None:
+        return ["no manifest"]
+    known = {entry.path: entry.sha256 for entry in manifest.files}
+    own = [describe_source(path, home) for path in find_sources(home, day)]
+    changed = [f"{entry.path} is another there" for entry in own if known.get(entry.path) != entry.sha256]
+    return changed or check_copy(target, str(day))
 
 
 def find_copied_days(target: Target) -> list[str]:
@@ -146,12 +128,6 @@ def read_manifest(target: Target, path: str) -> CopyManifest | None:
         return None
 
 
-def _find_sources(home: Home, day: date) -> Iterator[Path]:
-    """The files of a day: rows, certificates, bars, and the evidence that certificates are verified by."""
-    yield from sorted((home.data / KR.name).glob(f"*/date={day}/**/*.parquet"))
-    yield from sorted((home.data / "recover" / f"date={day}").glob(f"*/{EVIDENCE_FILE}"))
-
-
 def _find_copied(target: Target, day: date | str) -> Iterator[str]:
     """The files at the place of the copy that would be taken for the day's."""
     for directory in (*target.entries(f"data/{KR.name}"), "data/recover"):
@@ -159,14 +135,4 @@ def _find_copied(target: Target, day: date | str) -> Iterator[str]:
 
 
 def _read_states(home: Home, day: date) -> list[tuple[str, int, int, int]]:
-    return [read_file_state(path, home.data) for path in _find_sources(home, day)]
-
-
-def _describe(path: Path, home: Home) -> FileEntry:
-    entry = describe_file(path, home.data)
-    entry.path = f"data/{entry.path}"
-    return entry
-
-
-def _encode(manifest: CopyManifest) -> bytes:
-    return msgspec.json.format(msgspec.json.encode(manifest), indent=1)
+    return [read_file_state(path, home.data) for path in find_sources(home, day)]

@@ -7,6 +7,8 @@ Guarantees:
     * A file that was changed after the plan was made stays.
     * Killed at any point, it leaves whole files; the next one goes on. Frames stay while `reprocess` is at work, fetched pages
       while recovery is.
+    * Of market data only whole days go that may (market_days.py), under the lock of their date, each recorded before its first
+      file.
 
 Not handled here:
     * A clock that is years ahead: it makes every file old.
@@ -18,32 +20,44 @@ import os
 import stat
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from datetime import date
 from pathlib import Path, PurePosixPath
 
 import msgspec
 import pyarrow as pa
 
+from collectorctl.disk import retired
+from collectorctl.disk.market_days import find_obstacles
 from collectorctl.disk.retention import (
+    MARKET_KINDS,
     CleanPlan,
     Kind,
     Removal,
     RetentionClock,
     StoredFile,
+    find_market_dates,
     find_recovery_dates,
+    parse_market_date,
     plan_removal,
 )
+from collectorctl.disk.retired import FileTotals
 from collectorctl.recover.certificate import store
 from collectorctl.recover.certificate.certify import FINAL_GRADES
 from collectorctl.recover.download.page_store import recovery_folder
 from collectorctl.recover.job import recovery_lock
 from conf.clock import to_kst
+from conf.files.lock import LockHeld, exclusive_lock
 from conf.home import Home
 from conf.instrument import Instrument
+from conf.market import KR
 from conf.process import AlreadyRunning, ShutdownSignal, acquire_lock
+from writer.publish.verified_file import PartitionWriteError
 
-_LISTED_FOLDERS = ("quarantine", "capture", "recover")
+LOCK_TIMEOUT_S = 10.0
+"""Longest wait for a process that changes files of a day."""
+
+_LISTED_FOLDERS = ("quarantine", "capture", "recover", *(f"{KR.name}/{kind}" for kind in MARKET_KINDS))
 """Below data/; nothing else there is even looked at."""
 _FOLDER_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
@@ -51,20 +65,23 @@ OnFile = Callable[[], None]
 
 
 class CleanReport(msgspec.Struct, frozen=True):
-    """What was removed; why something else was not."""
+    """What was removed; why something else could not be; why days of market data stay that are over."""
 
     removed: list[Removal]
     skipped: list[str]
+    kept: list[str] = []
 
 
 def plan(home: Home, on_file: OnFile = lambda: None) -> CleanPlan:
-    """What would be removed now; `on_file` is called for every file that is looked at."""
+    """What would be removed now; `on_file` is called for every file, and every day of market data, that is looked at."""
     files = list(_list_files(home, on_file))
     clock = RetentionClock(to_kst(home.load_clock().now_ns()).date(), time.time_ns())
     certified = {
         str(day): found for day in find_recovery_dates(files) if (found := _find_certified(home, day)) is not None
     }
-    return plan_removal(files, home.settings.retention, clock, certified)
+    retention = home.settings.retention
+    over = find_market_dates(files, retention, clock.today)
+    return plan_removal(files, retention, clock, certified, find_obstacles(home, over, on_file))
 
 
 def clean(home: Home, on_file: OnFile = lambda: None) -> CleanReport:
@@ -83,17 +100,48 @@ def clean(home: Home, on_file: OnFile = lambda: None) -> CleanReport:
             except AlreadyRunning as error:
                 blocked |= kinds
                 skipped.append(f"{', '.join(sorted(kinds))}: {error}")
-        for removal in plan(home, on_file).removals:
-            on_file()
-            if removal.kind in blocked:
+        planned = plan(home, on_file)
+        by_day: dict[date | None, list[Removal]] = {None: []}
+        for one in planned.removals:
+            if one.kind in blocked:
                 continue
+            by_day.setdefault(parse_market_date(one), []).append(one)
+        for day, removals in by_day.items():
             try:
-                if _remove(home, removal):
-                    removed.append(removal)
-            except OSError as error:
-                skipped.append(f"{locate(home, removal)}: {error.strerror}")
+                with _retiring(home, day, removals):
+                    _remove_all(home, removals, on_file, removed, skipped)
+            except (LockHeld, PartitionWriteError, OSError) as error:
+                skipped.append(f"{day}: {error}")
         _remove_empty_folders(home, removed)
-    return CleanReport(removed, skipped)
+    return CleanReport(removed, skipped, planned.kept)
+
+
+@contextmanager
+def _retiring(home: Home, day: date | None, removals: list[Removal]) -> Iterator[None]:
+    """Nobody else changes the files of a day inside the block, and its record is there. LockHeld, PartitionWriteError, OSError."""
+    if day is None:
+        yield
+        return
+    with exclusive_lock(home.date_lock_path(str(day)), "clean", LOCK_TIMEOUT_S):
+        totals: dict[str, FileTotals] = {}
+        for one in removals:
+            files, size = totals.get(one.kind, FileTotals(0, 0))
+            totals[one.kind] = FileTotals(files + 1, size + one.bytes)
+        retired.record(home.data, day, totals, to_kst(home.load_clock().now_ns()).date())
+        yield
+
+
+def _remove_all(
+    home: Home, removals: list[Removal], on_file: OnFile, removed: list[Removal], skipped: list[str]
+) -> None:
+    """Remove them; what went and what could not are added to the lists."""
+    for removal in removals:
+        on_file()
+        try:
+            if _remove(home, removal):
+                removed.append(removal)
+        except OSError as error:
+            skipped.append(f"{locate(home, removal)}: {error.strerror}")
 
 
 def locate(home: Home, removal: Removal) -> Path:
@@ -176,9 +224,8 @@ def _remove_empty_folders(home: Home, removed: list[Removal]) -> None:
     folders = {
         folder
         for one in removed
-        if one.kind in (Kind.QUARANTINE, Kind.STAGING, Kind.UNCERTIFIED)
         for folder in PurePosixPath(one.path).parents
-        if len(folder.parts) > len(("data", "quarantine"))
+        if any(part.startswith("date=") for part in folder.parts)
     }
     for path in sorted(folders, key=lambda folder: -len(folder.parts)):
         root, (*above, name) = _split(home, path)

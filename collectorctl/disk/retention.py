@@ -5,10 +5,12 @@
     staging       data/recover/date=D/INSTRUMENT/...      days since D, where the instrument's day is certified for good
     uncertified   the same                                days since D, where it is not
     log           log/NAME.TIME.log, log/NAME.out.N       days since its last change; only rotated ones
+    DATASET       data/kr/DATASET/date=D/...              days since D, where the market data of D may go (market_days.py)
+                                                          and D is not one of the newest; orderbook, tick, event, feed_health
 
 Guarantees:
-    * A file that is of none of these kinds stays: market data, journal, certificates and their evidence, among it the fetched
-      minutes of US days.
+    * A file that is of none of these kinds stays: journal, certificates and their evidence, among it the fetched minutes of
+      US days, minute bars, symbols, market data of the US.
     * A kind with 0 days stays for ever; a file stays until its age in days is over the number of its kind.
     * The files of a folder go in an order of which every beginning leaves a valid sequence of pages: the mark of its end first.
 """
@@ -20,6 +22,7 @@ from collections.abc import Iterable, Mapping, Set
 from datetime import date
 from enum import StrEnum
 from pathlib import PurePosixPath
+from types import MappingProxyType
 from typing import NamedTuple
 
 import msgspec
@@ -35,6 +38,9 @@ _FETCHED = re.compile(
     rf"data/recover/{_DATE}/(?P<folder>[^/]+)/((chart|(trades|prints)-[^/]+)/[^/]+|filled-\d+\.npy|\.evidence\.json\.tmp)"
 )
 _ROTATED = re.compile(r"log/[^/]+\.(\d{4}-\d{2}-\d{2}_\d{2}-\d{2}-\d{2}_\d{6}(\.\d+)?\.log|(out|log)\.\d+)")
+_MARKET = re.compile(
+    rf"data/kr/(?P<dataset>orderbook|tick|event|feed_health)/{_DATE}/(hour=[^/]+/)?part-[^/]+\.parquet"
+)
 _PENDING = "placing-"
 
 
@@ -46,6 +52,17 @@ class Kind(StrEnum):
     STAGING = "staging"
     UNCERTIFIED = "uncertified"
     LOG = "log"
+    ORDERBOOK = "orderbook"
+    TICK = "tick"
+    EVENT = "event"
+    FEED_HEALTH = "feed_health"
+
+
+NEWEST_KEPT = 3
+"""Newest days with market data, which stay whatever their age: a writer that starts counts their feed_health again."""
+
+MARKET_KINDS = (Kind.ORDERBOOK, Kind.TICK, Kind.EVENT, Kind.FEED_HEALTH)
+"""Datasets of the Korean market."""
 
 
 class StoredFile(NamedTuple):
@@ -77,10 +94,11 @@ class KindTotals(msgspec.Struct, frozen=True):
 
 
 class CleanPlan(msgspec.Struct, frozen=True):
-    """What goes, in order, and the totals of every kind."""
+    """What goes, in order, the totals of every kind, and why days of market data stay that are over."""
 
     removals: list[Removal]
     kinds: list[KindTotals]
+    kept: list[str] = []
 
 
 class RetentionClock(NamedTuple):
@@ -91,10 +109,23 @@ class RetentionClock(NamedTuple):
 
 
 def plan_removal(
-    files: Iterable[StoredFile], retention: Retention, clock: RetentionClock, certified: Mapping[str, Set[str]]
+    files: Iterable[StoredFile],
+    retention: Retention,
+    clock: RetentionClock,
+    certified: Mapping[str, Set[str]],
+    obstacles: Mapping[date, str] = MappingProxyType({}),
 ) -> CleanPlan:
-    """What goes. `certified`: by date, folders of recovery with a final certificate; a date that is not in it stays."""
-    known = [(file, found) for file in files if (found := _classify(file, clock, certified)) is not None]
+    """What goes.
+
+    Args:
+        files: all there are.
+        retention: the days of each kind.
+        clock: what ages are counted from.
+        certified: by date, folders of recovery with a final certificate; a date that is not in it stays.
+        obstacles: by day, why its market data stay, "" for nothing; those of a day that is not in it stay.
+    """
+    may_go = {str(day) for day, reason in obstacles.items() if not reason}
+    known = [(file, found) for file in files if (found := _classify(file, clock, certified, may_go)) is not None]
     pending = {
         match["date"]
         for file, _ in known
@@ -112,7 +143,8 @@ def plan_removal(
         and not any(f"data/quarantine/date={day}" in map(str, file.path.parents) for day in pending)
     ]
     removals.sort(key=_order)
-    return CleanPlan(removals, [_sum_kind(kind, retention, known, removals) for kind in Kind])
+    totals = [_sum_kind(kind, retention, known, removals) for kind in Kind]
+    return CleanPlan(removals, totals, [obstacles[day] for day in sorted(obstacles) if obstacles[day]])
 
 
 def get_days(retention: Retention, kind: Kind) -> int:
@@ -125,13 +157,29 @@ def is_enabled(retention: Retention) -> bool:
     return any(get_days(retention, kind) for kind in Kind)
 
 
+def find_market_dates(files: Iterable[StoredFile], retention: Retention, today: date) -> set[date]:
+    """The days of which market data are older than their days, but for the NEWEST_KEPT."""
+    matches = (match for file in files if (match := _MARKET.fullmatch(str(file.path))))
+    named = {(Kind(match["dataset"]), day) for match in matches if (day := _parse_date(match["date"]))}
+    newest = sorted({day for _, day in named})[-NEWEST_KEPT:]
+    return {day for kind, day in named if 0 < get_days(retention, kind) < (today - day).days and day not in newest}
+
+
+def parse_market_date(removal: Removal) -> date | None:
+    """The day whose market data a removal takes; None: it takes something else."""
+    match = _MARKET.fullmatch(removal.path)
+    return _parse_date(match["date"]) if match else None
+
+
 def find_recovery_dates(files: Iterable[StoredFile]) -> set[date]:
     """The days of which recovery has files."""
     dates = (_parse_date(match["date"]) for file in files if (match := _FETCHED.fullmatch(str(file.path))))
     return {day for day in dates if day is not None}
 
 
-def _classify(file: StoredFile, clock: RetentionClock, certified: Mapping[str, Set[str]]) -> tuple[Kind, float] | None:
+def _classify(
+    file: StoredFile, clock: RetentionClock, certified: Mapping[str, Set[str]], may_go: Set[str]
+) -> tuple[Kind, float] | None:
     """Kind and age in days of a file; None for one that stays whatever its age."""
     name = str(file.path)
     changed_days = (clock.now_ns - file.mtime_ns) / DAY_NS
@@ -139,6 +187,9 @@ def _classify(file: StoredFile, clock: RetentionClock, certified: Mapping[str, S
         return Kind.CAPTURE, changed_days
     if _ROTATED.fullmatch(name):
         return Kind.LOG, changed_days
+    if match := _MARKET.fullmatch(name):
+        day = _parse_date(match["date"])
+        return None if day is None else (Kind(match["dataset"]), (clock.today - day).days * (str(day) in may_go))
     if match := _QUARANTINED.fullmatch(name):
         day = _parse_date(match["date"])
         return None if day is None else (Kind.QUARANTINE, (clock.today - day).days)

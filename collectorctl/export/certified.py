@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import date, timedelta
 
+from collectorctl.disk import retired
 from collectorctl.recover.certificate import store
 from collectorctl.recover.store import day_ticks
 from collectorctl.recover.verify import VerifiedCertificate, verify_day
@@ -36,8 +37,10 @@ def dates_of_rows(day: date, market: Market) -> list[date]:
     return [day - timedelta(days=1), day] if market.has_business_date else [day]
 
 
-def refuse_unpublished(home: Home, day: date, market: Market = KR) -> None:
-    """NotHandedOn while only the journal has rows of the day's sessions."""
+def refuse_missing_rows(home: Home, day: date, market: Market = KR) -> None:
+    """NotHandedOn while only the journal has rows of the day's sessions, and where retention removed some. PartitionWriteError."""
+    if market is KR and (gone := retired.describe(home.data, day)):
+        raise NotHandedOn(f"{gone}: what is left is not the day: take it from a copy")
     if unpublished := day_ticks.find_unpublished_between(home, market, *_find_hours(home, day, market)):
         raise NotHandedOn(
             f"{day}: hours are still in the journal ({', '.join(unpublished)}): `collectorctl stop` publishes them, or wait "
@@ -61,7 +64,7 @@ def _find_hours(home: Home, day: date, market: Market) -> tuple[int, int]:
 
 def verify_stored(home: Home, day: date) -> dict[Instrument, VerifiedCertificate]:
     """The certificates of a day's instruments. NotHandedOn: there are none, not all is published, or one does not hold."""
-    refuse_unpublished(home, day)
+    refuse_missing_rows(home, day)
     if not (instruments := find_instruments(home, day)):
         raise NotHandedOn(f"{day}: nothing is stored of that day")
     return verify_certified(home, day, instruments)

@@ -30,7 +30,7 @@ from collectorctl.export.certified import (
     NotHandedOn,
     dates_of_rows,
     find_instruments,
-    refuse_unpublished,
+    refuse_missing_rows,
     verify_certified,
 )
 from collectorctl.export.formats import FORMATS, InstrumentDay, Written, write_csv_file
@@ -88,7 +88,7 @@ def export_day(
 ) -> DayExport:
     """Export a day. NotHandedOn, PartitionWriteError, OSError. `on_instrument`: called with how many of how many are done."""
     market = request.market
-    refuse_unpublished(home, day, market)
+    refuse_missing_rows(home, day, market)
     instruments = request.instruments or tuple(find_instruments(home, day, market))
     if not instruments:
         raise NotHandedOn(f"{day}: nothing is stored of that day")

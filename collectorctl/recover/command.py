@@ -201,6 +201,9 @@ def _judge_verification(one: DayVerification, market: Market) -> DayResult:
         return DayResult(
             one.day, EXIT_BUG, "failed" if one.failure else "uncertified", one.failure or _advise(one, market)
         )
+    if one.retired:
+        note = f"{one.retired}; before that {count_grades(each.now.certificate for each in one.certificates)}"
+        return DayResult(one.day, 0, "retired", note, one.certificates)
     contradicted = [
         f"{_format_name(each)} differs: {', '.join(each.differs)}" for each in one.certificates if each.differs
     ]
@@ -214,6 +217,8 @@ def _verify_one(one: DayVerification, as_json: bool, market: Market) -> int:
     found = one.certificates
     if one.failure or not found:
         return _fail(one.failure or _advise(one, market), EXIT_BUG)
+    if one.retired:
+        echo(f"{one.retired}; the certificates are those of before", err=True)
     if as_json:
         echo_json(found)
     else:
@@ -221,7 +226,7 @@ def _verify_one(one: DayVerification, as_json: bool, market: Market) -> int:
         for each in found:
             if each.differs:
                 echo(f"{_format_name(each)}: the stored certificate differs: {', '.join(each.differs)}", err=True)
-    return 0 if all(each.passed for each in found) else EXIT_BUG
+    return 0 if one.retired or all(each.passed for each in found) else EXIT_BUG
 
 
 def _advise(one: DayVerification, market: Market) -> str:

@@ -27,6 +27,7 @@ import pyarrow as pa
 
 from brokers.errors import BrokerError
 from brokers.history import TRADE_ROW, HistoricalData, format_rejects, open_history
+from collectorctl.disk import retired
 from collectorctl.disk.guard import require_space
 from collectorctl.recover.certificate import store
 from collectorctl.recover.certificate.certify import Certificate, Grade, certify
@@ -34,7 +35,7 @@ from collectorctl.recover.download import minute_bars
 from collectorctl.recover.download.daily_totals import DailyTotals
 from collectorctl.recover.download.page_store import recovery_folder, write_atomic
 from collectorctl.recover.download.pager import FetchError, NoAnswer, ThrottledClient
-from collectorctl.recover.horizon import DayAvailability
+from collectorctl.recover.horizon import DayAvailability, DayUnavailable
 from collectorctl.recover.matching.day_coverage import DayCoverage
 from collectorctl.recover.matching.gap_filling import to_bar_rows
 from collectorctl.recover.plan import InstrumentPlan, find_redundant_rows, fit_budget, plan_instrument
@@ -113,6 +114,8 @@ class RecoveryJob:
         self._started_ns = home.load_clock().now_ns()
         self.availability = DayAvailability(home.settings, home.load_calendar(), self._started_ns, request.day)
         self.mode = self.availability.resolve_mode(request.mode)
+        if gone := retired.describe(home.data, request.day, ("tick", "orderbook")):
+            raise DayUnavailable(f"{gone}: there is nothing to recover: take the day from a copy")
         self.ticks_dir, self.books_dir = (home.data / "kr" / stream for stream in ("tick", "orderbook"))
         self.history: HistoricalData = open_history(home, BROKER)
         self.client = ThrottledClient(

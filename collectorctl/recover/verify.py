@@ -8,6 +8,7 @@ Guarantees:
     * The result of a day depends on its files alone: any number of processes gives the same, and a process that is killed
       in the middle of a day leaves nothing of it.
     * A file that cannot be read is named, and concerns its day only.
+    * A day whose ticks or books were removed by retention has the certificates that it had, and is not judged by what is left.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from pathlib import Path
 import msgspec
 import pyarrow as pa
 
+from collectorctl.disk import retired
 from collectorctl.recover import us_job
 from collectorctl.recover.certificate import store
 from collectorctl.recover.certificate.certify import COMPLETE_GRADES, Certificate
@@ -34,6 +36,10 @@ from writer.publish.verified_file import PartitionWriteError
 
 MAX_BROKEN_POOLS = 3
 """Pools that may lose a process without a day done in between; more are no accident (a day that needs too much memory)."""
+
+
+JUDGED_DATASETS = ("tick", "orderbook")
+"""The rows that a certificate is computed from."""
 
 
 class VerifiedCertificate(msgspec.Struct):
@@ -49,26 +55,33 @@ class VerifiedCertificate(msgspec.Struct):
 
 
 class DayVerification(msgspec.Struct):
-    """The certificates of a day; `failure`: why there are none, "" for nothing."""
+    """The certificates of a day; `failure`: why there are none, "" for nothing; `retired`: that its rows were removed, in words."""
 
     day: date
     certificates: list[VerifiedCertificate]
     failure: str = ""
+    retired: str = ""
 
 
 def verify_day(home: Home, day: date, market: Market = KR, instruments: Collection[Instrument] = ()) -> DayVerification:
     """Every certificate of a day, or those of `instruments`; none if there is none."""
     try:
-        return DayVerification(day, _verify(home, day, market, instruments))
+        gone = retired.describe(home.data, day, JUDGED_DATASETS) if market is KR else ""
+        return DayVerification(day, _verify(home, day, market, instruments, bool(gone)), retired=gone)
     except (PartitionWriteError, pa.ArrowException, OSError) as error:
         return DayVerification(day, [], f"{day}: {error}")
 
 
-def _verify(home: Home, day: date, market: Market, instruments: Collection[Instrument]) -> list[VerifiedCertificate]:
+def _verify(
+    home: Home, day: date, market: Market, instruments: Collection[Instrument], is_retired: bool
+) -> list[VerifiedCertificate]:
     found = []
     for (symbol, venue), stored in sorted(store.load(home.data, day, market).items()):
         instrument = Instrument(symbol, venue)
         if instruments and instrument not in instruments:
+            continue
+        if is_retired:
+            found.append(VerifiedCertificate(stored, []))
             continue
         now = (
             compute_certificate(home, day, instrument)

@@ -17,6 +17,7 @@ from typing import NamedTuple
 
 from loguru import logger
 
+from collectorctl.disk import retired
 from collectorctl.report.judgement import judge_day
 from collectorctl.report.messages import MESSAGES
 from collectorctl.report.page import INDEX_FILE, IndexEntry, build_index, build_page, count_grades, parse_entry
@@ -33,7 +34,7 @@ _ENTRY = re.compile(r'name="collectorctl" content="([\w= ]+)"')
 
 
 class NothingToReport(Exception):
-    """A day without a session of which nothing is stored, or one that is yet to come; the message has the reason."""
+    """A day without a session of which nothing is stored, a retired one, or one that is yet to come; the message has the reason."""
 
 
 class Report(NamedTuple):
@@ -50,6 +51,8 @@ def write_report(home: Home, day: date, language: Language | None = None, shown:
 
     `language`: None for that of the home. `shown`: the instrument whose prices are shown, None for the busiest.
     """
+    if gone := retired.describe(home.data, day):
+        raise NothingToReport(f"{gone}: the page of before stays")
     language, calendar = language or choose_language(home.settings.ui.language), home.load_calendar()
     stored = read_day(home, day, shown)
     if stored.begin_ns > stored.now_ns:

@@ -23,6 +23,7 @@ from pathlib import Path
 import msgspec
 
 from brokers.registry import BROKERS
+from collectorctl.disk import retired
 from collectorctl.reprocess import commit, decode, stored_books, stored_ticks
 from conf.clock import DAY_NS, KST, SECOND_NS, kst_midnight_ns, to_kst
 from conf.files.lock import LockHeld, exclusive_lock
@@ -121,7 +122,9 @@ def _lock_dates(home: Home, dates: Iterable[str]) -> Iterator[None]:
 
 
 def _refuse_unpublished(home: Home, date: Date) -> None:
-    """AlreadyRunning while rows of that date are only in the journal: duplicates could not be detected."""
+    """AlreadyRunning while rows of that date are only in the journal, or retired: duplicates could not be detected."""
+    if gone := retired.describe(home.data, date):
+        raise AlreadyRunning(f"{gone}: its frames stay in quarantine")
     catalog, begin_ns = Catalog(home), kst_midnight_ns(date)
     for stream in STREAMS:
         unpublished = [

@@ -260,6 +260,10 @@ FAULTS: dict[str, dict[Language, str]] = {
         "at least {limit}, twice recover.tick_days",
         "ko": "{value}일이면 아직 복구 중인 날의 자료가 지워질 수 있음: 0 또는 {limit}(recover.tick_days의 두 배) 이상으로 쓸 것",
     },
+    "retention_recent": {
+        "en": "{value} days take market data that is still looked back at: write 0 or at least {limit}",
+        "ko": "{value}일이면 아직 참조하는 시세 데이터가 지워짐: 0 또는 {limit} 이상으로 쓸 것",
+    },
     "not_rotation": {
         "en": '{found} is no size and no time: a size or a time, e.g. "20 MB" or "1 day"',
         "ko": '{found}: 크기도 기간도 아님: 크기나 기간으로 쓸 것. 예: "20 MB", "1 day"',

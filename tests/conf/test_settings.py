@@ -316,6 +316,12 @@ def test_a_wrong_type_is_named_with_what_belongs_there(
             "39 days may take pages from a day that is still recovered",
             "write 0 or at least 40",
         ),
+        (
+            "[retention]\ntick_days = 7\n",
+            "retention.tick_days",
+            "7 days take market data that is still looked back at",
+            "write 0 or at least 8",
+        ),
         ("[feed]\nbackoff_max_s = 0.5\n", "feed.backoff_max_s", "0.5 is below backoff_first_s", "write 1.0 or more"),
     ],
 )

@@ -19,15 +19,16 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import date
+from functools import partial
 from threading import Thread
 from typing import NamedTuple
 
 import msgspec
 from loguru import logger
 
-from collectorctl.disk.clean import CleanReport, clean
+from collectorctl.disk.clean import clean
 from collectorctl.disk.guard import DiskSpaceLow, find_low_space
 from collectorctl.disk.retention import is_enabled
 from collectorctl.recover import us_job
@@ -144,21 +145,8 @@ class RecoveryRunner:
         if self._cleaned_day == today or not is_enabled(self.home.settings.retention):
             return
         self._cleaned_day = today
-        try:
-            report = clean(self.home, self._continue_cleaning)
-        except ShutdownRequested:
-            return
-        except OSError as error:
-            report = CleanReport([], [str(error)])
-        size = sum(one.bytes for one in report.removed)
-        logger.info("retention: {} files, {} bytes removed", len(report.removed), size)
-        for reason in report.skipped:
-            logger.warning("retention: not removed: {}", reason)
-
-    def _continue_cleaning(self) -> None:
-        self._vitals.heartbeat()
-        if self._stop.requested:
-            raise ShutdownRequested
+        detector = StallDetector(self._stop)
+        self._run_watched(partial(_clean, self.home, detector), detector)
 
     def _find_due(self) -> list[Schedule]:
         return [schedule for schedule in self._schedules if is_due(self.home, schedule)]
@@ -213,24 +201,26 @@ class RecoveryRunner:
         """Run the job of a day, with heartbeats as long as it progresses; the failure, if any."""
         failures: list[RecoveryFailure] = []
         detector = StallDetector(self._stop)
-        thread = Thread(
-            target=lambda: failures.extend(self._run_job(schedule, RecoveryRequest(day, instruments), detector)),
-            daemon=True,
-        )
-        thread.start()
+        request = RecoveryRequest(day, instruments)
         name = str(day) if schedule.market is KR else f"{schedule.name} {day}"
+        self._run_watched(lambda: failures.extend(self._run_job(schedule, request, detector)), detector, name)
+        if not failures and not self._stop.requested:
+            self._finished_days.add((schedule.name, day))
+        return failures[0] if failures else None
+
+    def _run_watched(self, work: Callable[[], None], detector: StallDetector, name: str = "") -> None:
+        """Run `work` in a thread, with heartbeats as long as it progresses; `name`: its detail is published under it."""
+        thread = Thread(target=work, daemon=True)
+        thread.start()
         published_detail = ""
         while thread.is_alive() and not self._stop.requested:
             thread.join(HEARTBEAT_INTERVAL_S)
-            if published_detail != detector.detail:
+            if name and published_detail != detector.detail:
                 published_detail = detector.detail
                 self._vitals.set_state(ProcessState.RECOVERING, f"{name}: {published_detail}")
             if time.monotonic() - detector.last_progress_s < STALL_TIMEOUT_S:
                 self._vitals.heartbeat()
         thread.join(JOIN_TIMEOUT_S)
-        if not failures and not self._stop.requested:
-            self._finished_days.add((schedule.name, day))
-        return failures[0] if failures else None
 
     def _run_job(self, schedule: Schedule, request: RecoveryRequest, detector: StallDetector) -> list[RecoveryFailure]:
         """One run, to its end; what went wrong, if anything."""
@@ -288,6 +278,23 @@ class RecoveryRunner:
             logger.error("{}", error)
             return RecoveryFailure(str(error), failed=True)
         return None
+
+
+def _clean(home: Home, detector: StallDetector) -> None:
+    """Remove what is over; what was removed and what not is logged."""
+    try:
+        report = clean(home, lambda: detector.record_progress(detector.detail))
+    except ShutdownRequested:
+        return
+    except Exception as error:  # noqa: BLE001 logged: recovery goes on without
+        logger.opt(exception=error).error("retention: {}", error)
+        return
+    size = sum(one.bytes for one in report.removed)
+    logger.info("retention: {} files, {} bytes removed", len(report.removed), size)
+    for reason in report.skipped:
+        logger.warning("retention: not removed: {}", reason)
+    if report.kept:
+        logger.warning("retention: {} days of market data stay: {}", len(report.kept), report.kept[0])
 
 
 def _write_report(home: Home, day: date) -> None:

@@ -8,7 +8,15 @@ from pathlib import PurePosixPath
 from hypothesis import given
 from hypothesis import strategies as st
 
-from collectorctl.disk.retention import CleanPlan, Kind, RetentionClock, StoredFile, plan_removal
+from collectorctl.disk.retention import (
+    MARKET_KINDS,
+    CleanPlan,
+    Kind,
+    RetentionClock,
+    StoredFile,
+    find_market_dates,
+    plan_removal,
+)
 from conf.clock import DAY_NS
 from conf.settings import Retention
 
@@ -18,7 +26,7 @@ CERTIFIED = {str(TODAY - timedelta(days)): {"005930"} for days in range(60)}
 
 
 def keep(**days: int) -> Retention:
-    return Retention(**({f"{kind}_days": 0 for kind in Kind} | {f"{kind}_days": value for kind, value in days.items()}))
+    return Retention(**({f"{kind}_days": days.get(kind, 0) for kind in Kind} | {"require_copy": ""}))
 
 
 def file(path: str, age_days: float = 100, size: int = 7) -> StoredFile:
@@ -77,7 +85,7 @@ def test_only_files_over_their_days_go_and_the_totals_are_theirs(files: list[Sto
     for total in found.kinds:
         mine = [one.bytes for one in found.removals if one.kind == total.kind]
         assert (total.removable_files, total.removable_bytes) == (len(mine), sum(mine))
-        assert total.removable_files <= total.files <= len(files)
+        assert total.removable_files <= total.files <= len(everything)
 
 
 def test_frames_go_the_day_after_their_days_are_over() -> None:
@@ -118,6 +126,41 @@ def test_what_is_left_of_a_folder_at_any_moment_is_a_valid_beginning_of_it(order
     left = {PurePosixPath(path).name for path in going[killed_after:]}
 
     assert left in [set(sorted([*order])[:count]) for count in range(5)]
+
+
+def test_market_data_go_by_the_day_and_only_where_nothing_is_in_the_way() -> None:
+    """Of each dataset by its own days; the newest days that there are stay, and what is no published file of a dataset."""
+    old, older, *newest = (TODAY - timedelta(age) for age in (32, 40, 31, 30, 9))
+    files = [
+        *(
+            file(f"data/kr/{name}/date={day}/hour=09/part-0.parquet", 0)
+            for name in MARKET_KINDS
+            for day in (old, older)
+        ),
+        *(file(f"data/kr/tick/date={day}/hour=09/part-0.parquet", 0) for day in newest),
+        file(f"data/kr/orderbook/date={older}/hour=all/part-0.parquet", 0),
+        *(file(f"data/kr/{name}/date={older}/part-0.parquet") for name in ("completeness", "bar_1m", "symbol")),
+        file(f"data/us/tick/date={older}/hour=09/part-0.parquet"),
+        file(f"data/kr/tick/date={older}/notes.txt"),
+    ]
+    rule, clock = keep(orderbook=35, tick=8), RetentionClock(TODAY, NOW_NS)
+
+    def going(obstacles: dict[date, str]) -> list[str]:
+        return sorted(one.path for one in plan_removal(files, rule, clock, CERTIFIED, obstacles).removals)
+
+    assert find_market_dates(files, rule, TODAY) == {old, older}
+    assert find_market_dates(files, keep(orderbook=40), TODAY) == set()
+    assert find_market_dates(files, keep(tick=8), TODAY) == {old, older}
+    assert going({}) == going({old: "is not certified", older: "is not certified"}) == []
+    ticks, books = f"data/kr/tick/date={older}", f"data/kr/orderbook/date={older}"
+    of_older = [
+        f"{books}/hour=09/part-0.parquet",
+        f"{books}/hour=all/part-0.parquet",
+        f"{ticks}/hour=09/part-0.parquet",
+    ]
+    assert going({old: "is not certified", older: ""}) == of_older
+    assert going({old: "", older: ""}) == sorted([*of_older, f"data/kr/tick/date={old}/hour=09/part-0.parquet"])
+    assert plan_removal(files, rule, clock, CERTIFIED, {old: "why", older: ""}).kept == ["why"]
 
 
 def test_the_newest_capture_of_each_feed_and_the_logs_in_use_stay() -> None:
