@@ -167,9 +167,10 @@ class Capture(_Table, frozen=True):
 
 
 class Disk(_Table, frozen=True):
-    """Room on the disk that is the writer's."""
+    """Room on the disk: what is the writer's, and how early one is warned."""
 
     min_free_bytes: int
+    warn_days: float
 
 
 class Retention(_Table, frozen=True):

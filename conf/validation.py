@@ -74,6 +74,7 @@ _MINIMUM = {
     "capture.max_bytes": 16 << 20,
     "capture.min_free_bytes": 0,
     "disk.min_free_bytes": 0,
+    "disk.warn_days": 0,
     "retention.quarantine_days": 0,
     "retention.capture_days": 0,
     "retention.staging_days": 0,

@@ -34,6 +34,8 @@ LOOKS = 2
 """Looks in a row at which what repairs itself must be there, and what was reported must be gone."""
 
 _LOSSES = ("ring_loss", "journal_damaged", "blind")
+_NOTES_SENT = ("settings_changed", "disk_days")
+"""Without effect yet, and without room in a few days."""
 
 
 class Line(msgspec.Struct, frozen=True):
@@ -131,8 +133,8 @@ class Outbox:
         self.ledger.lines = [line for line in self.ledger.lines if line.number > done]
 
     def _is_sent(self, finding: Finding) -> bool:
-        """Whether it is of the level that was asked for; settings without effect are a note that a person waits for."""
-        return max(finding.level, Level.REPAIRING * (finding.code == "settings_changed")) >= self._min_level
+        """Whether it is of the level that was asked for; some are notes that a person waits for."""
+        return max(finding.level, Level.REPAIRING * (finding.code in _NOTES_SENT)) >= self._min_level
 
     def _is_news(self, key: str, finding: Finding, now_s: float) -> bool:
         reported = self.ledger.reported.get(key)

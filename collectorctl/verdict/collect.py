@@ -14,7 +14,7 @@ from pathlib import Path
 from collectorctl.disk.guard import measure_free_bytes
 from collectorctl.supervision.status import Status
 from collectorctl.verdict.acknowledgement import load_acknowledgement
-from collectorctl.verdict.rules import DiskRoom, Evidence
+from collectorctl.verdict.rules import DiskRoom, Evidence, compute_usual_bytes
 from conf.home import SYMBOL_DATASET, Home
 from conf.loader import SETTINGS_FILE
 from conf.market import MARKETS
@@ -22,6 +22,9 @@ from ringbuf.vitals import ProcessState, VitalsError, read_snapshot
 
 RATE_DAYS = 3
 """The newest days of which the largest is the rate at which the disk fills."""
+
+USUAL_DAYS = 8
+"""The newest days of which the usual one is taken."""
 
 RATE_S = 60
 """How long that rate is kept: it takes a list of every date folder, and hardly changes."""
@@ -38,24 +41,26 @@ def collect_evidence(home: Home, status: Status) -> Evidence:
         stopped_in_order=status.supervisor_pid is None and _was_stopped_in_order(home, status),
         acknowledged_ns=load_acknowledgement(home).until_ns,
         settings_changed_s=time.time() - (home.root / SETTINGS_FILE).stat().st_mtime,
+        disk_warn_days=home.settings.disk.warn_days,
     )
 
 
 def read_disk_room(data: Path) -> DiskRoom:
     """The room for the data of a home: what is free now, and the rate of this minute."""
-    return DiskRoom(measure_free_bytes(data), _measure_day(data, int(time.monotonic() // RATE_S)))
+    newest = _measure_days(data, int(time.monotonic() // RATE_S))
+    largest = max(newest[-RATE_DAYS:], default=0) or None
+    return DiskRoom(measure_free_bytes(data), largest, compute_usual_bytes(newest))
 
 
 @lru_cache(maxsize=1)
-def _measure_day(data: Path, minute: int) -> int | None:
-    """Bytes of the largest of the newest days, measured once in each minute; None: no day yet."""
-    days: dict[str, int] = {}
+def _measure_days(data: Path, minute: int) -> tuple[int, ...]:
+    """Bytes of each of the newest days, oldest first, measured once in each minute."""
+    days: dict[str, list[Path]] = {}
     for market in MARKETS:
-        directories = (path for path in (data / market).glob("*/date=*") if path.parent.name != SYMBOL_DATASET)
-        for directory in sorted(directories, key=lambda path: path.name)[-4 * RATE_DAYS :]:
-            days[directory.name] = days.get(directory.name, 0) + _measure(directory)
-    newest = sorted(days)[-RATE_DAYS:]
-    return max((days[name] for name in newest), default=0) or None
+        for directory in (data / market).glob("*/date=*"):
+            if directory.parent.name != SYMBOL_DATASET:
+                days.setdefault(directory.name, []).append(directory)
+    return tuple(sum(map(_measure, days[name])) for name in sorted(days)[-USUAL_DAYS:])
 
 
 def _measure(directory: Path) -> int:

@@ -103,6 +103,10 @@ MESSAGES: dict[str, dict[Language, str]] = {
         "en": "room for {days:.1f} more days: {free_gb:.1f} GB free, {day_gb:.1f} GB a day",
         "ko": "디스크 여유가 {days:.1f}일치: {free_gb:.1f} GB 남음, 하루 {day_gb:.1f} GB 사용",
     },
+    "disk_days": {
+        "en": "disk full in about {days:.0f} trading days: {free_gb:.1f} GB free, {day_gb:.1f} GB on a usual day",
+        "ko": "약 {days:.0f} 거래일 뒤 디스크 가득 참: {free_gb:.1f} GB 남음, 보통 하루 {day_gb:.1f} GB 사용",
+    },
     "settings_changed": {
         "en": "started before the settings changed, which have no effect on them yet: {names}",
         "ko": "설정 변경 전에 시작되어 변경 내용이 아직 반영되지 않음: {names}",
@@ -136,6 +140,10 @@ ACTIONS: dict[str, dict[Language, str]] = {
     },
     "not_running": {"en": "Run `collectorctl start`.", "ko": "`collectorctl start` 실행"},
     "disk_room": {"en": "Make room, or move old days away.", "ko": "디스크를 비우거나 지난 데이터를 옮길 것"},
+    "disk_days": {
+        "en": "Make room in time: `collectorctl compact`, `copy` and `[retention]`, or a larger disk.",
+        "ko": "미리 공간을 마련할 것: `collectorctl compact`, `copy`, `[retention]` 또는 더 큰 디스크",
+    },
     "unhealthy": {
         "en": "See `collectorctl logs {name}` for the reason: a full disk needs room, a refused key a new one; anything else is "
         "repaired without you.",

@@ -16,9 +16,10 @@ Not handled here:
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import date
 from enum import IntEnum
+from statistics import median
 
 import msgspec
 
@@ -47,7 +48,7 @@ STALE_REPORT_S = 10.0
 
 _LOSSES = ("ring_loss", "journal_damaged")
 _NEEDS_PERSON = (ProcessState.REFUSED, ProcessState.PAUSED, ProcessState.FAILING)
-_NOTES_WITH_ACTION = ("quarantined", "settings_changed", "shortfall")
+_NOTES_WITH_ACTION = ("quarantined", "settings_changed", "shortfall", "disk_days")
 
 
 class Level(IntEnum):
@@ -82,22 +83,43 @@ class Verdict(msgspec.Struct, frozen=True):
 
 
 class DiskRoom(msgspec.Struct, frozen=True):
-    """Free bytes of the data directory's file system, and the bytes of the largest of the last days; None: no day yet."""
+    """Free bytes of the data directory's file system, and the bytes of the largest of the last days; None: no day yet.
+
+    `usual_bytes`: what a trading day usually takes, see compute_usual_bytes.
+    """
 
     free_bytes: int
     day_bytes: int | None
+    usual_bytes: int | None = None
 
     @property
     def days(self) -> float | None:
-        """For how many more days there is room."""
+        """For how many more days there is room, at the rate of the largest."""
         return self.free_bytes / self.day_bytes if self.day_bytes else None
+
+    @property
+    def usual_days(self) -> float | None:
+        """For how many more trading days there is room, at the usual rate."""
+        return self.free_bytes / self.usual_bytes if self.usual_bytes else None
+
+
+def compute_usual_bytes(day_bytes: Sequence[int]) -> int | None:
+    """What a trading day usually takes, of the bytes of the last days, oldest first; None: of no day.
+
+    The median of the days that are over, or the newest one, which may not be, if that is more already.
+    """
+    if not day_bytes:
+        return None
+    *over, newest = day_bytes
+    return max(newest, round(median(over)) if over else 0) or None
 
 
 class Evidence(msgspec.Struct, frozen=True):
     """What a verdict is made of.
 
     `now_ns`: the home's clock, of which `speed` seconds pass in a real one; `stopped_in_order`: nothing runs, and no process was
-    killed; `acknowledged_ns`: up to where losses are acknowledged; `settings_changed_s`: seconds since the settings changed.
+    killed; `acknowledged_ns`: up to where losses are acknowledged; `settings_changed_s`: seconds since the settings changed;
+    `disk_warn_days`: with room for fewer trading days there is a note.
     """
 
     status: Status
@@ -107,6 +129,7 @@ class Evidence(msgspec.Struct, frozen=True):
     stopped_in_order: bool
     acknowledged_ns: int
     settings_changed_s: float
+    disk_warn_days: float = 0.0
 
 
 def judge(evidence: Evidence, calendar: TradingCalendar, language: Language = "en") -> Verdict:
@@ -118,7 +141,7 @@ def judge(evidence: Evidence, calendar: TradingCalendar, language: Language = "e
         *_judge_feeds(evidence, texts),
         *_judge_incidents(evidence, texts),
         *_judge_blind_spans(evidence, calendar, texts),
-        *_judge_disk(evidence.disk, texts),
+        *_judge_disk(evidence.disk, evidence.disk_warn_days, texts),
         *_judge_settings(evidence, texts),
     ]
     findings = [_advise(finding, language) for finding in findings]
@@ -294,11 +317,14 @@ def _build_blind_finding(
     return Finding(Level.ATTENTION, "blind", market.name, message, first_ns, last_ns)
 
 
-def _judge_disk(disk: DiskRoom, texts: Texts) -> Iterator[Finding]:
+def _judge_disk(disk: DiskRoom, warn_days: float, texts: Texts) -> Iterator[Finding]:
     if disk.days is not None and disk.days < MIN_DISK_DAYS:
         gb = {"free_gb": disk.free_bytes / 1e9, "day_gb": (disk.day_bytes or 0) / 1e9}
         message = texts("disk_room", days=disk.days, **gb)
         yield Finding(Level.ATTENTION, "disk_room", "data", message)
+    elif disk.usual_days is not None and disk.usual_days < warn_days:
+        gb = {"free_gb": disk.free_bytes / 1e9, "day_gb": (disk.usual_bytes or 0) / 1e9}
+        yield Finding(Level.SAFE, "disk_days", "data", texts("disk_days", days=disk.usual_days, **gb))
 
 
 def _judge_settings(evidence: Evidence, texts: Texts) -> Iterator[Finding]:

@@ -20,7 +20,7 @@ from collectorctl.supervision.messages import STATUS_MESSAGES
 from collectorctl.supervision.status import ProcessStatus, RingLevel, Status
 from collectorctl.terminal import TextConsole
 from collectorctl.verdict import DiskRoom, Evidence, Finding, Level, Verdict, judge, rules
-from collectorctl.verdict.collect import _measure_day, read_disk_room
+from collectorctl.verdict.collect import _measure_days, read_disk_room
 from collectorctl.verdict.messages import ACTIONS, MESSAGES
 from conf.calendar import TradingCalendar
 from conf.clock import SECOND_NS
@@ -246,21 +246,47 @@ def test_less_than_two_days_of_room_need_a_person(calendar: TradingCalendar) -> 
     assert judge(evidence(disk=DiskRoom(1, None)), calendar).level == Level.SAFE
 
 
+def test_a_disk_that_is_full_within_days_is_noted_before_a_person_is_needed(calendar: TradingCalendar) -> None:
+    """At what a day usually takes, below the number of days that is set; 0: never."""
+
+    def look(free_gb: int, warn_days: float) -> list[tuple[Level, str]]:
+        disk = DiskRoom(free_gb * GB, 4 * GB, 2 * GB)
+        return [
+            (one.level, one.code) for one in judge(evidence(disk=disk, disk_warn_days=warn_days), calendar).findings
+        ]
+
+    assert look(27, 14.0) == [(Level.SAFE, "disk_days")]
+    assert look(28, 14.0) == look(27, 0.0) == []
+    assert look(7, 14.0) == [(Level.ATTENTION, "disk_room")]
+    found = only(judge(evidence(disk=DiskRoom(27 * GB, None, 2 * GB), disk_warn_days=14.0), calendar))
+    assert "full in about 14 trading days: 27.0 GB free, 2.0 GB on a usual day" in found.message
+    assert found.action == ACTIONS["disk_days"]["en"]
+
+
+def test_a_usual_day_is_the_median_of_those_that_are_over_or_today_if_that_is_more() -> None:
+    """One that began, one large day and one half day change little; the rate of a larger universe counts at once."""
+    assert [rules.compute_usual_bytes(days) for days in ([], [7], [0], [0, 3])] == [None, 7, None, 3]
+    assert rules.compute_usual_bytes([10, 90, 11, 2, 12, 1]) == 11
+    assert rules.compute_usual_bytes([10, 10, 10, 40]) == 40
+
+
 def test_the_rate_of_the_disk_is_measured_once_a_minute(tmp_path: Path) -> None:
-    """Of the largest of the last days, all markets together; the free room is that of each look."""
+    """Of the last days, all markets together; the free room is that of each look."""
     for market, day, size in (("kr", 19, 900), ("kr", 20, 300), ("us", 20, 400), ("kr", 16, 5000)):
         part = tmp_path / market / "tick" / f"date=2026-11-{day}" / "hour=09" / "part-0.parquet"
         part.parent.mkdir(parents=True)
         part.write_bytes(bytes(size))
     for day in (17, 18):
         (tmp_path / "kr" / "tick" / f"date=2026-11-{day}").mkdir()
-    _measure_day.cache_clear()
-    first = _measure_day(tmp_path, 1)
+    _measure_days.cache_clear()
+    first = _measure_days(tmp_path, 1)
     part.with_name("part-1.parquet").write_bytes(bytes(10))
     (tmp_path / "kr" / "tick" / "date=2026-11-20" / "hour=09" / "part-1.parquet").write_bytes(bytes(700))
 
-    assert [first, _measure_day(tmp_path, 1), _measure_day(tmp_path, 2)] == [900, 900, 1400]
-    assert read_disk_room(tmp_path).free_bytes > 0
+    assert first == _measure_days(tmp_path, 1) == (5000, 0, 0, 900, 700)
+    assert _measure_days(tmp_path, 2) == (5010, 0, 0, 900, 1400)
+    room = read_disk_room(tmp_path)
+    assert (room.free_bytes > 0, room.day_bytes, room.usual_bytes) == (True, 1400, 1400)
 
 
 def test_a_report_that_is_old_or_missing_is_not_taken_for_a_day_without_incidents(calendar: TradingCalendar) -> None:
@@ -327,8 +353,10 @@ def every_fault() -> list[Evidence]:
         "settings_changed_s": 10.0,
         "day_age_s": 60.0,
         "disk": DiskRoom(GB, GB),
+        "disk_warn_days": 14.0,
     }
     return [
+        evidence(disk=DiskRoom(9 * GB, GB, GB), disk_warn_days=14.0),
         evidence(rings=rings, incidents=incidents, blind=blind, processes=processes, **fields),
         evidence(incidents=incidents, blind=blind[:1], acknowledged_ns=at("13:59:59")),
         evidence(day=None, processes=[process("writer", uptime_s=20.0)]),
