@@ -1,4 +1,4 @@
-"""Commands that act on the files of a day: recover, verify, reprocess, export, copy.
+"""Commands that act on the files of a day: recover, verify, reprocess, export, copy, join.
 
 Guarantees:
     * Each may be repeated.
@@ -7,6 +7,8 @@ Guarantees:
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
+from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,7 +19,7 @@ from collectorctl.commands.options import DayChoice, as_json_option, choose_days
 from collectorctl.terminal import echo, echo_json, usage_error, wide_console
 from conf.home import Home
 from conf.market import MARKETS
-from conf.process import EXIT_ALREADY_RUNNING, AlreadyRunning
+from conf.process import EXIT_ALREADY_RUNNING, EXIT_BUG, AlreadyRunning
 
 if TYPE_CHECKING:
     from collectorctl.reprocess.job import ReprocessReport
@@ -188,3 +190,53 @@ def copy(root: Path, days: DayChoice, url: str, check: bool, as_json: bool) -> N
     if check and any(days):
         raise usage_error("--check reads all copied days: name none")
     sys.exit(check_copies(url, as_json) if check else work(Home(root), days, url, as_json))
+
+
+@click.command()
+@click.option("--date", "date_text", required=True, help="The trading day: 2026-11-20, 20261120, yesterday.")
+@click.option(
+    "--from",
+    "others",
+    type=click.Path(path_type=Path, file_okay=False),
+    required=True,
+    multiple=True,
+    help="Another home, or the place of a copy; several times for several.",
+)
+@click.option(
+    "--into", "target", type=click.Path(path_type=Path), required=True, help="The new directory with the joined day."
+)
+@as_json_option
+@click.pass_obj
+def join(root: Path, date_text: str, others: tuple[Path, ...], target: Path, as_json: bool) -> None:
+    """Put a day together that this home and others collected, on several hosts, into a new directory.
+
+    Books that several have are merged as the writer merges feeds, ticks by cumulative volume, other instruments are added. The
+    day is certified again. DIR appears as a whole, nothing else is changed. Exit 1 unless every instrument is PROVEN or RECONCILED.
+
+    Example: collectorctl join --date 2026-11-20 --from /mnt/host-b --into /mnt/joined/2026-11-20
+    """
+    import pyarrow as pa
+
+    from collectorctl.commands.ranges import DayResult, count_grades, finish_range, work_on_days
+    from collectorctl.export.certified import NotHandedOn
+    from collectorctl.join.job import join_day
+    from writer.publish.verified_file import PartitionWriteError
+
+    home, console = Home(root), wide_console(stderr=as_json)
+    roots = [home.root, *(one.resolve() for one in others)]
+    if len(set(roots)) < len(roots):
+        raise usage_error("--from: names a home twice, or this one: name each other home once")
+
+    def work(day: date, on_step: Callable[[int, int], None]) -> DayResult:
+        manifest, found = join_day(roots, day, target.absolute(), on_step)
+        rows = ", ".join(
+            f"{sum(one.joined[name] for one in found.instruments):,} {name}" for name in ("orderbook", "tick")
+        )
+        note = f"{count_grades(one.certificate for one in manifest.instruments)}; {rows} rows of {len(roots)} homes"
+        return DayResult(
+            day, 0 if manifest.is_whole else EXIT_BUG, "joined" if manifest.is_whole else "not whole", note, found
+        )
+
+    refusals = NotHandedOn, PartitionWriteError, OSError, pa.ArrowException
+    days = DayChoice(date_text, "", "", "").resolve(home)
+    sys.exit(finish_range(console, work_on_days(console, days, work, refusals, "not joined"), as_json))

@@ -26,12 +26,12 @@ from ringbuf.records import LEVELS, ORDERBOOK, PRICE_SCALE, UNDEFINED, FeedId, V
 from writer.catalog import Catalog
 from writer.ingest.book_arbiter import NEW, BookArbiter
 
-_FEED_BY_COLUMN = {f"recv_time_{line}": FeedId[line.upper()] for line in ("kis", "kiwoom")}
+FEED_BY_COLUMN = {f"recv_time_{line}": FeedId[line.upper()] for line in ("kis", "kiwoom")}
 BOOKS = "kr.orderbook"
 """The one dataset whose rows several brokers deliver."""
 _SIDES = ("ask", "bid")
 _LEVELS = [f"{side}_{what}_{n + 1}" for side in _SIDES for what in ("price", "size") for n in range(LEVELS)]
-_COLUMNS = ["symbol", "venue", "exch_time", *_FEED_BY_COLUMN, "cum_volume", *_LEVELS]
+_COLUMNS = ["symbol", "venue", "exch_time", *FEED_BY_COLUMN, "cum_volume", *_LEVELS]
 
 
 def window_ns(home: Home) -> int:
@@ -48,8 +48,8 @@ def find_already_stored(home: Home, books: np.ndarray) -> np.ndarray:
 def find_rows_stored(home: Home, rows: pa.Table, paths: list[Path]) -> np.ndarray:
     """Which published `rows`, of one arrival each, are twins of rows of `paths`; bool, shape (n,)."""
     found = np.zeros(len(rows), bool)
-    one = pc.xor(*(pc.is_valid(rows.column(name)) for name in _FEED_BY_COLUMN)).to_numpy()
-    books = _to_records(rows.select(_COLUMNS).filter(pa.array(one)))
+    one = pc.xor(*(pc.is_valid(rows.column(name)) for name in FEED_BY_COLUMN)).to_numpy()
+    books = to_records(rows.select(_COLUMNS).filter(pa.array(one)))
     order = np.argsort(books["mono_ns"], kind="stable")
     if len(books):
         found[np.flatnonzero(one)[order]] = _find_twins(home, books[order], paths)
@@ -77,10 +77,10 @@ def _read_near(paths: list[Path], books: np.ndarray, within_ns: int) -> np.ndarr
     for path in paths:
         with pq.ParquetFile(path) as file:
             for batch in file.iter_batches(columns=_COLUMNS):
-                one = pc.xor(*(pc.is_valid(batch.column(name)) for name in _FEED_BY_COLUMN))
+                one = pc.xor(*(pc.is_valid(batch.column(name)) for name in FEED_BY_COLUMN))
                 rows = batch.filter(pc.and_(one, pc.is_in(batch.column("symbol"), symbols)))
                 if rows.num_rows:
-                    found = _to_records(rows)
+                    found = to_records(rows)
                     pieces.append(found[_is_near(found["mono_ns"], books["mono_ns"], within_ns)])
     return np.concatenate(pieces)
 
@@ -97,12 +97,12 @@ def _is_near(stamps: np.ndarray, books: np.ndarray, within_ns: int) -> np.ndarra
     return (after < len(books)) & (books[np.minimum(after, len(books) - 1)] <= stamps + within_ns)
 
 
-def _to_records(rows: pa.RecordBatch | pa.Table) -> np.ndarray:
-    """Stored rows as records with identity, feed and arrival."""
+def to_records(rows: pa.RecordBatch | pa.Table) -> np.ndarray:
+    """Stored rows (ORDERBOOK, the columns of Parquet) as records with identity, feed and arrival."""
     found = empty_records(ORDERBOOK, rows.num_rows)
     found["symbol"] = np.array([symbol.encode() for symbol in rows.column("symbol").to_pylist()])
     found["venue"] = [Venue[name] for name in rows.column("venue").to_pylist()]
-    for name, feed in _FEED_BY_COLUMN.items():
+    for name, feed in FEED_BY_COLUMN.items():
         arrived = pc.fill_null(rows.column(name).cast(pa.int64()), UNDEFINED).to_numpy()
         here = arrived != UNDEFINED
         found["mono_ns"][here], found["line"][here] = arrived[here], feed

@@ -1,0 +1,1 @@
+"""Days that several homes collected, put together into one."""
