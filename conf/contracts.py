@@ -120,6 +120,12 @@ CONTRACTS = tuple(
         ),
         ("data/recover/rates.json", "recover", "recover", "collectorctl.recover.job:RecoveryJob"),
         (
+            "data/recover/backfilled.json",
+            "collectorctl backfill",
+            "recover, watchdog",
+            "collectorctl.recover.store.evidence:BackfilledDays",
+        ),
+        (
             "data/recover/date={date}/{instrument}/evidence.json",
             "recover",
             "verify",

@@ -47,11 +47,11 @@ class DayProgress:
     def __exit__(self, *_: object) -> None:
         self._progress.stop()
 
-    def on_step(self, day: date, done: int, total: int) -> None:
-        """Of a day so many of so many instruments are done."""
+    def on_step(self, what: object, done: int, total: int | None) -> None:
+        """Of a day so many of so many (None: nobody knows) steps are done."""
         if self._task is None:
             self._task = self._progress.add_task("", total=total)
-        self._progress.update(self._task, description=str(day), completed=done, total=total)
+        self._progress.update(self._task, description=str(what), completed=done, total=total)
 
     def on_day(self) -> None:
         """One more day is done."""

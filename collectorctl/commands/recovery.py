@@ -1,4 +1,4 @@
-"""Commands that act on the files of a day: recover, verify, reprocess, export, copy, join.
+"""Commands that act on the files of a day: recover, backfill, verify, reprocess, export, copy, join.
 
 Guarantees:
     * Each may be repeated.
@@ -15,7 +15,14 @@ from typing import TYPE_CHECKING
 import click
 import msgspec
 
-from collectorctl.commands.options import DayChoice, as_json_option, choose_days, day_options, market_option
+from collectorctl.commands.options import (
+    MAX_RANGE_DAYS,
+    DayChoice,
+    as_json_option,
+    choose_days,
+    day_options,
+    market_option,
+)
 from collectorctl.terminal import echo, echo_json, usage_error, wide_console
 from conf.home import Home
 from conf.market import MARKETS
@@ -42,7 +49,7 @@ def recover(
     """Fetch the ticks that are missing of days, and certify them. Exit 1 unless every instrument has what was asked for.
 
     After the close; may be killed and repeated at any time: of a range, days that are settled are left alone.
-    Certificates: PROVEN, RECONCILED, MINUTE_ONLY, INCOMPLETE.
+    Certificates: PROVEN, RECONCILED, RECOVERED_ONLY (of `backfill`), MINUTE_ONLY, INCOMPLETE.
     Of US days no trades can be had: --market us stores minute bars, and the certificate is MINUTE_ONLY.
 
     Example: collectorctl recover --date 2026-11-20 --budget 2h
@@ -55,6 +62,31 @@ def recover(
             raise usage_error("the US market has no list of trades: minute bars only, without --budget")
         sys.exit(recover_us(Home(root), days, symbols, dry_run, as_json))
     sys.exit(work(Home(root), days, symbols, mode, budget, dry_run, as_json))
+
+
+@click.command()
+@click.argument("symbols", nargs=-1, required=True, metavar="SYMBOL...")
+@click.option(
+    "--days",
+    default=20,
+    show_default=True,
+    type=click.IntRange(1, MAX_RANGE_DAYS // 2),
+    help="So many trading days that are over, the newest first.",
+)
+@as_json_option
+@click.pass_obj
+def backfill(root: Path, symbols: tuple[str, ...], days: int, as_json: bool) -> None:
+    """Fetch past days of Korean symbols that this home did not collect: ticks as far as Kiwoom has them, minute bars before that.
+
+    May be killed and repeated at any time: days that are certified for good are left alone, and so are those that this home
+    collected, which are named. Certificates: RECOVERED_ONLY, or MINUTE_ONLY; of such days there are no books. Exit 1 unless every
+    day has one of them.
+
+    Example: collectorctl backfill 005930 000660 --days 20
+    """
+    from collectorctl.backfill.command import backfill as work
+
+    sys.exit(work(Home(root), symbols, days, as_json))
 
 
 @click.command()

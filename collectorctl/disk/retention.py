@@ -4,6 +4,7 @@
     capture       data/capture/FEED/TIME.jsonl.gz         days since its last change; the newest of a feed stays
     staging       data/recover/date=D/INSTRUMENT/...      days since D, where the instrument's day is certified for good
     uncertified   the same                                days since D, where it is not
+                  data/recover/backfill/date=D/...        days since D, of the same two kinds: pages of a backfill begun on D
     log           log/NAME.TIME.log, log/NAME.out.N       days since its last change; only rotated ones
     DATASET       data/kr/DATASET/date=D/...              days since D, where the market data of D may go (market_days.py)
                                                           and D is not one of the newest; orderbook, tick, event, feed_health
@@ -35,7 +36,8 @@ _DATE = r"date=(?P<date>\d{4}-\d{2}-\d{2})"
 _QUARANTINED = re.compile(rf"data/quarantine/{_DATE}/(?P<name>.+)")
 _CAPTURED = re.compile(r"data/capture/[^/]+/[^/]+\.jsonl\.gz")
 _FETCHED = re.compile(
-    rf"data/recover/{_DATE}/(?P<folder>[^/]+)/((chart|(trades|prints)-[^/]+)/[^/]+|filled-\d+\.npy|\.evidence\.json\.tmp)"
+    rf"data/recover/(backfill/)?{_DATE}/(?P<folder>[^/]+)/"
+    r"((chart|ticks|(bars|trades|prints)-[^/]+)/[^/]+|filled-\d+\.npy|\.evidence\.json\.tmp)"
 )
 _ROTATED = re.compile(r"log/[^/]+\.(\d{4}-\d{2}-\d{2}_\d{2}-\d{2}-\d{2}_\d{6}(\.\d+)?\.log|(out|log)\.\d+)")
 _MARKET = re.compile(

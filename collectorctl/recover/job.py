@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import fcntl
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import date
@@ -174,7 +174,7 @@ class RecoveryJob:
             staging.add(one.instrument, trades)
             redundant |= newly_redundant
             self.listener.on_instrument_done(one)
-        with self._lock_date():
+        with lock_date(self.home, self.day, self.listener.on_message):
             if day_ticks.find_unpublished_hours(self.home, self.day):
                 raise DayNotReady(
                     f"{self.day}: the writer took up rows of that day meanwhile: recover again when they are published"
@@ -190,23 +190,6 @@ class RecoveryJob:
             staging.clear()
             self._save_rates()
             return self._certify(plans)
-
-    @contextmanager
-    def _lock_date(self) -> Iterator[None]:
-        """Nobody else changes partitions of the day inside the block. DayNotReady."""
-
-        def on_wait(holder: str) -> None:
-            self.listener.on_message(f"{self.day}: waits for {holder}, which changes files of that day")
-
-        lock = exclusive_lock(self.home.date_lock_path(str(self.day)), "recover", LOCK_TIMEOUT_S, on_wait=on_wait)
-        try:
-            with lock:
-                yield
-        except LockHeld as error:
-            raise DayNotReady(
-                f"{self.day}: {error.holder} changes files of that day for longer than {LOCK_TIMEOUT_S:.0f} s: wait for it or "
-                "stop it, then recover again; what was fetched is kept"
-            ) from None
 
     def _fill_gaps(self, plan: InstrumentPlan) -> tuple[np.ndarray, dict[RowKey, int]]:
         """The TRADE_ROW that fill an instrument's gaps, and rows that become redundant; the evidence is stored."""
@@ -312,6 +295,24 @@ def recovery_job(
     finally:
         if fd >= 0:
             os.close(fd)
+
+
+@contextmanager
+def lock_date(home: Home, day: date, on_message: Callable[[str], None]) -> Iterator[None]:
+    """Nobody else changes partitions of the day inside the block. DayNotReady."""
+
+    def on_wait(holder: str) -> None:
+        on_message(f"{day}: waits for {holder}, which changes files of that day")
+
+    lock = exclusive_lock(home.date_lock_path(str(day)), "recover", LOCK_TIMEOUT_S, on_wait=on_wait)
+    try:
+        with lock:
+            yield
+    except LockHeld as error:
+        raise DayNotReady(
+            f"{day}: {error.holder} changes files of that day for longer than {LOCK_TIMEOUT_S:.0f} s: wait for it or "
+            "stop it, then recover again; what was fetched is kept"
+        ) from None
 
 
 def recovery_lock(home: Home) -> int:

@@ -25,7 +25,7 @@ MAX_LISTED_GAPS = 5
 ROOM_FOR_REMARKS = 118
 """A narrower terminal has the text of a row below the table."""
 
-GRADE_COLOURS = {"PROVEN": "green", "RECONCILED": "green", "MINUTE_ONLY": "yellow"}
+GRADE_COLOURS = {"PROVEN": "green", "RECONCILED": "green", "RECOVERED_ONLY": "yellow", "MINUTE_ONLY": "yellow"}
 
 
 class ConsoleProgress(ProgressListener):

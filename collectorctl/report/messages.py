@@ -83,6 +83,10 @@ MESSAGES: dict[str, dict[Language, str]] = {
         "en": "the same but for listed volume off the book",
         "ko": "목록에 있는 장외 거래량을 제외하면 위와 같음",
     },
+    "RECOVERED_ONLY": {
+        "en": "every share of the day is in exactly one tick, all of them fetched: a day that was not collected, without books",
+        "ko": "하루의 모든 체결 수량이 정확히 하나의 체결에 있으나 모두 나중에 받은 것. 수집하지 않은 날이라 호가 없음",
+    },
     "MINUTE_ONLY": {
         "en": "there are minute bars, but not all ticks",
         "ko": "분봉은 있으나 체결이 모두 있지는 않음",

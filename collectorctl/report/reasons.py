@@ -41,6 +41,8 @@ KOREAN: tuple[tuple[str, str], ...] = (
     (r"its (\d+) pages do not fit the budget", r"필요한 \1페이지가 정해진 시간 안에 들어가지 않음"),
     (r"beyond the (\d+) days for which ticks are kept", r"체결이 보관되는 \1일이 지남"),
     (r"minute bars were requested", "분봉만 요청됨"),
+    (r"this home did not collect it: no books, and no live ticks", "이 홈이 수집하지 않은 날: 호가와 실시간 체결 없음"),
+    (r"before the broker's list of ticks begins", "증권사의 체결 목록이 시작되기 전"),
 )
 """What certificates give as a reason, as a pattern, and the same in Korean."""
 

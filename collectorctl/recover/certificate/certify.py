@@ -1,14 +1,15 @@
 """Completeness certificate of one instrument's day (pure).
 
     ticks on disk ──────> do they tile (0, V]?       V, value: day chart       ─┐
-          │  └──────sum──> is their value the day's?  minutes:  minute chart     ├─> PROVEN  RECONCILED  MINUTE_ONLY  INCOMPLETE
-          ├────by minute─> are their minutes the bars?                           │
+          │  └──────sum──> is their value the day's?  minutes:  minute chart     ├─> PROVEN  RECONCILED  RECOVERED_ONLY
+          ├────by minute─> are their minutes the bars?                           │   MINUTE_ONLY  INCOMPLETE
           ├────live──────> do value and number of trades between two live ticks? │
           └────books─────> does a book contradict a tick?      pages: whole? ────┘
 
 PROVEN      every check passed, for a day whose sessions are over.
 RECONCILED  every check passed but for intervals that the broker's own lists leave out and in which no feed counts a trade: volume
             traded off the book, listed with its place.
+RECOVERED_ONLY  either of them, of a day that this home did not collect (`backfill`): no books, no live tick.
 MINUTE_ONLY ticks are not available or not wanted; the minute bars add up to the day.
 INCOMPLETE  anything else; what is missing is listed by minute.
 
@@ -37,6 +38,7 @@ from ringbuf.records import UNDEFINED
 
 MILLION = 1_000_000
 MAX_REASONS = 40
+NOT_COLLECTED = "this home did not collect it: no books, and no live ticks"
 
 
 class Grade(StrEnum):
@@ -44,14 +46,15 @@ class Grade(StrEnum):
 
     PROVEN = "PROVEN"
     RECONCILED = "RECONCILED"
+    RECOVERED_ONLY = "RECOVERED_ONLY"
     MINUTE_ONLY = "MINUTE_ONLY"
     INCOMPLETE = "INCOMPLETE"
 
 
 COMPLETE_GRADES = (Grade.PROVEN, Grade.RECONCILED)
-"""Of a day of which every trade is stored."""
+"""Of a day that was collected, and of which every trade is stored."""
 
-FINAL_GRADES = (Grade.PROVEN, Grade.RECONCILED, Grade.MINUTE_ONLY)
+FINAL_GRADES = (*COMPLETE_GRADES, Grade.RECOVERED_ONLY, Grade.MINUTE_ONLY)
 """Of a day that scheduled recovery does not look at again."""
 
 
@@ -137,10 +140,14 @@ def certify(instrument: Instrument, day: date, ticks: np.ndarray, books: np.ndar
     # missing shares, minutes and value are one matter; anything else is another
     expected_reasons = 1 + bool(minute_differences) + (not value_agrees)
     explained = bool(off_book) and _is_plausible_value(placed, missing, difference) and len(reasons) == expected_reasons
+    grade = _choose_grade(is_clean, explained, bars, evidence, missing)
+    if evidence.backfilled and not len(books) and not ticks["live"].any():
+        grade = Grade.RECOVERED_ONLY if grade in COMPLETE_GRADES else grade
+        reasons.insert(0, NOT_COLLECTED)
     return Certificate(
         symbol=instrument.symbol,
         venue=instrument.venue,
-        certificate=_choose_grade(is_clean, explained, bars, evidence, missing),
+        certificate=grade,
         official_volume=total,
         live_ticks=int(ticks["live"].sum()),
         live_shares=int(ticks["size"][ticks["live"]].sum()),
@@ -165,7 +172,7 @@ def certify(instrument: Instrument, day: date, ticks: np.ndarray, books: np.ndar
     )
 
 
-def _choose_grade(is_clean: bool, explained: bool, bars: np.ndarray, evidence: Evidence, missing: int) -> str:
+def _choose_grade(is_clean: bool, explained: bool, bars: np.ndarray, evidence: Evidence, missing: int) -> Grade:
     if is_clean:
         return Grade.PROVEN
     if explained:

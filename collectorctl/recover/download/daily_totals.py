@@ -11,6 +11,7 @@ Guarantees:
 
 from __future__ import annotations
 
+from copy import copy
 from datetime import date
 
 import numpy as np
@@ -32,6 +33,12 @@ class DailyTotals:
         self._day = np.datetime64(day)
         self._today = today
         self._charts: dict[Instrument, np.ndarray] = {}
+
+    def of_day(self, day: date) -> DailyTotals:
+        """The same charts for another day."""
+        other = copy(self)
+        other._day = np.datetime64(day)
+        return other
 
     def get(self, instrument: Instrument, refresh: bool = False) -> tuple[DailyTotal | None, int]:
         """The day's figures (None: the broker has none) and the shares traded on the days since. FetchError."""

@@ -15,7 +15,7 @@ Guarantees:
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -152,11 +152,7 @@ def fetch_pages(
         return _oldest_first([parse(content).rows for content in sequence])
     is_resumed = sequence.count > 0
     try:
-        reached_start, pages = _walk(client, sequence, request, parse, begin)
-        if rejects := sum(len(page.rejects) for page in pages):
-            end_fields["rejects"] = rejects
-        sequence.mark_complete(older=reached_start, **end_fields)
-        return _oldest_first([page.rows for page in pages])
+        return _oldest_first([page.rows for page in walk_pages(client, sequence, request, parse, begin, **end_fields)])
     except NoAnswer:
         raise
     except (FetchError, PageError, RestError) as error:
@@ -166,21 +162,29 @@ def fetch_pages(
         return fetch_pages(client, sequence, request, parse, begin, **end_fields)
 
 
-def _walk(
-    client: ThrottledClient, sequence: PageSequence, request: PageRequest, parse: ParsePage, begin: tuple[str, int]
-) -> tuple[bool, list[PageRows]]:
-    """To the end; whether that was a row before the range, and every page."""
+def walk_pages(
+    client: ThrottledClient,
+    sequence: PageSequence,
+    request: PageRequest,
+    parse: ParsePage,
+    begin: tuple[str, int],
+    **end_fields: int,
+) -> Iterator[PageRows]:
+    """Each page in turn, newest first: those that are stored, then fetched ones; then the sequence is complete.
+
+    Arguments as of fetch_pages, but the memory holds one page. FetchError, PageError, RestError: a sequence that was resumed may
+    have to be begun anew.
+    """
     oldest: np.void | None = None
-    pages = []
+    rejects, reached_start = 0, False
     for content in sequence:
-        pages.append(parse(content))
-        rows = pages[-1].rows
-        oldest = rows[-1] if len(rows) else oldest
-        if _reaches_before(rows, begin):
-            return True, pages
-    if sequence.count and not sequence.next_key:
-        return False, pages
-    while True:
+        page = parse(content)
+        yield page
+        rejects += len(page.rejects)
+        oldest = page.rows[-1] if len(page.rows) else oldest
+        if reached_start := _reaches_before(page.rows, begin):
+            break
+    while not reached_start and (sequence.next_key or not sequence.count):
         response = client.fetch_page(request._replace(key=sequence.next_key))
         page = parse(response.content)
         rows = page.rows
@@ -189,12 +193,13 @@ def _walk(
             reason = f"has no row that can be read ({page.rejects[0]})" if page.rejects else "is empty"
             raise PageError(f"{sequence.directory}: page {sequence.count + 1} {reason}, but the list continues")
         sequence.add(response)
-        pages.append(page)
-        if _reaches_before(rows, begin):
-            return True, pages
-        if not response.next_key:
-            return False, pages
-        oldest = rows[-1]
+        yield page
+        rejects += len(page.rejects)
+        reached_start = _reaches_before(rows, begin)
+        oldest = rows[-1] if len(rows) else oldest
+    if rejects:
+        end_fields["rejects"] = rejects
+    sequence.mark_complete(older=reached_start, **end_fields)
 
 
 def _reaches_before(rows: np.ndarray, begin: tuple[str, int]) -> bool:

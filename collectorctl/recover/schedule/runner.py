@@ -33,7 +33,7 @@ from collectorctl.disk.guard import DiskSpaceLow, find_low_space
 from collectorctl.disk.retention import is_enabled
 from collectorctl.recover import us_job
 from collectorctl.recover.certificate import store
-from collectorctl.recover.certificate.certify import FINAL_GRADES, Certificate
+from collectorctl.recover.certificate.certify import FINAL_GRADES, NOT_COLLECTED, Certificate
 from collectorctl.recover.download.page_store import write_atomic
 from collectorctl.recover.horizon import DayUnavailable
 from collectorctl.recover.job import FAILURES, DayNotReady, ProgressListener, RecoveryRequest, recovery_job
@@ -180,13 +180,17 @@ class RecoveryRunner:
         return found
 
     def _find_uncertified(self, schedule: Schedule, day: date) -> list[Instrument] | None:
-        """The instruments of a day without a certificate that settles it; none named if it has no certificate; None: settled."""
+        """The instruments of a day without a certificate that settles it; None: settled; none named: all.
+
+        All of them where no certificate is of what this home collects: `backfill` certifies single instruments.
+        """
         certificates = self._load_certificates(schedule, day)
         certified = {Instrument(*key) for key, one in certificates.items() if one.certificate in FINAL_GRADES}
         expected = {Instrument(*key) for key in certificates}
         if schedule.market is not KR:
             return sorted({*expected, *schedule.instruments} - certified) or None
-        if not certificates:
+        collected = any(NOT_COLLECTED not in one.reasons for one in certificates.values())
+        if not collected and not (certified and certified >= set(schedule.instruments)):
             return []
         expected |= find_instruments(self.home.data / "kr" / "tick", day)
         if day == to_kst(self.home.load_clock().now_ns()).date():

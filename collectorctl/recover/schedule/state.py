@@ -18,6 +18,7 @@ from pathlib import Path
 import msgspec
 
 from collectorctl.recover.schedule.schedule import Schedule
+from collectorctl.recover.store.evidence import load_backfilled_days
 from collectorctl.supervision.messages import ENGLISH
 from conf.clock import SECOND_NS, to_kst
 from conf.files.replacement import read_replaced
@@ -127,8 +128,13 @@ def load_last_run(data: Path, name: str = KR.name) -> LastRun | None:
 
 
 def find_first_day(data: Path, market: Market = KR) -> date | None:
-    """The first day of which this home has ticks or books, None if it has none yet."""
-    names = (path.name for stream in ("orderbook", "tick") for path in (data / market.name / stream).glob("date=*"))
-    return min(
-        (date.fromisoformat(found[1]) for name in names if (found := _DATE_FOLDER.fullmatch(name))), default=None
+    """The first day of which this home has ticks or books, None if it has none yet; ticks of a backfilled day do not count."""
+    books, ticks = (
+        {
+            date.fromisoformat(found[1])
+            for path in (data / market.name / stream).glob("date=*")
+            if (found := _DATE_FOLDER.fullmatch(path.name))
+        }
+        for stream in ("orderbook", "tick")
     )
+    return min(books | (ticks - load_backfilled_days(data) if market is KR else ticks), default=None)

@@ -118,6 +118,15 @@ def test_pages_go_by_the_certificate_of_their_instrument() -> None:
     assert names(files, uncertified=40) == [str(other.path)]
 
 
+def test_pages_that_an_unfinished_backfill_left_go_by_the_day_of_its_run() -> None:
+    """Of ticks and of bars; the list of backfilled days stays."""
+    folder = "data/recover/backfill/date=2026-10-12/000660"
+    pages = [file(f"{folder}/{name}/000001.json.gz") for name in ("ticks", "bars-2026-10-09-2026-09-01")]
+    days = file("data/recover/backfilled.json")
+
+    assert sorted(names([*pages, days], uncertified=1)) == sorted(str(page.path) for page in pages)
+
+
 @given(st.permutations(["000001.json.gz", "000002.json.gz", "000003.json.gz", "end.json"]), st.integers(0, 4))
 def test_what_is_left_of_a_folder_at_any_moment_is_a_valid_beginning_of_it(order: list[str], killed_after: int) -> None:
     """No mark of the end without its pages, no page without those before it."""

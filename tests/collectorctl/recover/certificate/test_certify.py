@@ -8,7 +8,7 @@ from datetime import date
 import numpy as np
 import pytest
 
-from collectorctl.recover.certificate.certify import certify
+from collectorctl.recover.certificate.certify import NOT_COLLECTED, certify
 from collectorctl.recover.matching import trade_count
 from collectorctl.recover.matching.day_coverage import DAY_TICK, DayCoverage
 from collectorctl.recover.store.evidence import Evidence
@@ -329,6 +329,32 @@ def test_minutes_alone_are_a_day_only_if_they_add_up_to_it(why: str, over: bool,
     evidence.skip_reason, evidence.session_over, evidence.bars[3][5] = why, over, evidence.bars[3][5] + more
 
     assert certificate == certify(SAMSUNG, DAY, np.delete(ticks, 180), books, evidence).certificate
+
+
+@pytest.mark.parametrize(
+    ("is_live", "has_books", "is_whole", "certificate"),
+    [
+        (False, False, True, "RECOVERED_ONLY"),
+        (False, False, False, "INCOMPLETE"),
+        (True, False, True, "PROVEN"),
+        (False, True, True, "PROVEN"),
+    ],
+)
+def test_a_backfilled_day_is_recovered_only_unless_this_home_has_a_row_of_it(
+    is_live: bool, has_books: bool, is_whole: bool, certificate: str
+) -> None:
+    """However well its fetched ticks agree with every figure; what is missing is missing there too."""
+    ticks, books, evidence = honest()
+    evidence.backfilled = True
+    if not is_live:
+        ticks["live"], ticks["line"], ticks["cum_value"], ticks["trade_count"] = False, 0, UNDEFINED, UNDEFINED
+    if not is_whole:
+        ticks = np.delete(ticks, 180)
+
+    made = certify(SAMSUNG, DAY, ticks, books if has_books else NO_BOOKS, evidence)
+
+    assert made.certificate == certificate, made.reasons
+    assert (NOT_COLLECTED in made.reasons) == (not is_live and not has_books)
 
 
 def nothing(evidence: Evidence) -> None:

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from collectorctl.recover.schedule.schedule import Schedule, build_schedules
 from collectorctl.recover.schedule.state import LastRun, find_first_day, format_last_run, last_run_path, load_last_run
+from collectorctl.recover.store.evidence import add_backfilled_day
 from conf.calendar import TradingCalendar
 from conf.clock import SECOND_NS, kst_midnight_ns
 from conf.loader import load_settings
@@ -150,6 +151,16 @@ def test_the_first_day_is_that_of_any_dataset(tmp_path: Path) -> None:
     for name in ("tick/date=2026-11-19", "orderbook/date=2026-11-18", "tick/date=oops", "orderbook/.date=2026-01-01"):
         (tmp_path / "kr" / name).mkdir(parents=True)
     assert date(2026, 11, 18) == find_first_day(tmp_path)
+
+
+def test_a_backfilled_day_is_no_day_of_this_home_unless_it_has_books(tmp_path: Path) -> None:
+    """Scheduled recovery does not go back to a day of which somebody wanted one symbol."""
+    for name in ("tick/date=2026-11-17", "tick/date=2026-11-19", "orderbook/date=2026-11-19"):
+        (tmp_path / "kr" / name).mkdir(parents=True)
+    for day in (19, 17):
+        add_backfilled_day(tmp_path, date(2026, 11, day))
+
+    assert date(2026, 11, 19) == find_first_day(tmp_path)
 
 
 US_HOME = '[universe]\nus = ["NAS.AAPL", "NYS.BRK/B", "BAQ.AAPL"]\n[us]\nenabled = true\n'
