@@ -27,7 +27,7 @@ from writer.publish.records import publish_records
 ROOT = Path(__file__).parents[3]
 PAGE = (ROOT / "docs/reading.md").read_text()
 BLOCKS = re.findall(r"```python\n(.*?)```\n(?:\n```text\n(.*?)```\n)?", PAGE, re.S)
-OPTIONAL = ("duckdb", "polars")
+OPTIONAL = ("duckdb", "polars", "matplotlib")
 HALF_PAST_NS = NINE_NS + 1800 * SECOND_NS
 
 
