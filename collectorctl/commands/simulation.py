@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import shlex
 import sys
-from datetime import date, datetime, time, timedelta
+from datetime import date, time
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +16,11 @@ import click
 import msgspec
 from click.core import ParameterSource
 
-from collectorctl.commands.options import as_json_option
+from collectorctl.commands.options import as_json_option, market_option
 from collectorctl.terminal import echo, usage_error
-from conf.clock import KST, SECOND_NS
 from conf.home import Home
 from conf.loader import SETTINGS_FILE
+from conf.market import MARKETS, Market
 from conf.process import EXIT_ALREADY_RUNNING
 from conf.text.escape import escape_controls
 
@@ -78,11 +78,16 @@ def point_home_at_simulator(given: dict[str, Any], is_named: bool) -> None:
 
 @click.command()
 @click.option("--date", "day_text", required=True, help="The day: 2026-11-20, 20261120, yesterday.")
+@market_option
 @click.option(
     "--symbols", default="", help="Some instruments, as in the settings: 005930,000660_NX [default: all of [universe]]."
 )
 @click.option(
-    "--from", "begin", default="00:00", show_default=True, help="From this time of receipt, HH:MM or HH:MM:SS, Korean."
+    "--from",
+    "begin",
+    default="00:00",
+    show_default=True,
+    help="From this time of receipt, HH:MM or HH:MM:SS, the exchange's.",
 )
 @click.option("--to", "end", default="", help="To this time [default: the end of the day].")
 @click.option("--speed", default="1", show_default=True, help="How many times as fast, 0.1 to 1000, or max.")
@@ -92,6 +97,7 @@ def point_home_at_simulator(given: dict[str, Any], is_named: bool) -> None:
 def replay(
     root: Path,
     day_text: str,
+    market: str,
     symbols: str,
     begin: str,
     end: str,
@@ -99,7 +105,7 @@ def replay(
     kis_port: int | None,
     kiwoom_port: int | None,
 ) -> None:
-    """Play a stored Korean day as KIS and Kiwoom would send it, to clients that registered it (docs/relay.md).
+    """Play a stored day as KIS and Kiwoom would send it, a US day as KIS would, to clients that registered it (docs/relay.md).
 
     It begins with the first registration, waits while nobody has any, and ends when all is sent. What was not received that day is
     not played, and counted. Exit 1: nothing is stored. 75: a port is taken.
@@ -113,28 +119,27 @@ def replay(
     from collectorctl.relay.gateway import PortTaken
     from collectorctl.relay.replay import ReplayError, run_replay
     from conf.instrument import parse_instrument
-    from conf.market import KR
 
-    home = Home(root)
+    home, played = Home(root), MARKETS[market]
     try:
-        day = parse_day(day_text, home.load_clock().now_ns(), KR)
-        span = Span(day, parse_instant_of(day, begin), parse_instant_of(day, end or "00:00", is_end=not end))
-        instruments = (
-            [parse_instrument(one.strip()) for one in symbols.split(",")] if symbols else home.settings.instruments()
-        )
+        day = parse_day(day_text, home.load_clock().now_ns(), played)
+        end_ns = parse_instant_of(day, end, played) if end else played.day_bounds_ns(day)[1]
+        span = Span(day, parse_instant_of(day, begin, played), end_ns)
+        named = [parse_instrument(one.strip()) for one in symbols.split(",")] if symbols else []
+        instruments = named or home.settings.instruments(market)
     except ValueError as error:
         raise usage_error(str(error)) from None
     factor = parse_speed(speed)
     if span.begin_ns >= span.end_ns:
         raise usage_error("--to is not after --from")
-    if foreign := [str(one) for one in instruments if one.market is not KR]:
-        raise usage_error(f"{', '.join(foreign)}: Korean instruments only")
+    if foreign := [str(one) for one in instruments if one.market is not played]:
+        raise usage_error(f"{', '.join(foreign)}: not of the market {market}: name it with --market")
     table = home.settings.relay
     ports = {"kis_port": kis_port or table.kis_port, "kiwoom_port": kiwoom_port or table.kiwoom_port}
     logger.remove()
     logger.add(lambda line: echo(line.rstrip("\n"), err=True), format="{message}")
     try:
-        run_replay(home, instruments, span, factor, msgspec.structs.replace(table, **ports), echo)
+        run_replay(home, instruments, span, factor, msgspec.structs.replace(table, **ports), echo, played)
     except ReplayError as error:
         raise click.ClickException(escape_controls(str(error))) from None
     except PortTaken as error:
@@ -153,13 +158,12 @@ def parse_speed(text: str) -> float:
     return factor
 
 
-def parse_instant_of(day: date, text: str, is_end: bool = False) -> int:
-    """A time of a Korean day, ns; `is_end`: of the day after. ValueError."""
+def parse_instant_of(day: date, text: str, market: Market) -> int:
+    """A time of the exchange's day, ns. ValueError."""
     try:
-        at = datetime.combine(day, time.fromisoformat(text), KST) + timedelta(days=is_end)
+        return market.to_instant_ns(day, time.fromisoformat(text))
     except ValueError:
         raise ValueError(f"{text!r} is no time of day: write HH:MM or HH:MM:SS") from None
-    return round(at.timestamp()) * SECOND_NS
 
 
 @click.command()

@@ -4,7 +4,7 @@
              └─> RelayFeed ──> ws://127.0.0.1:KIWOOM_PORT    POST /oauth2/token
 
 Guarantees:
-    * Whichever feed a record came from, both vendors' forms have it.
+    * Whichever feed a Korean record came from, both vendors' forms have it; KIS's form has the US ones.
     * What is not served is refused in the vendor's form; nothing that was accepted stays silent for that reason.
     * The servers are those of the simulator, but for two rules: a key may have any number of sessions, and the above.
 """
@@ -13,16 +13,19 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Set
 from datetime import datetime
 from random import Random
+from typing import Any
 
 import numpy as np
 from aiohttp import web
 
 from brokers.simulator.ground_truth import Stream
 from brokers.simulator.kis import auth as kis_auth
+from brokers.simulator.kis import overseas
 from brokers.simulator.kis.encode import PROFILES
+from brokers.simulator.kis.overseas_encode import RecordEncoder, format_key
 from brokers.simulator.kis.record_encode import encode_record as encode_kis
 from brokers.simulator.kis.websocket import DOMESTIC, KisRules, KisWebSocketServer, TrCatalog
 from brokers.simulator.kiwoom import auth as kiwoom_auth
@@ -30,10 +33,13 @@ from brokers.simulator.kiwoom.record_encode import encode_record as encode_kiwoo
 from brokers.simulator.kiwoom.websocket import KiwoomRules, KiwoomWebSocketServer
 from collectorctl.relay.feed import RelayFeed
 from collectorctl.relay.keys import Access, RelayKeyStore, RelayTokenStore
+from conf.clock import SECOND_NS
 from conf.instrument import Instrument
+from conf.market import US
 from conf.settings import Relay as RelaySettings
 
 STOP_TIMEOUT_S = 3.0
+NEWCOMER_NS = 2 * SECOND_NS
 NORMAL_CLOSURE = 1000
 
 
@@ -51,22 +57,41 @@ class Gateway:
         served: frozenset[tuple[Instrument, Stream]],
         add: Callable[[str], None],
         now: Callable[[], datetime],
+        us_paid: bool,
     ) -> None:
-        """`served`: what can be registered; `add`: counts `relayed` and `clients_cut`; `now`: the time in heartbeats."""
+        """What is served, and how.
+
+        Args:
+            settings: addresses, ports and widths.
+            token: which clients must know; "" for none.
+            served: what can be registered.
+            add: counts `relayed` and `clients_cut`.
+            now: the time in heartbeats.
+            us_paid: whether US instruments have the keys of the paid feed; the other ones are refused.
+        """
         self.served = served
         self.is_listening = False
         self.refusal = ""
-        access, widths = Access(token), PROFILES[settings.kis_widths]
-        kis_feed = RelayFeed(
-            "kis", lambda stream, record, instrument: encode_kis(stream, record, instrument, widths), add
-        )
+        self._down: Set[str] = frozenset()
+        self._us_paid = us_paid
+        access, widths, encode_us = Access(token), PROFILES[settings.kis_widths], RecordEncoder(us_paid).encode
+        korean = frozenset(one for one in served if one[0].market is not US)
+
+        def encode(stream: str, record: Mapping[str, Any], instrument: Instrument) -> bytes:
+            if instrument.market is US:
+                return encode_us(stream, record, instrument)
+            return encode_kis(stream, record, instrument, widths)
+
+        kis_feed = RelayFeed("kis", encode, add)
         kiwoom_feed = RelayFeed("kiwoom", encode_kiwoom, add)
         self.feeds = (kis_feed, kiwoom_feed)
+        self._markets = tuple({instrument.market.name for instrument, _ in each} for each in (served, korean))
+        trs = DOMESTIC.trs | (overseas.STREAMS.keys() if served - korean else set())
         kis_keys, kiwoom_keys = RelayKeyStore(access), RelayTokenStore(access)
         kis_rules = KisRules(one_session_per_key=False, served_only=True)
-        kis = KisWebSocketServer(kis_feed, kis_rules, kis_keys, Random(), now, TrCatalog(DOMESTIC.trs, self._resolve))
+        kis = KisWebSocketServer(kis_feed, kis_rules, kis_keys, Random(), now, TrCatalog(trs, self._resolve))
         kiwoom_rules = KiwoomRules(one_session_per_key=False, served_only=True)
-        kiwoom = KiwoomWebSocketServer(kiwoom_feed, kiwoom_rules, kiwoom_keys, served)
+        kiwoom = KiwoomWebSocketServer(kiwoom_feed, kiwoom_rules, kiwoom_keys, korean)
         kiwoom_routes = kiwoom_auth.AuthRoutes(kiwoom_keys, kiwoom_feed.faults).build_routes()
         self._address = settings.address
         self._sites = (
@@ -100,17 +125,27 @@ class Gateway:
         self.is_listening = True
 
     def publish(self, stream: str, records: np.ndarray) -> None:
-        """Queue `records` (ORDERBOOK or TICK) for the clients of both forms."""
+        """Queue `records` (ORDERBOOK or TICK) for the clients of both forms that registered them."""
         for feed in self.feeds:
             feed.publish(stream, records)
 
-    def refuse(self, reason: str) -> None:
-        """Cut and let in nobody while there is a reason ("": none)."""
-        self.refusal = reason
-        for feed in self.feeds:
-            feed.refusal = reason
-            if reason:
-                feed.cut_all(reason)
+    def refuse(self, down: Set[str]) -> None:
+        """Let in nobody for whom nothing but the markets `down` is served, and cut who has nothing else."""
+        self._down = down
+        self.refusal = f"no collector of {' and '.join(sorted(down))} runs" if down else ""
+        for feed, markets in zip(self.feeds, self._markets, strict=True):
+            feed.refusal = self.refusal if markets <= down else ""
+            if feed.refusal:
+                feed.cut_all(self.refusal)
+        self.cut_silent()
+
+    def cut_silent(self) -> None:
+        """Cut who has registered nothing but what nobody collects; a newcomer may have more to register."""
+        newest_ns = time.monotonic_ns() - NEWCOMER_NS
+        for connection in [one for feed in self.feeds for one in feed.connections.values()]:
+            markets = {instrument.market.name for instrument, _ in connection.subscriptions}
+            if markets and markets <= self._down and connection.opened_ns < newest_ns:
+                connection.abort(self.refusal)
 
     async def finish(self, reason: str) -> None:
         """End every connection with a close frame, after what waits for it."""
@@ -129,8 +164,13 @@ class Gateway:
 
     def _resolve(self, kind: str, key: str) -> tuple[Instrument, Stream]:
         """What a registration of KIS's form means. ValueError for what is not served."""
-        found = DOMESTIC.resolve(kind, key)
-        if found not in self.served:
+        if kind in overseas.STREAMS:
+            found = overseas.resolve_key(kind, key)
+            is_served = found in self.served and key == format_key(found[0], self._us_paid)
+        else:
+            found = DOMESTIC.resolve(kind, key)
+            is_served = found in self.served
+        if not is_served:
             raise ValueError(f"{key} is not served")
         return found
 

@@ -19,6 +19,7 @@ from conf.clock import to_kst
 from conf.home import Home
 from conf.instrument import Instrument
 from conf.loader import SECRETS_FILE, load_relay_token
+from conf.market import KR, Market
 from conf.settings import Relay as RelaySettings
 
 
@@ -33,17 +34,21 @@ def run_replay(
     speed: float,
     settings: RelaySettings,
     report: Callable[[str], None],
+    market: Market = KR,
 ) -> None:
-    """Play `span`, `speed` times as fast (0: as fast as clients take it). ReplayError, PortTaken."""
+    """Play `span`, `speed` times as fast (0: as fast as clients take it). ReplayError, PortTaken.
+
+    `market`: of the instruments, all of them.
+    """
     token = load_relay_token(home.root)
     if not token and not ip_address(settings.address).is_loopback:
         raise ReplayError(
             f"relay.address {settings.address} is not loopback: write RELAY_TOKEN=... into {SECRETS_FILE}"
         )
-    rows = StoredRows(home, instruments, span.day)
+    rows = StoredRows(home, instruments, span.day, market)
     if rows.is_empty:
         raise ReplayError(f"{span.day}: no books and ticks are stored of that day")
-    asyncio.run(_serve(rows, instruments, span, speed, settings, token, report))
+    asyncio.run(_serve(rows, instruments, span, speed, settings, token, home.settings.us.paid, report, market))
 
 
 async def _serve(
@@ -53,7 +58,9 @@ async def _serve(
     speed: float,
     settings: RelaySettings,
     token: str,
+    us_paid: bool,
     report: Callable[[str], None],
+    market: Market,
 ) -> None:
     counts: Counter[str] = Counter()
     served = frozenset((instrument, stream) for instrument in instruments for stream in Stream)
@@ -62,7 +69,7 @@ async def _serve(
     def add(counter: str) -> None:
         counts[counter] += 1
 
-    gateway = Gateway(settings, token, served, add, lambda: to_kst(replay.now_ns))
+    gateway = Gateway(settings, token, served, add, lambda: to_kst(replay.now_ns), us_paid)
     replay = Replay(rows, span, speed, gateway)
     try:
         await gateway.listen()
@@ -73,7 +80,8 @@ async def _serve(
         await gateway.close("the replay ends")
     report(
         f"played {replay.played['orderbook']} books and {replay.played['tick']} ticks, received "
-        f"{to_kst(span.begin_ns):%Y-%m-%d %H:%M} to {to_kst(span.end_ns):%Y-%m-%d %H:%M}; {counts['relayed']} frames sent"
+        f"{market.to_local(span.begin_ns):%Y-%m-%d %H:%M} to {market.to_local(span.end_ns):%Y-%m-%d %H:%M %Z}; "
+        f"{counts['relayed']} frames sent"
     )
     if replay.gap_shares:
         report(f"{replay.gap_shares} shares were traded and are in no received tick: they were not played")

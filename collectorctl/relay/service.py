@@ -4,13 +4,14 @@
 
 Guarantees:
     * A collector cannot notice it: rings are read as in reader/tap.py.
-    * Whichever feed a record came from, both vendors' forms have it.
+    * Whichever feed a Korean record came from, both vendors' forms have it; KIS's form has the US ones.
     * What is not collected is refused in the vendor's form; nothing that was accepted stays silent for that reason.
     * What this process lost, and shares that no tick covers, are logged and counted: the vendors' protocols have no word for it.
-    * While no collector lives, clients are cut and nobody is let in: a connection that is up has data behind it.
+    * While no collector lives of all that a client has registered, it is cut, and while none lives nobody is let in: a connection
+      that is up has data behind it.
 
 Not handled here:
-    * US instruments, order notices and REST calls other than those of authentication.
+    * Order notices and REST calls other than those of authentication.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ from collectorctl.relay.gateway import Gateway, PortTaken
 from conf.clock import to_kst
 from conf.home import Home
 from conf.instrument import Instrument
-from conf.market import KR
+from conf.market import MARKETS
 from conf.process import ShutdownSignal
 from ringbuf.ring import RingError
 from ringbuf.vitals import ProcessState, Vitals
@@ -39,7 +40,6 @@ from ringbuf.vitals import ProcessState, Vitals
 RETRY_S = 2.0
 GAP_LOG_S = 10.0
 MAX_NAMED = 5
-NO_FEED = "no collector of this home runs"
 
 
 class Relay:
@@ -49,9 +49,11 @@ class Relay:
         self._home = home
         self._vitals = vitals
         clock = home.load_clock()
+        settings, served = home.settings, find_collected(home)
         self._gateway = Gateway(
-            home.settings.relay, token, find_collected(home), vitals.add, lambda: to_kst(clock.now_ns())
+            settings.relay, token, served, vitals.add, lambda: to_kst(clock.now_ns()), settings.us.paid
         )
+        self._served_markets = {instrument.market.name for instrument, _ in served}
         self._is_up: dict[str, bool] = {}
         self._gaps: Counter[str] = Counter()
         self._gaps_logged_s = 0.0
@@ -90,6 +92,8 @@ class Relay:
                 found = live.read_batches()
                 for message in found:
                     self._take(message)
+                if self._gateway.refusal:
+                    self._gateway.cut_silent()
                 self._report_gaps()
                 self._vitals.set("clients", self._gateway.clients)
                 self._vitals.heartbeat()
@@ -127,11 +131,15 @@ class Relay:
                 self._note_process(feed, connection, is_up=True)
 
     def _note_process(self, feed: str, connection: int, is_up: bool) -> None:
-        """Cut and refuse clients while no collector lives."""
-        if connection or feed not in KR.feeds:
+        """Cut and refuse clients for whom no collector lives."""
+        if connection:
             return
         self._is_up[feed] = is_up
-        self._gateway.refuse("" if any(self._is_up.values()) else NO_FEED)
+        known = {
+            name: [self._is_up[feed] for feed in MARKETS[name].feeds if feed in self._is_up]
+            for name in self._served_markets
+        }
+        self._gateway.refuse({name for name, states in known.items() if states and not any(states)})
 
     def _report_gaps(self) -> None:
         """Log the gaps of a while in one line."""
@@ -145,14 +153,13 @@ class Relay:
 
 
 def find_collected(home: Home) -> frozenset[tuple[Instrument, Stream]]:
-    """What the collectors of the Korean feeds subscribe, by the allocation that they use. SettingsError."""
+    """What the collectors subscribe, by the allocation that they use. SettingsError."""
     allocation = plan_connections(home.settings, key_counts(home))
     return frozenset(
         (subscription.instrument, STREAM_OF[subscription.stream])
         for connections in allocation.connections.values()
         for connection in connections
         for subscription in connection.subscriptions
-        if subscription.instrument.market is KR
     )
 
 

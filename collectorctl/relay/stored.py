@@ -9,7 +9,7 @@ Guarantees:
     * Memory is bounded by WINDOW_NS of rows.
 
 Not handled here:
-    * US instruments, and books as the feed that was second delivered them.
+    * Books as the feed that was second delivered them.
 """
 
 from __future__ import annotations

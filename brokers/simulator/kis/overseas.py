@@ -17,7 +17,14 @@ from brokers.simulator.kis.websocket import TrCatalog
 from conf.instrument import Instrument, parse_instrument
 
 STREAMS = {overseas_encode.TRADE_TR: Stream.TICK, overseas_encode.BOOK_TR: Stream.BOOK}
-DAY_MARKET = ("BAQ", "BAY", "BAA")
+
+
+def resolve_key(tr_id: str, tr_key: str) -> tuple[Instrument, Stream]:
+    """What a subscription means. ValueError for an impossible key."""
+    kind, exchange, ticker = tr_key[:1], tr_key[1:4], tr_key[4:]
+    if kind not in ("D", "R") or (kind == "D" and exchange in overseas_encode.DAY_MARKET):
+        raise ValueError(tr_key)
+    return parse_instrument(f"{exchange}.{ticker}"), STREAMS[tr_id]
 
 
 class OverseasSubscriptions:
@@ -29,12 +36,9 @@ class OverseasSubscriptions:
 
     def resolve(self, tr_id: str, tr_key: str) -> tuple[Instrument, Stream]:
         """What a subscription means. ValueError for an impossible key."""
-        kind, exchange, ticker = tr_key[:1], tr_key[1:4], tr_key[4:]
-        if kind not in ("D", "R") or (kind == "D" and exchange in DAY_MARKET):
-            raise ValueError(tr_key)
-        instrument = parse_instrument(f"{exchange}.{ticker}")
-        self.keys[instrument] = tr_key
-        return instrument, STREAMS[tr_id]
+        found = resolve_key(tr_id, tr_key)
+        self.keys[found[0]] = tr_key
+        return found
 
 
 def _read_instrument(query: Mapping[str, str]) -> Instrument:

@@ -1,8 +1,11 @@
-"""KIS overseas frame encoder: US trades and books as HDFSCNT0 and HDFSASP0 (pure).
+"""KIS overseas frame encoder: US trades and books, or ring records of them, as HDFSCNT0 and HDFSASP0 (pure).
 
     0|HDFSCNT0|002|DNASAAPL^AAPL^4^...^1^DNASAAPL^AAPL^4^...        26 fields a trade, 71 a book: bid before ask, level by level
+    TICK, ORDERBOOK record ──RecordEncoder──> fields that the collector keeps, at their places
 
 Guarantees:
+    * Of a record a field that the collector keeps has its value, and is empty where the record has none; NOT_KEPT is 0, or 3 for a
+      sign code.
     * Field order, formats and signs are those of docs/wire/kis.md 4.4, 4.5: prices with four decimals, a change without its
       sign, a rate with it, New York's and Korea's date and time of one instant.
 """
@@ -10,6 +13,8 @@ Guarantees:
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import date
+from typing import Any
 
 from brokers.simulator.exchange.models import Book, Trade
 from brokers.simulator.gateway.client import EncodedFrame, QueuedItem
@@ -17,11 +22,17 @@ from brokers.simulator.ground_truth import Stream
 from brokers.simulator.kis.encode import MAX_RECORDS, encode_direction, format_ratio, resize
 from conf.clock import SECOND_NS, to_kst
 from conf.instrument import Instrument
-from conf.market import US
+from conf.market import US, hours_of
+from ringbuf.records import LEVELS, UNDEFINED, Session, Side
 
 TRADE_TR, BOOK_TR = "HDFSCNT0", "HDFSASP0"
 WIDTHS = (26, 71)
 SCALE = 10_000
+DAY_MARKET = ("BAQ", "BAY", "BAA")
+NOT_KEPT = (8, 9, 10, 12, 13, 14, 17, 18, 24)
+"""Fields of a trade (docs/wire/kis.md 4.4) that no record has."""
+BOOK_NOT_KEPT = (9, 10, *(first + 6 * level for level in range(LEVELS) for first in (15, 16)))
+"""Fields of a book (docs/wire/kis.md 4.5) that no record has."""
 MARKET_TYPE = {"pre_market": "1", "regular": "2", "after_market": "3"}
 """As captured; the vendor's document differs."""
 
@@ -102,3 +113,68 @@ def encode_book(book: Book, key: str) -> list[str]:
     ):
         fields += [format_dollars(bid), format_dollars(ask), *map(str, counts)]
     return fields
+
+
+def format_key(instrument: Instrument, paid: bool) -> str:
+    """The key of a registration (docs/wire/kis.md 2.7); the day market's have one form only."""
+    exchange, _, ticker = str(instrument).partition(".")
+    return f"{'R' if paid or exchange in DAY_MARKET else 'D'}{exchange}{ticker}"
+
+
+class RecordEncoder:
+    """Ring records, one to a frame, under the free or the paid keys.
+
+    No field names the aggressor: the volumes of sells and of buys (fields 22, 23) are counted here, from the first trade of an
+    instrument's day that is encoded, so that a client finds the side of each trade behind it as with the vendor.
+    """
+
+    def __init__(self, paid: bool) -> None:
+        self._paid = paid
+        self._sums: dict[Instrument, tuple[date, dict[int, int]]] = {}
+
+    def encode(self, stream: str, record: Mapping[str, Any], instrument: Instrument) -> bytes:
+        """A TICK or ORDERBOOK record, by the names of its fields, as a frame."""
+        tr, make = (TRADE_TR, self._encode_tick) if stream == "tick" else (BOOK_TR, self._encode_book)
+        head = [format_key(instrument, self._paid), instrument.symbol, "4"]
+        return f"0|{tr}|001|{'^'.join([*head, *make(record, instrument)])}".encode()
+
+    def _encode_tick(self, record: Mapping[str, Any], instrument: Instrument) -> list[str]:
+        """Fields 3 to 25 of docs/wire/kis.md 4.4."""
+        day = hours_of(instrument.venue).session_day(record["exch_ns"])
+        known_day, sums = self._sums.get(instrument, (day, {}))
+        if day != known_day:
+            sums = {}
+        sums[record["side"]] = sums.get(record["side"], 0) + record["size"]
+        self._sums[instrument] = day, sums
+        return [
+            f"{day:%Y%m%d}",
+            *format_times(record["exch_ns"] // SECOND_NS),
+            *("0", "0", "0"),
+            _format_price(record["price_e4"]),
+            *("3", "0", "0"),
+            _format_price(record["bid_price_1_e4"]),
+            _format_price(record["ask_price_1_e4"]),
+            *("0", "0"),
+            *map(_format_optional, (record["size"], record["cum_volume"], record["cum_value"])),
+            *(str(sums.get(side, 0)) for side in (Side.SELL, Side.BUY)),
+            "0",
+            MARKET_TYPE.get(Session(record["session"]).name.lower(), "2"),
+        ]
+
+    def _encode_book(self, record: Mapping[str, Any], _: Instrument) -> list[str]:
+        """Fields 3 to 70 of docs/wire/kis.md 4.5."""
+        fields = format_times(record["exch_ns"] // SECOND_NS)
+        fields += [_format_optional(record[name]) for name in ("total_bid_size", "total_ask_size")] + ["0", "0"]
+        names = ("bid_price_e4", "ask_price_e4", "bid_size", "ask_size")
+        for bid, ask, bid_size, ask_size in zip(*(record[name] for name in names), strict=True):
+            fields += [_format_price(bid), _format_price(ask), str(bid_size), str(ask_size), "0", "0"]
+        return fields
+
+
+def _format_price(price_e4: int) -> str:
+    """Dollars; empty where the record has none."""
+    return "" if price_e4 == UNDEFINED else format_dollars(price_e4)
+
+
+def _format_optional(number: int) -> str:
+    return "" if number == UNDEFINED else str(number)

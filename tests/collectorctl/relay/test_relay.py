@@ -23,6 +23,7 @@ from brokers.kis import decode as kis_decode
 from brokers.kiwoom import decode as kiwoom_decode
 from brokers.simulator.gateway.client import MAX_QUEUED
 from brokers.subscription import Subscription
+from brokers.us import decode as us_decode
 from collectorctl.relay.__main__ import serve
 from collectorctl.relay.keys import Access, RelayKeyStore, RelayTokenStore
 from conf.home import Home
@@ -34,10 +35,13 @@ from ringbuf.vitals import ProcessState, Vitals, read_snapshot
 
 WAIT_S = 60.0
 CAPACITY = 8192
-SYMBOL = Instrument("005930", "KRX")
+SYMBOL, US_SYMBOL = Instrument("005930", "KRX"), Instrument("NVDA", "NASDAQ")
 SETTINGS = """
 [universe]
 kr = ["005930", "000660"]
+us = ["NAS.NVDA"]
+[us]
+enabled = true
 [paths]
 ring = "rings"
 [relay]
@@ -75,7 +79,7 @@ class Relaying:
         self.kiwoom_ws = f"ws://127.0.0.1:{kiwoom_port}/api/dostk/websocket"
         self.rings = {
             (feed, stream): Producer.open(self.home.ring_path(feed, stream), dtype, CAPACITY)
-            for feed in ("kis", "kiwoom")
+            for feed in ("kis", "kiwoom", "us")
             for stream, dtype in (("orderbook", ORDERBOOK), ("tick", TICK))
         }
         self.volume = 0
@@ -121,6 +125,8 @@ class Relaying:
 
     def _stamp(self, records: np.ndarray, feed: FeedId) -> None:
         records["symbol"], records["venue"], records["line"] = b"005930", Venue.KRX, feed
+        if feed == FeedId.US:
+            records["symbol"], records["venue"] = b"NVDA", Venue.NASDAQ
         records["mono_ns"], records["recv_ns"] = time.monotonic_ns(), time.time_ns()
         records["exch_ns"] = records["recv_ns"] // 1_000_000_000 * 1_000_000_000
 
@@ -224,6 +230,37 @@ def test_what_is_not_collected_is_refused_in_the_vendors_form(relaying: Relaying
     kis.ws.close()
 
 
+US_BOTH = [("HDFSCNT0", "DNASNVDA"), ("HDFSASP0", "DNASNVDA")]
+
+
+def test_a_bot_gets_us_instruments_beside_korean_ones_under_the_keys_of_the_homes_feed(relaying: Relaying) -> None:
+    """The paid keys would be another feed."""
+    wanted = [("HDFSCNT0", "RNASNVDA"), ("HDFSCNT0", "DNASAAPL"), ("HDFSASP1", "DNASNVDA"), *US_BOTH, BOTH[0]]
+    client, answers = open_kis(relaying, *wanted)
+    ticks, books, korean = (
+        relaying.ticks(FeedId.US, 10),
+        relaying.books(FeedId.US, 10),
+        relaying.ticks(FeedId.KIS, 5),
+    )
+    ticks["price_e4"] = ticks["ask_price_1_e4"]  # so that the quotes tell the side
+    relaying.rings["us", "tick"].publish(ticks)
+    relaying.rings["us", "orderbook"].publish(books)
+    relaying.rings["kis", "tick"].publish(korean)
+    frames = read_data(client, 25)
+    subscriptions = [Subscription(US_SYMBOL, "tick"), Subscription(US_SYMBOL, "orderbook")]
+    by_code = us_decode.subscriptions_by_code(subscriptions)
+    found = [us_decode.decode(one, by_code, time.time_ns()) for one in frames if b"|HDFS" in one]
+
+    codes = [answer["msg_cd"] for answer in answers]
+    assert codes == ["OPSP8992", "OPSP8992", "OPSP8991", "OPSP0000", "OPSP0000", "OPSP0000"]
+    assert [one.rejects for one in found if one.rejects] == []
+    assert_same(np.concatenate([one.ticks for one in found if one.tick_rows]), ticks, TICK_NAMES)
+    names = [name for name in BOOK_NAMES if name != "cum_volume"]
+    assert_same(np.concatenate([one.books for one in found if one.book_rows]), books, tuple(names))
+    assert len(found) == 20
+    client.ws.close()
+
+
 def test_a_client_that_does_not_read_is_cut_and_another_gets_everything(relaying: Relaying) -> None:
     cut_before = relaying.read_vitals().counters["clients_cut"]
     slow, _ = open_kis(relaying, *BOTH)
@@ -289,24 +326,50 @@ def test_what_the_relay_was_too_late_for_is_counted_and_logged_with_its_numbers(
     client.ws.close()
 
 
+def write_vitals(vitals: dict[str, Vitals], **states: ProcessState) -> None:
+    """A heartbeat of each collector, in the state named, else STREAMING."""
+    for feed, page in vitals.items():
+        page.set_state(states.get(feed, ProcessState.STREAMING))
+        page.heartbeat()
+
+
 def test_while_no_collector_lives_clients_are_cut_and_refused(relaying: Relaying) -> None:
-    vitals = Vitals.create(relaying.home.vitals_path("kis"), "kis")
-    vitals.set_state(ProcessState.STREAMING)
-    vitals.heartbeat()
+    vitals = {feed: Vitals.create(relaying.home.vitals_path(feed), feed) for feed in ("kis", "us")}
+    write_vitals(vitals)
     client, _ = open_kis(relaying, BOTH[0])
-    vitals.set_state(ProcessState.STOPPED)
+    write_vitals(vitals, kis=ProcessState.STOPPED, us=ProcessState.STOPPED)
     assert client.await_end(WAIT_S) == "cut"
     with pytest.raises((OSError, websocket.WebSocketException)):
         open_kis(relaying, BOTH[0])
-    wait_until(lambda: "no collector" in relaying.read_vitals().detail, "the state says why")
-    vitals.set_state(ProcessState.STREAMING)
-    vitals.heartbeat()
+    wait_until(lambda: "no collector of kr and us runs" in relaying.read_vitals().detail, "the state says why")
+    write_vitals(vitals)
     wait_until(lambda: "no collector" not in relaying.read_vitals().detail, "clients are let in again")
     client, answers = open_kis(relaying, BOTH[0])
 
     assert answers[0]["msg_cd"] == "OPSP0000"
     client.ws.close()
-    vitals.close()
+    for page in vitals.values():
+        page.close()
+
+
+def test_while_the_us_collector_is_down_who_has_nothing_else_is_cut_and_the_others_go_on(relaying: Relaying) -> None:
+    vitals = {feed: Vitals.create(relaying.home.vitals_path(feed), feed) for feed in ("kis", "us")}
+    write_vitals(vitals)
+    wait_until(lambda: "no collector" not in relaying.read_vitals().detail, "both live")
+    both, _ = open_kis(relaying, US_BOTH[0], BOTH[0])
+    one, _ = open_kis(relaying, US_BOTH[0])
+    write_vitals(vitals, us=ProcessState.STOPPED)
+    assert one.await_end(WAIT_S) == "cut"
+    wait_until(lambda: "no collector of us runs" in relaying.read_vitals().detail, "the state says why")
+    relaying.rings["kis", "tick"].publish(relaying.ticks(FeedId.KIS, 3))
+    assert len(read_data(both, 3)) == 3
+    write_vitals(vitals)
+    wait_until(lambda: "no collector" not in relaying.read_vitals().detail, "both live again")
+    relaying.rings["us", "tick"].publish(relaying.ticks(FeedId.US, 3))
+    assert len(read_data(both, 3)) == 3
+    both.ws.close()
+    for page in vitals.values():
+        page.close()
 
 
 def test_with_a_token_only_who_knows_it_is_let_in() -> None:

@@ -8,18 +8,24 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Sequence
+from datetime import date
+from itertools import product
 from pathlib import Path
 
 import msgspec
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from support.us_day import DAY as US_DAY
+from support.us_day import make_us_books, make_us_day, make_us_ticks, ny
 from support.vendor_clients import WebSocketClient
 from support.writer_data import NINE_NS, SECOND_NS, make_books, make_home, make_ticks
 
 from brokers.kis import decode as kis_decode
 from brokers.kiwoom import decode as kiwoom_decode
 from brokers.subscription import Subscription
+from brokers.us import decode as us_decode
 from collectorctl.cli import main
 from collectorctl.reader import stored
 from collectorctl.reader.messages import FEED_NAMES
@@ -27,6 +33,7 @@ from collectorctl.relay.replay import run_replay
 from conf.clock import to_kst
 from conf.home import Home
 from conf.instrument import Instrument
+from conf.market import US
 from ringbuf.records import ORDERBOOK, TICK, FeedId
 from writer.publish.records import publish_records
 
@@ -109,11 +116,11 @@ def free_ports() -> list[int]:
         return [one.getsockname()[1], other.getsockname()[1]]
 
 
-def register_kis(url: str, *kinds: str) -> WebSocketClient:
+def register_kis(url: str, *kinds: str, keys: Sequence[str] = ("005930",)) -> WebSocketClient:
     client = WebSocketClient(url)
-    for kind in kinds:
+    for kind, key in product(kinds, keys):
         header = {"approval_key": KEY, "custtype": "P", "tr_type": "1", "content-type": "utf-8"}
-        client.send({"header": header, "body": {"input": {"tr_id": kind, "tr_key": "005930"}}})
+        client.send({"header": header, "body": {"input": {"tr_id": kind, "tr_key": key}}})
     return client
 
 
@@ -188,13 +195,46 @@ def test_a_span_keeps_its_pace_and_waits_while_nobody_has_registered_anything(ho
     assert rest == [*range(rest[0], TICKS), TICKS + 10]
 
 
+def test_a_us_day_is_played_in_the_form_of_kis(tmp_path: Path) -> None:
+    home, (kis_port, kiwoom_port) = make_us_day(tmp_path / "home"), free_ports()
+    settings = msgspec.structs.replace(home.settings.relay, kis_port=kis_port, kiwoom_port=kiwoom_port)
+    instruments = home.settings.instruments("us")
+    span = stored.Span(date.fromisoformat(US_DAY), ny(US_DAY), ny("2026-11-21"))
+    told: queue.Queue[str] = queue.Queue()
+    played = threading.Thread(target=run_replay, args=(home, instruments, span, 0.0, settings, told.put, US))
+    played.start()
+    assert "begins when" in told.get(timeout=60)
+    kis = register_kis(f"ws://127.0.0.1:{kis_port}", "HDFSCNT0", "HDFSASP0", keys=("DNASNVDA", "RBAQNVDA", "DNYSBRK/B"))
+    assert kis.await_end(60) == "1000 Bye"
+    kis.ws.shutdown()
+    played.join(60)
+
+    by_code = us_decode.subscriptions_by_code(
+        Subscription(instrument, stream) for instrument in instruments for stream in ("tick", "orderbook")
+    )
+    found = [us_decode.decode(frame, by_code, NINE_NS) for frame in kis.frames if frame.startswith(b"0|")]
+    ticks, books = make_us_ticks()[:-1], make_us_books()  # the last was received on the next day
+    read_ticks, read_books = (np.concatenate(each) for each in ([f.ticks for f in found], [f.books for f in found]))
+    for read, written, names in (
+        (read_ticks, ticks, ("symbol", "venue", "exch_ns", "price_e4", "size", "cum_volume", "cum_value")),
+        (read_books, books, ("symbol", "venue", "exch_ns", "ask_price_e4", "bid_size", "total_ask_size")),
+    ):
+        assert [one for one in names if not np.array_equal(read[one], written[one])] == []
+    assert (
+        f"played {len(books)} books and {len(ticks)} ticks, received {US_DAY} 00:00 to 2026-11-21 00:00 EST"
+        in told.get()
+    )
+    assert "5 shares were traded" in told.get()
+
+
 @pytest.mark.parametrize(
     ("options", "words"),
     [
         (["--date", "2026-11-18"], "no books and ticks are stored"),
         (["--date", str(DAY), "--speed", "0"], "write 0.1 to 1000, or max"),
         (["--date", str(DAY), "--speed", "fast"], "write 0.1 to 1000, or max"),
-        (["--date", str(DAY), "--symbols", "NAS.AAPL"], "Korean instruments only"),
+        (["--date", str(DAY), "--symbols", "NAS.AAPL"], "not of the market kr"),
+        (["--date", str(DAY), "--market", "us"], "no books and ticks are stored"),
         (["--date", str(DAY), "--from", "10:00", "--to", "09:00"], "--to is not after --from"),
         (["--date", str(DAY), "--from", "9 o'clock"], "write HH:MM"),
     ],
