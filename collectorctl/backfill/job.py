@@ -29,6 +29,7 @@ import numpy as np
 from brokers.errors import RestError
 from brokers.history import TRADE_ROW, PageRequest, PageRows, format_rejects, open_history
 from collectorctl.backfill.split import ChartDay, split_by_day
+from collectorctl.disk import retired
 from collectorctl.disk.guard import DiskSpaceLow, require_space
 from collectorctl.recover.certificate import store
 from collectorctl.recover.certificate.certify import FINAL_GRADES, Certificate, Grade
@@ -75,12 +76,14 @@ OnPage = Callable[[Instrument, str, int], None]
 
 
 def find_own(home: Home, day: date, instrument: Instrument) -> str:
-    """What this home has of an instrument's day that backfill did not store, "" for nothing. PartitionWriteError, DayNotReady."""
+    """What this home has, or had, of an instrument's day that backfill did not store, "" for nothing. FAILURES."""
     if unpublished := day_ticks.find_unpublished_hours(home, day):
         raise DayNotReady(
             f"{day}: hours are still in the journal ({', '.join(unpublished)}): `collectorctl stop` publishes them, or wait "
             "until the writer has; then backfill again"
         )
+    if gone := retired.describe(home.data, day, ("tick", "orderbook")):
+        return gone
     ticks = day_ticks.load_ticks(home.data / "kr" / "tick", day, instrument)
     books = day_ticks.load_book_volumes(home.data / "kr" / "orderbook", day, instrument)
     if ticks["live"].any() or len(books):

@@ -21,9 +21,10 @@ from support.process_tree import BIN, temporary_home, wait_until
 
 import collectorctl
 from brokers.simulator import ground_truth
-from collectorctl.backfill.job import backfill
+from collectorctl.backfill.job import backfill, find_own
 from collectorctl.cli import main
 from collectorctl.demo.environment import SimulatorProcess, set_addresses
+from collectorctl.disk import retired
 from collectorctl.recover.schedule.runner import RecoveryRunner
 from collectorctl.recover.schedule.schedule import build_schedules
 from collectorctl.recover.schedule.state import find_first_day
@@ -205,6 +206,14 @@ def test_recovery_of_a_backfilled_day_keeps_its_grade_and_one_that_recovery_has_
     assert "005930 collected: `recover` has it (PROVEN)" in refused[TICK_DAYS[1]]["note"]
     past.assert_stored("000660", TICK_DAYS[1])
     assert set(before) <= set(past.read_published())
+
+
+def test_a_day_whose_rows_retention_removed_is_not_fetched_again(past: PastDays) -> None:
+    day = date.fromisoformat(TICK_DAYS[1])
+    retired.record(past.root / "data", day, {"tick": retired.FileTotals(8, 1)}, date.fromisoformat(TODAY))
+
+    assert "retired by retention" in find_own(Home(past.root), day, parse_instrument("005930"))
+    assert find_own(Home(past.root), date.fromisoformat(TICK_DAYS[2]), parse_instrument("005930")) == ""
 
 
 def test_scheduled_recovery_takes_a_certificate_of_backfill_for_no_sign_that_the_day_was_recovered(
