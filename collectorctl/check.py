@@ -3,6 +3,8 @@
 Guarantees:
     * All faults are found in one run: what does not depend on a faulty setting is judged all the same.
     * Nothing is started or written.
+    * Expressions of the universe are resolved as a start would now, whatever is in force; one that gives much less than it
+      asks for is a fault.
     * A home without a broker, or with an instrument that no broker has a slot for, is refused like one with a fault. So is one
       with a code that the table of symbols, if it is of the last days, does not have.
     * What has a slot for less than it could have is reported and is no fault. So is a key that another home has in use; it is
@@ -21,6 +23,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from brokers.allocation.credentials import key_counts
 from brokers.registry import BROKERS
 from brokers.transport.key_lock import find_keys_in_use
@@ -30,6 +34,7 @@ from collectorctl.notify.channel import open_channels
 from collectorctl.ring_directory import find_orphans, find_removal_risk
 from collectorctl.supervision.status import enabled_feeds
 from collectorctl.supervision.supervisor import check_configuration
+from collectorctl.symbols.resolve import resolve_universe
 from collectorctl.symbols.universe import judge_universe
 from conf.clock import to_kst
 from conf.home import Home, reject_unusable_path
@@ -37,6 +42,7 @@ from conf.loader import SETTINGS_FILE, count_keys, load_secrets, read_settings
 from conf.process import AlreadyRunning, find_rotation_fault
 from conf.settings import Fault, SettingsError
 from conf.text.language import Language, Texts
+from conf.universe.listing import has_expressions
 from ringbuf.machine import find_fault, read_machine
 
 _ALLOCATED = ("universe", "shards", *BROKERS)
@@ -79,7 +85,7 @@ def check_home(root: Path, language: Language = "en") -> tuple[list[Fault], dict
     root = root.resolve()
     faults = Faults()
     found: dict[str, Any] = {"home": str(root), "machine": str(read_machine()), "lines": [], "short": [], "fit": ""}
-    found |= {"keys_in_use": [], "ring_directory": "", "warnings": []}
+    found |= {"keys_in_use": [], "ring_directory": "", "warnings": [], "universe": None}
     with faults.collect():
         reject_unusable_path(root)
         settings, wrong = read_settings(root)
@@ -87,9 +93,15 @@ def check_home(root: Path, language: Language = "en") -> tuple[list[Fault], dict
         if reason := find_fault(read_machine()):
             faults.add(Fault(root, "machine", "machine", machine=read_machine(), reason=reason))
         if settings is not None:
-            _check_usable(
-                Home(root, settings), {fault.key.partition(".")[0] for fault in wrong}, faults, found, language
-            )
+            faulty_tables = {fault.key.partition(".")[0] for fault in wrong}
+            if "universe" not in faulty_tables and has_expressions(settings.universe.kr):
+                faulty_tables.add("universe")  # unless the next line goes well
+                with faults.collect():
+                    resolved = resolve_universe(Home(root, settings))
+                    settings = msgspec.structs.replace(settings, in_force=resolved)
+                    found["universe"] = msgspec.to_builtins(resolved)
+                    faulty_tables.discard("universe")
+            _check_usable(Home(root, settings), faulty_tables, faults, found, language)
         elif root.is_dir():
             count_keys(root, "kis")  # reads the file of the secrets
     return faults.list(), found

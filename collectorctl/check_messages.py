@@ -16,6 +16,10 @@ MESSAGES: dict[str, dict[Language, str]] = {
         "en": "{name:<8} {books} books, {ticks} ticks: {subscriptions} of {limit} subscriptions",
         "ko": "{name:<8} 호가 {books}종목, 체결 {ticks}종목: 구독 {subscriptions}/{limit}",
     },
+    "universe": {
+        "en": "universe {count} instruments, {expressions} by the table of symbols of {day}",
+        "ko": "종목     {count}종목, {expressions}: {day} 종목표 기준",
+    },
     "machine": {"en": "machine  {machine}", "ko": "컴퓨터   {machine}"},
     "rings": {"en": "rings    {directory}", "ko": "링       {directory}"},
     "warning": {"en": "warning  {text}", "ko": "주의     {text}"},

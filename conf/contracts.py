@@ -41,6 +41,13 @@ CONTRACTS = tuple(
         ("run/publish/{date}.lock", "writer, recover, reprocess", "the same", "conf.files.lock:exclusive_lock"),
         ("run/clock.json", "the first process", "every process", "conf.clock:simulated"),
         ("run/calendar.json", "the first process", "every process", "conf.holidays:load_holidays"),
+        ("run/universe.json", "collectorctl start, reload", "every process", "conf.universe.listing:UniverseList"),
+        (
+            "data/universe/date={date}.json",
+            "collectorctl start, reload",
+            "recover, report, reprocess",
+            "conf.universe.listing:UniverseList",
+        ),
         (
             "run/token/{broker}.json",
             "collector, gapfill, recover",

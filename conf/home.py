@@ -3,8 +3,8 @@
     HOME/
       collector.toml  supervisord.conf  .env
       data/   kr/{orderbook,tick}/date=/hour=/part-N.parquet   kr/symbol/date=/part-0.parquet
-              journal/   quarantine/   capture/   report/
-      run/    supervisor.sock  NAME.lock  publish/DATE.lock  NAME.vitals  {clock,calendar}.json  token/  capture/FEED
+              universe/date=.json   journal/   quarantine/   capture/   report/
+      run/    supervisor.sock  NAME.lock  publish/DATE.lock  NAME.vitals  {clock,calendar,universe}.json  token/  capture/FEED
               ring -> directory of the rings
       log/    NAME.log  NAME.out
 
@@ -29,20 +29,26 @@ from datetime import date
 from hashlib import sha256
 from pathlib import Path
 
+import msgspec
+
 from conf import clock
 from conf.calendar import TradingCalendar
 from conf.clock import Clock, to_kst
 from conf.files.access import set_ring_access, set_run_access
 from conf.files.lock import Wait, directory_lock, sleep
+from conf.files.replacement import read_replaced
 from conf.holidays import load_holidays
+from conf.instrument import Instrument, parse_instrument
 from conf.loader import SETTINGS_FILE, load_settings
 from conf.settings import Fault, Settings, SettingsError
 from conf.text.escape import escape_controls
+from conf.universe.listing import UniverseList, choose_dated, format_dated_name, is_applicable, parse_dated_name
 
 SHM, TMP, USER_RUNTIME = Path("/dev/shm"), Path("/tmp"), Path("/run/user")
 SHARED_RING_PREFIX = "collectorctl"
 RING_OWNER = "owner"
 """File in a ring directory outside its home: the link of the home that leads to it."""
+UNIVERSE_FILE = "universe.json"
 SYMBOL_DATASET = "symbol"
 """The dataset that days without a session may have as well: no measure of what a day takes."""
 MAX_BOOK_BYTES, MAX_TICK_BYTES = 512, 192
@@ -60,7 +66,51 @@ class Home:
         self.data = self.root / self.settings.paths.data
         self.run = self.root / self.settings.paths.run
         self.log = self.root / self.settings.paths.log
+        self._list_version = self._read_list_version()
+        if settings is None:
+            self.settings = self._with_list_in_force(self.settings)
         self._calendars: dict[int, TradingCalendar] = {}
+
+    def _with_list_in_force(self, settings: Settings) -> Settings:
+        """The settings with the list that the last `start` or `reload` put in force, where they have it to ask."""
+        universe, found = settings.universe, None
+        with suppress(PermissionError, NotADirectoryError):  # another user, or what `create_directories` refuses
+            found = read_replaced(self.universe_path(), UniverseList)
+        if found is None or not is_applicable(found, universe.kr, universe.us):
+            return settings
+        return msgspec.structs.replace(settings, in_force=found)
+
+    def _read_list_version(self) -> tuple[int, int] | None:
+        """What changes with each list in force."""
+        with suppress(FileNotFoundError, PermissionError, NotADirectoryError):
+            found = self.universe_path().stat()
+            return found.st_ino, found.st_mtime_ns
+        return None
+
+    def take_up_list(self) -> bool:
+        """Take up the list that was put in force since this home was read; whether there was one. OSError."""
+        version = self._read_list_version()
+        if version == self._list_version:
+            return False
+        self._list_version = version  # of before the read: a list that comes in between is taken up the next time
+        found = read_replaced(self.universe_path(), UniverseList)
+        if found is not None:
+            self.settings = msgspec.structs.replace(self.settings, in_force=found)
+        return found is not None
+
+    def instruments_of(self, day: date) -> list[Instrument]:
+        """The Korean instruments that were in force on a day: those of all its dated lists, else the settings'.
+
+        OSError, msgspec.MsgspecError: a list that cannot be read.
+        """
+        known = [found for path in self.universe_directory().glob("*.json") if (found := parse_dated_name(path.name))]
+        lists = [
+            msgspec.json.decode((self.universe_directory() / format_dated_name(*one)).read_bytes(), type=UniverseList)
+            for one in choose_dated(known, day)
+        ]
+        if not lists:
+            return self.settings.instruments()
+        return [parse_instrument(text) for text in dict.fromkeys(text for one in lists for text in one.kr)]
 
     def create_directories(self, wait: Wait = sleep) -> None:
         """Create the directories that are missing, and the place for the rings. LockHeld if another process keeps that from us."""
@@ -266,6 +316,14 @@ class Home:
     def symbol_names_path(self) -> Path:
         """The names out of the newest of these tables, for those who open no Parquet file."""
         return self.run / "symbol_names.json"
+
+    def universe_path(self) -> Path:
+        """The list of instruments in force, replaced by `start` and `reload` alone."""
+        return self.run / UNIVERSE_FILE
+
+    def universe_directory(self) -> Path:
+        """The lists that were in force, by day."""
+        return self.data / "universe"
 
     def report_path(self, day: date) -> Path:
         """The page of a day; the index of all days lies beside it."""

@@ -11,6 +11,7 @@ import msgspec
 from conf.instrument import Instrument, parse_instrument
 from conf.text.fault_messages import FAULTS
 from conf.text.language import Language, Texts
+from conf.universe.listing import UniverseList, has_expressions
 
 
 class Fault:
@@ -49,7 +50,7 @@ class _Table(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
 
 
 class Universe(_Table, frozen=True):
-    """Which instruments are collected, by market."""
+    """Which instruments are collected, by market; `kr` as written, expressions among them."""
 
     kr: list[str]
     us: list[str]
@@ -317,7 +318,12 @@ class Settings(_Table, frozen=True):
     watchdog: Watchdog
     ui: Ui
     log: Log
+    in_force: UniverseList | None = None
+    """What the expressions of the universe gave; no setting."""
 
     def instruments(self, market: str = "kr") -> list[Instrument]:
-        """The universe of a market in order of priority."""
-        return [parse_instrument(text) for text in getattr(self.universe, market)]
+        """The universe of a market in order of priority. SettingsError: expressions that nobody has resolved."""
+        source = self.in_force or self.universe
+        if self.in_force is None and has_expressions(self.universe.kr):
+            raise SettingsError(Fault("collector.toml", "universe.kr", "universe_unresolved"))
+        return [parse_instrument(text) for text in getattr(source, market)]

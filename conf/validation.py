@@ -17,8 +17,9 @@ from urllib.parse import urlsplit
 
 from conf.calendar import CLOSED
 from conf.instrument import VENUE_BY_EXCHANGE, guess_instrument, parse_instrument
-from conf.market import MARKETS
+from conf.market import KR, MARKETS, Market
 from conf.settings import Settings
+from conf.universe.listing import has_expressions, is_expression, parse_expression
 
 
 class Violation(NamedTuple):
@@ -152,12 +153,7 @@ def _check_universe(settings: Settings) -> Iterator[Violation]:
         seen: set[str] = set()
         for number, text in enumerate(getattr(settings.universe, market.name)):
             key = f"universe.{market.name}[{number}]"
-            try:
-                instrument = parse_instrument(text)
-                if instrument.market is not market:
-                    yield Violation(key, "other_market", {"found": text, "market": instrument.market.name})
-            except ValueError:
-                yield _explain_instrument(key, text)
+            yield from _check_entry(key, text, market)
             if text in seen:
                 yield Violation(key, "instrument_twice", {"found": text})
             seen.add(text)
@@ -165,6 +161,18 @@ def _check_universe(settings: Settings) -> Iterator[Violation]:
         yield Violation("universe.kr", "nothing_kr")
     if settings.us.enabled and not settings.universe.us:
         yield Violation("universe.us", "nothing_us", compared=("us.enabled",))
+
+
+def _check_entry(key: str, text: str, market: Market) -> Iterator[Violation]:
+    try:
+        if is_expression(text) and market is KR:
+            parse_expression(text)
+        elif (instrument := parse_instrument(text)).market is not market:
+            yield Violation(key, "other_market", {"found": text, "market": instrument.market.name})
+    except ValueError:
+        yield (
+            Violation(key, "not_expression", {"found": text}) if is_expression(text) else _explain_instrument(key, text)
+        )
 
 
 def _explain_instrument(key: str, text: str) -> Violation:
@@ -175,16 +183,17 @@ def _explain_instrument(key: str, text: str) -> Violation:
 
 def _check_shards(settings: Settings) -> Iterator[Violation]:
     groups: dict[str, str] = {}
+    is_closed = not has_expressions(settings.universe.kr)  # else a code that is not selected today may be tomorrow
     for group in ("kis", "kiwoom"):
         for number, text in enumerate(getattr(settings.shards, group)):
             key = f"shards.{group}[{number}]"
-            if text not in settings.universe.kr:
+            if is_closed and text not in settings.universe.kr:
                 yield Violation(key, "not_in_universe", {"found": text}, ("universe.kr",))
             if text in groups:
                 yield Violation(key, "already_in", {"found": text, "other": f"shards.{groups[text]}"})
             groups[text] = group
     for text, rate in settings.shards.rate.items():
-        if text not in settings.universe.kr:
+        if is_closed and text not in settings.universe.kr:
             yield Violation(f"shards.rate.{text}", "not_in_universe", {"found": text}, ("universe.kr",))
         if not 0 < rate <= _MAXIMUM:  # a nan is refused as well
             yield Violation(f"shards.rate.{text}", "not_rate", {"value": rate})

@@ -61,6 +61,7 @@ COUNTERS = (
     "up_keys",
     "taken_over",
     "clock_steps",
+    "list_number",
     "capture_frames",
     "capture_bytes",
     "capture_dropped",

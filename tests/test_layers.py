@@ -75,6 +75,7 @@ PURE = (
     "conf/instrument.py",
     "conf/market.py",
     "conf/text/escape.py",
+    "conf/universe/listing.py",
     "conf/validation.py",
     "ringbuf/layout.py",
     "ringbuf/records.py",

@@ -17,6 +17,7 @@ A vendor that counts symbols whatever their streams carries the ticks of a symbo
 Guarantees:
     * No connection gets more than its limit. The allocation is optimal by the list above for one vendor that counts
       subscriptions and one that counts symbols (tests compare with all possibilities).
+    * What a list in force has placed stays on its broker and key as far as there are slots.
     * The collectors, `collectorctl plan`, `check` and `status` compute the same allocation.
 """
 
@@ -36,6 +37,11 @@ NOT_COLLECTED = "not collected"
 NO_REDUNDANCY = "no redundancy"
 TICKS_BY_RECOVERY = "ticks by recovery only"
 MINUTES_BY_RECOVERY = "minute bars by recovery only"
+
+
+Placement = Mapping[str, Mapping[str, int]]
+"""Broker -> subscription as text -> number of the key (conf/universe/listing.py)."""
+NOTHING_PLACED: Placement = {}
 
 
 class PlannedConnection(NamedTuple):
@@ -85,6 +91,7 @@ class Allocation(NamedTuple):
 def plan_connections(settings: Settings, keys: Mapping[str, int]) -> ConnectionPlan:
     """The plan of a home; `keys`: broker -> how many key pairs it has, one if it is missing."""
     connections: dict[str, list[PlannedConnection]] = {}
+    placed: Placement = settings.in_force.placement if settings.in_force else {}
     shortfalls: list[Shortfall] = []
     for market in dict.fromkeys(entry.market for entry in BROKERS.values()):
         instruments = settings.instruments(market)
@@ -95,29 +102,34 @@ def plan_connections(settings: Settings, keys: Mapping[str, int]) -> ConnectionP
         ]
         if not capacities:
             continue
-        allocation = allocate(
-            instruments, capacities, choose_tick_brokers(settings, market, [capacity.name for capacity in capacities])
-        )
+        preferred = choose_tick_brokers(settings, market, [capacity.name for capacity in capacities], placed)
+        allocation = allocate(instruments, capacities, preferred, placed)
         shortfalls += find_shortfalls(instruments, allocation)
         for capacity in capacities:
-            planned = distribute(capacity, allocation.books[capacity.name], allocation.ticks[capacity.name])
+            planned = distribute(capacity, allocation.books[capacity.name], allocation.ticks[capacity.name], placed)
             if capacity.name == "kis" and settings.kis.market_status:
                 planned = add_status(capacity.limit, planned, instruments)
             connections[capacity.name] = planned
     return ConnectionPlan(connections, shortfalls)
 
 
-def choose_tick_brokers(settings: Settings, market: str, brokers: Sequence[str]) -> dict[Instrument, str]:
-    """Instrument -> which of `brokers` its ticks should come from."""
+def choose_tick_brokers(
+    settings: Settings, market: str, brokers: Sequence[str], placed: Placement = NOTHING_PLACED
+) -> dict[Instrument, str]:
+    """Instrument -> which of `brokers` its ticks should come from: where they are placed, else as [shards] says."""
     owners = {BROKERS[name].shard: name for name in brokers}
     expected = dict.fromkeys(brokers, 0.0)
-    assigned = {}
+    instruments = settings.instruments(market)
+    names = dict.fromkeys(map(str, instruments))
+    assigned = {text: name for name in brokers for text in names if f"{text} tick" in placed.get(name, ())}
+    for text, owner in assigned.items():
+        expected[owner] += settings.shards.rate.get(text, 1.0)
     for group, owner in owners.items():
         for text in getattr(settings.shards, group, []):
-            assigned[text] = owner
-            expected[owner] += settings.shards.rate.get(text, 1.0)
-    instruments = settings.instruments(market)
-    for text in map(str, instruments):
+            if text in names and text not in assigned:  # a group may name codes that expressions do not select today
+                assigned[text] = owner
+                expected[owner] += settings.shards.rate.get(text, 1.0)
+    for text in names:
         if text not in assigned:
             assigned[text] = min(brokers, key=expected.__getitem__)
             expected[assigned[text]] += settings.shards.rate.get(text, 1.0)
@@ -125,14 +137,17 @@ def choose_tick_brokers(settings: Settings, market: str, brokers: Sequence[str])
 
 
 def allocate(
-    instruments: Sequence[Instrument], capacities: Sequence[Capacity], preferred: Mapping[Instrument, str]
+    instruments: Sequence[Instrument],
+    capacities: Sequence[Capacity],
+    preferred: Mapping[Instrument, str],
+    placed: Placement = NOTHING_PLACED,
 ) -> Allocation:
     """Distribute the slots; `instruments` most important first, `preferred`: the broker of each one's ticks."""
     free_slots = {capacity.name: capacity.keys * capacity.limit for capacity in capacities}
     # if only one book fits, prefer a broker whose books carry the ticks without a further slot
     by_symbol = [capacity.name for capacity in capacities if capacity.limit_unit == "symbols"]
     brokers = [*by_symbol, *(name for name in free_slots if name not in by_symbol)]
-    books = _allocate_books(instruments, brokers, free_slots)
+    books = _allocate_books(instruments, brokers, free_slots, placed)
     collected = {instrument for assigned in books.values() for instrument in assigned}
     carriers = {i: [name for name in by_symbol if i in books[name]] for i in instruments if i in collected}
     ticks: dict[Instrument, str] = {}
@@ -152,13 +167,14 @@ def allocate(
 
 
 def _allocate_books(
-    instruments: Sequence[Instrument], brokers: Sequence[str], free_slots: dict[str, int]
+    instruments: Sequence[Instrument], brokers: Sequence[str], free_slots: dict[str, int], placed: Placement
 ) -> dict[str, list[Instrument]]:
     """A first book for each instrument, further ones while slots remain for the first books of all others."""
     books: dict[str, list[Instrument]] = {name: [] for name in free_slots}
     for remaining, instrument in zip(range(len(instruments) - 1, -1, -1), instruments, strict=True):
         reserved = 0
-        for name in brokers:
+        held = f"{instrument} orderbook"
+        for name in sorted(brokers, key=lambda name: held not in placed.get(name, ())):
             if free_slots[name] and sum(free_slots.values()) > reserved:
                 free_slots[name] -= 1
                 books[name].append(instrument)
@@ -181,17 +197,37 @@ def find_shortfalls(instruments: Iterable[Instrument], allocation: Allocation) -
     return found
 
 
-def distribute(capacity: Capacity, books: Iterable[Instrument], ticks: Iterable[Instrument]) -> list[PlannedConnection]:
-    """Distribute a broker's subscriptions over its keys in turn, books before ticks; a key without any is left out."""
+def distribute(
+    capacity: Capacity, books: Iterable[Instrument], ticks: Iterable[Instrument], placed: Placement = NOTHING_PLACED
+) -> list[PlannedConnection]:
+    """Distribute a broker's subscriptions over its keys, books before ticks; a key without any is left out.
+
+    What is placed keeps its key; the rest goes in turn to the key with the fewest.
+    """
     subscriptions = [*(Subscription(i, "orderbook") for i in books), *(Subscription(i, "tick") for i in ticks)]
     key_by_unit: dict[object, int] = {}
-    for subscription in subscriptions:
-        key_by_unit.setdefault(capacity_unit(capacity.name, subscription), len(key_by_unit) % capacity.keys + 1)
+    used = dict.fromkeys(range(1, capacity.keys + 1), 0)
+    own = placed.get(capacity.name, {})
+    for subscription in sorted(subscriptions, key=lambda one: str(one) not in own):
+        unit, key = capacity_unit(capacity.name, subscription), own.get(str(subscription), 0)
+        if unit not in key_by_unit:
+            if used.get(key, capacity.limit) >= capacity.limit:
+                key = min(used, key=used.__getitem__)
+            key_by_unit[unit] = key
+            used[key] += 1
     connections = [
         PlannedConnection(key, tuple(r for r in subscriptions if key_by_unit[capacity_unit(capacity.name, r)] == key))
         for key in range(1, capacity.keys + 1)
     ]
     return [connection for connection in connections if connection.subscriptions]
+
+
+def describe_placement(plan: ConnectionPlan) -> dict[str, dict[str, int]]:
+    """Where everything of a plan is, for a list in force."""
+    return {
+        name: {str(one): connection.key for connection in connections for one in connection.subscriptions}
+        for name, connections in plan.connections.items()
+    }
 
 
 def add_status(

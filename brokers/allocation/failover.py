@@ -51,6 +51,12 @@ class FailoverPolicy:
         self._sole_receiver_since_ns = 0
         self.active: frozenset[int] = frozenset()
 
+    def replace_keys(self, keys: Iterable[int]) -> None:
+        """The other feed has these connections from now on; what is known of those that stay is kept."""
+        self._is_up = {key: self._is_up.get(key, False) for key in keys}
+        self._since_ns = {key: since_ns for key, since_ns in self._since_ns.items() if key in self._is_up}
+        self.active = self.active.intersection(self._is_up)
+
     def update(
         self, now_ns: int, peer: FeedState | None, own: FeedState, is_open: bool, expects_data: bool = True
     ) -> frozenset[int]:

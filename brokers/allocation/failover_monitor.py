@@ -9,7 +9,7 @@ Guarantees:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from loguru import logger
 
@@ -19,6 +19,7 @@ from brokers.registry import BROKERS
 from brokers.subscription import Subscription
 from conf.contracts import FAILOVER_COUNTERS
 from conf.home import Home
+from conf.instrument import Instrument
 from ringbuf.events import EventPublisher
 from ringbuf.records import EventType, FeedId
 from ringbuf.vitals import VitalsError, VitalsSnapshot, read_snapshot
@@ -41,20 +42,29 @@ class FailoverMonitor:
         """`own_connections`, `peer_connections`: the allocation of this feed and of the peer."""
         shards = home.settings.shards
         self._name, self._peer = name, peer
-        self._own_connections, self._peer_connections = own_connections, peer_connections
         self._limit = getattr(home.settings, name).max_subscriptions
         self._peer_vitals = home.vitals_path(peer)
         self._calendar = home.load_calendar()
-        self._venues = {r.instrument.venue for connection in peer_connections for r in connection.subscriptions}
-        instruments = home.settings.instruments(BROKERS[name].market)
-        self._rank = {instrument: rank for rank, instrument in enumerate(instruments)}
         self._events = events
-        keys = [connection.key for connection in peer_connections]
-        self._policy = FailoverPolicy(shards.takeover_after_s, shards.give_back_after_s, keys)
+        self._policy = FailoverPolicy(shards.takeover_after_s, shards.give_back_after_s, ())
+        self.replan(home.settings.instruments(BROKERS[name].market), own_connections, peer_connections)
         self._active: frozenset[int] = frozenset()
         self.extra_subscriptions: dict[int, tuple[Subscription, ...]] = {}
         self.status = ""
         """What is taken over; empty while the other feed is up."""
+
+    def replan(
+        self,
+        instruments: Iterable[Instrument],
+        own_connections: Sequence[PlannedConnection],
+        peer_connections: Sequence[PlannedConnection],
+    ) -> None:
+        """Another allocation; what is taken over stays so as far as it is part of it. `poll` must follow."""
+        self._own_connections, self._peer_connections = own_connections, peer_connections
+        self._venues = {r.instrument.venue for connection in peer_connections for r in connection.subscriptions}
+        self._rank = {instrument: rank for rank, instrument in enumerate(instruments)}
+        self._policy.replace_keys(connection.key for connection in peer_connections)
+        self._is_replanned = True
 
     def poll(self, mono_ns: int, calendar_ns: int, own: FeedState) -> None:
         """About twice a second: update `extra_subscriptions` (by own key) and `status`."""
@@ -65,9 +75,9 @@ class FailoverMonitor:
         except OSError:  # no file descriptor is free: the peer's state is unknown, so change nothing
             return
         active = self._policy.update(mono_ns, peer_state(peer), own, is_open, expects_data)
-        if active == self._active:
+        if active == self._active and not (self._is_replanned and active):
             return
-        self._active = active
+        self._active, self._is_replanned = active, False
         previous = self.extra_subscriptions
         wanted = [r for c in self._peer_connections if c.key in active for r in c.subscriptions if r.stream == "tick"]
         wanted.sort(key=lambda subscription: self._rank[subscription.instrument])

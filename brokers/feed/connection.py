@@ -11,7 +11,7 @@ Guarantees:
     * No attempt comes sooner than the vendor allows (BrokerError.retry_after_s) nor than the backoff.
     * What was received before a failure is published; a stop closes the connection properly, so that the vendor frees the
       slot.
-    * Extra subscriptions (failover) are added and released without disturbing the others.
+    * Subscriptions (of another plan, or extra ones of a failover) are added and released without disturbing the others.
     * A connection that is closed twice in a row before its login was answered costs the token, and one on which KIS sent no
       data at all, whether it acknowledged or not, the approval key: a vendor may refuse one that way, too.
     * No key makes more connections an hour than the settings allow, across kills of the process as well.
@@ -83,7 +83,7 @@ class ConnectionContext(NamedTuple):
 class FeedConnection:
     """One connection of one broker, for the life of the process; `run` is the body of its thread.
 
-    `extra`: subscriptions beyond the plan's own, set by another thread.
+    `planned` and `extra`, subscriptions beyond the plan's own, are set by another thread; they are taken up within a second.
     """
 
     _session: FeedSession  # of the present or latest connection, like its table
@@ -94,6 +94,7 @@ class FeedConnection:
         home = context.home
         self.planned = planned
         self.extra: tuple[Subscription, ...] = ()
+        self._synced: PlannedConnection | None = None  # what a living connection has asked for; None: there is none
         self._settings = home.settings
         self._broker, self._clock = context.broker, context.clock
         self._calendar, self._stop = context.calendar, context.stop
@@ -114,6 +115,12 @@ class FeedConnection:
         self._liveness = LivenessMonitor(home.settings, context.calendar, self._broker.heartbeat_s)
         self._backoff = Backoff(home.settings.feed.backoff_first_s, home.settings.feed.backoff_max_s)
         self._trim_due = False
+
+    @property
+    def is_synced(self) -> bool:
+        """Whether what is planned now was asked for; the next connection will ask for it, if there is none."""
+        synced = self._synced
+        return synced is None or synced is self.planned
 
     def run(self) -> None:
         """Until a stop is requested."""
@@ -160,6 +167,7 @@ class FeedConnection:
         self._connect_limit.on_connect(self._clock.mono_ns())
         websocket = self._call_with_heartbeat(lambda: WebSocketConnection.connect(url, max_bytes))
         connected_ns = self._clock.mono_ns()
+        self._synced = self.planned
         self._subscription_table = SubscriptionTable(self._wanted_subscriptions())
         self._session = self._broker.create_session(self._settings, credential, self._subscription_table)
         self._liveness.on_connected(connected_ns)
@@ -183,6 +191,7 @@ class FeedConnection:
                     self._closed_logins, error.refresh_credential = 0, True
             raise
         finally:
+            self._synced = None
             self._report.disconnected(reason, self._liveness.last_frame_ns, self._subscription_table)
             websocket.close()
             if self._clock.mono_ns() - connected_ns > STABLE_NS:
@@ -289,6 +298,7 @@ class FeedConnection:
             self._trim_due = False
             _release_memory()
         session.check_timeouts(now_ns)
+        planned = self.planned
         self._sync_subscriptions(now_ns)
         calendar_ns = self._clock.to_calendar_ns(now_ns)
         liveness.update_open_venues(calendar_ns, {r.instrument.venue for r in table.states}, now_ns)
@@ -315,6 +325,7 @@ class FeedConnection:
                 state = ProcessState.DEGRADED
                 details.insert(0, alarm)
         self._heartbeat.set_state(state, "; ".join(details))
+        self._synced = planned  # after the state, which says that it is not acknowledged yet
 
     def _sync_subscriptions(self, now_ns: int) -> None:
         """Release what is no longer wanted, then subscribe what is wanted now."""

@@ -68,7 +68,9 @@ class LivenessMonitor:
         self._timeout_factor = 1
 
     def update_open_venues(self, calendar_ns: int, venues: set[str], mono_ns: int) -> None:
-        """Note which venues have a session, and since when."""
+        """Note which of these venues, those of the connection, have a session, and since when."""
+        for venue in self._open_since_ns.keys() - venues:  # a list without them is in force since
+            del self._open_since_ns[venue]
         for venue in venues:
             if self._calendar.expects_data(venue, calendar_ns):
                 self._open_since_ns.setdefault(venue, mono_ns)

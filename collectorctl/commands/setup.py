@@ -15,11 +15,13 @@ import msgspec
 
 from collectorctl.check_messages import MESSAGES
 from collectorctl.commands.options import as_json_option
+from collectorctl.symbols.resolve import open_resolved
 from collectorctl.terminal import echo, echo_json, wrapped_console
 from conf.home import Home
 from conf.loader import choose_home_language
 from conf.process import EXIT_BUG, EXIT_CONFIG
 from conf.text.language import Count, Language, Texts
+from conf.universe.listing import is_expression
 
 
 @click.command()
@@ -93,7 +95,7 @@ def check(root: Path, live: bool, as_json: bool) -> None:
     language: Language = "en" if as_json else choose_home_language(root)
     faults, found = check_home(root, language)
     if live and not faults:
-        _check_live(Home(root), as_json)
+        _check_live(open_resolved(root), as_json)
     elif as_json:
         echo_json(found | {"faults": [fault.describe() for fault in faults]})
     elif not live:
@@ -108,6 +110,9 @@ def check(root: Path, live: bool, as_json: bool) -> None:
 
 def _print_check(found: dict[str, Any], language: Language, is_ok: bool) -> None:
     texts = Texts(language, MESSAGES)
+    if found["universe"]:
+        values = {"expressions": ", ".join(filter(is_expression, found["universe"]["entries"]))}
+        echo(texts("universe", count=len(found["universe"]["kr"]), day=found["universe"]["table_day"], **values))
     for feed in found["lines"]:
         echo(texts("feed", **feed))
     echo(texts("machine", machine=found["machine"]))
@@ -154,9 +159,9 @@ def plan(root: Path, rates: bool, as_json: bool) -> None:
     from collectorctl.allocation_report import build_allocation_report, print_allocation_report
 
     if rates:
-        _show_rates(Home(root), as_json)
+        _show_rates(open_resolved(root), as_json)
         return
-    report = build_allocation_report(Home(root))
+    report = build_allocation_report(open_resolved(root))
     if as_json:
         echo_json(msgspec.to_builtins(report))
     else:

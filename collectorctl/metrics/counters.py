@@ -60,6 +60,9 @@ EXPORTS: dict[str, CounterExport] = {
         "last_data_age_seconds", (*_COLLECTORS, *_WRITER), "Seconds since the last market data."
     ),
     "up_keys": _level("keys_up", _COLLECTORS, "Keys whose connection is up."),
+    "list_number": _level(
+        "list_number", _COLLECTORS, "Number of the list of instruments that is taken up; 0 without one."
+    ),
     "taken_over": _level("subscriptions_taken_over", _COLLECTORS, "Tick subscriptions of the other feed, by failover."),
     "clock_steps": _grows("clock_steps", (*_COLLECTORS, *_WRITER), "Steps of the host's clock."),
     "capture_frames": _grows("captured_frames", _COLLECTORS, "Raw frames captured."),

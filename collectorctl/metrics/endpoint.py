@@ -50,6 +50,7 @@ class HomeCollector:
         yield from families
 
     def _read(self) -> Iterator[Metric]:
+        self._home.take_up_list()
         status = collect_status(self._home)
         evidence = collect_evidence(self._home, status)
         verdict = judge(evidence, self._home.load_calendar())

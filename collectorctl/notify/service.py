@@ -109,6 +109,7 @@ class Notifier:
             self._ping.start(Message("info", "", ""))
 
     def _judge(self) -> tuple[Evidence, Verdict]:
+        self._home.take_up_list()
         evidence = collect_evidence(self._home, collect_status(self._home, self._language))
         return evidence, judge(evidence, self._home.load_calendar(), self._language)
 

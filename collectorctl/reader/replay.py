@@ -62,7 +62,7 @@ class Replay(ClosableStream):
         self._streams = list(dict.fromkeys(streams))
         if unknown := set(self._streams) - set(STREAMS):
             raise ValueError(f"{sorted(unknown)}: no such stream: name some of {list(STREAMS)}")
-        chosen, instruments = _choose_instruments(home, symbols, market)
+        chosen, instruments = _choose_instruments(home, day, symbols, market)
         self._speed = 0.0 if speed == "max" else float(speed)
         if not 0 <= self._speed < float("inf"):
             raise ValueError(f'speed={speed}: write a factor such as 1 or 10, or "max"')
@@ -167,11 +167,13 @@ class Replay(ClosableStream):
 
 
 def _choose_instruments(
-    home: Home, symbols: Iterable[str] | None, market: str | None
+    home: Home, day: dt.date, symbols: Iterable[str] | None, market: str | None
 ) -> tuple[Market, list[Instrument]]:
     """The market of a replay and its instruments. ValueError."""
     if market is not None and market not in MARKETS:
         raise ValueError(f"{market!r}: no such market: name one of {list(MARKETS)}")
+    if symbols is None and market in (None, KR.name):
+        return KR, home.instruments_of(day)
     if symbols is None:
         return MARKETS[market or KR.name], home.settings.instruments(market or KR.name)
     found = [parse_instrument(one) for one in ([symbols] if isinstance(symbols, str) else symbols)]

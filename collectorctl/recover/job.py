@@ -72,7 +72,7 @@ FAILURES = (DayNotReady, FetchError, PartitionWriteError, BrokerError, OSError)
 
 @dataclass
 class RecoveryRequest:
-    """What is asked for. `instruments` empty: the home's universe and whatever has ticks on that day."""
+    """What is asked for. `instruments` empty: the universe of that day and whatever has ticks on that day."""
 
     day: date
     instruments: list[Instrument] = field(default_factory=list)
@@ -135,7 +135,7 @@ class RecoveryJob:
             )
         self._planned_files = day_ticks.read_file_states(self.ticks_dir, self.day)
         chosen = self.request.instruments or sorted(
-            {*self.home.settings.instruments(), *day_ticks.find_instruments(self.ticks_dir, self.day)}
+            {*self.home.instruments_of(self.day), *day_ticks.find_instruments(self.ticks_dir, self.day)}
         )
         self.listener.on_totals_started(len(chosen))
         rates = self._load_rates()

@@ -1,7 +1,7 @@
 """Quarantined frames, read and decoded again.
 
     {"recv_ns":...,"mono_ns":...,"broker":"kis","reason":"...","text":"0|H0STCNT0|..."}     a line of brokers/feed/quarantine.py
-        └─ decode, with every instrument of this home's settings ─> rows, or the reason
+        └─ decode, with every instrument of the settings and of that day ─> rows, or the reason
 
 Guarantees:
     * Nothing is changed here.
@@ -15,6 +15,7 @@ from base64 import b64decode, b64encode
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from datetime import date
 from pathlib import Path
 
 import msgspec
@@ -26,7 +27,7 @@ from brokers.protocol import Broker, Subscription
 from brokers.registry import BROKERS, load_broker
 from conf.clock import HOUR_NS
 from conf.home import Home
-from conf.market import MARKETS
+from conf.market import KR, MARKETS
 from ringbuf.records import STREAMS, Flag
 
 UNREADABLE = "the line is not a quarantine entry"
@@ -98,12 +99,14 @@ class Batch:
 
 
 class Redecoder:
-    """Today's decoders of a home."""
+    """Today's decoders of a home, for the frames of a date."""
 
-    def __init__(self, home: Home) -> None:
+    def __init__(self, home: Home, day: date) -> None:
         self._brokers: dict[str, tuple[Broker, Mapping[str, Subscription]]] = {}
         for name, spec in BROKERS.items():
             vendor, instruments = load_broker(name), home.settings.instruments(spec.market)
+            if spec.market == KR.name:
+                instruments = list(dict.fromkeys([*instruments, *home.instruments_of(day)]))
             by_code = vendor.subscriptions_by_code(
                 Subscription(one, stream) for one in instruments for stream in STREAMS
             )

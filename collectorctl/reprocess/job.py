@@ -72,12 +72,12 @@ def reprocess(home: Home, date: Date, dry_run: bool) -> ReprocessReport:
                     commit.complete(home, batch)
                 report.finished += 1
         _refuse_unpublished(home, date)
-        _reprocess_hours(home, directory, report)
+        _reprocess_hours(home, date, directory, report)
     return report
 
 
-def _reprocess_hours(home: Home, directory: Path, report: ReprocessReport) -> None:
-    redecoder = decode.Redecoder(home)
+def _reprocess_hours(home: Home, date: Date, directory: Path, report: ReprocessReport) -> None:
+    redecoder = decode.Redecoder(home, date)
     frames, rows, remaining = Counter[str](), Counter[str](), Counter[str]()
     for hour in decode.find_hours(directory):
         batch = redecoder.decode(directory, hour)

@@ -15,7 +15,7 @@ import subprocess
 import sys
 import time
 import xmlrpc.client
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -138,20 +138,21 @@ class SupervisorClient:
             return []
         return [Program(i["name"], i["statename"], i["pid"], i["start"], i["spawnerr"]) for i in infos]
 
-    def start(self) -> bool:
+    def start(self, prepare: Callable[[], None] = lambda: None) -> bool:
         """Start supervisord with every program, or the programs that are not up; whether supervisord was new.
 
+        `prepare`: called first if nothing runs yet, while no other start is at work.
         What was never started and is not switched on, or has ended as it should, is left to the watchdog, which knows what is due.
         SupervisorError when it refuses; AlreadyRunning if another start is at work for too long.
         """
         # without the lock, two that find a socket left by a killed supervisord may remove each other's new one
         lock = acquire_lock(self.home.lock_path("start"), ShutdownSignal(), START_TIMEOUT_S)
         try:
-            return self._start()
+            return self._start(prepare)
         finally:
             os.close(lock)
 
-    def _start(self) -> bool:
+    def _start(self, prepare: Callable[[], None]) -> bool:
         if self.find_pid() is not None:
             for program in self.list_programs():
                 enabled = getattr(getattr(self.home.settings, program.name, None), "enabled", False)
@@ -161,6 +162,7 @@ class SupervisorClient:
         if not self.conf.exists():
             raise SupervisorError(f"{self.conf}: is missing: run `collectorctl init {self.home.root}`")
         check_configuration(self.home)
+        prepare()
         environment = os.environ | {
             "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
         }

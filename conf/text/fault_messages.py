@@ -10,8 +10,9 @@ Not handled here:
 from __future__ import annotations
 
 from conf.text.language import Language
+from conf.text.universe_faults import UNIVERSE_FAULTS
 
-FAULTS: dict[str, dict[Language, str]] = {
+FAULTS: dict[str, dict[Language, str]] = UNIVERSE_FAULTS | {
     # the file
     "no_home": {
         "en": "there is no such directory: name a home that exists, or make one: collectorctl init",

@@ -194,7 +194,7 @@ class RecoveryRunner:
             return []
         expected |= find_instruments(self.home.data / "kr" / "tick", day)
         if day == to_kst(self.home.load_clock().now_ns()).date():
-            expected |= set(schedule.instruments)
+            expected |= set(self.home.instruments_of(day))
         return sorted(expected - certified) or None
 
     def _load_certificates(self, schedule: Schedule, day: date) -> dict[tuple[str, str], Certificate]:

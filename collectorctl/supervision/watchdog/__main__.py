@@ -86,6 +86,8 @@ def watch(home: Home, stop: ShutdownSignal, protocol: TextIO) -> None:
             notify(STOPPING)
         elif headers["eventname"].startswith("TICK") and not stopping:
             try:
+                if home.take_up_list():
+                    schedules = build_schedules(home.settings, home.load_calendar())
                 observed = observe(home, supervisor, schedules)
                 can_make_pages = home.vitals_path(NAME).exists()
                 actions = [

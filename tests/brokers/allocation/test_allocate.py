@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from functools import cache
 from itertools import product
+from pathlib import Path
 
 import msgspec
 import pytest
@@ -13,6 +15,7 @@ from brokers.allocation.allocate import (
     Allocation,
     Capacity,
     allocate,
+    describe_placement,
     distribute,
     find_shortfalls,
     plan_connections,
@@ -21,6 +24,7 @@ from brokers.allocation.allocate import (
 from conf.instrument import Instrument, parse_instrument
 from conf.loader import load_settings
 from conf.settings import Settings
+from conf.universe.listing import UniverseList
 
 
 @pytest.fixture
@@ -252,3 +256,48 @@ def test_no_connection_holds_more_than_its_limit(count, kis_keys, kis_limit, kiw
     for instrument in set(instruments) - short:
         assert all(instrument in books for books in made.books.values())
         assert any(instrument in ticks for ticks in made.ticks.values())
+
+
+def place(settings: Settings, keys: dict[str, int], kr: list[str], placement: dict[str, dict[str, int]]) -> Settings:
+    """The settings with a list in force."""
+    found = UniverseList(entries=kr, table_day=None, kr=kr, us=[], placement=placement)
+    return msgspec.structs.replace(settings, in_force=found)
+
+
+@cache
+def load_defaults() -> Settings:
+    """default.toml alone."""
+    return load_settings(Path(__file__).parent)  # which has no collector.toml
+
+
+CODES = [f"{number:06d}" for number in range(1, 13)]
+
+
+@given(
+    before=st.lists(st.sampled_from(CODES), unique=True, min_size=1),
+    after=st.lists(st.sampled_from(CODES), unique=True, min_size=1),
+    keys=st.fixed_dictionaries({"kis": st.integers(1, 3), "kiwoom": st.integers(1, 2)}),
+    limits=st.tuples(st.integers(1, 41), st.integers(1, 12)),
+)
+def test_what_a_list_has_placed_stays_where_it_is_and_the_plan_of_its_own_places_is_itself(before, after, keys, limits):
+    """With slots enough nothing that both lists have moves; however few there are, all who read the list have one plan."""
+    base = load_defaults()
+    base = msgspec.structs.replace(
+        base,
+        kis=msgspec.structs.replace(base.kis, max_subscriptions=limits[0]),
+        kiwoom=msgspec.structs.replace(base.kiwoom, max_subscriptions=limits[1]),
+    )
+    old = describe_placement(plan_connections(place(base, keys, before, {}), keys))
+
+    plan = plan_connections(place(base, keys, after, old), keys)
+    new = describe_placement(plan)
+
+    assert plan_connections(place(base, keys, after, new), keys) == plan
+    for name, connections in plan.connections.items():
+        for connection in connections:
+            assert slots_used(name, connection.subscriptions) <= limits[name == "kiwoom"]
+    if limits[0] * keys["kis"] >= 2 * len(CODES) and limits[1] * keys["kiwoom"] >= len(CODES):
+        kept = {f"{code} {stream}" for code in set(before) & set(after) for stream in ("orderbook", "tick")}
+        for name, places in old.items():
+            for subscription in kept & places.keys():
+                assert new[name][subscription] == places[subscription], subscription

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import fcntl
 import gzip
 import shutil
@@ -35,7 +36,9 @@ from support.day_fixture import (
 from support.process_tree import BIN
 
 from collectorctl.recover.job import RecoveryJob
+from collectorctl.symbols.resolve import record_list
 from conf.home import Home
+from conf.universe.listing import UniverseList
 
 
 @pytest.fixture(scope="module")
@@ -94,6 +97,21 @@ def test_a_range_recovers_the_day_that_lacks_something_and_then_leaves_it_alone(
         (one,) = msgspec.json.decode(result.stdout)
         assert (one["day"], one["status"], one["outcome"], len(one["result"])) == (DAY, 0, outcome, 3), result.output
     assert (table.exit_code, table.stdout.count("3 PROVEN")) == (0, 1)
+
+
+def test_a_symbol_that_came_later_is_not_expected_of_a_day_before(finished: FinishedDay) -> None:
+    """One that left since is; what has ticks is, whatever the lists say."""
+    finished.clear_data()
+    home = Home(finished.root)
+    past, later = (UniverseList(entries=[], table_day=None, kr=list(kr), us=[]) for kr in (SYMBOLS[:1], SYMBOLS))
+    try:
+        record_list(home, dt.date.fromisoformat(DAY), past)
+        record_list(home, dt.date.fromisoformat(DAY) + dt.timedelta(days=1), later)
+        planned = msgspec.json.decode(finished.run("recover", "--date", DAY, "--dry-run", "--json").stdout)
+    finally:
+        shutil.rmtree(home.universe_directory())
+
+    assert [one["instrument"][0] for one in planned] == SYMBOLS[:1]
 
 
 def test_a_dry_run_writes_nothing(finished: FinishedDay) -> None:

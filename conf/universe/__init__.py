@@ -1,0 +1,1 @@
+"""Universe: expressions that stand for instruments, and the list that they gave."""
