@@ -1,0 +1,168 @@
+"""What grows with the number of symbols: `python -m benchmarks.scale [--symbols 20 100 500 2500] [--times 5]`.
+
+    plan      settings read, and the allocation of `collectorctl plan`, with a key of each broker for every 40 symbols
+    status    `collectorctl status` without its start: state, verdict, with a gap report of every symbol; no process runs
+    turn      a turn of the writer that takes five a second: books of both feeds, two a second and symbol, with their ticks: merged,
+              built into entries, journalled (no fsync), and the gaps counted
+    publish   one hour with 100 books a symbol out of the journal into Parquet, read back
+
+CPU time of this process, milliseconds, median (min to max). A row of `records` is what the turn and the hour have.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+DATASET = "kr.orderbook"
+SYMBOLS_A_KEY = 40
+TURNS = 20
+BOOKS_A_SYMBOL = 100
+
+
+def run_timed(call: Callable[[], object]) -> float:
+    """CPU milliseconds of a call."""
+    begin = time.process_time()
+    call()
+    return (time.process_time() - begin) * 1e3
+
+
+def make_home(root: Path, symbols: int) -> None:
+    """A home with so many symbols, keys for them, and a gap report of a writer that runs."""
+    import msgspec
+    from support.writer_data import make_ticks
+
+    from collectorctl.init import create_home
+    from conf.home import Home
+    from writer.volume.gap_tracker import GapReport, GapTracker
+
+    create_home(root)
+    codes = ", ".join(f'"{number * 10:06}"' for number in range(1, symbols + 1))
+    (root / "collector.toml").write_text(f"[universe]\nkr = [{codes}]\n")
+    keys = [
+        f"{broker}_{part}{f'_{number}' if number > 1 else ''}={broker.lower()}{part.lower()}{number:034}"
+        for number in range(1, -(-symbols // SYMBOLS_A_KEY) + 1)
+        for broker in ("KIS", "KIWOOM")
+        for part in ("APP_KEY", "APP_SECRET")
+    ]
+    (root / ".env").touch(mode=0o600)
+    (root / ".env").write_text("\n".join(keys) + "\n")
+    home = Home(root)
+    home.create_directories()
+    tracker = GapTracker()
+    ticks = make_ticks(range(1, 2 * symbols + 1))
+    ticks["symbol"] = [f"{number % symbols * 10:06}".encode() for number in range(len(ticks))]
+    tracker.add_ticks(ticks)
+    report = GapReport("2026-11-20 09:00:00", "2026-11-20 09:00:05", "0" * 32, len(ticks), tracker.export_symbols())
+    home.gap_report_path("kr").write_bytes(msgspec.json.encode(report))
+
+
+def measure_commands(symbols: int, times: int) -> dict[str, list[float]]:
+    """plan and status."""
+    from collectorctl.allocation_report import build_allocation_report
+    from collectorctl.commands.inspect import judge_home
+    from conf.home import Home
+
+    with tempfile.TemporaryDirectory(prefix="cc-") as directory:
+        root = Path(directory)
+        make_home(root, symbols)
+        calls = {"plan": lambda: build_allocation_report(Home(root)), "status": lambda: judge_home(Home(root))}
+        for call in calls.values():
+            call()  # loads modules, and the holiday table
+        return {name: [run_timed(call) for _ in range(times)] for name, call in calls.items()}
+
+
+def measure_writer(symbols: int) -> dict[str, float]:
+    """One run: a turn (mean of TURNS), and the publication of an hour."""
+    import numpy as np
+    from support.writer_data import NINE_NS, make_books, make_ticks
+
+    from ringbuf.records import FeedId
+    from writer import schema
+    from writer.ingest.book_arbiter import BookArbiter
+    from writer.journal.journal import Journal
+    from writer.publish.partition import PublishTask, publish
+    from writer.volume.gap_tracker import GapTracker
+
+    each = 2 * symbols // 5
+    codes = np.array([b"%06d" % (number * 10) for number in range(symbols)])
+    arbiter, tracker = BookArbiter(5_000_000_000, ["KRX"]), GapTracker()
+    found = {}
+    with tempfile.TemporaryDirectory(prefix="cc-") as directory:
+        place = Path(directory)
+        books_journal, ticks_journal = (
+            Journal.open(place / name, schema.JOURNAL[name]) for name in (DATASET, "kr.tick")
+        )
+        for journal in (books_journal, ticks_journal):
+            journal.roll([])
+
+        def turn(number: int, count: int) -> None:
+            numbers, mono_ns = np.arange(number * count, (number + 1) * count), (number + 1) * 200_000_000
+            books = np.concatenate(
+                [make_books(numbers, feed, mono_ns=mono_ns + late, symbols=symbols)
+                 for feed, late in ((FeedId.KIS, 0), (FeedId.KIWOOM, 40_000_000))]
+            )  # fmt: skip
+            ticks = make_ticks(numbers + 1, mono_ns=mono_ns)
+            ticks["symbol"] = codes[numbers % symbols]
+            begin = time.process_time()
+            first_row = books_journal.last_row + 1
+            result = arbiter.arbitrate(books, schema.compute_hours(books), first_row)
+            positions = {"kis.orderbook": [1, first_row]}
+            books_journal.append(schema.build_entries(DATASET, books, first_row, result), positions)
+            ticks_journal.append(schema.build_entries("kr.tick", ticks, ticks_journal.last_row + 1, None), positions)
+            tracker.add_ticks(ticks)
+            tracker.add_books(books)
+            tracker.check(mono_ns)
+            spent.append((time.process_time() - begin) * 1e3)
+
+        spent: list[float] = []
+        for number in range(TURNS):
+            turn(number, each)
+        found["turn"] = statistics.mean(spent[TURNS // 4 :])
+        filled = TURNS * each
+        while filled < symbols * BOOKS_A_SYMBOL:
+            turn(filled // each, each)
+            filled += each
+        books_journal.roll([])
+        paths = tuple(segment.path for segment in books_journal.segments[:-1])
+        task = PublishTask(
+            DATASET, place / "data", books_journal.lineage, NINE_NS, books_journal.last_row, paths, 65536, 5.0
+        )
+        found["publish"] = run_timed(lambda: publish(task))
+        for journal in (books_journal, ticks_journal):
+            journal.close()
+    return found
+
+
+def main() -> None:
+    """Print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--symbols", type=int, nargs="+", default=[20, 100, 500, 2500])
+    parser.add_argument("--times", type=int, default=5)
+    options = parser.parse_args()
+    sys.path.insert(0, str(ROOT / "tests"))
+    print("| symbols | plan ms | status ms | turn ms | records | publish ms | books |\n|---|---|---|---|---|---|---|")
+    for symbols in options.symbols:
+        found = measure_commands(symbols, options.times)
+        runs = [measure_writer(symbols) for _ in range(options.times)]
+        found |= {name: [run[name] for run in runs] for name in ("turn", "publish")}
+        cells = {
+            name: f"{statistics.median(values):,.1f} ({min(values):,.1f} to {max(values):,.1f})"
+            for name, values in found.items()
+        }
+        records, books = 3 * (2 * symbols // 5), symbols * BOOKS_A_SYMBOL
+        print(
+            f"| {symbols:,} | {cells['plan']} | {cells['status']} | {cells['turn']} | {records:,} "
+            f"| {cells['publish']} | {books:,} |",
+            flush=True,
+        )
+
+
+if __name__ == "__main__":
+    main()
