@@ -79,13 +79,13 @@ CONTRACTS = tuple(
         (
             "run/ring/{feed}.{stream}.ring",
             "collector, gapfill, writer",
-            "writer, relay, status",
+            "writer, relay, zmq, status",
             "ringbuf.records:RINGS",
         ),
         (
             "run/ring/{name}.vitals",
             "the program",
-            "status, metrics, relay, watchdog, writer, the other feed",
+            "status, metrics, relay, zmq, watchdog, writer, the other feed",
             "ringbuf.vitals:VitalsSnapshot",
         ),
         ("run/ring/owner", "the first process", "check of another home", "collectorctl.ring_directory:find_orphans"),

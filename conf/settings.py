@@ -249,6 +249,16 @@ class Relay(_Table, frozen=True):
     kis_widths: Literal["46/59", "46/62", "47/63"]
 
 
+class Zmq(_Table, frozen=True):
+    """The live stream over ZeroMQ."""
+
+    enabled: bool
+    port: int
+    resend_port: int
+    resend_mb: int
+    high_water: int
+
+
 class Notify(_Table, frozen=True):
     """Notifications of the verdict's findings."""
 
@@ -314,6 +324,7 @@ class Settings(_Table, frozen=True):
     gapfill: Gapfill
     metrics: Metrics
     relay: Relay
+    zmq: Zmq
     notify: Notify
     watchdog: Watchdog
     ui: Ui

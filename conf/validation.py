@@ -108,6 +108,10 @@ _MINIMUM = {
     "metrics.port": 1,
     "relay.kis_port": 1,
     "relay.kiwoom_port": 1,
+    "zmq.port": 1,
+    "zmq.resend_port": 1,
+    "zmq.resend_mb": 1,
+    "zmq.high_water": 1,
     "notify.repeat_minutes": 0.05,
     "notify.ping_s": 1,
     "watchdog.stale_s": 3,
@@ -314,12 +318,17 @@ def _check_relations(settings: Settings) -> Iterator[Violation]:
         ("metrics.port", settings.metrics.port),
         ("relay.kis_port", settings.relay.kis_port),
         ("relay.kiwoom_port", settings.relay.kiwoom_port),
+        ("zmq.port", settings.zmq.port),
+        ("zmq.resend_port", settings.zmq.resend_port),
     ):
         if port > MAX_PORT:
             yield Violation(key, "not_port", {"value": port, "limit": MAX_PORT})
-    if settings.relay.kis_port == settings.relay.kiwoom_port:
-        values = {"value": settings.relay.kiwoom_port}
-        yield Violation("relay.kiwoom_port", "port_twice", values, ("relay.kis_port",))
+    for key, port, other, taken in (
+        ("relay.kiwoom_port", settings.relay.kiwoom_port, "relay.kis_port", settings.relay.kis_port),
+        ("zmq.resend_port", settings.zmq.resend_port, "zmq.port", settings.zmq.port),
+    ):
+        if port == taken:
+            yield Violation(key, "port_twice", {"value": port, "other": other}, (other,))
     try:
         ip_address(settings.relay.address)
     except ValueError:

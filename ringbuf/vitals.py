@@ -123,6 +123,10 @@ COUNTERS = (
     "clients",
     "clients_cut",
     "relayed",
+    # zmq
+    "published",
+    "resent",
+    "resend_gone",
     # notify
     "messages",
     "pings",

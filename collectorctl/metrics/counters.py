@@ -15,6 +15,7 @@ PREFIX = "collectorctl_"
 
 _COLLECTORS = tuple(BROKERS)
 _WRITER, _GAPFILL, _WATCHDOG, _RELAY, _NOTIFY = ("writer",), ("gapfill",), ("watchdog",), ("relay",), ("notify",)
+_ZMQ = ("zmq",)
 
 
 class CounterExport(NamedTuple):
@@ -93,7 +94,9 @@ EXPORTS: dict[str, CounterExport] = {
     "late_rows": _grows("late_rows", _WRITER, "Rows of an hour that was published already."),
     "journal_damaged": _grows("journal_damaged", _WRITER, "Damaged places found in the journal."),
     "journal_lost_rows": _grows("journal_lost_rows", _WRITER, "Rows of the journal that are unreadable."),
-    "lost_records": _grows("lost_records", (*_WRITER, *_RELAY), "Records that the process could not read from a ring."),
+    "lost_records": _grows(
+        "lost_records", (*_WRITER, *_RELAY, *_ZMQ), "Records that the process could not read from a ring."
+    ),
     "damaged_records": _grows("damaged_records", _WRITER, "Records lost because they were damaged in the ring."),
     "waiting_books": _level("waiting_books", _WRITER, "Books that wait for their twin."),
     "backlog_records": _level("backlog_records", _WRITER, "Records in all rings that are not in the journal yet."),
@@ -134,6 +137,9 @@ EXPORTS: dict[str, CounterExport] = {
     "clients": _level("relay_clients", _RELAY, "Clients connected."),
     "clients_cut": _grows("relay_clients_cut", _RELAY, "Clients cut because they did not read."),
     "relayed": _grows("relayed_frames", _RELAY, "Frames sent to clients."),
+    "published": _grows("zmq_messages", _ZMQ, "Messages published over ZeroMQ, whether anybody subscribes or not."),
+    "resent": _grows("zmq_resent", _ZMQ, "Messages sent again to subscribers that missed them."),
+    "resend_gone": _grows("zmq_resend_gone", _ZMQ, "Messages that subscribers missed and that were no longer kept."),
     "messages": _grows("notifications", _NOTIFY, "Notifications delivered."),
     "pings": _grows("notification_pings", _NOTIFY, "Pings by which somebody notices that this home is off."),
 }

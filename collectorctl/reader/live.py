@@ -205,6 +205,8 @@ class Live(ClosableStream):
         self._gaps = GapFinder()
         self._pause_s = MIN_PAUSE_S
         self._is_closed = False
+        self.is_past = since is not None
+        """Whether the last look was one at what had been received before the stream was opened."""
 
     def read(self) -> list[Message]:
         """Everything that is new, at once; never waits. Of the stored part a window at a time."""
@@ -257,6 +259,7 @@ class Live(ClosableStream):
     def _look(self) -> tuple[Sequence[FeedDown | FeedUp], Taken]:
         """What processes do, and the next records: first those of the past, then what is new in the rings."""
         past = next(self._past, None)
+        self.is_past = past is not None
         changes = [] if past is not None else self._watch.look(time.monotonic_ns())
         taken = past if past is not None else self._tap.look()
         if self._since_ns:  # the journal may have ended before

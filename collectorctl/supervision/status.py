@@ -146,7 +146,7 @@ def enabled_feeds(settings: Settings) -> list[str]:
 
 def optional_programs(settings: Settings) -> list[str]:
     """The programs beside the data flow that are switched on."""
-    return [name for name in ("metrics", "relay", "notify") if getattr(settings, name).enabled]
+    return [name for name in ("metrics", "relay", "zmq", "notify") if getattr(settings, name).enabled]
 
 
 def never_started(program: Program) -> bool:

@@ -249,8 +249,8 @@ FAULTS: dict[str, dict[Language, str]] = UNIVERSE_FAULTS | {
         "ko": "{value}: 포트 번호가 아님: {limit} 이하로 쓸 것",
     },
     "port_twice": {
-        "en": "{value} is the port of relay.kis_port: write another one",
-        "ko": "{value}: relay.kis_port와 같음: 다른 포트를 쓸 것",
+        "en": "{value} is the port of {other}: write another one",
+        "ko": "{value}: {other}와 같음: 다른 포트를 쓸 것",
     },
     "not_ip_address": {
         "en": "{found} is no IP address: write 127.0.0.1, or an address of this host",

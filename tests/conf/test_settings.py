@@ -309,6 +309,7 @@ def test_a_wrong_type_is_named_with_what_belongs_there(
         ("[metrics]\nport = 65536\n", "metrics.port", "65536 is no port", "write 65535 or less"),
         ("[relay]\nkis_port = 65536\n", "relay.kis_port", "65536 is no port", "write 65535 or less"),
         ("[relay]\nkis_port = 10000\n", "relay.kiwoom_port", "10000 is the port of relay.kis_port", "another one"),
+        ("[zmq]\nresend_port = 21100\n", "zmq.resend_port", "21100 is the port of zmq.port", "another one"),
         ("[relay]\naddress = 'here'\n", "relay.address", "'here' is no IP address", "write 127.0.0.1"),
         (
             "[retention]\nuncertified_days = 39\n",

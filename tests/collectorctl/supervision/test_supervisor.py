@@ -85,7 +85,7 @@ def test_programs_that_are_not_switched_on_are_not_started(running: Path) -> Non
     run_collectorctl(running, "start")
     programs = {program.name: program for program in SupervisorClient(Home(running)).list_programs()}
 
-    assert {"us", "metrics", "relay", "notify"} <= {
+    assert {"us", "metrics", "relay", "zmq", "notify"} <= {
         name for name, program in programs.items() if never_started(program)
     }
 

@@ -1,0 +1,83 @@
+"""Numbers of each topic, its last value, and the newest messages of all, for whoever missed them (pure).
+
+Guarantees:
+    * The messages of a topic have the numbers 1, 2, 3, ... of one epoch.
+    * What is kept of a topic is its newest messages without a hole; in all at most `max_bytes`, oldest first out.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field
+from itertools import islice
+
+import msgspec
+
+from collectorctl.reader.messages import Message
+from collectorctl.zmq.envelope import Envelope, Heads, encode, topic_of, wrap
+
+LAST_VALUES = (b"orderbook.", b"feed.")
+"""Topics whose last value is sent to whoever subscribes."""
+
+OVERHEAD_BYTES = 100
+"""What a kept message costs beside its own bytes."""
+
+
+@dataclass
+class Topic:
+    """One topic: how many messages it had, and the newest of them."""
+
+    count: int = 0
+    kept: deque[bytes] = field(default_factory=deque)
+    last: Envelope | None = None
+
+
+class History:
+    """All topics of one epoch."""
+
+    def __init__(self, epoch: int, max_bytes: int) -> None:
+        self.epoch = epoch
+        self._max_bytes = max_bytes
+        self._bytes = 0
+        self._topics: dict[bytes, Topic] = {}
+        self._order: deque[Topic] = deque()
+
+    def add(self, message: Message, at_ns: int) -> tuple[bytes, bytes]:
+        """Number and keep a message; its topic and payload."""
+        name = topic_of(message)
+        topic = self._topics.setdefault(name, Topic())
+        topic.count += 1
+        envelope = wrap(message, self.epoch, topic.count, at_ns)
+        payload = encode(envelope)
+        if name.startswith(LAST_VALUES):
+            topic.last = envelope
+        topic.kept.append(payload)
+        self._order.append(topic)
+        self._bytes += len(payload) + OVERHEAD_BYTES
+        while self._bytes > self._max_bytes:
+            self._bytes -= len(self._order.popleft().kept.popleft()) + OVERHEAD_BYTES
+        return name, payload
+
+    def make_heads(self, at_ns: int) -> bytes:
+        """The payload of a Heads."""
+        topics = {name.decode(): topic.count for name, topic in self._topics.items()}
+        return encode(wrap(Heads(topics), self.epoch, 0, at_ns))
+
+    def make_snapshots(self, prefix: bytes) -> list[tuple[bytes, bytes]]:
+        """Topic and payload of the last values whose topic begins with `prefix`, under the numbers that they have."""
+        return [
+            (name, encode(msgspec.structs.replace(topic.last, is_snapshot=True)))
+            for name, topic in self._topics.items()
+            if topic.last is not None and name.startswith(prefix)
+        ]
+
+    def read(self, name: bytes, first: int, last: int, limit: int) -> tuple[list[bytes], int]:
+        """The payloads of the messages `first` to `last` of a topic, as far as they are kept, and how many are no longer.
+
+        `limit`: the most payloads that are returned, the oldest.
+        """
+        topic = self._topics.get(name, Topic())
+        oldest = topic.count - len(topic.kept) + 1
+        begin = max(0, first - oldest)
+        end = max(begin, min(last + 1 - oldest, begin + limit, len(topic.kept)))
+        return list(islice(topic.kept, begin, end)), max(0, min(oldest, last + 1) - max(first, 1))
