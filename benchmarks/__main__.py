@@ -16,7 +16,7 @@ from pathlib import Path
 
 TAKES_AGAINST = ("receive", "journal", "live")
 """Those that compare with another checkout, in turns."""
-BENCHMARKS = ("ring", "receive", "decode", "journal", "place", "live", "scale")
+BENCHMARKS = ("ring", "receive", "decode", "journal", "place", "live", "scale", "store", "peers")
 
 
 def describe_machine() -> str:
