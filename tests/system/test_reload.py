@@ -61,10 +61,8 @@ def assert_every_book_is_stored(truth: ground_truth.GroundTruth, rows: pd.DataFr
     for line in (1, 2):
         sent = deliveries["first_id"][deliveries["line"] == line]
         assert np.isin(books["id"], sent).all(), f"{code}: feed {line} was not subscribed all the time"
-    stored = {
-        tuple(np.concatenate([row[name] for name in LEVELS]).tolist())
-        for row in rows[rows["symbol"] == code].to_dict("records")
-    }
+    own = rows[rows["symbol"] == code]
+    stored = set(zip(*(own[f"{name}_{level}"].tolist() for name in LEVELS for level in range(1, 11)), strict=True))
     missed = [
         one["id"] for one in books if tuple(np.concatenate([one[name] for name in LEVELS]).tolist()) not in stored
     ]
