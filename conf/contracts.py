@@ -117,6 +117,12 @@ CONTRACTS = tuple(
             "verify, copy",
             "collectorctl.disk.retired:load",
         ),
+        (
+            "data/.verify-{token}",
+            "collectorctl",
+            "workers of a cluster",
+            "collectorctl.recover.verify_cluster:Check",
+        ),
         ("data/report/{name}.html", "recover, collectorctl", "user", "collectorctl.report.store:write_report"),
         ("data/recover/round.json", "recover", "status, watchdog", "collectorctl.recover.schedule.state:LastRun"),
         (

@@ -95,16 +95,21 @@ def backfill(root: Path, symbols: tuple[str, ...], days: int, as_json: bool) -> 
 @click.option(
     "--jobs", default=1, show_default=True, type=click.IntRange(1, 256), help="Processes for the days of a range."
 )
+@click.option(
+    "--cluster", default="", help="Instead: the workers of a Dask scheduler, tcp://HOST:8786, that see the same home."
+)
 @as_json_option
 @click.pass_obj
-def verify(root: Path, days: DayChoice, market: str, jobs: int, as_json: bool) -> None:
+def verify(root: Path, days: DayChoice, market: str, jobs: int, cluster: str, as_json: bool) -> None:
     """Make the certificates of days again, from files alone. Exit 1 when one does not hold or does not say the day is whole.
 
     Example: collectorctl verify --last 20d --jobs 2
     """
     from collectorctl.recover.command import verify as work
 
-    sys.exit(work(Home(root), days, jobs, as_json, MARKETS[market]))
+    if cluster and jobs > 1:
+        raise usage_error("--jobs is of this host and --cluster of others: name one of them")
+    sys.exit(work(Home(root), days, jobs, as_json, MARKETS[market], cluster))
 
 
 @click.command()

@@ -25,6 +25,7 @@ from collectorctl.recover.plan import InstrumentPlan
 from collectorctl.recover.progress import ConsoleProgress, parse_duration, show_certificates, show_day_states, show_plan
 from collectorctl.recover.store import day_ticks
 from collectorctl.recover.verify import DayVerification, VerifiedCertificate, verify_day, verify_days
+from collectorctl.recover.verify_cluster import ClusterRefused, verify_on_cluster
 from collectorctl.report.store import write_report_after
 from collectorctl.terminal import TextConsole, echo, echo_json, usage_error, wide_console
 from conf.home import Home
@@ -185,14 +186,27 @@ def _to_json(found: Sequence[object] | None) -> object:
     ]
 
 
-def verify(home: Home, days: DayChoice, jobs: int, as_json: bool, market: Market = KR) -> int:
-    """Certify days again; the exit status. UsageError."""
+def verify(home: Home, days: DayChoice, jobs: int, as_json: bool, market: Market = KR, cluster: str = "") -> int:
+    """Certify days again, by `jobs` processes or the workers of `cluster`; the exit status. UsageError."""
     chosen = days.resolve(home, market)
-    if not days.is_range:
+    if not days.is_range and not cluster:
         return _verify_one(verify_day(home, chosen[0], market), as_json, market)
     console = wide_console(stderr=as_json)
     with ConsoleProgress(console) as progress:
-        found = verify_days(home, chosen, market, jobs, lambda done: progress.on_day(None, done, len(chosen)))
+
+        def on_done(done: int) -> None:
+            progress.on_day(None, done, len(chosen))
+
+        try:
+            found = (
+                verify_on_cluster(home, chosen, market, cluster, on_done)
+                if cluster
+                else verify_days(home, chosen, market, jobs, on_done)
+            )
+        except ClusterRefused as error:
+            raise usage_error(f"--cluster: {error}") from None
+    if not days.is_range:
+        return _verify_one(found[0], as_json, market)
     return finish_range(console, [_judge_verification(one, market) for one in found], as_json)
 
 

@@ -1,7 +1,8 @@
 """Verification: the certificates of a day computed again from files alone, of several days in several processes.
 
     days ──verify_day──> DayVerification, in order of the days        jobs = 1: here
-          └ pool of N processes; what a killed one had not returned is done again
+          ├ pool of N processes; what a killed one had not returned is done again
+          └ workers of a cluster: verify_cluster.py
 
 Guarantees:
     * Nothing is fetched or changed; a certificate that the files contradict is named, with the difference.
@@ -17,7 +18,6 @@ from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from datetime import date
-from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -119,11 +119,12 @@ def verify_days(
                 raise
             except BrokenProcessPool:
                 broken = broken + 1 if len(found) == before else 1
-    lost = partial(DayVerification, certificates=[])
-    return [found.get(day) or lost(day, failure=f"{day}: its process was killed: {_REMEDY}") for day in days]
+    return in_order(days, found, "its process was killed: free some memory, or use fewer --jobs")
 
 
-_REMEDY = "free some memory, or use fewer --jobs"
+def in_order(days: Sequence[date], found: dict[date, DayVerification], lost: str) -> list[DayVerification]:
+    """What was found of each day; `lost`: the failure of those of which nothing was."""
+    return [found.get(day) or DayVerification(day, [], f"{day}: {lost}") for day in days]
 
 
 def _collect(done: set[Future[DayVerification]], found: dict[date, DayVerification]) -> None:
