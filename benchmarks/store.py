@@ -118,10 +118,13 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="cc-") as directory:
         home = options.home or Path(directory) / "home"
         if options.home is None:
-            command = [sys.executable, "-m", "collectorctl.cli", "demo", "--home", str(home), "--seconds", "60"]
+            program = Path(sys.executable).with_name("collectorctl")
+            command = [program, "demo", "--home", home, "--seconds", "60"]
             subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
         for dataset in DATASETS:
             files = pads.dataset(sorted((home / "data" / "kr" / dataset).rglob("*.parquet")))
+            if not files.files:
+                sys.exit(f"{home}: no {dataset} is stored: name a home with collected days")
             table = files.to_table()
             print(
                 f"\n{dataset}: {table.num_rows:,} rows of {len(files.files)} hour files, median of {options.times}, one symbol read"
