@@ -10,6 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import msgspec
+import pytest
 from support.process_tree import BIN, read_status, temporary_home, wait_until
 
 
@@ -28,6 +29,7 @@ def test_the_demo_passes_and_crosses_hours() -> None:
     assert "0 are in no row and 0 in several" in ran.stdout
 
 
+@pytest.mark.long
 def test_the_table_stays_exact_while_every_process_is_killed_in_turn() -> None:
     """SIGKILL of kis, kiwoom and writer during a demo: nothing missing, nothing doubled."""
     with temporary_home("") as root:
