@@ -15,8 +15,8 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from support.certified_day import certify_day, run
-from support.stored_day import DAY, make_stored_day
+from support.certified_day import make_certified_days, run
+from support.stored_day import DAY
 
 from collectorctl.recover.verify import verify_day
 from collectorctl.recover.verify_cluster import verify_on_cluster
@@ -73,13 +73,7 @@ class Cluster:
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Twenty certified days of equal trades."""
-    root = make_stored_day(tmp_path_factory.mktemp("home"), counted=False)
-    for day in DAYS[:-1]:
-        for dataset in ("tick", "orderbook"):
-            shutil.copytree(root / f"data/kr/{dataset}/date={DAY}", root / f"data/kr/{dataset}/date={day}")
-    for day in DAYS:
-        certify_day(root, day=day)
-    return root
+    return make_certified_days(tmp_path_factory.mktemp("home"), DAYS)
 
 
 @pytest.fixture(scope="module")

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
+from collections.abc import Sequence
 from datetime import date
 from pathlib import Path
 
 import pandas as pd
 from click.testing import CliRunner, Result
-from support.stored_day import DAY, SYMBOLS
+from support.stored_day import DAY, SYMBOLS, make_stored_day
 
 from collectorctl.cli import main
 from collectorctl.recover.certificate import store
@@ -38,3 +40,14 @@ def certify_day(root: Path, symbols: tuple[str, ...] = SYMBOLS, lacking: tuple[s
         evidence.save(recovery_folder(home.data, day, instrument), known)
         found.append(compute_certificate(home, date.fromisoformat(day), instrument))
     store.save(home.data, date.fromisoformat(day), found, f"{day}T20:10:00+0900")
+
+
+def make_certified_days(root: Path, days: Sequence[str]) -> Path:
+    """A home with days of equal trades, all certified; the last of them is DAY, at nine in the evening."""
+    make_stored_day(root, counted=False)
+    for day in days:
+        for dataset in ("tick", "orderbook") if day != DAY else ():
+            shutil.copytree(root / f"data/kr/{dataset}/date={DAY}", root / f"data/kr/{dataset}/date={day}")
+    for day in days:
+        certify_day(root, day=day)
+    return root

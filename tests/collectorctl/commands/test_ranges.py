@@ -14,8 +14,8 @@ import click
 import msgspec
 import psutil
 import pytest
-from support.certified_day import certify_day, run
-from support.stored_day import DAY, make_stored_day
+from support.certified_day import make_certified_days, run
+from support.stored_day import DAY
 
 from collectorctl.commands.options import DayChoice
 from collectorctl.recover.verify import verify_day, verify_days
@@ -28,13 +28,7 @@ DAYS = ["2026-11-18", "2026-11-19", "2026-11-20"]
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Three certified days of equal trades, at nine in the evening of the last one."""
-    root = make_stored_day(tmp_path_factory.mktemp("home"), counted=False)
-    for day in DAYS[:-1]:
-        for dataset in ("tick", "orderbook"):
-            shutil.copytree(root / f"data/kr/{dataset}/date={DAY}", root / f"data/kr/{dataset}/date={day}")
-    for day in DAYS:
-        certify_day(root, day=day)
-    return root
+    return make_certified_days(tmp_path_factory.mktemp("home"), DAYS)
 
 
 @pytest.fixture

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-from collections.abc import Callable
 from datetime import date
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -17,6 +16,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.certified_day import certify_day, run
+from support.kill_at_call import EXIT_KILLED, run_killed_at
 from support.stored_day import DAY, make_stored_day
 
 import collectorctl
@@ -140,19 +140,6 @@ def test_a_day_that_is_not_whole_is_not_compacted(home: Path) -> None:
     assert not [name for name in list_files(home) if "hour=all" in name]
 
 
-def _kill_at(count: int, call: Callable) -> Callable:
-    """`call`, before which the process ends when it is the count-th of all that are made so."""
-
-    def made(*args: object, **kwargs: object) -> object:
-        _kill_at.left -= 1  # type: ignore[attr-defined]
-        if not _kill_at.left:  # type: ignore[attr-defined]
-            os._exit(9)
-        return call(*args, **kwargs)
-
-    _kill_at.left = count  # type: ignore[attr-defined]
-    return made
-
-
 def test_whichever_step_is_the_last_the_day_has_every_row_once_and_the_next_run_completes_it(
     certified: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -162,14 +149,10 @@ def test_whichever_step_is_the_last_the_day_has_every_row_once_and_the_next_run_
     while not ended:
         count += 1
         home = Path(shutil.copytree(certified, tmp_path / str(count)))
-        if (pid := os.fork()) == 0:
-            for place, name in ((durable_io, "rename"), (durable_io, "sync"), (durable_io, "create_directory"),
-                                (job, "exchange_directories"), (job.shutil, "rmtree"), (Path, "rename")):  # fmt: skip
-                setattr(place, name, _kill_at(count, getattr(place, name)))
-            compact_day(Home(home), date.fromisoformat(DAY))
-            os._exit(0)
-        status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-        assert status in (0, 9)
+        calls = ((durable_io, "rename"), (durable_io, "sync"), (durable_io, "create_directory"),
+                 (job, "exchange_directories"), (job.shutil, "rmtree"), (Path, "rename"))  # fmt: skip
+        status = run_killed_at(count, calls, partial(compact_day, Home(home), date.fromisoformat(DAY)))
+        assert status in (0, EXIT_KILLED)
         ended = status == 0
         pd.testing.assert_frame_equal(read(home, "tick"), wanted)
         assert compact_day(Home(home), date.fromisoformat(DAY)).files_after == 1

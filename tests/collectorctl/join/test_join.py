@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable
 from datetime import date
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 
@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 from support.certified_day import certify_day, run
+from support.kill_at_call import EXIT_KILLED, run_killed_at
 from support.stored_day import DAY, SYMBOLS, make_stored_day
 
 from collectorctl.join import job
@@ -151,34 +152,12 @@ def test_what_cannot_be_joined_is_refused_in_words_and_nothing_is_made(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["bare", "copy", "taken"]
 
 
-def _kill_at(count: int, call: Callable) -> Callable:
-    """`call`, before which the process ends when it is the count-th of all that are made so."""
-
-    def made(*args: object, **kwargs: object) -> object:
-        _kill_at.left -= 1  # type: ignore[attr-defined]
-        if not _kill_at.left:  # type: ignore[attr-defined]
-            os._exit(9)
-        return call(*args, **kwargs)
-
-    _kill_at.left = count  # type: ignore[attr-defined]
-    return made
-
-
 def check_killed(homes: tuple[Path, Path, Path], into: Path, count: int) -> None:
     """Killed before the count-th step there is nothing; the next run makes the day."""
     _, one, other = homes
-    if (pid := os.fork()) == 0:
-        for place, name in (
-            (durable_io, "rename"),
-            (job, "verify_stored"),
-            (new_directory_module, "_sync"),
-            (os, "rename"),
-        ):
-            setattr(place, name, _kill_at(count, getattr(place, name)))
-        join_day([one, other], date.fromisoformat(DAY), into)
-        os._exit(0)
-    status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-    assert (status, into.exists()) == ((0, True) if count == NEVER else (9, False))
+    calls = ((durable_io, "rename"), (job, "verify_stored"), (new_directory_module, "_sync"), (os, "rename"))
+    status = run_killed_at(count, calls, partial(join_day, [one, other], date.fromisoformat(DAY), into))
+    assert (status, into.exists()) == ((0, True) if count == NEVER else (EXIT_KILLED, False))
     if not into.exists():
         join_day([one, other], date.fromisoformat(DAY), into)
     assert run(into, "verify", "--date", DAY).stdout.count("PROVEN") == 3

@@ -6,17 +6,17 @@ import json
 import os
 import signal
 import socket
-import subprocess
-import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import websocket
+from support.process_tree import wait_until
+from support.ring_program import CAPACITY, WAIT_S, RingProgram, free_ports
 from support.vendor_clients import WebSocketClient, post
 
 from brokers.kis import decode as kis_decode
@@ -30,11 +30,8 @@ from conf.home import Home
 from conf.instrument import Instrument
 from conf.process import ShutdownSignal
 from ringbuf.records import ORDERBOOK, TICK, FeedId, Venue, empty_records
-from ringbuf.ring import Producer
 from ringbuf.vitals import ProcessState, Vitals, read_snapshot
 
-WAIT_S = 60.0
-CAPACITY = 8192
 SYMBOL, US_SYMBOL = Instrument("005930", "KRX"), Instrument("NVDA", "NASDAQ")
 SETTINGS = """
 [universe]
@@ -51,56 +48,16 @@ kiwoom_port = {kiwoom}
 """
 
 
-def free_ports(number: int) -> list[int]:
-    taken = [socket.create_server(("127.0.0.1", 0)) for _ in range(number)]
-    ports = [one.getsockname()[1] for one in taken]
-    for one in taken:
-        one.close()
-    return ports
-
-
-def wait_until(is_true: Callable[[], bool], what: str) -> None:
-    deadline_s = time.monotonic() + WAIT_S
-    while not is_true():
-        assert time.monotonic() < deadline_s, what
-        time.sleep(0.01)
-
-
-class Relaying:
+class Relaying(RingProgram):
     """A home with rings, and the relay that serves them."""
 
     def __init__(self, root: Path) -> None:
         kis_port, kiwoom_port = free_ports(2)
-        (root / "collector.toml").write_text(SETTINGS.format(kis=kis_port, kiwoom=kiwoom_port))
-        self.home = Home(root)
-        self.home.create_directories()
         self.kis_url, self.kis_ws = f"http://127.0.0.1:{kis_port}", f"ws://127.0.0.1:{kis_port}"
         self.kiwoom_url = f"http://127.0.0.1:{kiwoom_port}"
         self.kiwoom_ws = f"ws://127.0.0.1:{kiwoom_port}/api/dostk/websocket"
-        self.rings = {
-            (feed, stream): Producer.open(self.home.ring_path(feed, stream), dtype, CAPACITY)
-            for feed in ("kis", "kiwoom", "us")
-            for stream, dtype in (("orderbook", ORDERBOOK), ("tick", TICK))
-        }
-        self.volume = 0
-        self.start()
-
-    def start(self) -> None:
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "collectorctl.relay"],
-            env=os.environ | {"COLLECTOR_HOME": str(self.home.root), "PYTHONPATH": str(Path(__file__).parents[3])},
-        )
-        wait_until(lambda: self.read_vitals().state == ProcessState.RUNNING, "the relay runs")
-
-    def read_vitals(self) -> Any:
-        path = self.home.vitals_path("relay")
-        snapshot = read_snapshot(path) if path.exists() else None
-        started = snapshot is not None and snapshot.pid == self.process.pid
-        return snapshot if started else type("NotYet", (), {"state": None, "detail": "", "counters": {}})
-
-    def kill(self) -> None:
-        self.process.kill()
-        self.process.wait()
+        settings = SETTINGS.format(kis=kis_port, kiwoom=kiwoom_port)
+        super().__init__(root, "relay", settings, ("kis", "kiwoom", "us"), ("orderbook", "tick"))
 
     def ticks(self, feed: FeedId, count: int) -> np.ndarray:
         """Trades of one share each that follow each other."""
@@ -312,7 +269,7 @@ def test_what_the_relay_was_too_late_for_is_counted_and_logged_with_its_numbers(
     for _ in range(5):
         relaying.rings["kis", "tick"].publish(relaying.ticks(FeedId.KIS, CAPACITY // 2))
     os.kill(relaying.process.pid, signal.SIGCONT)
-    wait_until(lambda: relaying.read_vitals().counters["lost_records"] > before, "it is counted")
+    wait_until("it is counted", lambda: relaying.read_vitals().counters["lost_records"] > before, WAIT_S)
     lost = relaying.read_vitals().counters["lost_records"] - before
     volumes = [int(frame.split(b"^")[13]) for frame in read_data(client, 5 * CAPACITY // 2 - lost)]
 
@@ -341,9 +298,9 @@ def test_while_no_collector_lives_clients_are_cut_and_refused(relaying: Relaying
     assert client.await_end(WAIT_S) == "cut"
     with pytest.raises((OSError, websocket.WebSocketException)):
         open_kis(relaying, BOTH[0])
-    wait_until(lambda: "no collector of kr and us runs" in relaying.read_vitals().detail, "the state says why")
+    wait_until("the state says why", lambda: "no collector of kr and us runs" in relaying.read_vitals().detail, WAIT_S)
     write_vitals(vitals)
-    wait_until(lambda: "no collector" not in relaying.read_vitals().detail, "clients are let in again")
+    wait_until("clients are let in again", lambda: "no collector" not in relaying.read_vitals().detail, WAIT_S)
     client, answers = open_kis(relaying, BOTH[0])
 
     assert answers[0]["msg_cd"] == "OPSP0000"
@@ -355,16 +312,16 @@ def test_while_no_collector_lives_clients_are_cut_and_refused(relaying: Relaying
 def test_while_the_us_collector_is_down_who_has_nothing_else_is_cut_and_the_others_go_on(relaying: Relaying) -> None:
     vitals = {feed: Vitals.create(relaying.home.vitals_path(feed), feed) for feed in ("kis", "us")}
     write_vitals(vitals)
-    wait_until(lambda: "no collector" not in relaying.read_vitals().detail, "both live")
+    wait_until("both live", lambda: "no collector" not in relaying.read_vitals().detail, WAIT_S)
     both, _ = open_kis(relaying, US_BOTH[0], BOTH[0])
     one, _ = open_kis(relaying, US_BOTH[0])
     write_vitals(vitals, us=ProcessState.STOPPED)
     assert one.await_end(WAIT_S) == "cut"
-    wait_until(lambda: "no collector of us runs" in relaying.read_vitals().detail, "the state says why")
+    wait_until("the state says why", lambda: "no collector of us runs" in relaying.read_vitals().detail, WAIT_S)
     relaying.rings["kis", "tick"].publish(relaying.ticks(FeedId.KIS, 3))
     assert len(read_data(both, 3)) == 3
     write_vitals(vitals)
-    wait_until(lambda: "no collector" not in relaying.read_vitals().detail, "both live again")
+    wait_until("both live again", lambda: "no collector" not in relaying.read_vitals().detail, WAIT_S)
     relaying.rings["us", "tick"].publish(relaying.ticks(FeedId.US, 3))
     assert len(read_data(both, 3)) == 3
     both.ws.close()
@@ -400,7 +357,7 @@ def test_an_address_that_others_reach_is_not_served_without_a_token(tmp_path: Pa
     idle.start()
     path = home.vitals_path("relay")
     try:
-        wait_until(lambda: path.exists() and read_snapshot(path).state == ProcessState.FAILING, "it says so")
+        wait_until("it says so", lambda: path.exists() and read_snapshot(path).state == ProcessState.FAILING, WAIT_S)
         assert "RELAY_TOKEN" in read_snapshot(path).detail
     finally:
         stop.request()

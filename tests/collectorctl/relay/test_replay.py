@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import queue
-import socket
 import subprocess
 import sys
 import threading
@@ -17,6 +16,7 @@ import msgspec
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from support.ring_program import free_ports
 from support.us_day import DAY as US_DAY
 from support.us_day import make_us_books, make_us_day, make_us_ticks, ny
 from support.vendor_clients import WebSocketClient
@@ -111,11 +111,6 @@ def test_books_and_ticks_are_merged_by_receipt_and_a_book_goes_first() -> None:
     assert list(stored.merge_runs({"orderbook": books[:0], "tick": ticks[:0]}, 2)) == []
 
 
-def free_ports() -> list[int]:
-    with socket.create_server(("127.0.0.1", 0)) as one, socket.create_server(("127.0.0.1", 0)) as other:
-        return [one.getsockname()[1], other.getsockname()[1]]
-
-
 def register_kis(url: str, *kinds: str, keys: Sequence[str] = ("005930",)) -> WebSocketClient:
     client = WebSocketClient(url)
     for kind, key in product(kinds, keys):
@@ -133,7 +128,7 @@ def register_kiwoom(url: str) -> WebSocketClient:
 
 
 def test_a_day_is_played_as_fast_as_clients_take_it_in_both_forms(home: Home) -> None:
-    kis_port, kiwoom_port = free_ports()
+    kis_port, kiwoom_port = free_ports(2)
     command = [Path(sys.executable).parent / "collectorctl", "--home", home.root, "replay", "--date", str(DAY)]
     command += ["--symbols", "005930", "--speed", "max", "--kis-port", str(kis_port), "--kiwoom-port", str(kiwoom_port)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
@@ -167,7 +162,7 @@ def test_a_day_is_played_as_fast_as_clients_take_it_in_both_forms(home: Home) ->
 
 
 def test_a_span_keeps_its_pace_and_waits_while_nobody_has_registered_anything(home: Home) -> None:
-    kis_port, kiwoom_port = free_ports()
+    kis_port, kiwoom_port = free_ports(2)
     settings = msgspec.structs.replace(home.settings.relay, kis_port=kis_port, kiwoom_port=kiwoom_port)
     span = stored.Span(DAY, NINE_NS + 10 * SECOND_NS, NINE_NS + 60 * SECOND_NS)
     told: queue.Queue[str] = queue.Queue()
@@ -196,7 +191,7 @@ def test_a_span_keeps_its_pace_and_waits_while_nobody_has_registered_anything(ho
 
 
 def test_a_us_day_is_played_in_the_form_of_kis(tmp_path: Path) -> None:
-    home, (kis_port, kiwoom_port) = make_us_day(tmp_path / "home"), free_ports()
+    home, (kis_port, kiwoom_port) = make_us_day(tmp_path / "home"), free_ports(2)
     settings = msgspec.structs.replace(home.settings.relay, kis_port=kis_port, kiwoom_port=kiwoom_port)
     instruments = home.settings.instruments("us")
     span = stored.Span(date.fromisoformat(US_DAY), ny(US_DAY), ny("2026-11-21"))

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import socket
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -16,6 +13,8 @@ import msgspec
 import numpy as np
 import pytest
 import zmq
+from support.process_tree import wait_until
+from support.ring_program import CAPACITY, WAIT_S, RingProgram, free_ports
 
 from collectorctl.reader.live import Live
 from collectorctl.reader.messages import Book, FeedDown, FeedUp, Gap, Tick
@@ -25,11 +24,8 @@ from collectorctl.zmq.subscriber import PUBLISHER, Received, Snapshot, Subscribe
 from conf.home import Home
 from conf.process import ShutdownSignal
 from ringbuf.records import EVENT, ORDERBOOK, TICK, EventType, FeedId, Venue, empty_records
-from ringbuf.ring import Producer
 from ringbuf.vitals import ProcessState, read_snapshot
 
-WAIT_S = 60.0
-CAPACITY = 8192
 SETTINGS = """
 [universe]
 kr = ["005930", "005930_NX", "000660"]
@@ -44,13 +40,6 @@ high_water = 100
 """
 
 
-def wait_until(is_true: Callable[[], bool], what: str) -> None:
-    deadline_s = time.monotonic() + WAIT_S
-    while not is_true():
-        assert time.monotonic() < deadline_s, what
-        time.sleep(0.01)
-
-
 class BegunSubscriber(Subscriber):
     """One that has read the beginning of its stream."""
 
@@ -59,42 +48,14 @@ class BegunSubscriber(Subscriber):
         self.first: list[Received] = []
 
 
-class Publishing:
+class Publishing(RingProgram):
     """A home with rings, and the publisher that reads them."""
 
     def __init__(self, root: Path) -> None:
-        taken = [socket.create_server(("127.0.0.1", 0)) for _ in range(2)]
-        port, resend_port = (one.getsockname()[1] for one in taken)
-        for one in taken:
-            one.close()
-        (root / "collector.toml").write_text(SETTINGS.format(port=port, resend_port=resend_port))
-        self.home = Home(root)
-        self.home.create_directories()
+        port, resend_port = free_ports(2)
         self.address, self.resend_address = (f"tcp://127.0.0.1:{number}" for number in (port, resend_port))
-        self.rings = {
-            (feed, stream): Producer.open(self.home.ring_path(feed, stream), dtype, CAPACITY)
-            for feed in ("kis", "kiwoom")
-            for stream, dtype in (("orderbook", ORDERBOOK), ("tick", TICK), ("event", EVENT))
-        }
-        self.volume = 0
-        self.start()
-
-    def start(self) -> None:
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "collectorctl.zmq"],
-            env=os.environ | {"COLLECTOR_HOME": str(self.home.root), "PYTHONPATH": str(Path(__file__).parents[3])},
-        )
-        wait_until(lambda: self.read_vitals().state == ProcessState.RUNNING, "the publisher runs")
-
-    def read_vitals(self) -> Any:
-        path = self.home.vitals_path("zmq")
-        snapshot = read_snapshot(path) if path.exists() else None
-        started = snapshot is not None and snapshot.pid == self.process.pid
-        return snapshot if started else type("NotYet", (), {"state": None, "detail": "", "counters": {}})
-
-    def kill(self) -> None:
-        self.process.kill()
-        self.process.wait()
+        settings = SETTINGS.format(port=port, resend_port=resend_port)
+        super().__init__(root, "zmq", settings, ("kis", "kiwoom"), ("orderbook", "tick", "event"))
 
     def subscribe(self, *symbols: str, streams: tuple[str, ...] = ("orderbook", "tick")) -> BegunSubscriber:
         """A subscriber whose stream has begun, and in `first` what has come of it."""
@@ -118,7 +79,7 @@ class Publishing:
             volumes += records["cum_volume"].tolist()
             sent = self.read_vitals().counters["published"] + len(records)
             self.rings["kis", "orderbook"].publish(records)
-            wait_until(lambda sent=sent: self.read_vitals().counters["published"] >= sent, "all are sent")  # type: ignore[misc]
+            wait_until("all are sent", lambda sent=sent: self.read_vitals().counters["published"] >= sent, WAIT_S)  # type: ignore[misc]
         return volumes
 
     def make_ticks(self, feed: FeedId, *covered: tuple[int, int], symbol: str = "005930") -> np.ndarray:
@@ -301,7 +262,7 @@ def test_switched_off_it_idles_and_a_port_that_is_taken_is_its_state_until_it_is
             process.start()
             path = home.vitals_path("zmq")
             try:
-                wait_until(lambda: path.exists() and read_snapshot(path).state == state, "its state")  # noqa: B023
+                wait_until("its state", lambda: path.exists() and read_snapshot(path).state == state, WAIT_S)  # noqa: B023
                 detail = read_snapshot(path).detail
             finally:
                 stop.request()
