@@ -95,6 +95,16 @@ def link_new(temporary: Path, path: Path) -> None:
 
 def replace(path: Path, data: bytes) -> None:
     """Put a new file of that content in place of `path`."""
+    rename(_write_temporary(path, data), path)
+
+
+def create_whole(path: Path, data: bytes) -> None:
+    """Put a new file of that content where none is. FileExistsError: `path` exists, and stays as it is."""
+    link_new(_write_temporary(path, data), path)
+
+
+def _write_temporary(path: Path, data: bytes) -> Path:
+    """A synced file of that content beside `path`."""
     temporary = path.with_name(f".{path.name}.tmp")
     fd = open_temporary(temporary)
     try:
@@ -102,7 +112,7 @@ def replace(path: Path, data: bytes) -> None:
         sync(fd)
     finally:
         os.close(fd)
-    rename(temporary, path)
+    return temporary
 
 
 def remove(path: Path) -> None:

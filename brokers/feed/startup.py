@@ -7,10 +7,12 @@ Guarantees:
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TypeVar
+from importlib.util import find_spec
+from typing import NamedTuple, TypeVar
 
 from loguru import logger
 
+from conf.home import Home
 from conf.loader import SETTINGS_FILE
 from conf.process import ShutdownSignal
 from ringbuf.ring import RingError
@@ -39,6 +41,34 @@ def retry_until_usable(create: Callable[[], Resource], vitals: Vitals, stop: Shu
         vitals.heartbeat()
         stop.wait(RETRY_S)
     return None
+
+
+class Library(NamedTuple):
+    """A library that a program needs and a home may lack: its module, its package, and the extra that brings it."""
+
+    module: str
+    package: str
+    extra: str
+
+
+def run_optional(
+    home: Home, stop: ShutdownSignal, name: str, library: Library, run: Callable[[Home, ShutdownSignal, Vitals], None]
+) -> None:
+    """Run a program, or idle while its table of the settings is disabled or its library is missing."""
+    vitals = Vitals.create(home.vitals_path(name), name)
+    try:
+        if not getattr(home.settings, name).enabled:
+            run_disabled(vitals, stop, f"{name}.enabled is false in {SETTINGS_FILE}")
+        elif find_spec(library.module) is None:
+            command = f".venv/bin/pip install -e '.[{library.extra}]'"
+            run_failing(
+                vitals, stop, f"{library.package} is not installed: {command} in the clone, then restart {name}"
+            )
+        else:
+            run(home, stop, vitals)
+    finally:
+        vitals.set_state(ProcessState.STOPPED)
+        vitals.close()
 
 
 def run_disabled(vitals: Vitals, stop: ShutdownSignal, reason: str) -> None:

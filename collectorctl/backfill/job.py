@@ -168,12 +168,14 @@ class _InstrumentBackfill:
             if isinstance(error, NoAnswer | DiskSpaceLow):
                 self.fatal = str(error)
             for day in left:
-                yield self._say(day, "failed", str(error))
+                yield self._make_outcome(day, "failed", str(error))
             return
         if todo and not unsettled:
             shutil.rmtree(self._pages, ignore_errors=True)
 
-    def _say(self, day: date, outcome: str, note: str = "", certificate: Certificate | None = None) -> DayOutcome:
+    def _make_outcome(
+        self, day: date, outcome: str, note: str = "", certificate: Certificate | None = None
+    ) -> DayOutcome:
         return DayOutcome(self._instrument, day, outcome, note, certificate)
 
     def _look_at(self, day: date) -> DayOutcome | None:
@@ -183,13 +185,13 @@ class _InstrumentBackfill:
             mode = availability.resolve_mode("auto")
             self._availability[day] = availability
             if own := find_own(self._home, day, self._instrument):
-                return self._say(day, "collected", own)
+                return self._make_outcome(day, "collected", own)
         except DayUnavailable as error:
-            return self._say(day, "unavailable", str(error))
+            return self._make_outcome(day, "unavailable", str(error))
         except FAILURES as error:
-            return self._say(day, "failed", str(error))
+            return self._make_outcome(day, "failed", str(error))
         if settled := find_settled(self._home, day, self._instrument):
-            return self._say(day, "unchanged", certificate=settled)
+            return self._make_outcome(day, "unchanged", certificate=settled)
         if mode == "minutes":
             self._reasons[day] = availability.skip_reason
         return None
@@ -303,13 +305,15 @@ class _InstrumentBackfill:
             found = self._collect_evidence(day)
             found.pages = chart.pages if chart else 0
             if found.volume is None and chart is None and day not in self._bars:
-                return self._say(day, "unavailable", f"the broker has nothing of {self._instrument} on that day")
+                return self._make_outcome(
+                    day, "unavailable", f"the broker has nothing of {self._instrument} on that day"
+                )
             certificate = self._publish(day, found, chart.rows if chart else None)
         except (NoAnswer, DiskSpaceLow):
             raise
         except FAILURES as error:
-            return self._say(day, "failed", str(error))
-        return self._say(day, "stored", "; ".join(certificate.reasons), certificate)
+            return self._make_outcome(day, "failed", str(error))
+        return self._make_outcome(day, "stored", "; ".join(certificate.reasons), certificate)
 
     def _collect_evidence(self, day: date) -> Evidence:
         """Official figures and minutes of a day. FetchError."""

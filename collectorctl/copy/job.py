@@ -30,13 +30,13 @@ from collectorctl.copy.manifest import (
     encode_checksums,
     find_sources,
     name_manifest,
+    read_source_states,
 )
 from collectorctl.copy.target import Target
 from collectorctl.export.certified import NotHandedOn, verify_stored
 from collectorctl.export.manifest import FileEntry
 from conf.home import Home
 from conf.market import KR
-from writer.catalog import read_file_state
 
 
 class DayCopy(NamedTuple):
@@ -49,7 +49,7 @@ class DayCopy(NamedTuple):
 
 def copy_day(home: Home, day: date, target: Target, on_file: Callable[[int, int], None] = lambda *_: None) -> DayCopy:
     """Copy a day. NotHandedOn, PartitionWriteError, OSError. `on_file`: called with how many files of how many are done."""
-    states = _read_states(home, day)
+    states = read_source_states(home, day)
     verified = verify_stored(home, day)
     manifest = describe_day(home, day, verified)
     files = manifest.files
@@ -83,7 +83,7 @@ def copy_day(home: Home, day: date, target: Target, on_file: Callable[[int, int]
     for path in sorted(ours - wanted):
         target.remove(path)
     on_file(len(files), len(files))
-    if _read_states(home, day) != states:
+    if read_source_states(home, day) != states:
         raise NotHandedOn(f"{day}: files of that day changed meanwhile: copy again")
     target.write(checksums, encode_checksums(manifest))
     target.write(complete, encode(manifest))
@@ -132,7 +132,3 @@ def _find_copied(target: Target, day: date | str) -> Iterator[str]:
     """The files at the place of the copy that would be taken for the day's."""
     for directory in (*target.entries(f"data/{KR.name}"), "data/recover"):
         yield from (path for path in target.find(f"{directory}/date={day}") if not path.endswith(".copying"))
-
-
-def _read_states(home: Home, day: date) -> list[tuple[str, int, int, int]]:
-    return [read_file_state(path, home.data) for path in find_sources(home, day)]

@@ -21,6 +21,7 @@ from collectorctl.recover.verify import VerifiedCertificate
 from conf.home import Home
 from conf.instrument import Instrument
 from conf.market import KR
+from writer.catalog import FileState, read_file_state
 
 SCHEMA_VERSION = 1
 MANIFESTS = f"manifest/{KR.name}"
@@ -62,6 +63,11 @@ def find_sources(home: Home, day: date) -> Iterator[Path]:
     """The files of a day: rows, certificates, bars, and the evidence that certificates are verified by."""
     yield from sorted((home.data / KR.name).glob(f"*/date={day}/**/*.parquet"))
     yield from sorted((home.data / "recover" / f"date={day}").glob(f"*/{EVIDENCE_FILE}"))
+
+
+def read_source_states(home: Home, day: date) -> list[FileState]:
+    """Which they are and when they changed, to see whether any did meanwhile."""
+    return [read_file_state(path, home.data) for path in find_sources(home, day)]
 
 
 def describe_source(path: Path, home: Home) -> FileEntry:

@@ -36,6 +36,7 @@ from collectorctl.copy.manifest import (
     encode_checksums,
     find_sources,
     name_manifest,
+    read_source_states,
 )
 from collectorctl.export.certified import NotHandedOn, verify_stored
 from collectorctl.export.manifest import FileEntry
@@ -62,7 +63,6 @@ from writer.catalog import (
     FileState,
     encode_spans,
     find_partitions,
-    read_file_state,
     read_instrument,
 )
 from writer.publish.verified_file import PartitionWriteError, write_verified
@@ -163,7 +163,7 @@ def join_day(
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(content)
         for source in sources:
-            if _read_states(source.home, day) != source.states:
+            if read_source_states(source.home, day) != source.states:
                 raise NotHandedOn(
                     f"{source.home.root}: files of {day} changed meanwhile, nothing was written: join again"
                 )
@@ -174,7 +174,7 @@ def _open_source(root: Path, day: date) -> _Source:
     """A source whose certificates hold, and whose manifest, if it has one, is that of its files. NotHandedOn, OSError."""
     home = Home(root)
     try:
-        states = _read_states(home, day)
+        states = read_source_states(home, day)
         verified = verify_stored(home, day)
     except NotHandedOn as error:
         raise NotHandedOn(f"{home.root}: {error}") from None
@@ -192,10 +192,6 @@ def _open_source(root: Path, day: date) -> _Source:
                 f"{home.root}: {changed[0]} is not what {manifest.name} says ({len(changed)} such files): copy again"
             )
     return _Source(home, states, verified, files)
-
-
-def _read_states(home: Home, day: date) -> list[FileState]:
-    return [read_file_state(path, home.data) for path in find_sources(home, day)]
 
 
 def _choose_evidence(name: Instrument, sources: Sequence[_Source], day: date) -> _Source:

@@ -8,33 +8,25 @@ Guarantees:
 from __future__ import annotations
 
 import sys
-from importlib.util import find_spec
 
-from brokers.feed.startup import run_disabled, run_failing
+from brokers.feed.startup import Library, run_optional
 from conf.home import Home
-from conf.loader import SETTINGS_FILE
 from conf.process import ShutdownSignal, run_process
-from ringbuf.vitals import ProcessState, Vitals
+from ringbuf.vitals import Vitals
 
 NAME = "metrics"
+LIBRARY = Library("prometheus_client", "prometheus-client", "metrics")
 
 
 def serve(home: Home, stop: ShutdownSignal) -> None:
     """Answer scrapes until asked to stop."""
-    vitals = Vitals.create(home.vitals_path(NAME), NAME)
-    try:
-        if not home.settings.metrics.enabled:
-            run_disabled(vitals, stop, f"metrics.enabled is false in {SETTINGS_FILE}")
-        elif find_spec("prometheus_client") is None:
-            detail = "prometheus-client is not installed: .venv/bin/pip install -e '.[metrics]' in the clone, then restart metrics"
-            run_failing(vitals, stop, detail)
-        else:
-            from collectorctl.metrics.endpoint import serve as serve_endpoint
+    run_optional(home, stop, NAME, LIBRARY, _serve)
 
-            serve_endpoint(home, stop, vitals)
-    finally:
-        vitals.set_state(ProcessState.STOPPED)
-        vitals.close()
+
+def _serve(home: Home, stop: ShutdownSignal, vitals: Vitals) -> None:
+    from collectorctl.metrics.endpoint import serve  # needs the library
+
+    serve(home, stop, vitals)
 
 
 if __name__ == "__main__":

@@ -15,10 +15,7 @@ Not handled here:
 
 from __future__ import annotations
 
-import os
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 import msgspec
 
@@ -28,13 +25,12 @@ from collectorctl.allocation_report import ConnectionRow, build_allocation_repor
 from collectorctl.check import require_startable
 from collectorctl.supervision.readiness import wait_until_healthy
 from collectorctl.supervision.status import enabled_feeds
-from collectorctl.supervision.supervisor import START_TIMEOUT_S, SupervisorClient
+from collectorctl.supervision.supervisor import SupervisorClient, exclude_starts
 from collectorctl.symbols.resolve import find_today, put_in_force, record_list, resolve_universe, start_universe
 from conf.files.replacement import read_replaced
 from conf.home import Home
 from conf.loader import load_settings
 from conf.market import KR
-from conf.process import ShutdownSignal, acquire_lock
 from conf.settings import Settings
 from conf.universe.listing import UniverseList
 from ringbuf.vitals import VitalsError, read_snapshot
@@ -65,7 +61,8 @@ def reload_universe(home: Home, wait_s: float) -> ReloadReport:
 
     SettingsError, AlreadyRunning, SupervisorError, OSError.
     """
-    with _no_other_start(home):
+    home.create_directories()
+    with exclude_starts(home):
         require_startable(home.root)
         running = {program.name for program in SupervisorClient(home).list_programs() if program.pid}
         written = Home(home.root, load_settings(home.root))
@@ -130,17 +127,6 @@ def has_session_begun(home: Home) -> bool:
     calendar, now_ns, today = home.load_calendar(), home.load_clock().now_ns(), find_today(home)
     spans = [calendar.phase_spans(venue, today) for venue in KR.venues]
     return any(each[0].begin_ns <= now_ns for each in spans if each)
-
-
-@contextmanager
-def _no_other_start(home: Home) -> Iterator[None]:
-    """No start and no other reload inside the block. AlreadyRunning."""
-    home.create_directories()
-    lock = acquire_lock(home.lock_path("start"), ShutdownSignal(), START_TIMEOUT_S)
-    try:
-        yield
-    finally:
-        os.close(lock)
 
 
 def _wait_until_taken_up(home: Home, number: int, feeds: list[str], wait_s: float) -> list[tuple[str, str]]:

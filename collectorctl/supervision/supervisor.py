@@ -104,6 +104,16 @@ def check_configuration(home: Home) -> None:
         raise SettingsError(Fault(file, "supervisord", "supervisord_conf", reason=reason)) from None
 
 
+@contextmanager
+def exclude_starts(home: Home) -> Iterator[None]:
+    """No other start and no reload inside the block. AlreadyRunning."""
+    lock = acquire_lock(home.lock_path("start"), ShutdownSignal(), START_TIMEOUT_S)
+    try:
+        yield
+    finally:
+        os.close(lock)
+
+
 class SupervisorClient:
     """The supervisord of one home."""
 
@@ -146,11 +156,8 @@ class SupervisorClient:
         SupervisorError when it refuses; AlreadyRunning if another start is at work for too long.
         """
         # without the lock, two that find a socket left by a killed supervisord may remove each other's new one
-        lock = acquire_lock(self.home.lock_path("start"), ShutdownSignal(), START_TIMEOUT_S)
-        try:
+        with exclude_starts(self.home):
             return self._start(prepare)
-        finally:
-            os.close(lock)
 
     def _start(self, prepare: Callable[[], None]) -> bool:
         if self.find_pid() is not None:

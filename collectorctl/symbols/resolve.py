@@ -10,7 +10,6 @@ Guarantees:
 
 from __future__ import annotations
 
-import os
 from datetime import date
 from pathlib import Path
 
@@ -134,11 +133,4 @@ def record_list(home: Home, day: date, found: UniverseList) -> None:
         if (last.kr, last.us) == (found.kr, found.us):
             return
     path = directory / format_dated_name(day, numbers[-1] + 1 if numbers else 1)
-    temporary = path.with_name(f".{path.name}.tmp")
-    fd = durable_io.open_temporary(temporary)
-    try:
-        durable_io.append(fd, 0, msgspec.json.format(msgspec.json.encode(found), indent=1))
-        durable_io.sync(fd)
-    finally:
-        os.close(fd)
-    durable_io.link_new(temporary, path)
+    durable_io.create_whole(path, msgspec.json.format(msgspec.json.encode(found), indent=1))
