@@ -6,7 +6,8 @@
 
 Guarantees:
     * Nothing is changed, and a live writer is not disturbed: a segment that disappears while it is read was published.
-    * `read`, `read_between` and `look_beside_writer` miss and double no row, also while the writer publishes.
+    * `read`, `read_between`, `read_beside_writer` and `take_snapshot` miss and double no row, also while the writer publishes
+      or a day is compacted. Files that are read piece by piece are held open: they are read as they were.
     * `read` has rows of the journal as they will be published: a book with the arrivals of both feeds, each share in one tick.
     * `unpublished` yields no row that a partition already holds, and no twin of such a row.
     * A price that the exchange did not give is null, with its size, also in files of before and in the journal.
@@ -14,7 +15,7 @@ Guarantees:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from datetime import date
 from pathlib import Path
 from typing import NamedTuple, TypeVar
@@ -38,6 +39,7 @@ from writer.publish.partition import (
     encode_spans,
     hour_directory,
     list_parts,
+    read_listed,
     read_published_to,
     read_spans,
 )
@@ -49,6 +51,7 @@ __all__ = [
     "PARQUET",
     "Catalog",
     "FileState",
+    "HeldFile",
     "Snapshot",
     "encode_spans",
     "find_partitions",
@@ -66,13 +69,43 @@ FileState = tuple[str, int, int, int]
 """A published file: its name below a directory, inode, size, time of the last change in ns."""
 
 
+class HeldFile:
+    """A published file that is held open: it is read as it was, whatever takes its place. It is closed with its last reference."""
+
+    def __init__(self, path: Path) -> None:
+        """OSError; FileNotFoundError if another file has taken its place."""
+        self.path = path
+        self._file = pa.OSFile(str(path))
+
+    def read(self, columns: Sequence[str], rows: pc.Expression | None = None) -> pa.Table:
+        """`columns` of its rows, or of those that `rows` chooses. PartitionWriteError, with its name, if it cannot be read."""
+        try:
+            found = pq.read_table(self._file, columns=list(columns), filters=rows, partitioning=None)
+        except (pa.ArrowException, OSError) as error:
+            raise PartitionWriteError(f"{self.path}: cannot be read: {error}") from error
+        return clear_zero_prices(found)
+
+    def read_time_span(self, column: str) -> tuple[int, int]:
+        """The first and the last time in a column, ns, by its statistics; wider where it has none. PartitionWriteError."""
+        try:
+            metadata = pq.read_metadata(self._file)
+        except (pa.ArrowException, OSError) as error:
+            raise PartitionWriteError(f"{self.path}: cannot be read: {error}") from error
+        at = metadata.schema.names.index(column)
+        groups = [metadata.row_group(number).column(at).statistics for number in range(metadata.num_row_groups)]
+        if any(one is None or (not one.has_min_max and one.null_count != one.num_values) for one in groups):
+            return 0, MAX_INT64
+        found = [one for one in groups if one.has_min_max]
+        return min((one.min_raw for one in found), default=MAX_INT64), max((one.max_raw for one in found), default=0)
+
+
 class Snapshot(NamedTuple):
     """The rows of a dataset up to one frame of its journal: published files, and rows that only the journal has.
 
     `positions`: where the rings go on behind that frame.
     """
 
-    paths: list[Path]
+    files: list[HeldFile]
     unpublished: pa.Table
     positions: RingPositions
 
@@ -98,66 +131,82 @@ class Catalog:
         hours = range(begin_ns // HOUR_NS * HOUR_NS, end_ns, HOUR_NS)
         return list_parts(hour_directory(self.directory(dataset), hour, market) for hour in hours)
 
-    def look_beside_writer(
+    def read_beside_writer(
+        self, dataset: str, begin_ns: int, end_ns: int, read: Callable[[list[Path]], _Found]
+    ) -> _Found:
+        """What `read` finds in `partitions_between` and in the journal: together each row once.
+
+        The writer may publish, or a day be compacted, meanwhile: `read` is then called again.
+        """
+        return read_listed(lambda: self.partitions_between(dataset, begin_ns, end_ns), read)
+
+    def hold_beside_writer(
         self, dataset: str, begin_ns: int, end_ns: int, look: Callable[[], _Found]
-    ) -> tuple[list[Path], _Found]:
-        """`partitions_between`, and what `look` finds in the journal: together each row once, though the writer may publish."""
-        before: list[Path] | None = None
-        while before != (paths := self.partitions_between(dataset, begin_ns, end_ns)):
-            before, found = paths, look()
-        return paths, found
+    ) -> tuple[list[HeldFile], _Found]:
+        """`partitions_between`, held open, and what `look` finds in the journal: together each row once."""
+        return self.read_beside_writer(
+            dataset, begin_ns, end_ns, lambda paths: ([HeldFile(path) for path in paths], look())
+        )
 
     def read(
         self, dataset: str, instrument: Instrument, begin_ns: int, end_ns: int, columns: Sequence[str]
     ) -> pa.Table:
         """Rows of an instrument: published ones of every hour that overlaps [begin_ns, end_ns), and all unpublished ones."""
-        paths, unpublished = self.look_beside_writer(
-            dataset, begin_ns, end_ns, lambda: self._read_unpublished(dataset, instrument)
-        )
-        tables = [table for path in paths for table in read_instrument(path, instrument, columns)]
-        tables.append(unpublished.select(columns))
+
+        def find(paths: list[Path]) -> list[pa.Table]:
+            tables = [table for path in paths for table in read_instrument(path, instrument, columns)]
+            return [*tables, self.read_unpublished(dataset, [instrument]).select(columns)]
+
+        tables = self.read_beside_writer(dataset, begin_ns, end_ns, find)
         schema = pa.schema([PARQUET[dataset].field(name) for name in columns])
         return pa.concat_tables([schema.empty_table(), *(table.cast(schema) for table in tables)])
 
-    def _read_unpublished(self, dataset: str, instrument: Instrument) -> pa.Table:
-        """Unpublished rows of an instrument, as they will be published."""
+    def read_unpublished(self, dataset: str, instruments: Collection[Instrument]) -> pa.Table:
+        """Unpublished rows of some instruments of a market, as they will be published. FileNotFoundError: of `read_listed`."""
+        names = pa.array([f"{instrument.symbol} {instrument.venue}" for instrument in instruments], pa.string())
         rows, twins = [JOURNAL[dataset].empty_table()], [JOURNAL[dataset].empty_table()]
         known = pa.chunked_array([], pa.int64())
         for batch in self.unpublished(dataset):
             table = pa.Table.from_batches([batch])
-            rows.append(table.filter(instrument_mask(table, instrument)))
+            rows.append(table.filter(pc.is_in(_name_instruments(table), names)))
             known = pa.chunked_array([*known.chunks, *rows[-1]["row"].chunks], pa.int64())
             twins.append(table.filter(pc.is_in(table["twin_of"], known)))  # entries of twins come after their rows
-        found = _join_twins(pa.concat_tables(rows), pa.concat_tables(twins))
+        found = _join_twins(pa.concat_tables(rows).filter(pc.field("twin_of").is_null()), pa.concat_tables(twins))
         if not may_overlap(dataset):
             return found
-        days = np.array([instrument.market.to_local(hour).toordinal() for hour in found["hour"].to_pylist()])
+        market, _ = parse_dataset(dataset)
+        days = np.array([market.to_local(hour).toordinal() for hour in found["hour"].to_pylist()])
+        keys = np.array(_name_instruments(found).to_pylist())
+        groups = sorted(set(zip(days.tolist(), keys.tolist(), strict=True)))
         return pa.concat_tables(
             [
                 found.slice(0, 0),
                 *(
-                    select_rows(found.filter(pa.array(days == day)), self.partitions(dataset, date.fromordinal(day)))
-                    for day in np.unique(days).tolist()
+                    select_rows(
+                        found.filter(pa.array((days == day) & (keys == name))),
+                        self.partitions(dataset, date.fromordinal(day)),
+                    )
+                    for day, name in groups
                 ),
             ]
         )
 
     def read_between(self, dataset: str, begin_ns: int, end_ns: int, columns: Sequence[str]) -> Iterator[pa.Table]:
         """Rows of every instrument, as `read` has them, a file or a batch at a time."""
-        paths, unpublished = self.look_beside_writer(
+        files, unpublished = self.hold_beside_writer(
             dataset,
             begin_ns,
             end_ns,
             lambda: [pa.Table.from_batches([batch]).select(columns) for batch in self.unpublished(dataset)],
         )
-        for path in paths:
-            yield clear_zero_prices(pq.read_table(path, columns=list(columns), partitioning=None))
+        for file in files:
+            yield file.read(columns)
         yield from unpublished
 
     def take_snapshot(self, dataset: str, begin_ns: int, end_ns: int, keep: Callable[[pa.Table], pa.Table]) -> Snapshot:
         """What is stored up to the newest complete frame of the journal: what is not, is in the rings behind its positions.
 
-        `keep` chooses among the unpublished rows, a frame at a time; files are those of `partitions_between`.
+        `keep` chooses among the unpublished rows, a frame at a time; files are those of `partitions_between`, held open.
         """
         positions: RingPositions = {}
 
@@ -172,8 +221,8 @@ class Catalog:
         # hours before the first day have no directory, and one that is published meanwhile is of these days
         days = [date.fromisoformat(path.name[5:]) for path in self.directory(dataset).glob("date=*")]
         first_ns = min([end_ns - 4 * DAY_NS, *(kst_midnight_ns(day) - DAY_NS for day in days)])
-        paths, unpublished = self.look_beside_writer(dataset, max(begin_ns, first_ns), end_ns, look)
-        return Snapshot(paths, unpublished, positions)
+        files, unpublished = self.hold_beside_writer(dataset, max(begin_ns, first_ns), end_ns, look)
+        return Snapshot(files, unpublished, positions)
 
     def journal(self, dataset: str, ends: dict[Path, int] | None = None) -> Iterator[pa.RecordBatch]:
         """Every whole batch of journal entries, oldest first, published or not.
@@ -239,6 +288,11 @@ def _join_twins(rows: pa.Table, twins: pa.Table) -> pa.Table:
             continue
         rows = rows.set_column(rows.column_names.index(name), rows.schema.field(name), joined)
     return rows
+
+
+def _name_instruments(rows: pa.Table) -> pa.ChunkedArray:
+    """Symbol and venue of each row as one text."""
+    return pc.binary_join_element_wise(rows["symbol"].cast(pa.string()), rows["venue"].cast(pa.string()), " ")
 
 
 def read_file_state(path: Path, directory: Path) -> FileState:

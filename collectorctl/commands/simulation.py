@@ -91,6 +91,14 @@ def point_home_at_simulator(given: dict[str, Any], is_named: bool) -> None:
 )
 @click.option("--to", "end", default="", help="To this time [default: the end of the day].")
 @click.option("--speed", default="1", show_default=True, help="How many times as fast, 0.1 to 1000, or max.")
+@click.option(
+    "--clients",
+    type=click.IntRange(1),
+    default=1,
+    show_default=True,
+    help="Play while so many have registered something. A home that collects has two.",
+)
+@click.option("--each-feed", is_flag=True, help="To KIS's clients what KIS delivered, to Kiwoom's what Kiwoom did.")
 @click.option("--kis-port", type=click.IntRange(1, 65535), help="[default: relay.kis_port]")
 @click.option("--kiwoom-port", type=click.IntRange(1, 65535), help="[default: relay.kiwoom_port]")
 @click.pass_obj
@@ -102,13 +110,15 @@ def replay(
     begin: str,
     end: str,
     speed: str,
+    clients: int,
+    each_feed: bool,
     kis_port: int | None,
     kiwoom_port: int | None,
 ) -> None:
     """Play a stored day as KIS and Kiwoom would send it, a US day as KIS would, to clients that registered it (docs/relay.md).
 
-    It begins with the first registration, waits while nobody has any, and ends when all is sent. What was not received that day is
-    not played, and counted. Exit 1: nothing is stored. 75: a port is taken.
+    It begins when a client has registered all that it wants, waits while nobody has any, and ends when all is sent. What was not
+    received that day is not played, and counted. Exit 1: nothing is stored, or a file is unreadable. 75: a port is taken.
 
     Example: collectorctl replay --date 2026-11-20 --symbols 005930 --from 09:00 --to 09:30 --speed 10
     """
@@ -119,6 +129,7 @@ def replay(
     from collectorctl.relay.gateway import PortTaken
     from collectorctl.relay.replay import ReplayError, run_replay
     from conf.instrument import parse_instrument
+    from writer.publish.verified_file import PartitionWriteError
 
     home, played = Home(root), MARKETS[market]
     try:
@@ -139,8 +150,9 @@ def replay(
     logger.remove()
     logger.add(lambda line: echo(line.rstrip("\n"), err=True), format="{message}")
     try:
-        run_replay(home, instruments, span, factor, msgspec.structs.replace(table, **ports), echo, played)
-    except ReplayError as error:
+        settings = msgspec.structs.replace(table, **ports)
+        run_replay(home, instruments, span, factor, settings, echo, played, clients, each_feed)
+    except (ReplayError, PartitionWriteError) as error:
         raise click.ClickException(escape_controls(str(error))) from None
     except PortTaken as error:
         echo(f"collectorctl: {error}", err=True)

@@ -12,6 +12,7 @@ Guarantees:
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -33,19 +34,17 @@ JOURNAL = "journal"
 
 def find_rows(home: Home, dataset: str, instrument: Instrument, begin_ns: int, end_ns: int) -> list[dict[str, Any]]:
     """Rows whose exchange time or arrival lies in begin_ns .. end_ns, as column -> value."""
-    paths, unpublished = Catalog(home).look_beside_writer(
-        dataset,
-        begin_ns - LATE_NS,
-        end_ns + LATE_NS,
-        lambda: _find_journal_rows(home, dataset, instrument, begin_ns, end_ns),
-    )
-    found = [
-        {"file": str(path.relative_to(home.data)), "row": int(at)} | row
-        for path in paths
-        for first, table in read_row_groups(path, instrument.symbol)
-        for at, row in _select_rows(table, first, instrument, begin_ns, end_ns)
-    ]
-    found += unpublished
+
+    def find(paths: list[Path]) -> list[dict[str, Any]]:
+        published = [
+            {"file": str(path.relative_to(home.data)), "row": int(at)} | row
+            for path in paths
+            for first, table in read_row_groups(path, instrument.symbol)
+            for at, row in _select_rows(table, first, instrument, begin_ns, end_ns)
+        ]
+        return published + _find_journal_rows(home, dataset, instrument, begin_ns, end_ns)
+
+    found = Catalog(home).read_beside_writer(dataset, begin_ns - LATE_NS, end_ns + LATE_NS, find)
     return sorted(
         found, key=lambda row: min((row[name] for name in _time_columns(row) if row[name]), default=row["exch_time"])
     )

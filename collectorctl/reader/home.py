@@ -91,12 +91,14 @@ class HomeReader:
         end: dt.time | None = None,
         speed: float | Literal["max"] = "max",
         market: str | None = None,
+        feed: str | None = None,
     ) -> Replay:
         """The messages of `live` out of a stored day of one market, see docs/live.md; `speed`: times the pace of receipt.
 
-        `market`: None for that of the symbols, "kr" if none are named.
+        `market`: None for that of the symbols, "kr" if none are named; `feed`: as this feed delivered them ("kis", "kiwoom"),
+        instead of the first of both.
         """
-        return Replay(self._home, _parse_day(day), symbols, streams, begin, end, speed, market)
+        return Replay(self._home, _parse_day(day), symbols, streams, begin, end, speed, market, feed)
 
     def table(self, stream: str, symbol: str, day: Day) -> pa.Table:
         """Stored rows of an instrument's day in the exchange's zone, "orderbook" or "tick": all columns, for pandas or polars.

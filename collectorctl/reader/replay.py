@@ -7,6 +7,7 @@ Guarantees:
     * Every received book and tick of the span and instruments comes once, in receive order; a gap is before the tick that shows it.
     * Memory is bounded by WINDOW_NS of rows, and what only the journal has.
     * With a `speed` no message comes before its time of receipt; a pause moves all that follows.
+    * With a `feed` the books are those that it delivered, each at its own arrival, and ticks and events are its own.
 
 Not handled here:
     * Ticks that were fetched or recovered: nobody received them. `count_fetched` has their number.
@@ -54,10 +55,12 @@ class Replay(ClosableStream):
         end: dt.time | None = None,
         speed: float | Literal["max"] = "max",
         market: str | None = None,
+        feed: str | None = None,
     ) -> None:
-        """ValueError: an unknown stream or market, symbols of several markets, no span or no speed.
+        """Hold the day's files. ValueError: an unknown stream, market or feed, symbols of several markets, no span or no speed.
 
-        `begin`, `end`: the exchange's time, None for the day's; `market`: None for that of the symbols, "kr" if none are named.
+        OSError, PartitionWriteError: an unreadable file. `begin`, `end`: the exchange's time, None for the day's; `market`: None
+        for that of the symbols, "kr" if none are named.
         """
         self._streams = list(dict.fromkeys(streams))
         if unknown := set(self._streams) - set(STREAMS):
@@ -73,7 +76,9 @@ class Replay(ClosableStream):
             self._end_ns = chosen.to_instant_ns(day, end)
         if self._begin_ns >= self._end_ns:
             raise ValueError(f"end={end} is not after begin={begin}")
-        self._rows = StoredRows(home, instruments, day, chosen)
+        if feed is not None and feed not in chosen.feeds:
+            raise ValueError(f"{feed!r}: no such feed: name one of {list(chosen.feeds)}")
+        self._rows = StoredRows(home, instruments, day, chosen, feed or "")
         self._origin_s: float | None = None
         self._first_ns = 0
         self._paused_s: float | None = None

@@ -3,15 +3,17 @@
     data/, journal ──Catalog──> rows of a span of receipt ──> records of ringbuf.records, by receive time
 
 Guarantees:
-    * Every received row of the span and instruments is there once, each feed's in the order of its ring.
+    * Every received row of the span and instruments is there once, each feed's in the order of its ring; rows that only the
+      journal has are as they will be published.
+    * Files are held open from the beginning: a day that is compacted or recovered meanwhile is read as it was.
+    * `StoredRows` of one feed has the books that this feed delivered, each at the time of its own arrival (feed_view.py).
     * `StoredStreams` ends with one frame of each journal, and has the positions of the rings behind it: what is read from there on
       follows without a seam.
     * Memory holds a window of rows, and what only the journal has yet of the wanted instruments.
     * Ticks that recovery or gapfill fetched were not received: they are left out, and counted.
 
 Not handled here:
-    * Books as the feed that was second delivered them, and what files do not keep: `mono_ns`, which is computed from
-      `recv_ns`.
+    * What files do not keep: `mono_ns`, which is computed from `recv_ns`.
 """
 
 from __future__ import annotations
@@ -19,15 +21,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from datetime import date
-from functools import partial
-from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
+from collectorctl.reader.feed_view import rebuild_feed
 from conf.clock import DAY_NS, HOUR_NS, SECOND_NS
 from conf.home import Home
 from conf.instrument import Instrument
@@ -35,7 +35,6 @@ from conf.market import KR, MARKETS, Market
 from ringbuf.records import (
     EVENT,
     LEVELS,
-    MAX_INT64,
     ORDERBOOK,
     PRICE_SCALE,
     RINGS,
@@ -51,7 +50,7 @@ from ringbuf.records import (
     field_offset,
     take_records,
 )
-from writer.catalog import PARQUET, Catalog
+from writer.catalog import PARQUET, Catalog, HeldFile
 
 WINDOW_NS = 300 * SECOND_NS
 """Receive times of rows that are in memory at once."""
@@ -62,9 +61,7 @@ Instruments = Collection[tuple[bytes, int]] | None
 _NAME_AT, _NAME_BYTES = field_offset(ORDERBOOK, "symbol"), 16
 """Symbol and venue, which lie alike in the records of all rings."""
 
-_RECEIVED = {"event": "time"}
-"""The column of the receive time, where it is not recv_time."""
-
+_Name = TypeVar("_Name", bound=str | tuple[str, str])
 _SESSIONS = {session.name.lower(): session for session in Session}
 
 
@@ -76,58 +73,102 @@ class Span(NamedTuple):
     end_ns: int
 
 
+class _StoredDataset(NamedTuple):
+    """What is stored of a dataset: files, each with its first and last time of receipt, and rows that only the journal has.
+
+    `received`: the column of the time of receipt.
+    """
+
+    dataset: str
+    received: str
+    files: list[tuple[HeldFile, int, int]]
+    unpublished: pa.Table
+
+    @classmethod
+    def hold(cls, dataset: str, received: str, files: Sequence[HeldFile], unpublished: pa.Table) -> _StoredDataset:
+        """PartitionWriteError: an unreadable file."""
+        return cls(dataset, received, [(file, *file.read_time_span(received)) for file in files], unpublished)
+
+    def find_spans(self) -> list[tuple[int, int]]:
+        """The first and last time of receipt of each file, and of the rows of the journal, ns."""
+        spans = [(first_ns, last_ns) for _, first_ns, last_ns in self.files]
+        times = self.unpublished[self.received].drop_null()
+        if len(times):
+            spans.append(tuple(pc.min_max(times.cast(pa.int64())).as_py().values()))
+        return spans
+
+    def read(self, begin_ns: int, end_ns: int, wanted: pc.Expression) -> pa.Table:
+        """The rows received in [begin_ns, end_ns) that are `wanted`, in any order. PartitionWriteError."""
+        schema, received = PARQUET[self.dataset], pc.field(self.received)
+        begin, end = (_to_scalar(self.dataset, self.received, at) for at in (begin_ns, end_ns))
+        here = (received >= begin) & (received < end) & wanted
+        tables = [
+            file.read(schema.names, here)
+            for file, first_ns, last_ns in self.files
+            if first_ns < end_ns and begin_ns <= last_ns
+        ]
+        if len(self.unpublished):
+            tables.append(self.unpublished.filter(here))
+        return pa.concat_tables([schema.empty_table(), *(table.cast(schema) for table in tables)])
+
+
 class StoredRows:
     """The rows of some instruments' day, and its events. They are read from partitions, and once from the journal."""
 
-    def __init__(self, home: Home, instruments: Sequence[Instrument], day: date, market: Market = KR) -> None:
-        """`market`: of the instruments; the day is that of its zone, by the time of receipt."""
+    def __init__(
+        self, home: Home, instruments: Sequence[Instrument], day: date, market: Market = KR, feed: str = ""
+    ) -> None:
+        """Hold the files. OSError, PartitionWriteError: an unreadable file.
+
+        `market`: of the instruments; the day is that of its zone, by the time of receipt. `feed`: only what this one delivered.
+        """
         self._market, self._bounds_ns = market.name, market.day_bounds_ns(day)
+        self._feed, self._volume_venues = feed, home.settings.writer.identity_cum_volume
         self._symbols = pa.array(sorted({instrument.symbol for instrument in instruments}))
-        self._wanted = {(instrument.symbol.encode(), int(Venue[instrument.venue])) for instrument in instruments}
+        self._selection = Selection({(one.symbol.encode(), int(Venue[one.venue])) for one in instruments})
+        self._stored = {stream: self._look(home, stream, instruments) for stream in (*STREAMS, "event")}
+
+    def _look(self, home: Home, stream: str, instruments: Sequence[Instrument]) -> _StoredDataset:
+        dataset, catalog = f"{self._market}.{stream}", Catalog(home)
+        schema, (begin_ns, end_ns) = PARQUET[dataset], self._bounds_ns
+
+        def read_journal() -> pa.Table:
+            if stream != "event":
+                return catalog.read_unpublished(dataset, instruments).select(schema.names).cast(schema)
+            return pa.Table.from_batches([one.select(schema.names) for one in catalog.unpublished(dataset)], schema)
+
         # an hour is that of the exchange's stamp: what is received at midnight may lie in the day before
-        begin_ns, end_ns = self._bounds_ns[0] - DAY_NS, self._bounds_ns[1] + DAY_NS
-        self._files: dict[str, list[tuple[Path, int, int]]] = {}
-        self._unpublished: dict[str, pa.Table] = {}
-        for stream in (*STREAMS, "event"):
-            dataset = f"{market.name}.{stream}"
-            paths, self._unpublished[stream] = Catalog(home).look_beside_writer(
-                dataset, begin_ns, end_ns, partial(_read_unpublished, home, dataset)
-            )
-            self._files[stream] = _read_receive_spans(paths, stream)
+        files, unpublished = catalog.hold_beside_writer(dataset, begin_ns - DAY_NS, end_ns + DAY_NS, read_journal)
+        arrival = f"recv_time_{self._feed}"
+        received = arrival if arrival in schema.names else _find_received(stream)
+        return _StoredDataset.hold(dataset, received, files, unpublished)
 
     @property
     def is_empty(self) -> bool:
         """Whether no row of the day was received."""
         begin_ns, end_ns = self._bounds_ns
-        spans = [span for stream in STREAMS for _, *span in self._files[stream]]
+        spans = [span for stream in STREAMS for _, *span in self._stored[stream].files]
         is_published = any(first_ns < end_ns and begin_ns <= last_ns for first_ns, last_ns in spans)
         return not (is_published or any(len(self.read(stream, begin_ns, end_ns)) for stream in STREAMS))
 
     def read(self, stream: str, begin_ns: int, end_ns: int) -> np.ndarray:
-        """The records of a stream or the events received in [begin_ns, end_ns), in receive order.
-
-        OSError, pa.ArrowException: an unreadable file.
-        """
-        return _read_received(
-            f"{self._market}.{stream}",
-            self._files[stream],
-            self._unpublished[stream],
-            (begin_ns, end_ns),
-            _choose_symbols(self._symbols),
-            self._wanted,
-        )
+        """The records of a stream or the events received in [begin_ns, end_ns), in receive order. PartitionWriteError."""
+        wanted = _choose_symbols(self._symbols)
+        if self._feed and stream != "orderbook":
+            wanted &= pc.field("line" if stream == "event" else "broker") == self._feed
+        rows = self._stored[stream].read(begin_ns, end_ns, wanted)
+        if self._feed and stream == "orderbook":
+            rows = rebuild_feed(rows, self._feed, self._volume_venues)
+        return _order(self._selection.choose(_convert(f"{self._market}.{stream}", rows)))
 
     def count_fetched(self, begin_ns: int, end_ns: int) -> int:
         """Ticks of trades in [begin_ns, end_ns) that were fetched, not received."""
-        kind = PARQUET[f"{self._market}.tick"].field("exch_time").type
-        begin, end = (pa.scalar(at, pa.int64()).cast(kind) for at in (begin_ns, end_ns))
+        begin, end = (_to_scalar(f"{self._market}.tick", "exch_time", at) for at in (begin_ns, end_ns))
         here = pc.field("recv_time").is_null() & pc.field("symbol").isin(self._symbols)
         here &= (pc.field("exch_time") >= begin) & (pc.field("exch_time") < end)
-        names = ["symbol"]
-        published = sum(
-            len(pq.read_table(path, columns=names, filters=here, partitioning=None)) for path, *_ in self._files["tick"]
-        )
-        return published + len(self._unpublished["tick"].filter(here))
+        stored = self._stored["tick"]
+        published = sum(len(file.read(["symbol"], here)) for file, *_ in stored.files)
+        return published + len(stored.unpublished.filter(here))
 
 
 class StoredStreams:
@@ -139,7 +180,7 @@ class StoredStreams:
     def __init__(self, home: Home, streams: Sequence[str], instruments: Instruments, since_ns: int) -> None:
         """OSError, PartitionWriteError, pa.ArrowException: an unreadable file; `instruments`: as Tap has them, None for all."""
         self._clock = home.load_clock()
-        self._instruments = instruments
+        self._selection = Selection(instruments)
         self._since_ns = since_ns
         self._end_ns = self._clock.now_ns() + HOUR_NS
         self._wanted = pc.scalar(True)
@@ -147,23 +188,22 @@ class StoredStreams:
             symbols = pa.array(sorted({symbol.decode() for symbol, _ in instruments}))
             self._wanted = _choose_symbols(symbols)
         self.positions: dict[tuple[str, str], tuple[int, int]] = {}
-        self._datasets: dict[str, tuple[list[tuple[Path, int, int]], pa.Table]] = {}
+        self._datasets: list[_StoredDataset] = []
         for market in MARKETS.values():
             for stream in (*streams, "event"):
                 self._look(home, market, stream)
 
     def _look(self, home: Home, market: Market, stream: str) -> None:
-        dataset = f"{market.name}.{stream}"
-        received = pc.field(_RECEIVED.get(stream, "recv_time"))
-        chosen = (received >= _to_scalar(dataset, stream, self._since_ns)) & self._wanted
-        paths, unpublished, positions = Catalog(home).take_snapshot(
+        dataset, received = f"{market.name}.{stream}", _find_received(stream)
+        chosen = (pc.field(received) >= _to_scalar(dataset, received, self._since_ns)) & self._wanted
+        files, unpublished, positions = Catalog(home).take_snapshot(
             # an hour is that of the exchange's stamp, which may be long before the receipt
             dataset,
             self._since_ns - DAY_NS,
             self._end_ns + DAY_NS,
             lambda rows: rows.filter(chosen),
         )
-        self._datasets[dataset] = _read_receive_spans(paths, stream), unpublished
+        self._datasets.append(_StoredDataset.hold(dataset, received, files, unpublished))
         names = {f"{feed}.{stream}": (feed, stream) for feed in market.feeds}
         self.positions |= {
             names[name]: (ring_id, next_seq) for name, (ring_id, next_seq) in positions.items() if name in names
@@ -171,11 +211,7 @@ class StoredStreams:
 
     def read_windows(self) -> Iterator[dict[str, np.ndarray]]:
         """By stream the records of one span of WINDOW_NS after the other, those without any left out."""
-        spans = [span[1:] for files, _ in self._datasets.values() for span in files]
-        for dataset, (_, unpublished) in self._datasets.items():
-            if len(unpublished):
-                times = unpublished[_RECEIVED.get(dataset.partition(".")[2], "recv_time")]
-                spans.append(tuple(pc.min_max(times.cast(pa.int64())).as_py().values()))
+        spans = [span for stored in self._datasets for span in stored.find_spans()]
         begin_ns = self._since_ns
         while ahead := [first_ns for first_ns, last_ns in spans if begin_ns <= min(last_ns, self._end_ns)]:
             begin_ns = max(begin_ns, min(ahead))
@@ -186,38 +222,26 @@ class StoredStreams:
 
     def _read(self, begin_ns: int, end_ns: int) -> dict[str, np.ndarray]:
         parts: dict[str, list[np.ndarray]] = {}
-        for dataset, (files, unpublished) in self._datasets.items():
-            records = _read_received(dataset, files, unpublished, (begin_ns, end_ns), self._wanted, self._instruments)
+        for stored in self._datasets:
+            rows = stored.read(begin_ns, end_ns, self._wanted)
+            records = _order(self._selection.choose(_convert(stored.dataset, rows)))
             anchor = self._clock.anchor
             elapsed_ns = np.round((records["recv_ns"] - anchor.calendar_ns) / anchor.speed).astype(np.int64)
             records["mono_ns"] = anchor.mono_ns + elapsed_ns
-            parts.setdefault(dataset.partition(".")[2], []).append(records)
+            parts.setdefault(stored.dataset.partition(".")[2], []).append(records)
         return {stream: _order(np.concatenate(found)) for stream, found in parts.items()}
 
 
-def _read_received(
-    dataset: str,
-    files: Sequence[tuple[Path, int, int]],
-    unpublished: pa.Table,
-    span_ns: tuple[int, int],
-    wanted: pc.Expression,
-    instruments: Instruments,
-) -> np.ndarray:
-    """The records received in [begin, end), in receive order."""
-    schema, stream = PARQUET[dataset], dataset.partition(".")[2]
-    begin, end = (_to_scalar(dataset, stream, at) for at in span_ns)
-    received = pc.field(_RECEIVED.get(stream, "recv_time"))
-    here = (received >= begin) & (received < end) & wanted
-    tables = [
-        pq.read_table(path, columns=schema.names, filters=here, partitioning=None)
-        for path, first_ns, last_ns in files
-        if first_ns < span_ns[1] and span_ns[0] <= last_ns
-    ]
-    if not (tables or len(unpublished)):
+def _find_received(stream: str) -> str:
+    """The column of the time of receipt."""
+    return "time" if stream == "event" else "recv_time"
+
+
+def _convert(dataset: str, rows: pa.Table) -> np.ndarray:
+    stream = dataset.partition(".")[2]
+    if not len(rows):
         return empty_records(RINGS[stream], 0)  # most windows of a night
-    rows = pa.concat_tables([*(table.cast(schema) for table in tables), unpublished.filter(here)])
-    records = to_events(dataset, rows) if stream == "event" else to_records(stream, rows)
-    return _order(Selection(instruments).choose(records))
+    return to_events(dataset, rows) if stream == "event" else to_records(stream, rows)
 
 
 def _order(records: np.ndarray) -> np.ndarray:
@@ -229,12 +253,8 @@ def _choose_symbols(symbols: pa.Array) -> pc.Expression:
     return pc.field("symbol").isin(symbols) | pc.field("symbol").is_null()
 
 
-def _read_receive_spans(paths: Sequence[Path], stream: str) -> list[tuple[Path, int, int]]:
-    return [(path, *read_receive_span(path, _RECEIVED.get(stream, "recv_time"))) for path in paths]
-
-
-def _to_scalar(dataset: str, stream: str, ns: int) -> pa.Scalar:
-    return pa.scalar(ns, pa.int64()).cast(PARQUET[dataset].field(_RECEIVED.get(stream, "recv_time")).type)
+def _to_scalar(dataset: str, column: str, ns: int) -> pa.Scalar:
+    return pa.scalar(ns, pa.int64()).cast(PARQUET[dataset].field(column).type)
 
 
 class Selection:
@@ -261,23 +281,6 @@ class Selection:
     def _is_wanted(self, symbol: bytes, venue: int) -> bool:
         chosen = self._instruments or ()
         return not symbol or (symbol, venue) in chosen or (symbol, 0) in chosen
-
-
-def _read_unpublished(home: Home, dataset: str) -> pa.Table:
-    schema = PARQUET[dataset]
-    batches = [batch.select(schema.names) for batch in Catalog(home).unpublished(dataset)]
-    return pa.Table.from_batches(batches, schema=schema)
-
-
-def read_receive_span(path: Path, name: str = "recv_time") -> tuple[int, int]:
-    """The first and the last receive time in a file, by its statistics; wider where it has none. `name`: of its column."""
-    metadata = pq.read_metadata(path)
-    column = metadata.schema.names.index(name)
-    groups = [metadata.row_group(number).column(column).statistics for number in range(metadata.num_row_groups)]
-    if any(one is None or (not one.has_min_max and one.null_count != one.num_values) for one in groups):
-        return 0, MAX_INT64
-    found = [one for one in groups if one.has_min_max]
-    return min((one.min_raw for one in found), default=MAX_INT64), max((one.max_raw for one in found), default=0)
 
 
 def to_records(stream: str, rows: pa.Table) -> np.ndarray:
@@ -347,7 +350,7 @@ def to_events(dataset: str, rows: pa.Table) -> np.ndarray:
     return records
 
 
-def merge_runs(parts: dict[str, np.ndarray], max_records: int) -> Iterator[tuple[str, np.ndarray]]:
+def merge_runs(parts: dict[_Name, np.ndarray], max_records: int) -> Iterator[tuple[_Name, np.ndarray]]:
     """Records of several streams as runs of one stream, in the order of receipt, a book before a tick of the same instant."""
     names = list(parts)
     stamps = np.concatenate([parts[name]["recv_ns"] for name in names])
@@ -355,7 +358,7 @@ def merge_runs(parts: dict[str, np.ndarray], max_records: int) -> Iterator[tuple
     order = np.argsort(stamps, kind="stable")
     ordered = streams[order]
     breaks = np.flatnonzero(np.diff(ordered)) + 1
-    taken: Counter[str] = Counter()
+    taken: Counter[_Name] = Counter()
     for run in np.split(ordered, breaks) if len(ordered) else ():
         name = names[run[0]]
         for begin in range(0, len(run), max_records):

@@ -48,6 +48,8 @@ class RelayFeed:
     faults: FeedFaults = field(default_factory=FeedFaults)
     connections: dict[int, ClientConnection] = field(default_factory=dict)
     vendor_faults: dict[str, Callable[[float], None]] = field(default_factory=dict)
+    not_sent: int = 0
+    """Frames that waited for clients when they ended."""
 
     def __post_init__(self) -> None:
         self._connection_numbers = count(1)
@@ -111,6 +113,7 @@ class RelayFeed:
     def record_connection(self, connection: ClientConnection) -> None:
         """Log the end."""
         lost, reason = self._lost.pop(connection.number, 0), connection.disconnect_reason
+        self.not_sent += lost
         if reason == STOPPED_READING:
             self.add("clients_cut")
             logger.warning("{}: client {} cut: {}, {} frames behind", self.name, connection.number, reason, lost)

@@ -124,10 +124,11 @@ class Gateway:
                 raise PortTaken(f"{reason}: set relay.address and its ports to free ones") from None
         self.is_listening = True
 
-    def publish(self, stream: str, records: np.ndarray) -> None:
-        """Queue `records` (ORDERBOOK or TICK) for the clients of both forms that registered them."""
+    def publish(self, stream: str, records: np.ndarray, form: str = "") -> None:
+        """Queue `records` (ORDERBOOK or TICK) for the clients of both forms, or of the one named."""
         for feed in self.feeds:
-            feed.publish(stream, records)
+            if form in ("", feed.name):
+                feed.publish(stream, records)
 
     def refuse(self, down: Set[str]) -> None:
         """Let in nobody for whom nothing but the markets `down` is served, and cut who has nothing else."""

@@ -162,7 +162,9 @@ def _read_events(catalog: Catalog, day: date, bad: list[str]) -> list[dict[str, 
             return [], f"kr.event: {error}"
 
     begin_ns = end_ns - (LOOK_BACK_DAYS + 1) * DAY_NS
-    paths, (unpublished, failure) = catalog.look_beside_writer("kr.event", begin_ns, end_ns, read_journal)
+    paths, (unpublished, failure) = catalog.read_beside_writer(
+        "kr.event", begin_ns, end_ns, lambda paths: (paths, read_journal())
+    )
     rows = [row for batch in (*_read_batches(paths, columns, bad), *unpublished) for row in _event_rows(batch)]
     bad += [failure] if failure else []
     return sorted((row for row in rows if row["time"] < end_ns), key=lambda row: row["time"])

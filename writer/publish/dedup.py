@@ -131,7 +131,7 @@ def _empty_ranges(count: int) -> tuple[np.ndarray, np.ndarray]:
 def _read_published_within(
     parts: Sequence[Path], names: dict[tuple[str, str], int], low: np.ndarray, high: np.ndarray
 ) -> TickArrays:
-    """The published ticks that reach into (low, high] of their name. PartitionWriteError for an unreadable part."""
+    """The published ticks that reach into (low, high] of their name. FileNotFoundError; PartitionWriteError: an unreadable part."""
     found = [_NO_TICKS]
     for path in parts:
         try:
@@ -139,6 +139,8 @@ def _read_published_within(
                 for number in range(file.num_row_groups):
                     if _may_reach_into(file.metadata.row_group(number), names, low, high):
                         found.append(_read_group_within(file, number, names, low, high))
+        except FileNotFoundError:
+            raise
         except (pa.ArrowInvalid, OSError) as error:
             raise PartitionWriteError(
                 f"{path}: unreadable ({error}): move it away; what of it is still in the journal is published again"

@@ -21,7 +21,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator
 from functools import cache
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import msgspec
 import pyarrow as pa
@@ -51,6 +51,7 @@ from writer.schema import (
 MAX_PART_ROWS = 1_000_000
 """Rows of one part at most: what bounds the index. A larger hour becomes several parts, each sorted."""
 
+_Found = TypeVar("_Found")
 _PART = re.compile(r"part-(\d+)\.parquet")
 PART_PATTERN = "part-*.parquet"
 COMPACTED = "hour=all"
@@ -109,11 +110,33 @@ def list_parts(hour_dirs: Iterable[Path]) -> list[Path]:
     return [path for directory in directories for path in sorted(directory.glob(PART_PATTERN))]
 
 
+def read_listed(list_paths: Callable[[], list[Path]], read: Callable[[list[Path]], _Found]) -> _Found:
+    """What `read` makes of the files of one list; it is called again where others have taken their place meanwhile.
+
+    A part appears when an hour is published, and a compaction exchanges all files of a day: both change the list.
+    FileNotFoundError: a listed file cannot be opened, though nothing has changed.
+    """
+    paths = list_paths()
+    while True:
+        before = paths
+        try:
+            found = read(before)
+        except FileNotFoundError:
+            if (paths := list_paths()) == before:
+                raise
+            continue
+        if (paths := list_paths()) == before:
+            return found
+
+
 def read_published_to(directory: Path, hour: int, lineage: str, market: Market = KR) -> int:
     """The newest row of this journal that the hour's parts hold; 0 for none."""
     local = market.to_local(hour)
     wanted = f"{local:%H}", lineage, str(local.fold)
-    spans = [span for path in list_parts([hour_directory(directory, hour, market)]) for span in read_spans(path)]
+    spans = read_listed(
+        lambda: list_parts([hour_directory(directory, hour, market)]),
+        lambda paths: [span for path in paths for span in read_spans(path)],
+    )
     return max((span.row_to for span in spans if (span.hour, span.lineage, span.fold) == wanted), default=0)
 
 
@@ -258,9 +281,11 @@ class PublishedSpan(NamedTuple):
 
 
 def read_spans(path: Path) -> list[PublishedSpan]:
-    """What a published file has of journals; a compacted one of many hours. PartitionWriteError: it is unreadable."""
+    """What a published file has of journals; a compacted one of many hours. FileNotFoundError; PartitionWriteError: unreadable."""
     try:
         metadata = pq.read_metadata(path).metadata or {}
+    except FileNotFoundError:
+        raise
     except (pa.ArrowInvalid, OSError) as error:
         raise PartitionWriteError(
             f"{path}: unreadable ({error}): move it away; what of it is still in the journal is published again"

@@ -26,12 +26,15 @@ from conf.market import US
 from ringbuf.records import EVENT, RINGS, TICK, EventType, FeedId, Venue, empty_records
 from ringbuf.ring import Producer
 from ringbuf.vitals import Vitals
+from writer.catalog import Catalog, find_partitions
 from writer.dataset import Dataset
 from writer.ingest.ring_reader import NO_LIMIT_NS
 from writer.publish import partition
 from writer.publish.records import publish_records
 
 FEEDS = (FeedId.KIS, FeedId.KIWOOM)
+BOOKED = ("000000", "000010", "000020", "000030")
+"""Whose books `make_books` makes."""
 STREAMS = ("orderbook", "tick", "event")
 EVENTS = (EventType.CONNECTED, EventType.DISCONNECTED, EventType.PHASE, EventType.VI, EventType.ACKNOWLEDGED)
 
@@ -205,6 +208,36 @@ def test_a_stream_opened_at_any_moment_has_the_list_of_one_that_was_there_from_t
         live.close()
     first.close()
     market.close()
+
+
+def test_a_replay_is_the_list_that_a_live_stream_had_of_the_same_span(tmp_path: Path) -> None:
+    """Of a day in files and journal, while its latest hour is neither whole in one nor in the other."""
+    market = Market(tmp_path, seed=5)
+    begin = dt.datetime.fromtimestamp(market.now_ns / SECOND_NS, KST).time()
+    with Live(market.home) as first:
+        live = []
+        for step in range(160):
+            market.trade()
+            live += first.read()
+            for stream in STREAMS:
+                if step % 8 == 7:
+                    market.write(stream)
+                if step in (79, 127):
+                    market.publish_hours(stream)
+        live += first.read()
+    for stream in STREAMS:
+        write_all(market, stream)
+    journalled = sum(batch.num_rows for batch in Catalog(market.home).unpublished("kr.orderbook"))
+    replay = list(HomeReader(market.home.root).replay("2026-11-20", ["005930", *BOOKED], begin=begin))
+    market.close()
+
+    assert len(live) > 900
+    assert len(find_partitions(market.home.data / "kr/orderbook", dt.date(2026, 11, 20))) >= 2
+    assert journalled > 50
+    assert {"book", "tick", "Gap", "FeedUp", "FeedDown", "Phase"} == {identity(message)[0] for message in live}
+    assert [identity(message) for message in replay] == [identity(message) for message in live]
+    stamps = [[m._replace(mono_ns=0) for m in found if isinstance(m, Book | Tick)] for found in (replay, live)]
+    assert stamps[0] == stamps[1]
 
 
 def read_out(market: Market, **arguments: object) -> list[Message]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import datetime as dt
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -91,6 +92,37 @@ def test_a_speed_keeps_the_pace_and_a_pause_moves_what_follows(home: Home) -> No
 
     assert len(rest) == len(ORDER) - 1
     assert time.monotonic() - begin_s >= 201 / 200 + 0.29
+
+
+def test_of_a_feed_come_its_own_arrivals_at_their_times(tmp_path: Path) -> None:
+    """Of books that both delivered each has its own time; a tick and an event are of the feed that brought them."""
+    made = make_home(tmp_path)
+    books, ticks, events = make_books(range(6), symbols=1), make_ticks(range(1, 5)), empty_records(EVENT, 2)
+    books["recv_ns"] = books["mono_ns"] = NINE_NS + np.arange(6) * SECOND_NS
+    twins = books[[0, 1, 3, 5]].copy()
+    twins["line"] = FeedId.KIWOOM
+    twins["recv_ns"] += np.array([30, -20, 40, 50]) * 1_000_000
+    twins["mono_ns"] = twins["recv_ns"]
+    both = np.concatenate([books[:5], twins])
+    ticks["recv_ns"], ticks["line"][2:], ticks["symbol"] = NINE_NS + np.arange(4) * 7, FeedId.KIWOOM, b"000000"
+    events["recv_ns"], events["kind"], events["line"] = NINE_NS + 5, EventType.CONNECTED, [FeedId.KIS, FeedId.KIWOOM]
+    both = both[np.argsort(both["recv_ns"], kind="stable")]
+    for dataset, records in (("kr.orderbook", both), ("kr.tick", ticks), ("kr.event", events)):
+        directory = made.data / dataset.replace(".", "/")
+        publish_records(directory, dataset, records, dataset, made.settings.writer, SECOND_NS)
+
+    of_feed = {feed: list(Replay(made, DAY, ["000000"], feed=feed)) for feed in ("kis", "kiwoom")}
+    for feed, delivered in (("kis", books[:5]), ("kiwoom", twins)):
+        found = [one for one in of_feed[feed] if isinstance(one, Book)]
+        assert [one.recv_ns for one in found] == delivered["recv_ns"].tolist()
+        assert [one.cum_volume for one in found] == delivered["cum_volume"].tolist()
+        assert {one.feed for one in found} == {feed}
+        assert [one for one in of_feed[feed] if isinstance(one, FeedUp)] == [FeedUp(feed, 0)]
+        assert of_feed[feed] == sorted(of_feed[feed], key=lambda one: getattr(one, "recv_ns", NINE_NS + 5))
+    assert [one.cum_volume for one in of_feed["kis"] if isinstance(one, Tick)] == [1, 2]
+    assert [one.cum_volume for one in of_feed["kiwoom"] if isinstance(one, Tick)] == [3, 4]
+    with pytest.raises(ValueError, match="no such feed"):
+        Replay(made, DAY, feed="us")
 
 
 def test_a_closed_replay_ends_and_a_span_and_streams_select(home: Home) -> None:
