@@ -124,9 +124,12 @@ class Market:
     def write(self, stream: str) -> None:
         """A step of the writer, which reads up to some instant of the near past."""
         if stream not in self.datasets:
-            self.datasets[stream] = Dataset(
-                self.home, f"kr.{stream}", Vitals.create(self.home.vitals_path("writer"), "writer")
-            )
+            vitals = Vitals.create(self.home.vitals_path("writer"), "writer")
+            with (
+                pytest.MonkeyPatch.context() as patched
+            ):  # a life begins in the market's time, or nothing of it ever settles
+                patched.setattr("writer.dataset.time.monotonic_ns", lambda: self.mono_ns)
+                self.datasets[stream] = Dataset(self.home, f"kr.{stream}", vitals)
         limit_ns = self.mono_ns - self.random.randrange(300) * 1_000_000
         self.datasets[stream].step(limit_ns, self.mono_ns, is_retry=True)
 
@@ -201,6 +204,7 @@ def test_a_stream_opened_at_any_moment_has_the_list_of_one_that_was_there_from_t
 
     assert len(expected) > 900
     assert {"book", "tick", "Gap", "FeedUp", "FeedDown", "Phase"} == {name for name, *_ in expected}
+    assert all(find_partitions(market.home.data / "kr" / stream, dt.date(2026, 11, 20)) for stream in STREAMS)
     for step, live in later:
         found = [identity(message) for message in read_all(live)]
         assert (Counter(found) - Counter(expected), Counter(expected) - Counter(found)) == (Counter(), Counter())
@@ -213,7 +217,7 @@ def test_a_stream_opened_at_any_moment_has_the_list_of_one_that_was_there_from_t
 def test_a_replay_is_the_list_that_a_live_stream_had_of_the_same_span(tmp_path: Path) -> None:
     """Of a day in files and journal, while its latest hour is neither whole in one nor in the other."""
     market = Market(tmp_path, seed=5)
-    begin = dt.datetime.fromtimestamp(market.now_ns / SECOND_NS, KST).time()
+    begin = dt.datetime.fromtimestamp(market.now_ns // SECOND_NS, KST).time()
     with Live(market.home) as first:
         live = []
         for step in range(160):

@@ -6,6 +6,7 @@ import queue
 import socket
 import threading
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from datetime import date
 from pathlib import Path
 
@@ -170,8 +171,8 @@ class Playing:
         settings = msgspec.structs.replace(home.settings.relay, kis_port=kis_port, kiwoom_port=kiwoom_port)
         span = Span(DAY, NINE_NS, NINE_NS + 3600 * SECOND_NS)
         self.lines: queue.Queue[str] = queue.Queue()
-        arguments = (home, [INSTRUMENTS["kis"]], span, speed, settings, self.lines.put, clients)
-        self._thread = threading.Thread(target=run_replay, args=arguments, daemon=True)
+        arguments = (home, [INSTRUMENTS["kis"]], span, speed, settings, self.lines.put)
+        self._thread = threading.Thread(target=run_replay, args=arguments, kwargs={"clients": clients}, daemon=True)
         self._thread.start()
         self.url = f"ws://127.0.0.1:{kis_port}"
         self.begins = self.lines.get(timeout=60)
@@ -228,7 +229,6 @@ def test_while_one_of_two_clients_is_away_the_replay_waits_and_the_other_lacks_n
     rest = read_volumes(returned)
     assert rest == volumes[-len(rest) :]
     assert len(volumes) - len(rest) >= 20
-    assert len(volumes) - len(rest) <= 20 + 10  # 100 ms of the replay
     assert any(line.startswith("played ") and " 60 ticks" in line for line in lines)
 
 
