@@ -156,11 +156,11 @@ class Journal:
         for former in find_former(directory):
             convert(former.path, schema, journal._encoder)
         paths = segment_paths(directory)
+        if paths:  # before it is read: a failed fsync may take what was read
+            _make_durable(paths[-1])
         for path, end_row in zip(paths, _find_ends(paths), strict=True):
             journal._recover(path, end_row, on_batch)
         journal._settle_newest_tail()
-        if journal.segments:
-            _make_durable(journal.segments[-1].path)
         return journal
 
     def _recover(self, path: Path, end_row: int, on_batch: Callable[[JournalBatch], None]) -> None:
@@ -386,9 +386,9 @@ def _find_ends(paths: Sequence[Path]) -> list[int]:
 
 
 def _make_durable(path: Path) -> None:
-    """Make the newest segment durable before the next one claims its positions: a killed writer may not have done so.
+    """Make the newest segment durable before anything counts on what it holds: a killed writer may not have done so.
 
-    After a failed fsync another one proves nothing: the file is written again. OSError: it is, at the next `open`.
+    After a failed fsync another one proves nothing: what is left is written again. OSError: it is, at the next `open`.
     """
     if path not in _DISTRUSTED:
         fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)

@@ -495,6 +495,22 @@ def test_rows_that_are_on_the_disk_after_all_are_cut_where_the_next_segment_begi
     assert (24, {"kis.tick": [1, 25]}) == (again.last_row, again.positions)
 
 
+def test_what_a_failed_fsync_drops_at_a_start_is_read_from_the_rings_again(place: Path) -> None:
+    """A killed writer had not synced its last batch, and the first fsync of the next one drops it: positions are those of what is left."""
+    with FailingDisk().installed() as disk:
+        journal = opened(place)
+        journal.append(batch_of(journal, 7), {"kis.tick": [1, 8]})
+        journal.sync()
+        journal.append(batch_of(journal, 7), {"kis.tick": [1, 15]})
+        journal.close()
+        disk.failures = 1
+
+        again = opened(place)
+
+    assert (7, {"kis.tick": [1, 8]}) == (again.last_row, again.positions)
+    assert list(range(1, 8)) == rows_in(place)
+
+
 def test_a_killed_writers_tail_is_made_durable_before_the_next_segment_counts_on_it(place: Path) -> None:
     """Its fsync fails at the next start: the segment is written again, at that start or the next; a second fsync proves nothing."""
     with FailingDisk().installed() as disk:
@@ -514,7 +530,9 @@ def test_a_killed_writers_tail_is_made_durable_before_the_next_segment_counts_on
 
 
 STEPS = st.lists(
-    st.sampled_from(["append", "append", "sync", "failing sync", "roll", "failing roll", "kill", "power cut"]),
+    st.sampled_from(
+        ["append", "append", "sync", "failing sync", "roll", "failing roll", "kill", "kill, failing start", "power cut"]
+    ),
     max_size=30,
 )
 
@@ -533,8 +551,9 @@ def test_whatever_fsyncs_fail_every_durable_row_is_there_once_and_positions_foll
             try:
                 if step == "append":
                     journal.append(batch_of(journal, 3), {"kis.tick": [1, journal.last_row + 4]})
-                elif step in ("kill", "power cut"):
+                elif step.startswith(("kill", "power cut")):
                     journal.close()
+                    disk.failures = int(step.endswith("failing start") and bool(list(place.glob("*.journal"))))
                     if step == "power cut":
                         for path, content in disk.dropped.items():
                             if path.exists():
