@@ -10,6 +10,7 @@ Guarantees:
 
 from __future__ import annotations
 
+import hashlib
 from datetime import date
 from pathlib import Path
 
@@ -108,17 +109,29 @@ def find_today(home: Home) -> date:
 def start_universe(home: Home) -> None:
     """Put in force what the settings' universe means, before a start. SettingsError, OSError."""
     is_recorded = has_expressions(home.settings.universe.kr) or home.universe_directory().exists()
-    put_in_force(home, resolve_universe(home), is_recorded)
+    put_in_force(home, resolve_universe(home), is_recorded, is_start=True)
 
 
-def put_in_force(home: Home, found: UniverseList, is_recorded: bool = True) -> UniverseList:
+def put_in_force(home: Home, found: UniverseList, is_recorded: bool = True, *, is_start: bool = False) -> UniverseList:
     """Record a list as that of today, and replace the one in force, by the next number. OSError: that one stays."""
     before = read_replaced(home.universe_path(), UniverseList)
     found = msgspec.structs.replace(found, number=before.number + 1 if before else 1)
     if is_recorded:  # a day without a list has the last one before it
         record_list(home, find_today(home), found)
-    replace_file(home.universe_path(), msgspec.json.encode(found))
+    replace_file(home.universe_path(), msgspec.json.encode(_stamp(home, found, None if is_start else before)))
     return found
+
+
+def _stamp(home: Home, found: UniverseList, before: UniverseList | None) -> UniverseList:
+    """A list with the settings that processes have which take it up; `before`: the list that they have now, None at a start."""
+    settings = home.settings
+    shards = msgspec.structs.replace(settings.shards, kis=[], kiwoom=[])
+    other = msgspec.structs.replace(settings, universe=None, shards=shards, in_force=None)
+    digest = hashlib.sha256(repr(other).encode()).hexdigest()
+    if before is not None and before.settings_digest != digest:
+        return msgspec.structs.replace(found, settings_digest=before.settings_digest)
+    changed_ns = (home.root / SETTINGS_FILE).stat().st_mtime_ns
+    return msgspec.structs.replace(found, settings_digest=digest, settings_ns=changed_ns)
 
 
 def record_list(home: Home, day: date, found: UniverseList) -> None:

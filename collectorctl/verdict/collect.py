@@ -6,6 +6,7 @@ Guarantees:
 
 from __future__ import annotations
 
+import math
 import time
 from contextlib import suppress
 from functools import lru_cache
@@ -15,9 +16,11 @@ from collectorctl.disk.guard import measure_free_bytes
 from collectorctl.supervision.status import Status
 from collectorctl.verdict.acknowledgement import load_acknowledgement
 from collectorctl.verdict.rules import DiskRoom, Evidence, compute_usual_bytes
+from conf.files.replacement import read_replaced
 from conf.home import SYMBOL_DATASET, Home
 from conf.loader import SETTINGS_FILE
 from conf.market import MARKETS
+from conf.universe.listing import UniverseList
 from ringbuf.vitals import ProcessState, VitalsError, read_snapshot
 
 RATE_DAYS = 3
@@ -40,9 +43,17 @@ def collect_evidence(home: Home, status: Status) -> Evidence:
         disk=read_disk_room(home.data),
         stopped_in_order=status.supervisor_pid is None and _was_stopped_in_order(home, status),
         acknowledged_ns=load_acknowledgement(home).until_ns,
-        settings_changed_s=time.time() - (home.root / SETTINGS_FILE).stat().st_mtime,
+        settings_changed_s=_measure_settings(home),
         disk_warn_days=home.settings.disk.warn_days,
     )
+
+
+def _measure_settings(home: Home) -> float:
+    """Seconds since settings were changed that a process may lack; infinite if the list in force has all changes."""
+    changed = (home.root / SETTINGS_FILE).stat()
+    found = read_replaced(home.universe_path(), UniverseList)
+    is_taken_up = found is not None and found.settings_ns == changed.st_mtime_ns
+    return math.inf if is_taken_up else time.time() - changed.st_mtime
 
 
 def read_disk_room(data: Path) -> DiskRoom:

@@ -49,10 +49,14 @@ class UniverseList(msgspec.Struct, frozen=True, kw_only=True):
 
     `entries`: universe.kr as it stood in the settings; `table_day`: the day of the table of symbols that resolved them, None if
     none was needed. `number`: one more than the list before it in this home. `placement`: broker -> subscription ("005930 tick") ->
-    number of the key of its connection, for what must stay where it is.
+    number of the key of its connection, for what must stay where it is. `settings_ns`: the time of the last change of the settings
+    that every process has which has this list, 0 if there are other changes since the last start; `settings_digest`: of what a
+    reload does not take up, at the last start.
     """
 
     number: int = 0
+    settings_ns: int = 0
+    settings_digest: str = ""
     placement: dict[str, dict[str, int]] = {}
     entries: list[str]
     table_day: date | None

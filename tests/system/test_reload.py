@@ -95,6 +95,7 @@ def test_a_changed_universe_is_taken_up_while_books_flow() -> None:
         reloaded = count_books(root, NEW)
         plan_after = msgspec.json.decode(run_collectorctl(root, "plan", "--json").stdout)
         wait_until("books of the new one", lambda: count_books(root, NEW) > reloaded + 100, 60)
+        assert "settings changed" not in run_collectorctl(root, "status", check=False).stdout
 
         assert unchanged == plan_before
         assert (report["added"], sorted(report["removed"])) == ([NEW], sorted(set(BEFORE) - set(KEPT)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,7 +14,9 @@ from support.process_tree import QUICK, temporary_home
 from brokers.allocation.allocate import plan_connections
 from collectorctl.cli import main
 from collectorctl.supervision.reload import find_moved, has_session_begun, place_list
-from collectorctl.symbols.resolve import resolve_universe, start_universe
+from collectorctl.supervision.status import collect_status
+from collectorctl.symbols.resolve import put_in_force, resolve_universe, start_universe
+from collectorctl.verdict.collect import collect_evidence
 from conf.files.replacement import read_replaced
 from conf.home import Home
 from conf.universe.listing import UniverseList
@@ -73,6 +76,26 @@ def test_a_reload_of_a_home_in_which_nothing_runs_is_the_list_of_the_next_start(
     assert [str(one) for one in Home(root).settings.instruments()] == ["000009", "000004"]
     report = msgspec.json.decode(shown.stdout)
     assert (report["added"], report["removed"], report["moved"], report["is_running"]) == ([], [], [], False)
+
+
+def test_a_reload_leaves_no_note_of_changed_settings_unless_others_changed(root: Path) -> None:
+    """Until a start has them all."""
+
+    def changed_s() -> float:
+        home = Home(root)
+        return collect_evidence(home, collect_status(home)).settings_changed_s
+
+    assert changed_s() == math.inf
+    home = write(root, CODES[1:], '[shards]\nkis = ["000002"]\n')
+    assert changed_s() < 60
+    put_in_force(home, resolve_universe(home))
+    assert changed_s() == math.inf
+    home = write(root, CODES, "[writer]\nfsync_every_s = 2.0\n")
+    for _ in range(2):
+        put_in_force(home, resolve_universe(home))
+        assert changed_s() < 60
+    start_universe(home)
+    assert changed_s() == math.inf
 
 
 @pytest.mark.parametrize(("hour", "begun"), [("07", False), ("08", True), ("10", True), ("23", True)])

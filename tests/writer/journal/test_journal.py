@@ -496,7 +496,7 @@ def test_rows_that_are_on_the_disk_after_all_are_cut_where_the_next_segment_begi
 
 
 def test_what_a_failed_fsync_drops_at_a_start_is_read_from_the_rings_again(place: Path) -> None:
-    """A killed writer had not synced its last batch, and the first fsync of the next one drops it: positions are those of what is left."""
+    """A killed writer had not synced its last batch, and the first fsync of the next drops it: positions follow what is left."""
     with FailingDisk().installed() as disk:
         journal = opened(place)
         journal.append(batch_of(journal, 7), {"kis.tick": [1, 8]})
