@@ -10,7 +10,7 @@ import shlex
 import sys
 from datetime import date, time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 import msgspec
@@ -23,6 +23,11 @@ from conf.loader import SETTINGS_FILE
 from conf.market import MARKETS, Market
 from conf.process import EXIT_ALREADY_RUNNING
 from conf.text.escape import escape_controls
+
+if TYPE_CHECKING:
+    from collectorctl.reader.stored import Span
+    from conf.instrument import Instrument
+    from conf.settings import Zmq as ZmqSettings
 
 MIN_SPEED, MAX_SPEED = 0.1, 1000
 
@@ -101,6 +106,9 @@ def point_home_at_simulator(given: dict[str, Any], is_named: bool) -> None:
 @click.option("--each-feed", is_flag=True, help="To KIS's clients what KIS delivered, to Kiwoom's what Kiwoom did.")
 @click.option("--kis-port", type=click.IntRange(1, 65535), help="[default: relay.kis_port]")
 @click.option("--kiwoom-port", type=click.IntRange(1, 65535), help="[default: relay.kiwoom_port]")
+@click.option("--zmq", "is_zmq", is_flag=True, help="Over ZeroMQ, as the program zmq publishes (docs/zeromq.md).")
+@click.option("--zmq-port", type=click.IntRange(1, 65535), help="[default: zmq.port]")
+@click.option("--resend-port", type=click.IntRange(1, 65535), help="[default: zmq.resend_port]")
 @click.pass_obj
 def replay(
     root: Path,
@@ -114,6 +122,9 @@ def replay(
     each_feed: bool,
     kis_port: int | None,
     kiwoom_port: int | None,
+    is_zmq: bool,
+    zmq_port: int | None,
+    resend_port: int | None,
 ) -> None:
     """Play a stored day as KIS and Kiwoom would send it, a US day as KIS would, to clients that registered it (docs/relay.md).
 
@@ -145,15 +156,53 @@ def replay(
         raise usage_error("--to is not after --from")
     if foreign := [str(one) for one in instruments if one.market is not played]:
         raise usage_error(f"{', '.join(foreign)}: not of the market {market}: name it with --market")
-    table = home.settings.relay
-    ports = {"kis_port": kis_port or table.kis_port, "kiwoom_port": kiwoom_port or table.kiwoom_port}
+    if is_zmq and each_feed:
+        raise usage_error("--each-feed is for the vendors' forms, not for --zmq")
     logger.remove()
     logger.add(lambda line: echo(line.rstrip("\n"), err=True), format="{message}")
     try:
+        if is_zmq:
+            published = home.settings.zmq
+            ports = {"port": zmq_port or published.port, "resend_port": resend_port or published.resend_port}
+            _replay_over_zmq(home, instruments, span, factor, msgspec.structs.replace(published, **ports), clients)
+            return
+        table = home.settings.relay
+        ports = {"kis_port": kis_port or table.kis_port, "kiwoom_port": kiwoom_port or table.kiwoom_port}
         settings = msgspec.structs.replace(table, **ports)
         run_replay(home, instruments, span, factor, settings, echo, played, clients, each_feed)
     except (ReplayError, PartitionWriteError) as error:
         raise click.ClickException(escape_controls(str(error))) from None
+    except PortTaken as error:
+        echo(f"collectorctl: {error}", err=True)
+        sys.exit(EXIT_ALREADY_RUNNING)
+
+
+def _replay_over_zmq(
+    home: Home, instruments: list[Instrument], span: Span, factor: float, settings: ZmqSettings, clients: int
+) -> None:
+    """ClickException; SystemExit if a port is taken."""
+    from collectorctl.reader.replay import Replay
+
+    try:
+        from collectorctl.zmq.publisher import PortTaken
+        from collectorctl.zmq.replay import run_replay
+    except ImportError:
+        raise click.ClickException("pyzmq is not installed: .venv/bin/pip install -e '.[net]' in the clone") from None
+    market = instruments[0].market
+    begin, end = (market.to_local(at_ns).time() for at_ns in (span.begin_ns, span.end_ns))
+    is_to_end = span.end_ns == market.day_bounds_ns(span.day)[1]
+    replay = Replay(
+        home,
+        span.day,
+        [str(one) for one in instruments],
+        begin=begin,
+        end=None if is_to_end else end,
+        speed=factor or "max",
+    )
+    if replay.is_empty:
+        raise click.ClickException(f"{span.day}: no books and ticks are stored of that day")
+    try:
+        run_replay(replay, settings, echo, span.begin_ns, clients)
     except PortTaken as error:
         echo(f"collectorctl: {error}", err=True)
         sys.exit(EXIT_ALREADY_RUNNING)

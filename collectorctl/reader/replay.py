@@ -83,6 +83,13 @@ class Replay(ClosableStream):
         self._first_ns = 0
         self._paused_s: float | None = None
         self._is_closed = False
+        self._timed: Iterator[tuple[int, Message]] | None = None
+        self._next: tuple[int, Message] | None = None
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether no book and no tick of the day was received."""
+        return self._rows.is_empty
 
     def count_fetched(self) -> int:
         """Ticks of trades in the span that were fetched, not received: they do not come."""
@@ -97,6 +104,21 @@ class Replay(ClosableStream):
         if self._paused_s is not None and self._origin_s is not None:
             self._origin_s += time.monotonic() - self._paused_s
         self._paused_s = None
+
+    def read_due(self) -> list[tuple[int, Message]] | None:
+        """What is due by now, each with its time of receipt, at most STEP_RECORDS messages, perhaps none; None behind the last."""
+        if self._timed is None:
+            self._timed = self._read_messages()
+        due: list[tuple[int, Message]] = []
+        while len(due) < STEP_RECORDS and not self._is_closed:
+            self._next = self._next or next(self._timed, None)
+            if self._next is None:
+                return due or None
+            if self._find_wait(self._next[0]):
+                return due
+            due.append(self._next)
+            self._next = None
+        return due or None
 
     def batches(self) -> Iterator[Batch]:
         """Numpy records of at most STEP_RECORDS, each batch when its last record is due, with the other messages between them."""
