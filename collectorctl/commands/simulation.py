@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from conf.settings import Zmq as ZmqSettings
 
 MIN_SPEED, MAX_SPEED = 0.1, 1000
+NO_PYZMQ = "pyzmq is not installed: .venv/bin/pip install -e '.[net]' in the clone"
 
 
 @click.command(context_settings={"ignore_unknown_options": True, "help_option_names": []})
@@ -187,7 +188,7 @@ def _replay_over_zmq(
         from collectorctl.zmq.publisher import PortTaken
         from collectorctl.zmq.replay import run_replay
     except ImportError:
-        raise click.ClickException("pyzmq is not installed: .venv/bin/pip install -e '.[net]' in the clone") from None
+        raise click.ClickException(escape_controls(NO_PYZMQ)) from None
     market = instruments[0].market
     begin, end = (market.to_local(at_ns).time() for at_ns in (span.begin_ns, span.end_ns))
     is_to_end = span.end_ns == market.day_bounds_ns(span.day)[1]
@@ -200,7 +201,7 @@ def _replay_over_zmq(
         speed=factor or "max",
     )
     if replay.is_empty:
-        raise click.ClickException(f"{span.day}: no books and ticks are stored of that day")
+        raise click.ClickException(escape_controls(f"{span.day}: no books and ticks are stored of that day"))
     try:
         run_replay(replay, settings, echo, span.begin_ns, clients)
     except PortTaken as error:
