@@ -15,6 +15,8 @@ import msgspec
 from collectorctl.commands.options import as_json_option
 from collectorctl.terminal import echo, echo_json
 from conf.home import Home
+from conf.instrument import parse_instrument
+from conf.market import KR
 from conf.process import EXIT_BUG
 
 
@@ -101,9 +103,11 @@ def reload(root: Path, wait_s: float, as_json: bool) -> None:
 
     Example: collectorctl reload
     """
+    from collectorctl.backfill.candidates import find_candidates, format_offer
     from collectorctl.supervision.reload import reload_universe
 
-    report = reload_universe(Home(root), wait_s)
+    home = Home(root)
+    report = reload_universe(home, wait_s)
     if as_json:
         echo_json(msgspec.to_builtins(report))
         sys.exit(EXIT_BUG if report.unhealthy else 0)
@@ -116,6 +120,8 @@ def reload(root: Path, wait_s: float, as_json: bool) -> None:
         echo(f"{name:<8} {len(codes)}{': ' if codes else ''}{', '.join(codes)}")
     for shortfall in report.shortfalls:
         echo(f"short    {shortfall}")
+    if new := find_candidates(home, [one for one in report.added if parse_instrument(one).market is KR]):
+        echo(f"past     {format_offer(new)}")
     if not report.is_running:
         echo("nothing runs here: the next start takes it up")
         return

@@ -19,6 +19,7 @@ from collectorctl.symbols.resolve import open_resolved
 from collectorctl.terminal import echo, echo_json, wrapped_console
 from conf.home import Home
 from conf.loader import choose_home_language
+from conf.market import KR
 from conf.process import EXIT_BUG, EXIT_CONFIG
 from conf.text.language import Count, Language, Texts
 from conf.universe.listing import is_expression
@@ -152,20 +153,27 @@ def _check_live(home: Home, as_json: bool) -> None:
 def plan(root: Path, rates: bool, as_json: bool) -> None:
     """What will be subscribed where; what has no slot, and the consequence.
 
-    No redundancy: one broker has the book. Ticks by recovery only: none live. Not collected: neither.
+    No redundancy: one broker has the book. Ticks by recovery only: none live. Not collected: neither. Symbols whose past
+    nobody has fetched yet are named with the command for it.
 
     Example: collectorctl plan
     """
     from collectorctl.allocation_report import build_allocation_report, print_allocation_report
+    from collectorctl.backfill.candidates import find_candidates, format_offer
 
     if rates:
         _show_rates(open_resolved(root), as_json)
         return
-    report = build_allocation_report(open_resolved(root))
+    home = open_resolved(root)
+    report = build_allocation_report(home)
+    new = find_candidates(home, map(str, home.settings.instruments(KR.name)))
     if as_json:
-        echo_json(msgspec.to_builtins(report))
-    else:
-        print_allocation_report(report, wrapped_console())
+        echo_json(msgspec.to_builtins(report) | {"without_past": new})
+        return
+    print_allocation_report(report, wrapped_console())
+    if new:
+        echo(f"in no certificate of the newest days, {len(new)}: their past is fetched by")
+        echo(f"    {format_offer(new)}")
 
 
 def _show_rates(home: Home, as_json: bool) -> None:
