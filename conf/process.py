@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import ctypes
 import faulthandler
+import math
 import os
 import resource
 import select
@@ -66,7 +67,9 @@ class ShutdownSignal:
     def wait(self, seconds: float) -> bool:
         """Sleep for `seconds` or until a stop is requested; whether one was requested."""
         if not self.requested and seconds > 0:
-            select.select([self._wake_reader], [], [], seconds)
+            waiting = select.poll()  # `select` refuses descriptors beyond 1,023
+            waiting.register(self._wake_reader, select.POLLIN)
+            waiting.poll(math.ceil(seconds * 1000))
         return self.requested
 
 

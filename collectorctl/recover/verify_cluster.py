@@ -137,14 +137,16 @@ def _connect(address: str) -> Client:
     Thread(target=make, daemon=True).start()
     try:
         found = made.get(timeout=2 * CONNECT_TIMEOUT_S)
-        if isinstance(found, Exception):
-            raise found
-        return found
-    except (OSError, ValueError, ImportError, Empty) as error:
+    except Empty:
+        found = TimeoutError("something takes the connection and does not answer")
+    if isinstance(found, OSError | ValueError | ImportError):
         raise ClusterRefused(
             f"{address}: no scheduler answered within {2 * CONNECT_TIMEOUT_S:g} s: start `dask scheduler` there, and name its "
-            f"address, tcp://HOST:8786 ({_first_line(error)})"
-        ) from None
+            f"address, tcp://HOST:8786 ({_first_line(found)})"
+        )
+    if isinstance(found, Exception):
+        raise found
+    return found
 
 
 @contextmanager

@@ -88,6 +88,7 @@ def test_everything_is_ok_and_the_next_session_finds_its_slot_free(market: tuple
     }
 
 
+@pytest.mark.long
 def test_a_changed_width_and_a_skewed_clock_are_odd(market: tuple[Path, SimulatorProcess]) -> None:
     """A field more than known; a home whose clock is five minutes ahead of the vendor's stamps has wrong times."""
     root, simulator = market

@@ -309,7 +309,13 @@ def test_a_full_disk_keeps_no_process_from_starting(place: Path) -> None:
 RINGS_ON_DISK = '[paths]\nring = "run/rings"\n[ring]\norderbook_capacity = 8192\ntick_capacity = 8192\n'
 
 
-@pytest.mark.parametrize(("rings", "disk_mb"), [("", 12), (RINGS_ON_DISK, 60)], ids=["shared memory", "rings on disk"])
+@pytest.mark.parametrize(
+    ("rings", "disk_mb"),
+    [
+        pytest.param("", 12, id="shared memory"),
+        pytest.param(RINGS_ON_DISK, 60, id="rings on disk", marks=pytest.mark.long),
+    ],
+)
 def test_the_tree_lives_through_a_full_disk_and_the_lack_of_descriptors(rings: str, disk_mb: int) -> None:
     """The whole home full, rings included or not: every process killed comes back and collects, also without its holiday table.
 

@@ -178,6 +178,7 @@ sys.exit(run_process("writer", body))
 """
 
 
+@pytest.mark.long
 def test_a_process_in_the_kernels_disk_sleep_is_not_killed_but_reported() -> None:
     """No heartbeat for three times stale_s, one alarm in log and status; it goes on when the kernel lets it."""
     with temporary_home(SETTINGS) as root:

@@ -6,6 +6,7 @@ import datetime as dt
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -18,13 +19,15 @@ import pytest
 from support.certified_day import make_certified_days, run
 from support.stored_day import DAY
 
+from collectorctl.recover import verify_cluster
 from collectorctl.recover.verify import verify_day
-from collectorctl.recover.verify_cluster import verify_on_cluster
+from collectorctl.recover.verify_cluster import SOURCES, verify_on_cluster
 from conf.home import Home
 from conf.market import KR
 
 distributed = pytest.importorskip("distributed", reason="distributed is missing: pip install -e .[test,cluster]")
 
+ROOT = Path(__file__).parents[2]
 DAYS = [str(day) for n in range(26) if (day := dt.date(2026, 10, 26) + dt.timedelta(n)).weekday() < 5]
 DATES = [dt.date.fromisoformat(day) for day in DAYS]
 START_S = 60
@@ -97,6 +100,11 @@ def start(tmp_path: Path) -> Iterator[Callable[[int], Cluster]]:
         yield start_one
 
 
+def before_installed(directory: Path) -> str:
+    """A PYTHONPATH on which the packages of a directory come before all others."""
+    return os.pathsep.join([str(directory), os.environ.get("PYTHONPATH", "")])
+
+
 def find_markers(root: Path) -> list[Path]:
     return list((root / "data").glob(".verify-*"))
 
@@ -148,3 +156,79 @@ def test_a_worker_that_is_killed_in_mid_run_changes_no_byte_and_one_worker_is_en
     assert len(killed_at) == 1 and killed_at[0] < len(DATES)
     assert msgspec.json.encode(found) == msgspec.json.encode(expected)
     assert msgspec.json.encode(by_the_other) == msgspec.json.encode(expected)
+
+
+def test_when_every_worker_or_the_scheduler_is_lost_each_day_without_a_result_says_so(
+    home: Path, start: Callable[[int], Cluster], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(verify_cluster, "ANSWER_TIMEOUT_S", 2.0)
+    cluster = start(1)
+    (worker,) = cluster.workers
+    lost = verify_on_cluster(Home(home), DATES, KR, cluster.address, lambda _: worker.kill())
+    cluster.start_worker()
+    alone = verify_on_cluster(Home(home), DATES, KR, cluster.address, lambda _: cluster.scheduler.kill())
+
+    for found in (lost, alone):
+        assert [one.day for one in found] == DATES
+        assert found[-1].failure.startswith(f"{DAY}: no worker of the cluster returned it")
+    assert find_markers(home) == []
+
+
+def test_a_worker_of_other_code_is_refused_by_name_and_verifies_nothing(
+    home: Path, start: Callable[[int], Cluster], tmp_path: Path
+) -> None:
+    for package in SOURCES:
+        shutil.copytree(ROOT / package, tmp_path / "other" / package, ignore=shutil.ignore_patterns("__pycache__"))
+    with (tmp_path / "other/conf/market.py").open("a") as module:
+        module.write("# changed\n")
+    cluster = start(0)
+    cluster.start_worker(PYTHONPATH=before_installed(tmp_path / "other"))
+
+    refused = run(home, "verify", "--last", "2d", "--cluster", cluster.address)
+
+    assert (refused.exit_code, refused.stdout) == (2, "")
+    assert "worker tcp://127.0.0.1:" in refused.stderr and "has code " in refused.stderr, refused.stderr
+    assert find_markers(home) == []
+
+
+def test_a_worker_that_does_not_see_the_files_is_refused_and_one_that_joins_later_verifies_no_day(
+    home: Path, start: Callable[[int], Cluster]
+) -> None:
+    """The first is in a mount namespace in which something else lies over the home; for the second the marker is taken away."""
+    hidden = 'mount -t tmpfs none "$0" && exec "$@"'
+    namespace = ("unshare", "--user", "--map-root-user", "--mount", "sh", "-c", hidden, str(home))
+    if subprocess.run([*namespace, "true"], capture_output=True, check=False).returncode:
+        namespace = ("unshare", "--mount", *namespace[4:])
+    may_hide = subprocess.run([*namespace, "true"], capture_output=True, check=False).returncode == 0
+    cluster = start(1)
+
+    def take_marker(_: int) -> None:
+        for path in find_markers(home):
+            path.unlink()
+
+    found = verify_on_cluster(Home(home), DATES[-2:], KR, cluster.address, take_marker)
+    assert ["does not see the files of" in one.failure for one in found] == [True, True], found
+    if may_hide:
+        cluster.start_worker(*namespace)
+        cluster.workers[0].kill()
+        refused = run(home, "verify", "--last", "2d", "--cluster", cluster.address)
+        assert (refused.exit_code, "does not see the files of" in refused.stderr) == (2, True), refused.output
+
+
+def test_a_scheduler_that_does_not_answer_or_has_no_worker_is_said_within_the_time(
+    home: Path, start: Callable[[int], Cluster], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(verify_cluster, "CONNECT_TIMEOUT_S", 1.0)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        address = f"tcp://127.0.0.1:{silent.getsockname()[1]}"
+        mute = run(home, "verify", "--last", "2d", "--cluster", address)
+    refused = run(home, "verify", "--last", "2d", "--cluster", address)
+    empty = run(home, "verify", "--last", "2d", "--cluster", start(0).address)
+    wrong = run(home, "verify", "--last", "2d", "--cluster", "no-such-scheme://x")
+
+    for result in (mute, refused):
+        assert (result.exit_code, f"{address}: no scheduler answered within 2 s" in result.stderr) == (2, True), result
+    assert "takes the connection and does not answer" in mute.stderr
+    assert (empty.exit_code, "has no worker after 1 s" in empty.stderr) == (2, True), empty.output
+    assert (wrong.exit_code, "Traceback" in wrong.output) == (2, False), wrong.output
+    assert find_markers(home) == []

@@ -27,8 +27,15 @@ def judge(harness: KillHarness) -> None:
 
 
 @pytest.mark.timeout(240)
-@pytest.mark.parametrize("seconds", [9.0, 13.0])
-@pytest.mark.parametrize("feed", ["kis", "kiwoom"])
+@pytest.mark.parametrize(
+    ("feed", "seconds"),
+    [
+        ("kis", 13.0),
+        ("kiwoom", 9.0),
+        pytest.param("kis", 9.0, marks=pytest.mark.long),
+        pytest.param("kiwoom", 13.0, marks=pytest.mark.long),
+    ],
+)
 def test_books_of_a_stall_beyond_the_window_are_stored_once(feed: str, seconds: float) -> None:
     """SIGSTOP for that long, over the end of an hour: at most 0.05 % missed and 0.03 % doubled, as without it."""
     with kill_harness(choose_seed(), window_s=WINDOW_S, stale_s=30.0) as harness:

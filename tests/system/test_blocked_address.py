@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from support.process_tree import run_collectorctl, temporary_home, wait_until
 
 from collectorctl.demo.environment import SimulatorProcess, set_addresses
@@ -22,6 +23,7 @@ backoff_max_s = 2.0
 """
 
 
+@pytest.mark.long
 def test_status_says_why_no_feed_streams_and_both_come_back() -> None:
     """KIS answers nothing, Kiwoom 8050; after the block each streams, Kiwoom after the minute that a refusal costs."""
     with temporary_home(SETTINGS) as root, SimulatorProcess(root, root / "truth") as simulator:

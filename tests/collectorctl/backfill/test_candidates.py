@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import msgspec
@@ -25,6 +26,7 @@ def test_a_symbol_without_a_past_is_offered_its_backfill_by_plan_and_reload(tmp_
     settings.write_text(settings.read_text().replace('"005930"', ", ".join(f'"{one}"' for one in SYMBOLS), 1))
     (root / ".env").touch(mode=0o600)
     (root / ".env").write_text("".join(f"{name}={value}\n" for name, value in SECRETS.items()))
+    shutil.rmtree(root / "data/kr/completeness", ignore_errors=True)
     before = msgspec.json.decode(run(root, "plan", "--json"))
     certify_day(root, SYMBOLS[:1])
     one = run(root, "plan")

@@ -202,7 +202,9 @@ def test_a_fresh_home_starts_under_plain_supervisord_in_the_foreground() -> None
         assert not list((root / "run").glob("*.sock"))
 
 
-@pytest.mark.parametrize("left", ["nothing", "the socket of a killed supervisord"])
+@pytest.mark.parametrize(
+    "left", [pytest.param("nothing", marks=pytest.mark.long), "the socket of a killed supervisord"]
+)
 def test_of_two_starts_at_once_both_end_with_the_one_healthy_tree(left: str) -> None:
     """One starts it, the other waits for it; there is one supervisord, also where a killed one left its socket."""
     with temporary_home(SETTINGS) as root, SimulatorProcess(root, root / "truth") as simulator:

@@ -170,6 +170,7 @@ def test_fat_ones_leave_in_turn_the_writer_last_and_the_given_up_are_started_aga
             orders(root)
         )
         assert "3" == (root / "run" / "tries").read_text()
+        wait_until("the writer has begun again", lambda: len(_lives(root, "writer")) > 2)
         lives = {name: _lives(root, name) for name in ("kis", "kiwoom", "writer")}
         assert [["begin", "end", "begin"]] * 3 == [[what for what, _ in life] for life in lives.values()]
         assert lives["kis"][2][1] < lives["kiwoom"][1][1] and lives["kiwoom"][2][1] < lives["writer"][1][1]

@@ -38,7 +38,7 @@ def running() -> Iterator[Path]:
         yield root
 
 
-@pytest.mark.parametrize("page", ["with its page", "without its page"])
+@pytest.mark.parametrize("page", [pytest.param("with its page", marks=pytest.mark.long), "without its page"])
 def test_a_stopped_watchdog_is_replaced_by_the_writer_with_and_without_its_page(running: Path, page: str) -> None:
     """SIGSTOP: nobody but the writer looks at it. Bounded by the limit and three looks; the others do not notice."""
     before = read_pids(running)

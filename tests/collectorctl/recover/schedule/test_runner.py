@@ -162,6 +162,7 @@ def files_of(root: Path, day: str) -> dict[str, tuple[int, int, str]]:
     }
 
 
+@pytest.mark.long
 def test_recovering_yesterday_disturbs_nothing_of_today() -> None:
     """The box was off at yesterday's close. This morning, in the session: refused at first, and said so; then PROVEN. Of today's
     deliveries nothing is missing or doubled, and no file of today was touched."""
