@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
+import pytest
 from click.testing import CliRunner
 from support.certified_day import certify_day
-from support.process_tree import SECRETS
+from support.process_tree import temporary_home
 from support.stored_day import SYMBOLS, make_whole_day
 
 from collectorctl.cli import main
@@ -20,12 +22,16 @@ def run(root: Path, *arguments: str) -> str:
     return ran.stdout
 
 
-def test_a_symbol_without_a_past_is_offered_its_backfill_by_plan_and_reload(tmp_path: Path) -> None:
-    root = make_whole_day(tmp_path)
+@pytest.fixture
+def root() -> Iterator[Path]:
+    """A home with a stored day, whose path is short enough for a supervisord."""
+    with temporary_home("") as path:
+        yield make_whole_day(path)
+
+
+def test_a_symbol_without_a_past_is_offered_its_backfill_by_plan_and_reload(root: Path) -> None:
     settings = root / "collector.toml"
     settings.write_text(settings.read_text().replace('"005930"', ", ".join(f'"{one}"' for one in SYMBOLS), 1))
-    (root / ".env").touch(mode=0o600)
-    (root / ".env").write_text("".join(f"{name}={value}\n" for name, value in SECRETS.items()))
     shutil.rmtree(root / "data/kr/completeness", ignore_errors=True)
     before = msgspec.json.decode(run(root, "plan", "--json"))
     certify_day(root, SYMBOLS[:1])
