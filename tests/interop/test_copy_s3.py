@@ -18,7 +18,7 @@ from support.certified_day import certify_day, run
 from support.process_tree import BIN
 from support.stored_day import DAY, make_stored_day
 
-MISSING = "s3fs or moto is missing: pip install -e .[test,interop,s3]"
+MISSING = "s3fs or moto[server] is missing: the extra [s3], and moto[server] beside it"
 pytest.importorskip("s3fs", reason=MISSING)
 pytest.importorskip("flask_cors", reason=MISSING)
 moto = pytest.importorskip("moto.server", reason=MISSING)
