@@ -165,7 +165,9 @@ def replay(
         if is_zmq:
             published = home.settings.zmq
             ports = {"port": zmq_port or published.port, "resend_port": resend_port or published.resend_port}
-            _replay_over_zmq(home, instruments, span, factor, msgspec.structs.replace(published, **ports), clients)
+            _replay_over_zmq(
+                home, instruments, span, factor, msgspec.structs.replace(published, **ports), played, clients
+            )
             return
         table = home.settings.relay
         ports = {"kis_port": kis_port or table.kis_port, "kiwoom_port": kiwoom_port or table.kiwoom_port}
@@ -179,7 +181,13 @@ def replay(
 
 
 def _replay_over_zmq(
-    home: Home, instruments: list[Instrument], span: Span, factor: float, settings: ZmqSettings, clients: int
+    home: Home,
+    instruments: list[Instrument],
+    span: Span,
+    factor: float,
+    settings: ZmqSettings,
+    market: Market,
+    clients: int,
 ) -> None:
     """ClickException; SystemExit if a port is taken."""
     from collectorctl.reader.replay import Replay
@@ -189,7 +197,6 @@ def _replay_over_zmq(
         from collectorctl.zmq.replay import run_replay
     except ImportError:
         raise click.ClickException(escape_controls(NO_PYZMQ)) from None
-    market = instruments[0].market
     begin, end = (market.to_local(at_ns).time() for at_ns in (span.begin_ns, span.end_ns))
     is_to_end = span.end_ns == market.day_bounds_ns(span.day)[1]
     replay = Replay(
@@ -199,6 +206,7 @@ def _replay_over_zmq(
         begin=begin,
         end=None if is_to_end else end,
         speed=factor or "max",
+        market=market.name,
     )
     if replay.is_empty:
         raise click.ClickException(escape_controls(f"{span.day}: no books and ticks are stored of that day"))

@@ -20,7 +20,7 @@ from __future__ import annotations
 import asyncio
 import datetime as dt
 import time
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from itertools import pairwise
 from typing import Literal, TypeVar
 
@@ -191,6 +191,14 @@ class Replay(ClosableStream):
         records = self._rows.read("event", begin_ns, end_ns)
         found = zip(records["recv_ns"].tolist(), make_events(records), strict=True)
         return [(at_ns, message) for at_ns, message in found if message is not None]
+
+
+def report_not_received(report: Callable[[str], None], gap_shares: int, fetched: int) -> None:
+    """What of a span was not played, since nobody received it: shares of gaps, and ticks that were fetched."""
+    if gap_shares:
+        report(f"{gap_shares} shares were traded and are in no received tick: they were not played")
+    if fetched:
+        report(f"{fetched} ticks were fetched, not received: they were not played")
 
 
 def _choose_instruments(

@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 from ipaddress import ip_address
 
 from brokers.simulator.ground_truth import Stream
+from collectorctl.reader.replay import report_not_received
 from collectorctl.reader.stored import Span, StoredRows
 from collectorctl.relay.gateway import Gateway
 from collectorctl.relay.stored import Replay
@@ -100,7 +101,5 @@ async def _serve(
     )
     if not_sent := sum(feed.not_sent for feed in gateway.feeds):
         report(f"{not_sent} frames waited for clients that ended: they were not sent")
-    if replay.gap_shares:
-        report(f"{replay.gap_shares} shares were traded and are in no received tick: they were not played")
-    if fetched := next(iter(rows.values())).count_fetched(span.begin_ns, span.end_ns):
-        report(f"{fetched} ticks were fetched, not received: they were not played")
+    fetched = next(iter(rows.values())).count_fetched(span.begin_ns, span.end_ns)
+    report_not_received(report, replay.gap_shares, fetched)

@@ -15,7 +15,7 @@ from collections import Counter
 from collections.abc import Callable
 
 from collectorctl.reader.messages import Book, Gap, Message, Tick
-from collectorctl.reader.replay import Replay
+from collectorctl.reader.replay import Replay, report_not_received
 from collectorctl.zmq.envelope import HEADS
 from collectorctl.zmq.history import History
 from collectorctl.zmq.publisher import HOST, MEGABYTE, Sockets
@@ -51,10 +51,7 @@ def run_replay(
     finally:
         sockets.close(LINGER_S)
     report(f"played {session.played[Book]} books and {session.played[Tick]} ticks")
-    if session.gap_shares:
-        report(f"{session.gap_shares} shares were traded and are in no received tick: they were not played")
-    if fetched := replay.count_fetched():
-        report(f"{fetched} ticks were fetched, not received: they were not played")
+    report_not_received(report, session.gap_shares, replay.count_fetched())
 
 
 class _Session:
@@ -75,7 +72,7 @@ class _Session:
                 self._send(self._history.add(message, at_ns))
                 self.played[type(message)] += 1
                 if isinstance(message, Gap):
-                    self.gap_shares += message.end - message.begin
+                    self.gap_shares += message.shares
             self._answer()
             if not due:
                 time.sleep(POLL_S)

@@ -6,17 +6,16 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from uuid import uuid4
 
 import fsspec
-import msgspec
 import pytest
-from support.certified_day import certify_day, run
+from support.certified_day import make_certified_days, run
+from support.copied_day import TICKS, copy, run_killed_copy
 from support.process_tree import BIN
-from support.stored_day import DAY, make_stored_day
+from support.stored_day import DAY
 
 MISSING = "s3fs or moto[server] is missing: the extra [s3], and moto[server] beside it"
 pytest.importorskip("s3fs", reason=MISSING)
@@ -24,27 +23,12 @@ pytest.importorskip("flask_cors", reason=MISSING)
 moto = pytest.importorskip("moto.server", reason=MISSING)
 
 ROOT = Path(__file__).parents[2]
-TICKS = f"data/kr/tick/date={DAY}/hour=09/part-0.parquet"
-KILLED_AT_THE_THIRD_FILE = """
-import os, signal
-from collectorctl.copy.target import Target
-put, left = Target.put, [3]
-def killed(self, source, path):
-    left[0] -= 1
-    if not left[0]:
-        os.kill(os.getpid(), signal.SIGKILL)
-    put(self, source, path)
-Target.put = killed
-from collectorctl.cli import main; main()
-"""
 
 
 @pytest.fixture(scope="module")
 def certified(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The stored day, every instrument PROVEN."""
-    root = make_stored_day(tmp_path_factory.mktemp("home"), counted=False)
-    certify_day(root)
-    return root
+    return make_certified_days(tmp_path_factory.mktemp("home"), [DAY])
 
 
 @pytest.fixture
@@ -70,24 +54,16 @@ def url(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     fsspec.filesystem("s3").clear_instance_cache()
 
 
-def copy(home: Path, to: str, *options: str) -> tuple[int, dict]:
-    """The exit status, and what came of the day."""
-    result = run(home, "copy", "--to", to, "--json", *(options or ("--date", DAY)))
-    assert result.stdout, result.output
-    return result.exit_code, msgspec.json.decode(result.stdout)[0]
-
-
 def test_a_copy_in_s3_that_was_killed_is_resumed_and_found_whole_and_a_changed_byte_is_found(
     certified: Path, url: str
 ) -> None:
-    command = [sys.executable, "-c", KILLED_AT_THE_THIRD_FILE, "--home", str(certified), "copy", "--date", DAY]
-    ended = subprocess.run([*command, "--to", url], cwd=ROOT, check=False, timeout=120)
+    ended = run_killed_copy(certified, url)
     fsspec.filesystem("s3").invalidate_cache()
     left = [path.rpartition("/")[2] for path in fsspec.filesystem("s3").find(f"{url}/manifest")]
     incomplete = copy(certified, url, "--check")
     resumed, again, checked = copy(certified, url), copy(certified, url), copy(certified, url, "--check")
 
-    assert (ended.returncode, left) == (-signal.SIGKILL, [f"{DAY}.incomplete.json"])
+    assert (ended, left) == (-signal.SIGKILL, [f"{DAY}.incomplete.json"])
     assert (incomplete[0], "incomplete" in incomplete[1]["note"]) == (1, True)
     sent = len(resumed[1]["result"]["files"]) - 2
     assert (resumed[0], resumed[1]["outcome"], resumed[1]["note"].endswith(f"{sent} sent")) == (0, "copied", True)

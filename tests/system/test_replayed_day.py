@@ -7,7 +7,6 @@ simulator ─> first home ─> data ─> collectorctl replay ─┬─ KIS's for
 from __future__ import annotations
 
 import re
-import socket
 import subprocess
 import time
 from pathlib import Path
@@ -15,6 +14,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from support.process_tree import BIN, QUICK, run_collectorctl, temporary_home, wait_until
+from support.ring_program import free_ports
 
 import collectorctl
 from collectorctl.demo.environment import SimulatorProcess, set_addresses
@@ -49,11 +49,6 @@ def count_received(root: Path) -> int:
     )
 
 
-def find_free_ports() -> list[int]:
-    with socket.create_server(("127.0.0.1", 0)) as one, socket.create_server(("127.0.0.1", 0)) as other:
-        return [one.getsockname()[1], other.getsockname()[1]]
-
-
 @pytest.mark.long
 @pytest.mark.timeout(300)
 def test_a_day_that_is_replayed_to_another_home_is_stored_there_row_for_row(tmp_path: Path) -> None:
@@ -65,7 +60,7 @@ def test_a_day_that_is_replayed_to_another_home_is_stored_there_row_for_row(tmp_
             wait_until("there are records", lambda: count_received(first) > 3000, 60)
             run_collectorctl(first, "stop")
 
-        kis, kiwoom = find_free_ports()
+        kis, kiwoom = free_ports(2)
         ports = ["--kis-port", str(kis), "--kiwoom-port", str(kiwoom)]
         replay = subprocess.Popen(
             [BIN / "collectorctl", "--home", first, "replay", "--date", DAY, "--clients", "2", *ports],

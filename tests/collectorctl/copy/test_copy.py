@@ -5,40 +5,29 @@ from __future__ import annotations
 import shutil
 import signal
 import subprocess
-import sys
 from pathlib import Path
 from uuid import uuid4
 
 import fsspec
-import msgspec
 import pytest
 from fsspec.implementations.memory import MemoryFileSystem
-from support.certified_day import certify_day, run
-from support.stored_day import DAY, make_stored_day
+from support.certified_day import certify_day, make_certified_days, run
+from support.copied_day import TICKS, copy, run_killed_copy
+from support.stored_day import DAY
 
 ROOT = Path(__file__).parents[3]
-TICKS = f"data/kr/tick/date={DAY}/hour=09/part-0.parquet"
 
 
 @pytest.fixture(scope="module")
 def certified(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The stored day, every instrument PROVEN."""
-    root = make_stored_day(tmp_path_factory.mktemp("home"), counted=False)
-    certify_day(root)
-    return root
+    return make_certified_days(tmp_path_factory.mktemp("home"), [DAY])
 
 
 @pytest.fixture
 def home(certified: Path, tmp_path: Path) -> Path:
     """The same home, to be changed."""
     return Path(shutil.copytree(certified, tmp_path / "home"))
-
-
-def copy(home: Path, to: str | Path, *options: str) -> tuple[int, dict]:
-    """The exit status, and what came of the day."""
-    result = run(home, "copy", "--to", str(to), "--json", *(options or ("--date", DAY)))
-    assert result.stdout, result.output
-    return result.exit_code, msgspec.json.decode(result.stdout)[0]
 
 
 def test_a_stranger_verifies_a_copied_day_with_nothing_but_the_copy(certified: Path, tmp_path: Path) -> None:
@@ -81,25 +70,12 @@ def test_a_copy_elsewhere_is_the_same_and_is_resumed_where_it_ended(certified: P
 
 
 def test_a_copy_that_was_killed_has_no_manifest_and_is_completed_by_the_next(certified: Path, tmp_path: Path) -> None:
-    script = (
-        "import os, signal, sys\n"
-        "from collectorctl.copy.target import Target\n"
-        "put, left = Target.put, [3]\n"
-        "def killed(self, source, path):\n"
-        "    left[0] -= 1\n"
-        "    if not left[0]:\n"
-        "        os.kill(os.getpid(), signal.SIGKILL)\n"
-        "    put(self, source, path)\n"
-        "Target.put = killed\n"
-        "from collectorctl.cli import main; main()"
-    )
-    command = [sys.executable, "-c", script, "--home", str(certified), "copy", "--date", DAY, "--to", str(tmp_path)]
-    ended = subprocess.run(command, cwd=ROOT, check=False, timeout=60)
+    ended = run_killed_copy(certified, tmp_path)
     left = sorted(path.name for path in (tmp_path / "manifest/kr").iterdir())
     incomplete = copy(certified, tmp_path, "--check")
     completed = copy(certified, tmp_path)
 
-    assert (ended.returncode, left) == (-signal.SIGKILL, [f"{DAY}.incomplete.json"])
+    assert (ended, left) == (-signal.SIGKILL, [f"{DAY}.incomplete.json"])
     assert (incomplete[0], "incomplete" in incomplete[1]["note"]) == (1, True)
     sent = len(completed[1]["result"]["files"]) - 2
     assert (completed[0], completed[1]["note"].endswith(f"{sent} sent")) == (0, True)

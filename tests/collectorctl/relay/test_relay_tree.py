@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import subprocess
 
 import pytest
 from support.process_tree import BIN, QUICK, read_pids, read_status, running_tree, wait_until
+from support.ring_program import free_ports
 from support.vendor_clients import KisClient
 
 WAIT_S = 60.0
@@ -25,8 +25,7 @@ def read_books(ready: dict) -> KisClient:
 
 @pytest.mark.long
 def test_a_relay_that_is_restarted_or_killed_serves_again_and_no_collector_notices() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as kis, socket.create_server(("127.0.0.1", 0)) as kiwoom:
-        ports = [one.getsockname()[1] for one in (kis, kiwoom)]
+    ports = free_ports(2)
     url = f"127.0.0.1:{ports[0]}"
     ready = {"kis": {"rest_url": f"http://{url}", "ws_url": f"ws://{url}"}}
     relay = f'[universe]\nkr = ["005930"]\n[relay]\nenabled = true\nkis_port = {ports[0]}\nkiwoom_port = {ports[1]}\n'

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import queue
-import socket
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -14,6 +13,7 @@ import msgspec
 import numpy as np
 import pandas as pd
 import pytest
+from support.ring_program import free_ports
 from support.vendor_clients import WebSocketClient
 from support.writer_data import NINE_NS, SECOND_NS, make_books, make_home, make_ticks
 
@@ -158,16 +158,11 @@ def test_a_home_that_is_fed_by_a_replay_has_the_books_and_ticks_of_the_day(tmp_p
     assert values[0].equals(values[1])  # which Kiwoom's form has
 
 
-def free_ports() -> list[int]:
-    with socket.create_server(("127.0.0.1", 0)) as one, socket.create_server(("127.0.0.1", 0)) as other:
-        return [one.getsockname()[1], other.getsockname()[1]]
-
-
 class Playing:
     """A replay of a home's day in a thread, for clients of KIS's form."""
 
     def __init__(self, home: Home, speed: float, clients: int) -> None:
-        kis_port, kiwoom_port = free_ports()
+        kis_port, kiwoom_port = free_ports(2)
         settings = msgspec.structs.replace(home.settings.relay, kis_port=kis_port, kiwoom_port=kiwoom_port)
         span = Span(DAY, NINE_NS, NINE_NS + 3600 * SECOND_NS)
         self.lines: queue.Queue[str] = queue.Queue()

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import subprocess
 import time
 from collections.abc import Iterable
 
 import pytest
 from support.process_tree import BIN, QUICK, read_pids, running_tree
+from support.ring_program import free_ports
 
 import collectorctl
 from collectorctl.reader.messages import Book, Message, Tick
@@ -43,8 +43,7 @@ def keys_of(messages: Iterable[Received | Message], begin_ns: int, end_ns: int) 
 
 @pytest.mark.long
 def test_over_restarts_and_kills_of_the_publisher_subscriber_and_home_together_have_everything() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as one, socket.create_server(("127.0.0.1", 0)) as other:
-        port, resend_port = (each.getsockname()[1] for each in (one, other))
+    port, resend_port = free_ports(2)
     settings = f'[universe]\nkr = ["005930"]\n[zmq]\nenabled = true\nport = {port}\nresend_port = {resend_port}\n'
     addresses = [f"tcp://127.0.0.1:{number}" for number in (port, resend_port)]
     with (
