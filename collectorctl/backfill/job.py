@@ -337,7 +337,7 @@ class _InstrumentBackfill:
             if own := find_own(home, day, instrument):
                 raise DayNotReady(f"{day}: {instrument}: {own} meanwhile: nothing was changed")
             coverage = DayCoverage.of(day_ticks.load_ticks(ticks_dir, day, instrument), found.volume)
-            result = place(coverage, rows, found)
+            result = place(coverage, rows, found, instrument.venue)
             evidence.save(folder, found)
             if len(result.trades) and not find_partitions(ticks_dir, day):
                 evidence.add_backfilled_day(home.data, day)
@@ -355,11 +355,11 @@ class _InstrumentBackfill:
             return store.save(home.data, day, [certificate], made_at)[0]
 
 
-def place(day: DayCoverage, rows: np.ndarray | None, found: Evidence) -> FillResult:
+def place(day: DayCoverage, rows: np.ndarray | None, found: Evidence, venue: str) -> FillResult:
     """What fills a day out of its whole chart (TRADE_ROW, oldest first; None: nothing is); `found` gets what contradicts it."""
     if rows is None or not len(day.gaps):
         return FillResult(np.zeros(0, TRADE_ROW), day, [])
-    result = fill_by_chart(day, rows, found.bars, from_start=True)
+    result = fill_by_chart(day, rows, found.bars, from_start=True, venue=venue)
     found.findings, found.rowless = [*result.findings, *result.mismatches], list(result.rowless)
     found.anchors_checked, found.anchors_failed = result.anchors_checked, result.anchors_failed
     return result

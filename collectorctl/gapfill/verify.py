@@ -19,7 +19,7 @@ import numpy as np
 from collectorctl.gapfill.queue import FillableGap
 from collectorctl.recover.matching.gap_filling import find_inconsistent_gaps, format_inconsistency
 from collectorctl.recover.matching.placement import place_by_volume
-from collectorctl.recover.matching.trade_count import is_after_silence
+from collectorctl.recover.matching.trade_count import can_be_auction
 from ringbuf.records import UNDEFINED
 from writer.volume.coverage import GAP
 
@@ -71,7 +71,7 @@ def _is_plausible_part(gap: FillableGap, rows: np.ndarray) -> bool:
     if (np.diff(at_ns) < 0).any() or not (rows["price"] > 0).all():
         return False
     shares = gap.high - gap.low - int(rows["size"].sum())
-    if gap.trades is not None and not gap.trades - len(rows) + int(is_after_silence(at_ns)[1:-1].sum()) >= 1:
+    if gap.trades is not None and not gap.trades - len(rows) + _count_auctions(gap, rows, at_ns) >= 1:
         return False
     if gap.value is None:
         return True
@@ -82,11 +82,15 @@ def _is_plausible_part(gap: FillableGap, rows: np.ndarray) -> bool:
     )
 
 
+def _count_auctions(gap: FillableGap, rows: np.ndarray, at_ns: np.ndarray) -> int:
+    """How many rows may be an auction's, whose trades are not counted; `at_ns`: their times between those of the gap's edges."""
+    return int((can_be_auction(at_ns, gap.instrument.venue)[1:-1] & (rows["side"] == 0)).sum())
+
+
 def _find_mismatch(gap: FillableGap, rows: np.ndarray) -> str:
     """What speaks against rows that tile a gap and are worth it; empty if nothing does."""
     at_ns = np.concatenate([[gap.begin_ns], rows["exch_ns"], [gap.end_ns]])
-    auctions = int(is_after_silence(at_ns)[1:-1].sum())  # their trades are not counted as trades
-    if gap.trades is not None and not len(rows) - auctions <= gap.trades <= len(rows):
+    if gap.trades is not None and not 0 <= len(rows) - gap.trades <= _count_auctions(gap, rows, at_ns):
         return f"{len(rows)} rows for {gap.trades} trades"
     if (np.diff(at_ns) < 0).any():
         return "rows are not in the order of time, or not of the time of the gap"

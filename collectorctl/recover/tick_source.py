@@ -139,12 +139,13 @@ class TickSource:
         end_ns = kst_midnight_ns(self._availability.day + timedelta(days=1))
         from_start = not len(rows) or not sequence.end_record["older"] or bool(rows["exch_ns"].min() < begin_ns)  # type: ignore[index]
         rows = rows[(rows["exch_ns"] >= begin_ns) & (rows["exch_ns"] < end_ns)]
-        arguments = day, rows, evidence.bars, from_start
+        arguments = day, rows, evidence.bars, from_start, self._plan.instrument.venue
         result = fill_by_chart(*arguments)
         return fill_by_chart(*arguments, self._load_books()) if result.needs_books else result
 
     def _fill_from_trades(self, day: DayCoverage, progress: PageProgress) -> FillResult:
-        return fill_by_trades(day, [self._fetch_trades(gap, progress) for gap in find_gaps(day)])
+        lists = [self._fetch_trades(gap, progress) for gap in find_gaps(day)]
+        return fill_by_trades(day, lists, self._plan.instrument.venue)
 
     def _fetch_trades(self, gap: MissingRange, progress: PageProgress) -> TradeList:
         """The trades around one gap: from just behind it to one before it."""

@@ -394,7 +394,7 @@ def _judge_placement(evidence: Evidence, findings: list[str]) -> None:
         ticks = load_ticks(evidence.home.data / "kr" / "tick", day, instrument)
         stored = DayCoverage.of(ticks, total)
         listed = to_trade_rows(trades)
-        filled = fill_by_trades(stored, [TradeList(listed, True, True)])
+        filled = fill_by_trades(stored, [TradeList(listed, True, True)], instrument.venue)
         missing = int(stored.gaps["shares"].sum())
         if int(filled.trades["size"].sum()) != missing or len(filled.day.gaps) or filled.findings:
             findings.append(
@@ -404,7 +404,7 @@ def _judge_placement(evidence: Evidence, findings: list[str]) -> None:
         charted = listed.copy()
         charted["cum_volume"] = UNDEFINED
         known = set(map(tuple, listed[["exch_ns", "price", "size", "cum_volume"]].tolist()))
-        aligned = fill_by_chart(stored, charted, [], True).trades
+        aligned = fill_by_chart(stored, charted, [], True, instrument.venue).trades
         if not known.issuperset(map(tuple, aligned[["exch_ns", "price", "size", "cum_volume"]].tolist())):
             findings.append(f"{instrument} {day}: a trade of the tick chart was put where it did not happen")
 

@@ -107,7 +107,7 @@ def certify(instrument: Instrument, day: date, ticks: np.ndarray, books: np.ndar
     minute_differences = _compare_minutes(placed, bars)
     no_bars = len(bars) == 0 and (total or len(ticks))
     checked, value_conflicts = _check_values(placed)
-    counts, count_conflicts = trade_count.check_counts(covered)
+    counts, count_conflicts = trade_count.check_counts(covered, instrument.venue)
     book_conflicts = _count_book_conflicts(placed, books)
     checks = (
         (total is None, "the official volume is not known"),

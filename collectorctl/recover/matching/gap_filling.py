@@ -27,7 +27,7 @@ from collectorctl.recover.matching.placement import (
     place_by_alignment,
     place_by_volume,
 )
-from collectorctl.recover.matching.trade_count import find_count_mismatches, is_after_silence
+from collectorctl.recover.matching.trade_count import can_be_auction, find_count_mismatches
 from conf.clock import MINUTE_NS
 
 
@@ -64,21 +64,23 @@ class TradeList(NamedTuple):
     reaches_day_start: bool
 
 
-def fill_by_trades(day: DayCoverage, trade_lists: list[TradeList]) -> FillResult:
-    """Fill from lists of trades, one for each gap."""
+def fill_by_trades(day: DayCoverage, trade_lists: list[TradeList], venue: str) -> FillResult:
+    """Fill from lists of trades of `venue`, one for each gap."""
     rows = np.concatenate([one.rows for one in trade_lists]) if trade_lists else np.zeros(0, TRADE_ROW)
     placed = place_by_volume(day.gaps, rows, day.gap_values)
     good = placed.accepted & ~np.isin(
         placed.gap, find_inconsistent_gaps(day.gaps, rows, placed.gap, placed.inconsistencies)
     )
     chosen = rows[good]
-    silent = np.concatenate([is_after_silence(one.rows["exch_ns"]) for one in trade_lists]) if trade_lists else good
+    auction = (
+        np.concatenate([can_be_auction(one.rows["exch_ns"], venue) for one in trade_lists]) if trade_lists else good
+    )
     return FillResult(
         chosen[np.argsort(chosen["cum_volume"], kind="stable")],
         day.with_fills(chosen),
         [format_inconsistency(error) for error in placed.inconsistencies],
         sorted({interval for one in trade_lists for interval in _find_omitted(one, day.coverage.total)}),
-        mismatches=find_count_mismatches(day, chosen, placed.gap[good], silent[good]),
+        mismatches=find_count_mismatches(day, chosen, placed.gap[good], auction[good]),
     )
 
 
@@ -87,9 +89,10 @@ def fill_by_chart(
     chart_rows: np.ndarray,
     stored_bars: list[list[int]],
     from_start: bool,
+    venue: str,
     books: np.ndarray | None = None,
 ) -> FillResult:
-    """Fill from a tick chart of the day (TRADE_ROW without cumulative volume, oldest first); arguments as of place_chart."""
+    """Fill from a tick chart of the day on `venue` (TRADE_ROW without cumulative volume, oldest first), as place_chart does."""
     minutes = None
     if stored_bars:
         bars = to_bar_rows(stored_bars)
@@ -103,7 +106,7 @@ def fill_by_chart(
     found = chart_rows[exact["row"]]
     found["cum_volume"] = exact["cum_volume"]
     good = ~np.isin(exact["gap"], find_inconsistent_gaps(day.gaps, found, exact["gap"], placed.inconsistencies))
-    silent = is_after_silence(chart_rows["exch_ns"])[exact["row"]]
+    auction = can_be_auction(chart_rows["exch_ns"], venue)[exact["row"]]
     return FillResult(
         found[good],
         day.with_fills(found[good]),
@@ -111,7 +114,7 @@ def fill_by_chart(
         [],
         placed.anchors_checked,
         placed.anchors_failed,
-        find_count_mismatches(day, found[good], exact["gap"][good], silent[good]),
+        find_count_mismatches(day, found[good], exact["gap"][good], auction[good]),
         [(one.low, one.high) for one in placed.uncovered if one.reason == Reason.ROWLESS_BETWEEN_ROWS],
         any(one.reason == Reason.NO_ROWS for one in placed.uncovered) and len(chart_rows) > 0,
     )

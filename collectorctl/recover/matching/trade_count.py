@@ -4,10 +4,11 @@
     between          [ . ][ . ][ . ]                    three trades, none merged, none split
     or               [ . ]( 900 )[ . ][ . ]             three trades, so the 900 shares are volume off the book
 
-A tick of KIS is one trade (docs/wire/kis.md 3), one of Kiwoom may be several (docs/wire/kiwoom.md 2.6), so their counters are not
-compared. Auction trades are not counted, and a tick chart does not mark them: a row without a side may be one if there was no trade
-for AUCTION_NS before it. Between ticks of KIS two trades merged into one row are always detected; a trade split in two only where
-no such pause leaves room for an auction.
+A tick of KIS is one trade (docs/wire/kis.md 3), one of Kiwoom may be several (docs/wire/kiwoom.md 2.6), so their counters are
+not compared. Auction trades are not counted, and a tick chart does not mark them: a row without a side may be one if there was
+no trade for AUCTION_NS before it, and on a consolidated venue always, since one exchange trades while the other holds its
+auction. Between ticks of KIS two trades merged into one row are always detected; a trade split in two only where no such pause
+leaves room for an auction.
 
 Guarantees:
     * A counter that some pair of live neighbours contradicts is not used: it counts something else on that day.
@@ -31,6 +32,9 @@ SINGLE_TRADE_SOURCE = FeedId.KIS
 """The line whose ticks are single trades."""
 
 UNBOUNDED = 1 << 40
+
+CONSOLIDATED = "UN"
+"""The opening trade of KRX comes seconds to minutes late, when NXT trades already (docs/wire/kis.md 6)."""
 
 
 LONG_AUCTION_NS = 9 * 60_000_000_000
@@ -68,15 +72,15 @@ class _LiveInterval(NamedTuple):
     likely_min_trades: np.ndarray
 
 
-def find_count_mismatches(day: DayCoverage, rows: np.ndarray, gap: np.ndarray, silent: np.ndarray) -> list[str]:
+def find_count_mismatches(day: DayCoverage, rows: np.ndarray, gap: np.ndarray, auction: np.ndarray) -> list[str]:
     """Gaps that are filled by another number of trades than was counted, as messages.
 
-    `rows`: TRADE_ROW, of which row i lies in gap[i]; a bool per row: no trade for AUCTION_NS before it.
+    `rows`: TRADE_ROW, of which row i lies in gap[i]; `auction`: a bool per row, see can_be_auction.
     """
     counts = count_trades_per_gap(day)
     shares, min_trades, max_trades = (np.zeros(len(counts), np.int64) for _ in range(3))
     np.add.at(shares, gap, rows["size"])
-    np.add.at(min_trades, gap, (rows["side"] != 0) | ~silent)
+    np.add.at(min_trades, gap, (rows["side"] != 0) | ~auction)
     np.add.at(max_trades, gap, 1)
     known = (counts != UNDEFINED) & (shares == day.gaps["shares"])
     off = known & ((counts < min_trades) | (counts > max_trades))
@@ -93,11 +97,11 @@ def count_trades_per_gap(day: DayCoverage) -> np.ndarray:
     return compute_gap_trades(day.coverage, ticks["side"], np.where(single, ticks["trade_count"], UNDEFINED))
 
 
-def check_counts(day: DayCoverage) -> tuple[int, int]:
+def check_counts(day: DayCoverage, venue: str) -> tuple[int, int]:
     """Stretches without a gap between live ticks that have a counter, and how many of them contradict it."""
     discontinuities = np.cumsum(_find_discontinuities(day.placed))
     checked = conflicts = 0
-    for interval in _build_intervals(day.placed):
+    for interval in _build_intervals(day.placed, venue):
         whole = _difference(discontinuities, interval.left, interval.right) == 0
         off = (interval.counted < interval.min_trades) | (interval.counted > interval.max_trades)
         checked += int(whole.sum())
@@ -111,7 +115,7 @@ def compute_verdicts(day: DayCoverage, venue: str) -> np.ndarray:
     low = placed["cum_volume"] - placed["size"]
     behind = np.searchsorted(low, day.gaps["high"])  # the first tick behind each gap
     found = np.zeros(len(behind), np.int64)
-    for interval in _build_intervals(placed, INTERRUPTION_AUCTION_NS.get(venue, AUCTION_NS)):
+    for interval in _build_intervals(placed, venue):
         at = np.searchsorted(interval.right, behind)
         there = at < len(interval.right)
         at = np.where(there, at, 0)
@@ -121,24 +125,26 @@ def compute_verdicts(day: DayCoverage, venue: str) -> np.ndarray:
     return found
 
 
-def is_after_silence(exch_ns: np.ndarray, min_ns: int = AUCTION_NS) -> np.ndarray:
-    """Trades, in volume order, before which there was no trade for so long, as before an auction; the first is one of them."""
-    silent = np.ones(len(exch_ns), bool)
-    silent[1:] = np.diff(exch_ns) >= min_ns
-    return silent
+def can_be_auction(exch_ns: np.ndarray, venue: str, min_ns: int = AUCTION_NS) -> np.ndarray:
+    """Which trades, in volume order, may be an auction's if they have no side: there was none for so long before; bool (n,)."""
+    found = np.ones(len(exch_ns), bool)
+    if venue != CONSOLIDATED:
+        found[1:] = np.diff(exch_ns) >= min_ns
+    return found
 
 
-def _build_intervals(placed: np.ndarray, interrupted_ns: int = AUCTION_NS) -> list[_LiveInterval]:
+def _build_intervals(placed: np.ndarray, venue: str) -> list[_LiveInterval]:
     """Of every feed whose counter is accepted."""
     sided = placed["side"] != 0
-    silent = is_after_silence(placed["exch_ns"])
+    short, long, interruption = (
+        can_be_auction(placed["exch_ns"], venue, min_ns)
+        for min_ns in (AUCTION_NS, LONG_AUCTION_NS, INTERRUPTION_AUCTION_NS.get(venue, AUCTION_NS))
+    )
     min_trades = np.cumsum(
-        sided | ~(placed["live"] | silent)
+        sided | ~(placed["live"] | short)
     )  # a live tick without a side is a trade or says too little
-    long = is_after_silence(placed["exch_ns"], LONG_AUCTION_NS)
     moved = abs(np.diff(placed["price"], prepend=placed["price"][:1])) * PRICE_MOVE_RATIO >= placed["price"]
-    interrupted = is_after_silence(placed["exch_ns"], interrupted_ns) & moved
-    likely_min_trades = np.cumsum(sided | ~(placed["live"] | long | interrupted))
+    likely_min_trades = np.cumsum(sided | ~(placed["live"] | long | (interruption & moved)))
     max_trades = np.cumsum(np.where(placed["live"] & (placed["line"] != SINGLE_TRADE_SOURCE), UNBOUNDED, 1))
     found = []
     for feed in np.unique(placed["line"][placed["live"]]).tolist():

@@ -87,7 +87,7 @@ def test_a_whole_day_is_placed_from_its_first_share_to_its_last() -> None:
     (day, _) = split_by_day([a_chart(30, 1)])
     found = evidence_of(day.rows)
 
-    result = place(DayCoverage.of(np.zeros(0, DAY_TICK), found.volume), day.rows, found)
+    result = place(DayCoverage.of(np.zeros(0, DAY_TICK), found.volume), day.rows, found, "KRX")
 
     assert result.trades["cum_volume"].tolist() == np.cumsum(day.rows["size"]).tolist()
     assert (found.findings, len(result.day.gaps)) == ([], 0)
@@ -101,7 +101,7 @@ def test_a_day_whose_pages_do_not_add_up_is_incomplete(fault: str) -> None:
     found = evidence_of(day.rows)
     (spoiled, _) = split_by_day([*pages[:2], *pages[1:]] if fault == "a page repeated" else [*pages[:1], *pages[2:]])
 
-    result = place(DayCoverage.of(np.zeros(0, DAY_TICK), found.volume), spoiled.rows, found)
+    result = place(DayCoverage.of(np.zeros(0, DAY_TICK), found.volume), spoiled.rows, found, "KRX")
 
     made = certify(Instrument("005930", "KRX"), FRIDAY, result.day.ticks, np.zeros(0, np.int64), found)
     assert (made.certificate, made.missing_shares > 0) == ("INCOMPLETE", True)
@@ -112,10 +112,10 @@ def test_a_resumed_day_gets_what_it_lacks_and_nothing_twice() -> None:
     """Some hours of it were published before the run was killed."""
     (day, _) = split_by_day([a_chart(30, 1)])
     found = evidence_of(day.rows)
-    whole = place(DayCoverage.of(np.zeros(0, DAY_TICK), found.volume), day.rows, found).trades
+    whole = place(DayCoverage.of(np.zeros(0, DAY_TICK), found.volume), day.rows, found, "KRX").trades
     stored = DayCoverage.of(np.zeros(0, DAY_TICK), found.volume).with_fills(whole[10:17])
 
-    again = place(stored, day.rows, found)
+    again = place(stored, day.rows, found, "KRX")
 
     assert again.trades["cum_volume"].tolist() == [*whole["cum_volume"][:10], *whole["cum_volume"][17:]]
-    assert place(again.day, day.rows, found).trades.tolist() == []
+    assert place(again.day, day.rows, found, "KRX").trades.tolist() == []

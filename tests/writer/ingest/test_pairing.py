@@ -66,6 +66,8 @@ lines = st.builds(
 def test_whatever_the_lines_do_hardly_a_book_is_lost_or_doubled(both: tuple[Line, Line], seed: int) -> None:
     """Latency, jitter, loss, flushes, conflation, stalls, stamps and midpoints of both feeds are random: 0.5 % doubled at most.
 
+    What is doubled until a late midpoint is noticed comes once more, where a loss makes it trusted again meanwhile.
+
     Where a feed lacks the midpoint or states another one, books that differ in it alone are one content.
     Not drawn: both vendors stamp late and one of them loses books, so that neither is the rule.
     """
@@ -75,7 +77,7 @@ def test_whatever_the_lines_do_hardly_a_book_is_lost_or_doubled(both: tuple[Line
     found = judge(truth(1), both, seed, ignored=ignored)
 
     assert found.missed <= 0.025 * found.available, found
-    assert found.doubled <= 0.005 * found.available, found
+    assert found.doubled <= 0.005 * found.available + 2 * A_CHANGE * bool(ignored), found
 
 
 @pytest.mark.parametrize("size", [1, 7, 5000])

@@ -205,6 +205,22 @@ def test_a_counter_that_is_none_denies_nothing(change: Callable[[np.ndarray], No
     assert ("PROVEN", 0) == (told.certificate, told.count_conflicts), told.reasons
 
 
+def test_on_a_consolidated_venue_an_auctions_print_may_come_amid_trades() -> None:
+    """NXT trades when the opening trade of KRX comes: its row is no counted trade, nor stands it for one that is missing."""
+    ticks, books, evidence = honest()
+    ticks["trade_count"][266:] -= 1
+    unified = Instrument("005930", "UN")
+
+    whole = certify(unified, DAY, ticks, books, evidence)
+    ticks["side"] = 1
+    sided = certify(unified, DAY, ticks, books, evidence)
+
+    assert ("PROVEN", []) == (whole.certificate, whole.reasons)
+    assert "INCOMPLETE" == sided.certificate and "another number of trades" in sided.reasons[0]
+    assert "RECONCILED" == off_book("rowless", True)
+    assert "INCOMPLETE" == off_book("rowless", True, venue="UN")
+
+
 def test_an_auctions_print_is_not_counted() -> None:
     """A recovered row after half a minute of silence may be one; one among others may not."""
     for pause_s, certificate in ((30, "PROVEN"), (29, "INCOMPLETE")):
@@ -362,7 +378,12 @@ def nothing(evidence: Evidence) -> None:
 
 
 def off_book(
-    listed: str, held: bool, trades: int = 0, line: FeedId = FeedId.KIS, change: Callable[[Evidence], None] = nothing
+    listed: str,
+    held: bool,
+    trades: int = 0,
+    line: FeedId = FeedId.KIS,
+    change: Callable[[Evidence], None] = nothing,
+    venue: str = "KRX",
 ) -> str:
     """The grade of a day with 500 shares missing between two recovered ticks, told as `listed`: jumps or passed. `held`: the minute
     bars have them; `trades`: so many of them the counter has; `line`: whose live ticks these are; `change` of the evidence."""
@@ -379,7 +400,7 @@ def off_book(
         next(bar for bar in evidence.bars if bar[0] == minute)[5] += 500
     setattr(evidence, listed, [(low, low + 500)])
     change(evidence)
-    return certify(SAMSUNG, DAY, ticks, NO_BOOKS, evidence).certificate
+    return certify(Instrument(SAMSUNG.symbol, venue), DAY, ticks, NO_BOOKS, evidence).certificate
 
 
 def test_a_gap_is_volume_off_the_book_only_if_no_trade_lies_in_it() -> None:
