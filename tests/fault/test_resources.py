@@ -358,8 +358,7 @@ def test_the_tree_lives_through_a_full_disk_and_the_lack_of_descriptors(rings: s
             )
             simulator.send_command(f"{name} drop")
         for name in ("kis", "kiwoom"):
-            wait_until(f"{name} says why", lambda name=name: "Too many open files" in process_of(root, name)["detail"])
-            assert process_of(root, name)["state"] == "retrying"
+            wait_until(f"{name} retries and says why", lambda name=name: _retries(root, name, "Too many open files"))
         for pid, limit in limits.items():
             resource.prlimit(pid, resource.RLIMIT_NOFILE, limit)
         wait_until("all is well again", lambda: read_status(root)["healthy"])
@@ -369,6 +368,12 @@ def test_the_tree_lives_through_a_full_disk_and_the_lack_of_descriptors(rings: s
         assert "drained to zero" in run_collectorctl(root, "stop").stdout
         simulator.close()
         assert find_problems(root, root / "truth") == []
+
+
+def _retries(root: Path, name: str, why: str) -> bool:
+    """Whether it waits for its next attempt, because of `why`."""
+    process = process_of(root, name)
+    return process["state"] == "retrying" and why in process["detail"]
 
 
 def _let_it_be_quiet(simulator: SimulatorProcess) -> None:
