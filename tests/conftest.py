@@ -22,6 +22,17 @@ os.environ["LC_ALL"] = "C.UTF-8"  # what the commands print is compared, whateve
 hypothesis.settings.register_profile("any machine", deadline=None)  # no property is about the time that it takes
 hypothesis.settings.load_profile("any machine")
 
+LONG_TIMEOUT_S = 1800
+"""The least limit of a long test: it may run beside busy processes."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """A long test has a limit of its own."""
+    for item in items:
+        limit = item.get_closest_marker("timeout")
+        if item.get_closest_marker("long") and (limit is None or limit.args[0] < LONG_TIMEOUT_S):
+            item.add_marker(pytest.mark.timeout(LONG_TIMEOUT_S), append=False)
+
 
 @pytest.fixture
 def place() -> Iterator[Path]:

@@ -1,7 +1,7 @@
 """Readiness: waiting for healthy processes after a start, their final states after a stop.
 
 Guarantees:
-    * It waits no longer than `timeout_s`, and reports the last state of each process that is not healthy.
+    * It waits no longer than `timeout_s` and one call, and reports the last state of each process that is not healthy.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import time
 from collections.abc import Sequence
 
 from collectorctl.recover.schedule.state import PROGRAM as ON_CALL
+from collectorctl.supervision.errors import SupervisorTimeout
 from collectorctl.supervision.status import collect_status, configured_programs
 from conf.home import Home
 from ringbuf.vitals import VitalsError, read_snapshot
@@ -19,9 +20,13 @@ def wait_until_healthy(home: Home, timeout_s: float, names: Sequence[str] | None
     """Wait until the processes `names` (default: all permanent ones) are healthy; (name, verdict) of those not in time."""
     deadline = time.monotonic() + timeout_s
     while True:
-        processes = [
-            p for p in collect_status(home).processes if (p.name != ON_CALL if names is None else p.name in names)
-        ]
+        try:
+            status = collect_status(home)
+        except SupervisorTimeout:  # on a busy machine, while it starts so many processes
+            if time.monotonic() > deadline:
+                raise
+            continue
+        processes = [p for p in status.processes if (p.name != ON_CALL if names is None else p.name in names)]
         unhealthy = [(p.name, p.verdict) for p in processes if not p.healthy]
         if not unhealthy:
             return []

@@ -24,7 +24,7 @@ import msgspec
 import psutil
 from supervisor.xmlrpc import SupervisorTransport, UnixStreamHTTPConnection
 
-from collectorctl.supervision.errors import SupervisorError
+from collectorctl.supervision.errors import SupervisorError, SupervisorTimeout
 from conf.home import Home
 from conf.process import ShutdownSignal, acquire_lock
 from conf.settings import Fault, SettingsError
@@ -127,9 +127,9 @@ class SupervisorClient:
             with xmlrpc.client.ServerProxy("http://127.0.0.1", transport=transport) as proxy:
                 return getattr(proxy.supervisor, method)(*arguments)
         except TimeoutError:
-            raise SupervisorError(
+            raise SupervisorTimeout(
                 f"{self.home.socket_path()}: supervisord is there but does not answer within "
-                f"{timeout_s:.0f} s: it hangs or was stopped; "
+                f"{timeout_s:.0f} s: it hangs, was stopped, or the machine is too busy; "
                 f"send it SIGCONT, or SIGKILL and then `collectorctl start` (its pid is in {self.home.run}/supervisord.pid)"
             ) from None
 
@@ -188,13 +188,18 @@ class SupervisorClient:
                 f"{self.conf}: supervisord does not start: {' '.join((completed.stderr or completed.stdout).split())[-500:]}"
             )
         deadline = time.monotonic() + ANSWER_TIMEOUT_S
-        while self.find_pid() is None:
+        while not self._answers():
             if time.monotonic() > deadline:
                 raise SupervisorError(
                     f"{self.home.socket_path()}: supervisord does not answer: see {self.home.log}/supervisord.log"
                 )
             time.sleep(0.05)
         return True
+
+    def _answers(self) -> bool:
+        with suppress(SupervisorTimeout):
+            return self.find_pid() is not None
+        return False
 
     def start_program(self, name: str) -> None:
         """Start one program without waiting for it. SupervisorError if there is no such program."""
@@ -207,7 +212,7 @@ class SupervisorClient:
             self._call("stopProcess", name, timeout_s=STOP_TIMEOUT_S)
 
     def stop(self) -> Iterator[list[str]]:
-        """Shut down; yields, about every quarter second, the names still running. SupervisorError if it does not end in time."""
+        """Shut down; yields, every quarter second or later, the names still running. SupervisorError if it does not end in time."""
         pid = self.find_pid()
         if pid is None:
             return
@@ -218,7 +223,8 @@ class SupervisorClient:
             while process.is_running() and process.status() != psutil.STATUS_ZOMBIE:
                 if time.monotonic() > deadline:
                     raise SupervisorError(f"supervisord (pid {pid}) does not end: see {self.home.log}/supervisord.log")
-                yield [program.name for program in self.list_programs() if program.pid]
+                with suppress(SupervisorTimeout):  # it waits for its children
+                    yield [program.name for program in self.list_programs() if program.pid]
                 time.sleep(0.25)
 
 

@@ -92,7 +92,7 @@ def read_status(home: Path) -> dict[str, Any]:
     return seen
 
 
-def wait_until(description: str, poll: Callable[[], Any], timeout_s: float = 60) -> Any:
+def wait_until(description: str, poll: Callable[[], Any], timeout_s: float = 120) -> Any:
     """Wait until `poll` returns something true, and return that."""
     deadline = time.monotonic() + timeout_s
     while True:

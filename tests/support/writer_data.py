@@ -97,7 +97,7 @@ def start_writer(home: Home, script: str | None = None) -> subprocess.Popen[byte
     return process
 
 
-def wait_for(condition: Callable[[], object], seconds: float = 20.0) -> None:
+def wait_for(condition: Callable[[], object], seconds: float = 60.0) -> None:
     """Until `what` is true; AssertionError after that many seconds."""
     deadline = time.monotonic() + seconds
     while not condition():

@@ -74,7 +74,6 @@ def assert_every_book_is_stored(truth: ground_truth.GroundTruth, rows: pd.DataFr
 
 
 @pytest.mark.long
-@pytest.mark.timeout(300)
 def test_a_changed_universe_is_taken_up_while_books_flow() -> None:
     """By expressions: no process is restarted, no connection closed; a collector that is killed takes the list of its sibling."""
     loss = ["--kis-loss", "0", "--kiwoom-loss", "0", "--always-open", "--books-per-s", "20", "--symbols", ",".join(ALL)]

@@ -50,7 +50,6 @@ def count_received(root: Path) -> int:
 
 
 @pytest.mark.long
-@pytest.mark.timeout(300)
 def test_a_day_that_is_replayed_to_another_home_is_stored_there_row_for_row(tmp_path: Path) -> None:
     losses = ["--kis-loss", "0.01", "--kiwoom-loss", "0.01", "--always-open", "--books-per-s", "20"]
     with temporary_home(SETTINGS) as first, temporary_home(SETTINGS) as second:

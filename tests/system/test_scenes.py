@@ -91,7 +91,6 @@ min_free_bytes = 0
 
 
 @pytest.mark.long
-@pytest.mark.timeout(400)
 def test_a_slow_vendor_and_a_full_disk_are_told_in_both_languages_and_a_loss_stays(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -35,7 +35,6 @@ LOOKS_S = 27.0
 
 
 @pytest.mark.long
-@pytest.mark.timeout(400)
 def test_an_upgrade_of_one_process_at_a_time_loses_and_doubles_no_book(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -33,7 +33,6 @@ STALL_MOST_S = STALE_S
 
 
 @pytest.mark.long
-@pytest.mark.timeout(1500)
 @pytest.mark.parametrize(("rows", "symbols"), [(1_000_000, 100), (1_000_000, 1), (2_500_000, 2_000)])
 def test_an_hour_of_any_size_is_published_within_the_memory_and_without_a_stall(
     place: Path, rows: int, symbols: int

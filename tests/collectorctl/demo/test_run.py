@@ -34,7 +34,7 @@ def test_the_table_stays_exact_while_every_process_is_killed_in_turn() -> None:
     """SIGKILL of kis, kiwoom and writer during a demo: nothing missing, nothing doubled."""
     with temporary_home("") as root:
         demo = subprocess.Popen(
-            [BIN / "collectorctl", "demo", "--home", root, "--seconds", "36", "--json"],
+            [BIN / "collectorctl", "demo", "--home", root, "--seconds", "72", "--json"],
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             text=True,
@@ -44,7 +44,7 @@ def test_the_table_stays_exact_while_every_process_is_killed_in_turn() -> None:
         )
         for name in ("kis", "kiwoom", "writer"):
             kill(root, name)
-        out, _ = demo.communicate(timeout=150)
+        out, _ = demo.communicate(timeout=300)
 
         told = msgspec.json.decode(out)
         assert told["complaints"] == []

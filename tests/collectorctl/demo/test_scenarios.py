@@ -234,7 +234,6 @@ def test_a_day_of_one_stock_on_every_venue_is_right_on_each() -> None:
 
 
 @pytest.mark.long
-@pytest.mark.timeout(400)
 @pytest.mark.parametrize("name", sorted({US_NIGHT.name, *SCENARIOS, *(one.name for one in REAL_TIME)}))
 def test_the_rehearsal_of_a_scenario_passes(name: str) -> None:
     """`demo --scenario NAME`, judged against the truth."""

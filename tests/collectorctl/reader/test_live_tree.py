@@ -126,7 +126,6 @@ def group_stored(ticks: pd.DataFrame) -> dict[tuple, tuple[np.ndarray, np.ndarra
 
 
 @pytest.mark.long
-@pytest.mark.timeout(600)
 def test_sixteen_readers_have_what_the_files_have_whatever_is_restarted() -> None:
     """They are there before the home. One is stopped for a minute and has the numbers of what it lost; some are killed."""
     simulated = ("--always-open", "--books-per-s", "30", "--kis-slot-release-s", "0")

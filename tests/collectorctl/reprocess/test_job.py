@@ -302,7 +302,7 @@ def test_a_frame_is_split_a_book_of_both_is_one_row_and_so_are_alike_ticks(home:
     assert_placed_once(home)
 
 
-@pytest.mark.parametrize("every", [5, pytest.param(1, marks=(pytest.mark.long, pytest.mark.timeout(900)))])
+@pytest.mark.parametrize("every", [5, pytest.param(1, marks=pytest.mark.long)])
 def test_killed_before_an_effect_on_the_disk_and_run_again_it_places_everything_once(home: Path, every: int) -> None:
     """SIGKILL before each effect (every fifth in the short form), each time on a copy of the home; the next run finishes."""
     fork = multiprocessing.get_context("forkserver")

@@ -8,6 +8,7 @@ import signal
 import socket
 import stat
 import subprocess
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -26,6 +27,7 @@ from support.process_tree import (
 
 from collectorctl.demo.environment import SimulatorProcess, set_addresses
 from collectorctl.supervision import supervisor
+from collectorctl.supervision.readiness import wait_until_healthy
 from collectorctl.supervision.status import never_started
 from collectorctl.supervision.supervisor import SupervisorClient, SupervisorError
 from conf.home import Home
@@ -136,6 +138,27 @@ def test_a_supervisord_that_stands_still_is_said_to_and_not_waited_for(running: 
     assert ran.returncode == 1
     assert "does not answer" in ran.stderr
     assert before == read_pids(running)
+
+
+def test_a_start_waits_for_a_supervisord_that_is_slow_to_answer(running: Path) -> None:
+    """SIGSTOP of supervisord for longer than one call waits, which is what a busy machine does to it."""
+    root = SupervisorClient(Home(running)).find_pid()
+    assert root is not None
+    os.kill(root, signal.SIGSTOP)
+    going_on = threading.Timer(supervisor.RESPONSE_TIMEOUT_S + 1.0, os.kill, (root, signal.SIGCONT))
+    going_on.start()
+    try:
+        assert wait_until_healthy(Home(running), 30.0) == []
+        assert not going_on.is_alive()
+    finally:
+        going_on.join()
+
+    os.kill(root, signal.SIGSTOP)
+    try:
+        with pytest.raises(SupervisorError, match="does not answer"):
+            wait_until_healthy(Home(running), 1.0)
+    finally:
+        os.kill(root, signal.SIGCONT)
 
 
 def test_only_the_owner_can_reach_the_tree_and_no_port_is_open(running: Path) -> None:
