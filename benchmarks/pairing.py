@@ -12,13 +12,14 @@ from __future__ import annotations
 import argparse
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from random import Random
 from typing import NamedTuple
 
 import numpy as np
 
 from brokers.simulator.exchange.market import SimulatedMarket
+from brokers.simulator.exchange.models import MarketUpdate
 from conf.clock import SECOND_NS
 from conf.instrument import parse_instrument
 from ringbuf.records import ORDERBOOK, UNDEFINED, FeedId, Venue, empty_records
@@ -70,8 +71,8 @@ LINES: dict[str, tuple[Line, Line]] = {
 }
 
 
-def generate_books(seconds: float, symbols: int, rate: float, seed: int) -> np.ndarray:
-    """Books (ORDERBOOK) of a simulated market, `seq` their ids, `mono_ns` when they were made."""
+def play_market(seconds: float, symbols: int, rate: float, seed: int) -> list[MarketUpdate]:
+    """What a simulated market does from nine o'clock on, `rate` events a second of each symbol, in order."""
     random, instruments = Random(seed), [parse_instrument(f"{100_000 + 10 * n}") for n in range(symbols)]
     market = SimulatedMarket(instruments, seed)
     due = sorted(
@@ -79,8 +80,18 @@ def generate_books(seconds: float, symbols: int, rate: float, seed: int) -> np.n
         for instrument in instruments
         for at_ns in _draw_instants(random, round(seconds * SECOND_NS), SECOND_NS / rate)
     )
-    updates = [market.advance(one, "regular", (NINE_NS + at_ns) // SECOND_NS, BOOT_NS + at_ns) for at_ns, one in due]
-    books = [update.book for update in updates if update is not None and update.book is not None]
+    updates = (market.advance(one, "regular", (NINE_NS + at_ns) // SECOND_NS, BOOT_NS + at_ns) for at_ns, one in due)
+    return [update for update in updates if update is not None]
+
+
+def generate_books(seconds: float, symbols: int, rate: float, seed: int) -> np.ndarray:
+    """Books (ORDERBOOK) of a simulated market, `seq` their ids, `mono_ns` when they were made."""
+    return to_book_records(play_market(seconds, symbols, rate, seed))
+
+
+def to_book_records(updates: Iterable[MarketUpdate]) -> np.ndarray:
+    """The books of these updates, as `generate_books` returns them."""
+    books = [update.book for update in updates if update.book is not None]
     found = empty_records(ORDERBOOK, len(books))
     found["seq"] = np.arange(len(books))
     found["symbol"], found["venue"] = [book.instrument.symbol.encode() for book in books], Venue.KRX

@@ -26,7 +26,9 @@ import pyarrow.parquet as pq
 from writer import durable_io
 
 _REPEATING = re.compile(r"side|mid_price|(ask|bid)_price_([3-9]|10)")
-_RISING = ("seq", "cum_value", "trade_count", "exch_time", "flags", "expected_price", "expected_size")
+_RISING = re.compile(
+    r"seq|cum_value|value_change|trade_count|exch_time|recv_time(_kis|_kiwoom)?|flags|expected_(price|size)"
+)
 
 
 class PartitionWriteError(Exception):
@@ -90,11 +92,14 @@ def choose_encodings(schema: pa.Schema) -> dict[str, Any]:
     """
     if not {"recv_time", "seq", "cum_volume"} <= set(schema.names):
         return {}
+    rising = {name for name in schema.names if _RISING.fullmatch(name)}
+    if "value_change" in schema.names:
+        rising.add("cum_volume")  # that of ticks; books repeat theirs
     repeating = [field.name for field in schema if pa.types.is_string(field.type) or _REPEATING.fullmatch(field.name)]
     return {
         "use_dictionary": repeating,
         "column_encoding": {
-            name: "DELTA_BINARY_PACKED" if name in _RISING else "PLAIN"
+            name: "DELTA_BINARY_PACKED" if name in rising else "PLAIN"
             for name in schema.names
             if name not in repeating and not pa.types.is_floating(schema.field(name).type)
         },
