@@ -1,4 +1,4 @@
-"""Live readers of a real process tree, while its processes are restarted, and over the end of an hour."""
+"""Live readers of a real process tree, while its processes are restarted, over the end of an hour and of a day."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from ringbuf.records import ORDERBOOK, TICK, Flag, Venue
 from writer.ingest.backfill_filter import merge_intervals
 
 SETTINGS = (
-    QUICK.replace("10:00:00", "10:59:15")
+    QUICK
     + """
 [universe]
 kr = ["005930", "000660", "0074K0"]
@@ -126,11 +126,12 @@ def group_stored(ticks: pd.DataFrame) -> dict[tuple, tuple[np.ndarray, np.ndarra
 
 
 @pytest.mark.long
-def test_sixteen_readers_have_what_the_files_have_whatever_is_restarted() -> None:
+@pytest.mark.parametrize("start", ["10:59:15", "23:59:15"], ids=["hour", "midnight"])
+def test_sixteen_readers_have_what_the_files_have_whatever_is_restarted(start: str) -> None:
     """They are there before the home. One is stopped for a minute and has the numbers of what it lost; some are killed."""
     simulated = ("--always-open", "--books-per-s", "30", "--kis-slot-release-s", "0")
     with (
-        temporary_home(SETTINGS) as root,
+        temporary_home(SETTINGS.replace("10:00:00", start)) as root,
         SimulatorProcess(root, root / "truth", *simulated) as simulator,
     ):
         set_addresses(root, simulator.addresses)
@@ -174,7 +175,7 @@ def test_sixteen_readers_have_what_the_files_have_whatever_is_restarted() -> Non
                 reader.process.kill()
                 reader.process.wait()
         books, ticks = (pd.read_parquet(root / "data" / "kr" / dataset) for dataset in ("orderbook", "tick"))
-        assert books.hour.nunique() == 2  # one ended meanwhile
+        assert len(books[["date", "hour"]].drop_duplicates()) == 2  # one ended meanwhile
         rows = list(
             zip(
                 books.recv_time_kis.astype("int64"),
