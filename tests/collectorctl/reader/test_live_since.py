@@ -448,9 +448,17 @@ while True:
 """
 
 
+def list_of_feed(messages: list[Message], feed: str) -> list[tuple]:
+    """The books and ticks that came from a feed, in the order they came in."""
+    return [identity(message) for message in messages if isinstance(message, Book | Tick) and message.feed == feed]
+
+
 @pytest.mark.long
 def test_streams_opened_between_kills_of_the_writer_and_of_collectors_have_every_book_once(place: Path) -> None:
-    """Real processes, hours of six seconds. Each feed numbers its books by its ring: what both have are twins or books apart."""
+    """Real processes, hours of six seconds. Each feed numbers its books by its ring: what both have are twins or books apart.
+
+    What comes from a feed comes in the same order.
+    """
     home = make_home(place)
     with (place / "collector.toml").open("a") as settings:
         settings.write('[universe]\nkr = ["000000"]\n[clock]\nstart = "2026-11-20T09:00:00+09:00"\nspeed = 600.0\n')
@@ -489,11 +497,18 @@ def test_streams_opened_between_kills_of_the_writer_and_of_collectors_have_every
         for process in (*collectors.values(), writer):
             process.kill()
             process.wait()
-    expected = Counter(identity(message) for message in found + read_all(first))
+    found += read_all(first)
+    expected = Counter(identity(message) for message in found)
 
     assert len(list((home.data / "kr/orderbook").rglob("part-*.parquet"))) >= 2
     assert len(expected) > 2000 and len(streams) >= 10
     for stream in streams:
-        assert Counter(map(identity, read_all(stream))) == expected
+        read = read_all(stream)
+        assert Counter(map(identity, read)) == expected
+        for feed in ("kis", "kiwoom"):
+            orders = [list_of_feed(messages, feed) for messages in (read, found)]
+            common = set(orders[0]).intersection(orders[1])
+            assert len(common) > 500
+            assert [one for one in orders[0] if one in common] == [one for one in orders[1] if one in common]
         stream.close()
     first.close()
