@@ -43,7 +43,8 @@ class Market(NamedTuple):
     """One market.
 
     `feeds`: its live feeds; the earlier one wins a tie. `integer_prices`: prices are whole units of the currency.
-    `backfill_sources`: feeds of ticks fetched over REST.
+    `backfill_sources`: feeds of ticks fetched over REST. `has_trade_lists`: a broker lists a day's trades; if none does, minute
+    bars are all that a day is certified by.
     """
 
     name: str
@@ -52,6 +53,7 @@ class Market(NamedTuple):
     feeds: tuple[str, ...]
     integer_prices: bool
     backfill_sources: tuple[str, ...] = ()
+    has_trade_lists: bool = True
 
     @property
     def zone_name(self) -> str:
@@ -76,6 +78,20 @@ class Market(NamedTuple):
         """The exchange's calendar day, [begin, end); 23 or 25 hours where clocks change."""
         return self.to_instant_ns(day, time()), self.to_instant_ns(day + timedelta(days=1), time())
 
+    def dates_of_rows(self, day: date) -> list[date]:
+        """The dates under which rows of a day's sessions lie: a session of another zone begins on the evening before."""
+        return [day - timedelta(days=1), day] if self.has_business_date else [day]
+
+
+class MarketDate(NamedTuple):
+    """A date under which rows of a market lie, the exchange's own. As text Korea's stand alone: "2026-11-20", "us 2026-11-20"."""
+
+    market: str
+    day: date
+
+    def __str__(self) -> str:
+        return str(self.day) if self.market == KR.name else f"{self.market} {self.day}"
+
 
 KR = Market(
     "kr",
@@ -92,6 +108,7 @@ US = Market(
     | {venue: VenueHours("US_DAY", KST) for venue in ("NASDAQ_DAY", "NYSE_DAY", "AMEX_DAY")},
     ("us",),
     integer_prices=False,
+    has_trade_lists=False,
 )
 MARKETS: dict[str, Market] = {market.name: market for market in (KR, US)}
 _MARKET_BY_VENUE = {venue: market for market in MARKETS.values() for venue in market.venues}

@@ -186,6 +186,9 @@ class Retention(_Table, frozen=True):
     tick_days: int
     event_days: int
     feed_health_days: int
+    us_orderbook_days: int
+    us_tick_days: int
+    us_event_days: int
     require_copy: str
 
 
@@ -219,6 +222,7 @@ class Recover(_Table, frozen=True):
     minute_days: int
     automatic: bool
     after_close_minutes: float
+    compact: bool
     retry_s: float
 
 

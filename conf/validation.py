@@ -85,6 +85,9 @@ _MINIMUM = {
     "retention.tick_days": 0,
     "retention.event_days": 0,
     "retention.feed_health_days": 0,
+    "retention.us_orderbook_days": 0,
+    "retention.us_tick_days": 0,
+    "retention.us_event_days": 0,
     "writer.watermark_ms": 0,
     "writer.twin_window_s": 0.1,
     "writer.fsync_every_s": 0,
@@ -337,6 +340,6 @@ def _check_relations(settings: Settings) -> Iterator[Violation]:
     if 0 < uncertified_days < needed_days:
         values = {"value": uncertified_days, "limit": needed_days}
         yield Violation("retention.uncertified_days", "retention_short", values, ("recover.tick_days",))
-    for name in ("orderbook_days", "tick_days", "event_days", "feed_health_days"):
-        if 0 < (days := getattr(settings.retention, name)) < MIN_MARKET_DAYS:
-            yield Violation(f"retention.{name}", "retention_recent", {"value": days, "limit": MIN_MARKET_DAYS})
+    for name in ("orderbook", "tick", "event", "feed_health", "us_orderbook", "us_tick", "us_event"):
+        if 0 < (days := getattr(settings.retention, f"{name}_days")) < MIN_MARKET_DAYS:
+            yield Violation(f"retention.{name}_days", "retention_recent", {"value": days, "limit": MIN_MARKET_DAYS})

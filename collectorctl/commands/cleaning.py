@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING
 import click
 import msgspec
 
-from collectorctl.commands.options import DayChoice, as_json_option, day_options
+from collectorctl.commands.options import DayChoice, as_json_option, day_options, market_option
 from collectorctl.terminal import echo, echo_json
 from conf.home import Home
+from conf.market import MARKETS
 from conf.process import EXIT_BUG
 
 if TYPE_CHECKING:
@@ -74,26 +75,28 @@ def clean(root: Path, dry_run: bool, as_json: bool) -> None:
 
 def _list_days(removals: list[Removal]) -> dict[str, list[str]]:
     """By day, the datasets of market data that go."""
-    from collectorctl.disk.retention import parse_market_date
+    from collectorctl.disk.retention import MARKET_KINDS, parse_market_date
 
     found: dict[str, list[str]] = {}
     for one in removals:
-        if (day := parse_market_date(one)) and one.kind not in found.setdefault(str(day), []):
-            found[str(day)].append(str(one.kind))
+        if day := parse_market_date(one):
+            _, dataset = MARKET_KINDS[one.kind]
+            found.setdefault(str(day), []).extend({dataset} - set(found.get(str(day), [])))
     return found
 
 
 @click.command()
 @day_options
+@market_option
 @click.option("--dry-run", is_flag=True, help="Show what there is of the days; change nothing.")
 @as_json_option
 @click.pass_obj
-def compact(root: Path, days: DayChoice, dry_run: bool, as_json: bool) -> None:
+def compact(root: Path, days: DayChoice, market: str, dry_run: bool, as_json: bool) -> None:
     """Make one file per dataset of each certified day out of its hours: smaller, and sorted by symbol and time.
 
-    Only days of the Korean market of which every instrument is PROVEN or RECONCILED. May be killed and repeated at any time.
-    Readers find the same rows; a program that reads while the files are exchanged may have to read again. Exit 1 unless every
-    day is compacted.
+    Only days of which every instrument is PROVEN or RECONCILED, of the US market MINUTE_ONLY; of a US date also those of the day
+    market's session that begins in the evening. May be killed and repeated at any time. Readers find the same rows; a program that
+    reads while the files are exchanged may have to read again. Exit 1 unless every day is compacted.
 
     Example: collectorctl compact --last 20d
     """
@@ -109,12 +112,13 @@ def compact(root: Path, days: DayChoice, dry_run: bool, as_json: bool) -> None:
     home, console = Home(root), wide_console(stderr=as_json)
 
     def work(day: date, on_step: Callable[[int, int], None]) -> DayResult:
-        one = compact_day(home, day, dry_run, on_step)
+        one = compact_day(home, day, MARKETS[market], dry_run, on_step)
         note = f"{one.files_before} files, {one.bytes_before:,} bytes"
         if dry_run:
             return DayResult(day, 0, "can be compacted", note, one)
         return DayResult(day, 0, "compacted", f"{note} -> {one.files_after} files, {one.bytes_after:,} bytes", one)
 
     refusals = NotHandedOn, PartitionWriteError, LockHeld, OSError, pa.ArrowException
-    results = work_on_days(console, days.resolve(home), work, refusals, "not compacted")
+    chosen = days.resolve_dates(home, MARKETS[market])
+    results = work_on_days(console, chosen, work, refusals, "not compacted")
     sys.exit(finish_range(console, results, as_json))

@@ -71,6 +71,14 @@ class DayChoice(NamedTuple):
             raise usage_error("no trading day is in that range")
         return [days[0] + timedelta(days=number) for number in range((last - days[0]).days + 1)] if closed_too else days
 
+    def resolve_dates(self, home: Home, market: Market) -> list[date]:
+        """The days as dates of directories: of a range also those without a session that have rows of the next one. UsageError."""
+        days = self.resolve(home, market)
+        if not (self.is_range and market.has_business_date):
+            return days
+        stored = {path.name for path in (home.data / market.name).glob("*/date=*")}
+        return [one for one in self.resolve(home, market, True) if one in days or f"date={one}" in stored]
+
 
 def parse_count(text: str) -> int:
     """The number of "20d" or "20". ValueError."""

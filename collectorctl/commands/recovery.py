@@ -207,17 +207,18 @@ def export(
 
 @click.command()
 @choose_days("--until")
+@market_option
 @click.option("--to", "url", required=True, help="A directory, or a URL that fsspec knows, such as s3://bucket/path.")
 @click.option(
     "--check", is_flag=True, help="Copy nothing: read back every copied day, and compare it with its manifest."
 )
 @as_json_option
 @click.pass_obj
-def copy(root: Path, days: DayChoice, url: str, check: bool, as_json: bool) -> None:
-    """Copy certified days of the Korean market to another place, read back and compared there, with a manifest of hashes.
+def copy(root: Path, days: DayChoice, market: str, url: str, check: bool, as_json: bool) -> None:
+    """Copy certified days to another place, read back and compared there, with a manifest of hashes.
 
     May be killed and repeated at any time: what is there is not sent again. The copy is a home by itself: `collectorctl --home DIR
-    verify` works in it. Exit 1 unless every day is copied and every instrument is PROVEN or RECONCILED.
+    verify` works in it. Exit 1 unless every day is copied and every instrument is PROVEN or RECONCILED, which no US day is.
 
     Example: collectorctl copy --last 20d --to /mnt/archive
     """
@@ -226,7 +227,7 @@ def copy(root: Path, days: DayChoice, url: str, check: bool, as_json: bool) -> N
 
     if check and any(days):
         raise usage_error("--check reads all copied days: name none")
-    sys.exit(check_copies(url, as_json) if check else work(Home(root), days, url, as_json))
+    sys.exit(check_copies(url, as_json) if check else work(Home(root), days, MARKETS[market], url, as_json))
 
 
 @click.command()

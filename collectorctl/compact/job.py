@@ -10,9 +10,10 @@ Guarantees:
     * `date=D` leads to the old files or to the new one at every instant, whatever instruction is the last.
     * Only a day whose certificates hold is compacted, and none of which rows are in the journal.
     * The new file has the lineage of the old ones: what the writer still has of the day in its journal is published once.
+    * A date is the exchange's own, as in the names of directories; every session of which rows lie there is certified.
 
 Not handled here:
-    * US days, and certificates and minute bars, which have one file a day already.
+    * Certificates and minute bars, which have one file a day already.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from datetime import date
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -30,12 +32,14 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from collectorctl.export.certified import NotHandedOn, verify_stored
+from collectorctl.recover.certificate.certify import best_grades
 from collectorctl.recover.store.partition_rewriter import rechunk, sort_ticks
+from collectorctl.recover.verify import format_recovery_command
 from conf.files.exchange import exchange_directories
 from conf.files.lock import exclusive_lock
 from conf.home import Home
 from conf.instrument import Instrument
-from conf.market import KR
+from conf.market import KR, Market
 from writer import durable_io
 from writer.catalog import COMPACTED, encode_spans, find_partitions, read_instrument, read_row_groups, read_spans
 from writer.publish.feed_stats_file import refresh
@@ -65,20 +69,24 @@ class _RowsDigest(NamedTuple):
 
 
 def compact_day(
-    home: Home, day: date, dry_run: bool = False, on_step: Callable[[int, int], None] = lambda *_: None
+    home: Home,
+    day: date,
+    market: Market = KR,
+    dry_run: bool = False,
+    on_step: Callable[[int, int], None] = lambda *_: None,
 ) -> DayCompaction:
     """Compact what has more than one file. NotHandedOn, PartitionWriteError, OSError, LockHeld: that dataset is as it was.
 
-    `on_step`: called with how many datasets of how many are done.
+    `on_step`: called with how many datasets of how many are done, also within one; what it raises ends the compaction.
     """
     found = DayCompaction()
     with exclusive_lock(home.date_lock_path(str(day)), "compact", LOCK_TIMEOUT_S):
-        _refuse_unfinished(home, day)
-        if not dry_run:
-            refresh(home.data / KR.name, KR, str(day), home.load_clock().anchor.speed)
+        _refuse_unfinished(home, day, market)
+        if not dry_run and len(market.feeds) > 1:
+            refresh(home.data / market.name, market, str(day), home.load_clock().anchor.speed)
         for done, name in enumerate(DATASETS):
             on_step(done, len(DATASETS))
-            directory = home.data / KR.name / name
+            directory = home.data / market.name / name
             if not (paths := find_partitions(directory, day)):
                 continue
             found.files_before += len(paths)
@@ -87,25 +95,37 @@ def compact_day(
                 continue
             _remove_leftover(directory, day)
             if len(paths) > 1 or paths[0].parent.name != COMPACTED:
-                _compact_dataset(directory, day, name, paths, home.settings.writer.row_group_rows)
+                on_rows = partial(on_step, done, len(DATASETS))
+                _compact_dataset(directory, day, name, paths, home.settings.writer.row_group_rows, on_rows)
             paths = find_partitions(directory, day)
             found.files_after += len(paths)
             found.bytes_after += _sum_bytes(paths)
     return found
 
 
-def _refuse_unfinished(home: Home, day: date) -> None:
-    """NotHandedOn: the day is not certified as whole, or not all of it is published."""
-    verified = verify_stored(home, day)
-    if open_ones := [str(name) for name, one in sorted(verified.items()) if not one.passed]:
-        names = ", ".join(open_ones[:5])
-        raise NotHandedOn(
-            f"{day}: not PROVEN or RECONCILED: {names}{' ...' if len(open_ones) > 5 else ''}: run `collectorctl recover "
-            f"--date {day}` first"
-        )
+def is_compacted(home: Home, day: date, market: Market) -> bool:
+    """Whether nothing of a date is left to do, not even what a killed run left."""
+    directories = [home.data / market.name / name for name in DATASETS]
+    paths = (path for directory in directories for path in find_partitions(directory, day))
+    is_left = any(_name_leftover(directory, day).exists() for directory in directories)
+    return not is_left and all(path.parent.name == COMPACTED for path in paths)
 
 
-def _compact_dataset(directory: Path, day: date, name: str, paths: Sequence[Path], row_group_rows: int) -> None:
+def _refuse_unfinished(home: Home, day: date, market: Market) -> None:
+    """NotHandedOn: a session of which rows lie there is not certified as well as can be, or not all is published."""
+    grades = best_grades(market)
+    for session, verified in verify_stored(home, day, market).items():
+        if open_ones := [str(name) for name, one in sorted(verified.items()) if one.now.certificate not in grades]:
+            names = ", ".join(open_ones[:5])
+            raise NotHandedOn(
+                f"{session}: not {' or '.join(grades)}: {names}{' ...' if len(open_ones) > 5 else ''}: run "
+                f"{format_recovery_command(session, market)} first"
+            )
+
+
+def _compact_dataset(
+    directory: Path, day: date, name: str, paths: Sequence[Path], row_group_rows: int, on_rows: Callable[[], None]
+) -> None:
     date_dir = paths[0].parent.parent
     if others := sorted(set(date_dir.rglob("*")) - set(paths) - {path.parent for path in date_dir.glob("hour=*/*")}):
         raise NotHandedOn(f"{others[0]}: is no published file: move it away, then compact {day} again")
@@ -115,10 +135,9 @@ def _compact_dataset(directory: Path, day: date, name: str, paths: Sequence[Path
     durable_io.create_directory(target.parent)
     spans = [span for path in paths for span in read_spans(path)]
     metadata = {"schema_version": str(FILE_VERSION), "compacted": encode_spans(spans)}
-    write_verified(
-        target, schema.with_metadata(metadata), rechunk(_read_sorted(paths, name, schema), row_group_rows, schema)
-    )
-    before, after = _compute_digest(paths, schema), _compute_digest([target], schema)
+    tables = rechunk(_read_sorted(paths, name, schema, on_rows), row_group_rows, schema)
+    write_verified(target, schema.with_metadata(metadata), tables)
+    before, after = (_compute_digest(files, schema, on_rows) for files in (paths, [target]))
     if before != after:
         shutil.rmtree(new_dir)
         raise PartitionWriteError(
@@ -147,15 +166,26 @@ def _read_schema(paths: Sequence[Path]) -> pa.Schema:
     return schemas[0]
 
 
-def _read_sorted(paths: Sequence[Path], name: str, schema: pa.Schema) -> Iterator[pa.Table]:
+def _read_sorted(
+    paths: Sequence[Path], name: str, schema: pa.Schema, on_rows: Callable[[], None]
+) -> Iterator[pa.Table]:
     """The rows, an instrument at a time; of events all at once."""
     if name == "event":
         yield _read_all(paths).sort_by(_TIME[name])
         return
     for instrument in _find_instruments(paths):
+        on_rows()
         tables = [table for path in paths for table in read_instrument(path, instrument, schema.names)]
         table = pa.concat_tables(tables).combine_chunks()
-        yield sort_ticks(table) if name == "tick" else table.sort_by(_TIME[name])
+        yield _sort_trades(table) if name == "tick" else table.sort_by(_TIME[name])
+
+
+def _sort_trades(ticks: pa.Table) -> pa.Table:
+    """Ticks of an instrument in the order of the trades; the cumulative volume begins anew with a session."""
+    if "business_date" not in ticks.column_names:
+        return sort_ticks(ticks)
+    sessions = sorted(ticks["business_date"].unique().to_pylist())
+    return pa.concat_tables([sort_ticks(ticks.filter(pc.field("business_date") == one)) for one in sessions])
 
 
 def _find_instruments(paths: Sequence[Path]) -> list[Instrument]:
@@ -172,11 +202,12 @@ def _read_all(paths: Sequence[Path]) -> pa.Table:
     return pa.concat_tables([table for path in paths for _, table in read_row_groups(path, None)])
 
 
-def _compute_digest(paths: Sequence[Path], schema: pa.Schema) -> _RowsDigest:
+def _compute_digest(paths: Sequence[Path], schema: pa.Schema, on_rows: Callable[[], None]) -> _RowsDigest:
     """Of all rows of some files."""
     rows, total = 0, 0
     for path in paths:
         for _, table in read_row_groups(path, None):
+            on_rows()
             rows += len(table)
             total += hash_rows(table.select(schema.names))
     return _RowsDigest(rows, total % 2**64)

@@ -15,6 +15,7 @@ from collectorctl.commands.options import DayChoice
 from collectorctl.commands.ranges import DayProgress, DayResult, count_grades, finish_range, work_on_days
 from collectorctl.terminal import TextConsole, usage_error, wide_console
 from conf.home import Home
+from conf.market import MARKETS, Market
 from conf.process import EXIT_BUG
 from writer.publish.verified_file import PartitionWriteError
 
@@ -22,17 +23,17 @@ if TYPE_CHECKING:
     from collectorctl.copy.target import Target
 
 
-def copy(home: Home, days: DayChoice, url: str, as_json: bool) -> int:
+def copy(home: Home, days: DayChoice, market: Market, url: str, as_json: bool) -> int:
     """Copy days; the exit status. UsageError."""
     from collectorctl.copy.job import copy_day
     from collectorctl.export.certified import NotHandedOn
 
-    target, chosen, console = _open(url), days.resolve(home), wide_console(stderr=as_json)
+    target, chosen, console = _open(url), days.resolve_dates(home, market), wide_console(stderr=as_json)
     if target.is_local and Path(target.name).resolve() == home.data.parent.resolve():
         raise usage_error(f"--to: {target.name} is this home: name another place")
 
     def work(day: date, on_file: Callable[[int, int], None]) -> DayResult:
-        one = copy_day(home, day, target, on_file)
+        one = copy_day(home, day, target, on_file, market)
         grades = count_grades(verdict.certificate for verdict in one.manifest.instruments)
         note = f"{grades}; {len(one.manifest.files)} files, {one.sent} sent"
         outcome = "not whole" if not one.manifest.is_whole else "copied" if one.is_new else "unchanged"
@@ -44,29 +45,32 @@ def copy(home: Home, days: DayChoice, url: str, as_json: bool) -> int:
 
 def check(url: str, as_json: bool) -> int:
     """Read every copied day back; the exit status. UsageError."""
-    from collectorctl.copy.job import check_copy, find_copied_days
+    from collectorctl.copy.job import check_copy, find_copied_dates
+    from collectorctl.copy.manifest import name_manifest
     from collectorctl.export.certified import NotHandedOn
 
     target = _open(url)
-    if not (days := find_copied_days(target)):
+    if not (days := find_copied_dates(target)):
         raise usage_error(f"{target.name}: no copied day is there")
     console: TextConsole = wide_console(stderr=as_json)
     results = []
     with DayProgress(console, len(days)) as progress:
-        for day in days:
+        for one in days:
+            market = MARKETS[one.market]
             try:
-                faults = check_copy(target, day)
+                faults = check_copy(target, one.day, market)
             except (NotHandedOn, OSError) as error:
                 faults = [str(error)]
             outcome = "damaged" if faults else "as copied"
-            results.append(DayResult(date.fromisoformat(day), EXIT_BUG if faults else 0, outcome, _advise(day, faults)))
+            note = _advise(name_manifest(one.day, market=market), faults)
+            results.append(DayResult(one.day, EXIT_BUG if faults else 0, outcome, note))
             progress.on_day()
     return finish_range(console, results, as_json)
 
 
-def _advise(day: str, faults: list[str]) -> str:
+def _advise(manifest: str, faults: list[str]) -> str:
     more = f" and {len(faults) - 5} more" if len(faults) > 5 else ""
-    return f"{'; '.join(faults[:5])}{more}: remove manifest/kr/{day}.json there, and copy again" if faults else ""
+    return f"{'; '.join(faults[:5])}{more}: remove {manifest} there, and copy again" if faults else ""
 
 
 def _open(url: str) -> Target:

@@ -1,9 +1,9 @@
 """Copy of a certified day, read back and compared, with a manifest by which anybody can check it.
 
-    data/kr/*/date=D, evidence ──> TARGET/data/...                     a home: `verify --date D` in it needs nothing else
-                                   TARGET/manifest/kr/D.incomplete.json  while it is made: what may be there
-                                   TARGET/manifest/kr/D.json             complete: verdicts, hashes
-                                   TARGET/manifest/kr/D.sha256           the same for `sha256sum -c`, in TARGET
+    data/MARKET/*/date=D, evidence ──> TARGET/data/...                         a home: `verify --date D` in it needs nothing else
+                                       TARGET/manifest/MARKET/D.incomplete.json  while it is made: what may be there
+                                       TARGET/manifest/MARKET/D.json             complete: verdicts, hashes
+                                       TARGET/manifest/MARKET/D.sha256           the same for `sha256sum -c`, in TARGET
 
 Guarantees:
     * A day that has a manifest is complete, and every file of it was read back and had the hash of its source.
@@ -15,6 +15,7 @@ Guarantees:
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from datetime import date
 from typing import NamedTuple
@@ -29,6 +30,7 @@ from collectorctl.copy.manifest import (
     encode,
     encode_checksums,
     find_sources,
+    is_of_another_market,
     name_manifest,
     read_source_states,
 )
@@ -36,7 +38,9 @@ from collectorctl.copy.target import Target
 from collectorctl.export.certified import NotHandedOn, verify_stored
 from collectorctl.export.manifest import FileEntry
 from conf.home import Home
-from conf.market import KR
+from conf.market import KR, MARKETS, Market, MarketDate
+
+_MANIFEST = re.compile(rf"{MANIFESTS}/({'|'.join(MARKETS)})/(\d{{4}}-\d{{2}}-\d{{2}})\..*json")
 
 
 class DayCopy(NamedTuple):
@@ -47,15 +51,22 @@ class DayCopy(NamedTuple):
     is_new: bool
 
 
-def copy_day(home: Home, day: date, target: Target, on_file: Callable[[int, int], None] = lambda *_: None) -> DayCopy:
+def copy_day(
+    home: Home,
+    day: date,
+    target: Target,
+    on_file: Callable[[int, int], None] = lambda *_: None,
+    market: Market = KR,
+) -> DayCopy:
     """Copy a day. NotHandedOn, PartitionWriteError, OSError. `on_file`: called with how many files of how many are done."""
-    states = read_source_states(home, day)
-    verified = verify_stored(home, day)
-    manifest = describe_day(home, day, verified)
+    states = read_source_states(home, day, market)
+    verified = verify_stored(home, day, market)
+    manifest = describe_day(home, day, verified, market)
     files = manifest.files
-    complete, incomplete, checksums = (name_manifest(day, kind) for kind in ("json", "incomplete.json", "sha256"))
+    kinds = "json", "incomplete.json", "sha256"
+    complete, incomplete, checksums = (name_manifest(day, kind, market) for kind in kinds)
     old = read_manifest(target, complete)
-    there = set(_find_copied(target, day))
+    there = set(_find_copied(target, day, market))
     if old == manifest and there == {entry.path for entry in files}:
         return DayCopy(manifest, 0, False)
     begun = read_manifest(target, incomplete)
@@ -83,7 +94,7 @@ def copy_day(home: Home, day: date, target: Target, on_file: Callable[[int, int]
     for path in sorted(ours - wanted):
         target.remove(path)
     on_file(len(files), len(files))
-    if read_source_states(home, day) != states:
+    if read_source_states(home, day, market) != states:
         raise NotHandedOn(f"{day}: files of that day changed meanwhile: copy again")
     target.write(checksums, encode_checksums(manifest))
     target.write(complete, encode(manifest))
@@ -91,32 +102,31 @@ def copy_day(home: Home, day: date, target: Target, on_file: Callable[[int, int]
     return DayCopy(manifest, sent, True)
 
 
-def check_copy(target: Target, day: str) -> list[str]:
+def check_copy(target: Target, day: date, market: Market = KR) -> list[str]:
     """What of a copied day is not as its manifest says. NotHandedOn: it has none; OSError."""
-    manifest = read_manifest(target, name_manifest(day))
+    manifest = read_manifest(target, name_manifest(day, market=market))
     if manifest is None:
         raise NotHandedOn("has no manifest: the copy is incomplete: copy again")
     wanted = {entry.path for entry in manifest.files}
-    more = [f"{path}: is in no manifest" for path in _find_copied(target, day) if path not in wanted]
+    more = [f"{path}: is in no manifest" for path in _find_copied(target, day, market) if path not in wanted]
     return [f"{entry.path}: missing or changed" for entry in manifest.files if not target.is_equal(entry)] + more
 
 
-def find_uncopied(home: Home, day: date, target: Target) -> list[str]:
+def find_uncopied(home: Home, day: date, target: Target, market: Market = KR) -> list[str]:
     """Files of a day that no copy there has as they are, and faults of the copy: both are read. OSError."""
-    manifest = read_manifest(target, name_manifest(day))
+    manifest = read_manifest(target, name_manifest(day, market=market))
     if manifest is None:
         return ["no manifest"]
     known = {entry.path: entry.sha256 for entry in manifest.files}
-    own = [describe_source(path, home) for path in find_sources(home, day)]
+    own = [describe_source(path, home) for path in find_sources(home, day, market)]
     changed = [f"{entry.path} is another there" for entry in own if known.get(entry.path) != entry.sha256]
-    return changed or check_copy(target, str(day))
+    return changed or check_copy(target, day, market)
 
 
-def find_copied_days(target: Target) -> list[str]:
+def find_copied_dates(target: Target) -> list[MarketDate]:
     """The days that have a manifest, or the beginning of one."""
-    return sorted(
-        {path.rpartition("/")[2].partition(".")[0] for path in target.find(MANIFESTS) if path.endswith(".json")}
-    )
+    matches = (_MANIFEST.fullmatch(path) for path in target.find(MANIFESTS))
+    return sorted({MarketDate(match[1], date.fromisoformat(match[2])) for match in matches if match})
 
 
 def read_manifest(target: Target, path: str) -> CopyManifest | None:
@@ -128,7 +138,9 @@ def read_manifest(target: Target, path: str) -> CopyManifest | None:
         return None
 
 
-def _find_copied(target: Target, day: date | str) -> Iterator[str]:
+def _find_copied(target: Target, day: date, market: Market) -> Iterator[str]:
     """The files at the place of the copy that would be taken for the day's."""
-    for directory in (*target.entries(f"data/{KR.name}"), "data/recover"):
-        yield from (path for path in target.find(f"{directory}/date={day}") if not path.endswith(".copying"))
+    for directory in (*target.entries(f"data/{market.name}"), "data/recover"):
+        for path in target.find(f"{directory}/date={day}"):
+            if not (path.endswith(".copying") or is_of_another_market(path, market)):
+                yield path

@@ -1,6 +1,8 @@
 """Manifest of a day as a home or a copy has it: certificate by instrument, bytes and hash of each file.
 
-    PLACE/manifest/kr/D.json      PLACE/manifest/kr/D.sha256     the same for `sha256sum -c`, in PLACE
+    PLACE/manifest/MARKET/D.json      PLACE/manifest/MARKET/D.sha256     the same for `sha256sum -c`, in PLACE
+
+Of a US date the rows of two sessions are there: of its own, and of the day market's next one, which begins in the evening.
 
 Guarantees:
     * Equal files give an equal manifest.
@@ -11,27 +13,31 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from datetime import date
 from importlib.metadata import version
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import msgspec
 
 from collectorctl.export.manifest import FileEntry, describe_file
 from collectorctl.recover.store.evidence import FILE_NAME as EVIDENCE_FILE
+from collectorctl.recover.us_job import PAGES_FOLDER
 from collectorctl.recover.verify import VerifiedCertificate
 from conf.home import Home
 from conf.instrument import Instrument
-from conf.market import KR
+from conf.market import KR, US, Market
 from writer.catalog import FileState, read_file_state
 
 SCHEMA_VERSION = 1
-MANIFESTS = f"manifest/{KR.name}"
+MANIFESTS = "manifest"
+_EVIDENCE = {KR.name: f"*/{EVIDENCE_FILE}", US.name: f"*/{PAGES_FOLDER}/*"}
+"""What the certificates of a market are verified by, below data/recover/date=D."""
 
 
-class CopyVerdict(msgspec.Struct):
-    """The certificate of an instrument."""
+class CopyVerdict(msgspec.Struct, omit_defaults=True):
+    """The certificate of an instrument; `session`: the day of it, where that is not the date of the manifest."""
 
     instrument: str
     certificate: str
+    session: str = ""
 
 
 class CopyManifest(msgspec.Struct):
@@ -46,28 +52,36 @@ class CopyManifest(msgspec.Struct):
     files: list[FileEntry]
 
 
-def describe_day(home: Home, day: date, verified: Mapping[Instrument, VerifiedCertificate]) -> CopyManifest:
-    """The manifest of a day as it is in a home. OSError."""
+def describe_day(
+    home: Home, day: date, verified: Mapping[date, Mapping[Instrument, VerifiedCertificate]], market: Market = KR
+) -> CopyManifest:
+    """The manifest of a day as it is in a home; `verified`: by the day of the session. OSError."""
+    found = [(session, name, one) for session, ones in verified.items() for name, one in sorted(ones.items())]
     return CopyManifest(
         SCHEMA_VERSION,
         version("collectorctl"),
-        KR.name,
+        market.name,
         str(day),
-        all(one.passed for one in verified.values()),
-        [CopyVerdict(str(name), one.now.certificate) for name, one in sorted(verified.items())],
-        [describe_source(path, home) for path in find_sources(home, day)],
+        all(one.passed for _, _, one in found),
+        [CopyVerdict(str(name), one.now.certificate, "" if at == day else str(at)) for at, name, one in found],
+        [describe_source(path, home) for path in find_sources(home, day, market)],
     )
 
 
-def find_sources(home: Home, day: date) -> Iterator[Path]:
+def find_sources(home: Home, day: date, market: Market = KR) -> Iterator[Path]:
     """The files of a day: rows, certificates, bars, and the evidence that certificates are verified by."""
-    yield from sorted((home.data / KR.name).glob(f"*/date={day}/**/*.parquet"))
-    yield from sorted((home.data / "recover" / f"date={day}").glob(f"*/{EVIDENCE_FILE}"))
+    yield from sorted((home.data / market.name).glob(f"*/date={day}/**/*.parquet"))
+    yield from sorted((home.data / "recover" / f"date={day}").glob(_EVIDENCE[market.name]))
 
 
-def read_source_states(home: Home, day: date) -> list[FileState]:
+def is_of_another_market(path: str, market: Market) -> bool:
+    """Whether a file below data/recover is the evidence of another market's day."""
+    return any(PurePosixPath(path).match(pattern) for name, pattern in _EVIDENCE.items() if name != market.name)
+
+
+def read_source_states(home: Home, day: date, market: Market = KR) -> list[FileState]:
     """Which they are and when they changed, to see whether any did meanwhile."""
-    return [read_file_state(path, home.data) for path in find_sources(home, day)]
+    return [read_file_state(path, home.data) for path in find_sources(home, day, market)]
 
 
 def describe_source(path: Path, home: Home) -> FileEntry:
@@ -77,9 +91,9 @@ def describe_source(path: Path, home: Home) -> FileEntry:
     return entry
 
 
-def name_manifest(day: date | str, kind: str = "json") -> str:
+def name_manifest(day: date, kind: str = "json", market: Market = KR) -> str:
     """Where the manifest of a complete day lies."""
-    return f"{MANIFESTS}/{day}.{kind}"
+    return f"{MANIFESTS}/{market.name}/{day}.{kind}"
 
 
 def encode(manifest: msgspec.Struct) -> bytes:

@@ -50,14 +50,14 @@ from conf.clock import to_kst
 from conf.files.lock import LockHeld, exclusive_lock
 from conf.home import Home
 from conf.instrument import Instrument
-from conf.market import KR
+from conf.market import MARKETS, MarketDate
 from conf.process import AlreadyRunning, ShutdownSignal, acquire_lock
 from writer.publish.verified_file import PartitionWriteError
 
 LOCK_TIMEOUT_S = 10.0
 """Longest wait for a process that changes files of a day."""
 
-_LISTED_FOLDERS = ("quarantine", "capture", "recover", *(f"{KR.name}/{kind}" for kind in MARKET_KINDS))
+_LISTED_FOLDERS = ("quarantine", "capture", "recover", *map("/".join, MARKET_KINDS.values()))
 """Below data/; nothing else there is even looked at."""
 _FOLDER_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
@@ -101,7 +101,7 @@ def clean(home: Home, on_file: OnFile = lambda: None) -> CleanReport:
                 blocked |= kinds
                 skipped.append(f"{', '.join(sorted(kinds))}: {error}")
         planned = plan(home, on_file)
-        by_day: dict[date | None, list[Removal]] = {None: []}
+        by_day: dict[MarketDate | None, list[Removal]] = {None: []}
         for one in planned.removals:
             if one.kind in blocked:
                 continue
@@ -117,17 +117,18 @@ def clean(home: Home, on_file: OnFile = lambda: None) -> CleanReport:
 
 
 @contextmanager
-def _retiring(home: Home, day: date | None, removals: list[Removal]) -> Iterator[None]:
+def _retiring(home: Home, one: MarketDate | None, removals: list[Removal]) -> Iterator[None]:
     """Nobody else changes the files of a day inside the block, and its record is there. LockHeld, PartitionWriteError, OSError."""
-    if day is None:
+    if one is None:
         yield
         return
-    with exclusive_lock(home.date_lock_path(str(day)), "clean", LOCK_TIMEOUT_S):
+    with exclusive_lock(home.date_lock_path(str(one.day)), "clean", LOCK_TIMEOUT_S):
         totals: dict[str, FileTotals] = {}
-        for one in removals:
-            files, size = totals.get(one.kind, FileTotals(0, 0))
-            totals[one.kind] = FileTotals(files + 1, size + one.bytes)
-        retired.record(home.data, day, totals, to_kst(home.load_clock().now_ns()).date())
+        for removal in removals:
+            _, dataset = MARKET_KINDS[removal.kind]
+            files, size = totals.get(dataset, FileTotals(0, 0))
+            totals[dataset] = FileTotals(files + 1, size + removal.bytes)
+        retired.record(home.data, one.day, totals, to_kst(home.load_clock().now_ns()).date(), MARKETS[one.market])
         yield
 
 

@@ -8,10 +8,11 @@
     log           log/NAME.TIME.log, log/NAME.out.N       days since its last change; only rotated ones
     DATASET       data/kr/DATASET/date=D/...              days since D, where the market data of D may go (market_days.py)
                                                           and D is not one of the newest; orderbook, tick, event, feed_health
+    us_DATASET    data/us/DATASET/date=D/...              the same of the US market; orderbook, tick, event
 
 Guarantees:
     * A file that is of none of these kinds stays: journal, certificates and their evidence, among it the fetched minutes of
-      US days, minute bars, symbols, market data of the US.
+      US days, minute bars, symbols.
     * A kind with 0 days stays for ever; a file stays until its age in days is over the number of its kind.
     * The files of a folder go in an order of which every beginning leaves a valid sequence of pages: the mark of its end first.
 """
@@ -30,6 +31,7 @@ import msgspec
 
 from collectorctl.recover.download.page_store import END_FILE
 from conf.clock import DAY_NS
+from conf.market import KR, MARKETS, US, MarketDate
 from conf.settings import Retention
 
 _DATE = r"date=(?P<date>\d{4}-\d{2}-\d{2})"
@@ -40,9 +42,7 @@ _FETCHED = re.compile(
     r"((chart|ticks|(bars|trades|prints)-[^/]+)/[^/]+|filled-\d+\.npy|\.evidence\.json\.tmp)"
 )
 _ROTATED = re.compile(r"log/[^/]+\.(\d{4}-\d{2}-\d{2}_\d{2}-\d{2}-\d{2}_\d{6}(\.\d+)?\.log|(out|log)\.\d+)")
-_MARKET = re.compile(
-    rf"data/kr/(?P<dataset>orderbook|tick|event|feed_health)/{_DATE}/(hour=[^/]+/)?part-[^/]+\.parquet"
-)
+_MARKET = re.compile(rf"data/(?P<market>[^/]+)/(?P<dataset>[^/]+)/{_DATE}/(hour=[^/]+/)?part-[^/]+\.parquet")
 _PENDING = "placing-"
 
 
@@ -58,13 +58,26 @@ class Kind(StrEnum):
     TICK = "tick"
     EVENT = "event"
     FEED_HEALTH = "feed_health"
+    US_ORDERBOOK = "us_orderbook"
+    US_TICK = "us_tick"
+    US_EVENT = "us_event"
 
 
 NEWEST_KEPT = 3
 """Newest days with market data, which stay whatever their age: a writer that starts counts their feed_health again."""
 
-MARKET_KINDS = (Kind.ORDERBOOK, Kind.TICK, Kind.EVENT, Kind.FEED_HEALTH)
-"""Datasets of the Korean market."""
+MARKET_KINDS = {
+    Kind.ORDERBOOK: (KR.name, "orderbook"),
+    Kind.TICK: (KR.name, "tick"),
+    Kind.EVENT: (KR.name, "event"),
+    Kind.FEED_HEALTH: (KR.name, "feed_health"),
+    Kind.US_ORDERBOOK: (US.name, "orderbook"),
+    Kind.US_TICK: (US.name, "tick"),
+    Kind.US_EVENT: (US.name, "event"),
+}
+"""Market and dataset of the kinds of market data."""
+
+_KIND_BY_DATASET = {dataset: kind for kind, dataset in MARKET_KINDS.items()}
 
 
 class StoredFile(NamedTuple):
@@ -115,7 +128,7 @@ def plan_removal(
     retention: Retention,
     clock: RetentionClock,
     certified: Mapping[str, Set[str]],
-    obstacles: Mapping[date, str] = MappingProxyType({}),
+    obstacles: Mapping[MarketDate, str] = MappingProxyType({}),
 ) -> CleanPlan:
     """What goes.
 
@@ -126,7 +139,7 @@ def plan_removal(
         certified: by date, folders of recovery with a final certificate; a date that is not in it stays.
         obstacles: by day, why its market data stay, "" for nothing; those of a day that is not in it stay.
     """
-    may_go = {str(day) for day, reason in obstacles.items() if not reason}
+    may_go = {day for day, reason in obstacles.items() if not reason}
     known = [(file, found) for file in files if (found := _classify(file, clock, certified, may_go)) is not None]
     pending = {
         match["date"]
@@ -159,18 +172,26 @@ def is_enabled(retention: Retention) -> bool:
     return any(get_days(retention, kind) for kind in Kind)
 
 
-def find_market_dates(files: Iterable[StoredFile], retention: Retention, today: date) -> set[date]:
-    """The days of which market data are older than their days, but for the NEWEST_KEPT."""
-    matches = (match for file in files if (match := _MARKET.fullmatch(str(file.path))))
-    named = {(Kind(match["dataset"]), day) for match in matches if (day := _parse_date(match["date"]))}
-    newest = sorted({day for _, day in named})[-NEWEST_KEPT:]
-    return {day for kind, day in named if 0 < get_days(retention, kind) < (today - day).days and day not in newest}
+def find_market_dates(files: Iterable[StoredFile], retention: Retention, today: date) -> set[MarketDate]:
+    """The days of which market data are older than their days, but for each market's NEWEST_KEPT."""
+    named = {found for file in files if (found := _parse_market_file(str(file.path)))}
+    days = sorted({one for _, one in named})
+    newest = {one for market in MARKETS for one in [day for day in days if day.market == market][-NEWEST_KEPT:]}
+    return {one for kind, one in named if 0 < get_days(retention, kind) < (today - one.day).days and one not in newest}
 
 
-def parse_market_date(removal: Removal) -> date | None:
+def parse_market_date(removal: Removal) -> MarketDate | None:
     """The day whose market data a removal takes; None: it takes something else."""
-    match = _MARKET.fullmatch(removal.path)
-    return _parse_date(match["date"]) if match else None
+    found = _parse_market_file(removal.path)
+    return found[1] if found else None
+
+
+def _parse_market_file(name: str) -> tuple[Kind, MarketDate] | None:
+    """Kind and day of a file of market data; None for any other."""
+    if not (match := _MARKET.fullmatch(name)):
+        return None
+    kind, day = _KIND_BY_DATASET.get((match["market"], match["dataset"])), _parse_date(match["date"])
+    return None if kind is None or day is None else (kind, MarketDate(match["market"], day))
 
 
 def find_recovery_dates(files: Iterable[StoredFile]) -> set[date]:
@@ -180,7 +201,7 @@ def find_recovery_dates(files: Iterable[StoredFile]) -> set[date]:
 
 
 def _classify(
-    file: StoredFile, clock: RetentionClock, certified: Mapping[str, Set[str]], may_go: Set[str]
+    file: StoredFile, clock: RetentionClock, certified: Mapping[str, Set[str]], may_go: Set[MarketDate]
 ) -> tuple[Kind, float] | None:
     """Kind and age in days of a file; None for one that stays whatever its age."""
     name = str(file.path)
@@ -189,9 +210,9 @@ def _classify(
         return Kind.CAPTURE, changed_days
     if _ROTATED.fullmatch(name):
         return Kind.LOG, changed_days
-    if match := _MARKET.fullmatch(name):
-        day = _parse_date(match["date"])
-        return None if day is None else (Kind(match["dataset"]), (clock.today - day).days * (str(day) in may_go))
+    if found := _parse_market_file(name):
+        kind, one = found
+        return kind, (clock.today - one.day).days * (one in may_go)
     if match := _QUARANTINED.fullmatch(name):
         day = _parse_date(match["date"])
         return None if day is None else (Kind.QUARANTINE, (clock.today - day).days)

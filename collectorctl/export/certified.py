@@ -7,12 +7,12 @@ Guarantees:
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import date, timedelta
+from datetime import date
 
 from collectorctl.disk import retired
 from collectorctl.recover.certificate import store
 from collectorctl.recover.store import day_ticks
-from collectorctl.recover.verify import VerifiedCertificate, verify_day
+from collectorctl.recover.verify import VerifiedCertificate, format_recovery_command, verify_day
 from conf.clock import floor_to_hour
 from conf.home import Home
 from conf.instrument import Instrument
@@ -27,21 +27,29 @@ def find_instruments(home: Home, day: date, market: Market = KR) -> list[Instrum
     """What has a certificate, a book or a tick of a session of the day. PartitionWriteError."""
     found = {Instrument(*key) for key in store.load(home.data, day, market)}
     for stream in ("orderbook", "tick"):
-        for date_of_rows in dates_of_rows(day, market):
+        for date_of_rows in market.dates_of_rows(day):
             found |= day_ticks.find_instruments(home.data / market.name / stream, date_of_rows, day)
     return sorted(found)
 
 
-def dates_of_rows(day: date, market: Market) -> list[date]:
-    """The dates under which rows of a day's sessions lie: a session of another zone begins on the evening before."""
-    return [day - timedelta(days=1), day] if market.has_business_date else [day]
+def find_sessions(home: Home, day: date, market: Market = KR) -> dict[date, list[Instrument]]:
+    """What has a book or a tick under a date, by the day of its session, and what has a certificate of it. PartitionWriteError."""
+    found = {day: {Instrument(*key) for key in store.load(home.data, day, market)}}
+    for stream in ("orderbook", "tick"):
+        for session, instruments in day_ticks.find_sessions(home.data / market.name / stream, day).items():
+            found.setdefault(session, set()).update(instruments)
+    return {session: sorted(found[session]) for session in sorted(found) if found[session]}
 
 
 def refuse_missing_rows(home: Home, day: date, market: Market = KR) -> None:
     """NotHandedOn while only the journal has rows of the day's sessions, and where retention removed some. PartitionWriteError."""
-    if market is KR and (gone := retired.describe(home.data, day)):
+    if gone := retired.describe_sessions(home.data, day, (), market):
         raise NotHandedOn(f"{gone}: what is left is not the day: take it from a copy")
-    if unpublished := day_ticks.find_unpublished_between(home, market, *_find_hours(home, day, market)):
+    _refuse_unpublished(home, day, market, _find_hours(home, day, market))
+
+
+def _refuse_unpublished(home: Home, day: date, market: Market, hours: tuple[int, int]) -> None:
+    if unpublished := day_ticks.find_unpublished_between(home, market, *hours):
         raise NotHandedOn(
             f"{day}: hours are still in the journal ({', '.join(unpublished)}): `collectorctl stop` publishes them, or wait "
             "until the writer has; then do this again"
@@ -62,12 +70,20 @@ def _find_hours(home: Home, day: date, market: Market) -> tuple[int, int]:
     return floor_to_hour(min(span.begin_ns for span in spans)), max(span.end_ns for span in spans)
 
 
-def verify_stored(home: Home, day: date) -> dict[Instrument, VerifiedCertificate]:
-    """The certificates of a day's instruments. NotHandedOn: there are none, not all is published, or one does not hold."""
-    refuse_missing_rows(home, day)
-    if not (instruments := find_instruments(home, day)):
+def verify_stored(home: Home, day: date, market: Market = KR) -> dict[date, dict[Instrument, VerifiedCertificate]]:
+    """The certificates of what is stored under a date, by the day of the session.
+
+    NotHandedOn: nothing is, rows were removed or are in the journal, or a certificate is missing or does not hold.
+    """
+    if gone := retired.describe(home.data, day, (), market):
+        raise NotHandedOn(f"{gone}: what is left is not the day: take it from a copy")
+    _refuse_unpublished(home, day, market, market.day_bounds_ns(day))
+    if not (sessions := find_sessions(home, day, market)):
         raise NotHandedOn(f"{day}: nothing is stored of that day")
-    return verify_certified(home, day, instruments)
+    return {
+        session: verify_certified(home, session, instruments, market=market)
+        for session, instruments in sessions.items()
+    }
 
 
 def verify_certified(
@@ -92,5 +108,5 @@ def verify_certified(
         for text, names in (("no certificate of", missing), ("files contradict the certificate of", denied))
         if names
     ]
-    command = f"collectorctl recover --date {day}" + (f" --market {market.name}" if market is not KR else "")
-    raise NotHandedOn(f"{day}: {'; '.join(what)}: nothing was written: run `{command}`{advice and f', {advice}'}")
+    command = format_recovery_command(day, market)
+    raise NotHandedOn(f"{day}: {'; '.join(what)}: nothing was written: run {command}{advice and f', {advice}'}")

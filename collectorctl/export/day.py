@@ -28,7 +28,6 @@ import pyarrow.compute as pc
 
 from collectorctl.export.certified import (
     NotHandedOn,
-    dates_of_rows,
     find_instruments,
     refuse_missing_rows,
     verify_certified,
@@ -145,7 +144,7 @@ def _write(
 
 def _read_sessions(reader: HomeReader, stream: str, instrument: Instrument, day: date) -> pa.Table:
     """The stored rows of an instrument's sessions of a day."""
-    dates = dates_of_rows(day, instrument.market)
+    dates = instrument.market.dates_of_rows(day)
     rows = pa.concat_tables([reader.table(stream, str(instrument), one) for one in dates])
     return rows.filter(pc.equal(rows["business_date"], pa.scalar(day))) if instrument.market.has_business_date else rows
 
@@ -205,7 +204,7 @@ def _find_sources(home: Home, day: date, market: Market) -> Iterator[Path]:
     """The files that an export is made of."""
     catalog = Catalog(home)
     for stream in ("orderbook", "tick"):
-        for date_of_rows in dates_of_rows(day, market):
+        for date_of_rows in market.dates_of_rows(day):
             yield from catalog.partitions(f"{market.name}.{stream}", date_of_rows)
     for back in range(LOOK_BACK_DAYS, -1, -1):
         yield from catalog.partitions(f"{market.name}.event", day - timedelta(days=back))

@@ -175,7 +175,7 @@ def _open_source(root: Path, day: date) -> _Source:
     home = Home(root)
     try:
         states = read_source_states(home, day)
-        verified = verify_stored(home, day)
+        verified = verify_stored(home, day)[day]
     except NotHandedOn as error:
         raise NotHandedOn(f"{home.root}: {error}") from None
     files = [describe_source(path, home) for path in find_sources(home, day)]

@@ -24,7 +24,13 @@ from collectorctl.recover.job import FAILURES, RecoveryRequest, recovery_job
 from collectorctl.recover.plan import InstrumentPlan
 from collectorctl.recover.progress import ConsoleProgress, parse_duration, show_certificates, show_day_states, show_plan
 from collectorctl.recover.store import day_ticks
-from collectorctl.recover.verify import DayVerification, VerifiedCertificate, verify_day, verify_days
+from collectorctl.recover.verify import (
+    DayVerification,
+    VerifiedCertificate,
+    format_recovery_command,
+    verify_day,
+    verify_days,
+)
 from collectorctl.recover.verify_cluster import ClusterRefused, verify_on_cluster
 from collectorctl.report.store import write_report_after
 from collectorctl.terminal import TextConsole, echo, echo_json, usage_error, wide_console
@@ -244,8 +250,7 @@ def _verify_one(one: DayVerification, as_json: bool, market: Market) -> int:
 
 
 def _advise(one: DayVerification, market: Market) -> str:
-    market_option = "" if market is KR else f" --market {market.name}"
-    return f"{one.day}: there is no certificate: run `collectorctl recover --date {one.day}{market_option}`"
+    return f"{one.day}: there is no certificate: run {format_recovery_command(one.day, market)}"
 
 
 def _format_name(one: VerifiedCertificate) -> str:

@@ -26,6 +26,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from brokers.history import PageRequest, open_history
+from collectorctl.disk import retired
 from collectorctl.disk.guard import require_space
 from collectorctl.recover.certificate import store
 from collectorctl.recover.certificate.certify import Certificate, Grade
@@ -62,6 +63,8 @@ class DayState(msgspec.Struct):
 
 def check_recoverable(home: Home, day: date, venues: Iterable[str]) -> None:
     """DayUnavailable for a day without a session; DayNotReady while one lasts or hours are unpublished."""
+    if gone := retired.describe_sessions(home.data, day, ("tick", "orderbook"), US):
+        raise DayUnavailable(f"{gone}: there is nothing to recover: take the day from a copy")
     calendar, now_ns = home.load_calendar(), home.load_clock().now_ns()
     bounds: list[int] = []
     for venue in sorted(set(venues)):
@@ -197,7 +200,7 @@ def load_live_ticks(data: Path, day: date, instrument: Instrument) -> np.ndarray
     wanted = [("symbol", "=", instrument.symbol), ("venue", "=", instrument.venue), ("business_date", "=", day)]
     tables = [
         pq.read_table(path, columns=["exch_time", "size"], filters=wanted, partitioning=None)
-        for near in (day - timedelta(days=1), day)  # a day market's session begins on the evening before
+        for near in US.dates_of_rows(day)
         for path in find_partitions(data / US.name / "tick", near)
     ]
     if not tables:

@@ -42,6 +42,16 @@ JUDGED_DATASETS = ("tick", "orderbook")
 """The rows that a certificate is computed from."""
 
 
+def format_recovery_command(day: date, market: Market) -> str:
+    """The command that certifies a day."""
+    return f"`collectorctl recover --date {day}{format_market_option(market)}`"
+
+
+def format_market_option(market: Market) -> str:
+    """The option of a command that names a market, "" for the one that is meant without it."""
+    return "" if market is KR else f" --market {market.name}"
+
+
 class VerifiedCertificate(msgspec.Struct):
     """A certificate as the files bear it out now; `differs`: fields that the stored one has otherwise."""
 
@@ -66,7 +76,7 @@ class DayVerification(msgspec.Struct):
 def verify_day(home: Home, day: date, market: Market = KR, instruments: Collection[Instrument] = ()) -> DayVerification:
     """Every certificate of a day, or those of `instruments`; none if there is none."""
     try:
-        gone = retired.describe(home.data, day, JUDGED_DATASETS) if market is KR else ""
+        gone = retired.describe_sessions(home.data, day, JUDGED_DATASETS, market)
         return DayVerification(day, _verify(home, day, market, instruments, bool(gone)), retired=gone)
     except (PartitionWriteError, pa.ArrowException, OSError) as error:
         return DayVerification(day, [], f"{day}: {error}")

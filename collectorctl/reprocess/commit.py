@@ -34,9 +34,9 @@ from collectorctl.reprocess import stored_books, stored_ticks
 from collectorctl.reprocess.decode import Batch
 from collectorctl.reprocess.stored_books import window_ns
 from conf.home import Home
-from conf.market import MARKETS
+from conf.market import MARKETS, MarketDate
 from writer import durable_io
-from writer.catalog import PART_PATTERN, FileState, hour_directory, read_file_state
+from writer.catalog import PART_PATTERN, FileState, read_file_state
 from writer.publish.records import publish_records
 from writer.publish.verified_file import write_verified
 from writer.schema import compute_hours
@@ -47,12 +47,12 @@ _PUBLISHED_FILE = "published.json"
 _OWN_PREFIX = "part-requarantine-"
 
 
-def find_dates(home: Home, batch: Batch) -> set[str]:
+def find_dates(batch: Batch) -> set[MarketDate]:
     """The dates whose partitions the rows of a batch belong to."""
     return {
-        hour_directory(home.data, hour, MARKETS[dataset.partition(".")[0]]).parent.name.removeprefix("date=")
+        MarketDate(market.name, market.to_local(hour).date())
         for dataset, rows in batch.rows.items()
-        if len(rows)
+        if len(rows) and (market := MARKETS[dataset.partition(".")[0]])
         for hour in np.unique(compute_hours(rows)).tolist()
     }
 

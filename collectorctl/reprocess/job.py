@@ -28,6 +28,7 @@ from collectorctl.reprocess import commit, decode, stored_books, stored_ticks
 from conf.clock import DAY_NS, KST, SECOND_NS, kst_midnight_ns, to_kst
 from conf.files.lock import LockHeld, exclusive_lock
 from conf.home import Home
+from conf.market import KR, MARKETS, MarketDate
 from conf.process import AlreadyRunning, ShutdownSignal, acquire_lock
 from ringbuf.records import STREAMS
 from writer.catalog import Catalog
@@ -81,7 +82,10 @@ def _reprocess_hours(home: Home, date: Date, directory: Path, report: ReprocessR
     frames, rows, remaining = Counter[str](), Counter[str](), Counter[str]()
     for hour in decode.find_hours(directory):
         batch = redecoder.decode(directory, hour)
-        with _lock_dates(home, [] if report.dry_run else commit.find_dates(home, batch)):
+        dates = commit.find_dates(batch)
+        for one in sorted(dates):
+            _refuse_retired(home, one)
+        with _lock_dates(home, [] if report.dry_run else {str(one.day) for one in dates}):
             _drop_stored(home, batch, report)
             if not report.dry_run and any(batch.decoded.values()):
                 commit.commit(home, directory, batch)
@@ -121,10 +125,15 @@ def _lock_dates(home: Home, dates: Iterable[str]) -> Iterator[None]:
         yield
 
 
+def _refuse_retired(home: Home, one: MarketDate) -> None:
+    """AlreadyRunning where rows of a date were removed by retention: duplicates could not be detected."""
+    if gone := retired.describe(home.data, one.day, market=MARKETS[one.market]):
+        raise AlreadyRunning(f"{gone}: its frames stay in quarantine")
+
+
 def _refuse_unpublished(home: Home, date: Date) -> None:
     """AlreadyRunning while rows of that date are only in the journal, or retired: duplicates could not be detected."""
-    if gone := retired.describe(home.data, date):
-        raise AlreadyRunning(f"{gone}: its frames stay in quarantine")
+    _refuse_retired(home, MarketDate(KR.name, date))
     catalog, begin_ns = Catalog(home), kst_midnight_ns(date)
     for stream in STREAMS:
         unpublished = [

@@ -1,24 +1,33 @@
 """A stored day of New York's whose trades, gaps and events are known: Parquet as the writer publishes it, made without a process.
 
-00:00  the day market's session of the 20th is still on      20:00  its session of the 23rd begins, volume anew
+00:00  the day market's session of the 20th is still on      20:00  its next session begins, volume anew
 09:30  NVDA: a trade comes twice, a fraction of a share makes no whole one, five shares are missing
 10:00  BRK/B         11:59 to 12:05  no books of NVDA
 """
 
 from __future__ import annotations
 
+from datetime import date
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from support.writer_data import SECOND_NS, make_books, make_home, make_ticks
 
+from brokers.history import BAR_ROW, PageResponse
+from collectorctl.recover import us_job
+from collectorctl.recover.certificate import store
+from collectorctl.recover.download import minute_bars
+from collectorctl.recover.download.page_store import PageSequence, recovery_folder
+from conf.clock import MINUTE_NS
 from conf.home import Home
 from conf.market import US
 from ringbuf.records import EVENT, STREAM_NAMES, EventType, FeedId, Flag, Session, Venue, empty_records
 from writer.publish.records import publish_records
 
 DAY = "2026-11-20"
+NEXT = "2026-11-21"
+"""The day of the day market's session that begins on DAY's evening."""
 SETTINGS = """[universe]
 us = ["NAS.NVDA", "BAQ.NVDA", "NYS.BRK/B"]
 [clock]
@@ -63,6 +72,30 @@ def make_us_day(root: Path) -> Home:
         directory = home.data / US.name / stream
         publish_records(directory, f"us.{stream}", records, stream, made.settings.writer, SECOND_NS)
     return home
+
+
+def certify_us_days(home: Home, lacking: str = "") -> None:
+    """MINUTE_ONLY for what has ticks of the sessions of DAY and NEXT, with the pages that recovery would have left.
+
+    `lacking`: of this day the list of pages has no end, so that it is INCOMPLETE.
+    """
+    for session in (DAY, NEXT):
+        day, found = date.fromisoformat(session), []
+        for one in home.settings.instruments(US.name):
+            if not len(ticks := us_job.load_live_ticks(home.data, day, one)):
+                continue
+            minutes = np.unique(ticks[:, 0] // MINUTE_NS * MINUTE_NS)
+            bars = np.zeros(len(minutes), BAR_ROW)
+            bars["exch_ns"] = minutes
+            bars["volume"] = [ticks[ticks[:, 0] // MINUTE_NS * MINUTE_NS == at, 1].sum() for at in minutes]
+            minute_bars.save(home.data, day, {one: bars}, home.load_clock().now_ns(), "us", US)
+            pages = PageSequence(recovery_folder(home.data, session, one) / us_job.PAGES_FOLDER)
+            pages.clear()
+            pages.add(PageResponse(b"{}", ""))
+            if session != lacking:
+                pages.mark_complete(rejects=0)
+            found.append(us_job.compute_certificate(home.data, day, one))
+        store.save(home.data, day, found, f"{session}T20:10:00-0500", US)
 
 
 def make_us_ticks() -> np.ndarray:

@@ -34,6 +34,7 @@ from collectorctl.recover.matching.trade_count import Verdict
 from collectorctl.recover.store.evidence import Evidence
 from conf.clock import MINUTE_NS, to_kst
 from conf.instrument import Instrument
+from conf.market import Market
 from ringbuf.records import UNDEFINED
 
 MILLION = 1_000_000
@@ -56,6 +57,11 @@ COMPLETE_GRADES = (Grade.PROVEN, Grade.RECONCILED)
 
 FINAL_GRADES = (*COMPLETE_GRADES, Grade.RECOVERED_ONLY, Grade.MINUTE_ONLY)
 """Of a day that scheduled recovery does not look at again."""
+
+
+def best_grades(market: Market) -> tuple[Grade, ...]:
+    """Of a day to which recovery has nothing to add: MINUTE_ONLY too, where no list of trades exists."""
+    return COMPLETE_GRADES if market.has_trade_lists else (*COMPLETE_GRADES, Grade.MINUTE_ONLY)
 
 
 class Certificate(msgspec.Struct):

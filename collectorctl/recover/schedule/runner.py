@@ -10,6 +10,7 @@ Guarantees:
     * A settled day costs no call.
     * A day that was certified has its report before the run has ended.
     * Files whose days in [retention] are over are removed before a run, once a day.
+    * With recover.compact certified dates are compacted after a run that was completed.
     * An error is logged, published as state and retried, never sooner than NOT_READY_RETRY_S.
     * The heartbeat follows the progress of the job, so that the watchdog finds one that hangs; a killed run is resumed from
       the stored pages.
@@ -38,13 +39,14 @@ from collectorctl.recover.download.page_store import write_atomic
 from collectorctl.recover.horizon import DayUnavailable
 from collectorctl.recover.job import FAILURES, DayNotReady, ProgressListener, RecoveryRequest, recovery_job
 from collectorctl.recover.plan import InstrumentPlan
+from collectorctl.recover.schedule.compaction import compact_date, find_uncompacted
 from collectorctl.recover.schedule.schedule import Schedule
 from collectorctl.recover.schedule.state import LastRun, find_first_day, is_due, last_run_path
 from collectorctl.recover.store.day_ticks import find_instruments
 from conf.clock import to_kst
 from conf.home import Home
 from conf.instrument import Instrument
-from conf.market import KR
+from conf.market import KR, Market, MarketDate
 from conf.process import AlreadyRunning, ShutdownSignal
 from conf.settings import SettingsError
 from ringbuf.vitals import ProcessState, Vitals
@@ -128,6 +130,7 @@ class RecoveryRunner:
             if self._stop.requested:
                 break
             if not failures:
+                self._compact(chosen)
                 return True
             failure = max(failures, key=lambda one: one.failed)
             pause_s = self.home.settings.recover.retry_s if failure.failed else NOT_READY_RETRY_S
@@ -147,6 +150,18 @@ class RecoveryRunner:
         self._cleaned_day = today
         detector = StallDetector(self._stop)
         self._run_watched(partial(_clean, self.home, detector), detector)
+
+    def _compact(self, schedules: Sequence[Schedule]) -> None:
+        """Compact what can be of the markets of some schedules, if that is asked for; it is logged and ends nothing."""
+        if not self.home.settings.recover.compact:
+            return
+        for schedule in {one.market.name: one for one in schedules}.values():
+            for day in find_uncompacted(self.home, schedule):
+                if self._stop.requested:
+                    return
+                detector = StallDetector(self._stop)
+                work = partial(_compact_date, self.home, schedule.market, day, detector)
+                self._run_watched(work, detector, str(MarketDate(schedule.market.name, day)))
 
     def _find_due(self) -> list[Schedule]:
         return [schedule for schedule in self._schedules if is_due(self.home, schedule)]
@@ -299,6 +314,15 @@ def _clean(home: Home, detector: StallDetector) -> None:
         logger.warning("retention: not removed: {}", reason)
     if report.kept:
         logger.warning("retention: {} days of market data stay: {}", len(report.kept), report.kept[0])
+
+
+def _compact_date(home: Home, market: Market, day: date, detector: StallDetector) -> None:
+    try:
+        compact_date(home, market, day, lambda: detector.record_progress("compaction"))
+    except ShutdownRequested:
+        return
+    except Exception as error:  # noqa: BLE001 logged: the day is certified, in whichever files
+        logger.opt(exception=error).error("compaction: {}: {}", day, error)
 
 
 def _write_report(home: Home, day: date) -> None:

@@ -129,12 +129,11 @@ def load_last_run(data: Path, name: str = KR.name) -> LastRun | None:
 
 def find_first_day(data: Path, market: Market = KR) -> date | None:
     """The first day of which this home has ticks or books, None if it has none yet; ticks of a backfilled day do not count."""
-    books, ticks = (
-        {
-            date.fromisoformat(found[1])
-            for path in (data / market.name / stream).glob("date=*")
-            if (found := _DATE_FOLDER.fullmatch(path.name))
-        }
-        for stream in ("orderbook", "tick")
-    )
+    books, ticks = (find_stored_days(data, market, stream) for stream in ("orderbook", "tick"))
     return min(books | (ticks - load_backfilled_days(data) if market is KR else ticks), default=None)
+
+
+def find_stored_days(data: Path, market: Market, stream: str) -> set[date]:
+    """The days under which rows of a dataset lie."""
+    found = (_DATE_FOLDER.fullmatch(path.name) for path in (data / market.name / stream).glob("date=*"))
+    return {date.fromisoformat(match[1]) for match in found if match}

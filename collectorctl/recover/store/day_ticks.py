@@ -41,17 +41,25 @@ def find_instruments(directory: Path, day: date, business_date: date | None = No
 
     `business_date`: only rows of the session of that day, where files have the column.
     """
-    found: set[Instrument] = set()
+    sessions = find_sessions(directory, day).items()
+    return {one for session, found in sessions if business_date in (None, session) for one in found}
+
+
+def find_sessions(directory: Path, day: date) -> dict[date, set[Instrument]]:
+    """Every instrument that has rows on that day, by the day of its session; that day, where files do not have it.
+
+    PartitionWriteError, with its name, for a file that cannot be read.
+    """
+    found: dict[date, set[Instrument]] = {}
     for path in find_partitions(directory, day):
         try:
             with pq.ParquetFile(path, read_dictionary=["symbol", "venue"]) as file:
                 names = [name for name in ("symbol", "venue", "business_date") if name in file.schema_arrow.names]
                 for number in range(file.num_row_groups):
-                    group = file.read_row_group(number, names)
-                    if business_date is not None and "business_date" in names:
-                        group = group.filter(pc.equal(group["business_date"], pa.scalar(business_date)))
-                    keys = group.group_by(["symbol", "venue"]).aggregate([]).to_pylist()
-                    found |= {Instrument(row["symbol"], row["venue"]) for row in keys if row["symbol"] and row["venue"]}
+                    for row in file.read_row_group(number, names).group_by(names).aggregate([]).to_pylist():
+                        if row["symbol"] and row["venue"]:
+                            session = row.get("business_date", day)
+                            found.setdefault(session, set()).add(Instrument(row["symbol"], row["venue"]))
         except pa.ArrowException as error:
             raise PartitionWriteError(f"{path}: cannot be read: {error}") from error
     return found

@@ -18,17 +18,23 @@ from hypothesis import strategies as st
 from support.certified_day import certify_day, run
 from support.kill_at_call import EXIT_KILLED, run_killed_at
 from support.stored_day import DAY, make_stored_day
+from support.us_day import NEXT, certify_us_days, make_us_day, make_us_ticks, ny
+from support.writer_data import SECOND_NS, make_ticks
 
 import collectorctl
 from collectorctl.compact import job
 from collectorctl.compact.job import compact_day, hash_rows
+from collectorctl.recover import us_job
 from conf.clock import HOUR_NS, kst_midnight_ns
 from conf.home import Home
-from conf.market import KR
-from writer import durable_io
+from conf.market import KR, US
+from ringbuf.records import FeedId, Venue
+from writer import durable_io, schema
 from writer.catalog import Catalog
+from writer.journal.journal import Journal
 from writer.publish import feed_stats_file
 from writer.publish.partition import read_published_to
+from writer.publish.records import publish_records
 
 STREAMS = ("orderbook", "tick", "event", "feed_health")
 LINEAGE = "5f" * 16
@@ -160,6 +166,105 @@ def test_whichever_step_is_the_last_the_day_has_every_row_once_and_the_next_run_
         assert not list((home / "data/kr").rglob(".*"))
         shutil.rmtree(home)
     assert count > 5  # else no step was hit
+
+
+@pytest.fixture(scope="module")
+def certified_us(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The stored US day, certified with the session of its evening, and a trade of the session that ended in its night."""
+    home = make_us_day(tmp_path_factory.mktemp("us_home"))
+    early = make_us_ticks()[:1]
+    early["recv_ns"] += HOUR_NS
+    early["exch_ns"] += HOUR_NS
+    early["cum_volume"], early["size"] = 95, 5
+    publish_records(home.data / "us/tick", "us.tick", early, "early", home.settings.writer, SECOND_NS)
+    certify_us_days(home)
+    return home.root
+
+
+@pytest.fixture
+def us_home(certified_us: Path, tmp_path: Path) -> Path:
+    """The same home, to be changed."""
+    return Path(shutil.copytree(certified_us, tmp_path / "us_home"))
+
+
+def read_us_day(root: Path, out: Path) -> dict[str, object]:
+    """The day as every reader has it."""
+    home, reader, day = Home(root), collectorctl.open(root), date.fromisoformat(DAY)
+    names = [str(one) for one in home.settings.instruments("us")]
+    exported = run(root, "export", "--date", DAY, "--market", "us", "--format", "csv", "--out", str(out))
+    assert (out / DAY / "manifest.json").exists(), exported.output
+    return {
+        "ticks": {name: reader.ticks(name, DAY, join_books=True).to_csv() for name in names},
+        "books": {name: reader.books(name, DAY).to_csv() for name in names},
+        "replay": [str(one) for one in reader.replay(DAY, names)],
+        "night": [str(one) for one in reader.replay(NEXT, names)],
+        "export": {path.name: path.read_bytes() for path in (out / DAY).rglob("*.gz")},
+        "verify": [run(root, "verify", "--market", "us", "--date", one, "--json").stdout for one in (DAY, NEXT)],
+        "recover": [us_job.load_live_ticks(home.data, day, one).tolist() for one in home.settings.instruments("us")],
+    }
+
+
+def test_a_us_day_is_compacted_under_new_yorks_date_and_every_reader_finds_the_same_rows(
+    certified_us: Path, us_home: Path, tmp_path: Path
+) -> None:
+    before = read_us_day(certified_us, tmp_path / "before")
+    result = run(us_home, "compact", "--market", "us", "--date", DAY, "--json")
+
+    assert result.exit_code == 0, result.output
+    streams = ("orderbook", "tick", "event")
+    found = sorted(path.parent for path in (us_home / "data/us").glob(f"*/date={DAY}/hour=*/part-*"))
+    assert found == [us_home / f"data/us/{stream}/date={DAY}/hour=all" for stream in sorted(streams)]
+    after = read_us_day(us_home, tmp_path / "after")
+    assert {name for name in before if before[name] != after[name]} == set()
+    assert len(before["replay"]) > 10 and "MINUTE_ONLY" in before["verify"][0]
+    again = run(us_home, "compact", "--market", "us", "--date", DAY, "--json")
+    assert msgspec.json.decode(again.stdout)[0]["result"]["files_before"] == len(streams)
+
+
+def test_the_ticks_of_a_compacted_us_day_are_in_the_order_of_each_session(us_home: Path) -> None:
+    """The day market's volume begins anew in New York's evening."""
+    compact_day(Home(us_home), date.fromisoformat(DAY), US)
+    rows = pq.read_table(us_home / f"data/us/tick/date={DAY}/hour=all/part-0.parquet", partitioning=None).to_pandas()
+
+    assert rows[rows.venue == "NASDAQ_DAY"].cum_volume.tolist() == [95, 4, 5, 6]
+    assert rows.symbol.is_monotonic_increasing
+
+
+def test_a_us_date_is_compacted_when_every_session_of_its_rows_is_certified_and_published(us_home: Path) -> None:
+    """Also that of its evening: a row of it in the journal, a certificate that is missing, one that is INCOMPLETE."""
+    home = Home(us_home)
+
+    def refuse() -> str:
+        result = run(us_home, "compact", "--market", "us", "--date", DAY, "--json")
+        assert result.exit_code == 1
+        return msgspec.json.decode(result.stdout)[0]["note"]
+
+    journal = Journal.open(home.journal_directory("us.tick"), schema.JOURNAL["us.tick"])
+    journal.roll([])
+    records = make_ticks([1], FeedId.US, ny(f"{DAY} 20:30"))
+    records["symbol"], records["venue"] = b"NVDA", Venue.NASDAQ_DAY
+    journal.append(schema.build_entries("us.tick", records, journal.last_row + 1, None), {})
+    journal.close()
+    assert "us.tick 20" in refuse()
+    shutil.rmtree(home.journal_directory("us.tick"))
+    certify_us_days(home, lacking=NEXT)
+    reason = refuse()
+    assert reason.startswith(f"{NEXT}: not PROVEN or RECONCILED or MINUTE_ONLY: BAQ.NVDA: run ")
+    assert f"recover --date {NEXT} --market us" in reason
+    shutil.rmtree(us_home / f"data/us/completeness/date={NEXT}")
+    assert refuse().startswith(f"{NEXT}: no certificate of BAQ.NVDA")
+    assert not list((us_home / "data/us").glob("*/*/hour=all"))
+    certify_us_days(home)
+    assert run(us_home, "compact", "--market", "us", "--date", DAY).exit_code == 0
+
+
+def test_of_a_range_those_dates_without_a_session_are_compacted_of_which_something_is_stored(us_home: Path) -> None:
+    """The day market's session of Monday begins on Sunday evening; here, one of Saturday on Friday's."""
+    result = run(
+        us_home, "compact", "--market", "us", "--from", "2026-11-19", "--to", "2026-11-22", "--dry-run", "--json"
+    )
+
+    assert [one["day"] for one in msgspec.json.decode(result.stdout)] == ["2026-11-19", DAY, NEXT]
 
 
 TABLES = st.lists(

@@ -9,11 +9,15 @@ from pathlib import Path
 from uuid import uuid4
 
 import fsspec
+import msgspec
 import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 from support.certified_day import certify_day, make_certified_days, run
 from support.copied_day import TICKS, copy, run_killed_copy
 from support.stored_day import DAY
+from support.us_day import NEXT, certify_us_days, make_us_day
+
+from conf.home import Home
 
 ROOT = Path(__file__).parents[3]
 
@@ -114,6 +118,40 @@ def test_a_day_without_a_certificate_that_holds_is_not_copied(home: Path, tmp_pa
     assert (itself.exit_code, "is this home" in itself.stderr) == (2, True)
     assert (status, one["outcome"], "contradict" in one["note"]) == (1, "not copied", True)
     assert not (tmp_path / "copy").exists()
+
+
+def test_a_copy_has_days_of_both_markets_and_a_stranger_verifies_the_us_ones(home: Path, tmp_path: Path) -> None:
+    """Of a US date come the sessions of its rows, and what a compaction made of it replaces its files."""
+    us_home, to = make_us_day(tmp_path / "us_home").root, tmp_path / "copy"
+    certify_us_days(Home(us_home))
+    for folder in ("us", "recover"):
+        shutil.copytree(us_home / "data" / folder, home / "data" / folder, dirs_exist_ok=True)
+    assert copy(home, to)[0] == 0
+    whole = {}
+    for day in ("2026-11-19", DAY, NEXT):
+        status, one = copy(home, to, "--market", "us", "--date", day)
+        assert (status, one["outcome"]) == (1, "not whole"), one
+        whole[day] = one["result"]
+    sessions = [(one["instrument"], one["certificate"], one.get("session", "")) for one in whole[DAY]["instruments"]]
+    assert sessions == [
+        *((name, "MINUTE_ONLY", "") for name in ("NYS.BRK/B", "NAS.NVDA", "BAQ.NVDA")),
+        ("BAQ.NVDA", "MINUTE_ONLY", NEXT),
+    ]
+    for day in (DAY, NEXT):
+        verify = "verify", "--market", "us", "--date", day, "--json"
+        assert run(to, *verify).stdout == run(home, *verify).stdout
+    assert copy(home, to)[1]["outcome"] == "unchanged"
+
+    assert run(home, "compact", "--market", "us", "--date", DAY).exit_code == 0
+    assert copy(home, to, "--market", "us", "--date", DAY)[1]["outcome"] == "not whole"
+    assert [path.parent.name for path in (to / f"data/us/tick/date={DAY}").rglob("part-*")] == ["hour=all"]
+    checked = msgspec.json.decode(run(home, "copy", "--check", "--to", str(to), "--json").stdout)
+    assert [(one["day"], one["outcome"]) for one in checked] == [
+        (day, "as copied") for day in (DAY, "2026-11-19", DAY, NEXT)
+    ]
+    (to / f"data/us/tick/date={DAY}/hour=all/part-0.parquet").write_bytes(b"x")
+    damaged = run(home, "copy", "--check", "--to", str(to))
+    assert (damaged.exit_code, f"manifest/us/{DAY}.json" in "".join(damaged.output.split())) == (1, True)
 
 
 class CuttingStore(MemoryFileSystem):

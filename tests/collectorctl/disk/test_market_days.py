@@ -14,14 +14,18 @@ import pytest
 from support import kill_at_unlink
 from support.certified_day import certify_day, run
 from support.stored_day import DAY, make_stored_day
+from support.us_day import NEXT, certify_us_days, make_us_day, ny
+from support.writer_data import make_ticks
 
 from collectorctl.disk import retired
 from collectorctl.disk.clean import clean
 from collectorctl.disk.market_days import find_obstacles
 from conf.clock import HOUR_NS, kst_midnight_ns
 from conf.home import Home
+from conf.market import KR, US, MarketDate
+from ringbuf.records import FeedId, Venue
 from writer.journal.journal import Journal
-from writer.schema import JOURNAL
+from writer.schema import JOURNAL, build_entries
 
 THE_DAY = date.fromisoformat(DAY)
 RULE = "\n[retention]\norderbook_days = 20\ntick_days = 20\n"
@@ -93,8 +97,8 @@ def test_a_certified_day_goes_as_the_dry_run_says_and_is_retired_not_incomplete(
 
 def test_what_is_not_certified_or_still_in_the_journal_stays_and_is_named(home: Path) -> None:
     """Also where one of many instruments is missing, and where the certificates are gone."""
-    found = find_obstacles(Home(home), [THE_DAY])
-    assert found == {THE_DAY: ""}
+    the_day = MarketDate(KR.name, THE_DAY)
+    assert find_obstacles(Home(home), [the_day]) == {the_day: ""}
     journal = Journal.open(Home(home).journal_directory("kr.tick"), JOURNAL["kr.tick"])
     journal.roll([])
     row = {"row": 1, "hour": kst_midnight_ns(THE_DAY) + 9 * HOUR_NS, "symbol": "005930", "venue": "KRX"}
@@ -156,3 +160,92 @@ def test_killed_at_any_file_the_day_is_retired_and_the_next_run_ends_it(certifie
         assert clean(Home(home)).skipped == []
         assert not stored(home, "orderbook", "tick")
     assert gone[0] == 0 < gone[1] < count
+
+
+US_RULE = "\n[retention]\nus_orderbook_days = 20\nus_tick_days = 20\n"
+
+
+@pytest.fixture(scope="module")
+def certified_us(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The stored US day and the session of its evening, certified, a month ago."""
+    home = make_us_day(tmp_path_factory.mktemp("us_home"))
+    certify_us_days(home)
+    settings = home.root / "collector.toml"
+    settings.write_text(settings.read_text().replace("2026-11-23T12:00", "2026-12-21T12:00") + US_RULE)
+    for day in ("2026-12-16", "2026-12-17", "2026-12-18"):
+        shutil.copytree(home.data / f"us/event/date={DAY}", home.data / f"us/event/date={day}")
+    return home.root
+
+
+@pytest.fixture
+def us_home(certified_us: Path, tmp_path: Path) -> Path:
+    """The same home, to be changed."""
+    return Path(shutil.copytree(certified_us, tmp_path / "us_home"))
+
+
+def stored_us(root: Path, *datasets: str) -> list[Path]:
+    return [path for name in datasets for path in sorted((root / "data/us" / name / f"date={DAY}").rglob("part-*"))]
+
+
+def test_a_certified_us_day_goes_as_the_dry_run_says_and_is_retired_not_incomplete(us_home: Path) -> None:
+    """Its events, bars, certificates and the pages that they are verified by stay; so does what the day is not."""
+    going = stored_us(us_home, "orderbook", "tick")
+    certificates = run(us_home, "verify", "--market", "us", "--date", DAY, "--json").stdout
+    dry = run(us_home, "clean", "--dry-run")
+    assert stored_us(us_home, "orderbook", "tick") == going
+    done = run(us_home, "clean")
+
+    assert f"us {DAY}: orderbook, tick would be removed" in dry.stdout, dry.output
+    assert len(going) > 3 and all(str(path) in dry.stdout for path in going)
+    assert (done.exit_code, stored_us(us_home, "orderbook", "tick")) == (0, [])
+    assert len(stored_us(us_home, "event", "completeness", "bar_1m")) >= 3
+    record = retired.load(us_home / "data", THE_DAY, US)
+    assert record is not None and set(record.datasets) == {"orderbook", "tick"}
+    assert retired.load(us_home / "data", THE_DAY) is None
+
+    words = f"us {DAY}: retired by retention on 2026-12-22: orderbook, tick"
+    verified = run(us_home, "verify", "--market", "us", "--date", DAY, "--json")
+    assert (verified.exit_code, verified.stdout, words in verified.stderr) == (0, certificates, True), verified.stderr
+    for command in (
+        ("copy", "--to", str(us_home.parent / "copy")),
+        ("compact",),
+        ("export", "--format", "csv", "--uncertified", "--out", str(us_home.parent / "export")),
+        ("recover",),
+    ):
+        refused = run(us_home, *command, "--market", "us", "--date", DAY)
+        assert (refused.exit_code > 0, "retired by retention" in " ".join(refused.output.split())) == (True, True), (
+            command
+        )
+    assert "retired by retention" in run(us_home, "verify", "--market", "us", "--date", NEXT).stderr
+
+
+def test_a_us_day_stays_while_a_session_of_its_rows_is_not_certified_in_the_journal_or_not_copied(
+    us_home: Path, tmp_path: Path
+) -> None:
+    """Also that of its evening."""
+    home, copy = Home(us_home), tmp_path / "copy"
+    journal = Journal.open(home.journal_directory("us.tick"), JOURNAL["us.tick"])
+    journal.roll([])
+    records = make_ticks([1], FeedId.US, ny(f"{DAY} 20:30"))
+    records["symbol"], records["venue"] = b"NVDA", Venue.NASDAQ_DAY
+    journal.append(build_entries("us.tick", records, journal.last_row + 1, None), {})
+    journal.close()
+    in_journal = run(us_home, "clean")
+    shutil.rmtree(home.journal_directory("us.tick"))
+    certify_us_days(home, lacking=NEXT)
+    lacking = run(us_home, "clean")
+    certify_us_days(home)
+    with (us_home / "collector.toml").open("a") as settings:
+        settings.write(f'require_copy = "{copy}"\n')
+    uncopied = run(us_home, "clean")
+    assert run(us_home, "copy", "--market", "us", "--date", DAY, "--to", str(copy)).exit_code == 1
+    assert stored_us(us_home, "tick")
+    done = run(us_home, "clean")
+
+    assert f"kept: us {DAY}: the journal has rows of it" in in_journal.stdout
+    assert (
+        f"kept: us {DAY}: is not certified for good (BAQ.NVDA): `collectorctl recover --date {NEXT}" in lacking.stdout
+    )
+    assert f"kept: us {DAY}: {copy} has no verified copy (no manifest)" in uncopied.stdout
+    assert f"copy --date {DAY} --market us --to" in uncopied.stdout
+    assert (done.exit_code, stored_us(us_home, "orderbook", "tick")) == (0, []), done.output

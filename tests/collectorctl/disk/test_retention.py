@@ -18,6 +18,7 @@ from collectorctl.disk.retention import (
     plan_removal,
 )
 from conf.clock import DAY_NS
+from conf.market import KR, US, MarketDate
 from conf.settings import Retention
 
 TODAY = date(2026, 11, 25)
@@ -142,34 +143,52 @@ def test_market_data_go_by_the_day_and_only_where_nothing_is_in_the_way() -> Non
     old, older, *newest = (TODAY - timedelta(age) for age in (32, 40, 31, 30, 9))
     files = [
         *(
-            file(f"data/kr/{name}/date={day}/hour=09/part-0.parquet", 0)
-            for name in MARKET_KINDS
+            file(f"data/{market}/{name}/date={day}/hour=09/part-0.parquet", 0)
+            for market, name in MARKET_KINDS.values()
             for day in (old, older)
         ),
         *(file(f"data/kr/tick/date={day}/hour=09/part-0.parquet", 0) for day in newest),
         file(f"data/kr/orderbook/date={older}/hour=all/part-0.parquet", 0),
         *(file(f"data/kr/{name}/date={older}/part-0.parquet") for name in ("completeness", "bar_1m", "symbol")),
-        file(f"data/us/tick/date={older}/hour=09/part-0.parquet"),
+        file(f"data/us/completeness/date={older}/part-0.parquet"),
         file(f"data/kr/tick/date={older}/notes.txt"),
     ]
     rule, clock = keep(orderbook=35, tick=8), RetentionClock(TODAY, NOW_NS)
+    old_kr, older_kr = MarketDate(KR.name, old), MarketDate(KR.name, older)
 
-    def going(obstacles: dict[date, str]) -> list[str]:
+    def going(obstacles: dict[MarketDate, str]) -> list[str]:
         return sorted(one.path for one in plan_removal(files, rule, clock, CERTIFIED, obstacles).removals)
 
-    assert find_market_dates(files, rule, TODAY) == {old, older}
+    assert find_market_dates(files, rule, TODAY) == {old_kr, older_kr}
     assert find_market_dates(files, keep(orderbook=40), TODAY) == set()
-    assert find_market_dates(files, keep(tick=8), TODAY) == {old, older}
-    assert going({}) == going({old: "is not certified", older: "is not certified"}) == []
+    assert find_market_dates(files, keep(tick=8), TODAY) == {old_kr, older_kr}
+    assert going({}) == going({old_kr: "is not certified", older_kr: "is not certified"}) == []
     ticks, books = f"data/kr/tick/date={older}", f"data/kr/orderbook/date={older}"
     of_older = [
         f"{books}/hour=09/part-0.parquet",
         f"{books}/hour=all/part-0.parquet",
         f"{ticks}/hour=09/part-0.parquet",
     ]
-    assert going({old: "is not certified", older: ""}) == of_older
-    assert going({old: "", older: ""}) == sorted([*of_older, f"data/kr/tick/date={old}/hour=09/part-0.parquet"])
-    assert plan_removal(files, rule, clock, CERTIFIED, {old: "why", older: ""}).kept == ["why"]
+    assert going({old_kr: "is not certified", older_kr: ""}) == of_older
+    assert going({old_kr: "", older_kr: ""}) == sorted([*of_older, f"data/kr/tick/date={old}/hour=09/part-0.parquet"])
+    assert plan_removal(files, rule, clock, CERTIFIED, {old_kr: "why", older_kr: ""}).kept == ["why"]
+
+
+def test_the_market_data_of_each_market_go_by_its_own_days_and_each_keeps_its_newest() -> None:
+    old, *newest = (TODAY - timedelta(age) for age in (40, 32, 31, 30))
+    files = [
+        *(file(f"data/us/{name}/date={old}/hour=09/part-0.parquet") for name in ("orderbook", "tick", "event")),
+        *(file(f"data/us/tick/date={day}/hour=09/part-0.parquet") for day in newest),
+        file(f"data/kr/tick/date={old}/hour=09/part-0.parquet"),
+    ]
+    of_us = MarketDate(US.name, old)
+    rule = keep(us_tick=8, tick=8)
+    found = plan_removal(files, rule, RetentionClock(TODAY, NOW_NS), CERTIFIED, {of_us: ""}).removals
+
+    assert find_market_dates(files, rule, TODAY) == {of_us}
+    assert [(one.kind, one.path) for one in found] == [
+        (Kind.US_TICK, f"data/us/tick/date={old}/hour=09/part-0.parquet")
+    ]
 
 
 def test_the_newest_capture_of_each_feed_and_the_logs_in_use_stay() -> None:

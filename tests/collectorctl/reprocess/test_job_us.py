@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import json
-from datetime import datetime
+from datetime import date, datetime
 from pathlib import Path
 
 import pandas as pd
+import pytest
 from support.process_tree import run_collectorctl, temporary_home
 
 from brokers.feed.quarantine import Quarantine
+from collectorctl.disk import retired
+from collectorctl.reprocess.job import reprocess
 from conf.clock import KST, SECOND_NS
 from conf.home import Home
+from conf.market import US
+from conf.process import AlreadyRunning
 
 DAY = "2026-11-20"
 RECEIVED_NS = round(datetime(2026, 11, 20, 23, 45, tzinfo=KST).timestamp()) * SECOND_NS
@@ -46,3 +51,15 @@ def test_us_frames_of_a_forgotten_instrument_come_back_once_by_new_yorks_hour() 
     assert (DAY, 9) == (str(tick["date"]), int(tick["hour"]))
     assert (170.49, 170.51, 10) == (book["bid_price_1"], book["ask_price_1"], book["total_bid_size"])
     assert tick["flags"] & book["flags"] & 2  # late
+
+
+def test_us_frames_of_a_date_that_retention_removed_stay_in_quarantine(tmp_path: Path) -> None:
+    (tmp_path / "collector.toml").write_text(SETTINGS.format(more=', "NAS.NFLX"'))
+    home, day = Home(tmp_path), date.fromisoformat(DAY)
+    quarantine = Quarantine(home.quarantine_directory(), "us", 1 << 20)
+    assert quarantine.append(f"0|HDFSCNT0|001|{TICK}".encode(), "not registered", RECEIVED_NS, 0) == ""
+    retired.record(home.data, day, {"tick": retired.FileTotals(1, 1)}, day, US)
+
+    with pytest.raises(AlreadyRunning, match=f"us {DAY}: retired by retention"):
+        reprocess(home, day, dry_run=False)
+    assert not (home.data / "us/tick").exists()
