@@ -22,22 +22,28 @@ import shutil
 from collections.abc import Callable, Iterator, Sequence
 from datetime import date
 from functools import partial
-from typing import NamedTuple
 
 import numpy as np
 
 from brokers.errors import RestError
 from brokers.history import TRADE_ROW, PageRequest, PageRows, format_rejects, open_history
+from collectorctl.backfill.selection import (
+    BARS,
+    TICKS,
+    DayOutcome,
+    DaySelection,
+    find_own,
+    name_bars_folder,
+    pages_folder,
+)
 from collectorctl.backfill.split import ChartDay, split_by_day
-from collectorctl.disk import retired
 from collectorctl.disk.guard import DiskSpaceLow, require_space
 from collectorctl.recover.certificate import store
-from collectorctl.recover.certificate.certify import FINAL_GRADES, Certificate, Grade
+from collectorctl.recover.certificate.certify import Certificate, Grade
 from collectorctl.recover.download import minute_bars
 from collectorctl.recover.download.daily_totals import DailyTotals
 from collectorctl.recover.download.page_store import PageError, PageSequence, recovery_folder
 from collectorctl.recover.download.pager import FetchError, NoAnswer, ThrottledClient, fetch_pages, walk_pages
-from collectorctl.recover.horizon import DayAvailability, DayUnavailable
 from collectorctl.recover.job import BROKER, FAILURES, DayNotReady, compute_certificate, lock_date, recovery_lock
 from collectorctl.recover.matching.day_coverage import DayCoverage
 from collectorctl.recover.matching.gap_filling import FillResult, fill_by_chart, to_bar_rows
@@ -52,57 +58,11 @@ from conf.instrument import Instrument
 from ringbuf.records import UNDEFINED
 from writer.catalog import find_partitions
 
-TICKS, BARS = "ticks", "bars"
 BEFORE_THE_LIST = "before the broker's list of ticks begins"
-
-
-class DayOutcome(NamedTuple):
-    """What came of an instrument's day: stored, unchanged, collected, unavailable or failed, and why; its certificate, if any."""
-
-    instrument: Instrument
-    day: date
-    outcome: str
-    note: str = ""
-    certificate: Certificate | None = None
-
-    @property
-    def is_settled(self) -> bool:
-        """Whether it needs no other run."""
-        return self.certificate is not None and self.certificate.certificate in FINAL_GRADES
 
 
 OnPage = Callable[[Instrument, str, int], None]
 """Called with an instrument, "ticks" or "bars", and how many pages of them are there."""
-
-
-def find_own(home: Home, day: date, instrument: Instrument) -> str:
-    """What this home has, or had, of an instrument's day that backfill did not store, "" for nothing. FAILURES."""
-    if unpublished := day_ticks.find_unpublished_hours(home, day):
-        raise DayNotReady(
-            f"{day}: hours are still in the journal ({', '.join(unpublished)}): `collectorctl stop` publishes them, or wait "
-            "until the writer has; then backfill again"
-        )
-    if gone := retired.describe(home.data, day, ("tick", "orderbook")):
-        return gone
-    ticks = day_ticks.load_ticks(home.data / "kr" / "tick", day, instrument)
-    books = day_ticks.load_book_volumes(home.data / "kr" / "orderbook", day, instrument)
-    if ticks["live"].any() or len(books):
-        return f"this home collected it ({int(ticks['live'].sum())} live ticks, {'' if len(books) else 'no '}books)"
-    found = evidence.load(recovery_folder(home.data, str(day), instrument))
-    if found is not None and found.backfilled:
-        return ""
-    certificate = store.load(home.data, day).get(instrument)
-    if certificate is not None or len(ticks):
-        return f"`recover` has it ({certificate.certificate if certificate else 'not certified yet'})"
-    return ""
-
-
-def find_settled(home: Home, day: date, instrument: Instrument) -> Certificate | None:
-    """The certificate of a backfilled day that needs no other run: a final one, which the files bear out."""
-    stored = store.load(home.data, day).get(instrument)
-    if stored is None or stored.certificate not in FINAL_GRADES:
-        return None
-    return stored if compute_certificate(home, day, instrument).content() == stored.content() else None
 
 
 def backfill(
@@ -138,20 +98,18 @@ class _InstrumentBackfill:
         self._home, self._client, self._instrument, self._on_page = home, client, instrument, on_page
         self._now_ns = home.load_clock().now_ns()
         self._calendar = home.load_calendar()
+        self._selection = DaySelection(home, instrument, self._now_ns)
+        self._availability, self._reasons = self._selection.availability, self._selection.reasons
         today = to_kst(self._now_ns).date()
         self._totals = DailyTotals(client, today, today)
-        self._pages = home.data / "recover" / "backfill" / f"date={today}" / str(instrument)
-        self._availability: dict[date, DayAvailability] = {}
-        """Of the days that a broker may have."""
-        self._reasons: dict[date, str] = {}
-        """Why a day gets minute bars only."""
+        self._pages = pages_folder(home, today, instrument)
         self._bars: dict[date, PageRows] = {}
 
     def run(self, days: Sequence[date], failure: str) -> Iterator[DayOutcome]:
         """The outcome of each day; `failure`: why nothing can be fetched."""
         todo: list[date] = []
         for day in days:
-            outcome = self._look_at(day)
+            outcome = self._selection.look_at(day)
             if outcome is None:
                 todo.append(day)
             else:
@@ -178,27 +136,9 @@ class _InstrumentBackfill:
     ) -> DayOutcome:
         return DayOutcome(self._instrument, day, outcome, note, certificate)
 
-    def _look_at(self, day: date) -> DayOutcome | None:
-        """The outcome of a day for which nothing is to be fetched; None for one that is to be."""
-        try:
-            availability = DayAvailability(self._home.settings, self._calendar, self._now_ns, day)
-            mode = availability.resolve_mode("auto")
-            self._availability[day] = availability
-            if own := find_own(self._home, day, self._instrument):
-                return self._make_outcome(day, "collected", own)
-        except DayUnavailable as error:
-            return self._make_outcome(day, "unavailable", str(error))
-        except FAILURES as error:
-            return self._make_outcome(day, "failed", str(error))
-        if settled := find_settled(self._home, day, self._instrument):
-            return self._make_outcome(day, "unchanged", certificate=settled)
-        if mode == "minutes":
-            self._reasons[day] = availability.skip_reason
-        return None
-
     def _fetch(self, days: Sequence[date], todo: Sequence[date]) -> Iterator[DayOutcome]:
         """The outcomes of `todo` out of `days`. FAILURES."""
-        sequences = PageSequence(self._pages / TICKS), PageSequence(self._pages / f"{BARS}-{max(days)}-{min(days)}")
+        sequences = PageSequence(self._pages / TICKS), PageSequence(self._pages / name_bars_folder(days))
         is_resumed = any(one.count for one in sequences)
         left, unsettled = list(todo), list[DayOutcome]()
         failure: FetchError | None = None

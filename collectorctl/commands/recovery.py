@@ -73,20 +73,21 @@ def recover(
     type=click.IntRange(1, MAX_RANGE_DAYS // 2),
     help="So many trading days that are over, the newest first.",
 )
+@click.option("--dry-run", is_flag=True, help="Show what would be fetched and what it takes; write nothing.")
 @as_json_option
 @click.pass_obj
-def backfill(root: Path, symbols: tuple[str, ...], days: int, as_json: bool) -> None:
+def backfill(root: Path, symbols: tuple[str, ...], days: int, dry_run: bool, as_json: bool) -> None:
     """Fetch past days of Korean symbols that this home did not collect: ticks as far as Kiwoom has them, minute bars before that.
 
     May be killed and repeated at any time: days that are certified for good are left alone, and so are those that this home
     collected, which are named. Certificates: RECOVERED_ONLY, or MINUTE_ONLY; of such days there are no books. Exit 1 unless every
-    day has one of them.
+    day has one of them; with --dry-run if it is known that one cannot.
 
     Example: collectorctl backfill 005930 000660 --days 20
     """
     from collectorctl.backfill.command import backfill as work
 
-    sys.exit(work(Home(root), symbols, days, as_json))
+    sys.exit(work(Home(root), symbols, days, dry_run, as_json))
 
 
 @click.command()

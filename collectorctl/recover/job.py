@@ -138,7 +138,7 @@ class RecoveryJob:
             {*self.home.instruments_of(self.day), *day_ticks.find_instruments(self.ticks_dir, self.day)}
         )
         self.listener.on_totals_started(len(chosen))
-        rates = self._load_rates()
+        rates = load_rates(self.home)
         plans = []
         for instrument in chosen:
             try:
@@ -248,25 +248,27 @@ class RecoveryJob:
     def _load_evidence(self, instrument: Instrument) -> Evidence:
         return evidence.load(recovery_folder(self.home.data, str(self.day), instrument)) or Evidence()
 
-    def _load_rates(self) -> dict[str, float]:
-        expected = self.home.settings.recover.max_calls_per_s * EXPECTED_RATE_SHARE
-        path = self.home.data / "recover" / "rates.json"
-        try:
-            learned = msgspec.json.decode(path.read_bytes(), type=dict[str, float])
-        except (FileNotFoundError, msgspec.MsgspecError):
-            learned = {}
-        if "prints" in learned:  # the name of "trades" in earlier files
-            learned.setdefault("trades", learned.pop("prints"))
-        return {kind: max(0.1, learned.get(kind, expected)) for kind in ("ticks", "trades")}
-
     def _save_rates(self) -> None:
         """Store the rate that the broker accepted, if enough calls were made to measure it."""
-        rates = self._load_rates()
+        rates = load_rates(self.home)
         learned = {
             kind: round(self.client.get_rate(kind), 1) for kind in rates if self.client.call_counts.get(kind, 0) >= 20
         }
         if learned:
             write_atomic(self.home.data / "recover" / "rates.json", msgspec.json.encode(rates | learned))
+
+
+def load_rates(home: Home) -> dict[str, float]:
+    """Calls a second by kind: those that the broker accepted of an earlier run, else what is expected."""
+    expected = home.settings.recover.max_calls_per_s * EXPECTED_RATE_SHARE
+    path = home.data / "recover" / "rates.json"
+    try:
+        learned = msgspec.json.decode(path.read_bytes(), type=dict[str, float])
+    except (FileNotFoundError, msgspec.MsgspecError):
+        learned = {}
+    if "prints" in learned:  # the name of "trades" in earlier files
+        learned.setdefault("trades", learned.pop("prints"))
+    return {kind: max(0.1, learned.get(kind, expected)) for kind in ("ticks", "trades")}
 
 
 def compute_certificate(

@@ -120,9 +120,7 @@ def plan_instrument(
     plan.gaps = find_gaps(day)
     if not plan.gaps:
         return plan
-    # an auction is one trade of thousands of shares and would give too few trades
-    sizes = np.sort(day.placed["size"])
-    mean = float(sizes[: -max(1, len(sizes) // 1000)].mean()) if len(sizes) >= MIN_TICKS_FOR_MEAN else TYPICAL_SHARES
+    mean = estimate_mean_shares(day.placed["size"])
     price = _typical_price(ticks, daily_total)
     trades = [max(1, round(gap.shares / mean)) if gap.trades is None else gap.trades for gap in plan.gaps]
     plan.trades = sum(trades)
@@ -134,6 +132,14 @@ def plan_instrument(
     if trades_available and trade_pages <= ticks_pages:
         plan.method, plan.pages = ("trades", trade_pages)
     return plan
+
+
+def estimate_mean_shares(sizes: np.ndarray) -> float:
+    """The mean size of a trade, from some of them; a typical one where they are too few."""
+    if len(sizes) < MIN_TICKS_FOR_MEAN:
+        return TYPICAL_SHARES
+    # an auction is one trade of thousands of shares and would give too few trades
+    return float(np.sort(sizes)[: -max(1, len(sizes) // 1000)].mean())
 
 
 def _typical_price(ticks: np.ndarray, daily_total: DailyTotal | None) -> int:

@@ -90,9 +90,9 @@ class ConsoleProgress(ProgressListener):
             description=f"{plan.instrument} ({plan.method})",
             completed=pages,
             total=max(pages, plan.pages),
-            left=f"{_format_duration(remaining_s)} left",
+            left=f"{format_duration(remaining_s)} left",
         )
-        self._progress.update(self._require_total_task(), left=f"{_format_duration(remaining_s + others_s)} left")
+        self._progress.update(self._require_total_task(), left=f"{format_duration(remaining_s + others_s)} left")
 
     def on_instrument_done(self, plan: InstrumentPlan) -> None:
         """An instrument is through."""
@@ -132,14 +132,14 @@ def show_plan(console: TextConsole, plans: list[InstrumentPlan]) -> None:
             *(
                 one.method,
                 f"~{one.pages}",
-                _format_duration(one.eta_s),
+                format_duration(one.eta_s),
                 gap_texts + (" ..." if len(one.gaps) > MAX_LISTED_GAPS else ""),
             ),
         )
     table.print()
     console.print(
         f"to fetch: about {sum(one.pages for one in plans)} pages, "
-        f"{_format_duration(sum(one.eta_s for one in plans))} at the rate last seen"
+        f"{format_duration(sum(one.eta_s for one in plans))} at the rate last seen"
     )
     for one in incomplete:
         if one.skip_reason:
@@ -201,7 +201,8 @@ def _format_time(ns: int | None) -> str:
     return "" if ns is None else f"{to_kst(ns):%H:%M:%S}"
 
 
-def _format_duration(seconds: float) -> str:
+def format_duration(seconds: float) -> str:
+    """Hours, minutes and seconds: 0:01:30."""
     return str(timedelta(seconds=round(seconds)))
 
 

@@ -25,6 +25,11 @@ DISTINCT_VENUES = ("KRX", "NXT")
 """Two exchanges whose figures of one symbol and day never agree; unified ones do, where NXT has no trades."""
 
 
+def count_charts(instrument: Instrument) -> int:
+    """How many day charts the figures of an instrument take: of another venue than KRX those of both exchanges, too."""
+    return 1 if instrument.venue == "KRX" else len({instrument.venue, *DISTINCT_VENUES})
+
+
 class DailyTotals:
     """Day charts up to `today`, as far as they contain `day`."""
 

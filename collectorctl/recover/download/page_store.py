@@ -126,6 +126,11 @@ class PageSequence:
         return self.directory / f"{number:06}.json.gz"
 
 
+def count_stored_pages(directory: Path) -> int:
+    """How many pages are stored, as their names say: nothing is opened, and none removed."""
+    return len(list(directory.glob("[0-9]*.json.gz")))
+
+
 def recovery_folder(data: Path, date: str, instrument: Instrument) -> Path:
     """The recovery directory of an instrument's day; `date` as YYYY-MM-DD."""
     return data / "recover" / f"date={date}" / str(instrument).replace("/", "_")

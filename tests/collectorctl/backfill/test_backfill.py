@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import signal
 import subprocess
@@ -21,7 +22,8 @@ from support.process_tree import BIN, temporary_home, wait_until
 
 import collectorctl
 from brokers.simulator import ground_truth
-from collectorctl.backfill.job import backfill, find_own
+from collectorctl.backfill.job import backfill
+from collectorctl.backfill.selection import find_own
 from collectorctl.cli import main
 from collectorctl.demo.environment import SimulatorProcess, set_addresses
 from collectorctl.disk import retired
@@ -276,6 +278,55 @@ def test_what_cannot_be_backfilled_is_refused_or_named(past: PastDays) -> None:
     assert (oldest["status"], oldest["outcome"], newest["outcome"]) == (2, "unavailable", "stored")
     assert "trading days ago" in oldest["note"]
     assert "the broker has nothing of 005930 on that day" in beyond[sorted(beyond)[1]]["note"]
+
+
+def test_a_dry_run_says_what_a_run_takes_and_changes_nothing_and_asks_only_what_it_needs(past: PastDays) -> None:
+    """Against the pages that a run fetches then; with a vendor that is gone it knows what files and calendar tell."""
+    settings = (past.root / "collector.toml").read_text().replace("[recover]", "[recover]\ntick_days = 2\nattempts = 1")
+    names, counts = [*map(parse_instrument, SYMBOLS)], dict[tuple[str, str], int]()
+    with temporary_home(settings) as root:
+        other = PastDays(root, past.simulator, past.trades)
+        publish_ticks(root, to_tick_records(other.true_trades("005930", TODAY)[::2]))
+        before = read_tree(root)
+        planned = other.backfill(*SYMBOLS, "--days", "5", "--dry-run")
+        beyond = other.run("backfill", "005930", "--days", "10", "--dry-run")
+        unchanged = read_tree(root) == before
+
+        run = backfill(
+            Home(root), names, [*map(date.fromisoformat, planned)],
+            lambda name, kind, count: counts.update({(str(name), kind): count}), print,
+        )  # fmt: skip
+        stored = {(str(one.day), str(one.instrument)): one.outcome for one in run}
+        (root / "collector.toml").write_text(re.sub(r'(rest_url = "http://127.0.0.1):\d+', r"\1:9", settings))
+        settled = other.backfill(*SYMBOLS, "--days", "5", "--dry-run")
+        shutil.rmtree(root / f"data/kr/completeness/date={MINUTE_DAYS[1]}")
+        bars_only = other.run("backfill", *SYMBOLS, "--days", "5", "--dry-run")
+        shutil.rmtree(root / "data/kr")
+        failed = other.run("backfill", "000660", "--days", "1", "--dry-run")
+
+    plans = {(day, one["instrument"]): one for day, result in planned.items() for one in result["result"]}
+    assert unchanged
+    assert {key: one["kind"] for key, one in plans.items()} == {
+        (day, name): "ticks" if day in TICK_DAYS else "bars"
+        for day in [*TICK_DAYS, *MINUTE_DAYS]
+        for name in SYMBOLS
+        if (day, name) != (TODAY, "005930")
+    }
+    assert {key for key, outcome in stored.items() if outcome == "stored"} == set(plans)
+    assert (planned[TODAY]["outcome"], {one["status"] for one in planned.values()}) == ("collected, planned", {0})
+    fetched = 1 + sum(count for (name, _), count in counts.items() if name == "005930")
+    assert sum(one["requests"] for (_, name), one in plans.items() if name == "005930") == fetched
+    assert plans[TICK_DAYS[1], "005930"]["trades"] == pytest.approx(400, rel=0.25)
+    assert (beyond.exit_code, "trading days ago" in beyond.stdout) == (2, True)
+    assert {one["outcome"] for day, one in settled.items() if day != TODAY} == {"unchanged"}
+    assert (bars_only.exit_code, "to fetch: about 4 requests" in bars_only.stdout) == (0, True), bars_only.output
+    assert (failed.exit_code, "given up after 1 attempts" in failed.stdout) == (1, True), failed.output
+
+
+def read_tree(root: Path) -> dict[str, int]:
+    """Every file of a home but for what a process leaves in `run`, with its last change."""
+    files = (path for path in root.rglob("*") if path.is_file() and path.relative_to(root).parts[0] != "run")
+    return {str(path): path.stat().st_mtime_ns for path in files}
 
 
 @pytest.mark.long
