@@ -483,7 +483,7 @@ def test_a_stalled_writer_at_five_times_the_open_loses_nothing(place: Path, seco
     process.send_signal(signal.SIGCONT)
     feed.run(1.0, BOOKS_S, TICKS_S)
     feed.close()
-    wait_for(lambda: read_counter(home, "journal_rows") == feed.records, 4 * seconds + 60)
+    wait_for(lambda: read_counter(home, "journal_rows") == feed.records, 20 * seconds + 60)
     caught_up_s = time.monotonic() - begin
     rate = feed.records / (1 + seconds + caught_up_s)
 

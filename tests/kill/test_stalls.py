@@ -30,9 +30,9 @@ def judge(harness: KillHarness) -> None:
 @pytest.mark.parametrize(
     ("feed", "seconds"),
     [
-        ("kis", 13.0),
         ("kiwoom", 9.0),
         pytest.param("kis", 9.0, marks=pytest.mark.long),
+        pytest.param("kis", 13.0, marks=pytest.mark.long),
         pytest.param("kiwoom", 13.0, marks=pytest.mark.long),
     ],
 )

@@ -128,7 +128,7 @@ def read_counter(home: Home, counter: str) -> int:
 def stop_writer(process: subprocess.Popen[bytes]) -> int:
     """SIGTERM and wait; the exit status."""
     process.terminate()
-    return process.wait(120)
+    return process.wait(600)
 
 
 def read_published(home: Home, stream: str = "orderbook") -> pd.DataFrame:

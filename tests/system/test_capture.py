@@ -63,8 +63,8 @@ def stored(root: Path, dataset: str) -> list[tuple]:
     return sorted((tuple(row) for row in plain.astype(str).itertuples(index=False)), key=repr)
 
 
-@pytest.mark.timeout(300)
-@pytest.mark.parametrize("feed", ["kis", pytest.param("kiwoom", marks=pytest.mark.long)])
+@pytest.mark.long
+@pytest.mark.parametrize("feed", ["kis", "kiwoom"])
 def test_a_captured_day_played_to_another_home_is_stored_there_as_it_was(feed: str) -> None:
     """Equal but for the receipt; switched on and off by the command while the tree runs, which nobody notices."""
     loss = ["--kis-loss", "0", "--kiwoom-loss", "0", "--always-open", "--books-per-s", "20"]

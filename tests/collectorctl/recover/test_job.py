@@ -35,7 +35,7 @@ from support.day_fixture import (
 )
 from support.process_tree import BIN
 
-from collectorctl.recover.job import RecoveryJob
+from collectorctl.recover.job import load_rates
 from collectorctl.symbols.resolve import record_list
 from conf.home import Home
 from conf.universe.listing import UniverseList
@@ -157,9 +157,7 @@ def test_pages_and_rates_under_their_earlier_name_are_used(finished: FinishedDay
     for name, content in live.items():
         (finished.root / "data" / name).write_bytes(content)
     (finished.root / "data/recover/rates.json").write_text('{"ticks": 3.5, "prints": 2.5}')
-    job = RecoveryJob.__new__(RecoveryJob)
-    job.home = Home(finished.root)
-    rates = job._load_rates()
+    rates = load_rates(Home(finished.root))
 
     again = finished.recover("--symbols", "005930")
 

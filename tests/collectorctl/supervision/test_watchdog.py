@@ -130,6 +130,7 @@ sys.exit(watchdog.main())
 """
 
 
+@pytest.mark.long
 def test_fat_ones_leave_in_turn_the_writer_last_and_the_given_up_are_started_again() -> None:
     """Three programs that leak, one that fails until its third start, a watchdog that prints where it must not and is killed.
 
