@@ -81,7 +81,9 @@ def _list_days(removals: list[Removal]) -> dict[str, list[str]]:
     for one in removals:
         if day := parse_market_date(one):
             _, dataset = MARKET_KINDS[one.kind]
-            found.setdefault(str(day), []).extend({dataset} - set(found.get(str(day), [])))
+            datasets = found.setdefault(str(day), [])
+            if dataset not in datasets:
+                datasets.append(dataset)
     return found
 
 

@@ -43,12 +43,14 @@ def find_sessions(home: Home, day: date, market: Market = KR) -> dict[date, list
 
 def refuse_missing_rows(home: Home, day: date, market: Market = KR) -> None:
     """NotHandedOn while only the journal has rows of the day's sessions, and where retention removed some. PartitionWriteError."""
-    if gone := retired.describe_sessions(home.data, day, (), market):
+    gone = retired.describe_sessions(home.data, day, (), market)
+    _refuse_missing(home, day, market, gone, _find_hours(home, day, market))
+
+
+def _refuse_missing(home: Home, day: date, market: Market, gone: str, hours: tuple[int, int]) -> None:
+    """NotHandedOn: retention removed what `gone` names, or only the journal has rows of these hours. PartitionWriteError."""
+    if gone:
         raise NotHandedOn(f"{gone}: what is left is not the day: take it from a copy")
-    _refuse_unpublished(home, day, market, _find_hours(home, day, market))
-
-
-def _refuse_unpublished(home: Home, day: date, market: Market, hours: tuple[int, int]) -> None:
     if unpublished := day_ticks.find_unpublished_between(home, market, *hours):
         raise NotHandedOn(
             f"{day}: hours are still in the journal ({', '.join(unpublished)}): `collectorctl stop` publishes them, or wait "
@@ -75,9 +77,7 @@ def verify_stored(home: Home, day: date, market: Market = KR) -> dict[date, dict
 
     NotHandedOn: nothing is, rows were removed or are in the journal, or a certificate is missing or does not hold.
     """
-    if gone := retired.describe(home.data, day, (), market):
-        raise NotHandedOn(f"{gone}: what is left is not the day: take it from a copy")
-    _refuse_unpublished(home, day, market, market.day_bounds_ns(day))
+    _refuse_missing(home, day, market, retired.describe(home.data, day, (), market), market.day_bounds_ns(day))
     if not (sessions := find_sessions(home, day, market)):
         raise NotHandedOn(f"{day}: nothing is stored of that day")
     return {

@@ -20,6 +20,8 @@ import msgspec
 
 from collectorctl.demo.environment import SimulatorProcess, set_addresses
 from collectorctl.init import create_home
+from conf.home import Home
+from ringbuf.vitals import read_snapshot
 
 SAMPLES = Path(__file__).parents[3] / "shared" / "specs" / "samples"
 BIN = Path(sys.executable).parent
@@ -110,6 +112,12 @@ def running_tree(settings: str) -> Iterator[Path]:
         set_addresses(root, simulator.addresses)
         run_collectorctl(root, "start")
         yield root
+
+
+def count_received(root: Path) -> int:
+    """Books and ticks that the Korean feeds of a home have received in the lives of their collectors."""
+    pages = (read_snapshot(Home(root).vitals_path(feed)).counters for feed in ("kis", "kiwoom"))
+    return sum(counters["books"] + counters["ticks"] for counters in pages)
 
 
 def read_pids(root: Path) -> dict[str, int]:

@@ -23,7 +23,9 @@ from conf.clock import MINUTE_NS
 from conf.home import Home
 from conf.market import US
 from ringbuf.records import EVENT, STREAM_NAMES, EventType, FeedId, Flag, Session, Venue, empty_records
+from writer.journal.journal import Journal
 from writer.publish.records import publish_records
+from writer.schema import JOURNAL, build_entries
 
 DAY = "2026-11-20"
 NEXT = "2026-11-21"
@@ -96,6 +98,16 @@ def certify_us_days(home: Home, lacking: str = "") -> None:
                 pages.mark_complete(rejects=0)
             found.append(us_job.compute_certificate(home.data, day, one))
         store.save(home.data, day, found, f"{session}T20:10:00-0500", US)
+
+
+def journal_evening_trade(home: Home) -> None:
+    """A trade of the session that begins on DAY's evening, which only the journal has."""
+    journal = Journal.open(home.journal_directory("us.tick"), JOURNAL["us.tick"])
+    journal.roll([])
+    records = make_ticks([1], FeedId.US, ny(f"{DAY} 20:30"))
+    records["symbol"], records["venue"] = b"NVDA", Venue.NASDAQ_DAY
+    journal.append(build_entries("us.tick", records, journal.last_row + 1, None), {})
+    journal.close()
 
 
 def make_us_ticks() -> np.ndarray:

@@ -7,13 +7,19 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from support.process_tree import QUICK, SECRETS, read_status, run_collectorctl, temporary_home, wait_until
+from support.process_tree import (
+    QUICK,
+    SECRETS,
+    count_received,
+    read_status,
+    run_collectorctl,
+    temporary_home,
+    wait_until,
+)
 
 from brokers.simulator import ground_truth
 from collectorctl.demo.environment import SimulatorProcess, set_addresses
 from collectorctl.demo.reconcile import reconcile
-from conf.home import Home
-from ringbuf.vitals import read_snapshot
 
 DAY = "2026-11-20"
 SHARED, *APART = ("005930", "000660", "0074K0")
@@ -27,11 +33,6 @@ RECORDS = 1500
 
 def with_universe(settings: str, symbols: list[str]) -> str:
     return f"[universe]\nkr = {symbols}\n{settings}"
-
-
-def count_received(root: Path) -> int:
-    pages = (read_snapshot(Home(root).vitals_path(feed)).counters for feed in ("kis", "kiwoom"))
-    return sum(counters["books"] + counters["ticks"] for counters in pages)
 
 
 def receive_more(root: Path) -> None:

@@ -13,13 +13,11 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from support.process_tree import BIN, QUICK, run_collectorctl, temporary_home, wait_until
+from support.process_tree import BIN, QUICK, count_received, run_collectorctl, temporary_home, wait_until
 from support.ring_program import free_ports
 
 import collectorctl
 from collectorctl.demo.environment import SimulatorProcess, set_addresses
-from conf.home import Home
-from ringbuf.vitals import read_snapshot
 
 DAY = "2026-11-20"
 SYMBOLS = ("005930", "000660", "0074K0_NX")
@@ -40,13 +38,6 @@ def read_rows(root: Path, stream: str, symbol: str) -> pd.DataFrame:
     """An instrument's rows in their order, without what a replay does not hand on."""
     rows = collectorctl.open(root).table(stream, symbol, DAY).to_pandas()
     return rows.drop(columns=[name for name in (*ITS_OWN, *NOT_HANDED_ON) if name in rows])
-
-
-def count_received(root: Path) -> int:
-    return sum(
-        counters["books"] + counters["ticks"]
-        for counters in (read_snapshot(Home(root).vitals_path(feed)).counters for feed in ("kis", "kiwoom"))
-    )
 
 
 @pytest.mark.long

@@ -48,8 +48,5 @@ def compact_date(home: Home, market: Market, day: date, on_step: Callable[[], No
 
 def _is_over(schedule: Schedule, day: date, now_ns: int) -> bool:
     """Whether no row of a session comes to a date any more: recovery of its own sessions is due, and no other begins on it."""
-    market = schedule.market
-    if market.has_business_date:
-        return now_ns >= market.day_bounds_ns(day)[1]
-    due_ns = schedule.compute_due_ns(day)
-    return now_ns >= (market.day_bounds_ns(day)[1] if due_ns is None else due_ns)
+    due_ns = None if schedule.market.has_business_date else schedule.compute_due_ns(day)
+    return now_ns >= (schedule.market.day_bounds_ns(day)[1] if due_ns is None else due_ns)

@@ -18,8 +18,8 @@ from hypothesis import strategies as st
 from support.certified_day import certify_day, run
 from support.kill_at_call import EXIT_KILLED, run_killed_at
 from support.stored_day import DAY, make_stored_day
-from support.us_day import NEXT, certify_us_days, make_us_day, make_us_ticks, ny
-from support.writer_data import SECOND_NS, make_ticks
+from support.us_day import NEXT, certify_us_days, journal_evening_trade, make_us_day, make_us_ticks
+from support.writer_data import SECOND_NS
 
 import collectorctl
 from collectorctl.compact import job
@@ -28,10 +28,8 @@ from collectorctl.recover import us_job
 from conf.clock import HOUR_NS, kst_midnight_ns
 from conf.home import Home
 from conf.market import KR, US
-from ringbuf.records import FeedId, Venue
-from writer import durable_io, schema
+from writer import durable_io
 from writer.catalog import Catalog
-from writer.journal.journal import Journal
 from writer.publish import feed_stats_file
 from writer.publish.partition import read_published_to
 from writer.publish.records import publish_records
@@ -239,12 +237,7 @@ def test_a_us_date_is_compacted_when_every_session_of_its_rows_is_certified_and_
         assert result.exit_code == 1
         return msgspec.json.decode(result.stdout)[0]["note"]
 
-    journal = Journal.open(home.journal_directory("us.tick"), schema.JOURNAL["us.tick"])
-    journal.roll([])
-    records = make_ticks([1], FeedId.US, ny(f"{DAY} 20:30"))
-    records["symbol"], records["venue"] = b"NVDA", Venue.NASDAQ_DAY
-    journal.append(schema.build_entries("us.tick", records, journal.last_row + 1, None), {})
-    journal.close()
+    journal_evening_trade(home)
     assert "us.tick 20" in refuse()
     shutil.rmtree(home.journal_directory("us.tick"))
     certify_us_days(home, lacking=NEXT)

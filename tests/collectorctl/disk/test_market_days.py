@@ -14,8 +14,7 @@ import pytest
 from support import kill_at_unlink
 from support.certified_day import certify_day, run
 from support.stored_day import DAY, make_stored_day
-from support.us_day import NEXT, certify_us_days, make_us_day, ny
-from support.writer_data import make_ticks
+from support.us_day import NEXT, certify_us_days, journal_evening_trade, make_us_day
 
 from collectorctl.disk import retired
 from collectorctl.disk.clean import clean
@@ -23,9 +22,8 @@ from collectorctl.disk.market_days import find_obstacles
 from conf.clock import HOUR_NS, kst_midnight_ns
 from conf.home import Home
 from conf.market import KR, US, MarketDate
-from ringbuf.records import FeedId, Venue
 from writer.journal.journal import Journal
-from writer.schema import JOURNAL, build_entries
+from writer.schema import JOURNAL
 
 THE_DAY = date.fromisoformat(DAY)
 RULE = "\n[retention]\norderbook_days = 20\ntick_days = 20\n"
@@ -224,12 +222,7 @@ def test_a_us_day_stays_while_a_session_of_its_rows_is_not_certified_in_the_jour
 ) -> None:
     """Also that of its evening."""
     home, copy = Home(us_home), tmp_path / "copy"
-    journal = Journal.open(home.journal_directory("us.tick"), JOURNAL["us.tick"])
-    journal.roll([])
-    records = make_ticks([1], FeedId.US, ny(f"{DAY} 20:30"))
-    records["symbol"], records["venue"] = b"NVDA", Venue.NASDAQ_DAY
-    journal.append(build_entries("us.tick", records, journal.last_row + 1, None), {})
-    journal.close()
+    journal_evening_trade(home)
     in_journal = run(us_home, "clean")
     shutil.rmtree(home.journal_directory("us.tick"))
     certify_us_days(home, lacking=NEXT)
