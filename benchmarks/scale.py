@@ -1,12 +1,16 @@
-"""What grows with the number of symbols: `python -m benchmarks.scale [--symbols 20 100 500 2500] [--times 5]`.
+"""What grows with the number of symbols, and with the rate of each.
+
+    python -m benchmarks.scale [--symbols 20 100 500 2500] [--rates 1 5 20] [--times 5]
 
     plan      settings read, and the allocation of `collectorctl plan`, with a key of each broker for every 40 symbols
     status    `collectorctl status` without its start: state, verdict, with a gap report of every symbol; no process runs
     turn      a turn of the writer that takes five a second: books of both feeds, two a second and symbol, with their ticks: merged,
-              built into entries, journalled (no fsync), and the gaps counted
+              built into entries, journalled (no fsync), and the gaps counted; by --rates, so many times as many records
     publish   one hour with 100 books a symbol out of the journal into Parquet, read back
+    journal   bytes a second that the turns append, of both datasets, before publication prunes them
+    ring      how many seconds the rings of one feed hold without a reader, by the default capacities, the shorter of the two
 
-CPU time of this process, milliseconds, median (min to max). A row of `records` is what the turn and the hour have.
+CPU time of this process, milliseconds, median (min to max). `records` and `books` are those of one turn and of the hour.
 """
 
 from __future__ import annotations
@@ -16,14 +20,17 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 DATASET = "kr.orderbook"
 SYMBOLS_A_KEY = 40
 TURNS = 20
+TURN_S = 0.2
+BOOKS_A_SYMBOL_S = 2
 BOOKS_A_SYMBOL = 100
+"""Of the hour that is published."""
 
 
 def run_timed(call: Callable[[], object]) -> float:
@@ -78,8 +85,21 @@ def measure_commands(symbols: int, times: int) -> dict[str, list[float]]:
         return {name: [run_timed(call) for _ in range(times)] for name, call in calls.items()}
 
 
-def measure_writer(symbols: int) -> dict[str, float]:
-    """One run: a turn (mean of TURNS), and the publication of an hour."""
+def count_books(symbols: int, rate: int) -> int:
+    """Books that a feed delivers in a turn; there are as many ticks."""
+    return round(BOOKS_A_SYMBOL_S * symbols * rate * TURN_S)
+
+
+def compute_ring_s(symbols: int, rate: int) -> float:
+    """Seconds until a ring of one feed has gone round."""
+    from conf.settings import load_settings
+
+    ring = load_settings(ROOT).ring
+    return min(ring.orderbook_capacity, ring.tick_capacity) / (BOOKS_A_SYMBOL_S * symbols * rate)
+
+
+def measure_writer(symbols: int, rate: int = 1) -> dict[str, float]:
+    """One run: a turn (mean of TURNS), the bytes a second of the journals, and at rate 1 the publication of an hour."""
     import numpy as np
     from support.writer_data import NINE_NS, make_books, make_ticks
 
@@ -90,7 +110,7 @@ def measure_writer(symbols: int) -> dict[str, float]:
     from writer.publish.partition import PublishTask, publish
     from writer.volume.gap_tracker import GapTracker
 
-    each = 2 * symbols // 5
+    each = count_books(symbols, rate)
     codes = np.array([b"%06d" % (number * 10) for number in range(symbols)])
     arbiter, tracker = BookArbiter(5_000_000_000, ["KRX"]), GapTracker()
     found = {}
@@ -125,6 +145,12 @@ def measure_writer(symbols: int) -> dict[str, float]:
         for number in range(TURNS):
             turn(number, each)
         found["turn"] = statistics.mean(spent[TURNS // 4 :])
+        appended = sum(path.stat().st_size for path in place.rglob("*") if path.is_file())
+        found["journal"] = appended / (TURNS * TURN_S)
+        if rate > 1:
+            for journal in (books_journal, ticks_journal):
+                journal.close()
+            return found
         filled = TURNS * each
         while filled < symbols * BOOKS_A_SYMBOL:
             turn(filled // each, each)
@@ -140,28 +166,37 @@ def measure_writer(symbols: int) -> dict[str, float]:
     return found
 
 
+def format_ms(values: Sequence[float]) -> str:
+    """Median (least to greatest)."""
+    return f"{statistics.median(values):,.1f} ({min(values):,.1f} to {max(values):,.1f})"
+
+
 def main() -> None:
-    """Print the table."""
+    """Print the tables: by symbols, then by symbols and rate."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--symbols", type=int, nargs="+", default=[20, 100, 500, 2500])
+    parser.add_argument("--rates", type=int, nargs="+", default=[1, 5, 20])
     parser.add_argument("--times", type=int, default=5)
     options = parser.parse_args()
     sys.path.insert(0, str(ROOT / "tests"))
-    print("| symbols | plan ms | status ms | turn ms | records | publish ms | books |\n|---|---|---|---|---|---|---|")
+    print("| symbols | plan ms | status ms | publish ms | books |\n|---|---|---|---|---|")
+    runs: dict[tuple[int, int], list[dict[str, float]]] = {}
     for symbols in options.symbols:
         found = measure_commands(symbols, options.times)
-        runs = [measure_writer(symbols) for _ in range(options.times)]
-        found |= {name: [run[name] for run in runs] for name in ("turn", "publish")}
-        cells = {
-            name: f"{statistics.median(values):,.1f} ({min(values):,.1f} to {max(values):,.1f})"
-            for name, values in found.items()
-        }
-        records, books = 3 * (2 * symbols // 5), symbols * BOOKS_A_SYMBOL
-        print(
-            f"| {symbols:,} | {cells['plan']} | {cells['status']} | {cells['turn']} | {records:,} "
-            f"| {cells['publish']} | {books:,} |",
-            flush=True,
-        )
+        runs[symbols, 1] = [measure_writer(symbols) for _ in range(options.times)]
+        cells = [*map(format_ms, found.values()), format_ms([run["publish"] for run in runs[symbols, 1]])]
+        print(f"| {symbols:,} | {' | '.join(cells)} | {symbols * BOOKS_A_SYMBOL:,} |", flush=True)
+    print("\n| symbols | rate | records a turn | turn ms | journal MB/s | ring s |\n|---|---|---|---|---|---|")
+    for symbols in options.symbols:
+        for rate in options.rates:
+            if (symbols, rate) not in runs:
+                runs[symbols, rate] = [measure_writer(symbols, rate) for _ in range(options.times)]
+            turn, journal = ([run[name] for run in runs[symbols, rate]] for name in ("turn", "journal"))
+            print(
+                f"| {symbols:,} | {rate} | {3 * count_books(symbols, rate):,} | {format_ms(turn)} "
+                f"| {statistics.median(journal) / 1e6:,.1f} | {compute_ring_s(symbols, rate):,.0f} |",
+                flush=True,
+            )
 
 
 if __name__ == "__main__":

@@ -23,8 +23,11 @@ from collectorctl.symbols.table import build_table
 from conf.home import Home
 from ringbuf.vitals import read_snapshot
 
-ALL = ["005930", "000660", "373220", "207940", "005380", "035420"]
-BEFORE, KEPT, NEW = ALL[:5], ["005930", "373220"], "035420"
+KEPT, NEW = ["005930", "373220"], "035420"
+GONE = {
+    "three of five": ["000660", "207940", "005380"],
+    "fifty of fifty-two": [f"{number:05}0" for number in range(1, 51)],
+}
 SETTINGS = QUICK + "[gapfill]\nenabled = false\n[recover]\nautomatic = false\n[kiwoom]\ncut_wait_s = 0.0\n"
 BOOK = 1
 LEVELS = ("ask_price", "ask_size", "bid_price", "bid_size")
@@ -40,6 +43,15 @@ def store_table(root: Path, order: list[str]) -> None:
     rows = [SymbolRow(one, one, "KOSPI", "STOCK", market_cap=100 - rank) for rank, one in enumerate(order)]
     home = Home(root)
     store_symbols(home, pd.Timestamp("2026-11-20").date(), build_table({"kis": rows})[0])
+
+
+def add_keys(root: Path, keys: int) -> None:
+    """So many keys a broker, in place of one."""
+    with (root / ".env").open("a") as env:
+        for number in range(2, keys + 1):
+            for broker in ("KIS", "KIWOOM"):
+                env.write(f"{broker}_APP_KEY_{number}=key-{number}-of-{broker}\n")
+                env.write(f"{broker}_APP_SECRET_{number}=secret-{number}-of-{broker}\n")
 
 
 def counters(root: Path, name: str) -> dict[str, int]:
@@ -74,17 +86,22 @@ def assert_every_book_is_stored(truth: ground_truth.GroundTruth, rows: pd.DataFr
 
 
 @pytest.mark.long
-def test_a_changed_universe_is_taken_up_while_books_flow() -> None:
+@pytest.mark.parametrize(("gone", "keys", "books_per_s"), [("three of five", 1, 20), ("fifty of fifty-two", 3, 5)])
+def test_a_changed_universe_is_taken_up_while_books_flow(gone: str, keys: int, books_per_s: int) -> None:
     """By expressions: no process is restarted, no connection closed; a collector that is killed takes the list of its sibling."""
-    loss = ["--kis-loss", "0", "--kiwoom-loss", "0", "--always-open", "--books-per-s", "20", "--symbols", ",".join(ALL)]
-    with temporary_home(SETTINGS) as root, SimulatorProcess(root, root / "truth", *loss) as simulator:
+    before = [KEPT[0], *GONE[gone], KEPT[1]]
+    market = ["--always-open", "--books-per-s", str(books_per_s), "--symbols", ",".join([*before, NEW])]
+    loss = ["--kis-loss", "0", "--kiwoom-loss", "0"]
+    with temporary_home(SETTINGS) as root, SimulatorProcess(root, root / "truth", *market, *loss) as simulator:
+        add_keys(root, keys)
         set_addresses(root, simulator.addresses)
-        store_table(root, BEFORE)
-        write_universe(root, ["005930", "@market_cap:5"])
+        store_table(root, before)
+        write_universe(root, ["005930", f"@market_cap:{len(before)}"])
         run_collectorctl(root, "start")
         pids = read_pids(root)
         begin_ns = int(ground_truth.load(root / "truth").books["mono_ns"].max())
         wait_until("books flow", lambda: all(counters(root, name)["books"] > 300 for name in ("kis", "kiwoom")), 60)
+        connects = {name: counters(root, name)["connects"] for name in ("kis", "kiwoom")}
         plan_before = msgspec.json.decode(run_collectorctl(root, "plan", "--json").stdout)
 
         store_table(root, [*KEPT, NEW])
@@ -97,7 +114,7 @@ def test_a_changed_universe_is_taken_up_while_books_flow() -> None:
         assert "settings changed" not in run_collectorctl(root, "status", check=False).stdout
 
         assert unchanged == plan_before
-        assert (report["added"], sorted(report["removed"])) == ([NEW], sorted(set(BEFORE) - set(KEPT)))
+        assert (report["added"], sorted(report["removed"])) == ([NEW], sorted(GONE[gone]))
         assert (report["moved"], report["unhealthy"], report["number"]) == ([], [], 2)
         assert [one["instrument"] for one in plan_after["instruments"]] == [*KEPT, NEW]
         of_kept = [
@@ -106,11 +123,11 @@ def test_a_changed_universe_is_taken_up_while_books_flow() -> None:
         assert of_kept[0] == of_kept[1]
         assert read_pids(root) == pids
         for name in ("kis", "kiwoom"):
-            assert counters(root, name)["connects"] == 1 and counters(root, name)["disconnects"] == 0
+            assert (counters(root, name)["connects"], counters(root, name)["disconnects"]) == (connects[name], 0)
             assert counters(root, name)["quarantined"] == 0
 
         truth = ground_truth.load(root / "truth")  # up to here
-        store_table(root, ALL)  # and nobody says reload
+        store_table(root, [*before, NEW])  # and nobody says reload
         os.kill(pids["kis"], signal.SIGKILL)
         wait_until(
             "kis is back", lambda: counters(root, "kis")["list_number"] == 2 and read_pids(root)["kis"] != pids["kis"]

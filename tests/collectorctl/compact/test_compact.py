@@ -27,7 +27,7 @@ from collectorctl.compact.job import compact_day, hash_rows
 from collectorctl.recover import us_job
 from conf.clock import HOUR_NS, kst_midnight_ns
 from conf.home import Home
-from conf.market import KR, US
+from conf.market import KR, US, Market
 from writer import durable_io
 from writer.catalog import Catalog
 from writer.publish import feed_stats_file
@@ -58,9 +58,9 @@ def home(certified: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(certified, tmp_path / "home"))
 
 
-def read(root: Path, stream: str) -> pd.DataFrame:
+def read(root: Path, stream: str, market: Market = KR) -> pd.DataFrame:
     """All rows of the day as a user reads them, in an order of their own."""
-    rows = pd.read_parquet(root / "data/kr" / stream / f"date={DAY}").drop(columns="hour")
+    rows = pd.read_parquet(root / "data" / market.name / stream / f"date={DAY}").drop(columns="hour")
     return rows.sort_values(list(rows.columns), key=lambda column: column.astype(str)).reset_index(drop=True)
 
 
@@ -144,24 +144,26 @@ def test_a_day_that_is_not_whole_is_not_compacted(home: Path) -> None:
     assert not [name for name in list_files(home) if "hour=all" in name]
 
 
+@pytest.mark.parametrize(("days", "market"), [("certified", KR), ("certified_us", US)])
 def test_whichever_step_is_the_last_the_day_has_every_row_once_and_the_next_run_completes_it(
-    certified: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, days: str, market: Market
 ) -> None:
     monkeypatch.setattr(job, "DATASETS", ("tick",))  # one after the other: what holds for one holds for all
+    certified: Path = request.getfixturevalue(days)
     count, ended = 0, False
-    wanted = read(certified, "tick")
+    wanted = read(certified, "tick", market)
     while not ended:
         count += 1
         home = Path(shutil.copytree(certified, tmp_path / str(count)))
         calls = ((durable_io, "rename"), (durable_io, "sync"), (durable_io, "create_directory"),
                  (job, "exchange_directories"), (job.shutil, "rmtree"), (Path, "rename"))  # fmt: skip
-        status = run_killed_at(count, calls, partial(compact_day, Home(home), date.fromisoformat(DAY)))
+        status = run_killed_at(count, calls, partial(compact_day, Home(home), date.fromisoformat(DAY), market))
         assert status in (0, EXIT_KILLED)
         ended = status == 0
-        pd.testing.assert_frame_equal(read(home, "tick"), wanted)
-        assert compact_day(Home(home), date.fromisoformat(DAY)).files_after == 1
-        pd.testing.assert_frame_equal(read(home, "tick"), wanted)
-        assert not list((home / "data/kr").rglob(".*"))
+        pd.testing.assert_frame_equal(read(home, "tick", market), wanted)
+        assert compact_day(Home(home), date.fromisoformat(DAY), market).files_after == 1
+        pd.testing.assert_frame_equal(read(home, "tick", market), wanted)
+        assert not list((home / "data" / market.name).rglob(".*"))
         shutil.rmtree(home)
     assert count > 5  # else no step was hit
 

@@ -99,10 +99,11 @@ def test_an_alarm_names_the_line_that_hides_something_and_no_other(
 
 
 def test_losses_of_both_lines_show_in_the_arrivals() -> None:
-    """About 2 % of the hour's books lack either line; none or far more is another scenario."""
+    """About 2 % of the hour's books lack either line; none or far more is another scenario; before a line came it lost nothing."""
 
     def of(every: int) -> list[str]:
-        rows = [("09:30:00", n % every != 0, n % every != every // 2) for n in range(1000)]
+        early = [("09:00:30", False, True)] * 100
+        rows = [*early, *(("09:30:00", n % every != 0, n % every != every // 2) for n in range(1000))]
         return assertions.check_both_lose(assertions.DemoData(books(*rows), events()))
 
     assert of(50) == []

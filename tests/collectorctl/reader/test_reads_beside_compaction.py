@@ -15,12 +15,14 @@ import pyarrow.parquet as pq
 import pytest
 from support.certified_day import certify_day
 from support.stored_day import DAY, make_whole_day
+from support.us_day import certify_us_days, make_us_day
 
 import collectorctl
 from collectorctl.compact.job import compact_day
 from collectorctl.reader.live import Live
 from collectorctl.reader.messages import Book, Tick
 from conf.home import Home
+from conf.market import KR, US, Market
 from writer.catalog import Catalog
 
 SYMBOL = "005930"
@@ -37,8 +39,8 @@ def certified(tmp_path_factory: pytest.TempPathFactory) -> Path:
 class CompactionAt:
     """Compacts a home's day before the nth time that a listed directory, or a file, is opened."""
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, root: Path, step: int) -> None:
-        self._root, self._left = root, step
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, root: Path, step: int, market: Market) -> None:
+        self._root, self._left, self._market = root, step, market
         glob, open_file, read_metadata, parquet = Path.glob, pa.OSFile, pq.read_metadata, pq.ParquetFile
 
         def list_files(path: Path, pattern: str) -> Any:
@@ -66,7 +68,8 @@ class CompactionAt:
     def take_step(self) -> None:
         self._left -= 1
         if not self._left:
-            assert compact_day(Home(self._root), date.fromisoformat(DAY)).files_after == 4
+            found = compact_day(Home(self._root), date.fromisoformat(DAY), self._market)
+            assert found.files_after == (4 if self._market is KR else 3)
 
 
 BEGIN, END = dt.time(9, 55), dt.time(10, 5)
@@ -102,17 +105,26 @@ def read_events(root: Path) -> list:
     return sorted(str(row) for table in tables for row in table.to_pylist())
 
 
+def read_us(root: Path) -> list:
+    """Every instrument's books and ticks, and the day played again."""
+    home, names = collectorctl.open(root), [str(one) for one in Home(root).settings.instruments("us")]
+    tables = [table.to_csv() for name in names for table in (home.books(name, DAY), home.ticks(name, DAY))]
+    return [*tables, *(str(one) for one in home.replay(DAY, names))]
+
+
 WAYS = {"books and ticks": read_tables, "replay": read_replay, "since": read_since, "events": read_events}
 
 
-def compare(certified: Path, place: Path, read: Callable[[Path], list], first: int, stride: int) -> int:
+def compare(
+    certified: Path, place: Path, read: Callable[[Path], list], first: int, stride: int, market: Market = KR
+) -> int:
     """Reads once for each step, beside a compaction at it; how many there are."""
     expected, step = read(certified), first
     assert len(expected) > 2
     while True:
         root = Path(shutil.copytree(certified, place / str(step)))
         with pytest.MonkeyPatch.context() as patched:
-            compaction = CompactionAt(patched, root, step)
+            compaction = CompactionAt(patched, root, step, market)
             found = read(root)
         if compaction.is_over:
             return step
@@ -127,6 +139,13 @@ def test_a_reader_has_each_row_once_though_the_day_is_compacted_meanwhile(
 ) -> None:
     """At every eighth step."""
     assert compare(certified, tmp_path, WAYS[way], 3, 8) > 3
+
+
+def test_a_reader_of_a_us_day_has_each_row_once_though_it_is_compacted_meanwhile(tmp_path: Path) -> None:
+    """At every eighth step."""
+    home = make_us_day(tmp_path / "home")
+    certify_us_days(home)
+    assert compare(home.root, tmp_path, read_us, 3, 8, US) > 3
 
 
 def test_a_stream_that_is_read_slowly_goes_on_in_the_files_that_it_began_with(certified: Path, tmp_path: Path) -> None:
