@@ -50,8 +50,21 @@ from writer.volume.gap_report import GapReporter
 MAX_RECORDS_PER_READ = 8192
 """Records of one ring in one turn: bounds the memory of a backlog."""
 
+MIN_RECORDS_PER_READ = 512
+READ_TARGET_S = 0.1
+"""What a turn may take for the records that it reads: between two turns there is a heartbeat, whatever the machine is busy with."""
+
 STRAGGLER_NS = SECOND_NS
 """Upper bound of the time from stamping a record to publishing it; extends the window so that late twins are found."""
+
+
+def compute_read_limit(limit: int, took_s: float, has_more: bool) -> int:
+    """Records of one ring that the next turn reads at most, after one that read up to `limit` and took so long for them."""
+    if took_s > READ_TARGET_S:
+        limit = int(limit * READ_TARGET_S / took_s)
+    elif has_more and took_s < READ_TARGET_S / 2:
+        limit *= 2
+    return min(max(limit, MIN_RECORDS_PER_READ), MAX_RECORDS_PER_READ)
 
 
 class ReceivedRows(NamedTuple):
@@ -145,6 +158,8 @@ class Dataset:
         """Whether a step has begun and is not finished: the journal is the disk thread's."""
         self._task = DiskTask(None, None, False, None)
         self._prepared: PreparedBatch | None = None
+        self._read_limit = min(MIN_RECORDS_PER_READ, MAX_RECORDS_PER_READ)
+        self._read_took_s = 0.0
         self._attach_error: OSError | None = None
         self._hour_to_close: int | None = None
         self._closed_watermark_row = 0
@@ -290,15 +305,19 @@ class Dataset:
 
     def _read(self, limit_ns: int, now_ns: int) -> PreparedBatch | None:
         """What was received up to `limit_ns`, arbitrated; None if there is nothing to journal."""
-        ring_batch = self.reader.peek(limit_ns, now_ns, MAX_RECORDS_PER_READ)
+        begin_s = time.monotonic()
+        ring_batch = self.reader.peek(limit_ns, now_ns, self._read_limit)
         if len(ring_batch.records) or ring_batch.positions != self.journal.positions:
-            return self._prepare(ring_batch, now_ns)
+            prepared = self._prepare(ring_batch, now_ns)
+            self._read_took_s = time.monotonic() - begin_s
+            return prepared
         self._advance_watermark(ring_batch.through_ns)
         self._update_monitors(ring_batch, None, now_ns)
         return None
 
     def _complete_batch(self, prepared: PreparedBatch, size_bytes: int, now_ns: int) -> None:
         """The batch is in the journal."""
+        begin_s = time.monotonic()
         batch, ring_batch, arbitration, _, refused_rows = prepared
         self._prepared = None
         self._vitals.add("journal_bytes", size_bytes)
@@ -312,6 +331,8 @@ class Dataset:
         self._add_received(self.journal.last_row, min(newest_ns, now_ns))
         self._advance_watermark(ring_batch.through_ns)
         self._update_monitors(ring_batch, arbitration, now_ns)
+        took_s = self._read_took_s + time.monotonic() - begin_s
+        self._read_limit = compute_read_limit(self._read_limit, took_s, ring_batch.has_more)
 
     def _prepare(self, ring_batch: OrderedBatch, now_ns: int) -> PreparedBatch:
         ring_batch, refused_rows = self._filter_backfill(ring_batch)

@@ -16,7 +16,14 @@ from ringbuf.records import ORDERBOOK, FeedId
 from ringbuf.ring import Producer
 from ringbuf.vitals import Vitals
 from writer import durable_io
-from writer.dataset import STRAGGLER_NS, Dataset
+from writer.dataset import (
+    MAX_RECORDS_PER_READ,
+    MIN_RECORDS_PER_READ,
+    READ_TARGET_S,
+    STRAGGLER_NS,
+    Dataset,
+    compute_read_limit,
+)
 from writer.ingest.ring_reader import NO_LIMIT_NS
 from writer.journal.reader import read_rows
 
@@ -261,3 +268,35 @@ def test_ceilings_outlive_the_journal_rows_they_come_from(home: Home, rings: dic
     assert [volume for *_, volume in opened(home).arbiter.export_volume_high_water()] == [48], (
         "also from an opening alone"
     )
+
+
+@pytest.mark.parametrize(("us_a_record", "slower"), [(2, 40), (20, 8), (20, 1), (400, 3)])
+def test_a_turn_reads_as_much_as_its_time_allows_at_whatever_pace(us_a_record: int, slower: int) -> None:
+    """In a backlog; when every record is dearer of a sudden, one turn takes long, and the next does not."""
+    pace_s, limit = us_a_record * 1e-6, MIN_RECORDS_PER_READ
+    for _ in range(10):
+        limit = compute_read_limit(limit, limit * pace_s, has_more=True)
+    assert limit in (MIN_RECORDS_PER_READ, MAX_RECORDS_PER_READ) or limit * pace_s > READ_TARGET_S / 2
+    assert limit * pace_s <= max(READ_TARGET_S, MIN_RECORDS_PER_READ * pace_s)
+
+    pace_s *= slower
+    limit = compute_read_limit(limit, limit * pace_s, has_more=True)
+    assert limit * pace_s <= max(READ_TARGET_S, MIN_RECORDS_PER_READ * pace_s)
+
+
+def test_turns_that_find_little_leave_the_limit_as_it_is() -> None:
+    """An idle writer is no measure of what a backlog takes."""
+    assert compute_read_limit(1000, 0.001, has_more=False) == 1000
+
+
+def test_a_backlog_is_read_in_turns_of_growing_size_and_none_is_above_the_limit(
+    home: Home, rings: dict[FeedId, Producer]
+) -> None:
+    dataset, now_ns = opened(home), time.monotonic_ns()
+    rings[FeedId.KIS].publish(make_books(range(1000), mono_ns=now_ns))
+
+    assert dataset.step(NO_LIMIT_NS, time.monotonic_ns())
+    assert dataset.journal.last_row == MIN_RECORDS_PER_READ
+    assert not dataset.step(NO_LIMIT_NS, time.monotonic_ns())
+    assert dataset.journal.last_row == 1000
+    dataset.close()
