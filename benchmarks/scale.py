@@ -92,7 +92,7 @@ def count_books(symbols: int, rate: int) -> int:
 
 def compute_ring_s(symbols: int, rate: int) -> float:
     """Seconds until a ring of one feed has gone round."""
-    from conf.settings import load_settings
+    from conf.loader import load_settings
 
     ring = load_settings(ROOT).ring
     return min(ring.orderbook_capacity, ring.tick_capacity) / (BOOKS_A_SYMBOL_S * symbols * rate)

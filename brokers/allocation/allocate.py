@@ -148,8 +148,9 @@ def allocate(
     by_symbol = [capacity.name for capacity in capacities if capacity.limit_unit == "symbols"]
     brokers = [*by_symbol, *(name for name in free_slots if name not in by_symbol)]
     books = _allocate_books(instruments, brokers, free_slots, placed)
-    collected = {instrument for assigned in books.values() for instrument in assigned}
-    carriers = {i: [name for name in by_symbol if i in books[name]] for i in instruments if i in collected}
+    on = {name: frozenset(assigned) for name, assigned in books.items()}
+    collected = frozenset[Instrument]().union(*on.values())
+    carriers = {i: [name for name in by_symbol if i in on[name]] for i in instruments if i in collected}
     ticks: dict[Instrument, str] = {}
     for instrument, names in carriers.items():  # first the instruments whose ticks take a slot
         if not names and (open_to := [name for name in (preferred[instrument], *brokers) if free_slots[name]]):
@@ -185,14 +186,16 @@ def _allocate_books(
 def find_shortfalls(instruments: Iterable[Instrument], allocation: Allocation) -> list[Shortfall]:
     """The shortfall of each of `instruments`."""
     found = []
+    books = [frozenset(one) for one in allocation.books.values()]
+    ticks = frozenset[Instrument]().union(*allocation.ticks.values())
     for instrument in instruments:
-        on = sum(instrument in books for books in allocation.books.values())
+        on = sum(instrument in one for one in books)
         if not on:
             found.append(Shortfall(instrument, NOT_COLLECTED))
             continue
-        if on < len(allocation.books):
+        if on < len(books):
             found.append(Shortfall(instrument, NO_REDUNDANCY))
-        if not any(instrument in ticks for ticks in allocation.ticks.values()):
+        if instrument not in ticks:
             found.append(Shortfall(instrument, TICKS_BY_RECOVERY if instrument.market is KR else MINUTES_BY_RECOVERY))
     return found
 
@@ -215,11 +218,10 @@ def distribute(
                 key = min(used, key=used.__getitem__)
             key_by_unit[unit] = key
             used[key] += 1
-    connections = [
-        PlannedConnection(key, tuple(r for r in subscriptions if key_by_unit[capacity_unit(capacity.name, r)] == key))
-        for key in range(1, capacity.keys + 1)
-    ]
-    return [connection for connection in connections if connection.subscriptions]
+    by_key: dict[int, list[Subscription]] = {key: [] for key in used}
+    for subscription in subscriptions:
+        by_key[key_by_unit[capacity_unit(capacity.name, subscription)]].append(subscription)
+    return [PlannedConnection(key, tuple(held)) for key, held in by_key.items() if held]
 
 
 def describe_placement(plan: ConnectionPlan) -> dict[str, dict[str, int]]:
