@@ -148,6 +148,17 @@ def test_the_package_tells_type_checkers_that_it_has_types() -> None:
     assert files("collectorctl").joinpath("py.typed").is_file()
 
 
+def test_a_script_beside_a_clone_imports_the_package_and_not_the_clones_folder(tmp_path: Path) -> None:
+    """The folder of a clone is named as the package in it, and Python looks beside a script first."""
+    (tmp_path / "collectorctl").mkdir()
+    script = tmp_path / "plot.py"
+    script.write_text("import collectorctl\nprint(collectorctl.open.__name__)\n")
+
+    ran = subprocess.run([sys.executable, script], cwd=tmp_path, capture_output=True, text=True, check=True)
+
+    assert ran.stdout == "open\n"
+
+
 def test_the_package_is_imported_without_any_library() -> None:
     """What costs time comes with the first home."""
     script = "import sys, collectorctl; print(sorted({'numpy', 'pyarrow', 'pandas', 'loguru'} & set(sys.modules)))"
