@@ -39,7 +39,7 @@ from writer.feeds.day_events import DayEvents
 from writer.feeds.monitor import FeedMonitor
 from writer.ingest.book_arbiter import ArbitrationResult, BookArbiter
 from writer.ingest.replay import ArbiterReplay
-from writer.ingest.ring_reader import OrderedBatch, RingReader
+from writer.ingest.ring_reader import MIN_RECORDS_PER_READ, OrderedBatch, RingReader, compute_read_limit
 from writer.journal.journal import Journal, find_newest_rows
 from writer.journal.segment import JournalBatch
 from writer.publish import partition
@@ -47,24 +47,8 @@ from writer.publish.schedule import PublicationSchedule
 from writer.publish.verified_file import PartitionWriteError
 from writer.volume.gap_report import GapReporter
 
-MAX_RECORDS_PER_READ = 8192
-"""Records of one ring in one turn: bounds the memory of a backlog."""
-
-MIN_RECORDS_PER_READ = 512
-READ_TARGET_S = 0.1
-"""What a turn may take for the records that it reads: between two turns there is a heartbeat, whatever the machine is busy with."""
-
 STRAGGLER_NS = SECOND_NS
 """Upper bound of the time from stamping a record to publishing it; extends the window so that late twins are found."""
-
-
-def compute_read_limit(limit: int, took_s: float, has_more: bool) -> int:
-    """Records of one ring that the next turn reads at most, after one that read up to `limit` and took so long for them."""
-    if took_s > READ_TARGET_S:
-        limit = int(limit * READ_TARGET_S / took_s)
-    elif has_more and took_s < READ_TARGET_S / 2:
-        limit *= 2
-    return min(max(limit, MIN_RECORDS_PER_READ), MAX_RECORDS_PER_READ)
 
 
 class ReceivedRows(NamedTuple):
@@ -158,7 +142,7 @@ class Dataset:
         """Whether a step has begun and is not finished: the journal is the disk thread's."""
         self._task = DiskTask(None, None, False, None)
         self._prepared: PreparedBatch | None = None
-        self._read_limit = min(MIN_RECORDS_PER_READ, MAX_RECORDS_PER_READ)
+        self._read_limit = MIN_RECORDS_PER_READ
         self._read_took_s = 0.0
         self._attach_error: OSError | None = None
         self._hour_to_close: int | None = None

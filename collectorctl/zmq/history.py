@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import dataclass, field
 from itertools import islice
+from typing import NamedTuple
 
 import msgspec
 
@@ -32,6 +33,14 @@ class Topic:
     last: Envelope | None = None
 
 
+class Numbered(NamedTuple):
+    """A message with its number, encoded."""
+
+    topic: bytes
+    payload: bytes
+    envelope: Envelope
+
+
 class History:
     """All topics of one epoch."""
 
@@ -44,19 +53,27 @@ class History:
 
     def add(self, message: Message, at_ns: int) -> tuple[bytes, bytes]:
         """Number and keep a message; its topic and payload."""
+        numbered = self.number(message, at_ns)
+        self.keep(numbered)
+        return numbered.topic, numbered.payload
+
+    def number(self, message: Message, at_ns: int) -> Numbered:
+        """A message under the next number of its topic, which heads do not name before it is kept."""
         name = topic_of(message)
-        topic = self._topics.setdefault(name, Topic())
+        envelope = wrap(message, self.epoch, self._topics.get(name, Topic()).count + 1, at_ns)
+        return Numbered(name, encode(envelope), envelope)
+
+    def keep(self, numbered: Numbered) -> None:
+        """Count a message, and keep it to be sent again."""
+        topic = self._topics.setdefault(numbered.topic, Topic())
         topic.count += 1
-        envelope = wrap(message, self.epoch, topic.count, at_ns)
-        payload = encode(envelope)
-        if name.startswith(LAST_VALUES):
-            topic.last = envelope
-        topic.kept.append(payload)
+        if numbered.topic.startswith(LAST_VALUES):
+            topic.last = numbered.envelope
+        topic.kept.append(numbered.payload)
         self._order.append(topic)
-        self._bytes += len(payload) + OVERHEAD_BYTES
+        self._bytes += len(numbered.payload) + OVERHEAD_BYTES
         while self._bytes > self._max_bytes:
             self._bytes -= len(self._order.popleft().kept.popleft()) + OVERHEAD_BYTES
-        return name, payload
 
     def make_heads(self, at_ns: int) -> bytes:
         """The payload of a Heads."""

@@ -69,7 +69,9 @@ class _Session:
         while (due := self._replay_due()) is not None:
             for at_ns, message in due:
                 self._reached_ns = at_ns
-                self._send(self._history.add(message, at_ns))
+                numbered = self._history.number(message, at_ns)
+                self._send((numbered.topic, numbered.payload))
+                self._history.keep(numbered)  # not before: while it waits for room, heads would name it
                 self.played[type(message)] += 1
                 if isinstance(message, Gap):
                     self.gap_shares += message.shares

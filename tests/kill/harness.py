@@ -17,7 +17,7 @@ import signal
 import time
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from random import Random
 
@@ -63,6 +63,7 @@ automatic = false
 """
 DATASETS = ("orderbook", "tick")
 QUIET_S = 2.5
+SILENCE_NOTED_S = 0.5
 HANG_TIMEOUT_S = 45.0
 FORBIDDEN_LOG_TEXTS = (
     "ends by a bug",
@@ -137,6 +138,9 @@ class KillHarness:
     def _signal(self, number: signal.Signals, name: str, pid: int) -> bool:
         """Send it; whether the process was still there."""
         self._note(f"{number.name} {name} {pid}")
+        if number in (signal.SIGKILL, signal.SIGTERM):
+            for collector in COLLECTORS if name == SUPERVISOR else {name} & set(COLLECTORS):
+                self._record_silence(collector)
         try:
             os.kill(pid, number)
         except ProcessLookupError:
@@ -161,6 +165,14 @@ class KillHarness:
         if name in COLLECTORS:
             number = next(number for number, feed in FEEDS.items() if feed == name)
             self.stopped_ns[number].append((begin_ns, time.monotonic_ns()))
+
+    def _record_silence(self, name: str) -> None:
+        """A machine short of CPU or memory stops a process as a signal does: since its last heartbeat it has read nothing."""
+        with suppress(FileNotFoundError, VitalsError):
+            beat_ns = read_snapshot(self.home.vitals_path(name)).heartbeat_mono_ns
+            self._record_stop(name, beat_ns)
+            if (silent_s := (time.monotonic_ns() - beat_ns) / 1e9) > SILENCE_NOTED_S:
+                self._note(f"{name}: no heartbeat for {silent_s:.1f} s")
 
     def _hang(self, name: str) -> None:
         self.wait_until_healthy(name)  # a process that has just begun is allowed more time

@@ -47,8 +47,8 @@ from collectorctl.gapfill import service as gapfill_service
 from conf.home import Home
 from ringbuf.records import STREAMS
 from ringbuf.ring import Consumer
-from writer import dataset
 from writer import service as writer_service
+from writer.ingest import ring_reader
 from writer.journal import journal
 from writer.publish import coordinator, partition
 
@@ -489,7 +489,7 @@ def play(plan: Plan) -> Iterator[Evidence]:
             (writer_service, "DiskThread", InlineDiskThread),
             (gapfill_service, "call_with_heartbeat", lambda call, *_: call()),
             (partition, "MAX_PART_ROWS", plan.limits.max_part_rows),
-            (dataset, "MAX_RECORDS_PER_READ", plan.limits.max_records_per_read),
+            (ring_reader, "MAX_RECORDS_PER_READ", plan.limits.max_records_per_read),
         ):
             patches.callback(setattr, module, attribute, getattr(module, attribute))
             setattr(module, attribute, value)

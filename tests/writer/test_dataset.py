@@ -16,15 +16,14 @@ from ringbuf.records import ORDERBOOK, FeedId
 from ringbuf.ring import Producer
 from ringbuf.vitals import Vitals
 from writer import durable_io
-from writer.dataset import (
+from writer.dataset import STRAGGLER_NS, Dataset
+from writer.ingest.ring_reader import (
     MAX_RECORDS_PER_READ,
     MIN_RECORDS_PER_READ,
+    NO_LIMIT_NS,
     READ_TARGET_S,
-    STRAGGLER_NS,
-    Dataset,
     compute_read_limit,
 )
-from writer.ingest.ring_reader import NO_LIMIT_NS
 from writer.journal.reader import read_rows
 
 WINDOW_NS = 5 * SECOND_NS

@@ -35,6 +35,23 @@ NO_LIMIT_NS = MAX_INT64
 """A limit in mono_ns that everything is older than."""
 
 
+MAX_RECORDS_PER_READ = 8192
+"""Records of one ring in one turn: bounds the memory of a backlog."""
+
+MIN_RECORDS_PER_READ = 512
+READ_TARGET_S = 0.1
+"""What a turn may take for the records that it reads: between two turns there is a heartbeat, whatever the machine is busy with."""
+
+
+def compute_read_limit(limit: int, took_s: float, has_more: bool) -> int:
+    """Records of one ring that the next turn reads at most, after one that read up to `limit` and took so long for them."""
+    if took_s > READ_TARGET_S:
+        limit = int(limit * READ_TARGET_S / took_s)
+    elif has_more and took_s < READ_TARGET_S / 2:
+        limit *= 2
+    return min(max(limit, MIN_RECORDS_PER_READ), MAX_RECORDS_PER_READ)
+
+
 class LossReport(NamedTuple):
     """A loss on one ring; the records before and after it were received at these times (ns since 1970 UTC, 0 unknown)."""
 

@@ -9,7 +9,9 @@ from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from pathlib import Path
 
+import msgspec
 import pytest
+import zmq
 from support.process_tree import BIN
 from support.ring_program import free_ports
 from support.stored_day import DAY, make_whole_day
@@ -17,10 +19,11 @@ from support.writer_data import SECOND_NS, make_books, make_home
 
 import collectorctl
 from collectorctl.reader.messages import Message
+from collectorctl.zmq import publisher
+from collectorctl.zmq.envelope import Heads, decode
+from collectorctl.zmq.replay import run_replay
+from collectorctl.zmq.subscriber import Snapshot, Subscriber
 from writer.publish.records import publish_records
-
-pytest.importorskip("zmq")
-from collectorctl.zmq.subscriber import Snapshot, Subscriber  # needs pyzmq
 
 SYMBOL = "005930"
 BOOKS = 12_000
@@ -102,6 +105,35 @@ def test_subscribers_have_the_messages_of_a_replay_though_one_reads_late(tmp_pat
     assert len(expected) == BOOKS
     assert found == expected and reading.result() == expected
     assert f"played {BOOKS} books and 0 ticks" in lines
+
+
+def test_heads_name_no_message_that_is_not_sent_yet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A subscriber that is behind would ask for it, and drop it when it comes: here heads are sent whenever there is room."""
+    monkeypatch.setattr(publisher, "HEADS_S", 0.0)
+    home = make_home(tmp_path)
+    books = make_books(range(BOOKS), symbols=1)
+    books["symbol"], books["seq"] = SYMBOL.encode(), range(1, BOOKS + 1)
+    publish_records(home.data / "kr/orderbook", "kr.orderbook", books, "books", home.settings.writer, SECOND_NS)
+    day, ports = collectorctl.open(tmp_path).replay(DAY, [SYMBOL], speed="max"), free_ports(2)
+    settings = msgspec.structs.replace(home.settings.zmq, port=ports[0], resend_port=ports[1], high_water=100)
+    taken, ahead = 0, []
+    with zmq.Context() as context, context.socket(zmq.SUB) as stream, ThreadPoolExecutor() as pool:
+        stream.rcvhwm = 100
+        stream.connect(f"tcp://127.0.0.1:{ports[0]}")
+        stream.subscribe(b"")
+        playing = pool.submit(run_replay, day, settings, lambda _: None, 0)
+        while taken < BOOKS:
+            assert stream.poll(30_000), f"{taken} of {BOOKS}: {playing}"
+            envelope, message = decode(stream.recv_multipart()[1])
+            if isinstance(message, Heads):
+                ahead += [head for head in message.topics.values() if head > taken]
+                time.sleep(0.001)  # so slowly that the queue is full, and room comes while a message waits
+            else:
+                taken = max(taken, envelope.topic_seq)
+        context.destroy(linger=0)
+        playing.result(60)
+
+    assert ahead == []
 
 
 def test_a_replay_keeps_its_pace_and_a_subscriber_that_leaves_stops_the_day(root: Path) -> None:
