@@ -123,7 +123,7 @@ def measure_writer(symbols: int, rate: int = 1) -> dict[str, float]:
             journal.roll([])
 
         def turn(number: int, count: int) -> None:
-            numbers, mono_ns = np.arange(number * count, (number + 1) * count), (number + 1) * 200_000_000
+            numbers, mono_ns = np.arange(number * count, (number + 1) * count), round((number + 1) * TURN_S * 1e9)
             books = np.concatenate(
                 [make_books(numbers, feed, mono_ns=mono_ns + late, symbols=symbols)
                  for feed, late in ((FeedId.KIS, 0), (FeedId.KIWOOM, 40_000_000))]
@@ -147,20 +147,15 @@ def measure_writer(symbols: int, rate: int = 1) -> dict[str, float]:
         found["turn"] = statistics.mean(spent[TURNS // 4 :])
         appended = sum(path.stat().st_size for path in place.rglob("*") if path.is_file())
         found["journal"] = appended / (TURNS * TURN_S)
-        if rate > 1:
-            for journal in (books_journal, ticks_journal):
-                journal.close()
-            return found
-        filled = TURNS * each
-        while filled < symbols * BOOKS_A_SYMBOL:
-            turn(filled // each, each)
-            filled += each
-        books_journal.roll([])
-        paths = tuple(segment.path for segment in books_journal.segments[:-1])
-        task = PublishTask(
-            DATASET, place / "data", books_journal.lineage, NINE_NS, books_journal.last_row, paths, 65536, 5.0
-        )
-        found["publish"] = run_timed(lambda: publish(task))
+        if rate == 1:
+            for number in range(TURNS, -(-symbols * BOOKS_A_SYMBOL // each)):
+                turn(number, each)
+            books_journal.roll([])
+            paths = tuple(segment.path for segment in books_journal.segments[:-1])
+            task = PublishTask(
+                DATASET, place / "data", books_journal.lineage, NINE_NS, books_journal.last_row, paths, 65536, 5.0
+            )
+            found["publish"] = run_timed(lambda: publish(task))
         for journal in (books_journal, ticks_journal):
             journal.close()
     return found

@@ -39,7 +39,7 @@ from writer.feeds.day_events import DayEvents
 from writer.feeds.monitor import FeedMonitor
 from writer.ingest.book_arbiter import ArbitrationResult, BookArbiter
 from writer.ingest.replay import ArbiterReplay
-from writer.ingest.ring_reader import MIN_RECORDS_PER_READ, OrderedBatch, RingReader, compute_read_limit
+from writer.ingest.ring_reader import OrderedBatch, RingReader, compute_read_limit
 from writer.journal.journal import Journal, find_newest_rows
 from writer.journal.segment import JournalBatch
 from writer.publish import partition
@@ -142,7 +142,7 @@ class Dataset:
         """Whether a step has begun and is not finished: the journal is the disk thread's."""
         self._task = DiskTask(None, None, False, None)
         self._prepared: PreparedBatch | None = None
-        self._read_limit = MIN_RECORDS_PER_READ
+        self._read_limit = compute_read_limit(0, 0.0, has_more=False)
         self._read_took_s = 0.0
         self._attach_error: OSError | None = None
         self._hour_to_close: int | None = None

@@ -7,7 +7,7 @@ Guarantees:
 
 from __future__ import annotations
 
-from collections import deque
+from collections import defaultdict, deque
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import NamedTuple
@@ -40,6 +40,11 @@ class Numbered(NamedTuple):
     payload: bytes
     envelope: Envelope
 
+    @property
+    def parts(self) -> tuple[bytes, bytes]:
+        """What is sent."""
+        return self.topic, self.payload
+
 
 class History:
     """All topics of one epoch."""
@@ -48,24 +53,25 @@ class History:
         self.epoch = epoch
         self._max_bytes = max_bytes
         self._bytes = 0
-        self._topics: dict[bytes, Topic] = {}
+        self._topics: defaultdict[bytes, Topic] = defaultdict(Topic)
         self._order: deque[Topic] = deque()
 
     def add(self, message: Message, at_ns: int) -> tuple[bytes, bytes]:
         """Number and keep a message; its topic and payload."""
         numbered = self.number(message, at_ns)
         self.keep(numbered)
-        return numbered.topic, numbered.payload
+        return numbered.parts
 
     def number(self, message: Message, at_ns: int) -> Numbered:
         """A message under the next number of its topic, which heads do not name before it is kept."""
         name = topic_of(message)
-        envelope = wrap(message, self.epoch, self._topics.get(name, Topic()).count + 1, at_ns)
+        count = self._topics[name].count if name in self._topics else 0
+        envelope = wrap(message, self.epoch, count + 1, at_ns)
         return Numbered(name, encode(envelope), envelope)
 
     def keep(self, numbered: Numbered) -> None:
         """Count a message, and keep it to be sent again."""
-        topic = self._topics.setdefault(numbered.topic, Topic())
+        topic = self._topics[numbered.topic]
         topic.count += 1
         if numbered.topic.startswith(LAST_VALUES):
             topic.last = numbered.envelope

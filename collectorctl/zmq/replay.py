@@ -70,7 +70,7 @@ class _Session:
             for at_ns, message in due:
                 self._reached_ns = at_ns
                 numbered = self._history.number(message, at_ns)
-                self._send((numbered.topic, numbered.payload))
+                self._send(numbered.parts)
                 self._history.keep(numbered)  # not before: while it waits for room, heads would name it
                 self.played[type(message)] += 1
                 if isinstance(message, Gap):

@@ -34,7 +34,6 @@ from writer.journal.journal import RingPositions
 NO_LIMIT_NS = MAX_INT64
 """A limit in mono_ns that everything is older than."""
 
-
 MAX_RECORDS_PER_READ = 8192
 """Records of one ring in one turn: bounds the memory of a backlog."""
 
@@ -44,7 +43,7 @@ READ_TARGET_S = 0.1
 
 
 def compute_read_limit(limit: int, took_s: float, has_more: bool) -> int:
-    """Records of one ring that the next turn reads at most, after one that read up to `limit` and took so long for them."""
+    """Records of one ring that the next turn reads at most, after one with this limit that took so long; 0: there was none."""
     if took_s > READ_TARGET_S:
         limit = int(limit * READ_TARGET_S / took_s)
     elif has_more and took_s < READ_TARGET_S / 2:

@@ -23,6 +23,7 @@ from collectorctl.zmq import publisher
 from collectorctl.zmq.envelope import Heads, decode
 from collectorctl.zmq.replay import run_replay
 from collectorctl.zmq.subscriber import Snapshot, Subscriber
+from conf.home import Home
 from writer.publish.records import publish_records
 
 SYMBOL = "005930"
@@ -78,6 +79,13 @@ def read_all(subscriber: Subscriber, count: int) -> list[object]:
     return found
 
 
+def publish_books(home: Home) -> None:
+    """BOOKS books of SYMBOL, as a day that is stored."""
+    books = make_books(range(BOOKS), symbols=1)
+    books["symbol"], books["seq"] = SYMBOL.encode(), range(1, BOOKS + 1)
+    publish_records(home.data / "kr/orderbook", "kr.orderbook", books, "books", home.settings.writer, SECOND_NS)
+
+
 def read_expected(root: Path, **span: object) -> list[Message]:
     return list(collectorctl.open(root).replay(DAY, [SYMBOL], **span))  # type: ignore[arg-type]
 
@@ -87,9 +95,7 @@ def test_subscribers_have_the_messages_of_a_replay_though_one_reads_late(tmp_pat
     home = make_home(tmp_path)
     with (tmp_path / "collector.toml").open("a") as settings:
         settings.write("[zmq]\nhigh_water = 100\nresend_mb = 1\n")
-    books = make_books(range(BOOKS), symbols=1)
-    books["symbol"], books["seq"] = SYMBOL.encode(), range(1, BOOKS + 1)
-    publish_records(home.data / "kr/orderbook", "kr.orderbook", books, "books", home.settings.writer, SECOND_NS)
+    publish_books(home)
     expected = read_expected(tmp_path)
     with (
         playing(tmp_path, "--speed", "max", "--clients", "2") as played,
@@ -111,9 +117,7 @@ def test_heads_name_no_message_that_is_not_sent_yet(tmp_path: Path, monkeypatch:
     """A subscriber that is behind would ask for it, and drop it when it comes: here heads are sent whenever there is room."""
     monkeypatch.setattr(publisher, "HEADS_S", 0.0)
     home = make_home(tmp_path)
-    books = make_books(range(BOOKS), symbols=1)
-    books["symbol"], books["seq"] = SYMBOL.encode(), range(1, BOOKS + 1)
-    publish_records(home.data / "kr/orderbook", "kr.orderbook", books, "books", home.settings.writer, SECOND_NS)
+    publish_books(home)
     day, ports = collectorctl.open(tmp_path).replay(DAY, [SYMBOL], speed="max"), free_ports(2)
     settings = msgspec.structs.replace(home.settings.zmq, port=ports[0], resend_port=ports[1], high_water=100)
     taken, ahead = 0, []
@@ -121,9 +125,9 @@ def test_heads_name_no_message_that_is_not_sent_yet(tmp_path: Path, monkeypatch:
         stream.rcvhwm = 100
         stream.connect(f"tcp://127.0.0.1:{ports[0]}")
         stream.subscribe(b"")
-        playing = pool.submit(run_replay, day, settings, lambda _: None, 0)
+        replayed = pool.submit(run_replay, day, settings, lambda _: None, 0)
         while taken < BOOKS:
-            assert stream.poll(30_000), f"{taken} of {BOOKS}: {playing}"
+            assert stream.poll(30_000), f"{taken} of {BOOKS}: {replayed}"
             envelope, message = decode(stream.recv_multipart()[1])
             if isinstance(message, Heads):
                 ahead += [head for head in message.topics.values() if head > taken]
@@ -131,7 +135,7 @@ def test_heads_name_no_message_that_is_not_sent_yet(tmp_path: Path, monkeypatch:
             else:
                 taken = max(taken, envelope.topic_seq)
         context.destroy(linger=0)
-        playing.result(60)
+        replayed.result(60)
 
     assert ahead == []
 
