@@ -395,12 +395,13 @@ class Dataset:
         """
         row_to = self.journal.last_row if include_unsettled else self.watermark_row
         if hour in self.journal.current.newest_rows:
-            if self._hour_to_close != hour or self._is_segment_due:
+            # everything includes what came since a segment was closed for this hour, which may be long ago
+            if include_unsettled or self._hour_to_close != hour or self._is_segment_due:
                 self._hour_to_close = hour
                 self.request_segment()
                 return None
             # what the newest segment has of the hour came after the segment was closed
-            row_to = self.journal.closed_row if include_unsettled else self._closed_watermark_row
+            row_to = self._closed_watermark_row
         self._hour_to_close = None
         if self.arbiter is not None:
             self.arbiter.forget(hour, row_to)

@@ -191,6 +191,26 @@ def test_what_is_handed_to_publication_has_no_twin_any_more(home: Home, rings: d
     dataset.close()
 
 
+def test_everything_of_an_hour_includes_what_came_since_its_segment_was_closed(
+    home: Home, rings: dict[FeedId, Producer]
+) -> None:
+    """The wall clock is set back when the segment is closed: the hour is not due any more, goes on, and is published at the stop."""
+    dataset = opened(home)
+    now_ns = time.monotonic_ns()
+    rings[FeedId.KIS].publish(stamped([1], FeedId.KIS, now_ns, 0))
+    dataset.step(NO_LIMIT_NS, now_ns + SECOND_NS)
+    assert dataset.build_publish_task(NINE_NS, include_unsettled=False) is None
+    dataset.step(None, now_ns + SECOND_NS)
+    rings[FeedId.KIS].publish(stamped([2], FeedId.KIS, now_ns + SECOND_NS, 1))
+    dataset.step(NO_LIMIT_NS, now_ns + 2 * SECOND_NS)
+
+    while (task := dataset.build_publish_task(NINE_NS, include_unsettled=True)) is None:
+        dataset.step(None, now_ns + 2 * SECOND_NS)
+
+    assert task.row_to == 2 and len(task.segments) == 2
+    dataset.close()
+
+
 def test_a_batch_that_could_not_be_written_holds_publication_up(
     home: Home, rings: dict[FeedId, Producer], monkeypatch: pytest.MonkeyPatch
 ) -> None:
