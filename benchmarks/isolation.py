@@ -74,7 +74,7 @@ def count_delivered_and_missing(
 
 
 def main() -> None:
-    """Run and trade the table."""
+    """Run and print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=float, default=60.0, help="length of one stretch")
     parser.add_argument("--rounds", type=int, default=1, help="stretches of each kind, in turn")
@@ -84,7 +84,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1)
     arguments = parser.parse_args()
     root = Path(tempfile.mkdtemp(prefix="cc-", dir="/tmp"))
-    create_demo_home(root, 2 * arguments.seconds * arguments.runner)
+    create_demo_home(root, 2 * arguments.seconds * arguments.rounds)
     simulator_options = (
         "--seed",
         str(arguments.seed),
@@ -106,7 +106,7 @@ def main() -> None:
                 unhealthy = wait_until_healthy(home, 30)
                 assert not unhealthy, unhealthy
                 time.sleep(5.0)
-                for _ in range(arguments.runner):
+                for _ in range(arguments.rounds):
                     for kill_kis in (False, True):
                         intervals.append(run_interval(home, arguments.seconds, kill_kis))
                         wait_until_healthy(home, 30)
