@@ -131,7 +131,7 @@ class _MappedRing:
             )
         # as bytes without fields: numpy copies records field by field otherwise, ten times slower
         self._slot = np.dtype([("record", (np.void, self.dtype.itemsize)), ("checksum", "<u8")])
-        self._slot_bytes = self._slot.itemsize
+        self._slot_bytes, self._record_bytes = self._slot.itemsize, self.dtype.itemsize
         self._slot_packer = struct.Struct(f"<{self.dtype.itemsize}sQ")
         self._seal_packer = struct.Struct(f"<q{self.dtype.itemsize - _SEQ.size}xQ")  # number and checksum
         slots = np.frombuffer(
@@ -181,7 +181,7 @@ class _MappedRing:
 
     def _split(self, copy: bytes) -> list[bytes]:
         """The record of each slot."""
-        size = self.dtype.itemsize
+        size = self._record_bytes
         return [copy[at : at + size] for at in range(0, len(copy), self._slot_bytes)]
 
     @property
@@ -332,32 +332,32 @@ class Producer(_MappedRing):
         if records.dtype != self.dtype:
             raise RingError(f"{self.path}: records of another layout were to be published: give {self.dtype.names}")
         records["seq"] = np.arange(self._published + 1, self._published + 1 + len(records))
-        size, data = self.dtype.itemsize, records.tobytes()
+        size, data = self._record_bytes, records.tobytes()
         self._publish([data[at : at + size] for at in range(0, len(data), size)])
 
     def publish_rows(self, rows: Sequence[bytearray]) -> None:
         """As `publish`, records as packed bytes, each of the ring's dtype: a fifth of the cost for a single one."""
-        size = self.dtype.itemsize
-        for seq, row in enumerate(rows, self._published + 1):
+        size, pack, seq = self._record_bytes, _SEQ.pack_into, self._published
+        for row in rows:
             if len(row) != size:
                 raise RingError(f"{self.path}: {len(row)} bytes were to be published: a record has {size}")
-            _SEQ.pack_into(row, 0, seq)
+            seq += 1
+            pack(row, 0, seq)
         self._publish(rows)
 
     def _publish(self, rows: Sequence[bytes | bytearray]) -> None:
         """Make records visible that are numbered."""
-        capacity, header, pages, pack = self.capacity, self._header, self._mmap, self._slot_packer.pack_into
+        capacity, slot_bytes, number = self.capacity, self._slot_bytes, self._published
+        header, pages, pack = self._header, self._mmap, self._slot_packer.pack_into
         for begin in range(0, len(rows), capacity):
-            part = rows[begin : begin + capacity]
-            head = self._published
+            part = rows[begin : begin + capacity] if len(rows) > capacity else rows
             # a producer that died may have claimed further than this batch reaches
-            self._claimed = max(self._claimed, head + len(part))
+            self._claimed = max(self._claimed, number + len(part))
             header[layout.CLAIM] = header[layout.CLAIM_COPY] = self._claimed
-            for number, row in enumerate(part, head):
-                at = layout.RING_HEADER_BYTES + number % capacity * self._slot_bytes
-                pack(pages, at, row, crc32(row))
-            self._published = head + len(part)
-            header[layout.HEAD] = header[layout.HEAD_COPY] = self._published
+            for row in part:
+                pack(pages, layout.RING_HEADER_BYTES + number % capacity * slot_bytes, row, crc32(row))
+                number += 1
+            self._published = header[layout.HEAD] = header[layout.HEAD_COPY] = number
 
 
 class _ReadableRing(_MappedRing):

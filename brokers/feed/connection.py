@@ -53,7 +53,7 @@ from ringbuf.vitals import ProcessState
 
 HEARTBEAT_INTERVAL_S = 0.5
 STORE_INTERVAL_NS = SECOND_NS // 100
-"""Heartbeat and time of the latest data are stored at most this often: whoever reads them counts seconds."""
+"""Heartbeat, time of the latest data and what was received are stored at most this often: whoever reads them counts seconds."""
 POLL_S = 0.25
 POLL_SUBSCRIBING_S = 0.02
 STABLE_NS = 10 * SECOND_NS
@@ -199,24 +199,26 @@ class FeedConnection:
 
     def _message_loop(self, websocket: WebSocketConnection) -> None:
         session, liveness, read_mono_ns = self._session, self._liveness, self._clock.mono_ns
-        maintained_ns = stored_ns = 0
+        maintained_ns, stored_ns, poll_s = 0, 0, POLL_SUBSCRIBING_S
         state: ProcessState | None = None
         while not self._stop.requested:
             now_ns = read_mono_ns()
             if now_ns - maintained_ns >= SECOND_NS or session.state != state:
                 maintained_ns, state = now_ns, session.state
+                poll_s = POLL_S if state == ProcessState.STREAMING else POLL_SUBSCRIBING_S
                 self._maintain(now_ns)
                 if liveness.may_disconnect(self._find_venues(), self._clock.to_calendar_ns(now_ns)):
                     break
             if now_ns - stored_ns >= STORE_INTERVAL_NS:
                 stored_ns = now_ns
                 self._heartbeat.heartbeat()
+                self._report.store_received()
                 if liveness.last_data_ns:
                     self._heartbeat.set("last_data_mono_ns", liveness.last_data_ns)
             for message in session.pending_messages(now_ns):
                 websocket.send_text(message)
                 self._heartbeat.heartbeat()  # the server may accept them slowly
-            if messages := websocket.poll(POLL_S if state == ProcessState.STREAMING else POLL_SUBSCRIBING_S):
+            if messages := websocket.poll(poll_s):
                 self._handle_messages(messages)
         if messages := websocket.poll(0):  # what had arrived before the stop
             self._handle_messages(messages)
@@ -233,21 +235,22 @@ class FeedConnection:
         failure: SessionError | None = None
         first_books: list[int] = []
         first_ticks: list[int] = []
-        size = mono_ns = 0
+        size = mono_ns = books = ticks = 0
         for payload, mono_ns in messages:
             size += len(payload)
             decoded = decode(payload, by_code, to_calendar_ns(mono_ns), mono_ns)
             if batch is None:
-                batch, books, ticks = decoded, 0, 0  # at the pace of a real day a poll brings one message
+                batch = decoded  # at the pace of a real day a poll brings one message
             else:
-                books, ticks = len(batch.book_rows), len(batch.tick_rows)
                 batch.extend(decoded)
-            for nth, subscription in enumerate(decoded.book_subscriptions, books):
+            for subscription in decoded.book_subscriptions:
                 if on_data(subscription, mono_ns):
-                    first_books.append(nth)
-            for nth, subscription in enumerate(decoded.tick_subscriptions, ticks):
+                    first_books.append(books)
+                books += 1
+            for subscription in decoded.tick_subscriptions:
                 if on_data(subscription, mono_ns):
-                    first_ticks.append(nth)
+                    first_ticks.append(ticks)
+                ticks += 1
             if decoded.control or decoded.rejects or decoded.market_events or decoded.oversized_frames:
                 try:
                     self._handle_non_data(payload, decoded, mono_ns)
@@ -256,8 +259,8 @@ class FeedConnection:
         self._report.received(len(messages), size)
         self._trim_due |= size > LARGE_POLL_BYTES
         self._liveness.on_frame(mono_ns)
-        if batch is not None and (batch.book_rows or batch.tick_rows):
-            self._reject_rate.add(len(batch.book_rows) + len(batch.tick_rows), 0)
+        if batch is not None and (books or ticks):
+            self._reject_rate.add(books + ticks, 0)
             self._publisher.publish(batch, first_books, first_ticks, mono_ns)
             self._liveness.on_data(mono_ns)
         if batch is not None and batch.empty_trades:

@@ -18,6 +18,7 @@ class ConnectionReport:
         self._events = events
         self._heartbeat = heartbeat
         self._key = key
+        self._frames = self._bytes = 0
 
     def connected(self, url: str) -> None:
         """The handshake is done."""
@@ -28,6 +29,7 @@ class ConnectionReport:
 
     def disconnected(self, reason: str, last_frame_ns: int, subscription_table: SubscriptionTable) -> None:
         """The connection has ended."""
+        self.store_received()
         self._events.subscription_answers(subscription_table)
         self._events.disconnected(reason, last_frame_ns)
         self._heartbeat.set("up_keys", 0)
@@ -39,8 +41,15 @@ class ConnectionReport:
         self._heartbeat.set("up_keys", 1 << self._key - 1)
 
     def received(self, frames: int, size: int) -> None:
-        """One poll brought that many frames and bytes."""
-        self._heartbeat.add_all({"frames": frames, "bytes": size})
+        """One poll brought that many frames and bytes: counted here, see `store_received`."""
+        self._frames += frames
+        self._bytes += size
+
+    def store_received(self) -> None:
+        """Add what was received since the last call to the counters."""
+        if self._frames:
+            self._heartbeat.add_all({"frames": self._frames, "bytes": self._bytes})
+            self._frames = self._bytes = 0
 
     def subscriptions(self, subscription_table: SubscriptionTable) -> None:
         """Requested, acknowledged and refused are levels of the present connection."""

@@ -18,11 +18,10 @@ Guarantees:
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 
 import msgspec
 
-from brokers.decoded import DecodedBatch
 from brokers.errors import SessionExpired, SessionRejected, redact
 from brokers.kis import decode
 from brokers.kis.rest import ApprovalKey
@@ -261,6 +260,7 @@ class Kis:
     heartbeat_s = 150.0  # not documented; "about 110 s" was seen (docs/wire/kis.md 2.5)
     silence_means_refusal = True  # docs/wire/kis.md 1.3
     subscriptions_by_code = staticmethod(decode.subscriptions_by_code)
+    decode = staticmethod(decode.decode)
 
     def websocket_url(self, settings: Settings) -> str:
         """The WebSocket's URL; any path is accepted by the vendor (docs/wire/kis.md 2.1)."""
@@ -276,12 +276,6 @@ class Kis:
         return KisSession(
             credential, table.customer_type, table.subscribe_spacing_ms, answer_within_s, subscription_table
         )
-
-    def decode(
-        self, payload: bytes, by_code: Mapping[str, Subscription], recv_ns: int, mono_ns: int = 0
-    ) -> DecodedBatch:
-        """See decode.py."""
-        return decode.decode(payload, by_code, recv_ns, mono_ns)
 
 
 BROKER = Kis()

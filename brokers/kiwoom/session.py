@@ -15,12 +15,11 @@ Guarantees:
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import msgspec
 
-from brokers.decoded import DecodedBatch
 from brokers.errors import SessionExpired, SessionRejected, redact
 from brokers.kiwoom import decode
 from brokers.kiwoom.rest import access_token, inner_code
@@ -296,6 +295,7 @@ class Kiwoom:
     heartbeat_s = 30.0  # recorded: 10 s; three missed are too many (docs/wire/kiwoom.md 2.3, 2.7)
     silence_means_refusal = False
     subscriptions_by_code = staticmethod(decode.subscriptions_by_code)
+    decode = staticmethod(decode.decode)
 
     def websocket_url(self, settings: Settings) -> str:
         """The WebSocket's URL."""
@@ -320,12 +320,6 @@ class Kiwoom:
             settings.feed.acknowledge_within_s,
             subscription_table,
         )
-
-    def decode(
-        self, payload: bytes, by_code: Mapping[str, Subscription], recv_ns: int, mono_ns: int = 0
-    ) -> DecodedBatch:
-        """See decode.py."""
-        return decode.decode(payload, by_code, recv_ns, mono_ns)
 
 
 BROKER = Kiwoom()

@@ -6,13 +6,11 @@ Guarantees:
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from functools import partial
 
-from brokers.decoded import DecodedBatch
 from brokers.kis.rest import ApprovalKey
 from brokers.kis.session import KisSession
-from brokers.subscription import Subscription, SubscriptionTable
+from brokers.subscription import SubscriptionTable
 from brokers.us import decode
 from conf.home import Home
 from conf.loader import load_secrets
@@ -28,6 +26,7 @@ class Us:
     heartbeat_s = 150.0  # as KIS domestic: the same server
     silence_means_refusal = True
     subscriptions_by_code = staticmethod(decode.subscriptions_by_code)
+    decode = staticmethod(decode.decode)
 
     def websocket_url(self, settings: Settings) -> str:
         """The WebSocket's URL."""
@@ -49,12 +48,6 @@ class Us:
             subscription_table,
             wire_code,
         )
-
-    def decode(
-        self, payload: bytes, by_code: Mapping[str, Subscription], recv_ns: int, mono_ns: int = 0
-    ) -> DecodedBatch:
-        """See decode.py."""
-        return decode.decode(payload, by_code, recv_ns, mono_ns)
 
 
 BROKER = Us()

@@ -88,8 +88,11 @@ def run_collectorctl(
 
 
 def read_status(home: Path) -> dict[str, Any]:
-    """`status --json`, with the processes by name."""
-    seen = msgspec.json.decode(run_collectorctl(home, "status", "--json", check=False).stdout)
+    """`status --json`, with the processes by name; asked again while a busy machine keeps supervisord from answering."""
+    deadline = time.monotonic() + 60
+    while not (ran := run_collectorctl(home, "status", "--json", check=False)).stdout:
+        assert "does not answer within" in ran.stderr and time.monotonic() < deadline, ran
+    seen = msgspec.json.decode(ran.stdout)
     seen["processes"] = {process["name"]: process for process in seen["processes"]}
     return seen
 

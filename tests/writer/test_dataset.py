@@ -194,7 +194,7 @@ def test_what_is_handed_to_publication_has_no_twin_any_more(home: Home, rings: d
 def test_everything_of_an_hour_includes_what_came_since_its_segment_was_closed(
     home: Home, rings: dict[FeedId, Producer]
 ) -> None:
-    """The wall clock is set back when the segment is closed: the hour is not due any more, goes on, and is published at the stop."""
+    """The wall clock is set back when the segment is closed: the hour goes on, and is published at the stop."""
     dataset = opened(home)
     now_ns = time.monotonic_ns()
     rings[FeedId.KIS].publish(stamped([1], FeedId.KIS, now_ns, 0))

@@ -99,6 +99,7 @@ def test_a_poll_of_any_size_gives_the_same_records_and_counts(home: Home, per_po
     assert (books["flags"] & Flag.SNAPSHOT).tolist() == [1, 1, 0]
     assert ticks["symbol"].tolist() == [b"005930", b"005930", b"000660", b"005930"]
     assert (ticks["flags"] & Flag.SNAPSHOT).tolist() == [1, 0, 1, 0]
+    connection._report.store_received()
     found = read_snapshot(home.vitals_path("kis"))
     counted = {name: found.counters[name] for name in ("frames", "bytes", "books", "ticks", "control", "quarantined")}
     size = sum(map(len, MESSAGES))

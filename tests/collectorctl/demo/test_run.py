@@ -36,7 +36,7 @@ def test_the_table_stays_exact_while_every_process_is_killed_in_turn() -> None:
         demo = subprocess.Popen(
             [BIN / "collectorctl", "demo", "--home", root, "--seconds", "72", "--json"],
             stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
+            stderr=(root / "demo.err").open("w"),
             text=True,
         )
         wait_until(
@@ -46,6 +46,7 @@ def test_the_table_stays_exact_while_every_process_is_killed_in_turn() -> None:
             kill(root, name)
         out, _ = demo.communicate(timeout=300)
 
+        assert out, (demo.returncode, (root / "demo.err").read_text())
         told = msgspec.json.decode(out)
         assert told["complaints"] == []
         assert demo.returncode == 0

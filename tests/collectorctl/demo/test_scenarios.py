@@ -246,5 +246,6 @@ def test_the_rehearsal_of_a_scenario_passes(name: str) -> None:
         timeout=380,
     )
 
-    assert msgspec.json.decode(ran.stdout)["complaints"] == []
+    told = msgspec.json.decode(ran.stdout)
+    assert told["complaints"] == [], told
     assert ran.returncode == 0

@@ -16,7 +16,8 @@ from support.process_tree import BIN, QUICK, read_status, run_collectorctl, temp
 
 from collectorctl.demo.environment import SimulatorProcess, set_addresses
 from collectorctl.reader.messages import FEED_NAMES, Lost
-from conf.clock import DAY_NS, HOUR_NS
+from conf.clock import DAY_NS, HOUR_NS, MINUTE_NS, SECOND_NS
+from conf.home import Home
 from ringbuf.records import ORDERBOOK, TICK, Flag, Venue
 from writer.ingest.backfill_filter import merge_intervals
 
@@ -126,7 +127,7 @@ def group_stored(ticks: pd.DataFrame) -> dict[tuple, tuple[np.ndarray, np.ndarra
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("start", ["10:59:15", "23:59:15"], ids=["hour", "midnight"])
+@pytest.mark.parametrize("start", ["10:58:00", "23:58:00"], ids=["hour", "midnight"])
 def test_sixteen_readers_have_what_the_files_have_whatever_is_restarted(start: str) -> None:
     """They are there before the home. One is stopped for a minute and has the numbers of what it lost; some are killed."""
     simulated = ("--always-open", "--books-per-s", "30", "--kis-slot-release-s", "0")
@@ -159,6 +160,9 @@ def test_sixteen_readers_have_what_the_files_have_whatever_is_restarted(start: s
             wait_until("it was stopped for a minute", lambda: time.monotonic() - stopped_s > STOPPED_S, 2 * STOPPED_S)
             os.kill(stopped.process.pid, signal.SIGCONT)
             wait_until("it has its loss", lambda: stopped.lost, WAIT_S)
+            clock = Home(root).load_clock()
+            ended_ns = clock.anchor.calendar_ns + 2 * MINUTE_NS
+            wait_until("the hour has ended", lambda: clock.now_ns() > ended_ns + 2 * SECOND_NS, 2 * WAIT_S)
             for feed in simulator.addresses:
                 simulator.send_command(f"{feed} quiet 3600")
             run_collectorctl(root, "stop")
