@@ -1,6 +1,6 @@
 """Messages a second, from a loopback socket to packed records, against websocket-client's own recv in the same run.
 
-    python -m benchmarks.decode
+    python -m benchmarks.decode [--messages 100000]
 
 A server process floods one connection; the client reads with Wire or with websocket-client, and decodes or does not.
 Ratios travel between machines, absolute figures do not.
@@ -8,6 +8,7 @@ Ratios travel between machines, absolute figures do not.
 
 from __future__ import annotations
 
+import argparse
 import json
 import multiprocessing
 import socket
@@ -28,7 +29,6 @@ from brokers.subscription import Subscription
 from brokers.transport.websocket import WebSocketConnection
 from conf.instrument import Instrument
 
-MESSAGES = 100_000
 REPEATS = 3
 SUBSCRIPTIONS = [Subscription(Instrument("005930", "KRX"), stream) for stream in ("orderbook", "tick")]
 
@@ -106,24 +106,24 @@ def build_text_frame(payload: bytes) -> bytes:
     return (bytes([0x81, size]) if size < 126 else struct.pack("!BBH", 0x81, 126, size)) + payload
 
 
-def flood(port_queue: multiprocessing.Queue, payload: bytes) -> None:
-    """Serve one connection after another, MESSAGES times the payload each, 200 frames a write."""
+def flood(port_queue: multiprocessing.Queue, payload: bytes, count: int) -> None:
+    """Serve one connection after another, `count` times the payload each, 200 frames a write."""
     frames = build_text_frame(payload) * 200
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port_queue.put(listener.getsockname()[1])
         while True:
             peer = accept_client(listener)
             with suppress(ConnectionError), peer:  # the slow readers leave early
-                for _ in range(MESSAGES // 200):
+                for _ in range(count // 200):
                     peer.sendall(frames)
                 peer.recv(10)
 
 
-def time_connection(url: str, broker: Broker | None) -> float:
+def time_connection(url: str, broker: Broker | None, count: int) -> float:
     """Seconds for all messages by Wire, decoded by `vendor` if one is given."""
     subscriptions = broker.subscriptions_by_code(SUBSCRIPTIONS) if broker else {}
     connection = WebSocketConnection.connect(url, 1 << 22)
-    begin, remaining = time.perf_counter(), MESSAGES
+    begin, remaining = time.perf_counter(), count
     while remaining:
         messages = connection.poll(1)
         remaining -= len(messages)
@@ -138,13 +138,13 @@ def time_connection(url: str, broker: Broker | None) -> float:
     return elapsed_s
 
 
-def time_library(url: str, **options: bool) -> float:
+def time_library(url: str, count: int, **options: bool) -> float:
     """Seconds for a fifth of the messages by websocket-client's recv, times five."""
     link = websocket.create_connection(
         url, http_proxy_host="none", http_proxy_port=1, http_no_proxy=["127.0.0.1"], **options
     )
     begin = time.perf_counter()
-    for _ in range(MESSAGES // 5):
+    for _ in range(count // 5):
         link.recv()
     elapsed_s = (time.perf_counter() - begin) * 5
     link.shutdown()
@@ -153,6 +153,9 @@ def time_library(url: str, **options: bool) -> float:
 
 def main() -> None:
     """Print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--messages", type=int, default=100_000, help="of each measurement, in steps of 1,000")
+    count = parser.parse_args().messages
     print(
         f"{'frame':<20}{'bytes':>6} {'library':>10} {'skip utf8':>10} {'wire':>10} {'wire+decode':>12}   ratio to library, skip"
     )
@@ -165,17 +168,17 @@ def main() -> None:
     ):
         broker = load_broker(name.split()[0])
         port_queue: multiprocessing.Queue = multiprocessing.Queue()
-        server = multiprocessing.Process(target=flood, args=(port_queue, payload), daemon=True)
+        server = multiprocessing.Process(target=flood, args=(port_queue, payload, count), daemon=True)
         server.start()
         url = f"ws://127.0.0.1:{port_queue.get()}/"
 
         def rate(measure: Callable[[], float]) -> float:
-            return MESSAGES / statistics.median(measure() for _ in range(REPEATS))
+            return count / statistics.median(measure() for _ in range(REPEATS))
 
-        plain = rate(lambda url=url: time_library(url))
-        skip = rate(lambda url=url: time_library(url, skip_utf8_validation=True))
-        wire = rate(lambda url=url: time_connection(url, None))
-        decoded = rate(lambda url=url, vendor=broker: time_connection(url, vendor))
+        plain = rate(lambda url=url: time_library(url, count))
+        skip = rate(lambda url=url: time_library(url, count, skip_utf8_validation=True))
+        wire = rate(lambda url=url: time_connection(url, None, count))
+        decoded = rate(lambda url=url, vendor=broker: time_connection(url, vendor, count))
         server.terminate()
         print(
             f"{name:<20}{len(payload):>6} {plain:>8,.0f}/s {skip:>8,.0f}/s {wire:>8,.0f}/s {decoded:>10,.0f}/s"

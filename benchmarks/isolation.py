@@ -11,19 +11,16 @@ from __future__ import annotations
 
 import argparse
 import os
-import shutil
 import signal
-import tempfile
 import time
 from contextlib import suppress
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
+from benchmarks.process_tree import demo_home, running_tree
 from brokers.simulator import ground_truth
-from collectorctl.demo.environment import SimulatorProcess, create_demo_home, set_addresses
 from collectorctl.demo.oracle import ConnectionInstants, compare
 from collectorctl.supervision.readiness import wait_until_healthy
 from collectorctl.supervision.supervisor import SupervisorClient
@@ -83,9 +80,8 @@ def main() -> None:
     )
     parser.add_argument("--seed", type=int, default=1)
     arguments = parser.parse_args()
-    root = Path(tempfile.mkdtemp(prefix="cc-", dir="/tmp"))
-    create_demo_home(root, 2 * arguments.seconds * arguments.rounds)
-    simulator_options = (
+    options = (
+        "--always-open",
         "--seed",
         str(arguments.seed),
         "--books-per-s",
@@ -93,34 +89,18 @@ def main() -> None:
         "--kis-slot-release-s",
         "0",
     )
-    home = Home(root)
     intervals: list[Interval] = []
-    try:
-        with SimulatorProcess(root, root / "truth", "--always-open", *simulator_options) as simulator:
-            set_addresses(root, simulator.addresses)
-            home = Home(root)
-            home.create_directories()
-            supervisor = SupervisorClient(home)
-            supervisor.start()
-            try:
-                unhealthy = wait_until_healthy(home, 30)
-                assert not unhealthy, unhealthy
-                time.sleep(5.0)
-                for _ in range(arguments.rounds):
-                    for kill_kis in (False, True):
-                        intervals.append(run_interval(home, arguments.seconds, kill_kis))
-                        wait_until_healthy(home, 30)
-                for feed in simulator.addresses:
-                    simulator.send_command(f"{feed} quiet 3600")
-                time.sleep(2.5)
-            finally:
-                for _ in supervisor.stop():
-                    pass
-        truth = ground_truth.load(root / "truth")
-        print_table(home, truth, intervals)
-    finally:
-        shutil.rmtree((home.run / "ring").resolve(), ignore_errors=True)
-        shutil.rmtree(root)
+    with demo_home(2 * arguments.seconds * arguments.rounds) as root:
+        with running_tree(root, *options) as (home, simulator):
+            time.sleep(5.0)
+            for _ in range(arguments.rounds):
+                for kill_kis in (False, True):
+                    intervals.append(run_interval(home, arguments.seconds, kill_kis))
+                    wait_until_healthy(home, 30)
+            for feed in simulator.addresses:
+                simulator.send_command(f"{feed} quiet 3600")
+            time.sleep(2.5)
+        print_table(home, ground_truth.load(root / "truth"), intervals)
 
 
 def print_table(home: Home, truth: ground_truth.GroundTruth, intervals: list[Interval]) -> None:

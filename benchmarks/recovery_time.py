@@ -13,15 +13,13 @@ from __future__ import annotations
 import argparse
 import os
 import random
-import shutil
 import signal
 import statistics
-import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
 
-from collectorctl.demo.environment import SimulatorProcess, create_demo_home, set_addresses
+from benchmarks.process_tree import demo_home, running_tree
 from collectorctl.supervision.readiness import wait_until_healthy
 from collectorctl.supervision.supervisor import SupervisorClient
 from conf.home import Home
@@ -89,47 +87,36 @@ def has_journalled(home: Home, old_pid: int) -> bool:
 
 
 def main() -> None:
-    """Run and trade the table."""
+    """Run and print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--times", type=int, default=10)
     parser.add_argument("--seed", type=int, default=1)
     arguments = parser.parse_args()
     rng = random.Random(arguments.seed)
-    root = Path(tempfile.mkdtemp(prefix="cc-", dir="/tmp"))
-    create_demo_home(root, 600)
-    (root / "supervisord.conf").write_text((root / "supervisord.conf").read_text() + PROGRAM)
-    home = Home(root)
-    try:
-        with SimulatorProcess(root, root / "truth", "--always-open", "--kis-slot-release-s", "0") as simulator:
-            set_addresses(root, simulator.addresses)
-            home = Home(root)
-            home.create_directories()
-            supervisor = SupervisorClient(home)
-            supervisor.start()
-            try:
-                print(f"{'SIGKILL to first record':<26}{'median s':>10}{'min s':>8}{'max s':>8}{'over the floor':>16}")
-                floor = 0.0
-                for name in (FLOOR, "kis", "kiwoom", "writer"):
-                    durations_s = []
-                    for _ in range(arguments.times):
-                        unhealthy = wait_until_healthy(home, 60, ("kis", "kiwoom", "writer"))
-                        assert not unhealthy, unhealthy
-                        time.sleep(
-                            rng.uniform(0.0, 1.0)
-                        )  # supervisord looks once a second: not always at the same phase
-                        durations_s.append(measure_restart(home, name))
-                    median = statistics.median(durations_s)
-                    floor = floor or median
-                    print(
-                        f"{name:<26}{median:>10.2f}{min(durations_s):>8.2f}{max(durations_s):>8.2f}{median - floor:>16.2f}",
-                        flush=True,
-                    )
-            finally:
-                for _ in supervisor.stop():
-                    pass
-    finally:
-        shutil.rmtree((home.run / "ring").resolve(), ignore_errors=True)
-        shutil.rmtree(root)
+    with demo_home(600) as root:
+        with (root / "supervisord.conf").open("a") as file:
+            file.write(PROGRAM)
+        with running_tree(root, "--always-open", "--kis-slot-release-s", "0") as (home, _):
+            print_table(home, arguments.times, rng)
+
+
+def print_table(home: Home, times: int, rng: random.Random) -> None:
+    """Kill each process in turn, so many times."""
+    print(f"{'SIGKILL to first record':<26}{'median s':>10}{'min s':>8}{'max s':>8}{'over the floor':>16}")
+    floor = 0.0
+    for name in (FLOOR, "kis", "kiwoom", "writer"):
+        durations_s = []
+        for _ in range(times):
+            unhealthy = wait_until_healthy(home, 60, ("kis", "kiwoom", "writer"))
+            assert not unhealthy, unhealthy
+            time.sleep(rng.uniform(0.0, 1.0))  # supervisord looks once a second: not always at the same phase
+            durations_s.append(measure_restart(home, name))
+        median = statistics.median(durations_s)
+        floor = floor or median
+        print(
+            f"{name:<26}{median:>10.2f}{min(durations_s):>8.2f}{max(durations_s):>8.2f}{median - floor:>16.2f}",
+            flush=True,
+        )
 
 
 if __name__ == "__main__":

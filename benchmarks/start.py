@@ -1,8 +1,8 @@
 """Time, CPU and memory of what an operator starts: `python -m benchmarks.start [--times 7]`.
 
     python -c pass          the floor, in the same rounds
-    collectorctl status     of a home that runs, and of one that does not; plan, check, tail
     python -c import ...    the package as a researcher's script imports it, and the processes' modules
+    collectorctl status     and other commands, of a home whose tree runs
 
 Median of the rounds, in which all commands take turns. Memory is the largest resident set of the process.
 """
@@ -11,26 +11,23 @@ from __future__ import annotations
 
 import argparse
 import os
-import shutil
 import statistics
 import subprocess
 import sys
-import tempfile
-import time
 from pathlib import Path
 
-from collectorctl.demo.environment import SimulatorProcess, create_demo_home, set_addresses
-from collectorctl.supervision.readiness import wait_until_healthy
-from collectorctl.supervision.supervisor import SupervisorClient
-from conf.home import Home
+from benchmarks.process_tree import demo_home, running_tree
 
-CONTROL = ("-m", "collectorctl")
+CONTROL = ("-c", "from collectorctl.cli import main; main()")
+WITHOUT_PANDAS = "from conf.arrow import load_arrow_without_pandas; load_arrow_without_pandas()"
+"""As writer/__main__.py begins."""
+
 COMMANDS: dict[str, tuple[str, ...]] = {
     "python -c pass": ("-c", "pass"),
     "import numpy, pyarrow": ("-c", "import numpy, pyarrow"),
     "import collectorctl": ("-c", "import collectorctl"),
-    "import brokers.collector": ("-c", "import brokers.collector"),
-    "import writer.service": ("-c", "import writer.service"),
+    "a collector's modules": ("-c", "import brokers.collector"),
+    "the writer's modules": ("-c", f"{WITHOUT_PANDAS}; import writer.service"),
     "collectorctl --help": (*CONTROL, "--help"),
     "collectorctl status": (*CONTROL, "status"),
     "collectorctl plan": (*CONTROL, "plan"),
@@ -39,28 +36,37 @@ COMMANDS: dict[str, tuple[str, ...]] = {
 }
 
 
-def run(arguments: tuple[str, ...], home: Path) -> tuple[float, float, float]:
-    """Seconds, CPU seconds and MB of one start. SystemExit if it failed for another reason than the state of the home."""
-    begin_s = time.perf_counter()
-    process = subprocess.Popen(
-        [sys.executable, *arguments],
+LAUNCHER = """
+import os, resource, subprocess, sys, time
+begin_s = time.perf_counter()
+ran = subprocess.run(sys.argv[1:], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+took_s = time.perf_counter() - begin_s
+used = resource.getrusage(resource.RUSAGE_CHILDREN)
+if b"Traceback" in ran.stderr:
+    sys.exit(ran.stderr.decode(errors="replace"))
+print(took_s, used.ru_utime + used.ru_stime, used.ru_maxrss / 1024)
+"""
+"""A small process of its own: what starts another passes its own largest resident set on to it."""
+
+
+def run(arguments: tuple[str, ...], home: Path) -> list[float]:
+    """Seconds, CPU seconds and MB of one start. SystemExit with a traceback; other failures are the state of the home."""
+    ran = subprocess.run(
+        [sys.executable, "-S", "-c", LAUNCHER, sys.executable, *arguments],
         cwd=home,
         env=os.environ | {"COLLECTOR_HOME": str(home)},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
+        capture_output=True,
+        text=True,
+        check=False,
     )
-    error = process.stderr.read() if process.stderr else b""
-    _, status, usage = os.wait4(process.pid, 0)
-    took_s = time.perf_counter() - begin_s
-    process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode and b"Traceback" in error:
-        sys.exit(f"{' '.join(arguments)} failed:\n{error.decode(errors='replace')}")
-    return took_s, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024
+    if ran.returncode:
+        sys.exit(f"{' '.join(arguments)} failed:\n{ran.stderr}")
+    return [float(figure) for figure in ran.stdout.split()]
 
 
 def print_table(home: Path, times: int) -> None:
     """Every command in turn, so many times; the table of the medians."""
-    found: dict[str, list[tuple[float, float, float]]] = {name: [] for name in COMMANDS}
+    found: dict[str, list[list[float]]] = {name: [] for name in COMMANDS}
     for _ in range(times):
         for name, arguments in COMMANDS.items():
             found[name].append(run(arguments, home))
@@ -77,25 +83,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--times", type=int, default=7)
     options = parser.parse_args()
-    root = Path(tempfile.mkdtemp(prefix="cc-", dir="/tmp"))
-    create_demo_home(root, 3600.0, real_time=True)
-    try:
-        with SimulatorProcess(root, root / "truth", "--always-open", "--books-per-s", "1") as simulator:
-            set_addresses(root, simulator.addresses)
-            home = Home(root)
-            home.create_directories()
-            supervisor = SupervisorClient(home)
-            supervisor.start()
-            try:
-                if unhealthy := wait_until_healthy(home, 60):
-                    raise SystemExit(f"the tree is not healthy: {unhealthy}")
-                print_table(root, options.times)
-            finally:
-                for _ in supervisor.stop():
-                    pass
-    finally:
-        shutil.rmtree((root / "run" / "ring").resolve(), ignore_errors=True)
-        shutil.rmtree(root)
+    with demo_home(3600.0, real_time=True) as root, running_tree(root, "--always-open", "--books-per-s", "1"):
+        print_table(root, options.times)
 
 
 if __name__ == "__main__":

@@ -12,16 +12,13 @@ Not handled here: publication, which comes once an hour (scale.py), and a real v
 from __future__ import annotations
 
 import argparse
-import shutil
-import tempfile
 import time
-from pathlib import Path
 from typing import NamedTuple
 
 import psutil
 
-from collectorctl.demo.environment import SYMBOLS, SimulatorProcess, create_demo_home, set_addresses
-from collectorctl.supervision.readiness import wait_until_healthy
+from benchmarks.process_tree import demo_home, running_tree
+from collectorctl.demo.environment import SYMBOLS
 from collectorctl.supervision.supervisor import SupervisorClient
 from conf.home import Home
 from ringbuf.vitals import read_snapshot
@@ -58,34 +55,18 @@ def count_frames(home: Home) -> int:
 
 def measure(rate: float, seconds: float) -> None:
     """Print the table of one rate."""
-    root = Path(tempfile.mkdtemp(prefix="cc-", dir="/tmp"))
-    create_demo_home(root, 3600.0, real_time=True)
     options = ["--always-open", "--kiwoom-books-per-s", "0", "--kiwoom-flush-ms", "0"]
     options += ["--books-per-s", str(max(rate, 1.0) / len(SYMBOLS))]
-    try:
-        with SimulatorProcess(root, root / "truth", *options) as simulator:
-            set_addresses(root, simulator.addresses)
-            home = Home(root)
-            home.create_directories()
-            supervisor = SupervisorClient(home)
-            supervisor.start()
-            try:
-                if unhealthy := wait_until_healthy(home, 60):
-                    raise SystemExit(f"the tree is not healthy: {unhealthy}")
-                if not rate:
-                    simulator.send_command("market rest")
-                time.sleep(SETTLE_S)
-                print_interval(home, supervisor, rate, seconds)
-            finally:
-                for _ in supervisor.stop():
-                    pass
-    finally:
-        shutil.rmtree((root / "run" / "ring").resolve(), ignore_errors=True)
-        shutil.rmtree(root)
+    with demo_home(3600.0, real_time=True) as root, running_tree(root, *options) as (home, simulator):
+        if not rate:
+            simulator.send_command("market rest")
+        time.sleep(SETTLE_S)
+        print_interval(home, rate, seconds)
 
 
-def print_interval(home: Home, supervisor: SupervisorClient, rate: float, seconds: float) -> None:
+def print_interval(home: Home, rate: float, seconds: float) -> None:
     """Let the tree run for so long; a line for each process, and the sum."""
+    supervisor = SupervisorClient(home)
     pids = {program.name: program.pid for program in supervisor.list_programs() if program.pid}
     pids[SUPERVISORD] = supervisor.find_pid() or 0
     before, frames, begin_s = look(pids), count_frames(home), time.monotonic()
