@@ -7,6 +7,7 @@ Guarantees:
       kept.
     * A dataset whose journal fails pauses, and hinders the publication of no other.
     * The journal is pruned of an hour only after `before_prune` was called.
+    * "Drained to zero" is said of no journal that still has rows of an hour.
 """
 
 from __future__ import annotations
@@ -110,6 +111,8 @@ class PublicationCoordinator:
             result = self._wait()
             if result is not None and result.error is not None:
                 failures.append(f"{_format_hour(dataset.name, hour)} ({result.error})")
+            elif dataset.schedule.hours[hour].has_unpublished:
+                failures.append(f"{_format_hour(dataset.name, hour)} (a part of it)")
         if dataset.journal.current.newest_rows:
             dataset.request_segment()
             self.flush(dataset)
