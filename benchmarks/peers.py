@@ -131,12 +131,12 @@ def run_python_kis(url: str, payload: bytes, messages: int) -> None:
         raise SystemExit(f"python-kis: {left} messages were not read")
 
 
-PEERS: dict[str, tuple[str, Callable[[str, bytes, int], None]]] = {
-    "websockets": ("websockets", run_websockets),
-    "picows": ("picows", run_picows),
-    "mojito2": ("mojito", run_mojito2),
-    "python-kis": ("pykis", run_python_kis),
-    "pandas": ("pandas", run_pandas),
+PEERS: dict[str, tuple[tuple[str, ...], Callable[[str, bytes, int], None]]] = {
+    "websockets": (("websockets",), run_websockets),
+    "picows": (("picows",), run_picows),
+    "mojito2": (("mojito",), run_mojito2),
+    "python-kis": (("pykis",), run_python_kis),
+    "pandas": (("pandas", "websockets"), run_pandas),
 }
 KIS_ONLY = ("mojito2", "python-kis", "pandas")
 
@@ -154,8 +154,9 @@ def run_child(peer: str, name: str, rate: int, messages: int) -> float:
     """CPU us a message of a peer, in this process."""
     if peer == "this":
         return measure(name, rate, messages)[0]
-    module, run = PEERS[peer]
-    importlib.import_module(module)
+    modules, run = PEERS[peer]
+    for module in modules:
+        importlib.import_module(module)
     payload = build_payload(peer, name)
     port_queue: multiprocessing.Queue = multiprocessing.Queue()
     server = multiprocessing.Process(target=serve, args=(port_queue, payload, rate, messages), daemon=True)
@@ -180,7 +181,7 @@ def main() -> None:
         peer, name, rate, messages = options.child
         print(run_child(peer, name, int(rate), int(messages)))
         return
-    installed = ["this", *(peer for peer, (module, _) in PEERS.items() if importlib.util.find_spec(module))]
+    installed = ["this", *(peer for peer, (modules, _) in PEERS.items() if all(map(importlib.util.find_spec, modules)))]
     print(f"CPU us a message: median (min to max) of {options.runs} runs in turns; x = times this")
     for name in (each for each in FRAMES if each.startswith(options.only)):
         peers = [peer for peer in installed if name.startswith("kis") or peer not in KIS_ONLY]

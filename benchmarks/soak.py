@@ -32,7 +32,8 @@ us = ["NAS.AAPL", "NYS.JPM"]
 start = "2026-11-16T07:30:00+09:00"
 speed = {speed}
 [writer]
-grace_s = 1.0
+# an hour lasts six seconds at 600 times
+grace_s = 6.0
 [ring]
 orderbook_capacity = 32768
 tick_capacity = 32768
