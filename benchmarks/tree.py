@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import time
+from pathlib import Path
 from typing import NamedTuple
 
 import psutil
@@ -30,9 +31,10 @@ SETTLE_S = 5.0
 
 
 class Look(NamedTuple):
-    """One process at one instant."""
+    """One process at one instant; `wake_ups`: of all its threads."""
 
     cpu_s: float
+    kernel_s: float
     wake_ups: int
     own_mb: float
 
@@ -44,8 +46,14 @@ def look(pids: dict[str, int]) -> dict[str, Look]:
         process = psutil.Process(pid)
         times = process.cpu_times()
         own_mb = process.memory_full_info().uss / 2**20
-        found[name] = Look(times.user + times.system, process.num_ctx_switches().voluntary, own_mb)
+        found[name] = Look(times.user + times.system, times.system, count_wake_ups(pid), own_mb)
     return found
+
+
+def count_wake_ups(pid: int) -> int:
+    """How often its threads have waited for something."""
+    statuses = [task.joinpath("status").read_text() for task in Path(f"/proc/{pid}/task").iterdir()]
+    return sum(int(status.partition("\nvoluntary_ctxt_switches:")[2].split()[0]) for status in statuses)
 
 
 def count_frames(home: Home) -> int:
@@ -74,10 +82,13 @@ def print_interval(home: Home, rate: float, seconds: float) -> None:
     after, frames, took_s = look(pids), count_frames(home) - frames, time.monotonic() - begin_s
     counters = read_snapshot(home.vitals_path("writer")).counters
     print(f"\n{rate:,.0f} books a second and feed: {frames / took_s:,.0f} messages/s in {took_s:.0f} s")
-    print(f"{'':<12}{'% of a core':>12}{'wake-ups/s':>12}{'own MB':>9}{'CPU s per 10,000 messages':>28}")
-    sums = [0.0, 0.0, 0.0]
+    print(
+        f"{'':<12}{'% of a core':>12}{'in kernel':>10}{'wake-ups/s':>12}{'own MB':>9}{'CPU s per 10,000 messages':>28}"
+    )
+    sums = [0.0] * 4
     for name, end in sorted(after.items(), key=lambda item: before[item[0]].cpu_s - item[1].cpu_s):
-        figures = end.cpu_s - before[name].cpu_s, (end.wake_ups - before[name].wake_ups) / took_s, end.own_mb
+        begin = before[name]
+        figures = (*(now - then for now, then in zip(end[:3], begin[:3], strict=True)), end.own_mb)
         sums = [total + figure for total, figure in zip(sums, figures, strict=True)]
         print_line(name, figures, took_s, frames)
     print_line("together", sums, took_s, frames)
@@ -85,10 +96,11 @@ def print_interval(home: Home, rate: float, seconds: float) -> None:
 
 
 def print_line(name: str, figures: tuple[float, ...] | list[float], took_s: float, frames: int) -> None:
-    """One line: CPU s, wake-ups a second, MB."""
-    cpu_s, wake_ups, own_mb = figures
-    share = f"{cpu_s / frames * 10_000:>28.3f}" if frames > took_s else f"{'-':>28}"
-    print(f"{name:<12}{cpu_s / took_s * 100:>12.2f}{wake_ups:>12.1f}{own_mb:>9.1f}{share}")
+    """One line: CPU s, in the kernel of it, wake-ups, MB."""
+    cpu_s, kernel_s, wake_ups, own_mb = figures
+    shares = f"{cpu_s / took_s * 100:>12.2f}{kernel_s / took_s * 100:>10.2f}{wake_ups / took_s:>12.1f}"
+    each = f"{cpu_s / frames * 10_000:>28.3f}" if frames > took_s else f"{'-':>28}"
+    print(f"{name:<12}{shares}{own_mb:>9.1f}{each}")
 
 
 def main() -> None:
