@@ -95,9 +95,15 @@ def check_wrong_venue(data: DemoData) -> list[str]:
 def check_both_lose(data: DemoData) -> list[str]:
     """The losses of neither feed are hidden: one in fifty books of the hour came by one feed only, without an alarm."""
     feeds = ("kis", "kiwoom")
-    # a feed that streams from a second after the opening on has not lost ten minutes of market time
-    began = max(data.books.loc[data.books[f"recv_time_{feed}"].notna(), "exch_time"].min() for feed in feeds)
-    hour = data.books[data.books["exch_time"].between(max(began, _timestamp("09:00:00")), _timestamp("10:00:00"))]
+    # subscriptions are made one after the other, and a second is three minutes of the market: what came before is no loss
+    firsts = [
+        data.books[data.books[f"recv_time_{feed}"].notna()].groupby("symbol")["exch_time"].min() for feed in feeds
+    ]
+    began = data.books["symbol"].map(pd.concat(firsts, axis=1).max(axis=1))
+    hour = data.books[
+        data.books["exch_time"].between(_timestamp("09:00:00"), _timestamp("10:00:00"))
+        & (data.books["exch_time"] >= began)
+    ]
     problems = _check_degraded(data)
     for feed in feeds:
         share = hour[f"recv_time_{feed}"].isna().mean()

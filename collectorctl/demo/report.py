@@ -38,7 +38,7 @@ class DemoMeasurements(msgspec.Struct):
 class DemoOutcome(msgspec.Struct):
     """A finished demo: description, actions that the trading day was too short for, and results.
 
-    `assertion_failures`: failed assertions of the scenario.
+    `assertion_failures`: failed assertions of the scenario; `late_start`: what may explain violations.
     """
 
     description: str
@@ -49,12 +49,14 @@ class DemoOutcome(msgspec.Struct):
     measurements: DemoMeasurements
     bounds: Bounds = Bounds()
     us: UsOutcome | None = None
+    late_start: str = ""
 
     def problems(self) -> list[str]:
         """Violations, as messages; empty when the demo passed."""
         skipped = [f"{act}: the market closed before it: give it more --seconds" for act in self.skipped_actions]
         us = self.us.problems() if self.us is not None else []
-        return [*skipped, *self.result.problems(self.bounds), *self.assertion_failures, *self.recovery.problems(), *us]
+        found = [*skipped, *self.result.problems(self.bounds), *self.assertion_failures, *self.recovery.problems(), *us]
+        return [*found, self.late_start] if found and self.late_start else found
 
     def describe(self) -> list[str]:
         """What became of what was delivered, and of the day's trades after recovery."""

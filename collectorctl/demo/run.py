@@ -82,6 +82,7 @@ class DemoRun:
                 supervisor.start()
                 for name, reason in wait_until_healthy(home, 30):
                     self.console.print(coloured(f"{name}: not healthy: {reason}", "red"))
+                late_start = self._describe_late_start(home.load_clock().now_ns())
                 status = self._run_market(home, runner)
                 time.sleep(STOP_DELAY_S)
                 stopping = time.monotonic()
@@ -112,6 +113,17 @@ class DemoRun:
             measurements=measure(home, status, stop_s),
             bounds=self.scenario.bounds,
             us=us,
+            late_start=late_start,
+        )
+
+    def _describe_late_start(self, ready_ns: int) -> str:
+        """That the tree was not ready when the market opened; empty if it was, or where the market was open before."""
+        opens = self.market_day.regular.partition("-")[0]
+        if self.scenario.real_time or ready_ns < self.market_day.parse(f"{opens}:00"):
+            return ""
+        return (
+            f"the processes were ready at {to_kst(ready_ns):%H:%M}, after the opening at {opens}: this machine is too busy "
+            f"for a day of {self.seconds:g} s: give it more --seconds"
         )
 
     def _run_market(self, home: Home, runner: ScenarioRunner) -> Status:

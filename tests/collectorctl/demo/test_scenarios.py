@@ -104,7 +104,9 @@ def test_losses_of_both_lines_show_in_the_arrivals() -> None:
     def of(every: int) -> list[str]:
         early = [("09:00:30", False, True)] * 100
         rows = [*early, *(("09:30:00", n % every != 0, n % every != every // 2) for n in range(1000))]
-        return assertions.check_both_lose(assertions.DemoData(books(*rows), events()))
+        later = [*[("09:31:00", False, True)] * 100, ("09:31:01", True, True)]  # KIS subscribes one after the other
+        found = pd.concat([books(*rows).assign(symbol="005930"), books(*later).assign(symbol="000660")])
+        return assertions.check_both_lose(assertions.DemoData(found, events()))
 
     assert of(50) == []
     assert len(of(2000)) == 2
@@ -237,15 +239,18 @@ def test_a_day_of_one_stock_on_every_venue_is_right_on_each() -> None:
 @pytest.mark.long
 @pytest.mark.parametrize("name", sorted({US_NIGHT.name, *SCENARIOS, *(one.name for one in REAL_TIME)}))
 def test_the_rehearsal_of_a_scenario_passes(name: str) -> None:
-    """`demo --scenario NAME`, judged against the truth."""
-    ran = subprocess.run(
-        [BIN / "collectorctl", "demo", "--scenario", name, "--seconds", "70", "--json"],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=380,
-    )
-
-    told = msgspec.json.decode(ran.stdout)
+    """`demo --scenario NAME`, judged against the truth; given more time where it says that the machine is too busy."""
+    for seconds in (70, 140, 280):
+        ran = subprocess.run(
+            [BIN / "collectorctl", "demo", "--scenario", name, "--seconds", str(seconds), "--json"],
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=780,
+        )
+        assert ran.stdout, ran.stderr
+        told = msgspec.json.decode(ran.stdout)
+        if not told["complaints"] or not told["late_start"]:
+            break
     assert told["complaints"] == [], told
     assert ran.returncode == 0
