@@ -17,6 +17,7 @@ import time
 import xmlrpc.client
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 
@@ -132,6 +133,8 @@ class SupervisorClient:
                 f"{timeout_s:.0f} s: it hangs, was stopped, or the machine is too busy; "
                 f"send it SIGCONT, or SIGKILL and then `collectorctl start` (its pid is in {self.home.run}/supervisord.pid)"
             ) from None
+        except HTTPException as error:  # killed in the middle of its answer: as gone as one that refuses the connection
+            raise ConnectionResetError(f"{self.home.socket_path()}: half an answer: {error!r}") from error
 
     def find_pid(self) -> int | None:
         """The process id of the home's supervisord, None for none. SupervisorError when it does not answer."""

@@ -301,3 +301,26 @@ def test_a_call_that_is_not_answered_leaves_no_socket_open() -> None:
             assert sockets() == before
         finally:
             gc.enable()
+
+
+@pytest.mark.parametrize("answer", [b"HTTP/1.1 200 OK\r\nContent-Length: 9000\r\n\r\n<?xml", b"HTT", b""])
+def test_a_supervisord_that_is_killed_in_the_middle_of_its_answer_is_gone(answer: bytes) -> None:
+    """Half an answer is none: whoever asks, the watchdog among them, goes on as after a refused connection."""
+    with temporary_home(SETTINGS) as root, socket.socket(socket.AF_UNIX) as dying:
+        client = SupervisorClient(Home(root))
+        client.home.create_directories()
+        dying.bind(os.fspath(client.home.socket_path()))
+        dying.listen()
+
+        def answer_in_part() -> None:
+            for _ in range(2):
+                peer, _ = dying.accept()
+                with peer:
+                    peer.recv(1 << 16)
+                    peer.sendall(answer)
+
+        server = threading.Thread(target=answer_in_part)
+        server.start()
+        assert client.list_programs() == []
+        assert client.find_pid() is None
+        server.join()
