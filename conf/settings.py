@@ -151,6 +151,7 @@ class Feed(_Table, frozen=True):
     backoff_first_s: float
     backoff_max_s: float
     max_connects_per_hour: int
+    coalesce_ms: float
     frame_max_bytes: int
 
 

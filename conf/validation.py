@@ -70,6 +70,7 @@ _MINIMUM = {
     "feed.backoff_first_s": 0.05,
     "feed.backoff_max_s": 0.05,
     "feed.max_connects_per_hour": 3,
+    "feed.coalesce_ms": 0,
     "feed.frame_max_bytes": 65536,
     "quarantine.max_bytes": 0,
     "capture.max_bytes": 16 << 20,
@@ -136,6 +137,9 @@ MAX_GAPFILL_CALLS_PER_S = 18
 
 MAX_PORT = 65535
 
+MAX_COALESCE_MS = 100
+"""Longer, and the times of receipt say little."""
+
 MIN_MARKET_DAYS = 8
 """Days of market data that reports, exports and a starting writer look back at."""
 
@@ -151,8 +155,8 @@ def _check_numbers(settings: Settings) -> Iterator[Violation]:
             yield Violation(key, "not_number", {"limit": minimum})
         elif value < minimum:
             yield Violation(key, "too_small", {"value": value, "limit": minimum})
-        elif value > _MAXIMUM:
-            yield Violation(key, "too_large", {"value": value, "limit": _MAXIMUM})
+        elif value > (maximum := MAX_COALESCE_MS if key == "feed.coalesce_ms" else _MAXIMUM):
+            yield Violation(key, "too_large", {"value": value, "limit": maximum})
 
 
 def _check_universe(settings: Settings) -> Iterator[Violation]:

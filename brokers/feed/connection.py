@@ -14,12 +14,14 @@ Guarantees:
     * Subscriptions (of another plan, or extra ones of a failover) are added and released without disturbing the others.
     * A connection that is closed twice in a row before its login was answered costs the token, and one on which KIS sent no
       data at all, whether it acknowledged or not, the approval key: a vendor may refuse one that way, too.
+    * A busy connection is read every feed.coalesce_ms; a message on a quiet one is read when it comes.
     * No key makes more connections an hour than the settings allow, across kills of the process as well.
 """
 
 from __future__ import annotations
 
 import ctypes
+import time
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
@@ -200,6 +202,8 @@ class FeedConnection:
     def _message_loop(self, websocket: WebSocketConnection) -> None:
         session, liveness, read_mono_ns = self._session, self._liveness, self._clock.mono_ns
         maintained_ns, stored_ns, poll_s = 0, 0, POLL_SUBSCRIBING_S
+        coalesce_s = self._settings.feed.coalesce_ms / 1000
+        coalesce_ns = round(coalesce_s * SECOND_NS)
         state: ProcessState | None = None
         while not self._stop.requested:
             now_ns = read_mono_ns()
@@ -220,6 +224,8 @@ class FeedConnection:
                 self._heartbeat.heartbeat()  # the server may accept them slowly
             if messages := websocket.poll(poll_s):
                 self._handle_messages(messages)
+                if messages[0][1] - now_ns < coalesce_ns:  # it was there at once: more are on their way
+                    time.sleep(coalesce_s)
         if messages := websocket.poll(0):  # what had arrived before the stop
             self._handle_messages(messages)
 
