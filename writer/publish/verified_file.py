@@ -26,7 +26,7 @@ import pyarrow.parquet as pq
 from writer import durable_io
 
 ZSTD_LEVEL = 5
-"""A twentieth smaller than the library's level, for a twentieth more CPU of a publication; from 7 on CPU doubles for little."""
+"""A twentieth smaller than with the library's level, at a tenth more CPU; from 7 on the CPU doubles for little."""
 
 _REPEATING = re.compile(r"side|mid_price|(ask|bid)_price_([3-9]|10)")
 _RISING = re.compile(
