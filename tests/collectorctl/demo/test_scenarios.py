@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+from pathlib import Path
 
 import msgspec
 import numpy as np
@@ -14,7 +15,9 @@ from brokers.simulator import ground_truth
 from brokers.simulator.scenarios import SCENARIOS
 from collectorctl.demo import assertions
 from collectorctl.demo.oracle import BOOK, compare
+from collectorctl.demo.run import DemoRun
 from collectorctl.demo.scenarios import DEMO_SCENARIOS, MORNING, REAL_TIME, US_NIGHT, VENUES
+from collectorctl.terminal import wide_console
 
 DAY = "2026-11-20"
 
@@ -163,6 +166,18 @@ def test_what_lines_at_a_speed_of_one_lack_must_show_in_the_arrivals(
 
     assert of(kis, kiwoom / 2, lag_s) == []
     assert of(0.001, 0.001, -0.5)
+
+
+def test_a_tree_that_is_ready_after_the_opening_is_named_with_what_to_do(tmp_path: Path) -> None:
+    """Before the opening, or where the market was open all along, it explains nothing."""
+    console = wide_console(stderr=True)
+    late, early = at("09:00:01").value, at("08:59:59").value
+    usual = DemoRun(tmp_path, 70, 1, console, MORNING)
+    real_time = DemoRun(tmp_path, 70, 1, console, REAL_TIME[0])
+
+    assert "ready at 09:00, after the opening at 09:00" in usual._describe_late_start(late)
+    assert "--seconds" in usual._describe_late_start(late)
+    assert usual._describe_late_start(early) == real_time._describe_late_start(late) == ""
 
 
 def test_what_one_line_had_before_the_other_came_is_no_loss() -> None:
