@@ -85,7 +85,7 @@ def serve(port_queue: multiprocessing.Queue, payload: bytes, rate: int, messages
                 pass
 
 
-class _StopAfter(WebSocketConnection):
+class StopAfter(WebSocketConnection):
     """A connection that requests the stop once so many messages were read; counts the polls that brought some."""
 
     def arm(self, stop: ShutdownSignal, messages: int) -> None:
@@ -149,7 +149,7 @@ def measure(name: str, rate: int, messages: int, profile: cProfile.Profile | Non
             if isinstance(queue, deque):
                 queue.clear()  # registered already
         connection._liveness.on_connected(clock.mono_ns())
-        websocket = _StopAfter.connect(f"ws://127.0.0.1:{port_queue.get()}/", 1 << 22)
+        websocket = StopAfter.connect(f"ws://127.0.0.1:{port_queue.get()}/", 1 << 22)
         websocket.arm(stop, messages)
         begin_s = time.process_time()
         with profile or nullcontext():

@@ -2,7 +2,7 @@
 
     Monday 07:30 ──clock at 600 times its speed──> every phase, night and recovery of seven days        in 17 minutes
 
-A line a sample: own memory (USS, MB), descriptors and threads of each process, and the median from socket to ring since the line
+A line a sample: own memory (as `status` has it, MB), descriptors and threads of each process, and the median from socket to ring since the line
 before. Last, for each process, the first sample after a tenth of the time beside the last one. What grows with the time is a leak;
 what stays away at the end did not come back. Timeouts, heartbeats and the writer's turns keep their real length (conf/clock.py).
 """
@@ -17,8 +17,8 @@ import numpy as np
 import psutil
 
 from benchmarks.process_tree import demo_home, running_tree
-from collectorctl.demo.environment import SYMBOLS
-from collectorctl.supervision.status import collect_status
+from collectorctl.demo.environment import REST_RATE_OPTIONS, SYMBOLS
+from collectorctl.supervision.status import collect_status, read_own_memory_mb
 from collectorctl.supervision.supervisor import SupervisorClient
 from conf.home import Home
 from ringbuf.vitals import compute_percentiles, read_snapshot
@@ -46,7 +46,6 @@ subscribe_spacing_ms = 20
 calls_per_s_first = 20.0
 max_calls_per_s = 20.0
 """
-REST_OPTIONS = ("--kiwoom-burst", "20", "--kiwoom-calls-per-s", "40")
 
 
 class Sample(NamedTuple):
@@ -65,7 +64,7 @@ def take_sample(home: Home) -> dict[str, Sample]:
             continue
         process = psutil.Process(program.pid)
         with process.oneshot():
-            own_mb = process.memory_full_info().uss / 2**20
+            own_mb = read_own_memory_mb(program.pid) or 0.0
             found[program.name] = Sample(own_mb, process.num_fds(), process.num_threads())
     return found
 
@@ -91,7 +90,7 @@ def main() -> None:
     with demo_home(seconds) as root:
         symbols = str(SYMBOLS[:10]).replace("'", '"')
         (root / "collector.toml").write_text(SETTINGS.format(symbols=symbols, speed=options.speed))
-        with running_tree(root, *REST_OPTIONS) as (home, _):
+        with running_tree(root, *REST_RATE_OPTIONS) as (home, _):
             begin_s, samples = time.monotonic(), []
             latencies = read_latencies(home)
             for number in range(1, options.samples + 1):

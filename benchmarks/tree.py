@@ -3,8 +3,8 @@
     simulator, a process of its own ──books and ticks──> kis, kiwoom ──rings──> writer ──> journal     the simulator is not measured
 
 One home a rate, so many books a second and feed (20 symbols, ticks beside them, sharded); rate 0: the market rests, and
-the brokers send their heartbeats only. Each process's CPU is user and system between two looks; its own memory is what no other
-process shares (USS). "Behind" and "lost": records that waited in the rings at the end, and that a ring overwrote unread.
+the brokers send their heartbeats only. Each process's CPU is user and system between two looks; its own memory is that
+of `status`, resident less shared. "Behind" and "lost": records that waited in the rings at the end, and that a ring overwrote unread.
 
 Not handled here: publication, which comes once an hour (scale.py), and a real vendor's TLS.
 """
@@ -20,6 +20,7 @@ import psutil
 
 from benchmarks.process_tree import demo_home, running_tree
 from collectorctl.demo.environment import SYMBOLS
+from collectorctl.supervision.status import read_own_memory_mb
 from collectorctl.supervision.supervisor import SupervisorClient
 from conf.home import Home
 from ringbuf.vitals import read_snapshot
@@ -45,7 +46,7 @@ def look(pids: dict[str, int]) -> dict[str, Look]:
     for name, pid in pids.items():
         process = psutil.Process(pid)
         times = process.cpu_times()
-        own_mb = process.memory_full_info().uss / 2**20
+        own_mb = read_own_memory_mb(pid) or 0.0
         found[name] = Look(times.user + times.system, times.system, count_wake_ups(pid), own_mb)
     return found
 

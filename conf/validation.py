@@ -137,14 +137,14 @@ MAX_GAPFILL_CALLS_PER_S = 18
 
 MAX_PORT = 65535
 
-MAX_COALESCE_MS = 100
-"""Longer, and the times of receipt say little."""
-
 MIN_MARKET_DAYS = 8
 """Days of market data that reports, exports and a starting writer look back at."""
 
 _MAXIMUM = 1 << 40
 """Upper bound of any count, size or duration; keeps every number within 64 bits and every wait finite."""
+
+_MAXIMA = {"feed.coalesce_ms": 100}  # longer, and the times of receipt say little
+"""Lower ones."""
 
 
 def _check_numbers(settings: Settings) -> Iterator[Violation]:
@@ -155,7 +155,7 @@ def _check_numbers(settings: Settings) -> Iterator[Violation]:
             yield Violation(key, "not_number", {"limit": minimum})
         elif value < minimum:
             yield Violation(key, "too_small", {"value": value, "limit": minimum})
-        elif value > (maximum := MAX_COALESCE_MS if key == "feed.coalesce_ms" else _MAXIMUM):
+        elif value > (maximum := _MAXIMA.get(key, _MAXIMUM)):
             yield Violation(key, "too_large", {"value": value, "limit": maximum})
 
 

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import socket
-import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from queue import SimpleQueue
 
 import pytest
 from support.process_tree import temporary_home
 
-from benchmarks.decode import accept_client, build_text_frame
+from benchmarks.receive import StopAfter, serve
 from brokers.allocation.allocate import PlannedConnection
 from brokers.feed.capture import FrameCapture
 from brokers.feed.connection import ConnectionContext, FeedConnection
@@ -19,7 +19,6 @@ from brokers.feed.publisher import RingPublisher
 from brokers.feed.quarantine import Quarantine
 from brokers.registry import load_broker
 from brokers.subscription import Subscription, SubscriptionTable
-from brokers.transport.websocket import WebSocketConnection
 from conf.home import Home
 from conf.instrument import Instrument
 from conf.process import ShutdownSignal
@@ -112,45 +111,18 @@ def test_a_poll_of_any_size_gives_the_same_records_and_counts(home: Home, per_po
     assert connection._liveness.last_data_ns == connection._liveness.last_frame_ns >= before_ns
 
 
-class CountedPolls(WebSocketConnection):
-    """A connection that counts the polls that brought something, and requests the stop after so many messages."""
-
-    def arm(self, stop: ShutdownSignal, messages: int) -> None:
-        """From here on."""
-        self.stop, self.left, self.polls = stop, messages, 0
-
-    def poll(self, timeout_s: float) -> list[tuple[bytes, int]]:
-        found = super().poll(timeout_s)
-        self.polls += bool(found)
-        self.left -= len(found)
-        self.stop.requested = self.left <= 0
-        return found
-
-
 def test_messages_of_a_busy_connection_are_read_together_and_all_of_them(home: Home) -> None:
     """A hundred, four milliseconds apart, read every fifty; without the setting each is a poll of its own."""
     (home.root / "collector.toml").write_text("[feed]\ncoalesce_ms = 50\n")
-    connection = connect(Home(home.root))
-    count, frame = 100, build_text_frame(book("005930", 100))
-
-    def serve(listener: socket.socket) -> None:
-        peer = accept_client(listener)
-        with peer:
-            for _ in range(count):
-                peer.sendall(frame)
-                time.sleep(0.004)
-            while peer.recv(4096):
-                pass
-
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        server = threading.Thread(target=serve, args=(listener,))
-        server.start()
-        websocket = CountedPolls.connect(f"ws://127.0.0.1:{listener.getsockname()[1]}/", 1 << 20)
+    connection, count, ports = connect(Home(home.root)), 100, SimpleQueue()
+    with ThreadPoolExecutor() as pool:
+        served = pool.submit(serve, ports, book("005930", 100), 250, count)
+        websocket = StopAfter.connect(f"ws://127.0.0.1:{ports.get()}/", 1 << 20)
         websocket.arm(connection._stop, count)
         connection._liveness.on_connected(time.monotonic_ns())
         connection._message_loop(websocket)
         websocket.close()
-        server.join()
+        served.result()
 
     assert read_snapshot(home.vitals_path("kis")).counters["books"] == count
     assert websocket.polls < count / 3

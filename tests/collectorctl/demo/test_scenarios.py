@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -40,6 +41,19 @@ def events(*told: tuple[str, str, str]) -> pd.DataFrame:
     frame = pd.DataFrame(told, columns=["time", "line", "kind"])
     frame["time"] = pd.DatetimeIndex([at(clock) for clock in frame["time"]], dtype="datetime64[ns, Asia/Seoul]")
     return frame.assign(message="kis.tick")
+
+
+def rehearse(name: str, seconds: int, *options: str | Path) -> tuple[int, dict[str, Any]]:
+    """`demo --scenario NAME`: its exit status, and what it printed."""
+    ran = subprocess.run(
+        [BIN / "collectorctl", "demo", "--scenario", name, "--seconds", str(seconds), "--json", *options],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=200 + 2 * seconds,
+    )
+    assert ran.stdout, ran.stderr
+    return ran.returncode, msgspec.json.decode(ran.stdout)
 
 
 def test_there_is_a_rehearsal_for_each_scenario() -> None:
@@ -200,15 +214,7 @@ def test_a_line_without_a_midpoint_must_have_none() -> None:
 @pytest.mark.parametrize("name", ["lossy-feed"])  # the others: the rehearsals above, which are long
 def test_lines_that_lack_or_are_late_are_paired_at_a_speed_of_one(name: str) -> None:
     """Conflating both, one losing a tenth, one 0.9 s behind, one without a midpoint: a short run is within the bounds."""
-    ran = subprocess.run(
-        [BIN / "collectorctl", "demo", "--scenario", name, "--seconds", "20", "--seed", "7", "--json"],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=200,
-    )
-    assert ran.stdout, ran.stderr
-    outcome = msgspec.json.decode(ran.stdout)
+    _, outcome = rehearse(name, 20, "--seed", "7")
 
     assert outcome["complaints"] == []
     assert outcome["result"]["books"]["pairs"] > 100
@@ -218,14 +224,7 @@ def test_lines_that_lack_or_are_late_are_paired_at_a_speed_of_one(name: str) -> 
 def test_a_day_of_one_stock_on_every_venue_is_right_on_each() -> None:
     """KRX, NXT and both unified, an outage, recovery: the oracle judges each venue as if it were alone; all are PROVEN."""
     with temporary_home("") as root:
-        ran = subprocess.run(
-            [BIN / "collectorctl", "demo", "--home", root, "--scenario", "venues", "--seconds", "24", "--json"],
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=200,
-        )
-        outcome = msgspec.json.decode(ran.stdout)
+        _, outcome = rehearse("venues", 24, "--home", root)
         told = ground_truth.load(root / "truth")
         stored = {name: pd.read_parquet(root / "data/kr" / name) for name in ("orderbook", "tick")}
     live = stored["tick"][stored["tick"]["source"] == "live"]
@@ -256,16 +255,8 @@ def test_a_day_of_one_stock_on_every_venue_is_right_on_each() -> None:
 def test_the_rehearsal_of_a_scenario_passes(name: str) -> None:
     """`demo --scenario NAME`, judged against the truth; given more time where it says that the machine is too busy."""
     for seconds in (70, 140, 280):
-        ran = subprocess.run(
-            [BIN / "collectorctl", "demo", "--scenario", name, "--seconds", str(seconds), "--json"],
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=780,
-        )
-        assert ran.stdout, ran.stderr
-        told = msgspec.json.decode(ran.stdout)
+        status, told = rehearse(name, seconds)
         if not told["complaints"] or not told["late_start"]:
             break
     assert told["complaints"] == [], told
-    assert ran.returncode == 0
+    assert status == 0

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from pathlib import Path
 
 import pytest
@@ -28,7 +27,7 @@ def test_an_end_that_leaves_rows_of_an_hour_does_not_call_it_published(place: Pa
     dataset = Dataset(home, "kr.orderbook", vitals)
     ring.publish(make_books(range(5)))
     dataset.step(NO_LIMIT_NS, NO_LIMIT_NS)
-    build = partial(dataset.build_publish_task)
+    build = dataset.build_publish_task
 
     def build_shortened(hour: int, include_unsettled: bool):
         task = build(hour, include_unsettled)
