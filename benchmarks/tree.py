@@ -4,7 +4,8 @@
 
 One home a rate, so many books a second and feed (20 symbols, ticks beside them, sharded); rate 0: the market rests, and
 the brokers send their heartbeats only. Each process's CPU is user and system between two looks; its own memory is that
-of `status`, resident less shared. "Behind" and "lost": records that waited in the rings at the end, and that a ring overwrote unread.
+of `status`, resident less shared. "Behind" and "lost": records that waited in the rings at the end, and that
+a ring overwrote unread.
 
 Not handled here: publication, which comes once an hour (scale.py), and a real vendor's TLS.
 """
