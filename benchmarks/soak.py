@@ -3,8 +3,9 @@
     Monday 07:30 ──clock at 600 times its speed──> every phase, night and recovery of seven days        in 17 minutes
 
 A line a sample: own memory (as `status` has it, MB), descriptors and threads of each process, and the median from socket to
-ring since the line before. Last, for each process, the first sample after a tenth of the time beside the last one. What grows with the time is a leak;
-what stays away at the end did not come back. Timeouts, heartbeats and the writer's turns keep their real length (conf/clock.py).
+ring since the line before. Last, for each process, the first sample after a tenth of the time beside the last one. What grows
+with the time is a leak; what stays away at the end did not come back. Timeouts, heartbeats and the writer's turns keep their
+real length (conf/clock.py).
 """
 
 from __future__ import annotations
