@@ -31,6 +31,7 @@ def measure(batches: int, rows: int) -> dict[str, float]:
 
     from writer import schema
     from writer.ingest.book_arbiter import BookArbiter
+    from writer.journal.entries import JOURNAL, build_entries
     from writer.journal.journal import Journal
     from writer.journal.row_index import JournalRows
     from writer.publish.partition import PublishTask, publish
@@ -39,13 +40,13 @@ def measure(batches: int, rows: int) -> dict[str, float]:
     arbiter = BookArbiter(5_000_000_000, ["KRX"])
     with tempfile.TemporaryDirectory(prefix="cc-") as directory:
         place = Path(directory)
-        journal = Journal.open(place / "journal", schema.JOURNAL[dataset])
+        journal = Journal.open(place / "journal", JOURNAL[dataset])
         journal.roll([])
         append_s = sync_s = 0.0
         for number in range(batches):
             books = make_books(np.arange(number * rows, (number + 1) * rows), mono_ns=number * 200_000_000, symbols=100)
             result = arbiter.arbitrate(books, schema.compute_hours(books), journal.last_row + 1)
-            entries = schema.build_entries(dataset, books, journal.last_row + 1, result)
+            entries = build_entries(dataset, books, journal.last_row + 1, result)
             begin = time.perf_counter()
             journal.append(entries, {"kis.orderbook": [1, journal.last_row]})
             appended = time.perf_counter()
@@ -55,7 +56,7 @@ def measure(batches: int, rows: int) -> dict[str, float]:
         journal.roll([])
         paths = [segment.path for segment in journal.segments[:-1]]
         begin = time.perf_counter()
-        JournalRows(paths, schema.JOURNAL[dataset]).build_index(NINE_NS, 0, journal.last_row, 1_000_000)
+        JournalRows(paths, JOURNAL[dataset]).build_index(NINE_NS, 0, journal.last_row, 1_000_000)
         indexed = time.perf_counter()
         task = PublishTask(
             dataset, place / "data", journal.lineage, NINE_NS, journal.last_row, tuple(paths), 65536, 5.0

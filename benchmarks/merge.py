@@ -15,7 +15,8 @@ import numpy as np
 
 from ringbuf.records import ORDERBOOK, FeedId, Venue, empty_records
 from writer import schema
-from writer.ingest.book_arbiter import NEW, BookArbiter
+from writer.ingest.arbitration_result import NEW
+from writer.ingest.book_arbiter import BookArbiter
 
 SECOND_NS = 1_000_000_000
 NINE_NS = 1_795_132_800_000_000_000

@@ -24,7 +24,8 @@ from conf.clock import SECOND_NS
 from conf.instrument import parse_instrument
 from ringbuf.records import ORDERBOOK, UNDEFINED, FeedId, Venue, empty_records
 from writer import schema
-from writer.ingest.book_arbiter import NEW, BookArbiter
+from writer.ingest.arbitration_result import NEW
+from writer.ingest.book_arbiter import BookArbiter
 
 NINE_NS = 1_795_132_800_000_000_000
 FEEDS = (FeedId.KIS, FeedId.KIWOOM)

@@ -106,6 +106,7 @@ def measure_writer(symbols: int, rate: int = 1) -> dict[str, float]:
     from ringbuf.records import FeedId
     from writer import schema
     from writer.ingest.book_arbiter import BookArbiter
+    from writer.journal.entries import JOURNAL, build_entries
     from writer.journal.journal import Journal
     from writer.publish.partition import PublishTask, publish
     from writer.volume.gap_tracker import GapTracker
@@ -116,9 +117,7 @@ def measure_writer(symbols: int, rate: int = 1) -> dict[str, float]:
     found = {}
     with tempfile.TemporaryDirectory(prefix="cc-") as directory:
         place = Path(directory)
-        books_journal, ticks_journal = (
-            Journal.open(place / name, schema.JOURNAL[name]) for name in (DATASET, "kr.tick")
-        )
+        books_journal, ticks_journal = (Journal.open(place / name, JOURNAL[name]) for name in (DATASET, "kr.tick"))
         for journal in (books_journal, ticks_journal):
             journal.roll([])
 
@@ -134,8 +133,8 @@ def measure_writer(symbols: int, rate: int = 1) -> dict[str, float]:
             first_row = books_journal.last_row + 1
             result = arbiter.arbitrate(books, schema.compute_hours(books), first_row)
             positions = {"kis.orderbook": [1, first_row]}
-            books_journal.append(schema.build_entries(DATASET, books, first_row, result), positions)
-            ticks_journal.append(schema.build_entries("kr.tick", ticks, ticks_journal.last_row + 1, None), positions)
+            books_journal.append(build_entries(DATASET, books, first_row, result), positions)
+            ticks_journal.append(build_entries("kr.tick", ticks, ticks_journal.last_row + 1, None), positions)
             tracker.add_ticks(ticks)
             tracker.add_books(books)
             tracker.check(mono_ns)

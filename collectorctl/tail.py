@@ -18,7 +18,7 @@ import pyarrow as pa
 
 from collectorctl.terminal import format_event_value, format_level
 from conf.home import Home
-from writer.catalog import Catalog
+from writer.catalog import Catalog, expand
 
 POLL_S = 0.5
 
@@ -37,12 +37,12 @@ def read_newest_rows(
             if batch.column("row")[-1].as_py() <= last_row:
                 continue
             batches.append(batch)
-            while not follow and sum(b.num_rows for b in batches) - batches[0].num_rows > 4 * max_rows:
+            while not last_row and sum(b.num_rows for b in batches) - batches[0].num_rows > 4 * max_rows:
                 batches.popleft()  # the rows wanted lie in the later batches, twins' arrivals among them
         rows = [
             row
             for batch in batches
-            for row in (batch if is_exact else _to_microseconds(batch)).to_pylist()
+            for row in _to_rows(dataset, batch, is_exact)
             if row["row"] > last_row and row["twin_of"] is None
         ]
         yield from rows if last_row else rows[-max_rows:]
@@ -51,6 +51,11 @@ def read_newest_rows(
         if not follow:
             return
         time.sleep(POLL_S)
+
+
+def _to_rows(dataset: str, batch: pa.RecordBatch, is_exact: bool) -> list[dict[str, Any]]:
+    found = expand(dataset, batch)
+    return (found if is_exact else _to_microseconds(found)).to_pylist()
 
 
 def _to_microseconds(batch: pa.RecordBatch) -> pa.RecordBatch:

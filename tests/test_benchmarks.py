@@ -27,6 +27,7 @@ SMALLEST = {
     "start": "--times 1",
     "store": "--seconds 5 --times 1",
     "tree": "--rates 20 --seconds 1",
+    "writer": "--rates 50 --seconds 1 --times 1",
     "verify": "--rows 5000 --instruments 2",
 }
 SHARED = {"process_tree"}

@@ -85,8 +85,11 @@ PURE = (
     "writer/feeds/degradation.py",
     "writer/feeds/visibility.py",
     "writer/ingest/backfill_filter.py",
+    "writer/ingest/arbitration_result.py",
     "writer/ingest/book_arbiter.py",
     "writer/ingest/trading_day.py",
+    "writer/journal/entries.py",
+    "writer/journal/former_entries.py",
     "writer/publish/feed_stats.py",
     "writer/publish/overlap.py",
     "writer/publish/schedule.py",
@@ -149,6 +152,7 @@ WRITER_INTERFACE = {
         "writer.publish.feed_stats_file",
     ),  # writing Parquet
     *(
+        "writer.ingest.arbitration_result",
         "writer.ingest.book_arbiter",
         "writer.ingest.backfill_filter",
         "writer.ingest.trading_day",

@@ -15,7 +15,7 @@ Guarantees:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from datetime import date
 from pathlib import Path
 from typing import NamedTuple, TypeVar
@@ -29,6 +29,8 @@ from conf.clock import DAY_NS, HOUR_NS, kst_midnight_ns
 from conf.home import Home
 from conf.instrument import Instrument
 from ringbuf.records import MAX_INT64
+from writer.ingest.book_arbiter import encode_instrument
+from writer.journal.entries import EXPANDED, JOURNAL, expand_entries, instrument_column, read_records
 from writer.journal.journal import RingPositions
 from writer.journal.reader import list_segments, read_batches, read_lineage, read_rows
 from writer.publish.dedup import read_published_overlapping, select_rows
@@ -44,7 +46,7 @@ from writer.publish.partition import (
     read_spans,
 )
 from writer.publish.verified_file import PartitionWriteError
-from writer.schema import JOURNAL, PARQUET, clear_zero_prices, may_overlap, parse_dataset
+from writer.schema import PARQUET, VENUE_NAMES, clear_zero_prices, may_overlap, parse_dataset
 
 __all__ = [
     "COMPACTED",
@@ -54,6 +56,7 @@ __all__ = [
     "HeldFile",
     "Snapshot",
     "encode_spans",
+    "expand",
     "find_partitions",
     "hour_directory",
     "instrument_mask",
@@ -64,6 +67,8 @@ __all__ = [
     "read_spans",
 ]
 
+EXPANDED_ROWS = 8192
+_VENUES = {name: code for code, name in enumerate(VENUE_NAMES.to_pylist())}
 _Found = TypeVar("_Found")
 FileState = tuple[str, int, int, int]
 """A published file: its name below a directory, inode, size, time of the last change in ns."""
@@ -163,15 +168,9 @@ class Catalog:
 
     def read_unpublished(self, dataset: str, instruments: Collection[Instrument]) -> pa.Table:
         """Unpublished rows of some instruments of a market, as they will be published. FileNotFoundError: of `read_listed`."""
-        names = pa.array([f"{instrument.symbol} {instrument.venue}" for instrument in instruments], pa.string())
-        rows, twins = [JOURNAL[dataset].empty_table()], [JOURNAL[dataset].empty_table()]
-        known = pa.chunked_array([], pa.int64())
-        for batch in self.unpublished(dataset):
-            table = pa.Table.from_batches([batch])
-            rows.append(table.filter(pc.is_in(_name_instruments(table), names)))
-            known = pa.chunked_array([*known.chunks, *rows[-1]["row"].chunks], pa.int64())
-            twins.append(table.filter(pc.is_in(table["twin_of"], known)))  # entries of twins come after their rows
-        found = _join_twins(pa.concat_tables(rows).filter(pc.field("twin_of").is_null()), pa.concat_tables(twins))
+        found = pa.Table.from_batches(self.unpublished(dataset, instruments), EXPANDED[dataset])
+        is_twin = pc.is_valid(found["twin_of"])
+        found = _join_twins(found.filter(pc.invert(is_twin)), found.filter(is_twin))
         if not may_overlap(dataset):
             return found
         market, _ = parse_dataset(dataset)
@@ -213,9 +212,12 @@ class Catalog:
         def look() -> pa.Table:
             positions.clear()
             found = [PARQUET[dataset].empty_table()]
-            for entries, _, is_unpublished in self._find_unpublished(dataset, positions=positions):
-                rows = entries.filter(pa.array(is_unpublished & entries.column("twin_of").is_null().to_numpy(False)))
-                found.append(keep(pa.Table.from_batches([rows]).select(PARQUET[dataset].names)))
+            rows = (
+                entries.filter(pa.array(is_unpublished & entries.column("twin_of").is_null().to_numpy(False)))
+                for entries, _, is_unpublished in self._find_unpublished(dataset, positions=positions)
+            )
+            for batch in _expand(dataset, rows):
+                found.append(keep(pa.Table.from_batches([batch]).select(PARQUET[dataset].names)))
             return pa.concat_tables(found)
 
         # hours before the first day have no directory, and one that is published meanwhile is of these days
@@ -225,16 +227,19 @@ class Catalog:
         return Snapshot(files, unpublished, positions)
 
     def journal(self, dataset: str, ends: dict[Path, int] | None = None) -> Iterator[pa.RecordBatch]:
-        """Every whole batch of journal entries, oldest first, published or not.
+        """Every whole batch of journal entries (JOURNAL), oldest first, published or not.
 
         `ends`: an empty dict at first; with it a later call gives what is new.
         """
-        yield from map(clear_zero_prices, read_rows(self._home.journal_directory(dataset), JOURNAL[dataset], ends))
+        yield from read_rows(self._home.journal_directory(dataset), JOURNAL[dataset], ends)
 
-    def unpublished(self, dataset: str) -> Iterator[pa.RecordBatch]:
-        """Journal entries that are in no partition yet, oldest first; PartitionWriteError if a partition is unreadable."""
-        for entries, _, is_unpublished in self._find_unpublished(dataset):
-            yield clear_zero_prices(entries.filter(pa.array(is_unpublished)))
+    def unpublished(self, dataset: str, instruments: Collection[Instrument] | None = None) -> Iterator[pa.RecordBatch]:
+        """Entries (EXPANDED) that are in no partition yet, oldest first, of all or of some instruments.
+
+        PartitionWriteError if a partition is unreadable.
+        """
+        found = (entries.filter(pa.array(mask)) for entries, _, mask in self._find_unpublished(dataset))
+        yield from _expand(dataset, found if instruments is None else _select_instruments(found, instruments))
 
     def journal_only(self, dataset: str, begin_ns: int, end_ns: int) -> list[int]:
         """Hours that begin in [begin_ns, end_ns) and have unpublished entries, ascending."""
@@ -288,6 +293,36 @@ def _join_twins(rows: pa.Table, twins: pa.Table) -> pa.Table:
             continue
         rows = rows.set_column(rows.column_names.index(name), rows.schema.field(name), joined)
     return rows
+
+
+def expand(dataset: str, entries: pa.RecordBatch) -> pa.RecordBatch:
+    """Entries of a journal (JOURNAL) with the columns of the rows as they will be published (EXPANDED)."""
+    return clear_zero_prices(expand_entries(dataset, entries))
+
+
+def _expand(dataset: str, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    """Entries with their columns, several batches at once: each takes a hundred calls, however small it is."""
+    waiting: list[pa.RecordBatch] = []
+    for batch in batches:
+        if batch.num_rows:
+            waiting.append(batch)
+        if sum(one.num_rows for one in waiting) >= EXPANDED_ROWS:
+            yield expand(dataset, pa.concat_batches(waiting))
+            waiting.clear()
+    if waiting:
+        yield expand(dataset, pa.concat_batches(waiting))
+
+
+def _select_instruments(
+    batches: Iterable[pa.RecordBatch], instruments: Collection[Instrument]
+) -> Iterator[pa.RecordBatch]:
+    """The rows of some instruments, and their twins, which come after them."""
+    wanted = pa.array([encode_instrument(one.symbol, _VENUES[one.venue]) for one in instruments], pa.binary(16))
+    known = pa.array([], pa.int64())
+    for batch in batches:
+        is_mine = pc.is_in(instrument_column(read_records(batch)), wanted)
+        known = pa.concat_arrays([known, batch.column("row").filter(is_mine)])
+        yield batch.filter(pc.or_(is_mine, pc.is_in(batch.column("twin_of"), known)))
 
 
 def _name_instruments(rows: pa.Table) -> pa.ChunkedArray:

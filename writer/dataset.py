@@ -35,11 +35,14 @@ from writer.catalog import Catalog
 from writer.dataset_report import DatasetReport
 from writer.disk_thread import DiskThread
 from writer.feeds import day_events
+from writer.feeds.book_monitors import BookMonitors
 from writer.feeds.day_events import DayEvents
 from writer.feeds.monitor import FeedMonitor
-from writer.ingest.book_arbiter import ArbitrationResult, BookArbiter
+from writer.ingest.arbitration_result import ArbitrationResult
+from writer.ingest.book_arbiter import BookArbiter
 from writer.ingest.replay import ArbiterReplay
 from writer.ingest.ring_reader import OrderedBatch, RingReader, compute_read_limit
+from writer.journal.entries import JOURNAL, build_entries
 from writer.journal.journal import Journal, find_newest_rows
 from writer.journal.segment import JournalBatch
 from writer.publish import partition
@@ -155,8 +158,10 @@ class Dataset:
         is_merged = schema.is_merged(name)
         self._window_ns = round(settings.twin_window_s * SECOND_NS) if is_merged else 0
         self.arbiter: BookArbiter | None = None
+        self._book_monitors: BookMonitors | None = None
         self._retention_ns = 0
         if is_merged:
+            self._book_monitors = BookMonitors(feed_monitor, gap_reporter)
             self.arbiter = BookArbiter(self._window_ns, settings.identity_cum_volume, home.settings.clock.speed)
             self._retention_ns = self.arbiter.stall_ns + STRAGGLER_NS
         self.schedule = PublicationSchedule(
@@ -183,7 +188,7 @@ class Dataset:
                     self._gap_reporter.replay(batch.entries)
                 self.schedule.add_rows(find_newest_rows(batch.entries))
 
-        journal = Journal.open(directory, schema.JOURNAL[self.name], on_batch, self._report.damaged)
+        journal = Journal.open(directory, JOURNAL[self.name], on_batch, self._report.damaged)
         for hour in list(self.schedule.hours):
             try:
                 published_to = partition.confirm_published_to(self.directory, hour, journal.lineage, self.market)
@@ -326,7 +331,7 @@ class Dataset:
         arbitration = (
             self.arbiter.arbitrate(records, schema.compute_hours(records), first_row) if self.arbiter else None
         )
-        batch = schema.build_entries(self.name, records, first_row, arbitration)
+        batch = build_entries(self.name, records, first_row, arbitration)
         if self.stream in STREAMS:
             self._vitals.set("last_data_mono_ns", now_ns)
         state = self.arbiter.export_state() if self.arbiter else None
@@ -365,13 +370,11 @@ class Dataset:
         records, through_ns = ring_batch.records, min(ring_batch.through_ns, now_ns)
         if self.day_events is not None:
             self.day_events.add_records(records)
-        if self._feed_monitor is not None and self.arbiter is not None:
-            self._feed_monitor.add_books(records, arbitration, through_ns)
+        if self._book_monitors is not None:
+            self._book_monitors.add(records, arbitration, through_ns, now_ns)
         elif self._feed_monitor is not None and self.stream == "event":
             self._feed_monitor.add_events(records)
-        if self._gap_reporter is not None and self.stream == "orderbook":
-            self._gap_reporter.add_books(records)
-        elif self._gap_reporter is not None and self.stream == "tick":
+        if self._gap_reporter is not None and self.stream == "tick":
             self._gap_reporter.add_ticks(records, self.journal.last_row)
             self._gap_reporter.check(through_ns)
 

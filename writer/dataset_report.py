@@ -6,16 +6,21 @@ from collections.abc import Callable, Collection
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from loguru import logger
 
 from ringbuf.records import STREAMS, UNDEFINED, EventType, FeedId
 from ringbuf.vitals import Vitals
 from writer import schema
-from writer.ingest.book_arbiter import ArbitrationResult, BookArbiter
+from writer.ingest.arbitration_result import ArbitrationResult
+from writer.ingest.book_arbiter import BookArbiter
 from writer.ingest.ring_reader import UNKNOWN_SEQ, LossReport
 from writer.journal.reader import describe
 from writer.journal.segment import Damage
+
+LATENCIES = 8
+"""Values that the latencies of a batch are recorded as."""
+
+_FEED_CODES = max(FeedId) + 1
 
 
 class DatasetReport:
@@ -43,30 +48,33 @@ class DatasetReport:
         if self._stream == "event":
             vitals.add("events", len(records))
             return
-        new = pc.is_null(batch.column("twin_of")).to_numpy(zero_copy_only=False)
-        vitals.add("journal_rows", len(records))
+        new = batch.column("twin_of").is_null().to_numpy(zero_copy_only=False)
+        counts = {"journal_rows": len(records)}
         if late_hours:
-            vitals.add("late_rows", int((new & np.isin(batch.column("hour").to_numpy(), list(late_hours))).sum()))
+            counts["late_rows"] = int((new & np.isin(batch.column("hour").to_numpy(), list(late_hours))).sum())
+        of_feed = np.bincount(records["line"], minlength=_FEED_CODES).tolist()
         for feed in self._feeds:
-            mine = records["line"] == FeedId[feed.upper()]
-            vitals.add(f"rows_in_{feed}", int(mine.sum()))
-            if self._arbiter is not None:
-                vitals.add(f"books_in_{feed}", int(mine.sum()))
-                vitals.add(f"books_first_{feed}", int((mine & new).sum()))
-        if self._arbiter is not None:
-            vitals.add("books_new", int(new.sum()))
-            vitals.add("books_twins", int((~new).sum()))
-            vitals.add("books_late", int(arbitration.late.sum()) if arbitration else 0)
+            counts[f"rows_in_{feed}"] = of_feed[FeedId[feed.upper()]]
+        if arbitration is not None and self._arbiter is not None:
+            first = np.bincount(records["line"][new], minlength=_FEED_CODES).tolist()
+            for feed in self._feeds:
+                counts[f"books_in_{feed}"] = of_feed[FeedId[feed.upper()]]
+                counts[f"books_first_{feed}"] = first[FeedId[feed.upper()]]
+            counts["books_new"] = sum(first)
+            counts["books_twins"] = len(records) - sum(first)
+            counts["books_late"] = int(np.count_nonzero(arbitration.late))
+            counts["twins_differ"] = int(np.count_nonzero(arbitration.differs))
             vitals.set("waiting_books", self._arbiter.unmatched_count)
-        if arbitration is not None:
-            vitals.add("twins_differ", int(arbitration.differs.sum()))
             for venue, detail, is_trusted in arbitration.changes:
                 self._report_change(schema.VENUE_NAMES[venue].as_py(), detail.removesuffix("_e4"), is_trusted)
         if self._stream == "tick":
-            vitals.add("ticks_in", len(records))
-        if len(records):
-            for lags in np.array_split(np.sort(now_ns - records["mono_ns"]), min(8, len(records))):
-                vitals.record_latency(max(0, int(lags.mean())), len(lags))
+            counts["ticks_in"] = len(records)
+        vitals.add_all(counts)
+        lags_ns = np.sort(now_ns - records["mono_ns"]).tolist()
+        step = -(-len(lags_ns) // LATENCIES) or 1
+        for begin in range(0, len(lags_ns), step):
+            some_ns = lags_ns[begin : begin + step]
+            vitals.record_latency(max(0, some_ns[len(some_ns) // 2]), len(some_ns))
 
     def _report_change(self, venue: str, detail: str, is_trusted: bool) -> None:
         """Log and emit what tells two books of a venue apart from now on."""

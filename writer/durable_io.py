@@ -93,6 +93,13 @@ def link_new(temporary: Path, path: Path) -> None:
     sync_directory(path.parent)
 
 
+def keep(path: Path, backup: Path) -> None:
+    """Give a file that is about to be replaced a second name; one that is there stays."""
+    with suppress(FileExistsError):
+        os.link(path, backup)
+    sync_directory(path.parent)
+
+
 def replace(path: Path, data: bytes) -> None:
     """Put a new file of that content in place of `path`."""
     rename(_write_temporary(path, data), path)

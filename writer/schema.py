@@ -1,6 +1,6 @@
-"""Arrow schemas of journal and Parquet, and the conversion of records to their columns.
+"""Arrow schemas of published files, and the conversion of records to their columns.
 
-    ORDERBOOK, TICK, EVENT records ──build_entries──> RecordBatch of JOURNAL[dataset] ──publication──> table of PARQUET[dataset]
+    ORDERBOOK, TICK, EVENT records ──build_columns──> columns of PARQUET[dataset]
 
             times             prices           in addition
     kr.*    Asia/Seoul        int64 won        recv_time_kis, recv_time_kiwoom of a book
@@ -17,6 +17,7 @@ Guarantees:
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TypeVar
 
 import numpy as np
@@ -26,14 +27,10 @@ import pyarrow.compute as pc
 from conf.clock import HOUR_NS
 from conf.market import KR, MARKETS, Market
 from ringbuf.records import LEVELS, PRICE_SCALE, RINGS, STREAM_NAMES, UNDEFINED, EventType, FeedId, Flag, Session, Venue
-from writer.ingest.book_arbiter import IDENTITY_BYTES, NEW, ArbitrationResult
 from writer.ingest.trading_day import compute_exchange_ns, compute_session_days
 
 WRITER_FEED = "writer"
 """The writer's own feed: it has events only, which are stored like those of the collectors."""
-
-VERSION = 1
-"""Of journal entries."""
 
 FILE_VERSION = 2
 """Of published files: from 2 on a price that the exchange did not give is null, with its size; in 1 it is the vendor's 0."""
@@ -63,7 +60,7 @@ def _arrival_columns(market: Market) -> list[str]:
     return [f"recv_time_{line}" for line in market.feeds] if len(market.feeds) > 1 else []
 
 
-def _build_columns(market: Market, stream: str) -> pa.Schema:
+def _list_columns(market: Market, stream: str) -> pa.Schema:
     """The columns of one dataset."""
     time, price, whole = timestamp_type(market), pa.int64() if market.integer_prices else pa.float64(), pa.int64()
     head = [("symbol", pa.string()), ("venue", pa.string()), ("exch_time", time), ("recv_time", time)]
@@ -97,7 +94,7 @@ def _build_columns(market: Market, stream: str) -> pa.Schema:
     return pa.schema([*head, *content, *_ORIGIN])
 
 
-def _build_event_columns(market: Market) -> pa.Schema:
+def _list_event_columns(market: Market) -> pa.Schema:
     """The columns of a market's events."""
     time, text, whole = timestamp_type(market), pa.string(), pa.int64()
     head = [("time", time), ("line", text), ("kind", text), ("symbol", text), ("venue", text), ("stream", text)]
@@ -136,7 +133,7 @@ def is_sorted_by_symbol(dataset: str) -> bool:
 
 
 PARQUET: dict[str, pa.Schema] = {
-    f"{market.name}.{stream}": _build_event_columns(market) if stream == "event" else _build_columns(market, stream)
+    f"{market.name}.{stream}": _list_event_columns(market) if stream == "event" else _list_columns(market, stream)
     for market in MARKETS.values()
     for stream in RINGS
 }
@@ -149,22 +146,6 @@ _GIVEN_WITH_PRICE = {
 }
 """Prices that vendors send as 0 where there is none, each with the size beside it (a tick's quotes have none)."""
 
-_ENTRY = [
-    ("row", pa.int64()),  # entry number, 1, 2, 3 ... over the whole lineage of the journal
-    (
-        "twin_of",
-        pa.int64(),
-    ),  # null: a new row; else only the arrival and stamp of that row's twin, content columns null
-    ("mono_ns", pa.int64()),
-    ("hour", pa.int64()),  # start of the exchange hour the row is stored in, ns since 1970 UTC
-]
-
-JOURNAL: dict[str, pa.Schema] = {
-    name: pa.schema([*_ENTRY, *([("identity", pa.binary(IDENTITY_BYTES))] if is_merged(name) else []), *columns])
-    for name, columns in PARQUET.items()
-}
-"""Dataset -> a journal entry: the row as it will be published, and what the writer needs to continue."""
-
 
 def _names_by_code(members: type[EventType] | type[FeedId] | type[Session] | type[Venue], lower: bool) -> pa.Array:
     """Names by code; a code without a name keeps its number."""
@@ -172,16 +153,16 @@ def _names_by_code(members: type[EventType] | type[FeedId] | type[Session] | typ
     return pa.array([names.get(code, f"{members.__name__.lower()}_{code}") for code in range(256)])
 
 
-_FEED_NAMES, _SESSION_NAMES, VENUE_NAMES = (
+FEED_NAMES, SESSION_NAMES, VENUE_NAMES = (
     _names_by_code(FeedId, lower=True),
     _names_by_code(Session, lower=True),
     _names_by_code(Venue, lower=False),
 )
-_FEED_NAMES = pc.replace_with_mask(
-    _FEED_NAMES, pc.equal(_FEED_NAMES, "gapfill"), pa.scalar("kis")
+FEED_NAMES = pc.replace_with_mask(
+    FEED_NAMES, pc.equal(FEED_NAMES, "gapfill"), pa.scalar("kis")
 )  # backfilled ticks come from KIS REST
-_EVENT_TYPE_NAMES = _names_by_code(EventType, lower=True)
-_STREAM_NAMES = pa.array(STREAM_NAMES)
+EVENT_TYPE_NAMES = _names_by_code(EventType, lower=True)
+EVENT_STREAM_NAMES = pa.array(STREAM_NAMES)
 
 
 def clear_zero_prices(table: _Rows) -> _Rows:
@@ -209,125 +190,126 @@ def compute_hours(records: np.ndarray) -> np.ndarray:
     return ns // HOUR_NS * HOUR_NS
 
 
-def build_entries(
-    dataset: str, records: np.ndarray, first_row: int, arbitration: ArbitrationResult | None
-) -> pa.RecordBatch:
-    """Journal entries of `records` (dtype of the dataset's stream), numbered from `first_row`.
+def build_columns(
+    dataset: str, records: np.ndarray, twin: np.ndarray | None = None, arrivals: Sequence[np.ndarray] = ()
+) -> dict[str, pa.Array]:
+    """The columns (PARQUET) of `records` (dtype of the dataset's stream, shape (n,)), by name.
 
-    `arbitration`: the arbiter's result, None where nothing is merged.
+    `twin` bool (n,): which are only the other arrival of a row. `arrivals`: records (n,) of which each feed's time of receipt is
+    that of the first with its line; those of `records` by default.
     """
     market, stream = parse_dataset(dataset)
     if stream == "event":
-        return _build_event_entries(records, first_row, dataset)
+        return _build_event_columns(records, market)
     time = timestamp_type(market)
-    count = len(records)
-    twin_of = np.full(count, NEW, np.int64) if arbitration is None else arbitration.twin_of
-    twin = twin_of != NEW
-    is_same = twin if arbitration is None else twin & ~arbitration.differs  # a twin that differs keeps its details
+    twin = np.zeros(len(records), bool) if twin is None else twin
+    is_same = twin & (records["flags"] & int(Flag.TWIN_DIFFERS) == 0)  # a twin that differs keeps its details
     fetched = records["line"] == FeedId.GAPFILL
     columns: dict[str, pa.Array] = {
-        "row": pa.array(np.arange(first_row, first_row + count)),
-        "twin_of": pa.array(twin_of, mask=~twin),
-        "mono_ns": pa.array(records["mono_ns"]),
-        "hour": pa.array(compute_hours(records) if arbitration is None else arbitration.hour_ns),
         "symbol": _to_text(records["symbol"], twin),
         "venue": _to_names(VENUE_NAMES, records["venue"], twin),
         "exch_time": _to_ints(records["exch_ns"]).cast(time),
         "recv_time": _to_ints(records["recv_ns"], fetched).cast(time),
-        "broker": _to_names(_FEED_NAMES, records["line"]),
-        "session": _to_names(_SESSION_NAMES, records["session"], twin),
+        "broker": _to_names(FEED_NAMES, records["line"]),
+        "session": _to_names(SESSION_NAMES, records["session"], twin),
         "seq": _to_ints(records["seq"], fetched),
         "extra": _to_text(records["extra"], twin | (records["extra"] == b"")),
     }
     if market.has_business_date:
         columns["business_date"] = pa.array(compute_session_days(records).astype(np.int32)).cast(pa.date32())
-    rounded = (
-        _add_book_columns(records, market, columns, twin, is_same)
-        if stream == "orderbook"
-        else _add_tick_columns(records, market, columns)
-    )
+    rounded = np.zeros(len(records), bool)
+    if stream == "orderbook":
+        _add_book_columns(records, market, columns, twin, is_same, rounded)
+        for name, feed in zip(_arrival_columns(market), market.feeds, strict=False):
+            columns[name] = _to_ints(_find_arrivals(arrivals or [records], FeedId[feed.upper()])).cast(time)
+    else:
+        _add_tick_columns(records, market, columns, rounded)
     flags = records["flags"].astype(np.int64) | np.where(rounded, int(Flag.PRICE_ROUNDED), 0)
-    if arbitration is not None:
-        flags |= np.where(arbitration.late, int(Flag.LATE), 0)
-        columns["identity"] = pa.array(arbitration.identity, pa.binary(IDENTITY_BYTES))
-        flags = np.where(twin, int(Flag.TWIN_DIFFERS), flags)
-    columns["flags"] = _to_ints(flags, is_same)
-    schema = JOURNAL[dataset]
-    return pa.record_batch([columns[name] for name in schema.names], schema=schema)
+    columns["flags"] = _to_ints(np.where(twin, int(Flag.TWIN_DIFFERS), flags), is_same)
+    return columns
+
+
+def _find_arrivals(arrivals: Sequence[np.ndarray], feed: FeedId) -> np.ndarray:
+    """When a feed received each book, UNDEFINED if it did not."""
+    recv_ns = np.full(len(arrivals[0]), UNDEFINED)
+    for records in reversed(arrivals):
+        recv_ns = np.where(records["line"] == feed, records["recv_ns"], recv_ns)
+    return recv_ns
 
 
 def _add_book_columns(
-    records: np.ndarray, market: Market, columns: dict[str, pa.Array], twin: np.ndarray, is_same: np.ndarray
-) -> np.ndarray:
-    """A book's own columns; whether a price was rounded, shape (n,)."""
-    rounded = np.zeros(len(records), bool)
-    for name, feed in zip(_arrival_columns(market), market.feeds, strict=False):
-        columns[name] = _to_ints(records["recv_ns"], records["line"] != FeedId[feed.upper()]).cast(
-            timestamp_type(market)
-        )
+    records: np.ndarray,
+    market: Market,
+    columns: dict[str, pa.Array],
+    twin: np.ndarray,
+    is_same: np.ndarray,
+    rounded: np.ndarray,
+) -> None:
+    """A book's own columns; `rounded` is set where a price had to be rounded."""
     for side in _SIDES:
         for n in range(LEVELS):
-            columns[f"{side}_price_{n + 1}"] = _to_prices(records[f"{side}_price_e4"][:, n], market, rounded, twin)
+            columns[f"{side}_price_{n + 1}"] = build_prices(market, records[f"{side}_price_e4"][:, n], rounded, twin)
             columns[f"{side}_size_{n + 1}"] = _to_ints(records[f"{side}_size"][:, n], twin)
     for name in ("expected_price", "mid_price"):
-        columns[name] = _to_prices(records[f"{name}_e4"], market, rounded, is_same)
+        columns[name] = build_prices(market, records[f"{name}_e4"], rounded, is_same)
     for name in ("total_ask_size", "total_bid_size", "expected_size", "mid_size"):
         columns[name] = _to_ints(records[name], is_same)
     columns["cum_volume"] = _to_ints(records["cum_volume"], twin)
-    return rounded
 
 
-def _add_tick_columns(records: np.ndarray, market: Market, columns: dict[str, pa.Array]) -> np.ndarray:
-    """A tick's own columns; whether a price was rounded, shape (n,)."""
-    rounded = np.zeros(len(records), bool)
+def _add_tick_columns(records: np.ndarray, market: Market, columns: dict[str, pa.Array], rounded: np.ndarray) -> None:
+    """A tick's own columns; `rounded` is set where a price had to be rounded."""
     for name in ("price", "ask_price_1", "bid_price_1"):
-        columns[name] = _to_prices(records[f"{name}_e4"], market, rounded)
+        columns[name] = build_prices(market, records[f"{name}_e4"], rounded)
     for name in ("size", "cum_volume", "cum_value", "value_change", "trade_count"):
         columns[name] = _to_ints(records[name])
     columns["side"] = pa.array(records["side"])
     columns["source"] = _SOURCE.take(pa.array((records["line"] == FeedId.GAPFILL).astype(np.int8)))
-    return rounded
 
 
-def _build_event_entries(records: np.ndarray, first_row: int, dataset: str) -> pa.RecordBatch:
-    """Journal entries of events: what an event does not name is null."""
-    count, time, schema = len(records), timestamp_type(parse_dataset(dataset)[0]), JOURNAL[dataset]
+def _build_event_columns(records: np.ndarray, market: Market) -> dict[str, pa.Array]:
+    """The columns of events: what an event does not name is null."""
+    time = timestamp_type(market)
     columns = {
-        "row": pa.array(np.arange(first_row, first_row + count)),
-        "twin_of": pa.nulls(count, pa.int64()),
-        "hour": pa.array(compute_hours(records)),
-        "line": _to_names(_FEED_NAMES, records["line"]),
-        "kind": _to_names(_EVENT_TYPE_NAMES, records["kind"]),
+        "line": _to_names(FEED_NAMES, records["line"]),
+        "kind": _to_names(EVENT_TYPE_NAMES, records["kind"]),
         "venue": _to_names(VENUE_NAMES, records["venue"], records["venue"] == 0),
-        "stream": _to_names(_STREAM_NAMES, records["stream"], records["stream"] == 0),
+        "stream": _to_names(EVENT_STREAM_NAMES, records["stream"], records["stream"] == 0),
         "value": _to_ints(records["value"]),
     }
     for name, field in (("time", "recv_ns"), ("since", "since_ns"), ("exch_time", "exch_ns")):
         columns[name] = _to_ints(records[field]).cast(time)
     columns |= {name: _to_text(records[name], records[name] == b"") for name in ("symbol", "message")}
-    columns |= {name: pa.array(records[name].astype(np.int64)) for name in ("mono_ns", "connection", "flags", "seq")}
-    return pa.record_batch([columns[name] for name in schema.names], schema=schema)
+    return columns | {name: pa.array(records[name].astype(np.int64)) for name in ("connection", "flags", "seq")}
+
+
+def name_instruments(records: np.ndarray) -> list[tuple[str, str]]:
+    """Symbol and venue of each record, as published."""
+    none = np.zeros(len(records), bool)
+    columns = _to_text(records["symbol"], none), _to_names(VENUE_NAMES, records["venue"])
+    return list(zip(*(column.to_pylist() for column in columns), strict=True))
 
 
 def _to_ints(values: np.ndarray, hidden: np.ndarray | bool = False) -> pa.Array:
     return pa.array(np.ascontiguousarray(values), mask=(values == UNDEFINED) | hidden)
 
 
-def _to_prices(
-    price_e4: np.ndarray, market: Market, rounded: np.ndarray, hidden: np.ndarray | bool = False
+def build_prices(
+    market: Market, price_e4: np.ndarray, rounded: np.ndarray | None = None, hidden: np.ndarray | bool = False
 ) -> pa.Array:
-    """Prices as the market's files have them; `rounded` is set where one had to be rounded."""
+    """Prices as the market's files have them, null where UNDEFINED or `hidden`; `rounded` is set where one had to be rounded."""
     if market.integer_prices:
         return _to_whole_prices(price_e4, rounded, hidden)
     return pa.array(price_e4 / PRICE_SCALE, mask=(price_e4 == UNDEFINED) | hidden)
 
 
-def _to_whole_prices(price_e4: np.ndarray, rounded: np.ndarray, hidden: np.ndarray | bool) -> pa.Array:
+def _to_whole_prices(price_e4: np.ndarray, rounded: np.ndarray | None, hidden: np.ndarray | bool) -> pa.Array:
     """Whole units of the currency, half to even; `rounded` is set for fractional prices."""
     units = price_e4 // PRICE_SCALE
     rest = price_e4 - units * PRICE_SCALE
     defined = price_e4 != UNDEFINED
-    rounded |= (rest != 0) & defined & ~np.asarray(hidden)
+    if rounded is not None:
+        rounded |= (rest != 0) & defined & ~np.asarray(hidden)
     half = PRICE_SCALE // 2
     units += (rest > half) | ((rest == half) & (units % 2 == 1))
     return pa.array(units, mask=~defined | hidden)

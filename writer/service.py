@@ -1,6 +1,6 @@
 """Writer main loop: read the rings, sync the journal, publish hours.
 
-    every turn, each dataset   rings ─> arbitrate ─disk thread─> journal     at most fsync_every_s   ─fsync─> rings may overwrite
+    turn, each dataset         rings ─> arbitrate ─disk thread─> journal     at most fsync_every_s   ─fsync─> rings may overwrite
     hour is due                journal ─publisher thread─> Parquet           then                    the journal is pruned
 
 Guarantees:
@@ -15,10 +15,12 @@ Guarantees:
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 
 from loguru import logger
 
+from conf.clock import SECOND_NS
 from conf.home import Home
 from conf.market import KR, MARKETS, Market
 from conf.process import ShutdownSignal
@@ -36,8 +38,11 @@ from writer.service_report import RETRY_NS, WriterReport
 from writer.volume.gap_report import GapReporter
 from writer.watchdog_guard import WatchdogGuard
 
+TURN_S = 0.1
+"""Pause between two turns while records arrive: what a record waits for, at most, behind the watermark."""
+
 POLL_INTERVAL_S = 0.2
-"""Pause between two turns when nothing is left to do: batches of this length, five wake-ups a second."""
+"""The longest pause, when none arrive: five wake-ups a second. As often everything else is looked after."""
 
 DISK_TURN_S = 0.2
 """How long a turn waits for the disk: heartbeats go on, and on a disk that answers every step ends in its turn."""
@@ -105,13 +110,15 @@ class WriterService:
         )
         self._watchdog_guard = WatchdogGuard(home, vitals)
         self._day_reporter = DayReporter(home.day_report_path(), self._clock)
-        self._looked_ns = 0
+        self._looked_ns = self._served_ns = 0
+        self.pause_s = TURN_S
+        """Until the next turn: it doubles with each one that finds the rings empty."""
 
     def run(self) -> None:
         """Turn until asked to stop; then finish."""
         while not self._stop.requested:
             if not self.poll_once():
-                self._stop.wait(POLL_INTERVAL_S)
+                self._stop.wait(self.pause_s)
         self.finish()
 
     def _open(self, now_ns: int) -> None:
@@ -149,10 +156,18 @@ class WriterService:
                     self._datasets.append(disk.collect())
 
     def poll_once(self, drain_all: bool = False) -> bool:
-        """One round; whether more is due already. Without a limit, when the producers have exited, everything is read."""
+        """One round; whether more is due already. Without a limit, when the producers have exited, everything is read.
+
+        Datasets without a new record, and all that is no dataset, have their turn every POLL_INTERVAL_S.
+        """
         now_ns = self._clock.mono_ns()
         self._vitals.heartbeat()
         limit_ns = NO_LIMIT_NS if drain_all else now_ns - self._settings.watermark_ms * 1_000_000
+        waiting = [dataset for dataset in self._datasets if dataset.reader.backlog]
+        self.pause_s = TURN_S if waiting else min(2 * self.pause_s, POLL_INTERVAL_S)
+        if not drain_all and now_ns - self._served_ns < POLL_INTERVAL_S * SECOND_NS:
+            return self._step_datasets(waiting, limit_ns, now_ns)
+        self._served_ns = now_ns
         if now_ns - self._looked_ns >= RETRY_NS:
             self._looked_ns = now_ns
             self._report.check_clock()
@@ -161,7 +176,12 @@ class WriterService:
             self._home.mark_ring_directory()
             if self._report.events is not None:
                 self._report.events.restore_path()
-        more = self._step_datasets(limit_ns, now_ns)
+        more = self._step_datasets(self._datasets, limit_ns, now_ns)
+        self._serve(now_ns)
+        return more
+
+    def _serve(self, now_ns: int) -> None:
+        """All that is due beside the datasets: publication, reports, the state."""
         self._publication.poll(now_ns)
         for reporter in self._gap_reporters.values():
             reporter.write(now_ns)
@@ -177,12 +197,11 @@ class WriterService:
             self._report.set_state(*self._report.describe())
         elif not self._stop.requested:
             self._report.set_state(*self._describe())
-        return more
 
-    def _step_datasets(self, limit_ns: int, now_ns: int) -> bool:
-        """One step of each dataset; those the disk is not done with in this turn go on in the background."""
+    def _step_datasets(self, datasets: Sequence[Dataset], limit_ns: int, now_ns: int) -> bool:
+        """A step of each of these; what the disk is not done with in this turn goes on in the background."""
         begun = [disk for disk in self._openings.values() if disk.waited_s < DISK_TURN_S]
-        for dataset in self._datasets:
+        for dataset in datasets:
             if not dataset.has_begun and self._report.is_due(dataset.name, now_ns):
                 dataset.begin(limit_ns, now_ns, is_retry=dataset.name in self._report.paused)
                 begun.append(dataset.disk)

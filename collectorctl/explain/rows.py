@@ -98,7 +98,7 @@ def _find_journal_rows(
 ) -> list[dict[str, Any]]:
     """Unpublished rows; an arrival that came later than its row takes its place if it was earlier."""
     found: dict[int, dict[str, Any]] = {}
-    for batch in Catalog(home).unpublished(dataset):
+    for batch in Catalog(home).unpublished(dataset, [instrument]):
         table = pa.Table.from_batches([batch])
         for _, entry in _select_rows(table, 0, instrument, begin_ns, end_ns):
             found[entry["row"]] = {"file": JOURNAL} | entry

@@ -29,7 +29,8 @@ import pyarrow.compute as pc
 
 from collectorctl.reprocess.stored_books import FEED_BY_COLUMN, to_records
 from ringbuf.records import UNDEFINED, FeedId, Flag
-from writer.ingest.book_arbiter import NEW, BookArbiter
+from writer.ingest.arbitration_result import NEW
+from writer.ingest.book_arbiter import BookArbiter
 from writer.publish.overlap import NO_FEED, TickArrays, mark_rows, select
 
 _LATEST = np.iinfo(np.int64).max

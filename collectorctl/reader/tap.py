@@ -39,7 +39,8 @@ from collectorctl.reader.tick_merge import TickMerge
 from conf.clock import SECOND_NS
 from ringbuf.records import RINGS, join_records, take_records
 from ringbuf.ring import Observer, RingError
-from writer.ingest.book_arbiter import NEW, BookArbiter
+from writer.ingest.arbitration_result import NEW
+from writer.ingest.book_arbiter import BookArbiter
 
 WARM_UP_NS = 10 * SECOND_NS
 REMEMBERED_NS = 60 * SECOND_NS

@@ -24,7 +24,8 @@ from conf.clock import HOUR_NS, SECOND_NS
 from conf.home import Home
 from ringbuf.records import LEVELS, ORDERBOOK, PRICE_SCALE, UNDEFINED, FeedId, Venue, empty_records
 from writer.catalog import Catalog
-from writer.ingest.book_arbiter import NEW, BookArbiter
+from writer.ingest.arbitration_result import NEW
+from writer.ingest.book_arbiter import BookArbiter
 
 FEED_BY_COLUMN = {f"recv_time_{line}": FeedId[line.upper()] for line in ("kis", "kiwoom")}
 BOOKS = "kr.orderbook"

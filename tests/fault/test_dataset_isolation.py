@@ -23,8 +23,8 @@ from conf.home import Home
 from ringbuf.events import EventPublisher
 from ringbuf.records import RINGS, EventType, FeedId
 from ringbuf.ring import Consumer
+from writer.journal.entries import JOURNAL
 from writer.journal.journal import Journal
-from writer.schema import JOURNAL
 
 DATASETS = ("kr.orderbook", "kr.tick", "kr.event")
 

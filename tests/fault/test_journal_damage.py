@@ -25,9 +25,9 @@ from conf.home import Home
 from ringbuf.events import EventPublisher
 from ringbuf.records import ORDERBOOK, EventType, FeedId
 from ringbuf.ring import Producer
+from writer.journal.entries import EXPANDED, expand_entries, read_records
 from writer.journal.reader import list_segments
 from writer.journal.segment import JournalBatch, scan_segment
-from writer.schema import JOURNAL
 
 BATCHES, BOOKS = 4, 15
 
@@ -73,7 +73,7 @@ def flip(path: Path, at: int, bit: int) -> None:
 
 def books_in(batch: JournalBatch) -> set[int]:
     """The numbers of the books of a frame."""
-    return set(batch.entries.column("cum_volume").to_pylist())
+    return set(read_records(batch.entries)["cum_volume"].tolist())
 
 
 def stored(home: Home) -> list[int]:
@@ -204,9 +204,12 @@ def test_a_journal_of_the_version_before_is_published_by_this_one(home: Home) ->
     (path,) = fill(home)
     batches = frames_of(path)[1:]
     lineage = path.read_bytes()[16:32].hex()
-    rows = [(batch.entries, batch.metadata | {"last_row": batch.last_row}) for batch in batches]
+    rows = [
+        (expand_entries("kr.orderbook", batch.entries), batch.metadata | {"last_row": batch.last_row})
+        for batch in batches
+    ]
     path.unlink()
-    write_former_segment(path.with_suffix(".arrows"), JOURNAL["kr.orderbook"], lineage, rows)
+    write_former_segment(path.with_suffix(".arrows"), EXPANDED["kr.orderbook"], lineage, rows)
 
     process = start_writer(home)
     wait_for(lambda: read_running_vitals(home, process))

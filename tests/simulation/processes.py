@@ -236,7 +236,7 @@ class SimulatedWriter:
         """One turn of its loop; seconds until the next."""
         service = self._service
         assert service is not None
-        return 0.0 if service.poll_once() else WRITER_INTERVAL_S * self._random.uniform(0.8, 1.2)
+        return 0.0 if service.poll_once() else WRITER_INTERVAL_S * self._random.uniform(0.3, 1.2)
 
     def finish(self) -> None:
         """Its end as asked; the state it leaves is in `detail`."""

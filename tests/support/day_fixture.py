@@ -116,8 +116,7 @@ def publish_ticks(root: Path, ticks: np.ndarray) -> None:
     for hour in np.unique(hours).tolist():
         mine = ticks[hours == hour]
         mine = mine[np.argsort(mine["symbol"], kind="stable")]
-        names = schema.PARQUET["kr.tick"].names
-        table = pa.Table.from_batches([schema.build_entries("kr.tick", mine, 1, None).select(names)])
+        table = pa.table(schema.build_columns("kr.tick", mine), schema.PARQUET["kr.tick"])
         hour_dir = hour_directory(root / "data/kr/tick", hour)
         hour_dir.mkdir(parents=True, exist_ok=True)
         metadata = {"lineage": "a-journal", "row_from": "0", "row_to": str(len(mine)), "schema_version": "1"}

@@ -1,4 +1,4 @@
-"""Segments of a journal as versions before format 2 wrote them: Arrow IPC streams."""
+"""Segments of a journal as versions before wrote them: Arrow IPC streams, and frames of entries of version 1."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+
+from writer.journal.frame import FrameEncoder
 
 Appended = tuple[pa.RecordBatch, dict[str, Any]]
 
@@ -26,3 +28,16 @@ def write_former_segment(
         stream.write_batch(batch, custom_metadata=metadata | {"crc": str(zlib.crc32(text, zlib.crc32(body)))})
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(sink.getvalue().to_pybytes())
+
+
+def write_segment_of_version_1(path: Path, schema: pa.Schema, lineage: str, batches: Iterable[Appended]) -> None:
+    """Write a segment that holds `batches`, entries of version 1 (`schema`), with their metadata and `last_row`."""
+    encoder, data = FrameEncoder(schema, lineage, 1), b""
+    for entries, values in batches:
+        metadata = dict(values)
+        last_row = metadata.pop("last_row")
+        if not data:
+            data = encoder.encode_opening(last_row - entries.num_rows, {"positions": {}, "ceilings": []})
+        data += encoder.encode_batch(entries, len(data), last_row, metadata)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(data)

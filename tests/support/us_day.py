@@ -23,9 +23,9 @@ from conf.clock import MINUTE_NS
 from conf.home import Home
 from conf.market import US
 from ringbuf.records import EVENT, STREAM_NAMES, EventType, FeedId, Flag, Session, Venue, empty_records
+from writer.journal.entries import JOURNAL, build_entries
 from writer.journal.journal import Journal
 from writer.publish.records import publish_records
-from writer.schema import JOURNAL, build_entries
 
 DAY = "2026-11-20"
 NEXT = "2026-11-21"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from datetime import date
 from pathlib import Path
 
@@ -15,6 +15,7 @@ from conf.home import Home
 from conf.instrument import Instrument
 from writer import schema
 from writer.catalog import Catalog, read_row_groups
+from writer.journal.entries import JOURNAL, build_entries
 from writer.journal.journal import Journal
 from writer.journal.reader import list_segments, read_lineage
 from writer.publish.partition import PublishTask, publish
@@ -30,11 +31,11 @@ SAMSUNG = Instrument("005930", "KRX")
 def home(place: Path) -> Home:
     """A home whose journal holds ticks 1..9 of nine o'clock, of which 1..6 are published, and 10..12 of ten o'clock."""
     home = make_home(place)
-    journal = Journal.open(home.journal_directory("kr.tick"), schema.JOURNAL["kr.tick"])
+    journal = Journal.open(home.journal_directory("kr.tick"), JOURNAL["kr.tick"])
     journal.roll([])
     for numbers, exch_ns in ((range(1, 7), NINE_NS), (range(7, 10), NINE_NS), (range(10, 13), NINE_NS + HOUR_NS)):
         ticks = make_ticks(numbers, exch_ns=exch_ns)
-        journal.append(schema.build_entries("kr.tick", ticks, journal.last_row + 1, None), {})
+        journal.append(build_entries("kr.tick", ticks, journal.last_row + 1, None), {})
     journal.sync()
     publish(
         PublishTask(
@@ -72,10 +73,12 @@ def test_a_row_that_is_published_while_it_is_looked_for_is_found_once(home: Home
     lineage = read_lineage(segment) or ""
 
     class BesideWriter(Catalog):
-        def unpublished(self, dataset: str) -> Iterator[pa.RecordBatch]:
+        def unpublished(
+            self, dataset: str, instruments: Collection[Instrument] | None = None
+        ) -> Iterator[pa.RecordBatch]:
             directory = self.directory(dataset)
             publish(PublishTask(dataset, directory, lineage, NINE_NS, 9, (segment,), 64, 5.0))
-            return super().unpublished(dataset)
+            return super().unpublished(dataset, instruments)
 
     catalog, span = BesideWriter(home), (NINE_NS, NINE_NS + HOUR_NS, ["cum_volume"])
     ways = {"read": lambda: [catalog.read("kr.tick", SAMSUNG, *span)]}

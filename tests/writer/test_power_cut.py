@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 from loguru import logger
 from support.crash_disk import CrashDisk, Tree, write_tree
-from support.former_journal import write_former_segment
+from support.former_journal import write_former_segment, write_segment_of_version_1
 from support.writer_data import NINE_NS, SECOND_NS, make_books, make_home, make_ticks
 
 from conf.home import Home
@@ -25,10 +25,11 @@ from ringbuf.events import EventPublisher
 from ringbuf.records import RINGS, EventType, FeedId
 from ringbuf.ring import Producer
 from ringbuf.vitals import Vitals
-from writer import durable_io, schema
+from writer import durable_io
 from writer.dataset import Dataset
 from writer.ingest.ring_reader import NO_LIMIT_NS
 from writer.journal import journal as journal_module
+from writer.journal.entries import EXPANDED, JOURNAL, build_entries, expand_entries
 from writer.journal.journal import Journal
 from writer.journal.reader import read_rows
 from writer.publish import partition
@@ -218,24 +219,28 @@ def test_a_power_cut_at_any_effect_leaves_every_durable_row_once(shared: Path, n
     judge(found, shared, name, found.durable)
 
 
-def test_a_power_cut_at_any_effect_of_an_upgrade_leaves_every_row_once(shared: Path) -> None:
-    """Segments of the format before are replaced one by one."""
-    home, found, rows = make_home(shared / "home"), Found(), schema.JOURNAL["kr.tick"]
+@pytest.mark.parametrize("write", [write_former_segment, write_segment_of_version_1])
+def test_a_power_cut_at_any_effect_of_an_upgrade_leaves_every_row_once(
+    shared: Path, write: Callable[..., None]
+) -> None:
+    """Segments of the forms before are replaced one by one."""
+    home, found = make_home(shared / "home"), Found()
     directory = home.journal_directory("kr.tick")
+    suffix = ".arrows" if write is write_former_segment else ".journal"
     for number in (1, 2):
         numbers = range(10 * number, 10 * number + 10)
-        batch = schema.build_entries("kr.tick", make_ticks(numbers), 10 * number - 9, None)
-        appended = [(batch, {"positions": {}, "last_row": 10 * number})]
-        write_former_segment(directory / f"{number:012d}.arrows", rows, "0" * 32, appended)
+        entries = expand_entries("kr.tick", build_entries("kr.tick", make_ticks(numbers), 10 * number - 9, None))
+        appended = [(entries, {"positions": {}, "last_row": 10 * number})]
+        write(directory / f"{number:012d}{suffix}", EXPANDED["kr.tick"], "0" * 32, appended)
     found.durable = set(range(10, 30))
     found.disk = CrashDisk(home.data, found.note)
     with found.disk.installed():
-        journal = Journal.open(directory, rows)
+        journal = Journal.open(directory, JOURNAL["kr.tick"])
         journal.roll([])
         journal.close()
     found.note("end", home.data)
 
-    assert len(found.trees) > 10
+    assert len(found.trees) > 8
     judge(found, shared, "kr.tick", found.durable)
 
 

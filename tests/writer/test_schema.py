@@ -14,13 +14,13 @@ from support.writer_data import NINE_NS, make_books, make_ticks
 from ringbuf.records import UNDEFINED, FeedId, Flag
 from writer import schema
 from writer.ingest.book_arbiter import BookArbiter
+from writer.journal.entries import build_entries, expand_entries
 
 
 def entries(found: np.ndarray) -> pa.RecordBatch:
-    """Journal entries of books."""
-    return schema.build_entries(
-        "kr.orderbook", found, 1, BookArbiter(1, ["KRX"]).arbitrate(found, schema.compute_hours(found), 1)
-    )
+    """Journal entries of books, with the columns of their rows."""
+    result = BookArbiter(10_000, ["KRX"]).arbitrate(found, schema.compute_hours(found), 1)
+    return expand_entries("kr.orderbook", build_entries("kr.orderbook", found, 1, result))
 
 
 def test_every_column_of_a_book_comes_back_from_pandas(place: Path) -> None:
@@ -49,8 +49,8 @@ def test_every_column_of_a_book_comes_back_from_pandas(place: Path) -> None:
 def test_every_column_of_a_tick_comes_back(place: Path) -> None:
     """The tick's table, with its source and side."""
     found = make_ticks(range(100), FeedId.KIWOOM)
-    batch = schema.build_entries("kr.tick", found, 1, None).select(schema.PARQUET["kr.tick"].names)
-    pq.write_table(pa.Table.from_batches([batch]), place / "ticks.parquet")
+    table = pa.table(schema.build_columns("kr.tick", found), schema.PARQUET["kr.tick"])
+    pq.write_table(table, place / "ticks.parquet")
 
     frame = pd.read_parquet(place / "ticks.parquet")
 
@@ -116,11 +116,8 @@ def test_a_twin_carries_its_arrival_and_nothing_else() -> None:
     found = make_books([1, 1])
     found["line"] = (FeedId.KIS, FeedId.KIWOOM)
     found["seq"] = (5, 9)
-    batch = schema.build_entries(
-        "kr.orderbook", found, 1, BookArbiter(10_000, ["KRX"]).arbitrate(found, schema.compute_hours(found), 1)
-    )
 
-    twin = batch.to_pylist()[1]
+    twin = entries(found).to_pylist()[1]
 
     assert (twin["twin_of"], twin["row"], twin["broker"], twin["seq"]) == (1, 2, "kiwoom", 9)
     assert twin["recv_time"] == twin["recv_time_kiwoom"] and twin["recv_time_kis"] is None

@@ -27,7 +27,7 @@ import numpy as np
 from ringbuf.records import UNDEFINED, Flag, Session, Venue
 from writer.feeds.feed_report import Degradation, FeedShare
 from writer.feeds.visibility import FeedVisibility, instrument_key
-from writer.ingest.book_arbiter import NEW, ArbitrationResult
+from writer.ingest.arbitration_result import NEW, ArbitrationResult
 
 BUCKETS = 12
 """Of a window."""

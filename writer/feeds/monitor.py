@@ -26,7 +26,7 @@ from ringbuf.vitals import Vitals
 from writer.feeds.degradation import BUCKETS, DegradationDetector
 from writer.feeds.feed_report import Degradation, FeedReport
 from writer.feeds.visibility import FeedVisibility
-from writer.ingest.book_arbiter import ArbitrationResult
+from writer.ingest.arbitration_result import ArbitrationResult
 from writer.snapshot_file import SnapshotFile
 
 

@@ -35,7 +35,7 @@ Not handled here:
 from __future__ import annotations
 
 from collections import defaultdict, deque
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping
 from functools import partial
 from hashlib import blake2b
 from math import log
@@ -45,13 +45,11 @@ import numpy as np
 
 from conf.clock import DAY_NS, SECOND_NS
 from ringbuf.records import BOOK_KEY, BOOK_KEY_WITHOUT_VOLUME, UNDEFINED, Venue
+from writer.ingest.arbitration_result import NEW, ArbitrationResult
 from writer.ingest.feed_progress import FeedProgress, compute_made_ns
 from writer.ingest.pair_evidence import MIN_LEFT_OUT, MIN_SHARE, PairEvidence, encode_details, find_differences
 
 RULE = "first-wins/3"
-NEW = -1
-"""In `ArbitrationResult.twin_of`: a new row."""
-
 STALL_WINDOWS = 6
 """Windows for which a late feed's books find their twins: 30 s by default, longer than the watchdog lets a collector hang."""
 
@@ -71,7 +69,7 @@ MAX_GROUPS = 64
 """Groups of an instrument that are kept until the other feed has delivered them."""
 
 IDENTITY_BYTES = 16
-_INSTRUMENT_BYTES = 16
+INSTRUMENT_BYTES = 16
 """Of symbol and venue, with which BOOK_KEY begins."""
 _KST_NS = 9 * 3600 * 1_000_000_000
 
@@ -95,24 +93,6 @@ class UnmatchedRow(NamedTuple):
 
 _make_row = partial(tuple.__new__, UnmatchedRow)
 """A row out of a tuple of its fields."""
-
-
-class ArbitrationResult(NamedTuple):
-    """The result for n books; each array has shape (n,).
-
-    `twin_of` int64: NEW, or the row this book is the twin of; `hour_ns` int64: start of the hour it is stored in (a twin's is its
-    row's); `late` bool; `identity`: 16 bytes each, the content's digest; `lag_ns` int64: how much later than that row it was
-    received, 0 for a new row; `differs` bool: it has other details than that row; `changes`: (venue, detail, whether it tells two
-    books of the venue apart from now on).
-    """
-
-    twin_of: np.ndarray
-    hour_ns: np.ndarray
-    late: np.ndarray
-    identity: list[bytes]
-    lag_ns: np.ndarray
-    differs: np.ndarray
-    changes: Sequence[tuple[int, str, bool]] = ()
 
 
 class _Group(NamedTuple):
@@ -197,7 +177,7 @@ class BookArbiter:
         differs = np.zeros(count, bool)
         raw, size = books.tobytes(), books.dtype.itemsize
         identity = self._compute_identities(raw, size, books["venue"].tolist())
-        names = [raw[at : at + _INSTRUMENT_BYTES] for at in range(BOOK_KEY.start, len(raw), size)]
+        names = [raw[at : at + INSTRUMENT_BYTES] for at in range(BOOK_KEY.start, len(raw), size)]
         made = compute_made_ns(books["exch_ns"], self.calendar_speed).tolist()
         columns = (column.tolist() for column in (books["mono_ns"], books["line"], hour_ns))
         rows = zip(range(first_row, first_row + count), *columns, made, encode_details(books, raw), names, strict=True)

@@ -13,19 +13,17 @@ from collections.abc import Mapping
 from itertools import takewhile
 from typing import NamedTuple
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ringbuf.records import ORDERBOOK, PRICE_SCALE, UNDEFINED, FeedId, empty_records
-from writer.ingest.book_arbiter import NEW, BookArbiter, UnmatchedRow, encode_instrument
+from ringbuf.records import BOOK_KEY, UNDEFINED, take_records
+from writer.ingest.arbitration_result import NEW
+from writer.ingest.book_arbiter import INSTRUMENT_BYTES, BookArbiter, UnmatchedRow
 from writer.ingest.feed_progress import compute_made_ns
-from writer.ingest.pair_evidence import DETAILS, encode_details
+from writer.ingest.pair_evidence import encode_details
+from writer.journal.entries import read_records
 from writer.journal.journal import STATE
 from writer.journal.segment import JournalBatch
-from writer.schema import VENUE_NAMES
-
-_VENUES = {name: code for code, name in enumerate(VENUE_NAMES.to_pylist())}
 
 WINDOWS = 3
 """Longest stalls that are replayed: rows that wait, their twins, and what those were compared with."""
@@ -79,37 +77,28 @@ class ArbiterReplay:
             arbiter.restore_state(self._state)
 
 
-def _replay(arbiter: BookArbiter, batch: pa.RecordBatch) -> None:
+def _replay(arbiter: BookArbiter, entries: pa.RecordBatch) -> None:
     """Let the journalled rows wait, and pair them, as they were."""
-    twins = pc.fill_null(batch.column("twin_of"), NEW).to_pylist()
-    exch_ns = pc.fill_null(batch.column("exch_time").cast(pa.int64()), UNDEFINED).to_numpy()
-    made = compute_made_ns(exch_ns, arbiter.calendar_speed).tolist()
-    names = ("row", "mono_ns", "hour", "identity", "broker", "symbol", "venue", "flags")
-    columns = (batch.column(name).to_pylist() for name in names)
-    for row, mono_ns, hour, identity, broker, symbol, venue, flags, made_ns, details, twin_of in zip(
-        *columns, made, _read_details(batch), twins, strict=True
+    books = read_records(entries)
+    raw, size = books.tobytes(), books.dtype.itemsize
+    instruments = [raw[at : at + INSTRUMENT_BYTES] for at in range(BOOK_KEY.start, len(raw), size)]
+    made = compute_made_ns(books["exch_ns"], arbiter.calendar_speed).tolist()
+    numbers = (entries.column(name).to_pylist() for name in ("row", "hour", "identity"))
+    twins = pc.fill_null(entries.column("twin_of"), NEW).to_pylist()
+    fields = (books[name].tolist() for name in ("mono_ns", "line"))
+    for row, hour, identity, twin_of, mono_ns, feed, made_ns, details, instrument in zip(
+        *numbers, twins, *fields, made, encode_details(books, raw), instruments, strict=True
     ):
-        feed = FeedId[broker.upper()]
         is_late = arbiter.advance(feed, mono_ns, made_ns)
-        instrument = encode_instrument(symbol, _VENUES[venue]) if twin_of == NEW else b""
-        own = b"" if twin_of != NEW and flags is None else details
-        arbiter.replay(identity, UnmatchedRow(row, mono_ns, feed, hour, made_ns, is_late, own, instrument), twin_of)
+        details = details if instrument[0] else b""  # version 1 did not keep the content of a twin
+        arbiter.replay(identity, UnmatchedRow(row, mono_ns, feed, hour, made_ns, is_late, details, instrument), twin_of)
 
 
-def _read_details(batch: pa.RecordBatch) -> list[bytes]:
-    """The details of each journalled book."""
-    books = empty_records(ORDERBOOK, batch.num_rows)
-    for name in DETAILS:
-        column = batch.column(name.removesuffix("_e4"))
-        values = pc.fill_null(column, 0).to_numpy() * (PRICE_SCALE if name.endswith("_e4") else 1)
-        books[name] = np.where(column.is_null().to_numpy(zero_copy_only=False), UNDEFINED, values)
-    return encode_details(books, books.tobytes())
-
-
-def _raise_volume_high_water(arbiter: BookArbiter, batch: pa.RecordBatch) -> None:
+def _raise_volume_high_water(arbiter: BookArbiter, entries: pa.RecordBatch) -> None:
     """Count journalled rows' cumulative volumes again."""
-    rows = batch.filter(pc.and_(pc.is_null(batch.column("twin_of")), pc.is_valid(batch.column("cum_volume"))))
-    exch_ns = pc.fill_null(rows.column("exch_time").cast(pa.int64()), UNDEFINED).to_pylist()
-    columns = (rows.column(name).to_pylist() for name in ("symbol", "venue", "cum_volume"))
-    for symbol, venue, volume, at_ns in zip(*columns, exch_ns, strict=True):
-        arbiter.raise_volume_high_water(symbol, _VENUES[venue], at_ns, volume)
+    books = read_records(entries)
+    is_row = entries.column("twin_of").is_null().to_numpy(zero_copy_only=False)
+    books = take_records(books, is_row & (books["cum_volume"] != UNDEFINED))
+    columns = (books[name].tolist() for name in ("symbol", "venue", "exch_ns", "cum_volume"))
+    for symbol, venue, exch_ns, volume in zip(*columns, strict=True):
+        arbiter.raise_volume_high_water(symbol.decode("latin-1"), venue, exch_ns, volume)

@@ -27,7 +27,7 @@ from typing import NamedTuple
 import numpy as np
 from loguru import logger
 
-from ringbuf.records import MAX_INT64
+from ringbuf.records import MAX_INT64, join_records, take_records
 from ringbuf.ring import Batch, Consumer, Loss, RingError
 from writer.journal.journal import RingPositions
 
@@ -204,9 +204,9 @@ class RingReader:
             positions[cursor.name] = [ring_id, first_seq + due]
             if due:
                 last_recv_ns[cursor.name] = int(records["recv_ns"][due - 1])
-        records = np.concatenate(parts) if parts else np.empty(0, self._dtype)
+        records = join_records(parts) if parts else np.empty(0, self._dtype)
         return OrderedBatch(
-            records[np.argsort(records["mono_ns"], kind="stable")],
+            take_records(records, np.argsort(records["mono_ns"], kind="stable")),
             positions,
             losses,
             limit_ns,

@@ -1,9 +1,10 @@
-"""Segments of format 1, Arrow IPC streams, as the versions before wrote them: read once, when the journal is opened.
+"""Segments as the versions before wrote them: read once, when the journal is opened.
 
-    000000000007.arrows ──batches──> 000000000007.journal.tmp ─fsync─> rename ─> 000000000007.journal ─> .arrows is removed
+    000000000007.arrows   an Arrow IPC stream     ──batches──> .000000000007.journal.tmp ─fsync─> rename ─> 000000000007.journal
+    000000000007.journal  entries of version 1                                                              (.arrows is removed)
 
 Guarantees:
-    * Every batch with the checksum that was written with it is in the new file, with the column names of today.
+    * Every batch with the checksum that was written with it is in the new file, with the columns of today.
     * After a kill at any instruction it is done again, or was done; a file that is damaged is kept as a backup.
 """
 
@@ -20,10 +21,15 @@ import pyarrow as pa
 from loguru import logger
 
 from writer import durable_io
+from writer.journal.former_entries import convert_entries
 from writer.journal.frame import FrameEncoder
-from writer.journal.segment import SUFFIX, JournalBatch
+from writer.journal.segment import SUFFIX, Damage, FormatError, JournalBatch, read_identity, scan_segment, segment_paths
 
 FORMER_SUFFIX = ".arrows"
+FORMER_VERSION = 1
+"""Of entries that can be converted."""
+
+BACKUP_SUFFIX = ".damaged"
 _CONTINUATION = b"\xff\xff\xff\xff"
 _UNREADABLE = (pa.ArrowException, OSError, EOFError, StopIteration, KeyError, ValueError)
 _FORMER_NAMES = {"number": "value", "words": "message"}
@@ -31,7 +37,7 @@ _FORMER_NAMES = {"number": "value", "words": "message"}
 
 
 class FormerSegment(NamedTuple):
-    """A segment of format 1; `lineage` and `schema_version` are None if its beginning is unreadable."""
+    """A segment of a former version; `lineage` and `schema_version` are None if its beginning is unreadable."""
 
     path: Path
     lineage: str | None
@@ -39,8 +45,16 @@ class FormerSegment(NamedTuple):
 
 
 def find_former(directory: Path) -> list[FormerSegment]:
-    """The segments of format 1 of a journal, in order."""
-    return [_read_identity(path) for path in sorted(directory.glob(f"[0-9]*{FORMER_SUFFIX}"))]
+    """The segments of former versions of a journal, in order of their numbers."""
+    found = [_read_identity(path) for path in directory.glob(f"[0-9]*{FORMER_SUFFIX}")]
+    for path in segment_paths(directory):
+        try:
+            identity = read_identity(path)
+        except (FormatError, FileNotFoundError):
+            continue
+        if identity is not None and identity.schema_version == FORMER_VERSION:
+            found.append(FormerSegment(path, identity.lineage, identity.schema_version))
+    return sorted(found, key=lambda former: former.path.stem)
 
 
 def _read_identity(path: Path) -> FormerSegment:
@@ -53,22 +67,35 @@ def _read_identity(path: Path) -> FormerSegment:
         return FormerSegment(path, None, None)
 
 
-def convert(path: Path, schema: pa.Schema, encoder: FrameEncoder) -> None:
-    """Replace a segment of format 1 by one of today's. OSError: nothing is lost, call again."""
+def convert(path: Path, schema: pa.Schema, encoder: FrameEncoder) -> list[Damage]:
+    """Replace a segment of a former version by one of today's; what is unreadable. OSError: nothing is lost, call again."""
     target = path.with_suffix(SUFFIX)
+    if target == path:
+        found = list(scan_segment(path))
+        batches = [one for one in found if isinstance(one, JournalBatch)]
+        damages = [one for one in found if isinstance(one, Damage) and not one.is_torn]
+        if damages:
+            durable_io.keep(path, path.with_name(path.name + BACKUP_SUFFIX))
+        _replace(target, batches, schema, encoder)
+        return damages
     if target.exists():  # the kill came between the two names
         durable_io.remove(path)
-        return
+        return []
     batches, lost_bytes = _read_all(path.read_bytes(), schema)
     if batches:
-        durable_io.replace(target, b"".join(_encode(batches, schema, encoder)))
-    logger.info("{}: {} batches rewritten as {}", path, len(batches), target.name)
+        _replace(target, batches, schema, encoder)
     if lost_bytes:
-        backup = path.with_name(path.name + ".damaged")
+        backup = path.with_name(path.name + BACKUP_SUFFIX)
         logger.error("{}: {} bytes are in no complete batch; the file is kept as {}", path, lost_bytes, backup)
         durable_io.rename(path, backup)
     else:
         durable_io.remove(path)
+    return []
+
+
+def _replace(target: Path, batches: list[JournalBatch], schema: pa.Schema, encoder: FrameEncoder) -> None:
+    durable_io.replace(target, b"".join(_encode(batches, schema, encoder)))
+    logger.info("{}: {} batches rewritten with entries of today", target, len(batches))
 
 
 def read_former_batches(path: Path, schema: pa.Schema | None = None) -> list[JournalBatch]:
@@ -85,7 +112,7 @@ def _encode(batches: list[JournalBatch], schema: pa.Schema, encoder: FrameEncode
     yield data
     begin = len(data)
     for batch in rest if is_opening else batches:
-        entries = batch.entries.select(schema.names).cast(schema)
+        entries = convert_entries(batch.entries, schema)
         data = encoder.encode_batch(entries, begin, batch.last_row, batch.metadata)
         yield data
         begin += len(data)

@@ -12,7 +12,7 @@ Guarantees:
     * After a failed fsync no page of that file counts which was not durable before: those batches are cut off, and written
       again into the next segment, with the same row numbers. Should the old ones be on the disk after all, `open` cuts them:
       a segment ends where the next one begins.
-    * Segments of the format before are rewritten once; of an unknown format, version or lineage nothing is touched.
+    * Segments of former versions are rewritten once; of an unknown format, version or lineage nothing is touched.
     * A segment is removed only when every row in it, and every row its twins belong to, is published.
 """
 
@@ -34,7 +34,8 @@ from loguru import logger
 
 from ringbuf.records import MAX_INT64
 from writer import durable_io
-from writer.journal.former_segment import convert, find_former
+from writer.journal.entries import VERSION
+from writer.journal.former_segment import BACKUP_SUFFIX, FORMER_VERSION, convert, find_former
 from writer.journal.frame import FrameEncoder
 from writer.journal.segment import (
     SUFFIX,
@@ -45,13 +46,11 @@ from writer.journal.segment import (
     scan_segment,
     segment_paths,
 )
-from writer.schema import VERSION
 
 RingPositions = dict[str, list[int]]
 """Ring name ("kis.orderbook") -> [ring_id, next_seq]."""
 
 
-BACKUP_SUFFIX = ".damaged"
 STATE = "arbiter"
 """In a frame's metadata: what the arbiter of the rows had learned behind it."""
 _OTHER_VERSION = "let the version of collectorctl that wrote it publish it (collectorctl stop), then start this one"
@@ -154,7 +153,8 @@ class Journal:
             journal.lineage = known[0]
             journal._encoder = FrameEncoder(schema, journal.lineage, VERSION)
         for former in find_former(directory):
-            convert(former.path, schema, journal._encoder)
+            for damage in convert(former.path, schema, journal._encoder):
+                on_damage(damage)
         paths = segment_paths(directory)
         if paths:  # before it is read: a failed fsync may take what was read
             _make_durable(paths[-1])
@@ -370,7 +370,7 @@ def _read_lineages(directory: Path) -> set[str]:
             raise JournalError(f"{error}: {_OTHER_VERSION}") from error
         found.append((path, identity and identity.lineage, identity and identity.schema_version))
     for path, _, version in found:
-        if version not in (None, VERSION):
+        if version not in (None, FORMER_VERSION, VERSION):
             raise JournalError(f"{path}: entries of version {version}, this version has {VERSION}: {_OTHER_VERSION}")
     return {lineage for _, lineage, _ in found if lineage is not None}
 
@@ -410,4 +410,6 @@ def find_newest_rows(batch: pa.RecordBatch) -> dict[int, int]:
         return {}
     hours = batch.column("hour").to_numpy()
     rows = pc.coalesce(batch.column("twin_of"), batch.column("row")).to_numpy()
+    if (hours == hours[0]).all():
+        return {int(hours[0]): int(rows.max())}
     return {int(hour): int(rows[hours == hour].max()) for hour in np.unique(hours)}

@@ -16,6 +16,7 @@ from pathlib import Path
 import pyarrow as pa
 from loguru import logger
 
+from writer.journal.former_entries import convert_entries
 from writer.journal.former_segment import FORMER_SUFFIX, find_former, read_former_batches
 from writer.journal.segment import Damage, FormatError, JournalBatch, read_identity, scan_segment, segment_paths
 
@@ -42,15 +43,20 @@ def read_lineage(path: Path) -> str | None:
 def read_batches(path: Path, schema: pa.Schema | None = None, begin: int = 0) -> Iterator[JournalBatch]:
     """The complete batches of a segment; none if it was removed meanwhile, because it was published.
 
-    `schema`: of the journal, for a segment whose beginning is damaged. `begin`: where a batch read before ended.
+    `schema`: of the journal; entries of a former version are converted to it, and a segment is read whose beginning is damaged.
+    `begin`: where a batch read before ended.
     """
+
+    def convert(batch: JournalBatch) -> JournalBatch:
+        return batch if schema is None else batch._replace(entries=convert_entries(batch.entries, schema))
+
     with suppress(FileNotFoundError):
         if path.suffix == FORMER_SUFFIX:
-            yield from (batch for batch in read_former_batches(path, schema) if batch.end > begin)
+            yield from (convert(batch) for batch in read_former_batches(path, schema) if batch.end > begin)
             return
         for found in scan_segment(path, schema, begin=begin):
             if isinstance(found, JournalBatch):
-                yield found
+                yield convert(found)
             elif not found.is_tail:
                 logger.warning("{}", describe(found))
 

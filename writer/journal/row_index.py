@@ -1,11 +1,11 @@
 """Index of, and random access to, the journal rows of one hour.
 
-    segments                           one entry per row                           gather: slab by slab, one numpy index per column
-    +----+----+----+                   symbol  first mono_ns  batch  at            value = slab[column's offset in batch + at]
+    segments                           one entry per row                           gather: slab by slab
+    +----+----+----+                   symbol  first mono_ns  batch  at            record = slab[batch's first record + at]
     | 17 | 18 | 19 |  ──index()──>     000660  ...            412    7     ──>
     +----+----+----+                   005930  ...            17     30
 
-A column of an Arrow batch is one run of values in the file, so a row group is read by computing where each value lies instead of
+The records of a batch lie one behind the other in the file, so a row group is read by computing where each one lies instead of
 walking thousands of batches once per row group.
 
 Guarantees:
@@ -27,12 +27,29 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from writer.ingest.book_arbiter import NEW
-from writer.journal.gathered_column import NO_ROW, GatheredColumn, RowLocation
+from ringbuf.records import take_records
+from writer.ingest.arbitration_result import NEW
+from writer.journal.entries import RECORD, instrument_column, read_records
 from writer.journal.segment import Damage, JournalBatch, scan_segment
+from writer.schema import name_instruments
 
+NO_ROW = -1
 SLAB_BYTES = 1 << 24
 """What is read at once of a segment."""
+
+INDEXED_ROWS = 4096
+"""Rows that are put into the index at once: a batch has some dozens."""
+
+
+@dataclass
+class RowLocation:
+    """Where entries are: batch number and position in it, each shape (n,) int32; NO_ROW for none."""
+
+    batch: np.ndarray
+    at: np.ndarray
+
+    def __getitem__(self, chosen: np.ndarray | slice) -> RowLocation:
+        return RowLocation(self.batch[chosen], self.at[chosen])
 
 
 @dataclass
@@ -81,7 +98,9 @@ class JournalRows:
         self._by_symbol = by_symbol
         self._slabs: list[_Slab] = []
         self._slab_of = np.empty(0, np.int32)
-        self._table = np.empty((0, len(schema), 3), np.int64)
+        self._record_begin = np.empty(0, np.int64)
+        """By batch: where its records begin in the file."""
+        self._dtype = read_records(pa.RecordBatch.from_pylist([], schema)).dtype
 
     def build_index(self, hour: int, row_from: int, row_to: int, max_rows: int) -> RowIndex:
         """Index the new rows of `hour` with row_from < row <= row_to, at most the first `max_rows`, and their twins.
@@ -92,25 +111,38 @@ class JournalRows:
         rows = _GrowingColumns(np.int64, np.int64, np.int32, np.int32, np.int32)  # row, mono_ns, name, batch, at
         twins = _GrowingColumns(np.int64, np.int64, np.int32, np.int32)  # twin_of, mono_ns, batch, at
         slab_of: list[int] = []
-        tables: list[np.ndarray] = []
+        record_begin: list[int] = []
         has_more = False
         self._slabs, self.damages = [], []
+        waiting: list[pa.RecordBatch] = []
+        waiting_rows = 0
+
+        def index_waiting() -> None:
+            nonlocal has_more, row_to, waiting_rows
+            begin = len(slab_of) - len(waiting)
+            last = _index_batches(waiting, begin, hour, (row_from, row_to), max_rows - rows.count, names, rows, twins)
+            waiting.clear()
+            waiting_rows = 0
+            if last is not None:
+                has_more, row_to = True, last  # from here on only twins of what is already in
+
         for segment, path in enumerate(self._segments):
             for journal_batch in scan_segment(path, self._schema):
                 if isinstance(journal_batch, Damage):
                     self.damages.append(journal_batch)
                     continue
-                room = max_rows - rows.count
-                found, last = _index_batch(
-                    journal_batch.entries, len(tables), hour, (row_from, row_to), room, names, rows, twins
-                )
-                if last is not None:
-                    has_more, row_to = True, last  # from here on only twins of what is already in
-                if found:
-                    slab_of.append(self._put_in_slab(segment, journal_batch.begin, journal_batch.end))
-                    tables.append(_compute_offsets(journal_batch))
+                if not journal_batch.entries.num_rows:
+                    continue
+                slab_of.append(self._put_in_slab(segment, journal_batch.begin, journal_batch.end))
+                record_begin.append(_find_records(journal_batch))
+                waiting.append(journal_batch.entries)
+                waiting_rows += journal_batch.entries.num_rows
+                if waiting_rows >= INDEXED_ROWS:
+                    index_waiting()
+        if waiting:
+            index_waiting()
         self._slab_of = np.array(slab_of, np.int32)
-        self._table = np.array(tables).reshape(-1, len(self._schema), 3)
+        self._record_begin = np.array(record_begin, np.int64)
         row, mono_ns, name, batch, at = rows.to_arrays()
         twin_location, twin_is_first = _join_twins(row, mono_ns, twins)
         group = _rank_names(names)[name] if names else np.zeros(len(row), np.int32)
@@ -134,21 +166,29 @@ class JournalRows:
         self._slabs.append(_Slab(segment, begin, end))
         return len(self._slabs) - 1
 
-    def gather(self, wanted: Sequence[tuple[str, RowLocation]]) -> list[pa.Array]:
-        """Values of journal columns at locations, shape (n,) each, null for NO_ROW, in one pass. OSError."""
-        columns = [GatheredColumn(self._schema, name, location) for name, location in wanted]
-        places: dict[int, dict[int, np.ndarray]] = {}
-        for column in columns:
-            if id(column.location) not in places:
-                places[id(column.location)] = self._split_by_slab(column.location)
-        buffer = bytearray(max((slab.end - slab.begin for slab in self._slabs), default=0))
-        for number in sorted({number for found in places.values() for number in found}):
+    def gather(self, locations: Sequence[RowLocation], names: Sequence[str] = ()) -> list[np.ndarray]:
+        """Records at each of some locations, shape (n,), zeroed for NO_ROW, in one pass; of some fields, if named. OSError."""
+        dtype = np.dtype([(name, self._dtype[name]) for name in names]) if names else self._dtype
+        found = [np.zeros(len(location.at), dtype) for location in locations]
+        places = [self._split_by_slab(location) for location in locations]
+        buffer = np.empty(max((slab.end - slab.begin for slab in self._slabs), default=0) // 8, np.int64)
+        words = self._dtype.itemsize // 8
+        for number in sorted({number for place in places for number in place}):
             slab = self._slabs[number]
             self._read_slab(slab, buffer)
-            for column in columns:
-                if (mine := places[id(column.location)].get(number)) is not None:
-                    column.fill(buffer, self._table[column.location.batch[mine], column.number] - slab.begin, mine)
-        return [column.to_array() for column in columns]
+            windows = np.lib.stride_tricks.sliding_window_view(buffer, words)
+            for records, location, place in zip(found, locations, places, strict=True):
+                if (mine := place.get(number)) is None:
+                    continue
+                begin = self._record_begin[location.batch[mine]] - slab.begin
+                taken = windows[begin // 8 + words * location.at[mine].astype(np.int64)]
+                if names:
+                    whole = taken.view(self._dtype)[:, 0]
+                    for name in names:
+                        records[name][mine] = whole[name]
+                else:
+                    records.view(np.int64).reshape(-1, words)[mine] = taken
+        return found
 
     def _split_by_slab(self, location: RowLocation) -> dict[int, np.ndarray]:
         """Slab number -> which of the locations are in it."""
@@ -158,11 +198,11 @@ class JournalRows:
         numbers, begins = np.unique(slabs[order], return_index=True)
         return dict(zip(numbers.tolist(), np.split(present[order], begins[1:]), strict=True)) if len(present) else {}
 
-    def _read_slab(self, slab: _Slab, buffer: bytearray) -> None:
+    def _read_slab(self, slab: _Slab, buffer: np.ndarray) -> None:
         """Read a slab to the beginning of the buffer."""
         fd = os.open(self._segments[slab.segment], os.O_RDONLY | os.O_CLOEXEC)
         try:
-            view, at = memoryview(buffer)[: slab.end - slab.begin], slab.begin
+            view, at = buffer.data.cast("B")[: slab.end - slab.begin], slab.begin
             while view:
                 count = os.preadv(fd, [view], at)
                 if not count:
@@ -215,40 +255,42 @@ def _join_twins(row: np.ndarray, mono_ns: np.ndarray, twins: _GrowingColumns) ->
     return location, twin_is_first
 
 
-def _index_batch(
-    batch: pa.RecordBatch,
-    number: int,
+def _index_batches(
+    batches: list[pa.RecordBatch],
+    begin: int,
     hour: int,
     span: tuple[int, int],
     room: int,
     names: dict[tuple[str, str], int] | None,
     rows: _GrowingColumns,
     twins: _GrowingColumns,
-) -> tuple[bool, int | None]:
-    """Put a batch's entries of that hour and range into the index, `room` new rows at most.
+) -> int | None:
+    """Put the entries of that hour and range into the index, `room` new rows at most; the first batch has the number `begin`.
 
-    Whether there were any, and the last row included if there was no room for all.
+    The last row included, if there was no room for all.
     """
-    if batch.num_rows == 0:
-        return False, None
+    batch = pa.concat_batches(batches)
+    counts = np.array([one.num_rows for one in batches])
+    number = np.repeat(np.arange(begin, begin + len(batches), dtype=np.int32), counts)
+    at = (np.arange(batch.num_rows) - np.repeat(np.cumsum(counts) - counts, counts)).astype(np.int32)
     twin_of = pc.fill_null(batch.column("twin_of"), NEW).to_numpy()
     row = np.where(twin_of == NEW, batch.column("row").to_numpy(), twin_of)
     mine = (batch.column("hour").to_numpy() == hour) & (row > span[0]) & (row <= span[1])
-    new = np.flatnonzero(mine & (twin_of == NEW)).astype(np.int32)
+    new = np.flatnonzero(mine & (twin_of == NEW))
     last = None
     if len(new) > room:
         last = int(row[new[room - 1]]) if room else rows.last_row
         new, mine = new[:room], mine & (row <= last)
-    twin = np.flatnonzero(mine & (twin_of != NEW)).astype(np.int32)
+    twin = np.flatnonzero(mine & (twin_of != NEW))
     mono_ns = batch.column("mono_ns").to_numpy()
     if len(new):
         name = np.zeros(len(new), np.int32)
         if names is not None:
-            name = _number_names(batch.select(["symbol", "venue"]).take(pa.array(new)), names)
-        rows.add(row[new], mono_ns[new], name, np.full(len(new), number, np.int32), new)
+            name = _number_names(take_records(read_records(batch), new), names)
+        rows.add(row[new], mono_ns[new], name, number[new], at[new])
     if len(twin):
-        twins.add(row[twin], mono_ns[twin], np.full(len(twin), number, np.int32), twin)
-    return bool(len(new) or len(twin)), last
+        twins.add(row[twin], mono_ns[twin], number[twin], at[twin])
+    return last
 
 
 def _rank_names(names: dict[tuple[str, str], int]) -> np.ndarray:
@@ -258,23 +300,19 @@ def _rank_names(names: dict[tuple[str, str], int]) -> np.ndarray:
     return rank
 
 
-def _number_names(batch: pa.RecordBatch, names: dict[tuple[str, str], int]) -> np.ndarray:
-    """A number for each row's symbol and venue; new ones are added to `names`."""
-    symbol, venue = (batch.column(name).dictionary_encode() for name in ("symbol", "venue"))
-    pair = symbol.indices.to_numpy().astype(np.int64) * len(venue.dictionary) + venue.indices.to_numpy()
-    found, which = np.unique(pair, return_inverse=True)
-    symbols, venues = symbol.dictionary.to_pylist(), venue.dictionary.to_pylist()
-    keys = [(symbols[code // len(venues)], venues[code % len(venues)]) for code in found.tolist()]
-    return np.array([names.setdefault(key, len(names)) for key in keys], np.int32)[which]
+def _number_names(records: np.ndarray, names: dict[tuple[str, str], int]) -> np.ndarray:
+    """A number for each record's symbol and venue; new ones are added to `names`."""
+    keys = instrument_column(records).dictionary_encode()
+    which = keys.indices.to_numpy()
+    first = np.zeros(len(keys.dictionary), np.int64)
+    first[which[::-1]] = np.arange(len(which))[::-1]
+    found = name_instruments(take_records(records, first))
+    return np.array([names.setdefault(name, len(names)) for name in found], np.int32)[which]
 
 
-def _compute_offsets(batch: JournalBatch) -> np.ndarray:
-    """Byte offsets of a batch's columns in the file, shape (columns, 3) as VALID, DATA, TEXT; NO_ROW for none."""
-    table = np.full((batch.entries.num_columns, 3), NO_ROW, np.int64)
-    for number, column in enumerate(batch.entries.columns):
-        for kind, buffer in enumerate(column.buffers()):
-            if buffer is not None and buffer.size:
-                table[number, kind] = buffer.address - batch.origin
-    if (table[table != NO_ROW] % 8).any():
+def _find_records(batch: JournalBatch) -> int:
+    """Where the records of a batch begin in the file."""
+    begin = batch.entries.column(RECORD).buffers()[1].address - batch.origin
+    if begin % 8:
         raise ValueError("a column of the journal does not begin at a multiple of 8 bytes: Arrow writes them so")
-    return table
+    return begin

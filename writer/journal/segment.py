@@ -208,7 +208,7 @@ def _receive_times(entries: pa.RecordBatch | None) -> tuple[int, int]:
     """When the first and the last row were received, ns since 1970; 0 for unknown."""
     if entries is None or not entries.num_rows:
         return 0, 0
-    name = next((name for name in ("recv_time", "time") if name in entries.schema.names), None)
+    name = next((name for name in ("recv_ns", "recv_time", "time") if name in entries.schema.names), None)
     times = entries.column(name).cast(pa.int64()).drop_null().to_numpy() if name else ()
     return (int(min(times)), int(max(times))) if len(times) else (0, 0)
 

@@ -25,10 +25,10 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from ringbuf.records import MAX_INT64, UNDEFINED, FeedId, Flag
-from writer.journal.gathered_column import RowLocation
-from writer.journal.row_index import JournalRows, RowIndex
+from writer.journal.row_index import JournalRows, RowIndex, RowLocation
 from writer.publish.overlap import NO_FEED, SelectedRows, TickArrays, mark_rows, select
 from writer.publish.verified_file import PartitionWriteError
+from writer.schema import build_prices, name_instruments, parse_dataset
 
 _NUMERIC_COLUMNS = ("cum_volume", "size", "price")
 _NO_TICKS = TickArrays(*[np.empty(0, np.int64)] * len(TickArrays._fields))
@@ -50,10 +50,10 @@ class SelectedTicks(NamedTuple):
     conflicts: int
 
 
-def select_ticks(entries: JournalRows, index: RowIndex, parts: Sequence[Path]) -> SelectedTicks:
+def select_ticks(dataset: str, entries: JournalRows, index: RowIndex, parts: Sequence[Path]) -> SelectedTicks:
     """The rows of an hour, by symbol, venue and arrival, that are published in addition to `parts`, of it and its neighbours."""
     edges = [0, *(np.flatnonzero(np.diff(index.group)) + 1).tolist(), len(index)]
-    all_ticks, all_live = _gather_ticks(entries, index.location)
+    all_ticks, all_live = _gather_ticks(dataset, entries, index.location)
     published = _read_published_by_group(entries, index, all_ticks, edges, parts) if parts else {}
     found: list[SelectedRows] = []
     duplicates = 0
@@ -71,13 +71,14 @@ def select_ticks(entries: JournalRows, index: RowIndex, parts: Sequence[Path]) -
     return SelectedTicks(index, rows.cum_volume, rows.size, rows.flags, duplicates, conflicts)
 
 
-def _gather_ticks(entries: JournalRows, location: RowLocation) -> tuple[TickArrays, np.ndarray]:
+def _gather_ticks(dataset: str, entries: JournalRows, location: RowLocation) -> tuple[TickArrays, np.ndarray]:
     """The ticks, in one group, and which of them were received, bool (n,)."""
-    names = (*_NUMERIC_COLUMNS, "broker", "recv_time")
-    *numbers, broker, recv_time = entries.gather([(name, location) for name in names])
-    volume, size, price = map(_to_ints, numbers)
-    ticks = TickArrays(np.zeros(len(volume), np.int64), volume, size, price, _to_feed_codes(broker))
-    return ticks, recv_time.is_valid().to_numpy(zero_copy_only=False)
+    (ticks,) = entries.gather([location], ("cum_volume", "size", "price_e4", "line"))
+    live = ticks["line"] != FeedId.GAPFILL
+    price = _to_ints(build_prices(parse_dataset(dataset)[0], ticks["price_e4"]))
+    feed = np.where(live, ticks["line"], FeedId.KIS).astype(np.int64)  # backfilled ticks come from KIS REST
+    group = np.zeros(len(ticks), np.int64)
+    return TickArrays(group, ticks["cum_volume"].copy(), ticks["size"].copy(), price, feed), live
 
 
 def select_rows(rows: pa.Table, parts: Sequence[Path]) -> pa.Table:
@@ -108,8 +109,8 @@ def _read_published_by_group(
 ) -> dict[int, TickArrays]:
     """Published ticks that overlap an index, by where each symbol and venue begins in it."""
     first = index.location[np.array(edges[:-1])]
-    columns = (column.to_pylist() for column in entries.gather([("symbol", first), ("venue", first)]))
-    names = {name: number for number, name in enumerate(zip(*columns, strict=True))}
+    (found_first,) = entries.gather([first], ("symbol", "venue"))
+    names = {name: number for number, name in enumerate(name_instruments(found_first))}
     low, high = _empty_ranges(len(names))
     for number, (begin, end) in enumerate(pairwise(edges)):
         new = ticks.take(slice(begin, end))

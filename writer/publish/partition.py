@@ -24,15 +24,16 @@ from pathlib import Path
 from typing import NamedTuple, TypeVar
 
 import msgspec
+import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from conf.clock import HOUR_NS
 from conf.market import KR, Market
+from ringbuf.records import Flag
 from writer import durable_io
 from writer.ingest.book_arbiter import RULE
-from writer.journal.gathered_column import RowLocation
+from writer.journal.entries import JOURNAL
 from writer.journal.row_index import JournalRows, RowIndex
 from writer.journal.segment import Damage
 from writer.publish.dedup import SelectedTicks, select_ticks
@@ -40,9 +41,10 @@ from writer.publish.overlap import mark_rows
 from writer.publish.verified_file import PartitionWriteError, remove_leftovers, write_verified
 from writer.schema import (
     FILE_VERSION,
-    JOURNAL,
     PARQUET,
+    build_columns,
     clear_zero_prices,
+    is_merged,
     is_sorted_by_symbol,
     may_overlap,
     parse_dataset,
@@ -60,7 +62,8 @@ COMPACTED = "hour=all"
 WINNER_COLUMNS = ("broker", "recv_time", "seq")
 """Columns of a book that are those of its first arrival."""
 
-_ARRIVAL_COLUMNS = ("recv_time_kis", "recv_time_kiwoom")
+_WINNER_FIELDS = ("line", "recv_ns", "seq")
+"""The fields of a record that they are made of."""
 
 
 class PublishTask(NamedTuple):
@@ -189,7 +192,9 @@ def _publish_next(
     if not len(index):
         return None
     row_to = int(index.row.max()) if index.has_more else task.row_to
-    selection = select_ticks(entries, index, _find_near(task, hour_dir)) if may_overlap(task.dataset) else None
+    selection = (
+        select_ticks(task.dataset, entries, index, _find_near(task, hour_dir)) if may_overlap(task.dataset) else None
+    )
     return _publish_part(task, hour_dir, entries, index, selection, (row_from, row_to), cancelled)
 
 
@@ -243,10 +248,8 @@ def _build_row_groups(
     schema = PARQUET[task.dataset]
     for begin in range(0, len(index), task.row_group_rows):
         chosen = slice(begin, begin + task.row_group_rows)
-        own, twin = index.location[chosen], index.twin_location[chosen]
-        winner = twin.where(own, index.twin_is_first[chosen])
-        columns = _gather_columns(entries, schema.names, own, twin, winner)
-        table = clear_zero_prices(pa.table(list(columns.values()), schema))
+        columns = _gather_columns(task.dataset, entries, index, chosen)
+        table = clear_zero_prices(pa.table([columns[name] for name in schema.names], schema))
         if selection is not None:
             table = mark_rows(
                 table, *(column[chosen] for column in (selection.cum_volume, selection.size, selection.flags))
@@ -254,21 +257,17 @@ def _build_row_groups(
         yield table
 
 
-def _gather_columns(
-    entries: JournalRows, names: list[str], own: RowLocation, twin: RowLocation, winner: RowLocation
-) -> dict[str, pa.Array]:
-    """The columns of a row group; each arrival is that of the row or of its twin, and the twin's flags are added."""
-    wanted = [(name, winner if name in WINNER_COLUMNS else own) for name in names]
-    arrivals = [name for name in names if name in _ARRIVAL_COLUMNS]
-    of_twin = [*arrivals, *(["flags"] if arrivals else [])]
-    found = entries.gather([*wanted, *((name, twin) for name in of_twin)])
-    columns = dict(zip(names, found, strict=False))
-    for name, values in zip(of_twin, found[len(names) :], strict=True):
-        if name == "flags":
-            columns[name] = pc.bit_wise_or(columns[name], pc.fill_null(values, 0))
-        else:
-            columns[name] = pc.coalesce(columns[name], values)
-    return columns
+def _gather_columns(dataset: str, entries: JournalRows, index: RowIndex, chosen: slice) -> dict[str, pa.Array]:
+    """The columns of a row group; of a merged book with both arrivals, those of the first, and the flag of its twin."""
+    if not is_merged(dataset):
+        (records,) = entries.gather([index.location[chosen]])
+        return build_columns(dataset, records)
+    own, twin = entries.gather([index.location[chosen], index.twin_location[chosen]])
+    winner = own.copy()
+    for name in _WINNER_FIELDS:
+        winner[name] = np.where(index.twin_is_first[chosen], twin[name], own[name])
+    winner["flags"] |= twin["flags"] & int(Flag.TWIN_DIFFERS)
+    return build_columns(dataset, winner, arrivals=(own, twin))
 
 
 class PublishedSpan(NamedTuple):

@@ -13,6 +13,7 @@ import numpy as np
 from conf.settings import Writer
 from writer import schema
 from writer.ingest.book_arbiter import BookArbiter
+from writer.journal.entries import JOURNAL, build_entries
 from writer.journal.journal import Journal
 from writer.publish import partition
 
@@ -34,9 +35,9 @@ def publish_records(
     if schema.is_merged(dataset):
         arbiter = BookArbiter(twin_window_ns, settings.identity_cum_volume)
         arbitration = arbiter.arbitrate(records, schema.compute_hours(records), 1)
-    journal = Journal.open(directory / "journal", schema.JOURNAL[dataset])
+    journal = Journal.open(directory / "journal", JOURNAL[dataset])
     journal.roll([])
-    journal.append(schema.build_entries(dataset, records, 1, arbitration), {})
+    journal.append(build_entries(dataset, records, 1, arbitration), {})
     journal.close()
     parts: list[Path] = []
     for hour in sorted(journal.current.newest_rows):

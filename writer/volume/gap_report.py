@@ -26,9 +26,9 @@ from loguru import logger
 from conf.clock import SECOND_NS
 from conf.home import Home
 from conf.market import KR, Market
-from ringbuf.records import PRICE_SCALE, TICK, UNDEFINED, FeedId, Venue, empty_records
 from ringbuf.vitals import Vitals
 from writer.ingest import backfill_filter
+from writer.journal.entries import read_records
 from writer.journal.reader import list_segments, read_lineage
 from writer.snapshot_file import SnapshotFile
 from writer.volume.gap_tracker import GapReport, GapTracker, decode_gap_report
@@ -90,7 +90,7 @@ class GapReporter:
         if behind < len(rows):
             if self._row and rows[behind] != self._row + 1:
                 self._reset(f"entries {self._row + 1} to {rows[behind] - 1} are not in the journal any more")
-            ticks = decode_ticks(batch.slice(behind))
+            ticks = read_records(batch.slice(behind))
             # of a journal whose beginning was pruned, a backfilled tick must not count as the first one seen
             self.add_ticks(ticks[self.accept_backfill(ticks)], int(rows[-1]))
 
@@ -155,36 +155,6 @@ COUNTER_FIELDS = {
     "gaps_confirmed_by_book": "confirmed_by_book",
 }
 """Counter -> the sum over symbols that it publishes, of the newest day."""
-
-
-def decode_ticks(batch: pa.RecordBatch) -> np.ndarray:
-    """TICK records from journal entries, with the fields that the gap tracker uses."""
-    found = empty_records(TICK, batch.num_rows)
-    for name in ("cum_volume", "cum_value", "value_change", "trade_count", "size", "side", "flags"):
-        found[name] = _to_ints(batch.column(name))
-    found["price_e4"] = _to_price_e4(batch.column("price"))
-    found["exch_ns"] = _to_ints(batch.column("exch_time").cast(pa.int64()))
-    received = batch.column("recv_time")
-    found["recv_ns"] = np.where(received.is_null(), found["exch_ns"], _to_ints(received.cast(pa.int64())))
-    found["symbol"] = np.array([text.encode() for text in batch.column("symbol").to_pylist()], "S15")
-    found["venue"] = _to_codes(batch.column("venue"), {venue.name: int(venue) for venue in Venue})
-    found["line"] = _to_codes(batch.column("broker"), {line.name.lower(): int(line) for line in FeedId})
-    found["line"][received.is_null()] = FeedId.GAPFILL
-    return found
-
-
-def _to_price_e4(column: pa.Array) -> np.ndarray:
-    """Whole units, or the float64 nearest to a number of 1/10,000; 0 for none."""
-    values = column.fill_null(0).to_numpy(zero_copy_only=False)
-    return np.rint(values * PRICE_SCALE).astype(np.int64)
-
-
-def _to_ints(column: pa.Array, null: int = UNDEFINED) -> np.ndarray:
-    return column.cast(pa.int64()).fill_null(null).to_numpy(zero_copy_only=False)
-
-
-def _to_codes(column: pa.Array, codes: dict[str, int]) -> list[int]:
-    return [codes.get(word, 0) for word in column.to_pylist()]
 
 
 def _read_journal_lineage(home: Home, market: Market) -> str | None:

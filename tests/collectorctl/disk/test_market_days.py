@@ -9,12 +9,12 @@ from datetime import date
 from pathlib import Path
 
 import msgspec
-import pyarrow as pa
 import pytest
 from support import kill_at_unlink
 from support.certified_day import certify_day, run
 from support.stored_day import DAY, make_stored_day
 from support.us_day import NEXT, certify_us_days, journal_evening_trade, make_us_day
+from support.writer_data import make_ticks
 
 from collectorctl.disk import retired
 from collectorctl.disk.clean import clean
@@ -22,8 +22,8 @@ from collectorctl.disk.market_days import find_obstacles
 from conf.clock import HOUR_NS, kst_midnight_ns
 from conf.home import Home
 from conf.market import KR, US, MarketDate
+from writer.journal.entries import JOURNAL, build_entries
 from writer.journal.journal import Journal
-from writer.schema import JOURNAL
 
 THE_DAY = date.fromisoformat(DAY)
 RULE = "\n[retention]\norderbook_days = 20\ntick_days = 20\n"
@@ -99,8 +99,8 @@ def test_what_is_not_certified_or_still_in_the_journal_stays_and_is_named(home: 
     assert find_obstacles(Home(home), [the_day]) == {the_day: ""}
     journal = Journal.open(Home(home).journal_directory("kr.tick"), JOURNAL["kr.tick"])
     journal.roll([])
-    row = {"row": 1, "hour": kst_midnight_ns(THE_DAY) + 9 * HOUR_NS, "symbol": "005930", "venue": "KRX"}
-    journal.append(pa.RecordBatch.from_pylist([row], JOURNAL["kr.tick"]), {})
+    ticks = make_ticks([1], exch_ns=kst_midnight_ns(THE_DAY) + 9 * HOUR_NS)
+    journal.append(build_entries("kr.tick", ticks, 1, None), {})
     journal.close()
     in_journal = run(home, "clean")
     shutil.rmtree(Home(home).journal_directory("kr.tick"))

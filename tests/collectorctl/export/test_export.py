@@ -28,7 +28,7 @@ from collectorctl.recover.certificate import store
 from conf.home import Home
 from conf.market import US
 from ringbuf.records import FeedId, Venue
-from writer import schema
+from writer.journal.entries import JOURNAL, build_entries
 from writer.journal.journal import Journal
 
 ROOT = Path(__file__).parents[3]
@@ -198,9 +198,9 @@ def test_a_day_of_which_only_the_journal_has_rows_is_not_exported_whatever_is_as
     certified: Path, tmp_path: Path
 ) -> None:
     root = Path(shutil.copytree(certified, tmp_path / "home"))
-    journal = Journal.open(Home(root).journal_directory("kr.tick"), schema.JOURNAL["kr.tick"])
+    journal = Journal.open(Home(root).journal_directory("kr.tick"), JOURNAL["kr.tick"])
     journal.roll([])
-    journal.append(schema.build_entries("kr.tick", make_ticks(range(3)), 1, None), {})
+    journal.append(build_entries("kr.tick", make_ticks(range(3)), 1, None), {})
     journal.close()
 
     result = export(root, tmp_path / "out", "--uncertified")
@@ -289,11 +289,11 @@ def test_a_us_day_is_refused_with_the_command_that_certifies_it_and_while_its_se
     refused = export(root, tmp_path / "out", "--market", "us")
     assert (refused.exit_code, f"recover --date {DAY} --market us" in refused.stderr) == (1, True)
     for at, is_hindered in (("20:30", False), ("15:00", True)):
-        journal = Journal.open(Home(root).journal_directory("us.tick"), schema.JOURNAL["us.tick"])
+        journal = Journal.open(Home(root).journal_directory("us.tick"), JOURNAL["us.tick"])
         journal.roll([])
         records = make_ticks([1], FeedId.US, ny(f"{DAY} {at}"))
         records["symbol"], records["venue"] = b"NVDA", Venue.NASDAQ
-        journal.append(schema.build_entries("us.tick", records, journal.last_row + 1, None), {})
+        journal.append(build_entries("us.tick", records, journal.last_row + 1, None), {})
         journal.close()
         result = export(root, tmp_path / at, "--market", "us", "--uncertified")
         assert ("us.tick 15" in result.stderr, (tmp_path / at / DAY).exists()) == (is_hindered, not is_hindered)

@@ -15,6 +15,7 @@ import collectorctl
 from ringbuf.records import FeedId
 from writer import schema
 from writer.ingest.book_arbiter import BookArbiter
+from writer.journal.entries import JOURNAL, build_entries
 from writer.journal.journal import Journal
 from writer.publish.records import publish_records
 
@@ -69,12 +70,12 @@ def test_books_that_only_the_journal_has_are_read_as_they_will_be_published(tmp_
     open_home, home = make_home(tmp_path / "open"), make_home(tmp_path / "published")
     publish_records(home.data / "kr/orderbook", "kr.orderbook", delivered, "view", home.settings.writer, SECOND_NS)
     arbiter = BookArbiter(SECOND_NS, home.settings.writer.identity_cum_volume)
-    journal = Journal.open(open_home.journal_directory("kr.orderbook"), schema.JOURNAL["kr.orderbook"])
+    journal = Journal.open(open_home.journal_directory("kr.orderbook"), JOURNAL["kr.orderbook"])
     journal.roll([])
     for at in range(0, len(delivered), 5):  # rows and twins in different batches
         batch = delivered[at : at + 5]
         arbitration = arbiter.arbitrate(batch, schema.compute_hours(batch), at + 1)
-        journal.append(schema.build_entries("kr.orderbook", batch, at + 1, arbitration), {})
+        journal.append(build_entries("kr.orderbook", batch, at + 1, arbitration), {})
     journal.close()
 
     for feed in FEEDS:
@@ -106,10 +107,10 @@ def test_ticks_that_only_the_journal_has_are_read_as_they_will_be_published(tmp_
     for home in homes:
         publish_records(home.data / "kr/tick", "kr.tick", early, "early", home.settings.writer, SECOND_NS)
     publish_records(homes[1].data / "kr/tick", "kr.tick", late, "late", homes[1].settings.writer, SECOND_NS)
-    journal = Journal.open(homes[0].journal_directory("kr.tick"), schema.JOURNAL["kr.tick"])
+    journal = Journal.open(homes[0].journal_directory("kr.tick"), JOURNAL["kr.tick"])
     journal.roll([])
     for at in range(0, len(late), 7):
-        journal.append(schema.build_entries("kr.tick", late[at : at + 7], at + 1, None), {})
+        journal.append(build_entries("kr.tick", late[at : at + 7], at + 1, None), {})
     journal.close()
 
     open_day, whole_day = (collectorctl.open(home.root).ticks("005930", "2026-11-20") for home in homes)

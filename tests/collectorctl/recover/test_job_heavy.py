@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -42,8 +43,9 @@ def run(day: FinishedDay, pages: int | None) -> tuple[float, int]:
     kept = day.root / f"data/recover/date={DAY}/005930/chart"
     give_up, most_kb = time.monotonic() + 300, 0
     while time.monotonic() < give_up:
-        found = re.search(r"^VmHWM:\s+(\d+) kB", Path(f"/proc/{process.pid}/status").read_text(), re.M)
-        most_kb = int(found[1]) if found else most_kb  # a zombie has none
+        with suppress(FileNotFoundError, ProcessLookupError):  # it is ending
+            found = re.search(r"^VmHWM:\s+(\d+) kB", Path(f"/proc/{process.pid}/status").read_text(), re.M)
+            most_kb = int(found[1]) if found else most_kb  # a zombie has none
         if process.poll() is not None:
             return most_kb / 1024, process.returncode
         if pages is not None and len(list(kept.glob("*.json.gz"))) >= pages:

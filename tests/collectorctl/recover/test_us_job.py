@@ -123,10 +123,10 @@ def live_half(root: Path, trades: np.ndarray) -> np.ndarray:
     ticks["price_e4"], ticks["size"], ticks["cum_volume"] = mine["price"], mine["size"], mine["cum_volume"]
     hours = schema.compute_hours(ticks)
     for hour in np.unique(hours).tolist():
-        batch = schema.build_entries("us.tick", ticks[hours == hour], 1, None).select(schema.PARQUET["us.tick"].names)
+        columns = schema.build_columns("us.tick", ticks[hours == hour])
         directory = hour_directory(root / "data" / "us" / "tick", hour, US)
         directory.mkdir(parents=True)
-        pq.write_table(pa.Table.from_batches([batch]), directory / "part-0.parquet")
+        pq.write_table(pa.table(columns, schema.PARQUET["us.tick"]), directory / "part-0.parquet")
     return mine
 
 

@@ -53,7 +53,7 @@ def fold(*events: np.ndarray) -> DayEvents:
 
 def as_rows(events: np.ndarray) -> list[dict[str, Any]]:
     """The events as they are stored and read again."""
-    table = pa.Table.from_batches([schema.build_entries("kr.event", events, 1, None)]).select(COLUMNS)
+    table = pa.table(schema.build_columns("kr.event", events), schema.PARQUET["kr.event"]).select(COLUMNS)
     for name in ("time", "since"):
         table = table.set_column(table.column_names.index(name), name, table[name].cast(pa.int64()))
     return table.to_pylist()

@@ -14,9 +14,11 @@ from support.writer_data import NINE_NS, SECOND_NS, make_books
 
 from ringbuf.records import UNDEFINED, FeedId, Venue
 from writer import schema
-from writer.ingest.book_arbiter import NEW, ArbitrationResult, BookArbiter
+from writer.ingest.arbitration_result import NEW, ArbitrationResult
+from writer.ingest.book_arbiter import BookArbiter
 from writer.ingest.pair_evidence import JITTER_NS
 from writer.ingest.replay import ArbiterReplay
+from writer.journal.entries import build_entries
 from writer.journal.journal import STATE
 from writer.journal.segment import JournalBatch
 
@@ -66,7 +68,7 @@ def stalled_feed_of(steps: list[tuple[FeedId, int, int]], waits: list[int]) -> n
 
 def restarted(before: np.ndarray, said: ArbitrationResult, state: dict, settled: list[int]) -> BookArbiter:
     """The arbiter that a journal of `before` gives back, in which `state` is that of the last batch."""
-    entries = schema.build_entries("kr.orderbook", before, 1, said)
+    entries = build_entries("kr.orderbook", before, 1, said)
     replay = ArbiterReplay(6 * WINDOW_NS)
     replay.add(JournalBatch(entries, {STATE: json.loads(json.dumps(state))}, 0, 0, len(before), 0))
     rebuilt = BookArbiter(WINDOW_NS, VENUES)
@@ -433,7 +435,7 @@ def test_rows_of_this_boot_wait_again_though_the_clock_of_the_former_was_further
     )
     for row, mono_ns in ((1, 10**15), (2, 10**9)):
         book = make_books([row], mono_ns=mono_ns)
-        entries = schema.build_entries("kr.orderbook", book, row, take(lived, book, row))
+        entries = build_entries("kr.orderbook", book, row, take(lived, book, row))
         replay.add(JournalBatch(entries, {STATE: lived.export_state()}, 0, 0, row, 0))
 
     replay.restore(rebuilt, {})

@@ -18,7 +18,8 @@ from hypothesis import strategies as st
 from support.former_journal import write_former_segment
 from support.writer_data import NINE_NS, ROOT, make_ticks
 
-from writer import durable_io, schema
+from writer import durable_io
+from writer.journal.entries import EXPANDED, JOURNAL, build_entries, expand_entries
 from writer.journal.journal import Journal, JournalError
 from writer.journal.reader import list_segments, read_batches, read_lineage, read_rows
 from writer.journal.segment import Damage
@@ -29,12 +30,12 @@ HOUR = 3600 * 1_000_000_000
 def batch_of(journal: Journal, count: int, hour: int = NINE_NS) -> pa.RecordBatch:
     """The next entries of a tick journal."""
     first = journal.last_row + 1
-    return schema.build_entries("kr.tick", make_ticks(range(first, first + count), exch_ns=hour), first, None)
+    return build_entries("kr.tick", make_ticks(range(first, first + count), exch_ns=hour), first, None)
 
 
 def opened(directory: Path) -> Journal:
     """The journal as it is recovered, with a new segment."""
-    journal = Journal.open(directory, schema.JOURNAL["kr.tick"])
+    journal = Journal.open(directory, JOURNAL["kr.tick"])
     journal.roll([])
     return journal
 
@@ -51,7 +52,7 @@ def filled(directory: Path, batches: int, count: int = 7) -> Journal:
 def damages_of(directory: Path) -> tuple[Journal, list[Damage]]:
     """The journal as it is recovered, with a new segment, and what it reported."""
     found: list[Damage] = []
-    journal = Journal.open(directory, schema.JOURNAL["kr.tick"], on_damage=found.append)
+    journal = Journal.open(directory, JOURNAL["kr.tick"], on_damage=found.append)
     journal.roll([])
     return journal, found
 
@@ -65,7 +66,7 @@ def test_what_was_appended_is_found_again_with_its_positions(place: Path) -> Non
     """Rows, row numbers, positions and hours survive; the next segment goes on counting."""
     filled(place, 3).close()
 
-    journal = Journal.open(place, schema.JOURNAL["kr.tick"])
+    journal = Journal.open(place, JOURNAL["kr.tick"])
 
     assert (journal.last_row, journal.positions) == (21, {"kis.tick": [1, 22]})
     assert journal.segments[0].newest_rows == {NINE_NS: 21}
@@ -85,7 +86,7 @@ def test_the_newest_segment_alone_knows_everything(place: Path) -> None:
 
     assert (lineage, 15, {"kis.tick": [1, 15]}) == (again.lineage, again.last_row, again.positions)
     assert (
-        Journal.open(place, schema.JOURNAL["kr.tick"]).volume_high_water == [["005930", 1, 20000, 77]]
+        Journal.open(place, JOURNAL["kr.tick"]).volume_high_water == [["005930", 1, 20000, 77]]
         or again.volume_high_water
     )
     assert sorted(path.name for path in place.iterdir()) == ["000000000002.journal", "000000000003.journal"]
@@ -101,7 +102,7 @@ def test_a_tail_torn_at_any_byte_costs_only_the_last_batch(place: Path) -> None:
     for cut in range(last.begin, last.end):
         path.write_bytes(whole[:cut])
 
-        journal = Journal.open(place, schema.JOURNAL["kr.tick"])
+        journal = Journal.open(place, JOURNAL["kr.tick"])
 
         assert (journal.last_row, journal.positions) == (14, {"kis.tick": [1, 15]}), cut
         assert last.begin == path.stat().st_size
@@ -119,7 +120,7 @@ def test_a_segment_torn_before_its_first_batch_was_never_there(place: Path) -> N
     for cut in (0, 1, 87, 88, 89, first.end - 1, first.end, second.end - 1, second.end):
         path.write_bytes(whole[:cut])
 
-        journal = Journal.open(place, schema.JOURNAL["kr.tick"])
+        journal = Journal.open(place, JOURNAL["kr.tick"])
 
         assert (14, {"kis.tick": [1, 15]}) == (journal.last_row, journal.positions), cut
         assert (cut >= first.end) == path.exists() == (len(journal.segments) == 2), cut
@@ -133,7 +134,7 @@ def test_a_zeroed_tail_is_torn_too(place: Path) -> None:
     with path.open("ab") as file:
         file.write(b"\0" * 5000)
 
-    journal = Journal.open(place, schema.JOURNAL["kr.tick"])
+    journal = Journal.open(place, JOURNAL["kr.tick"])
 
     assert (14, size) == (journal.last_row, path.stat().st_size)
 
@@ -162,9 +163,7 @@ def test_damage_in_the_middle_costs_what_it_hit_and_the_file_is_kept(place: Path
 
     survivors = list(range(1, 36)) if "opening" in where else [*range(1, 15), *range(22, 36)]
     assert survivors == rows_in(place) or where == "both openings"
-    assert survivors == [
-        row for batch in read_rows(place, schema.JOURNAL["kr.tick"]) for row in batch["row"].to_pylist()
-    ]
+    assert survivors == [row for batch in read_rows(place, JOURNAL["kr.tick"]) for row in batch["row"].to_pylist()]
     assert (path, 35 - len(survivors)) == (damage.path, damage.lost_rows)
     assert (journal.last_row, journal.positions) == (35, {"kis.tick": [1, 36]})
     assert [] == journal.prune({NINE_NS: 35})
@@ -225,7 +224,7 @@ def test_a_frame_of_another_place_or_of_before_is_damage(place: Path) -> None:
 
 @pytest.mark.parametrize(
     ("change", "words"),
-    [(("writer.journal.frame.FORMAT", 3), "format 3"), (("writer.journal.journal.VERSION", 2), "version 2")],
+    [(("writer.journal.frame.FORMAT", 3), "format 3"), (("writer.journal.journal.VERSION", 3), "version 3")],
 )
 def test_a_journal_of_another_version_is_refused_before_anything_is_touched(
     place: Path, monkeypatch: pytest.MonkeyPatch, change: tuple[str, int], words: str
@@ -233,7 +232,7 @@ def test_a_journal_of_another_version_is_refused_before_anything_is_touched(
     """Also where another segment would have been cut."""
     with monkeypatch.context() as context:
         context.setattr(*change)
-        journal = Journal(place, schema.JOURNAL["kr.tick"])
+        journal = Journal(place, JOURNAL["kr.tick"])
         journal.roll([])
         journal.close()
     with (place / "000000000001.journal").open("ab") as file:
@@ -241,7 +240,7 @@ def test_a_journal_of_another_version_is_refused_before_anything_is_touched(
     before = {path.name: path.read_bytes() for path in place.iterdir()}
 
     with pytest.raises(JournalError, match=f"{words}.*collectorctl stop"):
-        Journal.open(place, schema.JOURNAL["kr.tick"])
+        Journal.open(place, JOURNAL["kr.tick"])
 
     assert before == {path.name: path.read_bytes() for path in place.iterdir()}
 
@@ -265,7 +264,7 @@ def test_two_journals_in_one_directory_are_refused(place: Path) -> None:
     (place / "b" / "000000000001.journal").rename(place / "a" / "000000000002.journal")
 
     with pytest.raises(JournalError, match="several journals"):
-        Journal.open(place / "a", schema.JOURNAL["kr.tick"])
+        Journal.open(place / "a", JOURNAL["kr.tick"])
 
 
 def test_a_reader_beside_a_live_writer_sees_whole_batches_only(place: Path) -> None:
@@ -314,7 +313,7 @@ def test_a_write_that_fails_anywhere_leaves_the_log_as_it_was(place: Path) -> No
 
     subprocess.run([sys.executable, "-c", script], cwd=ROOT, env={"PYTHONPATH": str(ROOT)}, check=True)
 
-    journal = Journal.open(place, schema.JOURNAL["kr.tick"])
+    journal = Journal.open(place, JOURNAL["kr.tick"])
     assert (34, {"kis.tick": [1, 35]}, list(range(1, 35))) == (journal.last_row, journal.positions, rows_in(place))
 
 
@@ -325,15 +324,16 @@ def write_former(place: Path, count: int = 3) -> list[Path]:
     """A journal of the format before: `count` segments of two batches of seven ticks."""
     last_row, paths = 0, []
     for number in range(1, count + 1):
-        appended = [(pa.RecordBatch.from_pylist([], schema=schema.JOURNAL["kr.tick"]), last_row)]
+        appended = [(pa.RecordBatch.from_pylist([], schema=EXPANDED["kr.tick"]), last_row)]
         for _ in range(2):
             ticks = make_ticks(range(last_row + 1, last_row + 8))
-            appended.append((schema.build_entries("kr.tick", ticks, last_row + 1, None), last_row + 7))
+            entries = expand_entries("kr.tick", build_entries("kr.tick", ticks, last_row + 1, None))
+            appended.append((entries, last_row + 7))
             last_row += 7
         paths.append(place / f"{number:012d}.arrows")
         write_former_segment(
             paths[-1],
-            schema.JOURNAL["kr.tick"],
+            EXPANDED["kr.tick"],
             LINEAGE,
             [
                 (batch, {"positions": {"kis.tick": [1, row + 1]}, "last_row": row} | ({} if n else {"ceilings": []}))
@@ -390,12 +390,12 @@ def test_a_damaged_segment_of_the_format_before_is_kept(place: Path, at: int) ->
 def test_a_journal_of_the_format_before_and_of_another_version_is_refused_untouched(place: Path) -> None:
     """Nothing is rewritten of what could not be read right."""
     (path, *_) = write_former(place)
-    batch = pa.RecordBatch.from_pylist([], schema=schema.JOURNAL["kr.tick"])
-    write_former_segment(path, batch.schema, LINEAGE, [(batch, {"last_row": 0})], version=2)
+    batch = pa.RecordBatch.from_pylist([], schema=JOURNAL["kr.tick"])
+    write_former_segment(path, batch.schema, LINEAGE, [(batch, {"last_row": 0})], version=3)
     data = path.read_bytes()
 
-    with pytest.raises(JournalError, match=r"version 2.*collectorctl stop"):
-        Journal.open(place, schema.JOURNAL["kr.tick"])
+    with pytest.raises(JournalError, match=r"version 3.*collectorctl stop"):
+        Journal.open(place, JOURNAL["kr.tick"])
 
     assert (data, 3) == (path.read_bytes(), len(list(place.iterdir())))
 
@@ -468,7 +468,7 @@ def test_what_a_failed_fsync_dropped_is_written_again_into_the_next_segment(plac
 
         assert list(range(1, 36)) == rows_in(place)
         journal.close()
-        again = Journal.open(place, schema.JOURNAL["kr.tick"])
+        again = Journal.open(place, JOURNAL["kr.tick"])
         assert (35, {"kis.tick": [1, 36]}) == (again.last_row, again.positions)
         assert [["005930", 1, 20000, 77]] == again.volume_high_water
         assert [{NINE_NS: 14}, {NINE_NS: 35}] == [segment.newest_rows for segment in again.segments]

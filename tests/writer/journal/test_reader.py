@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from support.writer_data import NINE_NS, make_ticks
 
-from writer import schema
+from writer.journal.entries import JOURNAL, build_entries
 from writer.journal.journal import Journal
 from writer.journal.reader import read_rows
 
@@ -15,15 +15,13 @@ from writer.journal.reader import read_rows
 @pytest.mark.parametrize("cut", [0, 1, 40])
 def test_each_reading_gives_what_came_since_the_one_before(place: Path, cut: int) -> None:
     """Over new segments, and past the beginning of a batch that was not whole yet; nothing is read twice."""
-    journal = Journal.open(place, schema.JOURNAL["kr.tick"])
+    journal = Journal.open(place, JOURNAL["kr.tick"])
     journal.roll([])
     ends: dict[Path, int] = {}
     readings = []
     for step in range(6):
         first = journal.last_row + 1
-        journal.append(
-            schema.build_entries("kr.tick", make_ticks(range(first, first + 3), exch_ns=NINE_NS), first, None), {}
-        )
+        journal.append(build_entries("kr.tick", make_ticks(range(first, first + 3), exch_ns=NINE_NS), first, None), {})
         path = journal.current.path
         whole = path.read_bytes()
         path.write_bytes(whole[: len(whole) - cut])

@@ -19,7 +19,7 @@ from collectorctl.recover.matching.day_coverage import DayCoverage
 from collectorctl.recover.store.day_ticks import load_ticks
 from conf.instrument import Instrument
 from ringbuf.records import TICK, UNDEFINED, FeedId, Flag, Side, Venue, empty_records
-from writer import schema
+from writer.journal.entries import JOURNAL, build_entries
 from writer.journal.journal import Journal
 from writer.publish import dedup
 from writer.publish.overlap import TickArrays, deduplicate
@@ -116,7 +116,7 @@ class Kept:
 
     def __init__(self, place: Path) -> None:
         self.place = place
-        self.journal = Journal.open(place / "journal", schema.JOURNAL["kr.tick"])
+        self.journal = Journal.open(place / "journal", JOURNAL["kr.tick"])
         self.journal.roll([])
 
     def put(self, *found: np.ndarray) -> None:
@@ -124,7 +124,7 @@ class Kept:
         for some in found:
             some["mono_ns"] = self.journal.last_row * SECOND_NS + np.arange(len(some))
             some["seq"] = self.journal.last_row + 1 + np.arange(len(some))
-            self.journal.append(schema.build_entries("kr.tick", some, self.journal.last_row + 1, None), {})
+            self.journal.append(build_entries("kr.tick", some, self.journal.last_row + 1, None), {})
 
     def publish(self, hour: int = NINE_NS) -> list:
         """The hour, as far as it is journalled."""

@@ -16,6 +16,7 @@ from support.writer_data import NINE_NS, SECOND_NS, make_books
 from ringbuf.records import FeedId
 from writer import durable_io, schema
 from writer.ingest.book_arbiter import BookArbiter
+from writer.journal.entries import JOURNAL, build_entries
 from writer.journal.journal import Journal
 from writer.publish import partition, verified_file
 from writer.publish.partition import PublishTask, publish
@@ -31,7 +32,7 @@ class Kept:
     def __init__(self, place: Path) -> None:
         self.place = place
         self.merge = BookArbiter(5 * SECOND_NS, ["KRX"])
-        self.journal = Journal.open(place / "journal", schema.JOURNAL["kr.orderbook"])
+        self.journal = Journal.open(place / "journal", JOURNAL["kr.orderbook"])
         self.journal.roll([])
 
     def put(self, found: np.ndarray, rows: int = 50) -> None:
@@ -39,7 +40,7 @@ class Kept:
         for begin in range(0, len(found), rows):
             some = found[begin : begin + rows]
             taken = self.merge.arbitrate(some, schema.compute_hours(some), self.journal.last_row + 1)
-            self.journal.append(schema.build_entries("kr.orderbook", some, self.journal.last_row + 1, taken), {})
+            self.journal.append(build_entries("kr.orderbook", some, self.journal.last_row + 1, taken), {})
 
     def task(self, row_to: int | None = None, hour: int = NINE_NS) -> PublishTask:
         """Publish the hour up to that entry, else everything."""
@@ -217,10 +218,7 @@ def test_a_checksum_sees_every_column() -> None:
     """Changing any one value of any column changes it; so does a null in place of a zero."""
     found = make_books(range(20))
     found["extra"] = b"x"
-    batch = schema.build_entries(
-        "kr.orderbook", found, 1, BookArbiter(1, []).arbitrate(found, schema.compute_hours(found), 1)
-    )
-    table = pa.Table.from_batches([batch]).select(schema.PARQUET["kr.orderbook"].names)
+    table = pa.table(schema.build_columns("kr.orderbook", found), schema.PARQUET["kr.orderbook"])
     before = verified_file._checksum(table)
 
     for number, name in enumerate(table.column_names):

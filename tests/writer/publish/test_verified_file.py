@@ -13,7 +13,6 @@ from support.writer_data import make_ticks
 from benchmarks.pairing import KIS, deliver, generate_books
 from ringbuf.records import FeedId
 from writer import schema
-from writer.ingest.book_arbiter import BookArbiter
 from writer.publish.verified_file import choose_encodings, write_verified
 
 
@@ -25,10 +24,7 @@ def test_books_and_ticks_take_fewer_bytes_than_with_a_dictionary_for_each_column
         records = records[np.argsort(records["symbol"], kind="stable")]  # as published
     else:
         records = make_ticks(range(5000))
-    arbiter = BookArbiter(10_000, ["KRX"]) if schema.is_merged(dataset) else None
-    arbitration = arbiter.arbitrate(records, schema.compute_hours(records), 1) if arbiter else None
-    columns = schema.build_entries(dataset, records, 1, arbitration)
-    table = pa.Table.from_batches([columns]).select(schema.PARQUET[dataset].names)
+    table = pa.table(schema.build_columns(dataset, records), schema.PARQUET[dataset])
 
     size = write_verified(tmp_path / "named", table.schema, [table])
     pq.write_table(table, tmp_path / "default", compression="zstd", write_page_checksum=True)

@@ -18,12 +18,12 @@ from support.writer_data import (
 
 from collectorctl.supervision.status import collect_status
 from conf.home import Home
-from ringbuf.records import ORDERBOOK, TICK, FeedId
+from ringbuf.records import ORDERBOOK, TICK
 from ringbuf.ring import Producer
 from ringbuf.vitals import Vitals
-from writer import schema
+from writer.journal.entries import JOURNAL, build_entries
 from writer.journal.journal import Journal
-from writer.volume.gap_report import GapReporter, decode_ticks
+from writer.volume.gap_report import GapReporter
 from writer.volume.gap_tracker import GapReport, GapTracker, decode_gap_report
 
 LOST = range(400, 450)
@@ -98,20 +98,7 @@ def test_the_other_brokers_books_witness_a_tick_that_never_came(home: Home) -> N
 
 def journalled(records: np.ndarray, first_row: int = 1):
     """The journal's batch of some ticks."""
-    return schema.build_entries("kr.tick", records, first_row, None)
-
-
-def test_what_the_journal_keeps_of_a_tick_is_enough() -> None:
-    """Written and read back, the volume line says the same of them."""
-    records = heard(0, 500)
-    records["line"] = FeedId.KIWOOM
-    records["flags"] = 7
-    line, again = GapTracker(), GapTracker()
-
-    line.add_ticks(records)
-    again.add_ticks(decode_ticks(journalled(records)))
-
-    assert line.export_symbols() == again.export_symbols()
+    return build_entries("kr.tick", records, first_row, None)
 
 
 def test_without_its_file_it_begins_with_what_the_journal_holds(home: Home) -> None:
@@ -130,7 +117,7 @@ def test_without_its_file_it_begins_with_what_the_journal_holds(home: Home) -> N
 def test_where_file_and_journal_overlap_every_tick_counts_once(home: Home) -> None:
     """The file is true for 100 rows, the journal still holds 51 to 150: no tick twice, none lost, and `since` stays."""
     vitals = Vitals.create(home.vitals_path("writer"), "writer")
-    journal = Journal.open(home.journal_directory("kr.tick"), schema.JOURNAL["kr.tick"])
+    journal = Journal.open(home.journal_directory("kr.tick"), JOURNAL["kr.tick"])
     journal.roll([])
     lived = GapReporter(home, vitals)
     lived.begin(journal.lineage, 0)
@@ -153,7 +140,7 @@ def test_where_file_and_journal_do_not_meet_it_begins_anew(home: Home, first_row
     """Rows it counted are gone, or rows it never counted: false gaps would be worse than none; `since` is later."""
     vitals = Vitals.create(home.vitals_path("writer"), "writer")
     lived = GapReporter(home, vitals)
-    journal = Journal.open(home.journal_directory("kr.tick"), schema.JOURNAL["kr.tick"])
+    journal = Journal.open(home.journal_directory("kr.tick"), JOURNAL["kr.tick"])
     journal.roll([])
     lived.begin(journal.lineage, 0)
     lived.add_ticks(heard(0, 100), 100)
