@@ -14,9 +14,9 @@ import sys
 from importlib import metadata
 from pathlib import Path
 
-TAKES_AGAINST = ("receive", "journal", "writer", "live")
+TAKES_AGAINST = ("receive", "journal", "journal_latency", "live")
 """Those that compare with another checkout, in turns."""
-BENCHMARKS = ("ring", "receive", "decode", "journal", "writer", "place", "live", "scale", "store", "peers")
+BENCHMARKS = ("ring", "receive", "decode", "journal", "journal_latency", "place", "live", "scale", "store", "peers")
 
 
 def describe_machine() -> str:

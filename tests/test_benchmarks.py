@@ -13,6 +13,7 @@ SMALLEST = {
     "decode": "--messages 1000",
     "isolation": "--seconds 6",
     "journal": "--batches 10 --rows 10 --times 1",
+    "journal_latency": "--rates 50 --seconds 1 --times 1",
     "live": "--readers 1 --seconds 0.5 --rounds 1",
     "merge": "--seconds 5",
     "pairing": "--seconds 5",
@@ -27,7 +28,6 @@ SMALLEST = {
     "start": "--times 1",
     "store": "--seconds 5 --times 1",
     "tree": "--rates 20 --seconds 1",
-    "writer": "--rates 50 --seconds 1 --times 1",
     "verify": "--rows 5000 --instruments 2",
 }
 SHARED = {"process_tree"}

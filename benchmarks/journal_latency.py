@@ -1,4 +1,4 @@
-"""What the writer costs, and how soon a record is in the journal: `python -m benchmarks.writer [--rates 100 1000]`.
+"""What the writer costs, and how soon a record is in the journal: `python -m benchmarks.journal_latency [--rates 100 1000]`.
 
     this process ──so many books a second and feed──> two rings ──> python -m writer ──> journal <──each new frame── this process
 
