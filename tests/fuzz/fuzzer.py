@@ -28,10 +28,13 @@ from types import FrameType
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
-sys.path.append(str(Path(__file__).parents[2] / "benchmarks"))
 
-from decode import build_kis_book_frame, build_kis_tick_frame, build_kiwoom_book_message, build_kiwoom_tick_message
-
+from benchmarks.decode import (
+    build_kis_book_frame,
+    build_kis_tick_frame,
+    build_kiwoom_book_message,
+    build_kiwoom_tick_message,
+)
 from brokers.decoded import DecodedBatch
 from brokers.errors import ProtocolError, SessionError, TransportError
 from brokers.registry import load_broker
