@@ -7,6 +7,7 @@
     64    | head   claim   and a copy of each|  written by the producer
     128   | tail                             |  written by the consumer
     192   | producer_pid  producer_start_ns  |  written on attach
+          | moved                            |  1: it goes on in another file, a copy; 0 in a ring that knows no such word
     4096  +----------------------------------+
           | slot 0 | slot 1 | ... capacity-1 |  record n (n = 1, 2, ...) lies in slot (n - 1) % capacity:
           +----------------------------------+  the record, then the CRC-32 of its bytes in 8 bytes
@@ -38,7 +39,7 @@ RING_VERSION = 2
 MAGIC, VERSION, DTYPE, SLOT_BYTES, CAPACITY, RING_ID = range(6)
 HEAD, CLAIM, HEAD_COPY, CLAIM_COPY = 8, 9, 10, 11
 TAIL = 16
-PRODUCER_PID, PRODUCER_START_NS = 24, 25
+PRODUCER_PID, PRODUCER_START_NS, MOVED = 24, 25, 26
 RING_HEADER_BYTES = 4096
 CHECKSUM_BYTES = 8
 

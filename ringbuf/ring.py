@@ -190,6 +190,11 @@ class _MappedRing:
         return self._header[layout.TAIL]
 
     @property
+    def is_moved(self) -> bool:
+        """Whether its producer has gone on in a copy: what came since is not in here."""
+        return self._header[layout.MOVED] != 0
+
+    @property
     def is_replaced(self) -> bool:
         """Whether the path now leads to another file, or none."""
         try:
@@ -276,6 +281,7 @@ class Producer(_MappedRing):
             copy = type(self)(temporary, self.dtype)
             copy._lock()
             temporary.replace(self.path)
+            self._header[layout.MOVED] = 1  # whoever reads on here shall look for the copy
         finally:
             os.close(fd)
             temporary.unlink(missing_ok=True)

@@ -54,6 +54,10 @@ STRAGGLER_NS = SECOND_NS
 """Upper bound of the time from stamping a record to publishing it; extends the window so that late twins are found."""
 
 
+ATTACH_NS = SECOND_NS // 5
+"""How often rings are looked for: until then, what a collector writes into a ring made anew is held by nobody else."""
+
+
 class ReceivedRows(NamedTuple):
     """Rows up to `last_row` were received up to `newest_ns` (mono_ns), when the feeds had come as far as `reach_ns`."""
 
@@ -284,7 +288,7 @@ class Dataset:
         return has_more
 
     def _attach(self, now_ns: int, is_retry: bool) -> None:
-        if not is_retry and now_ns - self._attached_ns < SECOND_NS:
+        if not is_retry and now_ns - self._attached_ns < ATTACH_NS:
             return
         self._attached_ns, self._attach_error = now_ns, None
         try:

@@ -71,14 +71,7 @@ def judge(evidence: Evidence) -> list[str]:
     findings += _find_leftovers(evidence)
     lost, gone = _read_losses(evidence, tables["event"], findings)
     deliveries = [one for one in evidence.deliveries if one.seq not in lost[one.feed, one.record.stream]]
-    newest_rings = {
-        (one.feed, one.record.stream): one.ring_id for one in sorted(deliveries, key=lambda one: one.ring_id)
-    }
-    required = {
-        one
-        for one in deliveries
-        if _is_required(evidence, gone, one, one.ring_id == newest_rings[one.feed, one.record.stream])
-    }
+    required = {one for one in deliveries if _is_required(evidence, gone, one)}
     _judge_quarantine(evidence, findings)
     korean = [one for one in deliveries if one.feed != US_FEED]
     books = [one for one in korean if one.record.stream == "orderbook"]
@@ -186,16 +179,14 @@ def _read_losses(
     return lost, gone
 
 
-def _is_required(
-    evidence: Evidence, gone: dict[tuple[str, str], int], delivery: Delivery, is_newest_ring: bool
-) -> bool:
+def _is_required(evidence: Evidence, gone: dict[tuple[str, str], int], delivery: Delivery) -> bool:
     """Whether it must be stored.
 
     A power cut takes what was not durable yet, a flipped bit its batch; a ring that is gone takes what the writer says it had.
     """
     name = delivery.feed, delivery.record.stream
     is_durable = delivery.seq <= evidence.durable.get((*name, delivery.ring_id), delivery.seq)
-    is_gone = not is_newest_ring and delivery.seq >= gone.get(name, MAX_INT64)
+    is_gone = delivery.ring_id != evidence.rings[name] and delivery.seq >= gone.get(name, MAX_INT64)
     return (
         is_durable and not is_gone and f"{US.name if name[0] == US_FEED else KR.name}.{name[1]}" not in evidence.flipped
     )

@@ -104,6 +104,8 @@ class Evidence:
     """(feed, stream, id of a ring that a power cut took) -> the highest number that the writer called durable."""
     garbled: dict[str, int] = field(default_factory=lambda: dict.fromkeys((*FEEDS, US_FEED), 0))
     """Frames received that nobody can decode."""
+    rings: dict[tuple[str, str], int] = field(default_factory=dict)
+    """(feed, stream) -> the id of the ring that there is at the end."""
     flipped: set[str] = field(default_factory=set)
     """Datasets in whose journal a bit flipped."""
     faults: list[str] = field(default_factory=list)
@@ -403,6 +405,8 @@ class World:
     def _stop(self) -> None:
         """`collectorctl stop`."""
         self._is_stopping = True
+        for feed, collector in self._collectors.items():
+            self.evidence.rings |= {(feed, stream): number for stream, number in collector.ring_ids().items()}
         for name in (*self._collectors, "gapfill"):
             self._processes[name].kill()
         self.note("stops")

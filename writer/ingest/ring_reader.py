@@ -14,7 +14,8 @@ Guarantees:
     * A ring that is absent, replaced or refused is tried again for ever; `unreadable` says which and why.
     * A ring whose path vanished is read on as long as it is mapped. One that takes its place under the same ring_id is a copy by
       its producer and read on at the same number; any other one follows when the old one is read to its end and has no producer.
-    * Where the ring that the journal knows is gone, this is reported as a loss whose end is unknown.
+    * Where the ring that the journal knows is gone, or the copy that a deleted one went on in, this is reported as a loss whose end
+      is unknown.
 """
 
 from __future__ import annotations
@@ -141,6 +142,9 @@ class RingReader:
             return
         successor.close()
         if cursor.next_seq > consumer.head and not consumer.is_producer_alive():
+            if consumer.is_moved:
+                logger.error("{}: the copy that the ring went on in is gone", cursor.name)
+                cursor.gone_seq = cursor.next_seq
             logger.info("{}: the ring's file was replaced", cursor.name)
             consumer.close()
             cursor.consumer = None
@@ -186,7 +190,8 @@ class RingReader:
                 continue
             before_ns = int(batch.records["recv_ns"][0]) if len(batch.records) else 0
             if cursor.gone_seq:
-                losses.append(LossReport(cursor.name, Loss(cursor.gone_seq, UNKNOWN_SEQ), 0, before_ns))
+                loss = Loss(cursor.gone_seq, UNKNOWN_SEQ)
+                losses.append(LossReport(cursor.name, loss, cursor.last_recv_ns, before_ns))
             if batch.loss:
                 losses.append(LossReport(cursor.name, batch.loss, cursor.last_recv_ns, before_ns))
             if len(batch.records) and batch.next_seq <= consumer.head:

@@ -252,3 +252,28 @@ def test_a_ring_that_went_while_nobody_held_it_is_a_loss_of_unknown_length_once(
     ]
     assert taken.losses == again.losses and taken.losses[0].before_ns > 0
     assert source.peek(NO_LIMIT_NS, NOW, 100).losses == []
+
+
+def test_records_in_a_copy_that_is_deleted_before_it_is_seen_are_a_loss_of_unknown_length(place: Path) -> None:
+    """The directory is deleted twice, and the collector killed before it, or the writer, has looked again."""
+    made = rings(place)
+    source = intake(place)
+    made["kis.tick"].publish(at([1, 2]))
+    source.advance(source.peek(NO_LIMIT_NS, NOW, 100))
+    delete_directory(place)
+    assert made["kis.tick"].restore_path()
+    made["kis.tick"].publish(at([3, 4, 5]))
+    delete_directory(place)
+    made["kis.tick"].close()
+    place.mkdir()
+    made["kis.tick"] = Producer.open(place / "kis.tick", TICK, 64)
+    made["kis.tick"].publish(at([6]))
+
+    source.attach()
+    taken = source.peek(NO_LIMIT_NS, NOW, 100)
+    source.advance(taken)
+
+    assert taken.records["mono_ns"].tolist() == [6]
+    assert [(one.ring, one.loss.first_seq, one.loss.last_seq) for one in taken.losses] == [("kis.tick", 3, UNKNOWN_SEQ)]
+    assert 0 < taken.losses[0].after_ns and 0 < taken.losses[0].before_ns
+    assert source.peek(NO_LIMIT_NS, NOW, 100).losses == []
