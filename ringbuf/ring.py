@@ -201,8 +201,7 @@ class _MappedRing:
             at_path = self.path.stat()
         except (FileNotFoundError, NotADirectoryError):
             return True
-        opened = os.fstat(self.fd)
-        return (at_path.st_dev, at_path.st_ino) != (opened.st_dev, opened.st_ino)
+        return not os.path.samestat(at_path, os.fstat(self.fd))
 
     def close(self) -> None:
         """Unmap and close; releases the lock of a producer."""
@@ -285,11 +284,9 @@ class Producer(_MappedRing):
         finally:
             os.close(fd)
             temporary.unlink(missing_ok=True)
+        mine, its = vars(self), vars(copy)
         for name in ("fd", "_mmap", "_header", "slots"):
-            mine, its = getattr(self, name), getattr(copy, name)
-            setattr(self, name, its)
-            setattr(copy, name, mine)
-        del mine, its
+            mine[name], its[name] = its[name], mine[name]
         copy.close()
 
     def _replace(self, capacity: int) -> Self:
