@@ -41,8 +41,8 @@ def read_newest_rows(
                 batches.popleft()  # the rows wanted lie in the later batches, twins' arrivals among them
         rows = [
             row
-            for batch in batches
-            for row in _to_rows(dataset, batch, is_exact)
+            for found in expand(dataset, batches)
+            for row in (found if is_exact else _to_microseconds(found)).to_pylist()
             if row["row"] > last_row and row["twin_of"] is None
         ]
         yield from rows if last_row else rows[-max_rows:]
@@ -51,11 +51,6 @@ def read_newest_rows(
         if not follow:
             return
         time.sleep(POLL_S)
-
-
-def _to_rows(dataset: str, batch: pa.RecordBatch, is_exact: bool) -> list[dict[str, Any]]:
-    found = expand(dataset, batch)
-    return (found if is_exact else _to_microseconds(found)).to_pylist()
 
 
 def _to_microseconds(batch: pa.RecordBatch) -> pa.RecordBatch:

@@ -222,6 +222,10 @@ STREAM_NAMES = ("", *STREAMS, STATUS_STREAM)
 """An event's `stream` by number; the first is none."""
 
 
+INSTRUMENT_BYTES = 16
+"""Of symbol and venue, which are neighbours in a record."""
+
+
 def field_offset(dtype: np.dtype, name: str) -> int:
     """Where a field of a record begins, in bytes."""
     return dtype.fields[name][1]  # type: ignore[index]  # a record's dtype has fields
@@ -256,6 +260,13 @@ def build_packer(dtype: np.dtype) -> struct.Struct:
     if packer.size != dtype.itemsize:
         raise TypeError(f"{dtype} has padding that its fields do not name: {packer.size} bytes of {dtype.itemsize}")
     return packer
+
+
+def encode_instruments(records: np.ndarray) -> bytes:
+    """Symbol and venue of each record as they lie in it, 16 bytes each, one behind the other."""
+    begin = field_offset(records.dtype, "symbol")
+    raw = np.ascontiguousarray(records).view(np.uint8).reshape(len(records), records.dtype.itemsize)
+    return raw[:, begin : begin + INSTRUMENT_BYTES].tobytes()
 
 
 def take_records(records: np.ndarray, at: np.ndarray | Sequence[int] | Sequence[bool]) -> np.ndarray:

@@ -28,9 +28,9 @@ import pyarrow.parquet as pq
 from conf.clock import DAY_NS, HOUR_NS, kst_midnight_ns
 from conf.home import Home
 from conf.instrument import Instrument
-from ringbuf.records import MAX_INT64
+from ringbuf.records import INSTRUMENT_BYTES, MAX_INT64, Venue
 from writer.ingest.book_arbiter import encode_instrument
-from writer.journal.entries import EXPANDED, JOURNAL, expand_entries, instrument_column, read_records
+from writer.journal.entries import EXPANDED, JOURNAL, expand_entries, group_batches, instrument_column, read_records
 from writer.journal.journal import RingPositions
 from writer.journal.reader import list_segments, read_batches, read_lineage, read_rows
 from writer.publish.dedup import read_published_overlapping, select_rows
@@ -46,7 +46,7 @@ from writer.publish.partition import (
     read_spans,
 )
 from writer.publish.verified_file import PartitionWriteError
-from writer.schema import PARQUET, VENUE_NAMES, clear_zero_prices, may_overlap, parse_dataset
+from writer.schema import PARQUET, clear_zero_prices, may_overlap, parse_dataset
 
 __all__ = [
     "COMPACTED",
@@ -68,7 +68,6 @@ __all__ = [
 ]
 
 EXPANDED_ROWS = 8192
-_VENUES = {name: code for code, name in enumerate(VENUE_NAMES.to_pylist())}
 _Found = TypeVar("_Found")
 FileState = tuple[str, int, int, int]
 """A published file: its name below a directory, inode, size, time of the last change in ns."""
@@ -216,7 +215,7 @@ class Catalog:
                 entries.filter(pa.array(is_unpublished & entries.column("twin_of").is_null().to_numpy(False)))
                 for entries, _, is_unpublished in self._find_unpublished(dataset, positions=positions)
             )
-            for batch in _expand(dataset, rows):
+            for batch in expand(dataset, rows):
                 found.append(keep(pa.Table.from_batches([batch]).select(PARQUET[dataset].names)))
             return pa.concat_tables(found)
 
@@ -239,7 +238,7 @@ class Catalog:
         PartitionWriteError if a partition is unreadable.
         """
         found = (entries.filter(pa.array(mask)) for entries, _, mask in self._find_unpublished(dataset))
-        yield from _expand(dataset, found if instruments is None else _select_instruments(found, instruments))
+        yield from expand(dataset, found if instruments is None else _select_instruments(found, instruments))
 
     def journal_only(self, dataset: str, begin_ns: int, end_ns: int) -> list[int]:
         """Hours that begin in [begin_ns, end_ns) and have unpublished entries, ascending."""
@@ -295,29 +294,19 @@ def _join_twins(rows: pa.Table, twins: pa.Table) -> pa.Table:
     return rows
 
 
-def expand(dataset: str, entries: pa.RecordBatch) -> pa.RecordBatch:
-    """Entries of a journal (JOURNAL) with the columns of the rows as they will be published (EXPANDED)."""
-    return clear_zero_prices(expand_entries(dataset, entries))
-
-
-def _expand(dataset: str, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-    """Entries with their columns, several batches at once: each takes a hundred calls, however small it is."""
-    waiting: list[pa.RecordBatch] = []
-    for batch in batches:
-        if batch.num_rows:
-            waiting.append(batch)
-        if sum(one.num_rows for one in waiting) >= EXPANDED_ROWS:
-            yield expand(dataset, pa.concat_batches(waiting))
-            waiting.clear()
-    if waiting:
-        yield expand(dataset, pa.concat_batches(waiting))
+def expand(dataset: str, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    """Entries of a journal (JOURNAL) with the columns of the rows as they will be published (EXPANDED), in larger batches."""
+    for group in group_batches((batch for batch in batches if batch.num_rows), EXPANDED_ROWS):
+        yield clear_zero_prices(expand_entries(dataset, pa.concat_batches(group)))
 
 
 def _select_instruments(
     batches: Iterable[pa.RecordBatch], instruments: Collection[Instrument]
 ) -> Iterator[pa.RecordBatch]:
     """The rows of some instruments, and their twins, which come after them."""
-    wanted = pa.array([encode_instrument(one.symbol, _VENUES[one.venue]) for one in instruments], pa.binary(16))
+    wanted = pa.array(
+        [encode_instrument(one.symbol, Venue[one.venue]) for one in instruments], pa.binary(INSTRUMENT_BYTES)
+    )
     known = pa.array([], pa.int64())
     for batch in batches:
         is_mine = pc.is_in(instrument_column(read_records(batch)), wanted)

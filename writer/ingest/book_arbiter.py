@@ -44,7 +44,7 @@ from typing import NamedTuple
 import numpy as np
 
 from conf.clock import DAY_NS, SECOND_NS
-from ringbuf.records import BOOK_KEY, BOOK_KEY_WITHOUT_VOLUME, UNDEFINED, Venue
+from ringbuf.records import BOOK_KEY, BOOK_KEY_WITHOUT_VOLUME, INSTRUMENT_BYTES, UNDEFINED, Venue
 from writer.ingest.arbitration_result import NEW, ArbitrationResult
 from writer.ingest.feed_progress import FeedProgress, compute_made_ns
 from writer.ingest.pair_evidence import MIN_LEFT_OUT, MIN_SHARE, PairEvidence, encode_details, find_differences
@@ -69,8 +69,6 @@ MAX_GROUPS = 64
 """Groups of an instrument that are kept until the other feed has delivered them."""
 
 IDENTITY_BYTES = 16
-INSTRUMENT_BYTES = 16
-"""Of symbol and venue, with which BOOK_KEY begins."""
 _KST_NS = 9 * 3600 * 1_000_000_000
 
 

@@ -16,12 +16,12 @@ from typing import NamedTuple
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ringbuf.records import BOOK_KEY, UNDEFINED, take_records
+from ringbuf.records import UNDEFINED, take_records
 from writer.ingest.arbitration_result import NEW
-from writer.ingest.book_arbiter import INSTRUMENT_BYTES, BookArbiter, UnmatchedRow
+from writer.ingest.book_arbiter import BookArbiter, UnmatchedRow
 from writer.ingest.feed_progress import compute_made_ns
 from writer.ingest.pair_evidence import encode_details
-from writer.journal.entries import read_records
+from writer.journal.entries import instrument_column, read_records
 from writer.journal.journal import STATE
 from writer.journal.segment import JournalBatch
 
@@ -80,14 +80,13 @@ class ArbiterReplay:
 def _replay(arbiter: BookArbiter, entries: pa.RecordBatch) -> None:
     """Let the journalled rows wait, and pair them, as they were."""
     books = read_records(entries)
-    raw, size = books.tobytes(), books.dtype.itemsize
-    instruments = [raw[at : at + INSTRUMENT_BYTES] for at in range(BOOK_KEY.start, len(raw), size)]
+    instruments = instrument_column(books).to_pylist()
     made = compute_made_ns(books["exch_ns"], arbiter.calendar_speed).tolist()
     numbers = (entries.column(name).to_pylist() for name in ("row", "hour", "identity"))
     twins = pc.fill_null(entries.column("twin_of"), NEW).to_pylist()
     fields = (books[name].tolist() for name in ("mono_ns", "line"))
     for row, hour, identity, twin_of, mono_ns, feed, made_ns, details, instrument in zip(
-        *numbers, twins, *fields, made, encode_details(books, raw), instruments, strict=True
+        *numbers, twins, *fields, made, encode_details(books, books.tobytes()), instruments, strict=True
     ):
         is_late = arbiter.advance(feed, mono_ns, made_ns)
         details = details if instrument[0] else b""  # version 1 did not keep the content of a twin

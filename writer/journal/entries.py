@@ -11,12 +11,14 @@ Guarantees:
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
+
 import numpy as np
 import pyarrow as pa
 
-from ringbuf.records import RINGS, FeedId, Flag, field_offset
+from ringbuf.records import INSTRUMENT_BYTES, RINGS, FeedId, Flag, encode_instruments
 from writer.ingest.arbitration_result import NEW, ArbitrationResult
-from writer.ingest.book_arbiter import IDENTITY_BYTES, INSTRUMENT_BYTES
+from writer.ingest.book_arbiter import IDENTITY_BYTES
 from writer.schema import PARQUET, build_columns, compute_hours, is_merged, parse_dataset
 
 VERSION = 2
@@ -99,14 +101,37 @@ def _add_flags(records: np.ndarray, arbitration: ArbitrationResult) -> np.ndarra
 
 def build_record_column(records: np.ndarray) -> pa.Array:
     """Records (n,) as a column of their bytes."""
-    kind = pa.binary(records.dtype.itemsize)
-    return pa.FixedSizeBinaryArray.from_buffers(kind, len(records), [None, pa.py_buffer(records.tobytes())])
+    return _to_binary(records.tobytes(), records.dtype.itemsize, len(records))
+
+
+def _to_binary(data: bytes, width: int, count: int) -> pa.Array:
+    """`count` values of `width` bytes."""
+    return pa.FixedSizeBinaryArray.from_buffers(pa.binary(width), count, [None, pa.py_buffer(data)])
+
+
+def find_record_dtype(schema: pa.Schema) -> np.dtype:
+    """Of the records of entries with these columns (JOURNAL)."""
+    return _DTYPES[schema.field(RECORD).type.byte_width]
+
+
+def group_batches(batches: Iterable[pa.RecordBatch], min_rows: int) -> Iterator[list[pa.RecordBatch]]:
+    """Batches by so many rows, or little more: a batch has some dozens, and takes as many calls as a large one."""
+    group: list[pa.RecordBatch] = []
+    rows = 0
+    for batch in batches:
+        group.append(batch)
+        rows += batch.num_rows
+        if rows >= min_rows:
+            yield group
+            group, rows = [], 0
+    if group:
+        yield group
 
 
 def read_records(entries: pa.RecordBatch) -> np.ndarray:
     """The records of entries (JOURNAL), shape (n,), not to be written to."""
     column = entries.column(RECORD)
-    dtype = _DTYPES[column.type.byte_width]
+    dtype = find_record_dtype(entries.schema)
     if not len(column):
         return np.empty(0, dtype)
     return np.frombuffer(column.buffers()[1], dtype, len(column), column.offset * dtype.itemsize)
@@ -114,10 +139,7 @@ def read_records(entries: pa.RecordBatch) -> np.ndarray:
 
 def instrument_column(records: np.ndarray) -> pa.Array:
     """Symbol and venue of each record, the 16 bytes that it has of them."""
-    begin = field_offset(records.dtype, "symbol")
-    raw = np.ascontiguousarray(records).view(np.uint8).reshape(len(records), records.dtype.itemsize)
-    names = raw[:, begin : begin + INSTRUMENT_BYTES].tobytes()
-    return pa.FixedSizeBinaryArray.from_buffers(pa.binary(INSTRUMENT_BYTES), len(records), [None, pa.py_buffer(names)])
+    return _to_binary(encode_instruments(records), INSTRUMENT_BYTES, len(records))
 
 
 def expand_entries(dataset: str, entries: pa.RecordBatch) -> pa.RecordBatch:

@@ -12,11 +12,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ringbuf.records import PRICE_SCALE, RINGS, UNDEFINED, FeedId, empty_records, fit_text
-from writer.journal.entries import RECORD, build_record_column
+from ringbuf.records import PRICE_SCALE, UNDEFINED, FeedId, empty_records, fit_text
+from writer.journal.entries import RECORD, build_record_column, find_record_dtype
 from writer.schema import EVENT_STREAM_NAMES, EVENT_TYPE_NAMES, FEED_NAMES, SESSION_NAMES, VENUE_NAMES
 
-_DTYPES = {dtype.itemsize: dtype for dtype in RINGS.values()}
 _CODES = {
     "line": FEED_NAMES,
     "venue": VENUE_NAMES,
@@ -38,7 +37,7 @@ def convert_entries(entries: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatc
     """Entries of version 1 with the columns of `schema` (JOURNAL); those of today as they are."""
     if RECORD in entries.schema.names or RECORD not in schema.names:
         return entries
-    records = _to_records(entries, _DTYPES[schema.field(RECORD).type.byte_width])
+    records = _to_records(entries, find_record_dtype(schema))
     columns = {name: entries.column(name) for name in schema.names if name in entries.schema.names}
     received = entries.column(_find_column(entries, "recv_ns"))
     columns |= {"recv_ns": received.cast(pa.int64()), RECORD: build_record_column(records)}

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -29,7 +29,7 @@ import pyarrow.compute as pc
 
 from ringbuf.records import take_records
 from writer.ingest.arbitration_result import NEW
-from writer.journal.entries import RECORD, instrument_column, read_records
+from writer.journal.entries import RECORD, find_record_dtype, group_batches, instrument_column, read_records
 from writer.journal.segment import Damage, JournalBatch, scan_segment
 from writer.schema import name_instruments
 
@@ -100,7 +100,7 @@ class JournalRows:
         self._slab_of = np.empty(0, np.int32)
         self._record_begin = np.empty(0, np.int64)
         """By batch: where its records begin in the file."""
-        self._dtype = read_records(pa.RecordBatch.from_pylist([], schema)).dtype
+        self._dtype = find_record_dtype(schema)
 
     def build_index(self, hour: int, row_from: int, row_to: int, max_rows: int) -> RowIndex:
         """Index the new rows of `hour` with row_from < row <= row_to, at most the first `max_rows`, and their twins.
@@ -112,35 +112,13 @@ class JournalRows:
         twins = _GrowingColumns(np.int64, np.int64, np.int32, np.int32)  # twin_of, mono_ns, batch, at
         slab_of: list[int] = []
         record_begin: list[int] = []
-        has_more = False
+        has_more, begin = False, 0
         self._slabs, self.damages = [], []
-        waiting: list[pa.RecordBatch] = []
-        waiting_rows = 0
-
-        def index_waiting() -> None:
-            nonlocal has_more, row_to, waiting_rows
-            begin = len(slab_of) - len(waiting)
-            last = _index_batches(waiting, begin, hour, (row_from, row_to), max_rows - rows.count, names, rows, twins)
-            waiting.clear()
-            waiting_rows = 0
+        for batches in group_batches(self._scan(slab_of, record_begin), INDEXED_ROWS):
+            last = _index_batches(batches, begin, hour, (row_from, row_to), max_rows - rows.count, names, rows, twins)
+            begin += len(batches)
             if last is not None:
                 has_more, row_to = True, last  # from here on only twins of what is already in
-
-        for segment, path in enumerate(self._segments):
-            for journal_batch in scan_segment(path, self._schema):
-                if isinstance(journal_batch, Damage):
-                    self.damages.append(journal_batch)
-                    continue
-                if not journal_batch.entries.num_rows:
-                    continue
-                slab_of.append(self._put_in_slab(segment, journal_batch.begin, journal_batch.end))
-                record_begin.append(_find_records(journal_batch))
-                waiting.append(journal_batch.entries)
-                waiting_rows += journal_batch.entries.num_rows
-                if waiting_rows >= INDEXED_ROWS:
-                    index_waiting()
-        if waiting:
-            index_waiting()
         self._slab_of = np.array(slab_of, np.int32)
         self._record_begin = np.array(record_begin, np.int64)
         row, mono_ns, name, batch, at = rows.to_arrays()
@@ -155,6 +133,17 @@ class JournalRows:
             group[order],
             has_more,
         )
+
+    def _scan(self, slab_of: list[int], record_begin: list[int]) -> Iterator[pa.RecordBatch]:
+        """The entries of every batch that has some; its slab, and where its records begin, are added to the lists."""
+        for segment, path in enumerate(self._segments):
+            for found in scan_segment(path, self._schema):
+                if isinstance(found, Damage):
+                    self.damages.append(found)
+                elif found.entries.num_rows:
+                    slab_of.append(self._put_in_slab(segment, found.begin, found.end))
+                    record_begin.append(_find_records(found))
+                    yield found.entries
 
     def _put_in_slab(self, segment: int, begin: int, end: int) -> int:
         """The number of the slab that a frame is in: the last one as long as it is not full and nothing lies between."""

@@ -18,7 +18,7 @@ from datetime import UTC, datetime
 import msgspec
 import numpy as np
 
-from ringbuf.records import ORDERBOOK, PRICE_SCALE, TICK, UNDEFINED, Flag, Side, Venue, field_offset
+from ringbuf.records import ORDERBOOK, PRICE_SCALE, TICK, UNDEFINED, Flag, Side, Venue, encode_instruments, field_offset
 from writer.ingest.trading_day import compute_session_days
 
 BOOK_AHEAD_TOLERANCE_NS = 2_000_000_000
@@ -369,9 +369,7 @@ def _compute_days(records: np.ndarray) -> np.ndarray:
 
 def _instrument_keys(records: np.ndarray) -> list[bytes]:
     """Symbol and venue of each record, 16 bytes; the venue is never zero, so none is cut short."""
-    begin = field_offset(records.dtype, "symbol")
-    raw = np.ascontiguousarray(records).view(np.uint8).reshape(len(records), records.dtype.itemsize)
-    return np.ascontiguousarray(raw[:, begin : begin + 16]).view(_NAME).ravel().tolist()
+    return np.frombuffer(encode_instruments(records), _NAME).tolist()
 
 
 for _dtype in (TICK, ORDERBOOK):  # `_instrument_keys` reads them as neighbours
