@@ -9,9 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from collectorctl.demo.environment import SimulatorProcess, create_demo_home, set_addresses
-from collectorctl.recover.schedule.state import PROGRAM as ON_CALL
 from collectorctl.supervision.readiness import wait_until_healthy
-from collectorctl.supervision.status import configured_programs
 from collectorctl.supervision.supervisor import SupervisorClient
 from conf.home import Home
 
@@ -43,8 +41,7 @@ def running_tree(root: Path, *options: str) -> Iterator[tuple[Home, SimulatorPro
         supervisor = SupervisorClient(home)
         supervisor.start()
         try:
-            permanent = [name for name in configured_programs(home.settings) if name != ON_CALL]
-            if unhealthy := wait_until_healthy(home, HEALTHY_WITHIN_S, permanent):
+            if unhealthy := wait_until_healthy(home, HEALTHY_WITHIN_S):
                 raise SystemExit(f"the tree is not healthy: {unhealthy}")
             yield home, simulator
         finally:

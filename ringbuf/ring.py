@@ -96,8 +96,8 @@ class _MappedRing:
         check_machine()
         self.path = path
         self.dtype = dtype
-        self._directory = path.parent.resolve()
         self.fd = os.open(path, self._flags | os.O_CLOEXEC)
+        self._directory = path.parent.resolve()  # behind `open`: a ring that is not there yet is looked for often
         try:
             self._map()
         except BaseException:

@@ -38,6 +38,7 @@ STATUS_MESSAGES: dict[str, dict[Language, str]] = {
         "ko": "이 명령과 다른 버전으로 실행 중: `collectorctl restart {name}`",
     },
     "no_sign": {"en": "no sign of life yet", "ko": "아직 응답 없음"},
+    "no_vitals": {"en": "runs; that is all supervisord knows of it", "ko": "실행 중 (supervisord가 아는 것은 이것뿐)"},
     "no_heartbeat": {"en": "no heartbeat for {age_s:.0f} s", "ko": "{age_s:.0f}초째 하트비트 없음"},
     "waits_for_disk": {"en": "it waits for the disk", "ko": "디스크 응답 대기 중"},
     "due_not_running": {

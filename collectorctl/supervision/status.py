@@ -127,6 +127,10 @@ class Status(msgspec.Struct, frozen=True):
     """Captured raw frames of each feed that is or was captured."""
 
 
+_OPTIONAL_PROGRAMS = ("metrics", "relay", "zmq", "notify")
+_PROGRAMS = {*BROKERS, "gapfill", "writer", ON_CALL, "watchdog", *_OPTIONAL_PROGRAMS}
+
+
 def configured_programs(settings: Settings) -> list[str]:
     """The programs a home has, in the order of the data flow."""
     return [
@@ -146,7 +150,7 @@ def enabled_feeds(settings: Settings) -> list[str]:
 
 def optional_programs(settings: Settings) -> list[str]:
     """The programs beside the data flow that are switched on."""
-    return [name for name in ("metrics", "relay", "zmq", "notify") if getattr(settings, name).enabled]
+    return [name for name in _OPTIONAL_PROGRAMS if getattr(settings, name).enabled]
 
 
 def never_started(program: Program) -> bool:
@@ -171,6 +175,8 @@ def evaluate(
         return False, texts("not_supervised")
     if program.state != "RUNNING" and program.state != "STARTING":
         return False, ": ".join(filter(None, (texts("supervisor_state", state=program.state), program.spawn_error)))
+    if program.name not in _PROGRAMS:  # a user's own in supervisord.conf
+        return True, texts("no_vitals")
     if vitals is None or vitals.pid != program.pid:
         return False, texts("no_sign")
     age_s = (now_mono_ns - vitals.heartbeat_mono_ns) / 1e9

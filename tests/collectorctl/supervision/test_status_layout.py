@@ -195,7 +195,7 @@ def full_status(texts: Texts) -> Status:
     for late_ns, waits in ((9 * 10**9, True), (9 * 10**9, False)):
         text = evaluate(program, vitals, late_ns, waits, texts)[1]
         processes.append(ProcessStatus("kis", "RUNNING", 1, False, text, uptime_s=600.0))
-    for one in (None, program):
+    for one in (None, program, Program("strategy", "RUNNING", 1, 1, "")):
         text = evaluate(one, None, 0, texts=texts)[1]
         processes.append(ProcessStatus("kis", "RUNNING", 1, False, text, uptime_s=5.0))
     return Status(

@@ -92,6 +92,29 @@ def test_programs_that_are_not_switched_on_are_not_started(running: Path) -> Non
     }
 
 
+def test_a_program_that_a_user_added_counts_as_healthy_while_it_runs(running: Path) -> None:
+    """It has no vitals: what supervisord knows of it is all there is."""
+    conf = running / "supervisord.conf"
+    before = conf.read_text()
+    control = [BIN / "supervisorctl", "-c", conf]
+    conf.write_text(f"{before}\n[program:strategy]\ncommand = sleep 1000\nstartsecs = 0\n")
+    try:
+        subprocess.run([*control, "update"], check=True)
+
+        assert run_collectorctl(running, "start", "--wait", "10").returncode == 0
+        assert read_status(running)["processes"]["strategy"]["healthy"]
+
+        subprocess.run([*control, "signal", "KILL", "strategy"], check=True)
+        subprocess.run([*control, "stop", "strategy"], check=True)
+
+        seen = read_status(running)["processes"]["strategy"]
+        assert (False, "supervisor: STOPPED") == (seen["healthy"], seen["verdict"])
+    finally:
+        conf.write_text(before)
+        subprocess.run([*control, "update"], check=True)
+    assert "strategy" not in read_status(running)["processes"]
+
+
 def test_supervisorctl_restart_kis_works_in_the_home_and_leaves_the_others_alone(running: Path) -> None:
     """The command people know, typed where supervisord.conf lies."""
     before = read_pids(running)
