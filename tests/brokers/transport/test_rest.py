@@ -246,7 +246,7 @@ def test_no_secret_is_in_a_message(vendor, tmp_path):
 
 def test_masking_hides_what_is_long_and_leaves_words():
     """Keys are long runs of letters and digits."""
-    assert redact("invalid approval : 0a1b2c3d-aaaa-bbbb-cccc-0123456789ab") == "invalid approval : ***"
+    assert redact("invalid approval : 7c1f3b2d-4e9a-b605-d81c-9f27e6d0c35b") == "invalid approval : ***"
     assert redact("MAX SUBSCRIBE OVER 토큰이 유효하지 않습니다") == "MAX SUBSCRIBE OVER 토큰이 유효하지 않습니다"
 
 
