@@ -9,6 +9,7 @@ Guarantees:
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -100,6 +101,7 @@ class _CommandGroup(click.Group):
 def main(ctx: click.Context, root: Path) -> None:
     """Collect Korean and US market data from several broker feeds, merge it, and certify that each day is complete."""
     ctx.obj = root
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # no command multiplies matrices; threads for it cost each start
     if ctx.invoked_subcommand is not None:
         return
     if not (root / SETTINGS_FILE).exists():

@@ -17,6 +17,8 @@ from support.writer_data import started_writers
 os.environ["XDG_RUNTIME_DIR"] = tempfile.mkdtemp(prefix="cc-runtime-", dir="/tmp")
 atexit.register(shutil.rmtree, os.environ["XDG_RUNTIME_DIR"], ignore_errors=True)
 
+os.environ["OPENBLAS_NUM_THREADS"] = "1"  # as in supervisord.conf: a fifth of what the import of numpy costs a process
+
 os.environ["LC_ALL"] = "C.UTF-8"  # what the commands print is compared, whatever the language of the machine
 
 hypothesis.settings.register_profile("any machine", deadline=None)  # no property is about the time that it takes
