@@ -158,6 +158,7 @@ class BookArbiter:
         self.calendar_speed = calendar_speed
         """How much faster the calendar of the stamps is than `mono_ns`."""
         self._stamp_ns = round(SECOND_NS / calendar_speed) + _ROUNDING_NS
+        self._later_ns = max(self._stamp_ns - 2 * _ROUNDING_NS, _ROUNDING_NS)  # from one stamp to the next
         self._min_lateness_ns = 2 * self._stamp_ns + LATENCY_NS  # a feed may stamp some records in the next second
         self._progress: dict[int, FeedProgress] = {}
         self._delay_evidence = 0
@@ -304,10 +305,11 @@ class BookArbiter:
         """Whether no feed is known to owe twins of rows that others had delivered when they had come to `reach_ns`.
 
         A feed owes them until it delivers what the exchange made later, or delivered nothing for `stall_ns`; `through_ns`:
-        everything received up to then was arbitrated.
+        everything received up to then was arbitrated. A feed that stamps ahead of the other has come less far than it states.
         """
         return all(
-            progress.reach_ns > made_ns + _ROUNDING_NS or through_ns - progress.received_ns > self.stall_ns
+            progress.reach_ns + min(0, self._compute_offset(feed, other)) >= made_ns + self._later_ns
+            or through_ns - progress.received_ns > self.stall_ns
             for feed, progress in self._progress.items()
             for other, made_ns in reach_ns.items()
             if other != feed and progress.reach_ns != UNDEFINED

@@ -314,6 +314,30 @@ def test_a_feed_owes_twins_until_it_has_come_past_them_or_is_gone() -> None:
     assert merge.has_passed(mark, 9 * SECOND_NS)
 
 
+def test_a_feed_that_stamps_ahead_has_come_less_far_than_it_states() -> None:
+    """Kiwoom stamps .9 s ahead and stalls: what KIS has meanwhile, stamped a second earlier than Kiwoom's newest, is still owed."""
+    merge, step_ns = BookArbiter(WINDOW_NS, VENUES), SECOND_NS // 10
+    made_ns = np.repeat(np.arange(300), 2) * step_ns
+    found = make_books(np.arange(600) // 2, FeedId.KIS)
+    found["line"], found["mono_ns"] = LINES * 300, made_ns + np.tile([0, 1], 300)
+    stamped(found)
+    found["exch_ns"][1::2] = NINE_NS + (made_ns[1::2] + 9 * step_ns) // SECOND_NS * SECOND_NS
+    take(merge, found[:-12])  # to 29.4 s: Kiwoom's newest is stamped 30
+    take(merge, found[-12::2], 600)  # only KIS goes on, to 29.9 s
+    mark = merge.reach_ns
+    assert (29, 30) == tuple((mark[feed] - NINE_NS) // SECOND_NS for feed in LINES)
+    later = found[-2:-1].copy()
+    later["mono_ns"] = 31 * SECOND_NS
+    take(merge, stamped(later), 700)
+
+    assert not merge.has_passed(mark, 31 * SECOND_NS)
+
+    late = found[-1:].copy()
+    late["mono_ns"], late["exch_ns"] = 33 * SECOND_NS, NINE_NS + 31 * SECOND_NS  # made at 30.1 s
+    take(merge, late, 701)
+    assert merge.has_passed(mark, 33 * SECOND_NS)
+
+
 def test_a_content_that_comes_back_is_stored_again() -> None:
     """A, B, A on one line are three rows; the other line's A, B, A are their twins in that order."""
     found = np.concatenate(
