@@ -141,6 +141,7 @@ def test_a_reader_has_each_row_once_though_the_day_is_compacted_meanwhile(
     assert compare(certified, tmp_path, WAYS[way], 3, 8) > 3
 
 
+@pytest.mark.long  # as the one above, on other files, and slower
 def test_a_reader_of_a_us_day_has_each_row_once_though_it_is_compacted_meanwhile(tmp_path: Path) -> None:
     """At every eighth step."""
     home = make_us_day(tmp_path / "home")
