@@ -157,8 +157,8 @@ class BookArbiter:
         """How far apart twins may be received if one of them is late."""
         self.calendar_speed = calendar_speed
         """How much faster the calendar of the stamps is than `mono_ns`."""
-        self._stamp_ns = round(SECOND_NS / calendar_speed) + _ROUNDING_NS
-        self._later_ns = max(self._stamp_ns - 2 * _ROUNDING_NS, _ROUNDING_NS)  # from one stamp to the next
+        second_ns = round(SECOND_NS / calendar_speed)  # from one stamp to the next: at most, at least
+        self._stamp_ns, self._later_ns = second_ns + _ROUNDING_NS, max(second_ns - _ROUNDING_NS, _ROUNDING_NS)
         self._min_lateness_ns = 2 * self._stamp_ns + LATENCY_NS  # a feed may stamp some records in the next second
         self._progress: dict[int, FeedProgress] = {}
         self._delay_evidence = 0
