@@ -1,7 +1,7 @@
 """Verification: the certificates of a day computed again from files alone, of several days in several processes.
 
     days ──verify_day──> DayVerification, in order of the days        jobs = 1: here
-          ├ pool of N processes; what a killed one had not returned is done again
+          ├ N processes; the day of a killed one is done again
           └ workers of a cluster: verify_cluster.py
 
 Guarantees:
@@ -15,11 +15,13 @@ Guarantees:
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import ExitStack, closing
 from datetime import date
 from multiprocessing import get_context
 from pathlib import Path
+from queue import SimpleQueue
 
 import msgspec
 import pyarrow as pa
@@ -34,8 +36,8 @@ from conf.instrument import Instrument
 from conf.market import KR, MARKETS, Market
 from writer.publish.verified_file import PartitionWriteError
 
-MAX_BROKEN_POOLS = 3
-"""Pools that may lose a process without a day done in between; more are no accident (a day that needs too much memory)."""
+MAX_KILLED = 3
+"""How often the process of a day may be killed; more is no accident (a day that needs too much memory)."""
 
 
 JUDGED_DATASETS = ("tick", "orderbook")
@@ -109,26 +111,31 @@ def verify_days(
 ) -> list[DayVerification]:
     """The days in order, verified by `jobs` processes. `on_done`: called with how many are done."""
     found: dict[date, DayVerification] = {}
-    broken = 0
     if jobs <= 1:
         for number, day in enumerate(days):
             on_done(number)
             found[day] = verify_day(home, day, market)
-    while broken < MAX_BROKEN_POOLS and (missing := [day for day in days if day not in found]):
-        before = len(found)
-        with ProcessPoolExecutor(min(jobs, len(missing)), get_context("spawn")) as pool:
+        return [found[day] for day in days]
+    workers: SimpleQueue[_WorkerProcess] = SimpleQueue()
+    with ExitStack() as opened, ThreadPoolExecutor(min(jobs, len(days)) or 1) as threads:
+        for _ in days[:jobs]:
+            workers.put(opened.enter_context(closing(_WorkerProcess())))
+
+        def verify(day: date) -> DayVerification | None:
+            worker = workers.get()
             try:
-                pending = {pool.submit(_verify_in_process, home.root, day, market.name) for day in missing}
-                while pending:
-                    done, pending = wait(pending, return_when=FIRST_COMPLETED)
-                    _collect(done, found)
-                    on_done(len(found))
-                broken = 0
-            except KeyboardInterrupt:
-                pool.shutdown(wait=False, cancel_futures=True)
-                raise
-            except BrokenProcessPool:
-                broken = broken + 1 if len(found) == before else 1
+                return worker.verify(home.root, day, market.name)
+            finally:
+                workers.put(worker)
+
+        try:
+            for task in as_completed([threads.submit(verify, day) for day in days]):
+                if (one := task.result()) is not None:
+                    found[one.day] = one
+                on_done(len(found))
+        except BaseException:
+            threads.shutdown(wait=False, cancel_futures=True)
+            raise
     return in_order(days, found, "its process was killed: free some memory, or use fewer --jobs")
 
 
@@ -137,18 +144,30 @@ def in_order(days: Sequence[date], found: dict[date, DayVerification], lost: str
     return [found.get(day) or DayVerification(day, [], f"{day}: {lost}") for day in days]
 
 
-def _collect(done: set[Future[DayVerification]], found: dict[date, DayVerification]) -> None:
-    """Add what was returned. BrokenProcessPool, after that, if a process was killed."""
-    killed = None
-    for future in done:
-        error = future.exception()
-        if isinstance(error, BrokenProcessPool):
-            killed = error
-        else:
-            one = future.result()
-            found[one.day] = one
-    if killed is not None:
-        raise killed
+class _WorkerProcess:
+    """A process that verifies a day after the other, and is begun anew when it was killed.
+
+    A pool of one each: a pool of several that loses one while it begins another waits for that one for ever.
+    """
+
+    def __init__(self) -> None:
+        self._pool: ProcessPoolExecutor | None = None
+
+    def verify(self, root: Path, day: date, market: str) -> DayVerification | None:
+        """The day; None if the process was killed MAX_KILLED times over it."""
+        for _ in range(MAX_KILLED):
+            self._pool = self._pool or ProcessPoolExecutor(1, get_context("spawn"))
+            try:
+                return self._pool.submit(_verify_in_process, root, day, market).result()
+            except BrokenProcessPool:
+                self.close()
+        return None
+
+    def close(self) -> None:
+        """End the process."""
+        if self._pool is not None:
+            self._pool.shutdown()
+            self._pool = None
 
 
 def _verify_in_process(root: Path, day: date, market: str) -> DayVerification:
