@@ -10,16 +10,20 @@ Guarantees:
 
 from __future__ import annotations
 
-_CONTROLS = (
-    *range(0x20),
-    *range(0x7F, 0xA0),
-    *(0x2028, 0x2029),
-    *(0x061C, 0x200E, 0x200F, *range(0x202A, 0x202F), *range(0x2066, 0x206A)),  # Bidi_Control of Unicode
-    *range(0xD800, 0xE000),
+import re
+
+_CONTROL = re.compile(
+    r"[\x00-\x1f\x7f-\x9f\u2028\u2029"
+    r"\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069"  # Bidi_Control of Unicode
+    r"\ud800-\udfff]"
 )
-_ESCAPES = {code: f"\\u{code:04x}" for code in _CONTROLS} | {0x09: "\\t", 0x0A: "\\n", 0x0D: "\\r"}
+_SHORT = {"\t": "\\t", "\n": "\\n", "\r": "\\r"}
 
 
 def escape_controls(text: str) -> str:
     """`text` on one line, without a character that a terminal or a reader of lines acts upon."""
-    return text if text.isascii() and text.isprintable() else text.translate(_ESCAPES)
+    return text if text.isascii() and text.isprintable() else _CONTROL.sub(_escape, text)
+
+
+def _escape(match: re.Match[str]) -> str:
+    return _SHORT.get(match[0]) or f"\\u{ord(match[0]):04x}"
