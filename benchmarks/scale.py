@@ -47,7 +47,8 @@ def make_home(root: Path, symbols: int) -> None:
 
     from collectorctl.init import create_home
     from conf.home import Home
-    from writer.volume.gap_tracker import GapReport, GapTracker
+    from writer.volume.gap_tracker import GapTracker
+    from writer.volume.gaps import GapReport
 
     create_home(root)
     codes = ", ".join(f'"{number * 10:06}"' for number in range(1, symbols + 1))

@@ -7,9 +7,10 @@ Guarantees:
 from __future__ import annotations
 
 from importlib import import_module
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from brokers.protocol import Broker
+if TYPE_CHECKING:
+    from brokers.protocol import Broker
 
 
 class BrokerSpec(NamedTuple):

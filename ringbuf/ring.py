@@ -43,8 +43,8 @@ import numpy as np
 from ringbuf import layout
 from ringbuf.access import create_file
 from ringbuf.lost_path import restore_directory
-from ringbuf.machine import check_machine
-from ringbuf.records import dtype_hash
+from ringbuf.records import find_layout
+from ringbuf.ring_file import RingError, RingFile, count_file_bytes
 
 RESTORE_RETRY_S = 5.0
 """Pause between two attempts to copy a ring to its path: each takes what is left of the memory for an instant."""
@@ -53,14 +53,10 @@ MAX_ATTEMPTS, RETRY_S = 10, 0.001
 """Copies of a slot that does not hold its record before it is called damaged, and the pause between two."""
 
 _SEQ = struct.Struct("<q")
-"""Every record begins with its number (records.py)."""
+"""Every record begins with its number (fields.py)."""
 
 FEW = 64
 """Records that are checked one by one: numpy's calls cost more than they save up to here."""
-
-
-class RingError(Exception):
-    """A ring that cannot be used; the message says which, why, and what to do."""
 
 
 class Loss(NamedTuple):
@@ -87,91 +83,23 @@ class Batch(NamedTuple):
     loss: Loss | None
 
 
-class _MappedRing:
-    """A ring file, open and mapped."""
+class _MappedRing(RingFile):
+    """A ring file, open and mapped for writing, whose slots are records."""
 
     _flags, _access = os.O_RDWR, mmap.ACCESS_WRITE
 
     def __init__(self, path: Path, dtype: np.dtype) -> None:
-        check_machine()
-        self.path = path
         self.dtype = dtype
-        self.fd = os.open(path, self._flags | os.O_CLOEXEC)
-        self._directory = path.parent.resolve()  # behind `open`: a ring that is not there yet is looked for often
-        try:
-            self._map()
-        except BaseException:
-            os.close(self.fd)
-            raise
+        super().__init__(path, find_layout(dtype))
 
     def _map(self) -> None:
-        size = os.fstat(self.fd).st_size
-        if size < layout.RING_HEADER_BYTES:
-            raise RingError(f"{self.path}: {size} bytes are too few for a ring: stop everything and delete the file")
-        self._mmap = mmap.mmap(self.fd, size, access=self._access)
-        # a memoryview of "q" loads and stores a word whole; struct may do it byte by byte
-        self._header = memoryview(self._mmap)[: layout.RING_HEADER_BYTES].cast("q")
-        for word, expected, name in (
-            (layout.MAGIC, layout.RING_MAGIC, "magic"),
-            (layout.VERSION, layout.RING_VERSION, "layout version"),
-            (layout.DTYPE, dtype_hash(self.dtype), "record layout"),
-            (layout.SLOT_BYTES, self.dtype.itemsize + layout.CHECKSUM_BYTES, "slot size"),
-        ):
-            if self._header[word] != expected:
-                raise RingError(
-                    f"{self.path}: {name} is {self._header[word]}, this version has {expected}: let the version that made it "
-                    "drain it (collectorctl stop), then delete the file"
-                )
-        self.capacity = self._header[layout.CAPACITY]
-        self.ring_id = self._header[layout.RING_ID]
-        """A number each newly created file gets: positions in another file mean nothing in this one."""
-        if size != _file_bytes(self.dtype, self.capacity):
-            raise RingError(
-                f"{self.path}: {size} bytes do not hold {self.capacity} records: stop everything and delete the file"
-            )
+        super()._map()
         # as bytes without fields: numpy copies records field by field otherwise, ten times slower
         self._slot = np.dtype([("record", (np.void, self.dtype.itemsize)), ("checksum", "<u8")])
-        self._slot_bytes, self._record_bytes = self._slot.itemsize, self.dtype.itemsize
-        self._slot_packer = struct.Struct(f"<{self.dtype.itemsize}sQ")
-        self._seal_packer = struct.Struct(f"<q{self.dtype.itemsize - _SEQ.size}xQ")  # number and checksum
         slots = np.frombuffer(
             self._mmap, [("record", self.dtype), ("checksum", "<u8")], self.capacity, layout.RING_HEADER_BYTES
         )
         self.slots = slots["record"]
-
-    @property
-    def head(self) -> int:
-        """Sequence number of the newest complete record; 0 if there is none yet."""
-        words = self._head_words()
-        while words[0] != words[1]:
-            # between the two stores, which may be where the producer was killed, or one of the words was damaged
-            newer, before = max(words), words
-            if newer > 0 and self._verify(self._copy(newer, 1), newer)[0]:
-                return newer
-            words = self._head_words()
-            if words == before:
-                return min(words)
-            # the producer went on, and may have overwritten the slot: the older word would be a step back
-        return words[0]
-
-    def _head_words(self) -> tuple[int, int]:
-        return self._header[layout.HEAD], self._header[layout.HEAD_COPY]
-
-    @property
-    def _claim(self) -> int:
-        """Sequence number up to which the producer may have begun to write."""
-        return max(self.head, min(self._header[layout.CLAIM], self._header[layout.CLAIM_COPY]))
-
-    def _copy(self, first: int, count: int) -> bytes:
-        """The slots of `count` records from number `first` on."""
-        begin = (first - 1) % self.capacity
-        fits = min(count, self.capacity - begin)
-        at = layout.RING_HEADER_BYTES + begin * self._slot_bytes
-        copy = self._mmap[at : at + fits * self._slot_bytes]
-        if fits == count:
-            return copy
-        at = layout.RING_HEADER_BYTES
-        return copy + self._mmap[at : at + (count - fits) * self._slot_bytes]
 
     def _verify(self, copy: bytes, first: int) -> np.ndarray:
         """Which of these slots hold the records that belong there, numbered from `first`; shape (n,), bool."""
@@ -179,36 +107,10 @@ class _MappedRing:
         numbered = slots["record"].view(self.dtype)["seq"] == np.arange(first, first + len(slots))
         return numbered & (slots["checksum"] == [crc32(record) for record in self._split(copy)])
 
-    def _split(self, copy: bytes) -> list[bytes]:
-        """The record of each slot."""
-        size = self._record_bytes
-        return [copy[at : at + size] for at in range(0, len(copy), self._slot_bytes)]
-
-    @property
-    def tail(self) -> int:
-        """The next number to read, as last committed by the consumer; 1 before the first commit."""
-        return self._header[layout.TAIL]
-
-    @property
-    def is_moved(self) -> bool:
-        """Whether its producer has gone on in a copy: what came since is not in here."""
-        return self._header[layout.MOVED] != 0
-
-    @property
-    def is_replaced(self) -> bool:
-        """Whether the path now leads to another file, or none."""
-        try:
-            at_path = self.path.stat()
-        except (FileNotFoundError, NotADirectoryError):
-            return True
-        return not os.path.samestat(at_path, os.fstat(self.fd))
-
     def close(self) -> None:
         """Unmap and close; releases the lock of a producer."""
-        self._header.release()
         self.slots = np.empty(0, np.void)
-        self._mmap.close()
-        os.close(self.fd)
+        super().close()
 
 
 class Producer(_MappedRing):
@@ -476,11 +378,6 @@ def _temporary_path(path: Path) -> Path:
     return path.with_name(f".{path.name}.{os.getpid()}")
 
 
-def _file_bytes(dtype: np.dtype, capacity: int) -> int:
-    """The size of a ring's file."""
-    return layout.RING_HEADER_BYTES + capacity * (dtype.itemsize + layout.CHECKSUM_BYTES)
-
-
 def _create(path: Path, dtype: np.dtype, capacity: int, replace: bool = False) -> None:
     """Create a complete, empty ring at `path`; keep one that another process has just created, unless `replace`."""
     # never an existing file: one left by a creator killed after link() may be mapped by a process
@@ -490,13 +387,13 @@ def _create(path: Path, dtype: np.dtype, capacity: int, replace: bool = False) -
     try:
         # reserve every page now: writing to a hole of a full file system would be SIGBUS
         try:
-            os.posix_fallocate(fd, 0, _file_bytes(dtype, capacity))
+            os.posix_fallocate(fd, 0, count_file_bytes(dtype.itemsize, capacity))
         except OSError as error:  # it names no file by itself
             raise OSError(error.errno, error.strerror, str(path)) from None
         header = np.zeros(layout.RING_HEADER_BYTES // 8, "<i8")
         header[layout.MAGIC] = layout.RING_MAGIC
         header[layout.VERSION] = layout.RING_VERSION
-        header[layout.DTYPE] = dtype_hash(dtype)
+        header[layout.DTYPE] = find_layout(dtype).fingerprint
         header[layout.SLOT_BYTES] = dtype.itemsize + layout.CHECKSUM_BYTES
         header[layout.CAPACITY] = capacity
         header[layout.RING_ID] = time.time_ns()

@@ -21,20 +21,22 @@ import os
 import threading
 import time
 import zlib
-from collections.abc import Mapping
+from bisect import bisect_left
+from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from hashlib import sha256
+from itertools import accumulate
+from math import ceil
 from pathlib import Path
 from typing import NamedTuple, Self
 
 import msgspec
-import numpy as np
 
 from ringbuf import layout
 from ringbuf.access import create_file
+from ringbuf.fields import fit_text
 from ringbuf.lost_path import is_missing, restore_directory
 from ringbuf.machine import check_machine
-from ringbuf.records import fit_text
 
 COUNTERS = (
     # collectors
@@ -378,7 +380,7 @@ def read_snapshot(path: Path) -> VitalsSnapshot:
     """The vitals at `path`. FileNotFoundError if the process never ran; VitalsError if the page is not of this version."""
     with path.open("rb", buffering=0) as file:
         page, is_intact = _read_page(file.fileno())
-    header = np.frombuffer(page, "<i8") if len(page) == layout.VITALS_BYTES else np.zeros(8, "<i8")
+    header = memoryview(page if len(page) == layout.VITALS_BYTES else bytes(64)).cast("q")
     if header[layout.MAGIC] != layout.VITALS_MAGIC:
         raise VitalsError(f"{path}: not a vitals page: restart the process it belongs to")
     if (header[layout.VERSION], header[layout.COUNTERS_HASH]) != (layout.VITALS_VERSION, _COUNTERS_HASH):
@@ -387,20 +389,20 @@ def read_snapshot(path: Path) -> VitalsSnapshot:
             f"`collectorctl restart {path.stem}`"
         )
     counters = header[layout.COUNTERS_AT // 8 :][: len(COUNTERS)]
-    latency = header[layout.LATENCY_AT // 8 :][: layout.LATENCY_BUCKETS]
+    latency = header[layout.LATENCY_AT // 8 :][: layout.LATENCY_BUCKETS].tolist()
     return VitalsSnapshot(
         name=_read_text(page, layout.NAME_AT, layout.NAME_BYTES),
-        pid=int(header[layout.PID]),
-        start_ns=int(header[layout.START_NS]),
-        heartbeat_mono_ns=int(header[layout.HEARTBEAT_MONO_NS]),
+        pid=header[layout.PID],
+        start_ns=header[layout.START_NS],
+        heartbeat_mono_ns=header[layout.HEARTBEAT_MONO_NS],
         state=ProcessState(_read_text(page, layout.STATE_AT, layout.STATE_BYTES) if is_intact else "interrupted"),
         detail=_read_text(page, layout.DETAIL_AT, layout.DETAIL_BYTES)
         if is_intact
         else "the process ended while writing its state",
-        counters={name: int(value) for name, value in zip(COUNTERS, counters, strict=True)},
+        counters=dict(zip(COUNTERS, counters, strict=True)),
         latency_ns=compute_percentiles(latency),
-        latency_count=int(latency.sum()),
-        latency_buckets=latency.tolist(),
+        latency_count=sum(latency),
+        latency_buckets=latency,
     )
 
 
@@ -408,12 +410,13 @@ def read_heartbeat(path: Path) -> Heartbeat | None:
     """Pid and heartbeat of the page at `path`, of whatever version it is; None without a page."""
     try:
         with path.open("rb", buffering=0) as file:
-            words = np.frombuffer(file.read(layout.VITALS_BYTES), "<i8", layout.HEARTBEAT_MONO_NS + 1)
-    except (FileNotFoundError, ValueError):
+            page = file.read(layout.VITALS_BYTES)
+    except FileNotFoundError:
         return None
-    if words[layout.MAGIC] != layout.VITALS_MAGIC:
+    words = memoryview(page[: len(page) // 8 * 8]).cast("q")
+    if len(words) <= layout.HEARTBEAT_MONO_NS or words[layout.MAGIC] != layout.VITALS_MAGIC:
         return None
-    return Heartbeat(int(words[layout.PID]), int(words[layout.HEARTBEAT_MONO_NS]))
+    return Heartbeat(words[layout.PID], words[layout.HEARTBEAT_MONO_NS])
 
 
 def last_heartbeat(path: Path) -> int | None:
@@ -430,7 +433,7 @@ def last_heartbeat(path: Path) -> int | None:
     return previous.heartbeat_mono_ns if of_this_boot and previous.state != ProcessState.STOPPED else None
 
 
-def compute_percentiles(buckets: np.ndarray) -> dict[str, int]:
+def compute_percentiles(buckets: Sequence[int]) -> dict[str, int]:
     """Percentiles of counts by bucket: percentile ("50", "99", "99.9") -> ns."""
     return {str(percent): _compute_percentile(buckets, percent) for percent in (50, 99, 99.9)}
 
@@ -461,10 +464,10 @@ def _bucket_index(ns: int) -> int:
     return min(octave * _SUB_BUCKETS + sub_bucket, layout.LATENCY_BUCKETS - 1)
 
 
-def _compute_percentile(buckets: np.ndarray, percent: float) -> int:
+def _compute_percentile(buckets: Sequence[int], percent: float) -> int:
     """Upper edge, ns, of the bucket of the percentile; 0 without counts."""
-    total = int(buckets.sum())
-    if total == 0:
+    sums = list(accumulate(buckets))
+    if not sums[-1]:
         return 0
-    bucket = int(np.searchsorted(np.cumsum(buckets), np.ceil(total * percent / 100)))
+    bucket = bisect_left(sums, ceil(sums[-1] * percent / 100))
     return (_SUB_BUCKETS + bucket % _SUB_BUCKETS + 1 << bucket // _SUB_BUCKETS) >> 2

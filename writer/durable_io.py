@@ -105,6 +105,14 @@ def replace(path: Path, data: bytes) -> None:
     rename(_write_temporary(path, data), path)
 
 
+def write_changed(path: Path, data: bytes) -> None:
+    """Put a small file of that content at `path`, its directory made if there is none; nothing if it has that content."""
+    if path.exists() and path.read_bytes() == data:
+        return
+    create_directory(path.parent)
+    replace(path, data)
+
+
 def create_whole(path: Path, data: bytes) -> None:
     """Put a new file of that content where none is. FileExistsError: `path` exists, and stays as it is."""
     link_new(_write_temporary(path, data), path)

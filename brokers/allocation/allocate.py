@@ -31,7 +31,7 @@ from brokers.subscription import Subscription
 from conf.instrument import Instrument
 from conf.market import KR
 from conf.settings import Settings
-from ringbuf.records import STATUS_STREAM
+from ringbuf.fields import STATUS_STREAM
 
 NOT_COLLECTED = "not collected"
 NO_REDUNDANCY = "no redundancy"

@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 from conf.clock import MINUTE_NS
 from conf.instrument import Instrument
-from writer.volume.gap_tracker import GapReport
+from writer.volume.gaps import GapReport
 
 CONFIRM_TIMEOUT_S = 15.0
 """The writer publishes its gaps every five seconds; a gap still open so long after publishing its rows was not accepted."""

@@ -34,7 +34,7 @@ from conf.process import ShutdownSignal
 from ringbuf.records import PRICE_SCALE, TICK, UNDEFINED, FeedId, Venue, empty_records
 from ringbuf.ring import Producer
 from ringbuf.vitals import ProcessState, Vitals
-from writer.volume.gap_tracker import decode_gap_report
+from writer.volume.gaps import decode_gap_report
 
 RING_CAPACITY = 16_384
 """Ticks that may wait for the writer: 2.8 MB."""

@@ -33,7 +33,7 @@ from collectorctl.recover.certificate import store
 from collectorctl.recover.certificate.certify import Certificate, Grade, certify
 from collectorctl.recover.download import minute_bars
 from collectorctl.recover.download.daily_totals import DailyTotals
-from collectorctl.recover.download.page_store import recovery_folder, write_atomic
+from collectorctl.recover.download.page_store import recovery_folder
 from collectorctl.recover.download.pager import FetchError, NoAnswer, ThrottledClient
 from collectorctl.recover.horizon import DayAvailability, DayUnavailable
 from collectorctl.recover.matching.day_coverage import DayCoverage
@@ -50,6 +50,7 @@ from conf.home import Home
 from conf.instrument import Instrument
 from conf.process import AlreadyRunning
 from ringbuf.records import UNDEFINED
+from writer import durable_io
 from writer.catalog import FileState
 from writer.publish.verified_file import PartitionWriteError
 
@@ -255,7 +256,7 @@ class RecoveryJob:
             kind: round(self.client.get_rate(kind), 1) for kind in rates if self.client.call_counts.get(kind, 0) >= 20
         }
         if learned:
-            write_atomic(self.home.data / "recover" / "rates.json", msgspec.json.encode(rates | learned))
+            durable_io.write_changed(self.home.data / "recover" / "rates.json", msgspec.json.encode(rates | learned))
 
 
 def load_rates(home: Home) -> dict[str, float]:

@@ -34,13 +34,13 @@ from conf.market import KR, US, hours_of, to_local
 from conf.process import is_waiting_for_disk
 from conf.settings import Settings, SettingsError
 from conf.text.language import Language, Texts
-from ringbuf.records import STREAMS
-from ringbuf.ring import Consumer, RingError
+from ringbuf.fields import STREAM_FIELDS, compute_layout
+from ringbuf.ring_file import RingError, RingFile
 from ringbuf.vitals import VitalsError, VitalsSnapshot, VitalsVersionError, read_heartbeat, read_snapshot
 from writer.feeds.day_events import Incident
 from writer.feeds.day_report import DayReport
 from writer.feeds.feed_report import FeedReport
-from writer.volume.gap_tracker import GapReport
+from writer.volume.gaps import GapReport
 
 MAX_EVENTS_SHOWN = 5
 
@@ -212,7 +212,11 @@ def collect_status(home: Home, language: Language = "en") -> Status:
     feed_health = read_replaced(home.feed_report_path(), FeedReport) if pid is not None else None
     day = read_replaced(home.day_report_path(), DayReport)
     rings = [
-        *(_read_ring_level(home, line, stream, texts) for line in enabled_feeds(home.settings) for stream in STREAMS),
+        *(
+            _read_ring_level(home, line, stream, texts)
+            for line in enabled_feeds(home.settings)
+            for stream in STREAM_FIELDS
+        ),
         *(_read_ring_level(home, line, "tick", texts) for line in gapfill_programs(home.settings)),
     ]
     return Status(
@@ -287,14 +291,14 @@ def _format_event(event: Incident) -> str:
     return f"{market.to_local(event.end_ns or event.begin_ns):%H:%M:%S{zone}} {event.feed} {event.kind}: {text}"
 
 
-def estimate_full_in(ring: Consumer, backlog: int) -> float | None:
+def estimate_full_in(ring: RingFile, backlog: int) -> float | None:
     """In how many seconds the ring is full if nothing is made safe meanwhile."""
     if not ring.capacity // 20 < backlog <= ring.capacity:
         return None
-    oldest, newest = (ring.read(seq, 1).records for seq in (ring.head - backlog + 1, ring.head))
-    if not len(oldest) or not len(newest):
+    oldest_ns, newest_ns = (ring.read_mono_ns(seq) for seq in (ring.head - backlog + 1, ring.head))
+    if oldest_ns is None or newest_ns is None:
         return None
-    span_s = int(newest["mono_ns"][0] - oldest["mono_ns"][0]) / SECOND_NS
+    span_s = (newest_ns - oldest_ns) / SECOND_NS
     return round((ring.capacity - backlog) * span_s / (backlog - 1), 1)
 
 
@@ -361,15 +365,12 @@ def read_own_memory_mb(pid: int) -> float | None:
 def _read_ring_level(home: Home, feed: str, stream: str, texts: Texts) -> RingLevel:
     name = f"{feed}.{stream}"
     try:
-        ring = Consumer.open(home.ring_path(feed, stream), STREAMS[stream])
+        ring = RingFile(home.ring_path(feed, stream), compute_layout(STREAM_FIELDS[stream]))
     except FileNotFoundError:
         return RingLevel(name, 0, 0, 0, note=texts("ring_missing"))
     except RingError as error:
         return RingLevel(name, 0, 0, 0, str(error))
-    try:
-        backlog = max(0, ring.head - ring.tail + 1)
-        return RingLevel(name, ring.capacity, ring.head, backlog, full_in_s=estimate_full_in(ring, backlog))
-    except RingError as error:
-        return RingLevel(name, ring.capacity, ring.head, 0, str(error))
-    finally:
-        ring.close()
+    backlog = max(0, ring.head - ring.tail + 1)
+    level = RingLevel(name, ring.capacity, ring.head, backlog, full_in_s=estimate_full_in(ring, backlog))
+    ring.close()
+    return level

@@ -21,7 +21,7 @@ from collectorctl.verdict.messages import MESSAGES
 from conf.clock import SECOND_NS
 from conf.text.language import Count, Language, Texts
 from writer.feeds.feed_report import FeedReport
-from writer.volume.gap_tracker import GapReport
+from writer.volume.gaps import GapReport
 
 FRESH_S = 10.0
 

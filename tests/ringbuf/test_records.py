@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from conf.calendar import PHASES
+from ringbuf.fields import MONO_NS_AT, STREAM_FIELDS, compute_layout
 from ringbuf.records import (
     BOOK_KEY,
     BOOK_KEY_WITHOUT_VOLUME,
@@ -13,6 +14,7 @@ from ringbuf.records import (
     LEVELS,
     ORDERBOOK,
     RINGS,
+    STREAMS,
     TICK,
     UNDEFINED,
     EventType,
@@ -22,6 +24,8 @@ from ringbuf.records import (
     Side,
     dtype_hash,
     empty_records,
+    field_offset,
+    find_layout,
 )
 
 ORDERBOOK_LAYOUT = {  # name: (offset, bytes)
@@ -132,6 +136,16 @@ def test_identity_covers_symbol_venue_levels_and_volume_and_nothing_else() -> No
     assert BOOK_KEY.stop - BOOK_KEY.start == whole == 15 + 1 + 4 * LEVELS * 8 + 8
     assert covered(BOOK_KEY_WITHOUT_VOLUME) == inside - {"cum_volume"}
     assert BOOK_KEY_WITHOUT_VOLUME.stop - BOOK_KEY_WITHOUT_VOLUME.start == whole - 8
+
+
+@pytest.mark.parametrize("stream", STREAMS)
+def test_who_has_no_numpy_finds_the_same_layout(stream: str) -> None:
+    """`status` reads how full a ring is, and refuses the rings that others refuse."""
+    fields, dtype = STREAM_FIELDS[stream], STREAMS[stream]
+
+    assert compute_layout(fields) == find_layout(dtype) == (dtype.itemsize, dtype_hash(dtype))
+    assert dtype.descr == fields
+    assert field_offset(dtype, "mono_ns") == MONO_NS_AT
 
 
 def test_the_dtype_hash_changes_with_any_change() -> None:

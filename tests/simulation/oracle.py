@@ -34,7 +34,7 @@ from conf.clock import SECOND_NS
 from conf.market import KR, US, Market
 from ringbuf.records import LEVELS, MAX_INT64, PRICE_SCALE, UNDEFINED, Flag
 from writer.journal.reader import read_rows
-from writer.volume.gap_tracker import decode_gap_report
+from writer.volume.gaps import decode_gap_report
 
 WINDOW_NS = round(TWIN_WINDOW_S * SECOND_NS)
 LATE_NS = WINDOW_NS - SECOND_NS // 4, 3 * SECOND_NS

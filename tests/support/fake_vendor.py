@@ -22,7 +22,8 @@ from conf.home import Home
 from ringbuf.records import TICK, FeedId, Side, Venue, empty_records
 from ringbuf.ring import Consumer
 from ringbuf.vitals import VitalsError, VitalsSnapshot, read_snapshot
-from writer.volume.gap_tracker import GapReport, GapTracker
+from writer.volume.gap_tracker import GapTracker
+from writer.volume.gaps import GapReport
 
 ROOT = Path(__file__).parents[2]
 TEN_NS = 1_795_136_400_000_000_000

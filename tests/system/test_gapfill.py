@@ -17,7 +17,7 @@ from collectorctl.demo.oracle import compare
 from collectorctl.demo.reconcile import reconcile
 from conf.home import Home
 from ringbuf.vitals import VitalsError, VitalsSnapshot, read_snapshot
-from writer.volume.gap_tracker import decode_gap_report
+from writer.volume.gaps import decode_gap_report
 
 SYMBOLS = ["005930", "000660", "0074K0", "373220"]
 SETTINGS = """

@@ -23,7 +23,7 @@ from support.process_tree import SAMPLES, read_status, run_collectorctl, tempora
 from brokers.simulator.ground_truth import DeliveryOutcome, GroundTruth, Stream, load
 from collectorctl.demo.environment import SimulatorProcess, set_addresses
 from conf.home import Home
-from writer.volume.gap_tracker import decode_gap_report
+from writer.volume.gaps import decode_gap_report
 
 US_LINE = 3
 SURE_NS = 1_000_000_000

@@ -22,13 +22,15 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable
 from functools import reduce
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
-import numpy as np
 
 from conf.clock import HOUR_NS
-from ringbuf.records import MAX_INT64, STREAM_NAMES, UNDEFINED, EventType, FeedId, Venue
+from ringbuf.fields import MAX_INT64, STREAM_NAMES, UNDEFINED, EventType, FeedId, Venue
+
+if TYPE_CHECKING:
+    import numpy as np
 
 KEEP_NS = 36 * HOUR_NS
 """How long an incident is kept: a trading day, wherever its midnight is."""

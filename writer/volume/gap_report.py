@@ -31,7 +31,8 @@ from writer.ingest import backfill_filter
 from writer.journal.entries import read_records
 from writer.journal.reader import list_segments, read_lineage
 from writer.snapshot_file import SnapshotFile
-from writer.volume.gap_tracker import GapReport, GapTracker, decode_gap_report
+from writer.volume.gap_tracker import GapTracker
+from writer.volume.gaps import GapReport, decode_gap_report
 
 WRITE_INTERVAL_NS = 5 * SECOND_NS
 

@@ -85,13 +85,13 @@ class PageSequence:
                 f"{self.directory}: page {self.count + 1} names itself as the next: the list does not advance"
             )
         data = gzip.compress(msgspec.json.encode(page), 1, mtime=0)
-        write_atomic(self._page_path(self.count + 1), data)
+        durable_io.write_changed(self._page_path(self.count + 1), data)
         self._track_page(page)
 
     def mark_complete(self, **fields: Any) -> None:
         """Mark the sequence complete."""
         self.end_record = {"pages": self.count, **fields}
-        write_atomic(self.directory / END_FILE, msgspec.json.encode(self.end_record))
+        durable_io.write_changed(self.directory / END_FILE, msgspec.json.encode(self.end_record))
 
     def clear(self) -> None:
         """Forget all of it."""
@@ -134,14 +134,6 @@ def count_stored_pages(directory: Path) -> int:
 def recovery_folder(data: Path, date: str, instrument: Instrument) -> Path:
     """The recovery directory of an instrument's day; `date` as YYYY-MM-DD."""
     return data / "recover" / f"date={date}" / str(instrument).replace("/", "_")
-
-
-def write_atomic(path: Path, data: bytes) -> None:
-    """Write a small file completely and durably; nothing is written when the content is unchanged."""
-    if path.exists() and path.read_bytes() == data:
-        return
-    durable_io.create_directory(path.parent)
-    durable_io.replace(path, data)
 
 
 def _read_page(path: Path) -> _StoredPage:

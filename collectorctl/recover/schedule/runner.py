@@ -35,7 +35,6 @@ from collectorctl.disk.retention import is_enabled
 from collectorctl.recover import us_job
 from collectorctl.recover.certificate import store
 from collectorctl.recover.certificate.certify import FINAL_GRADES, NOT_COLLECTED, Certificate
-from collectorctl.recover.download.page_store import write_atomic
 from collectorctl.recover.horizon import DayUnavailable
 from collectorctl.recover.job import FAILURES, DayNotReady, ProgressListener, RecoveryRequest, recovery_job
 from collectorctl.recover.plan import InstrumentPlan
@@ -50,6 +49,7 @@ from conf.market import KR, Market, MarketDate
 from conf.process import AlreadyRunning, ShutdownSignal
 from conf.settings import SettingsError
 from ringbuf.vitals import ProcessState, Vitals
+from writer import durable_io
 
 NOT_READY_RETRY_S = 5.0
 HEARTBEAT_INTERVAL_S = 0.2
@@ -289,7 +289,7 @@ class RecoveryRunner:
         }
         last_run = LastRun(self.home.load_clock().now_ns(), days)
         try:
-            write_atomic(
+            durable_io.write_changed(
                 last_run_path(self.home.data, schedule.name),
                 msgspec.json.format(msgspec.json.encode(last_run), indent=1),
             )

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import msgspec
 
-from collectorctl.recover.download.page_store import write_atomic
 from conf.files.replacement import read_replaced
+from writer import durable_io
 
 FILE_NAME = "evidence.json"
 BACKFILLED_FILE = "backfilled.json"
@@ -60,7 +60,7 @@ def load(folder: Path) -> Evidence | None:
 
 def save(folder: Path, evidence: Evidence) -> None:
     """Store it, completely and durably."""
-    write_atomic(folder / FILE_NAME, msgspec.json.format(msgspec.json.encode(evidence), indent=1))
+    durable_io.write_changed(folder / FILE_NAME, msgspec.json.format(msgspec.json.encode(evidence), indent=1))
 
 
 def load_backfilled_days(data: Path) -> set[date]:
@@ -72,4 +72,4 @@ def load_backfilled_days(data: Path) -> set[date]:
 def add_backfilled_day(data: Path, day: date) -> None:
     """Name one more, durably."""
     days = sorted({*load_backfilled_days(data), day})
-    write_atomic(data / "recover" / BACKFILLED_FILE, msgspec.json.encode(BackfilledDays(days)))
+    durable_io.write_changed(data / "recover" / BACKFILLED_FILE, msgspec.json.encode(BackfilledDays(days)))

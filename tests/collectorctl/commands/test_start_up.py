@@ -38,12 +38,12 @@ def load(home: Path, *words: str) -> tuple[set[str], str]:
     return set(loaded.split()), shown + ran.stderr
 
 
-def test_status_loads_no_table_library_no_event_loop_and_no_logger(home: Path) -> None:
+def test_status_loads_no_array_library_no_event_loop_and_no_logger(home: Path) -> None:
     """Nor what makes the reports that it reads. The first run makes the table of holidays, in a process of its own."""
     loaded, shown = load(home, "status")
 
     assert shown.startswith("STOPPED")
-    assert loaded == {"numpy", "rich.table", "supervisor.xmlrpc"}
+    assert loaded == {"rich.table", "supervisor.xmlrpc"}
 
 
 def test_the_rows_of_tail_are_shown_without_pandas(home: Path) -> None:

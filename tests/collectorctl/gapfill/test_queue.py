@@ -6,7 +6,7 @@ import pytest
 
 from collectorctl.gapfill.queue import CONFIRM_TIMEOUT_S, RETRY_DELAY_S, GapfillLimits, GapQueue
 from conf.instrument import Instrument
-from writer.volume.gap_tracker import GapReport, OpenGap, SymbolGaps
+from writer.volume.gaps import GapReport, OpenGap, SymbolGaps
 
 LIMITS = GapfillLimits(settle_s=3.0, attempts=2, max_trades=300)
 NINE_NS = 1_795_132_800_000_000_000

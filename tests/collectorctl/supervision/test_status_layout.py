@@ -24,7 +24,8 @@ from ringbuf.records import TICK, Venue, empty_records
 from ringbuf.vitals import ProcessState, VitalsSnapshot
 from writer.feeds.degradation import Degradation, FeedShare
 from writer.feeds.feed_report import FeedReport
-from writer.volume.gap_tracker import GapReport, GapTracker
+from writer.volume.gap_tracker import GapTracker
+from writer.volume.gaps import GapReport
 
 CAUSE = "not read: kiwoom.tick: record 4711 requested, the ring has 1 to 12: the position is of another ring"
 FINDING = Finding(

@@ -11,7 +11,8 @@ from collectorctl.supervision.status import RingLevel, Status, estimate_full_in
 from collectorctl.supervision.status_table import format_rings, format_ticks, mark_age
 from ringbuf.records import TICK, Venue, empty_records
 from ringbuf.ring import Consumer, Producer
-from writer.volume.gap_tracker import GapReport, GapTracker
+from writer.volume.gap_tracker import GapTracker
+from writer.volume.gaps import GapReport
 
 NINE_NS = 1_795_132_800_000_000_000
 DAY_NS = 86_400_000_000_000

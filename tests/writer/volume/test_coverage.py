@@ -10,14 +10,8 @@ from support.writer_data import NINE_NS, SECOND_NS, make_book_at, make_tick_reco
 
 from ringbuf.records import UNDEFINED, Flag
 from writer.volume.coverage import OverlapKind, compute_coverage, compute_gap_trades, compute_gap_values
-from writer.volume.gap_tracker import (
-    BOOK_AHEAD_TOLERANCE_NS,
-    MAX_OPEN_GAPS,
-    GapReport,
-    GapTracker,
-    SymbolGaps,
-    decode_gap_report,
-)
+from writer.volume.gap_tracker import BOOK_AHEAD_TOLERANCE_NS, MAX_OPEN_GAPS, GapTracker
+from writer.volume.gaps import GapReport, SymbolGaps, decode_gap_report
 
 DAY_NS = 86_400 * SECOND_NS
 

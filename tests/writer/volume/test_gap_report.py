@@ -24,7 +24,8 @@ from ringbuf.vitals import Vitals
 from writer.journal.entries import JOURNAL, build_entries
 from writer.journal.journal import Journal
 from writer.volume.gap_report import GapReporter
-from writer.volume.gap_tracker import GapReport, GapTracker, decode_gap_report
+from writer.volume.gap_tracker import GapTracker
+from writer.volume.gaps import GapReport, decode_gap_report
 
 LOST = range(400, 450)
 
