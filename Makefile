@@ -17,7 +17,7 @@ fast:  ## under a minute: what needs no process tree
 	$(PYTHON) -m pytest -q -n 2 --dist loadfile $(FAST) $(ARGS)
 
 test:  ## everything but what takes minutes for a single test
-	$(PYTHON) -m pytest -n 3 --dist loadfile $(ARGS)
+	$(PYTHON) -m pytest -n 4 --dist loadfile $(ARGS)
 
 long:  ## the kill runs, the heavy days, every demo scenario
 	$(PYTHON) -m pytest -m long $(ARGS)

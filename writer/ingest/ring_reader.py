@@ -185,8 +185,10 @@ class RingReader:
         has_more = False
         for cursor in self._cursors:
             consumer = cursor.consumer
-            batch = self._read(cursor, consumer, max_records) if consumer else None
-            if consumer is None or batch is None:
+            if consumer is None or (consumer.head + 1 == cursor.next_seq and not cursor.gone_seq):
+                continue
+            batch = self._read(cursor, consumer, max_records)
+            if batch is None:
                 continue
             before_ns = int(batch.records["recv_ns"][0]) if len(batch.records) else 0
             if cursor.gone_seq:
@@ -211,7 +213,7 @@ class RingReader:
                 last_recv_ns[cursor.name] = int(records["recv_ns"][due - 1])
         records = join_records(parts) if parts else np.empty(0, self._dtype)
         return OrderedBatch(
-            take_records(records, np.argsort(records["mono_ns"], kind="stable")),
+            take_records(records, np.argsort(records["mono_ns"], kind="stable")) if parts else records,
             positions,
             losses,
             limit_ns,
