@@ -16,7 +16,7 @@ from loguru import logger
 from conf.clock import SECOND_NS, Clock
 from ringbuf.events import EventPublisher
 from ringbuf.records import EventType
-from ringbuf.ring import RingError
+from ringbuf.ring_file import RingError
 from ringbuf.vitals import ProcessState, Vitals
 from writer.journal.journal import JournalError
 

@@ -15,7 +15,7 @@ from loguru import logger
 from conf.home import Home
 from conf.loader import SETTINGS_FILE
 from conf.process import ShutdownSignal
-from ringbuf.ring import RingError
+from ringbuf.ring_file import RingError
 from ringbuf.vitals import ProcessState, Vitals
 
 Resource = TypeVar("Resource")

@@ -34,7 +34,7 @@ from conf.home import Home
 from conf.instrument import Instrument
 from conf.market import MARKETS
 from conf.process import ShutdownSignal
-from ringbuf.ring import RingError
+from ringbuf.ring_file import RingError
 from ringbuf.vitals import ProcessState, Vitals
 
 RETRY_S = 2.0

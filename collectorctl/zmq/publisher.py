@@ -31,7 +31,7 @@ from collectorctl.zmq.history import History
 from conf.home import Home
 from conf.process import ShutdownSignal
 from conf.settings import Zmq as ZmqSettings
-from ringbuf.ring import RingError
+from ringbuf.ring_file import RingError
 from ringbuf.vitals import ProcessState, Vitals
 
 HOST = "127.0.0.1"
