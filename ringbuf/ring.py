@@ -43,6 +43,7 @@ import numpy as np
 from ringbuf import layout
 from ringbuf.access import create_file
 from ringbuf.lost_path import restore_directory
+from ringbuf.pid import is_running
 from ringbuf.records import find_layout
 from ringbuf.ring_file import RingError, RingFile, count_file_bytes
 
@@ -351,12 +352,17 @@ class Consumer(_ReadableRing):
         self._header[layout.TAIL] = next_seq
 
     def delete(self) -> bool:
-        """Delete the ring's file, so that its memory is free once nobody maps it; False, and nothing, if a process writes it."""
+        """Delete the ring's file, so that its memory is free once nobody maps it.
+
+        False, and nothing, if a process writes it, or went on in a copy of it.
+        """
         try:
             fcntl.flock(self.fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             return False
         try:
+            if self.is_moved:
+                return False
             if not self.is_replaced:  # a producer that waits for the lock makes a new ring
                 self.path.unlink()
         finally:
@@ -371,6 +377,11 @@ class Consumer(_ReadableRing):
             return True
         fcntl.flock(self.fd, fcntl.LOCK_UN)
         return False
+
+    @property
+    def has_gone_on(self) -> bool:
+        """Whether the process that wrote this file lives and writes a copy; if that is deleted, too, it makes another one."""
+        return self.is_moved and is_running(self._header[layout.PRODUCER_PID])
 
 
 def _temporary_path(path: Path) -> Path:

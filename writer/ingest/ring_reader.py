@@ -267,11 +267,15 @@ class RingReader:
         return sum(source.consumer.head + 1 - source.next_seq for source in self._cursors if source.consumer)
 
     def live_producers(self) -> list[str]:
-        """Rings that a living process writes."""
-        return [source.name for source in self._cursors if source.consumer and source.consumer.is_producer_alive()]
+        """Rings that a living process writes, this file or a copy that the reader has not found yet."""
+        consumers = [(cursor.name, cursor.consumer) for cursor in self._cursors if cursor.consumer is not None]
+        return [name for name, consumer in consumers if consumer.is_producer_alive() or consumer.has_gone_on]
 
     def delete_drained(self) -> bool:
-        """Delete the rings that are read to their end and have no producer, and forget their positions; whether there was one."""
+        """Delete the rings that are read to their end and have no producer, and forget their positions; whether there was one.
+
+        The position in one that went on in a copy stays: who reads the copy goes on from there.
+        """
         is_any = False
         for cursor in self._cursors:
             consumer = cursor.consumer

@@ -23,6 +23,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from ringbuf.pid import is_running
 from writer import durable_io
 
 ZSTD_LEVEL = 5
@@ -118,18 +119,8 @@ def remove_leftovers(directory: Path) -> None:
     """Remove the temporary files of processes that are dead, of an earlier version, and of this process."""
     for path in directory.glob(".*.tmp"):
         pid = path.name.removesuffix(".tmp").rpartition(".")[2]
-        if not pid.isdigit() or int(pid) == os.getpid() or not _is_alive(int(pid)):
+        if not pid.isdigit() or int(pid) == os.getpid() or not is_running(int(pid)):
             durable_io.remove(path)
-
-
-def _is_alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except OSError:  # another user's
-        return True
-    return True
 
 
 def _verify(temporary: Path, rows: int, checksums: list[int]) -> None:

@@ -254,6 +254,27 @@ def test_a_ring_that_went_while_nobody_held_it_is_a_loss_of_unknown_length_once(
     assert source.peek(NO_LIMIT_NS, NOW, 100).losses == []
 
 
+def test_a_ring_that_went_on_in_a_copy_that_nobody_has_seen_yet_is_neither_idle_nor_drained(place: Path) -> None:
+    """The directory is deleted twice, and the writer stopped before the collector has made its ring again: it begins at no record
+    that was read."""
+    made = rings(place)
+    source = intake(place)
+    made["kis.tick"].publish(at([1, 2]))
+    source.advance(source.peek(NO_LIMIT_NS, NOW, 100))
+    delete_directory(place)
+    assert made["kis.tick"].restore_path()
+    delete_directory(place)
+    source.attach()
+
+    assert "kis.tick" in source.live_producers()
+    assert not source.delete_drained()
+
+    made["kis.tick"].publish(at([3]))
+    assert made["kis.tick"].restore_path()
+    later = intake(place, source.positions).peek(NO_LIMIT_NS, NOW, 100)
+    assert (later.records["mono_ns"].tolist(), later.losses) == ([3], [])
+
+
 def test_records_in_a_copy_that_is_deleted_before_it_is_seen_are_a_loss_of_unknown_length(place: Path) -> None:
     """The directory is deleted twice, and the collector killed before it, or the writer, has looked again."""
     made = rings(place)
