@@ -74,7 +74,7 @@ CONTRACTS = tuple(
             "run/volume{market}.json",
             "writer",
             "gapfill, status, the next writer",
-            "writer.volume.gap_tracker:GapReport",
+            "writer.volume.gaps:GapReport",
         ),
         (
             "run/ring/{feed}.{stream}.ring",
