@@ -211,6 +211,28 @@ def test_everything_of_an_hour_includes_what_came_since_its_segment_was_closed(
     dataset.close()
 
 
+def test_no_segment_of_a_publication_is_deleted_before_it_is_read(home: Home, rings: dict[FeedId, Producer]) -> None:
+    """A late row of an hour is published while the segments are deleted of which all is published, that hour's among them."""
+    dataset = opened(home)
+    now_ns = time.monotonic_ns()
+    tasks = []
+    for number in (1, 2):
+        rings[FeedId.KIS].publish(stamped([number], FeedId.KIS, now_ns + number * SECOND_NS, number))
+        dataset.step(NO_LIMIT_NS, now_ns + (number + 1) * SECOND_NS)
+        while (task := dataset.build_publish_task(NINE_NS, include_unsettled=True)) is None:
+            dataset.step(None, now_ns + (number + 1) * SECOND_NS)
+        tasks.append(task)
+        if number == 1:
+            dataset.schedule.mark_published(NINE_NS, task.row_to, NINE_NS + 3600 * SECOND_NS)
+    dataset.request_prune()
+    dataset.step(None, now_ns + 4 * SECOND_NS)
+
+    assert [task.row_to for task in tasks] == [1, 2]
+    assert not any(path.exists() for path in tasks[0].segments)
+    assert tasks[1].segments and all(path.exists() for path in tasks[1].segments)
+    dataset.close()
+
+
 def test_a_batch_that_could_not_be_written_holds_publication_up(
     home: Home, rings: dict[FeedId, Producer], monkeypatch: pytest.MonkeyPatch
 ) -> None:
