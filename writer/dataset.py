@@ -418,12 +418,7 @@ class Dataset:
             lineage=self.journal.lineage,
             hour=hour,
             row_to=row_to,
-            # one of which all is published may be deleted before the publisher opens it
-            segments=tuple(
-                segment.path
-                for segment in self.journal.segments[:-1]
-                if segment.newest_rows.get(hour, 0) > self.schedule.hours[hour].published_to
-            ),
+            segments=self.journal.find_closed(hour, self.schedule.hours[hour].published_to),
             row_group_rows=self._settings.row_group_rows,
             window_s=self._settings.twin_window_s if len(self.market.feeds) > 1 else 0.0,
         )

@@ -333,6 +333,10 @@ class Journal:
         if self.is_failed:
             raise OSError(errno.EIO, "an fsync failed, and no new segment could be begun yet", str(self.current.path))
 
+    def find_closed(self, hour: int, published_to: int) -> tuple[Path, ...]:
+        """Closed segments with rows of `hour` behind row `published_to`: any other may be deleted before it is read."""
+        return tuple(one.path for one in self.segments[:-1] if one.newest_rows.get(hour, 0) > published_to)
+
     def prune(self, published_to: Mapping[int, int]) -> list[Path]:
         """Delete closed segments of which every row is published (`published_to`: hour -> newest published row).
 
