@@ -51,7 +51,6 @@ __all__ = [
     "Side",
     "Venue",
     "build_packer",
-    "dtype_hash",
     "empty_records",
     "encode_instruments",
     "field_offset",
@@ -90,11 +89,6 @@ BOOK_KEY_WITHOUT_VOLUME = slice(BOOK_KEY.start, field_offset(ORDERBOOK, "cum_vol
 def find_layout(dtype: np.dtype) -> RecordLayout:
     """The layout of records of a dtype."""
     return compute_layout(dtype.descr)
-
-
-def dtype_hash(dtype: np.dtype) -> int:
-    """63-bit fingerprint of a record layout: names, types, order and offsets."""
-    return find_layout(dtype).fingerprint
 
 
 def build_packer(dtype: np.dtype) -> struct.Struct:

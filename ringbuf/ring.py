@@ -85,7 +85,7 @@ class Batch(NamedTuple):
 
 
 class _MappedRing(RingFile):
-    """A ring file, open and mapped for writing, whose slots are records."""
+    """A ring file whose slots are arrays of records; for writing, where a class does not say otherwise."""
 
     _flags, _access = os.O_RDWR, mmap.ACCESS_WRITE
 

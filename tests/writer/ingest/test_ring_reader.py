@@ -254,15 +254,21 @@ def test_a_ring_that_went_while_nobody_held_it_is_a_loss_of_unknown_length_once(
     assert source.peek(NO_LIMIT_NS, NOW, 100).losses == []
 
 
-def test_a_ring_that_went_on_in_a_copy_that_nobody_has_seen_yet_is_neither_idle_nor_drained(place: Path) -> None:
-    """The directory is deleted twice, and the writer stopped before the collector has made its ring again: it begins at no record
-    that was read."""
+def go_on_in_a_copy(place: Path) -> tuple[dict[str, Producer], RingReader]:
+    """A ring whose two records were read before its directory was deleted; its producer has made it again, unseen."""
     made = rings(place)
     source = intake(place)
     made["kis.tick"].publish(at([1, 2]))
     source.advance(source.peek(NO_LIMIT_NS, NOW, 100))
     delete_directory(place)
     assert made["kis.tick"].restore_path()
+    return made, source
+
+
+def test_a_ring_that_went_on_in_a_copy_that_nobody_has_seen_yet_is_neither_idle_nor_drained(place: Path) -> None:
+    """The directory is deleted twice, and the writer stopped before the collector has made its ring again: it begins at no record
+    that was read."""
+    made, source = go_on_in_a_copy(place)
     delete_directory(place)
     source.attach()
 
@@ -277,12 +283,7 @@ def test_a_ring_that_went_on_in_a_copy_that_nobody_has_seen_yet_is_neither_idle_
 
 def test_records_in_a_copy_that_is_deleted_before_it_is_seen_are_a_loss_of_unknown_length(place: Path) -> None:
     """The directory is deleted twice, and the collector killed before it, or the writer, has looked again."""
-    made = rings(place)
-    source = intake(place)
-    made["kis.tick"].publish(at([1, 2]))
-    source.advance(source.peek(NO_LIMIT_NS, NOW, 100))
-    delete_directory(place)
-    assert made["kis.tick"].restore_path()
+    made, source = go_on_in_a_copy(place)
     made["kis.tick"].publish(at([3, 4, 5]))
     delete_directory(place)
     made["kis.tick"].close()
